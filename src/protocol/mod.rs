@@ -1,0 +1,3 @@
+//! How a worker is spoken to.
+
+pub mod wire;

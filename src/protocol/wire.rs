@@ -1,0 +1,404 @@
+//! The attach protocol's messages, byte by byte: the one definition that primary, shim and library share.
+//!
+//! It only turns messages into bytes and back. It does no I/O and needs nothing but `core`, since the shim
+//! includes this very file. `docs/protocol.md` specifies the same for authors of other clients.
+//!
+//! Every message is one SOCK_SEQPACKET record: a kind, the protocol's version, then the fields of that kind in
+//! little-endian order. A record of another length than its kind has is malformed.
+
+/// The version that this file describes, the second byte of every message.
+pub const VERSION: u8 = 1;
+
+/// The longest message, in bytes: a buffer of this size holds any.
+pub const MAX_MESSAGE: usize = 48;
+
+/// Environment of a worker: the attach socket, a path, or `@name` for an abstract one.
+pub const ENV_SOCKET: &str = "CLUSTERD_ATTACH";
+/// Environment of a worker: its [`Token`], as 32 hexadecimal digits.
+pub const ENV_TOKEN: &str = "CLUSTERD_TOKEN";
+/// Environment of a worker: the ports it is served on, decimal, separated by commas.
+pub const ENV_PORTS: &str = "CLUSTERD_PORTS";
+
+/// What a process shows to prove that it belongs to a worker; each launch of a worker has its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(pub [u8; 16]);
+
+impl Token {
+    /// The length of a token in the environment, in hexadecimal digits.
+    pub const HEX_LEN: usize = 32;
+
+    /// Reads what [`Token::to_hex`] wrote.
+    pub fn from_hex(hex: &[u8]) -> Option<Self> {
+        if hex.len() != Self::HEX_LEN {
+            return None;
+        }
+        let mut bytes = [0; 16];
+        for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
+            *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// The token as it stands in the environment: ASCII, lower case.
+    pub fn to_hex(self) -> [u8; Self::HEX_LEN] {
+        let mut hex = [0; Self::HEX_LEN];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        hex
+    }
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+impl core::fmt::Debug for Token {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// An IP address and port, as a message carries it: family, port, address, scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// An IPv4 address.
+    V4 {
+        /// The address, most significant byte first.
+        address: [u8; 4],
+        /// The port.
+        port: u16,
+    },
+    /// An IPv6 address.
+    V6 {
+        /// The address, most significant byte first.
+        address: [u8; 16],
+        /// The port.
+        port: u16,
+        /// `sin6_scope_id`: the interface of a link-local address, 0 for any other.
+        scope: u32,
+    },
+}
+
+impl Endpoint {
+    const LEN: usize = 23;
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        match *self {
+            Endpoint::V4 { port, .. } | Endpoint::V6 { port, .. } => port,
+        }
+    }
+
+    fn put(&self, out: &mut Writer<'_>) {
+        match *self {
+            Endpoint::V4 { address, port } => {
+                out.put(&[4]);
+                out.put(&port.to_le_bytes());
+                out.put(&address);
+                out.put(&[0; 16]);
+            }
+            Endpoint::V6 { address, port, scope } => {
+                out.put(&[6]);
+                out.put(&port.to_le_bytes());
+                out.put(&address);
+                out.put(&scope.to_le_bytes());
+            }
+        }
+    }
+
+    fn take(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let family = input.u8()?;
+        let port = u16::from_le_bytes(input.array()?);
+        let address: [u8; 16] = input.array()?;
+        let scope = u32::from_le_bytes(input.array()?);
+        match family {
+            4 => Ok(Endpoint::V4 {
+                address: [address[0], address[1], address[2], address[3]],
+                port,
+            }),
+            6 => Ok(Endpoint::V6 { address, port, scope }),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+/// A socket option that the server set on its listener, for the primary to set on the public one, from which
+/// every accepted connection inherits it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOption {
+    /// As in setsockopt(2): `SOL_SOCKET`, `IPPROTO_TCP`, ...
+    pub level: i32,
+    /// As in setsockopt(2): `TCP_NODELAY`, ...
+    pub name: i32,
+    /// The value: an `int` in the first four bytes, or a `struct linger` in all eight.
+    pub value: [u8; 8],
+    /// How many bytes of the value count: 4 or 8.
+    pub len: u8,
+}
+
+/// What a worker's process says to the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromWorker {
+    /// The first message on a new channel: a process of the worker that holds `token` binds a listener to
+    /// `address`. A duplicate of the worker's end of the channel travels with it, as its only descriptor.
+    Attach {
+        /// Which worker.
+        token: Token,
+        /// The address that the server asked for.
+        address: Endpoint,
+        /// The client reads [`ToWorker::Drain`]; only the library does.
+        wants_drain: bool,
+    },
+    /// The server listens: from now on, connections may come. Said again, it changes nothing.
+    Listening,
+    /// The server set an option on its listener.
+    SetOption(SocketOption),
+}
+
+/// What the primary says to a worker's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToWorker {
+    /// The answer to [`FromWorker::Attach`]: the channel stands.
+    Welcome,
+    /// The answer to [`FromWorker::Attach`]: there will be no channel; the primary closes its end.
+    Refuse(Refusal),
+    /// A connection; its descriptor travels with the message and is in non-blocking mode.
+    Connection {
+        /// The client, as accept(2) told the primary.
+        peer: Endpoint,
+    },
+    /// Nothing: reading it shows the primary that a worker thought stuck moves again.
+    Wake,
+    /// No further connection will come on this channel: finish what is open.
+    Drain,
+}
+
+/// Why an attach was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The primary does not serve that port: bind as if there were no primary.
+    NotServed,
+    /// The token is not a living worker's, or the process belongs to another user.
+    NotAdmitted,
+    /// The primary cannot take another channel now.
+    Full,
+}
+
+/// The bytes are not a message of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+const ATTACH: u8 = 1;
+const LISTENING: u8 = 2;
+const SET_OPTION: u8 = 3;
+const WELCOME: u8 = 65;
+const REFUSE: u8 = 66;
+const CONNECTION: u8 = 67;
+const WAKE: u8 = 68;
+const DRAIN: u8 = 69;
+
+impl FromWorker {
+    /// Writes the message into `buffer` and returns the part that it fills.
+    pub fn encode<'a>(&self, buffer: &'a mut [u8; MAX_MESSAGE]) -> &'a [u8] {
+        let mut out = Writer { buffer, len: 0 };
+        match self {
+            FromWorker::Attach {
+                token,
+                address,
+                wants_drain,
+            } => {
+                out.put(&[ATTACH, VERSION]);
+                out.put(&token.0);
+                address.put(&mut out);
+                out.put(&[u8::from(*wants_drain)]);
+            }
+            FromWorker::Listening => out.put(&[LISTENING, VERSION]),
+            FromWorker::SetOption(option) => {
+                out.put(&[SET_OPTION, VERSION]);
+                out.put(&option.level.to_le_bytes());
+                out.put(&option.name.to_le_bytes());
+                out.put(&[option.len]);
+                out.put(&option.value);
+            }
+        }
+        out.written()
+    }
+
+    /// Reads one record.
+    pub fn decode(record: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Reader { rest: record };
+        let message = match input.kind()? {
+            ATTACH => FromWorker::Attach {
+                token: Token(input.array()?),
+                address: Endpoint::take(&mut input)?,
+                wants_drain: match input.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(Malformed),
+                },
+            },
+            LISTENING => FromWorker::Listening,
+            SET_OPTION => FromWorker::SetOption(SocketOption {
+                level: i32::from_le_bytes(input.array()?),
+                name: i32::from_le_bytes(input.array()?),
+                len: match input.u8()? {
+                    len @ (4 | 8) => len,
+                    _ => return Err(Malformed),
+                },
+                value: input.array()?,
+            }),
+            _ => return Err(Malformed),
+        };
+        input.end()?;
+        Ok(message)
+    }
+}
+
+impl ToWorker {
+    /// Writes the message into `buffer` and returns the part that it fills.
+    pub fn encode<'a>(&self, buffer: &'a mut [u8; MAX_MESSAGE]) -> &'a [u8] {
+        let mut out = Writer { buffer, len: 0 };
+        match self {
+            ToWorker::Welcome => out.put(&[WELCOME, VERSION]),
+            ToWorker::Refuse(refusal) => out.put(&[REFUSE, VERSION, refusal.code()]),
+            ToWorker::Connection { peer } => {
+                out.put(&[CONNECTION, VERSION]);
+                peer.put(&mut out);
+            }
+            ToWorker::Wake => out.put(&[WAKE, VERSION]),
+            ToWorker::Drain => out.put(&[DRAIN, VERSION]),
+        }
+        out.written()
+    }
+
+    /// Reads one record.
+    pub fn decode(record: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Reader { rest: record };
+        let message = match input.kind()? {
+            WELCOME => ToWorker::Welcome,
+            REFUSE => ToWorker::Refuse(Refusal::from_code(input.u8()?)?),
+            CONNECTION => ToWorker::Connection {
+                peer: Endpoint::take(&mut input)?,
+            },
+            WAKE => ToWorker::Wake,
+            DRAIN => ToWorker::Drain,
+            _ => return Err(Malformed),
+        };
+        input.end()?;
+        Ok(message)
+    }
+}
+
+impl Refusal {
+    fn code(self) -> u8 {
+        match self {
+            Refusal::NotServed => 1,
+            Refusal::NotAdmitted => 2,
+            Refusal::Full => 3,
+        }
+    }
+
+    fn from_code(code: u8) -> Result<Self, Malformed> {
+        match code {
+            1 => Ok(Refusal::NotServed),
+            2 => Ok(Refusal::NotAdmitted),
+            3 => Ok(Refusal::Full),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+/// The name that a client binds its end of the channel to, in the abstract namespace, so that getsockname(2)
+/// tells any process that comes to hold the descriptor that it is a channel, and for which address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelName {
+    /// The address that the server asked for.
+    pub address: Endpoint,
+    /// Makes the name unique in the network namespace.
+    pub nonce: u64,
+}
+
+impl ChannelName {
+    /// The length of every name, in bytes, with the zero byte that makes it abstract.
+    pub const LEN: usize = Self::PREFIX.len() + 8 + Endpoint::LEN;
+    const PREFIX: &'static [u8] = b"\0clusterd-channel-1\0";
+
+    /// The bytes of `sun_path`.
+    pub fn encode(&self) -> [u8; Self::LEN] {
+        let mut name = [0; Self::LEN];
+        let mut out = Writer {
+            buffer: &mut name,
+            len: 0,
+        };
+        out.put(Self::PREFIX);
+        out.put(&self.nonce.to_le_bytes());
+        self.address.put(&mut out);
+        name
+    }
+
+    /// Reads the bytes of `sun_path`; `None` if they name something else.
+    pub fn decode(name: &[u8]) -> Option<Self> {
+        let mut input = Reader {
+            rest: name.strip_prefix(Self::PREFIX)?,
+        };
+        let nonce = u64::from_le_bytes(input.array().ok()?);
+        let address = Endpoint::take(&mut input).ok()?;
+        input.end().ok()?;
+        Some(Self { address, nonce })
+    }
+}
+
+struct Writer<'a> {
+    buffer: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> Writer<'a> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.buffer[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn written(self) -> &'a [u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn kind(&mut self) -> Result<u8, Malformed> {
+        let [kind, version] = self.array()?;
+        if version == VERSION {
+            Ok(kind)
+        } else {
+            Err(Malformed)
+        }
+    }
+
+    fn u8(&mut self) -> Result<u8, Malformed> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    fn end(&self) -> Result<(), Malformed> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed)
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What the kernel offers and no safe library wraps: the only unsafe code beside the shim in `preload`.
+//!
+//! It knows nothing of clusterd: every file here could serve another program.
+
+#![allow(unsafe_code)]
+
+pub mod seqpacket;
+pub mod watched;

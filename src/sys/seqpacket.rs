@@ -1,0 +1,129 @@
+//! SOCK_SEQPACKET Unix sockets: one record a call, with at most one descriptor beside it.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
+/// One received record.
+#[derive(Debug)]
+pub struct Record {
+    /// Its length in bytes; 0 at the end of the stream.
+    pub len: usize,
+    /// The descriptor that came with it. Any further one was closed.
+    pub fd: Option<OwnedFd>,
+    /// A descriptor, or a part of the record, did not fit and was destroyed by the kernel.
+    pub truncated: bool,
+}
+
+/// A new socket in non-blocking mode, listening at `address`.
+///
+/// # Errors
+/// Those of socket(2), bind(2) and listen(2).
+pub fn listen(address: &SocketAddrUnix, backlog: i32) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, FLAGS, None)?;
+    rustix::net::bind(&socket, address)?;
+    rustix::net::listen(&socket, backlog)?;
+    Ok(socket)
+}
+
+/// Takes the next connection, in non-blocking mode.
+///
+/// # Errors
+/// Those of accept4(2); `WouldBlock` when there is none.
+pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(rustix::net::accept_with(listener, FLAGS)?)
+}
+
+/// A new socket in non-blocking mode, bound to `name` and connected to `address`.
+///
+/// # Errors
+/// Those of socket(2), bind(2) and connect(2). `WouldBlock`: the listener's backlog is full.
+pub fn connect(name: &SocketAddrUnix, address: &SocketAddrUnix) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, FLAGS, None)?;
+    rustix::net::bind(&socket, name)?;
+    rustix::net::connect(&socket, address)?;
+    Ok(socket)
+}
+
+/// Two connected sockets in non-blocking mode.
+///
+/// # Errors
+/// Those of socketpair(2).
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        FLAGS,
+        None,
+    )?)
+}
+
+/// Sends one record, with a copy of `fd` if there is one. Never blocks, never raises SIGPIPE.
+///
+/// # Errors
+/// Those of sendmsg(2): `WouldBlock` when the send buffer is full, `BrokenPipe` when the peer is gone.
+pub fn send(socket: impl AsFd, record: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let fds = fd.as_slice();
+    if !fds.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(&socket, &[IoSlice::new(record)], &mut ancillary, flags)
+    })?;
+    Ok(())
+}
+
+/// Receives one record into `buffer`. Never blocks. The descriptor is close-on-exec.
+///
+/// # Errors
+/// Those of recvmsg(2); `WouldBlock` when there is no record.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Record> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let received = loop {
+        match rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    let mut fd = None;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut fds) = message {
+            fd = fds.next();
+        }
+    }
+    let truncated = received
+        .flags
+        .intersects(ReturnFlags::CTRUNC | ReturnFlags::TRUNC);
+    Ok(Record {
+        len: received.bytes,
+        fd,
+        truncated,
+    })
+}
+
+/// How much of what was sent on `socket` its peer has not yet received, as the kernel counts it; 0 means that
+/// the peer has taken everything (SIOCOUTQ, unix(7)).
+///
+/// # Errors
+/// Those of ioctl(2).
+pub fn unreceived(socket: impl AsFd) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (TIOCOUTQ) writes one int to the pointer, which points to one; the descriptor is borrowed.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(count).unwrap_or(0))
+}

@@ -1,0 +1,52 @@
+//! A descriptor that tokio watches: `AsyncFd`, with its safety rule kept once and here.
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// An owned descriptor, registered with the current tokio runtime until it is dropped.
+#[derive(Debug)]
+pub struct Watched(AsyncFd<Owned>);
+
+/// An `OwnedFd` that gives its number to tokio.
+#[derive(Debug)]
+pub struct Owned(OwnedFd);
+
+impl AsRawFd for Owned {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Watched {
+    /// Registers `fd`, which must be in non-blocking mode.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2): the descriptor cannot be polled, or a limit is reached.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
+        // SAFETY: tokio asks that the descriptor stays open, and the same, for as long as it is registered.
+        // `Owned` owns it, gives out only borrows, and is dropped by `AsyncFd` after the deregistration.
+        let registered = unsafe { AsyncFd::register_with_interest(Owned(fd), interest) };
+        registered.map(Self).map_err(|error| error.into_parts().1)
+    }
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().0.as_fd()
+    }
+}
+
+impl Deref for Watched {
+    type Target = AsyncFd<Owned>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
