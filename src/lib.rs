@@ -9,4 +9,5 @@ pub mod front;
 pub mod ids;
 pub mod metrics;
 pub mod protocol;
+pub mod scheduler;
 pub mod sys;

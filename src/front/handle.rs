@@ -1,10 +1,9 @@
 //! The two ways between the front and the rest: commands in, notices out.
 
-use std::os::fd::OwnedFd;
-
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ids::{LinkId, WorkerId, WorkerPort};
+use crate::protocol::native::{Attachment, Holder};
 
 /// What the front is asked to do.
 #[derive(Debug)]
@@ -27,23 +26,6 @@ pub enum Command {
     },
 }
 
-/// A channel to a worker's listener, as the attach socket delivered it.
-#[derive(Debug)]
-pub struct Attachment {
-    /// Its name from now on.
-    pub link: LinkId,
-    /// Whose it is.
-    pub worker: WorkerId,
-    /// The port that the worker asked for.
-    pub port: WorkerPort,
-    /// The primary's end.
-    pub channel: OwnedFd,
-    /// A duplicate of the worker's end, through which untaken connections are taken back.
-    pub worker_end: OwnedFd,
-    /// The worker reads drain notices.
-    pub wants_drain: bool,
-}
-
 /// What the front tells the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -58,6 +40,8 @@ pub enum Notice {
     Slow {
         /// Which channel.
         link: LinkId,
+        /// Where to look.
+        holder: Holder,
     },
     /// The worker left a connection untaken for the hand-off timeout; it gets no more until it moves.
     Stalled {
@@ -71,19 +55,49 @@ pub enum Notice {
     },
 }
 
+/// One worker port, as `/readyz` sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortStatus {
+    /// The port that workers ask for.
+    pub port: WorkerPort,
+    /// How many listeners the workers have on it.
+    pub listening: usize,
+}
+
 /// The front as the rest of the program sees it. Clones speak to the same front.
 #[derive(Clone, Debug)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
 }
 
-impl Handle {
-    /// A handle, and the end that the front reads.
-    pub fn new() -> (Self, mpsc::Receiver<Command>) {
-        let (commands, inbox) = mpsc::channel(64);
-        (Self { commands }, inbox)
-    }
+/// What the front says, for whoever wires the rooms together.
+#[derive(Debug)]
+pub struct Reports {
+    /// What happens, one thing after the other.
+    pub notices: mpsc::Receiver<Notice>,
+    /// How each port stands.
+    pub status: watch::Receiver<Vec<PortStatus>>,
+}
 
+/// The front's own ends of both ways.
+#[derive(Debug)]
+pub struct FrontEnds {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) notices: mpsc::Sender<Notice>,
+    pub(super) status: watch::Sender<Vec<PortStatus>>,
+}
+
+/// The two ways between the rest and a front that serves `ports`.
+pub fn channels(ports: &[WorkerPort]) -> (Handle, Reports, FrontEnds) {
+    let (commands, inbox) = mpsc::channel(64);
+    let (outbox, notices) = mpsc::channel(256);
+    let status = ports.iter().map(|&port| PortStatus { port, listening: 0 }).collect();
+    let (status, watched) = watch::channel(status);
+    let ends = FrontEnds { commands: inbox, notices: outbox, status };
+    (Handle { commands }, Reports { notices, status: watched }, ends)
+}
+
+impl Handle {
     /// Gives the front a channel to a worker's listener.
     pub async fn attach(&self, attachment: Attachment) {
         self.send(Command::Attach(attachment)).await;

@@ -2,5 +2,233 @@
 //!
 //! It runs on a thread of its own and owns listeners, queues and channels. It knows no processes: the rest of
 //! the program reaches it through [`handle::Handle`], and it answers with [`handle::Notice`]s.
+//!
+//! A connection's way: [`listener`] accepts it, [`service`] gives it to the next idle worker or puts it into the
+//! [`queue`], and [`crate::protocol::native`] hands it over.
 
 pub mod handle;
+pub mod listener;
+pub mod queue;
+pub mod service;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Sleep;
+use tokio_util::sync::PollSender;
+use tracing::warn;
+
+use self::handle::{Command, Notice, PortStatus};
+use self::listener::{Bound, Listener};
+use self::queue::Queue;
+use self::service::{Progress, Service};
+use crate::ids::{LinkId, WorkerPort};
+use crate::metrics::Metrics;
+use crate::protocol::native::{Attachment, Link};
+
+/// What the front needs to begin.
+#[derive(Debug)]
+pub struct Setup {
+    /// The public sockets of each worker port.
+    pub ports: Vec<(WorkerPort, Vec<Bound>)>,
+    /// How many connections may wait, for each worker port.
+    pub queue: NonZeroUsize,
+    /// How long each may wait.
+    pub queue_timeout: Duration,
+    /// How long a worker may leave a connection untaken.
+    pub handoff_timeout: Duration,
+    /// Where it counts.
+    pub metrics: Metrics,
+}
+
+/// The front: one task that owns the whole data path.
+#[derive(Debug)]
+pub struct Front {
+    services: Vec<Service>,
+    commands: mpsc::Receiver<Command>,
+    notices: PollSender<Notice>,
+    unsent: VecDeque<Notice>,
+    status: watch::Sender<Vec<PortStatus>>,
+    timer: Pin<Box<Sleep>>,
+    armed: Option<Instant>,
+    stopping: Stopping,
+    metrics: Metrics,
+}
+
+/// How far the stop is.
+#[derive(Debug)]
+enum Stopping {
+    No,
+    Draining { done: oneshot::Sender<()> },
+    Done,
+}
+
+impl Front {
+    /// Watches the sockets. Must be called on the runtime that will run [`Front::run`].
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn new(setup: Setup, ends: handle::FrontEnds) -> io::Result<Self> {
+        let mut services = Vec::new();
+        for (port, bound) in setup.ports {
+            let listeners = bound.into_iter().map(Listener::new).collect::<io::Result<_>>()?;
+            let queue = Queue::new(setup.queue, setup.queue_timeout);
+            services.push(Service::new(port, listeners, queue, setup.handoff_timeout, setup.metrics.clone()));
+        }
+        Ok(Self {
+            services,
+            commands: ends.commands,
+            notices: PollSender::new(ends.notices),
+            unsent: VecDeque::new(),
+            status: ends.status,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            armed: None,
+            stopping: Stopping::No,
+            metrics: setup.metrics,
+        })
+    }
+
+    /// Serves until every [`handle::Handle`] is gone.
+    ///
+    /// The front is alone on its runtime and bounds its own bursts, so tokio's cooperative budget would only
+    /// interrupt it.
+    pub async fn run(mut self) {
+        tokio::task::unconstrained(poll_fn(|cx| self.poll(cx))).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_commands(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.poll_services(cx);
+        self.poll_timer(cx);
+        self.poll_stopping();
+        self.publish();
+        self.poll_notices(cx);
+        Poll::Pending
+    }
+
+    /// Ready when nobody can give commands any more. While notices wait to be fetched no command is taken, so that
+    /// neither grows without bound.
+    fn poll_commands(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.unsent.is_empty() {
+            match self.commands.poll_recv(cx) {
+                Poll::Ready(Some(command)) => self.obey(command),
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Pending
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Attach(attachment) => self.attach(attachment),
+            Command::Detach(link) => self.detach(link),
+            Command::Forget { worker, done } => {
+                for service in &mut self.services {
+                    service.drop_links(|link| link.worker() == worker);
+                }
+                let _ = done.send(());
+            }
+            Command::Stop { done } => {
+                let now = Instant::now();
+                for service in &mut self.services {
+                    service.stop(now);
+                }
+                self.stopping = Stopping::Draining { done };
+            }
+        }
+    }
+
+    fn attach(&mut self, attachment: Attachment) {
+        let (worker, port) = (attachment.worker, attachment.port);
+        let Some(service) = self.services.iter_mut().find(|service| service.port() == port) else { return };
+        match Link::new(attachment) {
+            Ok(link) => service.attach(link),
+            Err(error) => warn!(%worker, %port, %error, "cannot watch a worker's channel"),
+        }
+    }
+
+    fn detach(&mut self, link: LinkId) {
+        for service in &mut self.services {
+            service.drop_links(|candidate| candidate.id() == link);
+        }
+    }
+
+    fn poll_services(&mut self, cx: &mut Context<'_>) {
+        for service in &mut self.services {
+            if service.poll(cx, &mut self.unsent) == Progress::More {
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    /// Lets the services do what is due, and sets the timer for what will be.
+    ///
+    /// A timer that rings too early costs less than setting it anew for every connection, so it is only ever set
+    /// to an earlier time, or after it rang.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) {
+        while let Some(next) = self.services.iter().filter_map(Service::deadline).min() {
+            if self.armed.is_none_or(|armed| next < armed) {
+                self.timer.as_mut().reset(next.into());
+                self.armed = Some(next);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.armed = None;
+            let now = Instant::now();
+            for service in &mut self.services {
+                service.tick(now, &mut self.unsent);
+            }
+            self.poll_services(cx);
+        }
+    }
+
+    fn poll_stopping(&mut self) {
+        if !matches!(self.stopping, Stopping::Draining { .. }) || !self.services.iter().all(Service::is_done) {
+            return;
+        }
+        if let Stopping::Draining { done } = std::mem::replace(&mut self.stopping, Stopping::Done) {
+            for service in &self.services {
+                service.drain();
+            }
+            let _ = done.send(());
+        }
+    }
+
+    fn publish(&mut self) {
+        let waiting: usize = self.services.iter().map(Service::waiting).sum();
+        self.metrics.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.status.send_if_modified(|status| {
+            let mut changed = false;
+            for (status, service) in status.iter_mut().zip(&self.services) {
+                let listening = service.listening();
+                changed |= status.listening != listening;
+                status.listening = listening;
+            }
+            changed
+        });
+    }
+
+    fn poll_notices(&mut self, cx: &mut Context<'_>) {
+        while !self.unsent.is_empty() {
+            match self.notices.poll_reserve(cx) {
+                Poll::Ready(Ok(())) => {
+                    if let Some(notice) = self.unsent.pop_front() {
+                        let _ = self.notices.send_item(notice);
+                    }
+                }
+                Poll::Ready(Err(_)) => self.unsent.clear(),
+                Poll::Pending => return,
+            }
+        }
+    }
+}

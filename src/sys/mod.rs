@@ -5,4 +5,5 @@
 #![allow(unsafe_code)]
 
 pub mod seqpacket;
+pub mod socket;
 pub mod watched;

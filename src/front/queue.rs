@@ -1,0 +1,120 @@
+//! Connections that wait for an idle worker: first come, first served, and bounded.
+//!
+//! It counts nothing and closes nothing by itself.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use crate::protocol::native::Connection;
+
+/// The queue of one worker port.
+#[derive(Debug)]
+pub struct Queue {
+    waiting: VecDeque<Connection>,
+    capacity: NonZeroUsize,
+    timeout: Duration,
+}
+
+impl Queue {
+    /// An empty queue for `capacity` connections, each of which may wait for `timeout`.
+    pub fn new(capacity: NonZeroUsize, timeout: Duration) -> Self {
+        Self { waiting: VecDeque::new(), capacity, timeout }
+    }
+
+    /// Whether there is no room for a newly accepted connection.
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() >= self.capacity.get()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Adds a newly accepted connection; the caller has asked whether there is room.
+    pub fn push(&mut self, connection: Connection) {
+        self.waiting.push_back(connection);
+    }
+
+    /// Adds a connection that was taken back from a worker, in the order in which it was accepted. There is always
+    /// room: there are at most as many of them as there are channels.
+    pub fn put_back(&mut self, connection: Connection) {
+        let place = self.waiting.partition_point(|waiting| waiting.accepted <= connection.accepted);
+        self.waiting.insert(place, connection);
+    }
+
+    /// Takes the connection that has waited longest.
+    pub fn pop(&mut self) -> Option<Connection> {
+        self.waiting.pop_front()
+    }
+
+    /// Takes the oldest connection if it has waited too long.
+    pub fn pop_expired(&mut self, now: Instant) -> Option<Connection> {
+        if self.deadline()? <= now { self.waiting.pop_front() } else { None }
+    }
+
+    /// When the oldest connection will have waited too long.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.waiting.front().map(|oldest| oldest.accepted + self.timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::wire::Endpoint;
+
+    fn connection(port: u16, accepted: Instant) -> Connection {
+        let (socket, _) = crate::sys::seqpacket::pair().unwrap();
+        Connection { socket, peer: Endpoint::V4 { address: [127, 0, 0, 1], port }, accepted }
+    }
+
+    fn ports(queue: &mut Queue) -> Vec<u16> {
+        std::iter::from_fn(|| queue.pop()).map(|connection| connection.peer.port()).collect()
+    }
+
+    fn queue(capacity: usize) -> Queue {
+        Queue::new(NonZeroUsize::new(capacity).unwrap(), Duration::from_secs(10))
+    }
+
+    #[test]
+    fn a_connection_that_came_back_keeps_its_turn() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut queue = queue(8);
+        queue.push(connection(2, at(2)));
+        queue.push(connection(4, at(4)));
+        queue.put_back(connection(1, at(1)));
+        queue.put_back(connection(3, at(3)));
+        queue.put_back(connection(5, at(5)));
+        assert_eq!(ports(&mut queue), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn only_connections_that_waited_too_long_expire() {
+        let start = Instant::now();
+        let mut queue = queue(8);
+        queue.push(connection(1, start));
+        queue.push(connection(2, start + Duration::from_secs(5)));
+        assert_eq!(queue.deadline(), Some(start + Duration::from_secs(10)));
+        assert!(queue.pop_expired(start + Duration::from_millis(9_999)).is_none());
+        assert_eq!(queue.pop_expired(start + Duration::from_secs(10)).unwrap().peer.port(), 1);
+        assert!(queue.pop_expired(start + Duration::from_secs(10)).is_none());
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn it_is_full_at_its_capacity() {
+        let mut queue = queue(2);
+        queue.push(connection(1, Instant::now()));
+        assert!(!queue.is_full());
+        queue.push(connection(2, Instant::now()));
+        assert!(queue.is_full());
+    }
+}

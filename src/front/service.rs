@@ -1,0 +1,436 @@
+//! One worker port: its public listeners, its queue, and the channels to the workers that listen on it.
+//!
+//! It moves connections whenever it is polled, and keeps no clock of its own beyond asking what time it is.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use prometheus::{IntCounter, IntGauge};
+use tracing::{debug, warn};
+
+use super::handle::Notice;
+use super::listener::Listener;
+use super::queue::Queue;
+use crate::ids::{LinkId, WorkerId, WorkerPort};
+use crate::metrics::{Metrics, Rejected};
+use crate::protocol::native::{Connection, Due, Event, Link, NotGiven};
+use crate::protocol::wire::SocketOption;
+use crate::scheduler::round_robin::RoundRobin;
+
+/// How many connections move before everything else gets its turn.
+const BURST: usize = 64;
+
+/// How many messages of one worker are read before everything else gets its turn.
+const EVENTS: usize = 16;
+
+/// A hand-off that takes longer than this may have gone to a listener that its server has closed.
+const SLOW: Duration = Duration::from_millis(20);
+
+/// How long nothing is accepted or given after the kernel ran out of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long handshakes that had begun when the stop came may take to be completed.
+const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
+
+/// One worker port.
+#[derive(Debug)]
+pub struct Service {
+    port: WorkerPort,
+    intake: Intake,
+    queue: Queue,
+    free: RoundRobin<WorkerId>,
+    members: Vec<Member>,
+    handoff_timeout: Duration,
+    paused: Option<Instant>,
+    metrics: Metrics,
+}
+
+/// Where connections come from.
+#[derive(Debug)]
+enum Intake {
+    Open(Vec<Listener>),
+    Closing { listeners: Vec<Listener>, until: Instant },
+    Closed,
+}
+
+/// A channel, with what is counted for its worker.
+#[derive(Debug)]
+struct Member {
+    link: Link,
+    handed: IntCounter,
+    stalled: IntGauge,
+}
+
+/// Whether a service could go on at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It waits for a client, a worker or a deadline.
+    Waiting,
+    /// It stopped to give others a turn.
+    More,
+}
+
+impl Service {
+    /// A service without workers.
+    pub fn new(
+        port: WorkerPort,
+        listeners: Vec<Listener>,
+        queue: Queue,
+        handoff_timeout: Duration,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            port,
+            intake: Intake::Open(listeners),
+            queue,
+            free: RoundRobin::new(),
+            members: Vec::new(),
+            handoff_timeout,
+            paused: None,
+            metrics,
+        }
+    }
+
+    /// The port that workers ask for.
+    pub fn port(&self) -> WorkerPort {
+        self.port
+    }
+
+    /// How many channels have a listening server at their other end.
+    pub fn listening(&self) -> usize {
+        self.members.iter().filter(|member| member.link.is_listening()).count()
+    }
+
+    /// Adds a channel. It gets connections once its server listens.
+    pub fn attach(&mut self, link: Link) {
+        let slot = link.worker().slot.to_string();
+        self.members.push(Member {
+            handed: self.metrics.handed.with_label_values(&[&slot]),
+            stalled: self.metrics.stalled.with_label_values(&[&slot]),
+            link,
+        });
+    }
+
+    /// Drops the channels that `which` picks, after taking back what is in them.
+    pub fn drop_links(&mut self, which: impl Fn(&Link) -> bool) {
+        while let Some(index) = self.members.iter().position(|member| which(&member.link)) {
+            self.drop_member(index);
+        }
+    }
+
+    fn drop_member(&mut self, index: usize) {
+        let mut member = self.members.swap_remove(index);
+        if member.link.is_stalled() {
+            member.stalled.dec();
+        }
+        match member.link.take_back() {
+            Ok(Some(connection)) => self.put_back(connection),
+            Ok(None) if member.link.is_busy() => member.handed.inc(),
+            Ok(None) => {}
+            Err(error) => warn!(worker = %member.link.worker(), %error, "cannot take back a connection; it is lost"),
+        }
+        let worker = member.link.worker();
+        if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_idle()) {
+            self.free.remove(worker);
+        }
+    }
+
+    fn put_back(&mut self, connection: Connection) {
+        self.metrics.redispatched.inc();
+        self.queue.put_back(connection);
+    }
+
+    /// Moves everything that can be moved now.
+    pub fn poll(&mut self, cx: &mut Context<'_>, notices: &mut impl Extend<Notice>) -> Progress {
+        let mut progress = Progress::Waiting;
+        loop {
+            if self.poll_links(cx, notices) == Progress::More {
+                progress = Progress::More;
+            }
+            let moved = self.distribute(cx);
+            if moved == BURST {
+                progress = Progress::More;
+            }
+            if moved == 0 || progress == Progress::More {
+                return progress;
+            }
+        }
+    }
+
+    /// Hears what the workers have done.
+    fn poll_links(&mut self, cx: &mut Context<'_>, notices: &mut impl Extend<Notice>) -> Progress {
+        let mut progress = Progress::Waiting;
+        let mut index = 0;
+        let mut left = EVENTS;
+        while let Some(member) = self.members.get_mut(index) {
+            match member.link.poll(cx) {
+                Poll::Ready(event) => {
+                    left -= 1;
+                    self.hear(index, event, notices);
+                    if left > 0 {
+                        continue;
+                    }
+                    progress = Progress::More;
+                }
+                Poll::Pending => {}
+            }
+            index += 1;
+            left = EVENTS;
+        }
+        progress
+    }
+
+    fn hear(&mut self, index: usize, event: Event, notices: &mut impl Extend<Notice>) {
+        let member = &self.members[index];
+        let worker = member.link.worker();
+        match event {
+            Event::Taken { since } => {
+                member.handed.inc();
+                self.metrics.handoff.observe(since.elapsed().as_secs_f64());
+                self.free.release(worker);
+            }
+            Event::Listening => {
+                self.free.release(worker);
+                notices.extend([Notice::Listening { worker, port: self.port }]);
+            }
+            Event::Moving => {
+                member.stalled.dec();
+                self.free.release(worker);
+                notices.extend([Notice::Moving { worker }]);
+            }
+            Event::Nothing => {}
+            Event::SetOption(option) => self.set_option(worker, option),
+            Event::Broken(fault) => {
+                warn!(%worker, port = %self.port, ?fault, "closed a channel that does not speak the attach protocol");
+                self.drop_member(index);
+            }
+        }
+    }
+
+    fn set_option(&mut self, worker: WorkerId, option: SocketOption) {
+        let Intake::Open(listeners) = &mut self.intake else { return };
+        for listener in listeners.iter_mut().filter(|_| may_be_inherited(&option)) {
+            if let Err(error) = listener.set_option(option) {
+                debug!(%worker, port = %self.port, ?option, %error, "cannot set a worker's socket option");
+            }
+        }
+    }
+
+    /// Brings connections and idle workers together; returns how many connections moved.
+    fn distribute(&mut self, cx: &mut Context<'_>) -> usize {
+        if self.paused.is_some() {
+            return 0;
+        }
+        for moved in 0..BURST {
+            let connection = if self.free.is_empty() { None } else { self.queue.pop() };
+            if let Some(connection) = connection {
+                self.give(connection);
+                continue;
+            }
+            if self.queue.is_full() {
+                return moved;
+            }
+            match self.poll_accept(cx) {
+                Poll::Ready(Ok(connection)) => self.receive(connection),
+                Poll::Ready(Err(error)) => {
+                    warn!(port = %self.port, %error, "cannot accept; clients wait in the kernel's backlog");
+                    self.pause();
+                    return moved;
+                }
+                Poll::Pending => return moved,
+            }
+        }
+        BURST
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Connection>> {
+        let (Intake::Open(listeners) | Intake::Closing { listeners, .. }) = &mut self.intake else {
+            return Poll::Pending;
+        };
+        for listener in listeners {
+            if let ready @ Poll::Ready(_) = listener.poll_accept(cx) {
+                return ready;
+            }
+        }
+        Poll::Pending
+    }
+
+    fn receive(&mut self, connection: Connection) {
+        self.metrics.accepted.inc();
+        if self.free.is_empty() {
+            self.queue.push(connection);
+        } else {
+            self.give(connection);
+        }
+    }
+
+    /// Gives a connection to the next idle worker; the caller has seen that there is one.
+    fn give(&mut self, connection: Connection) {
+        let Some(index) = self.next_member() else {
+            self.queue.put_back(connection);
+            return;
+        };
+        let member = &mut self.members[index];
+        let worker = member.link.worker();
+        let now = Instant::now();
+        let waited = now.saturating_duration_since(connection.accepted);
+        match member.link.hand_off(connection, now) {
+            Ok(()) => {
+                self.metrics.queue_wait.observe(waited.as_secs_f64());
+                if self.members.iter().any(|other| other.link.worker() == worker && other.link.is_idle()) {
+                    self.free.release(worker);
+                }
+            }
+            Err(not_given) => self.keep(index, not_given),
+        }
+    }
+
+    /// The next worker in turn, by the one of its idle channels that was used longest ago.
+    fn next_member(&mut self) -> Option<usize> {
+        let worker = self.free.next()?;
+        let idle = self.members.iter().enumerate();
+        idle.filter(|(_, member)| member.link.worker() == worker && member.link.is_idle())
+            .min_by_key(|(_, member)| member.link.last_handed())
+            .map(|(index, _)| index)
+    }
+
+    fn keep(&mut self, index: usize, NotGiven { connection, error }: NotGiven) {
+        let worker = self.members[index].link.worker();
+        self.queue.put_back(connection);
+        match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => {
+                self.drop_member(index);
+            }
+            // No memory, or too many descriptors in flight (ETOOMANYREFS, unix(7)): that passes.
+            _ => {
+                warn!(%worker, port = %self.port, %error, "cannot hand over a connection; trying again");
+                self.free.release(worker);
+                self.pause();
+            }
+        }
+    }
+
+    fn pause(&mut self) {
+        self.paused = Some(Instant::now() + PAUSE);
+    }
+
+    /// Does what has become due.
+    pub fn tick(&mut self, now: Instant, notices: &mut impl Extend<Notice>) {
+        if self.paused.is_some_and(|until| until <= now) {
+            self.paused = None;
+        }
+        while self.queue.pop_expired(now).is_some() {
+            self.metrics.rejected.with_label_values(&[Rejected::QueueTimeout.label()]).inc();
+        }
+        for index in 0..self.members.len() {
+            let link = &mut self.members[index].link;
+            match link.due(SLOW, self.handoff_timeout, now) {
+                Some(Due::Slow) => notices.extend([Notice::Slow { link: link.id(), holder: link.holder() }]),
+                Some(Due::TimedOut) => self.stall(index, notices),
+                None => {}
+            }
+        }
+        self.close(now);
+    }
+
+    /// Closes the listeners when the last handshakes had their time and nobody is left in the backlogs.
+    fn close(&mut self, now: Instant) {
+        let Intake::Closing { listeners, until } = &mut self.intake else { return };
+        if *until > now {
+            return;
+        }
+        if listeners.iter().all(Listener::has_empty_backlog) {
+            self.intake = Intake::Closed;
+        } else {
+            *until = now + PAUSE;
+        }
+    }
+
+    fn stall(&mut self, index: usize, notices: &mut impl Extend<Notice>) {
+        let member = &mut self.members[index];
+        let worker = member.link.worker();
+        match member.link.stall() {
+            Ok(Some(connection)) => {
+                member.stalled.inc();
+                self.put_back(connection);
+                notices.extend([Notice::Stalled { worker }]);
+            }
+            Ok(None) => {}
+            Err(error) => debug!(%worker, %error, "cannot take back a connection yet"),
+        }
+    }
+
+    /// When [`Service::tick`] is next needed.
+    pub fn deadline(&self) -> Option<Instant> {
+        let links = self.members.iter().filter_map(|member| member.link.deadline(SLOW, self.handoff_timeout));
+        let closing = match &self.intake {
+            Intake::Closing { until, .. } => Some(*until),
+            Intake::Open(_) | Intake::Closed => None,
+        };
+        links.chain(self.queue.deadline()).chain(self.paused).chain(closing).min()
+    }
+
+    /// Lets no new connection begin. Those that clients have already established are still accepted.
+    pub fn stop(&mut self, now: Instant) {
+        let Intake::Open(listeners) = std::mem::replace(&mut self.intake, Intake::Closed) else { return };
+        for listener in &listeners {
+            if let Err(error) = listener.stop() {
+                debug!(port = %self.port, %error, "cannot filter new connections while stopping");
+            }
+        }
+        self.intake = Intake::Closing { listeners, until: now + LAST_HANDSHAKES };
+    }
+
+    /// Whether it was stopped and every connection has been taken by a worker.
+    pub fn is_done(&self) -> bool {
+        matches!(self.intake, Intake::Closed)
+            && self.queue.is_empty()
+            && !self.members.iter().any(|member| member.link.is_busy())
+    }
+
+    /// Tells the workers that understand it that no further connection will come.
+    pub fn drain(&self) {
+        for member in &self.members {
+            member.link.drain();
+        }
+    }
+
+    /// How many connections wait for a worker.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether the link is one of this service's.
+    pub fn has(&self, link: LinkId) -> bool {
+        self.members.iter().any(|member| member.link.id() == link)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let unserved = self.queue.len() as u64;
+        self.metrics.rejected.with_label_values(&[Rejected::Shutdown.label()]).inc_by(unserved);
+    }
+}
+
+/// Whether this is an option that accepted connections inherit from their listener and that does no harm to other
+/// workers: a worker may not, for instance, bind the public socket to a device or filter its traffic.
+fn may_be_inherited(option: &SocketOption) -> bool {
+    match option.level {
+        libc::SOL_SOCKET => matches!(option.name, libc::SO_KEEPALIVE | libc::SO_LINGER),
+        libc::IPPROTO_TCP => matches!(
+            option.name,
+            libc::TCP_NODELAY
+                | libc::TCP_KEEPIDLE
+                | libc::TCP_KEEPINTVL
+                | libc::TCP_KEEPCNT
+                | libc::TCP_USER_TIMEOUT
+                | libc::TCP_DEFER_ACCEPT
+                | libc::TCP_LINGER2
+        ),
+        libc::IPPROTO_IP => option.name == libc::IP_TOS,
+        libc::IPPROTO_IPV6 => option.name == libc::IPV6_TCLASS,
+        _ => false,
+    }
+}

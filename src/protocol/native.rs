@@ -1,0 +1,363 @@
+//! One channel of the attach protocol: gives a worker's listener its connections, and takes them back.
+//!
+//! It decides neither which connection goes to which worker nor what becomes of one that came back.
+//!
+//! ```text
+//!           Listening            hand_off                    (not taken in time)
+//! Bound ───────────────▶ Idle ───────────────▶ Busy ──────────────────────────▶ Stalled
+//!                         ▲ ▲        taken       │        take_back, Wake            │
+//!                         │ └────────────────────┘                                   │
+//!                         └──────────────────────────────────────────────────────────┘
+//!                                       the worker has read the Wake
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::ids::{LinkId, WorkerId, WorkerPort};
+use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
+use crate::sys::seqpacket;
+use crate::sys::watched::Watched;
+
+/// An accepted connection on its way to a worker, in non-blocking mode.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// The client.
+    pub peer: Endpoint,
+    /// When it was accepted.
+    pub accepted: Instant,
+}
+
+/// A channel to a worker's listener, as the attach socket delivered it.
+#[derive(Debug)]
+pub struct Attachment {
+    /// Its name from now on.
+    pub link: LinkId,
+    /// Whose it is.
+    pub worker: WorkerId,
+    /// The port that the worker asked for.
+    pub port: WorkerPort,
+    /// The primary's end.
+    pub channel: OwnedFd,
+    /// A duplicate of the worker's end, through which untaken connections are taken back.
+    pub worker_end: OwnedFd,
+    /// Who was seen to hold the worker's end.
+    pub holder: Holder,
+    /// The worker reads drain notices.
+    pub wants_drain: bool,
+    /// The channel's place among the bounded number that the primary keeps.
+    pub place: OwnedSemaphorePermit,
+}
+
+/// Where to look whether anyone still holds the worker's end of a channel.
+///
+/// The primary's duplicate of that end hides its closing, so it has to be looked up in the process table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The inode of the worker's end, as `/proc/PID/fd` shows it.
+    pub inode: u64,
+    /// The process that attached, and so the first to look at.
+    pub pid: i32,
+}
+
+/// A channel to one listener of one worker.
+#[derive(Debug)]
+pub struct Link {
+    id: LinkId,
+    worker: WorkerId,
+    port: WorkerPort,
+    channel: Watched,
+    worker_end: OwnedFd,
+    holder: Holder,
+    wants_drain: bool,
+    _place: OwnedSemaphorePermit,
+    state: State,
+    last_handed: Option<Instant>,
+}
+
+/// The diagram above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Bound,
+    Idle,
+    Busy { accepted: Instant, since: Instant, checked: bool },
+    Stalled,
+}
+
+/// What a link has seen.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The server listens, and the link is idle.
+    Listening,
+    /// The worker has taken the connection that was given at `since`, and the link is idle again.
+    Taken {
+        /// When the connection was given.
+        since: Instant,
+    },
+    /// The worker that was stalled moves again, and the link is idle.
+    Moving,
+    /// The server has set an option on its listener.
+    SetOption(SocketOption),
+    /// The worker has said again what was known.
+    Nothing,
+    /// The other end does not speak the protocol, or the channel failed: the link is of no use any more.
+    Broken(Fault),
+}
+
+/// Why a link is broken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A record that is no message, or one that has no place in this state.
+    Malformed,
+    /// The channel was shut down, or failed in this way.
+    Channel(io::ErrorKind),
+}
+
+/// A connection that could not be given, and why.
+#[derive(Debug)]
+pub struct NotGiven {
+    /// The connection, still ours.
+    pub connection: Connection,
+    /// What sendmsg(2) said.
+    pub error: io::Error,
+}
+
+/// What is due on a link at a certain time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The connection waits longer than a hand-off takes when all is well.
+    Slow,
+    /// The hand-off timeout is over.
+    TimedOut,
+}
+
+impl Link {
+    /// Watches the channel of a new attachment.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn new(attachment: Attachment) -> io::Result<Self> {
+        Ok(Self {
+            id: attachment.link,
+            worker: attachment.worker,
+            port: attachment.port,
+            channel: Watched::new(attachment.channel, Interest::READABLE | Interest::WRITABLE)?,
+            worker_end: attachment.worker_end,
+            holder: attachment.holder,
+            wants_drain: attachment.wants_drain,
+            _place: attachment.place,
+            state: State::Bound,
+            last_handed: None,
+        })
+    }
+
+    /// The link's name.
+    pub fn id(&self) -> LinkId {
+        self.id
+    }
+
+    /// Whose listener this is.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// The port that the server asked for.
+    pub fn port(&self) -> WorkerPort {
+        self.port
+    }
+
+    /// Where to look whether anyone still holds the worker's end.
+    pub fn holder(&self) -> Holder {
+        self.holder
+    }
+
+    /// Whether it can be given a connection.
+    pub fn is_idle(&self) -> bool {
+        self.state == State::Idle
+    }
+
+    /// Whether a connection was given and not yet taken.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.state, State::Busy { .. })
+    }
+
+    /// Whether it left a connection untaken and has not moved since.
+    pub fn is_stalled(&self) -> bool {
+        self.state == State::Stalled
+    }
+
+    /// Whether the server listens.
+    pub fn is_listening(&self) -> bool {
+        self.state != State::Bound
+    }
+
+    /// When a connection was last given; `None` sorts first.
+    pub fn last_handed(&self) -> Option<Instant> {
+        self.last_handed
+    }
+
+    /// Gives the worker a connection and closes the primary's copy.
+    ///
+    /// # Errors
+    /// The connection and what sendmsg(2) said; the link is as it was.
+    pub fn hand_off(&mut self, connection: Connection, now: Instant) -> Result<(), NotGiven> {
+        let mut buffer = [0; MAX_MESSAGE];
+        let record = ToWorker::Connection { peer: connection.peer }.encode(&mut buffer);
+        match seqpacket::send(&self.channel, record, Some(connection.socket.as_fd())) {
+            Ok(()) => {
+                self.state = State::Busy { accepted: connection.accepted, since: now, checked: false };
+                self.last_handed = Some(now);
+                Ok(())
+            }
+            Err(error) => Err(NotGiven { connection, error }),
+        }
+    }
+
+    /// What the worker has done since the last call. Ready as long as there is more to tell.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(said) = self.poll_said(cx) {
+            let event = match said {
+                Ok(FromWorker::Listening) if self.state == State::Bound => {
+                    self.state = State::Idle;
+                    Event::Listening
+                }
+                Ok(FromWorker::Listening) => Event::Nothing,
+                Ok(FromWorker::SetOption(option)) => Event::SetOption(option),
+                Ok(FromWorker::Attach { .. }) => Event::Broken(Fault::Malformed),
+                Err(fault) => Event::Broken(fault),
+            };
+            return Poll::Ready(event);
+        }
+        match self.state {
+            State::Bound | State::Idle => Poll::Pending,
+            State::Busy { since, .. } => {
+                let event = match ready!(self.poll_emptied(cx)) {
+                    Ok(()) => Event::Taken { since },
+                    Err(error) => Event::Broken(Fault::Channel(error.kind())),
+                };
+                self.state = State::Idle;
+                Poll::Ready(event)
+            }
+            State::Stalled => {
+                let event = match ready!(self.poll_emptied(cx)) {
+                    Ok(()) => Event::Moving,
+                    Err(error) => Event::Broken(Fault::Channel(error.kind())),
+                };
+                self.state = State::Idle;
+                Poll::Ready(event)
+            }
+        }
+    }
+
+    /// The next message from the worker.
+    fn poll_said(&self, cx: &mut Context<'_>) -> Poll<Result<FromWorker, Fault>> {
+        loop {
+            let mut guard = match ready!(self.channel.poll_read_ready(cx)) {
+                Ok(guard) => guard,
+                Err(error) => return Poll::Ready(Err(Fault::Channel(error.kind()))),
+            };
+            // One byte more than any message, so that a longer record is seen to be longer.
+            let mut buffer = [0; MAX_MESSAGE + 1];
+            return Poll::Ready(match seqpacket::receive(&self.channel, &mut buffer) {
+                Ok(record) if record.len == 0 => Err(Fault::Channel(io::ErrorKind::UnexpectedEof)),
+                Ok(record) => FromWorker::decode(&buffer[..record.len]).map_err(|_| Fault::Malformed),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    guard.clear_ready();
+                    continue;
+                }
+                Err(error) => Err(Fault::Channel(error.kind())),
+            });
+        }
+    }
+
+    /// Ready when the worker has received everything that was sent.
+    ///
+    /// The kernel signals EPOLLOUT each time a record is received. The readiness is cleared before the question
+    /// is asked, so that an answer which changes in between brings another signal.
+    fn poll_emptied(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.channel.poll_write_ready(cx))?.clear_ready();
+            if seqpacket::unreceived(&self.channel)? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// When [`Link::due`] next has something to say.
+    pub fn deadline(&self, slow: Duration, timeout: Duration) -> Option<Instant> {
+        match self.state {
+            State::Busy { since, checked: false, .. } => Some(since + slow.min(timeout)),
+            State::Busy { since, checked: true, .. } => Some(since + timeout),
+            State::Bound | State::Idle | State::Stalled => None,
+        }
+    }
+
+    /// What is due at `now`: each thing is said once.
+    pub fn due(&mut self, slow: Duration, timeout: Duration, now: Instant) -> Option<Due> {
+        let State::Busy { since, checked, .. } = &mut self.state else { return None };
+        let waited = now.saturating_duration_since(*since);
+        if waited >= timeout {
+            Some(Due::TimedOut)
+        } else if waited >= slow && !*checked {
+            *checked = true;
+            Some(Due::Slow)
+        } else {
+            None
+        }
+    }
+
+    /// Takes back the connection that the worker has not taken, and leaves a [`ToWorker::Wake`] instead: the link
+    /// is stalled until the worker has read it. `None` if the worker was faster.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2) and sendmsg(2).
+    pub fn stall(&mut self) -> io::Result<Option<Connection>> {
+        let Some(connection) = self.take_back()? else { return Ok(None) };
+        let mut buffer = [0; MAX_MESSAGE];
+        self.state = State::Stalled;
+        // A channel that was just emptied has room. If it fails all the same, the link stays stalled, which
+        // costs a worker that failed to answer its share of the connections, and no connection.
+        let _ = seqpacket::send(&self.channel, ToWorker::Wake.encode(&mut buffer), None);
+        Ok(Some(connection))
+    }
+
+    /// Takes back the connection that the worker has not taken, if there is one.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2).
+    pub fn take_back(&mut self) -> io::Result<Option<Connection>> {
+        let State::Busy { accepted, .. } = self.state else { return Ok(None) };
+        // With a full descriptor table, the kernel would destroy the connection instead of delivering it.
+        drop(rustix::io::fcntl_dupfd_cloexec(&self.worker_end, 0)?);
+        loop {
+            let mut buffer = [0; MAX_MESSAGE];
+            let record = match seqpacket::receive(&self.worker_end, &mut buffer) {
+                Ok(record) if record.len == 0 => return Ok(None),
+                Ok(record) => record,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let said = ToWorker::decode(&buffer[..record.len]);
+            if let (Ok(ToWorker::Connection { peer }), Some(socket)) = (said, record.fd) {
+                self.state = State::Idle;
+                return Ok(Some(Connection { socket, peer, accepted }));
+            }
+        }
+    }
+
+    /// Tells a worker that understands it that no further connection will come.
+    pub fn drain(&self) {
+        if self.wants_drain {
+            let mut buffer = [0; MAX_MESSAGE];
+            // A worker that cannot be told is stopped by its signal like any other.
+            let _ = seqpacket::send(&self.channel, ToWorker::Drain.encode(&mut buffer), None);
+        }
+    }
+}

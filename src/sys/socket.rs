@@ -1,0 +1,97 @@
+//! Socket options that have no typed wrapper: raw setsockopt(2), and a filter that stops new handshakes.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use socket2::{SockFilter, SockRef};
+
+/// Sets an option whose value is plain bytes: an `int`, or a small C structure without pointers.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_option(socket: impl AsFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    let len = libc::socklen_t::try_from(value.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the kernel reads `len` bytes from the pointer, which is a live slice of that length.
+    let result = unsafe { libc::setsockopt(fd, level, name, value.as_ptr().cast(), len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many established connections wait in a TCP listener's backlog (`tcpi_unacked` of tcp(7)).
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn backlog_len(listener: impl AsFd) -> io::Result<usize> {
+    let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut len = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let fd = listener.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `len` bytes to the pointer, which is what `info` holds.
+    let result = unsafe {
+        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len)
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `tcp_info` is integers only, and every byte that the kernel did not write is zero.
+    let info = unsafe { info.assume_init() };
+    Ok(info.tcpi_unacked as usize)
+}
+
+/// Lets a TCP listener drop every new SYN, while handshakes that have begun can still be completed.
+///
+/// A client whose SYN is dropped sends it again after a second; a listener that was closed instead would reset
+/// clients that are already connected in its backlog.
+///
+/// # Errors
+/// Those of setsockopt(2) with `SO_ATTACH_FILTER`, as socket(7) describes it.
+pub fn drop_new_handshakes(listener: impl AsFd) -> io::Result<()> {
+    const FLAGS_OFFSET: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACCEPT_ALL: u32 = u32::MAX;
+    let load_flags = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+    let jump_if_set = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+    let filter = [
+        instruction(load_flags, 0, 0, FLAGS_OFFSET),
+        instruction(jump_if_set, 0, 1, SYN),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, ACCEPT_ALL),
+    ];
+    SockRef::from(&listener).attach_filter(&filter)
+}
+
+fn instruction(code: u32, if_true: u8, if_false: u8, value: u32) -> SockFilter {
+    let code = u16::try_from(code).expect("classic BPF operation codes have 16 bits");
+    SockFilter::new(code, if_true, if_false, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    #[test]
+    fn the_backlog_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(super::backlog_len(&listener).unwrap(), 0);
+        let address = listener.local_addr().unwrap();
+        let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+        assert_eq!(super::backlog_len(&listener).unwrap(), 2);
+    }
+
+    #[test]
+    fn after_the_filter_old_connections_live_and_new_ones_do_not_begin() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = TcpStream::connect(address).unwrap();
+        super::drop_new_handshakes(&listener).unwrap();
+        let late = TcpStream::connect_timeout(&address, Duration::from_millis(100));
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+        let (mut accepted, _) = listener.accept().unwrap();
+        accepted.write_all(b"served").unwrap();
+        drop((accepted, listener));
+        let mut answer = String::new();
+        waiting.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "served");
+    }
+}
