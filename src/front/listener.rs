@@ -139,7 +139,7 @@ impl Listener {
 
     /// Whether every connection that clients have established was accepted.
     pub fn has_empty_backlog(&self) -> bool {
-        socket::backlog_len(&self.socket).is_ok_and(|len| len == 0)
+        !socket::backlog_len(&self.socket).is_ok_and(|len| len > 0)
     }
 
     /// Lets no new connection begin, while those that have begun can still be accepted.

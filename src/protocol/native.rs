@@ -235,25 +235,16 @@ impl Link {
             };
             return Poll::Ready(event);
         }
-        match self.state {
-            State::Bound | State::Idle => Poll::Pending,
-            State::Busy { since, .. } => {
-                let event = match ready!(self.poll_emptied(cx)) {
-                    Ok(()) => Event::Taken { since },
-                    Err(error) => Event::Broken(Fault::Channel(error.kind())),
-                };
-                self.state = State::Idle;
-                Poll::Ready(event)
-            }
-            State::Stalled => {
-                let event = match ready!(self.poll_emptied(cx)) {
-                    Ok(()) => Event::Moving,
-                    Err(error) => Event::Broken(Fault::Channel(error.kind())),
-                };
-                self.state = State::Idle;
-                Poll::Ready(event)
-            }
+        if !matches!(self.state, State::Busy { .. } | State::Stalled) {
+            return Poll::Pending;
         }
+        let event = match (ready!(self.poll_emptied(cx)), self.state) {
+            (Err(error), _) => return Poll::Ready(Event::Broken(Fault::Channel(error.kind()))),
+            (Ok(()), State::Busy { since, .. }) => Event::Taken { since },
+            (Ok(()), _) => Event::Moving,
+        };
+        self.state = State::Idle;
+        Poll::Ready(event)
     }
 
     /// The next message from the worker.
