@@ -11,6 +11,9 @@ pub mod listener;
 pub mod queue;
 pub mod service;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -79,7 +82,13 @@ impl Front {
         for (port, bound) in setup.ports {
             let listeners = bound.into_iter().map(Listener::new).collect::<io::Result<_>>()?;
             let queue = Queue::new(setup.queue, setup.queue_timeout);
-            services.push(Service::new(port, listeners, queue, setup.handoff_timeout, setup.metrics.clone()));
+            services.push(Service::new(
+                port,
+                listeners,
+                queue,
+                setup.handoff_timeout,
+                setup.metrics.clone(),
+            ));
         }
         Ok(Self {
             services,
@@ -149,7 +158,9 @@ impl Front {
 
     fn attach(&mut self, attachment: Attachment) {
         let (worker, port) = (attachment.worker, attachment.port);
-        let Some(service) = self.services.iter_mut().find(|service| service.port() == port) else { return };
+        let Some(service) = self.services.iter_mut().find(|service| service.port() == port) else {
+            return;
+        };
         match Link::new(attachment) {
             Ok(link) => service.attach(link),
             Err(error) => warn!(%worker, %port, %error, "cannot watch a worker's channel"),
@@ -193,7 +204,8 @@ impl Front {
     }
 
     fn poll_stopping(&mut self) {
-        if !matches!(self.stopping, Stopping::Draining { .. }) || !self.services.iter().all(Service::is_done) {
+        if !matches!(self.stopping, Stopping::Draining { .. }) || !self.services.iter().all(Service::is_done)
+        {
             return;
         }
         if let Stopping::Draining { done } = std::mem::replace(&mut self.stopping, Stopping::Done) {

@@ -10,7 +10,7 @@ use prometheus::{IntCounter, IntGauge};
 use tracing::{debug, warn};
 
 use super::handle::Notice;
-use super::listener::Listener;
+use super::listener::{self, Listener};
 use super::queue::Queue;
 use crate::ids::{LinkId, WorkerId, WorkerPort};
 use crate::metrics::{Metrics, Rejected};
@@ -50,7 +50,10 @@ pub struct Service {
 #[derive(Debug)]
 enum Intake {
     Open(Vec<Listener>),
-    Closing { listeners: Vec<Listener>, until: Instant },
+    Closing {
+        listeners: Vec<Listener>,
+        until: Instant,
+    },
     Closed,
 }
 
@@ -99,7 +102,10 @@ impl Service {
 
     /// How many channels have a listening server at their other end.
     pub fn listening(&self) -> usize {
-        self.members.iter().filter(|member| member.link.is_listening()).count()
+        self.members
+            .iter()
+            .filter(|member| member.link.is_listening())
+            .count()
     }
 
     /// Adds a channel. It gets connections once its server listens.
@@ -128,10 +134,16 @@ impl Service {
             Ok(Some(connection)) => self.put_back(connection),
             Ok(None) if member.link.is_busy() => member.handed.inc(),
             Ok(None) => {}
-            Err(error) => warn!(worker = %member.link.worker(), %error, "cannot take back a connection; it is lost"),
+            Err(error) => {
+                warn!(worker = %member.link.worker(), %error, "cannot take back a connection; it is lost")
+            }
         }
         let worker = member.link.worker();
-        if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_idle()) {
+        if !self
+            .members
+            .iter()
+            .any(|other| other.link.worker() == worker && other.link.is_idle())
+        {
             self.free.remove(worker);
         }
     }
@@ -192,7 +204,10 @@ impl Service {
             }
             Event::Listening => {
                 self.free.release(worker);
-                notices.extend([Notice::Listening { worker, port: self.port }]);
+                notices.extend([Notice::Listening {
+                    worker,
+                    port: self.port,
+                }]);
             }
             Event::Moving => {
                 member.stalled.dec();
@@ -209,11 +224,19 @@ impl Service {
     }
 
     fn set_option(&mut self, worker: WorkerId, option: SocketOption) {
-        let Intake::Open(listeners) = &mut self.intake else { return };
-        for listener in listeners.iter_mut().filter(|_| may_be_inherited(&option)) {
+        let Intake::Open(listeners) = &mut self.intake else {
+            return;
+        };
+        if !may_be_inherited(&option) {
+            return;
+        }
+        for listener in listeners {
             if let Err(error) = listener.set_option(option) {
                 debug!(%worker, port = %self.port, ?option, %error, "cannot set a worker's socket option");
             }
+        }
+        for connection in self.queue.iter() {
+            listener::apply(&option, &connection.socket);
         }
     }
 
@@ -223,7 +246,11 @@ impl Service {
             return 0;
         }
         for moved in 0..BURST {
-            let connection = if self.free.is_empty() { None } else { self.queue.pop() };
+            let connection = if self.free.is_empty() {
+                None
+            } else {
+                self.queue.pop()
+            };
             if let Some(connection) = connection {
                 self.give(connection);
                 continue;
@@ -278,7 +305,11 @@ impl Service {
         match member.link.hand_off(connection, now) {
             Ok(()) => {
                 self.metrics.queue_wait.observe(waited.as_secs_f64());
-                if self.members.iter().any(|other| other.link.worker() == worker && other.link.is_idle()) {
+                if self
+                    .members
+                    .iter()
+                    .any(|other| other.link.worker() == worker && other.link.is_idle())
+                {
                     self.free.release(worker);
                 }
             }
@@ -321,12 +352,18 @@ impl Service {
             self.paused = None;
         }
         while self.queue.pop_expired(now).is_some() {
-            self.metrics.rejected.with_label_values(&[Rejected::QueueTimeout.label()]).inc();
+            self.metrics
+                .rejected
+                .with_label_values(&[Rejected::QueueTimeout.label()])
+                .inc();
         }
         for index in 0..self.members.len() {
             let link = &mut self.members[index].link;
             match link.due(SLOW, self.handoff_timeout, now) {
-                Some(Due::Slow) => notices.extend([Notice::Slow { link: link.id(), holder: link.holder() }]),
+                Some(Due::Slow) => notices.extend([Notice::Slow {
+                    link: link.id(),
+                    holder: link.holder(),
+                }]),
                 Some(Due::TimedOut) => self.stall(index, notices),
                 None => {}
             }
@@ -336,7 +373,9 @@ impl Service {
 
     /// Closes the listeners when the last handshakes had their time and nobody is left in the backlogs.
     fn close(&mut self, now: Instant) {
-        let Intake::Closing { listeners, until } = &mut self.intake else { return };
+        let Intake::Closing { listeners, until } = &mut self.intake else {
+            return;
+        };
         if *until > now {
             return;
         }
@@ -363,23 +402,35 @@ impl Service {
 
     /// When [`Service::tick`] is next needed.
     pub fn deadline(&self) -> Option<Instant> {
-        let links = self.members.iter().filter_map(|member| member.link.deadline(SLOW, self.handoff_timeout));
+        let links = self
+            .members
+            .iter()
+            .filter_map(|member| member.link.deadline(SLOW, self.handoff_timeout));
         let closing = match &self.intake {
             Intake::Closing { until, .. } => Some(*until),
             Intake::Open(_) | Intake::Closed => None,
         };
-        links.chain(self.queue.deadline()).chain(self.paused).chain(closing).min()
+        links
+            .chain(self.queue.deadline())
+            .chain(self.paused)
+            .chain(closing)
+            .min()
     }
 
     /// Lets no new connection begin. Those that clients have already established are still accepted.
     pub fn stop(&mut self, now: Instant) {
-        let Intake::Open(listeners) = std::mem::replace(&mut self.intake, Intake::Closed) else { return };
+        let Intake::Open(listeners) = std::mem::replace(&mut self.intake, Intake::Closed) else {
+            return;
+        };
         for listener in &listeners {
             if let Err(error) = listener.stop() {
                 debug!(port = %self.port, %error, "cannot filter new connections while stopping");
             }
         }
-        self.intake = Intake::Closing { listeners, until: now + LAST_HANDSHAKES };
+        self.intake = Intake::Closing {
+            listeners,
+            until: now + LAST_HANDSHAKES,
+        };
     }
 
     /// Whether it was stopped and every connection has been taken by a worker.
@@ -410,7 +461,10 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         let unserved = self.queue.len() as u64;
-        self.metrics.rejected.with_label_values(&[Rejected::Shutdown.label()]).inc_by(unserved);
+        self.metrics
+            .rejected
+            .with_label_values(&[Rejected::Shutdown.label()])
+            .inc_by(unserved);
     }
 }
 

@@ -1,0 +1,434 @@
+//! The front with real sockets: clients over loopback, and workers that are played by the test.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use super::handle::{self, Handle, Notice, Reports};
+use super::listener::Bound;
+use super::{Front, Setup};
+use crate::config::Bind;
+use crate::ids::{LinkId, Slot, WorkerId, WorkerPort};
+use crate::metrics::Metrics;
+use crate::protocol::native::{Attachment, Holder};
+use crate::protocol::wire::{FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
+use crate::sys::seqpacket;
+
+const PORT: WorkerPort = WorkerPort(3000);
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A front on a thread of its own.
+struct Stage {
+    handle: Option<Handle>,
+    reports: Reports,
+    address: SocketAddr,
+    metrics: Metrics,
+    thread: Option<JoinHandle<()>>,
+    runtime: tokio::runtime::Runtime,
+    links: u64,
+}
+
+struct Limits {
+    queue: usize,
+    queue_timeout: Duration,
+    handoff_timeout: Duration,
+}
+
+const PATIENT: Limits = Limits {
+    queue: 64,
+    queue_timeout: DEADLINE,
+    handoff_timeout: DEADLINE,
+};
+
+impl Stage {
+    fn new(limits: Limits) -> Self {
+        let (handle, reports, ends) = handle::channels(&[PORT]);
+        let bound = Bound::new(Bind::Address("127.0.0.1:0".parse().unwrap()), 64).unwrap();
+        let address = bound.address();
+        let metrics = Metrics::new();
+        let setup = Setup {
+            ports: vec![(PORT, vec![bound])],
+            queue: NonZeroUsize::new(limits.queue).unwrap(),
+            queue_timeout: limits.queue_timeout,
+            handoff_timeout: limits.handoff_timeout,
+            metrics: metrics.clone(),
+        };
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async { Front::new(setup, ends).unwrap().run().await });
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            handle: Some(handle),
+            reports,
+            address,
+            metrics,
+            thread: Some(thread),
+            runtime,
+            links: 0,
+        }
+    }
+
+    fn handle(&self) -> Handle {
+        self.handle.clone().unwrap()
+    }
+
+    /// A worker that has attached and does not listen yet.
+    fn bound_worker(&mut self, slot: u32) -> Worker {
+        let (channel, own_end) = seqpacket::pair().unwrap();
+        self.links += 1;
+        let id = WorkerId {
+            slot: Slot(slot),
+            launch: u64::from(slot),
+        };
+        let attachment = Attachment {
+            link: LinkId(self.links),
+            worker: id,
+            port: PORT,
+            channel,
+            worker_end: own_end.try_clone().unwrap(),
+            holder: Holder { inode: 0, pid: 0 },
+            wants_drain: true,
+            place: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+        };
+        self.runtime.block_on(self.handle().attach(attachment));
+        Worker {
+            id,
+            link: LinkId(self.links),
+            channel: own_end,
+        }
+    }
+
+    /// A worker that listens, once the front knows it.
+    fn worker(&mut self, slot: u32) -> Worker {
+        let worker = self.bound_worker(slot);
+        worker.say(FromWorker::Listening);
+        assert_eq!(
+            self.notice(),
+            Notice::Listening {
+                worker: worker.id,
+                port: PORT
+            }
+        );
+        worker
+    }
+
+    fn notice(&mut self) -> Notice {
+        let next = async { tokio::time::timeout(DEADLINE, self.reports.notices.recv()).await };
+        self.runtime.block_on(next).expect("a notice in time").unwrap()
+    }
+
+    /// The next notice that is not about a slow hand-off, which a loaded machine may bring about at any time.
+    fn notice_beside_slow(&mut self) -> Notice {
+        loop {
+            match self.notice() {
+                Notice::Slow { .. } => {}
+                notice => return notice,
+            }
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let client = TcpStream::connect(self.address).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client
+    }
+
+    fn forget(&self, worker: &Worker) {
+        self.runtime.block_on(self.handle().forget(worker.id));
+    }
+
+    fn rejected(&self, reason: &str) -> u64 {
+        self.metrics.rejected.with_label_values(&[reason]).get()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.handle = None;
+        let ended = self.thread.take().unwrap().join();
+        if !std::thread::panicking() {
+            ended.unwrap();
+        }
+    }
+}
+
+/// The other end of a channel.
+struct Worker {
+    id: WorkerId,
+    link: LinkId,
+    channel: OwnedFd,
+}
+
+impl Worker {
+    fn say(&self, message: FromWorker) {
+        seqpacket::send(&self.channel, message.encode(&mut [0; MAX_MESSAGE]), None).unwrap();
+    }
+
+    fn hear(&self) -> Option<(ToWorker, Option<OwnedFd>)> {
+        let mut buffer = [0; MAX_MESSAGE];
+        match seqpacket::receive(&self.channel, &mut buffer) {
+            Ok(record) => Some((ToWorker::decode(&buffer[..record.len]).unwrap(), record.fd)),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("the channel failed: {error}"),
+        }
+    }
+
+    fn accept_now(&self) -> Option<TcpStream> {
+        let (message, fd) = self.hear()?;
+        assert!(matches!(message, ToWorker::Connection { .. }), "{message:?}");
+        let stream = TcpStream::from(fd.expect("a descriptor"));
+        stream.set_nonblocking(false).unwrap();
+        Some(stream)
+    }
+
+    fn accept(&self) -> TcpStream {
+        until(|| self.accept_now())
+    }
+
+    /// Accepts a connection and answers with the worker's slot.
+    fn serve(&self) {
+        self.accept()
+            .write_all(self.id.slot.to_string().as_bytes())
+            .unwrap();
+    }
+}
+
+fn until<T>(mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "nothing happened in time");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn answer(mut client: TcpStream) -> String {
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn idle_workers_are_served_in_turn() {
+    let mut stage = Stage::new(PATIENT);
+    let workers = [stage.worker(1), stage.worker(2), stage.worker(3)];
+    let mut answers = String::new();
+    for turn in 0..9 {
+        let client = stage.connect();
+        let server = until(|| {
+            workers
+                .iter()
+                .find_map(|worker| Some((worker, worker.accept_now()?)))
+        });
+        let (worker, mut stream) = server;
+        stream.write_all(worker.id.slot.to_string().as_bytes()).unwrap();
+        drop(stream);
+        answers.push_str(&answer(client));
+        // The worker is idle again once it is counted.
+        until(|| {
+            let handed: u64 = (1..=3)
+                .map(|slot| stage.metrics.handed.with_label_values(&[&slot.to_string()]).get())
+                .sum();
+            (handed == turn + 1).then_some(())
+        });
+    }
+    assert_eq!(answers, "123123123");
+}
+
+#[test]
+fn a_worker_gets_nothing_before_it_listens() {
+    let mut stage = Stage::new(PATIENT);
+    let early = stage.bound_worker(1);
+    let client = stage.connect();
+    stage.worker(2).serve();
+    assert_eq!(answer(client), "2");
+    assert!(early.hear().is_none());
+}
+
+#[test]
+fn without_a_worker_connections_wait_and_beyond_the_queue_the_kernel_holds_them() {
+    let mut stage = Stage::new(Limits { queue: 2, ..PATIENT });
+    let clients: Vec<_> = (0..6).map(|_| stage.connect()).collect();
+    until(|| (stage.metrics.queue.get() == 2).then_some(()));
+    assert_eq!(stage.metrics.accepted.get(), 2);
+    let worker = stage.worker(1);
+    for client in clients {
+        worker.serve();
+        assert_eq!(answer(client), "1");
+    }
+    assert_eq!(stage.metrics.accepted.get(), 6);
+}
+
+#[test]
+fn a_connection_that_waits_too_long_is_closed_and_counted() {
+    let stage = Stage::new(Limits {
+        queue_timeout: Duration::from_millis(50),
+        ..PATIENT
+    });
+    let mut client = stage.connect();
+    assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0);
+    until(|| (stage.rejected("queue_timeout") == 1).then_some(()));
+}
+
+#[test]
+fn a_stuck_workers_connection_goes_to_another_and_it_gets_no_more_until_it_moves() {
+    let mut stage = Stage::new(Limits {
+        handoff_timeout: Duration::from_millis(50),
+        ..PATIENT
+    });
+    let stuck = stage.worker(1);
+    let client = stage.connect();
+    assert_eq!(stage.notice_beside_slow(), Notice::Stalled { worker: stuck.id });
+    let busy = stage.worker(2);
+    busy.serve();
+    assert_eq!(answer(client), "2");
+    for _ in 0..5 {
+        let client = stage.connect();
+        busy.serve();
+        assert_eq!(answer(client), "2");
+    }
+    assert_eq!(stuck.hear().map(|(message, _)| message), Some(ToWorker::Wake));
+    assert_eq!(stage.notice_beside_slow(), Notice::Moving { worker: stuck.id });
+    assert_eq!(stage.metrics.redispatched.get(), 1);
+    stage.forget(&busy);
+    let client = stage.connect();
+    stuck.serve();
+    assert_eq!(answer(client), "1");
+}
+
+#[test]
+fn what_a_dead_worker_had_not_taken_is_served_by_another() {
+    let mut stage = Stage::new(PATIENT);
+    let doomed = stage.worker(1);
+    let client = stage.connect();
+    let handed = seqpacket_has_record(&doomed);
+    until(|| handed().then_some(()));
+    let forgotten = doomed.id;
+    drop(doomed);
+    stage.runtime.block_on(stage.handle().forget(forgotten));
+    stage.worker(2).serve();
+    assert_eq!(answer(client), "2");
+    assert_eq!(stage.metrics.redispatched.get(), 1);
+}
+
+/// Whether a record lies in the worker's end, without taking it.
+fn seqpacket_has_record(worker: &Worker) -> impl Fn() -> bool + use<> {
+    let channel = worker.channel.try_clone().unwrap();
+    move || {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(&channel, PollFlags::IN)];
+        poll(
+            &mut fds,
+            Some(&Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
+        )
+        .unwrap()
+            == 1
+    }
+}
+
+#[test]
+fn a_listener_that_its_server_closed_loses_nothing() {
+    let mut stage = Stage::new(PATIENT);
+    let closed = stage.worker(1);
+    let client = stage.connect();
+    assert_eq!(
+        stage.notice(),
+        Notice::Slow {
+            link: closed.link,
+            holder: Holder { inode: 0, pid: 0 }
+        }
+    );
+    stage.runtime.block_on(stage.handle().detach(closed.link));
+    stage.worker(1).serve();
+    assert_eq!(answer(client), "1");
+}
+
+#[test]
+fn a_channel_with_garbage_in_it_is_closed_and_loses_nothing() {
+    let mut stage = Stage::new(PATIENT);
+    let bad = stage.worker(1);
+    let client = stage.connect();
+    let handed = seqpacket_has_record(&bad);
+    until(|| handed().then_some(()));
+    seqpacket::send(&bad.channel, b"garbage", None).unwrap();
+    stage.worker(2).serve();
+    assert_eq!(answer(client), "2");
+}
+
+#[test]
+fn an_option_of_a_workers_listener_holds_for_every_connection() {
+    let mut stage = Stage::new(PATIENT);
+    let early = stage.connect();
+    let worker = stage.bound_worker(1);
+    let mut value = [0; 8];
+    value[..4].copy_from_slice(&1i32.to_ne_bytes());
+    let nodelay = SocketOption {
+        level: libc::IPPROTO_TCP,
+        name: libc::TCP_NODELAY,
+        value,
+        len: 4,
+    };
+    worker.say(FromWorker::SetOption(nodelay));
+    worker.say(FromWorker::Listening);
+    stage.notice();
+    assert!(
+        worker.accept().nodelay().unwrap(),
+        "accepted before the option was known"
+    );
+    let late = stage.connect();
+    assert!(
+        worker.accept().nodelay().unwrap(),
+        "accepted after the option was known"
+    );
+    drop((early, late));
+}
+
+#[test]
+fn a_stop_serves_whoever_is_connected_and_then_tells_the_workers() {
+    let mut stage = Stage::new(Limits { queue: 1, ..PATIENT });
+    let clients: Vec<_> = (0..4).map(|_| stage.connect()).collect();
+    let handle = stage.handle();
+    let stopped = stage.runtime.spawn(async move { handle.stop().await });
+    let worker = stage.worker(1);
+    for client in clients {
+        worker.serve();
+        assert_eq!(answer(client), "1");
+    }
+    stage
+        .runtime
+        .block_on(async { tokio::time::timeout(DEADLINE, stopped).await })
+        .unwrap()
+        .unwrap();
+    assert_eq!(until(|| worker.hear()).0, ToWorker::Drain);
+    let late = TcpStream::connect(stage.address).unwrap_err();
+    assert_eq!(late.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(stage.rejected("shutdown"), 0);
+}
+
+#[test]
+fn what_nobody_served_is_counted_at_the_end() {
+    let stage = Stage::new(PATIENT);
+    let metrics = stage.metrics.clone();
+    let _client = stage.connect();
+    until(|| (stage.metrics.queue.get() == 1).then_some(()));
+    drop(stage);
+    assert_eq!(metrics.rejected.with_label_values(&["shutdown"]).get(), 1);
+}
