@@ -87,7 +87,11 @@ pub struct Link {
 enum State {
     Bound,
     Idle,
-    Busy { accepted: Instant, since: Instant, checked: bool },
+    Busy {
+        accepted: Instant,
+        since: Instant,
+        checked: bool,
+    },
     Stalled,
 }
 
@@ -209,10 +213,17 @@ impl Link {
     /// The connection and what sendmsg(2) said; the link is as it was.
     pub fn hand_off(&mut self, connection: Connection, now: Instant) -> Result<(), NotGiven> {
         let mut buffer = [0; MAX_MESSAGE];
-        let record = ToWorker::Connection { peer: connection.peer }.encode(&mut buffer);
+        let record = ToWorker::Connection {
+            peer: connection.peer,
+        }
+        .encode(&mut buffer);
         match seqpacket::send(&self.channel, record, Some(connection.socket.as_fd())) {
             Ok(()) => {
-                self.state = State::Busy { accepted: connection.accepted, since: now, checked: false };
+                self.state = State::Busy {
+                    accepted: connection.accepted,
+                    since: now,
+                    checked: false,
+                };
                 self.last_handed = Some(now);
                 Ok(())
             }
@@ -284,15 +295,23 @@ impl Link {
     /// When [`Link::due`] next has something to say.
     pub fn deadline(&self, slow: Duration, timeout: Duration) -> Option<Instant> {
         match self.state {
-            State::Busy { since, checked: false, .. } => Some(since + slow.min(timeout)),
-            State::Busy { since, checked: true, .. } => Some(since + timeout),
+            State::Busy {
+                since,
+                checked: false,
+                ..
+            } => Some(since + slow.min(timeout)),
+            State::Busy {
+                since, checked: true, ..
+            } => Some(since + timeout),
             State::Bound | State::Idle | State::Stalled => None,
         }
     }
 
     /// What is due at `now`: each thing is said once.
     pub fn due(&mut self, slow: Duration, timeout: Duration, now: Instant) -> Option<Due> {
-        let State::Busy { since, checked, .. } = &mut self.state else { return None };
+        let State::Busy { since, checked, .. } = &mut self.state else {
+            return None;
+        };
         let waited = now.saturating_duration_since(*since);
         if waited >= timeout {
             Some(Due::TimedOut)
@@ -310,7 +329,9 @@ impl Link {
     /// # Errors
     /// Those of recvmsg(2) and sendmsg(2).
     pub fn stall(&mut self) -> io::Result<Option<Connection>> {
-        let Some(connection) = self.take_back()? else { return Ok(None) };
+        let Some(connection) = self.take_back()? else {
+            return Ok(None);
+        };
         let mut buffer = [0; MAX_MESSAGE];
         self.state = State::Stalled;
         // A channel that was just emptied has room. If it fails all the same, the link stays stalled, which
@@ -324,7 +345,9 @@ impl Link {
     /// # Errors
     /// Those of recvmsg(2).
     pub fn take_back(&mut self) -> io::Result<Option<Connection>> {
-        let State::Busy { accepted, .. } = self.state else { return Ok(None) };
+        let State::Busy { accepted, .. } = self.state else {
+            return Ok(None);
+        };
         // With a full descriptor table, the kernel would destroy the connection instead of delivering it.
         drop(rustix::io::fcntl_dupfd_cloexec(&self.worker_end, 0)?);
         loop {
@@ -338,7 +361,11 @@ impl Link {
             let said = ToWorker::decode(&buffer[..record.len]);
             if let (Ok(ToWorker::Connection { peer }), Some(socket)) = (said, record.fd) {
                 self.state = State::Idle;
-                return Ok(Some(Connection { socket, peer, accepted }));
+                return Ok(Some(Connection {
+                    socket,
+                    peer,
+                    accepted,
+                }));
             }
         }
     }
