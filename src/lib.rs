@@ -7,6 +7,7 @@
 pub mod config;
 pub mod front;
 pub mod ids;
+pub mod logs;
 pub mod metrics;
 pub mod protocol;
 pub mod scheduler;

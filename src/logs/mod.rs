@@ -1,0 +1,18 @@
+//! Everything that is written for people and log collectors: the workers' output and clusterd's own messages.
+//!
+//! It decides neither what a message says nor what happens to a worker: it only carries lines.
+//!
+//! ```text
+//! worker's pipe ── capture ──┐ waits for room     ┌── writer thread ── stdout
+//!                            ├────► queue ────────┤
+//! tracing event ── messages ─┘ never waits        └── writer thread ── stderr
+//! ```
+
+mod capture;
+mod lines;
+mod look;
+pub mod messages;
+mod queue;
+mod write;
+
+pub use write::{Output, StartError, Stream, Unwritten};

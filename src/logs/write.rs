@@ -1,0 +1,215 @@
+//! [`Output`]: the program's stdout and stderr, each written by a thread of its own.
+//!
+//! It knows neither workers nor formats. A destination whose reader is slow or stuck blocks its writer thread
+//! and nobody else.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::look::Look;
+use super::queue::Queue;
+
+/// One of the two standard streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
+
+/// The program's stdout and stderr. Clones write to the same; with the last one the writer threads end.
+#[derive(Clone, Debug)]
+pub struct Output {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    stdout: Destination,
+    stderr: Destination,
+    /// How many pipes of workers are being read.
+    captures: watch::Sender<usize>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stdout.queue.close();
+        self.stderr.queue.close();
+    }
+}
+
+/// One stream's queue, and how lines look at its end.
+#[derive(Clone, Debug)]
+pub(super) struct Destination {
+    pub(super) queue: Arc<Queue>,
+    pub(super) look: Look,
+}
+
+/// The output could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A standard stream could not be duplicated.
+    #[error("cannot duplicate a standard stream: {0}")]
+    Duplicate(#[source] io::Error),
+    /// A standard stream could not be examined.
+    #[error("cannot examine a standard stream: {0}")]
+    Examine(#[source] io::Error),
+    /// A writer thread could not be started.
+    #[error("cannot start a thread that writes logs: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Not everything was written in time, because a reader of the output is slow or stuck, or because somebody still
+/// holds a worker's pipe.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "some output was not written: its reader is too slow, or a process that a worker left behind holds its pipe"
+)]
+pub struct Unwritten;
+
+impl Output {
+    /// Over the program's own standard streams.
+    ///
+    /// # Errors
+    /// When a descriptor or a thread is not to be had.
+    pub fn stdio() -> Result<Self, StartError> {
+        let stdout = io::stdout().as_fd().try_clone_to_owned();
+        let stderr = io::stderr().as_fd().try_clone_to_owned();
+        Self::start(
+            stdout.map_err(StartError::Duplicate)?,
+            stderr.map_err(StartError::Duplicate)?,
+        )
+    }
+
+    /// Over these two, which stay in the mode they are in: it is shared with whoever else holds them. Where both
+    /// are the same file, one thread writes for both, so that no line is torn.
+    ///
+    /// # Errors
+    /// When a descriptor cannot be examined or a thread cannot be started.
+    pub fn start(stdout: OwnedFd, stderr: OwnedFd) -> Result<Self, StartError> {
+        let same = same_file(&stdout, &stderr).map_err(StartError::Examine)?;
+        let stdout = Destination::start(stdout)?;
+        let stderr = if same {
+            stdout.clone()
+        } else {
+            Destination::start(stderr)?
+        };
+        let shared = Shared {
+            stdout,
+            stderr,
+            captures: watch::Sender::new(0),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Waits until all pipes of workers are at their end and everything is written, but no longer than until
+    /// `deadline`. The output can still be used afterwards.
+    ///
+    /// # Errors
+    /// [`Unwritten`] when the deadline came first.
+    pub async fn finish(&self, deadline: Instant) -> Result<(), Unwritten> {
+        let mut captures = self.shared.captures.subscribe();
+        let all = async {
+            let _ = captures.wait_for(|open| *open == 0).await;
+            self.shared.stdout.queue.flushed().await;
+            self.shared.stderr.queue.flushed().await;
+        };
+        tokio::time::timeout_at(deadline, all)
+            .await
+            .map_err(|_| Unwritten)
+    }
+
+    pub(super) fn destination(&self, stream: Stream) -> &Destination {
+        match stream {
+            Stream::Stdout => &self.shared.stdout,
+            Stream::Stderr => &self.shared.stderr,
+        }
+    }
+
+    /// Counts a pipe as being read until the answer is dropped.
+    pub(super) fn capturing(&self) -> Capturing {
+        self.shared.captures.send_modify(|open| *open += 1);
+        Capturing { output: self.clone() }
+    }
+}
+
+/// A worker's pipe that is being read.
+#[derive(Debug)]
+pub(super) struct Capturing {
+    output: Output,
+}
+
+impl Drop for Capturing {
+    fn drop(&mut self) {
+        self.output.shared.captures.send_modify(|open| *open -= 1);
+    }
+}
+
+impl Destination {
+    fn start(fd: OwnedFd) -> Result<Self, StartError> {
+        let destination = Self {
+            queue: Arc::new(Queue::new()),
+            look: Look::of(&fd),
+        };
+        let queue = destination.queue.clone();
+        thread::Builder::new()
+            .name("clusterd-log".to_owned())
+            .spawn(move || write_until_closed(&queue, &fd))
+            .map_err(StartError::Thread)?;
+        Ok(destination)
+    }
+}
+
+fn write_until_closed(queue: &Queue, destination: &OwnedFd) {
+    let mut bytes = Vec::new();
+    while let Some(batch) = queue.take(&mut bytes) {
+        // What cannot be written is lost: there is nowhere to say so, and the workers must not stop for it. The
+        // next batch is tried again, for a named pipe may get a new reader and a full disk room.
+        let _ = write_all(destination, &bytes);
+        queue.written(&batch);
+        if batch.dropped > 0 {
+            tracing::warn!(
+                dropped = batch.dropped,
+                "messages were dropped because the reader of this output was too slow"
+            );
+        }
+    }
+}
+
+/// Writes all of `bytes`, however long it takes. SIGPIPE must be ignored, as the Rust runtime has it.
+fn write_all(destination: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(destination, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            // Another holder of the same open file, a worker's runtime for one, made it non-blocking.
+            Err(Errno::AGAIN) => wait_for_room(destination)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn wait_for_room(destination: &OwnedFd) -> io::Result<()> {
+    let mut fds = [PollFd::new(destination, PollFlags::OUT)];
+    match rustix::event::poll(&mut fds, None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn same_file(a: &OwnedFd, b: &OwnedFd) -> io::Result<bool> {
+    let (a, b) = (rustix::fs::fstat(a)?, rustix::fs::fstat(b)?);
+    Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
