@@ -4,6 +4,7 @@
 //!
 //! - [`ids`]: what slots, launches and channels are called.
 
+pub mod admin;
 pub mod config;
 pub mod front;
 pub mod ids;

@@ -1,0 +1,158 @@
+//! Metrics of the workers' processes, read from the kernel at each scrape.
+//!
+//! It counts nothing itself, and does not know what a worker's state is: only which process fills which slot.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use procfs::process::{ProcState, Process};
+use prometheus::core::{Collector, Desc};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
+use prometheus::{CounterVec, GaugeVec, IntGaugeVec, Opts, Registry};
+use rustix::process::Pid;
+
+use crate::ids::Slot;
+
+/// The main process of each worker. Clones see the same.
+#[derive(Clone, Debug, Default)]
+pub struct Workers {
+    pids: Arc<Mutex<BTreeMap<Slot, Pid>>>,
+}
+
+impl Workers {
+    /// This process fills the slot now.
+    pub fn started(&self, slot: Slot, pid: Pid) {
+        self.lock().insert(slot, pid);
+    }
+
+    /// No process fills the slot. To be called before the process is reaped, or right after: until then another
+    /// process cannot have its id.
+    pub fn gone(&self, slot: Slot) {
+        self.lock().remove(&slot);
+    }
+
+    fn snapshot(&self) -> BTreeMap<Slot, Pid> {
+        self.lock().clone()
+    }
+
+    /// Single calls on a map leave nothing half done, so a poisoned lock is sound.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Slot, Pid>> {
+        self.pids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Registers the metrics of these workers' processes, and the `process_*` of the calling one.
+///
+/// # Errors
+/// A metric of one of these names is registered already.
+pub fn register(registry: &Registry, workers: Workers) -> Result<(), prometheus::Error> {
+    registry.register(Box::new(WorkerProcesses::new(workers)))?;
+    registry.register(Box::new(ProcessCollector::for_self()))
+}
+
+/// One scrape's values, filled anew each time so that a worker that is gone leaves none behind.
+struct Values {
+    cpu: CounterVec,
+    memory: GaugeVec,
+    fds: IntGaugeVec,
+    start: GaugeVec,
+}
+
+impl Values {
+    fn new() -> Self {
+        let labels = &["worker"];
+        let cpu = Opts::new(
+            "clusterd_worker_cpu_seconds_total",
+            "User and system CPU time of the worker's main process.",
+        );
+        let memory = Opts::new(
+            "clusterd_worker_resident_memory_bytes",
+            "Resident memory of the worker's main process.",
+        );
+        let fds = Opts::new(
+            "clusterd_worker_open_fds",
+            "Open file descriptors of the worker's main process.",
+        );
+        let start = Opts::new(
+            "clusterd_worker_start_time_seconds",
+            "When the worker's main process started, in seconds since the Unix epoch.",
+        );
+        Self {
+            cpu: CounterVec::new(cpu, labels).expect("a valid metric"),
+            memory: GaugeVec::new(memory, labels).expect("a valid metric"),
+            fds: IntGaugeVec::new(fds, labels).expect("a valid metric"),
+            start: GaugeVec::new(start, labels).expect("a valid metric"),
+        }
+    }
+
+    fn families(&self) -> [&dyn Collector; 4] {
+        [&self.cpu, &self.memory, &self.fds, &self.start]
+    }
+
+    /// Leaves out what cannot be read: the process ended meanwhile, or runs as another user.
+    fn read(&self, slot: Slot, pid: Pid, boot_seconds: Option<u64>) {
+        let Ok(process) = Process::new(pid.as_raw_nonzero().get()) else {
+            return;
+        };
+        let Ok(stat) = process.stat() else {
+            return;
+        };
+        if matches!(stat.state(), Ok(ProcState::Zombie | ProcState::Dead)) {
+            return;
+        }
+        let slot = slot.to_string();
+        let ticks = procfs::ticks_per_second() as f64;
+        let cpu = (stat.utime + stat.stime) as f64 / ticks;
+        self.cpu.with_label_values(&[&slot]).inc_by(cpu);
+        let memory = stat.rss as f64 * procfs::page_size() as f64;
+        self.memory.with_label_values(&[&slot]).set(memory);
+        if let Some(boot) = boot_seconds {
+            let start = boot as f64 + stat.starttime as f64 / ticks;
+            self.start.with_label_values(&[&slot]).set(start);
+        }
+        if let Ok(count) = process.fd_count() {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.fds.with_label_values(&[&slot]).set(count);
+        }
+    }
+}
+
+struct WorkerProcesses {
+    workers: Workers,
+    /// Never filled: it describes the families to the registry.
+    template: Values,
+    boot_seconds: Option<u64>,
+}
+
+impl WorkerProcesses {
+    fn new(workers: Workers) -> Self {
+        Self {
+            workers,
+            template: Values::new(),
+            boot_seconds: procfs::boot_time_secs().ok(),
+        }
+    }
+}
+
+impl Collector for WorkerProcesses {
+    fn desc(&self) -> Vec<&Desc> {
+        self.template
+            .families()
+            .into_iter()
+            .flat_map(Collector::desc)
+            .collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let values = Values::new();
+        for (slot, pid) in self.workers.snapshot() {
+            values.read(slot, pid, self.boot_seconds);
+        }
+        values
+            .families()
+            .into_iter()
+            .flat_map(Collector::collect)
+            .collect()
+    }
+}

@@ -1,0 +1,10 @@
+//! `/metrics`, `/livez` and `/readyz` over HTTP.
+//!
+//! It only answers questions: nothing that is asked here changes anything.
+
+mod answer;
+pub mod collect;
+pub mod readiness;
+mod serve;
+
+pub use serve::{Admin, AdminState, BindError};
