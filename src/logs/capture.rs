@@ -61,3 +61,138 @@ async fn pass_on(mut pipe: pipe::Receiver, mut lines: Lines, queue: &Queue) -> i
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+    use std::thread;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::logs::Unwritten;
+    use crate::logs::lines::LONGEST;
+
+    fn output() -> (Output, PipeReader, PipeReader) {
+        let ((stdout, out), (stderr, err)) = (pipe().unwrap(), pipe().unwrap());
+        (Output::start(out.into(), err.into()).unwrap(), stdout, stderr)
+    }
+
+    fn worker(output: &Output, slot: u32, stream: Stream) -> PipeWriter {
+        let (reader, writer) = pipe().unwrap();
+        output.capture(Slot(slot), stream, reader.into()).unwrap();
+        writer
+    }
+
+    /// Reads on a thread of its own until the output is gone.
+    fn read_all(mut stdout: PipeReader) -> thread::JoinHandle<Vec<u8>> {
+        thread::spawn(move || {
+            let mut all = Vec::new();
+            stdout.read_to_end(&mut all).unwrap();
+            all
+        })
+    }
+
+    /// Ends the output and says what came out of it.
+    async fn finish(output: Output, reading: thread::JoinHandle<Vec<u8>>) -> Vec<u8> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        assert_eq!(output.finish(deadline).await, Ok(()));
+        drop(output);
+        reading.join().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_writes_goes_to_the_same_stream_unchanged() {
+        let (output, stdout, stderr) = output();
+        worker(&output, 1, Stream::Stdout)
+            .write_all(b"\xff\xfe binary\0\nno newline")
+            .unwrap();
+        worker(&output, 1, Stream::Stderr).write_all(b"oh\r\n").unwrap();
+        let (stdout, stderr) = (read_all(stdout), read_all(stderr));
+        let out = finish(output, stdout).await;
+        assert_eq!(out, b"\xff\xfe binary\0\nno newline\n");
+        assert_eq!(stderr.join().unwrap(), b"oh\r\n");
+    }
+
+    #[tokio::test]
+    async fn lines_of_different_workers_never_mix() {
+        let (output, stdout, _stderr) = output();
+        let reading = read_all(stdout);
+        for slot in 1..=8u8 {
+            let mut pipe = worker(&output, slot.into(), Stream::Stdout);
+            thread::spawn(move || {
+                let mut text = Vec::new();
+                for line in 0..2000usize {
+                    text.extend(vec![b'a' + slot; line * 7 % 300]);
+                    text.push(b'\n');
+                }
+                for part in text.chunks(97 + usize::from(slot)) {
+                    pipe.write_all(part).unwrap();
+                }
+            });
+        }
+        let all = finish(output, reading).await;
+        let mut lines = 0;
+        for line in all.split_inclusive(|&byte| byte == b'\n') {
+            assert!(line[..line.len() - 1].windows(2).all(|pair| pair[0] == pair[1]));
+            lines += 1;
+        }
+        assert_eq!(lines, 8 * 2000);
+    }
+
+    #[tokio::test]
+    async fn a_long_line_comes_in_pieces_that_end_with_newlines() {
+        let (output, stdout, _stderr) = output();
+        let reading = read_all(stdout);
+        let mut pipe = worker(&output, 1, Stream::Stdout);
+        thread::spawn(move || pipe.write_all(&vec![b'x'; 3 * LONGEST + 1]).unwrap());
+        let all = finish(output, reading).await;
+        let lengths: Vec<_> = all.split(|&byte| byte == b'\n').map(<[u8]>::len).collect();
+        assert_eq!(lengths, [LONGEST, LONGEST, LONGEST, 1, 0]);
+    }
+
+    #[tokio::test]
+    async fn a_blocked_reader_slows_the_worker_down_and_loses_nothing() {
+        const TOTAL: usize = 4 * 1024 * 1024;
+        let (output, stdout, mut stderr) = output();
+        let mut pipe = worker(&output, 1, Stream::Stdout);
+        let writing = thread::spawn(move || pipe.write_all(&b"0123456789abcde\n".repeat(TOTAL / 16)));
+        let unfinished = output.finish(Instant::now() + Duration::from_millis(200)).await;
+        assert_eq!(unfinished, Err(Unwritten));
+        assert!(!writing.is_finished(), "the worker must wait");
+        output
+            .destination(Stream::Stderr)
+            .queue
+            .push_message(b"a message\n");
+        let mut message = [0; 10];
+        stderr.read_exact(&mut message).unwrap();
+        let all = finish(output, read_all(stdout)).await;
+        writing.join().unwrap().unwrap();
+        assert_eq!(all.len(), TOTAL);
+    }
+
+    #[tokio::test]
+    async fn a_grandchild_may_keep_the_pipe_open() {
+        let (output, stdout, _stderr) = output();
+        let pipe = worker(&output, 1, Stream::Stdout);
+        let mut grandchild = pipe.try_clone().unwrap();
+        drop(pipe);
+        let unfinished = output.finish(Instant::now() + Duration::from_millis(20)).await;
+        assert_eq!(unfinished, Err(Unwritten));
+        grandchild.write_all(b"still here\n").unwrap();
+        drop(grandchild);
+        assert_eq!(finish(output, read_all(stdout)).await, b"still here\n");
+    }
+
+    #[tokio::test]
+    async fn only_a_pipe_can_be_captured() {
+        let (output, _stdout, _stderr) = output();
+        let file = tempfile::tempfile().unwrap();
+        assert!(output.capture(Slot(1), Stream::Stdout, file.into()).is_err());
+        assert_eq!(
+            output.finish(Instant::now() + Duration::from_secs(10)).await,
+            Ok(())
+        );
+    }
+}

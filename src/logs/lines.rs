@@ -84,18 +84,18 @@ mod tests {
 
     #[test]
     fn streams_become_lines() {
-        let table: &[(&str, &[&[u8]], &[u8])] = &[
-            ("", &[], b""),
-            ("", &[b"a\nb\n"], b"a\nb\n"),
-            ("", &[b"a\n", b"last"], b"a\nlast\n"),
-            ("", &[b"\n\n"], b"\n\n"),
-            ("", &[b"dos\r\n"], b"dos\r\n"),
-            ("", &[b"\xff\xfe\0\n"], b"\xff\xfe\0\n"),
-            ("1 | ", &[b"a", b"b\n", b"\nc"], b"1 | ab\n1 | \n1 | c\n"),
+        let table: [(&str, &[&[u8]], &str); 6] = [
+            ("", &[], ""),
+            ("", &[b"a\nb\n"], "a\nb\n"),
+            ("", &[b"a\n", b"last"], "a\nlast\n"),
+            ("", &[b"\n\n"], "\n\n"),
+            ("", &[b"dos\r\n"], "dos\r\n"),
+            ("1 | ", &[b"a", b"b\n", b"\nc"], "1 | ab\n1 | \n1 | c\n"),
         ];
         for (prefix, chunks, expected) in table {
-            assert_eq!(lines(prefix, chunks), *expected, "{chunks:?}");
+            assert_eq!(lines(prefix, chunks), expected.as_bytes(), "{chunks:?}");
         }
+        assert_eq!(lines("", &[b"\xff\xfe\0\n"]), b"\xff\xfe\0\n", "not UTF-8");
     }
 
     #[test]

@@ -2,18 +2,18 @@
 //!
 //! It decides how a message looks, not what it says. Writing one never waits.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::time::SystemTime;
 
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
 use super::look::Look;
@@ -33,32 +33,85 @@ pub struct AlreadyInstalled;
 /// # Errors
 /// [`AlreadyInstalled`] if there is another subscriber.
 pub fn install(output: &Output, format: LogFormat, level: LevelFilter) -> Result<(), AlreadyInstalled> {
-    let subscriber = subscriber(output.clone(), format, level);
+    let look = output.destination(Stream::Stderr).look;
+    let subscriber = subscriber(output.clone(), format, look, level);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| AlreadyInstalled)
 }
 
-fn subscriber(output: Output, format: LogFormat, level: LevelFilter) -> impl Subscriber + Send + Sync {
+fn subscriber(
+    output: Output,
+    format: LogFormat,
+    look: Look,
+    level: LevelFilter,
+) -> impl Subscriber + Send + Sync {
     let wanted = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target(env!("CARGO_PKG_NAME"), level);
-    Registry::default().with(lines(output, format).with_filter(wanted))
+    Registry::default().with(lines(output, format, look).with_filter(wanted))
 }
 
-fn lines(output: Output, format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
-    let look = output.destination(Stream::Stderr).look;
-    let layer = tracing_subscriber::fmt::layer()
-        .with_target(false)
-        .with_writer(Stderr(output))
-        .with_timer(Utc);
-    match (format, look) {
-        (LogFormat::Json, _) => layer
+fn lines(output: Output, format: LogFormat, look: Look) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let layer = tracing_subscriber::fmt::layer().with_writer(Stderr(output));
+    match format {
+        LogFormat::Text => layer.event_format(Text { look }).boxed(),
+        LogFormat::Json => layer
             .json()
             .flatten_event(true)
+            .with_target(false)
             .with_current_span(false)
             .with_span_list(false)
+            .with_timer(Utc)
             .boxed(),
-        (LogFormat::Text, Look::Plain) => layer.with_ansi(false).boxed(),
-        (LogFormat::Text, Look::Terminal { colour }) => layer.with_ansi(colour).without_time().boxed(),
+    }
+}
+
+/// Time, level, message and fields on one line; without the time for someone who watches.
+struct Text {
+    look: Look,
+}
+
+impl<S, N> FormatEvent<S, N> for Text
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut line: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = *event.metadata().level();
+        match self.look {
+            Look::Plain => {
+                Utc.format_time(&mut line)?;
+                write!(line, " {level:>5} ")?;
+            }
+            Look::Terminal { colour: false } => write!(line, "{level:>5} ")?,
+            Look::Terminal { colour: true } => write!(line, "\x1b[{}m{level:>5}\x1b[0m ", colour(level))?,
+        }
+        let mut text = String::new();
+        context.format_fields(Writer::new(&mut text), event)?;
+        // A field may hold what a worker or a client chose: it must not forge a line or steer a terminal.
+        for character in text.chars() {
+            if character.is_control() {
+                write!(line, "{}", character.escape_default())?;
+            } else {
+                line.write_char(character)?;
+            }
+        }
+        writeln!(line)
+    }
+}
+
+/// The colour of a level, as a parameter of the escape sequence: red for an error, yellow for a warning.
+fn colour(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 31,
+        Level::WARN => 33,
+        Level::INFO => 32,
+        Level::DEBUG => 34,
+        Level::TRACE => 35,
     }
 }
 
@@ -74,26 +127,9 @@ impl FormatTime for Utc {
 /// The queue to stderr. The formatter writes each event at once, with its newline.
 struct Stderr(Output);
 
-/// A message is one line: a newline inside it, which may come from a worker or a client, would forge another.
-fn one_line(message: &[u8]) -> Cow<'_, [u8]> {
-    let body = message.strip_suffix(b"\n").unwrap_or(message);
-    if !body.contains(&b'\n') {
-        return Cow::Borrowed(message);
-    }
-    let mut line: Vec<u8> = body
-        .iter()
-        .map(|&byte| if byte == b'\n' { b' ' } else { byte })
-        .collect();
-    line.push(b'\n');
-    Cow::Owned(line)
-}
-
 impl io::Write for &Stderr {
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
-        self.0
-            .destination(Stream::Stderr)
-            .queue
-            .push_message(&one_line(message));
+        self.0.destination(Stream::Stderr).queue.push_message(message);
         Ok(message.len())
     }
 
@@ -107,5 +143,92 @@ impl<'a> MakeWriter<'a> for Stderr {
 
     fn make_writer(&'a self) -> Self::Writer {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, pipe};
+
+    use super::*;
+
+    /// What comes out on stderr when `say` runs with such a subscriber.
+    fn written(format: LogFormat, level: LevelFilter, say: impl FnOnce()) -> String {
+        written_as(Look::Plain, format, level, say)
+    }
+
+    fn written_as(look: Look, format: LogFormat, level: LevelFilter, say: impl FnOnce()) -> String {
+        let ((_stdout, out), (mut stderr, err)) = (pipe().unwrap(), pipe().unwrap());
+        let output = Output::start(out.into(), err.into()).unwrap();
+        tracing::subscriber::with_default(subscriber(output, format, look, level), say);
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn text_is_a_line_with_time_level_message_and_fields() {
+        let text = written(LogFormat::Text, LevelFilter::INFO, || {
+            tracing::info!(address = %"[::]:3000", workers = 4, "listening");
+        });
+        let (time, rest) = text.split_once(' ').unwrap();
+        humantime::parse_rfc3339(time).unwrap();
+        assert_eq!(time.len(), "2026-01-01T00:00:00.000Z".len());
+        assert_eq!(rest, " INFO listening address=[::]:3000 workers=4\n");
+    }
+
+    #[test]
+    fn json_is_an_object_a_line() {
+        let text = written(LogFormat::Json, LevelFilter::INFO, || {
+            tracing::warn!(worker = 2, reason = "a \"quoted\"\nword", "worker exited");
+        });
+        let object: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        assert_eq!(object["level"], "WARN");
+        assert_eq!(object["message"], "worker exited");
+        assert_eq!(object["worker"], 2);
+        assert_eq!(object["reason"], "a \"quoted\"\nword");
+        humantime::parse_rfc3339(object["timestamp"].as_str().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_level_decides_what_is_written() {
+        let say = || {
+            tracing::error!("an error");
+            tracing::warn!("a warning");
+            tracing::info!("an information");
+            tracing::info!(target: "hyper", "of a library");
+            tracing::warn!(target: "hyper", "a library's warning");
+        };
+        let lines = |level| written(LogFormat::Text, level, say).lines().count();
+        assert_eq!(lines(LevelFilter::OFF), 0);
+        assert_eq!(lines(LevelFilter::ERROR), 1);
+        assert_eq!(lines(LevelFilter::WARN), 3);
+        assert_eq!(lines(LevelFilter::TRACE), 4);
+    }
+
+    #[test]
+    fn a_message_cannot_forge_another_line_or_colour_the_terminal() {
+        let text = written(LogFormat::Text, LevelFilter::INFO, || {
+            tracing::info!(program = %"x\nERROR forged \x1b[31m", "started");
+        });
+        let expected = " INFO started program=x\\nERROR forged \\u{1b}[31m\n";
+        assert!(text.ends_with(expected), "{text:?}");
+    }
+
+    #[test]
+    fn a_terminal_gets_no_time_and_colours_if_it_likes() {
+        let table = [
+            (false, " WARN slow worker=2\n"),
+            (true, "\x1b[33m WARN\x1b[0m slow worker=2\n"),
+        ];
+        for (colour, expected) in table {
+            let say = || tracing::warn!(worker = 2, "slow");
+            let look = Look::Terminal { colour };
+            assert_eq!(
+                written_as(look, LogFormat::Text, LevelFilter::INFO, say),
+                expected
+            );
+        }
     }
 }

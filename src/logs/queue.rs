@@ -138,3 +138,115 @@ impl Queue {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    async fn push_everything(queue: &Queue, count: usize, lines: &[u8]) {
+        for _ in 0..count {
+            queue.push_lines(lines).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_pushed_comes_out_in_order() {
+        let queue = Queue::new();
+        queue.push_lines(b"line\n").await;
+        queue.push_message(b"message\n");
+        queue.push_lines(b"line\n").await;
+        let mut bytes = b"old".to_vec();
+        let batch = queue.take(&mut bytes);
+        assert_eq!(bytes, b"line\nmessage\nline\n");
+        assert_eq!(
+            batch,
+            Some(Batch {
+                of_lines: 10,
+                dropped: 0
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_still_gives_what_it_holds() {
+        let queue = Queue::new();
+        queue.push_message(b"last\n");
+        queue.close();
+        let mut bytes = Vec::new();
+        assert!(queue.take(&mut bytes).is_some());
+        assert!(queue.take(&mut bytes).is_none());
+    }
+
+    #[tokio::test]
+    async fn messages_without_room_are_dropped_and_counted_once() {
+        let queue = Queue::new();
+        let message = [b'm'; 1024];
+        for _ in 0..MESSAGES_ROOM / message.len() + 3 {
+            queue.push_message(&message);
+        }
+        let mut bytes = Vec::new();
+        assert_eq!(
+            queue.take(&mut bytes),
+            Some(Batch {
+                of_lines: 0,
+                dropped: 3
+            })
+        );
+        assert_eq!(bytes.len(), MESSAGES_ROOM);
+        queue.push_message(&message);
+        assert_eq!(
+            queue.take(&mut bytes),
+            Some(Batch {
+                of_lines: 0,
+                dropped: 0
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn lines_wait_until_what_is_before_them_is_written() {
+        let queue = Queue::new();
+        let lines = [b'\n'; 1024];
+        push_everything(&queue, LINES_ROOM / lines.len(), &lines).await;
+        let mut waiting = std::pin::pin!(queue.push_lines(&lines));
+        let mut bytes = Vec::new();
+        assert!(poll_once(waiting.as_mut()).is_pending());
+        let batch = queue.take(&mut bytes).unwrap();
+        assert!(poll_once(waiting.as_mut()).is_pending(), "taken is not written");
+        queue.push_message(b"there is room for messages\n");
+        queue.written(&batch);
+        waiting.await;
+    }
+
+    #[tokio::test]
+    async fn lines_longer_than_the_room_pass_alone() {
+        let queue = Queue::new();
+        let lines = vec![b'\n'; LINES_ROOM + 1];
+        queue.push_lines(&lines).await;
+        let mut bytes = Vec::new();
+        let batch = queue.take(&mut bytes).unwrap();
+        assert_eq!(batch.of_lines, LINES_ROOM);
+        queue.written(&batch);
+        queue.push_lines(&lines).await;
+    }
+
+    #[tokio::test]
+    async fn flushed_means_written() {
+        let queue = Queue::new();
+        queue.flushed().await;
+        queue.push_message(b"message\n");
+        assert!(poll_once(std::pin::pin!(queue.flushed())).is_pending());
+        let mut bytes = Vec::new();
+        queue.take(&mut bytes).unwrap();
+        assert!(poll_once(std::pin::pin!(queue.flushed())).is_pending());
+        queue.close();
+        queue.take(&mut bytes);
+        let flushed = tokio::time::timeout(Duration::from_secs(10), queue.flushed()).await;
+        assert_eq!(flushed, Ok(()));
+    }
+
+    fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+        future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+    }
+}

@@ -213,3 +213,116 @@ fn same_file(a: &OwnedFd, b: &OwnedFd) -> io::Result<bool> {
     let (a, b) = (rustix::fs::fstat(a)?, rustix::fs::fstat(b)?);
     Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, PipeWriter, Read, pipe};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// An output over two pipes.
+    fn output() -> (Output, PipeReader, PipeReader) {
+        let ((stdout, out), (stderr, err)) = (pipe().unwrap(), pipe().unwrap());
+        (Output::start(out.into(), err.into()).unwrap(), stdout, stderr)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    fn at_once() -> Instant {
+        Instant::now() + Duration::from_millis(20)
+    }
+
+    async fn fill(queue: &Queue) {
+        let lines = [b'\n'; 16 * 1024];
+        while tokio::time::timeout(Duration::from_millis(50), queue.push_lines(&lines))
+            .await
+            .is_ok()
+        {}
+    }
+
+    #[tokio::test]
+    async fn the_last_handle_ends_the_writers_when_all_is_written() {
+        let (output, mut stdout, _stderr) = output();
+        output
+            .destination(Stream::Stdout)
+            .queue
+            .push_lines(b"line\n")
+            .await;
+        drop(output);
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "line\n");
+    }
+
+    #[tokio::test]
+    async fn a_stuck_stdout_does_not_keep_messages_from_stderr() {
+        let (output, _stdout, mut stderr) = output();
+        fill(&output.destination(Stream::Stdout).queue).await;
+        output
+            .destination(Stream::Stderr)
+            .queue
+            .push_message(b"message\n");
+        let mut text = [0; 8];
+        stderr.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"message\n");
+    }
+
+    #[tokio::test]
+    async fn finishing_is_bounded_when_a_reader_is_stuck() {
+        let (output, mut stdout, _stderr) = output();
+        assert_eq!(output.finish(soon()).await, Ok(()));
+        fill(&output.destination(Stream::Stdout).queue).await;
+        assert_eq!(output.finish(at_once()).await, Err(Unwritten));
+        std::thread::spawn(move || io::copy(&mut stdout, &mut io::sink()));
+        assert_eq!(output.finish(soon()).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn output_without_a_reader_is_discarded() {
+        let (output, stdout, _stderr) = output();
+        drop(stdout);
+        let lines = vec![b'\n'; 1024 * 1024];
+        for _ in 0..3 {
+            output.destination(Stream::Stdout).queue.push_lines(&lines).await;
+            assert_eq!(output.finish(soon()).await, Ok(()));
+        }
+    }
+
+    #[tokio::test]
+    async fn finishing_waits_for_pipes_that_are_still_read() {
+        let (output, _stdout, _stderr) = output();
+        let capturing = output.capturing();
+        assert_eq!(output.finish(at_once()).await, Err(Unwritten));
+        drop(capturing);
+        assert_eq!(output.finish(soon()).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_destination_in_non_blocking_mode_gets_everything() {
+        let (mut stdout, out) = pipe().unwrap();
+        let (_stderr, err) = pipe().unwrap();
+        rustix::io::ioctl_fionbio(&out, true).unwrap();
+        let output = Output::start(out.into(), err.into()).unwrap();
+        let lines = vec![b'\n'; 1024 * 1024];
+        output.destination(Stream::Stdout).queue.push_lines(&lines).await;
+        drop(output);
+        let mut read = Vec::new();
+        stdout.read_to_end(&mut read).unwrap();
+        assert_eq!(read.len(), lines.len());
+    }
+
+    #[test]
+    fn one_file_has_one_writer() {
+        let both = |stdout: PipeWriter, stderr: PipeWriter| {
+            let output = Output::start(stdout.into(), stderr.into()).unwrap();
+            Arc::ptr_eq(&output.shared.stdout.queue, &output.shared.stderr.queue)
+        };
+        let ((_a, first), (_b, second)) = (pipe().unwrap(), pipe().unwrap());
+        let again = first.try_clone().unwrap();
+        assert!(both(first.try_clone().unwrap(), again));
+        assert!(!both(first, second));
+    }
+}
