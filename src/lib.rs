@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod demo;
 pub mod front;
 pub mod ids;
 pub mod logs;
@@ -13,3 +14,4 @@ pub mod metrics;
 pub mod protocol;
 pub mod scheduler;
 pub mod sys;
+pub mod worker;

@@ -6,6 +6,8 @@
 //! Every message is one SOCK_SEQPACKET record: a kind, the protocol's version, then the fields of that kind in
 //! little-endian order. A record of another length than its kind has is malformed.
 
+use core::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+
 /// The version that this file describes, the second byte of every message.
 pub const VERSION: u8 = 1;
 
@@ -124,6 +126,32 @@ impl Endpoint {
             }),
             6 => Ok(Endpoint::V6 { address, port, scope }),
             _ => Err(Malformed),
+        }
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        let port = address.port();
+        match address {
+            SocketAddr::V4(v4) => Endpoint::V4 {
+                address: v4.ip().octets(),
+                port,
+            },
+            SocketAddr::V6(v6) => Endpoint::V6 {
+                address: v6.ip().octets(),
+                port,
+                scope: v6.scope_id(),
+            },
+        }
+    }
+}
+
+impl From<Endpoint> for SocketAddr {
+    fn from(endpoint: Endpoint) -> Self {
+        match endpoint {
+            Endpoint::V4 { address, port } => SocketAddrV4::new(address.into(), port).into(),
+            Endpoint::V6 { address, port, scope } => SocketAddrV6::new(address.into(), port, 0, scope).into(),
         }
     }
 }

@@ -1,0 +1,201 @@
+//! A worker's end of the attach protocol: asking for a channel, and receiving from it.
+//!
+//! It decides nothing about listeners: a port that the primary does not serve is an answer here, not an error.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use rustix::net::SocketAddrUnix;
+use tokio::io::Interest;
+
+use super::BindError;
+use crate::protocol::wire::{ChannelName, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
+use crate::sys::seqpacket::{self, Record};
+use crate::sys::watched::Watched;
+
+/// Between two attempts to connect to an attach socket whose backlog is full. connect(2) on a Unix socket says
+/// that with EAGAIN, and nothing tells when it has changed.
+const CONNECT_RETRY: Duration = Duration::from_millis(10);
+
+/// The primary's answer to an attach.
+#[derive(Debug)]
+pub(super) enum Attached {
+    /// The channel stands.
+    Channel(Channel),
+    /// The primary does not serve this port: listen without it.
+    NotServed,
+}
+
+/// What a channel brings to a server.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// A client.
+    Connection(TcpStream, SocketAddr),
+    /// There will be no further connection.
+    Drain,
+}
+
+/// The worker's end of a channel.
+#[derive(Debug)]
+pub(super) struct Channel(Watched);
+
+/// Asks the primary behind `socket` for a channel on which connections to `address` come.
+pub(super) async fn attach(
+    socket: OsString,
+    token: Token,
+    address: SocketAddr,
+    timeout: Duration,
+) -> Result<Attached, BindError> {
+    let answer = tokio::time::timeout(timeout, async {
+        let channel = connect(&socket, address).await?;
+        channel.attach(token, address).await
+    });
+    match answer.await {
+        Ok(answer) => answer,
+        Err(_) => Err(BindError::Timeout {
+            socket: socket.to_string_lossy().into_owned(),
+        }),
+    }
+}
+
+async fn connect(socket: &OsStr, address: SocketAddr) -> Result<Channel, BindError> {
+    let unreachable = |source| BindError::Unreachable {
+        socket: socket.to_string_lossy().into_owned(),
+        source,
+    };
+    let server = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name),
+        path => SocketAddrUnix::new(path),
+    };
+    let server = server.map_err(|errno| unreachable(errno.into()))?;
+    loop {
+        let name = ChannelName {
+            address: address.into(),
+            nonce: fastrand::u64(..),
+        };
+        // The zero byte in front is the address type's to write.
+        let name = SocketAddrUnix::new_abstract_name(&name.encode()[1..]).expect("shorter than sun_path");
+        match seqpacket::connect(&name, &server) {
+            Ok(fd) => return Channel::new(fd).map_err(unreachable),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(CONNECT_RETRY).await;
+            }
+            Err(error) => return Err(unreachable(error)),
+        }
+    }
+}
+
+impl Channel {
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        Watched::new(fd, Interest::READABLE).map(Self)
+    }
+
+    async fn attach(self, token: Token, address: SocketAddr) -> Result<Attached, BindError> {
+        let failed = |source| BindError::Attach { address, source };
+        let attach = FromWorker::Attach {
+            token,
+            address: address.into(),
+            wants_drain: true,
+        };
+        let mut buffer = [0; MAX_MESSAGE];
+        // The primary keeps this duplicate, and takes back through it what the worker leaves untaken.
+        seqpacket::send(&self.0, attach.encode(&mut buffer), Some(self.0.as_fd())).map_err(failed)?;
+        match self.read(receive_answer).await.map_err(failed)? {
+            ToWorker::Welcome => Ok(Attached::Channel(self)),
+            ToWorker::Refuse(Refusal::NotServed) => Ok(Attached::NotServed),
+            ToWorker::Refuse(Refusal::NotAdmitted) => Err(BindError::NotAdmitted { address }),
+            ToWorker::Refuse(Refusal::Full) => Err(BindError::Full { address }),
+            ToWorker::Connection { .. } | ToWorker::Wake | ToWorker::Drain => Err(failed(unintelligible(
+                "the first message is no answer to an attach",
+            ))),
+        }
+    }
+
+    /// Says something to the primary.
+    pub(super) fn send(&self, message: FromWorker) -> io::Result<()> {
+        let mut buffer = [0; MAX_MESSAGE];
+        seqpacket::send(&self.0, message.encode(&mut buffer), None).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => primary_gone(),
+            _ => error,
+        })
+    }
+
+    /// The next connection or notice. Cancel safe.
+    pub(super) async fn next(&self) -> io::Result<Incoming> {
+        loop {
+            if let Some(incoming) = self.read(receive_incoming).await? {
+                return Ok(incoming);
+            }
+        }
+    }
+
+    /// Waits until `receive` does not find the channel empty. There is no await between receiving and returning.
+    async fn read<T>(&self, receive: impl Fn(&Watched) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            let mut guard = self.0.readable().await?;
+            if let Ok(result) = guard.try_io(|_| receive(&self.0)) {
+                return result;
+            }
+        }
+    }
+}
+
+fn receive_answer(socket: &Watched) -> io::Result<ToWorker> {
+    receive(socket).map(|(message, _)| message)
+}
+
+/// `None`: a message that says nothing to a server.
+fn receive_incoming(socket: &Watched) -> io::Result<Option<Incoming>> {
+    // recvmsg(2) with no free descriptor takes the record and destroys the connection in it, so see first that
+    // there is one, and leave the record where it is if there is not.
+    drop(rustix::io::fcntl_dupfd_cloexec(socket, 0)?);
+    let (message, record) = receive(socket)?;
+    match message {
+        ToWorker::Connection { peer } => {
+            let stream = record.fd.ok_or_else(|| no_descriptor(record.truncated))?;
+            Ok(Some(Incoming::Connection(stream.into(), peer.into())))
+        }
+        ToWorker::Drain => Ok(Some(Incoming::Drain)),
+        ToWorker::Wake => Ok(None),
+        ToWorker::Welcome | ToWorker::Refuse(_) => Err(unintelligible("a second answer to an attach")),
+    }
+}
+
+fn receive(socket: &Watched) -> io::Result<(ToWorker, Record)> {
+    let mut buffer = [0; MAX_MESSAGE];
+    let record = seqpacket::receive(socket, &mut buffer).map_err(|error| match error.kind() {
+        // A primary that is gone before it read everything is told of by ECONNRESET, not by an end of file.
+        io::ErrorKind::ConnectionReset => primary_gone(),
+        _ => error,
+    })?;
+    if record.len == 0 {
+        return Err(primary_gone());
+    }
+    let message = ToWorker::decode(&buffer[..record.len])
+        .map_err(|_| unintelligible("not a message of this protocol version"))?;
+    Ok((message, record))
+}
+
+/// The last free descriptor can go to another thread between the probe and the reception.
+fn no_descriptor(truncated: bool) -> io::Error {
+    if truncated {
+        io::Error::from_raw_os_error(libc::EMFILE)
+    } else {
+        unintelligible("a connection without its descriptor")
+    }
+}
+
+fn primary_gone() -> io::Error {
+    let text =
+        "clusterd is gone: its end of the channel is closed, so no connection will come; end the server";
+    io::Error::new(io::ErrorKind::UnexpectedEof, text)
+}
+
+fn unintelligible(what: &str) -> io::Error {
+    let text = format!("clusterd sent something unintelligible on the attach channel: {what}");
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
