@@ -88,14 +88,14 @@ pub enum BindError {
     },
     /// The attach socket cannot be reached.
     #[error(
-        "cannot connect to clusterd at {socket}: {source}; \
+        "cannot connect to clusterd at {socket}: {cause}; \
          is it still running? unset CLUSTERD_ATTACH to run without it"
     )]
     Unreachable {
         /// The attach socket, as it stands in the environment.
         socket: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The primary does not take this process for one of its workers.
     #[error(
@@ -122,21 +122,21 @@ pub enum BindError {
     },
     /// The primary's answer failed to come, or to make sense.
     #[error(
-        "cannot attach to clusterd for {address}: {source}; are the server's clusterd library and the command of one version?"
+        "cannot attach to clusterd for {address}: {cause}; are the server's clusterd library and the command of one version?"
     )]
     Attach {
         /// The address that was asked for.
         address: SocketAddr,
         /// What went wrong.
-        source: io::Error,
+        cause: io::Error,
     },
     /// There is no clusterd, or it does not serve this port, and the address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {cause}")]
     Tcp {
         /// The address that was asked for.
         address: SocketAddr,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -245,9 +245,9 @@ impl Paused {
                 return Ok(Self { source, asked });
             }
         }
-        let socket = bind_alone(address).map_err(|source| BindError::Tcp {
+        let socket = bind_alone(address).map_err(|cause| BindError::Tcp {
             address: asked,
-            source,
+            cause,
         })?;
         let source = PausedSource::Alone(socket);
         Ok(Self { source, asked })
@@ -264,9 +264,9 @@ impl Paused {
             PausedSource::Cluster(channel) => {
                 channel
                     .send(wire::FromWorker::Listening)
-                    .map_err(|source| BindError::Attach {
+                    .map_err(|cause| BindError::Attach {
                         address: asked,
-                        source,
+                        cause,
                     })?;
                 Source::Cluster { channel, asked }
             }
@@ -274,9 +274,9 @@ impl Paused {
                 socket
                     .listen(BACKLOG)
                     .map(Source::Alone)
-                    .map_err(|source| BindError::Tcp {
+                    .map_err(|cause| BindError::Tcp {
                         address: asked,
-                        source,
+                        cause,
                     })?
             }
         };

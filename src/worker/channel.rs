@@ -63,9 +63,9 @@ pub(super) async fn attach(
 }
 
 async fn connect(socket: &OsStr, address: SocketAddr) -> Result<Channel, BindError> {
-    let unreachable = |source| BindError::Unreachable {
+    let unreachable = |cause| BindError::Unreachable {
         socket: socket.to_string_lossy().into_owned(),
-        source,
+        cause,
     };
     let server = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name),
@@ -95,7 +95,7 @@ impl Channel {
     }
 
     async fn attach(self, token: Token, address: SocketAddr) -> Result<Attached, BindError> {
-        let failed = |source| BindError::Attach { address, source };
+        let failed = |cause| BindError::Attach { address, cause };
         let attach = FromWorker::Attach {
             token,
             address: address.into(),
