@@ -13,5 +13,6 @@ pub mod logs;
 pub mod metrics;
 pub mod protocol;
 pub mod scheduler;
+pub mod supervisor;
 pub mod sys;
 pub mod worker;

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod process;
 pub mod seqpacket;
 pub mod socket;
 pub mod watched;

@@ -1,0 +1,144 @@
+//! Keeps the workers running: starts them, notices their ends, starts them again, and stops them.
+//!
+//! One task with one inbox owns every worker. What follows from what is decided in [`lifecycle`] and
+//! [`restart`], which are pure; the task carries it out. It passes no connection and reads no worker's output.
+
+pub mod lifecycle;
+pub mod reaper;
+pub mod restart;
+pub mod spawn;
+mod task;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use self::reaper::Scope;
+pub use self::spawn::{AttachEnv, Pipes, Recipe, StartError};
+pub use self::task::Supervisor;
+use crate::front;
+use crate::ids::{Slot, WorkerId, WorkerPort};
+use crate::metrics::Metrics;
+use crate::protocol::wire::Token;
+use lifecycle::Phase;
+
+/// How long a worker may take to end when the stop is a fast one.
+pub const FAST: Duration = Duration::from_secs(1);
+
+/// What is to be supervised.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// How many workers, and what each is started with.
+    pub recipe: Recipe,
+    /// Which children are waited for.
+    pub scope: Scope,
+}
+
+/// Takes a worker's pipes and reads them to their ends.
+pub type Output = Box<dyn FnMut(Slot, Pipes) + Send>;
+
+/// How the workers are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Ask them to end, and kill at `kill_at` what still runs.
+    Graceful {
+        /// When.
+        kill_at: Instant,
+    },
+    /// Ask them to end, and kill after [`FAST`] what still runs.
+    Fast,
+}
+
+/// A worker as the rest of the program sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its place.
+    pub slot: Slot,
+    /// Where it stands.
+    pub phase: Phase,
+    /// The process of this launch, while there is one.
+    pub running: Option<(WorkerId, Pid)>,
+    /// It has said that it listens on these ports.
+    pub listening: Vec<WorkerPort>,
+}
+
+/// What the supervisor is asked.
+#[derive(Debug)]
+enum Request {
+    Admit {
+        token: Token,
+        uid: u32,
+        reply: oneshot::Sender<Option<WorkerId>>,
+    },
+    Listening {
+        worker: WorkerId,
+        port: WorkerPort,
+    },
+    Stop(Stop),
+}
+
+/// The supervisor as the rest of the program sees it. Clones speak to the same supervisor.
+#[derive(Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<Vec<Status>>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+/// A supervisor that has started nothing yet, and the handle to it.
+///
+/// `output` is given the pipes of each launch, on the supervisor's own task: it must not block.
+pub fn new(
+    spec: Spec,
+    front: front::handle::Handle,
+    metrics: Metrics,
+    output: Output,
+) -> (Handle, Supervisor) {
+    let (requests, inbox) = mpsc::channel(64);
+    let (publish, status) = watch::channel(Vec::new());
+    let handle = Handle { requests, status };
+    (
+        handle,
+        Supervisor::new(spec, front, metrics, output, inbox, publish),
+    )
+}
+
+impl Handle {
+    /// The living worker that holds this token, if a process of the user `uid` may speak for it: the user that
+    /// clusterd runs as, or root.
+    pub async fn admit(&self, token: Token, uid: u32) -> Option<WorkerId> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Admit { token, uid, reply }).await;
+        answer.await.ok().flatten()
+    }
+
+    /// Says that a worker listens on a port.
+    pub async fn listening(&self, worker: WorkerId, port: WorkerPort) {
+        self.send(Request::Listening { worker, port }).await;
+    }
+
+    /// Stops every worker for good. A stronger stop may follow a weaker one.
+    pub async fn stop(&self, stop: Stop) {
+        self.send(Request::Stop(stop)).await;
+    }
+
+    /// The workers, in the order of their slots, as they are now and as they change.
+    pub fn status(&self) -> watch::Receiver<Vec<Status>> {
+        self.status.clone()
+    }
+
+    /// A supervisor that is gone has no workers left to be spoken of.
+    async fn send(&self, request: Request) {
+        let _ = self.requests.send(request).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! Starts a worker's process: its program, environment, descriptors and limits.
+//!
+//! It neither waits for the process nor knows when one is wanted.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal};
+use rustix::rand::GetRandomFlags;
+
+use crate::config::WorkerCommand;
+use crate::ids::{Slot, WorkerPort};
+use crate::protocol::wire::{self, Token};
+use crate::sys::process::ChildSetup;
+
+/// The hidden verb with which clusterd runs itself as the built-in demo worker.
+pub const DEMO_VERB: &str = "demo-worker";
+
+/// The prefix of every environment variable that is clusterd's own. Workers inherit none of them: what was said
+/// to this clusterd must not reach another one that a worker may run.
+const OWN_PREFIX: &[u8] = b"CLUSTERD_";
+
+/// How a worker's processes reach the attach socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachEnv {
+    /// The attach socket: a path, or `@name` for an abstract one.
+    pub socket: OsString,
+    /// The shim to preload, if there is one.
+    pub shim: Option<PathBuf>,
+}
+
+/// What every worker is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// What runs.
+    pub command: WorkerCommand,
+    /// How many workers there are.
+    pub workers: NonZeroU32,
+    /// The ports that they are served on; the first is `PORT`.
+    pub ports: Vec<WorkerPort>,
+    /// How they reach the attach socket.
+    pub attach: AttachEnv,
+    /// Their soft limit of open descriptors, `None` for no limit: what clusterd was started with, before it
+    /// raised its own.
+    pub nofile: Option<u64>,
+}
+
+/// A process that was just started.
+#[derive(Debug)]
+pub struct Spawned {
+    /// The process, and its process group.
+    pub pid: Pid,
+    /// What it writes.
+    pub pipes: Pipes,
+}
+
+/// The reading ends of a worker's standard streams.
+#[derive(Debug)]
+pub struct Pipes {
+    /// Its standard output.
+    pub stdout: OwnedFd,
+    /// Its standard error.
+    pub stderr: OwnedFd,
+}
+
+/// A worker's program could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no such program.
+    #[error("cannot start {program}: {why}")]
+    NotFound {
+        /// The program, as it was asked for.
+        program: String,
+        /// What is missing, and what would help.
+        why: String,
+    },
+    /// The program is there and cannot be executed.
+    #[error("cannot start {program}: {why}")]
+    NotExecutable {
+        /// The program, as it was asked for.
+        program: String,
+        /// Why not, and what would help.
+        why: String,
+    },
+    /// The system refused something else.
+    #[error("cannot start {program}: {source}")]
+    System {
+        /// The program, as it was asked for.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The kernel gave no random numbers for a worker's token.
+    #[error("cannot start a worker: no random numbers from the kernel: {0}")]
+    Token(#[source] io::Error),
+    /// Ends of children would not be noticed.
+    #[error("cannot watch workers: SIGCHLD cannot be handled: {0}")]
+    Signals(#[source] io::Error),
+}
+
+impl StartError {
+    /// The exit code that a shell has for it: 127 not found, 126 not executable; 1 for anything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::NotFound { .. } => 127,
+            StartError::NotExecutable { .. } => 126,
+            StartError::System { .. } | StartError::Token(_) | StartError::Signals(_) => 1,
+        }
+    }
+}
+
+/// A token that nobody has had before and nobody can guess.
+///
+/// # Errors
+/// Those of getrandom(2).
+pub fn fresh_token() -> io::Result<Token> {
+    let mut bytes = [0; 16];
+    let filled = rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
+    // getrandom(2): up to 256 bytes are never cut short.
+    debug_assert_eq!(filled, bytes.len());
+    Ok(Token(bytes))
+}
+
+/// Starts the worker of `slot`, tied to the calling thread (see [`ChildSetup`]).
+///
+/// # Errors
+/// The program cannot be found or executed, or the system has no room for another process.
+pub fn spawn(recipe: &Recipe, slot: Slot, token: Token) -> Result<Spawned, StartError> {
+    let mut command = command(recipe);
+    for (name, _) in env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(OWN_PREFIX)) {
+        command.env_remove(name);
+    }
+    command.envs(environment(recipe, slot, token, env::var_os("LD_PRELOAD")));
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::piped());
+    command.stderr(Stdio::piped());
+    let setup = ChildSetup {
+        parent_death: Signal::TERM,
+        nofile: recipe.nofile,
+    };
+    setup.apply_to(&mut command);
+    let mut child = command.spawn().map_err(|error| explain(&recipe.command, error))?;
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        unreachable!("both were asked to be pipes");
+    };
+    Ok(Spawned {
+        pid: Pid::from_child(&child),
+        pipes: Pipes {
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        },
+    })
+}
+
+fn command(recipe: &Recipe) -> Command {
+    match &recipe.command {
+        WorkerCommand::Demo => {
+            let mut command = Command::new("/proc/self/exe");
+            command.arg0("clusterd").arg(DEMO_VERB);
+            command
+        }
+        WorkerCommand::Program { program, arguments } => {
+            let mut command = Command::new(program);
+            command.args(arguments);
+            command
+        }
+    }
+}
+
+/// What a worker's environment has beside what it inherits. `NODE_APP_INSTANCE` counts from 0, as PM2's does.
+fn environment(
+    recipe: &Recipe,
+    slot: Slot,
+    token: Token,
+    preload: Option<OsString>,
+) -> Vec<(&'static str, OsString)> {
+    let ports: Vec<String> = recipe.ports.iter().map(ToString::to_string).collect();
+    let token = OsStr::from_bytes(&token.to_hex()).to_owned();
+    let mut variables = vec![
+        ("CLUSTERD_WORKER_ID", slot.to_string().into()),
+        ("NODE_APP_INSTANCE", slot.0.saturating_sub(1).to_string().into()),
+        ("CLUSTERD_WORKERS", recipe.workers.to_string().into()),
+        (wire::ENV_SOCKET, recipe.attach.socket.clone()),
+        (wire::ENV_TOKEN, token),
+        (wire::ENV_PORTS, ports.join(",").into()),
+    ];
+    if let Some(first) = ports.first() {
+        variables.push(("PORT", first.into()));
+    }
+    if let Some(shim) = &recipe.attach.shim {
+        variables.push(("LD_PRELOAD", appended(preload, shim)));
+    }
+    variables
+}
+
+/// ld.so(8) separates the list by spaces or colons.
+fn appended(preload: Option<OsString>, shim: &Path) -> OsString {
+    let mut list = preload.unwrap_or_default();
+    if !list.is_empty() {
+        list.push(":");
+    }
+    list.push(shim);
+    list
+}
+
+fn explain(command: &WorkerCommand, error: io::Error) -> StartError {
+    let program = match command {
+        WorkerCommand::Demo => OsStr::new("clusterd"),
+        WorkerCommand::Program { program, .. } => program,
+    };
+    let name = program.display().to_string();
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => StartError::NotFound {
+            why: why_not_found(program),
+            program: name,
+        },
+        Some(libc::EACCES | libc::ENOEXEC | libc::EISDIR) => StartError::NotExecutable {
+            why: why_not_executable(program, &error),
+            program: name,
+        },
+        _ => StartError::System {
+            program: name,
+            source: error,
+        },
+    }
+}
+
+fn why_not_found(program: &OsStr) -> String {
+    match (locate(program), is_path(program)) {
+        (Some(file), _) => match interpreter(&file) {
+            Some(interpreter) => format!(
+                "its first line asks for {interpreter}, which does not exist; install it, or correct the line"
+            ),
+            None => format!(
+                "{} exists, but the program that loads it does not: it was built for another system or C library",
+                file.display()
+            ),
+        },
+        (None, true) => "no such file; a relative path starts at the current folder".to_owned(),
+        (None, false) if Path::new(program).exists() => {
+            format!(
+                "not found in PATH; for the file in this folder, use ./{}",
+                program.display()
+            )
+        }
+        (None, false) => "not found in PATH; check its spelling, or give its full path".to_owned(),
+    }
+}
+
+fn why_not_executable(program: &OsStr, error: &io::Error) -> String {
+    let file = locate(program).unwrap_or_else(|| program.into());
+    if file.is_dir() {
+        return "it is a folder, not a program".to_owned();
+    }
+    match error.raw_os_error() {
+        Some(libc::ENOEXEC) => {
+            "it is neither a program for this machine nor a script with a #! line".to_owned()
+        }
+        _ => format!(
+            "permission denied; if it is meant to be run: chmod +x {}",
+            file.display()
+        ),
+    }
+}
+
+/// execvp(3) looks into PATH only for a name without a slash.
+fn is_path(program: &OsStr) -> bool {
+    program.as_bytes().contains(&b'/')
+}
+
+/// The file that execvp(3) would try, whether it can be executed or not.
+pub(super) fn locate(program: &OsStr) -> Option<PathBuf> {
+    if is_path(program) {
+        let path = PathBuf::from(program);
+        return path.exists().then_some(path);
+    }
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// The interpreter that a script's first line names.
+fn interpreter(file: &Path) -> Option<String> {
+    let mut start = [0; 256];
+    let len = io::Read::read(&mut std::fs::File::open(file).ok()?, &mut start).ok()?;
+    let line = start[..len]
+        .strip_prefix(b"#!")?
+        .split(|&byte| byte == b'\n')
+        .next()?;
+    let line = String::from_utf8_lossy(line);
+    Some(line.split_whitespace().next()?.to_owned())
+}
