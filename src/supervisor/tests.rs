@@ -4,7 +4,6 @@
 use std::io::Read;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc as blocking;
 
 use rustix::process::{Resource, Signal, getrlimit};
 use tokio::task::JoinHandle;
@@ -20,7 +19,7 @@ struct Running {
     handle: Handle,
     metrics: Metrics,
     ended: JoinHandle<Result<(), StartError>>,
-    lines: blocking::Receiver<(Slot, Pipes)>,
+    pipes: mpsc::UnboundedReceiver<(Slot, Pipes)>,
 }
 
 fn recipe(program: &str, arguments: &[&str], workers: u32) -> Recipe {
@@ -49,9 +48,9 @@ fn start(recipe: Recipe) -> Running {
         }
     });
     let metrics = Metrics::new();
-    let (pipes, lines) = blocking::channel();
+    let (give, pipes) = mpsc::unbounded_channel();
     let output = Box::new(move |slot, pair| {
-        let _ = pipes.send((slot, pair));
+        let _ = give.send((slot, pair));
     });
     let spec = Spec {
         recipe,
@@ -62,7 +61,7 @@ fn start(recipe: Recipe) -> Running {
         handle,
         metrics,
         ended: tokio::spawn(supervisor.run()),
-        lines,
+        pipes,
     }
 }
 
@@ -71,6 +70,11 @@ impl Running {
         let mut status = self.handle.status();
         let seen = tokio::time::timeout(DEADLINE, status.wait_for(|workers| what(workers))).await;
         seen.expect("in time").expect("it runs").clone()
+    }
+
+    async fn pipes(&mut self) -> (Slot, Pipes) {
+        let next = tokio::time::timeout(DEADLINE, self.pipes.recv()).await;
+        next.expect("in time").expect("pipes")
     }
 
     async fn gone(self) -> Result<(), StartError> {
@@ -166,13 +170,13 @@ fn only_zombies(group: Pid) -> bool {
 
 #[tokio::test]
 async fn a_worker_that_ignores_the_request_is_killed_at_the_deadline() {
-    let running = start(recipe(
+    let mut running = start(recipe(
         "sh",
         &["-c", "trap '' TERM; echo up; while :; do sleep 1; done"],
         1,
     ));
     let workers = running.until(all_run).await;
-    let (_, pipes) = running.lines.recv_timeout(DEADLINE).expect("pipes");
+    let (_, pipes) = running.pipes().await;
     let mut first = [0; 3];
     let mut stdout = std::fs::File::from(pipes.stdout);
     let up = tokio::task::spawn_blocking(move || stdout.read_exact(&mut first));
@@ -187,9 +191,9 @@ async fn a_worker_that_ignores_the_request_is_killed_at_the_deadline() {
 #[tokio::test]
 async fn others_of_the_group_may_take_until_the_deadline_when_the_leader_is_gone() {
     let script = "(trap '' TERM; echo up; while :; do sleep 1; done) & wait";
-    let running = start(recipe("sh", &["-c", script], 1));
+    let mut running = start(recipe("sh", &["-c", script], 1));
     let workers = running.until(all_run).await;
-    let (_, pipes) = running.lines.recv_timeout(DEADLINE).expect("pipes");
+    let (_, pipes) = running.pipes().await;
     let mut stdout = std::fs::File::from(pipes.stdout);
     let mut first = [0; 3];
     let up = tokio::task::spawn_blocking(move || stdout.read_exact(&mut first));
@@ -223,11 +227,12 @@ async fn crashes_are_counted_and_waited_out() {
 async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
     let script = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls -l /proc/self/fd; env; ulimit -n; \
                   cut -d' ' -f1,5 /proc/self/stat; exec >&-; sleep 60";
+    crate::sys::process::close_on_exec_above(3).expect("as at the start of the program");
     let mut recipe = recipe("sh", &["-c", script], 1);
     recipe.nofile = Some(100);
     recipe.attach.shim = Some("/run/shim.so".into());
-    let running = start(recipe);
-    let (slot, pipes) = running.lines.recv_timeout(DEADLINE).expect("pipes");
+    let mut running = start(recipe);
+    let (slot, pipes) = running.pipes().await;
     assert_eq!(slot, Slot(1));
     let text = read(pipes.stdout).await;
     for line in [
@@ -262,13 +267,13 @@ async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
 
 #[tokio::test]
 async fn only_the_holder_of_a_living_workers_token_is_admitted() {
-    let running = start(recipe(
+    let mut running = start(recipe(
         "sh",
         &["-c", "echo $CLUSTERD_TOKEN; exec >&-; sleep 60"],
         2,
     ));
     let workers = running.until(all_run).await;
-    let (slot, pipes) = running.lines.recv_timeout(DEADLINE).expect("pipes");
+    let (slot, pipes) = running.pipes().await;
     let token = Token::from_hex(read(pipes.stdout).await.trim().as_bytes()).expect("a token");
     let id = workers[slot.0 as usize - 1].running.expect("it runs").0;
     let euid = rustix::process::geteuid().as_raw();
