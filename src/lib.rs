@@ -11,6 +11,8 @@ pub mod front;
 pub mod ids;
 pub mod logs;
 pub mod metrics;
+pub mod preload;
+pub mod primary;
 pub mod protocol;
 pub mod scheduler;
 pub mod supervisor;

@@ -2,9 +2,6 @@
 //!
 //! It counts nothing itself, and does not know what a worker's state is: only which process fills which slot.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use procfs::process::{ProcState, Process};
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
@@ -14,39 +11,14 @@ use rustix::process::Pid;
 
 use crate::ids::Slot;
 
-/// The main process of each worker. Clones see the same.
-#[derive(Clone, Debug, Default)]
-pub struct Workers {
-    pids: Arc<Mutex<BTreeMap<Slot, Pid>>>,
-}
-
-impl Workers {
-    /// This process fills the slot now.
-    pub fn started(&self, slot: Slot, pid: Pid) {
-        self.lock().insert(slot, pid);
-    }
-
-    /// No process fills the slot. To be called before the process is reaped, or right after: until then another
-    /// process cannot have its id.
-    pub fn gone(&self, slot: Slot) {
-        self.lock().remove(&slot);
-    }
-
-    fn snapshot(&self) -> BTreeMap<Slot, Pid> {
-        self.lock().clone()
-    }
-
-    /// Single calls on a map leave nothing half done, so a poisoned lock is sound.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Slot, Pid>> {
-        self.pids.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// Tells the main process of each worker that has one now.
+pub type Processes = Box<dyn Fn() -> Vec<(Slot, Pid)> + Send + Sync>;
 
 /// Registers the metrics of these workers' processes, and the `process_*` of the calling one.
 ///
 /// # Errors
 /// A metric of one of these names is registered already.
-pub fn register(registry: &Registry, workers: Workers) -> Result<(), prometheus::Error> {
+pub fn register(registry: &Registry, workers: Processes) -> Result<(), prometheus::Error> {
     registry.register(Box::new(WorkerProcesses::new(workers)))?;
     registry.register(Box::new(ProcessCollector::for_self()))
 }
@@ -119,14 +91,14 @@ impl Values {
 }
 
 struct WorkerProcesses {
-    workers: Workers,
+    workers: Processes,
     /// Never filled: it describes the families to the registry.
     template: Values,
     boot_seconds: Option<u64>,
 }
 
 impl WorkerProcesses {
-    fn new(workers: Workers) -> Self {
+    fn new(workers: Processes) -> Self {
         Self {
             workers,
             template: Values::new(),
@@ -146,7 +118,7 @@ impl Collector for WorkerProcesses {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let values = Values::new();
-        for (slot, pid) in self.workers.snapshot() {
+        for (slot, pid) in (self.workers)() {
             values.read(slot, pid, self.boot_seconds);
         }
         values

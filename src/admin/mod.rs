@@ -4,7 +4,8 @@
 
 mod answer;
 pub mod collect;
-pub mod readiness;
+mod readiness;
 mod serve;
 
+pub use readiness::Readiness;
 pub use serve::{Admin, AdminState, BindError};

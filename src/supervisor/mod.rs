@@ -4,6 +4,7 @@
 //! [`restart`], which are pure; the task carries it out. It passes no connection and reads no worker's output.
 
 pub mod lifecycle;
+pub mod processes;
 pub mod reaper;
 pub mod restart;
 pub mod spawn;

@@ -1,0 +1,64 @@
+//! The lines that clusterd says at its start, for the person who typed the command.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tracing::info;
+
+use super::listen::Ports;
+use crate::admin::Admin;
+use crate::config::{Config, WorkerCommand};
+
+/// What runs where.
+pub fn listening(config: &Config, ports: &Ports, admin: Option<&Admin>) {
+    let command = match &config.command {
+        WorkerCommand::Demo => "the built-in demo".to_owned(),
+        WorkerCommand::Program { program, .. } => program.display().to_string(),
+    };
+    let workers = config.workers;
+    info!(
+        "clusterd {} runs {workers} of {command}",
+        env!("CARGO_PKG_VERSION")
+    );
+    for (worker_port, sockets) in ports {
+        for socket in sockets {
+            info!(address = %socket.address(), %worker_port, "listening");
+        }
+    }
+    if let Some(admin) = admin {
+        info!(address = %admin.address(), "metrics");
+    }
+}
+
+/// That all ports are served, and what to try.
+pub fn ready(addresses: &[SocketAddr]) {
+    if let Some(&address) = addresses.first() {
+        info!("ready; try: curl http://{}/", reachable(address));
+    }
+}
+
+/// An address that a client on this machine can use.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => ([127, 0, 0, 1], address.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => ([127, 0, 0, 1], address.port()).into(),
+        _ => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_curl_line_names_an_address_that_can_be_reached() {
+        let cases = [
+            ("[::]:3000", "127.0.0.1:3000"),
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("10.1.2.3:80", "10.1.2.3:80"),
+            ("[::1]:80", "[::1]:80"),
+        ];
+        for (bound, reached) in cases {
+            assert_eq!(reachable(bound.parse().unwrap()).to_string(), reached);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Why clusterd could not start, and with which code it exits for it.
+
+use std::io;
+
+use super::listen::ListenError;
+use crate::supervisor::StartError;
+use crate::{admin, logs, preload};
+
+/// Why the primary ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No event loop.
+    #[error("cannot start the event loop: {0}")]
+    Runtime(io::Error),
+    /// No writer for standard output and error.
+    #[error(transparent)]
+    Output(#[from] logs::StartError),
+    /// Messages are set up already.
+    #[error(transparent)]
+    Messages(#[from] logs::messages::AlreadyInstalled),
+    /// No signal handlers.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// The limits could not be set.
+    #[error("cannot set the limit of open files: {0}")]
+    Descriptors(io::Error),
+    /// Orphans could not be adopted.
+    #[error("cannot become the parent of orphaned processes: {0}")]
+    Subreaper(io::Error),
+    /// Two metrics of one name.
+    #[error("cannot register the metrics: {0}")]
+    Metrics(prometheus::Error),
+    /// A public port could not be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The metrics address could not be opened.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+    /// No attach socket.
+    #[error("cannot open the attach socket that workers connect to: {0}")]
+    AttachSocket(io::Error),
+    /// No shim.
+    #[error(transparent)]
+    Shim(#[from] preload::ExposeError),
+    /// No data path.
+    #[error("cannot start the data path: {0}")]
+    Front(io::Error),
+    /// The workers cannot be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+impl Failure {
+    /// The exit code of clusterd: 127 and 126 for a command that cannot be found or run, otherwise 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Start(error) => error.exit_code(),
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! One clusterd: wires the rooms together, from the first check to the last process.
+//!
+//! Read [`serve`]: it is the table of contents. Decisions are made in the rooms, not here.
+
+mod announce;
+mod attach;
+mod descriptors;
+mod failure;
+mod folder;
+mod listen;
+mod reports;
+mod shutdown;
+mod signals;
+
+use std::io;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tracing::{debug, warn};
+
+use self::attach::{AttachSocket, Rooms};
+use self::descriptors::Limits;
+pub use self::failure::Failure;
+use self::folder::Folder;
+use self::listen::Ports;
+use self::shutdown::Shutdown;
+use self::signals::Signals;
+use crate::admin::{self, Admin, AdminState, Readiness};
+use crate::config::Config;
+use crate::front::handle::FrontEnds;
+use crate::front::{self, Front, Setup};
+use crate::logs::{self, Output, Stream};
+use crate::metrics::Metrics;
+use crate::preload::Exposed;
+use crate::supervisor::{self, AttachEnv, Recipe, Scope, Spec};
+use crate::sys;
+
+/// How long the last output may take to be written.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// Why it could not start.
+pub fn run(config: Config) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)?;
+    runtime.block_on(async {
+        let output = Output::stdio()?;
+        logs::messages::install(&output, config.log_format, config.log_level)?;
+        let ended = serve(config, &output).await;
+        if output
+            .finish(tokio::time::Instant::now() + LAST_OUTPUT)
+            .await
+            .is_err()
+        {
+            debug!("nobody reads the output; the rest of it is dropped");
+        }
+        ended
+    })
+}
+
+async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(Failure::Signals)?;
+    let limits = descriptors::prepare().map_err(Failure::Descriptors)?;
+    sys::process::become_subreaper().map_err(Failure::Subreaper)?;
+    let metrics = Metrics::new();
+
+    let ports = listen::worker_ports(&config);
+    let bound = listen::bind(&config)?;
+    let addresses = listen::addresses(&bound);
+    let admin = config.metrics.map(Admin::bind).transpose()?;
+    announce::listening(&config, &bound, admin.as_ref());
+
+    let folder = Folder::create();
+    let folder_path = folder.as_ref().map(Folder::path);
+    let attach = AttachSocket::bind(folder_path).map_err(Failure::AttachSocket)?;
+    let shim = Exposed::new(folder_path)?;
+
+    let (front, reports, ends) = front::handle::channels(&ports);
+    let front_thread = start_front(setup(&config, bound, &metrics, limits), ends).await?;
+
+    let recipe = Recipe {
+        command: config.command.clone(),
+        workers: config.workers,
+        ports: ports.clone(),
+        attach: AttachEnv {
+            socket: attach.name().into(),
+            shim: Some(shim.path().to_owned()),
+        },
+        nofile: limits.workers,
+    };
+    let spec = Spec {
+        recipe,
+        scope: Scope::Everyone,
+    };
+    let (supervisor, task) = supervisor::new(spec, front.clone(), metrics.clone(), capture(output));
+
+    let (readiness, watched) = watch::channel(reports::readiness(&reports.status.borrow()));
+    start_admin(admin, &metrics, &supervisor, watched)?;
+    tokio::spawn(attach.serve(Rooms {
+        supervisor: supervisor.clone(),
+        front: front.clone(),
+        ports: ports.into(),
+    }));
+    tokio::spawn(reports::follow(
+        reports,
+        supervisor.clone(),
+        front.clone(),
+        readiness.clone(),
+        addresses.clone(),
+    ));
+
+    let public = addresses.iter().map(std::net::SocketAddr::port).collect();
+    let shutdown = Shutdown {
+        front,
+        supervisor,
+        readiness,
+        grace: config.grace,
+        ports: public,
+    };
+    tokio::select! {
+        ended = task.run() => ended?,
+        () = shutdown.when_told(&mut signals) => {}
+    }
+    drop(front_thread);
+    Ok(())
+}
+
+fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Setup {
+    let workers = config.workers.get();
+    let queue = descriptors::affordable_queue(config.queue, limits.primary, workers, ports.len());
+    if queue < config.queue {
+        warn!(
+            "the limit of open files has room for a queue of {queue}, not {}: raise it (ulimit -n) \
+             or lower --queue; further connections wait in the kernel's backlog",
+            config.queue
+        );
+    }
+    Setup {
+        ports,
+        queue,
+        queue_timeout: config.queue_timeout,
+        handoff_timeout: config.handoff_timeout,
+        metrics: metrics.clone(),
+    }
+}
+
+/// Starts the data path on a thread of its own, which ends with the program.
+async fn start_front(setup: Setup, ends: FrontEnds) -> Result<JoinHandle<()>, Failure> {
+    let (started, told) = oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("front".to_owned())
+        .spawn(move || run_front(setup, ends, started));
+    let thread = thread.map_err(Failure::Front)?;
+    told.await
+        .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+        .map_err(Failure::Front)?;
+    Ok(thread)
+}
+
+fn run_front(setup: Setup, ends: FrontEnds, started: oneshot::Sender<io::Result<()>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(started.send(Err(error))),
+    };
+    runtime.block_on(async {
+        match Front::new(setup, ends) {
+            Ok(front) => {
+                let _ = started.send(Ok(()));
+                front.run().await;
+            }
+            Err(error) => drop(started.send(Err(error))),
+        }
+    });
+}
+
+/// What the supervisor does with the output of its workers.
+fn capture(output: &Output) -> supervisor::Output {
+    let output = output.clone();
+    Box::new(move |slot, pipes| {
+        for (stream, pipe) in [(Stream::Stdout, pipes.stdout), (Stream::Stderr, pipes.stderr)] {
+            if let Err(error) = output.capture(slot, stream, pipe) {
+                warn!(worker = %slot, %error, "cannot read a worker's output");
+            }
+        }
+    })
+}
+
+/// Serves metrics and probes, if they are wanted, for as long as the program runs.
+fn start_admin(
+    admin: Option<Admin>,
+    metrics: &Metrics,
+    supervisor: &supervisor::Handle,
+    readiness: watch::Receiver<Readiness>,
+) -> Result<(), Failure> {
+    let Some(admin) = admin else { return Ok(()) };
+    let status = supervisor.status();
+    let processes = move || {
+        let status = status.borrow();
+        status
+            .iter()
+            .filter_map(|worker| Some((worker.slot, worker.running?.1)))
+            .collect()
+    };
+    admin::collect::register(&metrics.registry, Box::new(processes)).map_err(Failure::Metrics)?;
+    let state = AdminState {
+        registry: metrics.registry.clone(),
+        readiness,
+    };
+    tokio::spawn(async move {
+        if let Err(error) = admin.serve(state, std::future::pending()).await {
+            warn!(%error, "metrics and probes are not served any more");
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The way down: from the first signal to the last worker.
+//!
+//! ```text
+//! TERM: not ready ─▶ no new connections, backlog and queue served ─▶ open connections end ─▶ TERM to workers ─▶ KILL
+//!       0                                                            at most half the grace                  grace
+//! ```
+//! A second signal, or INT, goes straight to the workers. The supervisor's task ends the program; this only asks.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout_at};
+use tracing::{info, warn};
+
+use super::signals::{Signals, Wish};
+use crate::admin::Readiness;
+use crate::front;
+use crate::supervisor::{self, Stop, processes};
+
+/// How often the kernel's tables are asked whether clients are still connected.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What the way down needs.
+#[derive(Debug)]
+pub struct Shutdown {
+    /// Stops accepting.
+    pub front: front::handle::Handle,
+    /// Stops the workers.
+    pub supervisor: supervisor::Handle,
+    /// Is told first.
+    pub readiness: watch::Sender<Readiness>,
+    /// From the signal to the last SIGKILL.
+    pub grace: Duration,
+    /// The public ports.
+    pub ports: Vec<u16>,
+}
+
+impl Shutdown {
+    /// Waits for a signal and stops everything; then strengthens the stop at each further signal. Never returns:
+    /// the supervisor's task ends when its workers are gone.
+    pub async fn when_told(&self, signals: &mut Signals) {
+        let (wish, name) = signals.next().await;
+        self.readiness.send_replace(Readiness::Stopping);
+        if wish == Wish::Graceful {
+            info!(
+                "{name}: stopping; connections that were accepted are served (at most {:?})",
+                self.grace
+            );
+            tokio::select! {
+                () = self.graceful() => {}
+                _ = signals.next() => {}
+            }
+        }
+        loop {
+            info!("stopping at once");
+            self.supervisor.stop(Stop::Fast).await;
+            signals.next().await;
+        }
+    }
+
+    async fn graceful(&self) {
+        let start = Instant::now();
+        let drained_by = start + self.grace / 2;
+        if timeout_at(drained_by.into(), self.front.stop()).await.is_err() {
+            warn!("not every accepted connection was taken by a worker in time");
+        }
+        if timeout_at(drained_by.into(), self.all_closed()).await.is_err() {
+            info!("clients are still connected; telling the workers to stop");
+        }
+        self.supervisor
+            .stop(Stop::Graceful {
+                kill_at: start + self.grace,
+            })
+            .await;
+        std::future::pending().await
+    }
+
+    /// Returns when no client is connected to a public port any more.
+    async fn all_closed(&self) {
+        while processes::open_connections(&self.ports).await > 0 {
+            sleep(LOOK).await;
+        }
+    }
+}
