@@ -1,3 +1,69 @@
-//! Builds the shim and hands it to the crate.
+//! Builds the shim for the target and hands it to the crate, which embeds it.
+//!
+//! The shim needs no crate and no libc, so a bare compiler suffices. Where it is not supported, the cfg `shim` is
+//! not set, and the crate says so when it starts.
 
-fn main() {}
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(shim)");
+    println!("cargo::rerun-if-changed=src/preload");
+    println!("cargo::rerun-if-changed=src/protocol/wire.rs");
+    println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
+    if is_supported() {
+        build(&Path::new(&variable("OUT_DIR")).join("shim.so"));
+        println!("cargo::rustc-cfg=shim");
+    }
+}
+
+fn is_supported() -> bool {
+    variable("CARGO_CFG_TARGET_OS") == "linux"
+        && variable("CARGO_CFG_TARGET_POINTER_WIDTH") == "64"
+        && variable("CARGO_CFG_TARGET_ENDIAN") == "little"
+        && matches!(variable("CARGO_CFG_TARGET_ARCH").as_str(), "x86_64" | "aarch64")
+}
+
+fn build(output: &Path) {
+    let mut rustc = Command::new(variable("RUSTC"));
+    rustc.args([
+        "--crate-name",
+        "clusterd_shim",
+        "--crate-type",
+        "cdylib",
+        "--edition",
+        "2024",
+    ]);
+    rustc.args([
+        "--target",
+        &variable("TARGET"),
+        "-O",
+        "-C",
+        "panic=abort",
+        "-C",
+        "codegen-units=1",
+    ]);
+    rustc.args(["-C", "strip=symbols", "-C", "force-unwind-tables=no"]);
+    // A target that links statically makes no dynamic libraries unless it is told otherwise.
+    if variable("CARGO_CFG_TARGET_ENV") == "musl" {
+        rustc.args(["-C", "target-feature=-crt-static"]);
+    }
+    // Without any library to link to, the names it needs are found in whichever libc the program has.
+    for argument in ["-nostdlib", "-nostartfiles", "-Wl,-z,now", "-Wl,-z,relro"] {
+        rustc.arg("-C").arg(format!("link-arg={argument}"));
+    }
+    if let Ok(linker) = env::var("RUSTC_LINKER") {
+        rustc.arg("-C").arg(format!("linker={linker}"));
+    }
+    let status = rustc.arg("-o").arg(output).arg("src/preload/lib.rs").status();
+    match status {
+        Ok(status) if status.success() => {}
+        Ok(status) => panic!("cannot build the shim: {rustc:?}: {status}"),
+        Err(error) => panic!("cannot build the shim: {rustc:?}: {error}"),
+    }
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|error| panic!("cargo did not set {name}: {error}"))
+}

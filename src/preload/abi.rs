@@ -1,0 +1,238 @@
+//! Numbers of the kernel's interface: system calls, errors, flags and options, for each supported processor.
+//!
+//! Only constants; their tests compare them with the `libc` crate, which the shim itself cannot use.
+
+/// Numbers of system calls.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod number {
+    pub(crate) const CLOSE: usize = 3;
+    pub(crate) const NANOSLEEP: usize = 35;
+    pub(crate) const GETPID: usize = 39;
+    pub(crate) const SOCKET: usize = 41;
+    pub(crate) const CONNECT: usize = 42;
+    pub(crate) const ACCEPT: usize = 43;
+    pub(crate) const SENDMSG: usize = 46;
+    pub(crate) const RECVMSG: usize = 47;
+    pub(crate) const SHUTDOWN: usize = 48;
+    pub(crate) const BIND: usize = 49;
+    pub(crate) const LISTEN: usize = 50;
+    pub(crate) const GETSOCKNAME: usize = 51;
+    pub(crate) const GETPEERNAME: usize = 52;
+    pub(crate) const SETSOCKOPT: usize = 54;
+    pub(crate) const GETSOCKOPT: usize = 55;
+    pub(crate) const KILL: usize = 62;
+    pub(crate) const FCNTL: usize = 72;
+    pub(crate) const CLOCK_GETTIME: usize = 228;
+    pub(crate) const PPOLL: usize = 271;
+    pub(crate) const ACCEPT4: usize = 288;
+    pub(crate) const DUP3: usize = 292;
+}
+
+/// Numbers of system calls.
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod number {
+    pub(crate) const DUP3: usize = 24;
+    pub(crate) const FCNTL: usize = 25;
+    pub(crate) const CLOSE: usize = 57;
+    pub(crate) const PPOLL: usize = 73;
+    pub(crate) const NANOSLEEP: usize = 101;
+    pub(crate) const CLOCK_GETTIME: usize = 113;
+    pub(crate) const KILL: usize = 129;
+    pub(crate) const GETPID: usize = 172;
+    pub(crate) const SOCKET: usize = 198;
+    pub(crate) const BIND: usize = 200;
+    pub(crate) const LISTEN: usize = 201;
+    pub(crate) const ACCEPT: usize = 202;
+    pub(crate) const CONNECT: usize = 203;
+    pub(crate) const GETSOCKNAME: usize = 204;
+    pub(crate) const GETPEERNAME: usize = 205;
+    pub(crate) const SETSOCKOPT: usize = 208;
+    pub(crate) const GETSOCKOPT: usize = 209;
+    pub(crate) const SHUTDOWN: usize = 210;
+    pub(crate) const SENDMSG: usize = 211;
+    pub(crate) const RECVMSG: usize = 212;
+    pub(crate) const ACCEPT4: usize = 242;
+}
+
+pub(crate) const ENOENT: i32 = 2;
+pub(crate) const EINTR: i32 = 4;
+pub(crate) const EAGAIN: i32 = 11;
+pub(crate) const EACCES: i32 = 13;
+pub(crate) const EINVAL: i32 = 22;
+pub(crate) const EMFILE: i32 = 24;
+pub(crate) const EOPNOTSUPP: i32 = 95;
+pub(crate) const EADDRINUSE: i32 = 98;
+pub(crate) const ECONNABORTED: i32 = 103;
+pub(crate) const ECONNRESET: i32 = 104;
+pub(crate) const ENOTCONN: i32 = 107;
+pub(crate) const ECONNREFUSED: i32 = 111;
+
+pub(crate) const AF_UNIX: u16 = 1;
+pub(crate) const AF_INET: u16 = 2;
+pub(crate) const AF_INET6: u16 = 10;
+
+pub(crate) const SOCK_STREAM: i32 = 1;
+pub(crate) const SOCK_SEQPACKET: i32 = 5;
+pub(crate) const SOCK_NONBLOCK: i32 = 0o4000;
+pub(crate) const SOCK_CLOEXEC: i32 = 0o2_000_000;
+
+pub(crate) const F_GETFD: i32 = 1;
+pub(crate) const F_GETFL: i32 = 3;
+pub(crate) const F_SETFL: i32 = 4;
+pub(crate) const F_DUPFD_CLOEXEC: i32 = 1030;
+pub(crate) const FD_CLOEXEC: i32 = 1;
+pub(crate) const O_NONBLOCK: i32 = 0o4000;
+pub(crate) const O_CLOEXEC: i32 = 0o2_000_000;
+
+pub(crate) const MSG_PEEK: i32 = 0x2;
+pub(crate) const MSG_DONTWAIT: i32 = 0x40;
+pub(crate) const MSG_NOSIGNAL: i32 = 0x4000;
+pub(crate) const MSG_CMSG_CLOEXEC: i32 = 0x4000_0000;
+pub(crate) const SCM_RIGHTS: i32 = 1;
+pub(crate) const POLLOUT: i16 = 4;
+
+pub(crate) const SOL_SOCKET: i32 = 1;
+pub(crate) const SO_TYPE: i32 = 3;
+pub(crate) const SO_SNDBUF: i32 = 7;
+pub(crate) const SO_RCVBUF: i32 = 8;
+pub(crate) const SO_KEEPALIVE: i32 = 9;
+pub(crate) const SO_LINGER: i32 = 13;
+pub(crate) const SO_REUSEPORT: i32 = 15;
+pub(crate) const SO_RCVTIMEO: i32 = 20;
+pub(crate) const SO_SNDTIMEO: i32 = 21;
+pub(crate) const SO_ACCEPTCONN: i32 = 30;
+pub(crate) const SO_PROTOCOL: i32 = 38;
+pub(crate) const SO_DOMAIN: i32 = 39;
+pub(crate) const SO_ATTACH_REUSEPORT_CBPF: i32 = 51;
+pub(crate) const SO_ATTACH_REUSEPORT_EBPF: i32 = 52;
+
+pub(crate) const IPPROTO_IP: i32 = 0;
+pub(crate) const IP_TOS: i32 = 1;
+pub(crate) const IPPROTO_IPV6: i32 = 41;
+pub(crate) const IPV6_TCLASS: i32 = 67;
+pub(crate) const IPPROTO_MPTCP: i32 = 262;
+pub(crate) const IPPROTO_TCP: i32 = 6;
+pub(crate) const TCP_NODELAY: i32 = 1;
+pub(crate) const TCP_KEEPIDLE: i32 = 4;
+pub(crate) const TCP_KEEPINTVL: i32 = 5;
+pub(crate) const TCP_KEEPCNT: i32 = 6;
+pub(crate) const TCP_DEFER_ACCEPT: i32 = 9;
+pub(crate) const TCP_USER_TIMEOUT: i32 = 18;
+
+pub(crate) const SIGABRT: i32 = 6;
+pub(crate) const SIGTERM: i32 = 15;
+pub(crate) const CLOCK_MONOTONIC: i32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    macro_rules! same_as_libc {
+        ($($name:ident),* $(,)?) => {
+            $(assert_eq!(i64::from($name), i64::from(libc::$name), stringify!($name));)*
+        };
+    }
+
+    #[test]
+    fn system_call_numbers_are_those_of_this_processor() {
+        let pairs = [
+            (number::CLOSE, libc::SYS_close),
+            (number::NANOSLEEP, libc::SYS_nanosleep),
+            (number::GETPID, libc::SYS_getpid),
+            (number::SOCKET, libc::SYS_socket),
+            (number::CONNECT, libc::SYS_connect),
+            (number::ACCEPT, libc::SYS_accept),
+            (number::SENDMSG, libc::SYS_sendmsg),
+            (number::RECVMSG, libc::SYS_recvmsg),
+            (number::SHUTDOWN, libc::SYS_shutdown),
+            (number::BIND, libc::SYS_bind),
+            (number::LISTEN, libc::SYS_listen),
+            (number::GETSOCKNAME, libc::SYS_getsockname),
+            (number::GETPEERNAME, libc::SYS_getpeername),
+            (number::SETSOCKOPT, libc::SYS_setsockopt),
+            (number::GETSOCKOPT, libc::SYS_getsockopt),
+            (number::KILL, libc::SYS_kill),
+            (number::FCNTL, libc::SYS_fcntl),
+            (number::CLOCK_GETTIME, libc::SYS_clock_gettime),
+            (number::PPOLL, libc::SYS_ppoll),
+            (number::ACCEPT4, libc::SYS_accept4),
+            (number::DUP3, libc::SYS_dup3),
+        ];
+        for (ours, theirs) in pairs {
+            assert_eq!(i64::try_from(ours), Ok(theirs));
+        }
+    }
+
+    #[test]
+    fn errors_families_and_flags_are_those_of_libc() {
+        same_as_libc!(
+            ENOENT,
+            EINTR,
+            EAGAIN,
+            EACCES,
+            EINVAL,
+            EMFILE,
+            EOPNOTSUPP,
+            EADDRINUSE,
+            ECONNABORTED,
+            ECONNRESET,
+            ENOTCONN,
+            ECONNREFUSED,
+            AF_UNIX,
+            AF_INET,
+            AF_INET6,
+            SOCK_STREAM,
+            SOCK_SEQPACKET,
+            SOCK_NONBLOCK,
+            SOCK_CLOEXEC,
+            F_GETFD,
+            F_GETFL,
+            F_SETFL,
+            F_DUPFD_CLOEXEC,
+            FD_CLOEXEC,
+            O_NONBLOCK,
+            O_CLOEXEC,
+            MSG_PEEK,
+            MSG_DONTWAIT,
+            MSG_NOSIGNAL,
+            MSG_CMSG_CLOEXEC,
+            SCM_RIGHTS,
+            POLLOUT,
+            SIGABRT,
+            SIGTERM,
+            CLOCK_MONOTONIC,
+        );
+    }
+
+    #[test]
+    fn socket_options_are_those_of_libc() {
+        same_as_libc!(
+            SOL_SOCKET,
+            SO_TYPE,
+            SO_SNDBUF,
+            SO_RCVBUF,
+            SO_KEEPALIVE,
+            SO_LINGER,
+            SO_REUSEPORT,
+            SO_RCVTIMEO,
+            SO_SNDTIMEO,
+            SO_ACCEPTCONN,
+            SO_PROTOCOL,
+            SO_DOMAIN,
+            SO_ATTACH_REUSEPORT_CBPF,
+            SO_ATTACH_REUSEPORT_EBPF,
+            IPPROTO_IP,
+            IP_TOS,
+            IPPROTO_IPV6,
+            IPV6_TCLASS,
+            IPPROTO_MPTCP,
+            IPPROTO_TCP,
+            TCP_NODELAY,
+            TCP_KEEPIDLE,
+            TCP_KEEPINTVL,
+            TCP_KEEPCNT,
+            TCP_DEFER_ACCEPT,
+            TCP_USER_TIMEOUT,
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! A channel in place of a listener: recognising one, speaking on it, and taking connections from it.
+//!
+//! It does not make channels (that is `attach`). It keeps no list of them: a channel is known by the name it is
+//! bound to, which stays with the descriptor through dup, fork, exec and passing it to another process.
+
+use core::ops::ControlFlow;
+
+use crate::abi;
+use crate::syscalls::{self as sys, Errno, Fd, Owned, Result};
+use crate::wire::{ChannelName, Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
+
+/// How often a message to the primary is tried when the channel is full, and how long each time.
+const SEND_ATTEMPTS: u32 = 5;
+const SEND_WAIT_SECONDS: i64 = 1;
+
+/// How long an accept on a dead channel takes, so that a server which repeats it does not spin.
+const END_PAUSE_MILLISECONDS: i64 = 50;
+
+/// The name of a channel; `None` for every other descriptor.
+pub(crate) fn name(fd: Fd) -> Option<ChannelName> {
+    let mut buffer = [0; 128];
+    let (family, path) = sys::getsockname(fd, &mut buffer).ok()?.split_first_chunk()?;
+    if u16::from_ne_bytes(*family) != abi::AF_UNIX {
+        return None;
+    }
+    ChannelName::decode(path)
+}
+
+/// Tells the primary something, if it can be told: a primary that reads nothing for seconds, or is gone, shows
+/// itself at the next accept.
+pub(crate) fn say(fd: Fd, message: &FromWorker) {
+    let mut buffer = [0; MAX_MESSAGE];
+    let record = message.encode(&mut buffer);
+    for _ in 0..SEND_ATTEMPTS {
+        match sys::send(fd, record, None, abi::MSG_DONTWAIT) {
+            Err(Errno(abi::EAGAIN)) => sys::wait_writable(fd, SEND_WAIT_SECONDS),
+            Err(Errno(abi::EINTR)) => {}
+            _ => return,
+        }
+    }
+}
+
+/// accept4(2) on a channel: the connection, and the client's address.
+pub(crate) fn accept(fd: Fd, flags: i32) -> Result<(Fd, Endpoint)> {
+    if flags & !(abi::SOCK_CLOEXEC | abi::SOCK_NONBLOCK) != 0 {
+        return Err(Errno(abi::EINVAL));
+    }
+    loop {
+        room_for_a_descriptor(fd)?;
+        if let ControlFlow::Break((connection, client)) = take(fd, flags)? {
+            return Ok((connection, client));
+        }
+    }
+}
+
+/// Fails as accept(2) does when no descriptor is free. It must be asked before a connection is received: the
+/// kernel destroys a received descriptor for which there is no room.
+fn room_for_a_descriptor(fd: Fd) -> Result<()> {
+    sys::fcntl(fd, abi::F_DUPFD_CLOEXEC, 0).map(sys::close)
+}
+
+/// Takes one connection, or waits, as the listener's mode tells, until there is something to try again for.
+fn take(fd: Fd, flags: i32) -> Result<ControlFlow<(Fd, Endpoint)>> {
+    let mut buffer = [0; MAX_MESSAGE];
+    let cloexec = if flags & abi::SOCK_CLOEXEC != 0 {
+        abi::MSG_CMSG_CLOEXEC
+    } else {
+        0
+    };
+    let (len, passed) = match sys::receive(fd, &mut buffer, abi::MSG_DONTWAIT | cloexec) {
+        Err(Errno(abi::EAGAIN)) => return wait(fd).map(ControlFlow::Continue),
+        // The primary died; what it sent before can still be read.
+        Err(Errno(abi::ECONNRESET)) => return Ok(ControlFlow::Continue(())),
+        Err(errno) => return Err(errno),
+        Ok((0, _)) => return Err(end()),
+        Ok(received) => received,
+    };
+    match (buffer.get(..len).map(ToWorker::decode), passed) {
+        (Some(Ok(ToWorker::Connection { peer })), Some(connection)) => {
+            Ok(ControlFlow::Break((into_mode(connection, flags), peer)))
+        }
+        // Another thread took the last free descriptor in between: the server must hear that there is none.
+        (Some(Ok(ToWorker::Connection { .. })), None) => Err(Errno(abi::EMFILE)),
+        _ => Ok(ControlFlow::Continue(())),
+    }
+}
+
+/// Waits until there is something to receive. Peeking, instead of polling, waits exactly as accept(2) does: not
+/// at all in non-blocking mode, for SO_RCVTIMEO at most, and through signals whose handler has SA_RESTART.
+fn wait(fd: Fd) -> Result<()> {
+    match sys::receive_bytes(fd, &mut [0], abi::MSG_PEEK) {
+        Ok(_) | Err(Errno(abi::ECONNRESET)) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Connections come in non-blocking mode; accept(2) gives blocking ones.
+fn into_mode(connection: Owned, flags: i32) -> Fd {
+    if flags & abi::SOCK_NONBLOCK == 0 {
+        let _ = sys::fcntl(connection.get(), abi::F_SETFL, 0);
+    }
+    connection.release()
+}
+
+/// The primary is gone for good, and the worker ends as its supervisor would have ended it. The whole process
+/// group, which the primary made for this worker, is asked to: a pre-forking parent that only waits for its
+/// children would otherwise start them again and again.
+fn end() -> Errno {
+    sys::kill(0, abi::SIGTERM);
+    sys::pause_milliseconds(END_PAUSE_MILLISECONDS);
+    Errno(abi::ECONNABORTED)
+}

@@ -1,0 +1,52 @@
+//! The shim: a library, loaded into a worker's processes with LD_PRELOAD, that turns a listener on a served port
+//! into a channel to the primary.
+//!
+//! It is not a part of the crate: `build.rs` compiles it alone, and the crate embeds the outcome. It needs no
+//! allocation and no libc but `errno` and `getenv`, so the same file loads into glibc and musl programs, and its
+//! functions may be called wherever those that they stand in for may: in signal handlers and after fork.
+//!
+//! - `intercept`: the functions that programs call.
+//! - `attach`: how a listener becomes a channel.
+//! - `channel`: how connections come out of one.
+//! - `options`, `address`: what a channel says in a listener's place.
+//! - `settings`: what the environment tells.
+//! - `syscalls`, `abi`: the kernel.
+
+#![no_std]
+#![deny(unsafe_op_in_unsafe_fn)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
+
+mod abi;
+mod address;
+mod attach;
+mod channel;
+mod intercept;
+mod options;
+mod settings;
+mod syscalls;
+#[allow(dead_code)]
+#[path = "../protocol/wire.rs"]
+mod wire;
+
+pub use intercept::*;
+
+/// Makes the dynamic linker call [`settings::read`] before `main`.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: extern "C" fn() = start;
+
+extern "C" fn start() {
+    settings::read();
+}
+
+/// Nothing in the shim panics; the language wants this to exist. A server that cannot go on must not hang.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {
+        syscalls::kill(syscalls::getpid(), abi::SIGABRT);
+    }
+}

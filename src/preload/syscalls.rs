@@ -1,0 +1,366 @@
+//! The system calls that the shim makes, without libc: safe functions over borrowed buffers, and the program's
+//! own calls, passed to the kernel as they came.
+//!
+//! It decides nothing and never touches `errno`. Calling the kernel directly keeps the shim free of any libc's
+//! own idea of these structures, and of its wrappers, some of which are the very functions that it replaces.
+
+use core::arch::asm;
+use core::ffi::c_void;
+use core::mem::offset_of;
+use core::ptr::null_mut;
+
+use crate::abi::{self, number};
+
+/// A descriptor's number, as the program passes it.
+pub(crate) type Fd = i32;
+
+/// What a system call failed with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Errno(pub(crate) i32);
+
+pub(crate) type Result<T> = core::result::Result<T, Errno>;
+
+/// Makes a system call.
+///
+/// # Safety
+/// As for the system call `number`: each pointer among the arguments must be valid for what the kernel does
+/// with it.
+unsafe fn call(number: usize, [a, b, c, d, e]: [usize; 5]) -> Result<usize> {
+    let result: isize;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the kernel's calling convention for x86_64: it overwrites rax, rcx and r11 and nothing else of this
+    // process but what the arguments point to, for which the caller answers.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => result,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the kernel's calling convention for aarch64: it overwrites x0 and nothing else of this process but
+    // what the arguments point to, for which the caller answers.
+    unsafe {
+        asm!(
+            "svc 0",
+            in("x8") number,
+            inlateout("x0") a => result,
+            in("x1") b, in("x2") c, in("x3") d, in("x4") e,
+            options(nostack),
+        );
+    }
+    match result {
+        -4095..0 => Err(Errno(-(result as i32))),
+        _ => Ok(result as usize),
+    }
+}
+
+/// A call of the program, made for it.
+///
+/// # Safety
+/// The arguments are the program's own, for a call that takes at most five: it answers for its pointers.
+pub(crate) unsafe fn forward(number: usize, arguments: [usize; 5]) -> Result<i32> {
+    // SAFETY: see above.
+    unsafe { call(number, arguments) }.map(|result| result as i32)
+}
+
+/// A descriptor that is closed when it is dropped.
+pub(crate) struct Owned(Fd);
+
+impl Owned {
+    pub(crate) fn get(&self) -> Fd {
+        self.0
+    }
+
+    /// Gives the descriptor away: it stays open.
+    pub(crate) fn release(self) -> Fd {
+        let fd = self.0;
+        core::mem::forget(self);
+        fd
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        close(self.0);
+    }
+}
+
+pub(crate) fn close(fd: Fd) {
+    // SAFETY: no pointers. The descriptor is one that the shim opened or received.
+    let _ = unsafe { call(number::CLOSE, [fd as usize, 0, 0, 0, 0]) };
+}
+
+pub(crate) fn socket(domain: u16, kind: i32) -> Result<Owned> {
+    // SAFETY: no pointers.
+    let fd = unsafe { call(number::SOCKET, [domain.into(), kind as usize, 0, 0, 0]) }?;
+    Ok(Owned(fd as Fd))
+}
+
+/// bind(2) to the first bytes of `address`.
+pub(crate) fn bind(fd: &Owned, address: &[u8]) -> Result<()> {
+    let arguments = [fd.0 as usize, address.as_ptr() as usize, address.len(), 0, 0];
+    // SAFETY: the kernel reads `len` bytes of the borrowed slice.
+    unsafe { call(number::BIND, arguments) }.map(drop)
+}
+
+pub(crate) fn connect(fd: &Owned, address: &[u8]) -> Result<()> {
+    let arguments = [fd.0 as usize, address.as_ptr() as usize, address.len(), 0, 0];
+    // SAFETY: the kernel reads `len` bytes of the borrowed slice.
+    unsafe { call(number::CONNECT, arguments) }.map(drop)
+}
+
+/// Makes `to` another name of what `from` names.
+pub(crate) fn dup3(from: &Owned, to: Fd, flags: i32) -> Result<()> {
+    // SAFETY: no pointers. `to` is the program's and stays open throughout.
+    unsafe { call(number::DUP3, [from.0 as usize, to as usize, flags as usize, 0, 0]) }.map(drop)
+}
+
+pub(crate) fn fcntl(fd: Fd, command: i32, argument: i32) -> Result<i32> {
+    // SAFETY: none of the commands in use takes a pointer.
+    let result = unsafe {
+        call(
+            number::FCNTL,
+            [fd as usize, command as usize, argument as usize, 0, 0],
+        )
+    };
+    result.map(|value| value as i32)
+}
+
+/// getsockname(2): the part of `buffer` that it filled.
+pub(crate) fn getsockname(fd: Fd, buffer: &mut [u8; 128]) -> Result<&[u8]> {
+    let mut len = buffer.len() as u32;
+    let arguments = [
+        fd as usize,
+        buffer.as_mut_ptr() as usize,
+        &raw mut len as usize,
+        0,
+        0,
+    ];
+    // SAFETY: the kernel writes at most `len` bytes to the borrowed buffer, and the length to `len`.
+    unsafe { call(number::GETSOCKNAME, arguments) }?;
+    Ok(buffer.get(..len as usize).unwrap_or(buffer))
+}
+
+/// getsockopt(2): how many bytes of `value` it filled.
+pub(crate) fn getsockopt(fd: Fd, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+    let mut len = value.len() as u32;
+    let arguments = [
+        fd as usize,
+        level as usize,
+        name as usize,
+        value.as_mut_ptr() as usize,
+        &raw mut len as usize,
+    ];
+    // SAFETY: the kernel writes at most `len` bytes to the borrowed slice, and the length to `len`.
+    unsafe { call(number::GETSOCKOPT, arguments) }?;
+    Ok(len as usize)
+}
+
+/// getsockopt(2) for an option whose value is an `int`.
+pub(crate) fn getsockopt_int(fd: Fd, level: i32, name: i32) -> Result<i32> {
+    let mut value = [0; 4];
+    getsockopt(fd, level, name, &mut value)?;
+    Ok(i32::from_ne_bytes(value))
+}
+
+pub(crate) fn setsockopt(fd: Fd, level: i32, name: i32, value: &[u8]) -> Result<()> {
+    let arguments = [
+        fd as usize,
+        level as usize,
+        name as usize,
+        value.as_ptr() as usize,
+        value.len(),
+    ];
+    // SAFETY: the kernel reads `len` bytes of the borrowed slice.
+    unsafe { call(number::SETSOCKOPT, arguments) }.map(drop)
+}
+
+/// `struct iovec`.
+#[repr(C)]
+struct Slice {
+    base: *mut c_void,
+    len: usize,
+}
+
+/// `struct msghdr`, as the kernel has it on 64-bit processors.
+#[repr(C)]
+struct Message {
+    name: *mut c_void,
+    name_len: u32,
+    slices: *mut Slice,
+    slice_count: usize,
+    control: *mut Rights,
+    control_len: usize,
+    flags: i32,
+}
+
+/// A `struct cmsghdr` with one descriptor: as large as CMSG_SPACE says.
+#[repr(C)]
+struct Rights {
+    len: usize,
+    level: i32,
+    kind: i32,
+    fd: Fd,
+}
+
+impl Rights {
+    /// CMSG_LEN for one descriptor. With no more than that, the kernel cannot pass two.
+    const LEN: usize = offset_of!(Rights, fd) + size_of::<Fd>();
+
+    fn one(fd: Fd) -> Self {
+        Self {
+            len: Self::LEN,
+            level: abi::SOL_SOCKET,
+            kind: abi::SCM_RIGHTS,
+            fd,
+        }
+    }
+
+    fn none() -> Self {
+        Self {
+            len: 0,
+            level: 0,
+            kind: 0,
+            fd: -1,
+        }
+    }
+}
+
+/// Sends one record, with a duplicate of `passed` if there is one. Never raises SIGPIPE.
+pub(crate) fn send(fd: Fd, record: &[u8], passed: Option<Fd>, flags: i32) -> Result<()> {
+    let mut rights = passed.map(Rights::one);
+    let control = rights.as_mut().map_or(null_mut(), |rights| &raw mut *rights);
+    let mut slice = Slice {
+        base: record.as_ptr().cast_mut().cast(),
+        len: record.len(),
+    };
+    let message = Message {
+        name: null_mut(),
+        name_len: 0,
+        slices: &raw mut slice,
+        slice_count: 1,
+        control,
+        control_len: if control.is_null() { 0 } else { Rights::LEN },
+        flags: 0,
+    };
+    let flags = flags | abi::MSG_NOSIGNAL;
+    // SAFETY: `message` and what it points to live until the call returns; the kernel only reads them.
+    unsafe {
+        call(
+            number::SENDMSG,
+            [fd as usize, &raw const message as usize, flags as usize, 0, 0],
+        )
+    }
+    .map(drop)
+}
+
+/// Receives one record: its length, and the descriptor that came with it, if there was room for it in the
+/// descriptor table.
+pub(crate) fn receive(fd: Fd, buffer: &mut [u8], flags: i32) -> Result<(usize, Option<Owned>)> {
+    let mut rights = Rights::none();
+    let len = receive_with(fd, buffer, &raw mut rights, Rights::LEN, flags)?;
+    let has_fd =
+        rights.len == Rights::LEN && rights.level == abi::SOL_SOCKET && rights.kind == abi::SCM_RIGHTS;
+    Ok((len, has_fd.then_some(Owned(rights.fd))))
+}
+
+/// Receives one record without its descriptor.
+pub(crate) fn receive_bytes(fd: Fd, buffer: &mut [u8], flags: i32) -> Result<usize> {
+    receive_with(fd, buffer, null_mut(), 0, flags)
+}
+
+fn receive_with(
+    fd: Fd,
+    buffer: &mut [u8],
+    control: *mut Rights,
+    control_len: usize,
+    flags: i32,
+) -> Result<usize> {
+    let mut slice = Slice {
+        base: buffer.as_mut_ptr().cast(),
+        len: buffer.len(),
+    };
+    let mut message = Message {
+        name: null_mut(),
+        name_len: 0,
+        slices: &raw mut slice,
+        slice_count: 1,
+        control,
+        control_len,
+        flags: 0,
+    };
+    // SAFETY: `message` and what it points to live until the call returns; the kernel writes at most `len` bytes
+    // to the borrowed buffer and `control_len` to `control`, which the two callers above keep alive.
+    unsafe {
+        call(
+            number::RECVMSG,
+            [fd as usize, &raw mut message as usize, flags as usize, 0, 0],
+        )
+    }
+}
+
+#[repr(C)]
+struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+/// The monotonic clock, in nanoseconds.
+pub(crate) fn monotonic() -> u64 {
+    let mut now = Timespec {
+        seconds: 0,
+        nanoseconds: 0,
+    };
+    let arguments = [abi::CLOCK_MONOTONIC as usize, &raw mut now as usize, 0, 0, 0];
+    // SAFETY: the kernel writes one timespec to `now`.
+    let _ = unsafe { call(number::CLOCK_GETTIME, arguments) };
+    (now.seconds as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(now.nanoseconds as u64)
+}
+
+/// Sleeps until the time is over or a signal was handled.
+pub(crate) fn pause_milliseconds(milliseconds: i64) {
+    let time = Timespec {
+        seconds: 0,
+        nanoseconds: milliseconds * 1_000_000,
+    };
+    // SAFETY: the kernel reads one timespec; there is no second pointer.
+    let _ = unsafe { call(number::NANOSLEEP, [&raw const time as usize, 0, 0, 0, 0]) };
+}
+
+/// Waits until `fd` can be written to, a signal was handled, or the time is over.
+pub(crate) fn wait_writable(fd: Fd, seconds: i64) {
+    #[repr(C)]
+    struct PollFd {
+        fd: Fd,
+        events: i16,
+        returned: i16,
+    }
+    let mut poll = PollFd {
+        fd,
+        events: abi::POLLOUT,
+        returned: 0,
+    };
+    let time = Timespec {
+        seconds,
+        nanoseconds: 0,
+    };
+    let arguments = [&raw mut poll as usize, 1, &raw const time as usize, 0, 0];
+    // SAFETY: the kernel reads and writes one pollfd and one timespec; there is no signal mask.
+    let _ = unsafe { call(number::PPOLL, arguments) };
+}
+
+pub(crate) fn getpid() -> i32 {
+    // SAFETY: no pointers.
+    unsafe { call(number::GETPID, [0; 5]) }.unwrap_or(0) as i32
+}
+
+/// Sends a signal; process 0 is the whole group of the calling one.
+pub(crate) fn kill(process: i32, signal: i32) {
+    // SAFETY: no pointers.
+    let _ = unsafe { call(number::KILL, [process as usize, signal as usize, 0, 0, 0]) };
+}
