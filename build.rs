@@ -44,10 +44,23 @@ fn build(output: &Path) {
         "-C",
         "codegen-units=1",
     ]);
-    rustc.args(["-C", "strip=symbols", "-C", "force-unwind-tables=no"]);
+    // With link-time optimisation nothing of `core` is left that wants to unwind: its personality routine is not
+    // there to be found.
+    rustc.args([
+        "-C",
+        "strip=symbols",
+        "-C",
+        "force-unwind-tables=no",
+        "-C",
+        "lto=fat",
+    ]);
     // A target that links statically makes no dynamic libraries unless it is told otherwise.
     if variable("CARGO_CFG_TARGET_ENV") == "musl" {
         rustc.args(["-C", "target-feature=-crt-static"]);
+    }
+    // Outlined atomics ask libc for the processor's features.
+    if variable("CARGO_CFG_TARGET_ARCH") == "aarch64" {
+        rustc.args(["-C", "target-feature=-outline-atomics"]);
     }
     // Without any library to link to, the names it needs are found in whichever libc the program has.
     for argument in ["-nostdlib", "-nostartfiles", "-Wl,-z,now", "-Wl,-z,relro"] {

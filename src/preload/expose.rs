@@ -1,0 +1,189 @@
+//! Exposing the shim: giving it a path that the dynamic linker of every process of a worker can load.
+//!
+//! It neither makes the folder nor removes it, and does not touch the workers' environment.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
+
+use super::{FILE_NAME, SHIM};
+
+/// Why the shim cannot be exposed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExposeError {
+    /// There is no shim for this processor.
+    #[error(
+        "the shim that serves unmodified programs exists for x86_64 and aarch64 only, not for {}: only workers \
+         that use the library can be served here",
+        std::env::consts::ARCH
+    )]
+    Unsupported,
+    /// Neither a file nor a memfd could be made.
+    #[error(
+        "cannot make the shim loadable: as a file in {}: {file}; as a memfd: {memfd}; a folder on a file system \
+         mounted without noexec would help",
+        folder.display()
+    )]
+    Nowhere {
+        /// Where the file was to be.
+        folder: PathBuf,
+        /// Why it is not there.
+        file: io::Error,
+        /// Why it is not in memory either.
+        memfd: io::Error,
+    },
+}
+
+/// The shim where programs can load it, for as long as this lives and the folder exists.
+#[derive(Debug)]
+pub struct Exposed {
+    path: PathBuf,
+    /// Keeps alive what `/proc/PID/fd/N` names.
+    _memory: Option<OwnedFd>,
+}
+
+impl Exposed {
+    /// Writes the shim into `folder`, or, where no program could load it from there, into a memfd of this process.
+    ///
+    /// The file serves every process that may look into the folder; the memfd only those that may look into this
+    /// process, which ends with a change of user.
+    ///
+    /// # Errors
+    /// [`ExposeError`].
+    pub fn new(folder: &Path) -> Result<Self, ExposeError> {
+        let shim = SHIM.ok_or(ExposeError::Unsupported)?;
+        let file = match write_file(folder, shim) {
+            Ok(path) => return Ok(Self { path, _memory: None }),
+            Err(error) => error,
+        };
+        match write_memory(shim) {
+            Ok((path, memory)) => Ok(Self {
+                path,
+                _memory: Some(memory),
+            }),
+            Err(memfd) => Err(ExposeError::Nowhere {
+                folder: folder.to_owned(),
+                file,
+                memfd,
+            }),
+        }
+    }
+
+    /// What to append to LD_PRELOAD; without a space or a colon, which separate its entries (ld.so(8)).
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn write_file(folder: &Path, shim: &[u8]) -> io::Result<PathBuf> {
+    let path = std::path::absolute(folder)?.join(FILE_NAME);
+    if path
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .any(|byte| byte.is_ascii_whitespace() || *byte == b':')
+    {
+        return Err(io::Error::other(
+            "LD_PRELOAD cannot name a path with a space or a colon",
+        ));
+    }
+    if rustix::fs::statvfs(folder)?
+        .f_flag
+        .contains(StatVfsMountFlags::NOEXEC)
+    {
+        return Err(io::Error::other("the file system is mounted with noexec"));
+    }
+    // A process that starts at this moment finds the whole file, of this version or of the one before.
+    let unfinished = path.with_extension(format!("so.{}", std::process::id()));
+    let written = write_unfinished(&unfinished, shim).and_then(|()| fs::rename(&unfinished, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    written.map(|()| path)
+}
+
+fn write_unfinished(path: &Path, shim: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(shim)?;
+    // Not left to the umask: workers may run as other users.
+    file.set_permissions(Permissions::from_mode(0o555))
+}
+
+fn write_memory(shim: &[u8]) -> io::Result<(PathBuf, OwnedFd)> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // Linux 6.3 wants to be told that the file is to be executable; older kernels do not know the flag.
+    let memory = match rustix::fs::memfd_create(FILE_NAME, flags | MemfdFlags::EXEC) {
+        Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(FILE_NAME, flags)?,
+        other => other?,
+    };
+    let mut file = File::from(memory);
+    file.write_all(shim)?;
+    file.set_permissions(Permissions::from_mode(0o555))?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
+    let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+    Ok((path, file.into()))
+}
+
+#[cfg(all(test, shim))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shim_is_a_file_that_everyone_may_load() {
+        let folder = tempfile::tempdir().unwrap();
+        let exposed = Exposed::new(folder.path()).unwrap();
+        assert_eq!(exposed.path(), folder.path().join(FILE_NAME));
+        assert_eq!(fs::read(exposed.path()).unwrap(), SHIM.unwrap());
+        assert_eq!(
+            fs::metadata(exposed.path()).unwrap().permissions().mode() & 0o777,
+            0o555
+        );
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing unfinished is left"
+        );
+    }
+
+    #[test]
+    fn a_newer_primary_replaces_the_file_of_an_older() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(FILE_NAME), "older").unwrap();
+        let exposed = Exposed::new(folder.path()).unwrap();
+        assert_eq!(fs::read(exposed.path()).unwrap(), SHIM.unwrap());
+    }
+
+    #[test]
+    fn a_path_that_ld_preload_cannot_name_becomes_a_memfd() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["with space", "with:colon", "with\ttab"] {
+            let folder = folder.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            let exposed = Exposed::new(&folder).unwrap();
+            assert!(
+                exposed.path().starts_with("/proc"),
+                "{}",
+                exposed.path().display()
+            );
+            assert_eq!(fs::read(exposed.path()).unwrap(), SHIM.unwrap());
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_becomes_a_sealed_memfd() {
+        let exposed = Exposed::new(Path::new("/nonexistent")).unwrap();
+        let memory = exposed._memory.as_ref().unwrap();
+        assert!(rustix::io::write(memory, b"x").is_err());
+        assert!(rustix::fs::ftruncate(memory, 0).is_err());
+    }
+}
