@@ -30,6 +30,9 @@ const SLOW: Duration = Duration::from_millis(20);
 /// How long nothing is accepted or given after the kernel ran out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How often a lasting shortage is said aloud.
+const COMPLAINTS: Duration = Duration::from_secs(10);
+
 /// How long handshakes that had begun when the stop came may take to be completed.
 const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
 
@@ -43,6 +46,8 @@ pub struct Service {
     members: Vec<Member>,
     handoff_timeout: Duration,
     paused: Option<Instant>,
+    /// When the next shortage may be said aloud.
+    complain_from: Option<Instant>,
     metrics: Metrics,
 }
 
@@ -91,6 +96,7 @@ impl Service {
             members: Vec::new(),
             handoff_timeout,
             paused: None,
+            complain_from: None,
             metrics,
         }
     }
@@ -261,8 +267,7 @@ impl Service {
             match self.poll_accept(cx) {
                 Poll::Ready(Ok(connection)) => self.receive(connection),
                 Poll::Ready(Err(error)) => {
-                    warn!(port = %self.port, %error, "cannot accept; clients wait in the kernel's backlog");
-                    self.pause();
+                    self.pause("cannot accept; clients wait in the kernel's backlog", &error);
                     return moved;
                 }
                 Poll::Pending => return moved,
@@ -275,8 +280,10 @@ impl Service {
         let (Intake::Open(listeners) | Intake::Closing { listeners, .. }) = &mut self.intake else {
             return Poll::Pending;
         };
-        for listener in listeners {
-            if let ready @ Poll::Ready(_) = listener.poll_accept(cx) {
+        for turn in 0..listeners.len() {
+            if let ready @ Poll::Ready(_) = listeners[turn].poll_accept(cx) {
+                // The next one is asked first next time, so that none keeps the others waiting.
+                listeners.rotate_left(turn + 1);
                 return ready;
             }
         }
@@ -335,15 +342,19 @@ impl Service {
             }
             // No memory, or too many descriptors in flight (ETOOMANYREFS, unix(7)): that passes.
             _ => {
-                warn!(%worker, port = %self.port, %error, "cannot hand over a connection; trying again");
                 self.free.release(worker);
-                self.pause();
+                self.pause("cannot hand over a connection; trying again", &error);
             }
         }
     }
 
-    fn pause(&mut self) {
-        self.paused = Some(Instant::now() + PAUSE);
+    fn pause(&mut self, what: &str, error: &io::Error) {
+        let now = Instant::now();
+        self.paused = Some(now + PAUSE);
+        if self.complain_from.is_none_or(|from| from <= now) {
+            self.complain_from = Some(now + COMPLAINTS);
+            warn!(port = %self.port, %error, "{what}");
+        }
     }
 
     /// Does what has become due.

@@ -78,7 +78,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     let folder = Folder::create();
     let folder_path = folder.as_ref().map(Folder::path);
     let attach = AttachSocket::bind(folder_path).map_err(Failure::AttachSocket)?;
-    let shim = Exposed::new(folder_path)?;
+    let shim = Exposed::new(folder_path.unwrap_or(std::path::Path::new("/nonexistent")))?;
 
     let (front, reports, ends) = front::handle::channels(&ports);
     let front_thread = start_front(setup(&config, bound, &metrics, limits), ends).await?;
