@@ -82,9 +82,12 @@ pub struct Reports {
 /// The front's own ends of both ways.
 #[derive(Debug)]
 pub struct FrontEnds {
-    pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) notices: mpsc::Sender<Notice>,
-    pub(super) status: watch::Sender<Vec<PortStatus>>,
+    /// What it is asked to do.
+    pub commands: mpsc::Receiver<Command>,
+    /// What it tells.
+    pub notices: mpsc::Sender<Notice>,
+    /// How each port stands.
+    pub status: watch::Sender<Vec<PortStatus>>,
 }
 
 /// The two ways between the rest and a front that serves `ports`.

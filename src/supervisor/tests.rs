@@ -39,7 +39,8 @@ fn recipe(program: &str, arguments: &[&str], workers: u32) -> Recipe {
 }
 
 fn start(recipe: Recipe) -> Running {
-    let (front, mut commands) = front::handle::Handle::new();
+    let (front, _reports, ends) = front::handle::channels(&[]);
+    let mut commands = ends.commands;
     tokio::spawn(async move {
         while let Some(command) = commands.recv().await {
             if let Command::Forget { done, .. } = command {
