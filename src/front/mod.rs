@@ -33,7 +33,10 @@ use self::queue::Queue;
 use self::service::{Progress, Service};
 use crate::ids::{LinkId, WorkerPort};
 use crate::metrics::Metrics;
-use crate::protocol::native::{Attachment, Link};
+use crate::protocol::native::{Attachment, Link, Patience};
+
+/// A hand-off that takes longer than this may have gone to a listener that its server has closed.
+const SLOW: Duration = Duration::from_millis(20);
 
 /// What the front needs to begin.
 #[derive(Debug)]
@@ -61,6 +64,7 @@ pub struct Front {
     timer: Pin<Box<Sleep>>,
     armed: Option<Instant>,
     stopping: Stopping,
+    patience: Patience,
     metrics: Metrics,
 }
 
@@ -99,6 +103,10 @@ impl Front {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             stopping: Stopping::No,
+            patience: Patience {
+                slow: SLOW,
+                timeout: setup.handoff_timeout,
+            },
             metrics: setup.metrics,
         })
     }
@@ -161,7 +169,7 @@ impl Front {
         let Some(service) = self.services.iter_mut().find(|service| service.port() == port) else {
             return;
         };
-        match Link::new(attachment) {
+        match Link::new(attachment, self.patience) {
             Ok(link) => service.attach(link),
             Err(error) => warn!(%worker, %port, %error, "cannot watch a worker's channel"),
         }

@@ -24,9 +24,6 @@ const BURST: usize = 64;
 /// How many messages of one worker are read before everything else gets its turn.
 const EVENTS: usize = 16;
 
-/// A hand-off that takes longer than this may have gone to a listener that its server has closed.
-const SLOW: Duration = Duration::from_millis(20);
-
 /// How long nothing is accepted or given after the kernel ran out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -44,7 +41,6 @@ pub struct Service {
     queue: Queue,
     free: RoundRobin<WorkerId>,
     members: Vec<Member>,
-    handoff_timeout: Duration,
     paused: Option<Instant>,
     /// When the next shortage may be said aloud.
     complain_from: Option<Instant>,
@@ -81,20 +77,13 @@ pub enum Progress {
 
 impl Service {
     /// A service without workers.
-    pub fn new(
-        port: WorkerPort,
-        listeners: Vec<Listener>,
-        queue: Queue,
-        handoff_timeout: Duration,
-        metrics: Metrics,
-    ) -> Self {
+    pub fn new(port: WorkerPort, listeners: Vec<Listener>, queue: Queue, metrics: Metrics) -> Self {
         Self {
             port,
             intake: Intake::Open(listeners),
             queue,
             free: RoundRobin::new(),
             members: Vec::new(),
-            handoff_timeout,
             paused: None,
             complain_from: None,
             metrics,
@@ -370,7 +359,7 @@ impl Service {
         }
         for index in 0..self.members.len() {
             let link = &mut self.members[index].link;
-            match link.due(SLOW, self.handoff_timeout, now) {
+            match link.due(now) {
                 Some(Due::Slow) => notices.extend([Notice::Slow {
                     link: link.id(),
                     holder: link.holder(),
@@ -413,10 +402,7 @@ impl Service {
 
     /// When [`Service::tick`] is next needed.
     pub fn deadline(&self) -> Option<Instant> {
-        let links = self
-            .members
-            .iter()
-            .filter_map(|member| member.link.deadline(SLOW, self.handoff_timeout));
+        let links = self.members.iter().filter_map(|member| member.link.deadline());
         let closing = match &self.intake {
             Intake::Closing { until, .. } => Some(*until),
             Intake::Open(_) | Intake::Closed => None,

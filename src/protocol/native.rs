@@ -76,10 +76,20 @@ pub struct Link {
     channel: Watched,
     worker_end: OwnedFd,
     holder: Holder,
+    patience: Patience,
     wants_drain: bool,
     _place: OwnedSemaphorePermit,
     state: State,
     last_handed: Option<Instant>,
+}
+
+/// How long a hand-off may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Longer than this, and one may ask whether anyone is there.
+    pub slow: Duration,
+    /// Longer than this, and the worker counts as stuck.
+    pub timeout: Duration,
 }
 
 /// The diagram above.
@@ -147,7 +157,7 @@ impl Link {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn new(attachment: Attachment) -> io::Result<Self> {
+    pub fn new(attachment: Attachment, patience: Patience) -> io::Result<Self> {
         Ok(Self {
             id: attachment.link,
             worker: attachment.worker,
@@ -155,6 +165,7 @@ impl Link {
             channel: Watched::new(attachment.channel, Interest::READABLE | Interest::WRITABLE)?,
             worker_end: attachment.worker_end,
             holder: attachment.holder,
+            patience,
             wants_drain: attachment.wants_drain,
             _place: attachment.place,
             state: State::Bound,
@@ -286,45 +297,40 @@ impl Link {
     fn poll_emptied(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.channel.poll_write_ready(cx))?.clear_ready();
-            if seqpacket::unreceived(&self.channel)? == 0 {
+            if seqpacket::is_received(&self.channel)? {
                 return Poll::Ready(Ok(()));
             }
         }
     }
 
     /// When [`Link::due`] next has something to say.
-    pub fn deadline(&self, slow: Duration, timeout: Duration) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Busy {
-                since,
-                checked: false,
-                ..
-            } => Some(since + slow.min(timeout)),
-            State::Busy {
-                since, checked: true, ..
-            } => Some(since + timeout),
+            State::Busy { at, .. } => Some(at),
             State::Bound | State::Idle | State::Stalled => None,
         }
     }
 
-    /// What is due at `now`: each thing is said once.
-    pub fn due(&mut self, slow: Duration, timeout: Duration, now: Instant) -> Option<Due> {
-        let State::Busy { since, checked, .. } = &mut self.state else {
+    /// What is due at `now`. The deadline is in the future afterwards: a timeout that could not be acted on is due
+    /// again later.
+    pub fn due(&mut self, now: Instant) -> Option<Due> {
+        let State::Busy { since, due, at, .. } = &mut self.state else {
             return None;
         };
-        let waited = now.saturating_duration_since(*since);
-        if waited >= timeout {
-            Some(Due::TimedOut)
-        } else if waited >= slow && !*checked {
-            *checked = true;
-            Some(Due::Slow)
-        } else {
-            None
+        if *at > now {
+            return None;
         }
+        let said = *due;
+        *at = match said {
+            Due::Slow => (*since + self.patience.timeout).max(now),
+            Due::TimedOut => now + self.patience.timeout,
+        };
+        *due = Due::TimedOut;
+        Some(said)
     }
 
     /// Takes back the connection that the worker has not taken, and leaves a [`ToWorker::Wake`] instead: the link
-    /// is stalled until the worker has read it. `None` if the worker was faster.
+    /// is stalled until the worker has read it. `None` if the worker was faster, which [`Link::poll`] then tells.
     ///
     /// # Errors
     /// Those of recvmsg(2) and sendmsg(2).

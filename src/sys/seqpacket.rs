@@ -113,19 +113,22 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Record> {
     })
 }
 
-/// How much of what was sent on `socket` its peer has not yet received, as the kernel counts it; 0 means that
-/// the peer has taken everything (SIOCOUTQ, unix(7)).
+/// Whether the peer has received everything that was sent on `socket` (SIOCOUTQ, unix(7)).
+///
+/// The kernel announces with EPOLLOUT that a record was received *before* it takes the last byte of the record's
+/// cost off the count (`sock_wfree`), and nothing announces that byte. A count of 1 is therefore none: a record
+/// that waits costs hundreds.
 ///
 /// # Errors
 /// Those of ioctl(2).
-pub fn unreceived(socket: impl AsFd) -> io::Result<usize> {
+pub fn is_received(socket: impl AsFd) -> io::Result<bool> {
     let mut count: libc::c_int = 0;
     // SAFETY: SIOCOUTQ (TIOCOUTQ) writes one int to the pointer, which points to one; the descriptor is borrowed.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(usize::try_from(count).unwrap_or(0))
+    Ok(count <= 1)
 }
 
 /// The process at the other end of a Unix socket, when it connected (SO_PEERCRED, unix(7)).
