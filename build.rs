@@ -27,33 +27,11 @@ fn is_supported() -> bool {
 
 fn build(output: &Path) {
     let mut rustc = Command::new(variable("RUSTC"));
-    rustc.args([
-        "--crate-name",
-        "clusterd_shim",
-        "--crate-type",
-        "cdylib",
-        "--edition",
-        "2024",
-    ]);
-    rustc.args([
-        "--target",
-        &variable("TARGET"),
-        "-O",
-        "-C",
-        "panic=abort",
-        "-C",
-        "codegen-units=1",
-    ]);
+    rustc.args(["--crate-name", "clusterd_shim", "--crate-type", "cdylib", "--edition", "2024"]);
+    rustc.args(["--target", &variable("TARGET"), "-O", "-C", "panic=abort", "-C", "codegen-units=1"]);
     // With link-time optimisation nothing of `core` is left that wants to unwind: its personality routine is not
     // there to be found.
-    rustc.args([
-        "-C",
-        "strip=symbols",
-        "-C",
-        "force-unwind-tables=no",
-        "-C",
-        "lto=fat",
-    ]);
+    rustc.args(["-C", "strip=symbols", "-C", "force-unwind-tables=no", "-C", "lto=fat"]);
     // A target that links statically makes no dynamic libraries unless it is told otherwise.
     if variable("CARGO_CFG_TARGET_ENV") == "musl" {
         rustc.args(["-C", "target-feature=-crt-static"]);

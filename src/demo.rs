@@ -110,10 +110,7 @@ impl Server {
     /// Serves connections until no further one comes.
     async fn accept(&self, listener: &mut Listener) -> io::Result<()> {
         loop {
-            let permit = Arc::clone(&self.permits)
-                .acquire_owned()
-                .await
-                .expect("never closed");
+            let permit = Arc::clone(&self.permits).acquire_owned().await.expect("never closed");
             match listener.accept().await {
                 Ok(Some((stream, _))) => self.spawn(stream, permit),
                 Ok(None) => return Ok(()),
@@ -141,10 +138,7 @@ impl Server {
 
 /// A listener that a clusterd no longer feeds, or that speaks another protocol, will bring nothing again.
 fn is_fatal(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
-    )
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
 }
 
 /// Answers the requests on one connection. How it fails is its client's affair.
@@ -175,10 +169,7 @@ async fn converse(stream: TcpStream, greeting: Bytes, mut stopping: watch::Recei
 fn hello(greeting: Bytes, last: bool) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(greeting));
     let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if last {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -11,18 +11,12 @@ fn main() -> std::process::ExitCode {
     let command = if args.is_empty() {
         WorkerCommand::Demo
     } else {
-        WorkerCommand::Program {
-            program: args[0].clone(),
-            arguments: args[1..].to_vec(),
-        }
+        WorkerCommand::Program { program: args[0].clone(), arguments: args[1..].to_vec() }
     };
     let config = Config {
         command,
         workers: NonZeroU32::new(4).unwrap(),
-        listen: vec![Listen {
-            bind: Bind::Everywhere { port: 3000 },
-            worker_port: WorkerPort(3000),
-        }],
+        listen: vec![Listen { bind: Bind::Everywhere { port: 3000 }, worker_port: WorkerPort(3000) }],
         backlog: NonZeroU32::new(4096).unwrap(),
         queue: NonZeroUsize::new(1024).unwrap(),
         queue_timeout: Duration::from_secs(60),

@@ -53,9 +53,7 @@ impl Rejected {
 }
 
 /// A hand-off takes microseconds, a wait for a busy worker up to seconds.
-const SECONDS: &[f64] = &[
-    1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0,
-];
+const SECONDS: &[f64] = &[1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0];
 
 impl Metrics {
     /// All metrics, at zero, in a registry of their own.
@@ -65,10 +63,7 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let metrics = Self {
-            accepted: counter(
-                "clusterd_connections_accepted_total",
-                "Connections accepted from clients.",
-            ),
+            accepted: counter("clusterd_connections_accepted_total", "Connections accepted from clients."),
             handed: counters(
                 "clusterd_connections_handed_total",
                 "Connections taken by a worker.",
@@ -83,11 +78,8 @@ impl Metrics {
                 "Connections closed before a worker took them.",
                 &["reason"],
             ),
-            queue: IntGauge::new(
-                "clusterd_queue_connections",
-                "Connections that wait for an idle worker.",
-            )
-            .expect("a valid metric"),
+            queue: IntGauge::new("clusterd_queue_connections", "Connections that wait for an idle worker.")
+                .expect("a valid metric"),
             queue_wait: histogram(
                 "clusterd_queue_wait_seconds",
                 "From accepting a connection to giving it to a worker.",
@@ -136,11 +128,7 @@ impl Metrics {
     }
 
     fn build_info(&self) {
-        let info = gauges(
-            "clusterd_build_info",
-            "Always 1; the label tells the version.",
-            &["version"],
-        );
+        let info = gauges("clusterd_build_info", "Always 1; the label tells the version.", &["version"]);
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         self.registry.register(Box::new(info)).expect("names are unique");
     }

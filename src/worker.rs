@@ -245,10 +245,7 @@ impl Paused {
                 return Ok(Self { source, asked });
             }
         }
-        let socket = bind_alone(address).map_err(|cause| BindError::Tcp {
-            address: asked,
-            cause,
-        })?;
+        let socket = bind_alone(address).map_err(|cause| BindError::Tcp { address: asked, cause })?;
         let source = PausedSource::Alone(socket);
         Ok(Self { source, asked })
     }
@@ -264,21 +261,13 @@ impl Paused {
             PausedSource::Cluster(channel) => {
                 channel
                     .send(wire::FromWorker::Listening)
-                    .map_err(|cause| BindError::Attach {
-                        address: asked,
-                        cause,
-                    })?;
+                    .map_err(|cause| BindError::Attach { address: asked, cause })?;
                 Source::Cluster { channel, asked }
             }
-            PausedSource::Alone(socket) => {
-                socket
-                    .listen(BACKLOG)
-                    .map(Source::Alone)
-                    .map_err(|cause| BindError::Tcp {
-                        address: asked,
-                        cause,
-                    })?
-            }
+            PausedSource::Alone(socket) => socket
+                .listen(BACKLOG)
+                .map(Source::Alone)
+                .map_err(|cause| BindError::Tcp { address: asked, cause })?,
         };
         Ok(Listener { source })
     }
@@ -293,18 +282,12 @@ struct Environment {
 
 impl Environment {
     fn of_this_process() -> Self {
-        Self {
-            socket: std::env::var_os(wire::ENV_SOCKET),
-            token: std::env::var_os(wire::ENV_TOKEN),
-        }
+        Self { socket: std::env::var_os(wire::ENV_SOCKET), token: std::env::var_os(wire::ENV_TOKEN) }
     }
 }
 
 fn token(variable: Option<std::ffi::OsString>) -> Result<wire::Token, BindError> {
-    let refuse = |problem| BindError::Environment {
-        variable: wire::ENV_TOKEN,
-        problem,
-    };
+    let refuse = |problem| BindError::Environment { variable: wire::ENV_TOKEN, problem };
     let token = variable.ok_or_else(|| refuse("is not set"))?;
     wire::Token::from_hex(token.as_encoded_bytes()).ok_or_else(|| refuse("is not 32 hexadecimal digits"))
 }
@@ -325,11 +308,7 @@ fn bind_alone(address: Address) -> io::Result<TcpSocket> {
 }
 
 fn bind_exact(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)

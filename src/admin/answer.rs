@@ -43,20 +43,14 @@ impl Answers {
             .concurrency_limit(SCRAPES)
             .timeout(SCRAPE_TIMEOUT)
             .service_fn(move |()| scrape(registry.clone()));
-        Self {
-            readiness: state.readiness,
-            scrape: BoxCloneSyncService::new(scrape),
-        }
+        Self { readiness: state.readiness, scrape: BoxCloneSyncService::new(scrape) }
     }
 
     /// The answer to one request, whose body is not read.
     pub(super) async fn answer<B>(self, request: Request<B>) -> Result<Answer, Infallible> {
         let path = request.uri().path();
         if !matches!(path, "/metrics" | "/livez" | "/readyz") {
-            return Ok(plain(
-                StatusCode::NOT_FOUND,
-                format!("not found: there are {PATHS}"),
-            ));
+            return Ok(plain(StatusCode::NOT_FOUND, format!("not found: there are {PATHS}")));
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Ok(method_not_allowed());
@@ -64,11 +58,7 @@ impl Answers {
         Ok(match path {
             "/livez" => plain(StatusCode::OK, "ok"),
             "/readyz" => ready(&self.readiness.borrow()),
-            _ => self
-                .scrape
-                .oneshot(())
-                .await
-                .unwrap_or_else(|error| refusal(&error)),
+            _ => self.scrape.oneshot(()).await.unwrap_or_else(|error| refusal(&error)),
         })
     }
 }
@@ -77,24 +67,16 @@ impl Answers {
 async fn scrape(registry: Registry) -> Result<Answer, BoxError> {
     let text = tokio::task::spawn_blocking(move || {
         let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&registry.gather(), &mut text)
-            .map(|()| text)
+        TextEncoder::new().encode(&registry.gather(), &mut text).map(|()| text)
     })
     .await??;
     let mut answer = Response::new(Full::from(text));
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT));
     Ok(answer)
 }
 
 fn ready(readiness: &Readiness) -> Answer {
-    let status = if readiness.is_ready() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     plain(status, readiness.to_string())
 }
 
@@ -103,33 +85,22 @@ fn refusal(error: &BoxError) -> Answer {
         let sentence = format!("overloaded: {SCRAPES} scrapes are running");
         plain(StatusCode::SERVICE_UNAVAILABLE, sentence)
     } else if error.is::<tower::timeout::error::Elapsed>() {
-        plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "reading the metrics took too long",
-        )
+        plain(StatusCode::SERVICE_UNAVAILABLE, "reading the metrics took too long")
     } else {
         tracing::error!(%error, "cannot answer a scrape");
-        plain(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("cannot read the metrics: {error}"),
-        )
+        plain(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot read the metrics: {error}"))
     }
 }
 
 fn method_not_allowed() -> Answer {
     let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered");
-    answer
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     answer
 }
 
 fn plain(status: StatusCode, sentence: impl Into<String>) -> Answer {
     let mut answer = Response::new(Full::from(sentence.into() + "\n"));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
 }

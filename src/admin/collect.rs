@@ -42,10 +42,8 @@ impl Values {
             "clusterd_worker_resident_memory_bytes",
             "Resident memory of the worker's main process.",
         );
-        let fds = Opts::new(
-            "clusterd_worker_open_fds",
-            "Open file descriptors of the worker's main process.",
-        );
+        let fds =
+            Opts::new("clusterd_worker_open_fds", "Open file descriptors of the worker's main process.");
         let start = Opts::new(
             "clusterd_worker_start_time_seconds",
             "When the worker's main process started, in seconds since the Unix epoch.",
@@ -99,21 +97,13 @@ struct WorkerProcesses {
 
 impl WorkerProcesses {
     fn new(workers: Processes) -> Self {
-        Self {
-            workers,
-            template: Values::new(),
-            boot_seconds: procfs::boot_time_secs().ok(),
-        }
+        Self { workers, template: Values::new(), boot_seconds: procfs::boot_time_secs().ok() }
     }
 }
 
 impl Collector for WorkerProcesses {
     fn desc(&self) -> Vec<&Desc> {
-        self.template
-            .families()
-            .into_iter()
-            .flat_map(Collector::desc)
-            .collect()
+        self.template.families().into_iter().flat_map(Collector::desc).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -121,10 +111,6 @@ impl Collector for WorkerProcesses {
         for (slot, pid) in (self.workers)() {
             values.read(slot, pid, self.boot_seconds);
         }
-        values
-            .families()
-            .into_iter()
-            .flat_map(Collector::collect)
-            .collect()
+        values.families().into_iter().flat_map(Collector::collect).collect()
     }
 }

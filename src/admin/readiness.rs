@@ -57,14 +57,8 @@ mod tests {
         let table: &[(&[u16], &str)] = &[
             (&[], "not ready: clusterd is starting"),
             (&[80], "not ready: waiting for a worker to listen on port 80"),
-            (
-                &[80, 81],
-                "not ready: waiting for workers to listen on ports 80 and 81",
-            ),
-            (
-                &[1, 2, 3],
-                "not ready: waiting for workers to listen on ports 1, 2 and 3",
-            ),
+            (&[80, 81], "not ready: waiting for workers to listen on ports 80 and 81"),
+            (&[1, 2, 3], "not ready: waiting for workers to listen on ports 1, 2 and 3"),
         ];
         for (ports, expected) in table {
             let waiting_for = ports.iter().copied().map(WorkerPort).collect();
@@ -76,11 +70,6 @@ mod tests {
     fn only_ready_is_ready() {
         assert!(Readiness::Ready.is_ready());
         assert!(!Readiness::Stopping.is_ready());
-        assert!(
-            !Readiness::Starting {
-                waiting_for: Vec::new()
-            }
-            .is_ready()
-        );
+        assert!(!Readiness::Starting { waiting_for: Vec::new() }.is_ready());
     }
 }

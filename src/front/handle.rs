@@ -94,24 +94,10 @@ pub struct FrontEnds {
 pub fn channels(ports: &[WorkerPort]) -> (Handle, Reports, FrontEnds) {
     let (commands, inbox) = mpsc::channel(64);
     let (outbox, notices) = mpsc::channel(256);
-    let status = ports
-        .iter()
-        .map(|&port| PortStatus { port, listening: 0 })
-        .collect();
+    let status = ports.iter().map(|&port| PortStatus { port, listening: 0 }).collect();
     let (status, watched) = watch::channel(status);
-    let ends = FrontEnds {
-        commands: inbox,
-        notices: outbox,
-        status,
-    };
-    (
-        Handle { commands },
-        Reports {
-            notices,
-            status: watched,
-        },
-        ends,
-    )
+    let ends = FrontEnds { commands: inbox, notices: outbox, status };
+    (Handle { commands }, Reports { notices, status: watched }, ends)
 }
 
 impl Handle {

@@ -43,11 +43,8 @@ impl Bound {
     }
 
     fn at(address: SocketAddr, only_v6: bool, backlog: u32) -> io::Result<Self> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM.nonblocking(),
-            Some(Protocol::TCP),
-        )?;
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_cloexec(true)?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
@@ -55,14 +52,8 @@ impl Bound {
         }
         socket.bind(&SockAddr::from(address))?;
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        let address = socket
-            .local_addr()?
-            .as_socket()
-            .ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self {
-            socket: socket.into(),
-            address,
-        })
+        let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { socket: socket.into(), address })
     }
 
     /// Where it listens; the port is the real one where the kernel chose it.
@@ -72,10 +63,7 @@ impl Bound {
 }
 
 fn has_no_ipv6(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
-    )
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
 /// A listening socket, watched by the front's runtime.
@@ -117,11 +105,7 @@ impl Listener {
                     };
                     let accepted = Instant::now();
                     self.complete_options(&socket);
-                    return Poll::Ready(Ok(Connection {
-                        socket,
-                        peer: endpoint(peer),
-                        accepted,
-                    }));
+                    return Poll::Ready(Ok(Connection { socket, peer: endpoint(peer), accepted }));
                 }
                 Err(rustix::io::Errno::AGAIN) => guard.clear_ready(),
                 Err(error) if is_ours(error) => return Poll::Ready(Err(error.into())),
@@ -139,8 +123,7 @@ impl Listener {
             return Ok(());
         }
         socket::set_option(&self.socket, option.level, option.name, value(&option))?;
-        self.options
-            .retain(|old| (old.level, old.name) != (option.level, option.name));
+        self.options.retain(|old| (old.level, old.name) != (option.level, option.name));
         self.options.push(option);
         self.without_options = socket::backlog_len(&self.socket)?;
         Ok(())
@@ -183,22 +166,14 @@ fn value(option: &SocketOption) -> &[u8] {
 /// accept(2) also reports what befell the one connection that it would have returned.
 fn is_ours(error: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
-    matches!(
-        error,
-        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL | Errno::BADF
-    )
+    matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL | Errno::BADF)
 }
 
 fn endpoint(address: SocketAddr) -> Endpoint {
     match address {
-        SocketAddr::V4(v4) => Endpoint::V4 {
-            address: v4.ip().octets(),
-            port: v4.port(),
-        },
-        SocketAddr::V6(v6) => Endpoint::V6 {
-            address: v6.ip().octets(),
-            port: v6.port(),
-            scope: v6.scope_id(),
-        },
+        SocketAddr::V4(v4) => Endpoint::V4 { address: v4.ip().octets(), port: v4.port() },
+        SocketAddr::V6(v6) => {
+            Endpoint::V6 { address: v6.ip().octets(), port: v6.port(), scope: v6.scope_id() }
+        }
     }
 }

@@ -86,13 +86,7 @@ impl Front {
         for (port, bound) in setup.ports {
             let listeners = bound.into_iter().map(Listener::new).collect::<io::Result<_>>()?;
             let queue = Queue::new(setup.queue, setup.queue_timeout);
-            services.push(Service::new(
-                port,
-                listeners,
-                queue,
-                setup.handoff_timeout,
-                setup.metrics.clone(),
-            ));
+            services.push(Service::new(port, listeners, queue, setup.metrics.clone()));
         }
         Ok(Self {
             services,
@@ -103,10 +97,7 @@ impl Front {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             stopping: Stopping::No,
-            patience: Patience {
-                slow: SLOW,
-                timeout: setup.handoff_timeout,
-            },
+            patience: Patience { slow: SLOW, timeout: setup.handoff_timeout },
             metrics: setup.metrics,
         })
     }

@@ -19,11 +19,7 @@ pub struct Queue {
 impl Queue {
     /// An empty queue for `capacity` connections, each of which may wait for `timeout`.
     pub fn new(capacity: NonZeroUsize, timeout: Duration) -> Self {
-        Self {
-            waiting: VecDeque::new(),
-            capacity,
-            timeout,
-        }
+        Self { waiting: VecDeque::new(), capacity, timeout }
     }
 
     /// Whether there is no room for a newly accepted connection.
@@ -54,9 +50,7 @@ impl Queue {
     /// Adds a connection that was taken back from a worker, in the order in which it was accepted. There is always
     /// room: there are at most as many of them as there are channels.
     pub fn put_back(&mut self, connection: Connection) {
-        let place = self
-            .waiting
-            .partition_point(|waiting| waiting.accepted <= connection.accepted);
+        let place = self.waiting.partition_point(|waiting| waiting.accepted <= connection.accepted);
         self.waiting.insert(place, connection);
     }
 
@@ -67,11 +61,7 @@ impl Queue {
 
     /// Takes the oldest connection if it has waited too long.
     pub fn pop_expired(&mut self, now: Instant) -> Option<Connection> {
-        if self.deadline()? <= now {
-            self.waiting.pop_front()
-        } else {
-            None
-        }
+        if self.deadline()? <= now { self.waiting.pop_front() } else { None }
     }
 
     /// When the oldest connection will have waited too long.
@@ -87,20 +77,11 @@ mod tests {
 
     fn connection(port: u16, accepted: Instant) -> Connection {
         let (socket, _) = crate::sys::seqpacket::pair().unwrap();
-        Connection {
-            socket,
-            peer: Endpoint::V4 {
-                address: [127, 0, 0, 1],
-                port,
-            },
-            accepted,
-        }
+        Connection { socket, peer: Endpoint::V4 { address: [127, 0, 0, 1], port }, accepted }
     }
 
     fn ports(queue: &mut Queue) -> Vec<u16> {
-        std::iter::from_fn(|| queue.pop())
-            .map(|connection| connection.peer.port())
-            .collect()
+        std::iter::from_fn(|| queue.pop()).map(|connection| connection.peer.port()).collect()
     }
 
     fn queue(capacity: usize) -> Queue {
@@ -128,14 +109,7 @@ mod tests {
         queue.push(connection(2, start + Duration::from_secs(5)));
         assert_eq!(queue.deadline(), Some(start + Duration::from_secs(10)));
         assert!(queue.pop_expired(start + Duration::from_millis(9_999)).is_none());
-        assert_eq!(
-            queue
-                .pop_expired(start + Duration::from_secs(10))
-                .unwrap()
-                .peer
-                .port(),
-            1
-        );
+        assert_eq!(queue.pop_expired(start + Duration::from_secs(10)).unwrap().peer.port(), 1);
         assert!(queue.pop_expired(start + Duration::from_secs(10)).is_none());
         assert_eq!(queue.len(), 1);
     }

@@ -51,10 +51,7 @@ pub struct Service {
 #[derive(Debug)]
 enum Intake {
     Open(Vec<Listener>),
-    Closing {
-        listeners: Vec<Listener>,
-        until: Instant,
-    },
+    Closing { listeners: Vec<Listener>, until: Instant },
     Closed,
 }
 
@@ -97,10 +94,7 @@ impl Service {
 
     /// How many channels have a listening server at their other end.
     pub fn listening(&self) -> usize {
-        self.members
-            .iter()
-            .filter(|member| member.link.is_listening())
-            .count()
+        self.members.iter().filter(|member| member.link.is_listening()).count()
     }
 
     /// Adds a channel. It gets connections once its server listens.
@@ -134,11 +128,7 @@ impl Service {
             }
         }
         let worker = member.link.worker();
-        if !self
-            .members
-            .iter()
-            .any(|other| other.link.worker() == worker && other.link.is_idle())
-        {
+        if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_idle()) {
             self.free.remove(worker);
         }
     }
@@ -199,10 +189,7 @@ impl Service {
             }
             Event::Listening => {
                 self.free.release(worker);
-                notices.extend([Notice::Listening {
-                    worker,
-                    port: self.port,
-                }]);
+                notices.extend([Notice::Listening { worker, port: self.port }]);
             }
             Event::Moving => {
                 member.stalled.dec();
@@ -241,11 +228,7 @@ impl Service {
             return 0;
         }
         for moved in 0..BURST {
-            let connection = if self.free.is_empty() {
-                None
-            } else {
-                self.queue.pop()
-            };
+            let connection = if self.free.is_empty() { None } else { self.queue.pop() };
             if let Some(connection) = connection {
                 self.give(connection);
                 continue;
@@ -301,11 +284,7 @@ impl Service {
         match member.link.hand_off(connection, now) {
             Ok(()) => {
                 self.metrics.queue_wait.observe(waited.as_secs_f64());
-                if self
-                    .members
-                    .iter()
-                    .any(|other| other.link.worker() == worker && other.link.is_idle())
-                {
+                if self.members.iter().any(|other| other.link.worker() == worker && other.link.is_idle()) {
                     self.free.release(worker);
                 }
             }
@@ -352,18 +331,12 @@ impl Service {
             self.paused = None;
         }
         while self.queue.pop_expired(now).is_some() {
-            self.metrics
-                .rejected
-                .with_label_values(&[Rejected::QueueTimeout.label()])
-                .inc();
+            self.metrics.rejected.with_label_values(&[Rejected::QueueTimeout.label()]).inc();
         }
         for index in 0..self.members.len() {
             let link = &mut self.members[index].link;
             match link.due(now) {
-                Some(Due::Slow) => notices.extend([Notice::Slow {
-                    link: link.id(),
-                    holder: link.holder(),
-                }]),
+                Some(Due::Slow) => notices.extend([Notice::Slow { link: link.id(), holder: link.holder() }]),
                 Some(Due::TimedOut) => self.stall(index, notices),
                 None => {}
             }
@@ -407,11 +380,7 @@ impl Service {
             Intake::Closing { until, .. } => Some(*until),
             Intake::Open(_) | Intake::Closed => None,
         };
-        links
-            .chain(self.queue.deadline())
-            .chain(self.paused)
-            .chain(closing)
-            .min()
+        links.chain(self.queue.deadline()).chain(self.paused).chain(closing).min()
     }
 
     /// Lets no new connection begin. Those that clients have already established are still accepted.
@@ -424,10 +393,7 @@ impl Service {
                 debug!(port = %self.port, %error, "cannot filter new connections while stopping");
             }
         }
-        self.intake = Intake::Closing {
-            listeners,
-            until: now + LAST_HANDSHAKES,
-        };
+        self.intake = Intake::Closing { listeners, until: now + LAST_HANDSHAKES };
     }
 
     /// Whether it was stopped and every connection has been taken by a worker.
@@ -458,10 +424,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         let unserved = self.queue.len() as u64;
-        self.metrics
-            .rejected
-            .with_label_values(&[Rejected::Shutdown.label()])
-            .inc_by(unserved);
+        self.metrics.rejected.with_label_values(&[Rejected::Shutdown.label()]).inc_by(unserved);
     }
 }
 

@@ -40,11 +40,7 @@ struct Limits {
     handoff_timeout: Duration,
 }
 
-const PATIENT: Limits = Limits {
-    queue: 64,
-    queue_timeout: DEADLINE,
-    handoff_timeout: DEADLINE,
-};
+const PATIENT: Limits = Limits { queue: 64, queue_timeout: DEADLINE, handoff_timeout: DEADLINE };
 
 impl Stage {
     fn new(limits: Limits) -> Self {
@@ -60,25 +56,11 @@ impl Stage {
             metrics: metrics.clone(),
         };
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { Front::new(setup, ends).unwrap().run().await });
         });
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        Self {
-            handle: Some(handle),
-            reports,
-            address,
-            metrics,
-            thread: Some(thread),
-            runtime,
-            links: 0,
-        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { handle: Some(handle), reports, address, metrics, thread: Some(thread), runtime, links: 0 }
     }
 
     fn handle(&self) -> Handle {
@@ -89,10 +71,7 @@ impl Stage {
     fn bound_worker(&mut self, slot: u32) -> Worker {
         let (channel, own_end) = seqpacket::pair().unwrap();
         self.links += 1;
-        let id = WorkerId {
-            slot: Slot(slot),
-            launch: u64::from(slot),
-        };
+        let id = WorkerId { slot: Slot(slot), launch: u64::from(slot) };
         let attachment = Attachment {
             link: LinkId(self.links),
             worker: id,
@@ -104,24 +83,14 @@ impl Stage {
             place: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
         };
         self.runtime.block_on(self.handle().attach(attachment));
-        Worker {
-            id,
-            link: LinkId(self.links),
-            channel: own_end,
-        }
+        Worker { id, link: LinkId(self.links), channel: own_end }
     }
 
     /// A worker that listens, once the front knows it.
     fn worker(&mut self, slot: u32) -> Worker {
         let worker = self.bound_worker(slot);
         worker.say(FromWorker::Listening);
-        assert_eq!(
-            self.notice(),
-            Notice::Listening {
-                worker: worker.id,
-                port: PORT
-            }
-        );
+        assert_eq!(self.notice(), Notice::Listening { worker: worker.id, port: PORT });
         worker
     }
 
@@ -200,9 +169,7 @@ impl Worker {
 
     /// Accepts a connection and answers with the worker's slot.
     fn serve(&self) {
-        self.accept()
-            .write_all(self.id.slot.to_string().as_bytes())
-            .unwrap();
+        self.accept().write_all(self.id.slot.to_string().as_bytes()).unwrap();
     }
 }
 
@@ -230,20 +197,15 @@ fn idle_workers_are_served_in_turn() {
     let mut answers = String::new();
     for turn in 0..9 {
         let client = stage.connect();
-        let server = until(|| {
-            workers
-                .iter()
-                .find_map(|worker| Some((worker, worker.accept_now()?)))
-        });
+        let server = until(|| workers.iter().find_map(|worker| Some((worker, worker.accept_now()?))));
         let (worker, mut stream) = server;
         stream.write_all(worker.id.slot.to_string().as_bytes()).unwrap();
         drop(stream);
         answers.push_str(&answer(client));
         // The worker is idle again once it is counted.
         until(|| {
-            let handed: u64 = (1..=3)
-                .map(|slot| stage.metrics.handed.with_label_values(&[&slot.to_string()]).get())
-                .sum();
+            let handed: u64 =
+                (1..=3).map(|slot| stage.metrics.handed.with_label_values(&[&slot.to_string()]).get()).sum();
             (handed == turn + 1).then_some(())
         });
     }
@@ -276,10 +238,7 @@ fn without_a_worker_connections_wait_and_beyond_the_queue_the_kernel_holds_them(
 
 #[test]
 fn a_connection_that_waits_too_long_is_closed_and_counted() {
-    let stage = Stage::new(Limits {
-        queue_timeout: Duration::from_millis(50),
-        ..PATIENT
-    });
+    let stage = Stage::new(Limits { queue_timeout: Duration::from_millis(50), ..PATIENT });
     let mut client = stage.connect();
     assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0);
     until(|| (stage.rejected("queue_timeout") == 1).then_some(()));
@@ -287,10 +246,7 @@ fn a_connection_that_waits_too_long_is_closed_and_counted() {
 
 #[test]
 fn a_stuck_workers_connection_goes_to_another_and_it_gets_no_more_until_it_moves() {
-    let mut stage = Stage::new(Limits {
-        handoff_timeout: Duration::from_millis(50),
-        ..PATIENT
-    });
+    let mut stage = Stage::new(Limits { handoff_timeout: Duration::from_millis(50), ..PATIENT });
     let stuck = stage.worker(1);
     let client = stage.connect();
     assert_eq!(stage.notice_beside_slow(), Notice::Stalled { worker: stuck.id });
@@ -332,15 +288,7 @@ fn seqpacket_has_record(worker: &Worker) -> impl Fn() -> bool + use<> {
     move || {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut fds = [PollFd::new(&channel, PollFlags::IN)];
-        poll(
-            &mut fds,
-            Some(&Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            }),
-        )
-        .unwrap()
-            == 1
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
     }
 }
 
@@ -349,13 +297,7 @@ fn a_listener_that_its_server_closed_loses_nothing() {
     let mut stage = Stage::new(PATIENT);
     let closed = stage.worker(1);
     let client = stage.connect();
-    assert_eq!(
-        stage.notice(),
-        Notice::Slow {
-            link: closed.link,
-            holder: Holder { inode: 0, pid: 0 }
-        }
-    );
+    assert_eq!(stage.notice(), Notice::Slow { link: closed.link, holder: Holder { inode: 0, pid: 0 } });
     stage.runtime.block_on(stage.handle().detach(closed.link));
     stage.worker(1).serve();
     assert_eq!(answer(client), "1");
@@ -380,24 +322,13 @@ fn an_option_of_a_workers_listener_holds_for_every_connection() {
     let worker = stage.bound_worker(1);
     let mut value = [0; 8];
     value[..4].copy_from_slice(&1i32.to_ne_bytes());
-    let nodelay = SocketOption {
-        level: libc::IPPROTO_TCP,
-        name: libc::TCP_NODELAY,
-        value,
-        len: 4,
-    };
+    let nodelay = SocketOption { level: libc::IPPROTO_TCP, name: libc::TCP_NODELAY, value, len: 4 };
     worker.say(FromWorker::SetOption(nodelay));
     worker.say(FromWorker::Listening);
     stage.notice();
-    assert!(
-        worker.accept().nodelay().unwrap(),
-        "accepted before the option was known"
-    );
+    assert!(worker.accept().nodelay().unwrap(), "accepted before the option was known");
     let late = stage.connect();
-    assert!(
-        worker.accept().nodelay().unwrap(),
-        "accepted after the option was known"
-    );
+    assert!(worker.accept().nodelay().unwrap(), "accepted after the option was known");
     drop((early, late));
 }
 
@@ -412,11 +343,7 @@ fn a_stop_serves_whoever_is_connected_and_then_tells_the_workers() {
         worker.serve();
         assert_eq!(answer(client), "1");
     }
-    stage
-        .runtime
-        .block_on(async { tokio::time::timeout(DEADLINE, stopped).await })
-        .unwrap()
-        .unwrap();
+    stage.runtime.block_on(async { tokio::time::timeout(DEADLINE, stopped).await }).unwrap().unwrap();
     assert_eq!(until(|| worker.hear()).0, ToWorker::Drain);
     let late = TcpStream::connect(stage.address).unwrap_err();
     assert_eq!(late.kind(), std::io::ErrorKind::ConnectionRefused);

@@ -105,9 +105,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_worker_writes_goes_to_the_same_stream_unchanged() {
         let (output, stdout, stderr) = output();
-        worker(&output, 1, Stream::Stdout)
-            .write_all(b"\xff\xfe binary\0\nno newline")
-            .unwrap();
+        worker(&output, 1, Stream::Stdout).write_all(b"\xff\xfe binary\0\nno newline").unwrap();
         worker(&output, 1, Stream::Stderr).write_all(b"oh\r\n").unwrap();
         let (stdout, stderr) = (read_all(stdout), read_all(stderr));
         let out = finish(output, stdout).await;
@@ -161,10 +159,7 @@ mod tests {
         let unfinished = output.finish(Instant::now() + Duration::from_millis(200)).await;
         assert_eq!(unfinished, Err(Unwritten));
         assert!(!writing.is_finished(), "the worker must wait");
-        output
-            .destination(Stream::Stderr)
-            .queue
-            .push_message(b"a message\n");
+        output.destination(Stream::Stderr).queue.push_message(b"a message\n");
         let mut message = [0; 10];
         stderr.read_exact(&mut message).unwrap();
         let all = finish(output, read_all(stdout)).await;
@@ -190,9 +185,6 @@ mod tests {
         let (output, _stdout, _stderr) = output();
         let file = tempfile::tempfile().unwrap();
         assert!(output.capture(Slot(1), Stream::Stdout, file.into()).is_err());
-        assert_eq!(
-            output.finish(Instant::now() + Duration::from_secs(10)).await,
-            Ok(())
-        );
+        assert_eq!(output.finish(Instant::now() + Duration::from_secs(10)).await, Ok(()));
     }
 }

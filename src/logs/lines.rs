@@ -15,10 +15,7 @@ pub(super) struct Lines {
 impl Lines {
     /// At the start of a stream; `prefix` goes before each line.
     pub(super) fn new(prefix: String) -> Self {
-        Self {
-            prefix,
-            partial: Vec::new(),
-        }
+        Self { prefix, partial: Vec::new() }
     }
 
     /// Takes the next bytes of the stream, and appends to `out` the lines that they complete. Each ends with a

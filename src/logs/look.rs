@@ -31,9 +31,7 @@ impl Look {
         }
         let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Look::Terminal {
-            colour: !unwanted && !dumb,
-        }
+        Look::Terminal { colour: !unwanted && !dumb }
     }
 
     /// What stands before each line of this worker.
@@ -57,10 +55,7 @@ mod tests {
     fn only_a_terminal_gets_a_prefix() {
         assert_eq!(Look::Plain.prefix(Slot(1)), "");
         assert_eq!(Look::Terminal { colour: false }.prefix(Slot(12)), "12 | ");
-        assert_eq!(
-            Look::Terminal { colour: true }.prefix(Slot(1)),
-            "\x1b[33m1 |\x1b[0m "
-        );
+        assert_eq!(Look::Terminal { colour: true }.prefix(Slot(1)), "\x1b[33m1 |\x1b[0m ");
     }
 
     #[test]

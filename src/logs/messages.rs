@@ -44,9 +44,8 @@ fn subscriber(
     look: Look,
     level: LevelFilter,
 ) -> impl Subscriber + Send + Sync {
-    let wanted = Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target(env!("CARGO_PKG_NAME"), level);
+    let wanted =
+        Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(env!("CARGO_PKG_NAME"), level);
     Registry::default().with(lines(output, format, look).with_filter(wanted))
 }
 
@@ -218,17 +217,11 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_no_time_and_colours_if_it_likes() {
-        let table = [
-            (false, " WARN slow worker=2\n"),
-            (true, "\x1b[33m WARN\x1b[0m slow worker=2\n"),
-        ];
+        let table = [(false, " WARN slow worker=2\n"), (true, "\x1b[33m WARN\x1b[0m slow worker=2\n")];
         for (colour, expected) in table {
             let say = || tracing::warn!(worker = 2, "slow");
             let look = Look::Terminal { colour };
-            assert_eq!(
-                written_as(look, LogFormat::Text, LevelFilter::INFO, say),
-                expected
-            );
+            assert_eq!(written_as(look, LogFormat::Text, LevelFilter::INFO, say), expected);
         }
     }
 }

@@ -100,10 +100,7 @@ impl Queue {
         mem::swap(&mut pending.bytes, bytes);
         pending.writing = true;
         pending.of_messages = 0;
-        Some(Batch {
-            of_lines: mem::take(&mut pending.of_lines),
-            dropped: mem::take(&mut pending.dropped),
-        })
+        Some(Batch { of_lines: mem::take(&mut pending.of_lines), dropped: mem::take(&mut pending.dropped) })
     }
 
     /// The batch is written, or cannot be: its room is free again.
@@ -159,13 +156,7 @@ mod tests {
         let mut bytes = b"old".to_vec();
         let batch = queue.take(&mut bytes);
         assert_eq!(bytes, b"line\nmessage\nline\n");
-        assert_eq!(
-            batch,
-            Some(Batch {
-                of_lines: 10,
-                dropped: 0
-            })
-        );
+        assert_eq!(batch, Some(Batch { of_lines: 10, dropped: 0 }));
     }
 
     #[tokio::test]
@@ -186,22 +177,10 @@ mod tests {
             queue.push_message(&message);
         }
         let mut bytes = Vec::new();
-        assert_eq!(
-            queue.take(&mut bytes),
-            Some(Batch {
-                of_lines: 0,
-                dropped: 3
-            })
-        );
+        assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 3 }));
         assert_eq!(bytes.len(), MESSAGES_ROOM);
         queue.push_message(&message);
-        assert_eq!(
-            queue.take(&mut bytes),
-            Some(Batch {
-                of_lines: 0,
-                dropped: 0
-            })
-        );
+        assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 0 }));
     }
 
     #[tokio::test]

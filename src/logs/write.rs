@@ -83,10 +83,7 @@ impl Output {
     pub fn stdio() -> Result<Self, StartError> {
         let stdout = io::stdout().as_fd().try_clone_to_owned();
         let stderr = io::stderr().as_fd().try_clone_to_owned();
-        Self::start(
-            stdout.map_err(StartError::Duplicate)?,
-            stderr.map_err(StartError::Duplicate)?,
-        )
+        Self::start(stdout.map_err(StartError::Duplicate)?, stderr.map_err(StartError::Duplicate)?)
     }
 
     /// Over these two, which stay in the mode they are in: it is shared with whoever else holds them. Where both
@@ -97,19 +94,9 @@ impl Output {
     pub fn start(stdout: OwnedFd, stderr: OwnedFd) -> Result<Self, StartError> {
         let same = same_file(&stdout, &stderr).map_err(StartError::Examine)?;
         let stdout = Destination::start(stdout)?;
-        let stderr = if same {
-            stdout.clone()
-        } else {
-            Destination::start(stderr)?
-        };
-        let shared = Shared {
-            stdout,
-            stderr,
-            captures: watch::Sender::new(0),
-        };
-        Ok(Self {
-            shared: Arc::new(shared),
-        })
+        let stderr = if same { stdout.clone() } else { Destination::start(stderr)? };
+        let shared = Shared { stdout, stderr, captures: watch::Sender::new(0) };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Waits until all pipes of workers are at their end and everything is written, but no longer than until
@@ -124,9 +111,7 @@ impl Output {
             self.shared.stdout.queue.flushed().await;
             self.shared.stderr.queue.flushed().await;
         };
-        tokio::time::timeout_at(deadline, all)
-            .await
-            .map_err(|_| Unwritten)
+        tokio::time::timeout_at(deadline, all).await.map_err(|_| Unwritten)
     }
 
     pub(super) fn destination(&self, stream: Stream) -> &Destination {
@@ -157,10 +142,7 @@ impl Drop for Capturing {
 
 impl Destination {
     fn start(fd: OwnedFd) -> Result<Self, StartError> {
-        let destination = Self {
-            queue: Arc::new(Queue::new()),
-            look: Look::of(&fd),
-        };
+        let destination = Self { queue: Arc::new(Queue::new()), look: Look::of(&fd) };
         let queue = destination.queue.clone();
         thread::Builder::new()
             .name("clusterd-log".to_owned())
@@ -237,20 +219,13 @@ mod tests {
 
     async fn fill(queue: &Queue) {
         let lines = [b'\n'; 16 * 1024];
-        while tokio::time::timeout(Duration::from_millis(50), queue.push_lines(&lines))
-            .await
-            .is_ok()
-        {}
+        while tokio::time::timeout(Duration::from_millis(50), queue.push_lines(&lines)).await.is_ok() {}
     }
 
     #[tokio::test]
     async fn the_last_handle_ends_the_writers_when_all_is_written() {
         let (output, mut stdout, _stderr) = output();
-        output
-            .destination(Stream::Stdout)
-            .queue
-            .push_lines(b"line\n")
-            .await;
+        output.destination(Stream::Stdout).queue.push_lines(b"line\n").await;
         drop(output);
         let mut text = String::new();
         stdout.read_to_string(&mut text).unwrap();
@@ -261,10 +236,7 @@ mod tests {
     async fn a_stuck_stdout_does_not_keep_messages_from_stderr() {
         let (output, _stdout, mut stderr) = output();
         fill(&output.destination(Stream::Stdout).queue).await;
-        output
-            .destination(Stream::Stderr)
-            .queue
-            .push_message(b"message\n");
+        output.destination(Stream::Stderr).queue.push_message(b"message\n");
         let mut text = [0; 8];
         stderr.read_exact(&mut text).unwrap();
         assert_eq!(&text, b"message\n");

@@ -30,10 +30,7 @@ impl Sockaddr {
 pub(crate) fn read(sockaddr: &[u8]) -> Option<Endpoint> {
     let port = u16::from_be_bytes(array(sockaddr, 2)?);
     match u16::from_ne_bytes(array(sockaddr, 0)?) {
-        AF_INET if sockaddr.len() >= IN_LEN => Some(Endpoint::V4 {
-            address: array(sockaddr, 4)?,
-            port,
-        }),
+        AF_INET if sockaddr.len() >= IN_LEN => Some(Endpoint::V4 { address: array(sockaddr, 4)?, port }),
         AF_INET6 if sockaddr.len() >= IN6_LEN_WITHOUT_SCOPE => Some(Endpoint::V6 {
             address: array(sockaddr, 8)?,
             port,
@@ -80,28 +77,13 @@ pub(crate) fn family(endpoint: &Endpoint) -> u16 {
 /// the public socket makes possible, keeps its own address.
 pub(crate) fn as_seen_by(listener: &Endpoint, client: Endpoint) -> Endpoint {
     match (listener, client) {
-        (
-            Endpoint::V6 { .. },
-            Endpoint::V4 {
-                address: [a, b, c, d],
-                port,
-            },
-        ) => Endpoint::V6 {
-            address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
-            port,
-            scope: 0,
-        },
+        (Endpoint::V6 { .. }, Endpoint::V4 { address: [a, b, c, d], port }) => {
+            Endpoint::V6 { address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], port, scope: 0 }
+        }
         (
             Endpoint::V4 { .. },
-            Endpoint::V6 {
-                address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
-                port,
-                ..
-            },
-        ) => Endpoint::V4 {
-            address: [a, b, c, d],
-            port,
-        },
+            Endpoint::V6 { address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], port, .. },
+        ) => Endpoint::V4 { address: [a, b, c, d], port },
         (_, client) => client,
     }
 }
@@ -120,15 +102,8 @@ mod tests {
 
     fn endpoint(ip: IpAddr, port: u16) -> Endpoint {
         match ip {
-            IpAddr::V4(ip) => Endpoint::V4 {
-                address: ip.octets(),
-                port,
-            },
-            IpAddr::V6(ip) => Endpoint::V6 {
-                address: ip.octets(),
-                port,
-                scope: 0,
-            },
+            IpAddr::V4(ip) => Endpoint::V4 { address: ip.octets(), port },
+            IpAddr::V6(ip) => Endpoint::V6 { address: ip.octets(), port, scope: 0 },
         }
     }
 
@@ -152,10 +127,7 @@ mod tests {
     #[test]
     fn the_bytes_are_those_of_a_struct_sockaddr() {
         let v4 = write(&endpoint(Ipv4Addr::new(10, 1, 2, 3).into(), 0x1f90));
-        assert_eq!(
-            v4.bytes(),
-            [2, 0, 0x1f, 0x90, 10, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0]
-        );
+        assert_eq!(v4.bytes(), [2, 0, 0x1f, 0x90, 10, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0]);
         let v6 = write(&endpoint(Ipv6Addr::LOCALHOST.into(), 0x1f90));
         assert_eq!(v6.bytes().len(), size_of::<libc::sockaddr_in6>());
         assert_eq!(&v6.bytes()[..8], [10, 0, 0x1f, 0x90, 0, 0, 0, 0]);

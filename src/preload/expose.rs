@@ -62,15 +62,8 @@ impl Exposed {
             Err(error) => error,
         };
         match write_memory(shim) {
-            Ok((path, memory)) => Ok(Self {
-                path,
-                _memory: Some(memory),
-            }),
-            Err(memfd) => Err(ExposeError::Nowhere {
-                folder: folder.to_owned(),
-                file,
-                memfd,
-            }),
+            Ok((path, memory)) => Ok(Self { path, _memory: Some(memory) }),
+            Err(memfd) => Err(ExposeError::Nowhere { folder: folder.to_owned(), file, memfd }),
         }
     }
 
@@ -82,20 +75,10 @@ impl Exposed {
 
 fn write_file(folder: &Path, shim: &[u8]) -> io::Result<PathBuf> {
     let path = std::path::absolute(folder)?.join(FILE_NAME);
-    if path
-        .as_os_str()
-        .as_bytes()
-        .iter()
-        .any(|byte| byte.is_ascii_whitespace() || *byte == b':')
-    {
-        return Err(io::Error::other(
-            "LD_PRELOAD cannot name a path with a space or a colon",
-        ));
+    if path.as_os_str().as_bytes().iter().any(|byte| byte.is_ascii_whitespace() || *byte == b':') {
+        return Err(io::Error::other("LD_PRELOAD cannot name a path with a space or a colon"));
     }
-    if rustix::fs::statvfs(folder)?
-        .f_flag
-        .contains(StatVfsMountFlags::NOEXEC)
-    {
+    if rustix::fs::statvfs(folder)?.f_flag.contains(StatVfsMountFlags::NOEXEC) {
         return Err(io::Error::other("the file system is mounted with noexec"));
     }
     // A process that starts at this moment finds the whole file, of this version or of the one before.
@@ -108,11 +91,7 @@ fn write_file(folder: &Path, shim: &[u8]) -> io::Result<PathBuf> {
 }
 
 fn write_unfinished(path: &Path, shim: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(shim)?;
     // Not left to the umask: workers may run as other users.
     file.set_permissions(Permissions::from_mode(0o555))
@@ -144,15 +123,8 @@ mod tests {
         let exposed = Exposed::new(folder.path()).unwrap();
         assert_eq!(exposed.path(), folder.path().join(FILE_NAME));
         assert_eq!(fs::read(exposed.path()).unwrap(), SHIM.unwrap());
-        assert_eq!(
-            fs::metadata(exposed.path()).unwrap().permissions().mode() & 0o777,
-            0o555
-        );
-        assert_eq!(
-            fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "nothing unfinished is left"
-        );
+        assert_eq!(fs::metadata(exposed.path()).unwrap().permissions().mode() & 0o777, 0o555);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing unfinished is left");
     }
 
     #[test]
@@ -170,11 +142,7 @@ mod tests {
             let folder = folder.path().join(name);
             fs::create_dir(&folder).unwrap();
             let exposed = Exposed::new(&folder).unwrap();
-            assert!(
-                exposed.path().starts_with("/proc"),
-                "{}",
-                exposed.path().display()
-            );
+            assert!(exposed.path().starts_with("/proc"), "{}", exposed.path().display());
             assert_eq!(fs::read(exposed.path()).unwrap(), SHIM.unwrap());
         }
     }

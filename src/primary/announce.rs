@@ -15,10 +15,7 @@ pub fn listening(config: &Config, ports: &Ports, admin: Option<&Admin>) {
         WorkerCommand::Program { program, .. } => program.display().to_string(),
     };
     let workers = config.workers;
-    info!(
-        "clusterd {} runs {workers} of {command}",
-        env!("CARGO_PKG_VERSION")
-    );
+    info!("clusterd {} runs {workers} of {command}", env!("CARGO_PKG_VERSION"));
     for (worker_port, sockets) in ports {
         for socket in sockets {
             info!(address = %socket.address(), %worker_port, "listening");

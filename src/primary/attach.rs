@@ -66,10 +66,7 @@ impl AttachSocket {
             }
             None => {
                 let name = format!("clusterd-{:016x}", fastrand::u64(..));
-                (
-                    SocketAddrUnix::new_abstract_name(name.as_bytes())?,
-                    format!("@{name}"),
-                )
+                (SocketAddrUnix::new_abstract_name(name.as_bytes())?, format!("@{name}"))
             }
         };
         let listener = seqpacket::listen(&address, BACKLOG)?;
@@ -77,10 +74,7 @@ impl AttachSocket {
             // Who may attach is decided by user and token, and a refused process should read why.
             std::fs::set_permissions(&name, std::fs::Permissions::from_mode(0o666))?;
         }
-        Ok(Self {
-            listener: Watched::new(listener, Interest::READABLE)?,
-            name,
-        })
+        Ok(Self { listener: Watched::new(listener, Interest::READABLE)?, name })
     }
 
     /// What workers find in their environment: a path, or `@name`.
@@ -179,18 +173,14 @@ async fn attach(
     channels: Arc<Semaphore>,
 ) -> Result<(), Denied> {
     check_user(peer.uid, rustix::process::geteuid().as_raw())?;
-    let request = tokio::time::timeout(PATIENCE, hear(channel))
-        .await
-        .map_err(|_| Denied::Silent)??;
+    let request = tokio::time::timeout(PATIENCE, hear(channel)).await.map_err(|_| Denied::Silent)??;
     let port = WorkerPort(request.address.port());
     if !rooms.ports.contains(&port) {
         return Err(Denied::NotServed(port));
     }
     let place = channels.try_acquire_owned().map_err(|_| Denied::Full)?;
     let worker = admit(rooms, request.token, peer.uid).await?;
-    let inode = rustix::fs::fstat(&request.worker_end)
-        .map_err(io::Error::from)?
-        .st_ino;
+    let inode = rustix::fs::fstat(&request.worker_end).map_err(io::Error::from)?.st_ino;
     let mut buffer = [0; MAX_MESSAGE];
     seqpacket::send(channel, ToWorker::Welcome.encode(&mut buffer), None)?;
     let attachment = Attachment {
@@ -212,19 +202,11 @@ async fn attach(
 }
 
 async fn admit(rooms: &Rooms, token: Token, uid: u32) -> Result<WorkerId, Denied> {
-    rooms
-        .supervisor
-        .admit(token, uid)
-        .await
-        .ok_or(Denied::UnknownToken)
+    rooms.supervisor.admit(token, uid).await.ok_or(Denied::UnknownToken)
 }
 
 fn check_user(uid: u32, ours: u32) -> Result<(), Denied> {
-    if uid == ours || uid == 0 {
-        Ok(())
-    } else {
-        Err(Denied::OtherUser { uid, ours })
-    }
+    if uid == ours || uid == 0 { Ok(()) } else { Err(Denied::OtherUser { uid, ours }) }
 }
 
 fn next_link() -> LinkId {
@@ -253,32 +235,19 @@ async fn hear(channel: &OwnedFd) -> Result<Request, Denied> {
         }
     };
     let said = FromWorker::decode(&buffer[..record.len]).map_err(|_| Denied::Malformed)?;
-    let FromWorker::Attach {
-        token,
-        address,
-        wants_drain,
-    } = said
-    else {
+    let FromWorker::Attach { token, address, wants_drain } = said else {
         return Err(Denied::Malformed);
     };
     let worker_end = record.fd.ok_or(Denied::Malformed)?;
     if !is_other_end(channel, &worker_end) {
         return Err(Denied::Malformed);
     }
-    Ok(Request {
-        token,
-        address,
-        wants_drain,
-        worker_end,
-    })
+    Ok(Request { token, address, wants_drain, worker_end })
 }
 
 /// Whether `worker_end` is the socket at the other end of `channel`: the only one that has its name.
 fn is_other_end(channel: impl AsFd, worker_end: impl AsFd) -> bool {
-    let peer = rustix::net::getpeername(channel)
-        .ok()
-        .flatten()
-        .map(SocketAddrUnix::try_from);
+    let peer = rustix::net::getpeername(channel).ok().flatten().map(SocketAddrUnix::try_from);
     let own = rustix::net::getsockname(worker_end).map(SocketAddrUnix::try_from);
     match (peer, own) {
         (Some(Ok(peer)), Ok(Ok(own))) => !peer.is_unnamed() && peer == own,

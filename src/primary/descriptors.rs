@@ -30,17 +30,8 @@ pub struct Limits {
 pub fn prepare() -> io::Result<Limits> {
     sys::process::close_on_exec_above(3)?;
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    )?;
-    Ok(Limits {
-        primary: limit.maximum,
-        workers: limit.current,
-    })
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(Limits { primary: limit.maximum, workers: limit.current })
 }
 
 /// The longest queue of each port, up to the wanted one, that the limit has room for.
@@ -53,10 +44,7 @@ pub fn affordable_queue(
     let Some(limit) = limit else { return wanted };
     let left = limit.saturating_sub(OWN + WORKER * u64::from(workers));
     let each = left / u64::try_from(ports.max(1)).unwrap_or(u64::MAX);
-    let each = usize::try_from(each)
-        .ok()
-        .and_then(NonZeroUsize::new)
-        .unwrap_or(NonZeroUsize::MIN);
+    let each = usize::try_from(each).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
     wanted.min(each)
 }
 
@@ -75,11 +63,7 @@ mod tests {
         ];
         for (wanted, limit, workers, ports, expected) in cases {
             let wanted = NonZeroUsize::new(wanted).unwrap();
-            assert_eq!(
-                affordable_queue(wanted, limit, workers, ports).get(),
-                expected,
-                "limit {limit:?}"
-            );
+            assert_eq!(affordable_queue(wanted, limit, workers, ports).get(), expected, "limit {limit:?}");
         }
     }
 }

@@ -23,21 +23,14 @@ impl Folder {
     /// `/dev/shm`. `None` on a system where none can be written.
     pub fn create() -> Option<Self> {
         let temporary = std::env::temp_dir();
-        let parents = [
-            Path::new("/run"),
-            &temporary,
-            Path::new("/tmp"),
-            Path::new("/dev/shm"),
-        ];
-        parents
-            .into_iter()
-            .find_map(|parent| match Self::create_in(parent) {
-                Ok(folder) => Some(folder),
-                Err(error) => {
-                    debug!(folder = %parent.display(), %error, "no place for the runtime folder");
-                    None
-                }
-            })
+        let parents = [Path::new("/run"), &temporary, Path::new("/tmp"), Path::new("/dev/shm")];
+        parents.into_iter().find_map(|parent| match Self::create_in(parent) {
+            Ok(folder) => Some(folder),
+            Err(error) => {
+                debug!(folder = %parent.display(), %error, "no place for the runtime folder");
+                None
+            }
+        })
     }
 
     fn create_in(parent: &Path) -> io::Result<Self> {

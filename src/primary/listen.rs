@@ -36,10 +36,7 @@ pub fn worker_ports(config: &Config) -> Vec<WorkerPort> {
 /// # Errors
 /// The first one that cannot be bound.
 pub fn bind(config: &Config) -> Result<Ports, ListenError> {
-    let mut ports: Ports = worker_ports(config)
-        .into_iter()
-        .map(|port| (port, Vec::new()))
-        .collect();
+    let mut ports: Ports = worker_ports(config).into_iter().map(|port| (port, Vec::new())).collect();
     for Listen { bind, worker_port } in &config.listen {
         let bound = Bound::new(*bind, config.backlog.get()).map_err(|source| refused(*bind, source))?;
         if let Some((_, sockets)) = ports.iter_mut().find(|(port, _)| port == worker_port) {
@@ -51,22 +48,14 @@ pub fn bind(config: &Config) -> Result<Ports, ListenError> {
 
 /// Every public address, with the ports that the kernel chose.
 pub fn addresses(ports: &Ports) -> Vec<SocketAddr> {
-    ports
-        .iter()
-        .flat_map(|(_, sockets)| sockets)
-        .map(Bound::address)
-        .collect()
+    ports.iter().flat_map(|(_, sockets)| sockets).map(Bound::address).collect()
 }
 
 fn refused(bind: Bind, source: io::Error) -> ListenError {
     let address = bind.address();
     let holder = || processes::listener_of(address.port());
     let advice = advice(source.kind(), address, holder);
-    ListenError {
-        address,
-        source,
-        advice,
-    }
+    ListenError { address, source, advice }
 }
 
 fn advice(kind: io::ErrorKind, address: SocketAddr, holder: impl Fn() -> Option<processes::Named>) -> String {
@@ -92,19 +81,11 @@ mod tests {
     #[test]
     fn an_error_says_what_would_help() {
         let advice = |kind, port| {
-            let holder = || {
-                Some(processes::Named {
-                    pid: 12,
-                    name: "nginx".to_owned(),
-                })
-            };
+            let holder = || Some(processes::Named { pid: 12, name: "nginx".to_owned() });
             super::advice(kind, SocketAddr::from(([127, 0, 0, 1], port)), holder)
         };
         let in_use = advice(io::ErrorKind::AddrInUse, 3000);
-        assert_eq!(
-            in_use,
-            ": nginx (pid 12) listens there; stop it, or choose another port"
-        );
+        assert_eq!(in_use, ": nginx (pid 12) listens there; stop it, or choose another port");
         assert!(advice(io::ErrorKind::PermissionDenied, 80).contains("CAP_NET_BIND_SERVICE"));
         assert_eq!(advice(io::ErrorKind::PermissionDenied, 3000), "");
     }

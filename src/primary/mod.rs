@@ -44,19 +44,13 @@ const LAST_OUTPUT: Duration = Duration::from_secs(1);
 /// # Errors
 /// Why it could not start.
 pub fn run(config: Config) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(async {
         let output = Output::stdio()?;
         logs::messages::install(&output, config.log_format, config.log_level)?;
         let ended = serve(config, &output).await;
-        if output
-            .finish(tokio::time::Instant::now() + LAST_OUTPUT)
-            .await
-            .is_err()
-        {
+        if output.finish(tokio::time::Instant::now() + LAST_OUTPUT).await.is_err() {
             debug!("nobody reads the output; the rest of it is dropped");
         }
         ended
@@ -87,16 +81,10 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         command: config.command.clone(),
         workers: config.workers,
         ports: ports.clone(),
-        attach: AttachEnv {
-            socket: attach.name().into(),
-            shim: Some(shim.path().to_owned()),
-        },
+        attach: AttachEnv { socket: attach.name().into(), shim: Some(shim.path().to_owned()) },
         nofile: limits.workers,
     };
-    let spec = Spec {
-        recipe,
-        scope: Scope::Everyone,
-    };
+    let spec = Spec { recipe, scope: Scope::Everyone };
     let (supervisor, task) = supervisor::new(spec, front.clone(), metrics.clone(), capture(output));
 
     let (readiness, watched) = watch::channel(reports::readiness(&reports.status.borrow()));
@@ -115,13 +103,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     ));
 
     let public = addresses.iter().map(std::net::SocketAddr::port).collect();
-    let shutdown = Shutdown {
-        front,
-        supervisor,
-        readiness,
-        grace: config.grace,
-        ports: public,
-    };
+    let shutdown = Shutdown { front, supervisor, readiness, grace: config.grace, ports: public };
     tokio::select! {
         ended = task.run() => ended?,
         () = shutdown.when_told(&mut signals) => {}
@@ -152,13 +134,10 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Se
 /// Starts the data path on a thread of its own, which ends with the program.
 async fn start_front(setup: Setup, ends: FrontEnds) -> Result<JoinHandle<()>, Failure> {
     let (started, told) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("front".to_owned())
-        .spawn(move || run_front(setup, ends, started));
+    let thread =
+        std::thread::Builder::new().name("front".to_owned()).spawn(move || run_front(setup, ends, started));
     let thread = thread.map_err(Failure::Front)?;
-    told.await
-        .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
-        .map_err(Failure::Front)?;
+    told.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(Failure::Front)?;
     Ok(thread)
 }
 
@@ -201,16 +180,10 @@ fn start_admin(
     let status = supervisor.status();
     let processes = move || {
         let status = status.borrow();
-        status
-            .iter()
-            .filter_map(|worker| Some((worker.slot, worker.running?.1)))
-            .collect()
+        status.iter().filter_map(|worker| Some((worker.slot, worker.running?.1))).collect()
     };
     admin::collect::register(&metrics.registry, Box::new(processes)).map_err(Failure::Metrics)?;
-    let state = AdminState {
-        registry: metrics.registry.clone(),
-        readiness,
-    };
+    let state = AdminState { registry: metrics.registry.clone(), readiness };
     tokio::spawn(async move {
         if let Err(error) = admin.serve(state, std::future::pending()).await {
             warn!(%error, "metrics and probes are not served any more");

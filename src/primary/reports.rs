@@ -59,14 +59,7 @@ async fn pass_on(notice: Notice, supervisor: &supervisor::Handle, front: &Handle
 
 /// Ready once every port has a worker.
 pub fn readiness(status: &[PortStatus]) -> Readiness {
-    let waiting_for: Vec<_> = status
-        .iter()
-        .filter(|port| port.listening == 0)
-        .map(|port| port.port)
-        .collect();
-    if waiting_for.is_empty() {
-        Readiness::Ready
-    } else {
-        Readiness::Starting { waiting_for }
-    }
+    let waiting_for: Vec<_> =
+        status.iter().filter(|port| port.listening == 0).map(|port| port.port).collect();
+    if waiting_for.is_empty() { Readiness::Ready } else { Readiness::Starting { waiting_for } }
 }

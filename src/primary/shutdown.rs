@@ -42,10 +42,7 @@ impl Shutdown {
         let (wish, name) = signals.next().await;
         self.readiness.send_replace(Readiness::Stopping);
         if wish == Wish::Graceful {
-            info!(
-                "{name}: stopping; connections that were accepted are served (at most {:?})",
-                self.grace
-            );
+            info!("{name}: stopping; connections that were accepted are served (at most {:?})", self.grace);
             tokio::select! {
                 () = self.graceful() => {}
                 _ = signals.next() => {}
@@ -67,11 +64,7 @@ impl Shutdown {
         if timeout_at(drained_by.into(), self.all_closed()).await.is_err() {
             info!("clients are still connected; telling the workers to stop");
         }
-        self.supervisor
-            .stop(Stop::Graceful {
-                kill_at: start + self.grace,
-            })
-            .await;
+        self.supervisor.stop(Stop::Graceful { kill_at: start + self.grace }).await;
         std::future::pending().await
     }
 

@@ -97,11 +97,7 @@ pub struct Patience {
 enum State {
     Bound,
     Idle,
-    Busy {
-        accepted: Instant,
-        since: Instant,
-        checked: bool,
-    },
+    Busy { accepted: Instant, since: Instant, due: Due, at: Instant },
     Stalled,
 }
 
@@ -224,16 +220,14 @@ impl Link {
     /// The connection and what sendmsg(2) said; the link is as it was.
     pub fn hand_off(&mut self, connection: Connection, now: Instant) -> Result<(), NotGiven> {
         let mut buffer = [0; MAX_MESSAGE];
-        let record = ToWorker::Connection {
-            peer: connection.peer,
-        }
-        .encode(&mut buffer);
+        let record = ToWorker::Connection { peer: connection.peer }.encode(&mut buffer);
         match seqpacket::send(&self.channel, record, Some(connection.socket.as_fd())) {
             Ok(()) => {
                 self.state = State::Busy {
                     accepted: connection.accepted,
                     since: now,
-                    checked: false,
+                    due: Due::Slow,
+                    at: now + self.patience.slow.min(self.patience.timeout),
                 };
                 self.last_handed = Some(now);
                 Ok(())
@@ -367,11 +361,7 @@ impl Link {
             let said = ToWorker::decode(&buffer[..record.len]);
             if let (Ok(ToWorker::Connection { peer }), Some(socket)) = (said, record.fd) {
                 self.state = State::Idle;
-                return Ok(Some(Connection {
-                    socket,
-                    peer,
-                    accepted,
-                }));
+                return Ok(Some(Connection { socket, peer, accepted }));
             }
         }
     }

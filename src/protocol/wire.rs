@@ -120,10 +120,7 @@ impl Endpoint {
         let address: [u8; 16] = input.array()?;
         let scope = u32::from_le_bytes(input.array()?);
         match family {
-            4 => Ok(Endpoint::V4 {
-                address: [address[0], address[1], address[2], address[3]],
-                port,
-            }),
+            4 => Ok(Endpoint::V4 { address: [address[0], address[1], address[2], address[3]], port }),
             6 => Ok(Endpoint::V6 { address, port, scope }),
             _ => Err(Malformed),
         }
@@ -134,15 +131,8 @@ impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Self {
         let port = address.port();
         match address {
-            SocketAddr::V4(v4) => Endpoint::V4 {
-                address: v4.ip().octets(),
-                port,
-            },
-            SocketAddr::V6(v6) => Endpoint::V6 {
-                address: v6.ip().octets(),
-                port,
-                scope: v6.scope_id(),
-            },
+            SocketAddr::V4(v4) => Endpoint::V4 { address: v4.ip().octets(), port },
+            SocketAddr::V6(v6) => Endpoint::V6 { address: v6.ip().octets(), port, scope: v6.scope_id() },
         }
     }
 }
@@ -236,11 +226,7 @@ impl FromWorker {
     pub fn encode<'a>(&self, buffer: &'a mut [u8; MAX_MESSAGE]) -> &'a [u8] {
         let mut out = Writer { buffer, len: 0 };
         match self {
-            FromWorker::Attach {
-                token,
-                address,
-                wants_drain,
-            } => {
+            FromWorker::Attach { token, address, wants_drain } => {
                 out.put(&[ATTACH, VERSION]);
                 out.put(&token.0);
                 address.put(&mut out);
@@ -311,9 +297,7 @@ impl ToWorker {
         let message = match input.kind()? {
             WELCOME => ToWorker::Welcome,
             REFUSE => ToWorker::Refuse(Refusal::from_code(input.u8()?)?),
-            CONNECTION => ToWorker::Connection {
-                peer: Endpoint::take(&mut input)?,
-            },
+            CONNECTION => ToWorker::Connection { peer: Endpoint::take(&mut input)? },
             WAKE => ToWorker::Wake,
             DRAIN => ToWorker::Drain,
             _ => return Err(Malformed),
@@ -360,10 +344,7 @@ impl ChannelName {
     /// The bytes of `sun_path`.
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut name = [0; Self::LEN];
-        let mut out = Writer {
-            buffer: &mut name,
-            len: 0,
-        };
+        let mut out = Writer { buffer: &mut name, len: 0 };
         out.put(Self::PREFIX);
         out.put(&self.nonce.to_le_bytes());
         self.address.put(&mut out);
@@ -372,9 +353,7 @@ impl ChannelName {
 
     /// Reads the bytes of `sun_path`; `None` if they name something else.
     pub fn decode(name: &[u8]) -> Option<Self> {
-        let mut input = Reader {
-            rest: name.strip_prefix(Self::PREFIX)?,
-        };
+        let mut input = Reader { rest: name.strip_prefix(Self::PREFIX)? };
         let nonce = u64::from_le_bytes(input.array().ok()?);
         let address = Endpoint::take(&mut input).ok()?;
         input.end().ok()?;
@@ -405,11 +384,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn kind(&mut self) -> Result<u8, Malformed> {
         let [kind, version] = self.array()?;
-        if version == VERSION {
-            Ok(kind)
-        } else {
-            Err(Malformed)
-        }
+        if version == VERSION { Ok(kind) } else { Err(Malformed) }
     }
 
     fn u8(&mut self) -> Result<u8, Malformed> {
@@ -423,10 +398,6 @@ impl Reader<'_> {
     }
 
     fn end(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(Malformed)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 }

@@ -15,9 +15,7 @@ pub struct RoundRobin<W> {
 impl<W: Copy + PartialEq> RoundRobin<W> {
     /// An empty pool.
     pub fn new() -> Self {
-        Self {
-            free: VecDeque::new(),
-        }
+        Self { free: VecDeque::new() }
     }
 
     /// Takes the worker that is next out of the pool.
@@ -79,10 +77,7 @@ mod tests {
         assert_eq!(pool.next(), Some(2));
         pool.release(2);
         pool.release(busy);
-        assert_eq!(
-            [pool.next(), pool.next(), pool.next(), pool.next()],
-            [Some(3), Some(2), Some(1), None]
-        );
+        assert_eq!([pool.next(), pool.next(), pool.next(), pool.next()], [Some(3), Some(2), Some(1), None]);
     }
 
     proptest! {

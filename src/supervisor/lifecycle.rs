@@ -125,13 +125,8 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase.
-    pub const ALL: [Phase; 5] = [
-        Phase::Launching,
-        Phase::Online,
-        Phase::Stopping,
-        Phase::Stopped,
-        Phase::WaitingRestart,
-    ];
+    pub const ALL: [Phase; 5] =
+        [Phase::Launching, Phase::Online, Phase::Stopping, Phase::Stopped, Phase::WaitingRestart];
 
     /// The value of the `state` label.
     pub fn label(self) -> &'static str {
@@ -365,12 +360,9 @@ pub fn step(state: State, event: Event, now: Instant) -> (State, Vec<Action>) {
         Event::Launched { process, ports } => launched(state, process, &ports, now),
         Event::LaunchFailed { chance } => launch_failed(state, chance, now),
         Event::Listening { id, port } => (listening(state, id, port), vec![]),
-        Event::Ended {
-            group,
-            how,
-            others,
-            chance,
-        } if state.process().is_some_and(|process| process.group == group) => {
+        Event::Ended { group, how, others, chance }
+            if state.process().is_some_and(|process| process.group == group) =>
+        {
             ended(state, how, others, chance, now)
         }
         Event::GroupEmpty { group: empty } => match state {
@@ -386,10 +378,7 @@ pub fn step(state: State, event: Event, now: Instant) -> (State, Vec<Action>) {
 fn start(state: State) -> (State, Vec<Action>) {
     match state {
         State::Stopped => {
-            let starting = State::Starting {
-                streak: Streak::default(),
-                previous: None,
-            };
+            let starting = State::Starting { streak: Streak::default(), previous: None };
             (starting, vec![Action::Launch])
         }
         state => (state, vec![]),
@@ -418,11 +407,7 @@ fn launch_failed(state: State, chance: f64, now: Instant) -> (State, Vec<Action>
     match state {
         State::Starting { streak, .. } => {
             let (streak, delay) = restart::after(streak, Duration::ZERO, chance);
-            let waiting = State::WaitingRestart {
-                until: now + delay,
-                streak,
-                previous: Reason::Failed,
-            };
+            let waiting = State::WaitingRestart { until: now + delay, streak, previous: Reason::Failed };
             (waiting, vec![])
         }
         state => (state, vec![]),
@@ -431,28 +416,12 @@ fn launch_failed(state: State, chance: f64, now: Instant) -> (State, Vec<Action>
 
 fn listening(state: State, id: WorkerId, port: WorkerPort) -> State {
     match state {
-        State::Launching {
-            process,
-            since,
-            mut waiting_for,
-            advise_at,
-            streak,
-        } if process.id == id => {
+        State::Launching { process, since, mut waiting_for, advise_at, streak } if process.id == id => {
             waiting_for.remove(&port);
             if waiting_for.is_empty() {
-                return State::Online {
-                    process,
-                    since,
-                    streak,
-                };
+                return State::Online { process, since, streak };
             }
-            State::Launching {
-                process,
-                since,
-                waiting_for,
-                advise_at,
-                streak,
-            }
+            State::Launching { process, since, waiting_for, advise_at, streak }
         }
         state => state,
     }
@@ -460,35 +429,15 @@ fn listening(state: State, id: WorkerId, port: WorkerPort) -> State {
 
 fn ended(state: State, how: Ended, others: bool, chance: f64, now: Instant) -> (State, Vec<Action>) {
     match state {
-        State::Launching {
-            process,
-            since,
-            streak,
-            ..
-        }
-        | State::Online {
-            process,
-            since,
-            streak,
-        } => {
+        State::Launching { process, since, streak, .. } | State::Online { process, since, streak } => {
             let (streak, delay) = restart::after(streak, now.saturating_duration_since(since), chance);
-            let waiting = State::WaitingRestart {
-                until: now + delay,
-                streak,
-                previous: how.into(),
-            };
+            let waiting = State::WaitingRestart { until: now + delay, streak, previous: how.into() };
             let rest = others.then_some(Action::Kill(process.group));
-            (
-                waiting,
-                rest.into_iter().chain([Action::Forget(process.id)]).collect(),
-            )
+            (waiting, rest.into_iter().chain([Action::Forget(process.id)]).collect())
         }
         State::Stopping { process, kill_at } => {
             let left = match others {
-                true => State::Orphaned {
-                    group: process.group,
-                    kill_at,
-                },
+                true => State::Orphaned { group: process.group, kill_at },
                 false => State::Stopped,
             };
             (left, vec![Action::Forget(process.id)])
@@ -500,21 +449,15 @@ fn ended(state: State, how: Ended, others: bool, chance: f64, now: Instant) -> (
 
 fn stop(state: State, kill_at: Instant) -> (State, Vec<Action>) {
     match state {
-        State::Launching { process, .. } | State::Online { process, .. } => (
-            State::Stopping { process, kill_at },
-            vec![Action::Terminate(process.group)],
-        ),
-        State::Stopping {
-            process,
-            kill_at: before,
-        } if kill_at < before => (
-            State::Stopping { process, kill_at },
-            vec![Action::Terminate(process.group)],
-        ),
-        State::Orphaned {
-            group,
-            kill_at: before,
-        } if kill_at < before => (State::Orphaned { group, kill_at }, vec![Action::Terminate(group)]),
+        State::Launching { process, .. } | State::Online { process, .. } => {
+            (State::Stopping { process, kill_at }, vec![Action::Terminate(process.group)])
+        }
+        State::Stopping { process, kill_at: before } if kill_at < before => {
+            (State::Stopping { process, kill_at }, vec![Action::Terminate(process.group)])
+        }
+        State::Orphaned { group, kill_at: before } if kill_at < before => {
+            (State::Orphaned { group, kill_at }, vec![Action::Terminate(group)])
+        }
         State::Stopped | State::Starting { .. } | State::WaitingRestart { .. } => (State::Stopped, vec![]),
         state => (state, vec![]),
     }
@@ -525,27 +468,12 @@ fn tick(state: State, now: Instant) -> (State, Vec<Action>) {
         return (state, vec![]);
     }
     match state {
-        State::Launching {
-            process,
-            since,
-            waiting_for,
-            streak,
-            ..
-        } => {
-            let told = State::Launching {
-                process,
-                since,
-                waiting_for,
-                advise_at: None,
-                streak,
-            };
+        State::Launching { process, since, waiting_for, streak, .. } => {
+            let told = State::Launching { process, since, waiting_for, advise_at: None, streak };
             (told, vec![Action::Advise(process)])
         }
         State::WaitingRestart { streak, previous, .. } => {
-            let starting = State::Starting {
-                streak,
-                previous: Some(previous),
-            };
+            let starting = State::Starting { streak, previous: Some(previous) };
             (starting, vec![Action::Launch])
         }
         State::Stopping { process, .. } => kill(process, now),
@@ -556,9 +484,6 @@ fn tick(state: State, now: Instant) -> (State, Vec<Action>) {
 }
 
 fn kill(process: Process, now: Instant) -> (State, Vec<Action>) {
-    let killed = State::Killed {
-        process,
-        give_up_at: now + KILL_PATIENCE,
-    };
+    let killed = State::Killed { process, give_up_at: now + KILL_PATIENCE };
     (killed, vec![Action::Kill(process.group)])
 }

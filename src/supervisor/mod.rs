@@ -68,15 +68,8 @@ pub struct Status {
 /// What the supervisor is asked.
 #[derive(Debug)]
 enum Request {
-    Admit {
-        token: Token,
-        uid: u32,
-        reply: oneshot::Sender<Option<WorkerId>>,
-    },
-    Listening {
-        worker: WorkerId,
-        port: WorkerPort,
-    },
+    Admit { token: Token, uid: u32, reply: oneshot::Sender<Option<WorkerId>> },
+    Listening { worker: WorkerId, port: WorkerPort },
     Stop(Stop),
 }
 
@@ -105,10 +98,7 @@ pub fn new(
     let (requests, inbox) = mpsc::channel(64);
     let (publish, status) = watch::channel(Vec::new());
     let handle = Handle { requests, status };
-    (
-        handle,
-        Supervisor::new(spec, front, metrics, output, inbox, publish),
-    )
+    (handle, Supervisor::new(spec, front, metrics, output, inbox, publish))
 }
 
 impl Handle {

@@ -54,9 +54,9 @@ impl Reaper {
     fn take(&self, groups: &[Pid]) -> Option<(Pid, Ended)> {
         match self.scope {
             Scope::Everyone => take_one(rustix::process::wait),
-            Scope::Groups => groups
-                .iter()
-                .find_map(|&group| take_one(|options| rustix::process::waitpgid(group, options))),
+            Scope::Groups => {
+                groups.iter().find_map(|&group| take_one(|options| rustix::process::waitpgid(group, options)))
+            }
         }
     }
 }

@@ -59,10 +59,7 @@ mod tests {
             streak = next;
             delays.push(delay.as_millis());
         }
-        assert_eq!(
-            delays,
-            [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 15_000, 15_000]
-        );
+        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 15_000, 15_000]);
     }
 
     #[test]

@@ -141,10 +141,7 @@ pub fn spawn(recipe: &Recipe, slot: Slot, token: Token) -> Result<Spawned, Start
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped());
     command.stderr(Stdio::piped());
-    let setup = ChildSetup {
-        parent_death: Signal::TERM,
-        nofile: recipe.nofile,
-    };
+    let setup = ChildSetup { parent_death: Signal::TERM, nofile: recipe.nofile };
     setup.apply_to(&mut command);
     let mut child = command.spawn().map_err(|error| explain(&recipe.command, error))?;
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
@@ -152,10 +149,7 @@ pub fn spawn(recipe: &Recipe, slot: Slot, token: Token) -> Result<Spawned, Start
     };
     Ok(Spawned {
         pid: Pid::from_child(&child),
-        pipes: Pipes {
-            stdout: stdout.into(),
-            stderr: stderr.into(),
-        },
+        pipes: Pipes { stdout: stdout.into(), stderr: stderr.into() },
     })
 }
 
@@ -217,18 +211,13 @@ fn explain(command: &WorkerCommand, error: io::Error) -> StartError {
     };
     let name = program.display().to_string();
     match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ENOTDIR) => StartError::NotFound {
-            why: why_not_found(program),
-            program: name,
-        },
-        Some(libc::EACCES | libc::ENOEXEC | libc::EISDIR) => StartError::NotExecutable {
-            why: why_not_executable(program, &error),
-            program: name,
-        },
-        _ => StartError::System {
-            program: name,
-            source: error,
-        },
+        Some(libc::ENOENT | libc::ENOTDIR) => {
+            StartError::NotFound { why: why_not_found(program), program: name }
+        }
+        Some(libc::EACCES | libc::ENOEXEC | libc::EISDIR) => {
+            StartError::NotExecutable { why: why_not_executable(program, &error), program: name }
+        }
+        _ => StartError::System { program: name, source: error },
     }
 }
 
@@ -245,10 +234,7 @@ fn why_not_found(program: &OsStr) -> String {
         },
         (None, true) => "no such file; a relative path starts at the current folder".to_owned(),
         (None, false) if Path::new(program).exists() => {
-            format!(
-                "not found in PATH; for the file in this folder, use ./{}",
-                program.display()
-            )
+            format!("not found in PATH; for the file in this folder, use ./{}", program.display())
         }
         (None, false) => "not found in PATH; check its spelling, or give its full path".to_owned(),
     }
@@ -263,10 +249,7 @@ fn why_not_executable(program: &OsStr, error: &io::Error) -> String {
         Some(libc::ENOEXEC) => {
             "it is neither a program for this machine nor a script with a #! line".to_owned()
         }
-        _ => format!(
-            "permission denied; if it is meant to be run: chmod +x {}",
-            file.display()
-        ),
+        _ => format!("permission denied; if it is meant to be run: chmod +x {}", file.display()),
     }
 }
 
@@ -282,19 +265,14 @@ pub(super) fn locate(program: &OsStr) -> Option<PathBuf> {
         return path.exists().then_some(path);
     }
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// The interpreter that a script's first line names.
 fn interpreter(file: &Path) -> Option<String> {
     let mut start = [0; 256];
     let len = io::Read::read(&mut std::fs::File::open(file).ok()?, &mut start).ok()?;
-    let line = start[..len]
-        .strip_prefix(b"#!")?
-        .split(|&byte| byte == b'\n')
-        .next()?;
+    let line = start[..len].strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
     Some(line.split_whitespace().next()?.to_owned())
 }

@@ -90,11 +90,7 @@ impl Supervisor {
         self.start()?;
         while self.places.iter().any(|place| place.state != State::Stopped) {
             self.publish();
-            let groups: Vec<Pid> = self
-                .places
-                .iter()
-                .filter_map(|place| place.state.group())
-                .collect();
+            let groups: Vec<Pid> = self.places.iter().filter_map(|place| place.state.group()).collect();
             let wake = self.wake();
             tokio::select! {
                 biased;
@@ -122,12 +118,7 @@ impl Supervisor {
             match self.launch(index) {
                 Ok(launched) => self.apply(index, launched),
                 Err(error) if index == 0 => {
-                    self.apply(
-                        index,
-                        Event::Stop {
-                            kill_at: Instant::now(),
-                        },
-                    );
+                    self.apply(index, Event::Stop { kill_at: Instant::now() });
                     self.publish();
                     return Err(error);
                 }
@@ -164,10 +155,7 @@ impl Supervisor {
             return None;
         }
         let serving = self.places.iter().filter_map(|place| place.state.serving());
-        serving
-            .into_iter()
-            .find(|process| process.token == token)
-            .map(|process| process.id)
+        serving.into_iter().find(|process| process.token == token).map(|process| process.id)
     }
 
     fn listening(&mut self, worker: WorkerId, port: WorkerPort) {
@@ -190,12 +178,7 @@ impl Supervisor {
             return;
         };
         let before = self.places[index].state.clone();
-        let event = Event::Ended {
-            group: pid,
-            how,
-            others: group_exists(pid),
-            chance: fastrand::f64(),
-        };
+        let event = Event::Ended { group: pid, how, others: group_exists(pid), chance: fastrand::f64() };
         self.apply(index, event);
         self.tell_end(index, &before, pid, how);
     }
@@ -208,9 +191,7 @@ impl Supervisor {
             return;
         };
         let now = Instant::now();
-        let ran = before
-            .since()
-            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let ran = before.since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let ran = humantime::format_duration(whole_millis(ran));
         match whole_millis(until.saturating_duration_since(now)) {
             Duration::ZERO => tracing::warn!(%worker, pid, "worker {how} after {ran}; starting it again"),
@@ -275,10 +256,7 @@ impl Supervisor {
             }
             Action::Count(reason) => {
                 let slot = self.places[index].slot.to_string();
-                self.metrics
-                    .restarts
-                    .with_label_values(&[&slot, reason.label()])
-                    .inc();
+                self.metrics.restarts.with_label_values(&[&slot, reason.label()]).inc();
             }
             Action::Terminate(group) => send(group, Signal::TERM),
             Action::Kill(group) => send(group, Signal::KILL),
@@ -299,25 +277,16 @@ impl Supervisor {
         (self.output)(slot, spawned.pipes);
         self.launches += 1;
         tracing::info!(worker = %slot, pid = spawned.pid.as_raw_pid(), "worker started");
-        let id = WorkerId {
-            slot,
-            launch: self.launches,
-        };
+        let id = WorkerId { slot, launch: self.launches };
         Ok(Event::Launched {
-            process: Process {
-                id,
-                group: spawned.pid,
-                token,
-            },
+            process: Process { id, group: spawned.pid, token },
             ports: self.spec.recipe.ports.clone(),
         })
     }
 
     fn launch_failed(&self, index: usize, error: &StartError) -> Event {
         tracing::error!(worker = %self.places[index].slot, "{error}; trying again");
-        Event::LaunchFailed {
-            chance: fastrand::f64(),
-        }
+        Event::LaunchFailed { chance: fastrand::f64() }
     }
 
     /// Every series is there from the start, so that none begins with a jump.
@@ -325,16 +294,11 @@ impl Supervisor {
         for phase in Phase::ALL {
             let here = self.places.iter().filter(|place| place.state.phase() == phase);
             let count = i64::try_from(here.count()).unwrap_or(i64::MAX);
-            self.metrics
-                .workers
-                .with_label_values(&[phase.label()])
-                .set(count);
+            self.metrics.workers.with_label_values(&[phase.label()]).set(count);
         }
         for place in &self.places {
             for reason in Reason::ALL {
-                self.metrics
-                    .restarts
-                    .with_label_values(&[&place.slot.to_string(), reason.label()]);
+                self.metrics.restarts.with_label_values(&[&place.slot.to_string(), reason.label()]);
             }
         }
     }

@@ -30,10 +30,7 @@ fn recipe(program: &str, arguments: &[&str], workers: u32) -> Recipe {
         },
         workers: NonZeroU32::new(workers).expect("not zero"),
         ports: vec![WorkerPort(3000), WorkerPort(3001)],
-        attach: AttachEnv {
-            socket: "@test".into(),
-            shim: None,
-        },
+        attach: AttachEnv { socket: "@test".into(), shim: None },
         nofile: getrlimit(Resource::Nofile).current,
     }
 }
@@ -53,17 +50,9 @@ fn start(recipe: Recipe) -> Running {
     let output = Box::new(move |slot, pair| {
         let _ = give.send((slot, pair));
     });
-    let spec = Spec {
-        recipe,
-        scope: Scope::Groups,
-    };
+    let spec = Spec { recipe, scope: Scope::Groups };
     let (handle, supervisor) = new(spec, front, metrics.clone(), output);
-    Running {
-        handle,
-        metrics,
-        ended: tokio::spawn(supervisor.run()),
-        pipes,
-    }
+    Running { handle, metrics, ended: tokio::spawn(supervisor.run()), pipes }
 }
 
 impl Running {
@@ -140,13 +129,8 @@ async fn a_worker_that_is_killed_is_started_again_and_its_group_is_gone() {
     let before = running.until(all_run).await;
     rustix::process::kill_process(pid(&before[0]), Signal::KILL).expect("it runs");
     let other = pid(&before[0]);
-    running
-        .until(|workers| all_run(workers) && pid(&workers[0]) != other)
-        .await;
-    assert_eq!(
-        running.metrics.restarts.with_label_values(&["1", "signal"]).get(),
-        1
-    );
+    running.until(|workers| all_run(workers) && pid(&workers[0]) != other).await;
+    assert_eq!(running.metrics.restarts.with_label_values(&["1", "signal"]).get(), 1);
     wait_for_no_group(other).await;
     running.handle.stop(Stop::Fast).await;
     running.gone().await.expect("it ran");
@@ -171,11 +155,7 @@ fn only_zombies(group: Pid) -> bool {
 
 #[tokio::test]
 async fn a_worker_that_ignores_the_request_is_killed_at_the_deadline() {
-    let mut running = start(recipe(
-        "sh",
-        &["-c", "trap '' TERM; echo up; while :; do sleep 1; done"],
-        1,
-    ));
+    let mut running = start(recipe("sh", &["-c", "trap '' TERM; echo up; while :; do sleep 1; done"], 1));
     let workers = running.until(all_run).await;
     let (_, pipes) = running.pipes().await;
     let mut first = [0; 3];
@@ -213,13 +193,8 @@ async fn crashes_are_counted_and_waited_out() {
     let running = start(recipe("sh", &["-c", "exit 3"], 1));
     let crashes = running.metrics.restarts.with_label_values(&["1", "crash"]);
     let began = Instant::now();
-    running
-        .until(|workers| crashes.get() >= 2 && workers[0].phase == Phase::WaitingRestart)
-        .await;
-    assert!(
-        began.elapsed() >= Duration::from_millis(240),
-        "two delays, at their shortest"
-    );
+    running.until(|workers| crashes.get() >= 2 && workers[0].phase == Phase::WaitingRestart).await;
+    assert!(began.elapsed() >= Duration::from_millis(240), "two delays, at their shortest");
     running.handle.stop(Stop::Fast).await;
     running.gone().await.expect("it ran");
 }
@@ -249,16 +224,9 @@ async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
-    let ignored = text
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:\t"))
-        .expect("a line");
+    let ignored = text.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).expect("a line");
     let ignored = u64::from_str_radix(ignored, 16).expect("hexadecimal");
-    assert_eq!(
-        ignored & (1 << (libc::SIGPIPE - 1)),
-        0,
-        "SIGPIPE has its default again"
-    );
+    assert_eq!(ignored & (1 << (libc::SIGPIPE - 1)), 0, "SIGPIPE has its default again");
     assert!(text.contains("0 -> /dev/null"), "{text}");
     let fds = text.lines().filter(|line| line.contains(" -> ")).count();
     assert_eq!(fds, 4, "0 to 2, and the folder that ls reads:\n{text}");
@@ -268,11 +236,7 @@ async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
 
 #[tokio::test]
 async fn only_the_holder_of_a_living_workers_token_is_admitted() {
-    let mut running = start(recipe(
-        "sh",
-        &["-c", "echo $CLUSTERD_TOKEN; exec >&-; sleep 60"],
-        2,
-    ));
+    let mut running = start(recipe("sh", &["-c", "echo $CLUSTERD_TOKEN; exec >&-; sleep 60"], 2));
     let workers = running.until(all_run).await;
     let (slot, pipes) = running.pipes().await;
     let token = Token::from_hex(read(pipes.stdout).await.trim().as_bytes()).expect("a token");

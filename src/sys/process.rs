@@ -41,10 +41,7 @@ impl ChildSetup {
         if limit.current != self.nofile {
             rustix::process::setrlimit(
                 Resource::Nofile,
-                Rlimit {
-                    current: self.nofile,
-                    maximum: limit.maximum,
-                },
+                Rlimit { current: self.nofile, maximum: limit.maximum },
             )?;
         }
         Ok(())
@@ -57,9 +54,7 @@ impl ChildSetup {
 /// # Errors
 /// Those of prctl(2).
 pub fn become_subreaper() -> io::Result<()> {
-    Ok(rustix::process::set_child_subreaper(Some(
-        rustix::process::getpid(),
-    ))?)
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
 /// Ignores these signals from now on, also in programs that are started later.

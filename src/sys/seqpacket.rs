@@ -57,12 +57,7 @@ pub fn connect(name: &SocketAddrUnix, address: &SocketAddrUnix) -> io::Result<Ow
 /// # Errors
 /// Those of socketpair(2).
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        FLAGS,
-        None,
-    )?)
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, FLAGS, None)?)
 }
 
 /// Sends one record, with a copy of `fd` if there is one. Never blocks, never raises SIGPIPE.
@@ -103,14 +98,8 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Record> {
             fd = fds.next();
         }
     }
-    let truncated = received
-        .flags
-        .intersects(ReturnFlags::CTRUNC | ReturnFlags::TRUNC);
-    Ok(Record {
-        len: received.bytes,
-        fd,
-        truncated,
-    })
+    let truncated = received.flags.intersects(ReturnFlags::CTRUNC | ReturnFlags::TRUNC);
+    Ok(Record { len: received.bytes, fd, truncated })
 }
 
 /// Whether the peer has received everything that was sent on `socket` (SIOCOUTQ, unix(7)).
@@ -145,29 +134,16 @@ pub struct Peer {
 /// # Errors
 /// Those of getsockopt(2).
 pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
-    let mut credentials = libc::ucred {
-        pid: 0,
-        uid: 0,
-        gid: 0,
-    };
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len =
         libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel writes at most `len` bytes to the pointer, which is the size of what it points to.
     let result = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut credentials).cast(),
-            &raw mut len,
-        )
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut credentials).cast(), &raw mut len)
     };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(Peer {
-        pid: credentials.pid,
-        uid: credentials.uid,
-    })
+    Ok(Peer { pid: credentials.pid, uid: credentials.uid })
 }

@@ -14,11 +14,7 @@ pub fn set_option(socket: impl AsFd, level: i32, name: i32, value: &[u8]) -> io:
     let len = libc::socklen_t::try_from(value.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the kernel reads `len` bytes from the pointer, which is a live slice of that length.
     let result = unsafe { libc::setsockopt(fd, level, name, value.as_ptr().cast(), len) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// How many established connections wait in a TCP listener's backlog (`tcpi_unacked` of tcp(7)).
@@ -32,13 +28,7 @@ pub fn backlog_len(listener: impl AsFd) -> io::Result<usize> {
     let fd = listener.as_fd().as_raw_fd();
     // SAFETY: the kernel writes at most `len` bytes to the pointer, which is what `info` holds.
     let result = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut len,
-        )
+        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len)
     };
     if result != 0 {
         return Err(io::Error::last_os_error());
@@ -86,10 +76,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(super::backlog_len(&listener).unwrap(), 0);
         let address = listener.local_addr().unwrap();
-        let _clients = [
-            TcpStream::connect(address).unwrap(),
-            TcpStream::connect(address).unwrap(),
-        ];
+        let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
         assert_eq!(super::backlog_len(&listener).unwrap(), 2);
     }
 

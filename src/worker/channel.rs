@@ -56,27 +56,19 @@ pub(super) async fn attach(
     });
     match answer.await {
         Ok(answer) => answer,
-        Err(_) => Err(BindError::Timeout {
-            socket: socket.to_string_lossy().into_owned(),
-        }),
+        Err(_) => Err(BindError::Timeout { socket: socket.to_string_lossy().into_owned() }),
     }
 }
 
 async fn connect(socket: &OsStr, address: SocketAddr) -> Result<Channel, BindError> {
-    let unreachable = |cause| BindError::Unreachable {
-        socket: socket.to_string_lossy().into_owned(),
-        cause,
-    };
+    let unreachable = |cause| BindError::Unreachable { socket: socket.to_string_lossy().into_owned(), cause };
     let server = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name),
         path => SocketAddrUnix::new(path),
     };
     let server = server.map_err(|errno| unreachable(errno.into()))?;
     loop {
-        let name = ChannelName {
-            address: address.into(),
-            nonce: fastrand::u64(..),
-        };
+        let name = ChannelName { address: address.into(), nonce: fastrand::u64(..) };
         // The zero byte in front is the address type's to write.
         let name = SocketAddrUnix::new_abstract_name(&name.encode()[1..]).expect("shorter than sun_path");
         match seqpacket::connect(&name, &server) {
@@ -96,11 +88,7 @@ impl Channel {
 
     async fn attach(self, token: Token, address: SocketAddr) -> Result<Attached, BindError> {
         let failed = |cause| BindError::Attach { address, cause };
-        let attach = FromWorker::Attach {
-            token,
-            address: address.into(),
-            wants_drain: true,
-        };
+        let attach = FromWorker::Attach { token, address: address.into(), wants_drain: true };
         let mut buffer = [0; MAX_MESSAGE];
         // The primary keeps this duplicate, and takes back through it what the worker leaves untaken.
         seqpacket::send(&self.0, attach.encode(&mut buffer), Some(self.0.as_fd())).map_err(failed)?;
@@ -109,9 +97,9 @@ impl Channel {
             ToWorker::Refuse(Refusal::NotServed) => Ok(Attached::NotServed),
             ToWorker::Refuse(Refusal::NotAdmitted) => Err(BindError::NotAdmitted { address }),
             ToWorker::Refuse(Refusal::Full) => Err(BindError::Full { address }),
-            ToWorker::Connection { .. } | ToWorker::Wake | ToWorker::Drain => Err(failed(unintelligible(
-                "the first message is no answer to an attach",
-            ))),
+            ToWorker::Connection { .. } | ToWorker::Wake | ToWorker::Drain => {
+                Err(failed(unintelligible("the first message is no answer to an attach")))
+            }
         }
     }
 

@@ -35,10 +35,7 @@ impl Primary {
         let folder = tempfile::tempdir().unwrap();
         let address = SocketAddrUnix::new(folder.path().join("attach")).unwrap();
         let listener = seqpacket::listen(&address, 8).unwrap();
-        Self {
-            attach: Watched::new(listener, Interest::READABLE).unwrap(),
-            folder,
-        }
+        Self { attach: Watched::new(listener, Interest::READABLE).unwrap(), folder }
     }
 
     fn environment(&self) -> Environment {
@@ -59,19 +56,11 @@ impl Primary {
             link = record.fd;
             Ok(FromWorker::decode(&buffer[..record.len]).unwrap())
         });
-        let FromWorker::Attach {
-            token,
-            address,
-            wants_drain,
-        } = message.await
-        else {
+        let FromWorker::Attach { token, address, wants_drain } = message.await else {
             panic!("the first message attaches");
         };
         assert_eq!((token, address.port(), wants_drain), (TOKEN, port, true));
-        let link = Link {
-            channel,
-            worker_end: link.expect("a duplicate of the worker's end"),
-        };
+        let link = Link { channel, worker_end: link.expect("a duplicate of the worker's end") };
         link.send(answer, None);
         link
     }
@@ -99,10 +88,7 @@ impl Link {
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (connection, peer) = listener.accept().unwrap();
         connection.set_nonblocking(true).unwrap();
-        self.send(
-            ToWorker::Connection { peer: peer.into() },
-            Some(&connection.into()),
-        );
+        self.send(ToWorker::Connection { peer: peer.into() }, Some(&connection.into()));
         client
     }
 }
@@ -116,15 +102,11 @@ async fn until_ready<T>(fd: &Watched, mut call: impl FnMut(&Watched) -> io::Resu
             }
         }
     };
-    tokio::time::timeout(DEADLINE, ready)
-        .await
-        .expect("within the deadline")
+    tokio::time::timeout(DEADLINE, ready).await.expect("within the deadline")
 }
 
 async fn accept(listener: &mut Listener) -> io::Result<Option<(TcpStream, SocketAddr)>> {
-    tokio::time::timeout(DEADLINE, listener.accept())
-        .await
-        .expect("within the deadline")
+    tokio::time::timeout(DEADLINE, listener.accept()).await.expect("within the deadline")
 }
 
 async fn attached(primary: &Primary) -> (Listener, Link) {
@@ -188,11 +170,7 @@ async fn the_channel_is_named_after_the_address() {
     bytes.extend_from_slice(name.abstract_name().unwrap());
     assert_eq!(
         ChannelName::decode(&bytes).unwrap().address,
-        Endpoint::V6 {
-            address: [0; 16],
-            port: 3000,
-            scope: 0
-        }
+        Endpoint::V6 { address: [0; 16], port: 3000, scope: 0 }
     );
 }
 
@@ -275,11 +253,7 @@ async fn a_port_that_is_not_served_is_listened_on_directly() {
 
 #[tokio::test]
 async fn without_clusterd_a_port_is_listened_on_directly() {
-    let mut listener = Paused::bind(0.into(), Environment::default())
-        .await
-        .unwrap()
-        .ready()
-        .unwrap();
+    let mut listener = Paused::bind(0.into(), Environment::default()).await.unwrap().ready().unwrap();
     let port = listener.local_addr().unwrap().port();
     let client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     let (_, peer) = accept(&mut listener).await.unwrap().unwrap();
@@ -325,15 +299,8 @@ async fn a_silent_primary_is_given_up() {
 #[test]
 fn without_a_free_descriptor_a_connection_waits() {
     // The limit is the whole process's, so other tests must not run beside this one.
-    let alone = [
-        "--exact",
-        "--ignored",
-        "worker::tests::alone_without_a_free_descriptor",
-    ];
-    let test = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(alone)
-        .output()
-        .unwrap();
+    let alone = ["--exact", "--ignored", "worker::tests::alone_without_a_free_descriptor"];
+    let test = std::process::Command::new(std::env::current_exe().unwrap()).args(alone).output().unwrap();
     let output = String::from_utf8_lossy(&test.stdout);
     assert!(output.contains("1 passed"), "{output}");
 }
