@@ -18,7 +18,7 @@ use super::readiness::Readiness;
 use super::serve::AdminState;
 
 /// How many scrapes may run at once; further ones are refused.
-const SCRAPES: usize = 4;
+pub(super) const SCRAPES: usize = 4;
 
 /// How long a scrape may take.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,7 +27,8 @@ const PATHS: &str = "/metrics, /livez and /readyz";
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// Answers requests. Clones share the limits.
+/// Answers requests. Clones share the limits, which are on scrapes alone: a flood of them must not let a probe
+/// fail and get the program restarted.
 #[derive(Clone)]
 pub(super) struct Answers {
     readiness: watch::Receiver<Readiness>,
@@ -37,13 +38,21 @@ pub(super) struct Answers {
 impl Answers {
     pub(super) fn new(state: AdminState) -> Self {
         let registry = state.registry;
-        // Probes are not behind these limits: too many scrapes must not get the program restarted.
-        let scrape = ServiceBuilder::new()
+        let limited = ServiceBuilder::new()
             .load_shed()
             .concurrency_limit(SCRAPES)
-            .timeout(SCRAPE_TIMEOUT)
             .service_fn(move |()| scrape(registry.clone()));
-        Self { readiness: state.readiness, scrape: BoxCloneSyncService::new(scrape) }
+        // In a task of its own, a scrape whose client is gone keeps its place until its thread is free.
+        let scrape = ServiceBuilder::new()
+            .timeout(SCRAPE_TIMEOUT)
+            .service_fn(move |()| {
+                let running = tokio::spawn(limited.clone().oneshot(()));
+                async move { running.await? }
+            });
+        Self {
+            readiness: state.readiness,
+            scrape: BoxCloneSyncService::new(scrape),
+        }
     }
 
     /// The answer to one request, whose body is not read.

@@ -114,3 +114,74 @@ impl Collector for WorkerProcesses {
         values.families().into_iter().flat_map(Collector::collect).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::process::Command;
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    const SLOT: Slot = Slot(3);
+
+    /// The value of each family for a worker with this process.
+    fn values(pid: Pid) -> BTreeMap<String, f64> {
+        let registry = Registry::new();
+        register(&registry, Box::new(move || vec![(SLOT, pid)])).unwrap();
+        let mut values = BTreeMap::new();
+        for family in registry.gather() {
+            for metric in family.get_metric() {
+                let labels = metric.get_label();
+                if labels.iter().any(|label| label.value() == SLOT.to_string()) {
+                    let value = metric.get_counter().get_value() + metric.get_gauge().get_value();
+                    values.insert(family.name().to_owned(), value);
+                }
+            }
+        }
+        values
+    }
+
+    #[test]
+    fn a_process_is_described_in_base_units() {
+        let values = values(rustix::process::getpid());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs_f64();
+        let started = values["clusterd_worker_start_time_seconds"];
+        assert!(
+            started > now - 3600.0 && started < now + 2.0,
+            "{started} at {now}"
+        );
+        assert!(values["clusterd_worker_resident_memory_bytes"] > 100_000.0);
+        assert!(values["clusterd_worker_open_fds"] >= 3.0);
+        assert!(values["clusterd_worker_cpu_seconds_total"] < 3600.0);
+        assert_eq!(values.len(), 4);
+    }
+
+    #[test]
+    fn a_process_that_ended_is_left_out() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        assert_eq!(values(pid).len(), 4);
+        child.kill().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !values(pid).is_empty() {
+            assert!(
+                Instant::now() < deadline,
+                "a process that waits to be reaped is no worker"
+            );
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(values(pid).is_empty());
+    }
+
+    #[test]
+    fn two_collectors_cannot_share_a_registry() {
+        let registry = Registry::new();
+        register(&registry, Box::new(Vec::new)).unwrap();
+        assert!(register(&registry, Box::new(Vec::new)).is_err());
+    }
+}

@@ -4,6 +4,8 @@
 
 mod answer;
 pub mod collect;
+#[cfg(test)]
+mod lint;
 mod readiness;
 mod serve;
 
