@@ -240,6 +240,19 @@ mod tests {
             read(stream)
         }
 
+        fn stop(&mut self) {
+            if let Some(stop) = self.stop.take() {
+                let _ = stop.send(());
+            }
+        }
+
+        /// Waits until it has ended by itself.
+        fn wait(&mut self) {
+            let thread = self.thread.take().unwrap();
+            until("it does not end", || thread.is_finished());
+            thread.join().unwrap();
+        }
+
         fn get(&self, path: &str) -> String {
             self.ask(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
         }
@@ -247,11 +260,18 @@ mod tests {
 
     impl Drop for Server {
         fn drop(&mut self) {
-            if let (Some(stop), Some(thread)) = (self.stop.take(), self.thread.take()) {
-                let _ = stop.send(());
-                let ended = thread.join();
-                assert!(std::thread::panicking() || ended.is_ok());
+            if self.thread.is_some() && !std::thread::panicking() {
+                self.stop();
+                self.wait();
             }
+        }
+    }
+
+    fn until(otherwise: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < deadline, "{otherwise}");
+            std::thread::yield_now();
         }
     }
 
@@ -394,7 +414,7 @@ mod tests {
     #[test]
     fn a_client_that_does_not_read_is_given_up() {
         let mut server = Server::start(Limits {
-            connection: Duration::from_millis(300),
+            connection: Duration::from_secs(1),
             drain: Duration::from_secs(3600),
             ..LIMITS
         });
@@ -403,14 +423,9 @@ mod tests {
         server.registry.register(Box::new(long)).unwrap();
         let mut stream = server.connect();
         stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
-        stream.read_exact(&mut [0; 12]).unwrap();
-        server.stop.take().unwrap().send(()).unwrap();
-        let thread = server.thread.take().unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        while !thread.is_finished() {
-            assert!(Instant::now() < deadline, "still waiting for the client");
-            std::thread::yield_now();
-        }
+        assert_eq!(&server.get("/livez")[9..12], "200");
+        server.stop();
+        server.wait();
     }
 
     /// A collector that takes until it is told to go on.
@@ -490,22 +505,37 @@ mod tests {
     }
 
     #[test]
-    fn a_shutdown_answers_what_is_open_and_is_bounded() {
-        let mut server = Server::start(LIMITS);
+    fn a_shutdown_answers_what_is_open() {
+        let mut server = Server::start(Limits {
+            connections: usize::MAX,
+            drain: PATIENCE,
+            ..LIMITS
+        });
         let slow = Slow::new();
         server.registry.register(Box::new(slow.clone())).unwrap();
         let mut scrape = server.connect();
         scrape.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
         slow.wait_for(1);
-        let silent = server.connect();
-        server.stop.take().unwrap().send(()).unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(server.address).is_ok() {
-            assert!(Instant::now() < deadline, "still accepting");
-        }
+        server.stop();
+        until("it still accepts", || TcpStream::connect(server.address).is_err());
         slow.open();
         assert_eq!(&read(scrape)[9..12], "200");
-        server.thread.take().unwrap().join().unwrap();
+        server.wait();
+    }
+
+    #[test]
+    fn a_shutdown_does_not_wait_for_silent_clients() {
+        let hour = Duration::from_secs(3600);
+        let mut server = Server::start(Limits {
+            head: hour,
+            connection: hour,
+            drain: Duration::from_millis(50),
+            ..LIMITS
+        });
+        let silent = server.connect();
+        assert_eq!(&server.get("/livez")[9..12], "200");
+        server.stop();
+        server.wait();
         assert_eq!(read(silent), "");
     }
 
