@@ -3,8 +3,10 @@
 //! The rooms, in reading order:
 //!
 //! - [`ids`]: what slots, launches and channels are called.
+//! - [`config`]: what it was told to do; [`cli`]: how it is told on the command line.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod front;

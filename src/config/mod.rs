@@ -1,8 +1,23 @@
 //! What clusterd was told to do: every setting, resolved.
 //!
-//! Flags, environment and file meet in `resolve` and nowhere else; after that there is only [`Config`].
+//! Flags, environment and file meet in [`resolve`] and nowhere else; after that there is only [`Config`].
+//! In reading order: [`keys`] (the table of settings), [`parse`] (what a value may look like), [`environment`] and
+//! [`file`] (where values come from), [`resolve`], [`check`] (what values may not do together), [`load`].
+
+pub mod check;
+pub mod command;
+pub mod environment;
+pub mod error;
+pub mod file;
+pub mod keys;
+pub mod load;
+pub mod origin;
+pub mod parse;
+pub mod resolve;
+pub mod show;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -61,6 +76,27 @@ pub struct Listen {
     pub worker_port: WorkerPort,
 }
 
+/// As `--port` or `--bind` takes it.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let public = match self.bind {
+            Bind::Everywhere { port } => {
+                write!(f, "{port}")?;
+                port
+            }
+            Bind::Address(address) => {
+                write!(f, "{address}")?;
+                address.port()
+            }
+        };
+        if self.worker_port.0 == public {
+            Ok(())
+        } else {
+            write!(f, ":{}", self.worker_port)
+        }
+    }
+}
+
 /// A public address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bind {
@@ -92,6 +128,15 @@ pub enum LogFormat {
     Json,
 }
 
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        })
+    }
+}
+
 /// How workers are given their connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
@@ -99,4 +144,13 @@ pub enum Attach {
     Auto,
     /// The preloaded shim or the library, and nothing else.
     Preload,
+}
+
+impl fmt::Display for Attach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Attach::Auto => "auto",
+            Attach::Preload => "preload",
+        })
+    }
 }

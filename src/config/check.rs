@@ -1,0 +1,120 @@
+//! What settings may not do together, once each is right by itself.
+//!
+//! Pure: whether the system grants an address is seen when it is listened on.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::error::{Problem, Reason};
+use super::origin::Value;
+use super::{Bind, Listen};
+
+/// A public address is named once, and the metrics have one of their own: two sockets cannot listen on one
+/// address. Each address comes with the value that named it.
+pub fn addresses(listen: &[(Listen, Value)], metrics: Option<(SocketAddr, &Value)>) -> Vec<Problem> {
+    let metrics = metrics.map(|(address, value)| (Bind::Address(address), value));
+    let all: Vec<(Bind, &Value)> = listen
+        .iter()
+        .map(|(listen, value)| (listen.bind, value))
+        .chain(metrics)
+        .collect();
+    let mut problems = Vec::new();
+    for (index, (bind, value)) in all.iter().enumerate() {
+        let earlier = all.iter().take(index);
+        if let Some((_, other)) = earlier.into_iter().find(|(earlier, _)| overlap(*earlier, *bind)) {
+            problems.push(Problem::with(value, Reason::SameAddress(other.to_string())));
+        }
+    }
+    problems
+}
+
+/// Listening on both would fail with EADDRINUSE. Everywhere is both families (ipv6(7): a socket at `[::]` takes
+/// IPv4 too unless IPV6_V6ONLY is set), an address is its own family only.
+fn overlap(one: Bind, other: Bind) -> bool {
+    let (Some(one_ip), Some(other_ip)) = (place(one), place(other)) else {
+        // Port 0: the kernel picks a free one.
+        return false;
+    };
+    if one_ip.port() != other_ip.port() {
+        return false;
+    }
+    if matches!(one, Bind::Everywhere { .. }) || matches!(other, Bind::Everywhere { .. }) {
+        return true;
+    }
+    let is_same_family = one_ip.is_ipv4() == other_ip.is_ipv4();
+    let is_any = one_ip.ip().is_unspecified() || other_ip.ip().is_unspecified();
+    is_same_family && (is_any || one_ip == other_ip)
+}
+
+/// The address in its shortest form, if its port is fixed. `[::ffff:127.0.0.1]` is 127.0.0.1.
+fn place(bind: Bind) -> Option<SocketAddr> {
+    let address = bind.address();
+    let canonical = match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port())),
+        IpAddr::V6(_) => address,
+    };
+    (address.port() != 0).then_some(canonical)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::origin::Origin;
+    use super::super::parse;
+    use super::*;
+
+    /// `:80` is everywhere, anything else an address.
+    fn read(text: &str) -> Bind {
+        match text.strip_prefix(':') {
+            Some(port) => parse::port(port).expect("a port").bind,
+            None => parse::bind(text).expect("an address").bind,
+        }
+    }
+
+    #[test]
+    fn addresses_overlap_where_listening_on_both_would_fail() {
+        let cases = [
+            (":80", ":80", true),
+            (":80", ":80:8080", true),
+            (":80", ":81", false),
+            (":0:1", ":0:1", false),
+            (":80", "127.0.0.1:80", true),
+            (":80", "[::1]:80", true),
+            (":80", "0.0.0.0:80", true),
+            (":80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "127.0.0.1:80:8080", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "[::1]:80", false),
+            ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "[::]:80", false),
+            ("[::]:80", "[::1]:80", true),
+            ("[::]:80", "127.0.0.1:80", false),
+            ("[fe80::1%1]:80", "[fe80::1%2]:80", false),
+            ("127.0.0.1:0:80", "127.0.0.1:0:80", false),
+        ];
+        for (one, other, expected) in cases {
+            assert_eq!(overlap(read(one), read(other)), expected, "{one} {other}");
+            assert_eq!(overlap(read(other), read(one)), expected, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn every_repetition_is_reported_once_with_what_it_repeats() {
+        let given = |name: &'static str, text: &str| {
+            let read = if name == "port" { parse::port } else { parse::bind };
+            let value = Value::new(name, text, Origin::Flag(name));
+            (read(text).expect("an address"), value)
+        };
+        let listen = [
+            given("port", "80"),
+            given("port", "81"),
+            given("port", "80:8080"),
+            given("bind", "127.0.0.1:81"),
+        ];
+        let metrics = Value::new("metrics", "80", Origin::Flag("metrics"));
+        let problems = addresses(&listen, Some((([127, 0, 0, 1], 80).into(), &metrics)));
+        let said: Vec<_> = problems.iter().map(Problem::to_string).collect();
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        "#);
+    }
+}

@@ -1,0 +1,218 @@
+//! Finds the program that the workers run, as execvp(3) would, so that it can be told before anything is started.
+//!
+//! It runs nothing.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD};
+
+use super::WorkerCommand;
+
+/// Where programs are looked up when `PATH` is not set, as glibc's execvp does.
+pub const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// Why a program cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No file of that name in any folder of `PATH`.
+    #[error("cannot run {program:?}: not found in PATH ({}){}", .path.display(), hint(program))]
+    NotInPath {
+        /// As the user wrote it.
+        program: OsString,
+        /// The folders that were searched.
+        path: OsString,
+    },
+    /// The program has a slash in it, and there is no such file.
+    #[error("cannot run {program:?}: {error}")]
+    NotFound {
+        /// As the user wrote it.
+        program: OsString,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// There is a file, which this user may not execute.
+    #[error("cannot run {file:?}: it is not executable by this user: chmod +x would help if it is a program")]
+    NotExecutable {
+        /// The file.
+        file: PathBuf,
+    },
+    /// There is something else than a file.
+    #[error("cannot run {file:?}: it is not a file")]
+    NotAFile {
+        /// What there is.
+        file: PathBuf,
+    },
+}
+
+impl CommandError {
+    /// 127 if it was not found, 126 if it cannot be executed, as shells have it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CommandError::NotInPath { .. } | CommandError::NotFound { .. } => 127,
+            CommandError::NotExecutable { .. } | CommandError::NotAFile { .. } => 126,
+        }
+    }
+}
+
+/// Looks up what the workers run in this process's `PATH`; `None` for the demo, which needs no program.
+///
+/// # Errors
+/// Those of [`find`].
+pub fn find_for(command: &WorkerCommand) -> Result<Option<PathBuf>, CommandError> {
+    let WorkerCommand::Program { program, .. } = command else {
+        return Ok(None);
+    };
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    find(program, &path).map(Some)
+}
+
+/// The file that execvp(3) would execute: `program` itself if it has a slash in it, or else the first of that name
+/// in the folders of `path` that this user may execute. An empty folder stands for the current one.
+///
+/// # Errors
+/// If there is none. A file that cannot be executed counts only if no later folder has one that can.
+pub fn find(program: &OsStr, path: &OsStr) -> Result<PathBuf, CommandError> {
+    if program.as_encoded_bytes().contains(&b'/') {
+        let file = PathBuf::from(program);
+        return look_at(&file).map(|()| file);
+    }
+    let mut refused = None;
+    if !program.is_empty() {
+        for folder in std::env::split_paths(path) {
+            let is_current = folder.as_os_str().is_empty();
+            let folder = if is_current { PathBuf::from(".") } else { folder };
+            let file = folder.join(program);
+            match look_at(&file) {
+                Ok(()) => return Ok(file),
+                Err(CommandError::NotFound { .. } | CommandError::NotInPath { .. }) => {}
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+    }
+    Err(refused.unwrap_or_else(|| CommandError::NotInPath {
+        program: program.to_owned(),
+        path: path.to_owned(),
+    }))
+}
+
+/// May this user execute that file? The effective user counts, as for execve(2).
+fn look_at(file: &Path) -> Result<(), CommandError> {
+    match file.metadata() {
+        Ok(metadata) if !metadata.is_file() => Err(CommandError::NotAFile {
+            file: file.to_owned(),
+        }),
+        Ok(_) if is_executable(file) => Ok(()),
+        Ok(_) => Err(CommandError::NotExecutable {
+            file: file.to_owned(),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(CommandError::NotExecutable {
+            file: file.to_owned(),
+        }),
+        Err(error) => Err(CommandError::NotFound {
+            program: file.into(),
+            error,
+        }),
+    }
+}
+
+fn is_executable(file: &Path) -> bool {
+    rustix::fs::accessat(CWD, file, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+}
+
+/// A shell's users forget the `./`.
+fn hint(program: &OsStr) -> String {
+    let here = Path::new(".").join(program);
+    if !program.is_empty() && here.is_file() {
+        format!(": to run the file in this folder, use {here:?}")
+    } else {
+        String::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// `first` and `second` are in PATH; each file has the mode that is given.
+    fn folders(files: &[(&str, u32)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a folder");
+        for folder in ["first", "second"] {
+            fs::create_dir(root.path().join(folder)).expect("a folder");
+        }
+        for (name, mode) in files {
+            let path = root.path().join(name);
+            fs::write(&path, "#!/bin/sh\n").expect("written");
+            fs::set_permissions(&path, Permissions::from_mode(*mode)).expect("changed");
+        }
+        root
+    }
+
+    fn outcome(root: &tempfile::TempDir, program: &str) -> Result<String, u8> {
+        let place = |name: &str| root.path().join(name);
+        let path = std::env::join_paths([place("first"), place("absent"), place("second")]).expect("a path");
+        match find(OsStr::new(program), &path) {
+            Ok(found) => Ok(found
+                .strip_prefix(root.path())
+                .expect("inside")
+                .display()
+                .to_string()),
+            Err(error) => Err(error.exit_code()),
+        }
+    }
+
+    #[test]
+    fn the_first_executable_file_in_path_is_found() {
+        let root = folders(&[
+            ("first/both", 0o755),
+            ("second/both", 0o755),
+            ("second/only", 0o755),
+            ("first/shadow", 0o644),
+            ("second/shadow", 0o755),
+            ("first/plain", 0o644),
+        ]);
+        fs::create_dir(root.path().join("first/folder")).expect("a folder");
+        let cases = [
+            ("both", Ok("first/both")),
+            ("only", Ok("second/only")),
+            ("shadow", Ok("second/shadow")),
+            ("plain", Err(126)),
+            ("folder", Err(126)),
+            ("none", Err(127)),
+            ("", Err(127)),
+        ];
+        for (program, expected) in cases {
+            assert_eq!(outcome(&root, program), expected.map(str::to_owned), "{program}");
+        }
+    }
+
+    #[test]
+    fn a_program_with_a_slash_is_not_looked_up() {
+        let root = folders(&[("server", 0o755), ("plain", 0o644), ("first/found", 0o755)]);
+        let at = |name: &str| outcome(&root, &root.path().join(name).display().to_string());
+        assert_eq!(at("server"), Ok("server".to_owned()));
+        assert_eq!(at("plain"), Err(126));
+        assert_eq!(at("first"), Err(126));
+        assert_eq!(at("none"), Err(127));
+        assert_eq!(at("server/none"), Err(127));
+        assert_eq!(outcome(&root, "./found"), Err(127));
+    }
+
+    #[test]
+    fn an_error_says_what_was_tried() {
+        let said = |program: &str| {
+            let error = find(OsStr::new(program), OsStr::new("/nowhere:/nor/here")).expect_err("refused");
+            error.to_string()
+        };
+        insta::assert_snapshot!(said("node"), @"");
+        insta::assert_snapshot!(said("Cargo.toml"), @"");
+        insta::assert_snapshot!(said("./none"), @"");
+        insta::assert_snapshot!(said("./Cargo.toml"), @"");
+        insta::assert_snapshot!(said("./src"), @"");
+    }
+}

@@ -1,0 +1,286 @@
+//! The settings that the file names: TOML into strings that know their line.
+//!
+//! It finds what is no TOML, no key and no value; what a value means, [`super::resolve`] knows.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::error::{Problem, Reason};
+use super::keys::{self, Key};
+use super::origin::{Layer, Origin, Value};
+
+/// The longest file that is read, in bytes.
+pub const MAX_LEN: u64 = 1 << 20;
+
+/// What the file says.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The settings.
+    pub layer: Layer,
+    /// The command, at least a program, and where it stands.
+    pub command: Option<(Vec<OsString>, Origin)>,
+    /// What cannot be read.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads the file itself.
+///
+/// # Errors
+/// [`Reason::Unreadable`], [`Reason::TooLong`]
+pub fn load(path: &Path) -> Result<String, Problem> {
+    let unreadable = |error: io::Error| Problem::at(path.display(), Reason::Unreadable(error));
+    let mut text = String::new();
+    // One byte more than allowed tells a file that is too long from one that just fits.
+    let read = File::open(path)
+        .and_then(|file| file.take(MAX_LEN + 1).read_to_string(&mut text))
+        .map_err(unreadable)?;
+    if read as u64 > MAX_LEN {
+        return Err(Problem::at(path.display(), Reason::TooLong));
+    }
+    Ok(text)
+}
+
+/// Reads the text of the file at `path`.
+pub fn read(path: &Path, text: &str) -> Contents {
+    let mut reading = Reading {
+        path,
+        text,
+        contents: Contents::default(),
+    };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        let mut entries: Vec<_> = table.get_ref().iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
+            reading.entry(key, value);
+        }
+    }
+    for error in errors {
+        let line = reading.line(&error.span().unwrap_or(0..0));
+        reading.problem(line, Reason::Syntax(error.message().replace('\n', ", ")));
+    }
+    reading.contents
+}
+
+struct Reading<'a> {
+    path: &'a Path,
+    text: &'a str,
+    contents: Contents,
+}
+
+impl Reading<'_> {
+    fn entry(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
+        let name_read = name.get_ref().as_ref();
+        if name_read == keys::COMMAND {
+            self.command(value);
+        } else if let Some(key) = keys::ALL.into_iter().find(|key| key.name == name_read) {
+            self.setting(key, value);
+        } else {
+            let place = format!(
+                "{}: {}",
+                self.origin(&name.span()),
+                super::origin::legible(name_read)
+            );
+            let nearest = nearest_key(name_read);
+            let problem = Problem::at(place, Reason::UnknownKey { nearest });
+            self.contents.problems.push(problem);
+        }
+    }
+
+    fn setting(&mut self, key: &'static Key, value: &Spanned<DeValue<'_>>) {
+        match (value.get_ref(), key.is_list) {
+            (DeValue::Array(values), true) => {
+                for value in values {
+                    self.scalar(key, value, Reason::ListOfValues);
+                }
+            }
+            (_, true) => self.scalar(key, value, Reason::ListOfValues),
+            (_, false) => self.scalar(key, value, Reason::OneValue(key.default.unwrap_or_default())),
+        }
+    }
+
+    /// Every scalar becomes its text: whether a number or a word is right there, the setting's parser decides.
+    fn scalar(&mut self, key: &'static Key, value: &Spanned<DeValue<'_>>, otherwise: Reason) {
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
+                Ok(integer) => integer.to_string(),
+                Err(_) => integer.as_str().to_owned(),
+            },
+            DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => self.spelled(value).to_owned(),
+            DeValue::Array(_) | DeValue::Table(_) => return self.wrong(key.name, value, otherwise),
+        };
+        let value = self.value(key.name, text, value);
+        self.contents.layer.add(value);
+    }
+
+    fn command(&mut self, value: &Spanned<DeValue<'_>>) {
+        let words = match value.get_ref() {
+            DeValue::Array(words) => strings(words),
+            _ => None,
+        };
+        match words {
+            Some(words) if words.iter().any(|word| word.contains('\0')) => {
+                self.wrong(keys::COMMAND, value, Reason::ZeroByte);
+            }
+            Some(words) if words.first().is_some_and(|program| !program.is_empty()) => {
+                let command = words.into_iter().map(OsString::from).collect();
+                self.contents.command = Some((command, self.origin(&value.span())));
+            }
+            _ => self.wrong(keys::COMMAND, value, Reason::Command),
+        }
+    }
+
+    fn wrong(&mut self, name: &'static str, value: &Spanned<DeValue<'_>>, reason: Reason) {
+        let value = self.value(name, String::new(), value);
+        self.contents.problems.push(Problem::with(&value, reason));
+    }
+
+    fn problem(&mut self, line: usize, reason: Reason) {
+        let path = self.path.to_owned();
+        let place = Origin::File { path, line };
+        self.contents.problems.push(Problem::at(place, reason));
+    }
+
+    fn value(&self, name: &'static str, text: String, value: &Spanned<DeValue<'_>>) -> Value {
+        let spelled = self.spelled(value);
+        let literal = match spelled.split_once('\n') {
+            Some((first_line, _)) => format!("{first_line} ..."),
+            None => spelled.to_owned(),
+        };
+        Value {
+            name,
+            text,
+            literal: Some(literal),
+            origin: self.origin(&value.span()),
+        }
+    }
+
+    fn spelled(&self, value: &Spanned<DeValue<'_>>) -> &str {
+        self.text.get(value.span()).unwrap_or_default()
+    }
+
+    fn origin(&self, span: &Range<usize>) -> Origin {
+        Origin::File {
+            path: self.path.to_owned(),
+            line: self.line(span),
+        }
+    }
+
+    fn line(&self, span: &Range<usize>) -> usize {
+        let before = self.text.as_bytes().iter().take(span.start);
+        1 + before.filter(|&&byte| byte == b'\n').count()
+    }
+}
+
+fn strings(values: &DeArray<'_>) -> Option<Vec<String>> {
+    values
+        .iter()
+        .map(|value| value.get_ref().as_str().map(str::to_owned))
+        .collect()
+}
+
+/// The key that was probably meant, if one is near enough to be worth naming.
+fn nearest_key(name: &str) -> Option<&'static str> {
+    let names = keys::ALL.iter().map(|key| key.name).chain([keys::COMMAND]);
+    names
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn read_text(text: &str) -> Contents {
+        read(Path::new("clusterd.toml"), text)
+    }
+
+    fn problems(text: &str) -> String {
+        let lines: Vec<_> = read_text(text).problems.iter().map(Problem::to_string).collect();
+        lines.join("\n")
+    }
+
+    #[test]
+    fn scalars_and_lists_become_texts_with_lines() {
+        let contents =
+            read_text("# first\nworkers = 0x10\nport = [\n  3_000,\n  \"80:8080\",\n]\ngrace = '9s'\n");
+        let shown = |key| -> Vec<_> {
+            let values = contents.layer.of(key).iter();
+            values
+                .map(|value| format!("{} {}", value.origin, value.text))
+                .collect()
+        };
+        assert_eq!(shown(&keys::WORKERS.key), ["clusterd.toml:2 16"]);
+        assert_eq!(
+            shown(&keys::PORT.key),
+            ["clusterd.toml:4 3000", "clusterd.toml:5 80:8080"]
+        );
+        assert_eq!(shown(&keys::GRACE.key), ["clusterd.toml:7 9s"]);
+        assert!(contents.problems.is_empty());
+    }
+
+    #[test]
+    fn an_empty_list_names_nothing() {
+        assert_eq!(read_text("bind = []").layer, Layer::default());
+    }
+
+    #[test]
+    fn the_command_is_a_list_of_strings() {
+        let contents = read_text("\ncommand = [\"./my-server\", \"--x\", \"\"]");
+        let (words, origin) = contents.command.expect("a command");
+        assert_eq!(words, ["./my-server", "--x", ""]);
+        assert_eq!(origin.to_string(), "clusterd.toml:2");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        assert_snapshot!(problems("wrokers = 4\n\nqueue_timeout = \"8s\"\nlisten = 3\n\"a b\" = 1\n[log]\nlevel = 1\n"), @r#"
+        clusterd.toml:5: "a b": no such key
+        clusterd.toml:4: listen: no such key
+        clusterd.toml:6: log: no such key
+        clusterd.toml:3: queue_timeout: no such key: did you mean queue-timeout?
+        clusterd.toml:1: wrokers: no such key: did you mean workers?
+        "#);
+        assert_snapshot!(problems("workers = [1, 2]\nport = [[1]]\nbind = { a = 1 }\ngrace = [\n\"8s\"]"), @r#"
+        "#);
+        assert_snapshot!(problems("command = \"./my-server --x\""), @r#"
+        "#);
+        assert_snapshot!(problems("command = []"), @r#"
+        "#);
+        assert_snapshot!(problems("command = [\"a\\u0000\"]"), @r#"
+        "#);
+        assert_snapshot!(problems("workers = 4\nport = = 3\ngrace = \"8s\nworkers = 5\n"), @r#"
+        "#);
+        assert_snapshot!(problems("workers = 4\nworkers = 5\n"), @r#"
+        "#);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_says_why() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("clusterd.toml");
+        let said = |path: &Path| {
+            let problem = load(path).expect_err("refused").to_string();
+            problem.replace(&folder.path().display().to_string(), "")
+        };
+        assert_snapshot!(said(&path), @"");
+        std::fs::write(&path, b"\xff").expect("written");
+        assert_snapshot!(said(&path), @"");
+        assert_snapshot!(said(folder.path()), @"");
+        std::fs::write(&path, vec![b'#'; 1 << 20]).expect("written");
+        assert!(load(&path).is_ok());
+        std::fs::write(&path, vec![b'#'; (1 << 20) + 1]).expect("written");
+        assert_snapshot!(said(&path), @"");
+    }
+}

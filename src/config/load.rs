@@ -1,0 +1,68 @@
+//! Reads this process's environment, the file that flags or environment name, and the machine's CPUs.
+//!
+//! The edge: what is read here is judged in [`super::resolve`].
+
+use std::ffi::OsString;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use super::error::Invalid;
+use super::origin::{Layer, Origin};
+use super::resolve::{Resolved, Sources, resolve};
+use super::{environment, file, keys};
+
+/// What the command line says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The settings.
+    pub flags: Layer,
+    /// Where the file is.
+    pub config: Option<PathBuf>,
+    /// The program and its arguments; empty if none is named.
+    pub command: Vec<OsString>,
+}
+
+/// The whole configuration. A file is read only if `--config` or `CLUSTERD_CONFIG` names one.
+///
+/// # Errors
+/// Everything that is wrong, in one.
+pub fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
+    let environment = environment::read(&|variable| std::env::var_os(variable));
+    let by_flag = command_line.config.map(|path| (path, Origin::Flag("config")));
+    let by_environment = environment
+        .config
+        .map(|path| (path, Origin::Environment(keys::CONFIG_VARIABLE)));
+    let config = by_flag.or(by_environment);
+    let file = match &config {
+        Some((path, _)) => match file::load(path) {
+            Ok(text) => file::read(path, &text),
+            Err(problem) => file::Contents {
+                problems: vec![problem],
+                ..file::Contents::default()
+            },
+        },
+        None => file::Contents::default(),
+    };
+    let given = (!command_line.command.is_empty()).then_some((command_line.command, Origin::CommandLine));
+    let mut problems = environment.problems;
+    problems.extend(file.problems);
+    let sources = Sources {
+        flags: command_line.flags,
+        environment: environment.own,
+        platform: environment.platform,
+        file: file.layer,
+        command: given.or(file.command),
+        config,
+        problems,
+    };
+    resolve(sources, cpus())
+}
+
+/// How many CPUs this process may use: the smallest of the machine's, its affinity's (sched_getaffinity(2)) and its
+/// cgroup's quota (versions 1 and 2), rounded down; 1 where that cannot be told.
+pub fn cpus() -> NonZeroU32 {
+    std::thread::available_parallelism()
+        .ok()
+        .and_then(|cpus| NonZeroU32::try_from(cpus).ok())
+        .unwrap_or(NonZeroU32::MIN)
+}
