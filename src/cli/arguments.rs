@@ -240,7 +240,71 @@ mod tests {
     #[test]
     fn the_help_is_plain() {
         let help = Arguments::command().term_width(100).render_help();
-        insta::assert_snapshot!(help, @r#"
-        "#);
+        insta::assert_snapshot!(help, @"
+        Turns any TCP server into a cluster of worker processes behind one port
+
+        Usage: clusterd [OPTIONS] [-- COMMAND [ARGS]...]
+
+        Arguments:
+          [COMMAND]...  What each worker runs: a program, looked up in PATH, and its arguments
+
+        Options:
+              --port <PUBLIC[:WORKER]>
+                  Serve this port on every address; WORKER is the port that workers listen on, if another
+                  [default: 3000] [repeatable] [env: CLUSTERD_PORT, PORT]
+              --bind <ADDR:PORT[:WORKER]>
+                  Serve this address only; without --port there is then no default port [repeatable] [env:
+                  CLUSTERD_BIND]
+          -w, --workers <N|max>
+                  How many workers run; max is one for each CPU that clusterd may use [default: max] [env:
+                  CLUSTERD_WORKERS, WEB_CONCURRENCY] [aliases: -i, --instances]
+              --backlog <CONNECTIONS>
+                  How many connections the kernel may hold for each public address (see listen(2)) [default:
+                  4096] [env: CLUSTERD_BACKLOG]
+              --queue <CONNECTIONS>
+                  How many accepted connections may wait for an idle worker before the kernel's backlog
+                  fills [default: 1024] [env: CLUSTERD_QUEUE]
+              --queue-timeout <DURATION>
+                  How long a connection may wait for a worker before it is closed [default: 60s] [env:
+                  CLUSTERD_QUEUE_TIMEOUT]
+              --handoff-timeout <DURATION>
+                  How long a worker may leave a connection untaken before another worker gets it [default:
+                  1s] [env: CLUSTERD_HANDOFF_TIMEOUT]
+              --grace <DURATION>
+                  How long a graceful stop may take before what is left is killed [default: 8s] [env:
+                  CLUSTERD_GRACE]
+              --metrics <ADDR|off>
+                  Serve /metrics, /livez and /readyz at ADDR:PORT; a bare port means 127.0.0.1 [default:
+                  off] [env: CLUSTERD_METRICS]
+              --log-format <text|json>
+                  The shape of clusterd's own messages, which go to stderr [default: text] [env:
+                  CLUSTERD_LOG_FORMAT]
+              --log-level <error|warn|info|debug|trace>
+                  Which of clusterd's own messages are written [default: info] [env: CLUSTERD_LOG_LEVEL]
+              --attach <auto|preload>
+                  How workers get their connections: auto is whatever fits, preload is the preloaded shim
+                  only [default: auto] [env: CLUSTERD_ATTACH_MODE]
+              --config <FILE>
+                  Read settings from this TOML file: its keys are called as the flags are [env:
+                  CLUSTERD_CONFIG]
+              --check
+                  Look for errors in flags, environment and file, and for the command; print nothing else
+              --show-config
+                  Print every setting and where its value comes from
+          -h, --help
+                  Print help (see more with '--help')
+          -V, --version
+                  Print version
+
+        Examples:
+          clusterd                                           the built-in demo on port 3000
+          clusterd --port 3000 --workers 4 -- ./my-server    four workers behind one port
+          clusterd --port 80:8080 -- node app.js             clients use port 80, the server listens on 8080
+          clusterd --bind 127.0.0.1:3000 -i max node app.js  this machine only, a worker for each CPU
+          clusterd --config clusterd.toml --check            is everything right?
+
+        A flag goes before its variable, a variable before the file, the file before the default.
+        The highest of these that names a port or an address decides where to listen.
+        ");
     }
 }

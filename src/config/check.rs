@@ -114,7 +114,10 @@ mod tests {
         let metrics = Value::new("metrics", "80", Origin::Flag("metrics"));
         let problems = addresses(&listen, Some((([127, 0, 0, 1], 80).into(), &metrics)));
         let said: Vec<_> = problems.iter().map(Problem::to_string).collect();
-        insta::assert_snapshot!(said.join("\n"), @r#"
-        "#);
+        insta::assert_snapshot!(said.join("\n"), @"
+        --port 80:8080: the same address as --port 80: name each address once
+        --bind 127.0.0.1:81: the same address as --port 81: name each address once
+        --metrics 80: the same address as --port 80: name each address once
+        ");
     }
 }

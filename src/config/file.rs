@@ -246,24 +246,28 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
         assert_snapshot!(problems("wrokers = 4\n\nqueue_timeout = \"8s\"\nlisten = 3\n\"a b\" = 1\n[log]\nlevel = 1\n"), @r#"
-        clusterd.toml:5: "a b": no such key
-        clusterd.toml:4: listen: no such key
-        clusterd.toml:6: log: no such key
-        clusterd.toml:3: queue_timeout: no such key: did you mean queue-timeout?
         clusterd.toml:1: wrokers: no such key: did you mean workers?
+        clusterd.toml:3: queue_timeout: no such key: did you mean queue-timeout?
+        clusterd.toml:4: listen: no such key
+        clusterd.toml:5: "a b": no such key
+        clusterd.toml:6: log: no such key
         "#);
         assert_snapshot!(problems("workers = [1, 2]\nport = [[1]]\nbind = { a = 1 }\ngrace = [\n\"8s\"]"), @r#"
+        clusterd.toml:1: workers = [1, 2]: one value is needed here, such as "max"
+        clusterd.toml:2: port = [1]: a value or a list of values is needed here, such as [3000, "80:8080"]
+        clusterd.toml:3: bind = { a = 1 }: a value or a list of values is needed here, such as [3000, "80:8080"]
+        clusterd.toml:4: grace = [ ...: one value is needed here, such as "8s"
         "#);
-        assert_snapshot!(problems("command = \"./my-server --x\""), @r#"
-        "#);
-        assert_snapshot!(problems("command = []"), @r#"
-        "#);
-        assert_snapshot!(problems("command = [\"a\\u0000\"]"), @r#"
-        "#);
+        assert_snapshot!(problems("command = \"./my-server --x\""), @r#"clusterd.toml:1: command = "./my-server --x": not a command: use a list of the program and its arguments, such as ["./my-server", "--verbose"]"#);
+        assert_snapshot!(problems("command = []"), @r#"clusterd.toml:1: command = []: not a command: use a list of the program and its arguments, such as ["./my-server", "--verbose"]"#);
+        assert_snapshot!(problems("command = [\"a\\u0000\"]"), @r#"clusterd.toml:1: command = ["a\u0000"]: a program or an argument cannot hold a zero byte"#);
         assert_snapshot!(problems("workers = 4\nport = = 3\ngrace = \"8s\nworkers = 5\n"), @r#"
+        clusterd.toml:2: not valid TOML: extra `=`, expected nothing
+        clusterd.toml:2: not valid TOML: unexpected key or value, expected newline, `#`
+        clusterd.toml:3: not valid TOML: invalid basic string, expected `"`
+        clusterd.toml:4: not valid TOML: duplicate key
         "#);
-        assert_snapshot!(problems("workers = 4\nworkers = 5\n"), @r#"
-        "#);
+        assert_snapshot!(problems("workers = 4\nworkers = 5\n"), @"clusterd.toml:2: not valid TOML: duplicate key");
     }
 
     #[test]
@@ -274,13 +278,13 @@ mod tests {
             let problem = load(path).expect_err("refused").to_string();
             problem.replace(&folder.path().display().to_string(), "")
         };
-        assert_snapshot!(said(&path), @"");
+        assert_snapshot!(said(&path), @"/clusterd.toml: cannot read the configuration file: No such file or directory (os error 2)");
         std::fs::write(&path, b"\xff").expect("written");
-        assert_snapshot!(said(&path), @"");
-        assert_snapshot!(said(folder.path()), @"");
+        assert_snapshot!(said(&path), @"/clusterd.toml: cannot read the configuration file: stream did not contain valid UTF-8");
+        assert_snapshot!(said(folder.path()), @": cannot read the configuration file: Is a directory (os error 21)");
         std::fs::write(&path, vec![b'#'; 1 << 20]).expect("written");
         assert!(load(&path).is_ok());
         std::fs::write(&path, vec![b'#'; (1 << 20) + 1]).expect("written");
-        assert_snapshot!(said(&path), @"");
+        assert_snapshot!(said(&path), @"/clusterd.toml: the configuration file is longer than 1048576 bytes");
     }
 }

@@ -358,6 +358,16 @@ mod tests {
         let invalid = said.invalid();
         assert_eq!(invalid.exit_code(), 2);
         assert_snapshot!(invalid, @r#"
+        clusterd.toml:1: attahc: no such key: did you mean attach?
+        --port 0: port 0 stands for any free port, so the workers' port must be named: use 0:3000
+        --workers fuor: not a number of workers: use a number from 1 to 1024, or "max"
+        clusterd.toml:4: backlog = 1.5: not a number of connections: use a number from 1 to 2147483647
+        CLUSTERD_QUEUE=0: not a number of connections: use a number from 1 to 65536
+        clusterd.toml:5: handoff-timeout = "2d": too short or too long: use a duration from 1ms to 24h
+        CLUSTERD_GRACE=8: a duration needs a unit: use 8s for seconds, 8ms for milliseconds
+        clusterd.toml:3: log-format = false: not one of its values: use text or json
+        clusterd.toml:2: log-level = "loud": not one of its values: use error, warn, info, debug or trace
+        --bind [::]:80: the same address as --port 80: name each address once
         "#);
     }
 
@@ -368,19 +378,19 @@ mod tests {
             ..Said::default()
         };
         assert_eq!(in_file.invalid().exit_code(), 78);
-        assert_snapshot!(in_file.invalid(), @"");
+        assert_snapshot!(in_file.invalid(), @r#"clusterd.toml:4: workers = "fuor": not a number of workers: use a number from 1 to 1024, or "max""#);
         let in_environment = Said {
             environment: &[("CLUSTERD_WORKERS", "fuor")],
             ..Said::default()
         };
         assert_eq!(in_environment.invalid().exit_code(), 78);
-        assert_snapshot!(in_environment.invalid(), @"");
+        assert_snapshot!(in_environment.invalid(), @r#"CLUSTERD_WORKERS=fuor: not a number of workers: use a number from 1 to 1024, or "max""#);
         let in_flag = Said {
             flags: &[("workers", "fuor")],
             ..Said::default()
         };
         assert_eq!(in_flag.invalid().exit_code(), 2);
-        assert_snapshot!(in_flag.invalid(), @"");
+        assert_snapshot!(in_flag.invalid(), @r#"--workers fuor: not a number of workers: use a number from 1 to 1024, or "max""#);
     }
 
     #[test]

@@ -117,3 +117,100 @@ fn from(origin: &Origin) -> String {
         named => format!("from {named}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::path::Path;
+
+    use insta::assert_snapshot;
+
+    use super::super::origin::{Layer, Value};
+    use super::super::resolve::{Sources, resolve};
+    use super::super::{environment, file};
+    use super::*;
+
+    fn shown(sources: Sources) -> String {
+        table(&resolve(sources, NonZeroU32::new(3).expect("not zero")).expect("valid"))
+    }
+
+    #[test]
+    fn every_key_has_a_row_in_the_order_of_the_table() {
+        let table = shown(Sources::default());
+        let names = table
+            .lines()
+            .map(|line| line.split(' ').next().unwrap_or_default());
+        let keys = keys::ALL
+            .iter()
+            .map(|key| key.name)
+            .chain([keys::COMMAND, "config"]);
+        assert!(names.eq(keys), "{table}");
+    }
+
+    #[test]
+    fn defaults() {
+        assert_snapshot!(shown(Sources::default()), @"
+        port             3000               (default)
+        bind             none               (default)
+        workers          3                  (default: max, here 3)
+        backlog          4096               (default)
+        queue            1024               (default)
+        queue-timeout    1m                 (default)
+        handoff-timeout  1s                 (default)
+        grace            8s                 (default)
+        metrics          off                (default)
+        log-format       text               (default)
+        log-level        info               (default)
+        attach           auto               (default)
+        command          the built-in demo  (default)
+        config           none               (default)
+        ");
+    }
+
+    #[test]
+    fn each_value_says_where_it_comes_from() {
+        let mut flags = Layer::default();
+        for (name, text) in [
+            ("bind", "[::1]:80:8080"),
+            ("bind", "127.0.0.1:80:8080"),
+            ("metrics", ":9090"),
+        ] {
+            flags.add(Value::new(name, text, Origin::Flag(name)));
+        }
+        let environment = environment::read(&|variable| match variable {
+            "WEB_CONCURRENCY" => Some("2".into()),
+            "CLUSTERD_GRACE" => Some("1500ms".into()),
+            _ => None,
+        });
+        let path = Path::new("clusterd.toml");
+        let file = file::read(
+            path,
+            "port = 5000\nqueue = 16\ncommand = [\"./my-server\", \"a b\"]",
+        );
+        let sources = Sources {
+            flags,
+            environment: environment.own,
+            platform: environment.platform,
+            file: file.layer,
+            command: file.command,
+            config: Some((path.to_owned(), Origin::Flag("config"))),
+            problems: Vec::new(),
+        };
+        assert_snapshot!(shown(sources), @r#"
+        port             none                              (--bind decides)
+        bind             [::1]:80:8080, 127.0.0.1:80:8080  (from --bind)
+        workers          2                                 (from WEB_CONCURRENCY)
+        backlog          4096                              (default)
+        queue            16                                (from clusterd.toml:2)
+        queue-timeout    1m                                (default)
+        handoff-timeout  1s                                (default)
+        grace            1s 500ms                          (from CLUSTERD_GRACE)
+        metrics          127.0.0.1:9090                    (from --metrics)
+        log-format       text                              (default)
+        log-level        info                              (default)
+        attach           auto                              (default)
+        command          ["./my-server", "a b"]            (from clusterd.toml:3)
+        config           clusterd.toml                     (from --config)
+        "#);
+    }
+}

@@ -1,0 +1,212 @@
+//! Flags, environment and file through the real binary: what it says, and what it exits with.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+/// clusterd in an empty environment, in `folder`.
+fn clusterd(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("clusterd"));
+    command.env_clear().env("PATH", "/usr/bin:/bin").args(arguments);
+    command.current_dir(folder);
+    command
+}
+
+/// A folder with a `clusterd.toml`.
+fn with_file(text: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("clusterd.toml"), text).expect("written");
+    folder
+}
+
+fn stderr(output: &assert_cmd::assert::Assert) -> String {
+    String::from_utf8_lossy(&output.get_output().stderr).into_owned()
+}
+
+#[test]
+fn check_prints_nothing_when_all_is_right() {
+    let folder = with_file("workers = 2\ncommand = [\"sh\", \"-c\", \"true\"]\n");
+    let cases: [&[&str]; 4] = [
+        &["--check"],
+        &["--check", "--config", "clusterd.toml"],
+        &["--check", "--port", "80:8080", "-i", "4", "--", "sh"],
+        &["--check", "/bin/sh", "--config", "is the program's own"],
+    ];
+    for arguments in cases {
+        let output = clusterd(folder.path(), arguments).assert().success();
+        output.stdout("").stderr("");
+    }
+}
+
+#[test]
+fn wrong_flags_exit_with_2() {
+    let folder = with_file("");
+    let cases: [(&[&str], &str); 6] = [
+        (
+            &["--workers", "fuor"],
+            "clusterd: --workers fuor: not a number of workers: use a number from 1 to 1024, or \"max\"\n",
+        ),
+        (
+            &["--port", "0"],
+            "clusterd: --port 0: port 0 stands for any free port, so the workers' port must be named: use 0:3000\n",
+        ),
+        (
+            &["-i", "-1"],
+            "clusterd: --workers -1: not a number of workers: use a number from 1 to 1024, or \"max\"\n",
+        ),
+        (
+            &["--grace", "8"],
+            "clusterd: --grace 8: a duration needs a unit: use 8s for seconds, 8ms for milliseconds\n",
+        ),
+        (
+            &["--prot", "80"],
+            "clusterd: unexpected argument '--prot' found\n",
+        ),
+        (
+            &["--workers"],
+            "clusterd: a value is required for '--workers <N|max>'",
+        ),
+    ];
+    for (arguments, expected) in cases {
+        let output = clusterd(folder.path(), arguments).arg("--check").assert().code(2);
+        assert!(stderr(&output).starts_with(expected), "{}", stderr(&output));
+        output.stdout("");
+    }
+}
+
+#[test]
+fn a_wrong_environment_exits_with_78() {
+    let folder = with_file("");
+    clusterd(folder.path(), &["--check"])
+        .env("CLUSTERD_WORKERS", "fuor")
+        .env("PORT", "http")
+        .assert()
+        .code(78)
+        .stdout("")
+        .stderr(
+            "clusterd: PORT=http: not a port: use a number from 1 to 65535, or PUBLIC:WORKER, such as 80:8080\n\
+             clusterd: CLUSTERD_WORKERS=fuor: not a number of workers: use a number from 1 to 1024, or \"max\"\n",
+        );
+}
+
+#[test]
+fn a_value_that_is_not_utf_8_is_refused_but_in_the_command() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let folder = with_file("");
+    let bytes = OsStr::from_bytes(b"\xff");
+    clusterd(folder.path(), &["--check"])
+        .env("CLUSTERD_GRACE", bytes)
+        .assert()
+        .code(78)
+        .stderr("clusterd: CLUSTERD_GRACE: not valid UTF-8\n");
+    clusterd(folder.path(), &["--check", "--grace"])
+        .arg(bytes)
+        .assert()
+        .code(2);
+    clusterd(folder.path(), &["--check", "sh"])
+        .arg(bytes)
+        .assert()
+        .success();
+}
+
+#[test]
+fn a_wrong_file_exits_with_78_and_names_the_line() {
+    let folder = with_file("port = 3000\n\n\nworkers = \"fuor\"\nqueue_size = 4\nlog-lvel = \"info\"\n");
+    clusterd(folder.path(), &["--check"])
+        .env("CLUSTERD_CONFIG", "clusterd.toml")
+        .assert()
+        .code(78)
+        .stdout("")
+        .stderr(
+            "clusterd: clusterd.toml:5: queue_size: no such key\n\
+             clusterd: clusterd.toml:6: log-lvel: no such key: did you mean log-level?\n\
+             clusterd: clusterd.toml:4: workers = \"fuor\": not a number of workers: \
+             use a number from 1 to 1024, or \"max\"\n",
+        );
+    clusterd(folder.path(), &["--check", "--config", "absent.toml"])
+        .assert()
+        .code(78)
+        .stderr("clusterd: absent.toml: cannot read the configuration file: No such file or directory (os error 2)\n");
+}
+
+#[test]
+fn a_command_that_cannot_run_exits_as_in_a_shell() {
+    let folder = with_file("");
+    let path = folder.path();
+    clusterd(path, &["--check", "no-such-program"])
+        .assert()
+        .code(127)
+        .stdout("")
+        .stderr("clusterd: cannot run \"no-such-program\": not found in PATH (/usr/bin:/bin)\n");
+    clusterd(path, &["--check", "clusterd.toml"])
+        .assert()
+        .code(127)
+        .stderr(
+            "clusterd: cannot run \"clusterd.toml\": not found in PATH (/usr/bin:/bin): \
+             to run the file in this folder, use \"./clusterd.toml\"\n",
+        );
+    clusterd(path, &["--check", "./clusterd.toml"]).assert().code(126);
+    clusterd(path, &["--check", "./absent"]).assert().code(127);
+}
+
+#[test]
+fn show_config_tells_every_value_and_its_origin() {
+    let folder = with_file("workers = 5\ngrace = \"2s\"\n");
+    let output = clusterd(
+        folder.path(),
+        &["--show-config", "--config", "clusterd.toml", "--queue", "7"],
+    )
+    .args(["--", "node", "app.js"])
+    .env("PORT", "5000")
+    .env("CLUSTERD_WORKERS", "2")
+    .assert()
+    .success()
+    .stderr("");
+    let shown = String::from_utf8_lossy(&output.get_output().stdout);
+    insta::assert_snapshot!(shown, @r#"
+    port             5000                (from PORT)
+    bind             none                (PORT decides)
+    workers          2                   (from CLUSTERD_WORKERS)
+    backlog          4096                (default)
+    queue            7                   (from --queue)
+    queue-timeout    1m                  (default)
+    handoff-timeout  1s                  (default)
+    grace            2s                  (from clusterd.toml:2)
+    metrics          off                 (default)
+    log-format       text                (default)
+    log-level        info                (default)
+    attach           auto                (default)
+    command          ["node", "app.js"]  (from the command line)
+    config           clusterd.toml       (from --config)
+    "#);
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let folder = with_file("");
+    for flag in ["--help", "-h", "--version", "-V"] {
+        let output = clusterd(folder.path(), &[flag]).assert().success().stderr("");
+        assert!(!output.get_output().stdout.is_empty());
+    }
+}
+
+#[test]
+fn max_workers_respects_the_affinity() {
+    let folder = with_file("");
+    let output = Command::new("taskset")
+        .args(["--cpu-list", "0"])
+        .arg(assert_cmd::cargo::cargo_bin!("clusterd"))
+        .args(["--show-config", "--workers", "max"])
+        .env_remove("WEB_CONCURRENCY")
+        .current_dir(folder.path())
+        .assert()
+        .success();
+    let shown = String::from_utf8_lossy(&output.get_output().stdout);
+    let workers = shown.lines().find(|line| line.starts_with("workers"));
+    let words: Vec<_> = workers.unwrap_or_default().split_whitespace().collect();
+    assert_eq!(words, ["workers", "1", "(from", "--workers)"]);
+}
