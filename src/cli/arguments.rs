@@ -22,15 +22,18 @@ Examples:
 A flag goes before its variable, a variable before the file, the file before the default.
 The highest of these that names a port or an address decides where to listen.";
 
-/// Turns any TCP server into a cluster of worker processes behind one port.
-///
-/// clusterd starts COMMAND several times, accepts connections on the public port and passes each one to the next
-/// idle worker. The server needs no change: it listens on its port as ever. Without a COMMAND a small built-in
-/// demo runs.
+const ABOUT: &str = "\
+Turns any TCP server into a cluster of worker processes behind one port.
+
+clusterd starts COMMAND several times, accepts connections on the public port and passes each one to the next idle \
+worker. The server needs no change: it listens on its port as ever. Without a COMMAND a small built-in demo runs.";
+
+/// The arguments as they were given, every value still a string.
 #[derive(Debug, Parser)]
 #[command(
     name = "clusterd",
     version,
+    about = ABOUT,
     after_help = EXAMPLES,
     max_term_width = 110,
     override_usage = "clusterd [OPTIONS] [-- COMMAND [ARGS]...]"
@@ -80,8 +83,7 @@ pub struct Arguments {
     #[arg(long, value_name = "auto|preload", help = help(&keys::ATTACH.key))]
     attach: Option<String>,
 
-    /// Read settings from this TOML file: its keys are called as the flags are [env: CLUSTERD_CONFIG]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = config_help())]
     config: Option<PathBuf>,
 
     /// Look for errors in flags, environment and file, and for the command; print nothing else
@@ -128,20 +130,22 @@ impl Arguments {
     }
 }
 
+fn config_help() -> String {
+    let variable = keys::CONFIG_VARIABLE;
+    format!("Read settings from this TOML file; its keys are called as the flags are\n[env: {variable}]")
+}
+
 /// The table's line, with default and variables as clap would write them.
 fn help(key: &Key) -> String {
-    let default = key
-        .default
-        .map(|default| format!(" [default: {default}]"))
-        .unwrap_or_default();
-    let platform = key
-        .platform_variable
-        .map(|variable| format!(", {variable}"))
-        .unwrap_or_default();
-    let repeatable = if key.is_list { " [repeatable]" } else { "" };
+    let repeatable = if key.is_list { "; repeatable" } else { "" };
+    let default = key.default.unwrap_or("none");
+    let variables = match key.platform_variable {
+        Some(platform) => format!("{}, {platform}", key.variable),
+        None => key.variable.to_owned(),
+    };
     format!(
-        "{}{default}{repeatable} [env: {}{platform}]",
-        key.help, key.variable
+        "{}{repeatable}\n[default: {default}] [env: {variables}]",
+        key.help
     )
 }
 
@@ -241,7 +245,11 @@ mod tests {
     fn the_help_is_plain() {
         let help = Arguments::command().term_width(100).render_help();
         insta::assert_snapshot!(help, @"
-        Turns any TCP server into a cluster of worker processes behind one port
+        Turns any TCP server into a cluster of worker processes behind one port.
+
+        clusterd starts COMMAND several times, accepts connections on the public port and passes each one to
+        the next idle worker. The server needs no change: it listens on its port as ever. Without a COMMAND
+        a small built-in demo runs.
 
         Usage: clusterd [OPTIONS] [-- COMMAND [ARGS]...]
 
@@ -250,49 +258,50 @@ mod tests {
 
         Options:
               --port <PUBLIC[:WORKER]>
-                  Serve this port on every address; WORKER is the port that workers listen on, if another
-                  [default: 3000] [repeatable] [env: CLUSTERD_PORT, PORT]
+                  Serve this port on every address, for workers that listen on it or on WORKER; repeatable
+                  [default: 3000] [env: CLUSTERD_PORT, PORT]
               --bind <ADDR:PORT[:WORKER]>
-                  Serve this address only; without --port there is then no default port [repeatable] [env:
-                  CLUSTERD_BIND]
+                  Serve this address only; there is then no default port; repeatable
+                  [default: none] [env: CLUSTERD_BIND]
           -w, --workers <N|max>
-                  How many workers run; max is one for each CPU that clusterd may use [default: max] [env:
-                  CLUSTERD_WORKERS, WEB_CONCURRENCY] [aliases: -i, --instances]
+                  How many workers run; max is one for each CPU that clusterd may use
+                  [default: max] [env: CLUSTERD_WORKERS, WEB_CONCURRENCY] [aliases: -i, --instances]
               --backlog <CONNECTIONS>
-                  How many connections the kernel may hold for each public address (see listen(2)) [default:
-                  4096] [env: CLUSTERD_BACKLOG]
+                  How many connections the kernel may hold for each public address (see listen(2))
+                  [default: 4096] [env: CLUSTERD_BACKLOG]
               --queue <CONNECTIONS>
-                  How many accepted connections may wait for an idle worker before the kernel's backlog
-                  fills [default: 1024] [env: CLUSTERD_QUEUE]
+                  How many accepted connections may wait for an idle worker; the backlog holds the rest
+                  [default: 1024] [env: CLUSTERD_QUEUE]
               --queue-timeout <DURATION>
-                  How long a connection may wait for a worker before it is closed [default: 60s] [env:
-                  CLUSTERD_QUEUE_TIMEOUT]
+                  How long a connection may wait for a worker before it is closed
+                  [default: 60s] [env: CLUSTERD_QUEUE_TIMEOUT]
               --handoff-timeout <DURATION>
-                  How long a worker may leave a connection untaken before another worker gets it [default:
-                  1s] [env: CLUSTERD_HANDOFF_TIMEOUT]
+                  How long a worker may leave a connection untaken before another worker gets it
+                  [default: 1s] [env: CLUSTERD_HANDOFF_TIMEOUT]
               --grace <DURATION>
-                  How long a graceful stop may take before what is left is killed [default: 8s] [env:
-                  CLUSTERD_GRACE]
+                  How long a graceful stop may take before what is left is killed
+                  [default: 8s] [env: CLUSTERD_GRACE]
               --metrics <ADDR|off>
-                  Serve /metrics, /livez and /readyz at ADDR:PORT; a bare port means 127.0.0.1 [default:
-                  off] [env: CLUSTERD_METRICS]
+                  Serve /metrics, /livez and /readyz at ADDR:PORT; a bare port means 127.0.0.1
+                  [default: off] [env: CLUSTERD_METRICS]
               --log-format <text|json>
-                  The shape of clusterd's own messages, which go to stderr [default: text] [env:
-                  CLUSTERD_LOG_FORMAT]
+                  The shape of clusterd's own messages, which go to stderr
+                  [default: text] [env: CLUSTERD_LOG_FORMAT]
               --log-level <error|warn|info|debug|trace>
-                  Which of clusterd's own messages are written [default: info] [env: CLUSTERD_LOG_LEVEL]
+                  Which of clusterd's own messages are written
+                  [default: info] [env: CLUSTERD_LOG_LEVEL]
               --attach <auto|preload>
-                  How workers get their connections: auto is whatever fits, preload is the preloaded shim
-                  only [default: auto] [env: CLUSTERD_ATTACH_MODE]
+                  How workers get connections: auto is whatever fits, preload the preloaded shim only
+                  [default: auto] [env: CLUSTERD_ATTACH_MODE]
               --config <FILE>
-                  Read settings from this TOML file: its keys are called as the flags are [env:
-                  CLUSTERD_CONFIG]
+                  Read settings from this TOML file; its keys are called as the flags are
+                  [env: CLUSTERD_CONFIG]
               --check
                   Look for errors in flags, environment and file, and for the command; print nothing else
               --show-config
                   Print every setting and where its value comes from
           -h, --help
-                  Print help (see more with '--help')
+                  Print help
           -V, --version
                   Print version
 

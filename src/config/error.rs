@@ -141,16 +141,9 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    /// `Ok` if nothing is wrong.
-    ///
-    /// # Errors
-    /// If there are problems.
-    pub fn unless_none(problems: Vec<Problem>) -> Result<(), Self> {
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Self { problems })
-        }
+    /// A configuration with these problems.
+    pub fn new(problems: Vec<Problem>) -> Self {
+        Self { problems }
     }
 
     /// What is wrong, in the order in which people see the settings.

@@ -45,7 +45,7 @@ pub static PORT: Setting<Listen> = Setting {
         platform_variable: Some("PORT"),
         is_list: true,
         default: Some("3000"),
-        help: "Serve this port on every address; WORKER is the port that workers listen on, if another",
+        help: "Serve this port on every address, for workers that listen on it or on WORKER",
     },
     parse: parse::port,
 };
@@ -58,7 +58,7 @@ pub static BIND: Setting<Listen> = Setting {
         platform_variable: None,
         is_list: true,
         default: None,
-        help: "Serve this address only; without --port there is then no default port",
+        help: "Serve this address only; there is then no default port",
     },
     parse: parse::bind,
 };
@@ -97,7 +97,7 @@ pub static QUEUE: Setting<NonZeroUsize> = Setting {
         platform_variable: None,
         is_list: false,
         default: Some("1024"),
-        help: "How many accepted connections may wait for an idle worker before the kernel's backlog fills",
+        help: "How many accepted connections may wait for an idle worker; the backlog holds the rest",
     },
     parse: parse::queue,
 };
@@ -189,7 +189,7 @@ pub static ATTACH: Setting<Attach> = Setting {
         platform_variable: None,
         is_list: false,
         default: Some("auto"),
-        help: "How workers get their connections: auto is whatever fits, preload is the preloaded shim only",
+        help: "How workers get connections: auto is whatever fits, preload the preloaded shim only",
     },
     parse: parse::attach,
 };

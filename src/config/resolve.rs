@@ -66,13 +66,15 @@ pub fn resolve(sources: Sources, cpus: NonZeroU32) -> Result<Resolved, Invalid> 
     };
     let (command, command_origin) = command(sources.command);
     let config = reading.config(command, cpus);
-    Invalid::unless_none(reading.problems)?;
-    Ok(Resolved {
-        config: config.expect("a setting without a value has a problem"),
-        values: reading.values,
-        command: command_origin,
-        file: sources.config,
-    })
+    match config {
+        Some(config) if reading.problems.is_empty() => Ok(Resolved {
+            config,
+            values: reading.values,
+            command: command_origin,
+            file: sources.config,
+        }),
+        _ => Err(Invalid::new(reading.problems)),
+    }
 }
 
 const FILE: usize = 3;

@@ -35,7 +35,7 @@ fn rows(resolved: &Resolved) -> Vec<[String; 3]> {
     };
     let command = [command(&resolved.config.command), from(&resolved.command)];
     let settings = settings(&resolved.config).map(|(key, value)| {
-        let origin = origin(resolved, key, &value);
+        let origin = origin(resolved, key);
         [key.name.to_owned(), value, origin]
     });
     let mut rows = Vec::from(settings);
@@ -88,11 +88,9 @@ fn command(command: &WorkerCommand) -> String {
     }
 }
 
-fn origin(resolved: &Resolved, key: &Key, shown: &str) -> String {
+fn origin(resolved: &Resolved, key: &Key) -> String {
     match resolved.values.get(key.name) {
-        Some(value) if value.origin == Origin::Default && value.text == "max" => {
-            format!("default: max, here {shown}")
-        }
+        Some(value) if value.origin == Origin::Default && value.text == "max" => "default: max".to_owned(),
         Some(value) => from(&value.origin),
         None => match other_of_listen(resolved, key) {
             Some(other) if *other != Origin::Default => format!("{other} decides"),
@@ -152,7 +150,7 @@ mod tests {
         assert_snapshot!(shown(Sources::default()), @"
         port             3000               (default)
         bind             none               (default)
-        workers          3                  (default: max, here 3)
+        workers          3                  (default: max)
         backlog          4096               (default)
         queue            1024               (default)
         queue-timeout    1m                 (default)
