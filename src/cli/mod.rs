@@ -20,6 +20,8 @@ use arguments::Arguments;
 /// What the arguments ask for.
 #[derive(Debug)]
 enum Action {
+    /// Print the help or the version, which clap delivers as an error.
+    Explain(clap::Error),
     /// Find errors, print nothing else.
     Check(Config),
     /// Print every value and where it comes from.
@@ -31,7 +33,7 @@ enum Action {
 /// Why nothing was served.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// The arguments are wrong, or ask for help or the version.
+    /// The arguments are wrong.
     #[error(transparent)]
     Arguments(#[from] clap::Error),
     /// The configuration is wrong.
@@ -55,7 +57,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>, serve: impl FnOnce(Config)
 }
 
 fn asked(arguments: impl Iterator<Item = OsString>) -> Result<Action, Failure> {
-    let arguments = Arguments::try_parse_from(arguments)?;
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(asked) if !asked.use_stderr() => return Ok(Action::Explain(asked)),
+        Err(error) => return Err(error.into()),
+    };
     let (check, show_config) = (arguments.check, arguments.show_config);
     let resolved = load::load(arguments.into_command_line())?;
     Ok(if check {
@@ -69,6 +75,10 @@ fn asked(arguments: impl Iterator<Item = OsString>) -> Result<Action, Failure> {
 
 fn act(action: Action, serve: impl FnOnce(Config) -> ExitCode) -> Result<ExitCode, Failure> {
     match action {
+        Action::Explain(text) => {
+            text.print()?;
+            Ok(ExitCode::SUCCESS)
+        }
         Action::Check(config) => {
             command::find_for(&config.command)?;
             Ok(ExitCode::SUCCESS)
@@ -84,11 +94,6 @@ fn act(action: Action, serve: impl FnOnce(Config) -> ExitCode) -> Result<ExitCod
 /// Prints what is wrong, each problem as `clusterd: ...`, and says what to exit with.
 fn report(failure: &Failure) -> ExitCode {
     match failure {
-        // Help and version: clap prints them where they belong.
-        Failure::Arguments(asked) if !asked.use_stderr() => match asked.print() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
         Failure::Arguments(error) => {
             let text = error.to_string();
             complain(text.strip_prefix("error: ").unwrap_or(&text).trim_end());

@@ -2,7 +2,7 @@
 //!
 //! Pure: whether the system grants an address is seen when it is listened on.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::error::{Problem, Reason};
 use super::origin::Value;
@@ -30,30 +30,26 @@ pub fn addresses(listen: &[(Listen, Value)], metrics: Option<(SocketAddr, &Value
 /// Listening on both would fail with EADDRINUSE. Everywhere is both families (ipv6(7): a socket at `[::]` takes
 /// IPv4 too unless IPV6_V6ONLY is set), an address is its own family only.
 fn overlap(one: Bind, other: Bind) -> bool {
-    let (Some(one_ip), Some(other_ip)) = (place(one), place(other)) else {
-        // Port 0: the kernel picks a free one.
-        return false;
-    };
-    if one_ip.port() != other_ip.port() {
+    let (one_address, other_address) = (canonical(one.address()), canonical(other.address()));
+    let port = one_address.port();
+    // For port 0 the kernel picks a free one each time.
+    if port == 0 || port != other_address.port() {
         return false;
     }
     if matches!(one, Bind::Everywhere { .. }) || matches!(other, Bind::Everywhere { .. }) {
         return true;
     }
-    let is_same_family = one_ip.is_ipv4() == other_ip.is_ipv4();
-    let is_any = one_ip.ip().is_unspecified() || other_ip.ip().is_unspecified();
-    is_same_family && (is_any || one_ip == other_ip)
+    let is_same_family = one_address.is_ipv4() == other_address.is_ipv4();
+    let is_any = one_address.ip().is_unspecified() || other_address.ip().is_unspecified();
+    is_same_family && (is_any || one_address == other_address)
 }
 
-/// The address in its shortest form, if its port is fixed. `[::ffff:127.0.0.1]` is 127.0.0.1.
-fn place(bind: Bind) -> Option<SocketAddr> {
-    let address = bind.address();
-    let canonical = match address.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port())),
+/// `[::ffff:127.0.0.1]` is 127.0.0.1.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
         IpAddr::V6(_) => address,
-    };
-    (address.port() != 0).then_some(canonical)
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Flags, environment and file meet in [`resolve`] and nowhere else; after that there is only [`Config`].
 //! In reading order: [`keys`] (the table of settings), [`parse`] (what a value may look like), [`environment`] and
-//! [`file`] (where values come from), [`resolve`], [`check`] (what values may not do together), [`load`].
+//! [`mod@file`] (where values come from), [`resolve`], [`check`] (what values may not do together), [`load`].
 
 pub mod check;
 pub mod command;
