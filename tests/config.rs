@@ -141,13 +141,13 @@ fn a_command_that_cannot_run_exits_as_in_a_shell() {
         .assert()
         .code(127)
         .stdout("")
-        .stderr("clusterd: cannot run \"no-such-program\": not found in PATH (/usr/bin:/bin)\n");
+        .stderr("clusterd: cannot start no-such-program: not found in PATH; check its spelling, or give its full path\n");
     clusterd(path, &["--check", "clusterd.toml"])
         .assert()
         .code(127)
         .stderr(
-            "clusterd: cannot run \"clusterd.toml\": not found in PATH (/usr/bin:/bin): \
-             to run the file in this folder, use \"./clusterd.toml\"\n",
+            "clusterd: cannot start clusterd.toml: not found in PATH; \
+             for the file in this folder, use ./clusterd.toml\n",
         );
     clusterd(path, &["--check", "./clusterd.toml"]).assert().code(126);
     clusterd(path, &["--check", "./absent"]).assert().code(127);

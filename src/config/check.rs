@@ -2,7 +2,7 @@
 //!
 //! Pure: whether the system grants an address is seen when it is listened on.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::error::{Problem, Reason};
 use super::origin::Value;
@@ -30,7 +30,7 @@ pub fn addresses(listen: &[(Listen, Value)], metrics: Option<(SocketAddr, &Value
 /// Listening on both would fail with EADDRINUSE. Everywhere is both families (ipv6(7): a socket at `[::]` takes
 /// IPv4 too unless IPV6_V6ONLY is set), an address is its own family only.
 fn overlap(one: Bind, other: Bind) -> bool {
-    let (one_address, other_address) = (canonical(one.address()), canonical(other.address()));
+    let (one_address, other_address) = (one.address(), other.address());
     let port = one_address.port();
     // For port 0 the kernel picks a free one each time.
     if port == 0 || port != other_address.port() {
@@ -42,14 +42,6 @@ fn overlap(one: Bind, other: Bind) -> bool {
     let is_same_family = one_address.is_ipv4() == other_address.is_ipv4();
     let is_any = one_address.ip().is_unspecified() || other_address.ip().is_unspecified();
     is_same_family && (is_any || one_address == other_address)
-}
-
-/// `[::ffff:127.0.0.1]` is 127.0.0.1.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => (ip, address.port()).into(),
-        IpAddr::V6(_) => address,
-    }
 }
 
 #[cfg(test)]

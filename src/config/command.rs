@@ -17,15 +17,13 @@ pub const DEFAULT_PATH: &str = "/bin:/usr/bin";
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// No file of that name in any folder of `PATH`.
-    #[error("cannot run {program:?}: not found in PATH ({}){}", .path.display(), hint(program))]
+    #[error("cannot start {}: not found in PATH; {}", .program.display(), advice(program))]
     NotInPath {
         /// As the user wrote it.
         program: OsString,
-        /// The folders that were searched.
-        path: OsString,
     },
     /// The program has a slash in it, and there is no such file.
-    #[error("cannot run {program:?}: {error}")]
+    #[error("cannot start {}: {error}; a relative path starts at the current folder", .program.display())]
     NotFound {
         /// As the user wrote it.
         program: OsString,
@@ -34,13 +32,13 @@ pub enum CommandError {
         error: io::Error,
     },
     /// There is a file, which this user may not execute.
-    #[error("cannot run {file:?}: it is not executable by this user: chmod +x would help if it is a program")]
+    #[error("cannot start {file}: permission denied; if it is meant to be run: chmod +x {file}", file = .file.display())]
     NotExecutable {
         /// The file.
         file: PathBuf,
     },
     /// There is something else than a file.
-    #[error("cannot run {file:?}: it is not a file")]
+    #[error("cannot start {}: it is a folder, or something else that is no program", .file.display())]
     NotAFile {
         /// What there is.
         file: PathBuf,
@@ -94,7 +92,6 @@ pub fn find(program: &OsStr, path: &OsStr) -> Result<PathBuf, CommandError> {
     }
     Err(refused.unwrap_or_else(|| CommandError::NotInPath {
         program: program.to_owned(),
-        path: path.to_owned(),
     }))
 }
 
@@ -122,13 +119,12 @@ fn is_executable(file: &Path) -> bool {
     rustix::fs::accessat(CWD, file, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }
 
-/// A shell's users forget the `./`.
-fn hint(program: &OsStr) -> String {
-    let here = Path::new(".").join(program);
-    if !program.is_empty() && here.is_file() {
-        format!(": to run the file in this folder, use {here:?}")
+/// It is easy to forget the `./`.
+fn advice(program: &OsStr) -> String {
+    if Path::new(".").join(program).is_file() {
+        format!("for the file in this folder, use ./{}", program.display())
     } else {
-        String::new()
+        "check its spelling, or give its full path".to_owned()
     }
 }
 

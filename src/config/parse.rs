@@ -2,7 +2,7 @@
 //!
 //! It knows neither where the string comes from nor what other settings say.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
@@ -118,12 +118,12 @@ pub fn port(text: &str) -> Result<Listen, Reason> {
 /// [`Reason::Bind`], [`Reason::FreePortUnmapped`], [`Reason::WorkerPortZero`]
 pub fn bind(text: &str) -> Result<Listen, Reason> {
     if let Ok(address) = text.parse() {
-        return listen(Bind::Address(address), None);
+        return listen(Bind::Address(canonical(address)), None);
     }
     let (address, worker) = text.rsplit_once(':').ok_or(Reason::Bind)?;
     let address = address.parse().map_err(|_| Reason::Bind)?;
     let worker = port_number(worker).ok_or(Reason::Bind)?;
-    listen(Bind::Address(address), Some(worker))
+    listen(Bind::Address(canonical(address)), Some(worker))
 }
 
 fn listen(bind: Bind, worker: Option<u16>) -> Result<Listen, Reason> {
@@ -145,6 +145,14 @@ fn free_port_mapped(bind: Bind) -> String {
     Listen { bind, worker_port }.to_string()
 }
 
+/// `[::ffff:127.0.0.1]` is 127.0.0.1 on a socket that takes IPv6 only.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
+    }
+}
+
 /// `PORT` or `:PORT` on the loopback, `ADDR:PORT`, or `off`.
 ///
 /// # Errors
@@ -156,7 +164,9 @@ pub fn metrics(text: &str) -> Result<Option<SocketAddr>, Reason> {
     if let Some(port) = port_number(text.strip_prefix(':').unwrap_or(text)) {
         return Ok(Some((Ipv4Addr::LOCALHOST, port).into()));
     }
-    text.parse().map(Some).map_err(|_| Reason::Metrics)
+    text.parse()
+        .map(|address| Some(canonical(address)))
+        .map_err(|_| Reason::Metrics)
 }
 
 /// `text` or `json`.
@@ -280,6 +290,7 @@ mod tests {
             ("[::1]:80", "[::1]:80"),
             ("[::1]:80:8080", "[::1]:80:8080"),
             ("[fe80::1%2]:80", "[fe80::1%2]:80"),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
             ("0.0.0.0:0:3000", "0.0.0.0:0:3000"),
             (
                 "[::]:0",
