@@ -205,10 +205,10 @@ mod tests {
             let error = find(OsStr::new(program), OsStr::new("/nowhere:/nor/here")).expect_err("refused");
             error.to_string()
         };
-        insta::assert_snapshot!(said("node"), @r#"cannot run "node": not found in PATH (/nowhere:/nor/here)"#);
-        insta::assert_snapshot!(said("Cargo.toml"), @r#"cannot run "Cargo.toml": not found in PATH (/nowhere:/nor/here): to run the file in this folder, use "./Cargo.toml""#);
-        insta::assert_snapshot!(said("./none"), @r#"cannot run "./none": No such file or directory (os error 2)"#);
-        insta::assert_snapshot!(said("./Cargo.toml"), @r#"cannot run "./Cargo.toml": it is not executable by this user: chmod +x would help if it is a program"#);
-        insta::assert_snapshot!(said("./src"), @r#"cannot run "./src": it is not a file"#);
+        insta::assert_snapshot!(said("node"), @"cannot start node: not found in PATH; check its spelling, or give its full path");
+        insta::assert_snapshot!(said("Cargo.toml"), @"cannot start Cargo.toml: not found in PATH; for the file in this folder, use ./Cargo.toml");
+        insta::assert_snapshot!(said("./none"), @"cannot start ./none: No such file or directory (os error 2); a relative path starts at the current folder");
+        insta::assert_snapshot!(said("./Cargo.toml"), @"cannot start ./Cargo.toml: permission denied; if it is meant to be run: chmod +x ./Cargo.toml");
+        insta::assert_snapshot!(said("./src"), @"cannot start ./src: it is a folder, or something else that is no program");
     }
 }

@@ -435,7 +435,7 @@ mod tests {
     fn any_public() -> impl Strategy<Value = Bind> {
         let v4 = (any::<Ipv4Addr>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::from((ip, port)));
         let v6 = (any::<Ipv6Addr>(), any::<u16>(), any::<u32>())
-            .prop_map(|(ip, port, scope)| SocketAddrV6::new(ip, port, 0, scope).into());
+            .prop_map(|(ip, port, scope)| canonical(SocketAddrV6::new(ip, port, 0, scope).into()));
         prop_oneof![
             any::<u16>().prop_map(|port| Bind::Everywhere { port }),
             v4.prop_map(Bind::Address),
