@@ -60,14 +60,8 @@ fn wrong_flags_exit_with_2() {
             &["--grace", "8"],
             "clusterd: --grace 8: a duration needs a unit: use 8s for seconds, 8ms for milliseconds\n",
         ),
-        (
-            &["--prot", "80"],
-            "clusterd: unexpected argument '--prot' found\n",
-        ),
-        (
-            &["--workers"],
-            "clusterd: a value is required for '--workers <N|max>'",
-        ),
+        (&["--prot", "80"], "clusterd: unexpected argument '--prot' found\n"),
+        (&["--workers"], "clusterd: a value is required for '--workers <N|max>'"),
     ];
     for (arguments, expected) in cases {
         let output = clusterd(folder.path(), arguments).arg("--check").assert().code(2);
@@ -103,14 +97,8 @@ fn a_value_that_is_not_utf_8_is_refused_but_in_the_command() {
         .assert()
         .code(78)
         .stderr("clusterd: CLUSTERD_GRACE: not valid UTF-8\n");
-    clusterd(folder.path(), &["--check", "--grace"])
-        .arg(bytes)
-        .assert()
-        .code(2);
-    clusterd(folder.path(), &["--check", "sh"])
-        .arg(bytes)
-        .assert()
-        .success();
+    clusterd(folder.path(), &["--check", "--grace"]).arg(bytes).assert().code(2);
+    clusterd(folder.path(), &["--check", "sh"]).arg(bytes).assert().success();
 }
 
 #[test]
@@ -127,10 +115,9 @@ fn a_wrong_file_exits_with_78_and_names_the_line() {
              clusterd: clusterd.toml:4: workers = \"fuor\": not a number of workers: \
              use a number from 1 to 1024, or \"max\"\n",
         );
-    clusterd(folder.path(), &["--check", "--config", "absent.toml"])
-        .assert()
-        .code(78)
-        .stderr("clusterd: absent.toml: cannot read the configuration file: No such file or directory (os error 2)\n");
+    clusterd(folder.path(), &["--check", "--config", "absent.toml"]).assert().code(78).stderr(
+        "clusterd: absent.toml: cannot read the configuration file: No such file or directory (os error 2)\n",
+    );
 }
 
 #[test]
@@ -142,13 +129,10 @@ fn a_command_that_cannot_run_exits_as_in_a_shell() {
         .code(127)
         .stdout("")
         .stderr("clusterd: cannot start no-such-program: not found in PATH; check its spelling, or give its full path\n");
-    clusterd(path, &["--check", "clusterd.toml"])
-        .assert()
-        .code(127)
-        .stderr(
-            "clusterd: cannot start clusterd.toml: not found in PATH; \
+    clusterd(path, &["--check", "clusterd.toml"]).assert().code(127).stderr(
+        "clusterd: cannot start clusterd.toml: not found in PATH; \
              for the file in this folder, use ./clusterd.toml\n",
-        );
+    );
     clusterd(path, &["--check", "./clusterd.toml"]).assert().code(126);
     clusterd(path, &["--check", "./absent"]).assert().code(127);
 }
@@ -156,16 +140,13 @@ fn a_command_that_cannot_run_exits_as_in_a_shell() {
 #[test]
 fn show_config_tells_every_value_and_its_origin() {
     let folder = with_file("workers = 5\ngrace = \"2s\"\n");
-    let output = clusterd(
-        folder.path(),
-        &["--show-config", "--config", "clusterd.toml", "--queue", "7"],
-    )
-    .args(["--", "node", "app.js"])
-    .env("PORT", "5000")
-    .env("CLUSTERD_WORKERS", "2")
-    .assert()
-    .success()
-    .stderr("");
+    let output = clusterd(folder.path(), &["--show-config", "--config", "clusterd.toml", "--queue", "7"])
+        .args(["--", "node", "app.js"])
+        .env("PORT", "5000")
+        .env("CLUSTERD_WORKERS", "2")
+        .assert()
+        .success()
+        .stderr("");
     let shown = String::from_utf8_lossy(&output.get_output().stdout);
     insta::assert_snapshot!(shown, @r#"
     port             5000                (from PORT)

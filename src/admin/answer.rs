@@ -43,16 +43,11 @@ impl Answers {
             .concurrency_limit(SCRAPES)
             .service_fn(move |()| scrape(registry.clone()));
         // In a task of its own, a scrape whose client is gone keeps its place until its thread is free.
-        let scrape = ServiceBuilder::new()
-            .timeout(SCRAPE_TIMEOUT)
-            .service_fn(move |()| {
-                let running = tokio::spawn(limited.clone().oneshot(()));
-                async move { running.await? }
-            });
-        Self {
-            readiness: state.readiness,
-            scrape: BoxCloneSyncService::new(scrape),
-        }
+        let scrape = ServiceBuilder::new().timeout(SCRAPE_TIMEOUT).service_fn(move |()| {
+            let running = tokio::spawn(limited.clone().oneshot(()));
+            async move { running.await? }
+        });
+        Self { readiness: state.readiness, scrape: BoxCloneSyncService::new(scrape) }
     }
 
     /// The answer to one request, whose body is not read.

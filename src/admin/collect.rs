@@ -145,15 +145,9 @@ mod tests {
     #[test]
     fn a_process_is_described_in_base_units() {
         let values = values(rustix::process::getpid());
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs_f64();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
         let started = values["clusterd_worker_start_time_seconds"];
-        assert!(
-            started > now - 3600.0 && started < now + 2.0,
-            "{started} at {now}"
-        );
+        assert!(started > now - 3600.0 && started < now + 2.0, "{started} at {now}");
         assert!(values["clusterd_worker_resident_memory_bytes"] > 100_000.0);
         assert!(values["clusterd_worker_open_fds"] >= 3.0);
         assert!(values["clusterd_worker_cpu_seconds_total"] < 3600.0);
@@ -168,10 +162,7 @@ mod tests {
         child.kill().unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         while !values(pid).is_empty() {
-            assert!(
-                Instant::now() < deadline,
-                "a process that waits to be reaped is no worker"
-            );
+            assert!(Instant::now() < deadline, "a process that waits to be reaped is no worker");
             std::thread::yield_now();
         }
         child.wait().unwrap();

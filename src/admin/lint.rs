@@ -51,27 +51,12 @@ fn complaints(family: &MetricFamily) -> Vec<&'static str> {
     };
     let ours = name.starts_with("clusterd_");
     insist(ours || name.starts_with("process_"), "has no prefix");
-    insist(
-        name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_')),
-        "is not snake case",
-    );
-    insist(
-        counter == name.ends_with("_total"),
-        "only a counter ends in _total, and each does",
-    );
-    insist(
-        !name.split('_').any(|word| SMALL_UNITS.contains(&word)),
-        "is not in base units",
-    );
-    insist(
-        family.help().len() > 10 && family.help().ends_with('.'),
-        "has no help",
-    );
+    insist(name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_')), "is not snake case");
+    insist(counter == name.ends_with("_total"), "only a counter ends in _total, and each does");
+    insist(!name.split('_').any(|word| SMALL_UNITS.contains(&word)), "is not in base units");
+    insist(family.help().len() > 10 && family.help().ends_with('.'), "has no help");
     let labels = family.get_metric().iter().flat_map(|metric| metric.get_label());
-    insist(
-        labels.into_iter().all(|label| LABELS.contains(&label.name())),
-        "has an unbounded label",
-    );
+    insist(labels.into_iter().all(|label| LABELS.contains(&label.name())), "has an unbounded label");
     complaints
 }
 
@@ -79,11 +64,7 @@ fn complaints(family: &MetricFamily) -> Vec<&'static str> {
 fn every_metric_is_named_and_explained() {
     let found: Vec<_> = everything()
         .iter()
-        .flat_map(|family| {
-            complaints(family)
-                .into_iter()
-                .map(|c| format!("{} {c}", family.name()))
-        })
+        .flat_map(|family| complaints(family).into_iter().map(|c| format!("{} {c}", family.name())))
         .collect();
     assert!(found.is_empty(), "{found:#?}");
 }

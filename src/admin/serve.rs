@@ -97,11 +97,7 @@ impl Admin {
         let listener = StdListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self {
-            listener,
-            address,
-            limits: LIMITS,
-        })
+        Ok(Self { listener, address, limits: LIMITS })
     }
 
     /// Where it listens; the port is the real one.
@@ -205,26 +201,14 @@ mod tests {
             let address = admin.address();
             let registry = Registry::new();
             let (readiness, told) = watch::channel(Readiness::Ready);
-            let state = AdminState {
-                registry: registry.clone(),
-                readiness: told,
-            };
+            let state = AdminState { registry: registry.clone(), readiness: told };
             let (stop, stopped) = oneshot::channel();
             let thread = std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .unwrap();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 let shutdown = async { stopped.await.unwrap() };
                 runtime.block_on(admin.serve(state, shutdown)).unwrap();
             });
-            Self {
-                address,
-                registry,
-                readiness,
-                stop: Some(stop),
-                thread: Some(thread),
-            }
+            Self { address, registry, readiness, stop: Some(stop), thread: Some(thread) }
         }
 
         fn connect(&self) -> TcpStream {
@@ -296,17 +280,11 @@ mod tests {
         gauge.set(7);
         let answer = server.get("/metrics");
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert!(
-            answer.contains("content-type: text/plain; version=0.0.4"),
-            "{answer}"
-        );
+        assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
         let expected = "# HELP test_things Things.\n# TYPE test_things gauge\ntest_things 7\n";
         assert_eq!(body(&answer), expected);
         let head = server.ask(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert!(
-            head.contains(&format!("content-length: {}\r\n", expected.len())),
-            "{head}"
-        );
+        assert!(head.contains(&format!("content-length: {}\r\n", expected.len())), "{head}");
         assert_eq!(body(&head), "");
     }
 
@@ -337,10 +315,7 @@ mod tests {
         let server = Server::start(LIMITS);
         let answer = server.get("/metrics/");
         assert_eq!(&answer[9..12], "404");
-        assert_eq!(
-            body(&answer),
-            "not found: there are /metrics, /livez and /readyz\n"
-        );
+        assert_eq!(body(&answer), "not found: there are /metrics, /livez and /readyz\n");
         let answer = server.ask(b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(&answer[9..12], "405");
         assert!(answer.contains("allow: GET, HEAD\r\n"), "{answer}");
@@ -350,10 +325,7 @@ mod tests {
     fn garbage_and_excess_are_refused_and_do_no_harm() {
         let server = Server::start(LIMITS);
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20));
-        let many = format!(
-            "GET /livez HTTP/1.1\r\n{}\r\n",
-            "a: b\r\n".repeat(MOST_HEADERS + 1)
-        );
+        let many = format!("GET /livez HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MOST_HEADERS + 1));
         let unread =
             "GET /livez HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n".to_owned() + &"x".repeat(1 << 20);
         let table: [(&[u8], &str); 6] = [
@@ -371,20 +343,14 @@ mod tests {
             let answer = read(stream);
             // A reset may overtake the answer.
             let start = String::from_utf8_lossy(&bytes[..16]);
-            assert!(
-                answer.is_empty() || &answer[9..12] == status,
-                "{answer} for {start}"
-            );
+            assert!(answer.is_empty() || &answer[9..12] == status, "{answer} for {start}");
             assert_eq!(&server.get("/livez")[9..12], "200");
         }
     }
 
     #[test]
     fn a_client_that_does_not_finish_its_request_is_closed() {
-        let server = Server::start(Limits {
-            head: Duration::from_millis(200),
-            ..LIMITS
-        });
+        let server = Server::start(Limits { head: Duration::from_millis(200), ..LIMITS });
         let silent = server.connect();
         let mut slow = server.connect();
         slow.write_all(b"GET /livez HTTP/1.1\r\n").unwrap();
@@ -400,10 +366,7 @@ mod tests {
 
     #[test]
     fn silent_clients_cannot_keep_a_probe_out() {
-        let server = Server::start(Limits {
-            connections: 3,
-            ..LIMITS
-        });
+        let server = Server::start(Limits { connections: 3, ..LIMITS });
         let silent: Vec<TcpStream> = (0..50).map(|_| server.connect()).collect();
         assert_eq!(&server.get("/livez")[9..12], "200");
         for oldest in silent.into_iter().take(40) {
@@ -443,18 +406,14 @@ mod tests {
 
     impl Slow {
         fn new() -> Self {
-            Self {
-                gauge: IntGauge::new("test_slow", "Slow.").unwrap(),
-                gate: Arc::default(),
-            }
+            Self { gauge: IntGauge::new("test_slow", "Slow.").unwrap(), gate: Arc::default() }
         }
 
         fn wait_for(&self, scrapes: usize) {
             let (gate, changed) = &*self.gate;
             let guard = gate.lock().unwrap();
-            let (_guard, result) = changed
-                .wait_timeout_while(guard, PATIENCE, |gate| gate.waiting < scrapes)
-                .unwrap();
+            let (_guard, result) =
+                changed.wait_timeout_while(guard, PATIENCE, |gate| gate.waiting < scrapes).unwrap();
             assert!(!result.timed_out());
         }
 
@@ -506,11 +465,7 @@ mod tests {
 
     #[test]
     fn a_shutdown_answers_what_is_open() {
-        let mut server = Server::start(Limits {
-            connections: usize::MAX,
-            drain: PATIENCE,
-            ..LIMITS
-        });
+        let mut server = Server::start(Limits { connections: usize::MAX, drain: PATIENCE, ..LIMITS });
         let slow = Slow::new();
         server.registry.register(Box::new(slow.clone())).unwrap();
         let mut scrape = server.connect();
@@ -543,10 +498,7 @@ mod tests {
     fn an_address_in_use_names_the_option_and_what_would_help() {
         let first = Admin::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let error = Admin::bind(first.address()).unwrap_err().to_string();
-        let expected = format!(
-            "cannot listen on --metrics {}: Address already in use",
-            first.address()
-        );
+        let expected = format!("cannot listen on --metrics {}: Address already in use", first.address());
         assert!(error.starts_with(&expected), "{error}");
         assert!(error.ends_with("; stop the program that listens there, or choose another port"));
     }

@@ -122,11 +122,7 @@ impl Arguments {
                 flags.add(Value::new(key.name, text, Origin::Flag(key.name)));
             }
         }
-        CommandLine {
-            flags,
-            config: self.config,
-            command: self.command,
-        }
+        CommandLine { flags, config: self.config, command: self.command }
     }
 }
 
@@ -143,10 +139,7 @@ fn help(key: &Key) -> String {
         Some(platform) => format!("{}, {platform}", key.variable),
         None => key.variable.to_owned(),
     };
-    format!(
-        "{}{repeatable}\n[default: {default}] [env: {variables}]",
-        key.help
-    )
+    format!("{}{repeatable}\n[default: {default}] [env: {variables}]", key.help)
 }
 
 #[cfg(test)]
@@ -175,10 +168,7 @@ mod tests {
     fn every_setting_has_its_flag_and_no_other() {
         let command = Arguments::command();
         let beside = ["config", "check", "show-config"];
-        let flags: Vec<_> = command
-            .get_arguments()
-            .filter_map(|flag| flag.get_long())
-            .collect();
+        let flags: Vec<_> = command.get_arguments().filter_map(|flag| flag.get_long()).collect();
         let keys: Vec<_> = keys::ALL.iter().map(|key| key.name).chain(beside).collect();
         assert_eq!(flags, keys);
     }
@@ -212,33 +202,20 @@ mod tests {
         let cases: [(&[&str], &[&str]); 6] = [
             (&["--", "node", "--port", "1"], &["node", "--port", "1"]),
             (&["node", "--port", "1", "-h"], &["node", "--port", "1", "-h"]),
-            (
-                &["--port", "3000", "sh", "-c", "x", "--", "y"],
-                &["sh", "-c", "x", "--", "y"],
-            ),
+            (&["--port", "3000", "sh", "-c", "x", "--", "y"], &["sh", "-c", "x", "--", "y"]),
             (&["--", "--odd"], &["--odd"]),
             (&["-i", "2"], &[]),
             (&["--"], &[]),
         ];
         for (arguments, command) in cases {
-            assert_eq!(
-                parse(arguments).expect("accepted").command,
-                command,
-                "{arguments:?}"
-            );
+            assert_eq!(parse(arguments).expect("accepted").command, command, "{arguments:?}");
         }
     }
 
     #[test]
     fn a_mistyped_flag_is_not_taken_for_a_command() {
-        assert_eq!(
-            parse(&["--prot", "3000"]),
-            Err(clap::error::ErrorKind::UnknownArgument)
-        );
-        assert_eq!(
-            parse(&["--check", "--show-config"]),
-            Err(clap::error::ErrorKind::ArgumentConflict)
-        );
+        assert_eq!(parse(&["--prot", "3000"]), Err(clap::error::ErrorKind::UnknownArgument));
+        assert_eq!(parse(&["--check", "--show-config"]), Err(clap::error::ErrorKind::ArgumentConflict));
     }
 
     #[test]

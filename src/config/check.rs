@@ -12,11 +12,8 @@ use super::{Bind, Listen};
 /// address. Each address comes with the value that named it.
 pub fn addresses(listen: &[(Listen, Value)], metrics: Option<(SocketAddr, &Value)>) -> Vec<Problem> {
     let metrics = metrics.map(|(address, value)| (Bind::Address(address), value));
-    let all: Vec<(Bind, &Value)> = listen
-        .iter()
-        .map(|(listen, value)| (listen.bind, value))
-        .chain(metrics)
-        .collect();
+    let all: Vec<(Bind, &Value)> =
+        listen.iter().map(|(listen, value)| (listen.bind, value)).chain(metrics).collect();
     let mut problems = Vec::new();
     for (index, (bind, value)) in all.iter().enumerate() {
         let earlier = all.iter().take(index);

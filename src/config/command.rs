@@ -90,28 +90,19 @@ pub fn find(program: &OsStr, path: &OsStr) -> Result<PathBuf, CommandError> {
             }
         }
     }
-    Err(refused.unwrap_or_else(|| CommandError::NotInPath {
-        program: program.to_owned(),
-    }))
+    Err(refused.unwrap_or_else(|| CommandError::NotInPath { program: program.to_owned() }))
 }
 
 /// May this user execute that file? The effective user counts, as for execve(2).
 fn look_at(file: &Path) -> Result<(), CommandError> {
     match file.metadata() {
-        Ok(metadata) if !metadata.is_file() => Err(CommandError::NotAFile {
-            file: file.to_owned(),
-        }),
+        Ok(metadata) if !metadata.is_file() => Err(CommandError::NotAFile { file: file.to_owned() }),
         Ok(_) if is_executable(file) => Ok(()),
-        Ok(_) => Err(CommandError::NotExecutable {
-            file: file.to_owned(),
-        }),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(CommandError::NotExecutable {
-            file: file.to_owned(),
-        }),
-        Err(error) => Err(CommandError::NotFound {
-            program: file.into(),
-            error,
-        }),
+        Ok(_) => Err(CommandError::NotExecutable { file: file.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(CommandError::NotExecutable { file: file.to_owned() })
+        }
+        Err(error) => Err(CommandError::NotFound { program: file.into(), error }),
     }
 }
 
@@ -153,11 +144,7 @@ mod tests {
         let place = |name: &str| root.path().join(name);
         let path = std::env::join_paths([place("first"), place("absent"), place("second")]).expect("a path");
         match find(OsStr::new(program), &path) {
-            Ok(found) => Ok(found
-                .strip_prefix(root.path())
-                .expect("inside")
-                .display()
-                .to_string()),
+            Ok(found) => Ok(found.strip_prefix(root.path()).expect("inside").display().to_string()),
             Err(error) => Err(error.exit_code()),
         }
     }

@@ -32,12 +32,7 @@ pub fn read(lookup: Lookup<'_>) -> Environment {
         ..Environment::default()
     };
     for key in keys::ALL {
-        let Environment {
-            own,
-            platform,
-            problems,
-            ..
-        } = &mut environment;
+        let Environment { own, platform, problems, .. } = &mut environment;
         problems.extend(add(own, key, key.variable, lookup).err());
         if let Some(variable) = key.platform_variable {
             problems.extend(add(platform, key, variable, lookup).err());
@@ -50,9 +45,7 @@ fn add(layer: &mut Layer, key: &Key, variable: &'static str, lookup: Lookup<'_>)
     let Some(text) = set(lookup, variable) else {
         return Ok(());
     };
-    let text = text
-        .into_string()
-        .map_err(|_| Problem::at(variable, Reason::NotUnicode))?;
+    let text = text.into_string().map_err(|_| Problem::at(variable, Reason::NotUnicode))?;
     let origin = Origin::Environment(variable);
     if key.is_list {
         for part in text.split(',') {

@@ -126,11 +126,7 @@ impl Problem {
 
     /// A problem of the environment or the file that is not one value's.
     pub fn at(place: impl fmt::Display, reason: Reason) -> Self {
-        Self {
-            place: place.to_string(),
-            fault: Fault::Configuration,
-            reason,
-        }
+        Self { place: place.to_string(), fault: Fault::Configuration, reason }
     }
 }
 
@@ -153,11 +149,7 @@ impl Invalid {
 
     /// 2 if a flag is wrong (as clap has it), or else 78 (EX_CONFIG of sysexits.h).
     pub fn exit_code(&self) -> u8 {
-        if self.problems.iter().any(|problem| problem.fault == Fault::Usage) {
-            2
-        } else {
-            78
-        }
+        if self.problems.iter().any(|problem| problem.fault == Fault::Usage) { 2 } else { 78 }
     }
 }
 

@@ -48,11 +48,7 @@ pub fn load(path: &Path) -> Result<String, Problem> {
 
 /// Reads the text of the file at `path`.
 pub fn read(path: &Path, text: &str) -> Contents {
-    let mut reading = Reading {
-        path,
-        text,
-        contents: Contents::default(),
-    };
+    let mut reading = Reading { path, text, contents: Contents::default() };
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         let mut entries: Vec<_> = table.get_ref().iter().collect();
@@ -82,11 +78,7 @@ impl Reading<'_> {
         } else if let Some(key) = keys::ALL.into_iter().find(|key| key.name == name_read) {
             self.setting(key, value);
         } else {
-            let place = format!(
-                "{}: {}",
-                self.origin(&name.span()),
-                super::origin::legible(name_read)
-            );
+            let place = format!("{}: {}", self.origin(&name.span()), super::origin::legible(name_read));
             let nearest = nearest_key(name_read);
             let problem = Problem::at(place, Reason::UnknownKey { nearest });
             self.contents.problems.push(problem);
@@ -154,12 +146,7 @@ impl Reading<'_> {
             Some((first_line, _)) => format!("{first_line} ..."),
             None => spelled.to_owned(),
         };
-        Value {
-            name,
-            text,
-            literal: Some(literal),
-            origin: self.origin(&value.span()),
-        }
+        Value { name, text, literal: Some(literal), origin: self.origin(&value.span()) }
     }
 
     fn spelled(&self, value: &Spanned<DeValue<'_>>) -> &str {
@@ -167,10 +154,7 @@ impl Reading<'_> {
     }
 
     fn origin(&self, span: &Range<usize>) -> Origin {
-        Origin::File {
-            path: self.path.to_owned(),
-            line: self.line(span),
-        }
+        Origin::File { path: self.path.to_owned(), line: self.line(span) }
     }
 
     fn line(&self, span: &Range<usize>) -> usize {
@@ -180,10 +164,7 @@ impl Reading<'_> {
 }
 
 fn strings(values: &DeArray<'_>) -> Option<Vec<String>> {
-    values
-        .iter()
-        .map(|value| value.get_ref().as_str().map(str::to_owned))
-        .collect()
+    values.iter().map(|value| value.get_ref().as_str().map(str::to_owned)).collect()
 }
 
 /// The key that was probably meant, if one is near enough to be worth naming.
@@ -217,15 +198,10 @@ mod tests {
             read_text("# first\nworkers = 0x10\nport = [\n  3_000,\n  \"80:8080\",\n]\ngrace = '9s'\n");
         let shown = |key| -> Vec<_> {
             let values = contents.layer.of(key).iter();
-            values
-                .map(|value| format!("{} {}", value.origin, value.text))
-                .collect()
+            values.map(|value| format!("{} {}", value.origin, value.text)).collect()
         };
         assert_eq!(shown(&keys::WORKERS.key), ["clusterd.toml:2 16"]);
-        assert_eq!(
-            shown(&keys::PORT.key),
-            ["clusterd.toml:4 3000", "clusterd.toml:5 80:8080"]
-        );
+        assert_eq!(shown(&keys::PORT.key), ["clusterd.toml:4 3000", "clusterd.toml:5 80:8080"]);
         assert_eq!(shown(&keys::GRACE.key), ["clusterd.toml:7 9s"]);
         assert!(contents.problems.is_empty());
     }

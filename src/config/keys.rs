@@ -234,11 +234,7 @@ mod tests {
     fn no_variable_is_one_that_workers_find_the_primary_by() {
         use crate::protocol::wire::{ENV_PORTS, ENV_SOCKET, ENV_TOKEN};
         for key in ALL {
-            assert!(
-                ![ENV_PORTS, ENV_SOCKET, ENV_TOKEN].contains(&key.variable),
-                "{}",
-                key.name
-            );
+            assert!(![ENV_PORTS, ENV_SOCKET, ENV_TOKEN].contains(&key.variable), "{}", key.name);
         }
     }
 

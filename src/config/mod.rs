@@ -89,11 +89,7 @@ impl fmt::Display for Listen {
                 address.port()
             }
         };
-        if self.worker_port.0 == public {
-            Ok(())
-        } else {
-            write!(f, ":{}", self.worker_port)
-        }
+        if self.worker_port.0 == public { Ok(()) } else { write!(f, ":{}", self.worker_port) }
     }
 }
 

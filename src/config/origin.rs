@@ -57,12 +57,7 @@ pub struct Value {
 impl Value {
     /// A value that is spelled as it is.
     pub fn new(name: &'static str, text: impl Into<String>, origin: Origin) -> Self {
-        Self {
-            name,
-            text: text.into(),
-            literal: None,
-            origin,
-        }
+        Self { name, text: text.into(), literal: None, origin }
     }
 }
 
@@ -84,11 +79,7 @@ impl fmt::Display for Value {
 /// The text, in quotes if it is empty or holds something that cannot be seen.
 pub(super) fn legible(text: &str) -> String {
     let is_plain = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
-    if is_plain {
-        text.to_owned()
-    } else {
-        format!("{text:?}")
-    }
+    if is_plain { text.to_owned() } else { format!("{text:?}") }
 }
 
 /// Every value that one source names.
@@ -115,28 +106,16 @@ mod tests {
 
     #[test]
     fn a_value_is_shown_as_it_was_written() {
-        let file = Origin::File {
-            path: "a/clusterd.toml".into(),
-            line: 4,
-        };
-        let in_file = Value {
-            literal: Some("\"4\"".into()),
-            ..Value::new("workers", "4", file)
-        };
+        let file = Origin::File { path: "a/clusterd.toml".into(), line: 4 };
+        let in_file = Value { literal: Some("\"4\"".into()), ..Value::new("workers", "4", file) };
         let cases = [
             (Value::new("workers", "4", Origin::Flag("workers")), "--workers 4"),
-            (
-                Value::new("workers", "", Origin::Flag("workers")),
-                "--workers \"\"",
-            ),
+            (Value::new("workers", "", Origin::Flag("workers")), "--workers \"\""),
             (
                 Value::new("workers", "4\n", Origin::Environment("CLUSTERD_WORKERS")),
                 "CLUSTERD_WORKERS=\"4\\n\"",
             ),
-            (
-                Value::new("workers", "4", Origin::Environment("WEB_CONCURRENCY")),
-                "WEB_CONCURRENCY=4",
-            ),
+            (Value::new("workers", "4", Origin::Environment("WEB_CONCURRENCY")), "WEB_CONCURRENCY=4"),
             (in_file, "a/clusterd.toml:4: workers = \"4\""),
         ];
         for (value, shown) in cases {

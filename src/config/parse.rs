@@ -51,9 +51,7 @@ pub fn workers(text: &str) -> Result<Workers, Reason> {
     if text == "max" {
         return Ok(Workers::Max);
     }
-    number(text, MAX_WORKERS)
-        .map(Workers::Count)
-        .ok_or(Reason::Workers)
+    number(text, MAX_WORKERS).map(Workers::Count).ok_or(Reason::Workers)
 }
 
 /// A number of connections for listen(2).
@@ -106,9 +104,7 @@ pub fn port(text: &str) -> Result<Listen, Reason> {
         None => (text, None),
     };
     let port = port_number(public).ok_or(Reason::Port)?;
-    let worker = worker
-        .map(|worker| port_number(worker).ok_or(Reason::Port))
-        .transpose()?;
+    let worker = worker.map(|worker| port_number(worker).ok_or(Reason::Port)).transpose()?;
     listen(Bind::Everywhere { port }, worker)
 }
 
@@ -133,10 +129,7 @@ fn listen(bind: Bind, worker: Option<u16>) -> Result<Listen, Reason> {
         (None, 0) => return Err(Reason::FreePortUnmapped(free_port_mapped(bind))),
         (None, public) => public,
     };
-    Ok(Listen {
-        bind,
-        worker_port: WorkerPort(worker_port),
-    })
+    Ok(Listen { bind, worker_port: WorkerPort(worker_port) })
 }
 
 /// An example of what would do.
@@ -164,9 +157,7 @@ pub fn metrics(text: &str) -> Result<Option<SocketAddr>, Reason> {
     if let Some(port) = port_number(text.strip_prefix(':').unwrap_or(text)) {
         return Ok(Some((Ipv4Addr::LOCALHOST, port).into()));
     }
-    text.parse()
-        .map(|address| Some(canonical(address)))
-        .map_err(|_| Reason::Metrics)
+    text.parse().map(|address| Some(canonical(address))).map_err(|_| Reason::Metrics)
 }
 
 /// `text` or `json`.
@@ -234,12 +225,7 @@ mod tests {
     fn outcome<T: ToString>(result: Result<T, Reason>) -> String {
         match result {
             Ok(value) => value.to_string(),
-            Err(reason) => reason
-                .to_string()
-                .split(':')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
+            Err(reason) => reason.to_string().split(':').next().unwrap_or_default().to_owned(),
         }
     }
 
@@ -254,10 +240,7 @@ mod tests {
             ("8080:8080", "8080"),
             ("0:3000", "0:3000"),
             ("65535", "65535"),
-            (
-                "0",
-                "port 0 stands for any free port, so the workers' port must be named",
-            ),
+            ("0", "port 0 stands for any free port, so the workers' port must be named"),
             ("80:0", ZERO),
             ("0:0", ZERO),
             ("65536", NOT),
@@ -271,10 +254,7 @@ mod tests {
             ("http", NOT),
             ("127.0.0.1:80", NOT),
             (" 80", NOT),
-            (
-                "tcp://10.0.0.1:80",
-                "an address that Kubernetes set for a service of that name, not a port",
-            ),
+            ("tcp://10.0.0.1:80", "an address that Kubernetes set for a service of that name, not a port"),
         ];
         for (text, expected) in cases {
             assert_eq!(outcome(port(text)), expected, "{text}");
@@ -292,10 +272,7 @@ mod tests {
             ("[fe80::1%2]:80", "[fe80::1%2]:80"),
             ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
             ("0.0.0.0:0:3000", "0.0.0.0:0:3000"),
-            (
-                "[::]:0",
-                "port 0 stands for any free port, so the workers' port must be named",
-            ),
+            ("[::]:0", "port 0 stands for any free port, so the workers' port must be named"),
             ("[::]:80:0", "workers cannot be asked for on port 0"),
             ("::1:80", NOT),
             ("[::1]", NOT),

@@ -54,25 +54,16 @@ pub struct Resolved {
 /// Everything that is wrong, in one.
 pub fn resolve(sources: Sources, cpus: NonZeroU32) -> Result<Resolved, Invalid> {
     let mut reading = Reading {
-        layers: [
-            sources.flags,
-            sources.environment,
-            sources.platform,
-            sources.file,
-            defaults(),
-        ],
+        layers: [sources.flags, sources.environment, sources.platform, sources.file, defaults()],
         values: BTreeMap::new(),
         problems: sources.problems,
     };
     let (command, command_origin) = command(sources.command);
     let config = reading.config(command, cpus);
     match config {
-        Some(config) if reading.problems.is_empty() => Ok(Resolved {
-            config,
-            values: reading.values,
-            command: command_origin,
-            file: sources.config,
-        }),
+        Some(config) if reading.problems.is_empty() => {
+            Ok(Resolved { config, values: reading.values, command: command_origin, file: sources.config })
+        }
         _ => Err(Invalid::new(reading.problems)),
     }
 }
@@ -119,10 +110,7 @@ impl Reading {
     }
 
     fn one<T>(&mut self, setting: &Setting<T>) -> Option<T> {
-        let winner = self
-            .layers
-            .iter()
-            .position(|layer| !layer.of(&setting.key).is_empty())?;
+        let winner = self.layers.iter().position(|layer| !layer.of(&setting.key).is_empty())?;
         if winner < FILE {
             self.all_of(FILE, setting);
         }
@@ -275,11 +263,7 @@ mod tests {
             (&[], &[("CLUSTERD_WORKERS", "")], file, 5),
         ];
         for (flags, environment, file, expected) in cases {
-            let said = Said {
-                flags,
-                environment,
-                file,
-            };
+            let said = Said { flags, environment, file };
             assert_eq!(said.config().workers.get(), expected);
         }
     }
@@ -303,31 +287,17 @@ mod tests {
             (bind, &[], "", &["127.0.0.1:1"]),
         ];
         for (flags, environment, file, expected) in cases {
-            let said = Said {
-                flags,
-                environment,
-                file,
-            };
+            let said = Said { flags, environment, file };
             assert_eq!(listen(&said.config()), expected);
         }
     }
 
     #[test]
     fn a_lower_source_can_be_switched_off() {
-        let said = Said {
-            flags: &[("metrics", "off")],
-            file: "metrics = 9090",
-            ..Said::default()
-        };
+        let said = Said { flags: &[("metrics", "off")], file: "metrics = 9090", ..Said::default() };
         assert_eq!(said.config().metrics, None);
-        let said = Said {
-            file: "metrics = 9090",
-            ..Said::default()
-        };
-        assert_eq!(
-            said.config().metrics,
-            Some(SocketAddr::from(([127, 0, 0, 1], 9090)))
-        );
+        let said = Said { file: "metrics = 9090", ..Said::default() };
+        assert_eq!(said.config().metrics, Some(SocketAddr::from(([127, 0, 0, 1], 9090))));
     }
 
     #[test]
@@ -338,22 +308,14 @@ mod tests {
             file: "",
         };
         assert_eq!(said.config().workers.get(), 1);
-        let said = Said {
-            file: "workers = \"fuor\"",
-            ..said
-        };
+        let said = Said { file: "workers = \"fuor\"", ..said };
         assert_eq!(said.invalid().problems().len(), 1);
     }
 
     #[test]
     fn everything_wrong_is_said_at_once() {
         let said = Said {
-            flags: &[
-                ("workers", "fuor"),
-                ("port", "0"),
-                ("port", "80"),
-                ("bind", "[::]:80"),
-            ],
+            flags: &[("workers", "fuor"), ("port", "0"), ("port", "80"), ("bind", "[::]:80")],
             environment: &[("CLUSTERD_GRACE", "8"), ("CLUSTERD_QUEUE", "0")],
             file: "attahc = \"auto\"\nlog-level = \"loud\"\nlog-format = false\nbacklog = 1.5\nhandoff-timeout = \"2d\"",
         };
@@ -375,22 +337,13 @@ mod tests {
 
     #[test]
     fn the_exit_code_tells_flags_from_the_rest() {
-        let in_file = Said {
-            file: "\n\n\nworkers = \"fuor\"",
-            ..Said::default()
-        };
+        let in_file = Said { file: "\n\n\nworkers = \"fuor\"", ..Said::default() };
         assert_eq!(in_file.invalid().exit_code(), 78);
         assert_snapshot!(in_file.invalid(), @r#"clusterd.toml:4: workers = "fuor": not a number of workers: use a number from 1 to 1024, or "max""#);
-        let in_environment = Said {
-            environment: &[("CLUSTERD_WORKERS", "fuor")],
-            ..Said::default()
-        };
+        let in_environment = Said { environment: &[("CLUSTERD_WORKERS", "fuor")], ..Said::default() };
         assert_eq!(in_environment.invalid().exit_code(), 78);
         assert_snapshot!(in_environment.invalid(), @r#"CLUSTERD_WORKERS=fuor: not a number of workers: use a number from 1 to 1024, or "max""#);
-        let in_flag = Said {
-            flags: &[("workers", "fuor")],
-            ..Said::default()
-        };
+        let in_flag = Said { flags: &[("workers", "fuor")], ..Said::default() };
         assert_eq!(in_flag.invalid().exit_code(), 2);
         assert_snapshot!(in_flag.invalid(), @r#"--workers fuor: not a number of workers: use a number from 1 to 1024, or "max""#);
     }
@@ -413,18 +366,9 @@ mod tests {
         assert!(shown.problems.is_empty(), "{:?}", shown.problems);
         assert!(shown.command.is_some());
         for key in keys::ALL {
-            let values: Vec<_> = shown
-                .layer
-                .of(key)
-                .iter()
-                .map(|value| value.text.as_str())
-                .collect();
+            let values: Vec<_> = shown.layer.of(key).iter().map(|value| value.text.as_str()).collect();
             assert_eq!(values, Vec::from_iter(key.default), "{}", key.name);
-            assert!(
-                uncommented.contains(&format!("\n{} = ", key.name)),
-                "{}",
-                key.name
-            );
+            assert!(uncommented.contains(&format!("\n{} = ", key.name)), "{}", key.name);
         }
     }
 }

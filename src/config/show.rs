@@ -51,10 +51,7 @@ fn settings(config: &Config) -> [(&'static Key, String); 12] {
     let duration = |duration| format_duration(duration).to_string();
     [
         (&keys::PORT.key, list(config.listen.iter().filter(is_port))),
-        (
-            &keys::BIND.key,
-            list(config.listen.iter().filter(|listen| !is_port(listen))),
-        ),
+        (&keys::BIND.key, list(config.listen.iter().filter(|listen| !is_port(listen)))),
         (&keys::WORKERS.key, config.workers.to_string()),
         (&keys::BACKLOG.key, config.backlog.to_string()),
         (&keys::QUEUE.key, config.queue.to_string()),
@@ -70,11 +67,7 @@ fn settings(config: &Config) -> [(&'static Key, String); 12] {
 
 fn list<'a>(listen: impl Iterator<Item = &'a Listen>) -> String {
     let all: Vec<_> = listen.map(Listen::to_string).collect();
-    if all.is_empty() {
-        NONE.to_owned()
-    } else {
-        all.join(", ")
-    }
+    if all.is_empty() { NONE.to_owned() } else { all.join(", ") }
 }
 
 /// As the file has it, so that it can be copied there.
@@ -101,11 +94,7 @@ fn origin(resolved: &Resolved, key: &Key) -> String {
 
 /// Who decided where to listen, for whichever of `port` and `bind` was not named.
 fn other_of_listen<'a>(resolved: &'a Resolved, key: &Key) -> Option<&'a Origin> {
-    let other = if *key == keys::PORT.key {
-        &keys::BIND
-    } else {
-        &keys::PORT
-    };
+    let other = if *key == keys::PORT.key { &keys::BIND } else { &keys::PORT };
     resolved.values.get(other.key.name).map(|value| &value.origin)
 }
 
@@ -135,13 +124,8 @@ mod tests {
     #[test]
     fn every_key_has_a_row_in_the_order_of_the_table() {
         let table = shown(Sources::default());
-        let names = table
-            .lines()
-            .map(|line| line.split(' ').next().unwrap_or_default());
-        let keys = keys::ALL
-            .iter()
-            .map(|key| key.name)
-            .chain([keys::COMMAND, "config"]);
+        let names = table.lines().map(|line| line.split(' ').next().unwrap_or_default());
+        let keys = keys::ALL.iter().map(|key| key.name).chain([keys::COMMAND, "config"]);
         assert!(names.eq(keys), "{table}");
     }
 
@@ -168,11 +152,7 @@ mod tests {
     #[test]
     fn each_value_says_where_it_comes_from() {
         let mut flags = Layer::default();
-        for (name, text) in [
-            ("bind", "[::1]:80:8080"),
-            ("bind", "127.0.0.1:80:8080"),
-            ("metrics", ":9090"),
-        ] {
+        for (name, text) in [("bind", "[::1]:80:8080"), ("bind", "127.0.0.1:80:8080"), ("metrics", ":9090")] {
             flags.add(Value::new(name, text, Origin::Flag(name)));
         }
         let environment = environment::read(&|variable| match variable {
@@ -181,10 +161,7 @@ mod tests {
             _ => None,
         });
         let path = Path::new("clusterd.toml");
-        let file = file::read(
-            path,
-            "port = 5000\nqueue = 16\ncommand = [\"./my-server\", \"a b\"]",
-        );
+        let file = file::read(path, "port = 5000\nqueue = 16\ncommand = [\"./my-server\", \"a b\"]");
         let sources = Sources {
             flags,
             environment: environment.own,
