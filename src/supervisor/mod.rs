@@ -3,6 +3,7 @@
 //! One task with one inbox owns every worker. What follows from what is decided in [`lifecycle`] and
 //! [`restart`], which are pure; the task carries it out. It passes no connection and reads no worker's output.
 
+pub mod guardian;
 pub mod lifecycle;
 pub mod processes;
 pub mod reaper;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::guardian::Orders;
 pub use self::reaper::Scope;
 pub use self::spawn::{AttachEnv, Pipes, Recipe, StartError};
 pub use self::task::Supervisor;
@@ -35,6 +37,9 @@ pub struct Spec {
     pub recipe: Recipe,
     /// Which children are waited for.
     pub scope: Scope,
+    /// What a guardian does if this process is killed; `None` for no guardian. PID 1 needs none: when it dies,
+    /// the kernel kills the whole namespace.
+    pub guardian: Option<Orders>,
 }
 
 /// Takes a worker's pipes and reads them to their ends.

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::guardian::Guardian;
 use super::lifecycle::{Action, Ended, Event, Phase, Process, Reason, State, step};
 use super::reaper::Reaper;
 use super::spawn::{self, StartError};
@@ -22,8 +23,10 @@ use crate::protocol::wire::Token;
 /// How often an orphaned process group is looked at: its members need not be children of this process, so
 /// nothing tells when the last one ends.
 const GROUP_POLL: Duration = Duration::from_millis(50);
-/// How long to wait, at the very end, for the front to take back what the last workers left.
-const FORGET_PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait, at the very end, for what should take no time at all.
+const FINISH: Duration = Duration::from_secs(1);
+/// A guardian that ends sooner than this after its start would end again.
+const GUARDIAN_RAN_WELL: Duration = Duration::from_secs(1);
 
 /// The task. See [`super::new`].
 pub struct Supervisor {
@@ -36,6 +39,7 @@ pub struct Supervisor {
     places: Vec<Place>,
     launches: u64,
     forgetting: JoinSet<()>,
+    guardian: Option<Guardian>,
 }
 
 /// A slot, and the worker in it.
@@ -75,6 +79,7 @@ impl Supervisor {
             publish,
             launches: 0,
             forgetting: JoinSet::new(),
+            guardian: None,
         }
     }
 
@@ -87,10 +92,14 @@ impl Supervisor {
     pub async fn run(mut self) -> Result<(), StartError> {
         self.zero_metrics();
         let mut reaper = Reaper::new(self.spec.scope).map_err(StartError::Signals)?;
-        self.start()?;
+        self.start_guardian();
+        if let Err(error) = self.start() {
+            self.finish(&mut reaper).await;
+            return Err(error);
+        }
         while self.places.iter().any(|place| place.state != State::Stopped) {
             self.publish();
-            let groups: Vec<Pid> = self.places.iter().filter_map(|place| place.state.group()).collect();
+            let groups = self.groups();
             let wake = self.wake();
             tokio::select! {
                 biased;
@@ -105,11 +114,51 @@ impl Supervisor {
             while self.forgetting.try_join_next().is_some() {}
         }
         self.publish();
-        let forgotten = tokio::time::timeout(FORGET_PATIENCE, self.forgetting.join_all()).await;
-        if forgotten.is_err() {
+        self.finish(&mut reaper).await;
+        Ok(())
+    }
+
+    /// The process groups of children.
+    fn groups(&self) -> Vec<Pid> {
+        let workers = self.places.iter().filter_map(|place| place.state.group());
+        workers.chain(self.guardian.as_ref().map(Guardian::pid)).collect()
+    }
+
+    async fn finish(&mut self, reaper: &mut Reaper) {
+        let forgotten = async { while self.forgetting.join_next().await.is_some() {} };
+        if tokio::time::timeout(FINISH, forgotten).await.is_err() {
             tracing::warn!("the front did not take back what the last workers left in time");
         }
-        Ok(())
+        if let Some(guardian) = self.guardian.take() {
+            let pid = guardian.dismiss();
+            let gone = async { while reaper.next(&[pid]).await.0 != pid {} };
+            if tokio::time::timeout(FINISH, gone).await.is_err() {
+                tracing::warn!(pid = pid.as_raw_pid(), "the guardian did not end in time");
+            }
+        }
+    }
+
+    /// Without a guardian everything works but the cleaning up after a `kill -9` of the primary.
+    fn start_guardian(&mut self) {
+        self.guardian = None;
+        let Some(orders) = &self.spec.guardian else {
+            return;
+        };
+        if rustix::process::getpid().is_init() {
+            return;
+        }
+        match Guardian::start(orders) {
+            Ok(guardian) => {
+                for group in self.groups() {
+                    guardian.watch(group);
+                }
+                self.guardian = Some(guardian);
+            }
+            Err(error) => tracing::warn!(
+                "cannot start the guardian: {error}; if clusterd is killed with SIGKILL, processes that its \
+                 workers started may live on"
+            ),
+        }
     }
 
     fn start(&mut self) -> Result<(), StartError> {
@@ -171,7 +220,23 @@ impl Supervisor {
         self.apply(index, Event::Listening { id: worker, port });
     }
 
+    fn guardian_ended(&mut self, guardian: &Guardian, how: Ended) {
+        let pid = guardian.pid().as_raw_pid();
+        if guardian.since().elapsed() >= GUARDIAN_RAN_WELL {
+            tracing::warn!(pid, "the guardian {how}; starting it again");
+            self.start_guardian();
+        } else {
+            tracing::warn!(
+                pid,
+                "the guardian {how} as soon as it was started; going on without"
+            );
+        }
+    }
+
     fn ended(&mut self, pid: Pid, how: Ended) {
+        if let Some(guardian) = self.guardian.take_if(|guardian| guardian.pid() == pid) {
+            return self.guardian_ended(&guardian, how);
+        }
         let leads = |place: &Place| place.state.process().is_some_and(|process| process.group == pid);
         let Some(index) = self.places.iter().position(leads) else {
             tracing::debug!(pid = pid.as_raw_pid(), "an adopted process {how}");
@@ -240,12 +305,20 @@ impl Supervisor {
         place.state = state;
         if group != old_group {
             place.listening.clear();
+            self.guard(old_group, group);
         }
         if phase != old_phase {
             self.metrics.workers.with_label_values(&[old_phase.label()]).dec();
             self.metrics.workers.with_label_values(&[phase.label()]).inc();
         }
         actions
+    }
+
+    fn guard(&self, old: Option<Pid>, new: Option<Pid>) {
+        if let Some(guardian) = &self.guardian {
+            old.into_iter().for_each(|group| guardian.release(group));
+            new.into_iter().for_each(|group| guardian.watch(group));
+        }
     }
 
     fn perform(&mut self, index: usize, action: Action) -> Option<Event> {

@@ -1,0 +1,317 @@
+//! A small process that outlives the primary by moments: if the primary is killed, it ends what the primary
+//! would have ended.
+//!
+//! The kernel tells a worker's own process when the primary dies (PR_SET_PDEATHSIG), but not that process's
+//! descendants. The guardian knows every worker's process group, from a pipe whose other end only the primary
+//! holds: when the pipe ends unannounced, the primary is dead. It watches nothing else and restarts nothing.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, Signal};
+
+/// The hidden verb with which clusterd runs itself as its guardian.
+pub const VERB: &str = "guardian";
+
+/// How often it looks whether a process group is gone.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What the guardian does when the primary is dead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orders {
+    /// How long process groups may take to end before they are killed.
+    pub grace: Duration,
+    /// The primary's runtime folder, which is removed with everything in it.
+    pub folder: Option<PathBuf>,
+}
+
+/// The primary's end of a running guardian.
+#[derive(Debug)]
+pub struct Guardian {
+    pid: Pid,
+    since: Instant,
+    pipe: OwnedFd,
+}
+
+/// One record of the pipe: 8 bytes, little-endian. A write of less than PIPE_BUF bytes is never split (pipe(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Message {
+    /// The group came: its number.
+    Watch(Pid),
+    /// The group is gone: its number, negated.
+    Release(Pid),
+    /// The primary ends in good order: 0.
+    Dismiss,
+}
+
+impl Message {
+    fn encode(self) -> [u8; 8] {
+        let number = match self {
+            Message::Watch(group) => i64::from(group.as_raw_pid()),
+            Message::Release(group) => -i64::from(group.as_raw_pid()),
+            Message::Dismiss => 0,
+        };
+        number.to_le_bytes()
+    }
+
+    fn decode(record: [u8; 8]) -> Option<Self> {
+        let number = i64::from_le_bytes(record);
+        let group = i32::try_from(number.unsigned_abs()).ok()?;
+        match (Pid::from_raw(group), number) {
+            (None, _) => Some(Message::Dismiss),
+            // kill(2) takes -1 for every process there is.
+            (Some(Pid::INIT), _) => None,
+            (Some(group), 1..) => Some(Message::Watch(group)),
+            (Some(group), _) => Some(Message::Release(group)),
+        }
+    }
+}
+
+impl Guardian {
+    /// Starts this program's own file again as a guardian, in a process group of its own.
+    ///
+    /// # Errors
+    /// There is no room for another process or pipe, or /proc is not mounted.
+    pub fn start(orders: &Orders) -> io::Result<Self> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::fs::fcntl_setfl(&write, OFlags::NONBLOCK)?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("clusterd").arg(VERB);
+        command.arg(orders.grace.as_millis().to_string());
+        if let Some(folder) = &orders.folder {
+            command.arg(std::path::absolute(folder)?);
+        }
+        command.env_clear().current_dir("/").process_group(0);
+        command.stdin(read).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn()?;
+        Ok(Self {
+            pid: Pid::from_child(&child),
+            since: Instant::now(),
+            pipe: write,
+        })
+    }
+
+    /// The guardian's process: a child of this one.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// When it was started.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Puts a process group under its guard.
+    pub fn watch(&self, group: Pid) {
+        self.tell(Message::Watch(group));
+    }
+
+    /// Takes away a process group that has ended.
+    pub fn release(&self, group: Pid) {
+        self.tell(Message::Release(group));
+    }
+
+    /// Lets it go, without doing anything.
+    pub fn dismiss(self) -> Pid {
+        self.tell(Message::Dismiss);
+        self.pid
+    }
+
+    /// Never blocks. A guardian that has left thousands of messages unread is of no use: it is killed, and
+    /// whoever waits for it starts a new one and tells it everything.
+    fn tell(&self, message: Message) {
+        match rustix::io::retry_on_intr(|| rustix::io::write(&self.pipe, &message.encode())) {
+            // EPIPE: it is dead, which is about to be noticed.
+            Ok(_) | Err(Errno::PIPE) => {}
+            Err(error) => {
+                tracing::warn!("the guardian does not listen ({error}); replacing it");
+                let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// The guardian itself: `arguments` are those after the verb, the grace in milliseconds and the folder.
+pub fn guardian_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments.into_iter();
+    let grace = arguments
+        .next()
+        .and_then(|grace| grace.to_str()?.parse().ok())
+        .map(Duration::from_millis);
+    let Some(grace) = grace else {
+        return ExitCode::from(2);
+    };
+    let orders = Orders {
+        grace,
+        folder: arguments.next().map(PathBuf::from),
+    };
+    let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
+    if crate::sys::process::ignore(&signals).is_err() {
+        return ExitCode::FAILURE;
+    }
+    // The name is for people who look at a list of processes.
+    let _ = rustix::thread::set_name(c"clusterd-guard");
+    guard(io::stdin().lock(), &orders);
+    ExitCode::SUCCESS
+}
+
+fn guard(pipe: impl Read, orders: &Orders) {
+    let Some(groups) = orphaned_groups(pipe) else {
+        return;
+    };
+    end(groups, orders.grace);
+    if let Some(folder) = &orders.folder {
+        remove(folder);
+    }
+}
+
+/// Reads until the primary says goodbye (`None`) or dies: the groups that it left.
+fn orphaned_groups(mut pipe: impl Read) -> Option<BTreeSet<i32>> {
+    let mut groups = BTreeSet::new();
+    let mut record = [0; 8];
+    while pipe.read_exact(&mut record).is_ok() {
+        match Message::decode(record) {
+            Some(Message::Watch(group)) => {
+                groups.insert(group.as_raw_pid());
+            }
+            Some(Message::Release(group)) => {
+                groups.remove(&group.as_raw_pid());
+            }
+            Some(Message::Dismiss) => return None,
+            None => {}
+        }
+    }
+    Some(groups)
+}
+
+fn end(groups: BTreeSet<i32>, grace: Duration) {
+    let mut groups: Vec<Pid> = groups.into_iter().filter_map(Pid::from_raw).collect();
+    let deadline = Instant::now() + grace;
+    let send = |group: Pid, signal| rustix::process::kill_process_group(group, signal) != Err(Errno::SRCH);
+    groups.retain(|&group| send(group, Signal::TERM));
+    while !groups.is_empty() && Instant::now() < deadline {
+        std::thread::sleep(POLL);
+        groups.retain(|&group| rustix::process::test_kill_process_group(group) != Err(Errno::SRCH));
+    }
+    for group in groups {
+        send(group, Signal::KILL);
+    }
+}
+
+fn remove(folder: &Path) {
+    // Nobody is left who could be told of a failure, and a later clusterd makes a folder of its own.
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufRead;
+    use std::io::BufReader;
+    use std::process::Child;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn group(number: i32) -> Pid {
+        Pid::from_raw(number).expect("not 0")
+    }
+
+    fn orders(folder: &Path, grace: Duration) -> Orders {
+        Orders {
+            grace,
+            folder: Some(folder.to_owned()),
+        }
+    }
+
+    fn bytes(messages: &[Message]) -> Vec<u8> {
+        messages.iter().flat_map(|message| message.encode()).collect()
+    }
+
+    /// A shell in a group of its own that has run `script` up to its `echo`.
+    fn shell(script: &str) -> Child {
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe"))
+            .read_line(&mut line)
+            .expect("a line");
+        child
+    }
+
+    proptest! {
+        #[test]
+        fn messages_survive_the_pipe(number in 2..i32::MAX) {
+            for message in [Message::Watch(group(number)), Message::Release(group(number)), Message::Dismiss] {
+                prop_assert_eq!(Message::decode(message.encode()), Some(message));
+            }
+        }
+
+        #[test]
+        fn no_record_names_every_process(record: [u8; 8]) {
+            let named = match Message::decode(record) {
+                Some(Message::Watch(group) | Message::Release(group)) => group.as_raw_pid(),
+                Some(Message::Dismiss) | None => return Ok(()),
+            };
+            prop_assert!(named > 1);
+        }
+    }
+
+    #[test]
+    fn process_one_is_no_group() {
+        assert_eq!(Message::decode(1i64.to_le_bytes()), None);
+        assert_eq!(Message::decode((-1i64).to_le_bytes()), None);
+    }
+
+    #[test]
+    fn released_groups_are_not_orphans() {
+        let told = bytes(&[
+            Message::Watch(group(10)),
+            Message::Watch(group(11)),
+            Message::Release(group(10)),
+        ]);
+        assert_eq!(orphaned_groups(told.as_slice()), Some(BTreeSet::from([11])));
+    }
+
+    #[test]
+    fn a_dismissed_guardian_does_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let told = bytes(&[Message::Watch(group(i32::MAX)), Message::Dismiss]);
+        guard(told.as_slice(), &orders(folder.path(), Duration::ZERO));
+        assert!(folder.path().exists());
+    }
+
+    #[test]
+    fn a_dead_primarys_groups_are_asked_then_killed_and_its_folder_is_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inner = folder.path().join("run");
+        std::fs::create_dir(&inner).expect("a folder");
+        std::fs::write(inner.join("shim.so"), "x").expect("a file");
+        let mut polite = shell("echo; sleep 60");
+        let mut stubborn = shell("trap '' TERM; echo; while :; do sleep 1; done");
+        let told = bytes(&[
+            Message::Watch(Pid::from_child(&polite)),
+            Message::Watch(Pid::from_child(&stubborn)),
+        ]);
+        guard(told.as_slice(), &orders(&inner, Duration::from_millis(100)));
+        let signal = |child: &mut Child| {
+            std::os::unix::process::ExitStatusExt::signal(&child.wait().expect("a child"))
+        };
+        assert_eq!(signal(&mut polite), Some(libc::SIGTERM));
+        assert_eq!(signal(&mut stubborn), Some(libc::SIGKILL));
+        assert!(!inner.exists());
+    }
+}
