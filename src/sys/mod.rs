@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod process;
+pub mod processes;
 pub mod seqpacket;
 pub mod socket;
 pub mod watched;
