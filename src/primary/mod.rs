@@ -33,7 +33,7 @@ use crate::front::{self, Front, Setup};
 use crate::logs::{self, Output, Stream};
 use crate::metrics::Metrics;
 use crate::preload::Exposed;
-use crate::supervisor::{self, AttachEnv, Recipe, Scope, Spec};
+use crate::supervisor::{self, AttachEnv, Orders, Recipe, Scope, Spec};
 use crate::sys;
 
 /// How long the last output may take to be written.
@@ -84,7 +84,14 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         attach: AttachEnv { socket: attach.name().into(), shim: Some(shim.path().to_owned()) },
         nofile: limits.workers,
     };
-    let spec = Spec { recipe, scope: Scope::Everyone };
+    let spec = Spec {
+        recipe,
+        scope: Scope::Everyone,
+        guardian: Some(Orders {
+            grace: config.grace,
+            folder: folder_path.map(ToOwned::to_owned),
+        }),
+    };
     let (supervisor, task) = supervisor::new(spec, front.clone(), metrics.clone(), capture(output));
 
     let (readiness, watched) = watch::channel(reports::readiness(&reports.status.borrow()));

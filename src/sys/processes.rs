@@ -69,23 +69,23 @@ pub fn open_connections(ports: &[u16]) -> usize {
         .count()
 }
 
-/// A process that has something.
+/// A process, as people know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub struct Named {
     /// Its number.
     pub pid: i32,
     /// Its name, as ps(1) shows it.
     pub name: String,
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (pid {})", self.name, self.pid)
     }
 }
 
 /// Who listens on this TCP port, in this network namespace; `None` if nobody does, or nobody that may be seen.
-pub fn listener(port: u16) -> Option<Holder> {
+pub fn listener_of(port: u16) -> Option<Named> {
     let tables = tcp_tables(&Process::myself().ok()?);
     let listens =
         |entry: &&TcpNetEntry| entry.state == TcpState::Listen && entry.local_address.port() == port;
@@ -97,7 +97,7 @@ pub fn listener(port: u16) -> Option<Holder> {
         .ok()?
         .filter_map(Result::ok)
         .find(|process| find_socket(process, |socket| inodes.contains(&socket)) == Found::Yes)?;
-    Some(Holder {
+    Some(Named {
         pid: holder.pid,
         name: holder.stat().ok()?.comm,
     })
@@ -278,10 +278,10 @@ mod tests {
             .or_else(|_| TcpListener::bind("0.0.0.0:0"))
             .expect("a listener");
         let port = listener.local_addr().expect("bound").port();
-        let holder = super::listener(port).expect("this process");
+        let holder = super::listener_of(port).expect("this process");
         assert_eq!(holder.pid, rustix::process::getpid().as_raw_pid());
         assert!(holder.to_string().ends_with(&format!("(pid {})", holder.pid)));
         drop(listener);
-        eventually(|| super::listener(port).is_none());
+        eventually(|| super::listener_of(port).is_none());
     }
 }

@@ -1,0 +1,23 @@
+//! The process table, asked without holding up the task that asks.
+//!
+//! What is asked is in [`sys::processes`](crate::sys::processes); here it only moves to a thread that may block.
+
+use rustix::process::Pid;
+
+use crate::protocol::native::Holder;
+use crate::sys::processes as table;
+pub use crate::sys::processes::{Named, listener_of};
+
+/// Does any process but this one hold this end of a channel?
+pub async fn is_held(holder: Holder) -> bool {
+    let look = move || table::is_held(holder.inode, Pid::from_raw(holder.pid));
+    // Not to have looked must not cost a worker its channel.
+    tokio::task::spawn_blocking(look).await.unwrap_or(true)
+}
+
+/// How many TCP connections to these local ports are open.
+pub async fn open_connections(ports: &[u16]) -> usize {
+    let ports = ports.to_vec();
+    let look = move || table::open_connections(&ports);
+    tokio::task::spawn_blocking(look).await.unwrap_or(0)
+}
