@@ -19,11 +19,13 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
+use crate::sys::{self, processes};
+
 /// The hidden verb with which clusterd runs itself as its guardian.
 pub const VERB: &str = "guardian";
 
 /// How often it looks whether a process group is gone.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(50);
 
 /// What the guardian does when the primary is dead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,7 +157,7 @@ pub fn guardian_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode 
         folder: arguments.next().map(PathBuf::from),
     };
     let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
-    if crate::sys::process::ignore(&signals).is_err() {
+    if sys::process::ignore(&signals).is_err() {
         return ExitCode::FAILURE;
     }
     // The name is for people who look at a list of processes.
@@ -200,7 +202,8 @@ fn end(groups: BTreeSet<i32>, grace: Duration) {
     groups.retain(|&group| send(group, Signal::TERM));
     while !groups.is_empty() && Instant::now() < deadline {
         std::thread::sleep(POLL);
-        groups.retain(|&group| rustix::process::test_kill_process_group(group) != Err(Errno::SRCH));
+        // A zombie that its new parent does not wait for is signalled as if it lived, and needs nothing.
+        groups.retain(|&group| !processes::members(group).is_empty());
     }
     for group in groups {
         send(group, Signal::KILL);

@@ -3,6 +3,8 @@
 //! One task with one inbox owns every worker. What follows from what is decided in [`lifecycle`] and
 //! [`restart`], which are pure; the task carries it out. It passes no connection and reads no worker's output.
 
+pub mod diagnose;
+pub mod elf;
 pub mod guardian;
 pub mod lifecycle;
 pub mod processes;

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::diagnose;
 use super::guardian::Guardian;
 use super::lifecycle::{Action, Ended, Event, Phase, Process, Reason, State, step};
 use super::reaper::Reaper;
@@ -246,6 +247,9 @@ impl Supervisor {
         let event = Event::Ended { group: pid, how, others: group_exists(pid), chance: fastrand::f64() };
         self.apply(index, event);
         self.tell_end(index, &before, pid, how);
+        if matches!(self.places[index].state, State::WaitingRestart { .. }) {
+            self.advise_ended(index, &before, how);
+        }
     }
 
     fn tell_end(&self, index: usize, before: &State, pid: Pid, how: Ended) {
@@ -338,9 +342,45 @@ impl Supervisor {
                 let front = self.front.clone();
                 self.forgetting.spawn(async move { front.forget(worker).await });
             }
-            Action::Advise(_) => {}
+            Action::Advise(process) => self.advise_running(index, process.group),
         }
         None
+    }
+
+    fn advise_running(&self, index: usize, group: Pid) {
+        let Place { slot, listening, .. } = &self.places[index];
+        let (worker, served) = (*slot, listening.clone());
+        let missing = self.missing(&served);
+        let shim = self.spec.recipe.attach.shim.clone();
+        tokio::task::spawn_blocking(move || {
+            let seen = diagnose::running(group, shim.as_deref(), missing, served);
+            tracing::warn!(%worker, "{}", diagnose::advice(&seen));
+        });
+    }
+
+    /// Once a streak: the other runs of it are likely to end for the same reason.
+    fn advise_ended(&self, index: usize, before: &State, how: Ended) {
+        let State::Launching {
+            streak, waiting_for, ..
+        } = before
+        else {
+            return;
+        };
+        let missing: Vec<WorkerPort> = waiting_for.iter().copied().collect();
+        if !streak.is_empty() || missing.len() < self.spec.recipe.ports.len() {
+            return;
+        }
+        let worker = self.places[index].slot;
+        let command = self.spec.recipe.command.clone();
+        tokio::task::spawn_blocking(move || {
+            let seen = diagnose::ended(&command, how, missing);
+            tracing::warn!(%worker, "{}", diagnose::advice(&seen));
+        });
+    }
+
+    fn missing(&self, served: &[WorkerPort]) -> Vec<WorkerPort> {
+        let ports = self.spec.recipe.ports.iter().copied();
+        ports.filter(|port| !served.contains(port)).collect()
     }
 
     fn launch(&mut self, index: usize) -> Result<Event, StartError> {

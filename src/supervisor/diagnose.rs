@@ -1,0 +1,407 @@
+//! Why a worker does not listen on the ports that it is served on, and what would help.
+//!
+//! [`advice`] is pure: from what was seen to a sentence. [`running`] and [`ended`] look, which may take
+//! milliseconds: call them where that holds up nobody. Nothing here changes what happens to the worker.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use procfs::process::Process;
+use rustix::process::Pid;
+
+use super::elf::Kind;
+use super::lifecycle::{Ended, PATIENCE};
+use super::spawn;
+use crate::config::WorkerCommand;
+use crate::ids::WorkerPort;
+use crate::sys::processes;
+
+/// What was seen of a worker that does not listen where it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The ports on which it is expected and does not listen.
+    pub missing: Vec<WorkerPort>,
+    /// The ports on which it listens as it should.
+    pub served: Vec<WorkerPort>,
+    /// How it ended, if it did.
+    pub ended: Option<Ended>,
+    /// The ports that its processes opened themselves, past clusterd.
+    pub opened: BTreeSet<u16>,
+    /// What keeps the shim from serving it.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// A program that the shim cannot serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Its name.
+    pub program: String,
+    /// Why not.
+    pub why: Why,
+}
+
+/// Why the shim cannot serve a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Go calls the kernel past the C library.
+    Go,
+    /// A static program loads no library.
+    Static,
+    /// Its environment does not name the shim: somebody on the way cleared it.
+    NotNamed,
+    /// Its environment names the shim, and it was not loaded.
+    NotLoaded,
+}
+
+/// Looks at a worker that runs.
+pub fn running(group: Pid, shim: Option<&Path>, missing: Vec<WorkerPort>, served: Vec<WorkerPort>) -> Seen {
+    Seen {
+        missing,
+        served,
+        ended: None,
+        opened: processes::listening_ports(group),
+        obstacle: leaves(group).iter().find_map(|process| obstacle(process, shim)),
+    }
+}
+
+/// Looks at what is left of a worker that ended: the file of its program.
+pub fn ended(command: &WorkerCommand, how: Ended, missing: Vec<WorkerPort>) -> Seen {
+    Seen {
+        missing,
+        served: vec![],
+        ended: Some(how),
+        opened: BTreeSet::new(),
+        obstacle: match command {
+            WorkerCommand::Demo => None,
+            WorkerCommand::Program { program, .. } => obstacle_in_file(program),
+        },
+    }
+}
+
+/// The members of a group that have no child in it: what starts the server is of no interest, the server is.
+fn leaves(group: Pid) -> Vec<Process> {
+    let members: Vec<(Process, i32)> = processes::members(group)
+        .into_iter()
+        .filter_map(|pid| Process::new(pid.as_raw_pid()).ok())
+        .filter_map(|process| process.stat().ok().map(|stat| (process, stat.ppid)))
+        .collect();
+    let parents: BTreeSet<i32> = members.iter().map(|&(_, parent)| parent).collect();
+    let leaves = members.into_iter().map(|(process, _)| process);
+    leaves.filter(|process| !parents.contains(&process.pid)).collect()
+}
+
+fn obstacle(process: &Process, shim: Option<&Path>) -> Option<Obstacle> {
+    // Through /proc, since the path is that of the process's own mount namespace.
+    let why = match Kind::of(&PathBuf::from(format!("/proc/{}/exe", process.pid))) {
+        Kind::Go => Some(Why::Go),
+        Kind::Static => Some(Why::Static),
+        Kind::Dynamic | Kind::Unknown => not_loaded(process, shim?),
+    };
+    Some(Obstacle {
+        why: why?,
+        program: process.stat().ok()?.comm,
+    })
+}
+
+fn not_loaded(process: &Process, shim: &Path) -> Option<Why> {
+    let inode = std::fs::metadata(shim).ok()?.ino();
+    let maps = process.maps().ok()?;
+    if maps.0.iter().any(|map| map.inode == inode) {
+        return None;
+    }
+    let named = process.environ().ok().is_none_or(|environment| {
+        let list = environment.get(OsStr::new("LD_PRELOAD"));
+        list.is_some_and(|list| {
+            let mut entries = list.as_bytes().split(|byte| matches!(byte, b':' | b' '));
+            entries.any(|entry| entry == shim.as_os_str().as_bytes())
+        })
+    });
+    Some(if named { Why::NotLoaded } else { Why::NotNamed })
+}
+
+fn obstacle_in_file(program: &OsStr) -> Option<Obstacle> {
+    let file = spawn::locate(program)?;
+    let why = match Kind::of(&file) {
+        Kind::Go => Why::Go,
+        Kind::Static => Why::Static,
+        Kind::Dynamic | Kind::Unknown => return None,
+    };
+    Some(Obstacle {
+        program: file.file_name()?.display().to_string(),
+        why,
+    })
+}
+
+/// What to tell the user: what was seen, and what to do.
+pub fn advice(seen: &Seen) -> String {
+    let missing = list(seen.missing.iter().map(|port| port.0));
+    let mut text = match seen.ended {
+        Some(how) => format!("the worker {how} before it listened on {missing}"),
+        None => format!(
+            "the worker does not listen on {missing} after {} s",
+            PATIENCE.as_secs()
+        ),
+    };
+    let rest = match (&seen.obstacle, seen.ended) {
+        (Some(obstacle), _) => about_obstacle(obstacle),
+        (None, Some(how)) => about_end(how),
+        (None, None) => about_ports(seen, &missing),
+    };
+    // Writing into a string cannot fail.
+    let _ = write!(text, ": {rest}");
+    text
+}
+
+fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
+    match why {
+        Why::Go => format!(
+            "{program} is a Go program, which calls the kernel past the C library, so clusterd cannot give it \
+             connections; run it without clusterd"
+        ),
+        Why::Static => format!(
+            "{program} is statically linked, so clusterd's shim is not loaded into it; link it dynamically \
+             (for Rust: a -gnu target; for C: without -static), or use the library clusterd::worker"
+        ),
+        Why::NotNamed => format!(
+            "the environment of {program} lacks clusterd's LD_PRELOAD: something between clusterd and it clears \
+             the environment (env -i, sudo, su); let LD_PRELOAD and CLUSTERD_* through"
+        ),
+        Why::NotLoaded => format!(
+            "clusterd's shim was not loaded into {program}: a program that is setuid or has file capabilities \
+             ignores LD_PRELOAD, and one that changed its user or root folder may not find the shim; start it \
+             as the user that it is to run as"
+        ),
+    }
+}
+
+fn about_end(how: Ended) -> String {
+    match how {
+        Ended::Code(0) => {
+            "a server has to stay in the foreground; turn its daemon mode off (nginx: -g 'daemon off;', \
+                           redis-server: --daemonize no)"
+                .to_owned()
+        }
+        Ended::Code(126) => {
+            "126 is a shell's code for a command that cannot be executed; see the worker's output".to_owned()
+        }
+        Ended::Code(127) => {
+            "127 is a shell's code for a command that was not found; see the worker's output".to_owned()
+        }
+        Ended::Code(_) | Ended::Signal(_) => {
+            "its output tells more; if it has none, run the command without clusterd".to_owned()
+        }
+    }
+}
+
+fn about_ports(seen: &Seen, missing: &str) -> String {
+    let is_missing = |port: &u16| seen.missing.iter().any(|missing| missing.0 == *port);
+    let own: Vec<u16> = seen.opened.iter().copied().filter(is_missing).collect();
+    let other: Vec<u16> = seen
+        .opened
+        .iter()
+        .copied()
+        .filter(|port| !is_missing(port))
+        .collect();
+    if !own.is_empty() {
+        return format!(
+            "it opened {} past the C library (io_uring, or system calls of its own), where clusterd cannot give it \
+             connections; run it without clusterd, or turn that off",
+            list(own.into_iter())
+        );
+    }
+    if let (Some(first), Some(wanted)) = (other.first(), seen.missing.first()) {
+        return format!(
+            "it listens on {} instead; have it listen on {wanted} (the environment variable PORT says so), or tell \
+             clusterd which port to expect, as in --port {wanted}:{first}",
+            list(other.iter().copied())
+        );
+    }
+    if !seen.served.is_empty() {
+        let served = list(seen.served.iter().map(|port| port.0));
+        return format!(
+            "it listens on {served} alone; every worker is expected on every port, so remove a --port that is not \
+             used"
+        );
+    }
+    format!(
+        "it runs and listens on nothing; if it takes this long to start, all is well; if not, see its output, and \
+         have it listen on {missing}"
+    )
+}
+
+/// `port 80`, `ports 80 and 443`, `ports 80, 81 and 443`.
+fn list(ports: impl ExactSizeIterator<Item = u16>) -> String {
+    let ports: Vec<String> = ports.map(|port| port.to_string()).collect();
+    match ports.split_last() {
+        Some((last, [])) => format!("port {last}"),
+        Some((last, rest)) => format!("ports {} and {last}", rest.join(", ")),
+        None => "any port".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn seen() -> Seen {
+        Seen {
+            missing: vec![WorkerPort(3000)],
+            served: vec![],
+            ended: None,
+            opened: BTreeSet::new(),
+            obstacle: None,
+        }
+    }
+
+    fn with(why: Why) -> Seen {
+        Seen {
+            obstacle: Some(Obstacle {
+                program: "server".to_owned(),
+                why,
+            }),
+            ..seen()
+        }
+    }
+
+    #[test]
+    fn advice_says_what_was_seen_and_what_to_do() {
+        let opened = |ports: &[u16]| Seen {
+            opened: ports.iter().copied().collect(),
+            ..seen()
+        };
+        let ended = |how| Seen {
+            ended: Some(how),
+            ..seen()
+        };
+        let one_of_two = Seen {
+            served: vec![WorkerPort(3001)],
+            ..seen()
+        };
+        let cases = [
+            (
+                seen(),
+                "does not listen on port 3000 after 10 s: it runs and listens on nothing",
+            ),
+            (opened(&[8080]), "it listens on port 8080 instead; "),
+            (
+                opened(&[8080, 9000]),
+                "it listens on ports 8080 and 9000 instead; ",
+            ),
+            (opened(&[8080]), "--port 3000:8080"),
+            (opened(&[3000]), "it opened port 3000 past the C library"),
+            (one_of_two, "it listens on port 3001 alone"),
+            (with(Why::Go), "server is a Go program"),
+            (with(Why::Static), "server is statically linked"),
+            (with(Why::NotNamed), "clears the environment"),
+            (with(Why::NotLoaded), "setuid"),
+            (
+                ended(Ended::Code(0)),
+                "exited with code 0 before it listened on port 3000: a server has to stay",
+            ),
+            (ended(Ended::Code(127)), "a command that was not found"),
+            (
+                ended(Ended::Code(1)),
+                "exited with code 1 before it listened on port 3000: its output",
+            ),
+            (ended(Ended::Signal(libc::SIGSEGV)), "was ended by SIGSEGV before"),
+        ];
+        for (seen, part) in cases {
+            let advice = advice(&seen);
+            assert!(advice.contains(part), "{part:?} in {advice:?}");
+        }
+    }
+
+    #[test]
+    fn an_obstacle_counts_more_than_how_it_ended() {
+        let seen = Seen {
+            ended: Some(Ended::Code(1)),
+            ..with(Why::Go)
+        };
+        assert!(advice(&seen).contains("Go program"));
+    }
+
+    #[test]
+    fn ports_are_listed_in_words() {
+        assert_eq!(list([80].into_iter()), "port 80");
+        assert_eq!(list([80, 443].into_iter()), "ports 80 and 443");
+        assert_eq!(list([80, 81, 443].into_iter()), "ports 80, 81 and 443");
+    }
+
+    /// `sleep` in a group of its own, past its exec; ended when dropped.
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn new(preload: Option<&Path>) -> Self {
+            let mut command = Command::new("sleep");
+            command.arg("60").process_group(0).env_remove("LD_PRELOAD");
+            if let Some(file) = preload {
+                command
+                    .env("LD_PRELOAD", file)
+                    .stderr(std::process::Stdio::null());
+            }
+            let sleeper = Self(command.spawn().expect("sleep"));
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let name = || std::fs::read_to_string(format!("/proc/{}/comm", sleeper.0.id()));
+            while !name().is_ok_and(|name| name.trim() == "sleep") {
+                assert!(Instant::now() < deadline, "not in time");
+                std::thread::yield_now();
+            }
+            sleeper
+        }
+
+        fn seen(&self, shim: &Path) -> Seen {
+            running(
+                Pid::from_child(&self.0),
+                Some(shim),
+                vec![WorkerPort(3000)],
+                vec![],
+            )
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_missing_shim_is_seen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let shim = folder.path().join("shim.so");
+        std::fs::write(&shim, "no library").expect("written");
+        let why = |sleeper: &Sleeper| sleeper.seen(&shim).obstacle.map(|obstacle| obstacle.why);
+        assert_eq!(why(&Sleeper::new(None)), Some(Why::NotNamed));
+        assert_eq!(why(&Sleeper::new(Some(&shim))), Some(Why::NotLoaded));
+    }
+
+    #[test]
+    fn a_loaded_library_is_seen() {
+        let sleeper = Sleeper::new(None);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let library = loop {
+            let process = Process::new(Pid::from_child(&sleeper.0).as_raw_pid()).expect("it runs");
+            let maps = process.maps().expect("its own user may look");
+            let found = maps.0.iter().find_map(|map| match &map.pathname {
+                procfs::process::MMapPath::Path(path) if path.to_string_lossy().contains("libc") => {
+                    Some(path.clone())
+                }
+                _ => None,
+            });
+            match found {
+                Some(path) => break path,
+                None => assert!(Instant::now() < deadline, "not in time"),
+            }
+        };
+        assert_eq!(sleeper.seen(&library).obstacle, None);
+    }
+}
