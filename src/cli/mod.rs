@@ -87,7 +87,10 @@ fn act(action: Action, serve: impl FnOnce(Config) -> ExitCode) -> Result<ExitCod
             io::stdout().write_all(show::table(&resolved).as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
-        Action::Serve(config) => Ok(serve(config)),
+        Action::Serve(config) => {
+            command::find_for(&config.command)?;
+            Ok(serve(config))
+        }
     }
 }
 

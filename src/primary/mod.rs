@@ -13,7 +13,7 @@ mod shutdown;
 mod signals;
 
 use std::io;
-use std::thread::JoinHandle;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -72,10 +72,10 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     let folder = Folder::create();
     let folder_path = folder.as_ref().map(Folder::path);
     let attach = AttachSocket::bind(folder_path).map_err(Failure::AttachSocket)?;
-    let shim = Exposed::new(folder_path.unwrap_or(std::path::Path::new("/nonexistent")))?;
+    let shim = Exposed::new(folder_path.unwrap_or(Path::new("/nonexistent")))?;
 
     let (front, reports, ends) = front::handle::channels(&ports);
-    let front_thread = start_front(setup(&config, bound, &metrics, limits), ends).await?;
+    start_front(setup(&config, bound, &metrics, limits), ends).await?;
 
     let recipe = Recipe {
         command: config.command.clone(),
@@ -84,14 +84,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         attach: AttachEnv { socket: attach.name().into(), shim: Some(shim.path().to_owned()) },
         nofile: limits.workers,
     };
-    let spec = Spec {
-        recipe,
-        scope: Scope::Everyone,
-        guardian: Some(Orders {
-            grace: config.grace,
-            folder: folder_path.map(ToOwned::to_owned),
-        }),
-    };
+    let spec = Spec { recipe, scope: Scope::Everyone, guardian: guardian(&config, folder_path) };
     let (supervisor, task) = supervisor::new(spec, front.clone(), metrics.clone(), capture(output));
 
     let (readiness, watched) = watch::channel(reports::readiness(&reports.status.borrow()));
@@ -115,8 +108,13 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         ended = task.run() => ended?,
         () = shutdown.when_told(&mut signals) => {}
     }
-    drop(front_thread);
     Ok(())
+}
+
+/// As PID 1 there is no need for one: when that process dies, the kernel kills everything in its namespace.
+fn guardian(config: &Config, folder: Option<&Path>) -> Option<Orders> {
+    let orders = || Orders { grace: config.grace, folder: folder.map(ToOwned::to_owned) };
+    (std::process::id() != 1).then(orders)
 }
 
 fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Setup {
@@ -139,13 +137,11 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Se
 }
 
 /// Starts the data path on a thread of its own, which ends with the program.
-async fn start_front(setup: Setup, ends: FrontEnds) -> Result<JoinHandle<()>, Failure> {
+async fn start_front(setup: Setup, ends: FrontEnds) -> Result<(), Failure> {
     let (started, told) = oneshot::channel();
-    let thread =
-        std::thread::Builder::new().name("front".to_owned()).spawn(move || run_front(setup, ends, started));
-    let thread = thread.map_err(Failure::Front)?;
-    told.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(Failure::Front)?;
-    Ok(thread)
+    let thread = std::thread::Builder::new().name("front".to_owned());
+    thread.spawn(move || run_front(setup, ends, started)).map_err(Failure::Front)?;
+    told.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(Failure::Front)
 }
 
 fn run_front(setup: Setup, ends: FrontEnds, started: oneshot::Sender<io::Result<()>>) {

@@ -101,10 +101,7 @@ fn obstacle(process: &Process, shim: Option<&Path>) -> Option<Obstacle> {
         Kind::Static => Some(Why::Static),
         Kind::Dynamic | Kind::Unknown => not_loaded(process, shim?),
     };
-    Some(Obstacle {
-        why: why?,
-        program: process.stat().ok()?.comm,
-    })
+    Some(Obstacle { why: why?, program: process.stat().ok()?.comm })
 }
 
 fn not_loaded(process: &Process, shim: &Path) -> Option<Why> {
@@ -130,10 +127,7 @@ fn obstacle_in_file(program: &OsStr) -> Option<Obstacle> {
         Kind::Static => Why::Static,
         Kind::Dynamic | Kind::Unknown => return None,
     };
-    Some(Obstacle {
-        program: file.file_name()?.display().to_string(),
-        why,
-    })
+    Some(Obstacle { program: file.file_name()?.display().to_string(), why })
 }
 
 /// What to tell the user: what was seen, and what to do.
@@ -141,10 +135,7 @@ pub fn advice(seen: &Seen) -> String {
     let missing = list(seen.missing.iter().map(|port| port.0));
     let mut text = match seen.ended {
         Some(how) => format!("the worker {how} before it listened on {missing}"),
-        None => format!(
-            "the worker does not listen on {missing} after {} s",
-            PATIENCE.as_secs()
-        ),
+        None => format!("the worker does not listen on {missing} after {} s", PATIENCE.as_secs()),
     };
     let rest = match (&seen.obstacle, seen.ended) {
         (Some(obstacle), _) => about_obstacle(obstacle),
@@ -200,12 +191,7 @@ fn about_end(how: Ended) -> String {
 fn about_ports(seen: &Seen, missing: &str) -> String {
     let is_missing = |port: &u16| seen.missing.iter().any(|missing| missing.0 == *port);
     let own: Vec<u16> = seen.opened.iter().copied().filter(is_missing).collect();
-    let other: Vec<u16> = seen
-        .opened
-        .iter()
-        .copied()
-        .filter(|port| !is_missing(port))
-        .collect();
+    let other: Vec<u16> = seen.opened.iter().copied().filter(|port| !is_missing(port)).collect();
     if !own.is_empty() {
         return format!(
             "it opened {} past the C library (io_uring, or system calls of its own), where clusterd cannot give it \
@@ -262,39 +248,18 @@ mod tests {
     }
 
     fn with(why: Why) -> Seen {
-        Seen {
-            obstacle: Some(Obstacle {
-                program: "server".to_owned(),
-                why,
-            }),
-            ..seen()
-        }
+        Seen { obstacle: Some(Obstacle { program: "server".to_owned(), why }), ..seen() }
     }
 
     #[test]
     fn advice_says_what_was_seen_and_what_to_do() {
-        let opened = |ports: &[u16]| Seen {
-            opened: ports.iter().copied().collect(),
-            ..seen()
-        };
-        let ended = |how| Seen {
-            ended: Some(how),
-            ..seen()
-        };
-        let one_of_two = Seen {
-            served: vec![WorkerPort(3001)],
-            ..seen()
-        };
+        let opened = |ports: &[u16]| Seen { opened: ports.iter().copied().collect(), ..seen() };
+        let ended = |how| Seen { ended: Some(how), ..seen() };
+        let one_of_two = Seen { served: vec![WorkerPort(3001)], ..seen() };
         let cases = [
-            (
-                seen(),
-                "does not listen on port 3000 after 10 s: it runs and listens on nothing",
-            ),
+            (seen(), "does not listen on port 3000 after 10 s: it runs and listens on nothing"),
             (opened(&[8080]), "it listens on port 8080 instead; "),
-            (
-                opened(&[8080, 9000]),
-                "it listens on ports 8080 and 9000 instead; ",
-            ),
+            (opened(&[8080, 9000]), "it listens on ports 8080 and 9000 instead; "),
             (opened(&[8080]), "--port 3000:8080"),
             (opened(&[3000]), "it opened port 3000 past the C library"),
             (one_of_two, "it listens on port 3001 alone"),
@@ -307,10 +272,7 @@ mod tests {
                 "exited with code 0 before it listened on port 3000: a server has to stay",
             ),
             (ended(Ended::Code(127)), "a command that was not found"),
-            (
-                ended(Ended::Code(1)),
-                "exited with code 1 before it listened on port 3000: its output",
-            ),
+            (ended(Ended::Code(1)), "exited with code 1 before it listened on port 3000: its output"),
             (ended(Ended::Signal(libc::SIGSEGV)), "was ended by SIGSEGV before"),
         ];
         for (seen, part) in cases {
@@ -321,10 +283,7 @@ mod tests {
 
     #[test]
     fn an_obstacle_counts_more_than_how_it_ended() {
-        let seen = Seen {
-            ended: Some(Ended::Code(1)),
-            ..with(Why::Go)
-        };
+        let seen = Seen { ended: Some(Ended::Code(1)), ..with(Why::Go) };
         assert!(advice(&seen).contains("Go program"));
     }
 
@@ -343,9 +302,7 @@ mod tests {
             let mut command = Command::new("sleep");
             command.arg("60").process_group(0).env_remove("LD_PRELOAD");
             if let Some(file) = preload {
-                command
-                    .env("LD_PRELOAD", file)
-                    .stderr(std::process::Stdio::null());
+                command.env("LD_PRELOAD", file).stderr(std::process::Stdio::null());
             }
             let sleeper = Self(command.spawn().expect("sleep"));
             let deadline = Instant::now() + Duration::from_secs(20);
@@ -358,12 +315,7 @@ mod tests {
         }
 
         fn seen(&self, shim: &Path) -> Seen {
-            running(
-                Pid::from_child(&self.0),
-                Some(shim),
-                vec![WorkerPort(3000)],
-                vec![],
-            )
+            running(Pid::from_child(&self.0), Some(shim), vec![WorkerPort(3000)], vec![])
         }
     }
 

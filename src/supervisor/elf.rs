@@ -26,10 +26,7 @@ pub enum Kind {
 impl Kind {
     /// Looks at a file.
     pub fn of(file: &Path) -> Self {
-        File::open(file)
-            .ok()
-            .and_then(|file| Self::read(&ReadCache::new(file)))
-            .unwrap_or(Kind::Unknown)
+        File::open(file).ok().and_then(|file| Self::read(&ReadCache::new(file))).unwrap_or(Kind::Unknown)
     }
 
     fn read(data: &ReadCache<File>) -> Option<Self> {
@@ -47,9 +44,7 @@ impl Kind {
             return Some(Kind::Go);
         }
         let segments = header.program_headers(endian, data).ok()?;
-        let is_loaded = segments
-            .iter()
-            .any(|segment| segment.p_type(endian) == elf::PT_INTERP);
+        let is_loaded = segments.iter().any(|segment| segment.p_type(endian) == elf::PT_INTERP);
         Some(if is_loaded { Kind::Dynamic } else { Kind::Static })
     }
 }
@@ -59,9 +54,7 @@ fn is_go<'data, Elf: FileHeader, R: ReadRef<'data>>(header: &Elf, endian: Elf::E
     let Ok(sections) = header.sections(endian, data) else {
         return false;
     };
-    let mut names = sections
-        .iter()
-        .filter_map(|section| sections.section_name(endian, section).ok());
+    let mut names = sections.iter().filter_map(|section| sections.section_name(endian, section).ok());
     names.any(|name| matches!(name, b".go.buildinfo" | b".note.go.buildid"))
 }
 
@@ -99,18 +92,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let source = folder.path().join("a.c");
         std::fs::write(&source, "int main(void) { return 0; }").expect("written");
-        for (flags, kind) in [
-            (vec!["-static"], Kind::Static),
-            (vec!["-static-pie"], Kind::Static),
-            (vec![], Kind::Dynamic),
-        ] {
+        for (flags, kind) in
+            [(vec!["-static"], Kind::Static), (vec!["-static-pie"], Kind::Static), (vec![], Kind::Dynamic)]
+        {
             let program = folder.path().join("a");
-            let compiled = Command::new("gcc")
-                .args(flags)
-                .arg(&source)
-                .arg("-o")
-                .arg(&program)
-                .status();
+            let compiled = Command::new("gcc").args(flags).arg(&source).arg("-o").arg(&program).status();
             match compiled {
                 Ok(status) => {
                     assert!(status.success());

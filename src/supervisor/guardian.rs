@@ -95,11 +95,7 @@ impl Guardian {
         command.env_clear().current_dir("/").process_group(0);
         command.stdin(read).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn()?;
-        Ok(Self {
-            pid: Pid::from_child(&child),
-            since: Instant::now(),
-            pipe: write,
-        })
+        Ok(Self { pid: Pid::from_child(&child), since: Instant::now(), pipe: write })
     }
 
     /// The guardian's process: a child of this one.
@@ -145,17 +141,11 @@ impl Guardian {
 /// The guardian itself: `arguments` are those after the verb, the grace in milliseconds and the folder.
 pub fn guardian_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
-    let grace = arguments
-        .next()
-        .and_then(|grace| grace.to_str()?.parse().ok())
-        .map(Duration::from_millis);
+    let grace = arguments.next().and_then(|grace| grace.to_str()?.parse().ok()).map(Duration::from_millis);
     let Some(grace) = grace else {
         return ExitCode::from(2);
     };
-    let orders = Orders {
-        grace,
-        folder: arguments.next().map(PathBuf::from),
-    };
+    let orders = Orders { grace, folder: arguments.next().map(PathBuf::from) };
     let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
     if sys::process::ignore(&signals).is_err() {
         return ExitCode::FAILURE;
@@ -230,10 +220,7 @@ mod tests {
     }
 
     fn orders(folder: &Path, grace: Duration) -> Orders {
-        Orders {
-            grace,
-            folder: Some(folder.to_owned()),
-        }
+        Orders { grace, folder: Some(folder.to_owned()) }
     }
 
     fn bytes(messages: &[Message]) -> Vec<u8> {
@@ -249,9 +236,7 @@ mod tests {
             .spawn()
             .expect("sh");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe"))
-            .read_line(&mut line)
-            .expect("a line");
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         child
     }
 
@@ -281,11 +266,8 @@ mod tests {
 
     #[test]
     fn released_groups_are_not_orphans() {
-        let told = bytes(&[
-            Message::Watch(group(10)),
-            Message::Watch(group(11)),
-            Message::Release(group(10)),
-        ]);
+        let told =
+            bytes(&[Message::Watch(group(10)), Message::Watch(group(11)), Message::Release(group(10))]);
         assert_eq!(orphaned_groups(told.as_slice()), Some(BTreeSet::from([11])));
     }
 
@@ -305,10 +287,8 @@ mod tests {
         std::fs::write(inner.join("shim.so"), "x").expect("a file");
         let mut polite = shell("echo; sleep 60");
         let mut stubborn = shell("trap '' TERM; echo; while :; do sleep 1; done");
-        let told = bytes(&[
-            Message::Watch(Pid::from_child(&polite)),
-            Message::Watch(Pid::from_child(&stubborn)),
-        ]);
+        let told =
+            bytes(&[Message::Watch(Pid::from_child(&polite)), Message::Watch(Pid::from_child(&stubborn))]);
         guard(told.as_slice(), &orders(&inner, Duration::from_millis(100)));
         let signal = |child: &mut Child| {
             std::os::unix::process::ExitStatusExt::signal(&child.wait().expect("a child"))

@@ -502,10 +502,7 @@ mod tests {
     fn process(launch: u64) -> Process {
         let number = i32::try_from(launch).expect("small") + 100;
         Process {
-            id: WorkerId {
-                slot: Slot(1),
-                launch,
-            },
+            id: WorkerId { slot: Slot(1), launch },
             group: Pid::from_raw(number).expect("not 0"),
             token: Token([0; 16]),
         }
@@ -514,10 +511,7 @@ mod tests {
     fn launch(now: Instant) -> State {
         let (starting, actions) = step(State::Stopped, Event::Start, now);
         assert_eq!(actions, [Action::Launch]);
-        let launched = Event::Launched {
-            process: process(1),
-            ports: PORTS.to_vec(),
-        };
+        let launched = Event::Launched { process: process(1), ports: PORTS.to_vec() };
         step(starting, launched, now).0
     }
 
@@ -527,12 +521,7 @@ mod tests {
     }
 
     fn end(how: Ended, others: bool) -> Event {
-        Event::Ended {
-            group: process(1).group,
-            how,
-            others,
-            chance: 0.5,
-        }
+        Event::Ended { group: process(1).group, how, others, chance: 0.5 }
     }
 
     #[test]
@@ -556,10 +545,7 @@ mod tests {
     fn what_is_left_of_a_crashed_worker_is_killed_and_taken_back() {
         let now = Instant::now();
         let (state, actions) = step(launch(now), end(Ended::Code(1), true), now);
-        assert_eq!(
-            actions,
-            [Action::Kill(process(1).group), Action::Forget(process(1).id)]
-        );
+        assert_eq!(actions, [Action::Kill(process(1).group), Action::Forget(process(1).id)]);
         assert_eq!(state.phase(), Phase::WaitingRestart);
         assert_eq!(state.deadline(), Some(now + restart::SHORTEST));
     }
@@ -571,10 +557,7 @@ mod tests {
         let later = now + Duration::from_secs(1);
         let (state, actions) = step(state, Event::Tick, later);
         assert_eq!(actions, [Action::Launch]);
-        let launched = Event::Launched {
-            process: process(2),
-            ports: vec![],
-        };
+        let launched = Event::Launched { process: process(2), ports: vec![] };
         assert_eq!(step(state, launched, later).1, [Action::Count(Reason::Exit)]);
     }
 
@@ -612,9 +595,7 @@ mod tests {
         let (state, _) = step(launch(now), Event::Stop { kill_at }, now);
         let (state, _) = step(state, end(Ended::Signal(15), true), now);
         assert_eq!(state.group(), Some(process(1).group));
-        let empty = Event::GroupEmpty {
-            group: process(1).group,
-        };
+        let empty = Event::GroupEmpty { group: process(1).group };
         assert_eq!(step(state.clone(), empty, now), (State::Stopped, vec![]));
         let killed = vec![Action::Kill(process(1).group)];
         assert_eq!(step(state, Event::Tick, kill_at), (State::Stopped, killed));
@@ -665,11 +646,7 @@ mod tests {
 
     impl World {
         fn happen(&mut self, event: Event, starts_work: bool) {
-            let (state, actions) = step(
-                std::mem::replace(&mut self.state, State::Stopped),
-                event,
-                self.now,
-            );
+            let (state, actions) = step(std::mem::replace(&mut self.state, State::Stopped), event, self.now);
             self.state = state;
             for action in actions {
                 match action {

@@ -227,10 +227,7 @@ impl Supervisor {
             tracing::warn!(pid, "the guardian {how}; starting it again");
             self.start_guardian();
         } else {
-            tracing::warn!(
-                pid,
-                "the guardian {how} as soon as it was started; going on without"
-            );
+            tracing::warn!(pid, "the guardian {how} as soon as it was started; going on without");
         }
     }
 
@@ -360,10 +357,7 @@ impl Supervisor {
 
     /// Once a streak: the other runs of it are likely to end for the same reason.
     fn advise_ended(&self, index: usize, before: &State, how: Ended) {
-        let State::Launching {
-            streak, waiting_for, ..
-        } = before
-        else {
+        let State::Launching { streak, waiting_for, .. } = before else {
             return;
         };
         let missing: Vec<WorkerPort> = waiting_for.iter().copied().collect();

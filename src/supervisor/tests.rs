@@ -50,11 +50,7 @@ fn start(recipe: Recipe) -> Running {
     let output = Box::new(move |slot, pair| {
         let _ = give.send((slot, pair));
     });
-    let spec = Spec {
-        recipe,
-        scope: Scope::Groups,
-        guardian: None,
-    };
+    let spec = Spec { recipe, scope: Scope::Groups, guardian: None };
     let (handle, supervisor) = new(spec, front, metrics.clone(), output);
     Running { handle, metrics, ended: tokio::spawn(supervisor.run()), pipes }
 }

@@ -30,9 +30,7 @@ pub fn is_held(inode: u64, hint: Option<Pid>) -> bool {
         return true;
     }
     match all_processes() {
-        Ok(processes) => processes
-            .filter_map(Result::ok)
-            .any(|process| process.pid != me && holds(&process)),
+        Ok(processes) => processes.filter_map(Result::ok).any(|process| process.pid != me && holds(&process)),
         // Without /proc nobody can be asked.
         Err(_) => true,
     }
@@ -40,10 +38,7 @@ pub fn is_held(inode: u64, hint: Option<Pid>) -> bool {
 
 /// The living members of a process group; zombies are not among them.
 pub fn members(group: Pid) -> Vec<Pid> {
-    group_processes(group)
-        .iter()
-        .filter_map(|process| Pid::from_raw(process.pid))
-        .collect()
+    group_processes(group).iter().filter_map(|process| Pid::from_raw(process.pid)).collect()
 }
 
 /// The TCP ports on which processes of this group listen themselves, as their network namespace has it.
@@ -97,10 +92,7 @@ pub fn listener_of(port: u16) -> Option<Named> {
         .ok()?
         .filter_map(Result::ok)
         .find(|process| find_socket(process, |socket| inodes.contains(&socket)) == Found::Yes)?;
-    Some(Named {
-        pid: holder.pid,
-        name: holder.stat().ok()?.comm,
-    })
+    Some(Named { pid: holder.pid, name: holder.stat().ok()?.comm })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,9 +132,7 @@ fn sockets(process: &Process) -> Vec<u64> {
 fn group_processes(group: Pid) -> Vec<Process> {
     let processes = all_processes().into_iter().flatten().filter_map(Result::ok);
     let is_member = |process: &Process| {
-        process
-            .stat()
-            .is_ok_and(|stat| stat.pgrp == group.as_raw_pid() && !matches!(stat.state, 'Z' | 'X'))
+        process.stat().is_ok_and(|stat| stat.pgrp == group.as_raw_pid() && !matches!(stat.state, 'Z' | 'X'))
     };
     processes.filter(is_member).collect()
 }
@@ -160,9 +150,7 @@ fn descends_from(process: &Process, ancestor: i32) -> bool {
         match parent {
             Ok(pid) if pid == ancestor => return true,
             Ok(pid) if pid > 1 => {
-                parent = Process::new(pid)
-                    .and_then(|process| process.stat())
-                    .map(|stat| stat.ppid);
+                parent = Process::new(pid).and_then(|process| process.stat()).map(|stat| stat.ppid);
             }
             Ok(_) | Err(_) => return false,
         }
@@ -186,11 +174,7 @@ mod tests {
 
     impl Sleeper {
         fn new(stdin: impl Into<Stdio>) -> Self {
-            let child = Command::new("sleep")
-                .arg("60")
-                .stdin(stdin)
-                .process_group(0)
-                .spawn();
+            let child = Command::new("sleep").arg("60").stdin(stdin).process_group(0).spawn();
             Self(child.expect("sleep"))
         }
 
@@ -261,9 +245,7 @@ mod tests {
                 continue;
             };
             let address = listener.local_addr().expect("bound");
-            let clients: Vec<_> = (0..3)
-                .map(|_| TcpStream::connect(address).expect("connected"))
-                .collect();
+            let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).expect("connected")).collect();
             let servers: Vec<_> = (0..3).map(|_| listener.accept().expect("accepted")).collect();
             assert_eq!(open_connections(&[address.port()]), 3);
             drop(servers);
