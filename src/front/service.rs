@@ -294,7 +294,7 @@ impl Service {
 
     /// The next worker in turn, by the one of its idle channels that was used longest ago.
     fn next_member(&mut self) -> Option<usize> {
-        let worker = self.free.next()?;
+        let worker = self.free.take()?;
         let idle = self.members.iter().enumerate();
         idle.filter(|(_, member)| member.link.worker() == worker && member.link.is_idle())
             .min_by_key(|(_, member)| member.link.last_handed())

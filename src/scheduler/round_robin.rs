@@ -19,7 +19,7 @@ impl<W: Copy + PartialEq> RoundRobin<W> {
     }
 
     /// Takes the worker that is next out of the pool.
-    pub fn next(&mut self) -> Option<W> {
+    pub fn take(&mut self) -> Option<W> {
         self.free.pop_front()
     }
 
@@ -60,7 +60,7 @@ mod tests {
         }
         let mut turns = Vec::new();
         for _ in 0..7 {
-            let worker = pool.next().unwrap();
+            let worker = pool.take().unwrap();
             turns.push(worker);
             pool.release(worker);
         }
@@ -73,11 +73,11 @@ mod tests {
         for worker in 1..=3 {
             pool.release(worker);
         }
-        let busy = pool.next().unwrap();
-        assert_eq!(pool.next(), Some(2));
+        let busy = pool.take().unwrap();
+        assert_eq!(pool.take(), Some(2));
         pool.release(2);
         pool.release(busy);
-        assert_eq!([pool.next(), pool.next(), pool.next(), pool.next()], [Some(3), Some(2), Some(1), None]);
+        assert_eq!([pool.take(), pool.take(), pool.take(), pool.take()], [Some(3), Some(2), Some(1), None]);
     }
 
     proptest! {
@@ -100,7 +100,7 @@ mod tests {
                     }
                     _ => {
                         let expected = if idle.is_empty() { None } else { Some(idle.remove(0)) };
-                        prop_assert_eq!(pool.next(), expected);
+                        prop_assert_eq!(pool.take(), expected);
                     }
                 }
                 prop_assert_eq!(pool.is_empty(), idle.is_empty());
