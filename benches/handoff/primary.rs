@@ -1,0 +1,154 @@
+//! The primaries that are compared: how each is started, with its workers, and ended.
+
+use std::fmt;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{Options, bare, worker};
+
+/// How long a primary may take to serve its first connection.
+const START: Duration = Duration::from_secs(20);
+/// How long a primary may take to end.
+const END: Duration = Duration::from_secs(10);
+/// Between two looks at a primary that starts or ends.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// Node's cluster with the least of a server.
+const NODE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/handoff/cluster.js");
+
+/// Which primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// accept, sendmsg, close.
+    Bare,
+    /// The `clusterd` command.
+    Clusterd,
+    /// Node's own cluster.
+    Node,
+}
+
+impl FromStr for Kind {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "bare" => Ok(Kind::Bare),
+            "clusterd" => Ok(Kind::Clusterd),
+            "node" => Ok(Kind::Node),
+            _ => anyhow::bail!("no primary is called {name:?}: choose from bare,clusterd,node"),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Kind::Bare => "bare loop",
+            Kind::Clusterd => "clusterd",
+            Kind::Node => "node cluster",
+        })
+    }
+}
+
+/// A running primary with its workers, ended when it is dropped.
+pub(crate) struct Primary {
+    kind: Kind,
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Primary {
+    /// Starts a primary and waits until it serves; `None` if it is not installed.
+    pub(crate) fn start(kind: Kind, options: &Options) -> anyhow::Result<Option<Self>> {
+        let address = free_address()?;
+        let (port, workers) = (address.port().to_string(), options.workers.to_string());
+        let mut command = match kind {
+            Kind::Bare => Command::new(std::env::current_exe()?),
+            Kind::Clusterd => Command::new(env!("CARGO_BIN_EXE_clusterd")),
+            Kind::Node => Command::new("node"),
+        };
+        match kind {
+            Kind::Bare => command.args([bare::ROLE, &port, &workers]),
+            Kind::Clusterd => command
+                .args(["--bind", &address.to_string(), "--workers", &workers, "--"])
+                .arg(std::env::current_exe()?)
+                .arg(worker::ROLE),
+            Kind::Node => command.args([NODE, &port, &workers]),
+        };
+        let child = match command.stdin(Stdio::null()).stdout(Stdio::null()).spawn() {
+            Ok(child) => child,
+            Err(error) if kind == Kind::Node && error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot start {kind}")),
+        };
+        let mut primary = Self { kind, child, address };
+        primary.await_service()?;
+        Ok(Some(primary))
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    fn await_service(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START;
+        while !is_served(self.address) {
+            if let Some(status) = self.child.try_wait()? {
+                anyhow::bail!("{} ended before it served anything: {status}", self.kind);
+            }
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "{} serves nothing within {START:?}",
+                self.kind
+            );
+            thread::sleep(GLANCE);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Primary {
+    /// The workers of each end with it. A stopped process takes no notice of SIGTERM until it continues.
+    fn drop(&mut self) {
+        let _ = kill_process(self.pid(), Signal::TERM);
+        let _ = kill_process(self.pid(), Signal::CONT);
+        let deadline = Instant::now() + END;
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(GLANCE);
+        }
+    }
+}
+
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+fn is_served(address: SocketAddr) -> bool {
+    let answered = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.read_exact(&mut [0])
+    };
+    answered().is_ok()
+}
