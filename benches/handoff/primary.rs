@@ -77,6 +77,7 @@ impl Primary {
         match kind {
             Kind::Bare => command.args([bare::ROLE, &port, &workers]),
             Kind::Clusterd => command
+                .env("CLUSTERD_LOG_LEVEL", "warn")
                 .args(["--bind", &address.to_string(), "--workers", &workers, "--"])
                 .arg(std::env::current_exe()?)
                 .arg(worker::ROLE),
