@@ -26,11 +26,7 @@ fn connection(criterion: &mut Criterion) {
 
 /// Once for each listener.
 fn attach(criterion: &mut Criterion) {
-    let message = FromWorker::Attach {
-        token: Token([7; 16]),
-        address: PEER,
-        wants_drain: true,
-    };
+    let message = FromWorker::Attach { token: Token([7; 16]), address: PEER, wants_drain: true };
     let mut buffer = [0; MAX_MESSAGE];
     let record = message.encode(&mut buffer).to_vec();
     criterion.bench_function("write an attach", |bencher| {

@@ -33,11 +33,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     listener.bind(&address.into())?;
     listener.listen(4096)?;
-    serve(
-        &listener,
-        &channels,
-        ToWorker::Connection { peer: address.into() },
-    )
+    serve(&listener, &channels, ToWorker::Connection { peer: address.into() })
 }
 
 /// Starts workers, and returns the primary's ends of their channels, in blocking mode: a worker whose channel is
@@ -59,10 +55,7 @@ fn workers(port: u16, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
         let mut buffer = [0; MAX_MESSAGE];
         let record = seqpacket::receive(&channel, &mut buffer)?;
         let message = FromWorker::decode(&buffer[..record.len]);
-        anyhow::ensure!(
-            matches!(message, Ok(FromWorker::Attach { .. })),
-            "a worker said {message:?}"
-        );
+        anyhow::ensure!(matches!(message, Ok(FromWorker::Attach { .. })), "a worker said {message:?}");
         seqpacket::send(&channel, ToWorker::Welcome.encode(&mut buffer), None)?;
         rustix::io::ioctl_fionbio(&channel, false)?;
         channels.push(channel);
@@ -71,10 +64,7 @@ fn workers(port: u16, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
 }
 
 fn await_input(fd: &OwnedFd) -> anyhow::Result<()> {
-    let limit = Timespec {
-        tv_sec: 10,
-        tv_nsec: 0,
-    };
+    let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
     let ready = poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&limit))?;
     anyhow::ensure!(ready == 1, "a worker does not attach");
     Ok(())

@@ -43,10 +43,7 @@ pub(crate) fn run(
                 clients.open(Some(index))?;
             }
         }
-        anyhow::ensure!(
-            last_answer.elapsed() < STALL,
-            "{to_close} were not answered within {STALL:?}"
-        );
+        anyhow::ensure!(last_answer.elapsed() < STALL, "{to_close} were not answered within {STALL:?}");
     }
     Ok(())
 }
@@ -85,10 +82,7 @@ impl Clients {
         let index = place.unwrap_or(self.open.len());
         let data = EventData::new_u64(index as u64);
         epoll::add(&self.epoll, &socket, data, EventFlags::IN)?;
-        let client = Client {
-            socket: Some(socket),
-            answer: 0,
-        };
+        let client = Client { socket: Some(socket), answer: 0 };
         match place {
             Some(place) => self.open[place] = client,
             None => self.open.push(client),
@@ -98,10 +92,7 @@ impl Clients {
 
     /// Waits, for a second at most, and puts those that have something to read into `events`.
     fn wait(&mut self, events: &mut Vec<usize>) -> anyhow::Result<()> {
-        let second = Timespec {
-            tv_sec: 1,
-            tv_nsec: 0,
-        };
+        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
         let ready = rustix::buffer::spare_capacity(&mut self.ready);
         match epoll::wait(&self.epoll, ready, Some(&second)) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -126,11 +117,7 @@ impl Clients {
                 Err(error) => return Err(error).context("cannot read an answer"),
             }
         }
-        anyhow::ensure!(
-            client.answer == 1,
-            "an answer of {} bytes instead of 1",
-            client.answer
-        );
+        anyhow::ensure!(client.answer == 1, "an answer of {} bytes instead of 1", client.answer);
         client.socket = None;
         Ok(true)
     }

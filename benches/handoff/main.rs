@@ -49,11 +49,7 @@ impl Options {
         let arguments: Vec<String> = std::env::args().collect();
         let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
         let is_short = !has("--bench") || has("--test") || has("--smoke");
-        let (connections, rounds, burst) = if is_short {
-            (200, 2, 100)
-        } else {
-            (20_000, 7, 2_000)
-        };
+        let (connections, rounds, burst) = if is_short { (200, 2, 100) } else { (20_000, 7, 2_000) };
         let primaries = std::env::var("CLUSTERD_BENCH_PRIMARIES").unwrap_or("bare,clusterd,node".into());
         Ok(Self {
             connections: setting("CLUSTERD_BENCH_CONNECTIONS", connections)?,
@@ -72,9 +68,7 @@ fn setting(name: &str, default: usize) -> anyhow::Result<usize> {
     let Ok(text) = std::env::var(name) else {
         return Ok(default);
     };
-    let number: usize = text
-        .parse()
-        .with_context(|| format!("{name} is not a number: {text:?}"))?;
+    let number: usize = text.parse().with_context(|| format!("{name} is not a number: {text:?}"))?;
     anyhow::ensure!(number > 0, "{name} must be at least 1");
     Ok(number)
 }

@@ -113,11 +113,7 @@ impl Primary {
             if let Some(status) = self.child.try_wait()? {
                 anyhow::bail!("{} ended before it served anything: {status}", self.kind);
             }
-            anyhow::ensure!(
-                Instant::now() < deadline,
-                "{} serves nothing within {START:?}",
-                self.kind
-            );
+            anyhow::ensure!(Instant::now() < deadline, "{} serves nothing within {START:?}", self.kind);
             thread::sleep(GLANCE);
         }
         Ok(())

@@ -17,10 +17,7 @@ pub(crate) fn cpu_time(pid: Pid) -> anyhow::Result<Duration> {
         let Ok(schedstat) = fs::read_to_string(task?.path().join("schedstat")) else {
             continue;
         };
-        let nanoseconds = schedstat
-            .split_whitespace()
-            .next()
-            .and_then(|number| number.parse().ok());
+        let nanoseconds = schedstat.split_whitespace().next().and_then(|number| number.parse().ok());
         total += Duration::from_nanos(nanoseconds.context("schedstat holds no number")?);
     }
     Ok(total)
@@ -30,9 +27,7 @@ pub(crate) fn cpu_time(pid: Pid) -> anyhow::Result<Duration> {
 pub(crate) fn resident_bytes(pid: Pid) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line
-        .and_then(|line| line.split_whitespace().next())
-        .context("status holds no VmRSS")?;
+    let number = line.and_then(|line| line.split_whitespace().next()).context("status holds no VmRSS")?;
     Ok(number.parse::<u64>()? * 1024)
 }
 
@@ -69,8 +64,5 @@ pub(crate) fn resume(pid: Pid) -> anyhow::Result<()> {
 /// The longest backlog that the kernel gives any listener, in connections.
 pub(crate) fn longest_backlog() -> usize {
     let limit = fs::read_to_string("/proc/sys/net/core/somaxconn");
-    limit
-        .ok()
-        .and_then(|limit| limit.trim().parse().ok())
-        .unwrap_or(128)
+    limit.ok().and_then(|limit| limit.trim().parse().ok()).unwrap_or(128)
 }

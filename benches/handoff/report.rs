@@ -17,10 +17,7 @@ pub(crate) struct Sample {
 impl Sample {
     pub(crate) fn new(connections: usize, cpu: Duration, wall: Duration) -> Self {
         let connections = connections as f64;
-        Self {
-            cpu: cpu.as_secs_f64() * 1e6 / connections,
-            rate: connections / wall.as_secs_f64(),
-        }
+        Self { cpu: cpu.as_secs_f64() * 1e6 / connections, rate: connections / wall.as_secs_f64() }
     }
 }
 
@@ -44,16 +41,8 @@ impl Report {
             "{} rounds of {} connections, {} workers; loaded: {} clients; burst: {} at once",
             options.rounds, options.connections, options.workers, options.clients, options.burst
         );
-        let row = |kind| Row {
-            kind,
-            loaded: Vec::new(),
-            burst: Vec::new(),
-            resident: 0,
-        };
-        Self {
-            heading,
-            rows: kinds.map(row).collect(),
-        }
+        let row = |kind| Row { kind, loaded: Vec::new(), burst: Vec::new(), resident: 0 };
+        Self { heading, rows: kinds.map(row).collect() }
     }
 
     pub(crate) fn loaded(&mut self, primary: usize, sample: Sample) {
@@ -73,10 +62,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.heading)?;
-        writeln!(
-            f,
-            "CPU time of the primary a connection, median (least-most), and ratio of medians"
-        )?;
+        writeln!(f, "CPU time of the primary a connection, median (least-most), and ratio of medians")?;
         writeln!(
             f,
             "{:<13} {:>24} {:>6} {:>24} {:>6} {:>14} {:>8}",

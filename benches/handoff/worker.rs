@@ -39,33 +39,15 @@ fn attach() -> anyhow::Result<OwnedFd> {
         None => SocketAddrUnix::new(socket.as_str())?,
     };
     let token = Token::from_hex(variable(ENV_TOKEN)?.as_bytes()).context("not a token")?;
-    let port = variable(ENV_PORTS)?
-        .split(',')
-        .next()
-        .unwrap_or_default()
-        .parse::<u16>()?;
+    let port = variable(ENV_PORTS)?.split(',').next().unwrap_or_default().parse::<u16>()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
-    let name = ChannelName {
-        address,
-        nonce: std::process::id().into(),
-    };
+    let name = ChannelName { address, nonce: std::process::id().into() };
     let name = SocketAddrUnix::new_abstract_name(&name.encode()[1..])?;
     let channel = seqpacket::connect(&name, &server).context("cannot connect to the primary")?;
     rustix::io::ioctl_fionbio(&channel, false)?;
-    send(
-        &channel,
-        FromWorker::Attach {
-            token,
-            address,
-            wants_drain: false,
-        },
-        Some(&channel),
-    )?;
+    send(&channel, FromWorker::Attach { token, address, wants_drain: false }, Some(&channel))?;
     let answer = receive(&channel)?;
-    anyhow::ensure!(
-        matches!(answer, Some((ToWorker::Welcome, _))),
-        "the primary answered {answer:?}"
-    );
+    anyhow::ensure!(matches!(answer, Some((ToWorker::Welcome, _))), "the primary answered {answer:?}");
     send(&channel, FromWorker::Listening, None)?;
     Ok(channel)
 }
@@ -101,8 +83,6 @@ fn receive(channel: &OwnedFd) -> anyhow::Result<Option<(ToWorker, Option<OwnedFd
     if received.bytes == 0 {
         return Ok(None);
     }
-    let message = ToWorker::decode(&buffer[..received.bytes])
-        .ok()
-        .context("not a message")?;
+    let message = ToWorker::decode(&buffer[..received.bytes]).ok().context("not a message")?;
     Ok(Some((message, fd)))
 }

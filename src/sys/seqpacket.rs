@@ -147,3 +147,52 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
     }
     Ok(Peer { pid: credentials.pid, uid: credentials.uid })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    const DEADLINE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+    #[test]
+    fn a_record_is_received_once_the_peer_has_it() {
+        let (ours, theirs) = pair().unwrap();
+        assert!(is_received(&ours).unwrap());
+        send(&ours, b"x", None).unwrap();
+        assert!(!is_received(&ours).unwrap());
+        receive(&theirs, &mut [0; 8]).unwrap();
+        assert!(is_received(&ours).unwrap());
+    }
+
+    /// The race is between the receiver's processor, which frees the record, and the sender's, which is woken.
+    #[test]
+    fn whoever_is_told_that_a_record_was_received_finds_it_received() {
+        const RECORDS: usize = 30_000;
+        let (ours, theirs) = pair().unwrap();
+        let receiver = std::thread::spawn(move || {
+            for _ in 0..RECORDS {
+                poll(&mut [PollFd::new(&theirs, PollFlags::IN)], Some(&DEADLINE)).unwrap();
+                receive(&theirs, &mut [0; 8]).unwrap();
+            }
+            // The end stays open until the sender has asked about the last record.
+            theirs
+        });
+        let epoll = epoll::create(CreateFlags::CLOEXEC).unwrap();
+        let edges = EventFlags::OUT | EventFlags::ET;
+        epoll::add(&epoll, &ours, EventData::new_u64(0), edges).unwrap();
+        let await_edge = || {
+            let mut events = Vec::with_capacity(1);
+            epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&DEADLINE)).unwrap();
+            assert_eq!(events.len(), 1, "an edge within the deadline");
+        };
+        await_edge();
+        for record in 0..RECORDS {
+            send(&ours, b"x", None).unwrap();
+            await_edge();
+            assert!(is_received(&ours).unwrap(), "record {record}");
+        }
+        receiver.join().unwrap();
+    }
+}
