@@ -18,7 +18,7 @@ fn turns(criterion: &mut Criterion) {
         let mut pool = pool(workers);
         group.bench_function(BenchmarkId::from_parameter(workers), |bencher| {
             bencher.iter(|| {
-                let worker = black_box(&mut pool).next().expect("an idle worker");
+                let worker = black_box(&mut pool).take().expect("an idle worker");
                 pool.release(worker);
             });
         });
@@ -31,7 +31,7 @@ fn turns_when_busy(criterion: &mut Criterion) {
     criterion.bench_function("one turn when all are busy", |bencher| {
         bencher.iter(|| {
             pool.release(black_box(1_u64));
-            black_box(&mut pool).next()
+            black_box(&mut pool).take()
         });
     });
 }
