@@ -40,6 +40,21 @@ pub(crate) fn say(fd: Fd, message: &FromWorker) {
     }
 }
 
+/// Where the channel itself remembers that its server has called listen(2): an option without a meaning for Unix
+/// sockets, which no server sets on a listener, and which goes wherever the descriptor goes.
+const LISTENS: i32 = abi::SO_BROADCAST;
+
+/// listen(2) on a channel.
+pub(crate) fn listen(fd: Fd) {
+    let _ = sys::setsockopt(fd, abi::SOL_SOCKET, LISTENS, &1_i32.to_ne_bytes());
+    say(fd, &FromWorker::Listening);
+}
+
+/// Whether [`listen`] was called: some servers ask first, and do not call it again.
+pub(crate) fn listens(fd: Fd) -> bool {
+    sys::getsockopt_int(fd, abi::SOL_SOCKET, LISTENS).is_ok_and(|flag| flag != 0)
+}
+
 /// accept4(2) on a channel: the connection, and the client's address.
 pub(crate) fn accept(fd: Fd, flags: i32) -> Result<(Fd, Endpoint)> {
     if flags & !(abi::SOCK_CLOEXEC | abi::SOCK_NONBLOCK) != 0 {
@@ -72,7 +87,7 @@ fn take(fd: Fd, flags: i32) -> Result<ControlFlow<(Fd, Endpoint)>> {
         // The primary died; what it sent before can still be read.
         Err(Errno(abi::ECONNRESET)) => return Ok(ControlFlow::Continue(())),
         Err(errno) => return Err(errno),
-        Ok((0, _)) => return Err(end()),
+        Ok((0, _)) => return Err(end(fd)),
         Ok(received) => received,
     };
     match (buffer.get(..len).map(ToWorker::decode), passed) {
@@ -105,8 +120,16 @@ fn into_mode(connection: Owned, flags: i32) -> Fd {
 /// The primary is gone for good, and the worker ends as its supervisor would have ended it. The whole process
 /// group, which the primary made for this worker, is asked to: a pre-forking parent that only waits for its
 /// children would otherwise start them again and again.
-fn end() -> Errno {
+///
+/// An event loop then hears that there is nothing to accept, and returns to where it notices signals; a thread
+/// that blocks hears of a connection that was aborted, since accept(2) in that mode never has nothing.
+fn end(fd: Fd) -> Errno {
     sys::kill(0, abi::SIGTERM);
     sys::pause_milliseconds(END_PAUSE_MILLISECONDS);
-    Errno(abi::ECONNABORTED)
+    let mode = sys::fcntl(fd, abi::F_GETFL, 0).unwrap_or(0);
+    Errno(if mode & abi::O_NONBLOCK != 0 {
+        abi::EAGAIN
+    } else {
+        abi::ECONNABORTED
+    })
 }

@@ -75,7 +75,7 @@ pub extern "C" fn listen(fd: Fd, backlog: i32) -> i32 {
     let result = unsafe { forward(number::LISTEN, [fd as usize, backlog as usize, 0, 0, 0]) };
     answer(match result {
         Err(_) if channel::name(fd).is_some() => {
-            channel::say(fd, &FromWorker::Listening);
+            channel::listen(fd);
             Ok(0)
         }
         result => result,
@@ -212,7 +212,7 @@ pub unsafe extern "C" fn getsockopt(fd: Fd, level: i32, name: i32, value: *mut c
                 let value = value.cast::<i32>();
                 if options::betrays_channel(level, name, value.read_unaligned()) {
                     if let Some(channel) = channel::name(fd) {
-                        value.write_unaligned(options::answer_of_listener(&channel, name));
+                        value.write_unaligned(options::answer_of_listener(fd, &channel, name));
                     }
                 }
                 answer(result)

@@ -116,11 +116,11 @@ pub(crate) fn betrays_channel(level: i32, name: i32, value: i32) -> bool {
 }
 
 /// What a TCP listener would have answered in a case of [`betrays_channel`].
-pub(crate) fn answer_of_listener(channel: &ChannelName, name: i32) -> i32 {
+pub(crate) fn answer_of_listener(fd: Fd, channel: &ChannelName, name: i32) -> i32 {
     match name {
         abi::SO_TYPE => abi::SOCK_STREAM,
         abi::SO_DOMAIN => i32::from(address::family(&channel.address)),
         abi::SO_PROTOCOL => IPPROTO_TCP,
-        _ => 1,
+        _ => i32::from(channel::listens(fd)),
     }
 }

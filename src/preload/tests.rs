@@ -1,2 +1,360 @@
-//! The shim at work: this test program runs itself behind the shim, with std's own `TcpListener` as the server
-//! that knows nothing, and plays the primary.
+//! The shim at work: this test program runs itself behind the shim, with std's `TcpListener` as the server that
+//! knows nothing, and plays the primary.
+
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use object::elf::{self, FileHeader64};
+use object::endian::LittleEndian;
+use object::read::elf::{Dyn, FileHeader, ProgramHeader};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::SocketAddrUnix;
+
+use super::{Exposed, SHIM};
+use crate::protocol::wire::{
+    ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, Endpoint, FromWorker, MAX_MESSAGE, Refusal, SocketOption,
+    ToWorker, Token,
+};
+use crate::sys::seqpacket;
+
+const TOKEN: Token = Token(*b"0123456789abcdef");
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 20,
+    tv_nsec: 0,
+};
+
+/// Which server [`as_server`] shall be; without it, it is a test that has nothing to do.
+const ENV_ROLE: &str = "SHIM_TEST_ROLE";
+
+/// The server that knows nothing, when this test program is run again behind the shim.
+#[test]
+fn as_server() {
+    let Ok(role) = std::env::var(ENV_ROLE) else {
+        return;
+    };
+    let port = std::env::var(ENV_PORTS).unwrap().parse().unwrap();
+    let address = if role == "v6" {
+        format!("[::]:{port}")
+    } else {
+        format!("127.0.0.1:{port}")
+    };
+    let listener = match TcpListener::bind(address) {
+        Ok(listener) => listener,
+        Err(error) => return println!("@bind failed: {:?}", error.raw_os_error().unwrap()),
+    };
+    println!("@bound {}", listener.local_addr().unwrap());
+    if role == "options" {
+        let socket = socket2::SockRef::from(&listener);
+        socket.set_tcp_nodelay(true).unwrap();
+        println!(
+            "@options {:?} {}",
+            socket.r#type().unwrap(),
+            socket.is_listener().unwrap()
+        );
+        println!("@peer {}", socket.peer_addr().is_err());
+        socket.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+    loop {
+        match listener.accept() {
+            Ok((mut connection, client)) => writeln!(connection, "hello {client}").unwrap(),
+            Err(error) => println!("@accept failed: {:?}", error.raw_os_error().unwrap()),
+        }
+    }
+}
+
+/// A primary, as far as the shim can tell, with one worker.
+struct Primary {
+    worker: Child,
+    output: Lines<BufReader<ChildStdout>>,
+    attach: OwnedFd,
+    port: u16,
+    _folder: tempfile::TempDir,
+    _exposed: Exposed,
+}
+
+impl Drop for Primary {
+    fn drop(&mut self) {
+        let _ = self.worker.kill();
+        let _ = self.worker.wait();
+    }
+}
+
+fn readable(fd: impl AsFd) {
+    let ready = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&PATIENCE)).unwrap();
+    assert_eq!(ready, 1, "nothing came in time");
+}
+
+impl Primary {
+    fn start(role: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let exposed = Exposed::new(folder.path()).unwrap();
+        let socket = folder.path().join("attach");
+        let attach = seqpacket::listen(&SocketAddrUnix::new(&socket).unwrap(), 16).unwrap();
+        // Bound, but not listening: were it not for the shim, the worker could not bind this port.
+        let reserved = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = reserved.local_addr().unwrap().port();
+        let mut worker = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "preload::tests::as_server", "--nocapture"])
+            .env(ENV_ROLE, role)
+            .env(ENV_SOCKET, &socket)
+            .env(ENV_TOKEN, str::from_utf8(&TOKEN.to_hex()).unwrap())
+            .env(ENV_PORTS, port.to_string())
+            .env("LD_PRELOAD", exposed.path())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(worker.stdout.take().unwrap()).lines();
+        Self {
+            worker,
+            output,
+            attach,
+            port,
+            _folder: folder,
+            _exposed: exposed,
+        }
+    }
+
+    /// What the server prints next, without what the test harness prints around it.
+    fn line(&mut self) -> String {
+        let line = self
+            .output
+            .find_map(|line| Some(line.unwrap().split_once('@')?.1.to_owned()));
+        line.expect("the server prints a line")
+    }
+
+    /// Waits for an attach, and checks it: the primary's end, and the duplicate of the worker's.
+    fn attached(&self) -> (OwnedFd, OwnedFd, Endpoint) {
+        readable(&self.attach);
+        let channel = seqpacket::accept(&self.attach).unwrap();
+        readable(&channel);
+        let mut buffer = [0; MAX_MESSAGE];
+        let record = seqpacket::receive(&channel, &mut buffer).unwrap();
+        let Ok(FromWorker::Attach {
+            token,
+            address,
+            wants_drain: false,
+        }) = FromWorker::decode(&buffer[..record.len])
+        else {
+            panic!("not an attach: {:?}", &buffer[..record.len]);
+        };
+        assert_eq!(token, TOKEN);
+        assert_eq!(address.port(), self.port);
+        let worker_end = record.fd.expect("a duplicate of the worker's end");
+        let name = SocketAddrUnix::try_from(rustix::net::getsockname(&worker_end).unwrap()).unwrap();
+        let path = [b"\0", name.abstract_name().unwrap()].concat();
+        assert_eq!(ChannelName::decode(&path).unwrap().address, address);
+        (channel, worker_end, address)
+    }
+
+    fn welcomed(&self) -> (OwnedFd, Endpoint) {
+        let (channel, _, address) = self.attached();
+        say(&channel, &ToWorker::Welcome, None);
+        (channel, address)
+    }
+
+    fn refuse(role: &str, refusal: Refusal) -> String {
+        let mut primary = Self::start(role);
+        let (channel, _, _) = primary.attached();
+        say(&channel, &ToWorker::Refuse(refusal), None);
+        primary.line()
+    }
+}
+
+fn say(channel: &OwnedFd, message: &ToWorker, fd: Option<&TcpStream>) {
+    let mut buffer = [0; MAX_MESSAGE];
+    seqpacket::send(channel, message.encode(&mut buffer), fd.map(AsFd::as_fd)).unwrap();
+}
+
+fn hear(channel: &OwnedFd) -> FromWorker {
+    readable(channel);
+    let mut buffer = [0; MAX_MESSAGE];
+    let record = seqpacket::receive(channel, &mut buffer).unwrap();
+    FromWorker::decode(&buffer[..record.len]).unwrap()
+}
+
+/// A connection, handed over on `channel` as one of `peer`: what the server says to it.
+fn served(channel: &OwnedFd, peer: Endpoint) -> String {
+    let front = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut client = TcpStream::connect(front.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let (accepted, _) = front.accept().unwrap();
+    accepted.set_nonblocking(true).unwrap();
+    say(channel, &ToWorker::Connection { peer }, Some(&accepted));
+    drop(accepted);
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).unwrap();
+    reply
+}
+
+const CLIENT: Endpoint = Endpoint::V4 {
+    address: [192, 0, 2, 7],
+    port: 4321,
+};
+
+#[test]
+fn a_std_listener_is_served_through_its_channel() {
+    let mut primary = Primary::start("v4");
+    let (channel, address) = primary.welcomed();
+    assert_eq!(
+        address,
+        Endpoint::V4 {
+            address: [127, 0, 0, 1],
+            port: primary.port
+        }
+    );
+    assert_eq!(hear(&channel), FromWorker::Listening);
+    assert_eq!(primary.line(), format!("bound 127.0.0.1:{}", primary.port));
+    for _ in 0..10 {
+        say(&channel, &ToWorker::Wake, None);
+        assert_eq!(served(&channel, CLIENT), "hello 192.0.2.7:4321\n");
+    }
+    assert_eq!(seqpacket::unreceived(&channel).unwrap(), 0);
+}
+
+#[test]
+fn an_ipv6_listener_sees_ipv4_clients_as_mapped() {
+    let primary = Primary::start("v6");
+    let (channel, address) = primary.welcomed();
+    assert_eq!(
+        address,
+        Endpoint::V6 {
+            address: [0; 16],
+            port: primary.port,
+            scope: 0
+        }
+    );
+    assert_eq!(hear(&channel), FromWorker::Listening);
+    assert_eq!(served(&channel, CLIENT), "hello [::ffff:192.0.2.7]:4321\n");
+}
+
+#[test]
+fn options_are_reported_and_the_listener_looks_like_one() {
+    let mut primary = Primary::start("options");
+    let (channel, _) = primary.welcomed();
+    assert_eq!(hear(&channel), FromWorker::Listening);
+    let nodelay = SocketOption {
+        level: libc::IPPROTO_TCP,
+        name: libc::TCP_NODELAY,
+        value: [1, 0, 0, 0, 0, 0, 0, 0],
+        len: 4,
+    };
+    assert_eq!(hear(&channel), FromWorker::SetOption(nodelay));
+    primary.line();
+    assert_eq!(
+        primary.line(),
+        format!("options {:?} true", socket2::Type::STREAM)
+    );
+    assert_eq!(primary.line(), "peer true");
+    assert_eq!(served(&channel, CLIENT), "hello 192.0.2.7:4321\n");
+}
+
+#[test]
+fn a_server_out_of_descriptors_leaves_the_connection_in_the_channel() {
+    let mut primary = Primary::start("v4");
+    let (channel, _) = primary.welcomed();
+    assert_eq!(hear(&channel), FromWorker::Listening);
+    primary.line();
+    let pid = rustix::process::Pid::from_child(&primary.worker);
+    let few = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: None,
+    };
+    let before = rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, few).unwrap();
+    let front = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut client = TcpStream::connect(front.local_addr().unwrap()).unwrap();
+    let (accepted, _) = front.accept().unwrap();
+    say(&channel, &ToWorker::Connection { peer: CLIENT }, Some(&accepted));
+    drop(accepted);
+    let refused = format!("accept failed: {}", libc::EMFILE);
+    for _ in 0..3 {
+        assert_eq!(primary.line(), refused);
+    }
+    assert_ne!(seqpacket::unreceived(&channel).unwrap(), 0);
+    rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, before).unwrap();
+    let mut reply = String::new();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.read_to_string(&mut reply).unwrap();
+    assert_eq!(reply, "hello 192.0.2.7:4321\n");
+}
+
+#[test]
+fn a_worker_ends_with_its_primary() {
+    use std::os::unix::process::ExitStatusExt;
+    let mut primary = Primary::start("v4");
+    let (channel, _) = primary.welcomed();
+    assert_eq!(hear(&channel), FromWorker::Listening);
+    drop(channel);
+    assert_eq!(primary.worker.wait().unwrap().signal(), Some(libc::SIGTERM));
+}
+
+#[test]
+fn a_refused_server_hears_why() {
+    assert!(Primary::refuse("v4", Refusal::NotServed).starts_with("bound "));
+    assert_eq!(
+        Primary::refuse("v4", Refusal::NotAdmitted),
+        format!("bind failed: {}", libc::EACCES)
+    );
+    assert_eq!(
+        Primary::refuse("v4", Refusal::Full),
+        format!("bind failed: {}", libc::EADDRINUSE)
+    );
+}
+
+#[test]
+fn the_shim_needs_no_library() {
+    let shim = SHIM.unwrap();
+    let header = FileHeader64::<LittleEndian>::parse(shim).unwrap();
+    assert_eq!(header.e_type(LittleEndian), elf::ET_DYN);
+    let entries = header.program_headers(LittleEndian, shim).unwrap();
+    let dynamic = entries
+        .iter()
+        .find_map(|entry| entry.dynamic(LittleEndian, shim).unwrap());
+    for entry in dynamic.expect("a shared object") {
+        assert_ne!(entry.tag(LittleEndian), elf::DT_NEEDED);
+    }
+}
+
+#[test]
+fn the_shim_asks_libc_for_little_and_replaces_only_what_it_means_to() {
+    use object::{Object, ObjectSymbol};
+    let shim = object::File::parse(SHIM.unwrap()).unwrap();
+    let names = |defined: bool| {
+        let mut names: Vec<_> = shim
+            .dynamic_symbols()
+            .filter(|symbol| symbol.is_undefined() != defined)
+            .map(|symbol| symbol.name().unwrap())
+            .collect();
+        names.sort_unstable();
+        names
+    };
+    let offered = [
+        "accept",
+        "accept4",
+        "bind",
+        "getpeername",
+        "getsockname",
+        "getsockopt",
+        "listen",
+        "setsockopt",
+        "shutdown",
+    ];
+    assert_eq!(names(true), offered);
+    let in_every_libc = [
+        "__errno_location",
+        "bcmp",
+        "getenv",
+        "memcmp",
+        "memcpy",
+        "memmove",
+        "memset",
+        "strlen",
+    ];
+    for name in names(false) {
+        assert!(in_every_libc.contains(&name), "{name}");
+    }
+}
