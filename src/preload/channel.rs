@@ -71,7 +71,15 @@ pub(crate) fn accept(fd: Fd, flags: i32) -> Result<(Fd, Endpoint)> {
 /// Fails as accept(2) does when no descriptor is free. It must be asked before a connection is received: the
 /// kernel destroys a received descriptor for which there is no room.
 fn room_for_a_descriptor(fd: Fd) -> Result<()> {
-    sys::fcntl(fd, abi::F_DUPFD_CLOEXEC, 0).map(sys::close)
+    match sys::fcntl(fd, abi::F_DUPFD_CLOEXEC, 0) {
+        Ok(probe) => {
+            sys::close(probe);
+            Ok(())
+        }
+        // With a limit of 0 descriptors, fcntl(2) complains of its argument.
+        Err(Errno(abi::EINVAL)) => Err(Errno(abi::EMFILE)),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Takes one connection, or waits, as the listener's mode tells, until there is something to try again for.

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use object::endian::LittleEndian;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SocketAddrUnix;
+use rustix::process::{Resource, Rlimit};
 
 use super::{Exposed, SHIM};
 use crate::protocol::wire::{
@@ -36,7 +37,7 @@ fn as_server() {
     let Ok(role) = std::env::var(ENV_ROLE) else {
         return;
     };
-    let port = std::env::var(ENV_PORTS).unwrap().parse().unwrap();
+    let port = std::env::var(ENV_PORTS).unwrap();
     let address = if role == "v6" {
         format!("[::]:{port}")
     } else {
@@ -71,6 +72,8 @@ struct Primary {
     worker: Child,
     output: Lines<BufReader<ChildStdout>>,
     attach: OwnedFd,
+    /// Holds the port: without the shim, the worker could not bind it.
+    public: Option<TcpListener>,
     port: u16,
     _folder: tempfile::TempDir,
     _exposed: Exposed,
@@ -94,9 +97,8 @@ impl Primary {
         let exposed = Exposed::new(folder.path()).unwrap();
         let socket = folder.path().join("attach");
         let attach = seqpacket::listen(&SocketAddrUnix::new(&socket).unwrap(), 16).unwrap();
-        // Bound, but not listening: were it not for the shim, the worker could not bind this port.
-        let reserved = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = reserved.local_addr().unwrap().port();
+        let public = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = public.local_addr().unwrap().port();
         let mut worker = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "preload::tests::as_server", "--nocapture"])
             .env(ENV_ROLE, role)
@@ -113,6 +115,7 @@ impl Primary {
             worker,
             output,
             attach,
+            public: Some(public),
             port,
             _folder: folder,
             _exposed: exposed,
@@ -160,6 +163,7 @@ impl Primary {
     fn refuse(role: &str, refusal: Refusal) -> String {
         let mut primary = Self::start(role);
         let (channel, _, _) = primary.attached();
+        primary.public = None;
         say(&channel, &ToWorker::Refuse(refusal), None);
         primary.line()
     }
@@ -259,12 +263,13 @@ fn a_server_out_of_descriptors_leaves_the_connection_in_the_channel() {
     let (channel, _) = primary.welcomed();
     assert_eq!(hear(&channel), FromWorker::Listening);
     primary.line();
-    let pid = rustix::process::Pid::from_child(&primary.worker);
-    let few = rustix::process::Rlimit {
+    let pid = Some(rustix::process::Pid::from_child(&primary.worker));
+    let usual = rustix::process::getrlimit(Resource::Nofile);
+    let none = Rlimit {
         current: Some(0),
-        maximum: None,
+        ..usual
     };
-    let before = rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, few).unwrap();
+    rustix::process::prlimit(pid, Resource::Nofile, none).unwrap();
     let front = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut client = TcpStream::connect(front.local_addr().unwrap()).unwrap();
     let (accepted, _) = front.accept().unwrap();
@@ -275,7 +280,7 @@ fn a_server_out_of_descriptors_leaves_the_connection_in_the_channel() {
         assert_eq!(primary.line(), refused);
     }
     assert_ne!(seqpacket::unreceived(&channel).unwrap(), 0);
-    rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, before).unwrap();
+    rustix::process::prlimit(pid, Resource::Nofile, usual).unwrap();
     let mut reply = String::new();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     client.read_to_string(&mut reply).unwrap();
