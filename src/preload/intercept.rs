@@ -153,11 +153,12 @@ pub unsafe extern "C" fn getsockname(fd: Fd, address: *mut u8, len: *mut u32) ->
     unsafe {
         let room = if len.is_null() { 0 } else { *len };
         let result = forward(number::GETSOCKNAME, arguments);
-        if result.is_ok() && may_be_channel(address, room) {
-            if let Some(name) = channel::name(fd) {
-                *len = room;
-                fill(address, len, &address::write(&name.address));
-            }
+        if result.is_ok()
+            && may_be_channel(address, room)
+            && let Some(name) = channel::name(fd)
+        {
+            *len = room;
+            fill(address, len, &address::write(&name.address));
         }
         answer(result)
     }
@@ -210,10 +211,10 @@ pub unsafe extern "C" fn getsockopt(fd: Fd, level: i32, name: i32, value: *mut c
         match result {
             Ok(_) if level == abi::SOL_SOCKET && *len == 4 => {
                 let value = value.cast::<i32>();
-                if options::betrays_channel(level, name, value.read_unaligned()) {
-                    if let Some(channel) = channel::name(fd) {
-                        value.write_unaligned(options::answer_of_listener(fd, &channel, name));
-                    }
+                if options::betrays_channel(level, name, value.read_unaligned())
+                    && let Some(channel) = channel::name(fd)
+                {
+                    value.write_unaligned(options::answer_of_listener(fd, &channel, name));
                 }
                 answer(result)
             }
