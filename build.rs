@@ -36,10 +36,6 @@ fn build(output: &Path) {
     if variable("CARGO_CFG_TARGET_ENV") == "musl" {
         rustc.args(["-C", "target-feature=-crt-static"]);
     }
-    // Outlined atomics ask libc for the processor's features.
-    if variable("CARGO_CFG_TARGET_ARCH") == "aarch64" {
-        rustc.args(["-C", "target-feature=-outline-atomics"]);
-    }
     // Without any library to link to, the names it needs are found in whichever libc the program has.
     for argument in ["-nostdlib", "-nostartfiles", "-Wl,-z,now", "-Wl,-z,relro"] {
         rustc.arg("-C").arg(format!("link-arg={argument}"));

@@ -77,17 +77,9 @@ pub(crate) fn family(endpoint: &Endpoint) -> u16 {
 /// socket lets an IPv6 client come to an IPv4 listener; see [`stand_in`].
 pub(crate) fn as_seen_by(listener: &Endpoint, client: Endpoint) -> Endpoint {
     match (listener, client) {
-        (
-            Endpoint::V6 { .. },
-            Endpoint::V4 {
-                address: [a, b, c, d],
-                port,
-            },
-        ) => Endpoint::V6 {
-            address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
-            port,
-            scope: 0,
-        },
+        (Endpoint::V6 { .. }, Endpoint::V4 { address: [a, b, c, d], port }) => {
+            Endpoint::V6 { address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], port, scope: 0 }
+        }
         (Endpoint::V4 { .. }, Endpoint::V6 { address, port, .. }) => Endpoint::V4 {
             address: match address {
                 [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => [a, b, c, d],
@@ -107,9 +99,9 @@ pub(crate) fn as_seen_by(listener: &Endpoint, client: Endpoint) -> Endpoint {
 fn stand_in([network @ .., _, _, _, _, _, _, _, _]: [u8; 16]) -> [u8; 4] {
     let network: [u8; 8] = network;
     // FNV-1a.
-    let hash = network.iter().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = network
+        .iter()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     (0xf000_0000 | hash >> 5).to_be_bytes()
 }
 

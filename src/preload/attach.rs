@@ -56,13 +56,7 @@ fn named_socket(address: Endpoint) -> Result<Owned> {
         let mut name = [0; 2 + ChannelName::LEN];
         let (family, path) = name.split_at_mut(2);
         family.copy_from_slice(&abi::AF_UNIX.to_ne_bytes());
-        path.copy_from_slice(
-            &ChannelName {
-                address,
-                nonce: nonce(socket.get()),
-            }
-            .encode(),
-        );
+        path.copy_from_slice(&ChannelName { address, nonce: nonce(socket.get()) }.encode());
         outcome = sys::bind(&socket, &name);
         if !matches!(outcome, Err(Errno(abi::EADDRINUSE))) {
             break;
@@ -96,11 +90,7 @@ fn reach(channel: &Owned) -> Result<()> {
 
 /// Says who this is, and hears the answer.
 fn greet(channel: &Owned, address: Endpoint) -> Result<ToWorker> {
-    let hello = FromWorker::Attach {
-        token: settings::token(),
-        address,
-        wants_drain: false,
-    };
+    let hello = FromWorker::Attach { token: settings::token(), address, wants_drain: false };
     let mut buffer = [0; MAX_MESSAGE];
     let record = hello.encode(&mut buffer);
     let fd = channel.get();

@@ -85,11 +85,7 @@ fn room_for_a_descriptor(fd: Fd) -> Result<()> {
 /// Takes one connection, or waits, as the listener's mode tells, until there is something to try again for.
 fn take(fd: Fd, flags: i32) -> Result<ControlFlow<(Fd, Endpoint)>> {
     let mut buffer = [0; MAX_MESSAGE];
-    let cloexec = if flags & abi::SOCK_CLOEXEC != 0 {
-        abi::MSG_CMSG_CLOEXEC
-    } else {
-        0
-    };
+    let cloexec = if flags & abi::SOCK_CLOEXEC != 0 { abi::MSG_CMSG_CLOEXEC } else { 0 };
     let (len, passed) = match sys::receive(fd, &mut buffer, abi::MSG_DONTWAIT | cloexec) {
         Err(Errno(abi::EAGAIN)) => return wait(fd).map(ControlFlow::Continue),
         // The primary died; what it sent before can still be read.
@@ -135,9 +131,5 @@ fn end(fd: Fd) -> Errno {
     sys::kill(0, abi::SIGTERM);
     sys::pause_milliseconds(END_PAUSE_MILLISECONDS);
     let mode = sys::fcntl(fd, abi::F_GETFL, 0).unwrap_or(0);
-    Errno(if mode & abi::O_NONBLOCK != 0 {
-        abi::EAGAIN
-    } else {
-        abi::ECONNABORTED
-    })
+    Errno(if mode & abi::O_NONBLOCK != 0 { abi::EAGAIN } else { abi::ECONNABORTED })
 }

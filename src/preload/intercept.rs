@@ -197,13 +197,7 @@ unsafe fn may_be_channel(address: *const u8, room: u32) -> bool {
 /// As for getsockopt(2): `value` must be valid for writes of as many bytes as `len` points to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getsockopt(fd: Fd, level: i32, name: i32, value: *mut c_void, len: *mut u32) -> i32 {
-    let arguments = [
-        fd as usize,
-        level as usize,
-        name as usize,
-        value as usize,
-        len as usize,
-    ];
+    let arguments = [fd as usize, level as usize, name as usize, value as usize, len as usize];
     // SAFETY: the program's own arguments.
     let result = unsafe { forward(number::GETSOCKOPT, arguments) };
     // SAFETY: the caller's promise; after a call that succeeded, the kernel found both pointers valid.
@@ -249,13 +243,7 @@ unsafe fn give_zero(value: *mut u8, len: *mut u32) -> Result<i32> {
 /// As for setsockopt(2): `value` must be valid for reads of `len` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setsockopt(fd: Fd, level: i32, name: i32, value: *const c_void, len: u32) -> i32 {
-    let arguments = [
-        fd as usize,
-        level as usize,
-        name as usize,
-        value as usize,
-        len as usize,
-    ];
+    let arguments = [fd as usize, level as usize, name as usize, value as usize, len as usize];
     // SAFETY: the program's own arguments.
     let result = unsafe { forward(number::SETSOCKOPT, arguments) };
     let tell = match result {

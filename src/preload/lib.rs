@@ -14,11 +14,7 @@
 
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss
-)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 mod abi;
 mod address;

@@ -48,12 +48,7 @@ pub(crate) fn report_all(fd: Fd, channel: &Owned) {
 fn get(fd: Fd, level: i32, name: i32) -> Option<SocketOption> {
     let mut value = [0; 8];
     let len = sys::getsockopt(fd, level, name, &mut value).ok()?;
-    Some(SocketOption {
-        level,
-        name,
-        value,
-        len: if len == 8 { 8 } else { 4 },
-    })
+    Some(SocketOption { level, name, value, len: if len == 8 { 8 } else { 4 } })
 }
 
 /// The kernel tells twice the buffer size that it was asked for (socket(7)).
@@ -76,12 +71,7 @@ pub(crate) fn to_report(level: i32, name: i32, value: &[u8]) -> Option<SocketOpt
         1 | 4 => 4,
         _ => return None,
     };
-    Some(SocketOption {
-        level,
-        name,
-        value: padded,
-        len,
-    })
+    Some(SocketOption { level, name, value: padded, len })
 }
 
 /// Options that a Unix socket knows too, but that connections are to inherit.
@@ -91,11 +81,7 @@ pub(crate) fn is_inherited(level: i32, name: i32) -> bool {
 
 /// Options that share out a port among sockets: with a channel, the primary does that.
 pub(crate) fn shares_port(level: i32, name: i32) -> bool {
-    let names = [
-        abi::SO_REUSEPORT,
-        abi::SO_ATTACH_REUSEPORT_CBPF,
-        abi::SO_ATTACH_REUSEPORT_EBPF,
-    ];
+    let names = [abi::SO_REUSEPORT, abi::SO_ATTACH_REUSEPORT_CBPF, abi::SO_ATTACH_REUSEPORT_EBPF];
     level == SOL_SOCKET && names.contains(&name)
 }
 

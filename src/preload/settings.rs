@@ -30,9 +30,7 @@ pub(crate) fn read() {
 
 /// Whether a listener on this port belongs to the primary.
 pub(crate) fn serves(port: u16) -> bool {
-    let word = PORTS
-        .get(usize::from(port / 64))
-        .map_or(0, |word| word.load(Ordering::Relaxed));
+    let word = PORTS.get(usize::from(port / 64)).map_or(0, |word| word.load(Ordering::Relaxed));
     COMPLETE.load(Ordering::Acquire) && word & bit(port) != 0
 }
 
@@ -95,9 +93,7 @@ fn keep_token(value: &[u8]) -> bool {
 
 fn keep_ports(value: &[u8]) -> bool {
     for port in value.split(|byte| *byte == b',') {
-        let port = core::str::from_utf8(port)
-            .ok()
-            .and_then(|port| port.parse::<u16>().ok());
+        let port = core::str::from_utf8(port).ok().and_then(|port| port.parse::<u16>().ok());
         let Some(port) = port else {
             return false;
         };

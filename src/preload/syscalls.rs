@@ -120,25 +120,14 @@ pub(crate) fn dup3(from: &Owned, to: Fd, flags: i32) -> Result<()> {
 
 pub(crate) fn fcntl(fd: Fd, command: i32, argument: i32) -> Result<i32> {
     // SAFETY: none of the commands in use takes a pointer.
-    let result = unsafe {
-        call(
-            number::FCNTL,
-            [fd as usize, command as usize, argument as usize, 0, 0],
-        )
-    };
+    let result = unsafe { call(number::FCNTL, [fd as usize, command as usize, argument as usize, 0, 0]) };
     result.map(|value| value as i32)
 }
 
 /// getsockname(2): the part of `buffer` that it filled.
 pub(crate) fn getsockname(fd: Fd, buffer: &mut [u8; 128]) -> Result<&[u8]> {
     let mut len = buffer.len() as u32;
-    let arguments = [
-        fd as usize,
-        buffer.as_mut_ptr() as usize,
-        &raw mut len as usize,
-        0,
-        0,
-    ];
+    let arguments = [fd as usize, buffer.as_mut_ptr() as usize, &raw mut len as usize, 0, 0];
     // SAFETY: the kernel writes at most `len` bytes to the borrowed buffer, and the length to `len`.
     unsafe { call(number::GETSOCKNAME, arguments) }?;
     Ok(buffer.get(..len as usize).unwrap_or(buffer))
@@ -147,13 +136,8 @@ pub(crate) fn getsockname(fd: Fd, buffer: &mut [u8; 128]) -> Result<&[u8]> {
 /// getsockopt(2): how many bytes of `value` it filled.
 pub(crate) fn getsockopt(fd: Fd, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
     let mut len = value.len() as u32;
-    let arguments = [
-        fd as usize,
-        level as usize,
-        name as usize,
-        value.as_mut_ptr() as usize,
-        &raw mut len as usize,
-    ];
+    let arguments =
+        [fd as usize, level as usize, name as usize, value.as_mut_ptr() as usize, &raw mut len as usize];
     // SAFETY: the kernel writes at most `len` bytes to the borrowed slice, and the length to `len`.
     unsafe { call(number::GETSOCKOPT, arguments) }?;
     Ok(len as usize)
@@ -167,13 +151,7 @@ pub(crate) fn getsockopt_int(fd: Fd, level: i32, name: i32) -> Result<i32> {
 }
 
 pub(crate) fn setsockopt(fd: Fd, level: i32, name: i32, value: &[u8]) -> Result<()> {
-    let arguments = [
-        fd as usize,
-        level as usize,
-        name as usize,
-        value.as_ptr() as usize,
-        value.len(),
-    ];
+    let arguments = [fd as usize, level as usize, name as usize, value.as_ptr() as usize, value.len()];
     // SAFETY: the kernel reads `len` bytes of the borrowed slice.
     unsafe { call(number::SETSOCKOPT, arguments) }.map(drop)
 }
@@ -211,21 +189,11 @@ impl Rights {
     const LEN: usize = offset_of!(Rights, fd) + size_of::<Fd>();
 
     fn one(fd: Fd) -> Self {
-        Self {
-            len: Self::LEN,
-            level: abi::SOL_SOCKET,
-            kind: abi::SCM_RIGHTS,
-            fd,
-        }
+        Self { len: Self::LEN, level: abi::SOL_SOCKET, kind: abi::SCM_RIGHTS, fd }
     }
 
     fn none() -> Self {
-        Self {
-            len: 0,
-            level: 0,
-            kind: 0,
-            fd: -1,
-        }
+        Self { len: 0, level: 0, kind: 0, fd: -1 }
     }
 }
 
@@ -233,10 +201,7 @@ impl Rights {
 pub(crate) fn send(fd: Fd, record: &[u8], passed: Option<Fd>, flags: i32) -> Result<()> {
     let mut rights = passed.map(Rights::one);
     let control = rights.as_mut().map_or(null_mut(), |rights| &raw mut *rights);
-    let mut slice = Slice {
-        base: record.as_ptr().cast_mut().cast(),
-        len: record.len(),
-    };
+    let mut slice = Slice { base: record.as_ptr().cast_mut().cast(), len: record.len() };
     let message = Message {
         name: null_mut(),
         name_len: 0,
@@ -248,13 +213,8 @@ pub(crate) fn send(fd: Fd, record: &[u8], passed: Option<Fd>, flags: i32) -> Res
     };
     let flags = flags | abi::MSG_NOSIGNAL;
     // SAFETY: `message` and what it points to live until the call returns; the kernel only reads them.
-    unsafe {
-        call(
-            number::SENDMSG,
-            [fd as usize, &raw const message as usize, flags as usize, 0, 0],
-        )
-    }
-    .map(drop)
+    unsafe { call(number::SENDMSG, [fd as usize, &raw const message as usize, flags as usize, 0, 0]) }
+        .map(drop)
 }
 
 /// Receives one record: its length, and the descriptor that came with it, if there was room for it in the
@@ -279,10 +239,7 @@ fn receive_with(
     control_len: usize,
     flags: i32,
 ) -> Result<usize> {
-    let mut slice = Slice {
-        base: buffer.as_mut_ptr().cast(),
-        len: buffer.len(),
-    };
+    let mut slice = Slice { base: buffer.as_mut_ptr().cast(), len: buffer.len() };
     let mut message = Message {
         name: null_mut(),
         name_len: 0,
@@ -294,12 +251,7 @@ fn receive_with(
     };
     // SAFETY: `message` and what it points to live until the call returns; the kernel writes at most `len` bytes
     // to the borrowed buffer and `control_len` to `control`, which the two callers above keep alive.
-    unsafe {
-        call(
-            number::RECVMSG,
-            [fd as usize, &raw mut message as usize, flags as usize, 0, 0],
-        )
-    }
+    unsafe { call(number::RECVMSG, [fd as usize, &raw mut message as usize, flags as usize, 0, 0]) }
 }
 
 #[repr(C)]
@@ -310,24 +262,16 @@ struct Timespec {
 
 /// The monotonic clock, in nanoseconds.
 pub(crate) fn monotonic() -> u64 {
-    let mut now = Timespec {
-        seconds: 0,
-        nanoseconds: 0,
-    };
+    let mut now = Timespec { seconds: 0, nanoseconds: 0 };
     let arguments = [abi::CLOCK_MONOTONIC as usize, &raw mut now as usize, 0, 0, 0];
     // SAFETY: the kernel writes one timespec to `now`.
     let _ = unsafe { call(number::CLOCK_GETTIME, arguments) };
-    (now.seconds as u64)
-        .wrapping_mul(1_000_000_000)
-        .wrapping_add(now.nanoseconds as u64)
+    (now.seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(now.nanoseconds as u64)
 }
 
 /// Sleeps until the time is over or a signal was handled.
 pub(crate) fn pause_milliseconds(milliseconds: i64) {
-    let time = Timespec {
-        seconds: 0,
-        nanoseconds: milliseconds * 1_000_000,
-    };
+    let time = Timespec { seconds: 0, nanoseconds: milliseconds * 1_000_000 };
     // SAFETY: the kernel reads one timespec; there is no second pointer.
     let _ = unsafe { call(number::NANOSLEEP, [&raw const time as usize, 0, 0, 0, 0]) };
 }
@@ -340,15 +284,8 @@ pub(crate) fn wait_writable(fd: Fd, seconds: i64) {
         events: i16,
         returned: i16,
     }
-    let mut poll = PollFd {
-        fd,
-        events: abi::POLLOUT,
-        returned: 0,
-    };
-    let time = Timespec {
-        seconds,
-        nanoseconds: 0,
-    };
+    let mut poll = PollFd { fd, events: abi::POLLOUT, returned: 0 };
+    let time = Timespec { seconds, nanoseconds: 0 };
     let arguments = [&raw mut poll as usize, 1, &raw const time as usize, 0, 0];
     // SAFETY: the kernel reads and writes one pollfd and one timespec; there is no signal mask.
     let _ = unsafe { call(number::PPOLL, arguments) };

@@ -23,10 +23,7 @@ use crate::protocol::wire::{
 use crate::sys::seqpacket;
 
 const TOKEN: Token = Token(*b"0123456789abcdef");
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 20,
-    tv_nsec: 0,
-};
+const PATIENCE: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 
 /// Which server [`as_server`] shall be; without it, it is a test that has nothing to do.
 const ENV_ROLE: &str = "SHIM_TEST_ROLE";
@@ -38,11 +35,7 @@ fn as_server() {
         return;
     };
     let port = std::env::var(ENV_PORTS).unwrap();
-    let address = if role == "v6" {
-        format!("[::]:{port}")
-    } else {
-        format!("127.0.0.1:{port}")
-    };
+    let address = if role == "v6" { format!("[::]:{port}") } else { format!("127.0.0.1:{port}") };
     let listener = match TcpListener::bind(address) {
         Ok(listener) => listener,
         Err(error) => return println!("@bind failed: {:?}", error.raw_os_error().unwrap()),
@@ -51,11 +44,7 @@ fn as_server() {
     if role == "options" {
         let socket = socket2::SockRef::from(&listener);
         socket.set_tcp_nodelay(true).unwrap();
-        println!(
-            "@options {:?} {}",
-            socket.r#type().unwrap(),
-            socket.is_listener().unwrap()
-        );
+        println!("@options {:?} {}", socket.r#type().unwrap(), socket.is_listener().unwrap());
         println!("@peer {}", socket.peer_addr().is_err());
         socket.shutdown(std::net::Shutdown::Both).unwrap();
     }
@@ -111,22 +100,12 @@ impl Primary {
             .spawn()
             .unwrap();
         let output = BufReader::new(worker.stdout.take().unwrap()).lines();
-        Self {
-            worker,
-            output,
-            attach,
-            public: Some(public),
-            port,
-            _folder: folder,
-            _exposed: exposed,
-        }
+        Self { worker, output, attach, public: Some(public), port, _folder: folder, _exposed: exposed }
     }
 
     /// What the server prints next, without what the test harness prints around it.
     fn line(&mut self) -> String {
-        let line = self
-            .output
-            .find_map(|line| Some(line.unwrap().split_once('@')?.1.to_owned()));
+        let line = self.output.find_map(|line| Some(line.unwrap().split_once('@')?.1.to_owned()));
         line.expect("the server prints a line")
     }
 
@@ -137,11 +116,8 @@ impl Primary {
         readable(&channel);
         let mut buffer = [0; MAX_MESSAGE];
         let record = seqpacket::receive(&channel, &mut buffer).unwrap();
-        let Ok(FromWorker::Attach {
-            token,
-            address,
-            wants_drain: false,
-        }) = FromWorker::decode(&buffer[..record.len])
+        let Ok(FromWorker::Attach { token, address, wants_drain: false }) =
+            FromWorker::decode(&buffer[..record.len])
         else {
             panic!("not an attach: {:?}", &buffer[..record.len]);
         };
@@ -195,22 +171,13 @@ fn served(channel: &OwnedFd, peer: Endpoint) -> String {
     reply
 }
 
-const CLIENT: Endpoint = Endpoint::V4 {
-    address: [192, 0, 2, 7],
-    port: 4321,
-};
+const CLIENT: Endpoint = Endpoint::V4 { address: [192, 0, 2, 7], port: 4321 };
 
 #[test]
 fn a_std_listener_is_served_through_its_channel() {
     let mut primary = Primary::start("v4");
     let (channel, address) = primary.welcomed();
-    assert_eq!(
-        address,
-        Endpoint::V4 {
-            address: [127, 0, 0, 1],
-            port: primary.port
-        }
-    );
+    assert_eq!(address, Endpoint::V4 { address: [127, 0, 0, 1], port: primary.port });
     assert_eq!(hear(&channel), FromWorker::Listening);
     assert_eq!(primary.line(), format!("bound 127.0.0.1:{}", primary.port));
     for _ in 0..10 {
@@ -224,14 +191,7 @@ fn a_std_listener_is_served_through_its_channel() {
 fn an_ipv6_listener_sees_ipv4_clients_as_mapped() {
     let primary = Primary::start("v6");
     let (channel, address) = primary.welcomed();
-    assert_eq!(
-        address,
-        Endpoint::V6 {
-            address: [0; 16],
-            port: primary.port,
-            scope: 0
-        }
-    );
+    assert_eq!(address, Endpoint::V6 { address: [0; 16], port: primary.port, scope: 0 });
     assert_eq!(hear(&channel), FromWorker::Listening);
     assert_eq!(served(&channel, CLIENT), "hello [::ffff:192.0.2.7]:4321\n");
 }
@@ -249,10 +209,7 @@ fn options_are_reported_and_the_listener_looks_like_one() {
     };
     assert_eq!(hear(&channel), FromWorker::SetOption(nodelay));
     primary.line();
-    assert_eq!(
-        primary.line(),
-        format!("options {:?} true", socket2::Type::STREAM)
-    );
+    assert_eq!(primary.line(), format!("options {:?} true", socket2::Type::STREAM));
     assert_eq!(primary.line(), "peer true");
     assert_eq!(served(&channel, CLIENT), "hello 192.0.2.7:4321\n");
 }
@@ -265,10 +222,7 @@ fn a_server_out_of_descriptors_leaves_the_connection_in_the_channel() {
     primary.line();
     let pid = Some(rustix::process::Pid::from_child(&primary.worker));
     let usual = rustix::process::getrlimit(Resource::Nofile);
-    let none = Rlimit {
-        current: Some(0),
-        ..usual
-    };
+    let none = Rlimit { current: Some(0), ..usual };
     rustix::process::prlimit(pid, Resource::Nofile, none).unwrap();
     let front = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut client = TcpStream::connect(front.local_addr().unwrap()).unwrap();
@@ -300,14 +254,8 @@ fn a_worker_ends_with_its_primary() {
 #[test]
 fn a_refused_server_hears_why() {
     assert!(Primary::refuse("v4", Refusal::NotServed).starts_with("bound "));
-    assert_eq!(
-        Primary::refuse("v4", Refusal::NotAdmitted),
-        format!("bind failed: {}", libc::EACCES)
-    );
-    assert_eq!(
-        Primary::refuse("v4", Refusal::Full),
-        format!("bind failed: {}", libc::EADDRINUSE)
-    );
+    assert_eq!(Primary::refuse("v4", Refusal::NotAdmitted), format!("bind failed: {}", libc::EACCES));
+    assert_eq!(Primary::refuse("v4", Refusal::Full), format!("bind failed: {}", libc::EADDRINUSE));
 }
 
 #[test]
@@ -316,9 +264,7 @@ fn the_shim_needs_no_library() {
     let header = FileHeader64::<LittleEndian>::parse(shim).unwrap();
     assert_eq!(header.e_type(LittleEndian), elf::ET_DYN);
     let entries = header.program_headers(LittleEndian, shim).unwrap();
-    let dynamic = entries
-        .iter()
-        .find_map(|entry| entry.dynamic(LittleEndian, shim).unwrap());
+    let dynamic = entries.iter().find_map(|entry| entry.dynamic(LittleEndian, shim).unwrap());
     for entry in dynamic.expect("a shared object") {
         assert_ne!(entry.tag(LittleEndian), elf::DT_NEEDED);
     }
@@ -349,9 +295,11 @@ fn the_shim_asks_libc_for_little_and_replaces_only_what_it_means_to() {
         "shutdown",
     ];
     assert_eq!(names(true), offered);
+    // The processor's features, by which aarch64 chooses its atomic instructions, come from getauxval.
     let in_every_libc = [
         "__errno_location",
         "bcmp",
+        "getauxval",
         "getenv",
         "memcmp",
         "memcpy",

@@ -420,28 +420,14 @@ mod tests {
     }
 
     fn option() -> impl Strategy<Value = SocketOption> {
-        (
-            any::<i32>(),
-            any::<i32>(),
-            any::<[u8; 8]>(),
-            prop_oneof![Just(4), Just(8)],
-        )
-            .prop_map(|(level, name, value, len)| SocketOption {
-                level,
-                name,
-                value,
-                len,
-            })
+        (any::<i32>(), any::<i32>(), any::<[u8; 8]>(), prop_oneof![Just(4), Just(8)])
+            .prop_map(|(level, name, value, len)| SocketOption { level, name, value, len })
     }
 
     fn from_worker() -> impl Strategy<Value = FromWorker> {
         prop_oneof![
             (any::<[u8; 16]>(), endpoint(), any::<bool>()).prop_map(|(token, address, wants_drain)| {
-                FromWorker::Attach {
-                    token: Token(token),
-                    address,
-                    wants_drain,
-                }
+                FromWorker::Attach { token: Token(token), address, wants_drain }
             }),
             Just(FromWorker::Listening),
             option().prop_map(FromWorker::SetOption),
@@ -468,20 +454,10 @@ mod tests {
         assert_eq!(ToWorker::Refuse(Refusal::Full).encode(&mut buffer), [66, 1, 3]);
         assert_eq!(ToWorker::Wake.encode(&mut buffer), [68, 1]);
         assert_eq!(ToWorker::Drain.encode(&mut buffer), [69, 1]);
-        let peer = Endpoint::V4 {
-            address: [127, 0, 0, 1],
-            port: 0x1f90,
-        };
-        let connection = [
-            67, 1, 4, 0x90, 0x1f, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-        ];
+        let peer = Endpoint::V4 { address: [127, 0, 0, 1], port: 0x1f90 };
+        let connection = [67, 1, 4, 0x90, 0x1f, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(ToWorker::Connection { peer }.encode(&mut buffer), connection);
-        let option = SocketOption {
-            level: 6,
-            name: 9,
-            value: [30, 0, 0, 0, 0, 0, 0, 0],
-            len: 4,
-        };
+        let option = SocketOption { level: 6, name: 9, value: [30, 0, 0, 0, 0, 0, 0, 0], len: 4 };
         let set_option = [3, 1, 6, 0, 0, 0, 9, 0, 0, 0, 4, 30, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(FromWorker::SetOption(option).encode(&mut buffer), set_option);
     }
