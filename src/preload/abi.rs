@@ -94,8 +94,6 @@ pub(crate) const POLLOUT: i16 = 4;
 pub(crate) const SOL_SOCKET: i32 = 1;
 pub(crate) const SO_TYPE: i32 = 3;
 pub(crate) const SO_BROADCAST: i32 = 6;
-pub(crate) const SO_SNDBUF: i32 = 7;
-pub(crate) const SO_RCVBUF: i32 = 8;
 pub(crate) const SO_KEEPALIVE: i32 = 9;
 pub(crate) const SO_LINGER: i32 = 13;
 pub(crate) const SO_REUSEPORT: i32 = 15;
@@ -211,8 +209,6 @@ mod tests {
             SOL_SOCKET,
             SO_TYPE,
             SO_BROADCAST,
-            SO_SNDBUF,
-            SO_RCVBUF,
             SO_KEEPALIVE,
             SO_LINGER,
             SO_REUSEPORT,

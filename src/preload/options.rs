@@ -3,9 +3,8 @@
 //! It does not set options on connections: the primary sets them on the public socket, and connections inherit.
 
 use crate::abi::{
-    self, IP_TOS, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_TCLASS, SO_KEEPALIVE, SO_LINGER, SO_RCVBUF,
-    SO_SNDBUF, SOL_SOCKET, TCP_DEFER_ACCEPT, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY,
-    TCP_USER_TIMEOUT,
+    self, IP_TOS, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_TCLASS, SO_KEEPALIVE, SO_LINGER, SOL_SOCKET,
+    TCP_DEFER_ACCEPT, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY, TCP_USER_TIMEOUT,
 };
 use crate::address;
 use crate::channel;
@@ -13,9 +12,7 @@ use crate::syscalls::{self as sys, Fd, Owned};
 use crate::wire::{ChannelName, FromWorker, SocketOption};
 
 /// The options that accepted connections inherit and that a server may have set before bind.
-const INHERITED: [(i32, i32); 12] = [
-    (SOL_SOCKET, SO_SNDBUF),
-    (SOL_SOCKET, SO_RCVBUF),
+const INHERITED: [(i32, i32); 10] = [
     (SOL_SOCKET, SO_KEEPALIVE),
     (SOL_SOCKET, SO_LINGER),
     (IPPROTO_IP, IP_TOS),
@@ -40,7 +37,7 @@ pub(crate) fn report_all(fd: Fd, channel: &Owned) {
     for (level, name) in INHERITED {
         let value = get(fd, level, name);
         if let Some(option) = value.filter(|_| value != get(fresh.get(), level, name)) {
-            channel::say(channel.get(), &FromWorker::SetOption(as_set(option)));
+            channel::say(channel.get(), &FromWorker::SetOption(option));
         }
     }
 }
@@ -49,16 +46,6 @@ fn get(fd: Fd, level: i32, name: i32) -> Option<SocketOption> {
     let mut value = [0; 8];
     let len = sys::getsockopt(fd, level, name, &mut value).ok()?;
     Some(SocketOption { level, name, value, len: if len == 8 { 8 } else { 4 } })
-}
-
-/// The kernel tells twice the buffer size that it was asked for (socket(7)).
-fn as_set(mut option: SocketOption) -> SocketOption {
-    if let (SOL_SOCKET, SO_SNDBUF | SO_RCVBUF) = (option.level, option.name) {
-        let [a, b, c, d, ..] = option.value;
-        let half = i32::from_ne_bytes([a, b, c, d]) / 2;
-        option.value[..4].copy_from_slice(&half.to_ne_bytes());
-    }
-    option
 }
 
 /// The message for an option that the server sets on its channel; `None` for values that no message can carry.
