@@ -29,7 +29,7 @@ pub struct Seen {
     pub served: Vec<WorkerPort>,
     /// How it ended, if it did.
     pub ended: Option<Ended>,
-    /// The ports that its processes opened themselves, past clusterd.
+    /// The ports that its processes opened themselves, past clusterd; of one that ended, those of other workers.
     pub opened: BTreeSet<u16>,
     /// What keeps the shim from serving it.
     pub obstacle: Option<Obstacle>,
@@ -68,13 +68,13 @@ pub fn running(group: Pid, shim: Option<&Path>, missing: Vec<WorkerPort>, served
     }
 }
 
-/// Looks at what is left of a worker that ended: the file of its program.
-pub fn ended(command: &WorkerCommand, how: Ended, missing: Vec<WorkerPort>) -> Seen {
+/// Looks at what is left of a worker that ended, the file of its program, and at the `others` that run.
+pub fn ended(command: &WorkerCommand, how: Ended, missing: Vec<WorkerPort>, others: &[Pid]) -> Seen {
     Seen {
         missing,
         served: vec![],
         ended: Some(how),
-        opened: BTreeSet::new(),
+        opened: others.iter().flat_map(|&group| processes::listening_ports(group)).collect(),
         obstacle: match command {
             WorkerCommand::Demo => None,
             WorkerCommand::Program { program, .. } => obstacle_in_file(program),
@@ -139,7 +139,7 @@ pub fn advice(seen: &Seen) -> String {
     };
     let rest = match (&seen.obstacle, seen.ended) {
         (Some(obstacle), _) => about_obstacle(obstacle),
-        (None, Some(how)) => about_end(how),
+        (None, Some(how)) => about_end(how, seen),
         (None, None) => about_ports(seen, &missing),
     };
     // Writing into a string cannot fail.
@@ -169,8 +169,12 @@ fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
     }
 }
 
-fn about_end(how: Ended) -> String {
+fn about_end(how: Ended, seen: &Seen) -> String {
     match how {
+        Ended::Code(code) if code != 0 && !seen.opened.is_empty() => {
+            let opened = list(seen.opened.iter().copied());
+            format!("another worker opened {opened} itself, and only one can; {}", agree_on_port(seen))
+        }
         Ended::Code(0) => {
             "a server has to stay in the foreground; turn its daemon mode off (nginx: -g 'daemon off;', \
                            redis-server: --daemonize no)"
@@ -199,12 +203,9 @@ fn about_ports(seen: &Seen, missing: &str) -> String {
             list(own.into_iter())
         );
     }
-    if let (Some(first), Some(wanted)) = (other.first(), seen.missing.first()) {
-        return format!(
-            "it listens on {} instead; have it listen on {wanted} (the environment variable PORT says so), or tell \
-             clusterd which port to expect, as in --port {wanted}:{first}",
-            list(other.iter().copied())
-        );
+    if !other.is_empty() {
+        let other = list(other.into_iter());
+        return format!("it listens on {other} instead; {}", agree_on_port(seen));
     }
     if !seen.served.is_empty() {
         let served = list(seen.served.iter().map(|port| port.0));
@@ -216,6 +217,15 @@ fn about_ports(seen: &Seen, missing: &str) -> String {
     format!(
         "it runs and listens on nothing; if it takes this long to start, all is well; if not, see its output, and \
          have it listen on {missing}"
+    )
+}
+
+fn agree_on_port(seen: &Seen) -> String {
+    let wanted = seen.missing.first().map_or(0, |port| port.0);
+    let opened = seen.opened.first().copied().unwrap_or(0);
+    format!(
+        "have it listen on port {wanted} (the environment variable PORT says so), or tell clusterd which port to \
+         expect, as in --port {wanted}:{opened}"
     )
 }
 
@@ -255,6 +265,7 @@ mod tests {
     fn advice_says_what_was_seen_and_what_to_do() {
         let opened = |ports: &[u16]| Seen { opened: ports.iter().copied().collect(), ..seen() };
         let ended = |how| Seen { ended: Some(how), ..seen() };
+        let collided = Seen { ended: Some(Ended::Code(1)), ..opened(&[8000]) };
         let one_of_two = Seen { served: vec![WorkerPort(3001)], ..seen() };
         let cases = [
             (seen(), "does not listen on port 3000 after 10 s: it runs and listens on nothing"),
@@ -263,6 +274,11 @@ mod tests {
             (opened(&[8080]), "--port 3000:8080"),
             (opened(&[3000]), "it opened port 3000 past the C library"),
             (one_of_two, "it listens on port 3001 alone"),
+            (
+                collided.clone(),
+                "exited with code 1 before it listened on port 3000: another worker opened port 8000",
+            ),
+            (collided, "--port 3000:8000"),
             (with(Why::Go), "server is a Go program"),
             (with(Why::Static), "server is statically linked"),
             (with(Why::NotNamed), "clears the environment"),

@@ -205,9 +205,8 @@ fn appended(preload: Option<OsString>, shim: &Path) -> OsString {
 }
 
 fn explain(command: &WorkerCommand, error: io::Error) -> StartError {
-    let program = match command {
-        WorkerCommand::Demo => OsStr::new("clusterd"),
-        WorkerCommand::Program { program, .. } => program,
+    let WorkerCommand::Program { program, .. } = command else {
+        return StartError::System { program: "the demo worker (/proc/self/exe)".to_owned(), source: error };
     };
     let name = program.display().to_string();
     match error.raw_os_error() {

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::diagnose;
+use super::diagnose::{self, Seen};
 use super::guardian::Guardian;
 use super::lifecycle::{Action, Ended, Event, Phase, Process, Reason, State, step};
 use super::reaper::Reaper;
@@ -28,6 +28,8 @@ const GROUP_POLL: Duration = Duration::from_millis(50);
 const FINISH: Duration = Duration::from_secs(1);
 /// A guardian that ends sooner than this after its start would end again.
 const GUARDIAN_RAN_WELL: Duration = Duration::from_secs(1);
+/// How long the same advice is not repeated.
+const ADVICE_PAUSE: Duration = Duration::from_secs(60);
 
 /// The task. See [`super::new`].
 pub struct Supervisor {
@@ -41,6 +43,8 @@ pub struct Supervisor {
     launches: u64,
     forgetting: JoinSet<()>,
     guardian: Option<Guardian>,
+    looking: JoinSet<(Slot, Seen)>,
+    advised: Option<(Instant, String)>,
 }
 
 /// A slot, and the worker in it.
@@ -81,6 +85,8 @@ impl Supervisor {
             launches: 0,
             forgetting: JoinSet::new(),
             guardian: None,
+            looking: JoinSet::new(),
+            advised: None,
         }
     }
 
@@ -103,9 +109,9 @@ impl Supervisor {
             let groups = self.groups();
             let wake = self.wake();
             tokio::select! {
-                biased;
                 (pid, how) = reaper.next(&groups) => self.ended(pid, how),
                 Some(request) = self.inbox.recv() => self.answer(request),
+                Some(Ok((slot, seen))) = self.looking.join_next() => self.advise(slot, &seen),
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
             }
             self.look_at_orphaned_groups();
@@ -344,19 +350,17 @@ impl Supervisor {
         None
     }
 
-    fn advise_running(&self, index: usize, group: Pid) {
+    fn advise_running(&mut self, index: usize, group: Pid) {
         let Place { slot, listening, .. } = &self.places[index];
         let (worker, served) = (*slot, listening.clone());
         let missing = self.missing(&served);
         let shim = self.spec.recipe.attach.shim.clone();
-        tokio::task::spawn_blocking(move || {
-            let seen = diagnose::running(group, shim.as_deref(), missing, served);
-            tracing::warn!(%worker, "{}", diagnose::advice(&seen));
-        });
+        self.looking
+            .spawn_blocking(move || (worker, diagnose::running(group, shim.as_deref(), missing, served)));
     }
 
     /// Once a streak: the other runs of it are likely to end for the same reason.
-    fn advise_ended(&self, index: usize, before: &State, how: Ended) {
+    fn advise_ended(&mut self, index: usize, before: &State, how: Ended) {
         let State::Launching { streak, waiting_for, .. } = before else {
             return;
         };
@@ -366,10 +370,20 @@ impl Supervisor {
         }
         let worker = self.places[index].slot;
         let command = self.spec.recipe.command.clone();
-        tokio::task::spawn_blocking(move || {
-            let seen = diagnose::ended(&command, how, missing);
-            tracing::warn!(%worker, "{}", diagnose::advice(&seen));
-        });
+        let others: Vec<Pid> = self.places.iter().filter_map(|place| place.state.group()).collect();
+        self.looking.spawn_blocking(move || (worker, diagnose::ended(&command, how, missing, &others)));
+    }
+
+    /// Workers that run the same program have the same trouble: it is told once, not once a worker.
+    fn advise(&mut self, worker: Slot, seen: &Seen) {
+        let advice = diagnose::advice(seen);
+        let now = Instant::now();
+        let told = self.advised.as_ref();
+        if told.is_some_and(|(when, told)| *told == advice && now - *when < ADVICE_PAUSE) {
+            return;
+        }
+        tracing::warn!(%worker, "{advice}");
+        self.advised = Some((now, advice));
     }
 
     fn missing(&self, served: &[WorkerPort]) -> Vec<WorkerPort> {
