@@ -3,6 +3,7 @@
 //! One task with one inbox owns every worker. What follows from what is decided in [`lifecycle`] and
 //! [`restart`], which are pure; the task carries it out. It passes no connection and reads no worker's output.
 
+mod advisor;
 pub mod diagnose;
 pub mod elf;
 pub mod guardian;

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::diagnose::{self, Seen};
+use super::advisor::Advisor;
 use super::guardian::Guardian;
 use super::lifecycle::{Action, Ended, Event, Phase, Process, Reason, State, step};
 use super::reaper::Reaper;
@@ -28,8 +28,6 @@ const GROUP_POLL: Duration = Duration::from_millis(50);
 const FINISH: Duration = Duration::from_secs(1);
 /// A guardian that ends sooner than this after its start would end again.
 const GUARDIAN_RAN_WELL: Duration = Duration::from_secs(1);
-/// How long the same advice is not repeated.
-const ADVICE_PAUSE: Duration = Duration::from_secs(60);
 
 /// The task. See [`super::new`].
 pub struct Supervisor {
@@ -43,8 +41,7 @@ pub struct Supervisor {
     launches: u64,
     forgetting: JoinSet<()>,
     guardian: Option<Guardian>,
-    looking: JoinSet<(Slot, Seen)>,
-    advised: Option<(Instant, String)>,
+    advisor: Advisor,
 }
 
 /// A slot, and the worker in it.
@@ -85,8 +82,7 @@ impl Supervisor {
             launches: 0,
             forgetting: JoinSet::new(),
             guardian: None,
-            looking: JoinSet::new(),
-            advised: None,
+            advisor: Advisor::default(),
         }
     }
 
@@ -111,7 +107,7 @@ impl Supervisor {
             tokio::select! {
                 (pid, how) = reaper.next(&groups) => self.ended(pid, how),
                 Some(request) = self.inbox.recv() => self.answer(request),
-                Some(Ok((slot, seen))) = self.looking.join_next() => self.advise(slot, &seen),
+                Some(()) = self.advisor.say_next() => {}
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
             }
             self.look_at_orphaned_groups();
@@ -250,9 +246,7 @@ impl Supervisor {
         let event = Event::Ended { group: pid, how, others: group_exists(pid), chance: fastrand::f64() };
         self.apply(index, event);
         self.tell_end(index, &before, pid, how);
-        if matches!(self.places[index].state, State::WaitingRestart { .. }) {
-            self.advise_ended(index, &before, how);
-        }
+        self.advise_ended(index, &before, how);
     }
 
     fn tell_end(&self, index: usize, before: &State, pid: Pid, how: Ended) {
@@ -351,39 +345,24 @@ impl Supervisor {
     }
 
     fn advise_running(&mut self, index: usize, group: Pid) {
-        let Place { slot, listening, .. } = &self.places[index];
-        let (worker, served) = (*slot, listening.clone());
-        let missing = self.missing(&served);
+        let place = &self.places[index];
+        let served = place.listening.clone();
         let shim = self.spec.recipe.attach.shim.clone();
-        self.looking
-            .spawn_blocking(move || (worker, diagnose::running(group, shim.as_deref(), missing, served)));
+        let missing = self.missing(&served);
+        self.advisor.look_at((place.slot, group), shim, missing, served);
     }
 
     /// Once a streak: the other runs of it are likely to end for the same reason.
     fn advise_ended(&mut self, index: usize, before: &State, how: Ended) {
-        let State::Launching { streak, waiting_for, .. } = before else {
-            return;
-        };
-        let missing: Vec<WorkerPort> = waiting_for.iter().copied().collect();
-        if !streak.is_empty() || missing.len() < self.spec.recipe.ports.len() {
+        let place = &self.places[index];
+        let State::Launching { streak, waiting_for, .. } = before else { return };
+        let restarts = matches!(place.state, State::WaitingRestart { .. });
+        if !restarts || !streak.is_empty() || waiting_for.len() < self.spec.recipe.ports.len() {
             return;
         }
-        let worker = self.places[index].slot;
+        let others = self.places.iter().filter_map(|place| place.state.group()).collect();
         let command = self.spec.recipe.command.clone();
-        let others: Vec<Pid> = self.places.iter().filter_map(|place| place.state.group()).collect();
-        self.looking.spawn_blocking(move || (worker, diagnose::ended(&command, how, missing, &others)));
-    }
-
-    /// Workers that run the same program have the same trouble: it is told once, not once a worker.
-    fn advise(&mut self, worker: Slot, seen: &Seen) {
-        let advice = diagnose::advice(seen);
-        let now = Instant::now();
-        let told = self.advised.as_ref();
-        if told.is_some_and(|(when, told)| *told == advice && now - *when < ADVICE_PAUSE) {
-            return;
-        }
-        tracing::warn!(%worker, "{advice}");
-        self.advised = Some((now, advice));
+        self.advisor.look_back_at((place.slot, how), command, self.missing(&[]), others);
     }
 
     fn missing(&self, served: &[WorkerPort]) -> Vec<WorkerPort> {

@@ -1,0 +1,67 @@
+//! Looks at workers that do not listen, beside the supervisor's task, and tells the user once.
+//!
+//! What is seen and said is in [`diagnose`]; here is only when.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+use tokio::task::JoinSet;
+
+use super::diagnose::{self, Seen};
+use super::lifecycle::Ended;
+use crate::config::WorkerCommand;
+use crate::ids::{Slot, WorkerPort};
+
+/// How long the same advice is not repeated.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Looks that are under way, and what was said last.
+#[derive(Debug, Default)]
+pub(super) struct Advisor {
+    looking: JoinSet<(Slot, Seen)>,
+    said: Option<(Instant, String)>,
+}
+
+impl Advisor {
+    /// Looks at a worker that runs.
+    pub(super) fn look_at(
+        &mut self,
+        (worker, group): (Slot, Pid),
+        shim: Option<PathBuf>,
+        missing: Vec<WorkerPort>,
+        served: Vec<WorkerPort>,
+    ) {
+        let look = move || (worker, diagnose::running(group, shim.as_deref(), missing, served));
+        self.looking.spawn_blocking(look);
+    }
+
+    /// Looks for why a worker ended, while the `others` run.
+    pub(super) fn look_back_at(
+        &mut self,
+        (worker, how): (Slot, Ended),
+        command: WorkerCommand,
+        missing: Vec<WorkerPort>,
+        others: Vec<Pid>,
+    ) {
+        let look = move || (worker, diagnose::ended(&command, how, missing, &others));
+        self.looking.spawn_blocking(look);
+    }
+
+    /// Says what the next look has seen; `None` if none is under way. A future that is dropped loses nothing.
+    pub(super) async fn say_next(&mut self) -> Option<()> {
+        let (worker, seen) = self.looking.join_next().await?.ok()?;
+        self.say(worker, diagnose::advice(&seen));
+        Some(())
+    }
+
+    /// Workers that run the same program have the same trouble: one of them is enough.
+    fn say(&mut self, worker: Slot, advice: String) {
+        let now = Instant::now();
+        if self.said.as_ref().is_some_and(|(when, said)| *said == advice && now - *when < PAUSE) {
+            return;
+        }
+        tracing::warn!(%worker, "{advice}");
+        self.said = Some((now, advice));
+    }
+}
