@@ -2,6 +2,15 @@
 //!
 //! One task with one inbox owns every worker. What follows from what is decided in [`lifecycle`] and
 //! [`restart`], which are pure; the task carries it out. It passes no connection and reads no worker's output.
+//!
+//! In reading order:
+//!
+//! - [`lifecycle`]: the states of a worker slot, and what follows from what.
+//! - [`restart`]: when a worker that has ended is started again.
+//! - [`spawn`] and [`reaper`]: the first and the last of a process.
+//! - [`guardian`]: the process that cleans up if this one is killed.
+//! - [`diagnose`], with [`elf`]: why a worker does not listen.
+//! - [`processes`]: the process table, for whoever has a question.
 
 mod advisor;
 pub mod diagnose;
