@@ -1,6 +1,6 @@
 //! One clusterd: wires the rooms together, from the first check to the last process.
 //!
-//! Read [`serve`]: it is the table of contents. Decisions are made in the rooms, not here.
+//! Read `serve`: it is the table of contents. Decisions are made in the rooms, not here.
 
 mod announce;
 mod attach;
