@@ -1,0 +1,51 @@
+//! A temporary folder for one cluster, readable for every user, removed at the end of the test.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// The folder; dropping it removes it.
+pub(crate) struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("clusterd-test-")
+            .tempdir()
+            .expect("a temporary folder");
+        allow(folder.path(), 0o755);
+        Self(folder)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a file, with the folders above it.
+    pub(crate) fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().expect("a file is in a folder"))
+            .expect("a folder in the temporary folder");
+        fs::write(&path, content).expect("a file in the temporary folder");
+        path
+    }
+
+    /// Copies a program, for a user who may not see where it stands.
+    pub(crate) fn copy_program(&self, program: &Path) -> PathBuf {
+        let copy = self
+            .path()
+            .join(program.file_name().expect("a program has a name"));
+        fs::copy(program, &copy).expect("a copy in the temporary folder");
+        allow(&copy, 0o755);
+        copy
+    }
+}
+
+fn allow(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the owner may set permissions");
+}
+
+/// The servers that the tests run.
+pub(crate) fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/fixtures")
+}

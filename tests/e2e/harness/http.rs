@@ -1,0 +1,137 @@
+//! A client that speaks just enough HTTP/1.1: one request a connection, the answer whole.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use super::wait::PATIENCE;
+
+/// An answer, its body read to the end.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// A request that was sent and whose answer was not read yet.
+pub(crate) struct Pending(TcpStream);
+
+impl Pending {
+    /// Reads the answer.
+    pub(crate) fn response(self) -> io::Result<Response> {
+        read_response(&mut BufReader::new(self.0), false)
+    }
+}
+
+/// Connects; reads and writes fail when they take longer than [`PATIENCE`].
+pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Connects and sends a request.
+pub(crate) fn send(address: SocketAddr, method: &str, path: &str) -> io::Result<Pending> {
+    send_on(connect(address)?, method, path)
+}
+
+/// Sends a request on a connection that stands.
+pub(crate) fn send_on(mut stream: TcpStream, method: &str, path: &str) -> io::Result<Pending> {
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    Ok(Pending(stream))
+}
+
+/// One whole exchange.
+pub(crate) fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<Response> {
+    read_response(
+        &mut BufReader::new(send(address, method, path)?.0),
+        method == "HEAD",
+    )
+}
+
+fn read_response(input: &mut BufReader<TcpStream>, is_head: bool) -> io::Result<Response> {
+    let status = status_of(&line(input)?)?;
+    let mut headers = Vec::new();
+    loop {
+        let line = line(input)?;
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(':').ok_or_else(|| malformed(&line))?;
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let mut response = Response {
+        status,
+        headers,
+        body: Vec::new(),
+    };
+    if !is_head {
+        response.body = read_body(input, &response)?;
+    }
+    Ok(response)
+}
+
+fn status_of(line: &str) -> io::Result<u16> {
+    let status = line
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.split(' ').nth(1));
+    status
+        .and_then(|status| status.parse().ok())
+        .ok_or_else(|| malformed(line))
+}
+
+fn read_body(input: &mut BufReader<TcpStream>, head: &Response) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    if let Some(length) = head.header("content-length") {
+        let length = length.parse().map_err(|_| malformed(length))?;
+        body.resize(length, 0);
+        input.read_exact(&mut body)?;
+    } else if head.header("transfer-encoding") == Some("chunked") {
+        while let Some(chunk) = read_chunk(input)? {
+            body.extend(chunk);
+        }
+    } else {
+        input.read_to_end(&mut body)?;
+    }
+    Ok(body)
+}
+
+fn read_chunk(input: &mut BufReader<TcpStream>) -> io::Result<Option<Vec<u8>>> {
+    let size = line(input)?;
+    let size = usize::from_str_radix(&size, 16).map_err(|_| malformed(&size))?;
+    let mut chunk = vec![0; size];
+    input.read_exact(&mut chunk)?;
+    line(input)?;
+    Ok((size > 0).then_some(chunk))
+}
+
+fn line(input: &mut BufReader<TcpStream>) -> io::Result<String> {
+    let mut line = String::new();
+    if input.read_line(&mut line)? == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "closed before the answer was whole",
+        ));
+    }
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn malformed(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("not HTTP: {what:?}"))
+}

@@ -1,0 +1,20 @@
+//! What the tests are written with: a cluster under test, an HTTP client, processes, waits.
+//!
+//! It asserts nothing about clusterd by itself, beyond that a step a test asked for was possible.
+
+pub(crate) mod cluster;
+pub(crate) mod folder;
+pub(crate) mod http;
+pub(crate) mod needs;
+pub(crate) mod output;
+pub(crate) mod process;
+pub(crate) mod samples;
+pub(crate) mod setup;
+pub(crate) mod wait;
+
+pub(crate) use cluster::Cluster;
+pub(crate) use rustix::process::Signal;
+pub(crate) use wait::until;
+
+/// What makes a command run as a user without any privilege.
+pub(crate) const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];

@@ -1,0 +1,59 @@
+//! What a test needs of the machine; without it, the test says so and is skipped.
+
+use std::env;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// Returns from a test, with a line that says why, when a program that it needs is not installed.
+macro_rules! needs {
+    ($($program:expr),+) => {
+        $(if !$crate::harness::needs::program($program) { return; })+
+    };
+}
+pub(crate) use needs;
+
+/// Whether this program is in PATH.
+pub(crate) fn program(name: &str) -> bool {
+    met(find(name).is_some(), &format!("{name} is not installed"))
+}
+
+/// Whether the tests may become other users and make namespaces.
+pub(crate) fn root() -> bool {
+    met(
+        rustix::process::geteuid().is_root(),
+        "the tests do not run as root",
+    )
+}
+
+/// Whether the machine speaks IPv6. Many containers do not, so the test is skipped even where all are required.
+pub(crate) fn ipv6() -> bool {
+    let speaks = TcpListener::bind("[::1]:0").is_ok();
+    if !speaks {
+        println!("skipped: there is no IPv6 here");
+    }
+    speaks
+}
+
+fn met(met: bool, lack: &str) -> bool {
+    if !met {
+        assert!(
+            env::var_os("CLUSTERD_TEST_REQUIRE_ALL").is_none_or(|all| all != "1"),
+            "{lack}"
+        );
+        println!("skipped: {lack}");
+    }
+    met
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| is_executable(file))
+}
+
+fn is_executable(file: &Path) -> bool {
+    file.metadata()
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}

@@ -1,0 +1,130 @@
+//! Processes, held by pidfd so that a signal never reaches another one that was given the same number.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// A process that lives, or lived when it was looked up.
+pub(crate) struct Process {
+    pid: i32,
+    handle: OwnedFd,
+}
+
+impl Process {
+    /// The process of this number, if there is one that has not exited.
+    pub(crate) fn find(pid: i32) -> Option<Self> {
+        let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+        let process = Self { pid, handle };
+        process.is_alive().then_some(process)
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Sends a signal; one that is gone needs none.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(&self.handle, signal);
+    }
+
+    /// Whether it has not exited; a zombie has.
+    pub(crate) fn is_alive(&self) -> bool {
+        let mut exited = [PollFd::new(&self.handle, PollFlags::IN)];
+        matches!(poll(&mut exited, Some(&Timespec::default())), Ok(0))
+    }
+
+    /// A variable of the environment that it was started with.
+    pub(crate) fn environment(&self, name: &str) -> Option<String> {
+        let environment = procfs::process::Process::new(self.pid).ok()?.environ().ok()?;
+        environment
+            .get(OsStr::new(name))
+            .map(|value| value.to_string_lossy().into_owned())
+    }
+
+    /// Seconds since it was started.
+    pub(crate) fn age(&self) -> Option<f64> {
+        let started = stat(self.pid)?.starttime as f64 / procfs::ticks_per_second() as f64;
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        Some(uptime.split(' ').next()?.parse::<f64>().ok()? - started)
+    }
+
+    /// Whether SIGSTOP has stopped it.
+    pub(crate) fn is_stopped(&self) -> bool {
+        stat(self.pid).is_some_and(|stat| stat.state == 'T')
+    }
+
+    /// Whether it leads a process group, as every worker does.
+    pub(crate) fn leads_its_group(&self) -> bool {
+        stat(self.pid).is_some_and(|stat| stat.pgrp == self.pid)
+    }
+
+    /// The CPU time that it has used, in clock ticks.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        stat(self.pid).map_or(0, |stat| stat.utime + stat.stime)
+    }
+
+    /// Its program's file.
+    pub(crate) fn program(&self) -> Option<std::path::PathBuf> {
+        std::fs::read_link(format!("/proc/{}/exe", self.pid)).ok()
+    }
+
+    /// Its children that have not exited.
+    pub(crate) fn children(&self) -> Vec<Process> {
+        let tree = tree();
+        tree.get(&self.pid)
+            .into_iter()
+            .flatten()
+            .filter_map(|&pid| Process::find(pid))
+            .collect()
+    }
+
+    /// Its children, their children and so on, without those that have exited.
+    pub(crate) fn descendants(&self) -> Vec<Process> {
+        descendants_of(self.pid)
+            .into_iter()
+            .filter_map(Process::find)
+            .collect()
+    }
+
+    /// How many of its descendants have exited and were not waited for.
+    pub(crate) fn zombies(&self) -> usize {
+        let states = descendants_of(self.pid).into_iter().filter_map(stat);
+        states.filter(|stat| stat.state == 'Z').count()
+    }
+}
+
+/// Every process whose environment says `name=value`.
+pub(crate) fn with_environment(name: &str, value: &str) -> Vec<Process> {
+    let processes = tree().into_values().flatten().filter_map(Process::find);
+    processes
+        .filter(|process| process.environment(name).is_some_and(|known| known == value))
+        .collect()
+}
+
+fn stat(pid: i32) -> Option<procfs::process::Stat> {
+    procfs::process::Process::new(pid).ok()?.stat().ok()
+}
+
+/// Children by parent.
+fn tree() -> BTreeMap<i32, Vec<i32>> {
+    let mut tree = BTreeMap::<i32, Vec<i32>>::new();
+    let all = procfs::process::all_processes().expect("/proc is mounted");
+    for stat in all.filter_map(|process| process.ok()?.stat().ok()) {
+        tree.entry(stat.ppid).or_default().push(stat.pid);
+    }
+    tree
+}
+
+fn descendants_of(pid: i32) -> Vec<i32> {
+    let tree = tree();
+    let mut found = tree.get(&pid).cloned().unwrap_or_default();
+    let mut next = 0;
+    while next < found.len() {
+        found.extend(tree.get(&found[next]).into_iter().flatten());
+        next += 1;
+    }
+    found
+}

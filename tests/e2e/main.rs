@@ -1,0 +1,19 @@
+//! End-to-end tests: the real `clusterd` in front of real, unmodified servers, one theme a file.
+//!
+//! They know nothing of the crate's insides but the wire format: everything else is seen as a user sees it, by
+//! connections, messages, metrics and processes. `cargo test --test e2e servers::` runs one theme.
+//!
+//! A test whose program is not installed says so and passes; with `CLUSTERD_TEST_REQUIRE_ALL=1` it fails.
+
+mod harness;
+
+mod attach;
+mod handoff;
+mod logs;
+mod metrics;
+mod never_listens;
+mod queue;
+mod restart;
+mod servers;
+mod shutdown;
+mod start;

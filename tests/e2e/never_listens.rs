@@ -1,0 +1,112 @@
+//! A worker that never listens on its port gets a warning that says what was seen and what to do.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::harness::needs::needs;
+use crate::harness::{Cluster, until};
+
+/// The warning about a worker, once it came.
+fn warning(cluster: &Cluster) -> String {
+    until("there is a warning about the worker", || {
+        let lines = cluster.stderr.lines();
+        lines
+            .into_iter()
+            .find(|line| line.contains(r#""level":"WARN""#) && line.contains("worker"))
+    })
+}
+
+#[track_caller]
+fn says(warning: &str, expected: &[&str]) {
+    let lower = warning.to_lowercase();
+    for expected in expected {
+        assert!(
+            lower.contains(expected),
+            "{expected:?} is missing from: {warning}"
+        );
+    }
+}
+
+/// A port that nobody has. It is really bound, since the shim does not see these programs or their port.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
+}
+
+#[test]
+fn it_listens_on_another_port() {
+    needs!("python3");
+    let port = free_port().to_string();
+    let cluster = Cluster::of("python3 {fixtures}/server.py")
+        .env("SERVER_PORTS", &port)
+        .launch();
+    says(&warning(&cluster), &[&port, "8080", "--port"]);
+}
+
+#[test]
+fn it_exits_before_it_listens() {
+    let cluster = Cluster::of("sh -c").arg("exit 3").launch();
+    says(&warning(&cluster), &["3", "8080"]);
+}
+
+#[test]
+fn it_does_nothing_at_all() {
+    let cluster = Cluster::of("sleep 1000").launch();
+    says(&warning(&cluster), &["8080"]);
+}
+
+#[test]
+fn it_is_a_static_binary() {
+    needs!("gcc");
+    let program = built("static-server", |program| {
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-static", "-O1", "-o"])
+            .arg(program)
+            .arg(fixture("server.c"));
+        gcc
+    });
+    let cluster = Cluster::of(&program.to_string_lossy())
+        .worker_port(free_port())
+        .launch();
+    says(&warning(&cluster), &["static"]);
+}
+
+#[test]
+fn it_is_written_in_go() {
+    needs!("go");
+    let program = built("go-server", |program| {
+        let mut go = Command::new("go");
+        go.args(["build", "-o"]).arg(program).arg(fixture("server.go"));
+        go.env("GOFLAGS", "-mod=mod")
+            .env("GO111MODULE", "off")
+            .env("GOCACHE", target().join("go-cache"));
+        go
+    });
+    let cluster = Cluster::of(&program.to_string_lossy())
+        .worker_port(free_port())
+        .launch();
+    says(&warning(&cluster), &["go"]);
+}
+
+fn fixture(name: &str) -> PathBuf {
+    crate::harness::folder::fixtures().join(name)
+}
+
+fn target() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// A program that is built once and kept among Cargo's own files.
+fn built(name: &str, build: impl FnOnce(&PathBuf) -> Command) -> PathBuf {
+    let program = target().join(name);
+    let output = build(&program).output().expect("the compiler can be started");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    program
+}

@@ -1,0 +1,273 @@
+//! The end of a cluster: nothing that was accepted is lost, and nothing is left behind.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::needs::{self, needs};
+use crate::harness::process::Process;
+use crate::harness::setup::Setup;
+use crate::harness::wait::PATIENCE;
+use crate::harness::{Cluster, Signal, http, until};
+
+/// Waits until no process of a cluster that has ended is left.
+fn nothing_is_left(cluster: &Cluster, known: &[Process]) {
+    until("no process of the cluster is left", || {
+        let alive = known
+            .iter()
+            .chain(&cluster.processes())
+            .filter(|process| process.is_alive())
+            .count();
+        (alive == 0).then_some(())
+    });
+}
+
+/// One client that connects again and again until the cluster refuses, and counts what was answered.
+fn client(cluster: &Cluster, answered: &AtomicU64) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let stream = match cluster.connect() {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(()),
+            stream => stream?,
+        };
+        let response = http::send_on(stream, "GET", "/")?.response()?;
+        assert_eq!(response.status, 200);
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+    panic!("the cluster still accepts");
+}
+
+/// TERM under load: each client ends with a refused connection, none with one that was accepted and not answered.
+fn term_under_load_loses_nothing(setup: Setup) {
+    let mut cluster = setup.workers(2).start();
+    let answered = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..16)
+            .map(|_| scope.spawn(|| client(&cluster, &answered)))
+            .collect();
+        until("the load is on", || {
+            (answered.load(Ordering::Relaxed) > 200).then_some(())
+        });
+        cluster.primary().signal(Signal::TERM);
+        for client in clients {
+            client
+                .join()
+                .unwrap()
+                .expect("a connection that was accepted is answered");
+        }
+    });
+    cluster.wait_success();
+}
+
+#[test]
+fn term_under_load_loses_nothing_of_demo_workers() {
+    for _ in 0..3 {
+        term_under_load_loses_nothing(Cluster::demo());
+    }
+}
+
+#[test]
+fn term_under_load_loses_nothing_of_servers_that_term_kills() {
+    needs!("python3");
+    for _ in 0..3 {
+        term_under_load_loses_nothing(Cluster::of_servers());
+    }
+}
+
+#[test]
+fn term_lets_an_open_request_finish() {
+    needs!("python3");
+    let mut cluster = Cluster::of_servers().workers(2).options("--grace 60s").start();
+    let held = cluster.send("/hold/gate");
+    cluster.handed(1);
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::TERM);
+    until("it accepts no more", || cluster.connect().is_err().then_some(()));
+    cluster.open_gate("gate");
+    assert_eq!(held.response().expect("the open request is answered").status, 200);
+    cluster.wait_success();
+    nothing_is_left(&cluster, &processes);
+}
+
+#[test]
+fn an_idle_cluster_ends_at_once_and_leaves_nothing() {
+    needs!("python3");
+    let mut cluster = Cluster::of_servers().workers(3).options("--grace 60s").start();
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_success();
+    nothing_is_left(&cluster, &processes);
+}
+
+#[test]
+fn a_second_term_does_not_wait_for_the_grace() {
+    a_second_signal_is_fast(Signal::TERM);
+}
+
+#[test]
+fn an_int_after_a_term_does_not_wait_for_the_grace() {
+    a_second_signal_is_fast(Signal::INT);
+}
+
+fn a_second_signal_is_fast(second: Signal) {
+    needs!("python3");
+    let mut cluster = Cluster::of_servers()
+        .env("SERVER_IGNORE_TERM", "1")
+        .options("--grace 10m")
+        .start();
+    let held = cluster.send("/hold/gate");
+    cluster.handed(1);
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::TERM);
+    until("the shutdown has begun", || {
+        (cluster.probe("/readyz").status == 503).then_some(())
+    });
+    cluster.primary().signal(second);
+    cluster.wait_exit();
+    nothing_is_left(&cluster, &processes);
+    assert!(held.response().is_err(), "the held request was cut off");
+}
+
+#[test]
+fn a_worker_that_ignores_term_is_killed_at_the_end_of_the_grace() {
+    needs!("python3");
+    let mut cluster = Cluster::of_servers()
+        .env("SERVER_IGNORE_TERM", "1")
+        .workers(2)
+        .options("--grace 1s")
+        .start();
+    let processes = cluster.processes();
+    let begin = Instant::now();
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_exit();
+    assert!(
+        begin.elapsed() >= Duration::from_millis(500),
+        "it had a part of the grace"
+    );
+    nothing_is_left(&cluster, &processes);
+}
+
+#[test]
+fn a_stopped_worker_does_not_outlive_the_grace() {
+    needs!("python3");
+    let mut cluster = Cluster::of_servers().workers(2).options("--grace 1s").start();
+    let processes = cluster.processes();
+    cluster.worker(1).signal(Signal::STOP);
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_exit();
+    nothing_is_left(&cluster, &processes);
+}
+
+#[test]
+fn with_no_worker_up_waiting_connections_do_not_hold_up_the_end() {
+    let mut cluster = Cluster::of("sleep 1000").options("--grace 1s").launch();
+    let _waiting: Vec<_> = (0..5).map(|_| cluster.send("/")).collect();
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_exit();
+    nothing_is_left(&cluster, &processes);
+}
+
+#[test]
+fn a_whole_process_group_ends_with_its_worker() {
+    needs!("python3");
+    let script = "sleep 1000 & sh -c 'trap \"\" TERM; sleep 1001; true' & exec python3 {fixtures}/server.py";
+    let mut cluster = Cluster::of("sh -c")
+        .arg(script)
+        .workers(2)
+        .options("--grace 2s")
+        .start();
+    let processes = cluster.processes();
+    assert!(processes.len() >= 2 * 4, "each worker has three children");
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_exit();
+    nothing_is_left(&cluster, &processes);
+}
+
+#[test]
+fn a_kill_of_the_primary_leaves_no_orphan() {
+    needs!("python3");
+    let script = "sleep 1000 & exec python3 {fixtures}/server.py";
+    let mut cluster = Cluster::of("sh -c")
+        .arg(script)
+        .workers(3)
+        .options("--grace 2s")
+        .start();
+    let held = cluster.send("/hold/never");
+    cluster.handed(1);
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::KILL);
+    cluster.wait_exit();
+    nothing_is_left(&cluster, &processes);
+    assert!(held.response().is_err());
+}
+
+#[test]
+fn a_kill_of_the_primary_leaves_no_demo_worker() {
+    let mut cluster = Cluster::demo().workers(3).options("--grace 2s").start();
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::KILL);
+    cluster.wait_exit();
+    nothing_is_left(&cluster, &processes);
+}
+
+/// clusterd as the first process of a container.
+fn as_pid_1(setup: Setup) -> Setup {
+    setup.under(&["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"])
+}
+
+#[test]
+fn as_pid_1_it_serves_reaps_strangers_and_ends_on_term() {
+    needs!("python3", "unshare");
+    if !needs::root() {
+        return;
+    }
+    let mut cluster = as_pid_1(Cluster::of_servers().workers(2)).start();
+    let workers = [cluster.worker(1), cluster.worker(2)];
+    for _ in 0..20 {
+        cluster.get("/orphan");
+    }
+    let primary = cluster.primary();
+    until("every adopted child is waited for", || {
+        (primary.children().len() == 2 && primary.zombies() == 0).then_some(())
+    });
+    assert!(
+        workers.iter().all(Process::is_alive),
+        "no stranger was taken for a worker"
+    );
+    assert_eq!(cluster.metrics().count("clusterd_worker_restarts_total", &[]), 0);
+
+    let processes = cluster.processes();
+    primary.signal(Signal::TERM);
+    cluster.wait_success();
+    nothing_is_left(&cluster, &processes);
+}
+
+#[test]
+fn as_pid_1_it_replaces_a_worker() {
+    needs!("unshare");
+    if !needs::root() {
+        return;
+    }
+    let cluster = as_pid_1(Cluster::demo().workers(2)).start();
+    let first = cluster.worker(1);
+    first.signal(Signal::KILL);
+    until("it is gone", || (!first.is_alive()).then_some(()));
+    assert_ne!(cluster.worker(1).pid(), first.pid());
+    cluster.wait_online();
+}
+
+#[test]
+fn adopted_orphans_are_reaped_and_never_taken_for_a_worker() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().workers(2).start();
+    for _ in 0..20 {
+        cluster.get("/orphan");
+    }
+    let primary = cluster.primary();
+    until("every adopted child is waited for", || {
+        (primary.zombies() == 0).then_some(())
+    });
+    assert_eq!(cluster.metrics().count("clusterd_worker_restarts_total", &[]), 0);
+}
