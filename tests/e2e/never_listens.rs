@@ -1,8 +1,6 @@
 //! A worker that never listens on its port gets a warning that says what was seen and what to do.
 
-use std::path::PathBuf;
-use std::process::Command;
-
+use crate::harness::build;
 use crate::harness::needs::needs;
 use crate::harness::{Cluster, until};
 
@@ -61,52 +59,15 @@ fn it_does_nothing_at_all() {
 #[test]
 fn it_is_a_static_binary() {
     needs!("gcc");
-    let program = built("static-server", |program| {
-        let mut gcc = Command::new("gcc");
-        gcc.args(["-static", "-O1", "-o"])
-            .arg(program)
-            .arg(fixture("server.c"));
-        gcc
-    });
-    let cluster = Cluster::of(&program.to_string_lossy())
-        .worker_port(free_port())
-        .launch();
+    let program = build::c("static-server", &["gcc", "-static"]);
+    let cluster = Cluster::of(&program).worker_port(free_port()).launch();
     says(&warning(&cluster), &["static"]);
 }
 
 #[test]
 fn it_is_written_in_go() {
     needs!("go");
-    let program = built("go-server", |program| {
-        let mut go = Command::new("go");
-        go.args(["build", "-o"]).arg(program).arg(fixture("server.go"));
-        go.env("GOFLAGS", "-mod=mod")
-            .env("GO111MODULE", "off")
-            .env("GOCACHE", target().join("go-cache"));
-        go
-    });
-    let cluster = Cluster::of(&program.to_string_lossy())
-        .worker_port(free_port())
-        .launch();
+    let program = build::go("go-server");
+    let cluster = Cluster::of(&program).worker_port(free_port()).launch();
     says(&warning(&cluster), &["go"]);
-}
-
-fn fixture(name: &str) -> PathBuf {
-    crate::harness::folder::fixtures().join(name)
-}
-
-fn target() -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-}
-
-/// A program that is built once and kept among Cargo's own files.
-fn built(name: &str, build: impl FnOnce(&PathBuf) -> Command) -> PathBuf {
-    let program = target().join(name);
-    let output = build(&program).output().expect("the compiler can be started");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    program
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use crate::harness::Cluster;
+use crate::harness::build;
 use crate::harness::http;
 use crate::harness::needs::{ipv6, needs};
 
@@ -217,6 +218,22 @@ fn puma_with_two_processes_takes_turns() {
 fn perl_takes_turns() {
     needs!("perl");
     answer_in_turn(&Cluster::of("perl {fixtures}/server.pl").workers(3).start());
+}
+
+#[test]
+fn a_program_in_c_takes_turns() {
+    needs!("gcc");
+    are_served_in_turn(&Cluster::of(&build::c("c-server", &["gcc"])).workers(3).start());
+}
+
+#[test]
+fn a_program_that_uses_musl_takes_turns() {
+    needs!("musl-gcc");
+    are_served_in_turn(
+        &Cluster::of(&build::c("musl-server", &["musl-gcc"]))
+            .workers(3)
+            .start(),
+    );
 }
 
 /// Asks for /peer over `address` and says what the server saw and what it is.
