@@ -18,12 +18,19 @@ use crate::protocol::wire::{Endpoint, SocketOption};
 use crate::sys::socket;
 use crate::sys::watched::Watched;
 
-/// A socket that is bound and listening, before the front watches it.
+/// A public address that is bound and listening, before the front watches it.
+///
+/// Both families together are two sockets, so that a client over IPv4 is an IPv4 connection: a server that listens
+/// on IPv4 may ask the connection for its addresses, and a v4-mapped one would be news to it. Redis, for instance,
+/// turns away `::ffff:127.0.0.1`, which is not the loopback address that it knows.
 #[derive(Debug)]
 pub struct Bound {
-    socket: OwnedFd,
+    sockets: Vec<OwnedFd>,
     address: SocketAddr,
 }
+
+/// How many times the kernel may choose a port for one family that is taken in the other.
+const CHOICES: usize = 16;
 
 impl Bound {
     /// Binds and listens. `Bind::Everywhere` takes both families, or IPv4 alone where there is no IPv6.
@@ -31,32 +38,45 @@ impl Bound {
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2).
     pub fn new(bind: Bind, backlog: u32) -> io::Result<Self> {
-        match bind {
-            Bind::Address(address) => Self::at(address, true, backlog),
-            Bind::Everywhere { port } => match Self::at(bind.address(), false, backlog) {
-                Err(error) if has_no_ipv6(&error) => {
-                    Self::at((Ipv4Addr::UNSPECIFIED, port).into(), true, backlog)
-                }
-                other => other,
-            },
+        let Bind::Everywhere { port } = bind else {
+            return Self::at(bind.address(), backlog);
+        };
+        for _ in 1..CHOICES {
+            match Self::everywhere(port, backlog) {
+                Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+                other => return other,
+            }
         }
+        Self::everywhere(port, backlog)
     }
 
-    fn at(address: SocketAddr, only_v6: bool, backlog: u32) -> io::Result<Self> {
+    fn everywhere(port: u16, backlog: u32) -> io::Result<Self> {
+        let mut bound = match Self::at(Bind::Everywhere { port }.address(), backlog) {
+            Err(error) if has_no_ipv6(&error) => {
+                return Self::at((Ipv4Addr::UNSPECIFIED, port).into(), backlog);
+            }
+            other => other?,
+        };
+        let over_ipv4 = Self::at((Ipv4Addr::UNSPECIFIED, bound.address.port()).into(), backlog)?;
+        bound.sockets.extend(over_ipv4.sockets);
+        Ok(bound)
+    }
+
+    fn at(address: SocketAddr, backlog: u32) -> io::Result<Self> {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_cloexec(true)?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
-            socket.set_only_v6(only_v6)?;
+            socket.set_only_v6(true)?;
         }
         socket.bind(&SockAddr::from(address))?;
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { socket: socket.into(), address })
+        Ok(Self { sockets: vec![socket.into()], address })
     }
 
-    /// Where it listens; the port is the real one where the kernel chose it.
+    /// Where it listens, `[::]` for both families; the port is the real one where the kernel chose it.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -76,13 +96,17 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Watches a socket.
+    /// Watches the sockets of an address.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn new(bound: Bound) -> io::Result<Self> {
+    pub fn watch(bound: Bound) -> io::Result<Vec<Self>> {
+        bound.sockets.into_iter().map(Self::new).collect()
+    }
+
+    fn new(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self {
-            socket: Watched::new(bound.socket, Interest::READABLE)?,
+            socket: Watched::new(socket, Interest::READABLE)?,
             options: Vec::new(),
             without_options: 0,
         })

@@ -84,7 +84,10 @@ impl Front {
     pub fn new(setup: Setup, ends: handle::FrontEnds) -> io::Result<Self> {
         let mut services = Vec::new();
         for (port, bound) in setup.ports {
-            let listeners = bound.into_iter().map(Listener::new).collect::<io::Result<_>>()?;
+            let mut listeners = Vec::new();
+            for address in bound {
+                listeners.extend(Listener::watch(address)?);
+            }
             let queue = Queue::new(setup.queue, setup.queue_timeout);
             services.push(Service::new(port, listeners, queue, setup.metrics.clone()));
         }
