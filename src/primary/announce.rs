@@ -14,7 +14,10 @@ pub fn listening(config: &Config, ports: &Ports, admin: Option<&Admin>) {
         WorkerCommand::Demo => "the built-in demo".to_owned(),
         WorkerCommand::Program { program, .. } => program.display().to_string(),
     };
-    let workers = config.workers;
+    let workers = match config.workers.get() {
+        1 => "1 worker".to_owned(),
+        many => format!("{many} workers"),
+    };
     info!("clusterd {} runs {workers} of {command}", env!("CARGO_PKG_VERSION"));
     for (worker_port, sockets) in ports {
         for socket in sockets {
