@@ -23,11 +23,8 @@ struct Invitation {
 
 impl Invitation {
     fn of(worker: &Process) -> Self {
-        let read = |name: &str| {
-            worker
-                .environment(name)
-                .unwrap_or_else(|| panic!("{name} is set in a worker"))
-        };
+        let read =
+            |name: &str| worker.environment(name).unwrap_or_else(|| panic!("{name} is set in a worker"));
         Self {
             socket: read(wire::ENV_SOCKET),
             token: read(wire::ENV_TOKEN),
@@ -38,12 +35,8 @@ impl Invitation {
 
     /// The command, run by somebody who has got hold of this.
     fn apply(&self, command: &mut Command) {
-        command
-            .env(wire::ENV_SOCKET, &self.socket)
-            .env(wire::ENV_TOKEN, &self.token);
-        command
-            .env(wire::ENV_PORTS, &self.ports)
-            .env("LD_PRELOAD", &self.preload);
+        command.env(wire::ENV_SOCKET, &self.socket).env(wire::ENV_TOKEN, &self.token);
+        command.env(wire::ENV_PORTS, &self.ports).env("LD_PRELOAD", &self.preload);
     }
 
     /// A connection to the attach socket that has said nothing yet.
@@ -195,10 +188,7 @@ fn a_worker_that_closes_its_listener_and_listens_again_is_served_again() {
 fn a_worker_without_free_descriptors_loses_nothing() {
     needs!("python3");
     let script = "ulimit -n 40; exec python3 {fixtures}/server.py";
-    let cluster = Cluster::of("sh -c")
-        .arg(script)
-        .options("--handoff-timeout 300ms")
-        .start();
+    let cluster = Cluster::of("sh -c").arg(script).options("--handoff-timeout 300ms").start();
     let pending: Vec<Pending> = (0..100).map(|_| cluster.send("/hold/gate")).collect();
     until("the worker has taken what it can hold", || {
         (cluster.metrics().handed().values().sum::<u64>() >= 25).then_some(())
@@ -234,9 +224,7 @@ fn a_worker_inherits_standard_streams_and_nothing_else() {
 fn a_descriptor_that_clusterd_inherited_does_not_reach_its_workers() {
     needs!("python3");
     let open_nine = "exec 9</dev/null; exec \"$@\"";
-    let cluster = Cluster::of_servers()
-        .under(&["sh", "-c", open_nine, "sh"])
-        .start();
+    let cluster = Cluster::of_servers().under(&["sh", "-c", open_nine, "sh"]).start();
     assert_eq!(cluster.get("/fds"), "0 1 2");
 }
 
@@ -250,11 +238,7 @@ fn ports_that_are_not_served_are_bound_as_ever() {
     );
     let cluster = cluster.start();
     until("the program has used a port of its own", || {
-        cluster
-            .stdout
-            .lines()
-            .contains(&"own True".to_owned())
-            .then_some(())
+        cluster.stdout.lines().contains(&"own True".to_owned()).then_some(())
     });
 }
 
@@ -265,21 +249,14 @@ fn the_name_of_the_listener_is_the_one_that_the_server_asked_for() {
                   s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN), flush=True); s.accept()";
     let cluster = Cluster::of("python3 -c").arg(script).start();
     until("the program says its listener's name", || {
-        cluster
-            .stdout
-            .lines()
-            .contains(&"name ('0.0.0.0', 8080) 1".to_owned())
-            .then_some(())
+        cluster.stdout.lines().contains(&"name ('0.0.0.0', 8080) 1".to_owned()).then_some(())
     });
 }
 
 #[test]
 fn a_worker_that_ignores_term_does_not_spin_and_is_gone_after_the_primary() {
     needs!("python3");
-    let mut cluster = Cluster::of_servers()
-        .env("SERVER_IGNORE_TERM", "1")
-        .options("--grace 1s")
-        .start();
+    let mut cluster = Cluster::of_servers().env("SERVER_IGNORE_TERM", "1").options("--grace 1s").start();
     let worker = cluster.worker(1);
     let before = worker.cpu_ticks();
     cluster.primary().signal(crate::harness::Signal::KILL);

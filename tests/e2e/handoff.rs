@@ -18,10 +18,7 @@ fn stop(worker: &Process) {
 #[test]
 fn a_stopped_workers_connection_is_served_by_another_and_it_gets_no_more_until_it_moves() {
     needs!("python3");
-    let cluster = Cluster::of_servers()
-        .workers(3)
-        .options("--handoff-timeout 300ms")
-        .start();
+    let cluster = Cluster::of_servers().workers(3).options("--handoff-timeout 300ms").start();
     cluster.get("/");
     let stopped = cluster.worker(2);
     stop(&stopped);
@@ -35,29 +32,18 @@ fn a_stopped_workers_connection_is_served_by_another_and_it_gets_no_more_until_i
         1,
         "one was enough to find out"
     );
-    assert_eq!(
-        metrics.count("clusterd_worker_stalled_listeners", &[("worker", "2")]),
-        1
-    );
+    assert_eq!(metrics.count("clusterd_worker_stalled_listeners", &[("worker", "2")]), 1);
 
     stopped.signal(Signal::CONT);
-    until("the worker serves again", || {
-        cluster.get("/").starts_with("worker 2 ").then_some(())
-    });
+    until("the worker serves again", || cluster.get("/").starts_with("worker 2 ").then_some(()));
     let metrics = cluster.metrics();
-    assert_eq!(
-        metrics.count("clusterd_worker_stalled_listeners", &[("worker", "2")]),
-        0
-    );
+    assert_eq!(metrics.count("clusterd_worker_stalled_listeners", &[("worker", "2")]), 0);
 }
 
 #[test]
 fn with_every_worker_stopped_connections_wait_and_none_is_lost() {
     needs!("python3");
-    let cluster = Cluster::of_servers()
-        .workers(2)
-        .options("--handoff-timeout 200ms")
-        .start();
+    let cluster = Cluster::of_servers().workers(2).options("--handoff-timeout 200ms").start();
     let workers = [cluster.worker(1), cluster.worker(2)];
     workers.iter().for_each(stop);
     let pending: Vec<_> = (0..10).map(|_| cluster.send("/")).collect();
@@ -67,10 +53,7 @@ fn with_every_worker_stopped_connections_wait_and_none_is_lost() {
     });
     workers[0].signal(Signal::CONT);
     for request in pending {
-        let answer = request
-            .response()
-            .expect("the worker that moves again serves all")
-            .text();
+        let answer = request.response().expect("the worker that moves again serves all").text();
         assert!(answer.starts_with("worker 1 "), "{answer}");
     }
 }
@@ -78,21 +61,15 @@ fn with_every_worker_stopped_connections_wait_and_none_is_lost() {
 #[test]
 fn a_connection_that_a_killed_worker_had_not_taken_goes_to_another() {
     needs!("python3");
-    let cluster = Cluster::of_servers()
-        .workers(2)
-        .options("--handoff-timeout 60s")
-        .start();
+    let cluster = Cluster::of_servers().workers(2).options("--handoff-timeout 60s").start();
     let doomed = cluster.worker(1);
     stop(&doomed);
     let pending = [cluster.send("/"), cluster.send("/")];
-    until(
-        "one connection is served, and the other is in the channel of the stopped worker",
-        || {
-            let metrics = cluster.metrics();
-            let accepted = metrics.count("clusterd_connections_accepted_total", &[]);
-            (accepted == 2 && metrics.handed().values().sum::<u64>() == 1).then_some(())
-        },
-    );
+    until("one connection is served, and the other is in the channel of the stopped worker", || {
+        let metrics = cluster.metrics();
+        let accepted = metrics.count("clusterd_connections_accepted_total", &[]);
+        (accepted == 2 && metrics.handed().values().sum::<u64>() == 1).then_some(())
+    });
     doomed.signal(Signal::KILL);
     for request in pending {
         assert_eq!(request.response().expect("both are served").status, 200);
@@ -104,20 +81,13 @@ fn a_storm_of_kills_loses_at_most_the_connection_that_each_killed_worker_had_tak
     needs!("python3");
     const WORKERS: u32 = 4;
     const KILLS: u64 = 16;
-    let cluster = Cluster::of_servers()
-        .env("SERVER_SERIAL", "1")
-        .workers(WORKERS)
-        .start();
+    let cluster = Cluster::of_servers().env("SERVER_SERIAL", "1").workers(WORKERS).start();
     let (over, served, failed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    let count = if cluster.try_get("/").is_ok() {
-                        &served
-                    } else {
-                        &failed
-                    };
+                    let count = if cluster.try_get("/").is_ok() { &served } else { &failed };
                     count.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -125,18 +95,12 @@ fn a_storm_of_kills_loses_at_most_the_connection_that_each_killed_worker_had_tak
         for kill in 0..KILLS {
             let before = served.load(Ordering::Relaxed);
             cluster.worker(kill as u32 % WORKERS + 1).signal(Signal::KILL);
-            until("the others serve on", || {
-                (served.load(Ordering::Relaxed) > before + 20).then_some(())
-            });
+            until("the others serve on", || (served.load(Ordering::Relaxed) > before + 20).then_some(()));
         }
         over.store(true, Ordering::Relaxed);
     });
     let failed = failed.into_inner();
-    assert!(
-        failed <= KILLS,
-        "{KILLS} kills lost {failed} of {} connections",
-        served.into_inner()
-    );
+    assert!(failed <= KILLS, "{KILLS} kills lost {failed} of {} connections", served.into_inner());
     cluster.wait_online();
 }
 
@@ -146,8 +110,7 @@ fn a_slow_reader_gets_all_of_20_mb_while_others_are_served() {
     const SIZE: usize = 20_000_000;
     let cluster = Cluster::of_servers().workers(2).start();
     let mut slow = cluster.connect().expect("the cluster accepts");
-    slow.write_all(format!("GET /big/{SIZE} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
-        .unwrap();
+    slow.write_all(format!("GET /big/{SIZE} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
 
     let mut received = Vec::new();
     let mut part = vec![0; 1 << 20];
@@ -162,11 +125,7 @@ fn a_slow_reader_gets_all_of_20_mb_while_others_are_served() {
             cluster.get("/");
         }
     }
-    let head = received
-        .windows(4)
-        .position(|end| end == b"\r\n\r\n")
-        .expect("an end of the head")
-        + 4;
+    let head = received.windows(4).position(|end| end == b"\r\n\r\n").expect("an end of the head") + 4;
     assert_eq!(received.len() - head, SIZE);
     assert!(received[head..].iter().all(|&byte| byte == b'x'));
 }
@@ -177,9 +136,7 @@ fn an_upload_of_20_mb_arrives_whole() {
     const SIZE: usize = 20_000_000;
     let cluster = Cluster::of_servers().start();
     let mut stream = cluster.connect().expect("the cluster accepts");
-    stream
-        .write_all(format!("POST /upload HTTP/1.1\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes())
-        .unwrap();
+    stream.write_all(format!("POST /upload HTTP/1.1\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes()).unwrap();
     stream.write_all(&vec![b'y'; SIZE]).expect("the server reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the server answers");

@@ -13,9 +13,8 @@ fn without_a_terminal_lines_of_workers_pass_unchanged_and_whole() {
     let script = "$| = 1; for (1..300) { print 'begin-'; print $ENV{CLUSTERD_WORKER_ID} x 50; print qq(-end\\n); } \
                   sleep 1000";
     let cluster = Cluster::of("perl -e").arg(script).workers(3).launch();
-    let lines = until("every line came", || {
-        Some(cluster.stdout.lines()).filter(|lines| lines.len() >= 3 * LINES)
-    });
+    let lines =
+        until("every line came", || Some(cluster.stdout.lines()).filter(|lines| lines.len() >= 3 * LINES));
     let mut counts = BTreeMap::<String, usize>::new();
     for line in lines {
         *counts.entry(line).or_default() += 1;
@@ -26,9 +25,7 @@ fn without_a_terminal_lines_of_workers_pass_unchanged_and_whole() {
 
 #[test]
 fn standard_error_of_a_worker_stays_apart_from_its_standard_output() {
-    let cluster = Cluster::of("sh -c")
-        .arg("echo to-out; echo to-err >&2; sleep 1000")
-        .launch();
+    let cluster = Cluster::of("sh -c").arg("echo to-out; echo to-err >&2; sleep 1000").launch();
     until("both lines came", || {
         let (out, err) = (cluster.stdout.lines(), cluster.stderr.lines());
         (out.contains(&"to-out".to_owned()) && err.contains(&"to-err".to_owned())).then_some(())
@@ -44,9 +41,7 @@ fn on_a_terminal_lines_of_workers_bear_their_number() {
     for worker in ["1", "2"] {
         let line = until("a line of the worker came", || {
             let lines = terminal.stdout.lines();
-            lines
-                .into_iter()
-                .find(|line| line.contains(&format!("worker-{worker}")))
+            lines.into_iter().find(|line| line.contains(&format!("worker-{worker}")))
         });
         let plain = without_colour(&line);
         assert!(plain.starts_with(&format!("{worker} | worker-")), "{line:?}");
@@ -56,9 +51,7 @@ fn on_a_terminal_lines_of_workers_bear_their_number() {
 fn without_colour(line: &str) -> String {
     let mut pieces = line.split('\x1b');
     let first = pieces.next().unwrap_or_default().to_owned();
-    pieces.fold(first, |plain, piece| {
-        plain + piece.split_once('m').map_or("", |(_, text)| text)
-    })
+    pieces.fold(first, |plain, piece| plain + piece.split_once('m').map_or("", |(_, text)| text))
 }
 
 #[test]
@@ -73,21 +66,14 @@ fn json_messages_are_an_object_a_line() {
             assert!(message[field].is_string(), "{field} of {line}");
         }
     }
-    assert!(
-        cluster.stdout.lines().is_empty(),
-        "messages of clusterd go to standard error"
-    );
+    assert!(cluster.stdout.lines().is_empty(), "messages of clusterd go to standard error");
 }
 
 #[test]
 fn output_that_nobody_reads_holds_up_who_writes_it_and_nobody_else() {
     needs!("python3");
     let script = "yes flood & exec python3 {fixtures}/server.py";
-    let mut cluster = Cluster::of("sh -c")
-        .arg(script)
-        .workers(2)
-        .nobody_reads_stdout()
-        .start();
+    let mut cluster = Cluster::of("sh -c").arg(script).workers(2).nobody_reads_stdout().start();
     for _ in 0..20 {
         cluster.get("/");
     }

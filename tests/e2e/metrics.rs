@@ -28,15 +28,8 @@ fn the_workers_are_counted_and_measured() {
     let cluster = Cluster::of_servers().workers(2).start();
     let metrics = cluster.metrics();
     assert_eq!(metrics.count("clusterd_workers", &[("state", "online")]), 2);
-    assert_eq!(
-        metrics.count("clusterd_workers", &[]),
-        2,
-        "a worker is in one state"
-    );
-    assert_eq!(
-        metrics.count("clusterd_build_info", &[("version", env!("CARGO_PKG_VERSION"))]),
-        1
-    );
+    assert_eq!(metrics.count("clusterd_workers", &[]), 2, "a worker is in one state");
+    assert_eq!(metrics.count("clusterd_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1);
     for worker in ["1", "2"] {
         let own = [("worker", worker)];
         assert!(metrics.sum("clusterd_worker_resident_memory_bytes", &own) > 1e6);
@@ -50,35 +43,20 @@ fn the_workers_are_counted_and_measured() {
 #[test]
 fn ready_means_that_a_worker_listens_and_that_no_shutdown_has_begun() {
     needs!("python3");
-    let mut cluster = Cluster::of_servers()
-        .env("SERVER_GATE", "gate")
-        .options("--grace 60s")
-        .launch();
+    let mut cluster = Cluster::of_servers().env("SERVER_GATE", "gate").options("--grace 60s").launch();
     assert_eq!(cluster.probe("/livez").status, 200);
     let before = cluster.probe("/readyz");
     assert_eq!(before.status, 503, "no worker listens yet");
-    assert!(
-        before.text().contains("8080"),
-        "it says what it waits for: {}",
-        before.text()
-    );
+    assert!(before.text().contains("8080"), "it says what it waits for: {}", before.text());
 
     cluster.open_gate("gate");
-    until("it is ready", || {
-        (cluster.probe("/readyz").status == 200).then_some(())
-    });
+    until("it is ready", || (cluster.probe("/readyz").status == 200).then_some(()));
 
     let held = cluster.send("/hold/end");
     cluster.handed(1);
     cluster.primary().signal(Signal::TERM);
-    until("it is not ready any more", || {
-        (cluster.probe("/readyz").status == 503).then_some(())
-    });
-    assert_eq!(
-        cluster.probe("/livez").status,
-        200,
-        "a shutdown is no reason to be killed"
-    );
+    until("it is not ready any more", || (cluster.probe("/readyz").status == 503).then_some(()));
+    assert_eq!(cluster.probe("/livez").status, 200, "a shutdown is no reason to be killed");
 
     cluster.open_gate("end");
     assert!(held.response().is_ok(), "the held request is answered");
@@ -100,30 +78,19 @@ fn ready_means_a_worker_for_every_port() {
 fn the_metrics_port_answers_nothing_but_its_three_paths() {
     let cluster = Cluster::demo().start();
     assert_eq!(http::request(cluster.admin(), "GET", "/").unwrap().status, 404);
-    assert_eq!(
-        http::request(cluster.admin(), "POST", "/metrics").unwrap().status,
-        405
-    );
+    assert_eq!(http::request(cluster.admin(), "POST", "/metrics").unwrap().status, 405);
     let head = http::request(cluster.admin(), "HEAD", "/livez").unwrap();
     assert_eq!(head.status, 200);
     let metrics = cluster.probe("/metrics");
-    assert!(
-        metrics
-            .header("content-type")
-            .is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4"))
-    );
+    assert!(metrics.header("content-type").is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4")));
 }
 
 #[test]
 fn silent_clients_of_the_metrics_port_do_not_keep_others_out() {
     let cluster = Cluster::demo().start();
-    let silent: Vec<TcpStream> = (0..200)
-        .filter_map(|_| TcpStream::connect(cluster.admin()).ok())
-        .collect();
+    let silent: Vec<TcpStream> = (0..200).filter_map(|_| TcpStream::connect(cluster.admin()).ok()).collect();
     until("a probe is answered beside silent clients", || {
-        http::request(cluster.admin(), "GET", "/livez")
-            .is_ok_and(|answer| answer.status == 200)
-            .then_some(())
+        http::request(cluster.admin(), "GET", "/livez").is_ok_and(|answer| answer.status == 200).then_some(())
     });
     drop(silent);
 }

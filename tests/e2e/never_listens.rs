@@ -8,9 +8,7 @@ use crate::harness::{Cluster, until};
 fn warning(cluster: &Cluster) -> String {
     until("there is a warning about the worker", || {
         let lines = cluster.stderr.lines();
-        lines
-            .into_iter()
-            .find(|line| line.contains(r#""level":"WARN""#) && line.contains("worker"))
+        lines.into_iter().find(|line| line.contains(r#""level":"WARN""#) && line.contains("worker"))
     })
 }
 
@@ -18,29 +16,21 @@ fn warning(cluster: &Cluster) -> String {
 fn says(warning: &str, expected: &[&str]) {
     let lower = warning.to_lowercase();
     for expected in expected {
-        assert!(
-            lower.contains(expected),
-            "{expected:?} is missing from: {warning}"
-        );
+        assert!(lower.contains(expected), "{expected:?} is missing from: {warning}");
     }
 }
 
 /// A port that nobody has. It is really bound, since the shim does not see these programs or their port.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
-        .port()
+    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 #[test]
 fn it_listens_on_another_port() {
     needs!("python3");
     let port = free_port().to_string();
-    let cluster = Cluster::of("python3 {fixtures}/server.py")
-        .env("SERVER_PORTS", &port)
-        .launch();
+    let cluster = Cluster::of("python3 {fixtures}/server.py").env("SERVER_PORTS", &port).launch();
     says(&warning(&cluster), &[&port, "8080", "--port"]);
 }
 

@@ -12,9 +12,7 @@ fn serial(workers: u32) -> Setup {
 
 fn all_are_answered(pending: Vec<Pending>) {
     for (index, request) in pending.into_iter().enumerate() {
-        let response = request
-            .response()
-            .unwrap_or_else(|error| panic!("request {index}: {error}"));
+        let response = request.response().unwrap_or_else(|error| panic!("request {index}: {error}"));
         assert_eq!(response.status, 200);
     }
 }
@@ -30,10 +28,7 @@ fn a_full_queue_refuses_nobody_and_the_backlog_holds_the_rest() {
         let metrics = cluster.metrics();
         let waiting = metrics.count("clusterd_queue_connections", &[]);
         assert!(waiting <= 4, "{waiting} connections are in a queue of 4");
-        assert!(
-            metrics.count("clusterd_connections_accepted_total", &[]) <= accepted,
-            "accepting stops"
-        );
+        assert!(metrics.count("clusterd_connections_accepted_total", &[]) <= accepted, "accepting stops");
         (waiting == 4).then_some(())
     });
 
@@ -45,10 +40,7 @@ fn a_full_queue_refuses_nobody_and_the_backlog_holds_the_rest() {
 #[test]
 fn connections_that_come_before_any_worker_wait_for_one() {
     needs!("python3");
-    let cluster = Cluster::of_servers()
-        .env("SERVER_GATE", "gate")
-        .workers(2)
-        .launch();
+    let cluster = Cluster::of_servers().env("SERVER_GATE", "gate").workers(2).launch();
     let pending: Vec<_> = (0..20).map(|_| cluster.send("/")).collect();
     assert_eq!(cluster.probe("/readyz").status, 503);
     cluster.open_gate("gate");
@@ -63,11 +55,7 @@ fn connections_that_come_while_every_worker_is_dead_wait_for_the_next() {
     let cluster = Cluster::of("sh -c").arg(script).start();
     let _ = cluster.try_get("/exit/1");
     until("the worker is gone", || {
-        (cluster
-            .metrics()
-            .count("clusterd_workers", &[("state", "online")])
-            == 0)
-            .then_some(())
+        (cluster.metrics().count("clusterd_workers", &[("state", "online")]) == 0).then_some(())
     });
     let pending: Vec<_> = (0..20).map(|_| cluster.send("/")).collect();
     cluster.open_gate("gate");
@@ -77,29 +65,19 @@ fn connections_that_come_while_every_worker_is_dead_wait_for_the_next() {
 #[test]
 fn a_connection_that_waits_too_long_is_closed_and_counted() {
     needs!("python3");
-    let cluster = serial(1)
-        .options("--handoff-timeout 200ms --queue-timeout 500ms")
-        .start();
+    let cluster = serial(1).options("--handoff-timeout 200ms --queue-timeout 500ms").start();
     let held = cluster.send("/hold/gate");
     cluster.handed(1);
     let waiting: Vec<_> = (0..5).map(|_| cluster.send("/")).collect();
     for request in waiting {
-        assert!(
-            request.response().is_err(),
-            "no worker was free, and yet there is an answer"
-        );
+        assert!(request.response().is_err(), "no worker was free, and yet there is an answer");
     }
     until("five connections are counted as rejected", || {
-        let rejected = cluster.metrics().count(
-            "clusterd_connections_rejected_total",
-            &[("reason", "queue_timeout")],
-        );
+        let rejected =
+            cluster.metrics().count("clusterd_connections_rejected_total", &[("reason", "queue_timeout")]);
         (rejected == 5).then_some(())
     });
     cluster.open_gate("gate");
-    assert!(
-        held.response().is_ok(),
-        "the connection that a worker had taken is served"
-    );
+    assert!(held.response().is_ok(), "the connection that a worker had taken is served");
     cluster.get("/");
 }

@@ -27,12 +27,9 @@ fn answer_in_turn(cluster: &Cluster) {
     let mut answers = BTreeMap::<String, u64>::new();
     for _ in 0..ROUNDS {
         let answer = cluster.get("/");
-        let worker = answer
-            .strip_prefix("worker ")
-            .unwrap_or_else(|| panic!("an answer of a worker: {answer}"));
-        *answers
-            .entry(worker.split(' ').next().expect("a number").to_owned())
-            .or_default() += 1;
+        let worker =
+            answer.strip_prefix("worker ").unwrap_or_else(|| panic!("an answer of a worker: {answer}"));
+        *answers.entry(worker.split(' ').next().expect("a number").to_owned()).or_default() += 1;
     }
     assert_eq!(cluster.handed(ROUNDS), answers, "metrics and answers agree");
     took_turns(&answers, ROUNDS);
@@ -47,10 +44,7 @@ fn took_turns(connections: &BTreeMap<String, u64>, total: u64) {
         total,
         "each connection was handed over once: {connections:?}"
     );
-    assert!(
-        most.unwrap() - fewest.unwrap() <= 1,
-        "within one of each other: {connections:?}"
-    );
+    assert!(most.unwrap() - fewest.unwrap() <= 1, "within one of each other: {connections:?}");
 }
 
 #[test]
@@ -71,11 +65,7 @@ fn python_http_server_takes_turns() {
 #[test]
 fn asyncio_takes_turns() {
     needs!("python3");
-    answer_in_turn(
-        &Cluster::of("python3 {fixtures}/asyncio_server.py")
-            .workers(3)
-            .start(),
-    );
+    answer_in_turn(&Cluster::of("python3 {fixtures}/asyncio_server.py").workers(3).start());
 }
 
 #[test]
@@ -102,20 +92,15 @@ fn uvicorn_with_two_processes_takes_turns() {
 #[test]
 fn node_takes_turns() {
     needs!("node");
-    let cluster = Cluster::of("node {fixtures}/server.js")
-        .options("--attach preload")
-        .workers(3)
-        .start();
+    let cluster = Cluster::of("node {fixtures}/server.js").options("--attach preload").workers(3).start();
     answer_in_turn(&cluster);
 }
 
 #[test]
 fn a_server_below_a_shell_takes_turns() {
     needs!("python3");
-    let cluster = Cluster::of("sh -c")
-        .arg("echo started; python3 {fixtures}/server.py; true")
-        .workers(3)
-        .start();
+    let cluster =
+        Cluster::of("sh -c").arg("echo started; python3 {fixtures}/server.py; true").workers(3).start();
     answer_in_turn(&cluster);
 }
 
@@ -154,27 +139,17 @@ fn nginx_with_four_processes_takes_turns() {
 #[test]
 fn redis_takes_turns_with_its_own_client() {
     needs!("redis-server", "redis-cli");
-    let cluster = Cluster::of("redis-server --port {port}")
-        .arg("--save")
-        .arg("")
-        .workers(3)
-        .start();
+    let cluster = Cluster::of("redis-server --port {port}").arg("--save").arg("").workers(3).start();
     for _ in 0..ROUNDS {
         let port = cluster.address().port().to_string();
         let mut client = Command::new("redis-cli");
         client.args(["-h", "127.0.0.1", "-p", &port, "-r", "3", "INCR", "counter"]);
         let output = client.output().expect("redis-cli can be started");
         let text = String::from_utf8_lossy(&output.stdout);
-        let counts = text
-            .lines()
-            .map(|line| line.parse().unwrap_or_else(|_| panic!("a number: {text}")));
+        let counts = text.lines().map(|line| line.parse().unwrap_or_else(|_| panic!("a number: {text}")));
         let counts: Vec<u64> = counts.collect();
         assert_eq!(counts.len(), 3, "{text}");
-        assert_eq!(
-            counts[2],
-            counts[0] + 2,
-            "one connection speaks to one server: {text}"
-        );
+        assert_eq!(counts[2], counts[0] + 2, "one connection speaks to one server: {text}");
     }
     took_turns(&cluster.handed(ROUNDS), ROUNDS);
 }
@@ -182,11 +157,7 @@ fn redis_takes_turns_with_its_own_client() {
 #[test]
 fn php_takes_turns() {
     needs!("php");
-    answer_in_turn(
-        &Cluster::of("php -S 0.0.0.0:{port} {fixtures}/server.php")
-            .workers(3)
-            .start(),
-    );
+    answer_in_turn(&Cluster::of("php -S 0.0.0.0:{port} {fixtures}/server.php").workers(3).start());
 }
 
 #[test]
@@ -229,20 +200,15 @@ fn a_program_in_c_takes_turns() {
 #[test]
 fn a_program_that_uses_musl_takes_turns() {
     needs!("musl-gcc");
-    are_served_in_turn(
-        &Cluster::of(&build::c("musl-server", &["musl-gcc"]))
-            .workers(3)
-            .start(),
-    );
+    are_served_in_turn(&Cluster::of(&build::c("musl-server", &["musl-gcc"])).workers(3).start());
 }
 
-/// Asks for /peer over `address` and says what the server saw and what it is.
-fn seen_and_true(cluster: &Cluster, address: SocketAddr) -> (String, String) {
+/// Asks for `path`, which tells the client's address, over `address`; says what the server saw and what it is.
+fn seen_and_true(cluster: &Cluster, path: &str, address: SocketAddr) -> (String, String) {
     let stream = http::connect(address).expect("the cluster accepts");
     let own = stream.local_addr().expect("a connected socket has an address");
-    let pending = http::send_on(stream, "GET", "/peer").expect("the request is sent");
+    let pending = http::send_on(stream, "GET", path).expect("the request is sent");
     let seen = pending.response().expect("the cluster answers").text();
-    drop(cluster.handed(1));
     (seen, format!("{} {}", own.ip(), own.port()))
 }
 
@@ -250,32 +216,30 @@ fn seen_and_true(cluster: &Cluster, address: SocketAddr) -> (String, String) {
 fn a_server_sees_the_address_of_its_client() {
     needs!("python3");
     let cluster = Cluster::of_servers().start();
-    let (seen, own) = seen_and_true(&cluster, cluster.address());
-    assert_eq!(seen, own);
+    for path in ["/peer", "/getpeername"] {
+        let (seen, own) = seen_and_true(&cluster, path, cluster.address());
+        assert_eq!(seen, own, "by {path}");
+    }
 }
 
 #[test]
 fn php_sees_the_address_of_its_client() {
     needs!("php");
     let cluster = Cluster::of("php -S 0.0.0.0:{port} {fixtures}/server.php").start();
-    let (seen, own) = seen_and_true(&cluster, cluster.address());
+    let (seen, own) = seen_and_true(&cluster, "/peer", cluster.address());
     assert_eq!(seen, own);
 }
 
 #[test]
-fn node_sees_a_client_of_either_family_as_behind_its_own_dual_stack_listener() {
+fn a_dual_stack_server_sees_the_address_of_a_client_of_either_family() {
     needs!("node");
     if !ipv6() {
         return;
     }
-    let cluster = Cluster::of("node {fixtures}/server.js")
-        .options("--attach preload")
-        .start();
-    let (seen, own) = seen_and_true(&cluster, cluster.address());
-    assert_eq!(seen, format!("::ffff:{own}"));
-    let (seen, own) = seen_and_true(
-        &cluster,
-        ([0, 0, 0, 0, 0, 0, 0, 1], cluster.address().port()).into(),
-    );
+    let cluster = Cluster::of("node {fixtures}/server.js").options("--attach preload").start();
+    let (seen, own) = seen_and_true(&cluster, "/peer", cluster.address());
+    assert_eq!(seen.trim_start_matches("::ffff:"), own);
+    let (seen, own) =
+        seen_and_true(&cluster, "/peer", ([0, 0, 0, 0, 0, 0, 0, 1], cluster.address().port()).into());
     assert_eq!(seen, own);
 }

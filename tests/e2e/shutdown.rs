@@ -14,11 +14,7 @@ use crate::harness::{Cluster, Signal, http, until};
 /// Waits until no process of a cluster that has ended is left.
 fn nothing_is_left(cluster: &Cluster, known: &[Process]) {
     until("no process of the cluster is left", || {
-        let alive = known
-            .iter()
-            .chain(&cluster.processes())
-            .filter(|process| process.is_alive())
-            .count();
+        let alive = known.iter().chain(&cluster.processes()).filter(|process| process.is_alive()).count();
         (alive == 0).then_some(())
     });
 }
@@ -43,18 +39,11 @@ fn term_under_load_loses_nothing(setup: Setup) {
     let mut cluster = setup.workers(2).start();
     let answered = AtomicU64::new(0);
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..16)
-            .map(|_| scope.spawn(|| client(&cluster, &answered)))
-            .collect();
-        until("the load is on", || {
-            (answered.load(Ordering::Relaxed) > 200).then_some(())
-        });
+        let clients: Vec<_> = (0..16).map(|_| scope.spawn(|| client(&cluster, &answered))).collect();
+        until("the load is on", || (answered.load(Ordering::Relaxed) > 200).then_some(()));
         cluster.primary().signal(Signal::TERM);
         for client in clients {
-            client
-                .join()
-                .unwrap()
-                .expect("a connection that was accepted is answered");
+            client.join().unwrap().expect("a connection that was accepted is answered");
         }
     });
     cluster.wait_success();
@@ -112,17 +101,12 @@ fn an_int_after_a_term_does_not_wait_for_the_grace() {
 
 fn a_second_signal_is_fast(second: Signal) {
     needs!("python3");
-    let mut cluster = Cluster::of_servers()
-        .env("SERVER_IGNORE_TERM", "1")
-        .options("--grace 10m")
-        .start();
+    let mut cluster = Cluster::of_servers().env("SERVER_IGNORE_TERM", "1").options("--grace 10m").start();
     let held = cluster.send("/hold/gate");
     cluster.handed(1);
     let processes = cluster.processes();
     cluster.primary().signal(Signal::TERM);
-    until("the shutdown has begun", || {
-        (cluster.probe("/readyz").status == 503).then_some(())
-    });
+    until("the shutdown has begun", || (cluster.probe("/readyz").status == 503).then_some(()));
     cluster.primary().signal(second);
     cluster.wait_exit();
     nothing_is_left(&cluster, &processes);
@@ -132,19 +116,13 @@ fn a_second_signal_is_fast(second: Signal) {
 #[test]
 fn a_worker_that_ignores_term_is_killed_at_the_end_of_the_grace() {
     needs!("python3");
-    let mut cluster = Cluster::of_servers()
-        .env("SERVER_IGNORE_TERM", "1")
-        .workers(2)
-        .options("--grace 1s")
-        .start();
+    let mut cluster =
+        Cluster::of_servers().env("SERVER_IGNORE_TERM", "1").workers(2).options("--grace 1s").start();
     let processes = cluster.processes();
     let begin = Instant::now();
     cluster.primary().signal(Signal::TERM);
     cluster.wait_exit();
-    assert!(
-        begin.elapsed() >= Duration::from_millis(500),
-        "it had a part of the grace"
-    );
+    assert!(begin.elapsed() >= Duration::from_millis(500), "it had a part of the grace");
     nothing_is_left(&cluster, &processes);
 }
 
@@ -173,11 +151,7 @@ fn with_no_worker_up_waiting_connections_do_not_hold_up_the_end() {
 fn a_whole_process_group_ends_with_its_worker() {
     needs!("python3");
     let script = "sleep 1000 & sh -c 'trap \"\" TERM; sleep 1001; true' & exec python3 {fixtures}/server.py";
-    let mut cluster = Cluster::of("sh -c")
-        .arg(script)
-        .workers(2)
-        .options("--grace 2s")
-        .start();
+    let mut cluster = Cluster::of("sh -c").arg(script).workers(2).options("--grace 2s").start();
     let processes = cluster.processes();
     assert!(processes.len() >= 2 * 4, "each worker has three children");
     cluster.primary().signal(Signal::TERM);
@@ -189,11 +163,7 @@ fn a_whole_process_group_ends_with_its_worker() {
 fn a_kill_of_the_primary_leaves_no_orphan() {
     needs!("python3");
     let script = "sleep 1000 & exec python3 {fixtures}/server.py";
-    let mut cluster = Cluster::of("sh -c")
-        .arg(script)
-        .workers(3)
-        .options("--grace 2s")
-        .start();
+    let mut cluster = Cluster::of("sh -c").arg(script).workers(3).options("--grace 2s").start();
     let held = cluster.send("/hold/never");
     cluster.handed(1);
     let processes = cluster.processes();
@@ -232,10 +202,7 @@ fn as_pid_1_it_serves_reaps_strangers_and_ends_on_term() {
     until("every adopted child is waited for", || {
         (primary.children().len() == 2 && primary.zombies() == 0).then_some(())
     });
-    assert!(
-        workers.iter().all(Process::is_alive),
-        "no stranger was taken for a worker"
-    );
+    assert!(workers.iter().all(Process::is_alive), "no stranger was taken for a worker");
     assert_eq!(cluster.metrics().count("clusterd_worker_restarts_total", &[]), 0);
 
     let processes = cluster.processes();
@@ -266,8 +233,6 @@ fn adopted_orphans_are_reaped_and_never_taken_for_a_worker() {
         cluster.get("/orphan");
     }
     let primary = cluster.primary();
-    until("every adopted child is waited for", || {
-        (primary.zombies() == 0).then_some(())
-    });
+    until("every adopted child is waited for", || (primary.zombies() == 0).then_some(()));
     assert_eq!(cluster.metrics().count("clusterd_worker_restarts_total", &[]), 0);
 }

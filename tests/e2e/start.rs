@@ -32,10 +32,7 @@ fn a_port_is_served_over_both_families() {
 fn bind_serves_just_that_address() {
     let cluster = Cluster::demo().bind("127.0.0.1:0:8080").start();
     cluster.get("/");
-    assert!(
-        http::connect(over_ipv6(cluster.address())).is_err(),
-        "IPv6 was not asked for"
-    );
+    assert!(http::connect(over_ipv6(cluster.address())).is_err(), "IPv6 was not asked for");
 }
 
 #[test]
@@ -72,11 +69,7 @@ fn a_server_that_listens_on_ipv6_gets_clients_of_both_families() {
 #[test]
 fn the_public_port_and_the_port_that_the_server_asks_for_may_differ() {
     needs!("python3");
-    let free = TcpListener::bind("0.0.0.0:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let free = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
     let cluster = Cluster::of_servers().port(&format!("{free}:80")).start();
     assert_eq!(cluster.address().port(), free);
     assert_eq!(cluster.get("/env/PORT"), "80");
@@ -102,10 +95,7 @@ fn a_worker_may_listen_on_two_ports() {
 
 #[test]
 fn two_public_addresses_may_lead_to_one_worker_port() {
-    let cluster = Cluster::demo()
-        .bind("127.0.0.1:0:8080")
-        .bind("127.0.0.2:0:8080")
-        .start();
+    let cluster = Cluster::demo().bind("127.0.0.1:0:8080").bind("127.0.0.2:0:8080").start();
     for index in [0, 1] {
         assert!(get(cluster.address_of(index), "/").starts_with("hello"));
     }
@@ -117,10 +107,7 @@ fn a_worker_is_told_its_port_its_number_and_how_many_there_are() {
     let cluster = Cluster::of_servers().workers(2).start();
     for _ in 0..2 {
         let worker: u32 = cluster.get("/env/CLUSTERD_WORKER_ID").parse().expect("a number");
-        assert_eq!(
-            cluster.worker(worker).environment("NODE_APP_INSTANCE"),
-            Some((worker - 1).to_string())
-        );
+        assert_eq!(cluster.worker(worker).environment("NODE_APP_INSTANCE"), Some((worker - 1).to_string()));
     }
     assert_eq!(cluster.get("/env/PORT"), "8080");
     assert_eq!(cluster.get("/env/CLUSTERD_WORKERS"), "2");
@@ -150,11 +137,7 @@ fn a_metrics_port_in_use_ends_the_start_with_a_clear_error() {
     let address = holder.local_addr().unwrap().to_string();
     let ended = Cluster::demo().metrics(&address).run();
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-    assert!(
-        ended.stderr.contains("--metrics") && ended.stderr.contains(&address),
-        "{}",
-        ended.stderr
-    );
+    assert!(ended.stderr.contains("--metrics") && ended.stderr.contains(&address), "{}", ended.stderr);
 }
 
 #[test]
@@ -170,11 +153,7 @@ fn a_privileged_port_ends_the_start_of_an_ordinary_user_with_a_clear_error() {
     }
     let ended = Cluster::demo().port("81:8080").owned_by_nobody().run();
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-    assert!(
-        ended.stderr.contains("81") && ended.stderr.contains("permi"),
-        "{}",
-        ended.stderr
-    );
+    assert!(ended.stderr.contains("81") && ended.stderr.contains("permi"), "{}", ended.stderr);
 }
 
 #[test]
@@ -195,11 +174,7 @@ fn an_ordinary_user_may_run_a_cluster() {
 fn a_command_that_is_not_found_ends_the_start_with_127() {
     let ended = Cluster::of("no-such-server-anywhere").run();
     assert_eq!(ended.status.code(), Some(127), "{}", ended.stderr);
-    assert!(
-        ended.stderr.contains("no-such-server-anywhere"),
-        "{}",
-        ended.stderr
-    );
+    assert!(ended.stderr.contains("no-such-server-anywhere"), "{}", ended.stderr);
 }
 
 #[test]
@@ -215,12 +190,7 @@ fn a_script_whose_interpreter_is_missing_says_so() {
     let script = setup.folder.path().join("server");
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let ended = Cluster::of(&script.to_string_lossy()).run();
-    assert!(
-        matches!(ended.status.code(), Some(126 | 127)),
-        "{}: {}",
-        ended.status,
-        ended.stderr
-    );
+    assert!(matches!(ended.status.code(), Some(126 | 127)), "{}: {}", ended.status, ended.stderr);
     assert!(ended.stderr.contains("interpreter"), "{}", ended.stderr);
 }
 
@@ -230,37 +200,20 @@ fn a_failed_start_leaves_nothing_behind() {
     let address = holder.local_addr().unwrap();
     let mut cluster = Cluster::spawn(Cluster::demo().bind(&format!("{address}:8080")));
     assert!(!cluster.wait_exit().success());
-    until("no process is left", || {
-        cluster.processes().is_empty().then_some(())
-    });
+    until("no process is left", || cluster.processes().is_empty().then_some(()));
 }
 
 #[test]
 fn the_first_lines_say_what_runs_where_and_what_to_try() {
     let mut cluster = Cluster::spawn(Cluster::demo().workers(2).text_messages());
     let line = until("there is a line to try", || {
-        cluster
-            .stderr
-            .lines()
-            .into_iter()
-            .find(|line| line.contains("curl"))
+        cluster.stderr.lines().into_iter().find(|line| line.contains("curl"))
     });
-    let port = line
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .trim_matches(|c: char| !c.is_ascii_digit())
-        .to_owned();
-    let port: u16 = port
-        .parse()
-        .unwrap_or_else(|_| panic!("a curl line with the port: {line}"));
+    let port = line.rsplit(':').next().unwrap().trim_matches(|c: char| !c.is_ascii_digit()).to_owned();
+    let port: u16 = port.parse().unwrap_or_else(|_| panic!("a curl line with the port: {line}"));
     let answer = get(([127, 0, 0, 1], port).into(), "/");
     assert!(answer.starts_with("hello from worker "), "{answer}");
-    assert!(
-        cluster.stderr.text().contains("2 workers"),
-        "{}",
-        cluster.stderr.text()
-    );
+    assert!(cluster.stderr.text().contains("2 workers"), "{}", cluster.stderr.text());
     cluster.primary().signal(Signal::TERM);
     cluster.wait_success();
 }
@@ -269,13 +222,6 @@ fn the_first_lines_say_what_runs_where_and_what_to_try() {
 fn the_demo_says_which_worker_and_process_answered() {
     let cluster = Cluster::demo().workers(2).start();
     let answer = cluster.get("/any/path");
-    let slot: u32 = answer
-        .split(' ')
-        .nth(3)
-        .and_then(|slot| slot.parse().ok())
-        .expect("a number");
-    assert_eq!(
-        answer,
-        format!("hello from worker {slot} (pid {})\n", cluster.worker(slot).pid())
-    );
+    let slot: u32 = answer.split(' ').nth(3).and_then(|slot| slot.parse().ok()).expect("a number");
+    assert_eq!(answer, format!("hello from worker {slot} (pid {})\n", cluster.worker(slot).pid()));
 }

@@ -16,13 +16,8 @@ pub(crate) fn c(name: &str, compiler: &[&str]) -> String {
 /// The server in Go, built as `name`.
 pub(crate) fn go(name: &str) -> String {
     let mut command = Command::new("go");
-    command
-        .args(["build", "-o"])
-        .arg(target(name))
-        .arg(fixtures().join("server.go"));
-    command
-        .env("GO111MODULE", "off")
-        .env("GOCACHE", target("go-cache"));
+    command.args(["build", "-o"]).arg(target(name)).arg(fixtures().join("server.go"));
+    command.env("GO111MODULE", "off").env("GOCACHE", target("go-cache"));
     built(name, command)
 }
 
@@ -32,10 +27,6 @@ fn target(name: &str) -> PathBuf {
 
 fn built(name: &str, mut command: Command) -> String {
     let output = command.output().expect("the compiler can be started");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     target(name).to_string_lossy().into_owned()
 }

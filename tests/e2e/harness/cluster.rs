@@ -63,15 +63,7 @@ impl Cluster {
             false => Output::default(),
         };
         let stderr = Output::read(child.stderr.take().expect("stderr is a pipe"));
-        Self {
-            setup,
-            child,
-            mark,
-            addresses: Vec::new(),
-            admin: None,
-            stdout,
-            stderr,
-        }
+        Self { setup, child, mark, addresses: Vec::new(), admin: None, stdout, stderr }
     }
 
     pub(crate) fn launch(setup: Setup, addresses: usize) -> Self {
@@ -150,9 +142,7 @@ impl Cluster {
     /// The body that the cluster answers with; anything but a 200 fails the test.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> String {
-        let response = self
-            .try_get(path)
-            .unwrap_or_else(|error| panic!("GET {path}: {error}"));
+        let response = self.try_get(path).unwrap_or_else(|error| panic!("GET {path}: {error}"));
         assert_eq!(response.status, 200, "GET {path}: {}", response.text());
         response.text()
     }
@@ -197,9 +187,7 @@ impl Cluster {
     }
 
     fn is_primary(&self, process: &Process) -> bool {
-        let is_clusterd = process
-            .program()
-            .is_some_and(|program| program.ends_with("clusterd"));
+        let is_clusterd = process.program().is_some_and(|program| program.ends_with("clusterd"));
         is_clusterd && process.environment("CLUSTERD_WORKER_ID").is_none()
     }
 
@@ -211,9 +199,7 @@ impl Cluster {
             let mut children = primary.children().into_iter();
             children.find(|child| {
                 child.leads_its_group()
-                    && child
-                        .environment("CLUSTERD_WORKER_ID")
-                        .is_some_and(|id| id == slot.to_string())
+                    && child.environment("CLUSTERD_WORKER_ID").is_some_and(|id| id == slot.to_string())
             })
         })
     }
@@ -232,9 +218,7 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn wait_exit(&mut self) -> ExitStatus {
         let child = &mut self.child;
-        until("clusterd has ended", || {
-            child.try_wait().expect("the child is ours")
-        })
+        until("clusterd has ended", || child.try_wait().expect("the child is ours"))
     }
 
     /// Waits until clusterd has ended with success.
@@ -247,13 +231,8 @@ impl Cluster {
     pub(crate) fn ended(mut self) -> Ended {
         let status = self.wait_exit();
         let stderr = self.stderr.clone();
-        until("its messages are read to the end", || {
-            stderr.has_ended().then_some(())
-        });
-        Ended {
-            status,
-            stderr: stderr.text(),
-        }
+        until("its messages are read to the end", || stderr.has_ended().then_some(()));
+        Ended { status, stderr: stderr.text() }
     }
 
     /// Ends what is left: politely where clusterd still listens to signals, then by force.
@@ -261,12 +240,9 @@ impl Cluster {
         let processes = self.processes();
         if let Ok(None) = self.child.try_wait() {
             for _ in 0..2 {
-                processes
-                    .iter()
-                    .filter(|process| self.is_primary(process))
-                    .for_each(|clusterd| {
-                        clusterd.signal(Signal::TERM);
-                    });
+                processes.iter().filter(|process| self.is_primary(process)).for_each(|clusterd| {
+                    clusterd.signal(Signal::TERM);
+                });
                 thread::sleep(Duration::from_millis(20));
             }
             let deadline = Instant::now() + Duration::from_secs(3);
@@ -274,10 +250,7 @@ impl Cluster {
                 thread::sleep(Duration::from_millis(5));
             }
         }
-        processes
-            .iter()
-            .chain(&self.processes())
-            .for_each(|process| process.signal(Signal::KILL));
+        processes.iter().chain(&self.processes()).for_each(|process| process.signal(Signal::KILL));
         let _ = self.child.wait();
     }
 }
@@ -294,9 +267,7 @@ impl Drop for Cluster {
 
 /// How a client on this machine reaches an address that clusterd listens on.
 fn loopback(address: &str) -> SocketAddr {
-    let mut address: SocketAddr = address
-        .parse()
-        .unwrap_or_else(|_| panic!("not an address: {address}"));
+    let mut address: SocketAddr = address.parse().unwrap_or_else(|_| panic!("not an address: {address}"));
     if address.ip() == Ipv6Addr::UNSPECIFIED || address.ip() == Ipv4Addr::UNSPECIFIED {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }

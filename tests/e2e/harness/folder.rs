@@ -9,10 +9,7 @@ pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("clusterd-test-")
-            .tempdir()
-            .expect("a temporary folder");
+        let folder = tempfile::Builder::new().prefix("clusterd-test-").tempdir().expect("a temporary folder");
         allow(folder.path(), 0o755);
         Self(folder)
     }
@@ -32,9 +29,7 @@ impl Folder {
 
     /// Copies a program, for a user who may not see where it stands.
     pub(crate) fn copy_program(&self, program: &Path) -> PathBuf {
-        let copy = self
-            .path()
-            .join(program.file_name().expect("a program has a name"));
+        let copy = self.path().join(program.file_name().expect("a program has a name"));
         fs::copy(program, &copy).expect("a copy in the temporary folder");
         allow(&copy, 0o755);
         copy

@@ -20,10 +20,7 @@ impl Response {
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -59,10 +56,7 @@ pub(crate) fn send_on(mut stream: TcpStream, method: &str, path: &str) -> io::Re
 
 /// One whole exchange.
 pub(crate) fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<Response> {
-    read_response(
-        &mut BufReader::new(send(address, method, path)?.0),
-        method == "HEAD",
-    )
+    read_response(&mut BufReader::new(send(address, method, path)?.0), method == "HEAD")
 }
 
 fn read_response(input: &mut BufReader<TcpStream>, is_head: bool) -> io::Result<Response> {
@@ -76,11 +70,7 @@ fn read_response(input: &mut BufReader<TcpStream>, is_head: bool) -> io::Result<
         let (name, value) = line.split_once(':').ok_or_else(|| malformed(&line))?;
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut response = Response {
-        status,
-        headers,
-        body: Vec::new(),
-    };
+    let mut response = Response { status, headers, body: Vec::new() };
     if !is_head {
         response.body = read_body(input, &response)?;
     }
@@ -88,12 +78,8 @@ fn read_response(input: &mut BufReader<TcpStream>, is_head: bool) -> io::Result<
 }
 
 fn status_of(line: &str) -> io::Result<u16> {
-    let status = line
-        .strip_prefix("HTTP/1.")
-        .and_then(|rest| rest.split(' ').nth(1));
-    status
-        .and_then(|status| status.parse().ok())
-        .ok_or_else(|| malformed(line))
+    let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1));
+    status.and_then(|status| status.parse().ok()).ok_or_else(|| malformed(line))
 }
 
 fn read_body(input: &mut BufReader<TcpStream>, head: &Response) -> io::Result<Vec<u8>> {
@@ -124,10 +110,7 @@ fn read_chunk(input: &mut BufReader<TcpStream>) -> io::Result<Option<Vec<u8>>> {
 fn line(input: &mut BufReader<TcpStream>) -> io::Result<String> {
     let mut line = String::new();
     if input.read_line(&mut line)? == 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "closed before the answer was whole",
-        ));
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the answer was whole"));
     }
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

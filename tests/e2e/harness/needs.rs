@@ -20,10 +20,7 @@ pub(crate) fn program(name: &str) -> bool {
 
 /// Whether the tests may become other users and make namespaces.
 pub(crate) fn root() -> bool {
-    met(
-        rustix::process::geteuid().is_root(),
-        "the tests do not run as root",
-    )
+    met(rustix::process::geteuid().is_root(), "the tests do not run as root")
 }
 
 /// Whether the machine speaks IPv6. Many containers do not, so the test is skipped even where all are required.
@@ -37,10 +34,7 @@ pub(crate) fn ipv6() -> bool {
 
 fn met(met: bool, lack: &str) -> bool {
     if !met {
-        assert!(
-            env::var_os("CLUSTERD_TEST_REQUIRE_ALL").is_none_or(|all| all != "1"),
-            "{lack}"
-        );
+        assert!(env::var_os("CLUSTERD_TEST_REQUIRE_ALL").is_none_or(|all| all != "1"), "{lack}");
         println!("skipped: {lack}");
     }
     met
@@ -48,12 +42,9 @@ fn met(met: bool, lack: &str) -> bool {
 
 fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|file| is_executable(file))
+    env::split_paths(&path).map(|folder| folder.join(name)).find(|file| is_executable(file))
 }
 
 fn is_executable(file: &Path) -> bool {
-    file.metadata()
-        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }

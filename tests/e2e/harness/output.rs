@@ -48,15 +48,11 @@ impl Output {
     /// clusterd's own messages in JSON whose text is `message`, oldest first.
     pub(crate) fn messages(&self, message: &str) -> Vec<serde_json::Value> {
         let lines = self.lines();
-        let objects = lines
-            .iter()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let objects = lines.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         objects.filter(|object| object["message"] == message).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<String>> {
-        self.lines
-            .lock()
-            .expect("no thread panics while it holds the lines")
+        self.lines.lock().expect("no thread panics while it holds the lines")
     }
 }

@@ -39,9 +39,7 @@ impl Process {
     /// A variable of the environment that it was started with.
     pub(crate) fn environment(&self, name: &str) -> Option<String> {
         let environment = procfs::process::Process::new(self.pid).ok()?.environ().ok()?;
-        environment
-            .get(OsStr::new(name))
-            .map(|value| value.to_string_lossy().into_owned())
+        environment.get(OsStr::new(name)).map(|value| value.to_string_lossy().into_owned())
     }
 
     /// Seconds since it was started.
@@ -74,19 +72,12 @@ impl Process {
     /// Its children that have not exited.
     pub(crate) fn children(&self) -> Vec<Process> {
         let tree = tree();
-        tree.get(&self.pid)
-            .into_iter()
-            .flatten()
-            .filter_map(|&pid| Process::find(pid))
-            .collect()
+        tree.get(&self.pid).into_iter().flatten().filter_map(|&pid| Process::find(pid)).collect()
     }
 
     /// Its children, their children and so on, without those that have exited.
     pub(crate) fn descendants(&self) -> Vec<Process> {
-        descendants_of(self.pid)
-            .into_iter()
-            .filter_map(Process::find)
-            .collect()
+        descendants_of(self.pid).into_iter().filter_map(Process::find).collect()
     }
 
     /// How many of its descendants have exited and were not waited for.
@@ -99,9 +90,7 @@ impl Process {
 /// Every process whose environment says `name=value`.
 pub(crate) fn with_environment(name: &str, value: &str) -> Vec<Process> {
     let processes = tree().into_values().flatten().filter_map(Process::find);
-    processes
-        .filter(|process| process.environment(name).is_some_and(|known| known == value))
-        .collect()
+    processes.filter(|process| process.environment(name).is_some_and(|known| known == value)).collect()
 }
 
 fn stat(pid: i32) -> Option<procfs::process::Stat> {

@@ -14,13 +14,9 @@ struct Sample {
 impl Samples {
     /// Reads the body of a scrape.
     pub(crate) fn parse(text: &str) -> Self {
-        let lines = text
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         Self(
-            lines
-                .map(|line| Sample::parse(line).unwrap_or_else(|| panic!("not a sample: {line}")))
-                .collect(),
+            lines.map(|line| Sample::parse(line).unwrap_or_else(|| panic!("not a sample: {line}"))).collect(),
         )
     }
 
@@ -37,9 +33,7 @@ impl Samples {
     /// The connections that each worker has taken.
     pub(crate) fn handed(&self) -> BTreeMap<String, u64> {
         let samples = self.matching("clusterd_connections_handed_total", &[]);
-        samples
-            .map(|sample| (sample.labels["worker"].clone(), sample.value as u64))
-            .collect()
+        samples.map(|sample| (sample.labels["worker"].clone(), sample.value as u64)).collect()
     }
 
     /// Whether there is such a sample at all.

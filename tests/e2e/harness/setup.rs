@@ -152,25 +152,17 @@ impl Setup {
         words.push(self.program().to_string_lossy().into_owned());
         words.extend(self.arguments());
         if self.terminal {
-            let line: Vec<_> = words
-                .iter()
-                .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
-                .collect();
+            let line: Vec<_> =
+                words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
             words = ["script", "-qec", &format!("exec {}", line.join(" ")), "/dev/null"]
                 .map(str::to_owned)
                 .to_vec();
         }
         let mut command = Command::new(&words[0]);
-        command
-            .args(&words[1..])
-            .current_dir(self.folder.path())
-            .env(MARK, mark);
+        command.args(&words[1..]).current_dir(self.folder.path()).env(MARK, mark);
         command.env_remove("PORT").env_remove("WEB_CONCURRENCY");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -188,14 +180,7 @@ impl Setup {
             arguments.extend(["--port".to_owned(), format!("0:{}", self.worker_port)]);
         }
         let workers = self.workers.to_string();
-        let rest = [
-            "--workers",
-            &workers,
-            "--metrics",
-            &self.metrics,
-            "--log-format",
-            self.log_format,
-        ];
+        let rest = ["--workers", &workers, "--metrics", &self.metrics, "--log-format", self.log_format];
         arguments.extend(rest.map(str::to_owned));
         arguments.extend(self.options.iter().cloned());
         if !self.command.is_empty() {
