@@ -41,6 +41,8 @@ pub struct Service {
     queue: Queue,
     free: RoundRobin<WorkerId>,
     members: Vec<Member>,
+    /// Who has taken a connection, and when it was given, since the links were last polled.
+    taken: Vec<(Instant, WorkerId)>,
     paused: Option<Instant>,
     /// When the next shortage may be said aloud.
     complain_from: Option<Instant>,
@@ -81,6 +83,7 @@ impl Service {
             queue,
             free: RoundRobin::new(),
             members: Vec::new(),
+            taken: Vec::new(),
             paused: None,
             complain_from: None,
             metrics,
@@ -130,6 +133,7 @@ impl Service {
         let worker = member.link.worker();
         if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_idle()) {
             self.free.remove(worker);
+            self.taken.retain(|&(_, taken)| taken != worker);
         }
     }
 
@@ -175,7 +179,17 @@ impl Service {
             index += 1;
             left = EVENTS;
         }
+        self.release_taken();
         progress
+    }
+
+    /// Puts those who have taken a connection back into the pool, in the order in which they were given one. Under
+    /// load several are heard of at once, and by the order of their links they would lose their turns.
+    fn release_taken(&mut self) {
+        self.taken.sort_unstable_by_key(|&(since, _)| since);
+        for (_, worker) in self.taken.drain(..) {
+            self.free.release(worker);
+        }
     }
 
     fn hear(&mut self, index: usize, event: Event, notices: &mut impl Extend<Notice>) {
@@ -185,7 +199,7 @@ impl Service {
             Event::Taken { since } => {
                 member.handed.inc();
                 self.metrics.handoff.observe(since.elapsed().as_secs_f64());
-                self.free.release(worker);
+                self.taken.push((since, worker));
             }
             Event::Listening => {
                 self.free.release(worker);

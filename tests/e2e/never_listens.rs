@@ -4,11 +4,11 @@ use crate::harness::build;
 use crate::harness::needs::needs;
 use crate::harness::{Cluster, until};
 
-/// The warning about a worker, once it came.
+/// The warning about a worker that does not listen, once it came.
 fn warning(cluster: &Cluster) -> String {
     until("there is a warning about the worker", || {
         let lines = cluster.stderr.lines();
-        lines.into_iter().find(|line| line.contains(r#""level":"WARN""#) && line.contains("worker"))
+        lines.into_iter().find(|line| line.contains(r#""level":"WARN""#) && line.contains("listen"))
     })
 }
 

@@ -153,7 +153,7 @@ fn a_privileged_port_ends_the_start_of_an_ordinary_user_with_a_clear_error() {
     }
     let ended = Cluster::demo().port("81:8080").owned_by_nobody().run();
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-    assert!(ended.stderr.contains("81") && ended.stderr.contains("permi"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("81") && ended.stderr.contains("Permission denied"), "{}", ended.stderr);
 }
 
 #[test]
