@@ -267,3 +267,18 @@ fn a_worker_that_ignores_term_does_not_spin_and_is_gone_after_the_primary() {
         (!worker.is_alive()).then_some(())
     });
 }
+
+#[test]
+fn the_shim_is_loaded_where_no_program_may_run_from_the_runtime_folder() {
+    needs!("perl", "unshare");
+    if !needs::root() {
+        return;
+    }
+    let noexec = "mount -t tmpfs -o noexec tmpfs /run && exec \"$@\"";
+    let cluster = Cluster::of("perl {fixtures}/server.pl")
+        .under(&["unshare", "--mount", "--propagation", "private", "sh", "-c", noexec, "sh"])
+        .workers(2)
+        .start();
+    assert!(cluster.worker(1).environment("LD_PRELOAD").is_some_and(|shim| shim.starts_with("/proc/")));
+    assert!(cluster.get("/").starts_with("worker "));
+}

@@ -75,6 +75,16 @@ fn ready_means_a_worker_for_every_port() {
 }
 
 #[test]
+fn without_a_worker_it_is_not_ready_any_more() {
+    needs!("python3");
+    let script = "[ -e down ] && sleep 1000; touch down; exec python3 {fixtures}/server.py";
+    let cluster = Cluster::of("sh -c").arg(script).start();
+    assert_eq!(cluster.probe("/readyz").status, 200);
+    let _ = cluster.try_get("/exit/1");
+    until("it is not ready", || (cluster.probe("/readyz").status == 503).then_some(()));
+}
+
+#[test]
 fn the_metrics_port_answers_nothing_but_its_three_paths() {
     let cluster = Cluster::demo().start();
     assert_eq!(http::request(cluster.admin(), "GET", "/").unwrap().status, 404);

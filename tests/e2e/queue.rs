@@ -81,3 +81,28 @@ fn a_connection_that_waits_too_long_is_closed_and_counted() {
     assert!(held.response().is_ok(), "the connection that a worker had taken is served");
     cluster.get("/");
 }
+
+#[test]
+fn a_primary_without_free_descriptors_refuses_nobody_and_loses_nothing() {
+    needs!("python3");
+    let few = "ulimit -n 64; exec \"$@\"";
+    let cluster = Cluster::of_servers().env("SERVER_GATE", "gate").under(&["sh", "-c", few, "sh"]).launch();
+    let pending: Vec<_> = (0..200).map(|_| cluster.send("/")).collect();
+    assert_eq!(cluster.probe("/livez").status, 200, "there are descriptors for the probes");
+    cluster.open_gate("gate");
+    all_are_answered(pending);
+}
+
+#[test]
+fn clients_that_give_up_cost_nobody_else_anything() {
+    needs!("python3");
+    let cluster = serial(2).options("--handoff-timeout 60s").start();
+    let held = [cluster.send("/hold/gate"), cluster.send("/hold/gate")];
+    for _ in 0..50 {
+        drop(cluster.connect().expect("the kernel accepts"));
+    }
+    let patient: Vec<_> = (0..10).map(|_| cluster.send("/")).collect();
+    cluster.open_gate("gate");
+    all_are_answered(held.into());
+    all_are_answered(patient);
+}

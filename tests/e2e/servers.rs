@@ -204,7 +204,7 @@ fn a_program_that_uses_musl_takes_turns() {
 }
 
 /// Asks for `path`, which tells the client's address, over `address`; says what the server saw and what it is.
-fn seen_and_true(cluster: &Cluster, path: &str, address: SocketAddr) -> (String, String) {
+fn seen_and_true(path: &str, address: SocketAddr) -> (String, String) {
     let stream = http::connect(address).expect("the cluster accepts");
     let own = stream.local_addr().expect("a connected socket has an address");
     let pending = http::send_on(stream, "GET", path).expect("the request is sent");
@@ -217,7 +217,7 @@ fn a_server_sees_the_address_of_its_client() {
     needs!("python3");
     let cluster = Cluster::of_servers().start();
     for path in ["/peer", "/getpeername"] {
-        let (seen, own) = seen_and_true(&cluster, path, cluster.address());
+        let (seen, own) = seen_and_true(path, cluster.address());
         assert_eq!(seen, own, "by {path}");
     }
 }
@@ -226,7 +226,7 @@ fn a_server_sees_the_address_of_its_client() {
 fn php_sees_the_address_of_its_client() {
     needs!("php");
     let cluster = Cluster::of("php -S 0.0.0.0:{port} {fixtures}/server.php").start();
-    let (seen, own) = seen_and_true(&cluster, "/peer", cluster.address());
+    let (seen, own) = seen_and_true("/peer", cluster.address());
     assert_eq!(seen, own);
 }
 
@@ -237,9 +237,8 @@ fn a_dual_stack_server_sees_the_address_of_a_client_of_either_family() {
         return;
     }
     let cluster = Cluster::of("node {fixtures}/server.js").options("--attach preload").start();
-    let (seen, own) = seen_and_true(&cluster, "/peer", cluster.address());
+    let (seen, own) = seen_and_true("/peer", cluster.address());
     assert_eq!(seen.trim_start_matches("::ffff:"), own);
-    let (seen, own) =
-        seen_and_true(&cluster, "/peer", ([0, 0, 0, 0, 0, 0, 0, 1], cluster.address().port()).into());
+    let (seen, own) = seen_and_true("/peer", ([0, 0, 0, 0, 0, 0, 0, 1], cluster.address().port()).into());
     assert_eq!(seen, own);
 }

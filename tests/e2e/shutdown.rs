@@ -1,15 +1,26 @@
 //! The end of a cluster: nothing that was accepted is lost, and nothing is left behind.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use clusterd::protocol::wire;
 
 use crate::harness::needs::{self, needs};
 use crate::harness::process::Process;
 use crate::harness::setup::Setup;
 use crate::harness::wait::PATIENCE;
 use crate::harness::{Cluster, Signal, http, until};
+
+/// The folder of clusterd that a worker knows of.
+fn runtime_folder(cluster: &Cluster) -> PathBuf {
+    let socket = cluster.worker(1).environment(wire::ENV_SOCKET).expect("a worker knows the attach socket");
+    let folder = PathBuf::from(socket).parent().expect("the socket is in a folder").to_owned();
+    assert!(folder.is_dir(), "{}", folder.display());
+    folder
+}
 
 /// Waits until no process of a cluster that has ended is left.
 fn nothing_is_left(cluster: &Cluster, known: &[Process]) {
@@ -83,10 +94,11 @@ fn term_lets_an_open_request_finish() {
 fn an_idle_cluster_ends_at_once_and_leaves_nothing() {
     needs!("python3");
     let mut cluster = Cluster::of_servers().workers(3).options("--grace 60s").start();
-    let processes = cluster.processes();
+    let (processes, folder) = (cluster.processes(), runtime_folder(&cluster));
     cluster.primary().signal(Signal::TERM);
     cluster.wait_success();
     nothing_is_left(&cluster, &processes);
+    assert!(!folder.exists(), "{} is left", folder.display());
 }
 
 #[test]
@@ -104,12 +116,13 @@ fn a_second_signal_is_fast(second: Signal) {
     let mut cluster = Cluster::of_servers().env("SERVER_IGNORE_TERM", "1").options("--grace 10m").start();
     let held = cluster.send("/hold/gate");
     cluster.handed(1);
-    let processes = cluster.processes();
+    let (processes, folder) = (cluster.processes(), runtime_folder(&cluster));
     cluster.primary().signal(Signal::TERM);
     until("the shutdown has begun", || (cluster.probe("/readyz").status == 503).then_some(()));
     cluster.primary().signal(second);
     cluster.wait_exit();
     nothing_is_left(&cluster, &processes);
+    assert!(!folder.exists(), "{} is left", folder.display());
     assert!(held.response().is_err(), "the held request was cut off");
 }
 
@@ -166,10 +179,11 @@ fn a_kill_of_the_primary_leaves_no_orphan() {
     let mut cluster = Cluster::of("sh -c").arg(script).workers(3).options("--grace 2s").start();
     let held = cluster.send("/hold/never");
     cluster.handed(1);
-    let processes = cluster.processes();
+    let (processes, folder) = (cluster.processes(), runtime_folder(&cluster));
     cluster.primary().signal(Signal::KILL);
     cluster.wait_exit();
     nothing_is_left(&cluster, &processes);
+    assert!(!folder.exists(), "{} is left", folder.display());
     assert!(held.response().is_err());
 }
 
