@@ -19,6 +19,8 @@ pub enum Command {
         /// Told when it is done.
         done: oneshot::Sender<()>,
     },
+    /// Tell the workers that understand it that no further connection will come.
+    Drain,
     /// Stop accepting without losing a connection, and serve what was accepted.
     Stop {
         /// Told when every accepted connection has been taken by a worker.
@@ -123,6 +125,11 @@ impl Handle {
         let (done, told) = oneshot::channel();
         self.send(Command::Stop { done }).await;
         let _ = told.await;
+    }
+
+    /// Tells the workers that understand it that no further connection will come.
+    pub async fn drain(&self) {
+        self.send(Command::Drain).await;
     }
 
     /// A front that is gone has nothing left to be told: the primary notices its end by itself.

@@ -148,6 +148,7 @@ impl Front {
                 }
                 let _ = done.send(());
             }
+            Command::Drain => self.services.iter().for_each(Service::drain),
             Command::Stop { done } => {
                 let now = Instant::now();
                 for service in &mut self.services {
@@ -211,9 +212,6 @@ impl Front {
             return;
         }
         if let Stopping::Draining { done } = std::mem::replace(&mut self.stopping, Stopping::Done) {
-            for service in &self.services {
-                service.drain();
-            }
             let _ = done.send(());
         }
     }

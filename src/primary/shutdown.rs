@@ -57,14 +57,17 @@ impl Shutdown {
 
     async fn graceful(&self) {
         let start = Instant::now();
-        let drained_by = start + self.grace / 2;
+        let (drained_by, kill_at) = (start + self.grace / 2, start + self.grace);
         if timeout_at(drained_by.into(), self.front.stop()).await.is_err() {
             warn!("not every accepted connection was taken by a worker in time");
         }
+        // Told before the workers are: those that understand it end by themselves, and must not be started again.
+        self.supervisor.stop(Stop::Drain { kill_at }).await;
+        self.front.drain().await;
         if timeout_at(drained_by.into(), self.all_closed()).await.is_err() {
             info!("clients are still connected; telling the workers to stop");
         }
-        self.supervisor.stop(Stop::Graceful { kill_at: start + self.grace }).await;
+        self.supervisor.stop(Stop::Graceful { kill_at }).await;
         std::future::pending().await
     }
 

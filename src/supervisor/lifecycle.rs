@@ -10,6 +10,8 @@
 //!                  until │  ▼          ▼                          │
 //!                     WaitingRestart ◄────────────────────────────┘
 //!
+//!   any with a process ─ drain ─► Draining ─ ended ─► Stopped
+//!                                   │ stop
 //!   any with a process ─ stop ─► Stopping ─ ended ─► Stopped
 //!                                   │  └─ ended, others of its group live ─► Orphaned ─► Stopped
 //!                                   └─ deadline ─► Killed ─ ended ─► Stopped
@@ -85,6 +87,13 @@ pub enum State {
         /// How the last run ended.
         previous: Reason,
     },
+    /// The process gets no further connection and may end by itself; none will follow it.
+    Draining {
+        /// The process.
+        process: Process,
+        /// When it is killed.
+        kill_at: Instant,
+    },
     /// The process group was asked to end (SIGTERM).
     Stopping {
         /// The process.
@@ -115,6 +124,8 @@ pub enum Phase {
     Launching,
     /// Listens on every port.
     Online,
+    /// Finishes what it has.
+    Draining,
     /// Was asked to end.
     Stopping,
     /// Will not be started again.
@@ -125,14 +136,21 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase.
-    pub const ALL: [Phase; 5] =
-        [Phase::Launching, Phase::Online, Phase::Stopping, Phase::Stopped, Phase::WaitingRestart];
+    pub const ALL: [Phase; 6] = [
+        Phase::Launching,
+        Phase::Online,
+        Phase::Draining,
+        Phase::Stopping,
+        Phase::Stopped,
+        Phase::WaitingRestart,
+    ];
 
     /// The value of the `state` label.
     pub fn label(self) -> &'static str {
         match self {
             Phase::Launching => "launching",
             Phase::Online => "online",
+            Phase::Draining => "draining",
             Phase::Stopping => "stopping",
             Phase::Stopped => "stopped",
             Phase::WaitingRestart => "waiting_restart",
@@ -264,6 +282,11 @@ pub enum Event {
         /// Which.
         group: Pid,
     },
+    /// No process is wanted any more, and what runs gets nothing more to do: it may end by itself until `kill_at`.
+    Drain {
+        /// When.
+        kill_at: Instant,
+    },
     /// No process is wanted any more: ask what runs to end, and kill at `kill_at` what still runs then. Said
     /// again, only an earlier `kill_at` changes anything.
     Stop {
@@ -299,6 +322,7 @@ impl State {
             State::Starting { .. } | State::Launching { .. } => Phase::Launching,
             State::Online { .. } => Phase::Online,
             State::WaitingRestart { .. } => Phase::WaitingRestart,
+            State::Draining { .. } => Phase::Draining,
             State::Stopping { .. } | State::Orphaned { .. } | State::Killed { .. } => Phase::Stopping,
         }
     }
@@ -308,6 +332,7 @@ impl State {
         match self {
             State::Launching { process, .. }
             | State::Online { process, .. }
+            | State::Draining { process, .. }
             | State::Stopping { process, .. }
             | State::Killed { process, .. } => Some(process),
             State::Stopped
@@ -346,7 +371,9 @@ impl State {
         match self {
             State::Launching { advise_at, .. } => *advise_at,
             State::WaitingRestart { until, .. } => Some(*until),
-            State::Stopping { kill_at, .. } | State::Orphaned { kill_at, .. } => Some(*kill_at),
+            State::Draining { kill_at, .. }
+            | State::Stopping { kill_at, .. }
+            | State::Orphaned { kill_at, .. } => Some(*kill_at),
             State::Killed { give_up_at, .. } => Some(*give_up_at),
             State::Stopped | State::Starting { .. } | State::Online { .. } => None,
         }
@@ -369,6 +396,7 @@ pub fn step(state: State, event: Event, now: Instant) -> (State, Vec<Action>) {
             State::Orphaned { group, .. } if group == empty => (State::Stopped, vec![]),
             state => (state, vec![]),
         },
+        Event::Drain { kill_at } => (drain(state, kill_at), vec![]),
         Event::Stop { kill_at } => stop(state, kill_at),
         Event::Tick => tick(state, now),
         Event::Ended { .. } => (state, vec![]),
@@ -435,7 +463,7 @@ fn ended(state: State, how: Ended, others: bool, chance: f64, now: Instant) -> (
             let rest = others.then_some(Action::Kill(process.group));
             (waiting, rest.into_iter().chain([Action::Forget(process.id)]).collect())
         }
-        State::Stopping { process, kill_at } => {
+        State::Draining { process, kill_at } | State::Stopping { process, kill_at } => {
             let left = match others {
                 true => State::Orphaned { group: process.group, kill_at },
                 false => State::Stopped,
@@ -447,9 +475,23 @@ fn ended(state: State, how: Ended, others: bool, chance: f64, now: Instant) -> (
     }
 }
 
+fn drain(state: State, kill_at: Instant) -> State {
+    match state {
+        State::Launching { process, .. } | State::Online { process, .. } => {
+            State::Draining { process, kill_at }
+        }
+        State::Starting { .. } | State::WaitingRestart { .. } => State::Stopped,
+        state => state,
+    }
+}
+
 fn stop(state: State, kill_at: Instant) -> (State, Vec<Action>) {
     match state {
         State::Launching { process, .. } | State::Online { process, .. } => {
+            (State::Stopping { process, kill_at }, vec![Action::Terminate(process.group)])
+        }
+        State::Draining { process, kill_at: before } => {
+            let kill_at = kill_at.min(before);
             (State::Stopping { process, kill_at }, vec![Action::Terminate(process.group)])
         }
         State::Stopping { process, kill_at: before } if kill_at < before => {
@@ -476,7 +518,7 @@ fn tick(state: State, now: Instant) -> (State, Vec<Action>) {
             let starting = State::Starting { streak, previous: Some(previous) };
             (starting, vec![Action::Launch])
         }
-        State::Stopping { process, .. } => kill(process, now),
+        State::Draining { process, .. } | State::Stopping { process, .. } => kill(process, now),
         State::Orphaned { group, .. } => (State::Stopped, vec![Action::Kill(group)]),
         State::Killed { process, .. } => (State::Stopped, vec![Action::Forget(process.id)]),
         state => (state, vec![]),

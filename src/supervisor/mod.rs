@@ -60,6 +60,12 @@ pub type Output = Box<dyn FnMut(Slot, Pipes) + Send>;
 /// How the workers are stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
+    /// They get no further connection: let them end by themselves, start none again, and kill at `kill_at` what
+    /// still runs.
+    Drain {
+        /// When.
+        kill_at: Instant,
+    },
     /// Ask them to end, and kill at `kill_at` what still runs.
     Graceful {
         /// When.
@@ -87,7 +93,7 @@ pub struct Status {
 enum Request {
     Admit { token: Token, uid: u32, reply: oneshot::Sender<Option<WorkerId>> },
     Listening { worker: WorkerId, port: WorkerPort },
-    Stop(Stop),
+    Stop { stop: Stop, done: oneshot::Sender<()> },
 }
 
 /// The supervisor as the rest of the program sees it. Clones speak to the same supervisor.
@@ -132,9 +138,12 @@ impl Handle {
         self.send(Request::Listening { worker, port }).await;
     }
 
-    /// Stops every worker for good. A stronger stop may follow a weaker one.
+    /// Stops every worker for good. A stronger stop may follow a weaker one. Returns when it has begun: the
+    /// supervisor's task ends when it is done.
     pub async fn stop(&self, stop: Stop) {
-        self.send(Request::Stop(stop)).await;
+        let (done, begun) = oneshot::channel();
+        self.send(Request::Stop { stop, done }).await;
+        let _ = begun.await;
     }
 
     /// The workers, in the order of their slots, as they are now and as they change.

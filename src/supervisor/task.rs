@@ -190,14 +190,16 @@ impl Supervisor {
                 let _ = reply.send(self.admit(token, uid));
             }
             Request::Listening { worker, port } => self.listening(worker, port),
-            Request::Stop(stop) => {
-                let kill_at = match stop {
-                    Stop::Graceful { kill_at } => kill_at,
-                    Stop::Fast => Instant::now() + FAST,
+            Request::Stop { stop, done } => {
+                let event = match stop {
+                    Stop::Drain { kill_at } => Event::Drain { kill_at },
+                    Stop::Graceful { kill_at } => Event::Stop { kill_at },
+                    Stop::Fast => Event::Stop { kill_at: Instant::now() + FAST },
                 };
                 for index in 0..self.places.len() {
-                    self.apply(index, Event::Stop { kill_at });
+                    self.apply(index, event.clone());
                 }
+                let _ = done.send(());
             }
         }
     }

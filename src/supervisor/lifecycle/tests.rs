@@ -99,6 +99,20 @@ fn a_stronger_stop_shortens_the_deadline_and_a_weaker_one_does_not() {
 }
 
 #[test]
+fn a_draining_worker_may_end_by_itself_and_is_not_started_again() {
+    let now = Instant::now();
+    let kill_at = now + Duration::from_secs(8);
+    let (state, actions) = step(launch(now), Event::Drain { kill_at }, now);
+    assert_eq!((state.phase(), actions), (Phase::Draining, vec![]));
+    assert!(state.serving().is_none());
+    let (ended, actions) = step(state.clone(), end(Ended::Code(0), false), now);
+    assert_eq!((ended, actions), (State::Stopped, vec![Action::Forget(process(1).id)]));
+    let (asked, actions) = step(state.clone(), Event::Stop { kill_at }, now);
+    assert_eq!((asked.phase(), actions), (Phase::Stopping, vec![Action::Terminate(process(1).group)]));
+    assert_eq!(step(state, Event::Tick, kill_at).1, [Action::Kill(process(1).group)]);
+}
+
+#[test]
 fn others_of_a_stopped_workers_group_have_until_the_deadline() {
     let now = Instant::now();
     let kill_at = now + Duration::from_secs(8);
@@ -129,6 +143,7 @@ enum Happening {
     Listens(usize),
     Ends { code: bool, others: bool },
     OthersEnd,
+    Drains(u64),
     Stops(u64),
     Passes(u64),
 }
@@ -138,6 +153,7 @@ fn happenings() -> impl Strategy<Value = Vec<(Happening, bool)>> {
         (0..2usize).prop_map(Happening::Listens),
         (any::<bool>(), any::<bool>()).prop_map(|(code, others)| Happening::Ends { code, others }),
         Just(Happening::OthersEnd),
+        (0..10_000u64).prop_map(Happening::Drains),
         (0..10_000u64).prop_map(Happening::Stops),
         (0..20_000u64).prop_map(Happening::Passes),
     ];
@@ -200,6 +216,11 @@ impl World {
                     alive.1 = false;
                 }
                 self.happen(Event::GroupEmpty { group }, starts_work);
+            }
+            Happening::Drains(millis) => {
+                self.stopped = true;
+                let kill_at = self.now + Duration::from_millis(millis);
+                self.happen(Event::Drain { kill_at }, starts_work);
             }
             Happening::Stops(millis) => {
                 self.stopped = true;
