@@ -39,6 +39,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// It listens on the first port in `CLUSTERD_PORTS`, else on `PORT`, else on 3000.
 pub fn demo_main() -> ExitCode {
+    // It was started by a link in /proc, whose name would be shown instead.
+    let _ = rustix::thread::set_name(c"clusterd-demo");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = match runtime {
         Ok(runtime) => runtime.block_on(serve()),

@@ -19,19 +19,16 @@ pub enum ExposeError {
     /// There is no shim for this processor.
     #[error(
         "the shim that serves unmodified programs exists for x86_64 and aarch64 only, not for {}: only workers \
-         that use the library can be served here",
+         that use the library are served",
         std::env::consts::ARCH
     )]
     Unsupported,
     /// Neither a file nor a memfd could be made.
     #[error(
-        "cannot make the shim loadable: as a file in {}: {file}; as a memfd: {memfd}; a folder on a file system \
-         mounted without noexec would help",
-        folder.display()
+        "cannot make the shim loadable: as a file: {file}; as a memfd: {memfd}; a folder for temporary files on a file \
+         system mounted without noexec would help"
     )]
     Nowhere {
-        /// Where the file was to be.
-        folder: PathBuf,
         /// Why it is not there.
         file: io::Error,
         /// Why it is not in memory either.
@@ -48,22 +45,23 @@ pub struct Exposed {
 }
 
 impl Exposed {
-    /// Writes the shim into `folder`, or, where no program could load it from there, into a memfd of this process.
+    /// Writes the shim into `folder`, or, without one from which programs could load it, into a memfd of this process.
     ///
     /// The file serves every process that may look into the folder; the memfd only those that may look into this
     /// process, which ends with a change of user.
     ///
     /// # Errors
     /// [`ExposeError`].
-    pub fn new(folder: &Path) -> Result<Self, ExposeError> {
+    pub fn new(folder: Option<&Path>) -> Result<Self, ExposeError> {
         let shim = SHIM.ok_or(ExposeError::Unsupported)?;
-        let file = match write_file(folder, shim) {
-            Ok(path) => return Ok(Self { path, _memory: None }),
-            Err(error) => error,
+        let file = match folder.map(|folder| write_file(folder, shim)) {
+            Some(Ok(path)) => return Ok(Self { path, _memory: None }),
+            Some(Err(error)) => error,
+            None => io::Error::other("there is no folder that could be written"),
         };
         match write_memory(shim) {
             Ok((path, memory)) => Ok(Self { path, _memory: Some(memory) }),
-            Err(memfd) => Err(ExposeError::Nowhere { folder: folder.to_owned(), file, memfd }),
+            Err(memfd) => Err(ExposeError::Nowhere { file, memfd }),
         }
     }
 
@@ -120,7 +118,7 @@ mod tests {
     #[test]
     fn the_shim_is_a_file_that_everyone_may_load() {
         let folder = tempfile::tempdir().unwrap();
-        let exposed = Exposed::new(folder.path()).unwrap();
+        let exposed = Exposed::new(Some(folder.path())).unwrap();
         assert_eq!(exposed.path(), folder.path().join(FILE_NAME));
         assert_eq!(fs::read(exposed.path()).unwrap(), SHIM.unwrap());
         assert_eq!(fs::metadata(exposed.path()).unwrap().permissions().mode() & 0o777, 0o555);
@@ -131,7 +129,7 @@ mod tests {
     fn a_newer_primary_replaces_the_file_of_an_older() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(FILE_NAME), "older").unwrap();
-        let exposed = Exposed::new(folder.path()).unwrap();
+        let exposed = Exposed::new(Some(folder.path())).unwrap();
         assert_eq!(fs::read(exposed.path()).unwrap(), SHIM.unwrap());
     }
 
@@ -141,15 +139,15 @@ mod tests {
         for name in ["with space", "with:colon", "with\ttab"] {
             let folder = folder.path().join(name);
             fs::create_dir(&folder).unwrap();
-            let exposed = Exposed::new(&folder).unwrap();
+            let exposed = Exposed::new(Some(&folder)).unwrap();
             assert!(exposed.path().starts_with("/proc"), "{}", exposed.path().display());
             assert_eq!(fs::read(exposed.path()).unwrap(), SHIM.unwrap());
         }
     }
 
     #[test]
-    fn a_folder_that_is_not_there_becomes_a_sealed_memfd() {
-        let exposed = Exposed::new(Path::new("/nonexistent")).unwrap();
+    fn without_a_folder_it_becomes_a_sealed_memfd() {
+        let exposed = Exposed::new(None).unwrap();
         let memory = exposed._memory.as_ref().unwrap();
         assert!(rustix::io::write(memory, b"x").is_err());
         assert!(rustix::fs::ftruncate(memory, 0).is_err());

@@ -83,7 +83,7 @@ fn readable(fd: impl AsFd) {
 impl Primary {
     fn start(role: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let exposed = Exposed::new(folder.path()).unwrap();
+        let exposed = Exposed::new(Some(folder.path())).unwrap();
         let socket = folder.path().join("attach");
         let attach = seqpacket::listen(&SocketAddrUnix::new(&socket).unwrap(), 16).unwrap();
         let public = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -32,7 +32,7 @@ use crate::front::handle::FrontEnds;
 use crate::front::{self, Front, Setup};
 use crate::logs::{self, Output, Stream};
 use crate::metrics::Metrics;
-use crate::preload::Exposed;
+use crate::preload::{ExposeError, Exposed};
 use crate::supervisor::{self, AttachEnv, Orders, Recipe, Scope, Spec};
 use crate::sys;
 
@@ -72,7 +72,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     let folder = Folder::create();
     let folder_path = folder.as_ref().map(Folder::path);
     let attach = AttachSocket::bind(folder_path).map_err(Failure::AttachSocket)?;
-    let shim = Exposed::new(folder_path.unwrap_or(Path::new("/nonexistent")))?;
+    let shim = expose_shim(folder_path)?;
 
     let (front, reports, ends) = front::handle::channels(&ports);
     start_front(setup(&config, bound, &metrics, limits), ends).await?;
@@ -81,7 +81,10 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         command: config.command.clone(),
         workers: config.workers,
         ports: ports.clone(),
-        attach: AttachEnv { socket: attach.name().into(), shim: Some(shim.path().to_owned()) },
+        attach: AttachEnv {
+            socket: attach.name().into(),
+            shim: shim.as_ref().map(|shim| shim.path().to_owned()),
+        },
         nofile: limits.workers,
     };
     let spec = Spec { recipe, scope: Scope::Everyone, guardian: guardian(&config, folder_path) };
@@ -109,6 +112,17 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         () = shutdown.when_told(&mut signals) => {}
     }
     Ok(())
+}
+
+/// Without a shim for this processor there are still workers that use the library.
+fn expose_shim(folder: Option<&Path>) -> Result<Option<Exposed>, ExposeError> {
+    match Exposed::new(folder) {
+        Err(error @ ExposeError::Unsupported) => {
+            warn!("{error}");
+            Ok(None)
+        }
+        exposed => exposed.map(Some),
+    }
 }
 
 /// As PID 1 there is no need for one: when that process dies, the kernel kills everything in its namespace.

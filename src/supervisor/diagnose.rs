@@ -15,8 +15,7 @@ use rustix::process::Pid;
 
 use super::elf::Kind;
 use super::lifecycle::{Ended, PATIENCE};
-use super::spawn;
-use crate::config::WorkerCommand;
+use crate::config::{WorkerCommand, command};
 use crate::ids::WorkerPort;
 use crate::sys::processes;
 
@@ -75,10 +74,7 @@ pub fn ended(command: &WorkerCommand, how: Ended, missing: Vec<WorkerPort>, othe
         served: vec![],
         ended: Some(how),
         opened: others.iter().flat_map(|&group| processes::listening_ports(group)).collect(),
-        obstacle: match command {
-            WorkerCommand::Demo => None,
-            WorkerCommand::Program { program, .. } => obstacle_in_file(program),
-        },
+        obstacle: obstacle_in_file(command),
     }
 }
 
@@ -120,8 +116,8 @@ fn not_loaded(process: &Process, shim: &Path) -> Option<Why> {
     Some(if named { Why::NotLoaded } else { Why::NotNamed })
 }
 
-fn obstacle_in_file(program: &OsStr) -> Option<Obstacle> {
-    let file = spawn::locate(program)?;
+fn obstacle_in_file(command: &WorkerCommand) -> Option<Obstacle> {
+    let file = command::find_for(command).ok()??;
     let why = match Kind::of(&file) {
         Kind::Go => Why::Go,
         Kind::Static => Why::Static,

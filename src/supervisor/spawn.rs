@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal};
 use rustix::rand::GetRandomFlags;
 
 use crate::config::WorkerCommand;
+use crate::config::command::{self, CommandError};
 use crate::ids::{Slot, WorkerPort};
 use crate::protocol::wire::{self, Token};
 use crate::sys::process::ChildSetup;
@@ -23,9 +24,12 @@ use crate::sys::process::ChildSetup;
 /// The hidden verb with which clusterd runs itself as the built-in demo worker.
 pub const DEMO_VERB: &str = "demo-worker";
 
-/// The prefix of every environment variable that is clusterd's own. Workers inherit none of them: what was said
-/// to this clusterd must not reach another one that a worker may run.
-const OWN_PREFIX: &[u8] = b"CLUSTERD_";
+/// Whether a variable is said to this clusterd and not to its workers: its own settings, which must not reach
+/// another clusterd that a worker may run, and `WEB_CONCURRENCY`, which each worker of a pre-forking server would
+/// multiply by.
+fn is_for_clusterd_alone(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b"CLUSTERD_") || name == "WEB_CONCURRENCY"
+}
 
 /// How a worker's processes reach the attach socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,21 +77,22 @@ pub struct Pipes {
 /// A worker's program could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There is no such program.
+    /// There is no such program, or it may not be executed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The program is there, but what it needs to be loaded is not.
     #[error("cannot start {program}: {why}")]
-    NotFound {
+    NoInterpreter {
         /// The program, as it was asked for.
         program: String,
         /// What is missing, and what would help.
         why: String,
     },
-    /// The program is there and cannot be executed.
-    #[error("cannot start {program}: {why}")]
-    NotExecutable {
+    /// The program is there and may be executed, but is no program.
+    #[error("cannot start {program}: it is neither a program for this machine nor a script with a #! line")]
+    NoProgram {
         /// The program, as it was asked for.
         program: String,
-        /// Why not, and what would help.
-        why: String,
     },
     /// The system refused something else.
     #[error("cannot start {program}: {source}")]
@@ -109,8 +114,9 @@ impl StartError {
     /// The exit code that a shell has for it: 127 not found, 126 not executable; 1 for anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            StartError::NotFound { .. } => 127,
-            StartError::NotExecutable { .. } => 126,
+            StartError::Command(error) => error.exit_code(),
+            StartError::NoInterpreter { .. } => 127,
+            StartError::NoProgram { .. } => 126,
             StartError::System { .. } | StartError::Token(_) | StartError::Signals(_) => 1,
         }
     }
@@ -134,7 +140,7 @@ pub fn fresh_token() -> io::Result<Token> {
 /// The program cannot be found or executed, or the system has no room for another process.
 pub fn spawn(recipe: &Recipe, slot: Slot, token: Token) -> Result<Spawned, StartError> {
     let mut command = command(recipe);
-    for (name, _) in env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(OWN_PREFIX)) {
+    for (name, _) in env::vars_os().filter(|(name, _)| is_for_clusterd_alone(name)) {
         command.env_remove(name);
     }
     command.envs(environment(recipe, slot, token, env::var_os("LD_PRELOAD")));
@@ -208,63 +214,30 @@ fn explain(command: &WorkerCommand, error: io::Error) -> StartError {
     let WorkerCommand::Program { program, .. } = command else {
         return StartError::System { program: "the demo worker (/proc/self/exe)".to_owned(), source: error };
     };
-    let name = program.display().to_string();
+    let found = match command::find_for(command) {
+        Ok(found) => found.unwrap_or_else(|| program.into()),
+        Err(error) => return error.into(),
+    };
+    let program = program.display().to_string();
     match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ENOTDIR) => {
-            StartError::NotFound { why: why_not_found(program), program: name }
-        }
-        Some(libc::EACCES | libc::ENOEXEC | libc::EISDIR) => {
-            StartError::NotExecutable { why: why_not_executable(program, &error), program: name }
-        }
-        _ => StartError::System { program: name, source: error },
+        Some(libc::ENOENT) => StartError::NoInterpreter { why: why_not_loaded(&found), program },
+        Some(libc::ENOEXEC) => StartError::NoProgram { program },
+        _ => StartError::System { program, source: error },
     }
 }
 
-fn why_not_found(program: &OsStr) -> String {
-    match (locate(program), is_path(program)) {
-        (Some(file), _) => match interpreter(&file) {
-            Some(interpreter) => format!(
+fn why_not_loaded(file: &Path) -> String {
+    match interpreter(file) {
+        Some(interpreter) => {
+            format!(
                 "its first line asks for {interpreter}, which does not exist; install it, or correct the line"
-            ),
-            None => format!(
-                "{} exists, but the program that loads it does not: it was built for another system or C library",
-                file.display()
-            ),
-        },
-        (None, true) => "no such file; a relative path starts at the current folder".to_owned(),
-        (None, false) if Path::new(program).exists() => {
-            format!("not found in PATH; for the file in this folder, use ./{}", program.display())
+            )
         }
-        (None, false) => "not found in PATH; check its spelling, or give its full path".to_owned(),
+        None => format!(
+            "{} exists, but the program that loads it does not: it was built for another system or C library",
+            file.display()
+        ),
     }
-}
-
-fn why_not_executable(program: &OsStr, error: &io::Error) -> String {
-    let file = locate(program).unwrap_or_else(|| program.into());
-    if file.is_dir() {
-        return "it is a folder, not a program".to_owned();
-    }
-    match error.raw_os_error() {
-        Some(libc::ENOEXEC) => {
-            "it is neither a program for this machine nor a script with a #! line".to_owned()
-        }
-        _ => format!("permission denied; if it is meant to be run: chmod +x {}", file.display()),
-    }
-}
-
-/// execvp(3) looks into PATH only for a name without a slash.
-fn is_path(program: &OsStr) -> bool {
-    program.as_bytes().contains(&b'/')
-}
-
-/// The file that execvp(3) would try, whether it can be executed or not.
-pub(super) fn locate(program: &OsStr) -> Option<PathBuf> {
-    if is_path(program) {
-        let path = PathBuf::from(program);
-        return path.exists().then_some(path);
-    }
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// The interpreter that a script's first line names.

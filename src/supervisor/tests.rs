@@ -263,7 +263,7 @@ async fn a_program_that_cannot_be_started_is_an_error_with_its_exit_code() {
     std::fs::set_permissions(&script, mode).expect("a mode");
     let cases = [
         ("no-such-program", 127, "not found in PATH"),
-        ("/no/such/program", 127, "no such file"),
+        ("/no/such/program", 127, "No such file"),
         (script.to_str().expect("text"), 127, "/no/such/interpreter"),
         (plain.to_str().expect("text"), 126, "chmod +x"),
         (folder.path().to_str().expect("text"), 126, "folder"),
