@@ -1,0 +1,28 @@
+# clusterd alone, with its built-in demo:
+#
+#   docker build -t clusterd .
+#   docker run --rm -p 3000:3000 clusterd --workers 4
+#
+# In the image of a server of your own, take the one file that clusterd is:
+#
+#   COPY --from=clusterd /usr/local/bin/clusterd /usr/local/bin/
+#   ENTRYPOINT ["clusterd", "--"]
+#   CMD ["node", "app.js"]
+
+# Both stages are of one Debian release: the binary needs a C library no older than the one it was built with. An
+# image into which it is copied needs that too.
+FROM rust:1-slim-bookworm AS build
+WORKDIR /build
+COPY Cargo.toml Cargo.lock build.rs ./
+COPY src src
+# Cargo wants to see every target that Cargo.toml names.
+COPY benches benches
+RUN cargo build --release --locked --bin clusterd
+
+FROM debian:bookworm-slim
+RUN useradd --system --uid 10001 --user-group --no-create-home clusterd
+COPY --from=build /build/target/release/clusterd /usr/local/bin/clusterd
+# By number, so that Kubernetes can tell that it is not root.
+USER 10001
+EXPOSE 3000
+ENTRYPOINT ["clusterd"]
