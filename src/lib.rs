@@ -1,9 +1,22 @@
 //! clusterd turns any TCP server into a cluster of worker processes behind one port.
 //!
-//! The rooms, in reading order:
+//! Most of this crate is the `clusterd` command. For other programs there is [`worker`], the library for servers in
+//! Rust; everything else may change with any version.
 //!
-//! - [`ids`]: what slots, launches and channels are called.
-//! - [`config`]: what it was told to do; [`cli`]: how it is told on the command line.
+//! The rooms, in reading order (`docs/architecture.md` has the picture):
+//!
+//! - [`ids`]: what slots, launches, channels and ports are called.
+//! - [`config`]: what clusterd was told to do; [`cli`]: how it is told on the command line.
+//! - [`primary`]: wires all the other rooms together, from the first check to the last process.
+//! - [`protocol`]: how a worker is spoken to; its messages, and one channel.
+//! - [`scheduler`]: which idle worker is next.
+//! - [`front`]: the data path, from a client's connection to a worker that takes it.
+//! - [`supervisor`]: starts, watches, restarts and stops the workers.
+//! - [`logs`]: carries what workers and clusterd itself write.
+//! - [`metrics`]: what is counted; [`admin`]: where it is shown, with the probes.
+//! - [`preload`]: the shim that makes unmodified programs workers.
+//! - [`worker`]: the library for Rust workers; [`demo`]: a server that uses it.
+//! - [`sys`]: system calls that no safe library wraps.
 
 pub mod admin;
 pub mod cli;
