@@ -168,6 +168,11 @@ fn every_metric_that_is_named_is_exposed_and_the_operations_guide_names_all() {
     let named: BTreeSet<&str> = metrics(&guide, "clusterd_").chain(metrics(&guide, "process_")).collect();
     let unnamed: Vec<_> = exposed.difference(&named).collect();
     assert!(unnamed.is_empty(), "docs/operations.md lacks {unnamed:?}");
+    for label in ["state=\"", "reason=\""] {
+        let values = answer.split(label).skip(1).filter_map(|rest| rest.split('"').next());
+        let unnamed: BTreeSet<&str> = values.filter(|value| !guide.contains(&format!("`{value}`"))).collect();
+        assert!(unnamed.is_empty(), "docs/operations.md lacks {unnamed:?}");
+    }
 }
 
 #[test]
