@@ -9,8 +9,8 @@
 #   ENTRYPOINT ["clusterd", "--"]
 #   CMD ["node", "app.js"]
 
-# Both stages are of one Debian release: the binary needs a C library no older than the one it was built with. An
-# image into which it is copied needs that too.
+# Both stages are of one Debian release: the binary needs glibc, no older than the one it was built with, and
+# libgcc_s. An image into which it is copied needs them too; one with another C library needs a build of its own.
 FROM rust:1-slim-bookworm AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
