@@ -22,7 +22,7 @@
 //! # }
 //! ```
 //!
-//! Without clusterd (no `CLUSTERD_ATTACH` in the environment) the same program listens by itself.
+//! Without clusterd (no `CLUSTERD_ATTACH_SOCKET` in the environment) the same program listens by itself.
 
 mod channel;
 
@@ -75,10 +75,10 @@ impl From<SocketAddr> for Address {
 /// Why there is no listener.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// `CLUSTERD_ATTACH` is set, but what belongs to it is missing or damaged.
+    /// `CLUSTERD_ATTACH_SOCKET` is set, but what belongs to it is missing or damaged.
     #[error(
         "cannot attach to clusterd: {variable} {problem}; \
-         pass the environment on as clusterd set it, or unset CLUSTERD_ATTACH to run without clusterd"
+         pass the environment on as clusterd set it, or unset CLUSTERD_ATTACH_SOCKET to run without clusterd"
     )]
     Environment {
         /// The variable.
@@ -89,7 +89,7 @@ pub enum BindError {
     /// The attach socket cannot be reached.
     #[error(
         "cannot connect to clusterd at {socket}: {cause}; \
-         is it still running? unset CLUSTERD_ATTACH to run without it"
+         is it still running? unset CLUSTERD_ATTACH_SOCKET to run without it"
     )]
     Unreachable {
         /// The attach socket, as it stands in the environment.
@@ -100,7 +100,7 @@ pub enum BindError {
     /// The primary does not take this process for one of its workers.
     #[error(
         "clusterd refused to serve {address}: this process has not the token of a running worker, or runs as \
-         another user than clusterd; start the server through clusterd, or unset CLUSTERD_ATTACH"
+         another user than clusterd; start the server through clusterd, or unset CLUSTERD_ATTACH_SOCKET"
     )]
     NotAdmitted {
         /// The address that was asked for.

@@ -269,7 +269,7 @@ mod tests {
                   [default: info] [env: CLUSTERD_LOG_LEVEL]
               --attach <auto|preload>
                   How workers get connections: auto is whatever fits, preload the preloaded shim only
-                  [default: auto] [env: CLUSTERD_ATTACH_MODE]
+                  [default: auto] [env: CLUSTERD_ATTACH]
               --config <FILE>
                   Read settings from this TOML file; its keys are called as the flags are
                   [env: CLUSTERD_CONFIG]

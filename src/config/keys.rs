@@ -184,8 +184,8 @@ pub static LOG_LEVEL: Setting<LevelFilter> = Setting {
 pub static ATTACH: Setting<Attach> = Setting {
     key: Key {
         name: "attach",
-        // `CLUSTERD_ATTACH` is what workers get: the attach socket.
-        variable: "CLUSTERD_ATTACH_MODE",
+        // `CLUSTERD_ATTACH_SOCKET` is what workers get: the attach socket.
+        variable: "CLUSTERD_ATTACH",
         platform_variable: None,
         is_list: false,
         default: Some("auto"),

@@ -93,6 +93,7 @@ pub struct Listener {
     options: Vec<SocketOption>,
     /// How many connections of the backlog are older than the last change of `options`, and so do not have them.
     without_options: usize,
+    stopped: bool,
 }
 
 impl Listener {
@@ -109,6 +110,7 @@ impl Listener {
             socket: Watched::new(socket, Interest::READABLE)?,
             options: Vec::new(),
             without_options: 0,
+            stopped: false,
         })
     }
 
@@ -154,6 +156,10 @@ impl Listener {
     }
 
     fn complete_options(&mut self, socket: &OwnedFd) {
+        if self.stopped {
+            // The client may have reset the connection, which then needs nothing.
+            let _ = socket::welcome_late(socket);
+        }
         if self.without_options == 0 {
             return;
         }
@@ -172,7 +178,8 @@ impl Listener {
     ///
     /// # Errors
     /// Those of setsockopt(2).
-    pub fn stop(&self) -> io::Result<()> {
+    pub fn stop(&mut self) -> io::Result<()> {
+        self.stopped = true;
         socket::drop_new_handshakes(self.socket.as_fd())
     }
 }

@@ -399,10 +399,10 @@ impl Service {
 
     /// Lets no new connection begin. Those that clients have already established are still accepted.
     pub fn stop(&mut self, now: Instant) {
-        let Intake::Open(listeners) = std::mem::replace(&mut self.intake, Intake::Closed) else {
+        let Intake::Open(mut listeners) = std::mem::replace(&mut self.intake, Intake::Closed) else {
             return;
         };
-        for listener in &listeners {
+        for listener in &mut listeners {
             if let Err(error) = listener.stop() {
                 debug!(port = %self.port, %error, "cannot filter new connections while stopping");
             }

@@ -21,6 +21,8 @@ pub async fn follow(
     let mut greeted = false;
     loop {
         tokio::select! {
+            // What is said of a worker comes before what follows from it.
+            biased;
             Some(notice) = reports.notices.recv() => pass_on(notice, &supervisor, &front).await,
             Ok(()) = reports.status.changed() => {
                 let now = self::readiness(&reports.status.borrow_and_update());

@@ -15,11 +15,11 @@ pub const VERSION: u8 = 1;
 pub const MAX_MESSAGE: usize = 48;
 
 /// Environment of a worker: the attach socket, a path, or `@name` for an abstract one.
-pub const ENV_SOCKET: &str = "CLUSTERD_ATTACH";
+pub const ENV_SOCKET: &str = "CLUSTERD_ATTACH_SOCKET";
 /// Environment of a worker: its [`Token`], as 32 hexadecimal digits.
-pub const ENV_TOKEN: &str = "CLUSTERD_TOKEN";
+pub const ENV_TOKEN: &str = "CLUSTERD_ATTACH_TOKEN";
 /// Environment of a worker: the ports it is served on, decimal, separated by commas.
-pub const ENV_PORTS: &str = "CLUSTERD_PORTS";
+pub const ENV_PORTS: &str = "CLUSTERD_ATTACH_PORTS";
 
 /// What a process shows to prove that it belongs to a worker; each launch of a worker has its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -216,8 +216,8 @@ async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
         "CLUSTERD_WORKER_ID=1",
         "NODE_APP_INSTANCE=0",
         "CLUSTERD_WORKERS=1",
-        "CLUSTERD_ATTACH=@test",
-        "CLUSTERD_PORTS=3000,3001",
+        "CLUSTERD_ATTACH_SOCKET=@test",
+        "CLUSTERD_ATTACH_PORTS=3000,3001",
         "LD_PRELOAD=/run/shim.so",
         "SigBlk:\t0000000000000000",
         "100",
@@ -236,7 +236,7 @@ async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
 
 #[tokio::test]
 async fn only_the_holder_of_a_living_workers_token_is_admitted() {
-    let mut running = start(recipe("sh", &["-c", "echo $CLUSTERD_TOKEN; exec >&-; sleep 60"], 2));
+    let mut running = start(recipe("sh", &["-c", "echo $CLUSTERD_ATTACH_TOKEN; exec >&-; sleep 60"], 2));
     let workers = running.until(all_run).await;
     let (slot, pipes) = running.pipes().await;
     let token = Token::from_hex(read(pipes.stdout).await.trim().as_bytes()).expect("a token");

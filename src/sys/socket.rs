@@ -41,11 +41,28 @@ pub fn backlog_len(listener: impl AsFd) -> io::Result<usize> {
 /// Lets a TCP listener drop every new SYN, while handshakes that have begun can still be completed.
 ///
 /// A client whose SYN is dropped sends it again after a second; a listener that was closed instead would reset
-/// clients that are already connected in its backlog.
+/// clients that are already connected in its backlog. Connections accepted from now on need [`welcome_late`].
 ///
 /// # Errors
-/// Those of setsockopt(2) with `SO_ATTACH_FILTER`, as socket(7) describes it.
+/// Those of setsockopt(2).
 pub fn drop_new_handshakes(listener: impl AsFd) -> io::Result<()> {
+    match filter_new_handshakes(&listener) {
+        // Some kernels keep filters for the privileged.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => set_least_hops(listener, u8::MAX),
+        filtered => filtered,
+    }
+}
+
+/// Makes a connection whole that was accepted after [`drop_new_handshakes`].
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn welcome_late(connection: impl AsFd) -> io::Result<()> {
+    set_least_hops(connection, 0)
+}
+
+/// By a filter that looks at the flags of the TCP header (`SO_ATTACH_FILTER`, socket(7)).
+fn filter_new_handshakes(listener: impl AsFd) -> io::Result<()> {
     const FLAGS_OFFSET: u32 = 13;
     const SYN: u32 = 0x02;
     const ACCEPT_ALL: u32 = u32::MAX;
@@ -58,6 +75,16 @@ pub fn drop_new_handshakes(listener: impl AsFd) -> io::Result<()> {
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, ACCEPT_ALL),
     ];
     SockRef::from(&listener).attach_filter(&filter)
+}
+
+/// By asking for more hops to live than packets have (`IP_MINTTL`, ip(7)): the kernel applies it to what reaches
+/// the listener itself, a SYN, and not to what completes a handshake. The new connection inherits it, though.
+fn set_least_hops(socket: impl AsFd, hops: u8) -> io::Result<()> {
+    let value = i32::from(hops).to_ne_bytes();
+    let over_ipv4 = set_option(&socket, libc::IPPROTO_IP, libc::IP_MINTTL, &value);
+    // Only an IPv6 socket has this one, and a dual-stack one has both.
+    let over_ipv6 = set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT, &value);
+    over_ipv6.or(over_ipv4)
 }
 
 fn instruction(code: u32, if_true: u8, if_false: u8, value: u32) -> SockFilter {
@@ -80,19 +107,30 @@ mod tests {
         assert_eq!(super::backlog_len(&listener).unwrap(), 2);
     }
 
-    #[test]
-    fn after_the_filter_old_connections_live_and_new_ones_do_not_begin() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// `stop` keeps new connections out, while one that waits in the backlog is served.
+    fn keeps_out_newcomers_alone(address: &str, stop: impl Fn(&TcpListener) -> std::io::Result<()>) {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let mut waiting = TcpStream::connect(address).unwrap();
-        super::drop_new_handshakes(&listener).unwrap();
+        stop(&listener).unwrap();
         let late = TcpStream::connect_timeout(&address, Duration::from_millis(100));
         assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
         let (mut accepted, _) = listener.accept().unwrap();
+        super::welcome_late(&accepted).unwrap();
+        waiting.write_all(b"?").unwrap();
+        accepted.read_exact(&mut [0]).unwrap();
         accepted.write_all(b"served").unwrap();
         drop((accepted, listener));
         let mut answer = String::new();
         waiting.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "served");
+    }
+
+    #[test]
+    fn new_connections_can_be_kept_out_while_old_ones_are_served() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            keeps_out_newcomers_alone(address, |listener| super::drop_new_handshakes(listener));
+            keeps_out_newcomers_alone(address, |listener| super::set_least_hops(listener, u8::MAX));
+        }
     }
 }
