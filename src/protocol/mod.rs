@@ -2,6 +2,8 @@
 //!
 //! - [`wire`]: the attach protocol's messages, shared with the shim.
 //! - [`native`]: one channel of that protocol, as the front uses it.
+//! - [`node`]: the messages of Node's own cluster protocol.
 
 pub mod native;
+pub mod node;
 pub mod wire;

@@ -1,0 +1,236 @@
+//! The lines of one Node channel: which bytes and which descriptor make a message, in and out.
+//!
+//! It reads and writes no socket, and does not know what the messages mean.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+use thiserror::Error;
+
+use super::message::{FromNode, ToNode};
+
+/// The longest line that a worker may send, in bytes without its line feed.
+pub const MAX_LINE: usize = 16 * 1024 * 1024;
+
+/// How much memory, in bytes, the messages to one worker that does not read may take.
+pub const MAX_QUEUED: usize = 16 * 1024 * 1024;
+
+/// How many descriptors may wait for their lines. Node sends one, and no other before it is acknowledged.
+const MAX_WAITING: usize = 4;
+
+/// How much memory is kept for the next line, in bytes.
+const KEPT: usize = 64 * 1024;
+
+/// What a worker sent is not Node's protocol: nothing after it can be trusted.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// The line is longer than [`MAX_LINE`].
+    #[error("the worker sent a message of more than {} MiB: send it in parts", MAX_LINE / (1024 * 1024))]
+    TooLong,
+    /// The line is no text.
+    #[error("the worker sent a line that is not UTF-8: {0}")]
+    NotUtf8(#[source] std::str::Utf8Error),
+    /// The line is no JSON value.
+    #[error("the worker sent a line that is not JSON: {0}")]
+    NotJson(#[source] serde_json::Error),
+    /// One of the cluster module's messages has not the fields that it must have.
+    #[error("the worker sent a malformed {message:?} message: {error}")]
+    Malformed {
+        /// What it claims to be.
+        message: &'static str,
+        /// What is wrong with it.
+        #[source]
+        error: serde_json::Error,
+    },
+}
+
+/// A message, and the descriptor that travelled with it.
+#[derive(Debug)]
+pub struct Received<F = OwnedFd> {
+    /// The message.
+    pub message: FromNode,
+    /// Only ever beside [`FromNode::Handle`]; none there if the kernel could not deliver it.
+    pub fd: Option<F>,
+}
+
+/// Turns what is read from a channel into messages.
+///
+/// `F` is the descriptor, as in [`ToNode`].
+#[derive(Debug)]
+pub struct Decoder<F = OwnedFd> {
+    /// The beginning of a line whose end has not come.
+    partial: Vec<u8>,
+    /// Where in the stream that line begins.
+    line_start: u64,
+    /// Descriptors whose line has not ended, each with the part of the stream that it came with.
+    waiting: VecDeque<(Range<u64>, F)>,
+}
+
+impl<F> Default for Decoder<F> {
+    fn default() -> Self {
+        Self { partial: Vec::new(), line_start: 0, waiting: VecDeque::new() }
+    }
+}
+
+impl<F> Decoder<F> {
+    /// Adds to `messages` those that end in `chunk`, which came in one recvmsg(2) with `fds`.
+    ///
+    /// A descriptor belongs to the first line of a handle that has a byte in the chunk and has none yet: the
+    /// sender's line need not begin or end where a read does. One that belongs to no line is dropped, and
+    /// thereby closed.
+    ///
+    /// # Errors
+    /// The first [`Fault`] of the worker; messages before it have been added. The decoder is of no use then.
+    pub fn feed(
+        &mut self,
+        chunk: &[u8],
+        fds: impl IntoIterator<Item = F>,
+        messages: &mut Vec<Received<F>>,
+    ) -> Result<(), Fault> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        self.keep(chunk.len(), fds);
+        let mut rest = chunk;
+        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+            let (line, after) = (&rest[..end], &rest[end + 1..]);
+            messages.push(self.end_line(line)?);
+            rest = after;
+        }
+        fits(self.partial.len() + rest.len())?;
+        self.partial.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// How many bytes wait for the end of their line.
+    pub fn buffered(&self) -> usize {
+        self.partial.len()
+    }
+
+    /// How many descriptors wait for the end of their line.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn keep(&mut self, len: usize, fds: impl IntoIterator<Item = F>) {
+        let start = self.line_start + count(self.partial.len());
+        let range = start..start + count(len);
+        let room = MAX_WAITING - self.waiting.len();
+        self.waiting.extend(fds.into_iter().take(room).map(|fd| (range.clone(), fd)));
+    }
+
+    /// The message of the line that ends with `tail`.
+    fn end_line(&mut self, tail: &[u8]) -> Result<Received<F>, Fault> {
+        let len = self.partial.len() + tail.len();
+        fits(len)?;
+        let message = if self.partial.is_empty() {
+            FromNode::read(tail)?
+        } else {
+            self.partial.extend_from_slice(tail);
+            FromNode::read(&self.partial)?
+        };
+        self.partial.clear();
+        self.partial.shrink_to(KEPT);
+        self.line_start += count(len + 1);
+        // Reads follow each other, so the one that was first came with this line if it came with any.
+        let fd = if matches!(message, FromNode::Handle { .. }) { self.waiting.pop_front() } else { None };
+        let next_line = self.line_start;
+        self.waiting.retain(|(range, _)| range.end > next_line);
+        Ok(Received { message, fd: fd.map(|(_, fd)| fd) })
+    }
+}
+
+fn fits(len: usize) -> Result<(), Fault> {
+    if len > MAX_LINE { Err(Fault::TooLong) } else { Ok(()) }
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).expect("an address space is smaller than 2^64 bytes")
+}
+
+/// The worker does not read: what waits for it takes as much memory as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "the worker does not read its messages: {} MiB of them are waiting for it",
+    MAX_QUEUED / (1024 * 1024)
+)]
+pub struct Full;
+
+/// The messages on their way to one worker, in order.
+///
+/// `F` is the descriptor, as in [`ToNode`]. One sendmsg(2) takes what [`Outgoing::front`] gives, at most a line
+/// and at most one descriptor: Node pairs a read with one descriptor only, and a line with the descriptor that
+/// was there when it came.
+#[derive(Debug)]
+pub struct Outgoing<F = OwnedFd> {
+    lines: VecDeque<Line<F>>,
+    /// How much of the first line has been written.
+    written: usize,
+    /// The memory that all of them take, in bytes.
+    size: usize,
+}
+
+#[derive(Debug)]
+struct Line<F> {
+    bytes: Vec<u8>,
+    /// Gone with the first byte.
+    fd: Option<F>,
+}
+
+impl<F> Default for Outgoing<F> {
+    fn default() -> Self {
+        Self { lines: VecDeque::new(), written: 0, size: 0 }
+    }
+}
+
+impl<F> Outgoing<F> {
+    /// Adds a message after all others.
+    ///
+    /// # Errors
+    /// [`Full`]; the message is dropped, and its descriptor with it.
+    pub fn push(&mut self, message: ToNode<'_, F>) -> Result<(), Full> {
+        let (bytes, fd) = message.into_line();
+        let line = Line { bytes, fd };
+        let size = self.size + line.size();
+        if size > MAX_QUEUED {
+            return Err(Full);
+        }
+        self.size = size;
+        self.lines.push_back(line);
+        Ok(())
+    }
+
+    /// What the next sendmsg(2) has to carry, if there is anything: bytes, and the descriptor beside them.
+    pub fn front(&self) -> Option<(&[u8], Option<&F>)> {
+        let line = self.lines.front()?;
+        Some((&line.bytes[self.written..], line.fd.as_ref()))
+    }
+
+    /// The first `len` bytes of [`Outgoing::front`] have been sent, and with the first of them the descriptor,
+    /// which is dropped.
+    pub fn sent(&mut self, len: usize) {
+        let Some(line) = self.lines.front_mut().filter(|_| len > 0) else { return };
+        line.fd = None;
+        self.written += len;
+        if self.written >= line.bytes.len() {
+            self.size -= line.size();
+            self.lines.pop_front();
+            self.written = 0;
+        }
+    }
+
+    /// Everything has been sent.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+}
+
+impl<F> Line<F> {
+    fn size(&self) -> usize {
+        self.bytes.len() + size_of::<Self>()
+    }
+}
+
+#[cfg(test)]
+mod tests;
