@@ -211,6 +211,7 @@ impl Service {
                 notices.extend([Notice::Moving { worker }]);
             }
             Event::Nothing => {}
+            Event::Declined(connection) => self.put_back(connection),
             Event::SetOption(option) => self.set_option(worker, option),
             Event::Broken(fault) => {
                 warn!(%worker, port = %self.port, ?fault, "closed a channel that does not speak the attach protocol");
@@ -352,6 +353,10 @@ impl Service {
             match link.due(now) {
                 Some(Due::Slow) => notices.extend([Notice::Slow { link: link.id(), holder: link.holder() }]),
                 Some(Due::TimedOut) => self.stall(index, notices),
+                Some(Due::Rested) => {
+                    let worker = link.worker();
+                    self.free.release(worker);
+                }
                 None => {}
             }
         }

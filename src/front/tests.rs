@@ -3,12 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use tokio::sync::Semaphore;
 
 use super::handle::{self, Handle, Notice, Reports};
 use super::listener::Bound;
@@ -16,7 +13,7 @@ use super::{Front, Setup};
 use crate::config::Bind;
 use crate::ids::{LinkId, Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
-use crate::protocol::native::{Attachment, Holder};
+use crate::protocol::native::{Attachment, Holder, Places};
 use crate::protocol::wire::{FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
 use crate::sys::seqpacket;
 
@@ -31,7 +28,7 @@ struct Stage {
     metrics: Metrics,
     thread: Option<JoinHandle<()>>,
     runtime: tokio::runtime::Runtime,
-    links: u64,
+    places: Places,
 }
 
 struct Limits {
@@ -60,7 +57,15 @@ impl Stage {
             runtime.block_on(async { Front::new(setup, ends).unwrap().run().await });
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { handle: Some(handle), reports, address, metrics, thread: Some(thread), runtime, links: 0 }
+        Self {
+            handle: Some(handle),
+            reports,
+            address,
+            metrics,
+            thread: Some(thread),
+            runtime,
+            places: Places::new(64),
+        }
     }
 
     fn handle(&self) -> Handle {
@@ -70,20 +75,21 @@ impl Stage {
     /// A worker that has attached and does not listen yet.
     fn bound_worker(&mut self, slot: u32) -> Worker {
         let (channel, own_end) = seqpacket::pair().unwrap();
-        self.links += 1;
+        let place = self.places.take().unwrap();
+        let link = place.link();
         let id = WorkerId { slot: Slot(slot), launch: u64::from(slot) };
         let attachment = Attachment {
-            link: LinkId(self.links),
             worker: id,
             port: PORT,
             channel,
             worker_end: own_end.try_clone().unwrap(),
             holder: Holder { inode: 0, pid: 0 },
             wants_drain: true,
-            place: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+            relayed: false,
+            place,
         };
         self.runtime.block_on(self.handle().attach(attachment));
-        Worker { id, link: LinkId(self.links), channel: own_end }
+        Worker { id, link, channel: own_end }
     }
 
     /// A worker that listens, once the front knows it.
@@ -313,6 +319,27 @@ fn a_channel_with_garbage_in_it_is_closed_and_loses_nothing() {
     seqpacket::send(&bad.channel, b"garbage", None).unwrap();
     stage.worker(2).serve();
     assert_eq!(answer(client), "2");
+}
+
+#[test]
+fn a_declined_connection_goes_to_another_and_the_worker_rests() {
+    let mut stage = Stage::new(PATIENT);
+    let picky = stage.worker(1);
+    let client = stage.connect();
+    let mut buffer = [0; MAX_MESSAGE];
+    let seen = until(|| seqpacket::peek(&picky.channel, &mut buffer).ok());
+    let message = ToWorker::decode(&buffer[..seen.len]);
+    let Ok(ToWorker::Connection { peer }) = message else { panic!("{message:?}") };
+    let (decline, fd) = (FromWorker::Decline { peer }, seen.fd.unwrap());
+    seqpacket::send(&picky.channel, decline.encode(&mut buffer), Some(fd.as_fd())).unwrap();
+    drop(picky.hear());
+    let other = stage.worker(2);
+    other.serve();
+    assert_eq!(answer(client), "2");
+    stage.forget(&other);
+    let client = stage.connect();
+    picky.serve();
+    assert_eq!(answer(client), "1");
 }
 
 #[test]

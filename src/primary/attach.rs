@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::net::SocketAddrUnix;
@@ -16,8 +15,8 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::front;
-use crate::ids::{LinkId, WorkerId, WorkerPort};
-use crate::protocol::native::{Attachment, Holder};
+use crate::ids::{WorkerId, WorkerPort};
+use crate::protocol::native::{Attachment, Holder, Places};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
 use crate::supervisor;
 use crate::sys::seqpacket::{self, Peer};
@@ -31,9 +30,6 @@ const HANDSHAKES: usize = 64;
 
 /// How long a process may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How many channels the primary keeps; each costs it two descriptors.
-pub const MOST_CHANNELS: usize = 1024;
 
 /// The socket, listening.
 #[derive(Debug)]
@@ -49,6 +45,8 @@ pub struct Rooms {
     pub supervisor: supervisor::Handle,
     /// Gets the channels.
     pub front: front::handle::Handle,
+    /// Room for channels.
+    pub places: Places,
     /// The ports that are served.
     pub ports: Arc<[WorkerPort]>,
 }
@@ -85,7 +83,6 @@ impl AttachSocket {
     /// Answers for ever.
     pub async fn serve(self, rooms: Rooms) {
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-        let channels = Arc::new(Semaphore::new(MOST_CHANNELS));
         loop {
             let Ok(turn) = Arc::clone(&handshakes).acquire_owned().await else {
                 return;
@@ -98,9 +95,9 @@ impl AttachSocket {
                     continue;
                 }
             };
-            let (rooms, channels) = (rooms.clone(), Arc::clone(&channels));
+            let rooms = rooms.clone();
             tokio::spawn(async move {
-                handshake(channel, &rooms, channels).await;
+                handshake(channel, &rooms).await;
                 drop(turn);
             });
         }
@@ -130,7 +127,7 @@ enum Denied {
     UnknownToken,
     #[error("port {0} is not served")]
     NotServed(WorkerPort),
-    #[error("there are {MOST_CHANNELS} channels already")]
+    #[error("the primary has no room for another channel")]
     Full,
     #[error("its socket failed: {0}")]
     Socket(#[from] io::Error),
@@ -151,12 +148,12 @@ impl Denied {
     }
 }
 
-async fn handshake(channel: OwnedFd, rooms: &Rooms, channels: Arc<Semaphore>) {
+async fn handshake(channel: OwnedFd, rooms: &Rooms) {
     let Ok(peer) = seqpacket::peer(&channel) else {
         return;
     };
     let mut buffer = [0; MAX_MESSAGE];
-    if let Err(denied) = attach(&channel, peer, rooms, channels).await {
+    if let Err(denied) = attach(&channel, peer, rooms).await {
         match denied {
             Denied::NotServed(_) => debug!(pid = peer.pid, %denied, "refused a process at the attach socket"),
             _ => warn!(pid = peer.pid, %denied, "refused a process at the attach socket"),
@@ -166,31 +163,26 @@ async fn handshake(channel: OwnedFd, rooms: &Rooms, channels: Arc<Semaphore>) {
     }
 }
 
-async fn attach(
-    channel: &OwnedFd,
-    peer: Peer,
-    rooms: &Rooms,
-    channels: Arc<Semaphore>,
-) -> Result<(), Denied> {
+async fn attach(channel: &OwnedFd, peer: Peer, rooms: &Rooms) -> Result<(), Denied> {
     check_user(peer.uid, rustix::process::geteuid().as_raw())?;
     let request = tokio::time::timeout(PATIENCE, hear(channel)).await.map_err(|_| Denied::Silent)??;
     let port = WorkerPort(request.address.port());
     if !rooms.ports.contains(&port) {
         return Err(Denied::NotServed(port));
     }
-    let place = channels.try_acquire_owned().map_err(|_| Denied::Full)?;
+    let place = rooms.places.take().ok_or(Denied::Full)?;
     let worker = admit(rooms, request.token, peer.uid).await?;
     let inode = rustix::fs::fstat(&request.worker_end).map_err(io::Error::from)?.st_ino;
     let mut buffer = [0; MAX_MESSAGE];
     seqpacket::send(channel, ToWorker::Welcome.encode(&mut buffer), None)?;
     let attachment = Attachment {
-        link: next_link(),
         worker,
         port,
         channel: channel.try_clone()?,
         worker_end: request.worker_end,
         holder: Holder { inode, pid: peer.pid },
         wants_drain: request.wants_drain,
+        relayed: false,
         place,
     };
     rooms.front.attach(attachment).await;
@@ -207,11 +199,6 @@ async fn admit(rooms: &Rooms, token: Token, uid: u32) -> Result<WorkerId, Denied
 
 fn check_user(uid: u32, ours: u32) -> Result<(), Denied> {
     if uid == ours || uid == 0 { Ok(()) } else { Err(Denied::OtherUser { uid, ours }) }
-}
-
-fn next_link() -> LinkId {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    LinkId(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// What a process asks for.

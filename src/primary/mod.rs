@@ -33,8 +33,12 @@ use crate::front::{self, Front, Setup};
 use crate::logs::{self, Output, Stream};
 use crate::metrics::Metrics;
 use crate::preload::{ExposeError, Exposed};
+use crate::protocol::native::Places;
 use crate::supervisor::{self, AttachEnv, Orders, Recipe, Scope, Spec};
 use crate::sys;
+
+/// How many channels to workers' listeners there may be.
+const MOST_CHANNELS: usize = 1024;
 
 /// How long the last output may take to be written.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
@@ -95,6 +99,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     tokio::spawn(attach.serve(Rooms {
         supervisor: supervisor.clone(),
         front: front.clone(),
+        places: Places::new(MOST_CHANNELS),
         ports: ports.into(),
     }));
     tokio::spawn(reports::follow(

@@ -6,18 +6,21 @@
 //!           Listening            hand_off                    (not taken in time)
 //! Bound ───────────────▶ Idle ───────────────▶ Busy ──────────────────────────▶ Stalled
 //!                         ▲ ▲        taken       │        take_back, Wake            │
-//!                         │ └────────────────────┘                                   │
+//!                         │ ├────────────────────┘                                   │
+//!                         │ └─────── Resting ◀── Decline ── Busy                     │
 //!                         └──────────────────────────────────────────────────────────┘
 //!                                       the worker has read the Wake
 //! ```
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ids::{LinkId, WorkerId, WorkerPort};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
@@ -38,8 +41,6 @@ pub struct Connection {
 /// A channel to a worker's listener, as the attach socket delivered it.
 #[derive(Debug)]
 pub struct Attachment {
-    /// Its name from now on.
-    pub link: LinkId,
     /// Whose it is.
     pub worker: WorkerId,
     /// The port that the worker asked for.
@@ -52,8 +53,45 @@ pub struct Attachment {
     pub holder: Holder,
     /// The worker reads drain notices.
     pub wants_drain: bool,
-    /// The channel's place among the bounded number that the primary keeps.
-    pub place: OwnedSemaphorePermit,
+    /// The other end passes connections on, and declines by itself what is not taken in time: nothing is taken back
+    /// from it while it lives.
+    pub relayed: bool,
+    /// Its place among the channels that the primary keeps, and thereby its name.
+    pub place: Place,
+}
+
+/// The channels that the primary keeps: numbered, and bounded, since each costs it two descriptors.
+#[derive(Clone, Debug)]
+pub struct Places {
+    free: Arc<Semaphore>,
+    taken: Arc<AtomicU64>,
+}
+
+/// A channel's place, free again when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    link: LinkId,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// The name of the channel that has this place.
+    pub fn link(&self) -> LinkId {
+        self.link
+    }
+}
+
+impl Places {
+    /// Room for `count` channels.
+    pub fn new(count: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(count)), taken: Arc::default() }
+    }
+
+    /// A place, if there is one.
+    pub fn take(&self) -> Option<Place> {
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        Some(Place { link: LinkId(self.taken.fetch_add(1, Ordering::Relaxed)), _permit: permit })
+    }
 }
 
 /// Where to look whether anyone still holds the worker's end of a channel.
@@ -78,7 +116,8 @@ pub struct Link {
     holder: Holder,
     patience: Patience,
     wants_drain: bool,
-    _place: OwnedSemaphorePermit,
+    relayed: bool,
+    _place: Place,
     state: State,
     last_handed: Option<Instant>,
 }
@@ -98,11 +137,15 @@ enum State {
     Bound,
     Idle,
     Busy { accepted: Instant, since: Instant, due: Due, at: Instant },
+    Resting { until: Instant },
     Stalled,
 }
 
+/// How long a worker that declined a connection gets no other.
+const REST: Duration = Duration::from_millis(100);
+
 /// What a link has seen.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Event {
     /// The server listens, and the link is idle.
     Listening,
@@ -115,6 +158,8 @@ pub enum Event {
     Moving,
     /// The server has set an option on its listener.
     SetOption(SocketOption),
+    /// The worker gives the connection back, and rests.
+    Declined(Connection),
     /// The worker has said again what was known.
     Nothing,
     /// The other end does not speak the protocol, or the channel failed: the link is of no use any more.
@@ -146,6 +191,8 @@ pub enum Due {
     Slow,
     /// The hand-off timeout is over.
     TimedOut,
+    /// A worker that declined a connection may be given one again: the link is idle.
+    Rested,
 }
 
 impl Link {
@@ -155,7 +202,7 @@ impl Link {
     /// Those of epoll_ctl(2).
     pub fn new(attachment: Attachment, patience: Patience) -> io::Result<Self> {
         Ok(Self {
-            id: attachment.link,
+            id: attachment.place.link(),
             worker: attachment.worker,
             port: attachment.port,
             channel: Watched::new(attachment.channel, Interest::READABLE | Interest::WRITABLE)?,
@@ -163,6 +210,7 @@ impl Link {
             holder: attachment.holder,
             patience,
             wants_drain: attachment.wants_drain,
+            relayed: attachment.relayed,
             _place: attachment.place,
             state: State::Bound,
             last_handed: None,
@@ -240,13 +288,8 @@ impl Link {
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if let Poll::Ready(said) = self.poll_said(cx) {
             let event = match said {
-                Ok(FromWorker::Listening) if self.state == State::Bound => {
-                    self.state = State::Idle;
-                    Event::Listening
-                }
-                Ok(FromWorker::Listening) => Event::Nothing,
-                Ok(FromWorker::SetOption(option)) => Event::SetOption(option),
-                Ok(FromWorker::Attach { .. }) => Event::Broken(Fault::Malformed),
+                Ok((FromWorker::Decline { peer }, Some(socket))) => self.declined(socket, peer),
+                Ok((message, _)) => self.hear(message),
                 Err(fault) => Event::Broken(fault),
             };
             return Poll::Ready(event);
@@ -263,8 +306,28 @@ impl Link {
         Poll::Ready(event)
     }
 
-    /// The next message from the worker.
-    fn poll_said(&self, cx: &mut Context<'_>) -> Poll<Result<FromWorker, Fault>> {
+    fn hear(&mut self, message: FromWorker) -> Event {
+        match message {
+            FromWorker::Listening if self.state == State::Bound => {
+                self.state = State::Idle;
+                Event::Listening
+            }
+            FromWorker::Listening => Event::Nothing,
+            FromWorker::SetOption(option) => Event::SetOption(option),
+            FromWorker::Attach { .. } | FromWorker::Decline { .. } => Event::Broken(Fault::Malformed),
+        }
+    }
+
+    fn declined(&mut self, socket: OwnedFd, peer: Endpoint) -> Event {
+        let State::Busy { accepted, .. } = self.state else {
+            return Event::Broken(Fault::Malformed);
+        };
+        self.state = State::Resting { until: Instant::now() + REST };
+        Event::Declined(Connection { socket, peer, accepted })
+    }
+
+    /// The next message from the worker, and the descriptor that came with it.
+    fn poll_said(&self, cx: &mut Context<'_>) -> Poll<Result<(FromWorker, Option<OwnedFd>), Fault>> {
         loop {
             let mut guard = match ready!(self.channel.poll_read_ready(cx)) {
                 Ok(guard) => guard,
@@ -274,7 +337,10 @@ impl Link {
             let mut buffer = [0; MAX_MESSAGE + 1];
             return Poll::Ready(match seqpacket::receive(&self.channel, &mut buffer) {
                 Ok(record) if record.len == 0 => Err(Fault::Channel(io::ErrorKind::UnexpectedEof)),
-                Ok(record) => FromWorker::decode(&buffer[..record.len]).map_err(|_| Fault::Malformed),
+                Ok(record) => match FromWorker::decode(&buffer[..record.len]) {
+                    Ok(message) => Ok((message, record.fd)),
+                    Err(_) => Err(Fault::Malformed),
+                },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     guard.clear_ready();
                     continue;
@@ -300,7 +366,8 @@ impl Link {
     /// When [`Link::due`] next has something to say.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Busy { at, .. } => Some(at),
+            State::Busy { at, .. } => (!self.relayed).then_some(at),
+            State::Resting { until } => Some(until),
             State::Bound | State::Idle | State::Stalled => None,
         }
     }
@@ -308,16 +375,17 @@ impl Link {
     /// What is due at `now`. The deadline is in the future afterwards: a timeout that could not be acted on is due
     /// again later.
     pub fn due(&mut self, now: Instant) -> Option<Due> {
-        let State::Busy { since, due, at, .. } = &mut self.state else {
-            return None;
-        };
-        if *at > now {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
             return None;
         }
+        let State::Busy { since, due, at, .. } = &mut self.state else {
+            self.state = State::Idle;
+            return Some(Due::Rested);
+        };
         let said = *due;
         *at = match said {
             Due::Slow => (*since + self.patience.timeout).max(now),
-            Due::TimedOut => now + self.patience.timeout,
+            Due::TimedOut | Due::Rested => now + self.patience.timeout,
         };
         *due = Due::TimedOut;
         Some(said)

@@ -177,6 +177,13 @@ pub enum FromWorker {
     Listening,
     /// The server set an option on its listener.
     SetOption(SocketOption),
+    /// The worker does not want the connection that it was given, and gets none for a moment. The connection's
+    /// descriptor travels back with the message, as its only one. Receiving a connection is taking it: who may
+    /// decline looks at it first (MSG_PEEK), and receives it after this message.
+    Decline {
+        /// The client, as [`ToWorker::Connection`] told it.
+        peer: Endpoint,
+    },
 }
 
 /// What the primary says to a worker's process.
@@ -215,6 +222,7 @@ pub struct Malformed;
 const ATTACH: u8 = 1;
 const LISTENING: u8 = 2;
 const SET_OPTION: u8 = 3;
+const DECLINE: u8 = 4;
 const WELCOME: u8 = 65;
 const REFUSE: u8 = 66;
 const CONNECTION: u8 = 67;
@@ -239,6 +247,10 @@ impl FromWorker {
                 out.put(&option.name.to_le_bytes());
                 out.put(&[option.len]);
                 out.put(&option.value);
+            }
+            FromWorker::Decline { peer } => {
+                out.put(&[DECLINE, VERSION]);
+                peer.put(&mut out);
             }
         }
         out.written()
@@ -267,6 +279,7 @@ impl FromWorker {
                 },
                 value: input.array()?,
             }),
+            DECLINE => FromWorker::Decline { peer: Endpoint::take(&mut input)? },
             _ => return Err(Malformed),
         };
         input.end()?;

@@ -52,6 +52,16 @@ pub fn connect(name: &SocketAddrUnix, address: &SocketAddrUnix) -> io::Result<Ow
     Ok(socket)
 }
 
+/// Two connected sockets in non-blocking mode, the second of which is bound to `name`.
+///
+/// # Errors
+/// Those of socketpair(2) and bind(2).
+pub fn named_pair(name: &SocketAddrUnix) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, named) = pair()?;
+    rustix::net::bind(&named, name)?;
+    Ok((ours, named))
+}
+
 /// Two connected sockets in non-blocking mode.
 ///
 /// # Errors
@@ -83,9 +93,21 @@ pub fn send(socket: impl AsFd, record: &[u8], fd: Option<BorrowedFd<'_>>) -> io:
 /// # Errors
 /// Those of recvmsg(2); `WouldBlock` when there is no record.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Record> {
+    receive_with(socket, buffer, RecvFlags::empty())
+}
+
+/// Looks at the next record, which stays where it is: the descriptor is a duplicate. Otherwise as [`receive`].
+///
+/// # Errors
+/// Those of recvmsg(2); `WouldBlock` when there is no record.
+pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Record> {
+    receive_with(socket, buffer, RecvFlags::PEEK)
+}
+
+fn receive_with(socket: impl AsFd, buffer: &mut [u8], flags: RecvFlags) -> io::Result<Record> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let flags = flags | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let received = loop {
         match rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags) {
             Err(rustix::io::Errno::INTR) => {}
