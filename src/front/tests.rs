@@ -332,7 +332,7 @@ fn a_declined_connection_goes_to_another_and_the_worker_rests() {
     let Ok(ToWorker::Connection { peer }) = message else { panic!("{message:?}") };
     let (decline, fd) = (FromWorker::Decline { peer }, seen.fd.unwrap());
     seqpacket::send(&picky.channel, decline.encode(&mut buffer), Some(fd.as_fd())).unwrap();
-    drop(picky.hear());
+    drop((fd, picky.hear()));
     let other = stage.worker(2);
     other.serve();
     assert_eq!(answer(client), "2");
