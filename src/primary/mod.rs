@@ -11,6 +11,7 @@ mod listen;
 mod reports;
 mod shutdown;
 mod signals;
+mod surroundings;
 
 use std::io;
 use std::path::Path;
@@ -26,11 +27,12 @@ use self::folder::Folder;
 use self::listen::Ports;
 use self::shutdown::Shutdown;
 use self::signals::Signals;
+use self::surroundings::Neighbours;
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::config::Config;
 use crate::front::handle::FrontEnds;
 use crate::front::{self, Front, Setup};
-use crate::logs::{self, Output, Stream};
+use crate::logs::{self, Output};
 use crate::metrics::Metrics;
 use crate::preload::{ExposeError, Exposed};
 use crate::protocol::native::Places;
@@ -88,11 +90,13 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         attach: AttachEnv {
             socket: attach.name().into(),
             shim: shim.as_ref().map(|shim| shim.path().to_owned()),
+            node_channel: false,
         },
         nofile: limits.workers,
     };
     let spec = Spec { recipe, scope: Scope::Everyone, guardian: guardian(&config, folder_path) };
-    let (supervisor, task) = supervisor::new(spec, front.clone(), metrics.clone(), capture(output));
+    let neighbours = Neighbours { output: output.clone(), front: front.clone() };
+    let (supervisor, task) = supervisor::new(spec, neighbours, metrics.clone());
 
     let (readiness, watched) = watch::channel(reports::readiness(&reports.status.borrow()));
     start_admin(admin, &metrics, &supervisor, watched)?;
@@ -177,18 +181,6 @@ fn run_front(setup: Setup, ends: FrontEnds, started: oneshot::Sender<io::Result<
             Err(error) => drop(started.send(Err(error))),
         }
     });
-}
-
-/// What the supervisor does with the output of its workers.
-fn capture(output: &Output) -> supervisor::Output {
-    let output = output.clone();
-    Box::new(move |slot, pipes| {
-        for (stream, pipe) in [(Stream::Stdout, pipes.stdout), (Stream::Stderr, pipes.stderr)] {
-            if let Err(error) = output.capture(slot, stream, pipe) {
-                warn!(worker = %slot, %error, "cannot read a worker's output");
-            }
-        }
-    })
 }
 
 /// Serves metrics and probes, if they are wanted, for as long as the program runs.

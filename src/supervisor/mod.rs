@@ -24,6 +24,8 @@ pub mod spawn;
 mod task;
 
 use std::fmt;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
@@ -33,7 +35,6 @@ pub use self::guardian::Orders;
 pub use self::reaper::Scope;
 pub use self::spawn::{AttachEnv, Pipes, Recipe, StartError};
 pub use self::task::Supervisor;
-use crate::front;
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
@@ -54,8 +55,32 @@ pub struct Spec {
     pub guardian: Option<Orders>,
 }
 
-/// Takes a worker's pipes and reads them to their ends.
-pub type Output = Box<dyn FnMut(Slot, Pipes) + Send>;
+/// What the rest of the program does as workers come and go. Both are called on the supervisor's own task, and must
+/// not block.
+pub trait Surroundings: Send + 'static {
+    /// A worker's process was started: its pipes are to be read to their ends, and its Node channel to be spoken on.
+    fn launched(&mut self, launched: Launched);
+
+    /// A worker is gone: what is returned takes back every connection that it has not taken.
+    fn gone(&mut self, worker: WorkerId) -> TakingBack;
+}
+
+/// Done when the connections that a worker has not taken are in the queue again.
+pub type TakingBack = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A worker that was just started, and what leads to it.
+#[derive(Debug)]
+pub struct Launched {
+    /// Which launch of which worker.
+    pub worker: WorkerId,
+    /// What its processes attach with.
+    pub token: Token,
+    /// What it writes.
+    pub pipes: Pipes,
+    /// The primary's end of its Node channel, non-blocking; `None` if the recipe has none. The worker exits when it is
+    /// closed.
+    pub channel: Option<OwnedFd>,
+}
 
 /// How the workers are stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,18 +135,11 @@ impl fmt::Debug for Handle {
 }
 
 /// A supervisor that has started nothing yet, and the handle to it.
-///
-/// `output` is given the pipes of each launch, on the supervisor's own task: it must not block.
-pub fn new(
-    spec: Spec,
-    front: front::handle::Handle,
-    metrics: Metrics,
-    output: Output,
-) -> (Handle, Supervisor) {
+pub fn new(spec: Spec, surroundings: impl Surroundings, metrics: Metrics) -> (Handle, Supervisor) {
     let (requests, inbox) = mpsc::channel(64);
     let (publish, status) = watch::channel(Vec::new());
     let handle = Handle { requests, status };
-    (handle, Supervisor::new(spec, front, metrics, output, inbox, publish))
+    (handle, Supervisor::new(spec, Box::new(surroundings), metrics, inbox, publish))
 }
 
 impl Handle {

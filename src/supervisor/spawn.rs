@@ -6,23 +6,33 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal};
 use rustix::rand::GetRandomFlags;
 
 use crate::config::WorkerCommand;
 use crate::config::command::{self, CommandError};
-use crate::ids::{Slot, WorkerPort};
+use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Token};
 use crate::sys::process::ChildSetup;
 
 /// The hidden verb with which clusterd runs itself as the built-in demo worker.
 pub const DEMO_VERB: &str = "demo-worker";
+
+/// Where a worker finds its Node channel: the first number after the standard streams, as under Node's own primary.
+const NODE_CHANNEL_FD: i32 = 3;
+
+/// What tells Node that it has a channel. clusterd may itself be a child of Node, so that they can be inherited,
+/// and a worker that finds them without their descriptor dies at its start.
+const NODE_CHANNEL_VARIABLES: [&str; 3] =
+    ["NODE_CHANNEL_FD", "NODE_UNIQUE_ID", "NODE_CHANNEL_SERIALIZATION_MODE"];
 
 /// Whether a variable is said to this clusterd and not to its workers: its own settings, which must not reach
 /// another clusterd that a worker may run, and `WEB_CONCURRENCY`, which each worker of a pre-forking server would
@@ -31,13 +41,15 @@ fn is_for_clusterd_alone(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b"CLUSTERD_") || name == "WEB_CONCURRENCY"
 }
 
-/// How a worker's processes reach the attach socket.
+/// How a worker's processes get their connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachEnv {
     /// The attach socket: a path, or `@name` for an abstract one.
     pub socket: OsString,
     /// The shim to preload, if there is one.
     pub shim: Option<PathBuf>,
+    /// Whether each worker has a Node channel: the socket on which Node's cluster module speaks with its primary.
+    pub node_channel: bool,
 }
 
 /// What every worker is started with.
@@ -49,7 +61,7 @@ pub struct Recipe {
     pub workers: NonZeroU32,
     /// The ports that they are served on; the first is `PORT`.
     pub ports: Vec<WorkerPort>,
-    /// How they reach the attach socket.
+    /// How they get their connections.
     pub attach: AttachEnv,
     /// Their soft limit of open descriptors, `None` for no limit: what clusterd was started with, before it
     /// raised its own.
@@ -63,6 +75,8 @@ pub struct Spawned {
     pub pid: Pid,
     /// What it writes.
     pub pipes: Pipes,
+    /// The primary's end of its Node channel, non-blocking; `None` if the recipe has none.
+    pub channel: Option<OwnedFd>,
 }
 
 /// The reading ends of a worker's standard streams.
@@ -105,6 +119,9 @@ pub enum StartError {
     /// The kernel gave no random numbers for a worker's token.
     #[error("cannot start a worker: no random numbers from the kernel: {0}")]
     Token(#[source] io::Error),
+    /// There is no socket for a worker's Node channel.
+    #[error("cannot start a worker: no socket pair for its Node channel: {0}")]
+    Channel(#[source] io::Error),
     /// Ends of children would not be noticed.
     #[error("cannot watch workers: SIGCHLD cannot be handled: {0}")]
     Signals(#[source] io::Error),
@@ -117,7 +134,10 @@ impl StartError {
             StartError::Command(error) => error.exit_code(),
             StartError::NoInterpreter { .. } => 127,
             StartError::NoProgram { .. } => 126,
-            StartError::System { .. } | StartError::Token(_) | StartError::Signals(_) => 1,
+            StartError::System { .. }
+            | StartError::Token(_)
+            | StartError::Channel(_)
+            | StartError::Signals(_) => 1,
         }
     }
 }
@@ -134,21 +154,26 @@ pub fn fresh_token() -> io::Result<Token> {
     Ok(Token(bytes))
 }
 
-/// Starts the worker of `slot`, tied to the calling thread (see [`ChildSetup`]).
+/// Starts the worker `id`, tied to the calling thread (see [`ChildSetup`]).
 ///
 /// # Errors
 /// The program cannot be found or executed, or the system has no room for another process.
-pub fn spawn(recipe: &Recipe, slot: Slot, token: Token) -> Result<Spawned, StartError> {
+pub fn spawn(recipe: &Recipe, id: WorkerId, token: Token) -> Result<Spawned, StartError> {
     let mut command = command(recipe);
     for (name, _) in env::vars_os().filter(|(name, _)| is_for_clusterd_alone(name)) {
         command.env_remove(name);
     }
-    command.envs(environment(recipe, slot, token, env::var_os("LD_PRELOAD")));
+    for name in NODE_CHANNEL_VARIABLES {
+        command.env_remove(name);
+    }
+    command.envs(environment(recipe, id, token, env::var_os("LD_PRELOAD")));
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped());
     command.stderr(Stdio::piped());
     let setup = ChildSetup { parent_death: Signal::TERM, nofile: recipe.nofile };
     setup.apply_to(&mut command);
+    let channel = recipe.attach.node_channel.then(|| give_node_channel(&mut command)).transpose();
+    let channel = channel.map_err(StartError::Channel)?;
     let mut child = command.spawn().map_err(|error| explain(&recipe.command, error))?;
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         unreachable!("both were asked to be pipes");
@@ -156,7 +181,22 @@ pub fn spawn(recipe: &Recipe, slot: Slot, token: Token) -> Result<Spawned, Start
     Ok(Spawned {
         pid: Pid::from_child(&child),
         pipes: Pipes { stdout: stdout.into(), stderr: stderr.into() },
+        channel,
     })
+}
+
+/// Gives the process one end of a new socket pair as [`NODE_CHANNEL_FD`], and the caller the other. The worker sets
+/// its own end non-blocking.
+///
+/// `command` holds the worker's end until it is dropped. While it does, the number is taken in this process too, by
+/// this pair if by nothing else: the pipe on which the child reports that its program cannot be executed has another.
+fn give_node_channel(command: &mut Command) -> io::Result<OwnedFd> {
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::io::ioctl_fionbio(ours.as_fd(), true)?;
+    let mapping = FdMapping { parent_fd: theirs, child_fd: NODE_CHANNEL_FD };
+    command.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
+    Ok(ours)
 }
 
 fn command(recipe: &Recipe) -> Command {
@@ -174,18 +214,19 @@ fn command(recipe: &Recipe) -> Command {
     }
 }
 
-/// What a worker's environment has beside what it inherits. `NODE_APP_INSTANCE` counts from 0, as PM2's does.
+/// What a worker's environment has beside what it inherits. `NODE_APP_INSTANCE` counts from 0, as PM2's does;
+/// `NODE_UNIQUE_ID` (`cluster.worker.id`) is another for each launch, as that of Node's own primary is.
 fn environment(
     recipe: &Recipe,
-    slot: Slot,
+    id: WorkerId,
     token: Token,
     preload: Option<OsString>,
 ) -> Vec<(&'static str, OsString)> {
     let ports: Vec<String> = recipe.ports.iter().map(ToString::to_string).collect();
     let token = OsStr::from_bytes(&token.to_hex()).to_owned();
     let mut variables = vec![
-        ("CLUSTERD_WORKER_ID", slot.to_string().into()),
-        ("NODE_APP_INSTANCE", slot.0.saturating_sub(1).to_string().into()),
+        ("CLUSTERD_WORKER_ID", id.slot.to_string().into()),
+        ("NODE_APP_INSTANCE", id.slot.0.saturating_sub(1).to_string().into()),
         ("CLUSTERD_WORKERS", recipe.workers.to_string().into()),
         (wire::ENV_SOCKET, recipe.attach.socket.clone()),
         (wire::ENV_TOKEN, token),
@@ -196,6 +237,10 @@ fn environment(
     }
     if let Some(shim) = &recipe.attach.shim {
         variables.push(("LD_PRELOAD", appended(preload, shim)));
+    }
+    if recipe.attach.node_channel {
+        let values = [NODE_CHANNEL_FD.to_string(), id.launch.to_string(), "json".to_owned()];
+        variables.extend(NODE_CHANNEL_VARIABLES.into_iter().zip(values.map(OsString::from)));
     }
     variables
 }

@@ -14,9 +14,8 @@ use super::advisor::Advisor;
 use super::guardian::Guardian;
 use super::lifecycle::{Action, Ended, Event, Phase, Process, Reason, State, step};
 use super::reaper::Reaper;
-use super::spawn::{self, StartError};
-use super::{FAST, Output, Request, Spec, Status, Stop};
-use crate::front;
+use super::spawn::{self, Spawned, StartError};
+use super::{FAST, Launched, Request, Spec, Status, Stop, Surroundings};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
@@ -32,9 +31,8 @@ const GUARDIAN_RAN_WELL: Duration = Duration::from_secs(1);
 /// The task. See [`super::new`].
 pub struct Supervisor {
     spec: Spec,
-    front: front::handle::Handle,
+    surroundings: Box<dyn Surroundings>,
     metrics: Metrics,
-    output: Output,
     inbox: mpsc::Receiver<Request>,
     publish: watch::Sender<Vec<Status>>,
     places: Vec<Place>,
@@ -60,9 +58,8 @@ impl fmt::Debug for Supervisor {
 impl Supervisor {
     pub(super) fn new(
         spec: Spec,
-        front: front::handle::Handle,
+        surroundings: Box<dyn Surroundings>,
         metrics: Metrics,
-        output: Output,
         inbox: mpsc::Receiver<Request>,
         publish: watch::Sender<Vec<Status>>,
     ) -> Self {
@@ -74,9 +71,8 @@ impl Supervisor {
         Self {
             places: places.collect(),
             spec,
-            front,
+            surroundings,
             metrics,
-            output,
             inbox,
             publish,
             launches: 0,
@@ -338,8 +334,7 @@ impl Supervisor {
             Action::Kill(group) => send(group, Signal::KILL),
             Action::Forget(worker) => {
                 // A task of its own: the front may be waiting for this one to take a notice.
-                let front = self.front.clone();
-                self.forgetting.spawn(async move { front.forget(worker).await });
+                self.forgetting.spawn(self.surroundings.gone(worker));
             }
             Action::Advise(process) => self.advise_running(index, process.group),
         }
@@ -375,13 +370,13 @@ impl Supervisor {
     fn launch(&mut self, index: usize) -> Result<Event, StartError> {
         let slot = self.places[index].slot;
         let token = spawn::fresh_token().map_err(StartError::Token)?;
-        let spawned = spawn::spawn(&self.spec.recipe, slot, token)?;
-        (self.output)(slot, spawned.pipes);
-        self.launches += 1;
-        tracing::info!(worker = %slot, pid = spawned.pid.as_raw_pid(), "worker started");
-        let id = WorkerId { slot, launch: self.launches };
+        let id = WorkerId { slot, launch: self.launches + 1 };
+        let Spawned { pid, pipes, channel } = spawn::spawn(&self.spec.recipe, id, token)?;
+        self.launches = id.launch;
+        self.surroundings.launched(Launched { worker: id, token, pipes, channel });
+        tracing::info!(worker = %slot, pid = pid.as_raw_pid(), "worker started");
         Ok(Event::Launched {
-            process: Process { id, group: spawned.pid, token },
+            process: Process { id, group: pid, token },
             ports: self.spec.recipe.ports.clone(),
         })
     }

@@ -1,25 +1,40 @@
 //! The supervisor with real processes. It waits only for the processes that it started: the tests of this
 //! program share one process.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 
 use rustix::process::{Resource, Signal, getrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::WorkerCommand;
-use crate::front::handle::Command;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A running supervisor, a front that takes everything back at once, and what the workers wrote.
+/// A running supervisor, and what its workers were started with.
 struct Running {
     handle: Handle,
     metrics: Metrics,
     ended: JoinHandle<Result<(), StartError>>,
-    pipes: mpsc::UnboundedReceiver<(Slot, Pipes)>,
+    launches: mpsc::UnboundedReceiver<Launched>,
+}
+
+/// Surroundings in which nothing is to be taken back.
+struct Watcher(mpsc::UnboundedSender<Launched>);
+
+impl Surroundings for Watcher {
+    fn launched(&mut self, launched: Launched) {
+        // A test that has seen enough looks no more.
+        let _ = self.0.send(launched);
+    }
+
+    fn gone(&mut self, _: WorkerId) -> TakingBack {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 fn recipe(program: &str, arguments: &[&str], workers: u32) -> Recipe {
@@ -30,29 +45,17 @@ fn recipe(program: &str, arguments: &[&str], workers: u32) -> Recipe {
         },
         workers: NonZeroU32::new(workers).expect("not zero"),
         ports: vec![WorkerPort(3000), WorkerPort(3001)],
-        attach: AttachEnv { socket: "@test".into(), shim: None },
+        attach: AttachEnv { socket: "@test".into(), shim: None, node_channel: false },
         nofile: getrlimit(Resource::Nofile).current,
     }
 }
 
 fn start(recipe: Recipe) -> Running {
-    let (front, _reports, ends) = front::handle::channels(&[]);
-    let mut commands = ends.commands;
-    tokio::spawn(async move {
-        while let Some(command) = commands.recv().await {
-            if let Command::Forget { done, .. } = command {
-                let _ = done.send(());
-            }
-        }
-    });
     let metrics = Metrics::new();
-    let (give, pipes) = mpsc::unbounded_channel();
-    let output = Box::new(move |slot, pair| {
-        let _ = give.send((slot, pair));
-    });
+    let (give, launches) = mpsc::unbounded_channel();
     let spec = Spec { recipe, scope: Scope::Groups, guardian: None };
-    let (handle, supervisor) = new(spec, front, metrics.clone(), output);
-    Running { handle, metrics, ended: tokio::spawn(supervisor.run()), pipes }
+    let (handle, supervisor) = new(spec, Watcher(give), metrics.clone());
+    Running { handle, metrics, ended: tokio::spawn(supervisor.run()), launches }
 }
 
 impl Running {
@@ -62,9 +65,9 @@ impl Running {
         seen.expect("in time").expect("it runs").clone()
     }
 
-    async fn pipes(&mut self) -> (Slot, Pipes) {
-        let next = tokio::time::timeout(DEADLINE, self.pipes.recv()).await;
-        next.expect("in time").expect("pipes")
+    async fn launched(&mut self) -> Launched {
+        let next = tokio::time::timeout(DEADLINE, self.launches.recv()).await;
+        next.expect("in time").expect("a launch")
     }
 
     async fn gone(self) -> Result<(), StartError> {
@@ -89,6 +92,25 @@ async fn read(pipe: OwnedFd) -> String {
     tokio::task::spawn_blocking(move || {
         let mut text = String::new();
         std::fs::File::from(pipe).read_to_string(&mut text).expect("text");
+        text
+    })
+    .await
+    .expect("no panic")
+}
+
+/// What is written up to and with the line `last`.
+async fn read_until(pipe: OwnedFd, last: &'static str) -> String {
+    tokio::task::spawn_blocking(move || {
+        let lines =
+            std::io::BufReader::new(std::fs::File::from(pipe)).lines().map(|line| line.expect("text"));
+        let mut text = String::new();
+        for line in lines {
+            text += &line;
+            text += "\n";
+            if line == last {
+                break;
+            }
+        }
         text
     })
     .await
@@ -157,9 +179,8 @@ fn only_zombies(group: Pid) -> bool {
 async fn a_worker_that_ignores_the_request_is_killed_at_the_deadline() {
     let mut running = start(recipe("sh", &["-c", "trap '' TERM; echo up; while :; do sleep 1; done"], 1));
     let workers = running.until(all_run).await;
-    let (_, pipes) = running.pipes().await;
+    let mut stdout = std::fs::File::from(running.launched().await.pipes.stdout);
     let mut first = [0; 3];
-    let mut stdout = std::fs::File::from(pipes.stdout);
     let up = tokio::task::spawn_blocking(move || stdout.read_exact(&mut first));
     up.await.expect("no panic").expect("the trap is set");
     let kill_at = Instant::now() + Duration::from_millis(200);
@@ -174,8 +195,7 @@ async fn others_of_the_group_may_take_until_the_deadline_when_the_leader_is_gone
     let script = "(trap '' TERM; echo up; while :; do sleep 1; done) & wait";
     let mut running = start(recipe("sh", &["-c", script], 1));
     let workers = running.until(all_run).await;
-    let (_, pipes) = running.pipes().await;
-    let mut stdout = std::fs::File::from(pipes.stdout);
+    let mut stdout = std::fs::File::from(running.launched().await.pipes.stdout);
     let mut first = [0; 3];
     let up = tokio::task::spawn_blocking(move || stdout.read_exact(&mut first));
     up.await.expect("no panic").expect("the trap is set");
@@ -208,9 +228,10 @@ async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
     recipe.nofile = Some(100);
     recipe.attach.shim = Some("/run/shim.so".into());
     let mut running = start(recipe);
-    let (slot, pipes) = running.pipes().await;
-    assert_eq!(slot, Slot(1));
-    let text = read(pipes.stdout).await;
+    let launched = running.launched().await;
+    assert_eq!(launched.worker, WorkerId { slot: Slot(1), launch: 1 });
+    assert!(launched.channel.is_none());
+    let text = read(launched.pipes.stdout).await;
     for line in [
         "PORT=3000",
         "CLUSTERD_WORKER_ID=1",
@@ -235,12 +256,47 @@ async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_worker_with_a_node_channel_inherits_it_as_3_and_nothing_else() {
+    let script = "ls -l /proc/self/fd >&2; env | sort >&2; echo said >&3; read heard <&3; echo $heard >&2; exec sleep 60";
+    crate::sys::process::close_on_exec_above(3).expect("as at the start of the program");
+    let mut recipe = recipe("sh", &["-c", script], 1);
+    recipe.attach.node_channel = true;
+    let mut running = start(recipe);
+    for launch in 1..=2 {
+        let Launched { worker, pipes, channel, .. } = running.launched().await;
+        assert_eq!(worker, WorkerId { slot: Slot(1), launch });
+        let channel = channel.expect("the recipe has one");
+        let mut channel = UnixStream::from_std(channel.into()).expect("a non-blocking socket");
+        let mut said = [0; 5];
+        channel.read_exact(&mut said).await.expect("said");
+        assert_eq!(&said, b"said\n");
+        channel.write_all(b"heard\n").await.expect("heard");
+        let status = running.until(|workers| all_run(workers)).await;
+        let group = pid(&status[0]);
+        let id = format!("NODE_UNIQUE_ID={launch}");
+        let text = read_until(pipes.stderr, "heard").await;
+        let fds: Vec<&str> = text.lines().filter(|line| line.contains(" -> ")).collect();
+        assert_eq!(fds.len(), 5, "0 to 3, and the folder that ls reads:\n{text}");
+        assert!(fds.iter().any(|fd| fd.contains(" 3 -> socket:")), "{text}");
+        for line in ["NODE_CHANNEL_FD=3", "NODE_CHANNEL_SERIALIZATION_MODE=json", &id] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        rustix::process::kill_process(group, Signal::KILL).expect("it runs");
+        let end = tokio::time::timeout(DEADLINE, channel.read(&mut said)).await.expect("in time");
+        assert_eq!(end.ok(), Some(0), "nobody else holds the worker's end");
+    }
+    running.handle.stop(Stop::Fast).await;
+    running.gone().await.expect("it ran");
+}
+
+#[tokio::test]
 async fn only_the_holder_of_a_living_workers_token_is_admitted() {
     let mut running = start(recipe("sh", &["-c", "echo $CLUSTERD_ATTACH_TOKEN; exec >&-; sleep 60"], 2));
     let workers = running.until(all_run).await;
-    let (slot, pipes) = running.pipes().await;
-    let token = Token::from_hex(read(pipes.stdout).await.trim().as_bytes()).expect("a token");
-    let id = workers[slot.0 as usize - 1].running.expect("it runs").0;
+    let Launched { worker: id, token, pipes, .. } = running.launched().await;
+    let told = Token::from_hex(read(pipes.stdout).await.trim().as_bytes());
+    assert_eq!(told, Some(token));
+    assert_eq!(workers[id.slot.0 as usize - 1].running.expect("it runs").0, id);
     let euid = rustix::process::geteuid().as_raw();
     assert_eq!(running.handle.admit(token, euid).await, Some(id));
     assert_eq!(running.handle.admit(token, 0).await, Some(id));
@@ -268,9 +324,11 @@ async fn a_program_that_cannot_be_started_is_an_error_with_its_exit_code() {
         (plain.to_str().expect("text"), 126, "chmod +x"),
         (folder.path().to_str().expect("text"), 126, "folder"),
     ];
-    for (program, code, part) in cases {
-        let error = start(recipe(program, &[], 2)).gone().await.expect_err("no start");
-        assert_eq!(error.exit_code(), code, "{error}");
+    for ((program, code, part), node_channel) in cases.iter().flat_map(|case| [(case, false), (case, true)]) {
+        let mut recipe = recipe(program, &[], 2);
+        recipe.attach.node_channel = node_channel;
+        let error = start(recipe).gone().await.expect_err("no start");
+        assert_eq!(error.exit_code(), *code, "{error}");
         assert!(error.to_string().contains(part), "{error}");
         assert!(error.to_string().contains(program), "{error}");
     }
