@@ -80,7 +80,7 @@ pub struct Arguments {
     #[arg(long, value_name = "error|warn|info|debug|trace", help = help(&keys::LOG_LEVEL.key))]
     log_level: Option<String>,
 
-    #[arg(long, value_name = "auto|preload", help = help(&keys::ATTACH.key))]
+    #[arg(long, value_name = "auto|preload|node", help = help(&keys::ATTACH.key))]
     attach: Option<String>,
 
     #[arg(long, value_name = "FILE", help = config_help())]
@@ -267,8 +267,9 @@ mod tests {
               --log-level <error|warn|info|debug|trace>
                   Which of clusterd's own messages are written
                   [default: info] [env: CLUSTERD_LOG_LEVEL]
-              --attach <auto|preload>
-                  How workers get connections: auto is whatever fits, preload the preloaded shim only
+              --attach <auto|preload|node>
+                  How workers get connections: auto is whatever fits, preload the preloaded shim only, node
+                  Node's cluster channel only
                   [default: auto] [env: CLUSTERD_ATTACH]
               --config <FILE>
                   Read settings from this TOML file; its keys are called as the flags are

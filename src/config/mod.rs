@@ -136,10 +136,24 @@ impl fmt::Display for LogFormat {
 /// How workers are given their connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
-    /// Whatever fits the worker: today, the preloaded shim or the library.
+    /// Whatever fits the worker: the preloaded shim or the library, and for Node its cluster channel.
     Auto,
     /// The preloaded shim or the library, and nothing else.
     Preload,
+    /// Node's cluster channel or the library, and nothing else.
+    Node,
+}
+
+impl Attach {
+    /// Whether the shim is preloaded into workers.
+    pub fn has_shim(self) -> bool {
+        self != Attach::Node
+    }
+
+    /// Whether workers get a channel on which Node's cluster module speaks with its primary.
+    pub fn has_node_channel(self) -> bool {
+        self != Attach::Preload
+    }
 }
 
 impl fmt::Display for Attach {
@@ -147,6 +161,7 @@ impl fmt::Display for Attach {
         f.write_str(match self {
             Attach::Auto => "auto",
             Attach::Preload => "preload",
+            Attach::Node => "node",
         })
     }
 }

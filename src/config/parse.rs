@@ -187,7 +187,7 @@ pub fn log_level(text: &str) -> Result<LevelFilter, Reason> {
     }
 }
 
-/// `auto` or `preload`.
+/// `auto`, `preload` or `node`.
 ///
 /// # Errors
 /// [`Reason::Choice`]
@@ -195,7 +195,8 @@ pub fn attach(text: &str) -> Result<Attach, Reason> {
     match text {
         "auto" => Ok(Attach::Auto),
         "preload" => Ok(Attach::Preload),
-        _ => Err(Reason::Choice("auto or preload")),
+        "node" => Ok(Attach::Node),
+        _ => Err(Reason::Choice("auto, preload or node")),
     }
 }
 
@@ -401,8 +402,10 @@ mod tests {
     fn choices() {
         assert_eq!(log_format("json").ok(), Some(LogFormat::Json));
         assert_eq!(log_format("JSON").ok(), None);
-        assert_eq!(attach("preload").ok(), Some(Attach::Preload));
         assert_eq!(attach("").ok(), None);
+        for mode in ["auto", "preload", "node"] {
+            assert_eq!(outcome(attach(mode)), mode);
+        }
         for level in ["error", "warn", "info", "debug", "trace"] {
             assert_eq!(outcome(log_level(level)), level);
         }

@@ -10,8 +10,8 @@ use crate::sys;
 /// What the primary needs beside queue and workers: listeners, admin clients, handshakes, files.
 const OWN: u64 = 192;
 
-/// What a worker needs: two pipes, and a few channels of two descriptors each.
-const WORKER: u64 = 10;
+/// What a worker needs: two pipes, its Node channel, and a few channels of two descriptors each.
+const WORKER: u64 = 11;
 
 /// RLIMIT_NOFILE, as getrlimit(2) tells it; `None` is no limit.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +57,8 @@ mod tests {
         let cases = [
             (1024, None, 4, 1, 1024),
             (1024, Some(20_000), 4, 1, 1024),
-            (1024, Some(1024), 4, 1, 792),
-            (1024, Some(1024), 4, 2, 396),
+            (1024, Some(1024), 4, 1, 788),
+            (1024, Some(1024), 4, 2, 394),
             (1024, Some(64), 4, 1, 1),
         ];
         for (wanted, limit, workers, ports, expected) in cases {

@@ -78,7 +78,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     let folder = Folder::create();
     let folder_path = folder.as_ref().map(Folder::path);
     let attach = AttachSocket::bind(folder_path).map_err(Failure::AttachSocket)?;
-    let shim = expose_shim(folder_path)?;
+    let shim = if config.attach.has_shim() { expose_shim(folder_path)? } else { None };
 
     let (front, reports, ends) = front::handle::channels(&ports);
     start_front(setup(&config, bound, &metrics, limits), ends).await?;
@@ -90,7 +90,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         attach: AttachEnv {
             socket: attach.name().into(),
             shim: shim.as_ref().map(|shim| shim.path().to_owned()),
-            node_channel: false,
+            node_channel: config.attach.has_node_channel(),
         },
         nofile: limits.workers,
     };

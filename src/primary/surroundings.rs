@@ -20,7 +20,8 @@ pub struct Neighbours {
 
 impl Surroundings for Neighbours {
     fn launched(&mut self, launched: Launched) {
-        self.capture(launched.worker.slot, launched.pipes);
+        let Launched { worker, pipes, .. } = launched;
+        self.capture(worker.slot, pipes);
     }
 
     fn gone(&mut self, worker: WorkerId) -> TakingBack {

@@ -271,7 +271,7 @@ async fn a_worker_with_a_node_channel_inherits_it_as_3_and_nothing_else() {
         channel.read_exact(&mut said).await.expect("said");
         assert_eq!(&said, b"said\n");
         channel.write_all(b"heard\n").await.expect("heard");
-        let status = running.until(|workers| all_run(workers)).await;
+        let status = running.until(all_run).await;
         let group = pid(&status[0]);
         let id = format!("NODE_UNIQUE_ID={launch}");
         let text = read_until(pipes.stderr, "heard").await;

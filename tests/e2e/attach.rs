@@ -214,10 +214,19 @@ fn a_connection_has_the_usual_options_where_the_server_sets_none() {
 }
 
 #[test]
-fn a_worker_inherits_standard_streams_and_nothing_else() {
+fn a_worker_inherits_standard_streams_a_node_channel_and_nothing_else() {
     needs!("python3");
     let cluster = Cluster::of_servers().start();
+    assert_eq!(cluster.get("/fds"), "0 1 2 3");
+    assert_eq!(cluster.worker(1).environment("NODE_CHANNEL_FD").as_deref(), Some("3"));
+}
+
+#[test]
+fn without_a_node_channel_a_worker_inherits_standard_streams_and_nothing_else() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().env("NODE_CHANNEL_FD", "7").options("--attach preload").start();
     assert_eq!(cluster.get("/fds"), "0 1 2");
+    assert_eq!(cluster.worker(1).environment("NODE_CHANNEL_FD"), None);
 }
 
 #[test]
@@ -225,7 +234,7 @@ fn a_descriptor_that_clusterd_inherited_does_not_reach_its_workers() {
     needs!("python3");
     let open_nine = "exec 9</dev/null; exec \"$@\"";
     let cluster = Cluster::of_servers().under(&["sh", "-c", open_nine, "sh"]).start();
-    assert_eq!(cluster.get("/fds"), "0 1 2");
+    assert_eq!(cluster.get("/fds"), "0 1 2 3");
 }
 
 #[test]
