@@ -8,6 +8,7 @@ mod descriptors;
 mod failure;
 mod folder;
 mod listen;
+mod node;
 mod reports;
 mod shutdown;
 mod signals;
@@ -15,6 +16,7 @@ mod surroundings;
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -25,6 +27,7 @@ use self::descriptors::Limits;
 pub use self::failure::Failure;
 use self::folder::Folder;
 use self::listen::Ports;
+use self::node::Nodes;
 use self::shutdown::Shutdown;
 use self::signals::Signals;
 use self::surroundings::Neighbours;
@@ -32,6 +35,7 @@ use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::config::Config;
 use crate::front::handle::FrontEnds;
 use crate::front::{self, Front, Setup};
+use crate::ids::WorkerPort;
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
 use crate::preload::{ExposeError, Exposed};
@@ -95,17 +99,16 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         nofile: limits.workers,
     };
     let spec = Spec { recipe, scope: Scope::Everyone, guardian: guardian(&config, folder_path) };
-    let neighbours = Neighbours { output: output.clone(), front: front.clone() };
+    let places = Places::new(MOST_CHANNELS);
+    let ports: Arc<[WorkerPort]> = ports.into();
+    let (nodes, disconnect) =
+        Nodes::new(node::Rooms { front: front.clone(), places: places.clone(), ports: Arc::clone(&ports) });
+    let neighbours = Neighbours { output: output.clone(), front: front.clone(), nodes };
     let (supervisor, task) = supervisor::new(spec, neighbours, metrics.clone());
 
     let (readiness, watched) = watch::channel(reports::readiness(&reports.status.borrow()));
     start_admin(admin, &metrics, &supervisor, watched)?;
-    tokio::spawn(attach.serve(Rooms {
-        supervisor: supervisor.clone(),
-        front: front.clone(),
-        places: Places::new(MOST_CHANNELS),
-        ports: ports.into(),
-    }));
+    tokio::spawn(attach.serve(Rooms { supervisor: supervisor.clone(), front: front.clone(), places, ports }));
     tokio::spawn(reports::follow(
         reports,
         supervisor.clone(),
@@ -115,7 +118,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     ));
 
     let public = addresses.iter().map(std::net::SocketAddr::port).collect();
-    let shutdown = Shutdown { front, supervisor, readiness, grace: config.grace, ports: public };
+    let shutdown = Shutdown { front, supervisor, disconnect, readiness, grace: config.grace, ports: public };
     tokio::select! {
         ended = task.run() => ended?,
         () = shutdown.when_told(&mut signals) => {}

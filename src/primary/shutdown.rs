@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
 use tracing::{info, warn};
 
+use super::node::Disconnect;
 use super::signals::{Signals, Wish};
 use crate::admin::Readiness;
 use crate::front;
@@ -27,6 +28,8 @@ pub struct Shutdown {
     pub front: front::handle::Handle,
     /// Stops the workers.
     pub supervisor: supervisor::Handle,
+    /// Asks Node workers to leave.
+    pub disconnect: Disconnect,
     /// Is told first.
     pub readiness: watch::Sender<Readiness>,
     /// From the signal to the last SIGKILL.
@@ -64,6 +67,7 @@ impl Shutdown {
         // Told before the workers are: those that understand it end by themselves, and must not be started again.
         self.supervisor.stop(Stop::Drain { kill_at }).await;
         self.front.drain().await;
+        self.disconnect.all();
         if timeout_at(drained_by.into(), self.all_closed()).await.is_err() {
             info!("clients are still connected; telling the workers to stop");
         }

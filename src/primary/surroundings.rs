@@ -4,6 +4,7 @@
 
 use tracing::warn;
 
+use super::node::Nodes;
 use crate::front;
 use crate::ids::{Slot, WorkerId};
 use crate::logs::{Output, Stream};
@@ -16,17 +17,25 @@ pub struct Neighbours {
     pub output: Output,
     /// Has handed connections to them.
     pub front: front::handle::Handle,
+    /// Speaks with those that are Node.
+    pub nodes: Nodes,
 }
 
 impl Surroundings for Neighbours {
     fn launched(&mut self, launched: Launched) {
-        let Launched { worker, pipes, .. } = launched;
+        let Launched { worker, pid, pipes, channel, .. } = launched;
         self.capture(worker.slot, pipes);
+        if let Some(channel) = channel {
+            self.nodes.greet(worker, pid, channel);
+        }
     }
 
     fn gone(&mut self, worker: WorkerId) -> TakingBack {
-        let front = self.front.clone();
-        Box::pin(async move { front.forget(worker).await })
+        let (front, heard) = (self.front.clone(), self.nodes.gone(worker));
+        Box::pin(async move {
+            heard.await;
+            front.forget(worker).await;
+        })
     }
 }
 

@@ -75,6 +75,14 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// Those of sendmsg(2): `WouldBlock` when the send buffer is full, `BrokenPipe` when the peer is gone.
 pub fn send(socket: impl AsFd, record: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    send_part(socket, record, fd).map(drop)
+}
+
+/// As [`send`], on a stream socket: returns how many bytes were sent, the descriptor with the first of them.
+///
+/// # Errors
+/// Those of sendmsg(2).
+pub fn send_part(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let fds = fd.as_slice();
@@ -82,10 +90,8 @@ pub fn send(socket: impl AsFd, record: &[u8], fd: Option<BorrowedFd<'_>>) -> io:
         ancillary.push(SendAncillaryMessage::ScmRights(fds));
     }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    rustix::io::retry_on_intr(|| {
-        rustix::net::sendmsg(&socket, &[IoSlice::new(record)], &mut ancillary, flags)
-    })?;
-    Ok(())
+    let bytes = [IoSlice::new(bytes)];
+    Ok(rustix::io::retry_on_intr(|| rustix::net::sendmsg(&socket, &bytes, &mut ancillary, flags))?)
 }
 
 /// Receives one record into `buffer`. Never blocks. The descriptor is close-on-exec.

@@ -1,0 +1,102 @@
+//! clusterd as the cluster primary of Node workers: answers on the channel that each worker has from its start.
+//!
+//! Words go over that channel; connections do not, where it can be helped. A server that asks to listen on a served
+//! port gets, as a *shared handle*, a channel of the attach protocol, which the shim in the worker turns into a
+//! listener: from then on Node is a worker like any other. Where there is no shim the handle does not arrive, and a
+//! [`relay`] passes connections on as Node's own primary does. Whatever else a worker wants to listen on, it gets
+//! from [`listeners`] to accept from by itself.
+//!
+//! - [`worker`]: what is said to one worker, and heard from it.
+//! - [`relay`]: connections for a worker without the shim.
+//! - [`listeners`]: the sockets that are not served, shared by all workers that ask for them.
+
+mod listeners;
+mod relay;
+mod worker;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::Pid;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use self::listeners::Listeners;
+use crate::front;
+use crate::ids::{WorkerId, WorkerPort};
+use crate::protocol::native::Places;
+
+/// How long the last words of a worker that is gone may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Those whom the words of a worker concern.
+#[derive(Clone, Debug)]
+pub struct Rooms {
+    /// Gets the channels that connections go through.
+    pub front: front::handle::Handle,
+    /// Room for those.
+    pub places: Places,
+    /// The ports that are served.
+    pub ports: Arc<[WorkerPort]>,
+}
+
+/// The channels to all Node workers.
+#[derive(Debug)]
+pub struct Nodes {
+    rooms: Rooms,
+    listeners: Arc<Mutex<Listeners>>,
+    talks: HashMap<WorkerId, JoinHandle<()>>,
+    disconnect: watch::Receiver<bool>,
+}
+
+/// Asks every worker to leave when it has finished what it has: `worker.disconnect()`, as Node's primary has it.
+#[derive(Debug)]
+pub struct Disconnect(watch::Sender<bool>);
+
+impl Disconnect {
+    /// Asks those who are there, and whoever comes from now on.
+    pub fn all(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Nodes {
+    /// No worker yet.
+    pub fn new(rooms: Rooms) -> (Self, Disconnect) {
+        let (sender, disconnect) = watch::channel(false);
+        let nodes = Self { rooms, listeners: Arc::default(), talks: HashMap::new(), disconnect };
+        (nodes, Disconnect(sender))
+    }
+
+    /// Speaks with a worker until its channel ends.
+    pub fn greet(&mut self, worker: WorkerId, pid: Pid, channel: OwnedFd) {
+        let talk = worker::Talk::new(
+            worker,
+            pid,
+            channel,
+            self.rooms.clone(),
+            Arc::clone(&self.listeners),
+            self.disconnect.clone(),
+        );
+        match talk {
+            Ok(talk) => drop(self.talks.insert(worker, tokio::spawn(talk.run()))),
+            Err(error) => warn!(%worker, %error, "cannot watch a worker's Node channel"),
+        }
+    }
+
+    /// Done when everything was read that a worker said before it was gone: what it has taken must not be taken for
+    /// untaken.
+    pub fn gone(&mut self, worker: WorkerId) -> impl Future<Output = ()> + Send + use<> {
+        let talk = self.talks.remove(&worker);
+        async move {
+            let Some(mut talk) = talk else { return };
+            if tokio::time::timeout(LAST_WORDS, &mut talk).await.is_err() {
+                // Another process still holds the worker's end.
+                talk.abort();
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Connections for a Node worker without the shim: taken from a channel in the worker's place, and offered to it.
+//!
+//! The front sees a channel like any other. A connection stays in it, only looked at, until the worker has said that
+//! it accepted it: so that it is given to another worker if this one refuses or dies.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
+
+use crate::ids::WorkerId;
+use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
+use crate::sys::seqpacket;
+use crate::sys::watched::Watched;
+
+/// A connection to be passed on.
+#[derive(Debug)]
+pub struct Offer {
+    /// The listener that it came to.
+    pub key: String,
+    /// A duplicate of the connection.
+    pub connection: OwnedFd,
+    /// Whether the worker accepted it; dropped if it cannot say any more.
+    pub accepted: oneshot::Sender<bool>,
+}
+
+/// Passes connections on until the channel ends, or nobody takes offers any more.
+pub async fn run(worker: WorkerId, key: String, channel: OwnedFd, offers: mpsc::Sender<Offer>) {
+    if let Err(error) = pass_on(&key, channel, &offers).await {
+        debug!(%worker, key, %error, "no more connections are passed on");
+    }
+}
+
+async fn pass_on(key: &str, channel: OwnedFd, offers: &mpsc::Sender<Offer>) -> io::Result<()> {
+    let channel = Watched::new(channel, Interest::READABLE)?;
+    say(&channel, FromWorker::Listening, None)?;
+    loop {
+        let Some((peer, connection)) = look(&channel).await? else { continue };
+        let (accepted, told) = oneshot::channel();
+        let kept = connection.try_clone()?;
+        let offer = Offer { key: key.to_owned(), connection, accepted };
+        if offers.send(offer).await.is_err() {
+            return Ok(());
+        }
+        match told.await {
+            Ok(true) => {}
+            Ok(false) => say(&channel, FromWorker::Decline { peer }, Some(&kept))?,
+            // The worker is gone: the front takes the connection back.
+            Err(_) => return Ok(()),
+        }
+        drop(seqpacket::receive(&channel, &mut [0; MAX_MESSAGE])?);
+    }
+}
+
+/// Waits for the next connection, and leaves it where it is. Anything else is taken and means nothing here.
+async fn look(channel: &Watched) -> io::Result<Option<(Endpoint, OwnedFd)>> {
+    let mut buffer = [0; MAX_MESSAGE];
+    let record = loop {
+        let mut guard = channel.readable().await?;
+        match seqpacket::peek(channel, &mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+            other => break other?,
+        }
+    };
+    match (ToWorker::decode(&buffer[..record.len]), record.fd) {
+        (Ok(ToWorker::Connection { peer }), Some(connection)) => Ok(Some((peer, connection))),
+        _ if record.len == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => {
+            drop(seqpacket::receive(channel, &mut buffer)?);
+            Ok(None)
+        }
+    }
+}
+
+fn say(channel: &Watched, message: FromWorker, fd: Option<&OwnedFd>) -> io::Result<()> {
+    seqpacket::send(channel, message.encode(&mut [0; MAX_MESSAGE]), fd.map(AsFd::as_fd))
+}

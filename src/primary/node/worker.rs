@@ -1,0 +1,467 @@
+//! The talk with one Node worker, from its first word to the end of its channel.
+//!
+//! What the words look like on the wire is in `protocol::node`; this is what they lead to.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::net::SocketAddrUnix;
+use rustix::process::Pid;
+use serde_json::value::RawValue;
+use tokio::io::Interest;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tracing::{debug, warn};
+
+use super::Rooms;
+use super::listeners::Listeners;
+use super::relay::{self, Offer};
+use crate::ids::{LinkId, WorkerId, WorkerPort};
+use crate::protocol::native::{Attachment, Holder};
+use crate::protocol::node::{
+    AddressType, Decoder, Errno, Fault, FromNode, Full, HandleType, Outgoing, Query, Received, Seq, ToNode,
+};
+use crate::protocol::wire::{ChannelName, Endpoint};
+use crate::sys::seqpacket;
+use crate::sys::watched::Watched;
+
+/// How much is read at once, in bytes: what libuv writes at most.
+const READ: usize = 64 * 1024;
+
+/// How many reads follow each other before others get their turn.
+const READS: usize = 16;
+
+/// How many servers one worker may have.
+const MOST_SERVERS: usize = 256;
+
+/// What one worker and clusterd say to each other.
+#[derive(Debug)]
+pub struct Talk {
+    worker: WorkerId,
+    pid: i32,
+    channel: Arc<Watched>,
+    rooms: Rooms,
+    listeners: Arc<Mutex<Listeners>>,
+    disconnect: watch::Receiver<bool>,
+    decoder: Decoder,
+    buffer: Box<[u8]>,
+    outgoing: Outgoing,
+    seq: Seq,
+    servers: BTreeMap<String, Server>,
+    /// What was sent with a descriptor and is not acknowledged yet: acknowledgements carry no name, and come in order.
+    sent: VecDeque<Sent>,
+    /// The connections that the worker was offered and has neither accepted nor refused.
+    offered: BTreeMap<Seq, oneshot::Sender<bool>>,
+    offers: (mpsc::Sender<Offer>, mpsc::Receiver<Offer>),
+}
+
+/// How a server of the worker gets its connections.
+#[derive(Debug)]
+enum Server {
+    /// From a channel of the attach protocol.
+    Channel(LinkId),
+    /// From a relay, which begins when the server listens.
+    Relayed { link: LinkId, worker_end: Option<OwnedFd>, relay: Option<AbortHandle> },
+    /// It accepts by itself.
+    Shared,
+}
+
+/// Something that was sent with a descriptor.
+#[derive(Debug)]
+enum Sent {
+    /// The channel that is to answer this query.
+    Channel { link: LinkId, query: Query },
+    /// A listener.
+    Shared,
+    /// A connection.
+    Connection(Seq),
+}
+
+/// How far the worker's words have been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// There may be more.
+    More,
+    /// There is nothing now.
+    Empty,
+    /// There will be nothing.
+    End,
+}
+
+/// Why a talk ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the channel failed: {0}")]
+    Channel(#[from] io::Error),
+    #[error("the worker does not speak Node's protocol: {0}")]
+    Fault(#[from] Fault),
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
+impl Talk {
+    /// A talk over `channel`, which is in non-blocking mode.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn new(
+        worker: WorkerId,
+        pid: Pid,
+        channel: OwnedFd,
+        rooms: Rooms,
+        listeners: Arc<Mutex<Listeners>>,
+        disconnect: watch::Receiver<bool>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            worker,
+            pid: pid.as_raw_pid(),
+            channel: Arc::new(Watched::new(channel, Interest::READABLE | Interest::WRITABLE)?),
+            rooms,
+            listeners,
+            disconnect,
+            decoder: Decoder::default(),
+            buffer: vec![0; READ].into_boxed_slice(),
+            outgoing: Outgoing::default(),
+            seq: Seq::default(),
+            servers: BTreeMap::new(),
+            sent: VecDeque::new(),
+            offered: BTreeMap::new(),
+            // A relay offers one connection, and waits for what becomes of it.
+            offers: mpsc::channel(1),
+        })
+    }
+
+    /// Talks until the channel ends. A worker that breaks the protocol is cut off, whereupon it exits.
+    pub async fn run(mut self) {
+        match self.talk().await {
+            Ok(()) => debug!(worker = %self.worker, "the Node channel is closed"),
+            Err(ended) => warn!(worker = %self.worker, "closed the Node channel: {ended}"),
+        }
+        self.listeners().leave_all(self.worker);
+        for server in std::mem::take(&mut self.servers).into_values() {
+            self.end(server).await;
+        }
+    }
+
+    async fn talk(&mut self) -> Result<(), Ended> {
+        let channel = Arc::clone(&self.channel);
+        loop {
+            self.flush()?;
+            tokio::select! {
+                ready = channel.readable() => {
+                    let mut ready = ready?;
+                    match self.read().await? {
+                        Reading::More => {}
+                        Reading::Empty => ready.clear_ready(),
+                        Reading::End => return Ok(()),
+                    }
+                }
+                ready = channel.writable(), if !self.outgoing.is_empty() => {
+                    let mut ready = ready?;
+                    if !self.flush()? {
+                        ready.clear_ready();
+                    }
+                }
+                Some(offer) = self.offers.1.recv() => self.offer(offer)?,
+                Ok(()) = self.disconnect.changed() => {
+                    let seq = self.seq.take();
+                    self.outgoing.push(ToNode::Disconnect { seq })?;
+                }
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Reading, Ended> {
+        for _ in 0..READS {
+            let mut messages = Vec::new();
+            let record = match seqpacket::receive(&*self.channel, &mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Reading::Empty),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Reading::End),
+                other => other?,
+            };
+            if record.len == 0 {
+                return Ok(Reading::End);
+            }
+            let fed = self.decoder.feed(&self.buffer[..record.len], record.fd, &mut messages);
+            for message in messages {
+                self.hear(message).await?;
+            }
+            fed?;
+        }
+        Ok(Reading::More)
+    }
+
+    /// Sends what there is room for; whether that was everything.
+    fn flush(&mut self) -> Result<bool, Ended> {
+        while let Some((bytes, fd)) = self.outgoing.front() {
+            match seqpacket::send_part(&*self.channel, bytes, fd.map(AsFd::as_fd)) {
+                Ok(len) => self.outgoing.sent(len),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                // The worker is gone; what it said before can still be read.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    self.outgoing = Outgoing::default();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn hear(&mut self, Received { message, fd }: Received) -> Result<(), Ended> {
+        let worker = self.worker;
+        match message {
+            FromNode::Online => debug!(%worker, "Node is online"),
+            FromNode::QueryServer(query) => self.answer(query).await?,
+            FromNode::Listening(query) => self.listens(&query),
+            FromNode::Accepted { ack, accepted } => self.told(ack, accepted),
+            FromNode::Close { key, .. } => self.close(&key).await,
+            FromNode::ExitedAfterDisconnect { seq: ack } => {
+                debug!(%worker, "worker leaves of its own accord");
+                let seq = self.seq.take();
+                self.outgoing.push(ToNode::Ack { seq, ack })?;
+            }
+            FromNode::HandleAck => self.arrived().await,
+            FromNode::HandleNack => self.did_not_arrive().await?,
+            FromNode::Handle { kind, .. } => {
+                drop(fd);
+                let kind = kind.as_deref().unwrap_or("unknown");
+                warn!(%worker, kind, "worker sent a handle, which clusterd has no use for; it is closed");
+                self.outgoing.push(ToNode::HandleAck)?;
+            }
+            FromNode::Unknown(message) => debug!(%worker, message = shortened(&message), "Node says"),
+            FromNode::User(message) => debug!(%worker, message = shortened(&message), "worker says"),
+        }
+        Ok(())
+    }
+
+    /// Answers a server that wants to listen.
+    async fn answer(&mut self, query: Query) -> Result<(), Ended> {
+        let key = query.key();
+        let waits =
+            self.sent.iter().any(|sent| matches!(sent, Sent::Channel { query, .. } if query.key() == key));
+        if waits || self.servers.contains_key(&key) || self.servers.len() >= MOST_SERVERS {
+            return self.refuse(&query, Errno::ADDRESS_IN_USE);
+        }
+        match self.served_port(&query) {
+            Some(port) => self.answer_served(query, port).await,
+            None => self.answer_shared(&query),
+        }
+    }
+
+    fn served_port(&self, query: &Query) -> Option<WorkerPort> {
+        let port = WorkerPort(u16::try_from(query.port).ok()?);
+        let is_tcp = matches!(query.address_type, AddressType::V4 | AddressType::V6);
+        (is_tcp && self.rooms.ports.contains(&port)).then_some(port)
+    }
+
+    /// A channel, sent as a shared handle: the shim makes a listener of it.
+    async fn answer_served(&mut self, query: Query, port: WorkerPort) -> Result<(), Ended> {
+        let Some((link, worker_end)) = self.open_channel(&query, port, false).await else {
+            return self.refuse(&query, Errno::ADDRESS_IN_USE);
+        };
+        let listeners = Arc::clone(&self.listeners);
+        let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        match listeners.join_served(self.worker, &query) {
+            Ok(data) => self.share(&query, data, HandleType::Net, worker_end)?,
+            Err(errno) => return self.refuse(&query, errno),
+        }
+        self.sent.push_back(Sent::Channel { link, query });
+        Ok(())
+    }
+
+    fn answer_shared(&mut self, query: &Query) -> Result<(), Ended> {
+        let listeners = Arc::clone(&self.listeners);
+        let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        match listeners.join_shared(self.worker, query) {
+            Ok((socket, handle, data)) => {
+                self.share(query, data, handle, socket.try_clone_to_owned()?)?;
+                self.sent.push_back(Sent::Shared);
+                self.servers.insert(query.key(), Server::Shared);
+                Ok(())
+            }
+            Err(errno) => self.refuse(query, errno),
+        }
+    }
+
+    fn share(
+        &mut self,
+        query: &Query,
+        data: Option<&RawValue>,
+        handle: HandleType,
+        fd: OwnedFd,
+    ) -> Result<(), Ended> {
+        let (seq, ack, key) = (self.seq.take(), query.seq, query.key());
+        self.outgoing.push(ToNode::Shared { seq, ack, key: &key, data, handle, fd })?;
+        Ok(())
+    }
+
+    fn refuse(&mut self, query: &Query, errno: Errno) -> Result<(), Ended> {
+        let (seq, key) = (self.seq.take(), query.key());
+        let data = query.data.as_deref();
+        self.outgoing.push(ToNode::Refused { seq, ack: query.seq, key: &key, data, errno })?;
+        Ok(())
+    }
+
+    /// A new channel to the front for this server; what is returned is the worker's end.
+    async fn open_channel(
+        &mut self,
+        query: &Query,
+        port: WorkerPort,
+        relayed: bool,
+    ) -> Option<(LinkId, OwnedFd)> {
+        let worker = self.worker;
+        let Some(place) = self.rooms.places.take() else {
+            warn!(%worker, %port, "there is no room for another channel");
+            return None;
+        };
+        let link = place.link();
+        match channel(Endpoint::from(sockname(query)), link) {
+            Ok((channel, worker_end, kept, inode)) => {
+                let attachment = Attachment {
+                    worker,
+                    port,
+                    channel,
+                    worker_end: kept,
+                    holder: Holder { inode, pid: self.pid },
+                    wants_drain: false,
+                    relayed,
+                    place,
+                };
+                self.rooms.front.attach(attachment).await;
+                Some((link, worker_end))
+            }
+            Err(error) => {
+                warn!(%worker, %port, %error, "cannot make a channel");
+                None
+            }
+        }
+    }
+
+    /// The handle that was sent first arrived.
+    async fn arrived(&mut self) {
+        match self.sent.pop_front() {
+            Some(Sent::Channel { link, query }) => {
+                self.servers.insert(query.key(), Server::Channel(link));
+            }
+            Some(Sent::Shared | Sent::Connection(_)) | None => {}
+        }
+    }
+
+    /// The handle that was sent first did not arrive: the worker is without the shim, or without free descriptors.
+    async fn did_not_arrive(&mut self) -> Result<(), Ended> {
+        match self.sent.pop_front() {
+            Some(Sent::Channel { link, query }) => {
+                self.rooms.front.detach(link).await;
+                self.answer_relayed(&query).await
+            }
+            Some(Sent::Connection(seq)) => {
+                self.told(seq, false);
+                Ok(())
+            }
+            Some(Sent::Shared) | None => Ok(()),
+        }
+    }
+
+    /// Answers the query that a channel could not answer as Node's own primary would.
+    async fn answer_relayed(&mut self, query: &Query) -> Result<(), Ended> {
+        let Some(port) = self.served_port(query) else {
+            return self.refuse(query, Errno::UNKNOWN);
+        };
+        let Some((link, worker_end)) = self.open_channel(query, port, true).await else {
+            return self.refuse(query, Errno::ADDRESS_IN_USE);
+        };
+        let key = query.key();
+        let (seq, ack, sockname) = (self.seq.take(), query.seq, Some(sockname(query)));
+        let listeners = Arc::clone(&self.listeners);
+        let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let data = listeners.join_served(self.worker, query).ok().flatten();
+        self.outgoing.push(ToNode::Sockname { seq, ack, key: &key, data, sockname })?;
+        let server = Server::Relayed { link, worker_end: Some(worker_end), relay: None };
+        self.servers.insert(key, server);
+        Ok(())
+    }
+
+    /// The server listens: where the shim does not say so by itself, connections begin to be passed on.
+    fn listens(&mut self, query: &Query) {
+        let key = query.key();
+        debug!(worker = %self.worker, key, "Node listens");
+        // With port 0, the worker tells the port that it got, and thereby another key: no relay has one.
+        if let Some(Server::Relayed { worker_end, relay, .. }) = self.servers.get_mut(&key)
+            && let Some(worker_end) = worker_end.take()
+        {
+            let passing = relay::run(self.worker, key, worker_end, self.offers.0.clone());
+            *relay = Some(tokio::spawn(passing).abort_handle());
+        }
+    }
+
+    /// Offers a connection to the worker.
+    fn offer(&mut self, offer: Offer) -> Result<(), Ended> {
+        let seq = self.seq.take();
+        self.outgoing.push(ToNode::NewConn { seq, key: &offer.key, fd: offer.connection })?;
+        self.sent.push_back(Sent::Connection(seq));
+        self.offered.insert(seq, offer.accepted);
+        Ok(())
+    }
+
+    /// The worker has said what becomes of a connection.
+    fn told(&mut self, seq: Seq, accepted: bool) {
+        if let Some(relay) = self.offered.remove(&seq) {
+            let _ = relay.send(accepted);
+        }
+    }
+
+    /// A server of the worker is closed.
+    async fn close(&mut self, key: &str) {
+        self.listeners().leave(self.worker, key);
+        if let Some(server) = self.servers.remove(key) {
+            self.end(server).await;
+        }
+    }
+
+    async fn end(&self, server: Server) {
+        match server {
+            Server::Channel(link) => self.rooms.front.detach(link).await,
+            Server::Relayed { link, relay, .. } => {
+                if let Some(relay) = relay {
+                    relay.abort();
+                }
+                self.rooms.front.detach(link).await;
+            }
+            Server::Shared => {}
+        }
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        // What is done under the lock is complete or not begun, so a poisoned one is sound.
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the server is told that it listens: what it asked for, every address as `::`.
+fn sockname(query: &Query) -> SocketAddr {
+    let address = query.address.as_deref().and_then(|address| address.parse().ok());
+    let ip: IpAddr = address.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
+    SocketAddr::new(ip, u16::try_from(query.port).unwrap_or_default())
+}
+
+/// Both ends of a new channel for a server that listens on `address`, the worker's end twice, and its inode.
+fn channel(address: Endpoint, link: LinkId) -> io::Result<(OwnedFd, OwnedFd, OwnedFd, u64)> {
+    let nonce = u64::from(std::process::id()) << 32 ^ link.0;
+    let name = ChannelName { address, nonce }.encode();
+    // An abstract name is given without the zero byte that it begins with.
+    let (ours, worker_end) = seqpacket::named_pair(&SocketAddrUnix::new_abstract_name(&name[1..])?)?;
+    let kept = worker_end.try_clone()?;
+    let inode = rustix::fs::fstat(&worker_end)?.st_ino;
+    Ok((ours, worker_end, kept, inode))
+}
+
+/// Messages may be of any length.
+fn shortened(message: &RawValue) -> &str {
+    const MOST: usize = 200;
+    let text = message.get();
+    let end = (0..=MOST.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
+}
