@@ -22,6 +22,7 @@ pub(crate) mod number {
     pub(crate) const GETSOCKOPT: usize = 55;
     pub(crate) const KILL: usize = 62;
     pub(crate) const FCNTL: usize = 72;
+    pub(crate) const GETPGID: usize = 121;
     pub(crate) const CLOCK_GETTIME: usize = 228;
     pub(crate) const PPOLL: usize = 271;
     pub(crate) const ACCEPT4: usize = 288;
@@ -38,6 +39,7 @@ pub(crate) mod number {
     pub(crate) const NANOSLEEP: usize = 101;
     pub(crate) const CLOCK_GETTIME: usize = 113;
     pub(crate) const KILL: usize = 129;
+    pub(crate) const GETPGID: usize = 155;
     pub(crate) const GETPID: usize = 172;
     pub(crate) const SOCKET: usize = 198;
     pub(crate) const BIND: usize = 200;
@@ -152,6 +154,7 @@ mod tests {
             (number::GETSOCKOPT, libc::SYS_getsockopt),
             (number::KILL, libc::SYS_kill),
             (number::FCNTL, libc::SYS_fcntl),
+            (number::GETPGID, libc::SYS_getpgid),
             (number::CLOCK_GETTIME, libc::SYS_clock_gettime),
             (number::PPOLL, libc::SYS_ppoll),
             (number::ACCEPT4, libc::SYS_accept4),

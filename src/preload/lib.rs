@@ -2,7 +2,7 @@
 //! into a channel to the primary.
 //!
 //! It is not a part of the crate: `build.rs` compiles it alone, and the crate embeds the outcome. It needs no
-//! allocation and no libc but `errno` and `getenv`, so the same file loads into glibc and musl programs, and its
+//! allocation and no libc but `errno`, `getenv` and `unsetenv`, so the same file loads into glibc and musl programs, and its
 //! functions may be called wherever those that they stand in for may: in signal handlers and after fork.
 //!
 //! - `intercept`: the functions that programs call.
@@ -10,6 +10,7 @@
 //! - `channel`: how connections come out of one.
 //! - `options`, `address`: what a channel says in a listener's place.
 //! - `settings`: what the environment tells.
+//! - `node`: which process may speak on the worker's Node channel.
 //! - `syscalls`, `abi`: the kernel.
 
 #![no_std]
@@ -21,6 +22,7 @@ mod address;
 mod attach;
 mod channel;
 mod intercept;
+mod node;
 mod options;
 mod settings;
 mod syscalls;
@@ -30,13 +32,14 @@ mod wire;
 
 pub use intercept::*;
 
-/// Makes the dynamic linker call [`settings::read`] before `main`.
+/// Makes the dynamic linker call [`start`] before `main`.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static START: extern "C" fn() = start;
 
 extern "C" fn start() {
     settings::read();
+    node::protect();
 }
 
 /// Nothing in the shim panics; the language wants this to exist. A server that cannot go on must not hang.

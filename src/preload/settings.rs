@@ -58,8 +58,8 @@ pub(crate) fn attach_socket() -> ([u8; 2 + PATH_LEN], usize) {
     (address, (2 + len + 1).min(2 + PATH_LEN))
 }
 
-/// Hands the value of a variable to `keep`, which tells whether it makes sense.
-fn variable(name: &str, keep: fn(&[u8]) -> bool) -> bool {
+/// Hands the value of a variable, if it is set, to `keep`, which tells whether it makes sense.
+pub(crate) fn variable(name: &str, keep: fn(&[u8]) -> bool) -> bool {
     let mut terminated = [0; 32];
     for (to, from) in terminated.iter_mut().zip(name.bytes()) {
         *to = from;

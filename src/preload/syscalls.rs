@@ -296,6 +296,13 @@ pub(crate) fn getpid() -> i32 {
     unsafe { call(number::GETPID, [0; 5]) }.unwrap_or(0) as i32
 }
 
+/// Whether this process leads its process group.
+pub(crate) fn leads_group() -> bool {
+    // SAFETY: no pointers.
+    let group = unsafe { call(number::GETPGID, [0; 5]) };
+    group == Ok(getpid() as usize)
+}
+
 /// Sends a signal; process 0 is the whole group of the calling one.
 pub(crate) fn kill(process: i32, signal: i32) {
     // SAFETY: no pointers.

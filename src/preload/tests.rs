@@ -8,17 +8,18 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use command_fds::{CommandFdExt, FdMapping};
 use object::elf::{self, FileHeader64};
 use object::endian::LittleEndian;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::SocketAddrUnix;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit};
 
 use super::{Exposed, SHIM};
 use crate::protocol::wire::{
-    ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, Endpoint, FromWorker, MAX_MESSAGE, Refusal, SocketOption,
-    ToWorker, Token,
+    ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, Endpoint, FromWorker, MAX_MESSAGE, NODE_CHANNEL, Refusal,
+    SocketOption, ToWorker, Token,
 };
 use crate::sys::seqpacket;
 
@@ -258,6 +259,65 @@ fn a_refused_server_hears_why() {
     assert_eq!(Primary::refuse("v4", Refusal::Full), format!("bind failed: {}", libc::EADDRINUSE));
 }
 
+/// Which of the variables that announce a channel a program sees, which was given all of them, `fd` as descriptor 3,
+/// and the shim.
+fn seen_with(channel: &str, fd: Option<OwnedFd>, leads_group: bool) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let exposed = Exposed::new(Some(folder.path())).unwrap();
+    let mut command = Command::new("env");
+    command.env_clear().env("LD_PRELOAD", exposed.path()).env("NODE_CHANNEL_FD", channel);
+    command.env("NODE_UNIQUE_ID", "1").env("NODE_CHANNEL_SERIALIZATION_MODE", "json");
+    let mappings = fd.map(|parent_fd| FdMapping { parent_fd, child_fd: 3 });
+    command.fd_mappings(mappings.into_iter().collect()).unwrap();
+    if leads_group {
+        command.process_group(0);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success());
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().filter(|line| line.starts_with("NODE_")).map(str::to_owned).collect()
+}
+
+fn unix_socket(kind: SocketType, name: Option<&[u8]>) -> OwnedFd {
+    let (_, end) = rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
+    if let Some(name) = name {
+        let unique = [name, &fastrand::u64(..).to_le_bytes()].concat();
+        rustix::net::bind(&end, &SocketAddrUnix::new_abstract_name(&unique).unwrap()).unwrap();
+    }
+    end
+}
+
+#[test]
+fn what_is_no_channel_is_not_announced_to_node() {
+    let file = || std::fs::File::open("/dev/null").unwrap().into();
+    let tcp = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().into();
+    for leads_group in [true, false] {
+        assert!(seen_with("99", None, leads_group).is_empty(), "a closed descriptor");
+        for text in ["", "x", "-1", "3x", "99999999999"] {
+            assert!(seen_with(text, None, leads_group).is_empty(), "{text:?} is no descriptor");
+        }
+        for other in [file(), tcp(), unix_socket(SocketType::SEQPACKET, None)] {
+            assert!(seen_with("3", Some(other), leads_group).is_empty());
+        }
+    }
+}
+
+#[test]
+fn clusterds_node_channel_is_for_the_process_that_clusterd_started() {
+    let named = || Some(unix_socket(SocketType::STREAM, Some(NODE_CHANNEL)));
+    assert_eq!(seen_with("3", named(), true).len(), 3);
+    assert!(seen_with("3", named(), false).is_empty());
+}
+
+#[test]
+fn nodes_own_channel_to_a_child_is_left_alone() {
+    let unnamed = || Some(unix_socket(SocketType::STREAM, None));
+    let other = Some(unix_socket(SocketType::STREAM, Some(b"another")));
+    for (fd, leads_group) in [(unnamed(), true), (unnamed(), false), (other, false)] {
+        assert_eq!(seen_with("3", fd, leads_group).len(), 3);
+    }
+}
+
 #[test]
 fn the_shim_needs_no_library() {
     let shim = SHIM.unwrap();
@@ -306,6 +366,7 @@ fn the_shim_asks_libc_for_little_and_replaces_only_what_it_means_to() {
         "memmove",
         "memset",
         "strlen",
+        "unsetenv",
     ];
     for name in names(false) {
         assert!(in_every_libc.contains(&name), "{name}");

@@ -374,6 +374,11 @@ impl ChannelName {
     }
 }
 
+/// How the name of a worker's end of its Node channel begins, in the abstract namespace and without the zero byte
+/// that makes it abstract; eight bytes that make it unique follow. By its name a process knows it from the channels
+/// on which Node speaks with children of its own.
+pub const NODE_CHANNEL: &[u8] = b"clusterd-node-1\0";
+
 struct Writer<'a> {
     buffer: &'a mut [u8],
     len: usize,

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use procfs::process::Process;
@@ -101,9 +100,7 @@ fn obstacle(process: &Process, shim: Option<&Path>) -> Option<Obstacle> {
 }
 
 fn not_loaded(process: &Process, shim: &Path) -> Option<Why> {
-    let inode = std::fs::metadata(shim).ok()?.ino();
-    let maps = process.maps().ok()?;
-    if maps.0.iter().any(|map| map.inode == inode) {
+    if processes::has_mapped(Pid::from_raw(process.pid)?, shim)? {
         return None;
     }
     let named = process.environ().ok().is_none_or(|environment| {

@@ -79,8 +79,8 @@ pub struct Launched {
     pub token: Token,
     /// What it writes.
     pub pipes: Pipes,
-    /// The primary's end of its Node channel, non-blocking; `None` if the recipe has none. The worker exits when it is
-    /// closed.
+    /// The primary's end of its Node channel, non-blocking and with SO_PASSCRED; `None` if the recipe has none. A
+    /// worker that is Node exits when it is closed.
     pub channel: Option<OwnedFd>,
 }
 

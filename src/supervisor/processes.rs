@@ -2,6 +2,8 @@
 //!
 //! What is asked is in [`sys::processes`](crate::sys::processes); here it only moves to a thread that may block.
 
+use std::path::PathBuf;
+
 use rustix::process::Pid;
 
 use crate::protocol::native::Holder;
@@ -13,6 +15,13 @@ pub async fn is_held(holder: Holder) -> bool {
     let look = move || table::is_held(holder.inode, Pid::from_raw(holder.pid));
     // Not to have looked must not cost a worker its channel.
     tokio::task::spawn_blocking(look).await.unwrap_or(true)
+}
+
+/// Has this process loaded the shim? Of one that lets nobody look into it, it is not assumed: a program that is
+/// setuid or has file capabilities loads none.
+pub async fn has_loaded(process: Pid, shim: PathBuf) -> bool {
+    let look = move || table::has_mapped(process, &shim).unwrap_or(false);
+    tokio::task::spawn_blocking(look).await.unwrap_or(false)
 }
 
 /// How many TCP connections to these local ports are open.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal};
 use rustix::rand::GetRandomFlags;
 
@@ -75,7 +75,7 @@ pub struct Spawned {
     pub pid: Pid,
     /// What it writes.
     pub pipes: Pipes,
-    /// The primary's end of its Node channel, non-blocking; `None` if the recipe has none.
+    /// The primary's end of its Node channel, non-blocking and with SO_PASSCRED; `None` if the recipe has none.
     pub channel: Option<OwnedFd>,
 }
 
@@ -186,7 +186,8 @@ pub fn spawn(recipe: &Recipe, id: WorkerId, token: Token) -> Result<Spawned, Sta
 }
 
 /// Gives the process one end of a new socket pair as [`NODE_CHANNEL_FD`], and the caller the other. The worker sets
-/// its own end non-blocking.
+/// its own end non-blocking. With SO_PASSCRED (unix(7)) the kernel tells who sent what: which process of the worker
+/// it is that speaks.
 ///
 /// `command` holds the worker's end until it is dropped. While it does, the number is taken in this process too, by
 /// this pair if by nothing else: the pipe on which the child reports that its program cannot be executed has another.
@@ -194,6 +195,9 @@ fn give_node_channel(command: &mut Command) -> io::Result<OwnedFd> {
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::io::ioctl_fionbio(ours.as_fd(), true)?;
+    rustix::net::sockopt::set_socket_passcred(&ours, true)?;
+    let name = [wire::NODE_CHANNEL, &fastrand::u64(..).to_le_bytes()].concat();
+    rustix::net::bind(&theirs, &SocketAddrUnix::new_abstract_name(&name)?)?;
     let mapping = FdMapping { parent_fd: theirs, child_fd: NODE_CHANNEL_FD };
     command.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
     Ok(ours)

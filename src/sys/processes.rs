@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use procfs::ProcError;
 use procfs::net::{TcpNetEntry, TcpState};
@@ -34,6 +36,14 @@ pub fn is_held(inode: u64, hint: Option<Pid>) -> bool {
         // Without /proc nobody can be asked.
         Err(_) => true,
     }
+}
+
+/// Has this process mapped the file, as it has a library that it loaded? `None` if it cannot be told: the process is
+/// gone or lets nobody look into it, or there is no such file.
+pub fn has_mapped(process: Pid, file: &Path) -> Option<bool> {
+    let inode = std::fs::metadata(file).ok()?.ino();
+    let maps = Process::new(process.as_raw_pid()).ok()?.maps().ok()?;
+    Some(maps.0.iter().any(|map| map.inode == inode))
 }
 
 /// The living members of a process group; zombies are not among them.
