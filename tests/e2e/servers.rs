@@ -118,6 +118,22 @@ fn npm_start_takes_turns() {
 }
 
 #[test]
+fn node_below_a_program_that_closes_descriptors_takes_turns() {
+    needs!("node", "python3");
+    let script = "import subprocess, sys; sys.exit(subprocess.run(['node', sys.argv[1]]).returncode)";
+    let cluster = Cluster::of("python3 -c").arg(script).arg("{fixtures}/server.js").workers(3);
+    answer_in_turn(&cluster.start());
+}
+
+#[test]
+fn node_after_another_program_of_node_takes_turns() {
+    needs!("node");
+    let script = "node {folder}/prepare.js && node {fixtures}/server.js";
+    let cluster = Cluster::of("sh -c").arg(script).file("prepare.js", "console.log('prepared');").workers(3);
+    answer_in_turn(&cluster.start());
+}
+
+#[test]
 fn java_takes_turns() {
     needs!("java");
     let command = "java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC {fixtures}/Server.java";
