@@ -101,8 +101,12 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     let spec = Spec { recipe, scope: Scope::Everyone, guardian: guardian(&config, folder_path) };
     let places = Places::new(MOST_CHANNELS);
     let ports: Arc<[WorkerPort]> = ports.into();
-    let (nodes, disconnect) =
-        Nodes::new(node::Rooms { front: front.clone(), places: places.clone(), ports: Arc::clone(&ports) });
+    let (nodes, disconnect) = Nodes::new(node::Rooms {
+        front: front.clone(),
+        places: places.clone(),
+        ports: Arc::clone(&ports),
+        shim: shim.as_ref().map(|shim| shim.path().into()),
+    });
     let neighbours = Neighbours { output: output.clone(), front: front.clone(), nodes };
     let (supervisor, task) = supervisor::new(spec, neighbours, metrics.clone());
 

@@ -23,10 +23,10 @@ pub struct Neighbours {
 
 impl Surroundings for Neighbours {
     fn launched(&mut self, launched: Launched) {
-        let Launched { worker, pid, pipes, channel, .. } = launched;
+        let Launched { worker, pipes, channel, .. } = launched;
         self.capture(worker.slot, pipes);
         if let Some(channel) = channel {
-            self.nodes.greet(worker, pid, channel);
+            self.nodes.greet(worker, channel);
         }
     }
 

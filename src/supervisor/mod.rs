@@ -73,8 +73,6 @@ pub type TakingBack = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct Launched {
     /// Which launch of which worker.
     pub worker: WorkerId,
-    /// Its process.
-    pub pid: Pid,
     /// What its processes attach with.
     pub token: Token,
     /// What it writes.

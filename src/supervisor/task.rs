@@ -373,7 +373,7 @@ impl Supervisor {
         let id = WorkerId { slot, launch: self.launches + 1 };
         let Spawned { pid, pipes, channel } = spawn::spawn(&self.spec.recipe, id, token)?;
         self.launches = id.launch;
-        self.surroundings.launched(Launched { worker: id, pid, token, pipes, channel });
+        self.surroundings.launched(Launched { worker: id, token, pipes, channel });
         tracing::info!(worker = %slot, pid = pid.as_raw_pid(), "worker started");
         Ok(Event::Launched {
             process: Process { id, group: pid, token },

@@ -8,6 +8,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
+use rustix::process::Pid;
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
@@ -20,6 +21,8 @@ pub struct Record {
     pub fd: Option<OwnedFd>,
     /// A descriptor, or a part of the record, did not fit and was destroyed by the kernel.
     pub truncated: bool,
+    /// Who sent it, on a socket with SO_PASSCRED (unix(7)).
+    pub sender: Option<Pid>,
 }
 
 /// A new socket in non-blocking mode, listening at `address`.
@@ -111,7 +114,7 @@ pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Record> {
 }
 
 fn receive_with(socket: impl AsFd, buffer: &mut [u8], flags: RecvFlags) -> io::Result<Record> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = flags | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let received = loop {
@@ -120,14 +123,16 @@ fn receive_with(socket: impl AsFd, buffer: &mut [u8], flags: RecvFlags) -> io::R
             other => break other?,
         }
     };
-    let mut fd = None;
+    let (mut fd, mut sender) = (None, None);
     for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(mut fds) = message {
-            fd = fds.next();
+        match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fd = fds.next(),
+            RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials.pid),
+            _ => {}
         }
     }
     let truncated = received.flags.intersects(ReturnFlags::CTRUNC | ReturnFlags::TRUNC);
-    Ok(Record { len: received.bytes, fd, truncated })
+    Ok(Record { len: received.bytes, fd, truncated, sender })
 }
 
 /// Whether the peer has received everything that was sent on `socket` (SIOCOUTQ, unix(7)).

@@ -2,8 +2,8 @@
 //!
 //! Words go over that channel; connections do not, where it can be helped. A server that asks to listen on a served
 //! port gets, as a *shared handle*, a channel of the attach protocol, which the shim in the worker turns into a
-//! listener: from then on Node is a worker like any other. Where there is no shim the handle does not arrive, and a
-//! [`relay`] passes connections on as Node's own primary does. Whatever else a worker wants to listen on, it gets
+//! listener: from then on Node is a worker like any other. For a worker without the shim, a [`relay`] passes
+//! connections on as Node's own primary does. Whatever else a worker wants to listen on, it gets
 //! from [`listeners`] to accept from by itself.
 //!
 //! - [`worker`]: what is said to one worker, and heard from it.
@@ -16,10 +16,10 @@ mod worker;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustix::process::Pid;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -41,6 +41,8 @@ pub struct Rooms {
     pub places: Places,
     /// The ports that are served.
     pub ports: Arc<[WorkerPort]>,
+    /// The shim that workers may have loaded.
+    pub shim: Option<Arc<Path>>,
 }
 
 /// The channels to all Node workers.
@@ -72,10 +74,9 @@ impl Nodes {
     }
 
     /// Speaks with a worker until its channel ends.
-    pub fn greet(&mut self, worker: WorkerId, pid: Pid, channel: OwnedFd) {
+    pub fn greet(&mut self, worker: WorkerId, channel: OwnedFd) {
         let talk = worker::Talk::new(
             worker,
-            pid,
             channel,
             self.rooms.clone(),
             Arc::clone(&self.listeners),

@@ -25,6 +25,7 @@ use crate::protocol::node::{
     AddressType, Decoder, Errno, Fault, FromNode, Full, HandleType, Outgoing, Query, Received, Seq, ToNode,
 };
 use crate::protocol::wire::{ChannelName, Endpoint};
+use crate::supervisor::processes;
 use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
 
@@ -41,7 +42,8 @@ const MOST_SERVERS: usize = 256;
 #[derive(Debug)]
 pub struct Talk {
     worker: WorkerId,
-    pid: i32,
+    /// The process that spoke last: Node, which may be a child of the worker's first process.
+    speaker: Option<Pid>,
     channel: Arc<Watched>,
     rooms: Rooms,
     listeners: Arc<Mutex<Listeners>>,
@@ -109,7 +111,6 @@ impl Talk {
     /// Those of epoll_ctl(2).
     pub fn new(
         worker: WorkerId,
-        pid: Pid,
         channel: OwnedFd,
         rooms: Rooms,
         listeners: Arc<Mutex<Listeners>>,
@@ -117,7 +118,7 @@ impl Talk {
     ) -> io::Result<Self> {
         Ok(Self {
             worker,
-            pid: pid.as_raw_pid(),
+            speaker: None,
             channel: Arc::new(Watched::new(channel, Interest::READABLE | Interest::WRITABLE)?),
             rooms,
             listeners,
@@ -185,6 +186,7 @@ impl Talk {
             if record.len == 0 {
                 return Ok(Reading::End);
             }
+            self.speaker = record.sender.or(self.speaker);
             let fed = self.decoder.feed(&self.buffer[..record.len], record.fd, &mut messages);
             for message in messages {
                 self.hear(message).await?;
@@ -246,8 +248,18 @@ impl Talk {
             return self.refuse(&query, Errno::ADDRESS_IN_USE);
         }
         match self.served_port(&query) {
-            Some(port) => self.answer_served(query, port).await,
+            Some(port) if self.has_shim().await => self.answer_served(query, port).await,
+            Some(port) => self.answer_relayed(&query, port).await,
             None => self.answer_shared(&query),
+        }
+    }
+
+    /// Whether the process that asks can make a listener of a channel. It has to be known beforehand: a handle that
+    /// libuv does not know stays at the head of what it has received, and no other arrives any more.
+    async fn has_shim(&self) -> bool {
+        match (self.speaker, &self.rooms.shim) {
+            (Some(speaker), Some(shim)) => processes::has_loaded(speaker, shim.to_path_buf()).await,
+            _ => false,
         }
     }
 
@@ -325,7 +337,7 @@ impl Talk {
                     port,
                     channel,
                     worker_end: kept,
-                    holder: Holder { inode, pid: self.pid },
+                    holder: Holder { inode, pid: self.speaker.map_or(0, Pid::as_raw_pid) },
                     wants_drain: false,
                     relayed,
                     place,
@@ -350,12 +362,12 @@ impl Talk {
         }
     }
 
-    /// The handle that was sent first did not arrive: the worker is without the shim, or without free descriptors.
+    /// The handle that was sent first did not arrive: the worker is without free descriptors.
     async fn did_not_arrive(&mut self) -> Result<(), Ended> {
         match self.sent.pop_front() {
             Some(Sent::Channel { link, query }) => {
                 self.rooms.front.detach(link).await;
-                self.answer_relayed(&query).await
+                self.refuse(&query, Errno::UNKNOWN)
             }
             Some(Sent::Connection(seq)) => {
                 self.told(seq, false);
@@ -365,11 +377,8 @@ impl Talk {
         }
     }
 
-    /// Answers the query that a channel could not answer as Node's own primary would.
-    async fn answer_relayed(&mut self, query: &Query) -> Result<(), Ended> {
-        let Some(port) = self.served_port(query) else {
-            return self.refuse(query, Errno::UNKNOWN);
-        };
+    /// As Node's own primary would: connections will be handed over one by one.
+    async fn answer_relayed(&mut self, query: &Query, port: WorkerPort) -> Result<(), Ended> {
         let Some((link, worker_end)) = self.open_channel(query, port, true).await else {
             return self.refuse(query, Errno::ADDRESS_IN_USE);
         };
