@@ -36,8 +36,12 @@ fn as_server() {
         return;
     };
     let port = std::env::var(ENV_PORTS).unwrap();
-    let address = if role == "v6" { format!("[::]:{port}") } else { format!("127.0.0.1:{port}") };
-    let listener = match TcpListener::bind(address) {
+    let listener = match role.as_str() {
+        "given" => Ok(given_listener()),
+        "v6" => TcpListener::bind(format!("[::]:{port}")),
+        _ => TcpListener::bind(format!("127.0.0.1:{port}")),
+    };
+    let listener = match listener {
         Ok(listener) => listener,
         Err(error) => return println!("@bind failed: {:?}", error.raw_os_error().unwrap()),
     };
@@ -55,6 +59,19 @@ fn as_server() {
             Err(error) => println!("@accept failed: {:?}", error.raw_os_error().unwrap()),
         }
     }
+}
+
+/// A listener that the server was given as its standard input, as Node's primary gives a shared handle, and on
+/// which it only has to listen.
+fn given_listener() -> TcpListener {
+    let listener = TcpListener::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    let socket = socket2::SockRef::from(&listener);
+    let (domain, kind) = (socket.domain().unwrap(), socket.r#type().unwrap());
+    let peer = socket.peer_addr().unwrap_err().raw_os_error().unwrap();
+    println!("@given {domain:?} {kind:?} {peer} {}", socket.is_listener().unwrap());
+    socket.listen(511).unwrap();
+    println!("@listens {}", socket.is_listener().unwrap());
+    listener
 }
 
 /// A primary, as far as the shim can tell, with one worker.
@@ -83,6 +100,11 @@ fn readable(fd: impl AsFd) {
 
 impl Primary {
     fn start(role: &str) -> Self {
+        Self::start_with(role, |_| Stdio::null())
+    }
+
+    /// A worker whose standard input is made for the served port.
+    fn start_with(role: &str, stdin: impl FnOnce(u16) -> Stdio) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let exposed = Exposed::new(Some(folder.path())).unwrap();
         let socket = folder.path().join("attach");
@@ -96,6 +118,7 @@ impl Primary {
             .env(ENV_TOKEN, str::from_utf8(&TOKEN.to_hex()).unwrap())
             .env(ENV_PORTS, port.to_string())
             .env("LD_PRELOAD", exposed.path())
+            .stdin(stdin(port))
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()
@@ -193,6 +216,33 @@ fn an_ipv6_listener_sees_ipv4_clients_as_mapped() {
     let primary = Primary::start("v6");
     let (channel, address) = primary.welcomed();
     assert_eq!(address, Endpoint::V6 { address: [0; 16], port: primary.port, scope: 0 });
+    assert_eq!(hear(&channel), FromWorker::Listening);
+    assert_eq!(served(&channel, CLIENT), "hello [::ffff:192.0.2.7]:4321\n");
+}
+
+/// A channel that the primary makes itself: its own end, and the worker's, which has a channel's name.
+fn channel_for(address: Endpoint) -> (OwnedFd, OwnedFd) {
+    let (ours, workers) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .unwrap();
+    let name = ChannelName { address, nonce: fastrand::u64(..) }.encode();
+    rustix::net::bind(&workers, &SocketAddrUnix::new_abstract_name(&name[1..]).unwrap()).unwrap();
+    (ours, workers)
+}
+
+#[test]
+fn a_channel_that_was_given_is_a_listener_on_which_nobody_listens_yet() {
+    let mut channel = None;
+    let mut primary = Primary::start_with("given", |port| {
+        let (ours, workers) = channel_for(Endpoint::V6 { address: [0; 16], port, scope: 0 });
+        channel = Some(ours);
+        workers.into()
+    });
+    let channel = channel.unwrap();
+    let (domain, kind) = (socket2::Domain::IPV6, socket2::Type::STREAM);
+    assert_eq!(primary.line(), format!("given {domain:?} {kind:?} {} false", libc::ENOTCONN));
+    assert_eq!(primary.line(), "listens true");
+    assert_eq!(primary.line(), format!("bound [::]:{}", primary.port));
     assert_eq!(hear(&channel), FromWorker::Listening);
     assert_eq!(served(&channel, CLIENT), "hello [::ffff:192.0.2.7]:4321\n");
 }

@@ -5,6 +5,7 @@ use std::io::{BufRead, Read};
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 
+use rustix::net::SocketAddrUnix;
 use rustix::process::{Resource, Signal, getrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::WorkerCommand;
+use crate::protocol::wire;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -266,6 +268,10 @@ async fn a_worker_with_a_node_channel_inherits_it_as_3_and_nothing_else() {
         let Launched { worker, pipes, channel, .. } = running.launched().await;
         assert_eq!(worker, WorkerId { slot: Slot(1), launch });
         let channel = channel.expect("the recipe has one");
+        assert!(rustix::net::sockopt::socket_passcred(&channel).expect("an option of every socket"));
+        let peer = rustix::net::getpeername(&channel).expect("connected").expect("it has a name");
+        let peer = SocketAddrUnix::try_from(peer).expect("a Unix socket");
+        assert!(peer.abstract_name().expect("abstract").starts_with(wire::NODE_CHANNEL));
         let mut channel = UnixStream::from_std(channel.into()).expect("a non-blocking socket");
         let mut said = [0; 5];
         channel.read_exact(&mut said).await.expect("said");
