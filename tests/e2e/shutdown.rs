@@ -91,6 +91,59 @@ fn term_lets_an_open_request_finish() {
 }
 
 #[test]
+fn a_connection_that_never_ends_does_not_outlast_the_grace() {
+    needs!("python3");
+    let mut cluster = Cluster::of_servers().workers(2).options("--grace 2s").start();
+    let held = cluster.send("/hold/never");
+    cluster.handed(1);
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_success();
+    nothing_is_left(&cluster, &processes);
+    assert!(held.response().is_err(), "the held request was cut off");
+}
+
+#[test]
+fn before_any_worker_listens_term_ends_it_at_once() {
+    let mut cluster = Cluster::of("sleep 1000").workers(2).options("--grace 10m").launch();
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_success();
+    nothing_is_left(&cluster, &processes);
+}
+
+#[test]
+fn a_worker_that_dies_during_the_shutdown_is_not_started_again() {
+    needs!("python3");
+    let mut cluster = Cluster::of_servers().workers(2).options("--grace 60s").start();
+    let answer = cluster.get("/");
+    let next = if answer.starts_with("worker 1") { 2 } else { 1 };
+    let held = cluster.send("/hold/gate");
+    cluster.handed(2);
+    let idle = cluster.worker(3 - next);
+    cluster.primary().signal(Signal::TERM);
+    until("the shutdown has begun", || (cluster.probe("/readyz").status == 503).then_some(()));
+    idle.signal(Signal::KILL);
+    until("the idle worker is gone", || (!idle.is_alive()).then_some(()));
+    cluster.open_gate("gate");
+    assert!(held.response().is_ok(), "the held request is answered");
+    cluster.wait_success();
+    assert_eq!(cluster.stderr.messages("worker started").len(), 2);
+}
+
+#[test]
+fn a_server_that_goes_into_the_background_leaves_nothing_there() {
+    needs!("perl");
+    let daemon = "use POSIX; if (fork) { sleep 1; exit } POSIX::setsid(); exec 'perl', $ARGV[0]";
+    let mut cluster =
+        Cluster::of("perl -e").arg(daemon).arg("{fixtures}/server.pl").options("--grace 1s").launch();
+    until("it was started twice", || (cluster.stderr.messages("worker started").len() >= 2).then_some(()));
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_exit();
+    nothing_is_left(&cluster, &[]);
+}
+
+#[test]
 fn an_idle_cluster_ends_at_once_and_leaves_nothing() {
     needs!("python3");
     let mut cluster = Cluster::of_servers().workers(3).options("--grace 60s").start();
