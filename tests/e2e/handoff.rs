@@ -15,6 +15,11 @@ fn stop(worker: &Process) {
     until("the worker is stopped", || worker.is_stopped().then_some(()));
 }
 
+/// How many listeners of a worker are stuck.
+fn stalled(cluster: &Cluster, worker: &str) -> u64 {
+    cluster.metrics().count("clusterd_worker_stalled_listeners", &[("worker", worker)])
+}
+
 #[test]
 fn a_stopped_workers_connection_is_served_by_another_and_it_gets_no_more_until_it_moves() {
     needs!("python3");
@@ -32,12 +37,46 @@ fn a_stopped_workers_connection_is_served_by_another_and_it_gets_no_more_until_i
         1,
         "one was enough to find out"
     );
-    assert_eq!(metrics.count("clusterd_worker_stalled_listeners", &[("worker", "2")]), 1);
+    assert_eq!(stalled(&cluster, "2"), 1);
 
     stopped.signal(Signal::CONT);
     until("the worker serves again", || cluster.get("/").starts_with("worker 2 ").then_some(()));
-    let metrics = cluster.metrics();
-    assert_eq!(metrics.count("clusterd_worker_stalled_listeners", &[("worker", "2")]), 0);
+    assert_eq!(stalled(&cluster, "2"), 0);
+}
+
+#[test]
+fn while_workers_stop_and_go_on_each_connection_is_served_exactly_once() {
+    needs!("python3");
+    const CLIENTS: usize = 8;
+    const STOPS: usize = 16;
+    let cluster = Cluster::of_servers().workers(4).options("--handoff-timeout 20ms").start();
+    let over = AtomicBool::new(false);
+    let asked: usize = thread::scope(|scope| {
+        let ask = |client: usize| {
+            let names = (0..).map(move |request| format!("{client}-{request}"));
+            let asked = names.take_while(|_| !over.load(Ordering::Relaxed));
+            asked.inspect(|name| drop(cluster.get(&format!("/print/{name}")))).count()
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|client| scope.spawn(move || ask(client))).collect();
+        for slot in (1..=4).cycle().take(STOPS) {
+            let worker = cluster.worker(slot);
+            stop(&worker);
+            until("the worker is found to be stuck", || {
+                (stalled(&cluster, &slot.to_string()) == 1).then_some(())
+            });
+            worker.signal(Signal::CONT);
+        }
+        over.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    until("each request is printed", || (cluster.stdout.lines().len() >= asked).then_some(()));
+    let mut served = cluster.stdout.lines();
+    assert_eq!(served.len(), asked, "none was served twice");
+    served.sort();
+    served.dedup();
+    assert_eq!(served.len(), asked, "each was served");
+    assert_eq!(cluster.handed(asked as u64).values().sum::<u64>(), asked as u64);
+    assert_eq!(cluster.metrics().count("clusterd_connections_redispatched_total", &[]), STOPS as u64);
 }
 
 #[test]
