@@ -65,7 +65,7 @@ fn connections_that_come_while_every_worker_is_dead_wait_for_the_next() {
 #[test]
 fn a_connection_that_waits_too_long_is_closed_and_counted() {
     needs!("python3");
-    let cluster = serial(1).options("--handoff-timeout 200ms --queue-timeout 500ms").start();
+    let cluster = serial(1).options("--handoff-timeout 200ms --queue-timeout 2s").start();
     let held = cluster.send("/hold/gate");
     cluster.handed(1);
     let waiting: Vec<_> = (0..5).map(|_| cluster.send("/")).collect();
