@@ -245,7 +245,7 @@ impl Cluster {
                 });
                 thread::sleep(Duration::from_millis(20));
             }
-            let deadline = Instant::now() + Duration::from_secs(3);
+            let deadline = Instant::now() + Duration::from_secs(10);
             while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(5));
             }
