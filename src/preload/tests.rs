@@ -39,6 +39,8 @@ fn as_server() {
     let listener = match role.as_str() {
         "given" => Ok(given_listener()),
         "v6" => TcpListener::bind(format!("[::]:{port}")),
+        // Free for as long as nobody else can have the port on every address.
+        "elsewhere" => TcpListener::bind(format!("127.0.0.2:{port}")),
         _ => TcpListener::bind(format!("127.0.0.1:{port}")),
     };
     let listener = match listener {
@@ -80,7 +82,7 @@ struct Primary {
     output: Lines<BufReader<ChildStdout>>,
     attach: OwnedFd,
     /// Holds the port: without the shim, the worker could not bind it.
-    public: Option<TcpListener>,
+    _public: TcpListener,
     port: u16,
     _folder: tempfile::TempDir,
     _exposed: Exposed,
@@ -124,7 +126,7 @@ impl Primary {
             .spawn()
             .unwrap();
         let output = BufReader::new(worker.stdout.take().unwrap()).lines();
-        Self { worker, output, attach, public: Some(public), port, _folder: folder, _exposed: exposed }
+        Self { worker, output, attach, _public: public, port, _folder: folder, _exposed: exposed }
     }
 
     /// What the server prints next, without what the test harness prints around it.
@@ -163,7 +165,6 @@ impl Primary {
     fn refuse(role: &str, refusal: Refusal) -> String {
         let mut primary = Self::start(role);
         let (channel, _, _) = primary.attached();
-        primary.public = None;
         say(&channel, &ToWorker::Refuse(refusal), None);
         primary.line()
     }
@@ -304,7 +305,7 @@ fn a_worker_ends_with_its_primary() {
 
 #[test]
 fn a_refused_server_hears_why() {
-    assert!(Primary::refuse("v4", Refusal::NotServed).starts_with("bound "));
+    assert!(Primary::refuse("elsewhere", Refusal::NotServed).starts_with("bound 127.0.0.2:"));
     assert_eq!(Primary::refuse("v4", Refusal::NotAdmitted), format!("bind failed: {}", libc::EACCES));
     assert_eq!(Primary::refuse("v4", Refusal::Full), format!("bind failed: {}", libc::EADDRINUSE));
 }
