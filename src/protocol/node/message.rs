@@ -317,7 +317,8 @@ pub enum ToNode<'a, F = OwnedFd> {
         key: &'a str,
         /// What the first worker's query had as `data`.
         data: Option<&'a RawValue>,
-        /// Where the primary listens, with the real port; none for a Unix socket.
+        /// Where the server shall believe that it listens; none for a Unix socket. If it asked for a port and
+        /// this is another, Node reports EADDRINUSE (`checkBindError` in `lib/net.js`).
         sockname: Option<SocketAddr>,
     },
     /// The answer to [`FromNode::QueryServer`]: it cannot be.
