@@ -10,7 +10,7 @@ use crate::harness::process::Process;
 use crate::harness::{Cluster, Signal, until};
 
 /// Stops a worker for good, until it gets SIGCONT.
-fn stop(worker: &Process) {
+pub(crate) fn stop(worker: &Process) {
     worker.signal(Signal::STOP);
     until("the worker is stopped", || worker.is_stopped().then_some(()));
 }

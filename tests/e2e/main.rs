@@ -12,6 +12,7 @@ mod handoff;
 mod logs;
 mod metrics;
 mod never_listens;
+mod node;
 mod queue;
 mod restart;
 mod servers;

@@ -23,7 +23,7 @@ fn are_served_in_turn(cluster: &Cluster) {
 
 /// As [`are_served_in_turn`], and the answers, which say `worker N`, agree with the metrics.
 #[track_caller]
-fn answer_in_turn(cluster: &Cluster) {
+pub(crate) fn answer_in_turn(cluster: &Cluster) {
     let mut answers = BTreeMap::<String, u64>::new();
     for _ in 0..ROUNDS {
         let answer = cluster.get("/");

@@ -23,7 +23,7 @@ fn runtime_folder(cluster: &Cluster) -> PathBuf {
 }
 
 /// Waits until no process of a cluster that has ended is left.
-fn nothing_is_left(cluster: &Cluster, known: &[Process]) {
+pub(crate) fn nothing_is_left(cluster: &Cluster, known: &[Process]) {
     until("no process of the cluster is left", || {
         let alive = known.iter().chain(&cluster.processes()).filter(|process| process.is_alive()).count();
         (alive == 0).then_some(())
@@ -46,7 +46,7 @@ fn client(cluster: &Cluster, answered: &AtomicU64) -> io::Result<()> {
 }
 
 /// TERM under load: each client ends with a refused connection, none with one that was accepted and not answered.
-fn term_under_load_loses_nothing(setup: Setup) {
+pub(crate) fn term_under_load_loses_nothing(setup: Setup) {
     let mut cluster = setup.workers(2).start();
     let answered = AtomicU64::new(0);
     thread::scope(|scope| {

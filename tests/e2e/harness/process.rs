@@ -64,6 +64,16 @@ impl Process {
         stat(self.pid).map_or(0, |stat| stat.utime + stat.stime)
     }
 
+    /// The memory that it occupies, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        stat(self.pid).map_or(0, |stat| stat.rss * procfs::page_size())
+    }
+
+    /// How many descriptors it has.
+    pub(crate) fn open_files(&self) -> usize {
+        procfs::process::Process::new(self.pid).and_then(|process| process.fd_count()).unwrap_or(0)
+    }
+
     /// Its program's file.
     pub(crate) fn program(&self) -> Option<std::path::PathBuf> {
         std::fs::read_link(format!("/proc/{}/exe", self.pid)).ok()

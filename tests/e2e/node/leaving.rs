@@ -1,0 +1,76 @@
+//! Workers that leave: of themselves, and at the end of the cluster.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+use super::{Attach, app, both_ways};
+use crate::harness::{Signal, until};
+use crate::shutdown::{nothing_is_left, term_under_load_loses_nothing};
+
+both_ways!(
+    term_lets_an_open_request_finish_and_disconnects_the_worker,
+    an_idle_connection_does_not_hold_up_the_end,
+    term_under_load_loses_nothing_of_node_workers,
+    a_kill_of_the_primary_leaves_no_node_worker,
+    a_worker_that_disconnects_is_replaced_and_nobody_notices,
+);
+
+fn term_lets_an_open_request_finish_and_disconnects_the_worker(attach: Attach) {
+    let mut cluster = app(attach).env("EVENTS", "1").options("--grace 60s").start();
+    let held = cluster.send("/hold/gate");
+    cluster.handed(1);
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::TERM);
+    until("it accepts no more", || cluster.connect().is_err().then_some(()));
+    cluster.open_gate("gate");
+    assert_eq!(held.response().expect("the open request is answered").status, 200);
+    let events = cluster.folder().join("events");
+    let heard = until("the worker has ended by itself", || {
+        fs::read_to_string(&events).ok().filter(|events| events.contains("exit"))
+    });
+    assert_eq!(heard, "disconnect\nexit 0\n");
+    cluster.wait_success();
+    nothing_is_left(&cluster, &processes);
+}
+
+fn an_idle_connection_does_not_hold_up_the_end(attach: Attach) {
+    let mut cluster = app(attach).workers(2).env("KEEP_ALIVE", "1").options("--grace 60s").start();
+    let mut idle = cluster.connect().expect("the cluster accepts");
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the request is sent");
+    let mut answer = [0; 1024];
+    assert!(idle.read(&mut answer).expect("the answer comes") > 0);
+
+    let begin = Instant::now();
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_success();
+    assert!(begin.elapsed() < Duration::from_secs(8), "it took {:?}", begin.elapsed());
+}
+
+fn term_under_load_loses_nothing_of_node_workers(attach: Attach) {
+    term_under_load_loses_nothing(app(attach));
+}
+
+fn a_kill_of_the_primary_leaves_no_node_worker(attach: Attach) {
+    let mut cluster = app(attach).workers(2).start();
+    let held = cluster.send("/hold/never");
+    cluster.handed(1);
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::KILL);
+    cluster.wait_exit();
+    nothing_is_left(&cluster, &processes);
+    assert!(held.response().is_err());
+}
+
+fn a_worker_that_disconnects_is_replaced_and_nobody_notices(attach: Attach) {
+    let cluster = app(attach).workers(2).start();
+    let leaving = cluster.get("/disconnect");
+    for _ in 0..20 {
+        assert_ne!(cluster.get("/"), leaving, "it takes no more connections");
+    }
+    until("it is replaced", || {
+        let metrics = cluster.metrics();
+        let restarts = metrics.count("clusterd_worker_restarts_total", &[]);
+        (restarts == 1 && metrics.count("clusterd_workers", &[("state", "online")]) == 2).then_some(())
+    });
+}

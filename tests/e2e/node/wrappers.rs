@@ -1,0 +1,54 @@
+//! Node below another program: the channel reaches it, or the shim serves it, and each connection is counted once.
+
+use crate::harness::Cluster;
+use crate::harness::needs::needs;
+use crate::servers::answer_in_turn;
+
+#[test]
+fn a_shell_carries_the_channel_through() {
+    needs!("node");
+    let script = "echo started; node {fixtures}/node/app.js; true";
+    let cluster = Cluster::of("sh -c").arg(script).options("--log-level debug").workers(3).start();
+    cluster.get("/send/a-message");
+    answer_in_turn(&Cluster::of("sh -c").arg(script).workers(3).start());
+}
+
+#[test]
+fn env_carries_the_channel_through() {
+    needs!("node");
+    let cluster = Cluster::of("env COLOUR=blue node {fixtures}/node/app.js").workers(3).start();
+    answer_in_turn(&cluster);
+    cluster.get("/send/a-message");
+}
+
+#[test]
+fn a_wrapper_that_closes_the_channel_does_no_harm() {
+    needs!("node", "python3");
+    let script = "import subprocess, sys; sys.exit(subprocess.call(['node', '{fixtures}/node/app.js']))";
+    answer_in_turn(&Cluster::of("python3 -c").arg(script).workers(3).start());
+}
+
+#[test]
+fn npm_start_takes_the_channel_and_the_shim_serves() {
+    needs!("npm", "node");
+    let package = r#"{ "name": "app", "version": "1.0.0", "scripts": { "start": "node server.js" } }"#;
+    let cluster = Cluster::of("npm start")
+        .file("package.json", package)
+        .file("server.js", include_str!("../fixtures/node/app.js"))
+        .env("npm_config_update_notifier", "false");
+    answer_in_turn(&cluster.workers(3).start());
+}
+
+#[test]
+fn node_watch_takes_the_channel_and_the_shim_serves() {
+    needs!("node");
+    answer_in_turn(&Cluster::of("node --watch {fixtures}/node/app.js").workers(3).start());
+}
+
+#[test]
+fn a_launcher_that_forks_the_server_keeps_the_channel_and_the_shim_serves() {
+    needs!("node");
+    let launcher = "require('node:child_process').fork('app.js');";
+    let cluster = Cluster::of("node launcher.js").file("launcher.js", launcher);
+    answer_in_turn(&cluster.file("app.js", include_str!("../fixtures/node/app.js")).workers(3).start());
+}
