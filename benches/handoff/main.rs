@@ -6,13 +6,14 @@
 //! - *loaded*: some clients, each of which connects again as soon as it was answered;
 //! - *burst*: the primary is stopped (SIGSTOP) until a burst of connections fills the kernel's backlog.
 //!
-//! The bare loop and clusterd have the very same worker program; Node has its own. It decides nothing: timings
+//! The bare loop and clusterd have the very same worker program; Node's cluster has a Node application of its own, which
+//! clusterd serves too, so that the two are compared with the very same workers. It decides nothing: timings
 //! depend on the machine, so it prints them and fails only if a connection does. With `cargo bench` it measures; with
 //! `--test` or `--smoke`, and under `cargo test`, it only shows in a moment that everything runs.
 //!
 //! Environment: `CLUSTERD_BENCH_CONNECTIONS` (a round and condition), `CLUSTERD_BENCH_ROUNDS`,
 //! `CLUSTERD_BENCH_WORKERS`, `CLUSTERD_BENCH_CLIENTS`, `CLUSTERD_BENCH_BURST`, and `CLUSTERD_BENCH_PRIMARIES`, which
-//! names those to compare (`bare,clusterd,node`).
+//! names those to compare (`bare,clusterd,node,clusterd-node`).
 
 mod bare;
 mod load;
@@ -25,6 +26,9 @@ use anyhow::Context;
 
 use primary::{Kind, Primary};
 use report::{Report, Sample};
+
+/// The names of all primaries.
+const PRIMARIES: &str = "bare,clusterd,node,clusterd-node";
 
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
@@ -50,7 +54,7 @@ impl Options {
         let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
         let is_short = !has("--bench") || has("--test") || has("--smoke");
         let (connections, rounds, burst) = if is_short { (200, 2, 100) } else { (20_000, 7, 2_000) };
-        let primaries = std::env::var("CLUSTERD_BENCH_PRIMARIES").unwrap_or("bare,clusterd,node".into());
+        let primaries = std::env::var("CLUSTERD_BENCH_PRIMARIES").unwrap_or(PRIMARIES.into());
         Ok(Self {
             connections: setting("CLUSTERD_BENCH_CONNECTIONS", connections)?,
             rounds: setting("CLUSTERD_BENCH_ROUNDS", rounds)?,
@@ -124,9 +128,11 @@ fn measured(
 ) -> anyhow::Result<Sample> {
     let context = || format!("the connections to {}", primary.kind());
     let cpu = process::cpu_time(primary.pid())?;
+    let whole = process::cpu_time_of_all(primary.pid())?;
     let start = std::time::Instant::now();
     load().with_context(context)?;
     let wall = start.elapsed();
     let cpu = process::cpu_time(primary.pid())?.saturating_sub(cpu);
-    Ok(Sample::new(connections, cpu, wall))
+    let whole = process::cpu_time_of_all(primary.pid())?.saturating_sub(whole);
+    Ok(Sample::new(connections, cpu, whole, wall))
 }

@@ -20,8 +20,9 @@ const END: Duration = Duration::from_secs(10);
 /// Between two looks at a primary that starts or ends.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// Node's cluster with the least of a server.
-const NODE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/handoff/cluster.js");
+/// Node's cluster of the least of a server, and that server alone.
+const NODE_CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/handoff/cluster.js");
+const NODE_APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/handoff/app.js");
 
 /// Which primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(crate) enum Kind {
     Clusterd,
     /// Node's own cluster.
     Node,
+    /// The `clusterd` command with the very application of Node's own cluster.
+    ClusterdNode,
 }
 
 impl FromStr for Kind {
@@ -42,7 +45,8 @@ impl FromStr for Kind {
             "bare" => Ok(Kind::Bare),
             "clusterd" => Ok(Kind::Clusterd),
             "node" => Ok(Kind::Node),
-            _ => anyhow::bail!("no primary is called {name:?}: choose from bare,clusterd,node"),
+            "clusterd-node" => Ok(Kind::ClusterdNode),
+            _ => anyhow::bail!("no primary is called {name:?}: choose from {}", crate::PRIMARIES),
         }
     }
 }
@@ -53,7 +57,15 @@ impl fmt::Display for Kind {
             Kind::Bare => "bare loop",
             Kind::Clusterd => "clusterd",
             Kind::Node => "node cluster",
+            Kind::ClusterdNode => "clusterd node",
         })
+    }
+}
+
+impl Kind {
+    /// Whether its workers are Node's.
+    pub(crate) fn needs_node(self) -> bool {
+        matches!(self, Kind::Node | Kind::ClusterdNode)
     }
 }
 
@@ -67,29 +79,26 @@ pub(crate) struct Primary {
 impl Primary {
     /// Starts a primary and waits until it serves; `None` if it is not installed.
     pub(crate) fn start(kind: Kind, options: &Options) -> anyhow::Result<Option<Self>> {
+        if kind.needs_node() && !has_node() {
+            return Ok(None);
+        }
         let address = free_address()?;
         let (port, workers) = (address.port().to_string(), options.workers.to_string());
         let mut command = match kind {
             Kind::Bare => Command::new(std::env::current_exe()?),
-            Kind::Clusterd => Command::new(env!("CARGO_BIN_EXE_clusterd")),
+            Kind::Clusterd | Kind::ClusterdNode => Command::new(env!("CARGO_BIN_EXE_clusterd")),
             Kind::Node => Command::new("node"),
         };
         match kind {
             Kind::Bare => command.args([bare::ROLE, &port, &workers]),
-            Kind::Clusterd => command
-                .env("CLUSTERD_LOG_LEVEL", "warn")
-                .args(["--bind", &address.to_string(), "--workers", &workers, "--"])
-                .arg(std::env::current_exe()?)
-                .arg(worker::ROLE),
-            Kind::Node => command.args([NODE, &port, &workers]),
-        };
-        let child = match command.stdin(Stdio::null()).stdout(Stdio::null()).spawn() {
-            Ok(child) => child,
-            Err(error) if kind == Kind::Node && error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(None);
+            Kind::Clusterd => {
+                clusterd(&mut command, address, &workers).arg(std::env::current_exe()?).arg(worker::ROLE)
             }
-            Err(error) => return Err(error).with_context(|| format!("cannot start {kind}")),
+            Kind::Node => command.args([NODE_CLUSTER, &port, &workers]),
+            Kind::ClusterdNode => clusterd(&mut command, address, &workers).args(["node", NODE_APP, &port]),
         };
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = child.with_context(|| format!("cannot start {kind}"))?;
         let mut primary = Self { kind, child, address };
         primary.await_service()?;
         Ok(Some(primary))
@@ -135,6 +144,18 @@ impl Drop for Primary {
             thread::sleep(GLANCE);
         }
     }
+}
+
+/// What every clusterd is started with, up to the workers' command.
+fn clusterd<'a>(command: &'a mut Command, address: SocketAddr, workers: &str) -> &'a mut Command {
+    command.env("CLUSTERD_LOG_LEVEL", "warn");
+    command.args(["--bind", &address.to_string(), "--workers", workers, "--"])
+}
+
+fn has_node() -> bool {
+    let mut command = Command::new("node");
+    let status = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 fn free_address() -> anyhow::Result<SocketAddr> {

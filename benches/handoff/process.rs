@@ -1,5 +1,6 @@
 //! A process seen from outside: its CPU time, its memory, stopped or running.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +22,31 @@ pub(crate) fn cpu_time(pid: Pid) -> anyhow::Result<Duration> {
         total += Duration::from_nanos(nanoseconds.context("schedstat holds no number")?);
     }
     Ok(total)
+}
+
+/// The CPU time of a process and of all its descendants, as [`cpu_time`] takes it. Those that have ended count for
+/// nothing.
+pub(crate) fn cpu_time_of_all(pid: Pid) -> anyhow::Result<Duration> {
+    let mut total = Duration::ZERO;
+    for pid in with_descendants(pid)? {
+        // A process can end at any moment.
+        total += cpu_time(pid).unwrap_or_default();
+    }
+    Ok(total)
+}
+
+fn with_descendants(pid: Pid) -> anyhow::Result<Vec<Pid>> {
+    let mut children = BTreeMap::<i32, Vec<Pid>>::new();
+    for stat in procfs::process::all_processes()?.filter_map(|process| process.ok()?.stat().ok()) {
+        children.entry(stat.ppid).or_default().extend(Pid::from_raw(stat.pid));
+    }
+    let mut found = vec![pid];
+    let mut next = 0;
+    while next < found.len() {
+        found.extend(children.get(&found[next].as_raw_nonzero().get()).into_iter().flatten());
+        next += 1;
+    }
+    Ok(found)
 }
 
 /// The memory that a process occupies (`VmRSS`, proc_pid_status(5)).

@@ -10,14 +10,17 @@ use crate::primary::Kind;
 pub(crate) struct Sample {
     /// The primary's CPU time a connection, in microseconds.
     cpu: f64,
+    /// The CPU time of the primary and all its workers a connection, in microseconds.
+    whole: f64,
     /// Connections a second.
     rate: f64,
 }
 
 impl Sample {
-    pub(crate) fn new(connections: usize, cpu: Duration, wall: Duration) -> Self {
+    pub(crate) fn new(connections: usize, cpu: Duration, whole: Duration, wall: Duration) -> Self {
         let connections = connections as f64;
-        Self { cpu: cpu.as_secs_f64() * 1e6 / connections, rate: connections / wall.as_secs_f64() }
+        let microseconds = |time: Duration| time.as_secs_f64() * 1e6 / connections;
+        Self { cpu: microseconds(cpu), whole: microseconds(whole), rate: connections / wall.as_secs_f64() }
     }
 }
 
@@ -62,6 +65,14 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.heading)?;
+        self.primaries(f)?;
+        self.node(f)
+    }
+}
+
+impl Report {
+    /// What the primary costs, beside the first one.
+    fn primaries(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "CPU time of the primary a connection, median (least-most), and ratio of medians")?;
         writeln!(
             f,
@@ -77,12 +88,51 @@ impl fmt::Display for Report {
                 f,
                 "{:<13} {:>24} {:>6.2} {:>24} {:>6.2} {:>14.0} {:>8.1}",
                 row.kind,
-                spread(&row.loaded),
+                spread(&row.loaded, cpu),
                 ratio(|row| &row.loaded),
-                spread(&row.burst),
+                spread(&row.burst, cpu),
                 ratio(|row| &row.burst),
-                median(&row.loaded, |sample| sample.rate),
+                median(&row.loaded, rate),
                 row.resident as f64 / 1e6,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What the whole costs where the workers are Node's, beside Node's own primary.
+    fn node(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = self.rows.iter().filter(|row| row.kind.needs_node()).peekable();
+        let Some(first) = rows.peek().copied() else {
+            return Ok(());
+        };
+        writeln!(f, "\nthe same Node application, loaded: CPU time a connection, and ratios to the first")?;
+        writeln!(
+            f,
+            "{:<13} {:>24} {:>6} {:>24} {:>6} {:>14} {:>6} {:>8} {:>6}",
+            "primary",
+            "primary, us",
+            "ratio",
+            "with workers, us",
+            "ratio",
+            "connections/s",
+            "ratio",
+            "RSS, MB",
+            "ratio"
+        )?;
+        for row in rows {
+            let ratio = |of: fn(&Sample) -> f64| median(&row.loaded, of) / median(&first.loaded, of);
+            writeln!(
+                f,
+                "{:<13} {:>24} {:>6.2} {:>24} {:>6.2} {:>14.0} {:>6.2} {:>8.1} {:>6.2}",
+                row.kind,
+                spread(&row.loaded, cpu),
+                ratio(cpu),
+                spread(&row.loaded, whole),
+                ratio(whole),
+                median(&row.loaded, rate),
+                ratio(rate),
+                row.resident as f64 / 1e6,
+                row.resident as f64 / first.resident as f64,
             )?;
         }
         Ok(())
@@ -93,11 +143,19 @@ fn cpu(sample: &Sample) -> f64 {
     sample.cpu
 }
 
-/// The median of the CPU times, with the least and the most of them.
-fn spread(samples: &[Sample]) -> String {
-    let least = samples.iter().map(cpu).fold(f64::INFINITY, f64::min);
-    let most = samples.iter().map(cpu).fold(0.0, f64::max);
-    format!("{:.2} ({least:.2}-{most:.2})", median(samples, cpu))
+fn whole(sample: &Sample) -> f64 {
+    sample.whole
+}
+
+fn rate(sample: &Sample) -> f64 {
+    sample.rate
+}
+
+/// The median of some CPU times, with the least and the most of them.
+fn spread(samples: &[Sample], of: fn(&Sample) -> f64) -> String {
+    let least = samples.iter().map(of).fold(f64::INFINITY, f64::min);
+    let most = samples.iter().map(of).fold(0.0, f64::max);
+    format!("{:.2} ({least:.2}-{most:.2})", median(samples, of))
 }
 
 fn median(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> f64 {
