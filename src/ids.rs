@@ -44,3 +44,22 @@ impl fmt::Display for WorkerPort {
         self.0.fmt(f)
     }
 }
+
+/// What a public listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServiceId {
+    /// A port that is served as long as clusterd runs.
+    Port(WorkerPort),
+    /// An address that workers asked for beside those, served as long as one of them wants it. Numbered, never used
+    /// twice.
+    Opened(u64),
+}
+
+impl fmt::Display for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServiceId::Port(port) => port.fmt(f),
+            ServiceId::Opened(number) => write!(f, "opened on demand ({number})"),
+        }
+    }
+}

@@ -2,7 +2,8 @@
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::ids::{LinkId, WorkerId, WorkerPort};
+use crate::front::listener::Bound;
+use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::protocol::native::{Attachment, Holder};
 
 /// What the front is asked to do.
@@ -10,6 +11,15 @@ use crate::protocol::native::{Attachment, Holder};
 pub enum Command {
     /// A worker's process has a listener: connections may be given to it once it says that it listens.
     Attach(Attachment),
+    /// Serve an address that a worker asked for.
+    Open {
+        /// Its name, new to the front.
+        service: ServiceId,
+        /// Its sockets.
+        bound: Bound,
+    },
+    /// No worker wants this address any more: close it.
+    Close(ServiceId),
     /// Nobody holds the worker's end of this channel any more: take back what is in it and drop it.
     Detach(LinkId),
     /// The worker is gone: take back what is in its channels and drop them.
@@ -31,12 +41,12 @@ pub enum Command {
 /// What the front tells the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The worker listens on this port.
+    /// The worker listens.
     Listening {
         /// Which worker.
         worker: WorkerId,
-        /// On which port.
-        port: WorkerPort,
+        /// On what.
+        service: ServiceId,
     },
     /// A connection waits in this channel for longer than a hand-off usually takes: does anyone still hold it?
     Slow {
@@ -57,7 +67,7 @@ pub enum Notice {
     },
 }
 
-/// One worker port, as `/readyz` sees it.
+/// A port that is always served, as `/readyz` sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortStatus {
     /// The port that workers ask for.
@@ -106,6 +116,16 @@ impl Handle {
     /// Gives the front a channel to a worker's listener.
     pub async fn attach(&self, attachment: Attachment) {
         self.send(Command::Attach(attachment)).await;
+    }
+
+    /// Serves an address that a worker asked for, from before whatever this handle is told next.
+    pub async fn open(&self, service: ServiceId, bound: Bound) {
+        self.send(Command::Open { service, bound }).await;
+    }
+
+    /// Closes an address that no worker wants any more.
+    pub async fn close(&self, service: ServiceId) {
+        self.send(Command::Close(service)).await;
     }
 
     /// Says that nobody holds the worker's end of this channel any more.

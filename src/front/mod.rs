@@ -31,7 +31,7 @@ use self::handle::{Command, Notice, PortStatus};
 use self::listener::{Bound, Listener};
 use self::queue::Queue;
 use self::service::{Progress, Service};
-use crate::ids::{LinkId, WorkerPort};
+use crate::ids::{LinkId, ServiceId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::native::{Attachment, Link, Patience};
 
@@ -64,8 +64,26 @@ pub struct Front {
     timer: Pin<Box<Sleep>>,
     armed: Option<Instant>,
     stopping: Stopping,
-    patience: Patience,
+    limits: Limits,
     metrics: Metrics,
+}
+
+/// What every service is bounded by.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    queue: NonZeroUsize,
+    queue_timeout: Duration,
+    patience: Patience,
+}
+
+impl Limits {
+    fn service(&self, id: ServiceId, bound: Vec<Bound>, metrics: &Metrics) -> io::Result<Service> {
+        let mut listeners = Vec::new();
+        for address in bound {
+            listeners.extend(Listener::watch(address)?);
+        }
+        Ok(Service::new(id, listeners, Queue::new(self.queue, self.queue_timeout), metrics.clone()))
+    }
 }
 
 /// How far the stop is.
@@ -82,14 +100,14 @@ impl Front {
     /// # Errors
     /// Those of epoll_ctl(2).
     pub fn new(setup: Setup, ends: handle::FrontEnds) -> io::Result<Self> {
+        let limits = Limits {
+            queue: setup.queue,
+            queue_timeout: setup.queue_timeout,
+            patience: Patience { slow: SLOW, timeout: setup.handoff_timeout },
+        };
         let mut services = Vec::new();
         for (port, bound) in setup.ports {
-            let mut listeners = Vec::new();
-            for address in bound {
-                listeners.extend(Listener::watch(address)?);
-            }
-            let queue = Queue::new(setup.queue, setup.queue_timeout);
-            services.push(Service::new(port, listeners, queue, setup.metrics.clone()));
+            services.push(limits.service(ServiceId::Port(port), bound, &setup.metrics)?);
         }
         Ok(Self {
             services,
@@ -100,7 +118,7 @@ impl Front {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             stopping: Stopping::No,
-            patience: Patience { slow: SLOW, timeout: setup.handoff_timeout },
+            limits,
             metrics: setup.metrics,
         })
     }
@@ -141,6 +159,8 @@ impl Front {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Attach(attachment) => self.attach(attachment),
+            Command::Open { service, bound } => self.open(service, bound),
+            Command::Close(service) => self.services.retain(|candidate| candidate.id() != service),
             Command::Detach(link) => self.detach(link),
             Command::Forget { worker, done } => {
                 for service in &mut self.services {
@@ -160,13 +180,20 @@ impl Front {
     }
 
     fn attach(&mut self, attachment: Attachment) {
-        let (worker, port) = (attachment.worker, attachment.port);
-        let Some(service) = self.services.iter_mut().find(|service| service.port() == port) else {
+        let (worker, id) = (attachment.worker, attachment.service);
+        let Some(service) = self.services.iter_mut().find(|service| service.id() == id) else {
             return;
         };
-        match Link::new(attachment, self.patience) {
+        match Link::new(attachment, self.limits.patience) {
             Ok(link) => service.attach(link),
-            Err(error) => warn!(%worker, %port, %error, "cannot watch a worker's channel"),
+            Err(error) => warn!(%worker, service = %id, %error, "cannot watch a worker's channel"),
+        }
+    }
+
+    fn open(&mut self, id: ServiceId, bound: Bound) {
+        match self.limits.service(id, vec![bound], &self.metrics) {
+            Ok(service) => self.services.push(service),
+            Err(error) => warn!(service = %id, %error, "cannot watch a listener"),
         }
     }
 
@@ -216,6 +243,7 @@ impl Front {
         }
     }
 
+    /// The ports that are always served come first, and what was opened beside them is nobody's readiness.
     fn publish(&mut self) {
         let waiting: usize = self.services.iter().map(Service::waiting).sum();
         self.metrics.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));

@@ -1,4 +1,4 @@
-//! One worker port: its public listeners, its queue, and the channels to the workers that listen on it.
+//! One service: its public listeners, its queue, and the channels to the workers that listen on it.
 //!
 //! It moves connections whenever it is polled, and keeps no clock of its own beyond asking what time it is.
 
@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use super::handle::Notice;
 use super::listener::{self, Listener};
 use super::queue::Queue;
-use crate::ids::{LinkId, WorkerId, WorkerPort};
+use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::metrics::{Metrics, Rejected};
 use crate::protocol::native::{Connection, Due, Event, Link, NotGiven};
 use crate::protocol::wire::SocketOption;
@@ -33,10 +33,10 @@ const COMPLAINTS: Duration = Duration::from_secs(10);
 /// How long handshakes that had begun when the stop came may take to be completed.
 const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
 
-/// One worker port.
+/// A port that workers listen on.
 #[derive(Debug)]
 pub struct Service {
-    port: WorkerPort,
+    id: ServiceId,
     intake: Intake,
     queue: Queue,
     free: RoundRobin<WorkerId>,
@@ -76,9 +76,9 @@ pub enum Progress {
 
 impl Service {
     /// A service without workers.
-    pub fn new(port: WorkerPort, listeners: Vec<Listener>, queue: Queue, metrics: Metrics) -> Self {
+    pub fn new(id: ServiceId, listeners: Vec<Listener>, queue: Queue, metrics: Metrics) -> Self {
         Self {
-            port,
+            id,
             intake: Intake::Open(listeners),
             queue,
             free: RoundRobin::new(),
@@ -90,9 +90,9 @@ impl Service {
         }
     }
 
-    /// The port that workers ask for.
-    pub fn port(&self) -> WorkerPort {
-        self.port
+    /// What it is for.
+    pub fn id(&self) -> ServiceId {
+        self.id
     }
 
     /// How many channels have a listening server at their other end.
@@ -203,7 +203,7 @@ impl Service {
             }
             Event::Listening => {
                 self.free.release(worker);
-                notices.extend([Notice::Listening { worker, port: self.port }]);
+                notices.extend([Notice::Listening { worker, service: self.id }]);
             }
             Event::Moving => {
                 member.stalled.dec();
@@ -214,7 +214,7 @@ impl Service {
             Event::Declined(connection) => self.put_back(connection),
             Event::SetOption(option) => self.set_option(worker, option),
             Event::Broken(fault) => {
-                warn!(%worker, port = %self.port, ?fault, "closed a channel that does not speak the attach protocol");
+                warn!(%worker, service = %self.id, ?fault, "closed a channel that does not speak the attach protocol");
                 self.drop_member(index);
             }
         }
@@ -229,7 +229,7 @@ impl Service {
         }
         for listener in listeners {
             if let Err(error) = listener.set_option(option) {
-                debug!(%worker, port = %self.port, ?option, %error, "cannot set a worker's socket option");
+                debug!(%worker, service = %self.id, ?option, %error, "cannot set a worker's socket option");
             }
         }
         for connection in self.queue.iter() {
@@ -336,7 +336,7 @@ impl Service {
         self.paused = Some(now + PAUSE);
         if self.complain_from.is_none_or(|from| from <= now) {
             self.complain_from = Some(now + COMPLAINTS);
-            warn!(port = %self.port, %error, "{what}");
+            warn!(service = %self.id, %error, "{what}");
         }
     }
 
@@ -409,7 +409,7 @@ impl Service {
         };
         for listener in &mut listeners {
             if let Err(error) = listener.stop() {
-                debug!(port = %self.port, %error, "cannot filter new connections while stopping");
+                debug!(service = %self.id, %error, "cannot filter new connections while stopping");
             }
         }
         self.intake = Intake::Closing { listeners, until: now + LAST_HANDSHAKES };

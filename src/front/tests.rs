@@ -11,7 +11,7 @@ use super::handle::{self, Handle, Notice, Reports};
 use super::listener::Bound;
 use super::{Front, Setup};
 use crate::config::Bind;
-use crate::ids::{LinkId, Slot, WorkerId, WorkerPort};
+use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::native::{Attachment, Holder, Places};
 use crate::protocol::wire::{FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
@@ -80,7 +80,7 @@ impl Stage {
         let id = WorkerId { slot: Slot(slot), launch: u64::from(slot) };
         let attachment = Attachment {
             worker: id,
-            port: PORT,
+            service: ServiceId::Port(PORT),
             channel,
             worker_end: own_end.try_clone().unwrap(),
             holder: Holder { inode: 0, pid: 0 },
@@ -96,7 +96,7 @@ impl Stage {
     fn worker(&mut self, slot: u32) -> Worker {
         let worker = self.bound_worker(slot);
         worker.say(FromWorker::Listening);
-        assert_eq!(self.notice(), Notice::Listening { worker: worker.id, port: PORT });
+        assert_eq!(self.notice(), Notice::Listening { worker: worker.id, service: ServiceId::Port(PORT) });
         worker
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::front;
-use crate::ids::{WorkerId, WorkerPort};
+use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::native::{Attachment, Holder, Places};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
 use crate::supervisor;
@@ -177,7 +177,7 @@ async fn attach(channel: &OwnedFd, peer: Peer, rooms: &Rooms) -> Result<(), Deni
     seqpacket::send(channel, ToWorker::Welcome.encode(&mut buffer), None)?;
     let attachment = Attachment {
         worker,
-        port,
+        service: ServiceId::Port(port),
         channel: channel.try_clone()?,
         worker_end: request.worker_end,
         holder: Holder { inode, pid: peer.pid },

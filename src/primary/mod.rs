@@ -106,6 +106,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         places: places.clone(),
         ports: Arc::clone(&ports),
         shim: shim.as_ref().map(|shim| shim.path().into()),
+        listeners: Arc::default(),
     });
     let neighbours = Neighbours { output: output.clone(), front: front.clone(), nodes };
     let (supervisor, task) = supervisor::new(spec, neighbours, metrics.clone());

@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 use super::announce;
 use crate::admin::Readiness;
 use crate::front::handle::{Handle, Notice, PortStatus, Reports};
+use crate::ids::ServiceId;
 use crate::supervisor::{self, processes};
 
 /// Follows the front until it ends.
@@ -45,7 +46,10 @@ pub async fn follow(
 
 async fn pass_on(notice: Notice, supervisor: &supervisor::Handle, front: &Handle) {
     match notice {
-        Notice::Listening { worker, port } => supervisor.listening(worker, port).await,
+        Notice::Listening { worker, service: ServiceId::Port(port) } => {
+            supervisor.listening(worker, port).await
+        }
+        Notice::Listening { worker, service } => info!(%worker, %service, "worker listens"),
         Notice::Slow { link, holder } => {
             if !processes::is_held(holder).await {
                 debug!(?link, "a worker has closed its listener");

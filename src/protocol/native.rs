@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::ids::{LinkId, WorkerId, WorkerPort};
+use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
 use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
@@ -43,8 +43,8 @@ pub struct Connection {
 pub struct Attachment {
     /// Whose it is.
     pub worker: WorkerId,
-    /// The port that the worker asked for.
-    pub port: WorkerPort,
+    /// What the worker asked to listen on.
+    pub service: ServiceId,
     /// The primary's end.
     pub channel: OwnedFd,
     /// A duplicate of the worker's end, through which untaken connections are taken back.
@@ -110,7 +110,6 @@ pub struct Holder {
 pub struct Link {
     id: LinkId,
     worker: WorkerId,
-    port: WorkerPort,
     channel: Watched,
     worker_end: OwnedFd,
     holder: Holder,
@@ -204,7 +203,6 @@ impl Link {
         Ok(Self {
             id: attachment.place.link(),
             worker: attachment.worker,
-            port: attachment.port,
             channel: Watched::new(attachment.channel, Interest::READABLE | Interest::WRITABLE)?,
             worker_end: attachment.worker_end,
             holder: attachment.holder,
@@ -225,11 +223,6 @@ impl Link {
     /// Whose listener this is.
     pub fn worker(&self) -> WorkerId {
         self.worker
-    }
-
-    /// The port that the server asked for.
-    pub fn port(&self) -> WorkerPort {
-        self.port
     }
 
     /// Where to look whether anyone still holds the worker's end.

@@ -1,105 +1,149 @@
-//! The sockets that Node workers ask for beyond the served ports: bound once, and shared by all who ask.
+//! What Node workers listen on: one entry for all servers of one address, which lives as long as a worker wants it.
 //!
-//! It accepts nothing: each worker has a copy and accepts for itself, as under Node's `SCHED_NONE`. A socket lives
-//! as long as a worker wants it.
+//! Connections to a TCP port are handed over by the front, be it one that is always served or one that is opened
+//! here. Unix and UDP sockets are bound here and shared: each worker has a copy and accepts for itself, as under
+//! Node's `SCHED_NONE`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::ids::WorkerId;
+use crate::config::Bind;
+use crate::front::listener::Bound;
+use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::node::{AddressType, Errno, HandleType, Query};
 
 /// Node's own default for listen(2).
-const BACKLOG: i32 = 511;
+const BACKLOG: u32 = 511;
 
 /// How many there may be; more is a worker gone wild.
 const MOST: usize = 1024;
 
-/// The sockets, by the key of the query.
+/// The entries, by the key of the query.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    shared: BTreeMap<String, Shared>,
+    entries: BTreeMap<String, Entry>,
+    opened: u64,
 }
 
-/// What all workers' servers of one address share.
 #[derive(Debug)]
-struct Shared {
-    socket: Option<(OwnedFd, HandleType)>,
-    path: Option<PathBuf>,
+struct Entry {
+    source: Source,
+    /// What the first server said that all of them share.
     data: Option<Box<RawValue>>,
     wanted_by: BTreeSet<WorkerId>,
 }
 
-impl Listeners {
-    /// Remembers that `worker` listens on a served port, and returns the data that all servers of this key share:
-    /// that of the first.
-    pub fn join_served(&mut self, worker: WorkerId, query: &Query) -> Result<Option<&RawValue>, Errno> {
-        let shared = self.join(worker, query, |_| Ok((None, None)))?;
-        Ok(shared.data.as_deref())
-    }
+/// Where the servers of one address get their connections.
+#[derive(Debug)]
+enum Source {
+    /// From the front.
+    Service { id: ServiceId, address: SocketAddr },
+    /// From the socket itself.
+    Shared(Shared),
+}
 
-    /// The socket for a query, bound for the first who asks, and the data that all its servers share.
+/// A socket that all workers share.
+#[derive(Debug)]
+struct Shared {
+    socket: OwnedFd,
+    handle: HandleType,
+    path: Option<PathBuf>,
+}
+
+/// What a server that joined an entry is to get.
+#[derive(Debug)]
+pub enum Joined {
+    /// Connections from the front.
+    Service {
+        /// Of this service.
+        id: ServiceId,
+        /// Where it listens, as the server shall see it.
+        address: SocketAddr,
+        /// Its sockets, if the front has to be told of it first.
+        open: Option<Bound>,
+    },
+    /// A copy of a socket.
+    Shared(OwnedFd, HandleType),
+}
+
+impl Listeners {
+    /// Joins a server of `worker` to the entry for its query, which is made for the first. `served` are the ports
+    /// that are always served.
     ///
     /// # Errors
     /// What the worker is to be told.
-    pub fn join_shared(
-        &mut self,
-        worker: WorkerId,
-        query: &Query,
-    ) -> Result<(BorrowedFd<'_>, HandleType, Option<&RawValue>), Errno> {
-        let shared = self.join(worker, query, |query| {
-            let (socket, handle, path) = open(query).map_err(|error| Errno::from(&error))?;
-            Ok((Some((socket, handle)), path))
-        })?;
-        let (socket, handle) = shared.socket.as_ref().ok_or(Errno::ADDRESS_IN_USE)?;
-        Ok((socket.as_fd(), *handle, shared.data.as_deref()))
-    }
-
-    fn join(
-        &mut self,
-        worker: WorkerId,
-        query: &Query,
-        open: impl FnOnce(&Query) -> Result<(Option<(OwnedFd, HandleType)>, Option<PathBuf>), Errno>,
-    ) -> Result<&Shared, Errno> {
+    pub fn join(&mut self, worker: WorkerId, query: &Query, served: &[WorkerPort]) -> Result<Joined, Errno> {
         let key = query.key();
-        if !self.shared.contains_key(&key) {
-            if self.shared.len() >= MOST {
+        let mut to_open = None;
+        if !self.entries.contains_key(&key) {
+            if self.entries.len() >= MOST {
                 return Err(Errno::from(&io::Error::from_raw_os_error(libc::EMFILE)));
             }
-            let (socket, path) = open(query)?;
-            let data = query.data.clone();
-            let shared = Shared { socket, path, data, wanted_by: BTreeSet::new() };
-            self.shared.insert(key.clone(), shared);
+            let source = self.source(query, served, &mut to_open).map_err(|error| errno(&error, query))?;
+            let entry = Entry { source, data: query.data.clone(), wanted_by: BTreeSet::new() };
+            self.entries.insert(key.clone(), entry);
         }
-        let shared = self.shared.get_mut(&key).ok_or(Errno::UNKNOWN)?;
-        shared.wanted_by.insert(worker);
-        Ok(shared)
-    }
-
-    /// The worker does not listen there any more; what nobody wants is closed.
-    pub fn leave(&mut self, worker: WorkerId, key: &str) {
-        if let Some(shared) = self.shared.get_mut(key) {
-            shared.wanted_by.remove(&worker);
-            if shared.wanted_by.is_empty() {
-                self.shared.remove(key);
+        let entry = self.entries.get_mut(&key).ok_or(Errno::UNKNOWN)?;
+        let joined = match &entry.source {
+            Source::Service { id, address } => Joined::Service { id: *id, address: *address, open: to_open },
+            Source::Shared(shared) => {
+                let copy = shared.socket.try_clone().map_err(|error| Errno::from(&error))?;
+                Joined::Shared(copy, shared.handle)
             }
-        }
+        };
+        entry.wanted_by.insert(worker);
+        Ok(joined)
     }
 
-    /// The worker is gone.
-    pub fn leave_all(&mut self, worker: WorkerId) {
-        self.shared.retain(|_, shared| {
-            shared.wanted_by.remove(&worker);
-            !shared.wanted_by.is_empty()
-        });
+    fn source(
+        &mut self,
+        query: &Query,
+        served: &[WorkerPort],
+        to_open: &mut Option<Bound>,
+    ) -> io::Result<Source> {
+        if !matches!(query.address_type, AddressType::V4 | AddressType::V6) {
+            return shared(query).map(Source::Shared);
+        }
+        let (ip, port) = (address(query)?, port(query)?);
+        let asked = SocketAddr::new(ip.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port);
+        if served.contains(&WorkerPort(port)) {
+            return Ok(Source::Service { id: ServiceId::Port(WorkerPort(port)), address: asked });
+        }
+        let only_ipv6 = query.flags & Query::IPV6_ONLY != 0;
+        let everywhere = ip.is_none_or(|ip| ip == Ipv6Addr::UNSPECIFIED) && !only_ipv6;
+        let bind = if everywhere { Bind::Everywhere { port } } else { Bind::Address(asked) };
+        let bound = Bound::new(bind, backlog(query))?;
+        let (id, address) = (ServiceId::Opened(self.opened), bound.address());
+        self.opened += 1;
+        *to_open = Some(bound);
+        Ok(Source::Service { id, address })
+    }
+
+    /// What all servers of this key share.
+    pub fn data(&self, key: &str) -> Option<&RawValue> {
+        self.entries.get(key)?.data.as_deref()
+    }
+
+    /// The worker does not listen there any more. What nobody wants is gone; if it was opened here, the front is to
+    /// close the service that is returned.
+    pub fn leave(&mut self, worker: WorkerId, key: &str) -> Option<ServiceId> {
+        let entry = self.entries.get_mut(key)?;
+        entry.wanted_by.remove(&worker);
+        if !entry.wanted_by.is_empty() {
+            return None;
+        }
+        match self.entries.remove(key)?.source {
+            Source::Service { id: id @ ServiceId::Opened(_), .. } => Some(id),
+            Source::Service { .. } | Source::Shared(_) => None,
+        }
     }
 }
 
@@ -112,40 +156,30 @@ impl Drop for Shared {
     }
 }
 
-fn open(query: &Query) -> io::Result<(OwnedFd, HandleType, Option<PathBuf>)> {
+fn shared(query: &Query) -> io::Result<Shared> {
     match query.address_type {
-        AddressType::V4 | AddressType::V6 => Ok((open_tcp(query)?, HandleType::Net, None)),
-        AddressType::Udp4 | AddressType::Udp6 => Ok((open_udp(query)?, HandleType::Dgram, None)),
+        AddressType::Udp4 | AddressType::Udp6 => {
+            Ok(Shared { socket: open_udp(query)?, handle: HandleType::Dgram, path: None })
+        }
         AddressType::Pipe => {
             let (socket, path) = open_path(query)?;
-            Ok((socket, HandleType::Net, path))
+            Ok(Shared { socket, handle: HandleType::Net, path })
         }
-        // A descriptor of the primary's: nothing that a worker could know of.
-        AddressType::Descriptor => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        // A descriptor of the primary's is nothing that a worker could know of.
+        AddressType::V4 | AddressType::V6 | AddressType::Descriptor => {
+            Err(io::Error::from_raw_os_error(libc::EBADF))
+        }
     }
 }
 
-fn open_tcp(query: &Query) -> io::Result<OwnedFd> {
-    let port = port(query)?;
-    let at = |ip| listening_tcp(SocketAddr::new(ip, port), query);
-    match address(query)? {
-        Some(ip) => at(ip),
-        None => at(Ipv6Addr::UNSPECIFIED.into()).or_else(|error| match error.raw_os_error() {
-            Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EINVAL) => at(Ipv4Addr::UNSPECIFIED.into()),
-            _ => Err(error),
-        }),
+/// libuv says EACCES for a path in no folder (`uv_pipe_bind`).
+fn errno(error: &io::Error, query: &Query) -> Errno {
+    match query.address_type {
+        AddressType::Pipe if error.kind() == io::ErrorKind::NotFound => {
+            Errno::from(&io::Error::from_raw_os_error(libc::EACCES))
+        }
+        _ => Errno::from(error),
     }
-}
-
-fn listening_tcp(address: SocketAddr, query: &Query) -> io::Result<OwnedFd> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(query.flags & Query::IPV6_ONLY != 0)?;
-    }
-    socket.bind(&SockAddr::from(address))?;
-    socket.listen(backlog(query))?;
-    Ok(socket.into())
 }
 
 fn open_udp(query: &Query) -> io::Result<OwnedFd> {
@@ -184,7 +218,7 @@ fn open_path(query: &Query) -> io::Result<(OwnedFd, Option<PathBuf>)> {
         let mode = path.metadata()?.permissions().mode() | read | write;
         std::fs::set_permissions(path, Permissions::from_mode(mode))?;
     }
-    socket.listen(backlog(query))?;
+    socket.listen(i32::try_from(backlog(query)).unwrap_or(i32::MAX))?;
     Ok((socket.into(), path))
 }
 
@@ -217,9 +251,6 @@ fn port(query: &Query) -> io::Result<u16> {
     u16::try_from(query.port).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
-fn backlog(query: &Query) -> i32 {
-    match i32::try_from(query.backlog) {
-        Ok(backlog) if backlog > 0 => backlog,
-        _ => BACKLOG,
-    }
+fn backlog(query: &Query) -> u32 {
+    u32::try_from(query.backlog).ok().filter(|&backlog| backlog > 0).unwrap_or(BACKLOG)
 }

@@ -1,14 +1,13 @@
 //! clusterd as the cluster primary of Node workers: answers on the channel that each worker has from its start.
 //!
-//! Words go over that channel; connections do not, where it can be helped. A server that asks to listen on a served
+//! Words go over that channel; connections do not, where it can be helped. A server that asks to listen on a TCP
 //! port gets, as a *shared handle*, a channel of the attach protocol, which the shim in the worker turns into a
 //! listener: from then on Node is a worker like any other. For a worker without the shim, a [`relay`] passes
-//! connections on as Node's own primary does. Whatever else a worker wants to listen on, it gets
-//! from [`listeners`] to accept from by itself.
+//! connections on as Node's own primary does.
 //!
 //! - [`worker`]: what is said to one worker, and heard from it.
 //! - [`relay`]: connections for a worker without the shim.
-//! - [`listeners`]: the sockets that are not served, shared by all workers that ask for them.
+//! - [`listeners`]: what all of them listen on, and who wants it.
 
 mod listeners;
 mod relay;
@@ -17,14 +16,14 @@ mod worker;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use self::listeners::Listeners;
+pub use self::listeners::Listeners;
 use crate::front;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::native::Places;
@@ -43,13 +42,14 @@ pub struct Rooms {
     pub ports: Arc<[WorkerPort]>,
     /// The shim that workers may have loaded.
     pub shim: Option<Arc<Path>>,
+    /// What all Node workers listen on.
+    pub listeners: Arc<Mutex<Listeners>>,
 }
 
 /// The channels to all Node workers.
 #[derive(Debug)]
 pub struct Nodes {
     rooms: Rooms,
-    listeners: Arc<Mutex<Listeners>>,
     talks: HashMap<WorkerId, JoinHandle<()>>,
     disconnect: watch::Receiver<bool>,
 }
@@ -69,19 +69,13 @@ impl Nodes {
     /// No worker yet.
     pub fn new(rooms: Rooms) -> (Self, Disconnect) {
         let (sender, disconnect) = watch::channel(false);
-        let nodes = Self { rooms, listeners: Arc::default(), talks: HashMap::new(), disconnect };
+        let nodes = Self { rooms, talks: HashMap::new(), disconnect };
         (nodes, Disconnect(sender))
     }
 
     /// Speaks with a worker until its channel ends.
     pub fn greet(&mut self, worker: WorkerId, channel: OwnedFd) {
-        let talk = worker::Talk::new(
-            worker,
-            channel,
-            self.rooms.clone(),
-            Arc::clone(&self.listeners),
-            self.disconnect.clone(),
-        );
+        let talk = worker::Talk::new(worker, channel, self.rooms.clone(), self.disconnect.clone());
         match talk {
             Ok(talk) => drop(self.talks.insert(worker, tokio::spawn(talk.run()))),
             Err(error) => warn!(%worker, %error, "cannot watch a worker's Node channel"),

@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use rustix::net::SocketAddrUnix;
 use rustix::process::Pid;
@@ -17,9 +17,9 @@ use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use super::Rooms;
-use super::listeners::Listeners;
+use super::listeners::Joined;
 use super::relay::{self, Offer};
-use crate::ids::{LinkId, WorkerId, WorkerPort};
+use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::protocol::native::{Attachment, Holder};
 use crate::protocol::node::{
     AddressType, Decoder, Errno, Fault, FromNode, Full, HandleType, Outgoing, Query, Received, Seq, ToNode,
@@ -46,7 +46,6 @@ pub struct Talk {
     speaker: Option<Pid>,
     channel: Arc<Watched>,
     rooms: Rooms,
-    listeners: Arc<Mutex<Listeners>>,
     disconnect: watch::Receiver<bool>,
     decoder: Decoder,
     buffer: Box<[u8]>,
@@ -60,13 +59,20 @@ pub struct Talk {
     offers: (mpsc::Sender<Offer>, mpsc::Receiver<Offer>),
 }
 
-/// How a server of the worker gets its connections.
+/// A server of the worker.
 #[derive(Debug)]
-enum Server {
+struct Server {
+    query: Query,
+    source: Source,
+}
+
+/// How a server gets its connections.
+#[derive(Debug)]
+enum Source {
     /// From a channel of the attach protocol.
     Channel(LinkId),
     /// From a relay, which begins when the server listens.
-    Relayed { link: LinkId, worker_end: Option<OwnedFd>, relay: Option<AbortHandle> },
+    Relay { link: LinkId, worker_end: Option<OwnedFd>, relay: Option<AbortHandle> },
     /// It accepts by itself.
     Shared,
 }
@@ -74,8 +80,8 @@ enum Server {
 /// Something that was sent with a descriptor.
 #[derive(Debug)]
 enum Sent {
-    /// The channel that is to answer this query.
-    Channel { link: LinkId, query: Query },
+    /// The channel of the server with this key.
+    Channel(String),
     /// A listener.
     Shared,
     /// A connection.
@@ -113,7 +119,6 @@ impl Talk {
         worker: WorkerId,
         channel: OwnedFd,
         rooms: Rooms,
-        listeners: Arc<Mutex<Listeners>>,
         disconnect: watch::Receiver<bool>,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -121,7 +126,6 @@ impl Talk {
             speaker: None,
             channel: Arc::new(Watched::new(channel, Interest::READABLE | Interest::WRITABLE)?),
             rooms,
-            listeners,
             disconnect,
             decoder: Decoder::default(),
             buffer: vec![0; READ].into_boxed_slice(),
@@ -141,9 +145,8 @@ impl Talk {
             Ok(()) => debug!(worker = %self.worker, "the Node channel is closed"),
             Err(ended) => warn!(worker = %self.worker, "closed the Node channel: {ended}"),
         }
-        self.listeners().leave_all(self.worker);
-        for server in std::mem::take(&mut self.servers).into_values() {
-            self.end(server).await;
+        for (key, server) in std::mem::take(&mut self.servers) {
+            self.end(key, server).await;
         }
     }
 
@@ -219,16 +222,19 @@ impl Talk {
             FromNode::QueryServer(query) => self.answer(query).await?,
             FromNode::Listening(query) => self.listens(&query),
             FromNode::Accepted { ack, accepted } => self.told(ack, accepted),
-            FromNode::Close { key, .. } => self.close(&key).await,
+            FromNode::Close { key, .. } => self.close(key).await,
             FromNode::ExitedAfterDisconnect { seq: ack } => {
                 debug!(%worker, "worker leaves of its own accord");
                 let seq = self.seq.take();
                 self.outgoing.push(ToNode::Ack { seq, ack })?;
             }
-            FromNode::HandleAck => self.arrived().await,
+            FromNode::HandleAck => drop(self.sent.pop_front()),
             FromNode::HandleNack => self.did_not_arrive().await?,
-            FromNode::Handle { kind, .. } => {
+            FromNode::Handle { kind, message } => {
                 drop(fd);
+                if let Some(message) = message {
+                    debug!(%worker, message = shortened(&message), "worker says");
+                }
                 let kind = kind.as_deref().unwrap_or("unknown");
                 warn!(%worker, kind, "worker sent a handle, which clusterd has no use for; it is closed");
                 self.outgoing.push(ToNode::HandleAck)?;
@@ -241,17 +247,57 @@ impl Talk {
 
     /// Answers a server that wants to listen.
     async fn answer(&mut self, query: Query) -> Result<(), Ended> {
-        let key = query.key();
-        let waits =
-            self.sent.iter().any(|sent| matches!(sent, Sent::Channel { query, .. } if query.key() == key));
-        if waits || self.servers.contains_key(&key) || self.servers.len() >= MOST_SERVERS {
+        if self.servers.len() >= MOST_SERVERS || self.servers.values().any(|server| server.excludes(&query)) {
             return self.refuse(&query, Errno::ADDRESS_IN_USE);
         }
-        match self.served_port(&query) {
-            Some(port) if self.has_shim().await => self.answer_served(query, port).await,
-            Some(port) => self.answer_relayed(&query, port).await,
-            None => self.answer_shared(&query),
+        let (key, rooms) = (query.key(), self.rooms.clone());
+        // Held until the front knows of the service: others may join it from then on.
+        let mut listeners = rooms.listeners.lock().await;
+        let joined = listeners.join(self.worker, &query, &rooms.ports);
+        let data = listeners.data(&key).map(ToOwned::to_owned);
+        match joined {
+            Err(errno) => self.refuse(&query, errno),
+            Ok(Joined::Shared(socket, handle)) => {
+                self.share(&query, data.as_deref(), handle, socket)?;
+                self.sent.push_back(Sent::Shared);
+                self.servers.insert(key, Server { query, source: Source::Shared });
+                Ok(())
+            }
+            Ok(Joined::Service { id, address, open }) => {
+                if let Some(bound) = open {
+                    rooms.front.open(id, bound).await;
+                }
+                drop(listeners);
+                self.answer_served(query, id, address, data.as_deref()).await
+            }
         }
+    }
+
+    /// Gives a server a channel to the front: as a shared handle, of which the shim makes a listener; or, to a worker
+    /// without the shim, connection by connection, as Node's own primary does.
+    async fn answer_served(
+        &mut self,
+        query: Query,
+        service: ServiceId,
+        address: SocketAddr,
+        data: Option<&RawValue>,
+    ) -> Result<(), Ended> {
+        let relayed = !self.has_shim().await;
+        let Some((link, worker_end)) = self.open_channel(service, address, relayed).await else {
+            return self.refuse(&query, Errno::ADDRESS_IN_USE);
+        };
+        let key = query.key();
+        let source = if relayed {
+            let (seq, ack, sockname) = (self.seq.take(), query.seq, Some(address));
+            self.outgoing.push(ToNode::Sockname { seq, ack, key: &key, data, sockname })?;
+            Source::Relay { link, worker_end: Some(worker_end), relay: None }
+        } else {
+            self.share(&query, data, HandleType::Net, worker_end)?;
+            self.sent.push_back(Sent::Channel(key.clone()));
+            Source::Channel(link)
+        };
+        self.servers.insert(key, Server { query, source });
+        Ok(())
     }
 
     /// Whether the process that asks can make a listener of a channel. It has to be known beforehand: a handle that
@@ -260,41 +306,6 @@ impl Talk {
         match (self.speaker, &self.rooms.shim) {
             (Some(speaker), Some(shim)) => processes::has_loaded(speaker, shim.to_path_buf()).await,
             _ => false,
-        }
-    }
-
-    fn served_port(&self, query: &Query) -> Option<WorkerPort> {
-        let port = WorkerPort(u16::try_from(query.port).ok()?);
-        let is_tcp = matches!(query.address_type, AddressType::V4 | AddressType::V6);
-        (is_tcp && self.rooms.ports.contains(&port)).then_some(port)
-    }
-
-    /// A channel, sent as a shared handle: the shim makes a listener of it.
-    async fn answer_served(&mut self, query: Query, port: WorkerPort) -> Result<(), Ended> {
-        let Some((link, worker_end)) = self.open_channel(&query, port, false).await else {
-            return self.refuse(&query, Errno::ADDRESS_IN_USE);
-        };
-        let listeners = Arc::clone(&self.listeners);
-        let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        match listeners.join_served(self.worker, &query) {
-            Ok(data) => self.share(&query, data, HandleType::Net, worker_end)?,
-            Err(errno) => return self.refuse(&query, errno),
-        }
-        self.sent.push_back(Sent::Channel { link, query });
-        Ok(())
-    }
-
-    fn answer_shared(&mut self, query: &Query) -> Result<(), Ended> {
-        let listeners = Arc::clone(&self.listeners);
-        let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        match listeners.join_shared(self.worker, query) {
-            Ok((socket, handle, data)) => {
-                self.share(query, data, handle, socket.try_clone_to_owned()?)?;
-                self.sent.push_back(Sent::Shared);
-                self.servers.insert(query.key(), Server::Shared);
-                Ok(())
-            }
-            Err(errno) => self.refuse(query, errno),
         }
     }
 
@@ -317,79 +328,51 @@ impl Talk {
         Ok(())
     }
 
-    /// A new channel to the front for this server; what is returned is the worker's end.
+    /// A new channel to the front for a server; what is returned is the worker's end.
     async fn open_channel(
         &mut self,
-        query: &Query,
-        port: WorkerPort,
+        service: ServiceId,
+        address: SocketAddr,
         relayed: bool,
     ) -> Option<(LinkId, OwnedFd)> {
         let worker = self.worker;
         let Some(place) = self.rooms.places.take() else {
-            warn!(%worker, %port, "there is no room for another channel");
+            warn!(%worker, %address, "there is no room for another channel");
             return None;
         };
         let link = place.link();
-        match channel(Endpoint::from(sockname(query)), link) {
-            Ok((channel, worker_end, kept, inode)) => {
-                let attachment = Attachment {
-                    worker,
-                    port,
-                    channel,
-                    worker_end: kept,
-                    holder: Holder { inode, pid: self.speaker.map_or(0, Pid::as_raw_pid) },
-                    wants_drain: false,
-                    relayed,
-                    place,
-                };
-                self.rooms.front.attach(attachment).await;
-                Some((link, worker_end))
-            }
+        let ends = match channel(address, link) {
+            Ok(ends) => ends,
             Err(error) => {
-                warn!(%worker, %port, %error, "cannot make a channel");
-                None
+                warn!(%worker, %address, %error, "cannot make a channel");
+                return None;
             }
-        }
-    }
-
-    /// The handle that was sent first arrived.
-    async fn arrived(&mut self) {
-        match self.sent.pop_front() {
-            Some(Sent::Channel { link, query }) => {
-                self.servers.insert(query.key(), Server::Channel(link));
-            }
-            Some(Sent::Shared | Sent::Connection(_)) | None => {}
-        }
+        };
+        let attachment = Attachment {
+            worker,
+            service,
+            channel: ends.ours,
+            worker_end: ends.kept,
+            holder: Holder { inode: ends.inode, pid: self.speaker.map_or(0, Pid::as_raw_pid) },
+            wants_drain: false,
+            relayed,
+            place,
+        };
+        self.rooms.front.attach(attachment).await;
+        Some((link, ends.workers))
     }
 
     /// The handle that was sent first did not arrive: the worker is without free descriptors.
     async fn did_not_arrive(&mut self) -> Result<(), Ended> {
         match self.sent.pop_front() {
-            Some(Sent::Channel { link, query }) => {
-                self.rooms.front.detach(link).await;
-                self.refuse(&query, Errno::UNKNOWN)
+            Some(Sent::Channel(key)) => {
+                let Some(server) = self.servers.remove(&key) else { return Ok(()) };
+                self.refuse(&server.query, Errno::from(&io::Error::from_raw_os_error(libc::EMFILE)))?;
+                self.end(key, server).await;
             }
-            Some(Sent::Connection(seq)) => {
-                self.told(seq, false);
-                Ok(())
-            }
-            Some(Sent::Shared) | None => Ok(()),
+            Some(Sent::Connection(seq)) => self.told(seq, false),
+            Some(Sent::Shared) | None => {}
         }
-    }
-
-    /// As Node's own primary would: connections will be handed over one by one.
-    async fn answer_relayed(&mut self, query: &Query, port: WorkerPort) -> Result<(), Ended> {
-        let Some((link, worker_end)) = self.open_channel(query, port, true).await else {
-            return self.refuse(query, Errno::ADDRESS_IN_USE);
-        };
-        let key = query.key();
-        let (seq, ack, sockname) = (self.seq.take(), query.seq, Some(sockname(query)));
-        let listeners = Arc::clone(&self.listeners);
-        let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        let data = listeners.join_served(self.worker, query).ok().flatten();
-        self.outgoing.push(ToNode::Sockname { seq, ack, key: &key, data, sockname })?;
-        let server = Server::Relayed { link, worker_end: Some(worker_end), relay: None };
-        self.servers.insert(key, server);
         Ok(())
     }
 
@@ -398,7 +381,8 @@ impl Talk {
         let key = query.key();
         debug!(worker = %self.worker, key, "Node listens");
         // With port 0, the worker tells the port that it got, and thereby another key: no relay has one.
-        if let Some(Server::Relayed { worker_end, relay, .. }) = self.servers.get_mut(&key)
+        if let Some(Server { source: Source::Relay { worker_end, relay, .. }, .. }) =
+            self.servers.get_mut(&key)
             && let Some(worker_end) = worker_end.take()
         {
             let passing = relay::run(self.worker, key, worker_end, self.offers.0.clone());
@@ -423,48 +407,93 @@ impl Talk {
     }
 
     /// A server of the worker is closed.
-    async fn close(&mut self, key: &str) {
-        self.listeners().leave(self.worker, key);
-        if let Some(server) = self.servers.remove(key) {
-            self.end(server).await;
+    async fn close(&mut self, key: String) {
+        if let Some(server) = self.servers.remove(&key) {
+            self.end(key, server).await;
         }
     }
 
-    async fn end(&self, server: Server) {
-        match server {
-            Server::Channel(link) => self.rooms.front.detach(link).await,
-            Server::Relayed { link, relay, .. } => {
+    async fn end(&self, key: String, server: Server) {
+        match server.source {
+            Source::Channel(link) => self.rooms.front.detach(link).await,
+            Source::Relay { link, relay, .. } => {
                 if let Some(relay) = relay {
                     relay.abort();
                 }
                 self.rooms.front.detach(link).await;
             }
-            Server::Shared => {}
+            Source::Shared => {}
+        }
+        let mut listeners = self.rooms.listeners.lock().await;
+        if let Some(unwanted) = listeners.leave(self.worker, &key) {
+            self.rooms.front.close(unwanted).await;
         }
     }
+}
 
-    fn listeners(&self) -> MutexGuard<'_, Listeners> {
-        // What is done under the lock is complete or not begun, so a poisoned one is sound.
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+impl Server {
+    /// Whether this server keeps another of the same worker from listening, as bind(2) would: the same again, or
+    /// the same port on every address.
+    fn excludes(&self, other: &Query) -> bool {
+        let (mine, theirs) = (reach(&self.query), reach(other));
+        let is_tcp = |query: &Query| matches!(query.address_type, AddressType::V4 | AddressType::V6);
+        let same_port =
+            is_tcp(&self.query) && is_tcp(other) && self.query.port == other.port && other.port > 0;
+        self.query.key() == other.key() || (same_port && (mine.covers(theirs) || theirs.covers(mine)))
     }
 }
 
-/// Where the server is told that it listens: what it asked for, every address as `::`.
-fn sockname(query: &Query) -> SocketAddr {
-    let address = query.address.as_deref().and_then(|address| address.parse().ok());
-    let ip: IpAddr = address.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
-    SocketAddr::new(ip, u16::try_from(query.port).unwrap_or_default())
+/// Which addresses a query is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    All,
+    AllV4,
+    AllV6,
+    One(IpAddr),
 }
 
-/// Both ends of a new channel for a server that listens on `address`, the worker's end twice, and its inode.
-fn channel(address: Endpoint, link: LinkId) -> io::Result<(OwnedFd, OwnedFd, OwnedFd, u64)> {
+impl Reach {
+    fn covers(self, other: Reach) -> bool {
+        match (self, other) {
+            (Reach::All, _) => true,
+            (Reach::AllV4, other) => matches!(other, Reach::AllV4 | Reach::One(IpAddr::V4(_))),
+            (Reach::AllV6, other) => matches!(other, Reach::AllV6 | Reach::One(IpAddr::V6(_))),
+            (Reach::One(_), other) => self == other,
+        }
+    }
+}
+
+fn reach(query: &Query) -> Reach {
+    match query.address.as_deref().map(str::parse::<IpAddr>) {
+        None if query.flags & Query::IPV6_ONLY != 0 => Reach::AllV6,
+        None => Reach::All,
+        Some(Ok(IpAddr::V6(ip))) if ip.is_unspecified() && query.flags & Query::IPV6_ONLY == 0 => Reach::All,
+        Some(Ok(IpAddr::V6(ip))) if ip.is_unspecified() => Reach::AllV6,
+        Some(Ok(IpAddr::V4(ip))) if ip.is_unspecified() => Reach::AllV4,
+        Some(Ok(ip)) => Reach::One(ip),
+        Some(Err(_)) => Reach::All,
+    }
+}
+
+/// The ends of a new channel.
+struct Ends {
+    ours: OwnedFd,
+    workers: OwnedFd,
+    /// The worker's end again, to take connections back from.
+    kept: OwnedFd,
+    /// Of the worker's end.
+    inode: u64,
+}
+
+/// A channel for a server that listens on `address`.
+fn channel(address: SocketAddr, link: LinkId) -> io::Result<Ends> {
     let nonce = u64::from(std::process::id()) << 32 ^ link.0;
-    let name = ChannelName { address, nonce }.encode();
+    let name = ChannelName { address: Endpoint::from(address), nonce }.encode();
     // An abstract name is given without the zero byte that it begins with.
-    let (ours, worker_end) = seqpacket::named_pair(&SocketAddrUnix::new_abstract_name(&name[1..])?)?;
-    let kept = worker_end.try_clone()?;
-    let inode = rustix::fs::fstat(&worker_end)?.st_ino;
-    Ok((ours, worker_end, kept, inode))
+    let (ours, workers) = seqpacket::named_pair(&SocketAddrUnix::new_abstract_name(&name[1..])?)?;
+    let kept = workers.try_clone()?;
+    let inode = rustix::fs::fstat(&workers)?.st_ino;
+    Ok(Ends { ours, workers, kept, inode })
 }
 
 /// Messages may be of any length.
