@@ -19,7 +19,12 @@ pub enum Command {
         bound: Bound,
     },
     /// No worker wants this address any more: close it.
-    Close(ServiceId),
+    Close {
+        /// Which.
+        service: ServiceId,
+        /// Told when it is free to be opened again.
+        done: oneshot::Sender<()>,
+    },
     /// Nobody holds the worker's end of this channel any more: take back what is in it and drop it.
     Detach(LinkId),
     /// The worker is gone: take back what is in its channels and drop them.
@@ -123,9 +128,11 @@ impl Handle {
         self.send(Command::Open { service, bound }).await;
     }
 
-    /// Closes an address that no worker wants any more.
+    /// Closes an address that no worker wants any more. Returns when it is free to be opened again.
     pub async fn close(&self, service: ServiceId) {
-        self.send(Command::Close(service)).await;
+        let (done, told) = oneshot::channel();
+        self.send(Command::Close { service, done }).await;
+        let _ = told.await;
     }
 
     /// Says that nobody holds the worker's end of this channel any more.

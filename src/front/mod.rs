@@ -160,7 +160,10 @@ impl Front {
         match command {
             Command::Attach(attachment) => self.attach(attachment),
             Command::Open { service, bound } => self.open(service, bound),
-            Command::Close(service) => self.services.retain(|candidate| candidate.id() != service),
+            Command::Close { service, done } => {
+                self.services.retain(|candidate| candidate.id() != service);
+                let _ = done.send(());
+            }
             Command::Detach(link) => self.detach(link),
             Command::Forget { worker, done } => {
                 for service in &mut self.services {

@@ -23,6 +23,9 @@ use crate::protocol::node::{AddressType, Errno, HandleType, Query};
 /// Node's own default for listen(2).
 const BACKLOG: u32 = 511;
 
+/// The length of `sun_path` (unix(7)).
+const SUN_PATH: usize = 108;
+
 /// How many there may be; more is a worker gone wild.
 const MOST: usize = 1024;
 
@@ -205,7 +208,8 @@ fn open_path(query: &Query) -> io::Result<(OwnedFd, Option<PathBuf>)> {
     let name = abstract_name(given);
     let path = name.is_none().then(|| PathBuf::from(given));
     let address = match &name {
-        Some(name) => SockAddr::unix(format!("\0{name}"))?,
+        // libuv fills all of `sun_path`, so that the name ends in zero bytes, and its clients look for that.
+        Some(name) => SockAddr::unix(format!("\0{name:\0<width$}", width = SUN_PATH - 1))?,
         None => SockAddr::unix(given)?,
     };
     if let Some(path) = &path {

@@ -72,7 +72,7 @@ enum Source {
     /// From a channel of the attach protocol.
     Channel(LinkId),
     /// From a relay, which begins when the server listens.
-    Relay { link: LinkId, worker_end: Option<OwnedFd>, relay: Option<AbortHandle> },
+    Relay { link: LinkId, port: u16, worker_end: Option<OwnedFd>, relay: Option<AbortHandle> },
     /// It accepts by itself.
     Shared,
 }
@@ -290,7 +290,7 @@ impl Talk {
         let source = if relayed {
             let (seq, ack, sockname) = (self.seq.take(), query.seq, Some(address));
             self.outgoing.push(ToNode::Sockname { seq, ack, key: &key, data, sockname })?;
-            Source::Relay { link, worker_end: Some(worker_end), relay: None }
+            Source::Relay { link, port: address.port(), worker_end: Some(worker_end), relay: None }
         } else {
             self.share(&query, data, HandleType::Net, worker_end)?;
             self.sent.push_back(Sent::Channel(key.clone()));
@@ -376,17 +376,19 @@ impl Talk {
         Ok(())
     }
 
-    /// The server listens: where the shim does not say so by itself, connections begin to be passed on.
+    /// A server listens: where the shim does not say so by itself, connections begin to be passed on. Who asked for
+    /// any port tells which it got, so that the query alone would not be found.
     fn listens(&mut self, query: &Query) {
-        let key = query.key();
-        debug!(worker = %self.worker, key, "Node listens");
-        // With port 0, the worker tells the port that it got, and thereby another key: no relay has one.
-        if let Some(Server { source: Source::Relay { worker_end, relay, .. }, .. }) =
-            self.servers.get_mut(&key)
-            && let Some(worker_end) = worker_end.take()
-        {
-            let passing = relay::run(self.worker, key, worker_end, self.offers.0.clone());
-            *relay = Some(tokio::spawn(passing).abort_handle());
+        let asked = query.key();
+        debug!(worker = %self.worker, key = asked, "Node listens");
+        for (key, server) in &mut self.servers {
+            if let Source::Relay { port, worker_end, relay, .. } = &mut server.source
+                && (*key == asked || (server.query.port == 0 && i64::from(*port) == query.port))
+                && let Some(worker_end) = worker_end.take()
+            {
+                let passing = relay::run(self.worker, key.clone(), worker_end, self.offers.0.clone());
+                *relay = Some(tokio::spawn(passing).abort_handle());
+            }
         }
     }
 
