@@ -72,7 +72,7 @@ impl Case {
 
     /// Plays it under both primaries; what is seen must be the same.
     #[track_caller]
-    pub(crate) fn is_the_same_under_clusterd(self, attach: Attach) {
+    pub(crate) fn assert_same(self, attach: Attach) {
         let (tcp, udp) = taken();
         let taken = tcp.local_addr().expect("a bound socket has an address").port();
         let case = self.env("CASE_TAKEN", &taken.to_string());

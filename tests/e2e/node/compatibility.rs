@@ -31,11 +31,11 @@ both_ways!(
 
 #[track_caller]
 fn same(attach: Attach, app: &str) {
-    Case::of(app).is_the_same_under_clusterd(attach);
+    Case::of(app).assert_same(attach);
 }
 
 fn a_worker_is_told_the_same_about_itself(attach: Attach) {
-    Case::of("identity.js").workers(3).is_the_same_under_clusterd(attach);
+    Case::of("identity.js").workers(3).assert_same(attach);
 }
 
 fn a_server_has_the_same_address_and_clients(attach: Attach) {
@@ -67,21 +67,21 @@ fn a_served_port_can_be_closed_and_listened_on_again(attach: Attach) {
 }
 
 fn a_port_opened_on_demand_can_be_closed_and_listened_on_again(attach: Attach) {
-    Case::of("close_and_listen.js").serving(&[9]).is_the_same_under_clusterd(attach);
+    Case::of("close_and_listen.js").serving(&[9]).assert_same(attach);
 }
 
 fn several_served_ports_in_a_worker(attach: Attach) {
-    Case::of("two_ports.js").serving(&[0, 1, 2]).is_the_same_under_clusterd(attach);
+    Case::of("two_ports.js").serving(&[0, 1, 2]).assert_same(attach);
 }
 
 fn several_ports_opened_on_demand_in_a_worker(attach: Attach) {
-    Case::of("two_ports.js").serving(&[9]).is_the_same_under_clusterd(attach);
+    Case::of("two_ports.js").serving(&[9]).assert_same(attach);
 }
 
 /// clusterd serves its own ports on every address, so these are opened on demand.
 fn one_address_is_served_there_and_nowhere_else(attach: Attach) {
     if needs::ipv6() {
-        Case::of("addresses.js").serving(&[9]).is_the_same_under_clusterd(attach);
+        Case::of("addresses.js").serving(&[9]).assert_same(attach);
     }
 }
 
@@ -100,7 +100,7 @@ fn a_plain_tcp_server(attach: Attach) {
 }
 
 fn a_plain_tcp_server_with_the_shared_policy(attach: Attach) {
-    Case::of("net_echo.js").env("NODE_CLUSTER_SCHED_POLICY", "none").is_the_same_under_clusterd(attach);
+    Case::of("net_echo.js").env("NODE_CLUSTER_SCHED_POLICY", "none").assert_same(attach);
 }
 
 fn a_server_of_datagrams(attach: Attach) {
@@ -117,7 +117,7 @@ fn an_application_that_would_make_a_cluster_of_itself(attach: Attach) {
 
 #[track_caller]
 fn leaves_as_under_node(attach: Attach, way: &str) {
-    Case::of("leave.js").workers(1).client_first().env("CASE_WAY", way).is_the_same_under_clusterd(attach);
+    Case::of("leave.js").workers(1).client_first().env("CASE_WAY", way).assert_same(attach);
 }
 
 fn a_worker_that_disconnects_ends_as_under_node(attach: Attach) {
