@@ -70,8 +70,9 @@ fn a_worker_that_sends_handles_is_answered(attach: Attach) {
 
 fn with_wait_ready_a_worker_is_online_once_it_says_so(attach: Attach) {
     let ready = Cluster::of("node {fixtures}/node/ready.js").options(attach.option()).options("--wait-ready");
-    let cluster = ready.options("--log-level debug").launch();
-    logged(&cluster, "DEBUG", "listening");
+    let cluster = ready.launch();
+    let listening = cluster.folder().join("listening");
+    until("the worker listens", || listening.exists().then_some(()));
     assert_eq!(cluster.metrics().count("clusterd_workers", &[("state", "online")]), 0);
     assert_eq!(cluster.probe("/readyz").status, 503);
     cluster.open_gate("gate");

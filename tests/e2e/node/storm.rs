@@ -22,8 +22,9 @@ both_ways!(no_untaken_connection_is_lost);
 
 const WORKERS: u32 = 4;
 const CLIENTS: usize = 16;
-/// The least of kills, however fast the connections are.
+/// The least of kills, however fast the connections are, and one for so many connections.
 const KILLS: u64 = 12;
+const CONNECTIONS_A_KILL: u64 = 1_000;
 /// A worker that lived for so long is started again at once, and the storm goes on.
 const LIFETIME: f64 = 1.1;
 
@@ -42,13 +43,13 @@ fn no_untaken_connection_is_lost(attach: Attach) {
     let (served, lost, over) = (AtomicU64::new(0), Mutex::default(), AtomicBool::new(false));
     let storm = Storm { cluster, served, lost, over };
     let begin = Instant::now();
-    let (mut taken, mut kills) = (BTreeSet::new(), 0);
+    let (mut taken, mut kills, enough) = (BTreeSet::new(), 0, KILLS.max(connections / CONNECTIONS_A_KILL));
     thread::scope(|scope| {
         let _end = EndOfStorm(&storm);
         for _ in 0..CLIENTS {
             scope.spawn(|| storm.client());
         }
-        while kills < KILLS || storm.served.load(Ordering::Relaxed) < connections {
+        while kills < enough || storm.served.load(Ordering::Relaxed) < connections {
             storm.stop_and_continue(kills as u32 % WORKERS + 1);
             taken.extend(storm.kill(kills as u32 / 2 % WORKERS + 1));
             kills += 1;
