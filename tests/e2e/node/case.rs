@@ -32,14 +32,6 @@ pub(crate) struct Case {
     environment: Vec<(String, String)>,
 }
 
-/// What was seen.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    /// By file, which bears the worker's number.
-    workers: BTreeMap<String, Value>,
-    client: Value,
-}
-
 impl Case {
     /// A case that two workers play, with their server on the first of the case's ports.
     pub(crate) fn of(app: &str) -> Self {
@@ -83,10 +75,16 @@ impl Case {
             None => case.play_under_clusterd(base, attach),
         };
         drop(udp);
-        assert_eq!(under_clusterd, under_node, "left: clusterd ({attach:?}), right: Node's primary");
+        let mut differences = Vec::new();
+        compare("", &under_clusterd, &under_node, &mut differences);
+        let text = differences.join("\n");
+        assert!(
+            differences.is_empty(),
+            "what is seen under clusterd ({attach:?}) and under Node's primary:\n{text}"
+        );
     }
 
-    fn play_under_node(&self, base: u16) -> Seen {
+    fn play_under_node(&self, base: u16) -> Value {
         let folder = Folder::new();
         for (name, content) in files() {
             folder.write(name, content);
@@ -95,7 +93,7 @@ impl Case {
         self.play(base, reference.folder())
     }
 
-    fn play_under_clusterd(&self, base: u16, attach: Attach) -> Seen {
+    fn play_under_clusterd(&self, base: u16, attach: Attach) -> Value {
         let command = format!("node {{fixtures}}/node/{}", self.app);
         let mut setup = Cluster::of(&command).workers(self.workers).options(attach.option());
         setup = self.served.iter().fold(setup, |setup, port| setup.port(&(base + port).to_string()));
@@ -104,7 +102,7 @@ impl Case {
         self.play(base, cluster.folder())
     }
 
-    fn play(&self, base: u16, folder: &Path) -> Seen {
+    fn play(&self, base: u16, folder: &Path) -> Value {
         let before = self.client_first.then(|| self.client(base, folder));
         let workers = until("every worker has told what it saw", || {
             let workers = told(folder);
@@ -112,7 +110,8 @@ impl Case {
         });
         let client = before.unwrap_or_else(|| self.client(base, folder));
         let workers = if self.client_first { workers } else { told(folder) };
-        Seen { workers, client }.with_names(folder)
+        let seen = serde_json::json!({ "client": client, "workers": workers });
+        with_names(seen, &folder.to_string_lossy(), &mut Vec::new())
     }
 
     fn client(&self, base: u16, folder: &Path) -> Value {
@@ -132,17 +131,8 @@ impl Case {
     }
 }
 
-impl Seen {
-    /// As it is, with names for what is another one each time: the folder, and ports that the kernel chose.
-    fn with_names(self, folder: &Path) -> Self {
-        let (folder, mut ports) = (folder.to_string_lossy().into_owned(), Vec::new());
-        let mut named = |value: Value| name(value, &folder, &mut ports);
-        let workers = self.workers.into_iter().map(|(file, value)| (file, named(value))).collect();
-        Self { workers, client: named(self.client) }
-    }
-}
-
-fn name(value: Value, folder: &str, ports: &mut Vec<String>) -> Value {
+/// As it is, with names for what is another one each time: the folder, and ports that the kernel chose.
+fn with_names(value: Value, folder: &str, ports: &mut Vec<String>) -> Value {
     match value {
         Value::String(text) if text.starts_with("port:") => {
             let known = ports.iter().position(|port| *port == text).unwrap_or_else(|| {
@@ -152,15 +142,33 @@ fn name(value: Value, folder: &str, ports: &mut Vec<String>) -> Value {
             Value::String(format!("port {known}"))
         }
         Value::String(text) => Value::String(text.replace(folder, "{folder}")),
-        Value::Array(values) => values.into_iter().map(|value| name(value, folder, ports)).collect(),
+        Value::Array(values) => values.into_iter().map(|value| with_names(value, folder, ports)).collect(),
         Value::Object(members) => {
-            members.into_iter().map(|(key, value)| (key, name(value, folder, ports))).collect()
+            members.into_iter().map(|(key, value)| (key, with_names(value, folder, ports))).collect()
         }
         value => value,
     }
 }
 
-/// What the workers have told so far.
+/// Where two values differ: the way there, and what stands on either side.
+fn compare(way: &str, clusterd: &Value, node: &Value, differences: &mut Vec<String>) {
+    match (clusterd, node) {
+        (Value::Object(left), Value::Object(right)) => {
+            for key in left.keys().chain(right.keys().filter(|key| !left.contains_key(*key))) {
+                compare(&format!("{way}/{key}"), &clusterd[key], &node[key], differences);
+            }
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
+            for (index, (left, right)) in left.iter().zip(right).enumerate() {
+                compare(&format!("{way}/{index}"), left, right, differences);
+            }
+        }
+        _ if clusterd == node => {}
+        _ => differences.push(format!("  {way}: {clusterd} | {node}")),
+    }
+}
+
+/// What the workers have told so far, by file, which bears the worker's number.
 fn told(folder: &Path) -> BTreeMap<String, Value> {
     let entries =
         fs::read_dir(folder).expect("the folder is there").map(|entry| entry.expect("a file").path());
