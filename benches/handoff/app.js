@@ -1,7 +1,5 @@
-// The least of a server: answer a byte, close.
-const net = require('node:net');
+// The least of a web server: one answer a connection.
+const http = require('node:http');
 
-const port = Number(process.argv[2]);
-// The client's end of the stream must be read for the socket to close.
-const serve = (socket) => socket.on('error', () => {}).resume().end('x');
-net.createServer(serve).listen({ port, host: '127.0.0.1', backlog: 4096 });
+const serve = (request, response) => response.setHeader('Connection', 'close').end('x');
+http.createServer(serve).listen({ port: Number(process.argv[2]), host: '127.0.0.1', backlog: 4096 });

@@ -8,20 +8,28 @@ use anyhow::Context;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 /// The longest that no client may get an answer.
 const STALL: Duration = Duration::from_secs(20);
+
+/// What a client says, if anything, and how the answer begins.
+#[derive(Clone, Copy)]
+pub(crate) struct Exchange {
+    pub(crate) request: &'static [u8],
+    pub(crate) answer: &'static [u8],
+}
 
 /// Makes `total` connections, `at_once` at a time, and returns when all were answered and closed. `opened` is called
 /// when the first ones are open.
 pub(crate) fn run(
     address: SocketAddr,
+    exchange: Exchange,
     total: usize,
     at_once: usize,
     opened: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut clients = Clients::new(address)?;
+    let mut clients = Clients::new(address, exchange)?;
     for _ in 0..at_once.min(total) {
         clients.open(None)?;
     }
@@ -50,6 +58,7 @@ pub(crate) fn run(
 
 struct Clients {
     address: SocketAddr,
+    exchange: Exchange,
     epoll: OwnedFd,
     open: Vec<Client>,
     ready: Vec<Event>,
@@ -58,13 +67,15 @@ struct Clients {
 struct Client {
     /// `None` once it is closed.
     socket: Option<OwnedFd>,
-    answer: usize,
+    is_asked: bool,
+    is_answered: bool,
 }
 
 impl Clients {
-    fn new(address: SocketAddr) -> anyhow::Result<Self> {
+    fn new(address: SocketAddr, exchange: Exchange) -> anyhow::Result<Self> {
         Ok(Self {
             address,
+            exchange,
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             open: Vec::new(),
             ready: Vec::with_capacity(64),
@@ -81,8 +92,10 @@ impl Clients {
         }
         let index = place.unwrap_or(self.open.len());
         let data = EventData::new_u64(index as u64);
-        epoll::add(&self.epoll, &socket, data, EventFlags::IN)?;
-        let client = Client { socket: Some(socket), answer: 0 };
+        let is_asked = self.is_asked(&socket)?;
+        let events = if is_asked { EventFlags::IN } else { EventFlags::IN | EventFlags::OUT };
+        epoll::add(&self.epoll, &socket, data, events)?;
+        let client = Client { socket: Some(socket), is_asked, is_answered: false };
         match place {
             Some(place) => self.open[place] = client,
             None => self.open.push(client),
@@ -102,23 +115,45 @@ impl Clients {
         Ok(())
     }
 
-    /// Reads what has come; at the end of a good answer, closes the client.
+    /// Sends the request, unless the connection is not there yet.
+    fn is_asked(&self, socket: &OwnedFd) -> anyhow::Result<bool> {
+        if self.exchange.request.is_empty() {
+            return Ok(true);
+        }
+        match rustix::net::send(socket, self.exchange.request, SendFlags::NOSIGNAL) {
+            Ok(sent) => Ok(sent == self.exchange.request.len()),
+            Err(Errno::AGAIN) => Ok(false),
+            Err(error) => Err(error).context("cannot send a request"),
+        }
+    }
+
+    /// Sends what could not be sent before, and reads what has come; at the end of a good answer, closes the client.
     fn is_answered(&mut self, index: usize) -> anyhow::Result<bool> {
-        let client = &mut self.open[index];
-        let Some(socket) = &client.socket else {
+        let Some(socket) = &self.open[index].socket else {
             return Ok(false);
         };
+        if !self.open[index].is_asked {
+            if self.is_asked(socket)? {
+                epoll::modify(&self.epoll, socket, EventData::new_u64(index as u64), EventFlags::IN)?;
+                self.open[index].is_asked = true;
+            }
+            return Ok(false);
+        }
+        let (mut part, mut is_answered) = ([0; 512], self.open[index].is_answered);
         loop {
-            match rustix::io::read(socket, &mut [0; 64]) {
+            match rustix::io::read(socket, &mut part) {
                 Ok(0) => break,
-                Ok(read) => client.answer += read,
-                Err(Errno::AGAIN) => return Ok(false),
+                Ok(read) => is_answered |= part[..read].starts_with(self.exchange.answer),
+                Err(Errno::AGAIN) => {
+                    self.open[index].is_answered = is_answered;
+                    return Ok(false);
+                }
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error).context("cannot read an answer"),
             }
         }
-        anyhow::ensure!(client.answer == 1, "an answer of {} bytes instead of 1", client.answer);
-        client.socket = None;
+        anyhow::ensure!(is_answered, "a connection was closed without an answer");
+        self.open[index].socket = None;
         Ok(true)
     }
 }

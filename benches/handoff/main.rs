@@ -1,13 +1,13 @@
 //! What a connection costs the primary: clusterd against a bare loop and Node's cluster, in one run and in turn.
 //!
-//! Each primary listens on a loopback port of its own and has workers that answer one byte and close. In every
+//! Each primary listens on a loopback port of its own and has workers that give the shortest answer and close. In every
 //! round, each is measured under two conditions:
 //!
 //! - *loaded*: some clients, each of which connects again as soon as it was answered;
 //! - *burst*: the primary is stopped (SIGSTOP) until a burst of connections fills the kernel's backlog.
 //!
-//! The bare loop and clusterd have the very same worker program; Node's cluster has a Node application of its own, which
-//! clusterd serves too, so that the two are compared with the very same workers. It decides nothing: timings
+//! The bare loop and clusterd have the very same worker program; Node's cluster has a web server of its own, which clusterd
+//! serves too, so that the two are compared with the very same workers. It decides nothing: timings
 //! depend on the machine, so it prints them and fails only if a connection does. With `cargo bench` it measures; with
 //! `--test` or `--smoke`, and under `cargo test`, it only shows in a moment that everything runs.
 //!
@@ -105,7 +105,7 @@ fn compare(options: &Options) -> anyhow::Result<()> {
 
 fn loaded(primary: &Primary, options: &Options) -> anyhow::Result<Sample> {
     measured(primary, options.connections, || {
-        load::run(primary.address(), options.connections, options.clients, || Ok(()))
+        load::run(primary.address(), primary.exchange(), options.connections, options.clients, || Ok(()))
     })
 }
 
@@ -115,7 +115,7 @@ fn burst(primary: &Primary, options: &Options) -> anyhow::Result<Sample> {
         for _ in 0..bursts {
             process::stop(primary.pid())?;
             let resume = || process::resume(primary.pid());
-            load::run(primary.address(), options.burst, options.burst, resume)?;
+            load::run(primary.address(), primary.exchange(), options.burst, options.burst, resume)?;
         }
         Ok(())
     })

@@ -1,7 +1,7 @@
 //! The primaries that are compared: how each is started, with its workers, and ended.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::load::Exchange;
 use crate::{Options, bare, worker};
 
 /// How long a primary may take to serve its first connection.
@@ -20,7 +21,7 @@ const END: Duration = Duration::from_secs(10);
 /// Between two looks at a primary that starts or ends.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// Node's cluster of the least of a server, and that server alone.
+/// Node's cluster of the least of a web server, and that server alone.
 const NODE_CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/handoff/cluster.js");
 const NODE_APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/handoff/app.js");
 
@@ -112,13 +113,23 @@ impl Primary {
         self.address
     }
 
+    /// What clients say to its workers, and hear.
+    pub(crate) fn exchange(&self) -> Exchange {
+        match self.kind {
+            Kind::Bare | Kind::Clusterd => Exchange { request: b"", answer: b"x" },
+            Kind::Node | Kind::ClusterdNode => {
+                Exchange { request: b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n", answer: b"HTTP/1.1 200 OK" }
+            }
+        }
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
     fn await_service(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START;
-        while !is_served(self.address) {
+        while !is_served(self.address, self.exchange()) {
             if let Some(status) = self.child.try_wait()? {
                 anyhow::bail!("{} ended before it served anything: {status}", self.kind);
             }
@@ -162,10 +173,11 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-fn is_served(address: SocketAddr) -> bool {
+fn is_served(address: SocketAddr, exchange: Exchange) -> bool {
     let answered = || {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(exchange.request)?;
         stream.read_exact(&mut [0])
     };
     answered().is_ok()
