@@ -5,11 +5,18 @@ use crate::harness::needs::needs;
 use crate::servers::answer_in_turn;
 
 #[test]
-fn a_shell_carries_the_channel_through() {
+fn a_shell_that_becomes_the_server_carries_the_channel_through() {
     needs!("node");
-    let script = "echo started; node {fixtures}/node/app.js; true";
-    let cluster = Cluster::of("sh -c").arg(script).options("--log-level debug").workers(3).start();
+    let script = "echo started; exec node {fixtures}/node/app.js";
+    let cluster = Cluster::of("sh -c").arg(script).workers(3).start();
+    answer_in_turn(&cluster);
     cluster.get("/send/a-message");
+}
+
+#[test]
+fn a_shell_that_runs_programs_one_after_the_other_keeps_the_channel_and_the_shim_serves() {
+    needs!("node");
+    let script = "node -p 1; node {fixtures}/node/app.js; true";
     answer_in_turn(&Cluster::of("sh -c").arg(script).workers(3).start());
 }
 
