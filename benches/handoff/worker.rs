@@ -41,7 +41,7 @@ fn attach() -> anyhow::Result<OwnedFd> {
     let token = Token::from_hex(variable(ENV_TOKEN)?.as_bytes()).context("not a token")?;
     let port = variable(ENV_PORTS)?.split(',').next().unwrap_or_default().parse::<u16>()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
-    let name = ChannelName { address, nonce: std::process::id().into() };
+    let name = ChannelName { address, given: false, nonce: std::process::id().into() };
     let name = SocketAddrUnix::new_abstract_name(&name.encode()[1..])?;
     let channel = seqpacket::connect(&name, &server).context("cannot connect to the primary")?;
     rustix::io::ioctl_fionbio(&channel, false)?;

@@ -56,7 +56,7 @@ fn named_socket(address: Endpoint) -> Result<Owned> {
         let mut name = [0; 2 + ChannelName::LEN];
         let (family, path) = name.split_at_mut(2);
         family.copy_from_slice(&abi::AF_UNIX.to_ne_bytes());
-        path.copy_from_slice(&ChannelName { address, nonce: nonce(socket.get()) }.encode());
+        path.copy_from_slice(&ChannelName { address, given: false, nonce: nonce(socket.get()) }.encode());
         outcome = sys::bind(&socket, &name);
         if !matches!(outcome, Err(Errno(abi::EADDRINUSE))) {
             break;

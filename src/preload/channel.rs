@@ -16,6 +16,9 @@ const SEND_WAIT_SECONDS: i64 = 1;
 /// How long an accept on a dead channel takes, so that a server which repeats it does not spin.
 const END_PAUSE_MILLISECONDS: i64 = 50;
 
+/// How long an accept of Node takes that has no free descriptor.
+const FULL_PAUSE_MILLISECONDS: i64 = 10;
+
 /// The name of a channel; `None` for every other descriptor.
 pub(crate) fn name(fd: Fd) -> Option<ChannelName> {
     let mut buffer = [0; 128];
@@ -56,12 +59,14 @@ pub(crate) fn listens(fd: Fd) -> bool {
 }
 
 /// accept4(2) on a channel: the connection, and the client's address.
-pub(crate) fn accept(fd: Fd, flags: i32) -> Result<(Fd, Endpoint)> {
+pub(crate) fn accept(fd: Fd, name: &ChannelName, flags: i32) -> Result<(Fd, Endpoint)> {
     if flags & !(abi::SOCK_CLOEXEC | abi::SOCK_NONBLOCK) != 0 {
         return Err(Errno(abi::EINVAL));
     }
     loop {
-        room_for_a_descriptor(fd)?;
+        if let Err(errno) = room_for_a_descriptor(fd) {
+            return Err(if name.given { wait_for_room() } else { errno });
+        }
         if let ControlFlow::Break((connection, client)) = take(fd, flags)? {
             return Ok((connection, client));
         }
@@ -80,6 +85,15 @@ fn room_for_a_descriptor(fd: Fd) -> Result<()> {
         Err(Errno(abi::EINVAL)) => Err(Errno(abi::EMFILE)),
         Err(errno) => Err(errno),
     }
+}
+
+/// What Node is told when no descriptor is free: that there is nothing to accept. Of EMFILE libuv would make room by
+/// closing a descriptor that it holds in reserve, accept, and close the connection (`uv__emfile_trick`). The pause
+/// keeps its event loop, which finds the channel readable at once, from spinning until the primary gives the
+/// connection to another worker.
+fn wait_for_room() -> Errno {
+    sys::pause_milliseconds(FULL_PAUSE_MILLISECONDS);
+    Errno(abi::EAGAIN)
 }
 
 /// Takes one connection, or waits, as the listener's mode tells, until there is something to try again for.

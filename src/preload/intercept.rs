@@ -118,7 +118,7 @@ unsafe fn accept_or_take(
     let Some(name) = channel::name(fd) else {
         return real();
     };
-    let (connection, client) = channel::accept(fd, flags)?;
+    let (connection, client) = channel::accept(fd, &name, flags)?;
     let client = address::write(&address::as_seen_by(&name.address, client));
     // SAFETY: the caller's promise.
     unsafe { fill(address, len, &client) };

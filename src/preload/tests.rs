@@ -226,7 +226,7 @@ fn channel_for(address: Endpoint) -> (OwnedFd, OwnedFd) {
     let (ours, workers) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .unwrap();
-    let name = ChannelName { address, nonce: fastrand::u64(..) }.encode();
+    let name = ChannelName { address, given: true, nonce: fastrand::u64(..) }.encode();
     rustix::net::bind(&workers, &SocketAddrUnix::new_abstract_name(&name[1..]).unwrap()).unwrap();
     (ours, workers)
 }

@@ -263,11 +263,7 @@ impl FromWorker {
             ATTACH => FromWorker::Attach {
                 token: Token(input.array()?),
                 address: Endpoint::take(&mut input)?,
-                wants_drain: match input.u8()? {
-                    0 => false,
-                    1 => true,
-                    _ => return Err(Malformed),
-                },
+                wants_drain: input.bool()?,
             },
             LISTENING => FromWorker::Listening,
             SET_OPTION => FromWorker::SetOption(SocketOption {
@@ -345,13 +341,15 @@ impl Refusal {
 pub struct ChannelName {
     /// The address that the server asked for.
     pub address: Endpoint,
+    /// The primary made the channel and gave it to Node; otherwise a process of the worker did, at bind(2).
+    pub given: bool,
     /// Makes the name unique in the network namespace.
     pub nonce: u64,
 }
 
 impl ChannelName {
     /// The length of every name, in bytes, with the zero byte that makes it abstract.
-    pub const LEN: usize = Self::PREFIX.len() + 8 + Endpoint::LEN;
+    pub const LEN: usize = Self::PREFIX.len() + 8 + 1 + Endpoint::LEN;
     const PREFIX: &'static [u8] = b"\0clusterd-channel-1\0";
 
     /// The bytes of `sun_path`.
@@ -360,6 +358,7 @@ impl ChannelName {
         let mut out = Writer { buffer: &mut name, len: 0 };
         out.put(Self::PREFIX);
         out.put(&self.nonce.to_le_bytes());
+        out.put(&[u8::from(self.given)]);
         self.address.put(&mut out);
         name
     }
@@ -368,9 +367,10 @@ impl ChannelName {
     pub fn decode(name: &[u8]) -> Option<Self> {
         let mut input = Reader { rest: name.strip_prefix(Self::PREFIX)? };
         let nonce = u64::from_le_bytes(input.array().ok()?);
+        let given = input.bool().ok()?;
         let address = Endpoint::take(&mut input).ok()?;
         input.end().ok()?;
-        Some(Self { address, nonce })
+        Some(Self { address, given, nonce })
     }
 }
 
@@ -407,6 +407,14 @@ impl Reader<'_> {
 
     fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(self.array::<1>()?[0])
+    }
+
+    fn bool(&mut self) -> Result<bool, Malformed> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Malformed),
+        }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
@@ -526,8 +534,8 @@ mod tests {
         }
 
         #[test]
-        fn a_channel_name_is_read_back_and_no_other(address in endpoint(), nonce: u64) {
-            let name = ChannelName { address, nonce };
+        fn a_channel_name_is_read_back_and_no_other(address in endpoint(), given: bool, nonce: u64) {
+            let name = ChannelName { address, given, nonce };
             let bytes = name.encode();
             prop_assert_eq!(ChannelName::decode(&bytes), Some(name));
             prop_assert!(bytes.len() <= 108, "it fits into sun_path");

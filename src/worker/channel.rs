@@ -68,7 +68,7 @@ async fn connect(socket: &OsStr, address: SocketAddr) -> Result<Channel, BindErr
     };
     let server = server.map_err(|errno| unreachable(errno.into()))?;
     loop {
-        let name = ChannelName { address: address.into(), nonce: fastrand::u64(..) };
+        let name = ChannelName { address: address.into(), given: false, nonce: fastrand::u64(..) };
         // The zero byte in front is the address type's to write.
         let name = SocketAddrUnix::new_abstract_name(&name.encode()[1..]).expect("shorter than sun_path");
         match seqpacket::connect(&name, &server) {

@@ -490,7 +490,7 @@ struct Ends {
 /// A channel for a server that listens on `address`.
 fn channel(address: SocketAddr, link: LinkId) -> io::Result<Ends> {
     let nonce = u64::from(std::process::id()) << 32 ^ link.0;
-    let name = ChannelName { address: Endpoint::from(address), nonce }.encode();
+    let name = ChannelName { address: Endpoint::from(address), given: true, nonce }.encode();
     // An abstract name is given without the zero byte that it begins with.
     let (ours, workers) = seqpacket::named_pair(&SocketAddrUnix::new_abstract_name(&name[1..])?)?;
     let kept = workers.try_clone()?;
