@@ -212,6 +212,11 @@ impl Service {
             }
             Event::Nothing => {}
             Event::Declined(connection) => self.put_back(connection),
+            Event::Paused(connection) => {
+                member.stalled.inc();
+                self.put_back(connection);
+                notices.extend([Notice::Stalled { worker }]);
+            }
             Event::SetOption(option) => self.set_option(worker, option),
             Event::Broken(fault) => {
                 warn!(%worker, service = %self.id, ?fault, "closed a channel that does not speak the attach protocol");

@@ -330,7 +330,7 @@ fn a_declined_connection_goes_to_another_and_the_worker_rests() {
     let seen = until(|| seqpacket::peek(&picky.channel, &mut buffer).ok());
     let message = ToWorker::decode(&buffer[..seen.len]);
     let Ok(ToWorker::Connection { peer }) = message else { panic!("{message:?}") };
-    let (decline, fd) = (FromWorker::Decline { peer }, seen.fd.unwrap());
+    let (decline, fd) = (FromWorker::Decline { peer, pause: false }, seen.fd.unwrap());
     seqpacket::send(&picky.channel, decline.encode(&mut buffer), Some(fd.as_fd())).unwrap();
     drop((fd, picky.hear()));
     let other = stage.worker(2);

@@ -106,6 +106,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         places: places.clone(),
         ports: Arc::clone(&ports),
         shim: shim.as_ref().map(|shim| shim.path().into()),
+        handoff_timeout: config.handoff_timeout,
         listeners: Arc::default(),
     });
     let neighbours = Neighbours { output: output.clone(), front: front.clone(), nodes };

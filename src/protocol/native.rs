@@ -7,7 +7,8 @@
 //! Bound ───────────────▶ Idle ───────────────▶ Busy ──────────────────────────▶ Stalled
 //!                         ▲ ▲        taken       │        take_back, Wake            │
 //!                         │ ├────────────────────┘                                   │
-//!                         │ └─────── Resting ◀── Decline ── Busy                     │
+//!                         │ ├─────── Resting ◀── Decline ── Busy                     │
+//!                         │ └─ Listening ── Paused ◀── Decline, pause ── Busy        │
 //!                         └──────────────────────────────────────────────────────────┘
 //!                                       the worker has read the Wake
 //! ```
@@ -137,6 +138,7 @@ enum State {
     Idle,
     Busy { accepted: Instant, since: Instant, due: Due, at: Instant },
     Resting { until: Instant },
+    Paused,
     Stalled,
 }
 
@@ -157,8 +159,10 @@ pub enum Event {
     Moving,
     /// The server has set an option on its listener.
     SetOption(SocketOption),
-    /// The worker gives the connection back, and rests.
+    /// The worker gives the connection back, and rests for a moment.
     Declined(Connection),
+    /// The worker gives the connection back, and counts as stalled until it says that it moves.
+    Paused(Connection),
     /// The worker has said again what was known.
     Nothing,
     /// The other end does not speak the protocol, or the channel failed: the link is of no use any more.
@@ -242,7 +246,7 @@ impl Link {
 
     /// Whether it left a connection untaken and has not moved since.
     pub fn is_stalled(&self) -> bool {
-        self.state == State::Stalled
+        matches!(self.state, State::Stalled | State::Paused)
     }
 
     /// Whether the server listens.
@@ -281,7 +285,7 @@ impl Link {
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if let Poll::Ready(said) = self.poll_said(cx) {
             let event = match said {
-                Ok((FromWorker::Decline { peer }, Some(socket))) => self.declined(socket, peer),
+                Ok((FromWorker::Decline { peer, pause }, Some(socket))) => self.declined(socket, peer, pause),
                 Ok((message, _)) => self.hear(message),
                 Err(fault) => Event::Broken(fault),
             };
@@ -305,18 +309,27 @@ impl Link {
                 self.state = State::Idle;
                 Event::Listening
             }
+            FromWorker::Listening if self.state == State::Paused => {
+                self.state = State::Idle;
+                Event::Moving
+            }
             FromWorker::Listening => Event::Nothing,
             FromWorker::SetOption(option) => Event::SetOption(option),
             FromWorker::Attach { .. } | FromWorker::Decline { .. } => Event::Broken(Fault::Malformed),
         }
     }
 
-    fn declined(&mut self, socket: OwnedFd, peer: Endpoint) -> Event {
+    fn declined(&mut self, socket: OwnedFd, peer: Endpoint, pause: bool) -> Event {
         let State::Busy { accepted, .. } = self.state else {
             return Event::Broken(Fault::Malformed);
         };
+        let connection = Connection { socket, peer, accepted };
+        if pause {
+            self.state = State::Paused;
+            return Event::Paused(connection);
+        }
         self.state = State::Resting { until: Instant::now() + REST };
-        Event::Declined(Connection { socket, peer, accepted })
+        Event::Declined(connection)
     }
 
     /// The next message from the worker, and the descriptor that came with it.
@@ -361,7 +374,7 @@ impl Link {
         match self.state {
             State::Busy { at, .. } => (!self.relayed).then_some(at),
             State::Resting { until } => Some(until),
-            State::Bound | State::Idle | State::Stalled => None,
+            State::Bound | State::Idle | State::Paused | State::Stalled => None,
         }
     }
 

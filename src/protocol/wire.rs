@@ -183,6 +183,8 @@ pub enum FromWorker {
     Decline {
         /// The client, as [`ToWorker::Connection`] told it.
         peer: Endpoint,
+        /// It gets none until it says [`FromWorker::Listening`] again, however long that takes.
+        pause: bool,
     },
 }
 
@@ -248,9 +250,10 @@ impl FromWorker {
                 out.put(&[option.len]);
                 out.put(&option.value);
             }
-            FromWorker::Decline { peer } => {
+            FromWorker::Decline { peer, pause } => {
                 out.put(&[DECLINE, VERSION]);
                 peer.put(&mut out);
+                out.put(&[u8::from(*pause)]);
             }
         }
         out.written()
@@ -275,7 +278,7 @@ impl FromWorker {
                 },
                 value: input.array()?,
             }),
-            DECLINE => FromWorker::Decline { peer: Endpoint::take(&mut input)? },
+            DECLINE => FromWorker::Decline { peer: Endpoint::take(&mut input)?, pause: input.bool()? },
             _ => return Err(Malformed),
         };
         input.end()?;

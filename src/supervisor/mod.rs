@@ -24,7 +24,6 @@ pub mod spawn;
 mod task;
 
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -33,7 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::guardian::Orders;
 pub use self::reaper::Scope;
-pub use self::spawn::{AttachEnv, Pipes, Recipe, StartError};
+pub use self::spawn::{AttachEnv, NodeChannel, Pipes, Recipe, StartError};
 pub use self::task::Supervisor;
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
@@ -77,9 +76,8 @@ pub struct Launched {
     pub token: Token,
     /// What it writes.
     pub pipes: Pipes,
-    /// The primary's end of its Node channel, non-blocking and with SO_PASSCRED; `None` if the recipe has none. A
-    /// worker that is Node exits when it is closed.
-    pub channel: Option<OwnedFd>,
+    /// Its Node channel; `None` if the recipe has none.
+    pub channel: Option<NodeChannel>,
 }
 
 /// How the workers are stopped.

@@ -75,8 +75,18 @@ pub struct Spawned {
     pub pid: Pid,
     /// What it writes.
     pub pipes: Pipes,
-    /// The primary's end of its Node channel, non-blocking and with SO_PASSCRED; `None` if the recipe has none.
-    pub channel: Option<OwnedFd>,
+    /// Its Node channel; `None` if the recipe has none.
+    pub channel: Option<NodeChannel>,
+}
+
+/// The socket pair on which a worker's Node and its cluster primary speak. A worker that is Node exits when both of
+/// these are closed.
+#[derive(Debug)]
+pub struct NodeChannel {
+    /// The primary's end, non-blocking and with SO_PASSCRED.
+    pub primary_end: OwnedFd,
+    /// A duplicate of the worker's end: what the worker has not read can be taken back from it.
+    pub worker_end: OwnedFd,
 }
 
 /// The reading ends of a worker's standard streams.
@@ -191,16 +201,17 @@ pub fn spawn(recipe: &Recipe, id: WorkerId, token: Token) -> Result<Spawned, Sta
 ///
 /// `command` holds the worker's end until it is dropped. While it does, the number is taken in this process too, by
 /// this pair if by nothing else: the pipe on which the child reports that its program cannot be executed has another.
-fn give_node_channel(command: &mut Command) -> io::Result<OwnedFd> {
+fn give_node_channel(command: &mut Command) -> io::Result<NodeChannel> {
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::io::ioctl_fionbio(ours.as_fd(), true)?;
     rustix::net::sockopt::set_socket_passcred(&ours, true)?;
     let name = [wire::NODE_CHANNEL, &fastrand::u64(..).to_le_bytes()].concat();
     rustix::net::bind(&theirs, &SocketAddrUnix::new_abstract_name(&name)?)?;
+    let channel = NodeChannel { primary_end: ours, worker_end: theirs.try_clone()? };
     let mapping = FdMapping { parent_fd: theirs, child_fd: NODE_CHANNEL_FD };
     command.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
-    Ok(ours)
+    Ok(channel)
 }
 
 fn command(recipe: &Recipe) -> Command {

@@ -268,11 +268,12 @@ async fn a_worker_with_a_node_channel_inherits_it_as_3_and_nothing_else() {
         let Launched { worker, pipes, channel, .. } = running.launched().await;
         assert_eq!(worker, WorkerId { slot: Slot(1), launch });
         let channel = channel.expect("the recipe has one");
-        assert!(rustix::net::sockopt::socket_passcred(&channel).expect("an option of every socket"));
-        let peer = rustix::net::getpeername(&channel).expect("connected").expect("it has a name");
+        drop(channel.worker_end);
+        assert!(rustix::net::sockopt::socket_passcred(&channel.primary_end).expect("an option of every socket"));
+        let peer = rustix::net::getpeername(&channel.primary_end).expect("connected").expect("it has a name");
         let peer = SocketAddrUnix::try_from(peer).expect("a Unix socket");
         assert!(peer.abstract_name().expect("abstract").starts_with(wire::NODE_CHANNEL));
-        let mut channel = UnixStream::from_std(channel.into()).expect("a non-blocking socket");
+        let mut channel = UnixStream::from_std(channel.primary_end.into()).expect("a non-blocking socket");
         let mut said = [0; 5];
         channel.read_exact(&mut said).await.expect("said");
         assert_eq!(&said, b"said\n");

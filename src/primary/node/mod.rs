@@ -14,12 +14,11 @@ mod relay;
 mod worker;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
@@ -27,6 +26,7 @@ pub use self::listeners::Listeners;
 use crate::front;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::native::Places;
+use crate::supervisor::NodeChannel;
 
 /// How long the last words of a worker that is gone may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -42,6 +42,8 @@ pub struct Rooms {
     pub ports: Arc<[WorkerPort]>,
     /// The shim that workers may have loaded.
     pub shim: Option<Arc<Path>>,
+    /// How long a worker may leave a connection unread.
+    pub handoff_timeout: Duration,
     /// What all Node workers listen on.
     pub listeners: Arc<Mutex<Listeners>>,
 }
@@ -50,8 +52,15 @@ pub struct Rooms {
 #[derive(Debug)]
 pub struct Nodes {
     rooms: Rooms,
-    talks: HashMap<WorkerId, JoinHandle<()>>,
+    talks: HashMap<WorkerId, Talking>,
     disconnect: watch::Receiver<bool>,
+}
+
+/// A talk under way.
+#[derive(Debug)]
+struct Talking {
+    gone: oneshot::Sender<()>,
+    task: JoinHandle<()>,
 }
 
 /// Asks every worker to leave when it has finished what it has: `worker.disconnect()`, as Node's primary has it.
@@ -73,11 +82,15 @@ impl Nodes {
         (nodes, Disconnect(sender))
     }
 
-    /// Speaks with a worker until its channel ends.
-    pub fn greet(&mut self, worker: WorkerId, channel: OwnedFd) {
-        let talk = worker::Talk::new(worker, channel, self.rooms.clone(), self.disconnect.clone());
+    /// Speaks with a worker until it is gone.
+    pub fn greet(&mut self, worker: WorkerId, channel: NodeChannel) {
+        let (gone, told) = oneshot::channel();
+        let talk = worker::Talk::new(worker, channel, self.rooms.clone(), self.disconnect.clone(), told);
         match talk {
-            Ok(talk) => drop(self.talks.insert(worker, tokio::spawn(talk.run()))),
+            Ok(talk) => {
+                let task = tokio::spawn(talk.run());
+                self.talks.insert(worker, Talking { gone, task });
+            }
             Err(error) => warn!(%worker, %error, "cannot watch a worker's Node channel"),
         }
     }
@@ -85,12 +98,13 @@ impl Nodes {
     /// Done when everything was read that a worker said before it was gone: what it has taken must not be taken for
     /// untaken.
     pub fn gone(&mut self, worker: WorkerId) -> impl Future<Output = ()> + Send + use<> {
-        let talk = self.talks.remove(&worker);
+        let talking = self.talks.remove(&worker);
         async move {
-            let Some(mut talk) = talk else { return };
-            if tokio::time::timeout(LAST_WORDS, &mut talk).await.is_err() {
-                // Another process still holds the worker's end.
-                talk.abort();
+            let Some(Talking { gone, mut task }) = talking else { return };
+            // A talk that has ended already does not hear it.
+            let _ = gone.send(());
+            if tokio::time::timeout(LAST_WORDS, &mut task).await.is_err() {
+                task.abort();
             }
         }
     }

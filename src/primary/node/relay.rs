@@ -22,8 +22,19 @@ pub struct Offer {
     pub key: String,
     /// A duplicate of the connection.
     pub connection: OwnedFd,
-    /// Whether the worker accepted it; dropped if it cannot say any more.
-    pub accepted: oneshot::Sender<bool>,
+    /// What becomes of it; dropped if the worker cannot say any more.
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// What became of an offered connection.
+#[derive(Debug)]
+pub enum Answer {
+    /// The worker has it.
+    Accepted,
+    /// The worker does not want it.
+    Refused,
+    /// The worker has not looked at it in time. It was taken back, and what is in here is told when the worker moves.
+    Stuck(oneshot::Receiver<()>),
 }
 
 /// Passes connections on until the channel ends, or nobody takes offers any more.
@@ -38,19 +49,33 @@ async fn pass_on(key: &str, channel: OwnedFd, offers: &mpsc::Sender<Offer>) -> i
     say(&channel, FromWorker::Listening, None)?;
     loop {
         let Some((peer, connection)) = look(&channel).await? else { continue };
-        let (accepted, told) = oneshot::channel();
+        let (answer, told) = oneshot::channel();
         let kept = connection.try_clone()?;
-        let offer = Offer { key: key.to_owned(), connection, accepted };
+        let offer = Offer { key: key.to_owned(), connection, answer };
         if offers.send(offer).await.is_err() {
             return Ok(());
         }
-        match told.await {
-            Ok(true) => {}
-            Ok(false) => say(&channel, FromWorker::Decline { peer }, Some(&kept))?,
+        let moving = match told.await {
+            Ok(Answer::Accepted) => None,
+            Ok(Answer::Refused) => {
+                say(&channel, FromWorker::Decline { peer, pause: false }, Some(&kept))?;
+                None
+            }
+            Ok(Answer::Stuck(moving)) => {
+                say(&channel, FromWorker::Decline { peer, pause: true }, Some(&kept))?;
+                Some(moving)
+            }
             // The worker is gone: the front takes the connection back.
             Err(_) => return Ok(()),
-        }
+        };
         drop(seqpacket::receive(&channel, &mut [0; MAX_MESSAGE])?);
+        if let Some(moving) = moving {
+            drop(kept);
+            if moving.await.is_err() {
+                return Ok(());
+            }
+            say(&channel, FromWorker::Listening, None)?;
+        }
     }
 }
 

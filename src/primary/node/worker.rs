@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::net::SocketAddrUnix;
 use rustix::process::Pid;
@@ -18,14 +19,15 @@ use tracing::{debug, warn};
 
 use super::Rooms;
 use super::listeners::Joined;
-use super::relay::{self, Offer};
+use super::relay::{self, Answer, Offer};
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::protocol::native::{Attachment, Holder};
 use crate::protocol::node::{
     AddressType, Decoder, Errno, Fault, FromNode, Full, HandleType, Outgoing, Query, Received, Seq, ToNode,
+    offered,
 };
 use crate::protocol::wire::{ChannelName, Endpoint};
-use crate::supervisor::processes;
+use crate::supervisor::{NodeChannel, processes};
 use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
 
@@ -33,7 +35,7 @@ use crate::sys::watched::Watched;
 const READ: usize = 64 * 1024;
 
 /// How many reads follow each other before others get their turn.
-const READS: usize = 16;
+const READS: usize = 2;
 
 /// How many servers one worker may have.
 const MOST_SERVERS: usize = 256;
@@ -45,8 +47,10 @@ pub struct Talk {
     /// The process that spoke last: Node, which may be a child of the worker's first process.
     speaker: Option<Pid>,
     channel: Arc<Watched>,
+    worker_end: OwnedFd,
     rooms: Rooms,
     disconnect: watch::Receiver<bool>,
+    gone: oneshot::Receiver<()>,
     decoder: Decoder,
     buffer: Box<[u8]>,
     outgoing: Outgoing,
@@ -55,7 +59,8 @@ pub struct Talk {
     /// What was sent with a descriptor and is not acknowledged yet: acknowledgements carry no name, and come in order.
     sent: VecDeque<Sent>,
     /// The connections that the worker was offered and has neither accepted nor refused.
-    offered: BTreeMap<Seq, oneshot::Sender<bool>>,
+    offered: BTreeMap<Seq, Offered>,
+    stuck: Stuck,
     offers: (mpsc::Sender<Offer>, mpsc::Receiver<Offer>),
 }
 
@@ -75,6 +80,23 @@ enum Source {
     Relay { link: LinkId, port: u16, worker_end: Option<OwnedFd>, relay: Option<AbortHandle> },
     /// It accepts by itself.
     Shared,
+}
+
+/// A connection that the worker was offered.
+#[derive(Debug)]
+struct Offered {
+    answer: oneshot::Sender<Answer>,
+    /// When to take it back; none once the worker has looked at it.
+    until: Option<Instant>,
+}
+
+/// Whether the worker reads what it is told.
+#[derive(Debug)]
+enum Stuck {
+    /// As far as is known.
+    No,
+    /// Not since a connection was taken back. Who waits for it to move is told then.
+    Yes(Vec<oneshot::Sender<()>>),
 }
 
 /// Something that was sent with a descriptor.
@@ -117,16 +139,20 @@ impl Talk {
     /// Those of epoll_ctl(2).
     pub fn new(
         worker: WorkerId,
-        channel: OwnedFd,
+        channel: NodeChannel,
         rooms: Rooms,
         disconnect: watch::Receiver<bool>,
+        gone: oneshot::Receiver<()>,
     ) -> io::Result<Self> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
         Ok(Self {
             worker,
             speaker: None,
-            channel: Arc::new(Watched::new(channel, Interest::READABLE | Interest::WRITABLE)?),
+            channel: Arc::new(Watched::new(channel.primary_end, interest)?),
+            worker_end: channel.worker_end,
             rooms,
             disconnect,
+            gone,
             decoder: Decoder::default(),
             buffer: vec![0; READ].into_boxed_slice(),
             outgoing: Outgoing::default(),
@@ -134,6 +160,7 @@ impl Talk {
             servers: BTreeMap::new(),
             sent: VecDeque::new(),
             offered: BTreeMap::new(),
+            stuck: Stuck::No,
             // A relay offers one connection, and waits for what becomes of it.
             offers: mpsc::channel(1),
         })
@@ -154,28 +181,46 @@ impl Talk {
         let channel = Arc::clone(&self.channel);
         loop {
             self.flush()?;
+            let take_back_at = self.offered.values().filter_map(|offered| offered.until).min();
             tokio::select! {
                 ready = channel.readable() => {
                     let mut ready = ready?;
                     match self.read().await? {
-                        Reading::More => {}
+                        Reading::More => tokio::task::yield_now().await,
                         Reading::Empty => ready.clear_ready(),
                         Reading::End => return Ok(()),
                     }
                 }
-                ready = channel.writable(), if !self.outgoing.is_empty() => {
+                ready = channel.writable(), if self.wants_to_write() => {
                     let mut ready = ready?;
-                    if !self.flush()? {
+                    if !self.flush()? || self.is_stuck() {
                         ready.clear_ready();
+                        self.look_whether_it_moves()?;
                     }
                 }
                 Some(offer) = self.offers.1.recv() => self.offer(offer)?,
+                () = sleep_until(take_back_at), if take_back_at.is_some() => self.take_back()?,
                 Ok(()) = self.disconnect.changed() => {
                     let seq = self.seq.take();
                     self.outgoing.push(ToNode::Disconnect { seq })?;
                 }
+                _ = &mut self.gone => return self.read_rest().await,
             }
         }
+    }
+
+    fn wants_to_write(&self) -> bool {
+        !self.outgoing.is_empty() || self.is_stuck()
+    }
+
+    fn is_stuck(&self) -> bool {
+        matches!(self.stuck, Stuck::Yes(_))
+    }
+
+    /// The worker is gone: reads what it said before.
+    async fn read_rest(&mut self) -> Result<(), Ended> {
+        while self.read().await? == Reading::More {}
+        Ok(())
     }
 
     async fn read(&mut self) -> Result<Reading, Ended> {
@@ -221,7 +266,9 @@ impl Talk {
             FromNode::Online => debug!(%worker, "Node is online"),
             FromNode::QueryServer(query) => self.answer(query).await?,
             FromNode::Listening(query) => self.listens(&query),
-            FromNode::Accepted { ack, accepted } => self.told(ack, accepted),
+            FromNode::Accepted { ack, accepted } => {
+                self.told(ack, if accepted { Answer::Accepted } else { Answer::Refused });
+            }
             FromNode::Close { key, .. } => self.close(key).await,
             FromNode::ExitedAfterDisconnect { seq: ack } => {
                 debug!(%worker, "worker leaves of its own accord");
@@ -370,7 +417,7 @@ impl Talk {
                 self.refuse(&server.query, Errno::from(&io::Error::from_raw_os_error(libc::EMFILE)))?;
                 self.end(key, server).await;
             }
-            Some(Sent::Connection(seq)) => self.told(seq, false),
+            Some(Sent::Connection(seq)) => self.told(seq, Answer::Refused),
             Some(Sent::Shared) | None => {}
         }
         Ok(())
@@ -392,20 +439,90 @@ impl Talk {
         }
     }
 
-    /// Offers a connection to the worker.
+    /// Offers a connection to the worker. One that is stuck gets none: the relay hears at once that it is.
     fn offer(&mut self, offer: Offer) -> Result<(), Ended> {
+        if let Stuck::Yes(waiting) = &mut self.stuck {
+            let (moves, moving) = oneshot::channel();
+            waiting.push(moves);
+            let _ = offer.answer.send(Answer::Stuck(moving));
+            return Ok(());
+        }
         let seq = self.seq.take();
         self.outgoing.push(ToNode::NewConn { seq, key: &offer.key, fd: offer.connection })?;
         self.sent.push_back(Sent::Connection(seq));
-        self.offered.insert(seq, offer.accepted);
+        let until = Some(Instant::now() + self.rooms.handoff_timeout);
+        self.offered.insert(seq, Offered { answer: offer.answer, until });
         Ok(())
     }
 
-    /// The worker has said what becomes of a connection.
-    fn told(&mut self, seq: Seq, accepted: bool) {
-        if let Some(relay) = self.offered.remove(&seq) {
-            let _ = relay.send(accepted);
+    /// It is known what becomes of a connection.
+    fn told(&mut self, seq: Seq, answer: Answer) {
+        if let Some(offered) = self.offered.remove(&seq) {
+            let _ = offered.answer.send(answer);
         }
+    }
+
+    /// Takes what the worker has not read in time out of its end of the channel: connections go to other workers, all
+    /// else is sent again. A worker that has read everything is busy with it, and is waited for.
+    fn take_back(&mut self) -> Result<(), Ended> {
+        let (connections, rest) = self.unread()?;
+        for offered in self.offered.values_mut() {
+            offered.until = None;
+        }
+        if connections.is_empty() {
+            self.outgoing.put_back(rest.into_iter());
+            return Ok(());
+        }
+        let mut waiting = Vec::new();
+        for seq in connections {
+            self.sent.retain(|sent| !matches!(sent, Sent::Connection(other) if *other == seq));
+            let (moves, moving) = oneshot::channel();
+            waiting.push(moves);
+            self.told(seq, Answer::Stuck(moving));
+        }
+        self.stuck = Stuck::Yes(waiting);
+        self.outgoing.put_back(rest.into_iter());
+        self.outgoing.push(ToNode::Nudge)?;
+        Ok(())
+    }
+
+    /// Receives in the worker's place: the connections among it, and all else in its order. A descriptor is the last
+    /// thing that one recvmsg(2) returns, so that it belongs to the last line.
+    fn unread(&mut self) -> io::Result<(Vec<Seq>, Vec<Piece>)> {
+        let (mut connections, mut rest) = (Vec::new(), Vec::new());
+        loop {
+            let record = match seqpacket::receive(&self.worker_end, &mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((connections, rest)),
+                other => other?,
+            };
+            if record.len == 0 {
+                return Ok((connections, rest));
+            }
+            let bytes = &self.buffer[..record.len];
+            let last_line =
+                bytes[..record.len - 1].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+            let (before, line) = bytes.split_at(if record.fd.is_some() { last_line } else { record.len });
+            if !before.is_empty() {
+                rest.push((before.to_vec(), None));
+            }
+            match offered(line) {
+                Some(seq) if record.fd.is_some() => connections.push(seq),
+                _ if line.is_empty() => {}
+                _ => rest.push((line.to_vec(), record.fd)),
+            }
+        }
+    }
+
+    /// A stuck worker that has read all there was moves again.
+    fn look_whether_it_moves(&mut self) -> Result<(), Ended> {
+        if self.outgoing.is_empty() && seqpacket::is_received(&*self.channel)? {
+            if let Stuck::Yes(waiting) = std::mem::replace(&mut self.stuck, Stuck::No) {
+                for relay in waiting {
+                    let _ = relay.send(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A server of the worker is closed.
@@ -496,6 +613,16 @@ fn channel(address: SocketAddr, link: LinkId) -> io::Result<Ends> {
     let kept = workers.try_clone()?;
     let inode = rustix::fs::fstat(&workers)?.st_ino;
     Ok(Ends { ours, workers, kept, inode })
+}
+
+/// Bytes that were sent, and the descriptor that was beside them.
+type Piece = (Vec<u8>, Option<OwnedFd>);
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Messages may be of any length.

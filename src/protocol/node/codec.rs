@@ -201,6 +201,23 @@ impl<F> Outgoing<F> {
         Ok(())
     }
 
+    /// Puts what was sent and taken back before all that has not been sent, in its order. Nothing of it counts
+    /// against the bound: it was let in once.
+    pub fn put_back(&mut self, pieces: impl DoubleEndedIterator<Item = (Vec<u8>, Option<F>)>) {
+        // What is left of a line that was sent in part comes after its beginning, which is not there any more.
+        if let Some(line) = self.lines.front_mut().filter(|_| self.written > 0) {
+            self.size -= line.size();
+            line.bytes.drain(..self.written);
+            self.size += line.size();
+            self.written = 0;
+        }
+        for (bytes, fd) in pieces.rev() {
+            let line = Line { bytes, fd };
+            self.size += line.size();
+            self.lines.push_front(line);
+        }
+    }
+
     /// What the next sendmsg(2) has to carry, if there is anything: bytes, and the descriptor beside them.
     pub fn front(&self) -> Option<(&[u8], Option<&F>)> {
         let line = self.lines.front()?;

@@ -373,6 +373,8 @@ pub enum ToNode<'a, F = OwnedFd> {
     },
     /// The answer to [`FromNode::Handle`]: the handle arrived.
     HandleAck,
+    /// Nothing: a worker ignores it, and shows by reading it that it moves.
+    Nudge,
 }
 
 /// The kind of a shared listener.
@@ -451,8 +453,26 @@ impl<F> ToNode<'_, F> {
                 (line(&Plain { act: Some("disconnect"), ..Plain::numbered(seq) }), None)
             }
             ToNode::HandleAck => (b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n".to_vec(), None),
+            ToNode::Nudge => (b"{\"cmd\":\"NODE_CLUSTERD_NUDGE\"}\n".to_vec(), None),
         }
     }
+}
+
+/// The number of the connection that a line offers, if it is a [`ToNode::NewConn`]: for lines that were sent, and taken
+/// back before the worker read them.
+pub fn offered(line: &[u8]) -> Option<Seq> {
+    #[derive(Deserialize)]
+    struct Line<'a> {
+        #[serde(borrow)]
+        msg: Offer<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Offer<'a> {
+        act: &'a str,
+        seq: Seq,
+    }
+    let line: Line<'_> = serde_json::from_slice(line).ok()?;
+    (line.msg.act == "newconn").then_some(line.msg.seq)
 }
 
 impl Plain<'_> {

@@ -15,4 +15,4 @@ pub mod message;
 
 pub use codec::{Decoder, Fault, Full, MAX_LINE, MAX_QUEUED, Outgoing, Received};
 pub use errno::Errno;
-pub use message::{AddressType, FromNode, HandleType, Query, Seq, ToNode};
+pub use message::{AddressType, FromNode, HandleType, Query, Seq, ToNode, offered};
