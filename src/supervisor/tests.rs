@@ -269,7 +269,9 @@ async fn a_worker_with_a_node_channel_inherits_it_as_3_and_nothing_else() {
         assert_eq!(worker, WorkerId { slot: Slot(1), launch });
         let channel = channel.expect("the recipe has one");
         drop(channel.worker_end);
-        assert!(rustix::net::sockopt::socket_passcred(&channel.primary_end).expect("an option of every socket"));
+        assert!(
+            rustix::net::sockopt::socket_passcred(&channel.primary_end).expect("an option of every socket")
+        );
         let peer = rustix::net::getpeername(&channel.primary_end).expect("connected").expect("it has a name");
         let peer = SocketAddrUnix::try_from(peer).expect("a Unix socket");
         assert!(peer.abstract_name().expect("abstract").starts_with(wire::NODE_CHANNEL));
