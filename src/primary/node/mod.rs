@@ -6,10 +6,11 @@
 //! connections on as Node's own primary does.
 //!
 //! - [`worker`]: what is said to one worker, and heard from it.
-//! - [`relay`]: connections for a worker without the shim.
+//! - [`relay`], [`offers`]: connections for a worker without the shim.
 //! - [`listeners`]: what all of them listen on, and who wants it.
 
 mod listeners;
+mod offers;
 mod relay;
 mod worker;
 

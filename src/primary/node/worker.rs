@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,12 +19,12 @@ use tracing::{debug, warn};
 
 use super::Rooms;
 use super::listeners::Joined;
+use super::offers::{Offers, Unread};
 use super::relay::{self, Answer, Offer};
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::protocol::native::{Attachment, Holder};
 use crate::protocol::node::{
-    AddressType, Decoder, Errno, Fault, FromNode, Full, HandleType, Outgoing, Query, Received, Seq, ToNode,
-    offered,
+    Decoder, Errno, Fault, FromNode, Full, HandleType, Outgoing, Query, Received, Seq, ToNode,
 };
 use crate::protocol::wire::{ChannelName, Endpoint};
 use crate::supervisor::{NodeChannel, processes};
@@ -58,10 +58,8 @@ pub struct Talk {
     servers: BTreeMap<String, Server>,
     /// What was sent with a descriptor and is not acknowledged yet: acknowledgements carry no name, and come in order.
     sent: VecDeque<Sent>,
-    /// The connections that the worker was offered and has neither accepted nor refused.
-    offered: BTreeMap<Seq, Offered>,
-    stuck: Stuck,
-    offers: (mpsc::Sender<Offer>, mpsc::Receiver<Offer>),
+    offers: Offers,
+    relays: (mpsc::Sender<Offer>, mpsc::Receiver<Offer>),
 }
 
 /// A server of the worker.
@@ -80,23 +78,6 @@ enum Source {
     Relay { link: LinkId, port: u16, worker_end: Option<OwnedFd>, relay: Option<AbortHandle> },
     /// It accepts by itself.
     Shared,
-}
-
-/// A connection that the worker was offered.
-#[derive(Debug)]
-struct Offered {
-    answer: oneshot::Sender<Answer>,
-    /// When to take it back; none once the worker has looked at it.
-    until: Option<Instant>,
-}
-
-/// Whether the worker reads what it is told.
-#[derive(Debug)]
-enum Stuck {
-    /// As far as is known.
-    No,
-    /// Not since a connection was taken back. Who waits for it to move is told then.
-    Yes(Vec<oneshot::Sender<()>>),
 }
 
 /// Something that was sent with a descriptor.
@@ -159,10 +140,9 @@ impl Talk {
             seq: Seq::default(),
             servers: BTreeMap::new(),
             sent: VecDeque::new(),
-            offered: BTreeMap::new(),
-            stuck: Stuck::No,
+            offers: Offers::default(),
             // A relay offers one connection, and waits for what becomes of it.
-            offers: mpsc::channel(1),
+            relays: mpsc::channel(1),
         })
     }
 
@@ -181,7 +161,7 @@ impl Talk {
         let channel = Arc::clone(&self.channel);
         loop {
             self.flush()?;
-            let take_back_at = self.offered.values().filter_map(|offered| offered.until).min();
+            let take_back_at = self.offers.deadline();
             tokio::select! {
                 ready = channel.readable() => {
                     let mut ready = ready?;
@@ -193,12 +173,12 @@ impl Talk {
                 }
                 ready = channel.writable(), if self.wants_to_write() => {
                     let mut ready = ready?;
-                    if !self.flush()? || self.is_stuck() {
+                    if !self.flush()? || self.offers.is_stuck() {
                         ready.clear_ready();
                         self.look_whether_it_moves()?;
                     }
                 }
-                Some(offer) = self.offers.1.recv() => self.offer(offer)?,
+                Some(offer) = self.relays.1.recv() => self.offer(offer)?,
                 () = sleep_until(take_back_at), if take_back_at.is_some() => self.take_back()?,
                 Ok(()) = self.disconnect.changed() => {
                     let seq = self.seq.take();
@@ -210,11 +190,7 @@ impl Talk {
     }
 
     fn wants_to_write(&self) -> bool {
-        !self.outgoing.is_empty() || self.is_stuck()
-    }
-
-    fn is_stuck(&self) -> bool {
-        matches!(self.stuck, Stuck::Yes(_))
+        !self.outgoing.is_empty() || self.offers.is_stuck()
     }
 
     /// The worker is gone: reads what it said before.
@@ -267,7 +243,7 @@ impl Talk {
             FromNode::QueryServer(query) => self.answer(query).await?,
             FromNode::Listening(query) => self.listens(&query),
             FromNode::Accepted { ack, accepted } => {
-                self.told(ack, if accepted { Answer::Accepted } else { Answer::Refused });
+                self.offers.told(ack, if accepted { Answer::Accepted } else { Answer::Refused });
             }
             FromNode::Close { key, .. } => self.close(key).await,
             FromNode::ExitedAfterDisconnect { seq: ack } => {
@@ -294,7 +270,9 @@ impl Talk {
 
     /// Answers a server that wants to listen.
     async fn answer(&mut self, query: Query) -> Result<(), Ended> {
-        if self.servers.len() >= MOST_SERVERS || self.servers.values().any(|server| server.excludes(&query)) {
+        if self.servers.len() >= MOST_SERVERS
+            || self.servers.values().any(|server| server.query.excludes(&query))
+        {
             return self.refuse(&query, Errno::ADDRESS_IN_USE);
         }
         let (key, rooms) = (query.key(), self.rooms.clone());
@@ -330,10 +308,11 @@ impl Talk {
         data: Option<&RawValue>,
     ) -> Result<(), Ended> {
         let relayed = !self.has_shim().await;
+        let key = query.key();
         let Some((link, worker_end)) = self.open_channel(service, address, relayed).await else {
+            self.leave(&key).await;
             return self.refuse(&query, Errno::ADDRESS_IN_USE);
         };
-        let key = query.key();
         let source = if relayed {
             let (seq, ack, sockname) = (self.seq.take(), query.seq, Some(address));
             self.outgoing.push(ToNode::Sockname { seq, ack, key: &key, data, sockname })?;
@@ -417,7 +396,7 @@ impl Talk {
                 self.refuse(&server.query, Errno::from(&io::Error::from_raw_os_error(libc::EMFILE)))?;
                 self.end(key, server).await;
             }
-            Some(Sent::Connection(seq)) => self.told(seq, Answer::Refused),
+            Some(Sent::Connection(seq)) => self.offers.told(seq, Answer::Refused),
             Some(Sent::Shared) | None => {}
         }
         Ok(())
@@ -433,94 +412,38 @@ impl Talk {
                 && (*key == asked || (server.query.port == 0 && i64::from(*port) == query.port))
                 && let Some(worker_end) = worker_end.take()
             {
-                let passing = relay::run(self.worker, key.clone(), worker_end, self.offers.0.clone());
+                let passing = relay::run(self.worker, key.clone(), worker_end, self.relays.0.clone());
                 *relay = Some(tokio::spawn(passing).abort_handle());
             }
         }
     }
 
-    /// Offers a connection to the worker. One that is stuck gets none: the relay hears at once that it is.
+    /// Offers a connection to the worker.
     fn offer(&mut self, offer: Offer) -> Result<(), Ended> {
-        if let Stuck::Yes(waiting) = &mut self.stuck {
-            let (moves, moving) = oneshot::channel();
-            waiting.push(moves);
-            let _ = offer.answer.send(Answer::Stuck(moving));
-            return Ok(());
-        }
+        let Some(answer) = self.offers.unless_stuck(offer.answer) else { return Ok(()) };
         let seq = self.seq.take();
         self.outgoing.push(ToNode::NewConn { seq, key: &offer.key, fd: offer.connection })?;
         self.sent.push_back(Sent::Connection(seq));
-        let until = Some(Instant::now() + self.rooms.handoff_timeout);
-        self.offered.insert(seq, Offered { answer: offer.answer, until });
+        self.offers.made(seq, answer, Instant::now() + self.rooms.handoff_timeout);
         Ok(())
-    }
-
-    /// It is known what becomes of a connection.
-    fn told(&mut self, seq: Seq, answer: Answer) {
-        if let Some(offered) = self.offered.remove(&seq) {
-            let _ = offered.answer.send(answer);
-        }
     }
 
     /// Takes what the worker has not read in time out of its end of the channel: connections go to other workers, all
     /// else is sent again. A worker that has read everything is busy with it, and is waited for.
     fn take_back(&mut self) -> Result<(), Ended> {
-        let (connections, rest) = self.unread()?;
-        for offered in self.offered.values_mut() {
-            offered.until = None;
-        }
-        if connections.is_empty() {
-            self.outgoing.put_back(rest.into_iter());
-            return Ok(());
-        }
-        let mut waiting = Vec::new();
-        for seq in connections {
-            self.sent.retain(|sent| !matches!(sent, Sent::Connection(other) if *other == seq));
-            let (moves, moving) = oneshot::channel();
-            waiting.push(moves);
-            self.told(seq, Answer::Stuck(moving));
-        }
-        self.stuck = Stuck::Yes(waiting);
+        let Unread { connections, rest } = Unread::take(&self.worker_end, &mut self.buffer)?;
+        self.sent.retain(|sent| !matches!(sent, Sent::Connection(seq) if connections.contains(seq)));
         self.outgoing.put_back(rest.into_iter());
-        self.outgoing.push(ToNode::Nudge)?;
-        Ok(())
-    }
-
-    /// Receives in the worker's place: the connections among it, and all else in its order. A descriptor is the last
-    /// thing that one recvmsg(2) returns, so that it belongs to the last line.
-    fn unread(&mut self) -> io::Result<(Vec<Seq>, Vec<Piece>)> {
-        let (mut connections, mut rest) = (Vec::new(), Vec::new());
-        loop {
-            let record = match seqpacket::receive(&self.worker_end, &mut self.buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((connections, rest)),
-                other => other?,
-            };
-            if record.len == 0 {
-                return Ok((connections, rest));
-            }
-            let bytes = &self.buffer[..record.len];
-            let last_line =
-                bytes[..record.len - 1].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-            let (before, line) = bytes.split_at(if record.fd.is_some() { last_line } else { record.len });
-            if !before.is_empty() {
-                rest.push((before.to_vec(), None));
-            }
-            match offered(line) {
-                Some(seq) if record.fd.is_some() => connections.push(seq),
-                _ if line.is_empty() => {}
-                _ => rest.push((line.to_vec(), record.fd)),
-            }
+        if self.offers.taken_back(&connections) {
+            self.outgoing.push(ToNode::Nudge)?;
         }
+        Ok(())
     }
 
     /// A stuck worker that has read all there was moves again.
     fn look_whether_it_moves(&mut self) -> Result<(), Ended> {
         if self.outgoing.is_empty() && seqpacket::is_received(&*self.channel)? {
-            if let Stuck::Yes(waiting) = std::mem::replace(&mut self.stuck, Stuck::No) {
-                for relay in waiting {
-                    let _ = relay.send(());
-                }
-            }
+            self.offers.moves();
         }
         Ok(())
     }
@@ -543,54 +466,14 @@ impl Talk {
             }
             Source::Shared => {}
         }
+        self.leave(&key).await;
+    }
+
+    async fn leave(&self, key: &str) {
         let mut listeners = self.rooms.listeners.lock().await;
-        if let Some(unwanted) = listeners.leave(self.worker, &key) {
+        if let Some(unwanted) = listeners.leave(self.worker, key) {
             self.rooms.front.close(unwanted).await;
         }
-    }
-}
-
-impl Server {
-    /// Whether this server keeps another of the same worker from listening, as bind(2) would: the same again, or
-    /// the same port on every address.
-    fn excludes(&self, other: &Query) -> bool {
-        let (mine, theirs) = (reach(&self.query), reach(other));
-        let is_tcp = |query: &Query| matches!(query.address_type, AddressType::V4 | AddressType::V6);
-        let same_port =
-            is_tcp(&self.query) && is_tcp(other) && self.query.port == other.port && other.port > 0;
-        self.query.key() == other.key() || (same_port && (mine.covers(theirs) || theirs.covers(mine)))
-    }
-}
-
-/// Which addresses a query is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    All,
-    AllV4,
-    AllV6,
-    One(IpAddr),
-}
-
-impl Reach {
-    fn covers(self, other: Reach) -> bool {
-        match (self, other) {
-            (Reach::All, _) => true,
-            (Reach::AllV4, other) => matches!(other, Reach::AllV4 | Reach::One(IpAddr::V4(_))),
-            (Reach::AllV6, other) => matches!(other, Reach::AllV6 | Reach::One(IpAddr::V6(_))),
-            (Reach::One(_), other) => self == other,
-        }
-    }
-}
-
-fn reach(query: &Query) -> Reach {
-    match query.address.as_deref().map(str::parse::<IpAddr>) {
-        None if query.flags & Query::IPV6_ONLY != 0 => Reach::AllV6,
-        None => Reach::All,
-        Some(Ok(IpAddr::V6(ip))) if ip.is_unspecified() && query.flags & Query::IPV6_ONLY == 0 => Reach::All,
-        Some(Ok(IpAddr::V6(ip))) if ip.is_unspecified() => Reach::AllV6,
-        Some(Ok(IpAddr::V4(ip))) if ip.is_unspecified() => Reach::AllV4,
-        Some(Ok(ip)) => Reach::One(ip),
-        Some(Err(_)) => Reach::All,
     }
 }
 
@@ -614,9 +497,6 @@ fn channel(address: SocketAddr, link: LinkId) -> io::Result<Ends> {
     let inode = rustix::fs::fstat(&workers)?.st_ino;
     Ok(Ends { ours, workers, kept, inode })
 }
-
-/// Bytes that were sent, and the descriptor that was beside them.
-type Piece = (Vec<u8>, Option<OwnedFd>);
 
 async fn sleep_until(at: Option<Instant>) {
     match at {

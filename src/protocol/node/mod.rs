@@ -12,6 +12,7 @@
 pub mod codec;
 pub mod errno;
 pub mod message;
+mod reach;
 
 pub use codec::{Decoder, Fault, Full, MAX_LINE, MAX_QUEUED, Outgoing, Received};
 pub use errno::Errno;

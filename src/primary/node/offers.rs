@@ -1,0 +1,214 @@
+//! The connections that a worker without the shim was offered, and what becomes of those that it does not look at.
+//!
+//! It neither sends offers nor hears answers; that is the talk's.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::relay::Answer;
+use crate::protocol::node::{Seq, offered};
+use crate::sys::seqpacket;
+
+/// What a worker was offered and has neither accepted nor refused.
+#[derive(Debug, Default)]
+pub struct Offers {
+    made: BTreeMap<Seq, Made>,
+    stuck: Stuck,
+}
+
+#[derive(Debug)]
+struct Made {
+    answer: oneshot::Sender<Answer>,
+    /// When to take it back; none once the worker has looked at it.
+    until: Option<Instant>,
+}
+
+/// Whether the worker reads what it is told.
+#[derive(Debug, Default)]
+enum Stuck {
+    /// As far as is known.
+    #[default]
+    No,
+    /// Not since a connection was taken back. Those who wait for it to move are told then.
+    Yes(Vec<oneshot::Sender<()>>),
+}
+
+impl Offers {
+    /// Returns `answer` if the worker may be offered a connection; otherwise tells it that the worker is stuck.
+    pub fn unless_stuck(&mut self, answer: oneshot::Sender<Answer>) -> Option<oneshot::Sender<Answer>> {
+        let Stuck::Yes(waiting) = &mut self.stuck else { return Some(answer) };
+        let (moves, moving) = oneshot::channel();
+        waiting.push(moves);
+        // A relay that is gone asks for nothing more.
+        let _ = answer.send(Answer::Stuck(moving));
+        None
+    }
+
+    /// A connection was offered, to be taken back at `until`.
+    pub fn made(&mut self, seq: Seq, answer: oneshot::Sender<Answer>, until: Instant) {
+        self.made.insert(seq, Made { answer, until: Some(until) });
+    }
+
+    /// It is known what becomes of a connection.
+    pub fn told(&mut self, seq: Seq, answer: Answer) {
+        if let Some(made) = self.made.remove(&seq) {
+            let _ = made.answer.send(answer);
+        }
+    }
+
+    /// When what the worker has not read is to be taken back.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.made.values().filter_map(|made| made.until).min()
+    }
+
+    /// These connections were taken back, and all others have been read by the worker. Returns whether there are any:
+    /// the worker is stuck then.
+    pub fn taken_back(&mut self, connections: &[Seq]) -> bool {
+        for made in self.made.values_mut() {
+            made.until = None;
+        }
+        if connections.is_empty() {
+            return false;
+        }
+        self.stuck = Stuck::Yes(Vec::new());
+        for seq in connections {
+            if let Some(made) = self.made.remove(seq) {
+                self.unless_stuck(made.answer);
+            }
+        }
+        true
+    }
+
+    /// Whether the worker has left a connection unread and has not moved since.
+    pub fn is_stuck(&self) -> bool {
+        matches!(self.stuck, Stuck::Yes(_))
+    }
+
+    /// The worker reads again.
+    pub fn moves(&mut self) {
+        if let Stuck::Yes(waiting) = std::mem::take(&mut self.stuck) {
+            for relay in waiting {
+                let _ = relay.send(());
+            }
+        }
+    }
+}
+
+/// What was sent to a worker and not read by it.
+#[derive(Debug)]
+pub struct Unread {
+    /// The connections among it, which are closed hereby: the relay has its own copy.
+    pub connections: Vec<Seq>,
+    /// All else, in its order: bytes, and the descriptor that was beside them.
+    pub rest: Vec<(Vec<u8>, Option<OwnedFd>)>,
+}
+
+impl Unread {
+    /// Receives from the worker's end of the channel, in the worker's place, until there is nothing left.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2).
+    pub fn take(worker_end: impl AsFd, buffer: &mut [u8]) -> io::Result<Self> {
+        let mut unread = Self { connections: Vec::new(), rest: Vec::new() };
+        loop {
+            match seqpacket::receive(&worker_end, buffer) {
+                Ok(record) if record.len == 0 => return Ok(unread),
+                Ok(record) => unread.sort(&buffer[..record.len], record.fd),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(unread),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A descriptor is the last thing that one recvmsg(2) returns (unix(7)), so that it belongs to the last line.
+    fn sort(&mut self, bytes: &[u8], fd: Option<OwnedFd>) {
+        let Some(fd) = fd else {
+            self.rest.push((bytes.to_vec(), None));
+            return;
+        };
+        let before_last = bytes.len().saturating_sub(1);
+        let start = bytes[..before_last].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let (before, line) = bytes.split_at(start);
+        if !before.is_empty() {
+            self.rest.push((before.to_vec(), None));
+        }
+        match offered(line) {
+            Some(seq) => self.connections.push(seq),
+            None => self.rest.push((line.to_vec(), Some(fd))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::node::{HandleType, ToNode};
+    use std::time::Duration;
+
+    fn send(socket: &OwnedFd, message: ToNode<'_>) {
+        let (line, fd) = message.into_line();
+        let sent = seqpacket::send_part(socket, &line, fd.as_ref().map(AsFd::as_fd)).unwrap();
+        assert_eq!(sent, line.len());
+    }
+
+    fn a_descriptor() -> OwnedFd {
+        seqpacket::pair().unwrap().0
+    }
+
+    #[test]
+    fn connections_are_told_from_all_else_and_the_order_is_kept() {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, workers) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let (ack, data) = (Seq(7), None);
+        send(&ours, ToNode::Ack { seq: Seq(0), ack });
+        send(&ours, ToNode::Disconnect { seq: Seq(1) });
+        send(&ours, ToNode::NewConn { seq: Seq(2), key: "a", fd: a_descriptor() });
+        send(&ours, ToNode::NewConn { seq: Seq(3), key: "b", fd: a_descriptor() });
+        let handle = HandleType::Net;
+        send(&ours, ToNode::Shared { seq: Seq(4), ack, key: "c", data, handle, fd: a_descriptor() });
+        send(&ours, ToNode::HandleAck);
+        let unread = Unread::take(&workers, &mut [0; 4096]).unwrap();
+        assert_eq!(unread.connections, [Seq(2), Seq(3)]);
+        let text: Vec<u8> = unread.rest.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(text.find("disconnect") < text.find("net.Native"), "{text}");
+        assert_eq!(unread.rest.iter().filter(|(_, fd)| fd.is_some()).count(), 1);
+    }
+
+    #[test]
+    fn a_stuck_worker_is_offered_nothing_until_it_moves() {
+        let now = Instant::now();
+        let mut offers = Offers::default();
+        let (answer, mut first) = oneshot::channel();
+        offers.made(Seq(1), answer, now + Duration::from_secs(1));
+        assert_eq!(offers.deadline(), Some(now + Duration::from_secs(1)));
+        assert!(offers.taken_back(&[Seq(1)]));
+        assert!(offers.is_stuck());
+        let (answer, mut second) = oneshot::channel();
+        assert!(offers.unless_stuck(answer).is_none());
+        let mut moving = [&mut first, &mut second].map(|told| match told.try_recv().unwrap() {
+            Answer::Stuck(moving) => moving,
+            other => panic!("{other:?}"),
+        });
+        assert!(moving.iter_mut().all(|moving| moving.try_recv().is_err()));
+        offers.moves();
+        assert!(moving.iter_mut().all(|moving| moving.try_recv().is_ok()));
+        assert!(!offers.is_stuck());
+    }
+
+    #[test]
+    fn a_worker_that_has_read_everything_is_waited_for() {
+        let mut offers = Offers::default();
+        let (answer, _told) = oneshot::channel();
+        offers.made(Seq(1), answer, Instant::now());
+        assert!(!offers.taken_back(&[]));
+        assert!(!offers.is_stuck());
+        assert_eq!(offers.deadline(), None);
+    }
+}
