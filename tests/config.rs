@@ -161,6 +161,7 @@ fn show_config_tells_every_value_and_its_origin() {
     log-format       text                (default)
     log-level        info                (default)
     attach           auto                (default)
+    wait-ready       false               (default)
     command          ["node", "app.js"]  (from the command line)
     config           clusterd.toml       (from --config)
     "#);

@@ -83,6 +83,10 @@ pub struct Arguments {
     #[arg(long, value_name = "auto|preload|node", help = help(&keys::ATTACH.key))]
     attach: Option<String>,
 
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          help = help(&keys::WAIT_READY.key))]
+    wait_ready: Option<String>,
+
     #[arg(long, value_name = "FILE", help = config_help())]
     config: Option<PathBuf>,
 
@@ -102,7 +106,7 @@ pub struct Arguments {
 impl Arguments {
     /// What was said, for the configuration to read.
     pub(super) fn into_command_line(self) -> CommandLine {
-        let given: [(&'static Key, Vec<String>); 12] = [
+        let given: [(&'static Key, Vec<String>); 13] = [
             (&keys::PORT.key, self.port),
             (&keys::BIND.key, self.bind),
             (&keys::WORKERS.key, Vec::from_iter(self.workers)),
@@ -115,6 +119,7 @@ impl Arguments {
             (&keys::LOG_FORMAT.key, Vec::from_iter(self.log_format)),
             (&keys::LOG_LEVEL.key, Vec::from_iter(self.log_level)),
             (&keys::ATTACH.key, Vec::from_iter(self.attach)),
+            (&keys::WAIT_READY.key, Vec::from_iter(self.wait_ready)),
         ];
         let mut flags = Layer::default();
         for (key, texts) in given {
@@ -176,7 +181,7 @@ mod tests {
     #[test]
     fn every_flag_reaches_its_setting() {
         for key in keys::ALL {
-            let line = parse(&[&format!("--{}", key.name), "x"]).expect("accepted");
+            let line = parse(&[&format!("--{}=x", key.name)]).expect("accepted");
             assert_eq!(values(&line, key), [format!("--{} x", key.name)]);
         }
     }
@@ -184,9 +189,16 @@ mod tests {
     #[test]
     fn flags_may_be_repeated_only_where_a_list_is_meant() {
         for key in keys::ALL {
-            let flag = format!("--{}", key.name);
-            assert_eq!(parse(&[&flag, "1", &flag, "2"]).is_ok(), key.is_list, "{flag}");
+            let flag = |value| format!("--{}={value}", key.name);
+            assert_eq!(parse(&[&flag(1), &flag(2)]).is_ok(), key.is_list, "--{}", key.name);
         }
+    }
+
+    #[test]
+    fn a_flag_for_yes_or_no_needs_no_value() {
+        let line = parse(&["--wait-ready", "node", "app.js"]).expect("accepted");
+        assert_eq!(values(&line, &keys::WAIT_READY.key), ["--wait-ready true"]);
+        assert_eq!(line.command, ["node", "app.js"]);
     }
 
     #[test]
@@ -271,6 +283,10 @@ mod tests {
                   How workers get connections: auto is whatever fits, preload the preloaded shim only, node
                   Node's cluster channel only
                   [default: auto] [env: CLUSTERD_ATTACH]
+              --wait-ready[=<true|false>]
+                  A worker gets no connections before it says that it is ready: process.send('ready'), or
+                  the library
+                  [default: false] [env: CLUSTERD_WAIT_READY]
               --config <FILE>
                   Read settings from this TOML file; its keys are called as the flags are
                   [env: CLUSTERD_CONFIG]

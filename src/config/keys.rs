@@ -195,8 +195,21 @@ pub static ATTACH: Setting<Attach> = Setting {
     parse: parse::attach,
 };
 
+/// `--wait-ready`
+pub static WAIT_READY: Setting<bool> = Setting {
+    key: Key {
+        name: "wait-ready",
+        variable: "CLUSTERD_WAIT_READY",
+        platform_variable: None,
+        is_list: false,
+        default: Some("false"),
+        help: "A worker gets no connections before it says that it is ready: process.send('ready'), or the library",
+    },
+    parse: parse::truth,
+};
+
 /// Every setting, in the order in which people see them.
-pub static ALL: [&Key; 12] = [
+pub static ALL: [&Key; 13] = [
     &PORT.key,
     &BIND.key,
     &WORKERS.key,
@@ -209,6 +222,7 @@ pub static ALL: [&Key; 12] = [
     &LOG_FORMAT.key,
     &LOG_LEVEL.key,
     &ATTACH.key,
+    &WAIT_READY.key,
 ];
 
 /// The file's one key that is no setting of the table: what the workers run, a list of strings.

@@ -51,6 +51,8 @@ pub struct Config {
     pub log_level: tracing::level_filters::LevelFilter,
     /// How workers are given their connections.
     pub attach: Attach,
+    /// Whether a worker gets no connections before it says that it is ready.
+    pub wait_ready: bool,
 }
 
 /// What the workers run.

@@ -200,6 +200,18 @@ pub fn attach(text: &str) -> Result<Attach, Reason> {
     }
 }
 
+/// `true` or `false`.
+///
+/// # Errors
+/// [`Reason::Choice`]
+pub fn truth(text: &str) -> Result<bool, Reason> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Reason::Choice("true or false")),
+    }
+}
+
 fn number(text: &str, max: u32) -> Option<NonZeroU32> {
     let number: NonZeroU32 = text.parse().ok().filter(|_| is_digits(text))?;
     (number.get() <= max).then_some(number)

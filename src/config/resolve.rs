@@ -90,6 +90,7 @@ impl Reading {
         let log_format = self.one(&keys::LOG_FORMAT);
         let log_level = self.one(&keys::LOG_LEVEL);
         let attach = self.one(&keys::ATTACH);
+        let wait_ready = self.one(&keys::WAIT_READY);
 
         let metrics_named = metrics.flatten().zip(self.values.get(keys::METRICS.key.name));
         self.problems.extend(check::addresses(&listen, metrics_named));
@@ -106,6 +107,7 @@ impl Reading {
             log_format: log_format?,
             log_level: log_level?,
             attach: attach?,
+            wait_ready: wait_ready?,
         })
     }
 
@@ -244,6 +246,7 @@ mod tests {
             log_format: LogFormat::Text,
             log_level: tracing::level_filters::LevelFilter::INFO,
             attach: Attach::Auto,
+            wait_ready: false,
         };
         assert_eq!(Said::default().config(), expected);
     }

@@ -45,7 +45,7 @@ fn rows(resolved: &Resolved) -> Vec<[String; 3]> {
     rows
 }
 
-fn settings(config: &Config) -> [(&'static Key, String); 12] {
+fn settings(config: &Config) -> [(&'static Key, String); 13] {
     let is_port = |listen: &&Listen| matches!(listen.bind, Bind::Everywhere { .. });
     let metrics = config.metrics.map(|address| address.to_string());
     let duration = |duration| format_duration(duration).to_string();
@@ -62,6 +62,7 @@ fn settings(config: &Config) -> [(&'static Key, String); 12] {
         (&keys::LOG_FORMAT.key, config.log_format.to_string()),
         (&keys::LOG_LEVEL.key, config.log_level.to_string()),
         (&keys::ATTACH.key, config.attach.to_string()),
+        (&keys::WAIT_READY.key, config.wait_ready.to_string()),
     ]
 }
 
@@ -144,6 +145,7 @@ mod tests {
         log-format       text               (default)
         log-level        info               (default)
         attach           auto               (default)
+        wait-ready       false              (default)
         command          the built-in demo  (default)
         config           none               (default)
         ");
@@ -184,6 +186,7 @@ mod tests {
         log-format       text                              (default)
         log-level        info                              (default)
         attach           auto                              (default)
+        wait-ready       false                             (default)
         command          ["./my-server", "a b"]            (from clusterd.toml:3)
         config           clusterd.toml                     (from --config)
         "#);

@@ -27,6 +27,8 @@ pub enum Command {
     },
     /// Nobody holds the worker's end of this channel any more: take back what is in it and drop it.
     Detach(LinkId),
+    /// The worker has said that it is ready.
+    Ready(WorkerId),
     /// The worker is gone: take back what is in its channels and drop them.
     Forget {
         /// Which launch of which worker.
@@ -46,7 +48,7 @@ pub enum Command {
 /// What the front tells the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The worker listens.
+    /// The worker listens, and is ready if that is waited for.
     Listening {
         /// Which worker.
         worker: WorkerId,
@@ -133,6 +135,11 @@ impl Handle {
         let (done, told) = oneshot::channel();
         self.send(Command::Close { service, done }).await;
         let _ = told.await;
+    }
+
+    /// Says that a worker is ready.
+    pub async fn ready(&self, worker: WorkerId) {
+        self.send(Command::Ready(worker)).await;
     }
 
     /// Says that nobody holds the worker's end of this channel any more.

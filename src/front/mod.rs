@@ -14,7 +14,7 @@ pub mod service;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroUsize;
@@ -31,7 +31,7 @@ use self::handle::{Command, Notice, PortStatus};
 use self::listener::{Bound, Listener};
 use self::queue::Queue;
 use self::service::{Progress, Service};
-use crate::ids::{LinkId, ServiceId, WorkerPort};
+use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::native::{Attachment, Link, Patience};
 
@@ -49,6 +49,8 @@ pub struct Setup {
     pub queue_timeout: Duration,
     /// How long a worker may leave a connection untaken.
     pub handoff_timeout: Duration,
+    /// Whether workers get no connections before they say that they are ready.
+    pub wait_ready: bool,
     /// Where it counts.
     pub metrics: Metrics,
 }
@@ -57,6 +59,8 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Front {
     services: Vec<Service>,
+    /// Workers that have said so.
+    ready: BTreeSet<WorkerId>,
     commands: mpsc::Receiver<Command>,
     notices: PollSender<Notice>,
     unsent: VecDeque<Notice>,
@@ -74,6 +78,7 @@ struct Limits {
     queue: NonZeroUsize,
     queue_timeout: Duration,
     patience: Patience,
+    wait_ready: bool,
 }
 
 impl Limits {
@@ -104,6 +109,7 @@ impl Front {
             queue: setup.queue,
             queue_timeout: setup.queue_timeout,
             patience: Patience { slow: SLOW, timeout: setup.handoff_timeout },
+            wait_ready: setup.wait_ready,
         };
         let mut services = Vec::new();
         for (port, bound) in setup.ports {
@@ -111,6 +117,7 @@ impl Front {
         }
         Ok(Self {
             services,
+            ready: BTreeSet::new(),
             commands: ends.commands,
             notices: PollSender::new(ends.notices),
             unsent: VecDeque::new(),
@@ -164,8 +171,15 @@ impl Front {
                 self.services.retain(|candidate| candidate.id() != service);
                 let _ = done.send(());
             }
+            Command::Ready(worker) => {
+                self.ready.insert(worker);
+                for service in &mut self.services {
+                    service.ready(worker, &mut self.unsent);
+                }
+            }
             Command::Detach(link) => self.detach(link),
             Command::Forget { worker, done } => {
+                self.ready.remove(&worker);
                 for service in &mut self.services {
                     service.drop_links(|link| link.worker() == worker);
                 }
@@ -187,7 +201,9 @@ impl Front {
         let Some(service) = self.services.iter_mut().find(|service| service.id() == id) else {
             return;
         };
-        match Link::new(attachment, self.limits.patience) {
+        // Who uses the library says that it listens when it is ready.
+        let held = self.limits.wait_ready && !attachment.wants_drain && !self.ready.contains(&worker);
+        match Link::new(attachment, self.limits.patience, held) {
             Ok(link) => service.attach(link),
             Err(error) => warn!(%worker, service = %id, %error, "cannot watch a worker's channel"),
         }

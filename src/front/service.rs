@@ -110,6 +110,16 @@ impl Service {
         });
     }
 
+    /// The worker is ready: its channels that were held may be used.
+    pub fn ready(&mut self, worker: WorkerId, notices: &mut impl Extend<Notice>) {
+        for member in self.members.iter_mut().filter(|member| member.link.worker() == worker) {
+            if member.link.ready() {
+                self.free.release(worker);
+                notices.extend([Notice::Listening { worker, service: self.id }]);
+            }
+        }
+    }
+
     /// Drops the channels that `which` picks, after taking back what is in them.
     pub fn drop_links(&mut self, which: impl Fn(&Link) -> bool) {
         while let Some(index) = self.members.iter().position(|member| which(&member.link)) {

@@ -29,15 +29,18 @@ struct Stage {
     thread: Option<JoinHandle<()>>,
     runtime: tokio::runtime::Runtime,
     places: Places,
+    wants_drain: bool,
 }
 
 struct Limits {
     queue: usize,
     queue_timeout: Duration,
     handoff_timeout: Duration,
+    wait_ready: bool,
 }
 
-const PATIENT: Limits = Limits { queue: 64, queue_timeout: DEADLINE, handoff_timeout: DEADLINE };
+const PATIENT: Limits =
+    Limits { queue: 64, queue_timeout: DEADLINE, handoff_timeout: DEADLINE, wait_ready: false };
 
 impl Stage {
     fn new(limits: Limits) -> Self {
@@ -50,6 +53,7 @@ impl Stage {
             queue: NonZeroUsize::new(limits.queue).unwrap(),
             queue_timeout: limits.queue_timeout,
             handoff_timeout: limits.handoff_timeout,
+            wait_ready: limits.wait_ready,
             metrics: metrics.clone(),
         };
         let thread = std::thread::spawn(move || {
@@ -65,6 +69,7 @@ impl Stage {
             thread: Some(thread),
             runtime,
             places: Places::new(64),
+            wants_drain: !limits.wait_ready,
         }
     }
 
@@ -84,7 +89,7 @@ impl Stage {
             channel,
             worker_end: own_end.try_clone().unwrap(),
             holder: Holder { inode: 0, pid: 0 },
-            wants_drain: true,
+            wants_drain: self.wants_drain,
             relayed: false,
             place,
         };
@@ -226,6 +231,22 @@ fn a_worker_gets_nothing_before_it_listens() {
     stage.worker(2).serve();
     assert_eq!(answer(client), "2");
     assert!(early.hear().is_none());
+}
+
+#[test]
+fn a_worker_that_is_waited_for_gets_nothing_before_it_is_ready() {
+    let mut stage = Stage::new(Limits { wait_ready: true, ..PATIENT });
+    let [slow, quick] = [stage.bound_worker(1), stage.bound_worker(2)];
+    slow.say(FromWorker::Listening);
+    let client = stage.connect();
+    stage.runtime.block_on(stage.handle().ready(quick.id));
+    quick.say(FromWorker::Listening);
+    assert_eq!(stage.notice(), Notice::Listening { worker: quick.id, service: ServiceId::Port(PORT) });
+    quick.serve();
+    assert_eq!(answer(client), "2");
+    assert!(slow.hear().is_none());
+    stage.runtime.block_on(stage.handle().ready(slow.id));
+    assert_eq!(stage.notice(), Notice::Listening { worker: slow.id, service: ServiceId::Port(PORT) });
 }
 
 #[test]

@@ -96,6 +96,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
             shim: shim.as_ref().map(|shim| shim.path().to_owned()),
             node_channel: config.attach.has_node_channel(),
         },
+        wait_ready: config.wait_ready,
         nofile: limits.workers,
     };
     let spec = Spec { recipe, scope: Scope::Everyone, guardian: guardian(&config, folder_path) };
@@ -164,6 +165,7 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Se
         queue,
         queue_timeout: config.queue_timeout,
         handoff_timeout: config.handoff_timeout,
+        wait_ready: config.wait_ready,
         metrics: metrics.clone(),
     }
 }

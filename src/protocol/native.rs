@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!           Listening            hand_off                    (not taken in time)
-//! Bound ───────────────▶ Idle ───────────────▶ Busy ──────────────────────────▶ Stalled
+//! Bound ──(Held ─ ready)─▶ Idle ───────────────▶ Busy ──────────────────────────▶ Stalled
 //!                         ▲ ▲        taken       │        take_back, Wake            │
 //!                         │ ├────────────────────┘                                   │
 //!                         │ ├─────── Resting ◀── Decline ── Busy                     │
@@ -117,6 +117,8 @@ pub struct Link {
     patience: Patience,
     wants_drain: bool,
     relayed: bool,
+    /// The worker has not said that it is ready, and that is waited for.
+    held: bool,
     _place: Place,
     state: State,
     last_handed: Option<Instant>,
@@ -135,6 +137,7 @@ pub struct Patience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Bound,
+    Held,
     Idle,
     Busy { accepted: Instant, since: Instant, due: Due, at: Instant },
     Resting { until: Instant },
@@ -178,6 +181,9 @@ pub enum Fault {
     Channel(io::ErrorKind),
 }
 
+/// A message and its descriptor, or why there is none.
+type Said = Result<(FromWorker, Option<OwnedFd>), Fault>;
+
 /// A connection that could not be given, and why.
 #[derive(Debug)]
 pub struct NotGiven {
@@ -199,11 +205,11 @@ pub enum Due {
 }
 
 impl Link {
-    /// Watches the channel of a new attachment.
+    /// Watches the channel of a new attachment. With `held` it is given nothing before [`Link::ready`].
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn new(attachment: Attachment, patience: Patience) -> io::Result<Self> {
+    pub fn new(attachment: Attachment, patience: Patience, held: bool) -> io::Result<Self> {
         Ok(Self {
             id: attachment.place.link(),
             worker: attachment.worker,
@@ -213,6 +219,7 @@ impl Link {
             patience,
             wants_drain: attachment.wants_drain,
             relayed: attachment.relayed,
+            held,
             _place: attachment.place,
             state: State::Bound,
             last_handed: None,
@@ -249,9 +256,9 @@ impl Link {
         matches!(self.state, State::Stalled | State::Paused)
     }
 
-    /// Whether the server listens.
+    /// Whether the server listens, and its worker is ready.
     pub fn is_listening(&self) -> bool {
-        self.state != State::Bound
+        !matches!(self.state, State::Bound | State::Held)
     }
 
     /// When a connection was last given; `None` sorts first.
@@ -294,10 +301,18 @@ impl Link {
         if !matches!(self.state, State::Busy { .. } | State::Stalled) {
             return Poll::Pending;
         }
-        let event = match (ready!(self.poll_emptied(cx)), self.state) {
-            (Err(error), _) => return Poll::Ready(Event::Broken(Fault::Channel(error.kind()))),
-            (Ok(()), State::Busy { since, .. }) => Event::Taken { since },
-            (Ok(()), _) => Event::Moving,
+        if let Err(error) = ready!(self.poll_emptied(cx)) {
+            return Poll::Ready(Event::Broken(Fault::Channel(error.kind())));
+        }
+        // Who declines says so before it receives. It may have done both since it was heard last.
+        if self.relayed
+            && let Some(Ok((FromWorker::Decline { peer, pause }, Some(socket)))) = self.said()
+        {
+            return Poll::Ready(self.declined(socket, peer, pause));
+        }
+        let event = match self.state {
+            State::Busy { since, .. } => Event::Taken { since },
+            _ => Event::Moving,
         };
         self.state = State::Idle;
         Poll::Ready(event)
@@ -305,6 +320,10 @@ impl Link {
 
     fn hear(&mut self, message: FromWorker) -> Event {
         match message {
+            FromWorker::Listening if self.state == State::Bound && self.held => {
+                self.state = State::Held;
+                Event::Nothing
+            }
             FromWorker::Listening if self.state == State::Bound => {
                 self.state = State::Idle;
                 Event::Listening
@@ -317,6 +336,16 @@ impl Link {
             FromWorker::SetOption(option) => Event::SetOption(option),
             FromWorker::Attach { .. } | FromWorker::Decline { .. } => Event::Broken(Fault::Malformed),
         }
+    }
+
+    /// The worker is ready. Returns whether that is what the link, whose server listens, was waiting for.
+    pub fn ready(&mut self) -> bool {
+        self.held = false;
+        let waited = self.state == State::Held;
+        if waited {
+            self.state = State::Idle;
+        }
+        waited
     }
 
     fn declined(&mut self, socket: OwnedFd, peer: Endpoint, pause: bool) -> Event {
@@ -333,26 +362,31 @@ impl Link {
     }
 
     /// The next message from the worker, and the descriptor that came with it.
-    fn poll_said(&self, cx: &mut Context<'_>) -> Poll<Result<(FromWorker, Option<OwnedFd>), Fault>> {
+    fn poll_said(&self, cx: &mut Context<'_>) -> Poll<Said> {
         loop {
             let mut guard = match ready!(self.channel.poll_read_ready(cx)) {
                 Ok(guard) => guard,
                 Err(error) => return Poll::Ready(Err(Fault::Channel(error.kind()))),
             };
-            // One byte more than any message, so that a longer record is seen to be longer.
-            let mut buffer = [0; MAX_MESSAGE + 1];
-            return Poll::Ready(match seqpacket::receive(&self.channel, &mut buffer) {
-                Ok(record) if record.len == 0 => Err(Fault::Channel(io::ErrorKind::UnexpectedEof)),
-                Ok(record) => match FromWorker::decode(&buffer[..record.len]) {
-                    Ok(message) => Ok((message, record.fd)),
-                    Err(_) => Err(Fault::Malformed),
-                },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    guard.clear_ready();
-                    continue;
-                }
-                Err(error) => Err(Fault::Channel(error.kind())),
-            });
+            match self.said() {
+                Some(said) => return Poll::Ready(said),
+                None => guard.clear_ready(),
+            }
+        }
+    }
+
+    /// What the worker has said by now, if there is something that was not heard.
+    fn said(&self) -> Option<Said> {
+        // One byte more than any message, so that a longer record is seen to be longer.
+        let mut buffer = [0; MAX_MESSAGE + 1];
+        match seqpacket::receive(&self.channel, &mut buffer) {
+            Ok(record) if record.len == 0 => Some(Err(Fault::Channel(io::ErrorKind::UnexpectedEof))),
+            Ok(record) => match FromWorker::decode(&buffer[..record.len]) {
+                Ok(message) => Some(Ok((message, record.fd))),
+                Err(_) => Some(Err(Fault::Malformed)),
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(Err(Fault::Channel(error.kind()))),
         }
     }
 
@@ -374,7 +408,7 @@ impl Link {
         match self.state {
             State::Busy { at, .. } => (!self.relayed).then_some(at),
             State::Resting { until } => Some(until),
-            State::Bound | State::Idle | State::Paused | State::Stalled => None,
+            State::Bound | State::Held | State::Idle | State::Paused | State::Stalled => None,
         }
     }
 

@@ -28,11 +28,11 @@ impl Advisor {
     pub(super) fn look_at(
         &mut self,
         (worker, group): (Slot, Pid),
-        shim: Option<PathBuf>,
+        (shim, wait_ready): (Option<PathBuf>, bool),
         missing: Vec<WorkerPort>,
         served: Vec<WorkerPort>,
     ) {
-        let look = move || (worker, diagnose::running(group, shim.as_deref(), missing, served));
+        let look = move || (worker, diagnose::running(group, (shim.as_deref(), wait_ready), missing, served));
         self.looking.spawn_blocking(look);
     }
 

@@ -31,6 +31,8 @@ pub struct Seen {
     pub opened: BTreeSet<u16>,
     /// What keeps the shim from serving it.
     pub obstacle: Option<Obstacle>,
+    /// It also has to say that it is ready.
+    pub wait_ready: bool,
 }
 
 /// A program that the shim cannot serve.
@@ -56,13 +58,19 @@ pub enum Why {
 }
 
 /// Looks at a worker that runs.
-pub fn running(group: Pid, shim: Option<&Path>, missing: Vec<WorkerPort>, served: Vec<WorkerPort>) -> Seen {
+pub fn running(
+    group: Pid,
+    (shim, wait_ready): (Option<&Path>, bool),
+    missing: Vec<WorkerPort>,
+    served: Vec<WorkerPort>,
+) -> Seen {
     Seen {
         missing,
         served,
         ended: None,
         opened: processes::listening_ports(group),
         obstacle: leaves(group).iter().find_map(|process| obstacle(process, shim)),
+        wait_ready,
     }
 }
 
@@ -74,6 +82,7 @@ pub fn ended(command: &WorkerCommand, how: Ended, missing: Vec<WorkerPort>, othe
         ended: Some(how),
         opened: others.iter().flat_map(|&group| processes::listening_ports(group)).collect(),
         obstacle: obstacle_in_file(command),
+        wait_ready: false,
     }
 }
 
@@ -207,6 +216,11 @@ fn about_ports(seen: &Seen, missing: &str) -> String {
              used"
         );
     }
+    if seen.wait_ready {
+        return "--wait-ready asks that it also says that it is ready: process.send('ready') in Node, or the \
+                library; if it takes this long to start, all is well"
+            .to_owned();
+    }
     format!(
         "it runs and listens on nothing; if it takes this long to start, all is well; if not, see its output, and \
          have it listen on {missing}"
@@ -247,6 +261,7 @@ mod tests {
             ended: None,
             opened: BTreeSet::new(),
             obstacle: None,
+            wait_ready: false,
         }
     }
 
@@ -259,6 +274,7 @@ mod tests {
         let opened = |ports: &[u16]| Seen { opened: ports.iter().copied().collect(), ..seen() };
         let ended = |how| Seen { ended: Some(how), ..seen() };
         let collided = Seen { ended: Some(Ended::Code(1)), ..opened(&[8000]) };
+        let unready = Seen { wait_ready: true, ..seen() };
         let one_of_two = Seen { served: vec![WorkerPort(3001)], ..seen() };
         let cases = [
             (seen(), "does not listen on port 3000 after 10 s: it runs and listens on nothing"),
@@ -272,6 +288,7 @@ mod tests {
                 "exited with code 1 before it listened on port 3000: another worker opened port 8000",
             ),
             (collided, "--port 3000:8000"),
+            (unready, "process.send('ready')"),
             (with(Why::Go), "server is a Go program"),
             (with(Why::Static), "server is statically linked"),
             (with(Why::NotNamed), "clears the environment"),
@@ -324,7 +341,7 @@ mod tests {
         }
 
         fn seen(&self, shim: &Path) -> Seen {
-            running(Pid::from_child(&self.0), Some(shim), vec![WorkerPort(3000)], vec![])
+            running(Pid::from_child(&self.0), (Some(shim), false), vec![WorkerPort(3000)], vec![])
         }
     }
 

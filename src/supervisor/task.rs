@@ -344,9 +344,10 @@ impl Supervisor {
     fn advise_running(&mut self, index: usize, group: Pid) {
         let place = &self.places[index];
         let served = place.listening.clone();
-        let shim = self.spec.recipe.attach.shim.clone();
+        let recipe = &self.spec.recipe;
+        let how = (recipe.attach.shim.clone(), recipe.wait_ready);
         let missing = self.missing(&served);
-        self.advisor.look_at((place.slot, group), shim, missing, served);
+        self.advisor.look_at((place.slot, group), how, missing, served);
     }
 
     /// Once a streak: the other runs of it are likely to end for the same reason.

@@ -263,7 +263,13 @@ impl Talk {
                 self.outgoing.push(ToNode::HandleAck)?;
             }
             FromNode::Unknown(message) => debug!(%worker, message = shortened(&message), "Node says"),
-            FromNode::User(message) => debug!(%worker, message = shortened(&message), "worker says"),
+            FromNode::User(message) => {
+                debug!(%worker, message = shortened(&message), "worker says");
+                // As PM2 has it (`wait_ready`).
+                if message.get() == "\"ready\"" {
+                    self.rooms.front.ready(worker).await;
+                }
+            }
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ both_ways!(
     what_a_worker_says_is_in_the_debug_log,
     what_a_worker_says_is_not_in_the_log_otherwise,
     a_worker_that_sends_handles_is_answered,
+    with_wait_ready_a_worker_is_online_once_it_says_so,
     garbage_is_cut_off,
     a_line_without_an_end_is_cut_off_at_the_bound,
     nested_nonsense_is_cut_off,
@@ -102,6 +103,18 @@ fn others_serve_beside(attach: Attach, way: &str) -> Option<Cluster> {
 fn cut_off(cluster: &Cluster) -> u64 {
     let file = cluster.folder().join("cut-off");
     until("the primary has cut it off", || fs::read_to_string(&file).ok()?.trim().parse().ok())
+}
+
+fn with_wait_ready_a_worker_is_online_once_it_says_so(attach: Attach) {
+    let ready = Cluster::of("node {fixtures}/node/ready.js").options(attach.option()).options("--wait-ready");
+    let cluster = ready.launch();
+    let listening = cluster.folder().join("listening");
+    until("the worker listens", || listening.exists().then_some(()));
+    assert_eq!(cluster.metrics().count("clusterd_workers", &[("state", "online")]), 0);
+    assert_eq!(cluster.probe("/readyz").status, 503);
+    cluster.open_gate("gate");
+    cluster.wait_online();
+    assert_eq!(cluster.get("/"), "worker 1");
 }
 
 fn garbage_is_cut_off(attach: Attach) {
