@@ -7,8 +7,9 @@
 //!
 //! - [`ids`]: what slots, launches, channels and ports are called.
 //! - [`config`]: what clusterd was told to do; [`cli`]: how it is told on the command line.
-//! - [`primary`]: wires all the other rooms together, from the first check to the last process.
-//! - [`protocol`]: how a worker is spoken to; its messages, and one channel.
+//! - [`primary`]: wires all the other rooms together, from the first check to the last process; and is the cluster
+//!   primary of Node workers.
+//! - [`protocol`]: how a worker is spoken to; its messages, one channel, and Node's cluster protocol.
 //! - [`scheduler`]: which idle worker is next.
 //! - [`front`]: the data path, from a client's connection to a worker that takes it.
 //! - [`supervisor`]: starts, watches, restarts and stops the workers.
