@@ -280,8 +280,8 @@ mod tests {
                   Which of clusterd's own messages are written
                   [default: info] [env: CLUSTERD_LOG_LEVEL]
               --attach <auto|preload|node>
-                  How workers get connections: auto is whatever fits, preload the preloaded shim only, node
-                  Node's cluster channel only
+                  How workers get connections: by the preloaded shim, over Node's cluster channel, or auto,
+                  which is both
                   [default: auto] [env: CLUSTERD_ATTACH]
               --wait-ready[=<true|false>]
                   A worker gets no connections before it says that it is ready: process.send('ready'), or

@@ -189,8 +189,8 @@ pub static ATTACH: Setting<Attach> = Setting {
         platform_variable: None,
         is_list: false,
         default: Some("auto"),
-        help: "How workers get connections: auto is whatever fits, preload the preloaded shim only, node Node's \
-               cluster channel only",
+        help: "How workers get connections: by the preloaded shim, over Node's cluster channel, or auto, which is \
+               both",
     },
     parse: parse::attach,
 };

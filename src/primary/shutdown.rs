@@ -67,18 +67,18 @@ impl Shutdown {
         // Told before the workers are: those that understand it end by themselves, and must not be started again.
         self.supervisor.stop(Stop::Drain { kill_at }).await;
         self.front.drain().await;
-        self.disconnect.all();
-        if timeout_at(drained_by.into(), self.all_closed()).await.is_err() {
+        let ports = [self.disconnect.all().await, self.ports.clone()].concat();
+        if timeout_at(drained_by.into(), all_closed(&ports)).await.is_err() {
             info!("clients are still connected; telling the workers to stop");
         }
         self.supervisor.stop(Stop::Graceful { kill_at }).await;
         std::future::pending().await
     }
+}
 
-    /// Returns when no client is connected to a public port any more.
-    async fn all_closed(&self) {
-        while processes::open_connections(&self.ports).await > 0 {
-            sleep(LOOK).await;
-        }
+/// Returns when no client is connected to one of these ports any more.
+async fn all_closed(ports: &[u16]) {
+    while processes::open_connections(ports).await > 0 {
+        sleep(LOOK).await;
     }
 }

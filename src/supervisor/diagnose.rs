@@ -55,6 +55,8 @@ pub enum Why {
     NotNamed,
     /// Its environment names the shim, and it was not loaded.
     NotLoaded,
+    /// No shim is preloaded into anything.
+    NoShim,
 }
 
 /// Looks at a worker that runs.
@@ -103,7 +105,7 @@ fn obstacle(process: &Process, shim: Option<&Path>) -> Option<Obstacle> {
     let why = match Kind::of(&PathBuf::from(format!("/proc/{}/exe", process.pid))) {
         Kind::Go => Some(Why::Go),
         Kind::Static => Some(Why::Static),
-        Kind::Dynamic | Kind::Unknown => not_loaded(process, shim?),
+        Kind::Dynamic | Kind::Unknown => shim.map_or(Some(Why::NoShim), |shim| not_loaded(process, shim)),
     };
     Some(Obstacle { why: why?, program: process.stat().ok()?.comm })
 }
@@ -162,6 +164,10 @@ fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
         Why::NotNamed => format!(
             "the environment of {program} lacks clusterd's LD_PRELOAD: something between clusterd and it clears \
              the environment (env -i, sudo, su); let LD_PRELOAD and CLUSTERD_* through"
+        ),
+        Why::NoShim => format!(
+            "with --attach node, and on processors without a shim, nothing is preloaded into {program}, and only Node \
+             and programs that use the library are served; take --attach auto, unless it only takes this long to start"
         ),
         Why::NotLoaded => format!(
             "clusterd's shim was not loaded into {program}: a program that is setuid or has file capabilities \
@@ -293,6 +299,7 @@ mod tests {
             (with(Why::Static), "server is statically linked"),
             (with(Why::NotNamed), "clears the environment"),
             (with(Why::NotLoaded), "setuid"),
+            (with(Why::NoShim), "take --attach auto"),
             (
                 ended(Ended::Code(0)),
                 "exited with code 0 before it listened on port 3000: a server has to stay",

@@ -135,6 +135,15 @@ impl Listeners {
         self.entries.get(key)?.data.as_deref()
     }
 
+    /// The TCP ports that were opened here.
+    pub fn opened_ports(&self) -> Vec<u16> {
+        let ports = self.entries.values().filter_map(|entry| match &entry.source {
+            Source::Service { id: ServiceId::Opened(_), address } => Some(address.port()),
+            Source::Service { .. } | Source::Shared(_) => None,
+        });
+        ports.collect()
+    }
+
     /// The worker does not listen there any more. What nobody wants is gone; if it was opened here, the front is to
     /// close the service that is returned.
     pub fn leave(&mut self, worker: WorkerId, key: &str) -> Option<ServiceId> {

@@ -66,21 +66,27 @@ struct Talking {
 
 /// Asks every worker to leave when it has finished what it has: `worker.disconnect()`, as Node's primary has it.
 #[derive(Debug)]
-pub struct Disconnect(watch::Sender<bool>);
+pub struct Disconnect {
+    ask: watch::Sender<bool>,
+    listeners: Arc<Mutex<Listeners>>,
+}
 
 impl Disconnect {
-    /// Asks those who are there, and whoever comes from now on.
-    pub fn all(&self) {
-        self.0.send_replace(true);
+    /// Asks all of them. Returns the ports on which they served beside the ones that are always served.
+    pub async fn all(&self) -> Vec<u16> {
+        let ports = self.listeners.lock().await.opened_ports();
+        self.ask.send_replace(true);
+        ports
     }
 }
 
 impl Nodes {
     /// No worker yet.
     pub fn new(rooms: Rooms) -> (Self, Disconnect) {
-        let (sender, disconnect) = watch::channel(false);
+        let (ask, disconnect) = watch::channel(false);
+        let listeners = Arc::clone(&rooms.listeners);
         let nodes = Self { rooms, talks: HashMap::new(), disconnect };
-        (nodes, Disconnect(sender))
+        (nodes, Disconnect { ask, listeners })
     }
 
     /// Speaks with a worker until it is gone.
