@@ -49,7 +49,7 @@ fn took_turns(connections: &BTreeMap<String, u64>, total: u64) {
 
 #[test]
 fn the_demo_takes_turns() {
-    let cluster = Cluster::demo().workers(3).start();
+    let cluster = Cluster::demo().taking_turns().start();
     for _ in 0..ROUNDS {
         assert!(cluster.get("/").starts_with("hello from worker "));
     }
@@ -59,40 +59,40 @@ fn the_demo_takes_turns() {
 #[test]
 fn python_http_server_takes_turns() {
     needs!("python3");
-    are_served_in_turn(&Cluster::of("python3 -m http.server {port}").workers(3).start());
+    are_served_in_turn(&Cluster::of("python3 -m http.server {port}").taking_turns().start());
 }
 
 #[test]
 fn asyncio_takes_turns() {
     needs!("python3");
-    answer_in_turn(&Cluster::of("python3 {fixtures}/asyncio_server.py").workers(3).start());
+    answer_in_turn(&Cluster::of("python3 {fixtures}/asyncio_server.py").taking_turns().start());
 }
 
 #[test]
 fn gunicorn_with_two_processes_takes_turns() {
     needs!("gunicorn");
     let command = "gunicorn -b 0.0.0.0:{port} -w 2 --chdir {fixtures} web_app:wsgi";
-    answer_in_turn(&Cluster::of(command).workers(3).start());
+    answer_in_turn(&Cluster::of(command).taking_turns().start());
 }
 
 #[test]
 fn uvicorn_takes_turns() {
     needs!("uvicorn");
     let command = "uvicorn --port {port} --app-dir {fixtures} web_app:asgi";
-    answer_in_turn(&Cluster::of(command).workers(3).start());
+    answer_in_turn(&Cluster::of(command).taking_turns().start());
 }
 
 #[test]
 fn uvicorn_with_two_processes_takes_turns() {
     needs!("uvicorn");
     let command = "uvicorn --workers 2 --port {port} --app-dir {fixtures} web_app:asgi";
-    answer_in_turn(&Cluster::of(command).workers(3).start());
+    answer_in_turn(&Cluster::of(command).taking_turns().start());
 }
 
 #[test]
 fn node_takes_turns() {
     needs!("node");
-    let cluster = Cluster::of("node {fixtures}/server.js").options("--attach preload").workers(3).start();
+    let cluster = Cluster::of("node {fixtures}/server.js").options("--attach preload").taking_turns().start();
     answer_in_turn(&cluster);
 }
 
@@ -100,7 +100,7 @@ fn node_takes_turns() {
 fn a_server_below_a_shell_takes_turns() {
     needs!("python3");
     let cluster =
-        Cluster::of("sh -c").arg("echo started; python3 {fixtures}/server.py; true").workers(3).start();
+        Cluster::of("sh -c").arg("echo started; python3 {fixtures}/server.py; true").taking_turns().start();
     answer_in_turn(&cluster);
 }
 
@@ -113,7 +113,7 @@ fn npm_start_takes_turns() {
         .file("server.js", include_str!("fixtures/server.js"))
         .env("npm_config_update_notifier", "false")
         .options("--attach preload")
-        .workers(3);
+        .taking_turns();
     answer_in_turn(&cluster.start());
 }
 
@@ -121,7 +121,7 @@ fn npm_start_takes_turns() {
 fn node_below_a_program_that_closes_descriptors_takes_turns() {
     needs!("node", "python3");
     let script = "import subprocess, sys; sys.exit(subprocess.run(['node', sys.argv[1]]).returncode)";
-    let cluster = Cluster::of("python3 -c").arg(script).arg("{fixtures}/server.js").workers(3);
+    let cluster = Cluster::of("python3 -c").arg(script).arg("{fixtures}/server.js").taking_turns();
     answer_in_turn(&cluster.start());
 }
 
@@ -129,7 +129,8 @@ fn node_below_a_program_that_closes_descriptors_takes_turns() {
 fn node_after_another_program_of_node_takes_turns() {
     needs!("node");
     let script = "node {folder}/prepare.js && node {fixtures}/server.js";
-    let cluster = Cluster::of("sh -c").arg(script).file("prepare.js", "console.log('prepared');").workers(3);
+    let cluster =
+        Cluster::of("sh -c").arg(script).file("prepare.js", "console.log('prepared');").taking_turns();
     answer_in_turn(&cluster.start());
 }
 
@@ -137,7 +138,7 @@ fn node_after_another_program_of_node_takes_turns() {
 fn java_takes_turns() {
     needs!("java");
     let command = "java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC {fixtures}/Server.java";
-    answer_in_turn(&Cluster::of(command).workers(3).start());
+    answer_in_turn(&Cluster::of(command).taking_turns().start());
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn nginx_with_four_processes_takes_turns() {
     needs!("nginx");
     let mut cluster = Cluster::of("sh -c")
         .arg("exec nginx -e stderr -p {folder}/$CLUSTERD_WORKER_ID -c {fixtures}/nginx.conf")
-        .workers(3);
+        .taking_turns();
     for worker in 1..=3 {
         cluster = cluster.file(&format!("{worker}/.keep"), "");
     }
@@ -155,7 +156,7 @@ fn nginx_with_four_processes_takes_turns() {
 #[test]
 fn redis_takes_turns_with_its_own_client() {
     needs!("redis-server", "redis-cli");
-    let cluster = Cluster::of("redis-server --port {port}").arg("--save").arg("").workers(3).start();
+    let cluster = Cluster::of("redis-server --port {port}").arg("--save").arg("").taking_turns().start();
     for _ in 0..ROUNDS {
         let port = cluster.address().port().to_string();
         let mut client = Command::new("redis-cli");
@@ -173,50 +174,50 @@ fn redis_takes_turns_with_its_own_client() {
 #[test]
 fn php_takes_turns() {
     needs!("php");
-    answer_in_turn(&Cluster::of("php -S 0.0.0.0:{port} {fixtures}/server.php").workers(3).start());
+    answer_in_turn(&Cluster::of("php -S 0.0.0.0:{port} {fixtures}/server.php").taking_turns().start());
 }
 
 #[test]
 fn php_with_three_processes_takes_turns() {
     needs!("php");
     let cluster = Cluster::of("php -S 0.0.0.0:{port} {fixtures}/server.php");
-    answer_in_turn(&cluster.env("PHP_CLI_SERVER_WORKERS", "3").workers(3).start());
+    answer_in_turn(&cluster.env("PHP_CLI_SERVER_WORKERS", "3").taking_turns().start());
 }
 
 #[test]
 fn ruby_tcp_server_takes_turns() {
     needs!("ruby");
-    answer_in_turn(&Cluster::of("ruby {fixtures}/tcp_server.rb").workers(3).start());
+    answer_in_turn(&Cluster::of("ruby {fixtures}/tcp_server.rb").taking_turns().start());
 }
 
 #[test]
 fn webrick_takes_turns() {
     needs!("ruby");
-    answer_in_turn(&Cluster::of("ruby {fixtures}/webrick.rb").workers(3).start());
+    answer_in_turn(&Cluster::of("ruby {fixtures}/webrick.rb").taking_turns().start());
 }
 
 #[test]
 fn puma_with_two_processes_takes_turns() {
     needs!("puma");
-    answer_in_turn(&Cluster::of("puma -C {fixtures}/puma.rb").workers(3).start());
+    answer_in_turn(&Cluster::of("puma -C {fixtures}/puma.rb").taking_turns().start());
 }
 
 #[test]
 fn perl_takes_turns() {
     needs!("perl");
-    answer_in_turn(&Cluster::of("perl {fixtures}/server.pl").workers(3).start());
+    answer_in_turn(&Cluster::of("perl {fixtures}/server.pl").taking_turns().start());
 }
 
 #[test]
 fn a_program_in_c_takes_turns() {
     needs!("gcc");
-    are_served_in_turn(&Cluster::of(&build::c("c-server", &["gcc"])).workers(3).start());
+    are_served_in_turn(&Cluster::of(&build::c("c-server", &["gcc"])).taking_turns().start());
 }
 
 #[test]
 fn a_program_that_uses_musl_takes_turns() {
     needs!("musl-gcc");
-    are_served_in_turn(&Cluster::of(&build::c("musl-server", &["musl-gcc"])).workers(3).start());
+    are_served_in_turn(&Cluster::of(&build::c("musl-server", &["musl-gcc"])).taking_turns().start());
 }
 
 /// Asks for `path`, which tells the client's address, over `address`; says what the server saw and what it is.

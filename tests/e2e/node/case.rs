@@ -95,7 +95,11 @@ impl Case {
 
     fn play_under_clusterd(&self, base: u16, attach: Attach) -> Value {
         let command = format!("node {{fixtures}}/node/{}", self.app);
-        let mut setup = Cluster::of(&command).workers(self.workers).options(attach.option());
+        // Turns are compared, and a loaded machine may hold a worker up.
+        let mut setup = Cluster::of(&command)
+            .workers(self.workers)
+            .options(attach.option())
+            .env("CLUSTERD_HANDOFF_TIMEOUT", "30s");
         setup = self.served.iter().fold(setup, |setup, port| setup.port(&(base + port).to_string()));
         setup = files().iter().fold(setup, |setup, (name, content)| setup.file(name, content));
         let cluster = self.environment(base).iter().fold(setup, with_variable).launch();

@@ -22,7 +22,7 @@ both_ways!(
 );
 
 fn workers_take_turns(attach: Attach) {
-    answer_in_turn(&app(attach).workers(3).start());
+    answer_in_turn(&app(attach).taking_turns().start());
 }
 
 fn a_killed_workers_untaken_connection_goes_to_another(attach: Attach) {

@@ -8,7 +8,7 @@ use crate::servers::answer_in_turn;
 fn a_shell_that_becomes_the_server_carries_the_channel_through() {
     needs!("node");
     let script = "echo started; exec node {fixtures}/node/app.js";
-    let cluster = Cluster::of("sh -c").arg(script).workers(3).start();
+    let cluster = Cluster::of("sh -c").arg(script).taking_turns().start();
     answer_in_turn(&cluster);
     cluster.get("/send/a-message");
 }
@@ -17,13 +17,13 @@ fn a_shell_that_becomes_the_server_carries_the_channel_through() {
 fn a_shell_that_runs_programs_one_after_the_other_keeps_the_channel_and_the_shim_serves() {
     needs!("node");
     let script = "node -p 1; node {fixtures}/node/app.js; true";
-    answer_in_turn(&Cluster::of("sh -c").arg(script).workers(3).start());
+    answer_in_turn(&Cluster::of("sh -c").arg(script).taking_turns().start());
 }
 
 #[test]
 fn env_carries_the_channel_through() {
     needs!("node");
-    let cluster = Cluster::of("env COLOUR=blue node {fixtures}/node/app.js").workers(3).start();
+    let cluster = Cluster::of("env COLOUR=blue node {fixtures}/node/app.js").taking_turns().start();
     answer_in_turn(&cluster);
     cluster.get("/send/a-message");
 }
@@ -32,7 +32,7 @@ fn env_carries_the_channel_through() {
 fn a_wrapper_that_closes_the_channel_does_no_harm() {
     needs!("node", "python3");
     let script = "import subprocess, sys; sys.exit(subprocess.call(['node', '{fixtures}/node/app.js']))";
-    answer_in_turn(&Cluster::of("python3 -c").arg(script).workers(3).start());
+    answer_in_turn(&Cluster::of("python3 -c").arg(script).taking_turns().start());
 }
 
 #[test]
@@ -43,13 +43,13 @@ fn npm_start_takes_the_channel_and_the_shim_serves() {
         .file("package.json", package)
         .file("server.js", include_str!("../fixtures/node/app.js"))
         .env("npm_config_update_notifier", "false");
-    answer_in_turn(&cluster.workers(3).start());
+    answer_in_turn(&cluster.taking_turns().start());
 }
 
 #[test]
 fn node_watch_takes_the_channel_and_the_shim_serves() {
     needs!("node");
-    answer_in_turn(&Cluster::of("node --watch {fixtures}/node/app.js").workers(3).start());
+    answer_in_turn(&Cluster::of("node --watch {fixtures}/node/app.js").taking_turns().start());
 }
 
 #[test]
@@ -57,5 +57,5 @@ fn a_launcher_that_forks_the_server_keeps_the_channel_and_the_shim_serves() {
     needs!("node");
     let launcher = "require('node:child_process').fork('app.js');";
     let cluster = Cluster::of("node launcher.js").file("launcher.js", launcher);
-    answer_in_turn(&cluster.file("app.js", include_str!("../fixtures/node/app.js")).workers(3).start());
+    answer_in_turn(&cluster.file("app.js", include_str!("../fixtures/node/app.js")).taking_turns().start());
 }
