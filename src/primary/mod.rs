@@ -43,8 +43,9 @@ use crate::protocol::native::Places;
 use crate::supervisor::{self, AttachEnv, Orders, Recipe, Scope, Spec};
 use crate::sys;
 
-/// How many channels to workers' listeners there may be.
-const MOST_CHANNELS: usize = 1024;
+/// How many channels to workers' listeners there may be: so many, or so many a worker.
+const CHANNELS: usize = 1024;
+const CHANNELS_A_WORKER: usize = 4;
 
 /// How long the last output may take to be written.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
@@ -100,7 +101,8 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         nofile: limits.workers,
     };
     let spec = Spec { recipe, scope: Scope::Everyone, guardian: guardian(&config, folder_path) };
-    let places = Places::new(MOST_CHANNELS);
+    let workers = usize::try_from(config.workers.get()).unwrap_or(usize::MAX);
+    let places = Places::new(CHANNELS.max(workers.saturating_mul(CHANNELS_A_WORKER)));
     let ports: Arc<[WorkerPort]> = ports.into();
     let (nodes, disconnect) = Nodes::new(node::Rooms {
         front: front.clone(),
