@@ -2,6 +2,7 @@
 //!
 //! What is asked is in [`sys::processes`](crate::sys::processes); here it only moves to a thread that may block.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use rustix::process::Pid;
@@ -17,10 +18,14 @@ pub async fn is_held(holder: Holder) -> bool {
     tokio::task::spawn_blocking(look).await.unwrap_or(true)
 }
 
-/// Has this process loaded the shim? Of one that lets nobody look into it, it is not assumed: a program that is
-/// setuid or has file capabilities loads none.
-pub async fn has_loaded(process: Pid, shim: PathBuf) -> bool {
-    let look = move || table::has_mapped(process, &shim).unwrap_or(false);
+/// Is this process Node itself, with the shim loaded? Others speak the protocol of Node's cluster too, but Deno, for
+/// one, makes nothing of a listener that it is sent. Of a process that lets nobody look into it, it is not assumed:
+/// a program that is setuid or has file capabilities loads no shim.
+pub async fn is_node_with(process: Pid, shim: PathBuf) -> bool {
+    let look = move || {
+        let is_node = table::program_name(process).is_some_and(|name| name.as_bytes().starts_with(b"node"));
+        is_node && table::has_mapped(process, &shim).unwrap_or(false)
+    };
     tokio::task::spawn_blocking(look).await.unwrap_or(false)
 }
 

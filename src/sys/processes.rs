@@ -4,6 +4,7 @@
 //! milliseconds: never on a data path.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -36,6 +37,12 @@ pub fn is_held(inode: u64, hint: Option<Pid>) -> bool {
         // Without /proc nobody can be asked.
         Err(_) => true,
     }
+}
+
+/// The name of the file that this process executes; `None` if it is gone or lets nobody look into it.
+pub fn program_name(process: Pid) -> Option<OsString> {
+    let file = Process::new(process.as_raw_pid()).ok()?.exe().ok()?;
+    file.file_name().map(ToOwned::to_owned)
 }
 
 /// Has this process mapped the file, as it has a library that it loaded? `None` if it cannot be told: the process is

@@ -72,7 +72,7 @@ struct Server {
 /// How a server gets its connections.
 #[derive(Debug)]
 enum Source {
-    /// From a channel of the attach protocol.
+    /// From a channel of the attach protocol, on which the shim says that it listens.
     Channel(LinkId),
     /// From a relay, which begins when the server listens.
     Relay { link: LinkId, port: u16, worker_end: Option<OwnedFd>, relay: Option<AbortHandle> },
@@ -313,7 +313,7 @@ impl Talk {
         address: SocketAddr,
         data: Option<&RawValue>,
     ) -> Result<(), Ended> {
-        let relayed = !self.has_shim().await;
+        let relayed = !self.takes_channels().await;
         let key = query.key();
         let Some((link, worker_end)) = self.open_channel(service, address, relayed).await else {
             self.leave(&key).await;
@@ -334,9 +334,9 @@ impl Talk {
 
     /// Whether the process that asks can make a listener of a channel. It has to be known beforehand: a handle that
     /// libuv does not know stays at the head of what it has received, and no other arrives any more.
-    async fn has_shim(&self) -> bool {
+    async fn takes_channels(&self) -> bool {
         match (self.speaker, &self.rooms.shim) {
-            (Some(speaker), Some(shim)) => processes::has_loaded(speaker, shim.to_path_buf()).await,
+            (Some(speaker), Some(shim)) => processes::is_node_with(speaker, shim.to_path_buf()).await,
             _ => false,
         }
     }

@@ -20,6 +20,18 @@ fn a_shell_that_runs_programs_one_after_the_other_keeps_the_channel_and_the_shim
     answer_in_turn(&Cluster::of("sh -c").arg(script).taking_turns().start());
 }
 
+/// Deno speaks the protocol, but takes no listener that it is sent: its connections come one by one.
+#[test]
+fn deno_is_a_cluster_worker_as_node_is() {
+    needs!("deno");
+    let app = "const c = require('node:cluster'), h = require('node:http'); \
+               h.createServer((q, r) => r.end('worker ' + process.env.CLUSTERD_WORKER_ID + ' ' + c.isWorker)) \
+               .listen(process.env.PORT);";
+    let cluster = Cluster::of("deno run -A {folder}/app.cjs").file("app.cjs", app).taking_turns().start();
+    assert!(cluster.get("/").ends_with(" true"));
+    answer_in_turn(&Cluster::of("deno run -A {folder}/app.cjs").file("app.cjs", app).taking_turns().start());
+}
+
 #[test]
 fn env_carries_the_channel_through() {
     needs!("node");
