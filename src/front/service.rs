@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use super::handle::Notice;
 use super::listener::{self, Listener};
 use super::queue::Queue;
-use crate::ids::{LinkId, ServiceId, WorkerId};
+use crate::ids::{ServiceId, WorkerId};
 use crate::metrics::{Metrics, Rejected};
 use crate::protocol::native::{Connection, Due, Event, Link, NotGiven};
 use crate::protocol::wire::SocketOption;
@@ -447,11 +447,6 @@ impl Service {
     /// How many connections wait for a worker.
     pub fn waiting(&self) -> usize {
         self.queue.len()
-    }
-
-    /// Whether the link is one of this service's.
-    pub fn has(&self, link: LinkId) -> bool {
-        self.members.iter().any(|member| member.link.id() == link)
     }
 }
 
