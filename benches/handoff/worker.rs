@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
+use clusterd::protocol::native::name_address;
 use clusterd::protocol::wire::{
     ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, FromWorker, MAX_MESSAGE, ToWorker, Token,
 };
@@ -42,7 +43,7 @@ fn attach() -> anyhow::Result<OwnedFd> {
     let port = variable(ENV_PORTS)?.split(',').next().unwrap_or_default().parse::<u16>()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
     let name = ChannelName { address, given: false, nonce: std::process::id().into() };
-    let name = SocketAddrUnix::new_abstract_name(&name.encode()[1..])?;
+    let name = name_address(&name)?;
     let channel = seqpacket::connect(&name, &server).context("cannot connect to the primary")?;
     rustix::io::ioctl_fionbio(&channel, false)?;
     send(&channel, FromWorker::Attach { token, address, wants_drain: false }, Some(&channel))?;

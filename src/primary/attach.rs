@@ -87,7 +87,7 @@ impl AttachSocket {
             let Ok(turn) = Arc::clone(&handshakes).acquire_owned().await else {
                 return;
             };
-            let channel = match self.accept().await {
+            let channel = match self.listener.when_readable(|listener| seqpacket::accept(listener)).await {
                 Ok(channel) => channel,
                 Err(error) => {
                     warn!(%error, "cannot accept at the attach socket; trying again");
@@ -100,16 +100,6 @@ impl AttachSocket {
                 handshake(channel, &rooms).await;
                 drop(turn);
             });
-        }
-    }
-
-    async fn accept(&self) -> io::Result<OwnedFd> {
-        loop {
-            let mut guard = self.listener.readable().await?;
-            match seqpacket::accept(&self.listener) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                other => return other,
-            }
         }
     }
 }
@@ -164,7 +154,9 @@ async fn handshake(channel: OwnedFd, rooms: &Rooms) {
 }
 
 async fn attach(channel: &OwnedFd, peer: Peer, rooms: &Rooms) -> Result<(), Denied> {
-    check_user(peer.uid, rustix::process::geteuid().as_raw())?;
+    if !supervisor::is_admissible(peer.uid) {
+        return Err(Denied::OtherUser { uid: peer.uid, ours: rustix::process::geteuid().as_raw() });
+    }
     let request = tokio::time::timeout(PATIENCE, hear(channel)).await.map_err(|_| Denied::Silent)??;
     let port = WorkerPort(request.address.port());
     if !rooms.ports.contains(&port) {
@@ -197,10 +189,6 @@ async fn admit(rooms: &Rooms, token: Token, uid: u32) -> Result<WorkerId, Denied
     rooms.supervisor.admit(token, uid).await.ok_or(Denied::UnknownToken)
 }
 
-fn check_user(uid: u32, ours: u32) -> Result<(), Denied> {
-    if uid == ours || uid == 0 { Ok(()) } else { Err(Denied::OtherUser { uid, ours }) }
-}
-
 /// What a process asks for.
 #[derive(Debug)]
 struct Request {
@@ -214,13 +202,7 @@ struct Request {
 async fn hear(channel: &OwnedFd) -> Result<Request, Denied> {
     let watched = Watched::new(channel.try_clone()?, Interest::READABLE)?;
     let mut buffer = [0; MAX_MESSAGE + 1];
-    let record = loop {
-        let mut guard = watched.readable().await?;
-        match seqpacket::receive(channel, &mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-            other => break other?,
-        }
-    };
+    let record = watched.when_readable(|channel| seqpacket::receive(channel, &mut buffer)).await?;
     let said = FromWorker::decode(&buffer[..record.len]).map_err(|_| Denied::Malformed)?;
     let FromWorker::Attach { token, address, wants_drain } = said else {
         return Err(Denied::Malformed);

@@ -20,11 +20,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ids::{LinkId, ServiceId, WorkerId};
-use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
+use crate::protocol::wire::{ChannelName, Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
 use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
 
@@ -104,6 +105,15 @@ pub struct Holder {
     pub inode: u64,
     /// The process that attached, and so the first to look at.
     pub pid: i32,
+}
+
+/// The address that a worker's end of a channel is bound to.
+///
+/// # Errors
+/// None for the names that there are: they are shorter than `sun_path`.
+pub fn name_address(name: &ChannelName) -> io::Result<SocketAddrUnix> {
+    // The zero byte in front is the address type's to write.
+    Ok(SocketAddrUnix::new_abstract_name(&name.encode()[1..])?)
 }
 
 /// A channel to one listener of one worker.
@@ -456,8 +466,7 @@ impl Link {
         let State::Busy { accepted, .. } = self.state else {
             return Ok(None);
         };
-        // With a full descriptor table, the kernel would destroy the connection instead of delivering it.
-        drop(rustix::io::fcntl_dupfd_cloexec(&self.worker_end, 0)?);
+        seqpacket::room_for_a_descriptor(&self.worker_end)?;
         loop {
             let mut buffer = [0; MAX_MESSAGE];
             let record = match seqpacket::receive(&self.worker_end, &mut buffer) {

@@ -132,6 +132,11 @@ impl fmt::Debug for Handle {
     }
 }
 
+/// Whether processes of this user may speak for a worker: those of the user that clusterd runs as, and of root.
+pub fn is_admissible(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
+}
+
 /// A supervisor that has started nothing yet, and the handle to it.
 pub fn new(spec: Spec, surroundings: impl Surroundings, metrics: Metrics) -> (Handle, Supervisor) {
     let (requests, inbox) = mpsc::channel(64);

@@ -201,7 +201,7 @@ impl Supervisor {
     }
 
     fn admit(&self, token: Token, uid: u32) -> Option<WorkerId> {
-        if uid != 0 && uid != rustix::process::geteuid().as_raw() {
+        if !super::is_admissible(uid) {
             return None;
         }
         let serving = self.places.iter().filter_map(|place| place.state.serving());

@@ -97,6 +97,16 @@ pub fn send_part(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) ->
     Ok(rustix::io::retry_on_intr(|| rustix::net::sendmsg(&socket, &bytes, &mut ancillary, flags))?)
 }
 
+/// Whether a descriptor could be received: with a full table, recvmsg(2) takes the record and the kernel destroys the
+/// descriptor in it. To be asked first, so that the record can be left where it is.
+///
+/// # Errors
+/// Those of fcntl(2) with F_DUPFD_CLOEXEC: EMFILE when there is no room.
+pub fn room_for_a_descriptor(socket: impl AsFd) -> io::Result<()> {
+    rustix::io::fcntl_dupfd_cloexec(socket, 0)?;
+    Ok(())
+}
+
 /// Receives one record into `buffer`. Never blocks. The descriptor is close-on-exec.
 ///
 /// # Errors

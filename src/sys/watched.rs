@@ -35,6 +35,20 @@ impl Watched {
         let registered = unsafe { AsyncFd::register_with_interest(Owned(fd), interest) };
         registered.map(Self).map_err(|error| error.into_parts().1)
     }
+
+    /// Waits until `attempt` does not say `WouldBlock`, and returns what it says. Cancel safe: there is no await
+    /// between an attempt that succeeds and the return.
+    ///
+    /// # Errors
+    /// Those of `attempt`.
+    pub async fn when_readable<T>(&self, mut attempt: impl FnMut(&Self) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            let mut guard = self.0.readable().await?;
+            if let Ok(result) = guard.try_io(|_| attempt(self)) {
+                return result;
+            }
+        }
+    }
 }
 
 impl AsFd for Watched {

@@ -13,6 +13,7 @@ use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
 
 use super::BindError;
+use crate::protocol::native::name_address;
 use crate::protocol::wire::{ChannelName, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
 use crate::sys::seqpacket::{self, Record};
 use crate::sys::watched::Watched;
@@ -69,8 +70,7 @@ async fn connect(socket: &OsStr, address: SocketAddr) -> Result<Channel, BindErr
     let server = server.map_err(|errno| unreachable(errno.into()))?;
     loop {
         let name = ChannelName { address: address.into(), given: false, nonce: fastrand::u64(..) };
-        // The zero byte in front is the address type's to write.
-        let name = SocketAddrUnix::new_abstract_name(&name.encode()[1..]).expect("shorter than sun_path");
+        let name = name_address(&name).map_err(unreachable)?;
         match seqpacket::connect(&name, &server) {
             Ok(fd) => return Channel::new(fd).map_err(unreachable),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -92,7 +92,7 @@ impl Channel {
         let mut buffer = [0; MAX_MESSAGE];
         // The primary keeps this duplicate, and takes back through it what the worker leaves untaken.
         seqpacket::send(&self.0, attach.encode(&mut buffer), Some(self.0.as_fd())).map_err(failed)?;
-        match self.read(receive_answer).await.map_err(failed)? {
+        match self.0.when_readable(receive_answer).await.map_err(failed)? {
             ToWorker::Welcome => Ok(Attached::Channel(self)),
             ToWorker::Refuse(Refusal::NotServed) => Ok(Attached::NotServed),
             ToWorker::Refuse(Refusal::NotAdmitted) => Err(BindError::NotAdmitted { address }),
@@ -115,18 +115,8 @@ impl Channel {
     /// The next connection or notice. Cancel safe.
     pub(super) async fn next(&self) -> io::Result<Incoming> {
         loop {
-            if let Some(incoming) = self.read(receive_incoming).await? {
+            if let Some(incoming) = self.0.when_readable(receive_incoming).await? {
                 return Ok(incoming);
-            }
-        }
-    }
-
-    /// Waits until `receive` does not find the channel empty. There is no await between receiving and returning.
-    async fn read<T>(&self, receive: impl Fn(&Watched) -> io::Result<T>) -> io::Result<T> {
-        loop {
-            let mut guard = self.0.readable().await?;
-            if let Ok(result) = guard.try_io(|_| receive(&self.0)) {
-                return result;
             }
         }
     }
@@ -138,9 +128,7 @@ fn receive_answer(socket: &Watched) -> io::Result<ToWorker> {
 
 /// `None`: a message that says nothing to a server.
 fn receive_incoming(socket: &Watched) -> io::Result<Option<Incoming>> {
-    // recvmsg(2) with no free descriptor takes the record and destroys the connection in it, so see first that
-    // there is one, and leave the record where it is if there is not.
-    drop(rustix::io::fcntl_dupfd_cloexec(socket, 0)?);
+    seqpacket::room_for_a_descriptor(socket)?;
     let (message, record) = receive(socket)?;
     match message {
         ToWorker::Connection { peer } => {

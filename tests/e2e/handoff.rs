@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::harness::needs::needs;
 use crate::harness::process::Process;
+use crate::harness::setup::Setup;
 use crate::harness::{Cluster, Signal, until};
 
 /// Stops a worker for good, until it gets SIGCONT.
@@ -100,7 +101,12 @@ fn with_every_worker_stopped_connections_wait_and_none_is_lost() {
 #[test]
 fn a_connection_that_a_killed_worker_had_not_taken_goes_to_another() {
     needs!("python3");
-    let cluster = Cluster::of_servers().workers(2).options("--handoff-timeout 60s").start();
+    what_a_killed_worker_had_not_taken_is_served(Cluster::of_servers());
+}
+
+#[track_caller]
+pub(crate) fn what_a_killed_worker_had_not_taken_is_served(setup: Setup) {
+    let cluster = setup.workers(2).options("--handoff-timeout 60s").start();
     let doomed = cluster.worker(1);
     stop(&doomed);
     let pending = [cluster.send("/"), cluster.send("/")];

@@ -75,10 +75,9 @@ fn term_under_load_loses_nothing_of_servers_that_term_kills() {
     }
 }
 
-#[test]
-fn term_lets_an_open_request_finish() {
-    needs!("python3");
-    let mut cluster = Cluster::of_servers().workers(2).options("--grace 60s").start();
+/// Asks for the end while a request is open, and lets that finish; returns the processes that there were.
+#[track_caller]
+pub(crate) fn an_open_request_is_answered_after_term(cluster: &Cluster) -> Vec<Process> {
     let held = cluster.send("/hold/gate");
     cluster.handed(1);
     let processes = cluster.processes();
@@ -86,6 +85,14 @@ fn term_lets_an_open_request_finish() {
     until("it accepts no more", || cluster.connect().is_err().then_some(()));
     cluster.open_gate("gate");
     assert_eq!(held.response().expect("the open request is answered").status, 200);
+    processes
+}
+
+#[test]
+fn term_lets_an_open_request_finish() {
+    needs!("python3");
+    let mut cluster = Cluster::of_servers().workers(2).options("--grace 60s").start();
+    let processes = an_open_request_is_answered_after_term(&cluster);
     cluster.wait_success();
     nothing_is_left(&cluster, &processes);
 }

@@ -82,13 +82,7 @@ async fn pass_on(key: &str, channel: OwnedFd, offers: &mpsc::Sender<Offer>) -> i
 /// Waits for the next connection, and leaves it where it is. Anything else is taken and means nothing here.
 async fn look(channel: &Watched) -> io::Result<Option<(Endpoint, OwnedFd)>> {
     let mut buffer = [0; MAX_MESSAGE];
-    let record = loop {
-        let mut guard = channel.readable().await?;
-        match seqpacket::peek(channel, &mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-            other => break other?,
-        }
-    };
+    let record = channel.when_readable(|channel| seqpacket::peek(channel, &mut buffer)).await?;
     match (ToWorker::decode(&buffer[..record.len]), record.fd) {
         (Ok(ToWorker::Connection { peer }), Some(connection)) => Ok(Some((peer, connection))),
         _ if record.len == 0 => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::net::SocketAddrUnix;
 use rustix::process::Pid;
 use serde_json::value::RawValue;
 use tokio::io::Interest;
@@ -22,7 +21,7 @@ use super::listeners::Joined;
 use super::offers::{Offers, Unread};
 use super::relay::{self, Answer, Offer};
 use crate::ids::{LinkId, ServiceId, WorkerId};
-use crate::protocol::native::{Attachment, Holder};
+use crate::protocol::native::{Attachment, Holder, name_address};
 use crate::protocol::node::{
     Decoder, Errno, Fault, FromNode, Full, HandleType, Outgoing, Query, Received, Seq, ToNode,
 };
@@ -496,9 +495,8 @@ struct Ends {
 /// A channel for a server that listens on `address`.
 fn channel(address: SocketAddr, link: LinkId) -> io::Result<Ends> {
     let nonce = u64::from(std::process::id()) << 32 ^ link.0;
-    let name = ChannelName { address: Endpoint::from(address), given: true, nonce }.encode();
-    // An abstract name is given without the zero byte that it begins with.
-    let (ours, workers) = seqpacket::named_pair(&SocketAddrUnix::new_abstract_name(&name[1..])?)?;
+    let name = ChannelName { address: Endpoint::from(address), given: true, nonce };
+    let (ours, workers) = seqpacket::named_pair(&name_address(&name)?)?;
     let kept = workers.try_clone()?;
     let inode = rustix::fs::fstat(&workers)?.st_ino;
     Ok(Ends { ours, workers, kept, inode })

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use super::{Attach, app, both_ways};
-use crate::handoff::stop;
+use crate::handoff::{stop, what_a_killed_worker_had_not_taken_is_served};
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, Signal, until};
 use crate::servers::answer_in_turn;
@@ -26,19 +26,7 @@ fn workers_take_turns(attach: Attach) {
 }
 
 fn a_killed_workers_untaken_connection_goes_to_another(attach: Attach) {
-    let cluster = app(attach).workers(2).options("--handoff-timeout 60s").start();
-    let doomed = cluster.worker(1);
-    stop(&doomed);
-    let pending = [cluster.send("/"), cluster.send("/")];
-    until("one connection is served, and the other is in the channel of the stopped worker", || {
-        let metrics = cluster.metrics();
-        let accepted = metrics.count("clusterd_connections_accepted_total", &[]);
-        (accepted == 2 && metrics.handed().values().sum::<u64>() == 1).then_some(())
-    });
-    doomed.signal(Signal::KILL);
-    for request in pending {
-        assert_eq!(request.response().expect("both are served").status, 200);
-    }
+    what_a_killed_worker_had_not_taken_is_served(app(attach));
 }
 
 fn a_stopped_workers_connection_is_served_by_another_and_it_gets_no_more_until_it_moves(attach: Attach) {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::{Attach, app, both_ways};
 use crate::harness::{Signal, until};
-use crate::shutdown::{nothing_is_left, term_under_load_loses_nothing};
+use crate::shutdown::{
+    an_open_request_is_answered_after_term, nothing_is_left, term_under_load_loses_nothing,
+};
 
 both_ways!(
     term_lets_an_open_request_finish_and_disconnects_the_worker,
@@ -18,13 +20,7 @@ both_ways!(
 
 fn term_lets_an_open_request_finish_and_disconnects_the_worker(attach: Attach) {
     let mut cluster = app(attach).env("EVENTS", "1").options("--grace 60s").start();
-    let held = cluster.send("/hold/gate");
-    cluster.handed(1);
-    let processes = cluster.processes();
-    cluster.primary().signal(Signal::TERM);
-    until("it accepts no more", || cluster.connect().is_err().then_some(()));
-    cluster.open_gate("gate");
-    assert_eq!(held.response().expect("the open request is answered").status, 200);
+    let processes = an_open_request_is_answered_after_term(&cluster);
     let events = cluster.folder().join("events");
     let heard = until("the worker has ended by itself", || {
         fs::read_to_string(&events).ok().filter(|events| events.contains("exit"))
