@@ -210,7 +210,7 @@ fn start_admin(
     let status = supervisor.status();
     let processes = move || {
         let status = status.borrow();
-        status.iter().filter_map(|worker| Some((worker.slot, worker.running?.1))).collect()
+        status.workers.iter().filter_map(|worker| Some((worker.slot, worker.running?.1))).collect()
     };
     admin::collect::register(&metrics.registry, Box::new(processes)).map_err(Failure::Metrics)?;
     let state = AdminState { registry: metrics.registry.clone(), readiness };

@@ -15,6 +15,7 @@
 mod advisor;
 pub mod diagnose;
 pub mod elf;
+pub mod events;
 pub mod guardian;
 pub mod lifecycle;
 pub mod processes;
@@ -25,10 +26,11 @@ mod task;
 
 use std::fmt;
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Pid;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use self::guardian::Orders;
 pub use self::reaper::Scope;
@@ -37,10 +39,14 @@ pub use self::task::Supervisor;
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
+use events::{Asker, Event, What, Worn};
 use lifecycle::Phase;
 
 /// How long a worker may take to end when the stop is a fast one.
 pub const FAST: Duration = Duration::from_secs(1);
+
+/// How many events are kept for those who are slow to follow.
+const EVENTS: usize = 256;
 
 /// What is to be supervised.
 #[derive(Clone, Debug)]
@@ -98,7 +104,7 @@ pub enum Stop {
     Fast,
 }
 
-/// A worker as the rest of the program sees it.
+/// A worker as the rest of the program sees it. While a worker is replaced, its slot has two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Its place.
@@ -109,6 +115,105 @@ pub struct Status {
     pub running: Option<(WorkerId, Pid)>,
     /// It has said that it listens on these ports.
     pub listening: Vec<WorkerPort>,
+    /// When the process was started.
+    pub since: Option<SystemTime>,
+    /// How many times the worker was started again.
+    pub restarts: u64,
+    /// How its last process ended, in words, if one has.
+    pub last_end: Option<String>,
+    /// The last lines that it has written to standard error.
+    pub last_lines: Vec<String>,
+}
+
+/// The app as the rest of the program sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// How many workers are wanted.
+    pub wanted: u32,
+    /// It was stopped by a command.
+    pub is_stopped: bool,
+    /// Who has asked for the reload that is under way.
+    pub reload: Option<Asker>,
+    /// The workers, in the order of their slots.
+    pub workers: Vec<Status>,
+}
+
+/// How many workers are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// So many.
+    To(u32),
+    /// So many more or fewer.
+    By(i32),
+}
+
+/// Why a command is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Another one is under way.
+    #[error("a reload by {by} is under way; wait for it, or stop it with `stop`")]
+    Busy {
+        /// Who has begun it.
+        by: Asker,
+    },
+    /// clusterd stops.
+    #[error("clusterd is stopping")]
+    Stopping,
+    /// There is nothing to reload or scale.
+    #[error("the app is stopped: start it first")]
+    Stopped,
+    /// A number of workers that cannot be.
+    #[error("{asked} workers cannot be: from 1 to {MOST_WORKERS} can")]
+    OutOfRange {
+        /// What was asked for.
+        asked: i64,
+    },
+    /// There is no worker with this number.
+    #[error("there is no worker {0}")]
+    NoWorker(Slot),
+}
+
+/// The most workers that an app can have.
+pub const MOST_WORKERS: u32 = 1024;
+
+/// Why a command that was begun did not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Failed {
+    /// What went wrong.
+    pub reason: String,
+    /// The last lines that the worker which failed has written to standard error.
+    pub last_lines: Vec<String>,
+}
+
+/// A command under way: what happens meanwhile is told by [`Handle::events`]. Dropping it does not stop it.
+#[derive(Debug)]
+pub struct Underway(oneshot::Receiver<Result<String, Failed>>);
+
+impl Underway {
+    /// Waits for the end; a sentence about what was done.
+    ///
+    /// # Errors
+    /// What went wrong, and what the worker said last.
+    pub async fn done(self) -> Result<String, Failed> {
+        let ended = Failed { reason: "clusterd has ended".to_owned(), last_lines: Vec::new() };
+        self.0.await.unwrap_or(Err(ended))
+    }
+}
+
+/// What can be asked of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Replace every worker, each by a new one that is ready before the old one drains.
+    Reload,
+    /// End every worker, or this one, and start it again.
+    Restart(Option<Slot>),
+    /// Have more or fewer workers.
+    Scale(Scale),
+    /// End all workers; the ports stay open.
+    Stop,
+    /// Start them again after that, or those that are errored or stopped.
+    Start,
 }
 
 /// What the supervisor is asked.
@@ -117,13 +222,18 @@ enum Request {
     Admit { token: Token, uid: u32, reply: oneshot::Sender<Option<WorkerId>> },
     Listening { worker: WorkerId, port: WorkerPort },
     Stop { stop: Stop, done: oneshot::Sender<()> },
+    Ready { worker: WorkerId },
+    Do { command: Command, by: Asker, reply: oneshot::Sender<Result<Underway, Refused>> },
+    Replace { worker: WorkerId, why: Worn },
+    Tell(What),
 }
 
 /// The supervisor as the rest of the program sees it. Clones speak to the same supervisor.
 #[derive(Clone)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
-    status: watch::Receiver<Vec<Status>>,
+    status: watch::Receiver<Arc<Overview>>,
+    events: broadcast::Sender<Event>,
 }
 
 impl fmt::Debug for Handle {
@@ -140,8 +250,9 @@ pub fn is_admissible(uid: u32) -> bool {
 /// A supervisor that has started nothing yet, and the handle to it.
 pub fn new(spec: Spec, surroundings: impl Surroundings, metrics: Metrics) -> (Handle, Supervisor) {
     let (requests, inbox) = mpsc::channel(64);
-    let (publish, status) = watch::channel(Vec::new());
-    let handle = Handle { requests, status };
+    let (publish, status) = watch::channel(Arc::default());
+    let (events, _) = broadcast::channel(EVENTS);
+    let handle = Handle { requests, status, events };
     (handle, Supervisor::new(spec, Box::new(surroundings), metrics, inbox, publish))
 }
 
@@ -167,9 +278,40 @@ impl Handle {
         let _ = begun.await;
     }
 
-    /// The workers, in the order of their slots, as they are now and as they change.
-    pub fn status(&self) -> watch::Receiver<Vec<Status>> {
+    /// Says that a worker is ready: it has said so itself (`process.send('ready')`, `READY=1`).
+    pub async fn ready(&self, worker: WorkerId) {
+        self.send(Request::Ready { worker }).await;
+    }
+
+    /// Begins a command.
+    ///
+    /// # Errors
+    /// Why it is not carried out.
+    pub async fn begin(&self, command: Command, by: Asker) -> Result<Underway, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Do { command, by, reply }).await;
+        answer.await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// Has a worker replaced while it runs: a new one is ready before the old one drains. Asked again while that is
+    /// under way, it changes nothing.
+    pub async fn replace(&self, worker: WorkerId, why: Worn) {
+        self.send(Request::Replace { worker, why }).await;
+    }
+
+    /// Tells whoever follows what happened.
+    pub async fn tell(&self, what: What) {
+        self.send(Request::Tell(what)).await;
+    }
+
+    /// The app and its workers as they are now and as they change.
+    pub fn status(&self) -> watch::Receiver<Arc<Overview>> {
         self.status.clone()
+    }
+
+    /// What happens from now on. Who is too slow misses some of it, and is told how much.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
     }
 
     /// A supervisor that is gone has no workers left to be spoken of.

@@ -3,6 +3,7 @@
 //! It decides nothing by itself but the order of things.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use super::guardian::Guardian;
 use super::lifecycle::{Action, Ended, Event, Phase, Process, Reason, State, step};
 use super::reaper::Reaper;
 use super::spawn::{self, Spawned, StartError};
-use super::{FAST, Launched, Request, Spec, Status, Stop, Surroundings};
+use super::{FAST, Launched, Overview, Refused, Request, Spec, Status, Stop, Surroundings};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
@@ -34,7 +35,7 @@ pub struct Supervisor {
     surroundings: Box<dyn Surroundings>,
     metrics: Metrics,
     inbox: mpsc::Receiver<Request>,
-    publish: watch::Sender<Vec<Status>>,
+    publish: watch::Sender<Arc<Overview>>,
     places: Vec<Place>,
     launches: u64,
     forgetting: JoinSet<()>,
@@ -61,7 +62,7 @@ impl Supervisor {
         surroundings: Box<dyn Surroundings>,
         metrics: Metrics,
         inbox: mpsc::Receiver<Request>,
-        publish: watch::Sender<Vec<Status>>,
+        publish: watch::Sender<Arc<Overview>>,
     ) -> Self {
         let places = (1..=spec.recipe.workers.get()).map(|number| Place {
             slot: Slot(number),
@@ -186,6 +187,8 @@ impl Supervisor {
                 let _ = reply.send(self.admit(token, uid));
             }
             Request::Listening { worker, port } => self.listening(worker, port),
+            Request::Do { reply, .. } => drop(reply.send(Err(Refused::Stopping))),
+            Request::Ready { .. } | Request::Replace { .. } | Request::Tell(_) => {}
             Request::Stop { stop, done } => {
                 let event = match stop {
                     Stop::Drain { kill_at } => Event::Drain { kill_at },
@@ -407,11 +410,16 @@ impl Supervisor {
             phase: place.state.phase(),
             running: place.state.process().map(|process| (process.id, process.group)),
             listening: place.listening.clone(),
+            since: None,
+            restarts: 0,
+            last_end: None,
+            last_lines: Vec::new(),
         };
-        let now: Vec<Status> = self.places.iter().map(status).collect();
+        let workers = self.places.iter().map(status).collect();
+        let now = Overview { wanted: self.spec.recipe.workers.get(), workers, ..Overview::default() };
         self.publish.send_if_modified(|published| {
-            let changed = *published != now;
-            *published = now;
+            let changed = **published != now;
+            *published = Arc::new(now);
             changed
         });
     }

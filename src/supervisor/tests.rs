@@ -64,8 +64,8 @@ fn start(recipe: Recipe) -> Running {
 impl Running {
     async fn until(&self, what: impl Fn(&[Status]) -> bool) -> Vec<Status> {
         let mut status = self.handle.status();
-        let seen = tokio::time::timeout(DEADLINE, status.wait_for(|workers| what(workers))).await;
-        seen.expect("in time").expect("it runs").clone()
+        let seen = tokio::time::timeout(DEADLINE, status.wait_for(|app| what(&app.workers))).await;
+        seen.expect("in time").expect("it runs").workers.clone()
     }
 
     async fn launched(&mut self) -> Launched {
