@@ -57,8 +57,8 @@ fn wrong_flags_exit_with_2() {
             "clusterd: --workers -1: not a number of workers: use a number from 1 to 1024, or \"max\"\n",
         ),
         (
-            &["--grace", "8"],
-            "clusterd: --grace 8: a duration needs a unit: use 8s for seconds, 8ms for milliseconds\n",
+            &["--kill-timeout", "8"],
+            "clusterd: --kill-timeout 8: a duration needs a unit: use 8s for seconds, 8ms for milliseconds\n",
         ),
         (&["--prot", "80"], "clusterd: unexpected argument '--prot' found\n"),
         (&["--workers"], "clusterd: a value is required for '--workers <N|max>'"),
@@ -93,11 +93,11 @@ fn a_value_that_is_not_utf_8_is_refused_but_in_the_command() {
     let folder = with_file("");
     let bytes = OsStr::from_bytes(b"\xff");
     clusterd(folder.path(), &["--check"])
-        .env("CLUSTERD_GRACE", bytes)
+        .env("CLUSTERD_KILL_TIMEOUT", bytes)
         .assert()
         .code(78)
-        .stderr("clusterd: CLUSTERD_GRACE: not valid UTF-8\n");
-    clusterd(folder.path(), &["--check", "--grace"]).arg(bytes).assert().code(2);
+        .stderr("clusterd: CLUSTERD_KILL_TIMEOUT: not valid UTF-8\n");
+    clusterd(folder.path(), &["--check", "--kill-timeout"]).arg(bytes).assert().code(2);
     clusterd(folder.path(), &["--check", "sh"]).arg(bytes).assert().success();
 }
 
@@ -139,7 +139,7 @@ fn a_command_that_cannot_run_exits_as_in_a_shell() {
 
 #[test]
 fn show_config_tells_every_value_and_its_origin() {
-    let folder = with_file("workers = 5\ngrace = \"2s\"\n");
+    let folder = with_file("workers = 5\nkill-timeout = \"2s\"\n");
     let output = clusterd(folder.path(), &["--show-config", "--config", "clusterd.toml", "--queue", "7"])
         .args(["--", "node", "app.js"])
         .env("PORT", "5000")
@@ -151,17 +151,45 @@ fn show_config_tells_every_value_and_its_origin() {
     insta::assert_snapshot!(shown, @r#"
     port             5000                (from PORT)
     bind             none                (PORT decides)
-    workers          2                   (from CLUSTERD_WORKERS)
     backlog          4096                (default)
     queue            7                   (from --queue)
     queue-timeout    1m                  (default)
     handoff-timeout  1s                  (default)
-    grace            2s                  (from clusterd.toml:2)
+    policy           round-robin         (default)
+    workers          2                   (from CLUSTERD_WORKERS)
+    name             node                (default: auto)
+    attach           auto                (default)
+    user             off                 (default)
+    group            off                 (default)
+    nofile           off                 (default)
+    oom-score-adj    off                 (default)
+    cpu-affinity     false               (default)
+    wait-ready       false               (default)
+    ready-http       off                 (default)
+    ready-timeout    30s                 (default)
+    autorestart      true                (default)
+    min-uptime       1s                  (default)
+    max-restarts     16                  (default)
+    stop-exit-codes  none                (default)
+    drain-timeout    6s                  (default)
+    stop-signal      TERM                (default)
+    kill-timeout     2s                  (from clusterd.toml:2)
+    reload-parallel  1                   (default)
+    cron             off                 (default)
+    watch            none                (default)
+    ignore           none                (default)
+    health-http      off                 (default)
+    health-interval  10s                 (default)
+    health-failures  3                   (default)
+    stuck-timeout    off                 (default)
+    max-memory       off                 (default)
+    max-age          off                 (default)
+    max-connections  off                 (default)
     metrics          off                 (default)
+    scrape           off                 (default)
     log-format       text                (default)
     log-level        info                (default)
-    attach           auto                (default)
-    wait-ready       false               (default)
+    on-event         off                 (default)
     command          ["node", "app.js"]  (from the command line)
     config           clusterd.toml       (from --config)
     "#);
@@ -191,4 +219,20 @@ fn max_workers_respects_the_affinity() {
     let workers = shown.lines().find(|line| line.starts_with("workers"));
     let words: Vec<_> = workers.unwrap_or_default().split_whitespace().collect();
     assert_eq!(words, ["workers", "1", "(from", "--workers)"]);
+}
+
+#[test]
+fn what_is_only_wrong_together_is_told() {
+    let folder = with_file("ignore = [\"**/*.log\"]\nstuck-timeout = \"500ms\"\n");
+    clusterd(folder.path(), &["--check", "--config", "clusterd.toml", "--scrape", "/metrics"])
+        .assert()
+        .code(2)
+        .stdout("")
+        .stderr(
+            "clusterd: clusterd.toml:1: ignore = \"**/*.log\": nothing is watched, so there is nothing to ignore: name \
+             what is to be watched with --watch\n\
+             clusterd: clusterd.toml:2: stuck-timeout = \"500ms\": shorter than the hand-off timeout, after which a \
+             worker is first late: use 1s or longer\n\
+             clusterd: --scrape /metrics: nothing shows what is scraped: say with --metrics where /metrics is served\n",
+        );
 }

@@ -9,8 +9,6 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::config::command::{self, CommandError};
 use crate::config::error::Invalid;
 use crate::config::resolve::Resolved;
@@ -57,16 +55,15 @@ pub fn run(arguments: impl Iterator<Item = OsString>, serve: impl FnOnce(Config)
 }
 
 fn asked(arguments: impl Iterator<Item = OsString>) -> Result<Action, Failure> {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments = match Arguments::parse(arguments) {
         Ok(arguments) => arguments,
         Err(asked) if !asked.use_stderr() => return Ok(Action::Explain(asked)),
         Err(error) => return Err(error.into()),
     };
-    let (check, show_config) = (arguments.check, arguments.show_config);
-    let resolved = load::load(arguments.into_command_line())?;
-    Ok(if check {
+    let resolved = load::load(arguments.command_line)?;
+    Ok(if arguments.check {
         Action::Check(resolved.config)
-    } else if show_config {
+    } else if arguments.show_config {
         Action::ShowConfig(resolved)
     } else {
         Action::Serve(resolved.config)

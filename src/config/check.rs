@@ -5,8 +5,25 @@
 use std::net::SocketAddr;
 
 use super::error::{Problem, Reason};
+use super::keys;
 use super::origin::Value;
-use super::{Bind, Listen};
+use super::resolve::Values;
+use super::setting::Key;
+use super::show::duration;
+use super::{Bind, Config, Listen};
+
+/// Settings that need another one, or another value of it. Each is reported at the value that is in vain.
+pub fn together(config: &Config, values: &Values) -> Vec<Problem> {
+    let handoff = config.handoff_timeout;
+    let is_too_soon = config.stuck_timeout.is_some_and(|stuck| stuck < handoff);
+    let found: [(bool, &Key, Reason); 3] = [
+        (!config.ignore.is_empty() && config.watch.is_empty(), &keys::IGNORE.key, Reason::NothingWatched),
+        (is_too_soon, &keys::STUCK_TIMEOUT.key, Reason::StuckTooSoon(duration(handoff))),
+        (config.scrape.is_some() && config.metrics.is_none(), &keys::SCRAPE.key, Reason::ScrapeUnseen),
+    ];
+    let wrong = found.into_iter().filter(|(is_wrong, ..)| *is_wrong);
+    wrong.filter_map(|(_, key, reason)| Some(Problem::with(values.get(key.name)?, reason))).collect()
+}
 
 /// A public address is named once, and the metrics have one of their own: two sockets cannot listen on one
 /// address. Each address comes with the value that named it.

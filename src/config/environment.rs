@@ -6,8 +6,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::error::{Problem, Reason};
-use super::keys::{self, Key};
+use super::keys;
 use super::origin::{Layer, Origin, Value};
+use super::setting::Key;
 
 /// Looks up a variable, as [`std::env::var_os`] does.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -31,9 +32,9 @@ pub fn read(lookup: Lookup<'_>) -> Environment {
         config: set(lookup, keys::CONFIG_VARIABLE).map(PathBuf::from),
         ..Environment::default()
     };
-    for key in keys::ALL {
+    for key in keys::all() {
         let Environment { own, platform, problems, .. } = &mut environment;
-        problems.extend(add(own, key, key.variable, lookup).err());
+        problems.extend(add(own, key, &key.variable(), lookup).err());
         if let Some(variable) = key.platform_variable {
             problems.extend(add(platform, key, variable, lookup).err());
         }
@@ -41,13 +42,13 @@ pub fn read(lookup: Lookup<'_>) -> Environment {
     environment
 }
 
-fn add(layer: &mut Layer, key: &Key, variable: &'static str, lookup: Lookup<'_>) -> Result<(), Problem> {
+fn add(layer: &mut Layer, key: &Key, variable: &str, lookup: Lookup<'_>) -> Result<(), Problem> {
     let Some(text) = set(lookup, variable) else {
         return Ok(());
     };
     let text = text.into_string().map_err(|_| Problem::at(variable, Reason::NotUnicode))?;
-    let origin = Origin::Environment(variable);
-    if key.is_list {
+    let origin = Origin::Environment(variable.to_owned());
+    if key.is_list() {
         for part in text.split(',') {
             layer.add(Value::new(key.name, part.trim(), origin.clone()));
         }
@@ -94,9 +95,9 @@ mod tests {
 
     #[test]
     fn only_a_path_may_be_other_than_utf_8() {
-        let environment = with(&[("CLUSTERD_GRACE", b"\xff"), ("CLUSTERD_CONFIG", b"\xff")]);
+        let environment = with(&[("CLUSTERD_KILL_TIMEOUT", b"\xff"), ("CLUSTERD_CONFIG", b"\xff")]);
         let problems: Vec<_> = environment.problems.iter().map(Problem::to_string).collect();
-        assert_eq!(problems, ["CLUSTERD_GRACE: not valid UTF-8"]);
+        assert_eq!(problems, ["CLUSTERD_KILL_TIMEOUT: not valid UTF-8"]);
         assert!(environment.config.is_some());
     }
 }

@@ -27,8 +27,27 @@ pub enum Reason {
     #[error("not a duration: use a number and its unit, such as 500ms, 8s or 2m")]
     Duration,
     /// Of every duration.
-    #[error("too short or too long: use a duration from 1ms to 24h")]
-    DurationBounds,
+    #[error("too short or too long: use a duration from {min} to {max}")]
+    DurationBounds {
+        /// The shortest that will do.
+        min: &'static str,
+        /// The longest.
+        max: &'static str,
+    },
+    /// Of plain numbers.
+    #[error("not a number that will do: use one from {min} to {max}")]
+    Number {
+        /// The least that will do.
+        min: String,
+        /// The greatest.
+        max: String,
+    },
+    /// Of sizes.
+    #[error("not a size: use a number and its unit, such as 512M or 1.5G")]
+    Size,
+    /// Of sizes.
+    #[error("too small or too large: use a size from 1M to 1024T")]
+    SizeBounds,
     /// Of `port`.
     #[error("not a port: use a number from 1 to 65535, or PUBLIC:WORKER, such as 80:8080")]
     Port,
@@ -55,6 +74,50 @@ pub enum Reason {
     /// Of settings with a few possible values.
     #[error("not one of its values: use {0}")]
     Choice(&'static str),
+    /// Of `stop-signal`.
+    #[error(
+        "not a signal that stops a server: use HUP, INT, QUIT, ABRT, KILL, USR1, USR2, ALRM, TERM, WINCH, PWR, or the \
+         number of one of them"
+    )]
+    StopSignal,
+    /// Of `name`.
+    #[error(
+        "not a name: use 1 to 64 letters, digits, dots, dashes or underlines; not digits alone, not \"all\", no dot \
+         or dash to begin with"
+    )]
+    Name,
+    /// Of `user` and `group`.
+    #[error("not one user or group: use a name or a number, such as www-data or 1000")]
+    Account,
+    /// Of paths that a worker is asked for.
+    #[error("not a path: use one that begins with /, such as /healthz")]
+    HttpPath,
+    /// Of `cron`.
+    #[error(
+        "not times: {0}: use minute, hour, day of the month, month and day of the week, such as \"0 3 * * *\""
+    )]
+    Cron(String),
+    /// Of `watch`.
+    #[error("not a path: use that of a file or a folder")]
+    Path,
+    /// Of `ignore`.
+    #[error("not a pattern: {0}: use one such as \"**/*.log\"")]
+    Pattern(String),
+    /// Of `on-event`.
+    #[error("not a command: use a line for a shell, such as \"logger -t clusterd\"")]
+    ShellLine,
+    /// Of a setting that can be switched off.
+    #[error("{0}, or \"off\"")]
+    OrOff(#[source] Box<Reason>),
+    /// Of `ignore` without `watch`.
+    #[error("nothing is watched, so there is nothing to ignore: name what is to be watched with --watch")]
+    NothingWatched,
+    /// Of `stuck-timeout`: a connection is taken back first.
+    #[error("shorter than the hand-off timeout, after which a worker is first late: use {0} or longer")]
+    StuckTooSoon(String),
+    /// Of `scrape` without `metrics`.
+    #[error("nothing shows what is scraped: say with --metrics where /metrics is served")]
+    ScrapeUnseen,
     /// Of two public addresses, or one and that of the metrics.
     #[error("the same address as {0}: name each address once")]
     SameAddress(String),
@@ -71,8 +134,8 @@ pub enum Reason {
     #[error("one value is needed here, such as {0:?}")]
     OneValue(&'static str),
     /// A table, or a list in a list, in the file.
-    #[error("a value or a list of values is needed here, such as [3000, \"80:8080\"]")]
-    ListOfValues,
+    #[error("a value or a list of values is needed here, such as {0}")]
+    ListOfValues(&'static str),
     /// Of `command`.
     #[error(
         "not a command: use a list of the program and its arguments, such as [\"./my-server\", \"--verbose\"]"

@@ -12,8 +12,9 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::{Problem, Reason};
-use super::keys::{self, Key};
+use super::keys;
 use super::origin::{Layer, Origin, Value};
+use super::setting::{Key, Kind};
 
 /// The longest file that is read, in bytes.
 pub const MAX_LEN: u64 = 1 << 20;
@@ -75,7 +76,7 @@ impl Reading<'_> {
         let name_read = name.get_ref().as_ref();
         if name_read == keys::COMMAND {
             self.command(value);
-        } else if let Some(key) = keys::ALL.into_iter().find(|key| key.name == name_read) {
+        } else if let Some(key) = keys::all().find(|key| key.name == name_read) {
             self.setting(key, value);
         } else {
             let place = format!("{}: {}", self.origin(&name.span()), super::origin::legible(name_read));
@@ -86,14 +87,17 @@ impl Reading<'_> {
     }
 
     fn setting(&mut self, key: &'static Key, value: &Spanned<DeValue<'_>>) {
-        match (value.get_ref(), key.is_list) {
-            (DeValue::Array(values), true) => {
+        let otherwise = || match key.kind {
+            Kind::List { example } => Reason::ListOfValues(example),
+            Kind::One | Kind::Truth => Reason::OneValue(key.default.unwrap_or_default()),
+        };
+        match value.get_ref() {
+            DeValue::Array(values) if key.is_list() => {
                 for value in values {
-                    self.scalar(key, value, Reason::ListOfValues);
+                    self.scalar(key, value, otherwise());
                 }
             }
-            (_, true) => self.scalar(key, value, Reason::ListOfValues),
-            (_, false) => self.scalar(key, value, Reason::OneValue(key.default.unwrap_or_default())),
+            _ => self.scalar(key, value, otherwise()),
         }
     }
 
@@ -169,7 +173,7 @@ fn strings(values: &DeArray<'_>) -> Option<Vec<String>> {
 
 /// The key that was probably meant, if one is near enough to be worth naming.
 fn nearest_key(name: &str) -> Option<&'static str> {
-    let names = keys::ALL.iter().map(|key| key.name).chain([keys::COMMAND]);
+    let names = keys::all().map(|key| key.name).chain([keys::COMMAND]);
     names
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
@@ -194,15 +198,16 @@ mod tests {
 
     #[test]
     fn scalars_and_lists_become_texts_with_lines() {
-        let contents =
-            read_text("# first\nworkers = 0x10\nport = [\n  3_000,\n  \"80:8080\",\n]\ngrace = '9s'\n");
+        let contents = read_text(
+            "# first\nworkers = 0x10\nport = [\n  3_000,\n  \"80:8080\",\n]\nkill-timeout = '9s'\n",
+        );
         let shown = |key| -> Vec<_> {
             let values = contents.layer.of(key).iter();
             values.map(|value| format!("{} {}", value.origin, value.text)).collect()
         };
         assert_eq!(shown(&keys::WORKERS.key), ["clusterd.toml:2 16"]);
         assert_eq!(shown(&keys::PORT.key), ["clusterd.toml:4 3000", "clusterd.toml:5 80:8080"]);
-        assert_eq!(shown(&keys::GRACE.key), ["clusterd.toml:7 9s"]);
+        assert_eq!(shown(&keys::KILL_TIMEOUT.key), ["clusterd.toml:7 9s"]);
         assert!(contents.problems.is_empty());
     }
 
@@ -228,16 +233,16 @@ mod tests {
         clusterd.toml:5: "a b": no such key
         clusterd.toml:6: log: no such key
         "#);
-        assert_snapshot!(problems("workers = [1, 2]\nport = [[1]]\nbind = { a = 1 }\ngrace = [\n\"8s\"]"), @r#"
+        assert_snapshot!(problems("workers = [1, 2]\nport = [[1]]\nbind = { a = 1 }\nkill-timeout = [\n\"8s\"]"), @r#"
         clusterd.toml:1: workers = [1, 2]: one value is needed here, such as "max"
         clusterd.toml:2: port = [1]: a value or a list of values is needed here, such as [3000, "80:8080"]
-        clusterd.toml:3: bind = { a = 1 }: a value or a list of values is needed here, such as [3000, "80:8080"]
-        clusterd.toml:4: grace = [ ...: one value is needed here, such as "8s"
+        clusterd.toml:3: bind = { a = 1 }: a value or a list of values is needed here, such as ["127.0.0.1:3000", "[::1]:80:8080"]
+        clusterd.toml:4: kill-timeout = [ ...: one value is needed here, such as "1600ms"
         "#);
         assert_snapshot!(problems("command = \"./my-server --x\""), @r#"clusterd.toml:1: command = "./my-server --x": not a command: use a list of the program and its arguments, such as ["./my-server", "--verbose"]"#);
         assert_snapshot!(problems("command = []"), @r#"clusterd.toml:1: command = []: not a command: use a list of the program and its arguments, such as ["./my-server", "--verbose"]"#);
         assert_snapshot!(problems("command = [\"a\\u0000\"]"), @r#"clusterd.toml:1: command = ["a\u0000"]: a program or an argument cannot hold a zero byte"#);
-        assert_snapshot!(problems("workers = 4\nport = = 3\ngrace = \"8s\nworkers = 5\n"), @r#"
+        assert_snapshot!(problems("workers = 4\nport = = 3\nkill-timeout = \"8s\nworkers = 5\n"), @r#"
         clusterd.toml:2: not valid TOML: extra `=`, expected nothing
         clusterd.toml:2: not valid TOML: unexpected key or value, expected newline, `#`
         clusterd.toml:3: not valid TOML: invalid basic string, expected `"`

@@ -29,7 +29,8 @@ pub struct CommandLine {
 pub fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
     let environment = environment::read(&|variable| std::env::var_os(variable));
     let by_flag = command_line.config.map(|path| (path, Origin::Flag("config")));
-    let by_environment = environment.config.map(|path| (path, Origin::Environment(keys::CONFIG_VARIABLE)));
+    let by_environment =
+        environment.config.map(|path| (path, Origin::Environment(keys::CONFIG_VARIABLE.to_owned())));
     let config = by_flag.or(by_environment);
     let file = match &config {
         Some((path, _)) => match file::load(path) {

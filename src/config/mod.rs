@@ -14,23 +14,31 @@ pub mod load;
 pub mod origin;
 pub mod parse;
 pub mod resolve;
+pub mod setting;
 pub mod show;
+pub mod stop_signal;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
+use croner::Cron;
+use globset::Glob;
+use hyper::Uri;
+use tracing::level_filters::LevelFilter;
+
 use crate::ids::WorkerPort;
+use stop_signal::StopSignal;
 
 /// Every setting, checked and with its default filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// What the workers run.
     pub command: WorkerCommand,
-    /// How many workers there are; `max` is already a number.
-    pub workers: NonZeroU32,
     /// Where the primary listens: at least one place, none twice.
     pub listen: Vec<Listen>,
     /// The backlog of each public listening socket, in connections (listen(2)).
@@ -41,18 +49,76 @@ pub struct Config {
     pub queue_timeout: Duration,
     /// How long a worker may leave a connection untaken before it is given to another.
     pub handoff_timeout: Duration,
-    /// How long a graceful stop may take, from the signal to the last SIGKILL.
-    pub grace: Duration,
+    /// Who chooses the worker of a connection.
+    pub policy: Policy,
+    /// How many workers there are; `max` is already a number.
+    pub workers: NonZeroU32,
+    /// What the application is called: 1 to 64 of `[A-Za-z0-9._-]`, no number and not `all`.
+    pub name: String,
+    /// How workers are given their connections.
+    pub attach: Attach,
+    /// Whom the workers run as, a name or a number, not looked up; `None` for whom clusterd runs as.
+    pub user: Option<String>,
+    /// With which group, a name or a number, not looked up; `None` for the user's own.
+    pub group: Option<String>,
+    /// How many descriptors a worker may have open (RLIMIT_NOFILE); `None` for what clusterd was given.
+    pub nofile: Option<u64>,
+    /// A worker's `oom_score_adj`, from -1000 to 1000 (proc_pid_oom_score_adj(5)); `None` for clusterd's own.
+    pub oom_score_adj: Option<i16>,
+    /// Whether worker K may run on CPU K only.
+    pub cpu_affinity: bool,
+    /// Whether a worker gets no connections before it says that it is ready.
+    pub wait_ready: bool,
+    /// What a worker must answer before it gets connections, as a path with or without a query.
+    pub ready_http: Option<Uri>,
+    /// How long a worker may take from its start until it is ready.
+    pub ready_timeout: Duration,
+    /// Whether a worker that ends is started again.
+    pub autorestart: bool,
+    /// A worker that ends earlier has failed.
+    pub min_uptime: Duration,
+    /// How many times in a row a worker that fails is started again.
+    pub max_restarts: u32,
+    /// A worker that ends with one of these is not started again.
+    pub stop_exit_codes: Vec<u8>,
+    /// How long a worker may go on with its open connections once it gets no further one.
+    pub drain_timeout: Duration,
+    /// What asks a worker to stop, after that.
+    pub stop_signal: StopSignal,
+    /// From the stop signal to SIGKILL.
+    pub kill_timeout: Duration,
+    /// How many workers a reload replaces at a time.
+    pub reload_parallel: NonZeroU32,
+    /// When to reload by itself, in local time.
+    pub cron: Option<Cron>,
+    /// What is watched for changes, to reload; not looked up.
+    pub watch: Vec<PathBuf>,
+    /// Which changes do not matter.
+    pub ignore: Vec<Glob>,
+    /// What a healthy worker answers, as a path with or without a query.
+    pub health_http: Option<Uri>,
+    /// How often it is asked.
+    pub health_interval: Duration,
+    /// How many times in a row it may fail to answer.
+    pub health_failures: NonZeroU32,
+    /// How long a worker may take nothing while there is something for it; at least `handoff_timeout`.
+    pub stuck_timeout: Option<Duration>,
+    /// How much memory a worker's processes may use.
+    pub max_memory: Option<ByteSize>,
+    /// How long a worker may live.
+    pub max_age: Option<Duration>,
+    /// How many connections a worker may be given in its life.
+    pub max_connections: Option<NonZeroU32>,
     /// Where /metrics, /livez and /readyz are served, if anywhere.
     pub metrics: Option<SocketAddr>,
+    /// Where workers serve metrics of their own, as a path with or without a query; only with `metrics`.
+    pub scrape: Option<Uri>,
     /// The shape of clusterd's own messages.
     pub log_format: LogFormat,
     /// Which of clusterd's own messages are written.
-    pub log_level: tracing::level_filters::LevelFilter,
-    /// How workers are given their connections.
-    pub attach: Attach,
-    /// Whether a worker gets no connections before it says that it is ready.
-    pub wait_ready: bool,
+    pub log_level: LevelFilter,
+    /// What is run for each event of a worker's life, a line for a shell.
+    pub on_event: Option<String>,
 }
 
 /// What the workers run.
@@ -114,6 +180,24 @@ impl Bind {
             Bind::Everywhere { port } => SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into(),
             Bind::Address(address) => address,
         }
+    }
+}
+
+/// Who chooses the worker of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// clusterd: the one that has been idle longest, as Node's SCHED_RR.
+    RoundRobin,
+    /// The kernel, among workers that share the listening socket, as Node's SCHED_NONE.
+    Shared,
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Policy::RoundRobin => "round-robin",
+            Policy::Shared => "shared",
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::keys::Key;
+use super::setting::Key;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Origin {
     /// The command line, behind the flags.
     CommandLine,
     /// The environment variable of this name.
-    Environment(&'static str),
+    Environment(String),
     /// The file, and the line in it, counted from 1.
     File {
         /// As the user named it.
@@ -112,10 +112,10 @@ mod tests {
             (Value::new("workers", "4", Origin::Flag("workers")), "--workers 4"),
             (Value::new("workers", "", Origin::Flag("workers")), "--workers \"\""),
             (
-                Value::new("workers", "4\n", Origin::Environment("CLUSTERD_WORKERS")),
+                Value::new("workers", "4\n", Origin::Environment("CLUSTERD_WORKERS".into())),
                 "CLUSTERD_WORKERS=\"4\\n\"",
             ),
-            (Value::new("workers", "4", Origin::Environment("WEB_CONCURRENCY")), "WEB_CONCURRENCY=4"),
+            (Value::new("workers", "4", Origin::Environment("WEB_CONCURRENCY".into())), "WEB_CONCURRENCY=4"),
             (in_file, "a/clusterd.toml:4: workers = \"4\""),
         ];
         for (value, shown) in cases {

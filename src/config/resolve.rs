@@ -12,9 +12,10 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use super::error::{Invalid, Problem};
-use super::keys::{self, Key, Setting};
+use super::keys;
 use super::origin::{Layer, Origin, Value};
-use super::{Config, Listen, WorkerCommand, check};
+use super::setting::Setting;
+use super::{Config, Listen, WorkerCommand, check, parse};
 
 /// Everything that was said, by source.
 #[derive(Debug, Default)]
@@ -35,13 +36,16 @@ pub struct Sources {
     pub problems: Vec<Problem>,
 }
 
+/// The values that won, by key. A list has its first; a key without one has no value.
+pub type Values = BTreeMap<&'static str, Value>;
+
 /// The configuration, and where each value comes from.
 #[derive(Debug)]
 pub struct Resolved {
     /// What counts from now on.
     pub config: Config,
-    /// The values that won, by key. A key without one has no value.
-    pub values: BTreeMap<&'static str, Value>,
+    /// The values that won.
+    pub values: Values,
     /// Who named the command; the default is the demo.
     pub command: Origin,
     /// The file, and who named it.
@@ -55,16 +59,20 @@ pub struct Resolved {
 pub fn resolve(sources: Sources, cpus: NonZeroU32) -> Result<Resolved, Invalid> {
     let mut reading = Reading {
         layers: [sources.flags, sources.environment, sources.platform, sources.file, defaults()],
-        values: BTreeMap::new(),
+        values: Values::new(),
         problems: sources.problems,
     };
     let (command, command_origin) = command(sources.command);
     let config = reading.config(command, cpus);
-    match config {
-        Some(config) if reading.problems.is_empty() => {
-            Ok(Resolved { config, values: reading.values, command: command_origin, file: sources.config })
-        }
-        _ => Err(Invalid::new(reading.problems)),
+    let Reading { values, mut problems, .. } = reading;
+    // What is wrong by itself would be blamed for what it does to others, too.
+    if problems.is_empty() {
+        problems.extend(check::together(&config, &values));
+    }
+    if problems.is_empty() {
+        Ok(Resolved { config, values, command: command_origin, file: sources.config })
+    } else {
+        Err(Invalid::new(problems))
     }
 }
 
@@ -72,53 +80,78 @@ const FILE: usize = 3;
 
 struct Reading {
     layers: [Layer; 5],
-    values: BTreeMap<&'static str, Value>,
+    values: Values,
     problems: Vec<Problem>,
 }
 
 impl Reading {
-    /// `None` if there are problems. Every setting is read before the first `?`, so that all are reported.
-    fn config(&mut self, command: WorkerCommand, cpus: NonZeroU32) -> Option<Config> {
+    /// Where there is a problem, the default stands in, so that everything is read and all problems are found.
+    fn config(&mut self, command: WorkerCommand, cpus: NonZeroU32) -> Config {
         let listen = self.listen();
-        let workers = self.one(&keys::WORKERS);
-        let backlog = self.one(&keys::BACKLOG);
-        let queue = self.one(&keys::QUEUE);
-        let queue_timeout = self.one(&keys::QUEUE_TIMEOUT);
-        let handoff_timeout = self.one(&keys::HANDOFF_TIMEOUT);
-        let grace = self.one(&keys::GRACE);
-        let metrics = self.one(&keys::METRICS);
-        let log_format = self.one(&keys::LOG_FORMAT);
-        let log_level = self.one(&keys::LOG_LEVEL);
-        let attach = self.one(&keys::ATTACH);
-        let wait_ready = self.one(&keys::WAIT_READY);
-
-        let metrics_named = metrics.flatten().zip(self.values.get(keys::METRICS.key.name));
-        self.problems.extend(check::addresses(&listen, metrics_named));
-        Some(Config {
+        let config = Config {
+            listen: listen.iter().map(|(listen, _)| *listen).collect(),
+            backlog: self.one(&keys::BACKLOG),
+            queue: self.one(&keys::QUEUE),
+            queue_timeout: self.one(&keys::QUEUE_TIMEOUT),
+            handoff_timeout: self.one(&keys::HANDOFF_TIMEOUT),
+            policy: self.one(&keys::POLICY),
+            workers: self.one(&keys::WORKERS).number(cpus),
+            name: self.one(&keys::NAME).unwrap_or_else(|| name_of(&command)),
+            attach: self.one(&keys::ATTACH),
+            user: self.one(&keys::USER),
+            group: self.one(&keys::GROUP),
+            nofile: self.one(&keys::NOFILE),
+            oom_score_adj: self.one(&keys::OOM_SCORE_ADJ),
+            cpu_affinity: self.one(&keys::CPU_AFFINITY),
+            wait_ready: self.one(&keys::WAIT_READY),
+            ready_http: self.one(&keys::READY_HTTP),
+            ready_timeout: self.one(&keys::READY_TIMEOUT),
+            autorestart: self.one(&keys::AUTORESTART),
+            min_uptime: self.one(&keys::MIN_UPTIME),
+            max_restarts: self.one(&keys::MAX_RESTARTS),
+            stop_exit_codes: self.several(&keys::STOP_EXIT_CODES),
+            drain_timeout: self.one(&keys::DRAIN_TIMEOUT),
+            stop_signal: self.one(&keys::STOP_SIGNAL),
+            kill_timeout: self.one(&keys::KILL_TIMEOUT),
+            reload_parallel: self.one(&keys::RELOAD_PARALLEL),
+            cron: self.one(&keys::CRON),
+            watch: self.several(&keys::WATCH),
+            ignore: self.several(&keys::IGNORE),
+            health_http: self.one(&keys::HEALTH_HTTP),
+            health_interval: self.one(&keys::HEALTH_INTERVAL),
+            health_failures: self.one(&keys::HEALTH_FAILURES),
+            stuck_timeout: self.one(&keys::STUCK_TIMEOUT),
+            max_memory: self.one(&keys::MAX_MEMORY),
+            max_age: self.one(&keys::MAX_AGE),
+            max_connections: self.one(&keys::MAX_CONNECTIONS),
+            metrics: self.one(&keys::METRICS),
+            scrape: self.one(&keys::SCRAPE),
+            log_format: self.one(&keys::LOG_FORMAT),
+            log_level: self.one(&keys::LOG_LEVEL),
+            on_event: self.one(&keys::ON_EVENT),
             command,
-            workers: workers?.number(cpus),
-            listen: listen.into_iter().map(|(listen, _)| listen).collect(),
-            backlog: backlog?,
-            queue: queue?,
-            queue_timeout: queue_timeout?,
-            handoff_timeout: handoff_timeout?,
-            grace: grace?,
-            metrics: metrics?,
-            log_format: log_format?,
-            log_level: log_level?,
-            attach: attach?,
-            wait_ready: wait_ready?,
-        })
+        };
+        let metrics = config.metrics.zip(self.values.get(keys::METRICS.key.name));
+        self.problems.extend(check::addresses(&listen, metrics));
+        config
     }
 
-    fn one<T>(&mut self, setting: &Setting<T>) -> Option<T> {
-        let winner = self.layers.iter().position(|layer| !layer.of(&setting.key).is_empty())?;
+    fn one<T>(&mut self, setting: &Setting<T>) -> T {
+        self.several(setting).pop().unwrap_or_else(|| default(setting))
+    }
+
+    /// The values of the highest source that names any. The file's are judged even where they do not count.
+    fn several<T>(&mut self, setting: &Setting<T>) -> Vec<T> {
+        let names_it = |layer: &Layer| !layer.of(&setting.key).is_empty();
+        let Some(winner) = self.layers.iter().position(names_it) else {
+            return Vec::new();
+        };
         if winner < FILE {
             self.all_of(FILE, setting);
         }
-        let (read, value) = self.all_of(winner, setting).pop()?;
-        self.values.insert(setting.key.name, value);
-        Some(read)
+        let (read, values): (Vec<T>, Vec<Value>) = self.all_of(winner, setting).into_iter().unzip();
+        self.values.extend(values.into_iter().next().map(|value| (value.name, value)));
+        read
     }
 
     fn listen(&mut self) -> Vec<(Listen, Value)> {
@@ -152,14 +185,27 @@ impl Reading {
     }
 }
 
+fn default<T>(setting: &Setting<T>) -> T {
+    let text = setting.key.default.expect("what has one value has a default");
+    (setting.parse)(text).unwrap_or_else(|reason| panic!("the default of {}: {reason}", setting.key.name))
+}
+
 fn defaults() -> Layer {
     let mut layer = Layer::default();
-    for Key { name, default, .. } in keys::ALL {
-        if let Some(default) = default {
-            layer.add(Value::new(name, *default, Origin::Default));
+    for key in keys::all() {
+        if let Some(default) = key.default {
+            layer.add(Value::new(key.name, default, Origin::Default));
         }
     }
     layer
+}
+
+/// What an application is called that was given no name.
+fn name_of(command: &WorkerCommand) -> String {
+    match command {
+        WorkerCommand::Demo => "demo".to_owned(),
+        WorkerCommand::Program { program, .. } => parse::name_of(program),
+    }
 }
 
 fn command(given: Option<(Vec<OsString>, Origin)>) -> (WorkerCommand, Origin) {
@@ -184,7 +230,7 @@ mod tests {
 
     use insta::assert_snapshot;
 
-    use super::super::{Attach, LogFormat, environment, file, parse};
+    use super::super::{Attach, LogFormat, Policy, environment, file};
     use super::*;
 
     /// What each source says, in short: flags and environment as pairs, the file as text.
@@ -235,18 +281,46 @@ mod tests {
     fn without_a_word_everything_has_its_default() {
         let expected = Config {
             command: WorkerCommand::Demo,
-            workers: NonZeroU32::new(3).expect("not zero"),
             listen: vec![parse::port("3000").expect("a port")],
             backlog: NonZeroU32::new(4096).expect("not zero"),
             queue: 1024.try_into().expect("not zero"),
             queue_timeout: Duration::from_secs(60),
             handoff_timeout: Duration::from_secs(1),
-            grace: Duration::from_secs(8),
+            policy: Policy::RoundRobin,
+            workers: NonZeroU32::new(3).expect("not zero"),
+            name: "demo".to_owned(),
+            attach: Attach::Auto,
+            user: None,
+            group: None,
+            nofile: None,
+            oom_score_adj: None,
+            cpu_affinity: false,
+            wait_ready: false,
+            ready_http: None,
+            ready_timeout: Duration::from_secs(30),
+            autorestart: true,
+            min_uptime: Duration::from_secs(1),
+            max_restarts: 16,
+            stop_exit_codes: Vec::new(),
+            drain_timeout: Duration::from_secs(6),
+            stop_signal: parse::stop_signal("TERM").expect("a signal"),
+            kill_timeout: Duration::from_millis(1600),
+            reload_parallel: NonZeroU32::MIN,
+            cron: None,
+            watch: Vec::new(),
+            ignore: Vec::new(),
+            health_http: None,
+            health_interval: Duration::from_secs(10),
+            health_failures: NonZeroU32::new(3).expect("not zero"),
+            stuck_timeout: None,
+            max_memory: None,
+            max_age: None,
+            max_connections: None,
             metrics: None,
+            scrape: None,
             log_format: LogFormat::Text,
             log_level: tracing::level_filters::LevelFilter::INFO,
-            attach: Attach::Auto,
-            wait_ready: false,
+            on_event: None,
         };
         assert_eq!(Said::default().config(), expected);
     }
@@ -304,6 +378,56 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_that_of_the_highest_source_alone() {
+        let said = Said {
+            flags: &[("watch", "src"), ("watch", "lib")],
+            environment: &[("CLUSTERD_STOP_EXIT_CODES", "0, 3")],
+            file: "watch = \"all\"\nignore = [\"*.log\", \"*.{tmp,swp}\"]\nstop-exit-codes = 7",
+        };
+        let config = said.config();
+        assert_eq!(config.watch, [Path::new("src"), Path::new("lib")]);
+        assert_eq!(config.stop_exit_codes, [0, 3]);
+        assert_eq!(
+            config.ignore.iter().map(|glob| glob.glob()).collect::<Vec<_>>(),
+            ["*.log", "*.{tmp,swp}"]
+        );
+    }
+
+    #[test]
+    fn an_application_is_called_as_its_program_unless_it_has_a_name() {
+        let program = "command = [\"/opt/my-server\", \"--x\"]";
+        assert_eq!(Said { file: program, ..Said::default() }.config().name, "my-server");
+        let named = Said { file: program, flags: &[("name", "web")], ..Said::default() };
+        assert_eq!(named.config().name, "web");
+    }
+
+    #[test]
+    fn nodes_variable_chooses_the_policy() {
+        let node: &[(&str, &str)] = &[("NODE_CLUSTER_SCHED_POLICY", "none")];
+        assert_eq!(Said { environment: node, ..Said::default() }.config().policy, Policy::Shared);
+        let both = Said { environment: node, flags: &[("policy", "round-robin")], ..Said::default() };
+        assert_eq!(both.config().policy, Policy::RoundRobin);
+    }
+
+    #[test]
+    fn every_setting_is_read_and_none_takes_a_zero_byte() {
+        for key in keys::all() {
+            let said = Said { flags: &[(key.name, "a\0b")], ..Said::default() };
+            let places: Vec<_> = said.invalid().problems().iter().map(Problem::to_string).collect();
+            let expected = format!("--{} \"a\\0b\": ", key.name);
+            assert!(places.len() == 1 && places[0].starts_with(&expected), "{places:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_only_together_is_said_once_all_is_right_by_itself() {
+        let said = Said { file: "ignore = \"*.log\"\nstuck-timeout = \"500ms\"", ..Said::default() };
+        assert_eq!(said.invalid().problems().len(), 2);
+        let said = Said { flags: &[("handoff-timeout", "1")], ..said };
+        assert_eq!(said.invalid().problems().len(), 1);
+    }
+
+    #[test]
     fn only_a_file_is_judged_where_it_does_not_count() {
         let said = Said {
             flags: &[("workers", "1"), ("port", "80")],
@@ -319,7 +443,7 @@ mod tests {
     fn everything_wrong_is_said_at_once() {
         let said = Said {
             flags: &[("workers", "fuor"), ("port", "0"), ("port", "80"), ("bind", "[::]:80")],
-            environment: &[("CLUSTERD_GRACE", "8"), ("CLUSTERD_QUEUE", "0")],
+            environment: &[("CLUSTERD_KILL_TIMEOUT", "8"), ("CLUSTERD_QUEUE", "0")],
             file: "attahc = \"auto\"\nlog-level = \"loud\"\nlog-format = false\nbacklog = 1.5\nhandoff-timeout = \"2d\"",
         };
         let invalid = said.invalid();
@@ -327,11 +451,11 @@ mod tests {
         assert_snapshot!(invalid, @r#"
         clusterd.toml:1: attahc: no such key: did you mean attach?
         --port 0: port 0 stands for any free port, so the workers' port must be named: use 0:3000
-        --workers fuor: not a number of workers: use a number from 1 to 1024, or "max"
         clusterd.toml:4: backlog = 1.5: not a number of connections: use a number from 1 to 2147483647
         CLUSTERD_QUEUE=0: not a number of connections: use a number from 1 to 65536
         clusterd.toml:5: handoff-timeout = "2d": too short or too long: use a duration from 1ms to 24h
-        CLUSTERD_GRACE=8: a duration needs a unit: use 8s for seconds, 8ms for milliseconds
+        --workers fuor: not a number of workers: use a number from 1 to 1024, or "max"
+        CLUSTERD_KILL_TIMEOUT=8: a duration needs a unit: use 8s for seconds, 8ms for milliseconds
         clusterd.toml:3: log-format = false: not one of its values: use text or json
         clusterd.toml:2: log-level = "loud": not one of its values: use error, warn, info, debug or trace
         --bind [::]:80: the same address as --port 80: name each address once
@@ -368,7 +492,7 @@ mod tests {
         let shown = file::read(path, &uncommented);
         assert!(shown.problems.is_empty(), "{:?}", shown.problems);
         assert!(shown.command.is_some());
-        for key in keys::ALL {
+        for key in keys::all() {
             let values: Vec<_> = shown.layer.of(key).iter().map(|value| value.text.as_str()).collect();
             assert_eq!(values, Vec::from_iter(key.default), "{}", key.name);
             assert!(uncommented.contains(&format!("\n{} = ", key.name)), "{}", key.name);

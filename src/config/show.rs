@@ -3,13 +3,13 @@
 //! It decides nothing and prints nothing.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use humantime::format_duration;
-
-use super::keys::{self, Key};
+use super::WorkerCommand;
+use super::keys;
 use super::origin::Origin;
 use super::resolve::Resolved;
-use super::{Bind, Config, Listen, WorkerCommand};
+use super::setting::Key;
 
 const NONE: &str = "none";
 
@@ -34,40 +34,31 @@ fn rows(resolved: &Resolved) -> Vec<[String; 3]> {
         None => [NONE.to_owned(), from(&Origin::Default)],
     };
     let command = [command(&resolved.config.command), from(&resolved.command)];
-    let settings = settings(&resolved.config).map(|(key, value)| {
-        let origin = origin(resolved, key);
+    let settings = keys::all().map(|key| {
+        let value = (key.show)(&resolved.config);
+        let origin = origin(resolved, key, &value);
         [key.name.to_owned(), value, origin]
     });
-    let mut rows = Vec::from(settings);
+    let mut rows = Vec::from_iter(settings);
     for (name, [value, origin]) in [(keys::COMMAND, command), ("config", file)] {
         rows.push([name.to_owned(), value, origin]);
     }
     rows
 }
 
-fn settings(config: &Config) -> [(&'static Key, String); 13] {
-    let is_port = |listen: &&Listen| matches!(listen.bind, Bind::Everywhere { .. });
-    let metrics = config.metrics.map(|address| address.to_string());
-    let duration = |duration| format_duration(duration).to_string();
-    [
-        (&keys::PORT.key, list(config.listen.iter().filter(is_port))),
-        (&keys::BIND.key, list(config.listen.iter().filter(|listen| !is_port(listen)))),
-        (&keys::WORKERS.key, config.workers.to_string()),
-        (&keys::BACKLOG.key, config.backlog.to_string()),
-        (&keys::QUEUE.key, config.queue.to_string()),
-        (&keys::QUEUE_TIMEOUT.key, duration(config.queue_timeout)),
-        (&keys::HANDOFF_TIMEOUT.key, duration(config.handoff_timeout)),
-        (&keys::GRACE.key, duration(config.grace)),
-        (&keys::METRICS.key, metrics.unwrap_or_else(|| "off".to_owned())),
-        (&keys::LOG_FORMAT.key, config.log_format.to_string()),
-        (&keys::LOG_LEVEL.key, config.log_level.to_string()),
-        (&keys::ATTACH.key, config.attach.to_string()),
-        (&keys::WAIT_READY.key, config.wait_ready.to_string()),
-    ]
+/// A duration, with its units.
+pub(super) fn duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
 }
 
-fn list<'a>(listen: impl Iterator<Item = &'a Listen>) -> String {
-    let all: Vec<_> = listen.map(Listen::to_string).collect();
+/// A value that may be switched off.
+pub(super) fn or_off(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "off".to_owned(), |value| value.to_string())
+}
+
+/// Values with commas between them.
+pub(super) fn list(values: impl IntoIterator<Item = impl ToString>) -> String {
+    let all: Vec<_> = values.into_iter().map(|value| value.to_string()).collect();
     if all.is_empty() { NONE.to_owned() } else { all.join(", ") }
 }
 
@@ -82,9 +73,12 @@ fn command(command: &WorkerCommand) -> String {
     }
 }
 
-fn origin(resolved: &Resolved, key: &Key) -> String {
+/// With the default's own spelling where that is another: `max` stands for a number.
+fn origin(resolved: &Resolved, key: &Key, shown: &str) -> String {
     match resolved.values.get(key.name) {
-        Some(value) if value.origin == Origin::Default && value.text == "max" => "default: max".to_owned(),
+        Some(value) if value.origin == Origin::Default && value.text != shown => {
+            format!("default: {}", value.text)
+        }
         Some(value) => from(&value.origin),
         None => match other_of_listen(resolved, key) {
             Some(other) if *other != Origin::Default => format!("{other} decides"),
@@ -95,8 +89,9 @@ fn origin(resolved: &Resolved, key: &Key) -> String {
 
 /// Who decided where to listen, for whichever of `port` and `bind` was not named.
 fn other_of_listen<'a>(resolved: &'a Resolved, key: &Key) -> Option<&'a Origin> {
-    let other = if *key == keys::PORT.key { &keys::BIND } else { &keys::PORT };
-    resolved.values.get(other.key.name).map(|value| &value.origin)
+    let (port, bind) = (keys::PORT.key.name, keys::BIND.key.name);
+    let other = [(port, bind), (bind, port)].into_iter().find(|(name, _)| *name == key.name)?.1;
+    resolved.values.get(other).map(|value| &value.origin)
 }
 
 fn from(origin: &Origin) -> String {
@@ -126,7 +121,7 @@ mod tests {
     fn every_key_has_a_row_in_the_order_of_the_table() {
         let table = shown(Sources::default());
         let names = table.lines().map(|line| line.split(' ').next().unwrap_or_default());
-        let keys = keys::ALL.iter().map(|key| key.name).chain([keys::COMMAND, "config"]);
+        let keys = keys::all().map(|key| key.name).chain([keys::COMMAND, "config"]);
         assert!(names.eq(keys), "{table}");
     }
 
@@ -135,17 +130,45 @@ mod tests {
         assert_snapshot!(shown(Sources::default()), @"
         port             3000               (default)
         bind             none               (default)
-        workers          3                  (default: max)
         backlog          4096               (default)
         queue            1024               (default)
         queue-timeout    1m                 (default)
         handoff-timeout  1s                 (default)
-        grace            8s                 (default)
+        policy           round-robin        (default)
+        workers          3                  (default: max)
+        name             demo               (default: auto)
+        attach           auto               (default)
+        user             off                (default)
+        group            off                (default)
+        nofile           off                (default)
+        oom-score-adj    off                (default)
+        cpu-affinity     false              (default)
+        wait-ready       false              (default)
+        ready-http       off                (default)
+        ready-timeout    30s                (default)
+        autorestart      true               (default)
+        min-uptime       1s                 (default)
+        max-restarts     16                 (default)
+        stop-exit-codes  none               (default)
+        drain-timeout    6s                 (default)
+        stop-signal      TERM               (default)
+        kill-timeout     1s 600ms           (default: 1600ms)
+        reload-parallel  1                  (default)
+        cron             off                (default)
+        watch            none               (default)
+        ignore           none               (default)
+        health-http      off                (default)
+        health-interval  10s                (default)
+        health-failures  3                  (default)
+        stuck-timeout    off                (default)
+        max-memory       off                (default)
+        max-age          off                (default)
+        max-connections  off                (default)
         metrics          off                (default)
+        scrape           off                (default)
         log-format       text               (default)
         log-level        info               (default)
-        attach           auto               (default)
-        wait-ready       false              (default)
+        on-event         off                (default)
         command          the built-in demo  (default)
         config           none               (default)
         ");
@@ -159,7 +182,7 @@ mod tests {
         }
         let environment = environment::read(&|variable| match variable {
             "WEB_CONCURRENCY" => Some("2".into()),
-            "CLUSTERD_GRACE" => Some("1500ms".into()),
+            "CLUSTERD_KILL_TIMEOUT" => Some("1500ms".into()),
             _ => None,
         });
         let path = Path::new("clusterd.toml");
@@ -176,17 +199,45 @@ mod tests {
         assert_snapshot!(shown(sources), @r#"
         port             none                              (--bind decides)
         bind             [::1]:80:8080, 127.0.0.1:80:8080  (from --bind)
-        workers          2                                 (from WEB_CONCURRENCY)
         backlog          4096                              (default)
         queue            16                                (from clusterd.toml:2)
         queue-timeout    1m                                (default)
         handoff-timeout  1s                                (default)
-        grace            1s 500ms                          (from CLUSTERD_GRACE)
+        policy           round-robin                       (default)
+        workers          2                                 (from WEB_CONCURRENCY)
+        name             my-server                         (default: auto)
+        attach           auto                              (default)
+        user             off                               (default)
+        group            off                               (default)
+        nofile           off                               (default)
+        oom-score-adj    off                               (default)
+        cpu-affinity     false                             (default)
+        wait-ready       false                             (default)
+        ready-http       off                               (default)
+        ready-timeout    30s                               (default)
+        autorestart      true                              (default)
+        min-uptime       1s                                (default)
+        max-restarts     16                                (default)
+        stop-exit-codes  none                              (default)
+        drain-timeout    6s                                (default)
+        stop-signal      TERM                              (default)
+        kill-timeout     1s 500ms                          (from CLUSTERD_KILL_TIMEOUT)
+        reload-parallel  1                                 (default)
+        cron             off                               (default)
+        watch            none                              (default)
+        ignore           none                              (default)
+        health-http      off                               (default)
+        health-interval  10s                               (default)
+        health-failures  3                                 (default)
+        stuck-timeout    off                               (default)
+        max-memory       off                               (default)
+        max-age          off                               (default)
+        max-connections  off                               (default)
         metrics          127.0.0.1:9090                    (from --metrics)
+        scrape           off                               (default)
         log-format       text                              (default)
         log-level        info                              (default)
-        attach           auto                              (default)
-        wait-ready       false                             (default)
+        on-event         off                               (default)
         command          ["./my-server", "a b"]            (from clusterd.toml:3)
         config           clusterd.toml                     (from --config)
         "#);

@@ -127,7 +127,15 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     ));
 
     let public = addresses.iter().map(std::net::SocketAddr::port).collect();
-    let shutdown = Shutdown { front, supervisor, disconnect, readiness, grace: config.grace, ports: public };
+    let shutdown = Shutdown {
+        front,
+        supervisor,
+        disconnect,
+        readiness,
+        drain_timeout: config.drain_timeout,
+        kill_timeout: config.kill_timeout,
+        ports: public,
+    };
     tokio::select! {
         ended = task.run() => ended?,
         () = shutdown.when_told(&mut signals) => {}
@@ -148,7 +156,8 @@ fn expose_shim(folder: Option<&Path>) -> Result<Option<Exposed>, ExposeError> {
 
 /// As PID 1 there is no need for one: when that process dies, the kernel kills everything in its namespace.
 fn guardian(config: &Config, folder: Option<&Path>) -> Option<Orders> {
-    let orders = || Orders { grace: config.grace, folder: folder.map(ToOwned::to_owned) };
+    let grace = config.drain_timeout + config.kill_timeout;
+    let orders = || Orders { grace, folder: folder.map(ToOwned::to_owned) };
     (std::process::id() != 1).then(orders)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! TERM: not ready ─▶ no new connections, backlog and queue served ─▶ open connections end ─▶ TERM to workers ─▶ KILL
-//!       0                                                            at most half the grace                  grace
+//!       0                                                            at most --drain-timeout   + --kill-timeout at most
 //! ```
 //! A second signal, or INT, goes straight to the workers. The supervisor's task ends the program; this only asks.
 
@@ -32,8 +32,10 @@ pub struct Shutdown {
     pub disconnect: Disconnect,
     /// Is told first.
     pub readiness: watch::Sender<Readiness>,
-    /// From the signal to the last SIGKILL.
-    pub grace: Duration,
+    /// From the first signal until workers are told to stop.
+    pub drain_timeout: Duration,
+    /// From then to the last SIGKILL.
+    pub kill_timeout: Duration,
     /// The public ports.
     pub ports: Vec<u16>,
 }
@@ -45,7 +47,10 @@ impl Shutdown {
         let (wish, name) = signals.next().await;
         self.readiness.send_replace(Readiness::Stopping);
         if wish == Wish::Graceful {
-            info!("{name}: stopping; connections that were accepted are served (at most {:?})", self.grace);
+            info!(
+                "{name}: stopping; connections that were accepted are served (at most {:?})",
+                self.drain_timeout
+            );
             tokio::select! {
                 () = self.graceful() => {}
                 _ = signals.next() => {}
@@ -59,8 +64,8 @@ impl Shutdown {
     }
 
     async fn graceful(&self) {
-        let start = Instant::now();
-        let (drained_by, kill_at) = (start + self.grace / 2, start + self.grace);
+        let drained_by = Instant::now() + self.drain_timeout;
+        let kill_at = drained_by + self.kill_timeout;
         if timeout_at(drained_by.into(), self.front.stop()).await.is_err() {
             warn!("not every accepted connection was taken by a worker in time");
         }

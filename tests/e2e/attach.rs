@@ -265,7 +265,10 @@ fn the_name_of_the_listener_is_the_one_that_the_server_asked_for() {
 #[test]
 fn a_worker_that_ignores_term_does_not_spin_and_is_gone_after_the_primary() {
     needs!("python3");
-    let mut cluster = Cluster::of_servers().env("SERVER_IGNORE_TERM", "1").options("--grace 1s").start();
+    let mut cluster = Cluster::of_servers()
+        .env("SERVER_IGNORE_TERM", "1")
+        .options("--drain-timeout 500ms --kill-timeout 500ms")
+        .start();
     let worker = cluster.worker(1);
     let before = worker.cpu_ticks();
     cluster.primary().signal(crate::harness::Signal::KILL);

@@ -43,7 +43,8 @@ fn the_workers_are_counted_and_measured() {
 #[test]
 fn ready_means_that_a_worker_listens_and_that_no_shutdown_has_begun() {
     needs!("python3");
-    let mut cluster = Cluster::of_servers().env("SERVER_GATE", "gate").options("--grace 60s").launch();
+    let mut cluster =
+        Cluster::of_servers().env("SERVER_GATE", "gate").options("--drain-timeout 60s").launch();
     assert_eq!(cluster.probe("/livez").status, 200);
     let before = cluster.probe("/readyz");
     assert_eq!(before.status, 503, "no worker listens yet");

@@ -91,16 +91,17 @@ pub(crate) fn an_open_request_is_answered_after_term(cluster: &Cluster) -> Vec<P
 #[test]
 fn term_lets_an_open_request_finish() {
     needs!("python3");
-    let mut cluster = Cluster::of_servers().workers(2).options("--grace 60s").start();
+    let mut cluster = Cluster::of_servers().workers(2).options("--drain-timeout 60s").start();
     let processes = an_open_request_is_answered_after_term(&cluster);
     cluster.wait_success();
     nothing_is_left(&cluster, &processes);
 }
 
 #[test]
-fn a_connection_that_never_ends_does_not_outlast_the_grace() {
+fn a_connection_that_never_ends_does_not_outlast_the_timeouts() {
     needs!("python3");
-    let mut cluster = Cluster::of_servers().workers(2).options("--grace 2s").start();
+    let mut cluster =
+        Cluster::of_servers().workers(2).options("--drain-timeout 1s --kill-timeout 1s").start();
     let held = cluster.send("/hold/never");
     cluster.handed(1);
     let processes = cluster.processes();
@@ -112,7 +113,7 @@ fn a_connection_that_never_ends_does_not_outlast_the_grace() {
 
 #[test]
 fn before_any_worker_listens_term_ends_it_at_once() {
-    let mut cluster = Cluster::of("sleep 1000").workers(2).options("--grace 10m").launch();
+    let mut cluster = Cluster::of("sleep 1000").workers(2).options("--drain-timeout 10m").launch();
     let processes = cluster.processes();
     cluster.primary().signal(Signal::TERM);
     cluster.wait_success();
@@ -122,7 +123,7 @@ fn before_any_worker_listens_term_ends_it_at_once() {
 #[test]
 fn a_worker_that_dies_during_the_shutdown_does_not_hold_it_up() {
     needs!("python3");
-    let mut cluster = Cluster::of_servers().workers(2).options("--grace 60s").start();
+    let mut cluster = Cluster::of_servers().workers(2).options("--drain-timeout 60s").start();
     let answer = cluster.get("/");
     let next = if answer.starts_with("worker 1") { 2 } else { 1 };
     let held = cluster.send("/hold/gate");
@@ -143,8 +144,11 @@ fn a_worker_that_dies_during_the_shutdown_does_not_hold_it_up() {
 fn a_server_that_goes_into_the_background_leaves_nothing_there() {
     needs!("perl");
     let daemon = "use POSIX; if (fork) { sleep 1; exit } POSIX::setsid(); exec 'perl', $ARGV[0]";
-    let mut cluster =
-        Cluster::of("perl -e").arg(daemon).arg("{fixtures}/server.pl").options("--grace 1s").launch();
+    let mut cluster = Cluster::of("perl -e")
+        .arg(daemon)
+        .arg("{fixtures}/server.pl")
+        .options("--drain-timeout 500ms --kill-timeout 500ms")
+        .launch();
     until("it was started twice", || (cluster.stderr.messages("worker started").len() >= 2).then_some(()));
     cluster.primary().signal(Signal::TERM);
     cluster.wait_exit();
@@ -154,7 +158,7 @@ fn a_server_that_goes_into_the_background_leaves_nothing_there() {
 #[test]
 fn an_idle_cluster_ends_at_once_and_leaves_nothing() {
     needs!("python3");
-    let mut cluster = Cluster::of_servers().workers(3).options("--grace 60s").start();
+    let mut cluster = Cluster::of_servers().workers(3).options("--drain-timeout 60s").start();
     let (processes, folder) = (cluster.processes(), runtime_folder(&cluster));
     cluster.primary().signal(Signal::TERM);
     cluster.wait_success();
@@ -163,18 +167,19 @@ fn an_idle_cluster_ends_at_once_and_leaves_nothing() {
 }
 
 #[test]
-fn a_second_term_does_not_wait_for_the_grace() {
+fn a_second_term_does_not_wait_for_the_timeouts() {
     a_second_signal_is_fast(Signal::TERM);
 }
 
 #[test]
-fn an_int_after_a_term_does_not_wait_for_the_grace() {
+fn an_int_after_a_term_does_not_wait_for_the_timeouts() {
     a_second_signal_is_fast(Signal::INT);
 }
 
 fn a_second_signal_is_fast(second: Signal) {
     needs!("python3");
-    let mut cluster = Cluster::of_servers().env("SERVER_IGNORE_TERM", "1").options("--grace 10m").start();
+    let mut cluster =
+        Cluster::of_servers().env("SERVER_IGNORE_TERM", "1").options("--drain-timeout 10m").start();
     let held = cluster.send("/hold/gate");
     cluster.handed(1);
     let (processes, folder) = (cluster.processes(), runtime_folder(&cluster));
@@ -188,22 +193,26 @@ fn a_second_signal_is_fast(second: Signal) {
 }
 
 #[test]
-fn a_worker_that_ignores_term_is_killed_at_the_end_of_the_grace() {
+fn a_worker_that_ignores_term_is_killed_after_the_kill_timeout() {
     needs!("python3");
-    let mut cluster =
-        Cluster::of_servers().env("SERVER_IGNORE_TERM", "1").workers(2).options("--grace 1s").start();
+    let mut cluster = Cluster::of_servers()
+        .env("SERVER_IGNORE_TERM", "1")
+        .workers(2)
+        .options("--drain-timeout 500ms --kill-timeout 500ms")
+        .start();
     let processes = cluster.processes();
     let begin = Instant::now();
     cluster.primary().signal(Signal::TERM);
     cluster.wait_exit();
-    assert!(begin.elapsed() >= Duration::from_millis(500), "it had a part of the grace");
+    assert!(begin.elapsed() >= Duration::from_millis(500), "it had the kill timeout");
     nothing_is_left(&cluster, &processes);
 }
 
 #[test]
-fn a_stopped_worker_does_not_outlive_the_grace() {
+fn a_stopped_worker_does_not_outlive_the_timeouts() {
     needs!("python3");
-    let mut cluster = Cluster::of_servers().workers(2).options("--grace 1s").start();
+    let mut cluster =
+        Cluster::of_servers().workers(2).options("--drain-timeout 500ms --kill-timeout 500ms").start();
     let processes = cluster.processes();
     cluster.worker(1).signal(Signal::STOP);
     cluster.primary().signal(Signal::TERM);
@@ -213,7 +222,8 @@ fn a_stopped_worker_does_not_outlive_the_grace() {
 
 #[test]
 fn with_no_worker_up_waiting_connections_do_not_hold_up_the_end() {
-    let mut cluster = Cluster::of("sleep 1000").options("--grace 1s").launch();
+    let mut cluster =
+        Cluster::of("sleep 1000").options("--drain-timeout 500ms --kill-timeout 500ms").launch();
     let _waiting: Vec<_> = (0..5).map(|_| cluster.send("/")).collect();
     let processes = cluster.processes();
     cluster.primary().signal(Signal::TERM);
@@ -225,7 +235,8 @@ fn with_no_worker_up_waiting_connections_do_not_hold_up_the_end() {
 fn a_whole_process_group_ends_with_its_worker() {
     needs!("python3");
     let script = "sleep 1000 & sh -c 'trap \"\" TERM; sleep 1001; true' & exec python3 {fixtures}/server.py";
-    let mut cluster = Cluster::of("sh -c").arg(script).workers(2).options("--grace 2s").start();
+    let mut cluster =
+        Cluster::of("sh -c").arg(script).workers(2).options("--drain-timeout 1s --kill-timeout 1s").start();
     let processes = cluster.processes();
     assert!(processes.len() >= 2 * 4, "each worker has three children");
     cluster.primary().signal(Signal::TERM);
@@ -237,7 +248,8 @@ fn a_whole_process_group_ends_with_its_worker() {
 fn a_kill_of_the_primary_leaves_no_orphan() {
     needs!("python3");
     let script = "sleep 1000 & exec python3 {fixtures}/server.py";
-    let mut cluster = Cluster::of("sh -c").arg(script).workers(3).options("--grace 2s").start();
+    let mut cluster =
+        Cluster::of("sh -c").arg(script).workers(3).options("--drain-timeout 1s --kill-timeout 1s").start();
     let held = cluster.send("/hold/never");
     cluster.handed(1);
     let (processes, folder) = (cluster.processes(), runtime_folder(&cluster));
@@ -250,7 +262,7 @@ fn a_kill_of_the_primary_leaves_no_orphan() {
 
 #[test]
 fn a_kill_of_the_primary_leaves_no_demo_worker() {
-    let mut cluster = Cluster::demo().workers(3).options("--grace 2s").start();
+    let mut cluster = Cluster::demo().workers(3).options("--drain-timeout 1s --kill-timeout 1s").start();
     let processes = cluster.processes();
     cluster.primary().signal(Signal::KILL);
     cluster.wait_exit();

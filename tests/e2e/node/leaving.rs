@@ -19,7 +19,7 @@ both_ways!(
 );
 
 fn term_lets_an_open_request_finish_and_disconnects_the_worker(attach: Attach) {
-    let mut cluster = app(attach).env("EVENTS", "1").options("--grace 60s").start();
+    let mut cluster = app(attach).env("EVENTS", "1").options("--drain-timeout 60s").start();
     let processes = an_open_request_is_answered_after_term(&cluster);
     let events = cluster.folder().join("events");
     let heard = until("the worker has ended by itself", || {
@@ -31,7 +31,7 @@ fn term_lets_an_open_request_finish_and_disconnects_the_worker(attach: Attach) {
 }
 
 fn an_idle_connection_does_not_hold_up_the_end(attach: Attach) {
-    let mut cluster = app(attach).workers(2).env("KEEP_ALIVE", "1").options("--grace 60s").start();
+    let mut cluster = app(attach).workers(2).env("KEEP_ALIVE", "1").options("--drain-timeout 60s").start();
     let mut idle = cluster.connect().expect("the cluster accepts");
     idle.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the request is sent");
     let mut answer = [0; 1024];
