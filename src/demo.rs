@@ -30,7 +30,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_BUFFER: usize = 16 * 1024;
 /// How long a stopping worker waits for a request that may be on its way on a connection that is open.
 const LAST_REQUEST: Duration = Duration::from_millis(300);
-/// How long a stopping worker waits for requests that it is answering. Below the primary's default grace.
+/// How long a stopping worker waits for requests that it is answering. Below the default of `--drain-timeout`.
 const FINISH: Duration = Duration::from_secs(5);
 /// Before the next attempt when there was no descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
