@@ -94,9 +94,9 @@ pub enum Reason {
     HttpPath,
     /// Of `cron`.
     #[error(
-        "not times: {0}: use minute, hour, day of the month, month and day of the week, such as \"0 3 * * *\""
+        "not times: use minute, hour, day of the month, month and day of the week, such as \"0 3 * * *\""
     )]
-    Cron(String),
+    Cron,
     /// Of `watch`.
     #[error("not a path: use that of a file or a folder")]
     Path,

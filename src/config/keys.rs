@@ -41,7 +41,6 @@ pub static PORT: Setting<Listen> = Setting {
         default: Some("3000"),
         help: "Serve this port on every address, for workers that listen on it or on WORKER",
         show: |config| list(config.listen.iter().filter(|listen| is_everywhere(listen))),
-        ..ONE
     },
     parse: parse::port,
 };

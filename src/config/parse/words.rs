@@ -158,7 +158,7 @@ pub fn http_path(text: &str) -> Result<Option<Uri>, Reason> {
 /// [`Reason::Cron`]
 pub fn cron(text: &str) -> Result<Option<Cron>, Reason> {
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    or_off(text, |text| parser.parse(text).map_err(|error| Reason::Cron(error.to_string())))
+    or_off(text, |text| parser.parse(text).map_err(|_| Reason::Cron))
 }
 
 /// A file or a folder.
