@@ -1,5 +1,7 @@
 //! The two ways between the front and the rest: commands in, notices out.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::front::listener::Bound;
@@ -27,14 +29,21 @@ pub enum Command {
     },
     /// Nobody holds the worker's end of this channel any more: take back what is in it and drop it.
     Detach(LinkId),
-    /// The worker has said that it is ready.
+    /// The worker is ready: channels that were held are open to clients.
     Ready(WorkerId),
+    /// The worker gets no connection any more; what it was given and has not taken goes to others.
+    Retire {
+        /// Which launch of which worker.
+        worker: WorkerId,
+        /// Told when nothing is on its way to the worker any more.
+        done: oneshot::Sender<()>,
+    },
     /// The worker is gone: take back what is in its channels and drop them.
     Forget {
         /// Which launch of which worker.
         worker: WorkerId,
-        /// Told when it is done.
-        done: oneshot::Sender<()>,
+        /// Told how many connections it has taken, when it is done.
+        done: oneshot::Sender<u64>,
     },
     /// Tell the workers that understand it that no further connection will come.
     Drain,
@@ -48,12 +57,14 @@ pub enum Command {
 /// What the front tells the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The worker listens, and is ready if that is waited for.
+    /// The worker listens, whether or not it is ready.
     Listening {
         /// Which worker.
         worker: WorkerId,
         /// On what.
         service: ServiceId,
+        /// It has said by that that it is ready, as those do that use the library.
+        ready: bool,
     },
     /// A connection waits in this channel for longer than a hand-off usually takes: does anyone still hold it?
     Slow {
@@ -62,15 +73,30 @@ pub enum Notice {
         /// Where to look.
         holder: Holder,
     },
-    /// The worker left a connection untaken for the hand-off timeout; it gets no more until it moves.
+    /// The worker left a connection untaken for the hand-off timeout; that listener gets no more until it moves.
     Stalled {
         /// Which worker.
         worker: WorkerId,
     },
-    /// A stalled worker moves again.
+    /// A stalled worker moves again, on all of its listeners.
     Moving {
         /// Which worker.
         worker: WorkerId,
+    },
+    /// The worker has been stalled, and has taken no connection, for the stuck timeout. Said again each time that this
+    /// has passed once more.
+    Stuck {
+        /// Which worker.
+        worker: WorkerId,
+        /// For how long.
+        time: Duration,
+    },
+    /// The worker has taken as many connections as it may, or as many once more since that was said.
+    Worn {
+        /// Which worker.
+        worker: WorkerId,
+        /// How many it has taken in all.
+        connections: u64,
     },
 }
 
@@ -79,7 +105,7 @@ pub enum Notice {
 pub struct PortStatus {
     /// The port that workers ask for.
     pub port: WorkerPort,
-    /// How many listeners the workers have on it.
+    /// How many listeners of workers have clients sent to them.
     pub listening: usize,
 }
 
@@ -137,9 +163,18 @@ impl Handle {
         let _ = told.await;
     }
 
-    /// Says that a worker is ready.
+    /// Says that a worker is ready: what is asked of it beyond listening ([`Hold`](super::ledger::Hold)) is fulfilled.
     pub async fn ready(&self, worker: WorkerId) {
         self.send(Command::Ready(worker)).await;
+    }
+
+    /// Gives a worker no connection any more, on the listeners that it has and on those that it may still open. What it
+    /// was given and has not taken goes to others; those that understand it are told. Returns when nothing is on its
+    /// way to the worker any more. To be followed by [`Handle::forget`] when the worker is gone.
+    pub async fn retire(&self, worker: WorkerId) {
+        let (done, told) = oneshot::channel();
+        self.send(Command::Retire { worker, done }).await;
+        let _ = told.await;
     }
 
     /// Says that nobody holds the worker's end of this channel any more.
@@ -147,11 +182,12 @@ impl Handle {
         self.send(Command::Detach(link)).await;
     }
 
-    /// Takes back every connection that this worker has not taken. Returns when they are in the queue again.
-    pub async fn forget(&self, worker: WorkerId) {
+    /// Takes back every connection that this worker has not taken. Returns when they are in the queue again, with the
+    /// number of those that it has taken in its life.
+    pub async fn forget(&self, worker: WorkerId) -> u64 {
         let (done, told) = oneshot::channel();
         self.send(Command::Forget { worker, done }).await;
-        let _ = told.await;
+        told.await.unwrap_or(0)
     }
 
     /// Stops accepting. Returns when every accepted connection has been taken by a worker.

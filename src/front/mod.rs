@@ -4,9 +4,11 @@
 //! the program reaches it through [`handle::Handle`], and it answers with [`handle::Notice`]s.
 //!
 //! A connection's way: [`listener`] accepts it, [`service`] gives it to the next idle worker or puts it into the
-//! [`queue`], and [`crate::protocol::native`] hands it over.
+//! [`queue`], and [`crate::protocol::native`] hands it over. What becomes of each launch of a worker is noted in the
+//! [`ledger`].
 
 pub mod handle;
+pub mod ledger;
 pub mod listener;
 pub mod queue;
 pub mod service;
@@ -14,7 +16,6 @@ pub mod service;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroUsize;
@@ -28,6 +29,7 @@ use tokio_util::sync::PollSender;
 use tracing::warn;
 
 use self::handle::{Command, Notice, PortStatus};
+use self::ledger::{Hold, Ledger, Wear};
 use self::listener::{Bound, Listener};
 use self::queue::Queue;
 use self::service::{Progress, Service};
@@ -49,8 +51,10 @@ pub struct Setup {
     pub queue_timeout: Duration,
     /// How long a worker may leave a connection untaken.
     pub handoff_timeout: Duration,
-    /// Whether workers get no connections before they say that they are ready.
-    pub wait_ready: bool,
+    /// What keeps clients' connections from workers that listen.
+    pub hold: Hold,
+    /// When a launch of a worker is to be looked after.
+    pub wear: Wear,
     /// Where it counts.
     pub metrics: Metrics,
 }
@@ -59,11 +63,11 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Front {
     services: Vec<Service>,
-    /// Workers that have said so.
-    ready: BTreeSet<WorkerId>,
+    ledger: Ledger,
+    /// Workers that are to get nothing more, and who is told when that is so.
+    retiring: Vec<(WorkerId, oneshot::Sender<()>)>,
     commands: mpsc::Receiver<Command>,
     notices: PollSender<Notice>,
-    unsent: VecDeque<Notice>,
     status: watch::Sender<Vec<PortStatus>>,
     timer: Pin<Box<Sleep>>,
     armed: Option<Instant>,
@@ -78,7 +82,6 @@ struct Limits {
     queue: NonZeroUsize,
     queue_timeout: Duration,
     patience: Patience,
-    wait_ready: bool,
 }
 
 impl Limits {
@@ -109,7 +112,6 @@ impl Front {
             queue: setup.queue,
             queue_timeout: setup.queue_timeout,
             patience: Patience { slow: SLOW, timeout: setup.handoff_timeout },
-            wait_ready: setup.wait_ready,
         };
         let mut services = Vec::new();
         for (port, bound) in setup.ports {
@@ -117,10 +119,10 @@ impl Front {
         }
         Ok(Self {
             services,
-            ready: BTreeSet::new(),
+            ledger: Ledger::new(setup.hold, setup.wear),
+            retiring: Vec::new(),
             commands: ends.commands,
             notices: PollSender::new(ends.notices),
-            unsent: VecDeque::new(),
             status: ends.status,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
@@ -144,6 +146,7 @@ impl Front {
         }
         self.poll_services(cx);
         self.poll_timer(cx);
+        self.poll_retiring();
         self.poll_stopping();
         self.publish();
         self.poll_notices(cx);
@@ -153,7 +156,7 @@ impl Front {
     /// Ready when nobody can give commands any more. While notices wait to be fetched no command is taken, so that
     /// neither grows without bound.
     fn poll_commands(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.unsent.is_empty() {
+        while self.ledger.notices.is_empty() {
             match self.commands.poll_recv(cx) {
                 Poll::Ready(Some(command)) => self.obey(command),
                 Poll::Ready(None) => return Poll::Ready(()),
@@ -172,18 +175,21 @@ impl Front {
                 let _ = done.send(());
             }
             Command::Ready(worker) => {
-                self.ready.insert(worker);
+                self.ledger.ready(worker);
                 for service in &mut self.services {
-                    service.ready(worker, &mut self.unsent);
+                    service.ready(worker);
                 }
             }
             Command::Detach(link) => self.detach(link),
-            Command::Forget { worker, done } => {
-                self.ready.remove(&worker);
+            Command::Retire { worker, done } => {
+                self.ledger.retire(worker);
                 for service in &mut self.services {
-                    service.drop_links(|link| link.worker() == worker);
+                    service.retire(worker);
                 }
-                let _ = done.send(());
+                self.retiring.push((worker, done));
+            }
+            Command::Forget { worker, done } => {
+                let _ = done.send(self.forget(worker));
             }
             Command::Drain => self.services.iter().for_each(Service::drain),
             Command::Stop { done } => {
@@ -201,9 +207,8 @@ impl Front {
         let Some(service) = self.services.iter_mut().find(|service| service.id() == id) else {
             return;
         };
-        // Who uses the library says that it listens when it is ready.
-        let held = self.limits.wait_ready && !attachment.wants_drain && !self.ready.contains(&worker);
-        match Link::new(attachment, self.limits.patience, held) {
+        let gate = self.ledger.attaches(worker, attachment.wants_drain);
+        match Link::new(attachment, self.limits.patience, gate) {
             Ok(link) => service.attach(link),
             Err(error) => warn!(%worker, service = %id, %error, "cannot watch a worker's channel"),
         }
@@ -218,13 +223,23 @@ impl Front {
 
     fn detach(&mut self, link: LinkId) {
         for service in &mut self.services {
-            service.drop_links(|candidate| candidate.id() == link);
+            service.drop_links(|candidate| candidate.id() == link, &mut self.ledger);
         }
+    }
+
+    /// Returns how many connections the worker has taken.
+    fn forget(&mut self, worker: WorkerId) -> u64 {
+        // First of all, so that nothing is told of it any more.
+        let mut taken = self.ledger.forget(worker);
+        for service in &mut self.services {
+            taken += service.drop_links(|link| link.worker() == worker, &mut self.ledger);
+        }
+        taken
     }
 
     fn poll_services(&mut self, cx: &mut Context<'_>) {
         for service in &mut self.services {
-            if service.poll(cx, &mut self.unsent) == Progress::More {
+            if service.poll(cx, &mut self.ledger) == Progress::More {
                 cx.waker().wake_by_ref();
             }
         }
@@ -235,7 +250,7 @@ impl Front {
     /// A timer that rings too early costs less than setting it anew for every connection, so it is only ever set
     /// to an earlier time, or after it rang.
     fn poll_timer(&mut self, cx: &mut Context<'_>) {
-        while let Some(next) = self.services.iter().filter_map(Service::deadline).min() {
+        while let Some(next) = self.deadline() {
             if self.armed.is_none_or(|armed| next < armed) {
                 self.timer.as_mut().reset(next.into());
                 self.armed = Some(next);
@@ -246,9 +261,27 @@ impl Front {
             self.armed = None;
             let now = Instant::now();
             for service in &mut self.services {
-                service.tick(now, &mut self.unsent);
+                service.tick(now, &mut self.ledger);
             }
+            self.ledger.tick(now);
             self.poll_services(cx);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.services.iter().filter_map(Service::deadline).chain(self.ledger.deadline()).min()
+    }
+
+    fn poll_retiring(&mut self) {
+        let services = &self.services;
+        let mut index = 0;
+        while let Some(&(worker, _)) = self.retiring.get(index) {
+            if services.iter().any(|service| service.is_giving_to(worker)) {
+                index += 1;
+                continue;
+            }
+            let (_, done) = self.retiring.swap_remove(index);
+            let _ = done.send(());
         }
     }
 
@@ -278,14 +311,14 @@ impl Front {
     }
 
     fn poll_notices(&mut self, cx: &mut Context<'_>) {
-        while !self.unsent.is_empty() {
+        while !self.ledger.notices.is_empty() {
             match self.notices.poll_reserve(cx) {
                 Poll::Ready(Ok(())) => {
-                    if let Some(notice) = self.unsent.pop_front() {
+                    if let Some(notice) = self.ledger.notices.pop_front() {
                         let _ = self.notices.send_item(notice);
                     }
                 }
-                Poll::Ready(Err(_)) => self.unsent.clear(),
+                Poll::Ready(Err(_)) => self.ledger.notices.clear(),
                 Poll::Pending => return,
             }
         }

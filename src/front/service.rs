@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use prometheus::{IntCounter, IntGauge};
 use tracing::{debug, warn};
 
-use super::handle::Notice;
+use super::ledger::Ledger;
 use super::listener::{self, Listener};
 use super::queue::Queue;
 use crate::ids::{ServiceId, WorkerId};
@@ -41,6 +41,8 @@ pub struct Service {
     queue: Queue,
     free: RoundRobin<WorkerId>,
     members: Vec<Member>,
+    /// How many of them clients are sent to.
+    listening: usize,
     /// Who has taken a connection, and when it was given, since the links were last polled.
     taken: Vec<(Instant, WorkerId)>,
     paused: Option<Instant>,
@@ -83,6 +85,7 @@ impl Service {
             queue,
             free: RoundRobin::new(),
             members: Vec::new(),
+            listening: 0,
             taken: Vec::new(),
             paused: None,
             complain_from: None,
@@ -95,13 +98,20 @@ impl Service {
         self.id
     }
 
-    /// How many channels have a listening server at their other end.
+    /// How many channels have a listening server at their other end to which clients are sent.
     pub fn listening(&self) -> usize {
-        self.members.iter().filter(|member| member.link.is_listening()).count()
+        self.listening
+    }
+
+    fn count_listening(&mut self) {
+        self.listening = self.members.iter().filter(|member| member.link.is_listening()).count();
     }
 
     /// Adds a channel. It gets connections once its server listens.
     pub fn attach(&mut self, link: Link) {
+        if link.is_retired() {
+            link.drain();
+        }
         let slot = link.worker().slot.to_string();
         self.members.push(Member {
             handed: self.metrics.handed.with_label_values(&[&slot]),
@@ -110,41 +120,83 @@ impl Service {
         });
     }
 
-    /// The worker is ready: its channels that were held may be used.
-    pub fn ready(&mut self, worker: WorkerId, notices: &mut impl Extend<Notice>) {
+    /// The worker is ready: clients may be sent to its channels that were held.
+    pub fn ready(&mut self, worker: WorkerId) {
         for member in self.members.iter_mut().filter(|member| member.link.worker() == worker) {
-            if member.link.ready() {
+            member.link.open();
+            if member.link.is_available() {
                 self.free.release(worker);
-                notices.extend([Notice::Listening { worker, service: self.id }]);
             }
         }
+        self.count_listening();
     }
 
-    /// Drops the channels that `which` picks, after taking back what is in them.
-    pub fn drop_links(&mut self, which: impl Fn(&Link) -> bool) {
-        while let Some(index) = self.members.iter().position(|member| which(&member.link)) {
-            self.drop_member(index);
+    /// The worker gets no connection any more: what it has not taken goes to others.
+    pub fn retire(&mut self, worker: WorkerId) {
+        self.leave_out(worker);
+        for index in 0..self.members.len() {
+            let link = &mut self.members[index].link;
+            if link.worker() != worker {
+                continue;
+            }
+            let back = link.retire();
+            if !link.is_busy() {
+                link.drain();
+            }
+            match back {
+                Ok(Some(connection)) => self.put_back(connection),
+                Ok(None) => {}
+                Err(error) => debug!(%worker, %error, "cannot take back a connection yet"),
+            }
         }
+        self.count_listening();
     }
 
-    fn drop_member(&mut self, index: usize) {
+    /// Whether a connection is on its way to this worker.
+    pub fn is_giving_to(&self, worker: WorkerId) -> bool {
+        self.members.iter().any(|member| member.link.worker() == worker && member.link.is_busy())
+    }
+
+    /// Drops the channels that `which` picks, after taking back what is in them. Returns how many connections were
+    /// found to have been taken meanwhile.
+    pub fn drop_links(&mut self, which: impl Fn(&Link) -> bool, ledger: &mut Ledger) -> u64 {
+        let mut taken = 0;
+        while let Some(index) = self.members.iter().position(|member| which(&member.link)) {
+            taken += u64::from(self.drop_member(index, ledger));
+        }
+        taken
+    }
+
+    /// Returns whether the connection that was given last had been taken.
+    fn drop_member(&mut self, index: usize, ledger: &mut Ledger) -> bool {
         let mut member = self.members.swap_remove(index);
+        let worker = member.link.worker();
         if member.link.is_stalled() {
             member.stalled.dec();
+            ledger.moves(worker);
         }
+        let mut taken = false;
         match member.link.take_back() {
             Ok(Some(connection)) => self.put_back(connection),
-            Ok(None) if member.link.is_busy() => member.handed.inc(),
-            Ok(None) => {}
-            Err(error) => {
-                warn!(worker = %member.link.worker(), %error, "cannot take back a connection; it is lost")
+            Ok(None) if member.link.is_busy() => {
+                taken = true;
+                member.handed.inc();
+                ledger.took(worker, Instant::now());
             }
+            Ok(None) => {}
+            Err(error) => warn!(%worker, %error, "cannot take back a connection; it is lost"),
         }
-        let worker = member.link.worker();
-        if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_idle()) {
-            self.free.remove(worker);
-            self.taken.retain(|&(_, taken)| taken != worker);
+        if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_available()) {
+            self.leave_out(worker);
         }
+        self.count_listening();
+        taken
+    }
+
+    /// The worker has no turn until it is released again.
+    fn leave_out(&mut self, worker: WorkerId) {
+        self.free.remove(worker);
+        self.taken.retain(|&(_, taken)| taken != worker);
     }
 
     fn put_back(&mut self, connection: Connection) {
@@ -153,13 +205,13 @@ impl Service {
     }
 
     /// Moves everything that can be moved now.
-    pub fn poll(&mut self, cx: &mut Context<'_>, notices: &mut impl Extend<Notice>) -> Progress {
+    pub fn poll(&mut self, cx: &mut Context<'_>, ledger: &mut Ledger) -> Progress {
         let mut progress = Progress::Waiting;
         loop {
-            if self.poll_links(cx, notices) == Progress::More {
+            if self.poll_links(cx, ledger) == Progress::More {
                 progress = Progress::More;
             }
-            let moved = self.distribute(cx);
+            let moved = self.distribute(cx, ledger);
             if moved == BURST {
                 progress = Progress::More;
             }
@@ -170,7 +222,7 @@ impl Service {
     }
 
     /// Hears what the workers have done.
-    fn poll_links(&mut self, cx: &mut Context<'_>, notices: &mut impl Extend<Notice>) -> Progress {
+    fn poll_links(&mut self, cx: &mut Context<'_>, ledger: &mut Ledger) -> Progress {
         let mut progress = Progress::Waiting;
         let mut index = 0;
         let mut left = EVENTS;
@@ -178,7 +230,7 @@ impl Service {
             match member.link.poll(cx) {
                 Poll::Ready(event) => {
                     left -= 1;
-                    self.hear(index, event, notices);
+                    self.hear(index, event, ledger);
                     if left > 0 {
                         continue;
                     }
@@ -202,35 +254,46 @@ impl Service {
         }
     }
 
-    fn hear(&mut self, index: usize, event: Event, notices: &mut impl Extend<Notice>) {
+    fn hear(&mut self, index: usize, event: Event, ledger: &mut Ledger) {
         let member = &self.members[index];
-        let worker = member.link.worker();
+        let (link, worker) = (&member.link, member.link.worker());
         match event {
             Event::Taken { since } => {
+                let now = Instant::now();
                 member.handed.inc();
-                self.metrics.handoff.observe(since.elapsed().as_secs_f64());
-                self.taken.push((since, worker));
+                self.metrics.handoff.observe(now.saturating_duration_since(since).as_secs_f64());
+                ledger.took(worker, now);
+                if link.is_available() {
+                    self.taken.push((since, worker));
+                } else if link.is_retired() {
+                    link.drain();
+                }
             }
             Event::Listening => {
-                self.free.release(worker);
-                notices.extend([Notice::Listening { worker, service: self.id }]);
+                ledger.listens(worker, self.id, link.speaks_for_itself());
+                if link.is_available() {
+                    self.free.release(worker);
+                }
+                self.count_listening();
             }
             Event::Moving => {
                 member.stalled.dec();
-                self.free.release(worker);
-                notices.extend([Notice::Moving { worker }]);
+                ledger.moves(worker);
+                if link.is_available() {
+                    self.free.release(worker);
+                }
             }
             Event::Nothing => {}
             Event::Declined(connection) => self.put_back(connection),
             Event::Paused(connection) => {
                 member.stalled.inc();
+                ledger.stalls(worker, Instant::now());
                 self.put_back(connection);
-                notices.extend([Notice::Stalled { worker }]);
             }
             Event::SetOption(option) => self.set_option(worker, option),
             Event::Broken(fault) => {
                 warn!(%worker, service = %self.id, ?fault, "closed a channel that does not speak the attach protocol");
-                self.drop_member(index);
+                self.drop_member(index, ledger);
             }
         }
     }
@@ -253,21 +316,21 @@ impl Service {
     }
 
     /// Brings connections and idle workers together; returns how many connections moved.
-    fn distribute(&mut self, cx: &mut Context<'_>) -> usize {
+    fn distribute(&mut self, cx: &mut Context<'_>, ledger: &mut Ledger) -> usize {
         if self.paused.is_some() {
             return 0;
         }
         for moved in 0..BURST {
             let connection = if self.free.is_empty() { None } else { self.queue.pop() };
             if let Some(connection) = connection {
-                self.give(connection);
+                self.give(connection, ledger);
                 continue;
             }
             if self.queue.is_full() {
                 return moved;
             }
             match self.poll_accept(cx) {
-                Poll::Ready(Ok(connection)) => self.receive(connection),
+                Poll::Ready(Ok(connection)) => self.receive(connection, ledger),
                 Poll::Ready(Err(error)) => {
                     self.pause("cannot accept; clients wait in the kernel's backlog", &error);
                     return moved;
@@ -292,17 +355,17 @@ impl Service {
         Poll::Pending
     }
 
-    fn receive(&mut self, connection: Connection) {
+    fn receive(&mut self, connection: Connection, ledger: &mut Ledger) {
         self.metrics.accepted.inc();
         if self.free.is_empty() {
             self.queue.push(connection);
         } else {
-            self.give(connection);
+            self.give(connection, ledger);
         }
     }
 
     /// Gives a connection to the next idle worker; the caller has seen that there is one.
-    fn give(&mut self, connection: Connection) {
+    fn give(&mut self, connection: Connection, ledger: &mut Ledger) {
         let Some(index) = self.next_member() else {
             self.queue.put_back(connection);
             return;
@@ -314,11 +377,12 @@ impl Service {
         match member.link.hand_off(connection, now) {
             Ok(()) => {
                 self.metrics.queue_wait.observe(waited.as_secs_f64());
-                if self.members.iter().any(|other| other.link.worker() == worker && other.link.is_idle()) {
+                if self.members.iter().any(|other| other.link.worker() == worker && other.link.is_available())
+                {
                     self.free.release(worker);
                 }
             }
-            Err(not_given) => self.keep(index, not_given),
+            Err(not_given) => self.keep(index, not_given, ledger),
         }
     }
 
@@ -326,17 +390,17 @@ impl Service {
     fn next_member(&mut self) -> Option<usize> {
         let worker = self.free.take()?;
         let idle = self.members.iter().enumerate();
-        idle.filter(|(_, member)| member.link.worker() == worker && member.link.is_idle())
+        idle.filter(|(_, member)| member.link.worker() == worker && member.link.is_available())
             .min_by_key(|(_, member)| member.link.last_handed())
             .map(|(index, _)| index)
     }
 
-    fn keep(&mut self, index: usize, NotGiven { connection, error }: NotGiven) {
+    fn keep(&mut self, index: usize, NotGiven { connection, error }: NotGiven, ledger: &mut Ledger) {
         let worker = self.members[index].link.worker();
         self.queue.put_back(connection);
         match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => {
-                self.drop_member(index);
+                self.drop_member(index, ledger);
             }
             // No memory, or too many descriptors in flight (ETOOMANYREFS, unix(7)): that passes.
             _ => {
@@ -356,7 +420,7 @@ impl Service {
     }
 
     /// Does what has become due.
-    pub fn tick(&mut self, now: Instant, notices: &mut impl Extend<Notice>) {
+    pub fn tick(&mut self, now: Instant, ledger: &mut Ledger) {
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
         }
@@ -366,13 +430,13 @@ impl Service {
         for index in 0..self.members.len() {
             let link = &mut self.members[index].link;
             match link.due(now) {
-                Some(Due::Slow) => notices.extend([Notice::Slow { link: link.id(), holder: link.holder() }]),
-                Some(Due::TimedOut) => self.stall(index, notices),
-                Some(Due::Rested) => {
+                Some(Due::Slow) => ledger.slow(link.id(), link.holder()),
+                Some(Due::TimedOut) => self.stall(index, now, ledger),
+                Some(Due::Rested) if link.is_available() => {
                     let worker = link.worker();
                     self.free.release(worker);
                 }
-                None => {}
+                Some(Due::Rested) | None => {}
             }
         }
         self.close(now);
@@ -393,14 +457,14 @@ impl Service {
         }
     }
 
-    fn stall(&mut self, index: usize, notices: &mut impl Extend<Notice>) {
+    fn stall(&mut self, index: usize, now: Instant, ledger: &mut Ledger) {
         let member = &mut self.members[index];
         let worker = member.link.worker();
         match member.link.stall() {
             Ok(Some(connection)) => {
                 member.stalled.inc();
+                ledger.stalls(worker, now);
                 self.put_back(connection);
-                notices.extend([Notice::Stalled { worker }]);
             }
             Ok(None) => {}
             Err(error) => debug!(%worker, %error, "cannot take back a connection yet"),

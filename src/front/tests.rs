@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::handle::{self, Handle, Notice, Reports};
+use super::ledger::{Hold, Wear};
 use super::listener::Bound;
 use super::{Front, Setup};
 use crate::config::Bind;
@@ -30,6 +31,7 @@ struct Stage {
     runtime: tokio::runtime::Runtime,
     places: Places,
     wants_drain: bool,
+    relayed: bool,
 }
 
 struct Limits {
@@ -37,10 +39,16 @@ struct Limits {
     queue_timeout: Duration,
     handoff_timeout: Duration,
     wait_ready: bool,
+    wear: Wear,
 }
 
-const PATIENT: Limits =
-    Limits { queue: 64, queue_timeout: DEADLINE, handoff_timeout: DEADLINE, wait_ready: false };
+const PATIENT: Limits = Limits {
+    queue: 64,
+    queue_timeout: DEADLINE,
+    handoff_timeout: DEADLINE,
+    wait_ready: false,
+    wear: Wear { max_connections: None, stuck_timeout: None },
+};
 
 impl Stage {
     fn new(limits: Limits) -> Self {
@@ -53,7 +61,8 @@ impl Stage {
             queue: NonZeroUsize::new(limits.queue).unwrap(),
             queue_timeout: limits.queue_timeout,
             handoff_timeout: limits.handoff_timeout,
-            wait_ready: limits.wait_ready,
+            hold: Hold { word: limits.wait_ready, probe: false },
+            wear: limits.wear,
             metrics: metrics.clone(),
         };
         let thread = std::thread::spawn(move || {
@@ -70,6 +79,7 @@ impl Stage {
             runtime,
             places: Places::new(64),
             wants_drain: !limits.wait_ready,
+            relayed: false,
         }
     }
 
@@ -90,7 +100,7 @@ impl Stage {
             worker_end: own_end.try_clone().unwrap(),
             holder: Holder { inode: 0, pid: 0 },
             wants_drain: self.wants_drain,
-            relayed: false,
+            relayed: self.relayed,
             place,
         };
         self.runtime.block_on(self.handle().attach(attachment));
@@ -101,8 +111,13 @@ impl Stage {
     fn worker(&mut self, slot: u32) -> Worker {
         let worker = self.bound_worker(slot);
         worker.say(FromWorker::Listening);
-        assert_eq!(self.notice(), Notice::Listening { worker: worker.id, service: ServiceId::Port(PORT) });
+        assert_eq!(self.notice_beside_slow(), self.listens(&worker));
         worker
+    }
+
+    /// What is told of a worker that listens.
+    fn listens(&self, worker: &Worker) -> Notice {
+        Notice::Listening { worker: worker.id, service: ServiceId::Port(PORT), ready: self.wants_drain }
     }
 
     fn notice(&mut self) -> Notice {
@@ -126,8 +141,13 @@ impl Stage {
         client
     }
 
-    fn forget(&self, worker: &Worker) {
-        self.runtime.block_on(self.handle().forget(worker.id));
+    fn forget(&self, worker: &Worker) -> u64 {
+        self.runtime.block_on(self.handle().forget(worker.id))
+    }
+
+    fn retire(&self, worker: &Worker) {
+        let retired = async { tokio::time::timeout(DEADLINE, self.handle().retire(worker.id)).await };
+        self.runtime.block_on(retired).expect("retired in time");
     }
 
     fn rejected(&self, reason: &str) -> u64 {
@@ -236,17 +256,109 @@ fn a_worker_gets_nothing_before_it_listens() {
 #[test]
 fn a_worker_that_is_waited_for_gets_nothing_before_it_is_ready() {
     let mut stage = Stage::new(Limits { wait_ready: true, ..PATIENT });
-    let [slow, quick] = [stage.bound_worker(1), stage.bound_worker(2)];
-    slow.say(FromWorker::Listening);
+    let [slow, quick] = [stage.worker(1), stage.bound_worker(2)];
     let client = stage.connect();
     stage.runtime.block_on(stage.handle().ready(quick.id));
+    assert_eq!(stage.reports.status.borrow()[0].listening, 0);
     quick.say(FromWorker::Listening);
-    assert_eq!(stage.notice(), Notice::Listening { worker: quick.id, service: ServiceId::Port(PORT) });
+    assert_eq!(stage.notice(), stage.listens(&quick));
     quick.serve();
     assert_eq!(answer(client), "2");
     assert!(slow.hear().is_none());
+    assert_eq!(stage.reports.status.borrow()[0].listening, 1);
+    stage.forget(&quick);
+    let client = stage.connect();
     stage.runtime.block_on(stage.handle().ready(slow.id));
-    assert_eq!(stage.notice(), Notice::Listening { worker: slow.id, service: ServiceId::Port(PORT) });
+    slow.serve();
+    assert_eq!(answer(client), "1");
+    assert_eq!(stage.reports.status.borrow()[0].listening, 1);
+}
+
+#[test]
+fn a_retired_worker_gets_nothing_more_and_what_it_had_not_taken_goes_to_another() {
+    let mut stage = Stage::new(PATIENT);
+    let retired = stage.worker(1);
+    let client = stage.connect();
+    let handed = seqpacket_has_record(&retired);
+    until(|| handed().then_some(()));
+    stage.retire(&retired);
+    assert_eq!(retired.hear().map(|(message, _)| message), Some(ToWorker::Drain));
+    assert_eq!(stage.reports.status.borrow()[0].listening, 0);
+    let late = stage.worker(1);
+    assert_eq!(late.hear().map(|(message, _)| message), Some(ToWorker::Drain));
+    let other = stage.worker(2);
+    other.serve();
+    assert_eq!(answer(client), "2");
+    for _ in 0..3 {
+        let client = stage.connect();
+        other.serve();
+        assert_eq!(answer(client), "2");
+    }
+    assert_eq!((retired.hear().is_none(), late.hear().is_none()), (true, true));
+    assert_eq!(stage.metrics.redispatched.get(), 1);
+    assert_eq!((stage.forget(&retired), stage.forget(&other)), (0, 4));
+    // Only that launch was retired.
+    let client = stage.connect();
+    stage.worker(1).serve();
+    assert_eq!(answer(client), "1");
+}
+
+#[test]
+fn what_a_relay_has_offered_is_not_taken_back_from_a_retired_worker() {
+    let mut stage = Stage::new(PATIENT);
+    stage.relayed = true;
+    let relayed = stage.worker(1);
+    let client = stage.connect();
+    let handed = seqpacket_has_record(&relayed);
+    until(|| handed().then_some(()));
+    let handle = stage.handle();
+    let id = relayed.id;
+    let mut retired = stage.runtime.spawn(async move { handle.retire(id).await });
+    // What is told later is answered, so that the retirement is known to the front.
+    let elsewhere = WorkerId { slot: Slot(9), launch: 9 };
+    stage.runtime.block_on(async {
+        tokio::task::yield_now().await;
+        stage.handle().forget(elsewhere).await;
+    });
+    assert!(!retired.is_finished());
+    relayed.serve();
+    assert_eq!(answer(client), "1");
+    stage.runtime.block_on(async { tokio::time::timeout(DEADLINE, &mut retired).await }).unwrap().unwrap();
+    assert_eq!(stage.forget(&relayed), 1);
+}
+
+#[test]
+fn a_worker_that_has_taken_its_share_is_worn() {
+    let wear = Wear { max_connections: NonZeroU64::new(3), stuck_timeout: None };
+    let mut stage = Stage::new(Limits { wear, ..PATIENT });
+    let worker = stage.worker(1);
+    for _ in 0..3 {
+        let client = stage.connect();
+        worker.serve();
+        assert_eq!(answer(client), "1");
+    }
+    assert_eq!(stage.notice_beside_slow(), Notice::Worn { worker: worker.id, connections: 3 });
+}
+
+#[test]
+fn a_worker_that_stays_stalled_is_stuck() {
+    let brief = Duration::from_millis(50);
+    let wear = Wear { max_connections: None, stuck_timeout: Some(brief) };
+    let mut stage = Stage::new(Limits { handoff_timeout: brief, wear, ..PATIENT });
+    let stuck = stage.worker(1);
+    let _client = stage.connect();
+    assert_eq!(stage.notice_beside_slow(), Notice::Stalled { worker: stuck.id });
+    let notice = stage.notice_beside_slow();
+    assert!(
+        matches!(notice, Notice::Stuck { worker, time } if worker == stuck.id && time >= brief),
+        "{notice:?}"
+    );
+    assert_eq!(stuck.hear().map(|(message, _)| message), Some(ToWorker::Wake));
+    until(|| match stage.notice_beside_slow() {
+        Notice::Moving { .. } => Some(()),
+        Notice::Stuck { .. } => None,
+        other => panic!("{other:?}"),
+    });
 }
 
 #[test]

@@ -28,12 +28,14 @@ pub use self::failure::Failure;
 use self::folder::Folder;
 use self::listen::Ports;
 use self::node::Nodes;
+use self::reports::Heard;
 use self::shutdown::Shutdown;
 use self::signals::Signals;
 use self::surroundings::Neighbours;
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::config::Config;
 use crate::front::handle::FrontEnds;
+use crate::front::ledger::{Hold, Wear};
 use crate::front::{self, Front, Setup};
 use crate::ids::WorkerPort;
 use crate::logs::{self, Output};
@@ -104,7 +106,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     let workers = usize::try_from(config.workers.get()).unwrap_or(usize::MAX);
     let places = Places::new(CHANNELS.max(workers.saturating_mul(CHANNELS_A_WORKER)));
     let ports: Arc<[WorkerPort]> = ports.into();
-    let (nodes, disconnect) = Nodes::new(node::Rooms {
+    let (nodes, disconnect, words) = Nodes::new(node::Rooms {
         front: front.clone(),
         places: places.clone(),
         ports: Arc::clone(&ports),
@@ -119,11 +121,10 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     start_admin(admin, &metrics, &supervisor, watched)?;
     tokio::spawn(attach.serve(Rooms { supervisor: supervisor.clone(), front: front.clone(), places, ports }));
     tokio::spawn(reports::follow(
-        reports,
-        supervisor.clone(),
-        front.clone(),
-        readiness.clone(),
+        Heard { reports, words },
+        reports::Told { supervisor: supervisor.clone(), front: front.clone(), readiness: readiness.clone() },
         addresses.clone(),
+        config.wait_ready,
     ));
 
     let public = addresses.iter().map(std::net::SocketAddr::port).collect();
@@ -176,7 +177,8 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Se
         queue,
         queue_timeout: config.queue_timeout,
         handoff_timeout: config.handoff_timeout,
-        wait_ready: config.wait_ready,
+        hold: Hold { word: config.wait_ready, probe: false },
+        wear: Wear::default(),
         metrics: metrics.clone(),
     }
 }

@@ -1,37 +1,60 @@
-//! What the front reports, passed on to those whom it concerns.
+//! What the front and the Node workers report, passed on to those whom it concerns.
+//!
+//! It decides nothing but what is worth a message.
 
 use std::net::SocketAddr;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::announce;
+use super::node::Word;
 use crate::admin::Readiness;
 use crate::front::handle::{Handle, Notice, PortStatus, Reports};
-use crate::ids::ServiceId;
+use crate::ids::{ServiceId, WorkerId, WorkerPort};
+use crate::supervisor::events::{What, Worn};
 use crate::supervisor::{self, processes};
 
+/// The longest message of a worker that whoever follows the events is told, in bytes of JSON: the last of them are
+/// kept for those who are slow.
+const LONGEST_WORD: usize = 16 * 1024;
+
+/// What is passed on.
+#[derive(Debug)]
+pub struct Heard {
+    /// What the front tells.
+    pub reports: Reports,
+    /// What Node workers say.
+    pub words: mpsc::Receiver<Word>,
+}
+
+/// Those to whom it is passed on.
+#[derive(Debug)]
+pub struct Told {
+    /// Hears of workers.
+    pub supervisor: supervisor::Handle,
+    /// Hears of channels that nobody holds any more.
+    pub front: Handle,
+    /// Follows the ports.
+    pub readiness: watch::Sender<Readiness>,
+}
+
 /// Follows the front until it ends.
-pub async fn follow(
-    mut reports: Reports,
-    supervisor: supervisor::Handle,
-    front: Handle,
-    readiness: watch::Sender<Readiness>,
-    addresses: Vec<SocketAddr>,
-) {
+pub async fn follow(mut heard: Heard, told: Told, addresses: Vec<SocketAddr>, wait_ready: bool) {
     let mut greeted = false;
+    let mut unready = wait_ready.then(Unready::default);
     loop {
         tokio::select! {
             // What is said of a worker comes before what follows from it.
             biased;
-            Some(notice) = reports.notices.recv() => pass_on(notice, &supervisor, &front).await,
-            Ok(()) = reports.status.changed() => {
-                let now = self::readiness(&reports.status.borrow_and_update());
+            Some(notice) = heard.reports.notices.recv() => told.pass_on(notice, &mut unready).await,
+            Ok(()) = heard.reports.status.changed() => {
+                let now = self::readiness(&heard.reports.status.borrow_and_update());
                 if now == Readiness::Ready && !greeted {
                     greeted = true;
                     announce::ready(&addresses);
                 }
-                readiness.send_if_modified(|readiness| {
+                told.readiness.send_if_modified(|readiness| {
                     let changes = *readiness != Readiness::Stopping && *readiness != now;
                     if changes {
                         *readiness = now;
@@ -39,27 +62,73 @@ pub async fn follow(
                     changes
                 });
             }
+            Some(word) = heard.words.recv() => told.pass_on_word(word, &mut unready).await,
             else => return,
         }
     }
 }
 
-async fn pass_on(notice: Notice, supervisor: &supervisor::Handle, front: &Handle) {
-    match notice {
-        Notice::Listening { worker, service: ServiceId::Port(port) } => {
-            supervisor.listening(worker, port).await
-        }
-        Notice::Listening { worker, service } => info!(%worker, %service, "worker listens"),
-        Notice::Slow { link, holder } => {
-            if !processes::is_held(holder).await {
-                debug!(?link, "a worker has closed its listener");
-                front.detach(link).await;
+/// Where it is waited for that workers say that they are ready: those who have said so, and those who listen and have
+/// not.
+#[derive(Debug, Default)]
+struct Unready {
+    said: Vec<WorkerId>,
+    listening: Vec<(WorkerId, WorkerPort)>,
+}
+
+impl Told {
+    async fn pass_on(&self, notice: Notice, unready: &mut Option<Unready>) {
+        match notice {
+            Notice::Listening { worker, service: ServiceId::Port(port), ready } => {
+                match unready {
+                    Some(unready) if !ready && !unready.said.contains(&worker) => {
+                        unready.listening.push((worker, port));
+                    }
+                    _ => self.supervisor.listening(worker, port).await,
+                }
+                if ready {
+                    self.supervisor.ready(worker).await;
+                }
+            }
+            Notice::Listening { worker, service, .. } => info!(%worker, %service, "worker listens"),
+            Notice::Slow { link, holder } => {
+                if !processes::is_held(holder).await {
+                    debug!(?link, "a worker has closed its listener");
+                    self.front.detach(link).await;
+                }
+            }
+            Notice::Stalled { worker } => {
+                warn!(%worker, "worker took no connection in time; others get its share until it moves");
+                self.supervisor.tell(What::WorkerStalled { worker: worker.slot.0 }).await;
+            }
+            Notice::Moving { worker } => {
+                info!(%worker, "worker moves again");
+                self.supervisor.tell(What::WorkerMoves { worker: worker.slot.0 }).await;
+            }
+            Notice::Stuck { worker, time } => self.supervisor.replace(worker, Worn::Stuck(time)).await,
+            Notice::Worn { worker, connections } => {
+                self.supervisor.replace(worker, Worn::Connections(connections)).await;
             }
         }
-        Notice::Stalled { worker } => {
-            warn!(%worker, "worker took no connection in time; others get its share until it moves");
+    }
+
+    async fn pass_on_word(&self, word: Word, unready: &mut Option<Unready>) {
+        match word {
+            Word::Ready(worker) => {
+                if let Some(unready) = unready {
+                    unready.said.push(worker);
+                    for (worker, port) in unready.listening.extract_if(.., |(of, _)| *of == worker) {
+                        self.supervisor.listening(worker, port).await;
+                    }
+                }
+                self.supervisor.ready(worker).await;
+            }
+            Word::Says(worker, message) => {
+                if message.get().len() <= LONGEST_WORD {
+                    self.supervisor.tell(What::WorkerSays { worker: worker.slot.0, message }).await;
+                }
+            }
         }
-        Notice::Moving { worker } => info!(%worker, "worker moves again"),
     }
 }
 

@@ -3,15 +3,17 @@
 //! It decides neither which connection goes to which worker nor what becomes of one that came back.
 //!
 //! ```text
-//!           Listening            hand_off                    (not taken in time)
-//! Bound ──(Held ─ ready)─▶ Idle ───────────────▶ Busy ──────────────────────────▶ Stalled
-//!                         ▲ ▲        taken       │        take_back, Wake            │
-//!                         │ ├────────────────────┘                                   │
-//!                         │ ├─────── Resting ◀── Decline ── Busy                     │
-//!                         │ └─ Listening ── Paused ◀── Decline, pause ── Busy        │
-//!                         └──────────────────────────────────────────────────────────┘
-//!                                       the worker has read the Wake
+//!        Listening          hand_off                    (not taken in time)
+//! Bound ────────────▶ Idle ───────────────▶ Busy ──────────────────────────▶ Stalled
+//!                      ▲ ▲        taken       │        take_back, Wake            │
+//!                      │ ├────────────────────┘                                   │
+//!                      │ ├─────── Resting ◀── Decline ── Busy                     │
+//!                      │ └─ Listening ── Paused ◀── Decline, pause ── Busy        │
+//!                      └──────────────────────────────────────────────────────────┘
+//!                                    the worker has read the Wake
 //! ```
+//!
+//! Beside that, a link has a [`Gate`], which tells for whom its worker is there.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -127,11 +129,21 @@ pub struct Link {
     patience: Patience,
     wants_drain: bool,
     relayed: bool,
-    /// The worker has not said that it is ready, and that is waited for.
-    held: bool,
+    gate: Gate,
     _place: Place,
     state: State,
     last_handed: Option<Instant>,
+}
+
+/// Whose connections a link may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Only clusterd's own, until the worker is ready.
+    Held,
+    /// Everybody's.
+    Open,
+    /// Nobody's, for good.
+    Retired,
 }
 
 /// How long a hand-off may take.
@@ -147,7 +159,6 @@ pub struct Patience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Bound,
-    Held,
     Idle,
     Busy { accepted: Instant, since: Instant, due: Due, at: Instant },
     Resting { until: Instant },
@@ -161,7 +172,7 @@ const REST: Duration = Duration::from_millis(100);
 /// What a link has seen.
 #[derive(Debug)]
 pub enum Event {
-    /// The server listens, and the link is idle.
+    /// The server listens now, and the link is idle.
     Listening,
     /// The worker has taken the connection that was given at `since`, and the link is idle again.
     Taken {
@@ -215,11 +226,11 @@ pub enum Due {
 }
 
 impl Link {
-    /// Watches the channel of a new attachment. With `held` it is given nothing before [`Link::ready`].
+    /// Watches the channel of a new attachment.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn new(attachment: Attachment, patience: Patience, held: bool) -> io::Result<Self> {
+    pub fn new(attachment: Attachment, patience: Patience, gate: Gate) -> io::Result<Self> {
         Ok(Self {
             id: attachment.place.link(),
             worker: attachment.worker,
@@ -229,7 +240,7 @@ impl Link {
             patience,
             wants_drain: attachment.wants_drain,
             relayed: attachment.relayed,
-            held,
+            gate,
             _place: attachment.place,
             state: State::Bound,
             last_handed: None,
@@ -251,9 +262,19 @@ impl Link {
         self.holder
     }
 
-    /// Whether it can be given a connection.
-    pub fn is_idle(&self) -> bool {
-        self.state == State::Idle
+    /// Whether it can be given a client's connection.
+    pub fn is_available(&self) -> bool {
+        self.state == State::Idle && self.gate == Gate::Open
+    }
+
+    /// Whether it gets no connection any more.
+    pub fn is_retired(&self) -> bool {
+        self.gate == Gate::Retired
+    }
+
+    /// Whether the worker says by its listening that it is ready: who uses the library does, for it listens then.
+    pub fn speaks_for_itself(&self) -> bool {
+        self.wants_drain
     }
 
     /// Whether a connection was given and not yet taken.
@@ -266,9 +287,9 @@ impl Link {
         matches!(self.state, State::Stalled | State::Paused)
     }
 
-    /// Whether the server listens, and its worker is ready.
+    /// Whether the server listens, and clients' connections may come to it.
     pub fn is_listening(&self) -> bool {
-        !matches!(self.state, State::Bound | State::Held)
+        self.state != State::Bound && self.gate == Gate::Open
     }
 
     /// When a connection was last given; `None` sorts first.
@@ -330,10 +351,6 @@ impl Link {
 
     fn hear(&mut self, message: FromWorker) -> Event {
         match message {
-            FromWorker::Listening if self.state == State::Bound && self.held => {
-                self.state = State::Held;
-                Event::Nothing
-            }
             FromWorker::Listening if self.state == State::Bound => {
                 self.state = State::Idle;
                 Event::Listening
@@ -348,14 +365,21 @@ impl Link {
         }
     }
 
-    /// The worker is ready. Returns whether that is what the link, whose server listens, was waiting for.
-    pub fn ready(&mut self) -> bool {
-        self.held = false;
-        let waited = self.state == State::Held;
-        if waited {
-            self.state = State::Idle;
+    /// The worker is ready: clients' connections may come, unless it is retired.
+    pub fn open(&mut self) {
+        if self.gate == Gate::Held {
+            self.gate = Gate::Open;
         }
-        waited
+    }
+
+    /// The worker gets no connection any more. One that it has not taken is taken back and returned; the other end of
+    /// a relayed channel may have offered it to the worker by now, and is left to say what became of it.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2): the link stays busy, and its connection is taken back when its time is over.
+    pub fn retire(&mut self) -> io::Result<Option<Connection>> {
+        self.gate = Gate::Retired;
+        if self.relayed { Ok(None) } else { self.take_back() }
     }
 
     fn declined(&mut self, socket: OwnedFd, peer: Endpoint, pause: bool) -> Event {
@@ -418,7 +442,7 @@ impl Link {
         match self.state {
             State::Busy { at, .. } => (!self.relayed).then_some(at),
             State::Resting { until } => Some(until),
-            State::Bound | State::Held | State::Idle | State::Paused | State::Stalled => None,
+            State::Bound | State::Idle | State::Paused | State::Stalled => None,
         }
     }
 
@@ -483,7 +507,8 @@ impl Link {
         }
     }
 
-    /// Tells a worker that understands it that no further connection will come.
+    /// Tells a worker that understands it that no further connection will come. To be said when the link is not busy:
+    /// a worker that has not received it looks as if it had not received the connection before it.
     pub fn drain(&self) {
         if self.wants_drain {
             let mut buffer = [0; MAX_MESSAGE];

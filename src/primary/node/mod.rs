@@ -19,7 +19,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, oneshot, watch};
+use serde_json::value::RawValue;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
@@ -31,6 +32,18 @@ use crate::supervisor::NodeChannel;
 
 /// How long the last words of a worker that is gone may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How many words of workers may wait to be heard.
+const WORDS: usize = 64;
+
+/// What a worker has said that is not about its listeners.
+#[derive(Debug)]
+pub enum Word {
+    /// It is ready: `process.send('ready')`, as PM2 has it (`wait_ready`).
+    Ready(WorkerId),
+    /// Anything that it has sent to its primary, be it that too.
+    Says(WorkerId, Box<RawValue>),
+}
 
 /// Those whom the words of a worker concern.
 #[derive(Clone, Debug)]
@@ -53,6 +66,7 @@ pub struct Rooms {
 #[derive(Debug)]
 pub struct Nodes {
     rooms: Rooms,
+    words: mpsc::Sender<Word>,
     talks: HashMap<WorkerId, Talking>,
     disconnect: watch::Receiver<bool>,
 }
@@ -60,6 +74,7 @@ pub struct Nodes {
 /// A talk under way.
 #[derive(Debug)]
 struct Talking {
+    disconnect: watch::Sender<bool>,
     gone: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -80,26 +95,53 @@ impl Disconnect {
     }
 }
 
+/// Asks one worker to leave when it has finished what it has, if it is Node. Clones ask the same worker.
+#[derive(Clone, Debug)]
+pub struct Disconnecting {
+    ask: Option<watch::Sender<bool>>,
+    listeners: Arc<Mutex<Listeners>>,
+}
+
+impl Disconnecting {
+    /// Asks, once however often it is called. Returns the ports on which Node workers serve beside those that are
+    /// always served: who waits until the worker has no connection any more has to look at those too.
+    pub async fn ask(&self) -> Vec<u16> {
+        if let Some(ask) = &self.ask {
+            ask.send_if_modified(|asked| !std::mem::replace(asked, true));
+        }
+        self.listeners.lock().await.opened_ports()
+    }
+}
+
 impl Nodes {
     /// No worker yet.
-    pub fn new(rooms: Rooms) -> (Self, Disconnect) {
+    pub fn new(rooms: Rooms) -> (Self, Disconnect, mpsc::Receiver<Word>) {
         let (ask, disconnect) = watch::channel(false);
+        let (words, heard) = mpsc::channel(WORDS);
         let listeners = Arc::clone(&rooms.listeners);
-        let nodes = Self { rooms, talks: HashMap::new(), disconnect };
-        (nodes, Disconnect { ask, listeners })
+        let nodes = Self { rooms, words, talks: HashMap::new(), disconnect };
+        (nodes, Disconnect { ask, listeners }, heard)
     }
 
     /// Speaks with a worker until it is gone.
     pub fn greet(&mut self, worker: WorkerId, channel: NodeChannel) {
+        let (disconnect, asked) = watch::channel(false);
         let (gone, told) = oneshot::channel();
-        let talk = worker::Talk::new(worker, channel, self.rooms.clone(), self.disconnect.clone(), told);
-        match talk {
+        let (all, words) = (self.disconnect.clone(), self.words.clone());
+        let lines = worker::Lines { disconnect: asked, all, gone: told, words };
+        match worker::Talk::new(worker, channel, self.rooms.clone(), lines) {
             Ok(talk) => {
                 let task = tokio::spawn(talk.run());
-                self.talks.insert(worker, Talking { gone, task });
+                self.talks.insert(worker, Talking { disconnect, gone, task });
             }
             Err(error) => warn!(%worker, %error, "cannot watch a worker's Node channel"),
         }
+    }
+
+    /// What asks this worker to leave.
+    pub fn disconnecting(&self, worker: WorkerId) -> Disconnecting {
+        let ask = self.talks.get(&worker).map(|talking| talking.disconnect.clone());
+        Disconnecting { ask, listeners: Arc::clone(&self.rooms.listeners) }
     }
 
     /// Done when everything was read that a worker said before it was gone: what it has taken must not be taken for
@@ -107,7 +149,7 @@ impl Nodes {
     pub fn gone(&mut self, worker: WorkerId) -> impl Future<Output = ()> + Send + use<> {
         let talking = self.talks.remove(&worker);
         async move {
-            let Some(Talking { gone, mut task }) = talking else { return };
+            let Some(Talking { gone, mut task, .. }) = talking else { return };
             // A talk that has ended already does not hear it.
             let _ = gone.send(());
             if tokio::time::timeout(LAST_WORDS, &mut task).await.is_err() {

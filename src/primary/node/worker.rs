@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
-use super::Rooms;
 use super::listeners::Joined;
 use super::offers::{Offers, Unread};
 use super::relay::{self, Answer, Offer};
+use super::{Rooms, Word};
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::protocol::native::{Attachment, Holder, name_address};
 use crate::protocol::node::{
@@ -48,8 +48,7 @@ pub struct Talk {
     channel: Arc<Watched>,
     worker_end: OwnedFd,
     rooms: Rooms,
-    disconnect: watch::Receiver<bool>,
-    gone: oneshot::Receiver<()>,
+    lines: Lines,
     decoder: Decoder,
     buffer: Box<[u8]>,
     outgoing: Outgoing,
@@ -59,6 +58,19 @@ pub struct Talk {
     sent: VecDeque<Sent>,
     offers: Offers,
     relays: (mpsc::Sender<Offer>, mpsc::Receiver<Offer>),
+}
+
+/// What a talk hears from the rest of clusterd, and tells it.
+#[derive(Debug)]
+pub struct Lines {
+    /// The worker is to leave.
+    pub disconnect: watch::Receiver<bool>,
+    /// All workers are to leave.
+    pub all: watch::Receiver<bool>,
+    /// The worker is gone.
+    pub gone: oneshot::Receiver<()>,
+    /// What the worker says.
+    pub words: mpsc::Sender<Word>,
 }
 
 /// A server of the worker.
@@ -117,13 +129,7 @@ impl Talk {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn new(
-        worker: WorkerId,
-        channel: NodeChannel,
-        rooms: Rooms,
-        disconnect: watch::Receiver<bool>,
-        gone: oneshot::Receiver<()>,
-    ) -> io::Result<Self> {
+    pub fn new(worker: WorkerId, channel: NodeChannel, rooms: Rooms, lines: Lines) -> io::Result<Self> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         Ok(Self {
             worker,
@@ -131,8 +137,7 @@ impl Talk {
             channel: Arc::new(Watched::new(channel.primary_end, interest)?),
             worker_end: channel.worker_end,
             rooms,
-            disconnect,
-            gone,
+            lines,
             decoder: Decoder::default(),
             buffer: vec![0; READ].into_boxed_slice(),
             outgoing: Outgoing::default(),
@@ -179,13 +184,18 @@ impl Talk {
                 }
                 Some(offer) = self.relays.1.recv() => self.offer(offer)?,
                 () = sleep_until(take_back_at), if take_back_at.is_some() => self.take_back()?,
-                Ok(()) = self.disconnect.changed() => {
-                    let seq = self.seq.take();
-                    self.outgoing.push(ToNode::Disconnect { seq })?;
-                }
-                _ = &mut self.gone => return self.read_rest().await,
+                Ok(()) = self.lines.disconnect.changed() => self.disconnect()?,
+                Ok(()) = self.lines.all.changed() => self.disconnect()?,
+                _ = &mut self.lines.gone => return self.read_rest().await,
             }
         }
+    }
+
+    /// Asks the worker to leave when it has finished what it has: `worker.disconnect()`, as Node's primary has it.
+    fn disconnect(&mut self) -> Result<(), Ended> {
+        let seq = self.seq.take();
+        self.outgoing.push(ToNode::Disconnect { seq })?;
+        Ok(())
     }
 
     fn wants_to_write(&self) -> bool {
@@ -264,13 +274,19 @@ impl Talk {
             FromNode::Unknown(message) => debug!(%worker, message = shortened(&message), "Node says"),
             FromNode::User(message) => {
                 debug!(%worker, message = shortened(&message), "worker says");
-                // As PM2 has it (`wait_ready`).
                 if message.get() == "\"ready\"" {
+                    self.tell(Word::Ready(worker)).await;
                     self.rooms.front.ready(worker).await;
                 }
+                self.tell(Word::Says(worker, message)).await;
             }
         }
         Ok(())
+    }
+
+    /// At the end of clusterd nobody hears it.
+    async fn tell(&self, word: Word) {
+        let _ = self.lines.words.send(word).await;
     }
 
     /// Answers a server that wants to listen.

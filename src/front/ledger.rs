@@ -1,0 +1,306 @@
+//! What the front knows of each launch of a worker, and what it has to tell the rest about it.
+//!
+//! It moves no connection: services write into it what they see, and ask it for whom a new channel is there.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
+
+use super::handle::Notice;
+use crate::ids::{LinkId, ServiceId, WorkerId};
+use crate::protocol::native::{Gate, Holder};
+
+/// A launch's own limit is up to this share below what was asked for, so that workers that started together are not
+/// worn together.
+const JITTER: u64 = 10;
+
+/// What keeps clients' connections from a worker that listens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// Its word that it is ready (`--wait-ready`). Who uses the library gives it by listening.
+    pub word: bool,
+    /// A probe of it (`--ready-http`).
+    pub probe: bool,
+}
+
+/// When a launch is to be looked after.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wear {
+    /// After so many connections, or up to a tenth fewer.
+    pub max_connections: Option<NonZeroU64>,
+    /// When it has taken nothing that it was given for so long.
+    pub stuck_timeout: Option<Duration>,
+}
+
+/// The launches, and what has not been told yet.
+#[derive(Debug)]
+pub struct Ledger {
+    hold: Hold,
+    wear: Wear,
+    launches: BTreeMap<WorkerId, Launch>,
+    /// What is to be told, in this order.
+    pub notices: VecDeque<Notice>,
+}
+
+#[derive(Debug, Default)]
+struct Launch {
+    is_ready: bool,
+    is_retired: bool,
+    taken: u64,
+    /// Its share of `max_connections`, and how many it may have taken until that is said.
+    limit: Option<(u64, u64)>,
+    stall: Option<Stall>,
+}
+
+/// A launch that has left a connection untaken, and has not moved since.
+#[derive(Debug)]
+struct Stall {
+    /// On so many of its listeners.
+    listeners: usize,
+    /// Since when it has taken none on any other.
+    since: Instant,
+    /// When that will be too long.
+    stuck_at: Option<Instant>,
+}
+
+impl Ledger {
+    /// No launch yet.
+    pub fn new(hold: Hold, wear: Wear) -> Self {
+        Self { hold, wear, launches: BTreeMap::new(), notices: VecDeque::new() }
+    }
+
+    fn launch(&mut self, worker: WorkerId) -> &mut Launch {
+        let most = self.wear.max_connections;
+        self.launches.entry(worker).or_insert_with(|| {
+            let limit = most.map(|most| spread(most, fastrand::u64(..)));
+            Launch { limit: limit.map(|limit| (limit, limit)), ..Launch::default() }
+        })
+    }
+
+    /// For whom a channel that this worker attaches now is there.
+    pub fn attaches(&mut self, worker: WorkerId, speaks_for_itself: bool) -> Gate {
+        let hold = self.hold;
+        let launch = self.launch(worker);
+        let is_held = hold.probe || (hold.word && !speaks_for_itself);
+        match launch {
+            Launch { is_retired: true, .. } => Gate::Retired,
+            Launch { is_ready: false, .. } if is_held => Gate::Held,
+            Launch { .. } => Gate::Open,
+        }
+    }
+
+    /// The worker is ready.
+    pub fn ready(&mut self, worker: WorkerId) {
+        self.launch(worker).is_ready = true;
+    }
+
+    /// The worker gets no connection any more: nobody is to look after it.
+    pub fn retire(&mut self, worker: WorkerId) {
+        let launch = self.launch(worker);
+        launch.is_retired = true;
+        launch.limit = None;
+        if let Some(stall) = &mut launch.stall {
+            stall.stuck_at = None;
+        }
+    }
+
+    /// The worker is gone. Returns how many connections it has taken.
+    pub fn forget(&mut self, worker: WorkerId) -> u64 {
+        self.launches.remove(&worker).map_or(0, |launch| launch.taken)
+    }
+
+    /// The worker listens.
+    pub fn listens(&mut self, worker: WorkerId, service: ServiceId, ready: bool) {
+        self.notices.push_back(Notice::Listening { worker, service, ready });
+    }
+
+    /// A connection waits for long in a channel.
+    pub fn slow(&mut self, link: LinkId, holder: Holder) {
+        self.notices.push_back(Notice::Slow { link, holder });
+    }
+
+    /// The worker has taken a client's connection.
+    pub fn took(&mut self, worker: WorkerId, now: Instant) {
+        let stuck_timeout = self.wear.stuck_timeout;
+        let Some(launch) = self.launches.get_mut(&worker) else { return };
+        launch.taken += 1;
+        if let Some(stall) = &mut launch.stall {
+            stall.since = now;
+            stall.stuck_at = stall.stuck_at.and(stuck_timeout).map(|timeout| now + timeout);
+        }
+        if let Some((share, until)) = &mut launch.limit
+            && launch.taken >= *until
+        {
+            *until += *share;
+            let connections = launch.taken;
+            self.notices.push_back(Notice::Worn { worker, connections });
+        }
+    }
+
+    /// A listener of the worker left a connection untaken, and gets none until it moves.
+    pub fn stalls(&mut self, worker: WorkerId, now: Instant) {
+        let stuck_timeout = self.wear.stuck_timeout;
+        let Some(launch) = self.launches.get_mut(&worker) else { return };
+        if let Some(stall) = &mut launch.stall {
+            stall.listeners += 1;
+            return;
+        }
+        let stuck_at = stuck_timeout.filter(|_| !launch.is_retired).map(|timeout| now + timeout);
+        launch.stall = Some(Stall { listeners: 1, since: now, stuck_at });
+        self.notices.push_back(Notice::Stalled { worker });
+    }
+
+    /// A listener that was stalled moves again, or is closed.
+    pub fn moves(&mut self, worker: WorkerId) {
+        let Some(launch) = self.launches.get_mut(&worker) else { return };
+        let Some(stall) = &mut launch.stall else { return };
+        stall.listeners -= 1;
+        if stall.listeners == 0 {
+            launch.stall = None;
+            self.notices.push_back(Notice::Moving { worker });
+        }
+    }
+
+    /// When [`Ledger::tick`] is next needed.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.wear.stuck_timeout?;
+        self.launches.values().filter_map(|launch| launch.stall.as_ref()?.stuck_at).min()
+    }
+
+    /// Tells who has been stuck for too long, and tells it again when that has lasted as long once more.
+    pub fn tick(&mut self, now: Instant) {
+        let Some(timeout) = self.wear.stuck_timeout else { return };
+        for (&worker, launch) in &mut self.launches {
+            if let Some(stall) = &mut launch.stall
+                && stall.stuck_at.is_some_and(|at| at <= now)
+            {
+                stall.stuck_at = Some(now + timeout);
+                let time = now.saturating_duration_since(stall.since);
+                self.notices.push_back(Notice::Stuck { worker, time });
+            }
+        }
+    }
+}
+
+/// A launch's own share of `most`: by chance, from nine tenths of it to all of it.
+fn spread(most: NonZeroU64, chance: u64) -> u64 {
+    let most = most.get();
+    most - chance % (most / JITTER + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::Slot;
+
+    const WORKER: WorkerId = WorkerId { slot: Slot(2), launch: 7 };
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn ledger(hold: Hold, wear: Wear) -> Ledger {
+        Ledger::new(hold, wear)
+    }
+
+    fn told(ledger: &mut Ledger) -> Vec<Notice> {
+        ledger.notices.drain(..).collect()
+    }
+
+    #[test]
+    fn a_channel_is_held_for_what_its_worker_still_owes() {
+        use Gate::{Held, Open};
+        let (word, probe) = (Hold { word: true, probe: false }, Hold { word: false, probe: true });
+        let both = Hold { word: true, probe: true };
+        let table = [
+            (Hold::default(), false, Open),
+            (word, false, Held),
+            (word, true, Open),
+            (probe, false, Held),
+            (probe, true, Held),
+            (both, false, Held),
+            (both, true, Held),
+        ];
+        for (hold, speaks_for_itself, gate) in table {
+            let mut ledger = ledger(hold, Wear::default());
+            assert_eq!(ledger.attaches(WORKER, speaks_for_itself), gate, "{hold:?} {speaks_for_itself}");
+            ledger.ready(WORKER);
+            assert_eq!(ledger.attaches(WORKER, speaks_for_itself), Open);
+            ledger.retire(WORKER);
+            assert_eq!(ledger.attaches(WORKER, speaks_for_itself), Gate::Retired);
+            ledger.forget(WORKER);
+            assert_eq!(ledger.attaches(WORKER, speaks_for_itself), gate);
+        }
+    }
+
+    #[test]
+    fn a_launch_is_worn_at_its_limit_and_again_after_as_many() {
+        let now = Instant::now();
+        let wear = Wear { max_connections: NonZeroU64::new(5), stuck_timeout: None };
+        let mut ledger = ledger(Hold::default(), wear);
+        ledger.attaches(WORKER, false);
+        let mut worn = Vec::new();
+        for _ in 0..12 {
+            ledger.took(WORKER, now);
+            worn.extend(told(&mut ledger));
+        }
+        let at = |connections| Notice::Worn { worker: WORKER, connections };
+        assert_eq!(worn, [at(5), at(10)]);
+        ledger.retire(WORKER);
+        for _ in 0..12 {
+            ledger.took(WORKER, now);
+        }
+        assert_eq!(told(&mut ledger), []);
+        assert_eq!(ledger.forget(WORKER), 24);
+        assert_eq!(ledger.forget(WORKER), 0);
+    }
+
+    #[test]
+    fn a_worker_that_takes_nothing_for_too_long_is_stuck() {
+        let start = Instant::now();
+        let at = |seconds| start + SECOND * seconds;
+        let wear = Wear { max_connections: None, stuck_timeout: Some(SECOND * 10) };
+        let mut ledger = ledger(Hold::default(), wear);
+        ledger.attaches(WORKER, false);
+        ledger.stalls(WORKER, at(0));
+        ledger.stalls(WORKER, at(1));
+        assert_eq!(told(&mut ledger), [Notice::Stalled { worker: WORKER }]);
+        // It takes one on a listener that is not stalled.
+        ledger.took(WORKER, at(5));
+        assert_eq!(ledger.deadline(), Some(at(15)));
+        ledger.tick(at(14));
+        assert_eq!(told(&mut ledger), []);
+        ledger.tick(at(15));
+        ledger.tick(at(16));
+        ledger.tick(at(25));
+        let stuck = |seconds| Notice::Stuck { worker: WORKER, time: SECOND * seconds };
+        assert_eq!(told(&mut ledger), [stuck(10), stuck(20)]);
+        ledger.moves(WORKER);
+        assert_eq!(told(&mut ledger), []);
+        ledger.moves(WORKER);
+        assert_eq!(told(&mut ledger), [Notice::Moving { worker: WORKER }]);
+        assert_eq!(ledger.deadline(), None);
+    }
+
+    #[test]
+    fn nobody_looks_after_a_retired_worker() {
+        let start = Instant::now();
+        let wear = Wear { max_connections: None, stuck_timeout: Some(SECOND) };
+        let mut ledger = ledger(Hold::default(), wear);
+        ledger.attaches(WORKER, false);
+        ledger.stalls(WORKER, start);
+        ledger.retire(WORKER);
+        ledger.took(WORKER, start);
+        assert_eq!(ledger.deadline(), None);
+        ledger.moves(WORKER);
+        ledger.stalls(WORKER, start);
+        assert_eq!(ledger.deadline(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_share_is_at_most_a_tenth_below_the_limit(most in 1u64.., chance in any::<u64>()) {
+            let share = spread(NonZeroU64::new(most).expect("not zero"), chance);
+            prop_assert!(share >= 1 && share <= most && most - share <= most / 10, "{share}");
+        }
+    }
+}
