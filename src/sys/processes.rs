@@ -11,7 +11,7 @@ use std::path::Path;
 
 use procfs::ProcError;
 use procfs::net::{TcpNetEntry, TcpState};
-use procfs::process::{FDTarget, Process, all_processes};
+use procfs::process::{FDTarget, Process, Stat, all_processes};
 use rustix::process::Pid;
 
 /// How many generations a process may be away from its ancestor.
@@ -81,6 +81,28 @@ pub fn open_connections(ports: &[u16]) -> usize {
         .count()
 }
 
+/// How many TCP connections to these local ports are held by processes of this group, and by those that descend from
+/// them: not those that are on their way to it, nor those that only the kernel still has to do with. A connection that
+/// the server has closed in its own direction counts for as long as the client has not done so too.
+///
+/// `None` if one of the processes lets nobody look into it. The connections are looked for in this process' network
+/// namespace: they were accepted here, wherever their holder lives.
+pub fn held_connections(group: Pid, ports: &[u16]) -> Option<usize> {
+    let mut held = BTreeSet::new();
+    for process in family(group) {
+        held.extend(sockets_if_allowed(&process)?);
+    }
+    let tables = Process::myself().as_ref().map(tcp_tables).ok()?;
+    let is_open = |state: &TcpState| {
+        use TcpState::{CloseWait, Established, FinWait1, FinWait2};
+        matches!(state, Established | CloseWait | FinWait1 | FinWait2)
+    };
+    let counts = |entry: &&TcpNetEntry| {
+        is_open(&entry.state) && ports.contains(&entry.local_address.port()) && held.contains(&entry.inode)
+    };
+    Some(tables.iter().filter(counts).count())
+}
+
 /// A process, as people know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
@@ -137,6 +159,29 @@ fn find_socket(process: &Process, is_wanted: impl Fn(u64) -> bool) -> Found {
     Found::No
 }
 
+/// The sockets of a process, none if it has ended; `None` if it lets nobody look into it.
+fn sockets_if_allowed(process: &Process) -> Option<Vec<u64>> {
+    let fds = match process.fd() {
+        Ok(fds) => fds,
+        Err(ProcError::PermissionDenied(_)) => return None,
+        Err(_) => return Some(Vec::new()),
+    };
+    let mut sockets = Vec::new();
+    for fd in fds {
+        match fd {
+            Ok(fd) => {
+                if let FDTarget::Socket(inode) = fd.target {
+                    sockets.push(inode);
+                }
+            }
+            Err(ProcError::PermissionDenied(_)) => return None,
+            // Closed meanwhile.
+            Err(_) => {}
+        }
+    }
+    Some(sockets)
+}
+
 fn sockets(process: &Process) -> Vec<u64> {
     let fds = process.fd().into_iter().flatten().filter_map(Result::ok);
     fds.filter_map(|fd| match fd.target {
@@ -147,11 +192,32 @@ fn sockets(process: &Process) -> Vec<u64> {
 }
 
 fn group_processes(group: Pid) -> Vec<Process> {
+    let members = living().filter(|(_, stat)| stat.pgrp == group.as_raw_pid());
+    members.map(|(process, _)| process).collect()
+}
+
+/// The members of a group and what descends from them, in whatever group that is by now.
+fn family(group: Pid) -> Vec<Process> {
+    let (mut family, mut others): (Vec<_>, Vec<_>) =
+        living().partition(|(_, stat)| stat.pgrp == group.as_raw_pid());
+    let mut pids: BTreeSet<i32> = family.iter().map(|(process, _)| process.pid).collect();
+    loop {
+        let (children, rest): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|(_, stat)| pids.contains(&stat.ppid));
+        if children.is_empty() {
+            return family.into_iter().map(|(process, _)| process).collect();
+        }
+        pids.extend(children.iter().map(|(process, _)| process.pid));
+        family.extend(children);
+        others = rest;
+    }
+}
+
+/// All processes but zombies.
+fn living() -> impl Iterator<Item = (Process, Stat)> {
     let processes = all_processes().into_iter().flatten().filter_map(Result::ok);
-    let is_member = |process: &Process| {
-        process.stat().is_ok_and(|stat| stat.pgrp == group.as_raw_pid() && !matches!(stat.state, 'Z' | 'X'))
-    };
-    processes.filter(is_member).collect()
+    let stated = processes.filter_map(|process| process.stat().ok().map(|stat| (process, stat)));
+    stated.filter(|(_, stat)| !matches!(stat.state, 'Z' | 'X'))
 }
 
 fn tcp_tables(process: &Process) -> Vec<TcpNetEntry> {
@@ -269,6 +335,37 @@ mod tests {
             drop(clients);
             eventually(|| open_connections(&[address.port()]) == 0);
         }
+    }
+
+    #[test]
+    fn a_groups_connections_are_those_that_its_processes_and_their_children_hold() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("bound");
+        let connect = || {
+            let client = TcpStream::connect(address).expect("connected");
+            (client, OwnedFd::from(listener.accept().expect("accepted").0))
+        };
+        let count = |sleeper: &Sleeper, port| held_connections(sleeper.pid(), &[port]);
+        let (client, server) = connect();
+        let (_mine, _not_theirs) = connect();
+        let sleeper = Sleeper::new(server);
+        eventually(|| count(&sleeper, address.port()) == Some(1));
+        assert_eq!(count(&sleeper, address.port().wrapping_add(1)), Some(0));
+        // The client has said all it has to say, and may still be answered.
+        client.shutdown(std::net::Shutdown::Write).expect("open");
+        assert_eq!(count(&sleeper, address.port()), Some(1));
+        drop((client, sleeper));
+
+        let (_client, server) = connect();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec 3<&0 0</dev/null; setsid sleep 60 <&3 & exec 3<&-; wait"]);
+        let shell = Sleeper(shell.stdin(server).process_group(0).spawn().expect("sh"));
+        let child = || living().find(|(_, stat)| stat.ppid == shell.0.id() as i32 && stat.comm == "sleep");
+        eventually(|| child().is_some());
+        assert_eq!(count(&shell, address.port()), Some(1));
+        let child = Pid::from_raw(child().expect("it sleeps").0.pid).expect("a pid");
+        rustix::process::kill_process(child, rustix::process::Signal::KILL).expect("it is ours");
+        eventually(|| count(&shell, address.port()) == Some(0));
     }
 
     #[test]
