@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use super::last::{Feed, LastLines};
 use super::lines::Lines;
 use super::queue::Queue;
 use super::write::{Output, Stream};
@@ -20,34 +21,40 @@ impl Output {
     /// Passes what a worker writes into `pipe` on to `stream`, line by line, until the pipe's last writer closes
     /// it. While the destination has no room nothing is read, so the worker blocks as if it wrote there itself.
     ///
+    /// The answer keeps the last lines that came.
+    ///
     /// # Errors
     /// `pipe` is not the reading end of a pipe, or cannot be watched (fcntl(2), epoll_ctl(2)).
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
-    pub fn capture(&self, slot: Slot, stream: Stream, pipe: OwnedFd) -> io::Result<()> {
+    pub fn capture(&self, slot: Slot, stream: Stream, pipe: OwnedFd) -> io::Result<LastLines> {
         let pipe = pipe::Receiver::from_owned_fd(pipe)?;
         let capturing = self.capturing();
         let destination = self.destination(stream).clone();
+        let (last, feed) = LastLines::new();
         tokio::spawn(async move {
             let lines = Lines::new(destination.look.prefix(slot));
-            if let Err(error) = pass_on(pipe, lines, &destination.queue).await {
+            if let Err(error) = pass_on(pipe, lines, &destination.queue, feed).await {
                 tracing::warn!(worker = %slot, %error, "cannot read a worker's output any more");
             }
             drop(capturing);
         });
-        Ok(())
+        Ok(last)
     }
 }
 
-async fn pass_on(mut pipe: pipe::Receiver, mut lines: Lines, queue: &Queue) -> io::Result<()> {
+async fn pass_on(mut pipe: pipe::Receiver, mut lines: Lines, queue: &Queue, last: Feed) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(READ);
     let mut complete = Vec::new();
     let result = loop {
         bytes.clear();
         match pipe.read_buf(&mut bytes).await {
             Ok(0) => break Ok(()),
-            Ok(_) => lines.push(&bytes, &mut complete),
+            Ok(_) => {
+                last.push(&bytes);
+                lines.push(&bytes, &mut complete);
+            }
             Err(error) => break Err(error),
         }
         if !complete.is_empty() {
@@ -55,6 +62,8 @@ async fn pass_on(mut pipe: pipe::Receiver, mut lines: Lines, queue: &Queue) -> i
             complete.clear();
         }
     };
+    // Whoever waits for the last words need not wait until they are written.
+    drop(last);
     lines.end(&mut complete);
     if !complete.is_empty() {
         queue.push_lines(&complete).await;
@@ -111,6 +120,17 @@ mod tests {
         let out = finish(output, stdout).await;
         assert_eq!(out, b"\xff\xfe binary\0\nno newline\n");
         assert_eq!(stderr.join().unwrap(), b"oh\r\n");
+    }
+
+    #[tokio::test]
+    async fn the_last_words_are_kept() {
+        let (output, _stdout, _stderr) = output();
+        let (reader, mut writer) = pipe().unwrap();
+        let last = output.capture(Slot(1), Stream::Stderr, reader.into()).unwrap();
+        writer.write_all(b"starting\nError: no such table").unwrap();
+        drop(writer);
+        tokio::time::timeout(Duration::from_secs(10), last.ended()).await.unwrap();
+        assert_eq!(last.lines(), ["starting", "Error: no such table"]);
     }
 
     #[tokio::test]

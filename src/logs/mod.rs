@@ -9,10 +9,12 @@
 //! ```
 
 mod capture;
+mod last;
 mod lines;
 mod look;
 pub mod messages;
 mod queue;
 mod write;
 
+pub use last::LastLines;
 pub use write::{Output, StartError, Stream, Unwritten};
