@@ -17,7 +17,7 @@ fn main() -> ExitCode {
 
 fn serve(config: Config) -> ExitCode {
     match primary::run(config) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             cli::complain(&failure.to_string());
             ExitCode::from(failure.exit_code())

@@ -42,7 +42,8 @@ use crate::logs::{self, Output};
 use crate::metrics::Metrics;
 use crate::preload::{ExposeError, Exposed};
 use crate::protocol::native::Places;
-use crate::supervisor::{self, AttachEnv, Orders, Recipe, Scope, Spec};
+use crate::supervisor::lifecycle::Rules;
+use crate::supervisor::{self, AttachEnv, Orders, Recipe, Scope, Spec, restart};
 use crate::sys;
 
 /// How many channels to workers' listeners there may be: so many, or so many a worker.
@@ -52,11 +53,11 @@ const CHANNELS_A_WORKER: usize = 4;
 /// How long the last output may take to be written.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
-/// Serves until it is told to stop.
+/// Serves until it is told to stop, or until every worker has ended for good. Returns the code to exit with.
 ///
 /// # Errors
 /// Why it could not start.
-pub fn run(config: Config) -> Result<(), Failure> {
+pub fn run(config: Config) -> Result<u8, Failure> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(async {
@@ -70,7 +71,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     })
 }
 
-async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
+async fn serve(config: Config, output: &Output) -> Result<u8, Failure> {
     let mut signals = Signals::new().map_err(Failure::Signals)?;
     let limits = descriptors::prepare().map_err(Failure::Descriptors)?;
     sys::process::become_subreaper().map_err(Failure::Subreaper)?;
@@ -99,14 +100,13 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
             shim: shim.as_ref().map(|shim| shim.path().to_owned()),
             node_channel: config.attach.has_node_channel(),
         },
-        wait_ready: config.wait_ready,
         nofile: limits.workers,
     };
-    let spec = Spec { recipe, scope: Scope::Everyone, guardian: guardian(&config, folder_path) };
+    let spec = spec(&config, recipe, guardian(&config, folder_path));
     let workers = usize::try_from(config.workers.get()).unwrap_or(usize::MAX);
     let places = Places::new(CHANNELS.max(workers.saturating_mul(CHANNELS_A_WORKER)));
     let ports: Arc<[WorkerPort]> = ports.into();
-    let (nodes, disconnect, words) = Nodes::new(node::Rooms {
+    let (nodes, _, words) = Nodes::new(node::Rooms {
         front: front.clone(),
         places: places.clone(),
         ports: Arc::clone(&ports),
@@ -114,7 +114,8 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
         handoff_timeout: config.handoff_timeout,
         listeners: Arc::default(),
     });
-    let neighbours = Neighbours { output: output.clone(), front: front.clone(), nodes };
+    let public = addresses.iter().map(std::net::SocketAddr::port).collect();
+    let neighbours = Neighbours { output: output.clone(), front: front.clone(), nodes, ports: public };
     let (supervisor, task) = supervisor::new(spec, neighbours, metrics.clone());
 
     let (readiness, watched) = watch::channel(reports::readiness(&reports.status.borrow()));
@@ -123,25 +124,40 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     tokio::spawn(reports::follow(
         Heard { reports, words },
         reports::Told { supervisor: supervisor.clone(), front: front.clone(), readiness: readiness.clone() },
-        addresses.clone(),
-        config.wait_ready,
+        addresses,
     ));
 
-    let public = addresses.iter().map(std::net::SocketAddr::port).collect();
-    let shutdown = Shutdown {
-        front,
-        supervisor,
-        disconnect,
-        readiness,
-        drain_timeout: config.drain_timeout,
-        kill_timeout: config.kill_timeout,
-        ports: public,
-    };
+    let shutdown = Shutdown { front, supervisor, readiness, drain_timeout: config.drain_timeout };
     tokio::select! {
-        ended = task.run() => ended?,
-        () = shutdown.when_told(&mut signals) => {}
+        ended = task.run() => Ok(ended?),
+        never = shutdown.when_told(&mut signals) => match never {},
     }
-    Ok(())
+}
+
+/// What is to be supervised, and how.
+fn spec(config: &Config, recipe: Recipe, guardian: Option<Orders>) -> Spec {
+    Spec {
+        app: config.name.clone(),
+        rules: Rules {
+            ports: recipe.ports.clone(),
+            wait_ready: config.wait_ready,
+            probes: config.ready_http.is_some(),
+            ready_timeout: config.ready_timeout,
+            kill_timeout: config.kill_timeout,
+            restart: restart::Policy {
+                autorestart: config.autorestart,
+                min_uptime: config.min_uptime,
+                max_restarts: config.max_restarts,
+                stop_exit_codes: config.stop_exit_codes.clone(),
+            },
+        },
+        recipe,
+        scope: Scope::Everyone,
+        drain_timeout: config.drain_timeout,
+        stop_signal: config.stop_signal.signal(),
+        reload_parallel: usize::try_from(config.reload_parallel.get()).unwrap_or(usize::MAX),
+        guardian,
+    }
 }
 
 /// Without a shim for this processor there are still workers that use the library.

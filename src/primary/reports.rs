@@ -5,13 +5,13 @@
 use std::net::SocketAddr;
 
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::announce;
 use super::node::Word;
 use crate::admin::Readiness;
 use crate::front::handle::{Handle, Notice, PortStatus, Reports};
-use crate::ids::{ServiceId, WorkerId, WorkerPort};
+use crate::ids::ServiceId;
 use crate::supervisor::events::{What, Worn};
 use crate::supervisor::{self, processes};
 
@@ -40,14 +40,13 @@ pub struct Told {
 }
 
 /// Follows the front until it ends.
-pub async fn follow(mut heard: Heard, told: Told, addresses: Vec<SocketAddr>, wait_ready: bool) {
+pub async fn follow(mut heard: Heard, told: Told, addresses: Vec<SocketAddr>) {
     let mut greeted = false;
-    let mut unready = wait_ready.then(Unready::default);
     loop {
         tokio::select! {
             // What is said of a worker comes before what follows from it.
             biased;
-            Some(notice) = heard.reports.notices.recv() => told.pass_on(notice, &mut unready).await,
+            Some(notice) = heard.reports.notices.recv() => told.pass_on(notice).await,
             Ok(()) = heard.reports.status.changed() => {
                 let now = self::readiness(&heard.reports.status.borrow_and_update());
                 if now == Readiness::Ready && !greeted {
@@ -62,30 +61,17 @@ pub async fn follow(mut heard: Heard, told: Told, addresses: Vec<SocketAddr>, wa
                     changes
                 });
             }
-            Some(word) = heard.words.recv() => told.pass_on_word(word, &mut unready).await,
+            Some(word) = heard.words.recv() => told.pass_on_word(word).await,
             else => return,
         }
     }
 }
 
-/// Where it is waited for that workers say that they are ready: those who have said so, and those who listen and have
-/// not.
-#[derive(Debug, Default)]
-struct Unready {
-    said: Vec<WorkerId>,
-    listening: Vec<(WorkerId, WorkerPort)>,
-}
-
 impl Told {
-    async fn pass_on(&self, notice: Notice, unready: &mut Option<Unready>) {
+    async fn pass_on(&self, notice: Notice) {
         match notice {
             Notice::Listening { worker, service: ServiceId::Port(port), ready } => {
-                match unready {
-                    Some(unready) if !ready && !unready.said.contains(&worker) => {
-                        unready.listening.push((worker, port));
-                    }
-                    _ => self.supervisor.listening(worker, port).await,
-                }
+                self.supervisor.listening(worker, port).await;
                 if ready {
                     self.supervisor.ready(worker).await;
                 }
@@ -98,11 +84,9 @@ impl Told {
                 }
             }
             Notice::Stalled { worker } => {
-                warn!(%worker, "worker took no connection in time; others get its share until it moves");
                 self.supervisor.tell(What::WorkerStalled { worker: worker.slot.0 }).await;
             }
             Notice::Moving { worker } => {
-                info!(%worker, "worker moves again");
                 self.supervisor.tell(What::WorkerMoves { worker: worker.slot.0 }).await;
             }
             Notice::Stuck { worker, time } => self.supervisor.replace(worker, Worn::Stuck(time)).await,
@@ -112,17 +96,9 @@ impl Told {
         }
     }
 
-    async fn pass_on_word(&self, word: Word, unready: &mut Option<Unready>) {
+    async fn pass_on_word(&self, word: Word) {
         match word {
-            Word::Ready(worker) => {
-                if let Some(unready) = unready {
-                    unready.said.push(worker);
-                    for (worker, port) in unready.listening.extract_if(.., |(of, _)| *of == worker) {
-                        self.supervisor.listening(worker, port).await;
-                    }
-                }
-                self.supervisor.ready(worker).await;
-            }
+            Word::Ready(worker) => self.supervisor.ready(worker).await,
             Word::Says(worker, message) => {
                 if message.get().len() <= LONGEST_WORD {
                     self.supervisor.tell(What::WorkerSays { worker: worker.slot.0, message }).await;

@@ -2,49 +2,77 @@
 //!
 //! When they come and go is the supervisor's to decide.
 
+use rustix::process::Pid;
 use tracing::warn;
 
 use super::node::Nodes;
 use crate::front;
 use crate::ids::{Slot, WorkerId};
 use crate::logs::{Output, Stream};
-use crate::supervisor::{Launched, Pipes, Surroundings, TakingBack};
+use crate::logs::LastLines;
+use crate::supervisor::{Doing, Launched, Pipes, Surroundings, processes};
 
 /// Those whom a worker's launch and end concern.
 #[derive(Debug)]
 pub struct Neighbours {
     /// Reads what workers write.
     pub output: Output,
-    /// Has handed connections to them.
+    /// Hands connections to them.
     pub front: front::handle::Handle,
     /// Speaks with those that are Node.
     pub nodes: Nodes,
+    /// The public ports that are always served.
+    pub ports: Vec<u16>,
 }
 
 impl Surroundings for Neighbours {
-    fn launched(&mut self, launched: Launched) {
+    fn launched(&mut self, launched: Launched) -> Option<LastLines> {
         let Launched { worker, pipes, channel, .. } = launched;
-        self.capture(worker.slot, pipes);
         if let Some(channel) = channel {
             self.nodes.greet(worker, channel);
         }
+        self.capture(worker.slot, pipes)
     }
 
-    fn gone(&mut self, worker: WorkerId) -> TakingBack {
+    fn release(&mut self, worker: WorkerId) -> Doing<()> {
+        let front = self.front.clone();
+        Box::pin(async move { front.ready(worker).await })
+    }
+
+    fn probe(&mut self, _: WorkerId) -> Doing<()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Node is asked to leave only when nothing is on its way to it any more: what it has not accepted by then would
+    /// be lost with its listener.
+    fn drain(&mut self, worker: WorkerId, group: Pid) -> Doing<()> {
+        let (front, node, ports) = (self.front.clone(), self.nodes.disconnecting(worker), self.ports.clone());
+        Box::pin(async move {
+            front.retire(worker).await;
+            let opened = node.ask().await;
+            processes::drained(group, [ports, opened].concat()).await;
+        })
+    }
+
+    fn gone(&mut self, worker: WorkerId) -> Doing<u64> {
         let (front, heard) = (self.front.clone(), self.nodes.gone(worker));
         Box::pin(async move {
             heard.await;
-            front.forget(worker).await;
+            front.forget(worker).await
         })
     }
 }
 
 impl Neighbours {
-    fn capture(&self, worker: Slot, pipes: Pipes) {
-        for (stream, pipe) in [(Stream::Stdout, pipes.stdout), (Stream::Stderr, pipes.stderr)] {
-            if let Err(error) = self.output.capture(worker, stream, pipe) {
+    fn capture(&self, worker: Slot, pipes: Pipes) -> Option<LastLines> {
+        let captured = |stream, pipe| match self.output.capture(worker, stream, pipe) {
+            Ok(last) => Some(last),
+            Err(error) => {
                 warn!(%worker, %error, "cannot read a worker's output");
+                None
             }
-        }
+        };
+        captured(Stream::Stdout, pipes.stdout);
+        captured(Stream::Stderr, pipes.stderr)
     }
 }

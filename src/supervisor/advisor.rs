@@ -9,7 +9,7 @@ use rustix::process::Pid;
 use tokio::task::JoinSet;
 
 use super::diagnose::{self, Seen};
-use super::lifecycle::Ended;
+use super::ends::Ended;
 use crate::config::WorkerCommand;
 use crate::ids::{Slot, WorkerPort};
 

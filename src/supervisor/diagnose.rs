@@ -13,7 +13,8 @@ use procfs::process::Process;
 use rustix::process::Pid;
 
 use super::elf::Kind;
-use super::lifecycle::{Ended, PATIENCE};
+use super::ends::Ended;
+use super::lifecycle::PATIENCE;
 use crate::config::{WorkerCommand, command};
 use crate::ids::WorkerPort;
 use crate::sys::processes;
@@ -194,7 +195,7 @@ fn about_end(how: Ended, seen: &Seen) -> String {
         Ended::Code(127) => {
             "127 is a shell's code for a command that was not found; see the worker's output".to_owned()
         }
-        Ended::Code(_) | Ended::Signal(_) => {
+        Ended::Code(_) | Ended::Signal { .. } => {
             "its output tells more; if it has none, run the command without clusterd".to_owned()
         }
     }
@@ -306,7 +307,7 @@ mod tests {
             ),
             (ended(Ended::Code(127)), "a command that was not found"),
             (ended(Ended::Code(1)), "exited with code 1 before it listened on port 3000: its output"),
-            (ended(Ended::Signal(libc::SIGSEGV)), "was ended by SIGSEGV before"),
+            (ended(Ended::Signal { signal: libc::SIGSEGV, core: false }), "was ended by SIGSEGV before"),
         ];
         for (seen, part) in cases {
             let advice = advice(&seen);

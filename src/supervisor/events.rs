@@ -37,8 +37,8 @@ pub enum What {
     WorkerDraining { worker: u32, pid: i32 },
     /// It was asked to end.
     WorkerStopping { worker: u32, pid: i32 },
-    /// Its process has ended.
-    WorkerEnded { worker: u32, pid: i32, how: String, ran_ms: u64 },
+    /// Its process has ended; `expected` if it was asked to.
+    WorkerEnded { worker: u32, pid: i32, how: String, ran_ms: u64, expected: bool },
     /// It is started again, after this time.
     WorkerRestarts { worker: u32, reason: String, in_ms: u64 },
     /// It is not started again: it has failed too often.
@@ -131,7 +131,12 @@ pub enum Worn {
     /// `--max-connections`: it has taken so many.
     Connections(u64),
     /// `--health-http`: so many probes in a row have failed, the last one like this.
-    Unhealthy { failures: u32, last: String },
+    Unhealthy {
+        /// How many.
+        failures: u32,
+        /// How the last one failed.
+        last: String,
+    },
     /// `--stuck-timeout`: it has taken nothing for so long.
     Stuck(Duration),
 }

@@ -1,29 +1,33 @@
-//! The life of one worker slot: what follows from what, decided without doing it.
+//! The life of one worker: what follows from what, decided without doing it.
 //!
 //! It starts no process, sends no signal and reads no clock: [`step`] takes the state, what happened and the
-//! time, and returns the next state and what to do.
+//! time, and returns the next state and what to do. That two lives share a slot while one replaces the other is
+//! [`rollout`](super::rollout)'s to know.
 //!
 //! ```text
-//!                     launched            listens on every port
+//!                     launched             ready on every port
 //!   Stopped ─ start ─► Starting ─► Launching ─────────────────► Online
-//!                        ▲  │ failed   │ ended                    │ ended
-//!                  until │  ▼          ▼                          │
-//!                     WaitingRestart ◄────────────────────────────┘
-//!
-//!   any with a process ─ drain ─► Draining ─ ended ─► Stopped
-//!                                   │ stop
+//!      ▲                 ▲  │ failed   │ ended    │ too late      │ ended
+//!      │           until │  │          ▼          ▼               │
+//!      │                 │  │       Settling ◄─ Failing           │
+//!      │                 │  │          │ ▲       (ended)          │
+//!      │                 │  ▼          ▼ └────────────────────────┘
+//!      │          WaitingRestart ◄─────┴──────► Errored, Left
+//!      │                              too often, or meant to
+//!   any with a process ─ retire ─► Draining ─ ended ─► Stopped
+//!                                     │ stop, nobody is connected any more, or time is up
 //!   any with a process ─ stop ─► Stopping ─ ended ─► Stopped
-//!                                   │  └─ ended, others of its group live ─► Orphaned ─► Stopped
-//!                                   └─ deadline ─► Killed ─ ended ─► Stopped
+//!                                     │  └─ ended, others of its group live ─► Orphaned ─► Stopped
+//!                                     └─ deadline ─► Killed ─ ended ─► Stopped
 //! ```
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::restart::{self, Streak};
+use super::ends::{End, Ended, Reason};
+use super::restart::{self, Next, Run, Went};
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::Token;
 
@@ -32,6 +36,25 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the kernel may take to carry out SIGKILL before nobody waits for it any more: a process in an
 /// uninterruptible system call does not die before that call ends.
 pub const KILL_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may take to hear what a worker that has ended had done.
+pub const SETTLING: Duration = Duration::from_secs(2);
+
+/// What holds for every worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// A worker is ready when it listens on all of these.
+    pub ports: Vec<WorkerPort>,
+    /// It must also say that it is.
+    pub wait_ready: bool,
+    /// Then it must also answer a probe.
+    pub probes: bool,
+    /// How long that may take.
+    pub ready_timeout: Duration,
+    /// How long it may take to end after it was asked to.
+    pub kill_timeout: Duration,
+    /// Whether and when it is started again.
+    pub restart: restart::Policy,
+}
 
 /// A running worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,57 +67,85 @@ pub struct Process {
     pub token: Token,
 }
 
-/// Where a slot stands.
+/// Where a worker stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// No process, and none wanted.
     Stopped,
+    /// It has ended as it was meant to, and stays so.
+    Left(End),
+    /// It has failed too often, the last time like this.
+    Errored(End),
     /// A process is being started.
     Starting {
-        /// Bad runs so far.
-        streak: Streak,
-        /// How the run before ended, if there was one.
-        previous: Option<Reason>,
+        /// What this run is worth.
+        run: Run,
+        /// Why it is another run, if it is.
+        again: Option<Reason>,
     },
-    /// The process runs and does not listen on every port yet.
+    /// The process runs and is not ready yet.
     Launching {
         /// The process.
         process: Process,
         /// When it was started.
         since: Instant,
-        /// Ports on which it does not listen yet.
-        waiting_for: BTreeSet<WorkerPort>,
-        /// When to say that it still does not listen, unless that was said.
+        /// What is missing.
+        missing: Missing,
+        /// When it must be ready.
+        ready_by: Instant,
+        /// When to say that it still is not, unless that was said.
         advise_at: Option<Instant>,
-        /// Bad runs before this one.
-        streak: Streak,
+        /// What this run is worth.
+        run: Run,
     },
-    /// The process listens on every port.
+    /// The process is ready.
     Online {
         /// The process.
         process: Process,
         /// When it was started.
         since: Instant,
-        /// Bad runs before this one.
-        streak: Streak,
+        /// What this run is worth.
+        run: Run,
     },
-    /// The process ended, and the next is not due yet.
+    /// The process was not ready in time, and was asked to end.
+    Failing {
+        /// The process.
+        process: Process,
+        /// When it is killed, unless it was.
+        kill_at: Option<Instant>,
+        /// What this run is worth.
+        run: Run,
+    },
+    /// The process has ended; whether it had served anybody is being found out.
+    Settling {
+        /// Which launch it was.
+        id: WorkerId,
+        /// How it went, as far as it is known.
+        went: Went,
+        /// What the run was worth.
+        run: Run,
+        /// How long to wait for that.
+        until: Instant,
+        /// A random number from 0 to 1.
+        chance: Chance,
+    },
+    /// The next process is not due yet.
     WaitingRestart {
         /// When it is due.
         until: Instant,
-        /// Bad runs so far.
-        streak: Streak,
-        /// How the last run ended.
-        previous: Reason,
+        /// What the next run will be worth.
+        run: Run,
+        /// Why there is one.
+        again: Reason,
     },
-    /// The process gets no further connection and may end by itself; none will follow it.
+    /// The process gets no further connection, and finishes those that it has; none will follow it.
     Draining {
         /// The process.
         process: Process,
-        /// When it is killed.
-        kill_at: Instant,
+        /// When it is asked to end all the same.
+        until: Instant,
     },
-    /// The process group was asked to end (SIGTERM).
+    /// The process group was asked to end.
     Stopping {
         /// The process.
         process: Process,
@@ -117,12 +168,36 @@ pub enum State {
     },
 }
 
-/// A state without its data, as metrics and users see it.
+/// What a worker lacks to be ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It does not listen on these ports yet, or has not said that it is ready.
+    Itself {
+        /// The ports.
+        ports: BTreeSet<WorkerPort>,
+        /// Its word.
+        word: bool,
+    },
+    /// It is being probed.
+    Probe,
+}
+
+/// A random number from 0 to 1, in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chance(pub u16);
+
+impl Chance {
+    fn part(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+}
+
+/// A state without its data, as metrics and users see it; the words are PM2's where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Starts, or does not listen everywhere yet.
+    /// Starts, or is not ready yet.
     Launching,
-    /// Listens on every port.
+    /// Is ready.
     Online,
     /// Finishes what it has.
     Draining,
@@ -130,19 +205,22 @@ pub enum Phase {
     Stopping,
     /// Will not be started again.
     Stopped,
-    /// Ended too soon, and waits.
+    /// Ended, and is started again soon.
     WaitingRestart,
+    /// Has failed too often.
+    Errored,
 }
 
 impl Phase {
     /// Every phase.
-    pub const ALL: [Phase; 6] = [
+    pub const ALL: [Phase; 7] = [
         Phase::Launching,
         Phase::Online,
         Phase::Draining,
         Phase::Stopping,
         Phase::Stopped,
         Phase::WaitingRestart,
+        Phase::Errored,
     ];
 
     /// The value of the `state` label.
@@ -154,118 +232,34 @@ impl Phase {
             Phase::Stopping => "stopping",
             Phase::Stopped => "stopped",
             Phase::WaitingRestart => "waiting_restart",
+            Phase::Errored => "errored",
         }
     }
 }
 
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// It exited with this code.
-    Code(i32),
-    /// This signal ended it.
-    Signal(i32),
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Ended::Code(code) => write!(f, "exited with code {code}"),
-            Ended::Signal(number) => match signal_name(number) {
-                Some(name) => write!(f, "was ended by {name}"),
-                None => write!(f, "was ended by signal {number}"),
-            },
-        }
-    }
-}
-
-/// The names of the signals that end processes, as signal(7) has them.
-fn signal_name(number: i32) -> Option<&'static str> {
-    Some(match number {
-        libc::SIGHUP => "SIGHUP",
-        libc::SIGINT => "SIGINT",
-        libc::SIGQUIT => "SIGQUIT",
-        libc::SIGILL => "SIGILL",
-        libc::SIGTRAP => "SIGTRAP",
-        libc::SIGABRT => "SIGABRT",
-        libc::SIGBUS => "SIGBUS",
-        libc::SIGFPE => "SIGFPE",
-        libc::SIGKILL => "SIGKILL",
-        libc::SIGUSR1 => "SIGUSR1",
-        libc::SIGSEGV => "SIGSEGV",
-        libc::SIGUSR2 => "SIGUSR2",
-        libc::SIGPIPE => "SIGPIPE",
-        libc::SIGALRM => "SIGALRM",
-        libc::SIGTERM => "SIGTERM",
-        libc::SIGXCPU => "SIGXCPU",
-        libc::SIGXFSZ => "SIGXFSZ",
-        libc::SIGSYS => "SIGSYS",
-        _ => return None,
-    })
-}
-
-/// Why a worker is started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// It exited with code 0.
-    Exit,
-    /// It exited with another code.
-    Crash,
-    /// A signal ended it.
-    Signal,
-    /// It could not be started.
-    Failed,
-}
-
-impl Reason {
-    /// Every reason.
-    pub const ALL: [Reason; 4] = [Reason::Exit, Reason::Crash, Reason::Signal, Reason::Failed];
-
-    /// The value of the `reason` label.
-    pub fn label(self) -> &'static str {
-        match self {
-            Reason::Exit => "exit",
-            Reason::Crash => "crash",
-            Reason::Signal => "signal",
-            Reason::Failed => "failed",
-        }
-    }
-}
-
-impl From<Ended> for Reason {
-    fn from(ended: Ended) -> Self {
-        match ended {
-            Ended::Code(0) => Reason::Exit,
-            Ended::Code(_) => Reason::Crash,
-            Ended::Signal(_) => Reason::Signal,
-        }
-    }
-}
-
-/// What happened to a slot.
+/// What happened to a worker.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A process is wanted.
-    Start,
-    /// The process runs; it is expected to listen on these ports.
-    Launched {
-        /// The process.
-        process: Process,
-        /// The ports.
-        ports: Vec<WorkerPort>,
-    },
+    /// A process is wanted, worth this.
+    Start(Run),
+    /// The process runs.
+    Launched(Process),
     /// The process could not be started.
     LaunchFailed {
-        /// A random number from 0 to 1.
-        chance: f64,
+        /// A random number.
+        chance: Chance,
     },
-    /// The worker listens on a port.
+    /// It listens on a port.
     Listening {
         /// Which launch.
         id: WorkerId,
         /// The port.
         port: WorkerPort,
     },
+    /// It says that it is ready.
+    Ready(WorkerId),
+    /// It has answered the probe.
+    Probed(WorkerId),
     /// A process ended and was waited for.
     Ended {
         /// Which.
@@ -274,19 +268,25 @@ pub enum Event {
         how: Ended,
         /// Others of its process group still live.
         others: bool,
-        /// A random number from 0 to 1.
-        chance: f64,
+        /// A random number.
+        chance: Chance,
+    },
+    /// What the worker had not taken is taken back, and this is how many connections it had.
+    Forgotten {
+        /// Which launch.
+        id: WorkerId,
+        /// How many.
+        served: u64,
     },
     /// The process group has no member any more.
-    GroupEmpty {
-        /// Which.
-        group: Pid,
-    },
-    /// No process is wanted any more, and what runs gets nothing more to do: it may end by itself until `kill_at`.
-    Drain {
+    GroupEmpty(Pid),
+    /// No process is wanted any more, and what runs gets nothing more to do: it has until then to finish what it has.
+    Retire {
         /// When.
-        kill_at: Instant,
+        until: Instant,
     },
+    /// A retired worker has no client any more.
+    Drained(WorkerId),
     /// No process is wanted any more: ask what runs to end, and kill at `kill_at` what still runs then. Said
     /// again, only an earlier `kill_at` changes anything.
     Stop {
@@ -308,8 +308,14 @@ pub enum Action {
     Terminate(Pid),
     /// Kill every process of the group.
     Kill(Pid),
-    /// Take back what was handed to the worker and not taken.
+    /// Take back what was handed to the worker and not taken, and report [`Event::Forgotten`].
     Forget(WorkerId),
+    /// Give it no further connection, and report [`Event::Drained`] when it has none.
+    Drain(Process),
+    /// Probe the worker until it answers, and report [`Event::Probed`].
+    Probe(WorkerId),
+    /// It may be given connections, if it was kept from them.
+    Release(WorkerId),
     /// Say why the worker may not listen yet.
     Advise(Process),
 }
@@ -318,12 +324,16 @@ impl State {
     /// The state without its data.
     pub fn phase(&self) -> Phase {
         match self {
-            State::Stopped => Phase::Stopped,
+            State::Stopped | State::Left(_) => Phase::Stopped,
+            State::Errored(_) => Phase::Errored,
             State::Starting { .. } | State::Launching { .. } => Phase::Launching,
             State::Online { .. } => Phase::Online,
-            State::WaitingRestart { .. } => Phase::WaitingRestart,
+            State::Settling { .. } | State::WaitingRestart { .. } => Phase::WaitingRestart,
             State::Draining { .. } => Phase::Draining,
-            State::Stopping { .. } | State::Orphaned { .. } | State::Killed { .. } => Phase::Stopping,
+            State::Failing { .. }
+            | State::Stopping { .. }
+            | State::Orphaned { .. }
+            | State::Killed { .. } => Phase::Stopping,
         }
     }
 
@@ -332,11 +342,15 @@ impl State {
         match self {
             State::Launching { process, .. }
             | State::Online { process, .. }
+            | State::Failing { process, .. }
             | State::Draining { process, .. }
             | State::Stopping { process, .. }
             | State::Killed { process, .. } => Some(process),
             State::Stopped
+            | State::Left(_)
+            | State::Errored(_)
             | State::Starting { .. }
+            | State::Settling { .. }
             | State::WaitingRestart { .. }
             | State::Orphaned { .. } => None,
         }
@@ -358,72 +372,101 @@ impl State {
         }
     }
 
-    /// When the process was started, unless it is being stopped.
-    pub fn since(&self) -> Option<Instant> {
-        match self {
-            State::Launching { since, .. } | State::Online { since, .. } => Some(*since),
-            _ => None,
-        }
+    /// Nothing runs, and nothing will unless it is asked for.
+    pub fn is_settled(&self) -> bool {
+        matches!(self, State::Stopped | State::Left(_) | State::Errored(_))
+    }
+
+    /// It leaves, or has left: nothing will run any more unless it is asked for.
+    pub fn is_leaving(&self) -> bool {
+        matches!(
+            self,
+            State::Stopped
+                | State::Draining { .. }
+                | State::Stopping { .. }
+                | State::Orphaned { .. }
+                | State::Killed { .. }
+        )
     }
 
     /// When a [`Event::Tick`] will change something.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
-            State::Launching { advise_at, .. } => *advise_at,
-            State::WaitingRestart { until, .. } => Some(*until),
-            State::Draining { kill_at, .. }
-            | State::Stopping { kill_at, .. }
-            | State::Orphaned { kill_at, .. } => Some(*kill_at),
+            State::Launching { ready_by, advise_at, .. } => {
+                Some(advise_at.map_or(*ready_by, |advise_at| advise_at.min(*ready_by)))
+            }
+            State::Failing { kill_at, .. } => *kill_at,
+            State::Settling { until, .. }
+            | State::WaitingRestart { until, .. }
+            | State::Draining { until, .. } => Some(*until),
+            State::Stopping { kill_at, .. } | State::Orphaned { kill_at, .. } => Some(*kill_at),
             State::Killed { give_up_at, .. } => Some(*give_up_at),
-            State::Stopped | State::Starting { .. } | State::Online { .. } => None,
+            State::Stopped
+            | State::Left(_)
+            | State::Errored(_)
+            | State::Starting { .. }
+            | State::Online { .. } => None,
         }
     }
 }
 
-/// What follows when `event` happens to a slot in `state` at `now`.
-pub fn step(state: State, event: Event, now: Instant) -> (State, Vec<Action>) {
+/// What follows when `event` happens to a worker in `state` at `now`.
+pub fn step(state: State, event: Event, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
     match event {
-        Event::Start => start(state),
-        Event::Launched { process, ports } => launched(state, process, &ports, now),
-        Event::LaunchFailed { chance } => launch_failed(state, chance, now),
-        Event::Listening { id, port } => (listening(state, id, port), vec![]),
+        Event::Start(run) => start(state, run),
+        Event::Launched(process) => launched(state, process, rules, now),
+        Event::LaunchFailed { chance } => launch_failed(state, chance, rules, now),
+        Event::Listening { id, port } => came(state, id, rules, |missing| {
+            if let Missing::Itself { ports, .. } = missing {
+                ports.remove(&port);
+            }
+        }),
+        Event::Ready(id) => came(state, id, rules, |missing| {
+            if let Missing::Itself { word, .. } = missing {
+                *word = false;
+            }
+        }),
+        Event::Probed(id) => probed(state, id, rules),
         Event::Ended { group, how, others, chance }
             if state.process().is_some_and(|process| process.group == group) =>
         {
-            ended(state, how, others, chance, now)
+            ended(state, how, others, chance, (rules, now))
         }
-        Event::GroupEmpty { group: empty } => match state {
+        Event::Forgotten { id, served } => forgotten(state, id, served, rules, now),
+        Event::GroupEmpty(empty) => match state {
             State::Orphaned { group, .. } if group == empty => (State::Stopped, vec![]),
             state => (state, vec![]),
         },
-        Event::Drain { kill_at } => (drain(state, kill_at), vec![]),
+        Event::Retire { until } => retire(state, until),
+        Event::Drained(id) => drained(state, id, rules, now),
         Event::Stop { kill_at } => stop(state, kill_at),
-        Event::Tick => tick(state, now),
+        Event::Tick => tick(state, rules, now),
         Event::Ended { .. } => (state, vec![]),
     }
 }
 
-fn start(state: State) -> (State, Vec<Action>) {
+fn start(state: State, run: Run) -> (State, Vec<Action>) {
     match state {
-        State::Stopped => {
-            let starting = State::Starting { streak: Streak::default(), previous: None };
-            (starting, vec![Action::Launch])
+        State::Stopped | State::Left(_) | State::Errored(_) => (State::Starting { run, again: None }, vec![Action::Launch]),
+        State::WaitingRestart { again, .. } => {
+            (State::Starting { run, again: Some(again) }, vec![Action::Launch])
         }
         state => (state, vec![]),
     }
 }
 
-fn launched(state: State, process: Process, ports: &[WorkerPort], now: Instant) -> (State, Vec<Action>) {
+fn launched(state: State, process: Process, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
     match state {
-        State::Starting { streak, previous } => {
+        State::Starting { run, again } => {
             let launching = State::Launching {
                 process,
                 since: now,
-                waiting_for: ports.iter().copied().collect(),
-                advise_at: Some(now + PATIENCE),
-                streak,
+                missing: Missing::Itself { ports: rules.ports.iter().copied().collect(), word: rules.wait_ready },
+                ready_by: now + rules.ready_timeout,
+                advise_at: Some(now + PATIENCE.min(rules.ready_timeout / 2)),
+                run,
             };
-            (launching, previous.map(Action::Count).into_iter().collect())
+            (launching, again.map(Action::Count).into_iter().collect())
         }
         // It was stopped while it was being started: nothing of it must stay.
         State::Stopped => kill(process, now),
@@ -431,98 +474,174 @@ fn launched(state: State, process: Process, ports: &[WorkerPort], now: Instant) 
     }
 }
 
-fn launch_failed(state: State, chance: f64, now: Instant) -> (State, Vec<Action>) {
+fn launch_failed(state: State, chance: Chance, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
     match state {
-        State::Starting { streak, .. } => {
-            let (streak, delay) = restart::after(streak, Duration::ZERO, chance);
-            let waiting = State::WaitingRestart { until: now + delay, streak, previous: Reason::Failed };
-            (waiting, vec![])
+        State::Starting { run, .. } => {
+            let (ran, was_online, has_served) = (Duration::ZERO, false, false);
+            let went = Went { end: End::NotStarted, ran, was_online, has_served };
+            (after(run, went, chance, rules, now), vec![])
         }
         state => (state, vec![]),
     }
 }
 
-fn listening(state: State, id: WorkerId, port: WorkerPort) -> State {
+/// Something that was missing has come.
+fn came(state: State, id: WorkerId, rules: &Rules, what: impl FnOnce(&mut Missing)) -> (State, Vec<Action>) {
     match state {
-        State::Launching { process, since, mut waiting_for, advise_at, streak } if process.id == id => {
-            waiting_for.remove(&port);
-            if waiting_for.is_empty() {
-                return State::Online { process, since, streak };
+        State::Launching { process, since, mut missing, ready_by, advise_at, run } if process.id == id => {
+            what(&mut missing);
+            let has_all = matches!(&missing, Missing::Itself { ports, word: false } if ports.is_empty());
+            if has_all && !rules.probes {
+                return online(process, since, run);
             }
-            State::Launching { process, since, waiting_for, advise_at, streak }
+            let actions = if has_all { vec![Action::Probe(id)] } else { vec![] };
+            let missing = if has_all { Missing::Probe } else { missing };
+            (State::Launching { process, since, missing, ready_by, advise_at, run }, actions)
         }
-        state => state,
-    }
-}
-
-fn ended(state: State, how: Ended, others: bool, chance: f64, now: Instant) -> (State, Vec<Action>) {
-    match state {
-        State::Launching { process, since, streak, .. } | State::Online { process, since, streak } => {
-            let (streak, delay) = restart::after(streak, now.saturating_duration_since(since), chance);
-            let waiting = State::WaitingRestart { until: now + delay, streak, previous: how.into() };
-            let rest = others.then_some(Action::Kill(process.group));
-            (waiting, rest.into_iter().chain([Action::Forget(process.id)]).collect())
-        }
-        State::Draining { process, kill_at } | State::Stopping { process, kill_at } => {
-            let left = match others {
-                true => State::Orphaned { group: process.group, kill_at },
-                false => State::Stopped,
-            };
-            (left, vec![Action::Forget(process.id)])
-        }
-        State::Killed { process, .. } => (State::Stopped, vec![Action::Forget(process.id)]),
         state => (state, vec![]),
     }
 }
 
-fn drain(state: State, kill_at: Instant) -> State {
+fn probed(state: State, id: WorkerId, _: &Rules) -> (State, Vec<Action>) {
+    match state {
+        State::Launching { process, since, missing: Missing::Probe, run, .. } if process.id == id => {
+            online(process, since, run)
+        }
+        state => (state, vec![]),
+    }
+}
+
+fn online(process: Process, since: Instant, run: Run) -> (State, Vec<Action>) {
+    (State::Online { process, since, run: run.proved() }, vec![Action::Release(process.id)])
+}
+
+fn ended(
+    state: State,
+    how: Ended,
+    others: bool,
+    chance: Chance,
+    (rules, now): (&Rules, Instant),
+) -> (State, Vec<Action>) {
+    let (process, since, run, was_online) = match state {
+        State::Launching { process, since, run, .. } => (process, Some(since), run, false),
+        State::Online { process, since, run } => (process, Some(since), run, true),
+        State::Failing { process, run, .. } => (process, None, run, false),
+        State::Draining { process, .. } => {
+            let rest = others.then_some(Action::Terminate(process.group));
+            let actions = rest.into_iter().chain([Action::Forget(process.id)]).collect();
+            return (orphaned(process, others, now + rules.kill_timeout), actions);
+        }
+        State::Stopping { process, kill_at } => {
+            return (orphaned(process, others, kill_at), vec![Action::Forget(process.id)]);
+        }
+        State::Killed { process, .. } => return (State::Stopped, vec![Action::Forget(process.id)]),
+        state => return (state, vec![]),
+    };
+    let end = if since.is_some() { End::Ended(how) } else { End::Unready };
+    let ran = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+    let went = Went { end, ran, was_online, has_served: false };
+    let settling = State::Settling { id: process.id, went, run, until: now + SETTLING, chance };
+    let rest = others.then_some(Action::Kill(process.group));
+    (settling, rest.into_iter().chain([Action::Forget(process.id)]).collect())
+}
+
+fn orphaned(process: Process, others: bool, kill_at: Instant) -> State {
+    if others { State::Orphaned { group: process.group, kill_at } } else { State::Stopped }
+}
+
+fn forgotten(state: State, id: WorkerId, served: u64, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
+    match state {
+        State::Settling { id: settling, went, run, chance, .. } if settling == id => {
+            let went = Went { has_served: served > 0, ..went };
+            (after(run, went, chance, rules, now), vec![])
+        }
+        state => (state, vec![]),
+    }
+}
+
+fn after(run: Run, went: Went, chance: Chance, rules: &Rules, now: Instant) -> State {
+    match restart::next(&rules.restart, run, went, chance.part()) {
+        Next::Again { run, after } => State::WaitingRestart { until: now + after, run, again: went.end.into() },
+        Next::Stay => State::Left(went.end),
+        Next::GiveUp => State::Errored(went.end),
+    }
+}
+
+fn retire(state: State, until: Instant) -> (State, Vec<Action>) {
     match state {
         State::Launching { process, .. } | State::Online { process, .. } => {
-            State::Draining { process, kill_at }
+            (State::Draining { process, until }, vec![Action::Drain(process)])
         }
-        State::Starting { .. } | State::WaitingRestart { .. } => State::Stopped,
-        state => state,
+        State::Draining { process, until: before } => {
+            (State::Draining { process, until: until.min(before) }, vec![])
+        }
+        // It was asked to end already.
+        State::Failing { process, .. } => (State::Stopping { process, kill_at: until }, vec![]),
+        State::Left(_)
+        | State::Errored(_)
+        | State::Starting { .. }
+        | State::Settling { .. }
+        | State::WaitingRestart { .. } => (State::Stopped, vec![]),
+        state => (state, vec![]),
+    }
+}
+
+fn drained(state: State, id: WorkerId, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
+    match state {
+        State::Draining { process, .. } if process.id == id => terminate(process, now + rules.kill_timeout),
+        state => (state, vec![]),
     }
 }
 
 fn stop(state: State, kill_at: Instant) -> (State, Vec<Action>) {
     match state {
-        State::Launching { process, .. } | State::Online { process, .. } => {
-            (State::Stopping { process, kill_at }, vec![Action::Terminate(process.group)])
-        }
-        State::Draining { process, kill_at: before } => {
-            let kill_at = kill_at.min(before);
-            (State::Stopping { process, kill_at }, vec![Action::Terminate(process.group)])
-        }
-        State::Stopping { process, kill_at: before } if kill_at < before => {
-            (State::Stopping { process, kill_at }, vec![Action::Terminate(process.group)])
-        }
+        State::Launching { process, .. }
+        | State::Online { process, .. }
+        | State::Failing { process, .. }
+        | State::Draining { process, .. } => terminate(process, kill_at),
+        State::Stopping { process, kill_at: before } if kill_at < before => terminate(process, kill_at),
         State::Orphaned { group, kill_at: before } if kill_at < before => {
             (State::Orphaned { group, kill_at }, vec![Action::Terminate(group)])
         }
-        State::Stopped | State::Starting { .. } | State::WaitingRestart { .. } => (State::Stopped, vec![]),
+        State::Left(_)
+        | State::Errored(_)
+        | State::Starting { .. }
+        | State::Settling { .. }
+        | State::WaitingRestart { .. } => (State::Stopped, vec![]),
         state => (state, vec![]),
     }
 }
 
-fn tick(state: State, now: Instant) -> (State, Vec<Action>) {
+fn tick(state: State, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
     if state.deadline().is_none_or(|deadline| now < deadline) {
         return (state, vec![]);
     }
     match state {
-        State::Launching { process, since, waiting_for, streak, .. } => {
-            let told = State::Launching { process, since, waiting_for, advise_at: None, streak };
+        State::Launching { process, ready_by, run, .. } if ready_by <= now => {
+            let kill_at = Some(now + rules.kill_timeout);
+            (State::Failing { process, kill_at, run }, vec![Action::Terminate(process.group)])
+        }
+        State::Launching { process, since, missing, ready_by, run, .. } => {
+            let told = State::Launching { process, since, missing, ready_by, advise_at: None, run };
             (told, vec![Action::Advise(process)])
         }
-        State::WaitingRestart { streak, previous, .. } => {
-            let starting = State::Starting { streak, previous: Some(previous) };
-            (starting, vec![Action::Launch])
+        State::Failing { process, run, .. } => {
+            (State::Failing { process, kill_at: None, run }, vec![Action::Kill(process.group)])
         }
-        State::Draining { process, .. } | State::Stopping { process, .. } => kill(process, now),
+        State::Settling { run, went, chance, .. } => (after(run, went, chance, rules, now), vec![]),
+        State::WaitingRestart { run, again, .. } => {
+            (State::Starting { run, again: Some(again) }, vec![Action::Launch])
+        }
+        State::Draining { process, .. } => terminate(process, now + rules.kill_timeout),
+        State::Stopping { process, .. } => kill(process, now),
         State::Orphaned { group, .. } => (State::Stopped, vec![Action::Kill(group)]),
         State::Killed { process, .. } => (State::Stopped, vec![Action::Forget(process.id)]),
         state => (state, vec![]),
     }
+}
+
+fn terminate(process: Process, kill_at: Instant) -> (State, Vec<Action>) {
+    (State::Stopping { process, kill_at }, vec![Action::Terminate(process.group)])
 }
 
 fn kill(process: Process, now: Instant) -> (State, Vec<Action>) {

@@ -5,8 +5,12 @@
 //!
 //! In reading order:
 //!
-//! - [`lifecycle`]: the states of a worker slot, and what follows from what.
-//! - [`restart`]: when a worker that has ended is started again.
+//! - [`lifecycle`]: the states of a worker, and what follows from what; [`ends`]: how a process can end.
+//! - [`restart`]: whether and when a worker that has ended is started again.
+//! - [`rollout`]: how all of them are replaced, so that there are always enough.
+//! - [`events`]: what is told of all this.
+//! - `task` carries out what those decide, with `orders` for what users ask, `life` for what is remembered of a
+//!   worker and `telling` for the messages.
 //! - [`spawn`] and [`reaper`]: the first and the last of a process.
 //! - [`guardian`]: the process that cleans up if this one is killed.
 //! - [`diagnose`], with [`elf`]: why a worker does not listen.
@@ -15,32 +19,39 @@
 mod advisor;
 pub mod diagnose;
 pub mod elf;
+pub mod ends;
 pub mod events;
 pub mod guardian;
+mod life;
 pub mod lifecycle;
+mod orders;
 pub mod processes;
 pub mod reaper;
 pub mod restart;
+pub mod rollout;
 pub mod spawn;
 mod task;
+mod telling;
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use self::guardian::Orders;
 pub use self::reaper::Scope;
 pub use self::spawn::{AttachEnv, NodeChannel, Pipes, Recipe, StartError};
+use self::task::Ends;
 pub use self::task::Supervisor;
+use crate::logs::LastLines;
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
 use events::{Asker, Event, What, Worn};
-use lifecycle::Phase;
+use lifecycle::{Phase, Rules};
 
 /// How long a worker may take to end when the stop is a fast one.
 pub const FAST: Duration = Duration::from_secs(1);
@@ -55,23 +66,44 @@ pub struct Spec {
     pub recipe: Recipe,
     /// Which children are waited for.
     pub scope: Scope,
+    /// What the app is called.
+    pub app: String,
+    /// What holds for every worker's life.
+    pub rules: Rules,
+    /// How long a worker that gets no further connection may take to finish those that it has.
+    pub drain_timeout: Duration,
+    /// What asks a worker to end.
+    pub stop_signal: Signal,
+    /// How many workers are replaced at a time.
+    pub reload_parallel: usize,
     /// What a guardian does if this process is killed; `None` for no guardian. PID 1 needs none: when it dies,
     /// the kernel kills the whole namespace.
     pub guardian: Option<Orders>,
 }
 
-/// What the rest of the program does as workers come and go. Both are called on the supervisor's own task, and must
-/// not block.
+/// What the rest of the program does as workers come and go. All of it is called on the supervisor's own task, and
+/// must not block; what is returned is waited for beside it.
 pub trait Surroundings: Send + 'static {
     /// A worker's process was started: its pipes are to be read to their ends, and its Node channel to be spoken on.
-    fn launched(&mut self, launched: Launched);
+    /// What it writes to standard error is kept for those who ask.
+    fn launched(&mut self, launched: Launched) -> Option<LastLines>;
 
-    /// A worker is gone: what is returned takes back every connection that it has not taken.
-    fn gone(&mut self, worker: WorkerId) -> TakingBack;
+    /// A worker is ready: it may be given connections, if it was kept from them.
+    fn release(&mut self, worker: WorkerId) -> Doing<()>;
+
+    /// Done when the worker has answered a probe.
+    fn probe(&mut self, worker: WorkerId) -> Doing<()>;
+
+    /// Gives a worker no further connection; done when it has none any more.
+    fn drain(&mut self, worker: WorkerId, group: Pid) -> Doing<()>;
+
+    /// A worker is gone: done when every connection that it has not taken is in the queue again. How many it has
+    /// taken.
+    fn gone(&mut self, worker: WorkerId) -> Doing<u64>;
 }
 
-/// Done when the connections that a worker has not taken are in the queue again.
-pub type TakingBack = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Something that is done beside the supervisor's task.
+pub type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A worker that was just started, and what leads to it.
 #[derive(Debug)]
@@ -89,16 +121,11 @@ pub struct Launched {
 /// How the workers are stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// They get no further connection: let them end by themselves, start none again, and kill at `kill_at` what
-    /// still runs.
-    Drain {
-        /// When.
-        kill_at: Instant,
-    },
-    /// Ask them to end, and kill at `kill_at` what still runs.
+    /// They get no further connection. Each is asked to end when it has none any more, or at `until`; what still
+    /// runs [`Rules::kill_timeout`] later is killed.
     Graceful {
         /// When.
-        kill_at: Instant,
+        until: Instant,
     },
     /// Ask them to end, and kill after [`FAST`] what still runs.
     Fast,
@@ -252,8 +279,25 @@ pub fn new(spec: Spec, surroundings: impl Surroundings, metrics: Metrics) -> (Ha
     let (requests, inbox) = mpsc::channel(64);
     let (publish, status) = watch::channel(Arc::default());
     let (events, _) = broadcast::channel(EVENTS);
+    let ends = Ends { inbox, publish, events: events.clone() };
     let handle = Handle { requests, status, events };
-    (handle, Supervisor::new(spec, Box::new(surroundings), metrics, inbox, publish))
+    (handle, Supervisor::new(spec, Box::new(surroundings), metrics, ends))
+}
+
+impl Status {
+    /// A slot with nobody in it.
+    fn empty(slot: Slot, restarts: u64) -> Self {
+        Self {
+            slot,
+            phase: Phase::Stopped,
+            running: None,
+            listening: Vec::new(),
+            since: None,
+            restarts,
+            last_end: None,
+            last_lines: Vec::new(),
+        }
+    }
 }
 
 impl Handle {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::lifecycle::Ended;
+use super::ends::Ended;
 
 /// Which children are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,10 +78,15 @@ fn take_one(wait: impl Fn(WaitOptions) -> Waited) -> Option<(Pid, Ended)> {
     }
 }
 
+/// WCOREDUMP of wait(2).
+const CORE_DUMPED: i32 = 0x80;
+
 fn how(status: WaitStatus) -> Option<Ended> {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Some(Ended::Code(code)),
-        (None, Some(signal)) => Some(Ended::Signal(signal)),
+        (None, Some(signal)) => {
+            Some(Ended::Signal { signal, core: status.as_raw() & CORE_DUMPED != 0 })
+        }
         (None, None) => None,
     }
 }

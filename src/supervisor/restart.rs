@@ -1,14 +1,14 @@
-//! When a worker that has ended is started again.
+//! Whether a worker whose run has ended is started again, and when.
 //!
-//! A pure rule, as PM2's `exp_backoff_restart_delay` has it. It knows no processes and takes its chance from
-//! the caller. It applies to every end alike: a server that leaves with code 0 is missed as much as one that
-//! crashed.
+//! A pure rule, as PM2 has it (`min_uptime`, `max_restarts`, `stop_exit_codes`, `exp_backoff_restart_delay`). It
+//! knows no processes and takes its chance from the caller. An end with code 0 is no better than another: a server
+//! that leaves is missed as much as one that crashed.
 
 use std::time::Duration;
 
-/// A worker that ran for this long ran well: it is started again at once.
-pub const RAN_WELL: Duration = Duration::from_secs(1);
-/// The first delay of a streak.
+use super::ends::{End, Ended};
+
+/// The first delay of a streak of bad runs.
 pub const SHORTEST: Duration = Duration::from_millis(100);
 /// Delays double up to this one.
 pub const LONGEST: Duration = Duration::from_secs(15);
@@ -16,32 +16,107 @@ pub const LONGEST: Duration = Duration::from_secs(15);
 /// come back together.
 pub const SPREAD: f64 = 0.2;
 
-/// How many times in a row a worker has ended too soon.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Streak(u32);
+/// What the user wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether anything is started again.
+    pub autorestart: bool,
+    /// A worker that ran for this long ran well.
+    pub min_uptime: Duration,
+    /// After so many bad runs in a row it is started again; after one more it is not.
+    pub max_restarts: u32,
+    /// Ends with these codes are meant.
+    pub stop_exit_codes: Vec<u8>,
+}
 
-impl Streak {
-    /// How many.
-    pub fn len(self) -> u32 {
-        self.0
-    }
-
-    /// The worker's last run was a good one, or it has had none.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
+impl Default for Policy {
+    /// The defaults of the settings.
+    fn default() -> Self {
+        let min_uptime = Duration::from_secs(1);
+        Self { autorestart: true, min_uptime, max_restarts: 16, stop_exit_codes: Vec::new() }
     }
 }
 
-/// The streak after a run of `ran`, and how long to wait before the next start. `chance` is a random number
-/// from 0 to 1.
-pub fn after(streak: Streak, ran: Duration, chance: f64) -> (Streak, Duration) {
-    if ran >= RAN_WELL {
-        return (Streak(0), Duration::ZERO);
+/// What a run of a worker is worth, by the runs before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// The worker is to prove itself beside the one that it would replace: it has this one chance.
+    Trial,
+    /// One in a row of runs.
+    Regular {
+        /// How many bad ones there were just before it.
+        failures: u32,
+    },
+}
+
+impl Run {
+    /// A run before which nothing has failed.
+    pub const FRESH: Run = Run::Regular { failures: 0 };
+
+    /// The run, now that its worker was ready.
+    pub fn proved(self) -> Run {
+        match self {
+            Run::Trial => Run::FRESH,
+            regular @ Run::Regular { .. } => regular,
+        }
     }
-    let doublings = streak.0.min(16);
-    let delay = SHORTEST.saturating_mul(1 << doublings).min(LONGEST);
+}
+
+/// How a run went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Went {
+    /// How it ended.
+    pub end: End,
+    /// How long it took.
+    pub ran: Duration,
+    /// The worker had been ready.
+    pub was_online: bool,
+    /// It had taken a connection.
+    pub has_served: bool,
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Next {
+    /// Another run, after a while.
+    Again {
+        /// What it is worth.
+        run: Run,
+        /// How long to wait.
+        after: Duration,
+    },
+    /// No other: this end was meant.
+    Stay,
+    /// No other: it has failed too often.
+    GiveUp,
+}
+
+/// What follows a run. It went well if the worker was ready and either ran for a while or served somebody; after
+/// that it is started again at once. `chance` is a random number from 0 to 1.
+pub fn next(policy: &Policy, run: Run, went: Went, chance: f64) -> Next {
+    let Run::Regular { failures } = run else {
+        return Next::GiveUp;
+    };
+    let is_meant = match went.end {
+        End::Ended(Ended::Code(code)) => policy.stop_exit_codes.iter().any(|&meant| i32::from(meant) == code),
+        _ => false,
+    };
+    if is_meant || !policy.autorestart {
+        return Next::Stay;
+    }
+    if went.was_online && (went.has_served || went.ran >= policy.min_uptime) {
+        return Next::Again { run: Run::FRESH, after: Duration::ZERO };
+    }
+    if failures >= policy.max_restarts {
+        return Next::GiveUp;
+    }
+    Next::Again { run: Run::Regular { failures: failures.saturating_add(1) }, after: delay(failures, chance) }
+}
+
+fn delay(failures: u32, chance: f64) -> Duration {
+    let delay = SHORTEST.saturating_mul(1 << failures.min(16)).min(LONGEST);
     let spread = 1.0 + SPREAD * (2.0 * chance.clamp(0.0, 1.0) - 1.0);
-    (Streak(streak.0.saturating_add(1)), delay.mul_f64(spread))
+    delay.mul_f64(spread)
 }
 
 #[cfg(test)]
@@ -50,30 +125,74 @@ mod tests {
 
     use super::*;
 
+    const CRASH: Went = Went {
+        end: End::Ended(Ended::Code(1)),
+        ran: Duration::from_millis(20),
+        was_online: false,
+        has_served: false,
+    };
+
     #[test]
-    fn delays_double_up_to_the_longest() {
-        let mut streak = Streak::default();
-        let mut delays = Vec::new();
-        for _ in 0..10 {
-            let (next, delay) = after(streak, Duration::ZERO, 0.5);
-            streak = next;
-            delays.push(delay.as_millis());
+    fn delays_double_up_to_the_longest_until_it_is_given_up() {
+        let policy = Policy { max_restarts: 10, ..Policy::default() };
+        let (mut run, mut delays) = (Run::FRESH, Vec::new());
+        while let Next::Again { run: next, after } = next(&policy, run, CRASH, 0.5) {
+            run = next;
+            delays.push(after.as_millis());
         }
         assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 15_000, 15_000]);
     }
 
     #[test]
     fn a_good_run_restarts_at_once_and_ends_the_streak() {
-        assert_eq!(after(Streak(7), RAN_WELL, 0.9), (Streak(0), Duration::ZERO));
+        let online = Went { was_online: true, ..CRASH };
+        let well = [
+            Went { ran: Duration::from_secs(1), ..online },
+            Went { has_served: true, ..online },
+            Went { end: End::Ended(Ended::Code(0)), has_served: true, ..online },
+        ];
+        for went in well {
+            let again = Next::Again { run: Run::FRESH, after: Duration::ZERO };
+            assert_eq!(next(&Policy::default(), Run::Regular { failures: 7 }, went, 0.9), again, "{went:?}");
+        }
+        let badly = [
+            online,
+            Went { ran: Duration::from_secs(30), end: End::Unready, ..CRASH },
+            Went { ran: Duration::from_secs(30), ..CRASH },
+        ];
+        for went in badly {
+            let next = next(&Policy::default(), Run::Regular { failures: 7 }, went, 0.5);
+            assert!(matches!(next, Next::Again { run: Run::Regular { failures: 8 }, .. }), "{went:?}");
+        }
+    }
+
+    #[test]
+    fn some_ends_are_meant() {
+        let policy = Policy { stop_exit_codes: vec![0, 42], ..Policy::default() };
+        let ended = |code| Went { end: End::Ended(Ended::Code(code)), ..CRASH };
+        assert_eq!(next(&policy, Run::FRESH, ended(0), 0.5), Next::Stay);
+        assert_eq!(next(&policy, Run::FRESH, ended(42), 0.5), Next::Stay);
+        assert!(matches!(next(&policy, Run::FRESH, ended(1), 0.5), Next::Again { .. }));
+        let never = Policy { autorestart: false, ..Policy::default() };
+        assert_eq!(next(&never, Run::FRESH, ended(1), 0.5), Next::Stay);
+    }
+
+    #[test]
+    fn a_trial_has_one_chance() {
+        assert_eq!(next(&Policy::default(), Run::Trial, CRASH, 0.5), Next::GiveUp);
+        assert_eq!(Run::Trial.proved(), Run::FRESH);
+        assert_eq!(Run::Regular { failures: 3 }.proved(), Run::Regular { failures: 3 });
     }
 
     proptest! {
         #[test]
-        fn a_delay_stays_within_the_spread(streak: u32, ran_ms in 0u64..999, chance in 0.0..=1.0) {
-            let (next, delay) = after(Streak(streak), Duration::from_millis(ran_ms), chance);
-            prop_assert!(delay >= SHORTEST.mul_f64(1.0 - SPREAD - 1e-9));
-            prop_assert!(delay <= LONGEST.mul_f64(1.0 + SPREAD + 1e-9));
-            prop_assert!(next.len() >= streak);
+        fn a_delay_stays_within_the_spread(failures in 0..15u32, chance in 0.0..=1.0) {
+            let run = Run::Regular { failures };
+            let Next::Again { after, .. } = next(&Policy::default(), run, CRASH, chance) else {
+                panic!("within the restarts");
+            };
+            prop_assert!(after >= SHORTEST.mul_f64(1.0 - SPREAD - 1e-9));
+            prop_assert!(after <= LONGEST.mul_f64(1.0 + SPREAD + 1e-9));
         }
     }
 }

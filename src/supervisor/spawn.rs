@@ -63,8 +63,6 @@ pub struct Recipe {
     pub ports: Vec<WorkerPort>,
     /// How they get their connections.
     pub attach: AttachEnv,
-    /// Whether they get no connections before they say that they are ready.
-    pub wait_ready: bool,
     /// Their soft limit of open descriptors, `None` for no limit: what clusterd was started with, before it
     /// raised its own.
     pub nofile: Option<u64>,

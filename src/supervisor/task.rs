@@ -1,53 +1,74 @@
-//! The task that owns the workers: it carries out what [`lifecycle`](super::lifecycle) decides.
+//! The task that owns the workers: it carries out what [`lifecycle`](super::lifecycle) and
+//! [`rollout`](super::rollout) decide.
 //!
-//! It decides nothing by itself but the order of things.
+//! It decides nothing by itself but the order of things. What users ask of it is in [`orders`](super::orders).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::advisor::Advisor;
+use super::ends::{Ended, Reason};
+use super::events::{self, What};
 use super::guardian::Guardian;
-use super::lifecycle::{Action, Ended, Event, Phase, Process, Reason, State, step};
+use super::lifecycle::{Action, Chance, Event, Phase, Process, State, step};
+use super::life::Life;
+use super::orders::{Job, Replacing};
 use super::reaper::Reaper;
+use super::restart::Run;
+use super::rollout::LifeId;
 use super::spawn::{self, Spawned, StartError};
-use super::{FAST, Launched, Overview, Refused, Request, Spec, Status, Stop, Surroundings};
+use super::{Launched, Overview, Request, Spec, Status, Surroundings, telling};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
 
 /// How often an orphaned process group is looked at: its members need not be children of this process, so
 /// nothing tells when the last one ends.
-const GROUP_POLL: Duration = Duration::from_millis(50);
+const GROUP_POLL: std::time::Duration = std::time::Duration::from_millis(50);
 /// How long to wait, at the very end, for what should take no time at all.
-const FINISH: Duration = Duration::from_secs(1);
+const FINISH: std::time::Duration = std::time::Duration::from_secs(1);
 /// A guardian that ends sooner than this after its start would end again.
-const GUARDIAN_RAN_WELL: Duration = Duration::from_secs(1);
+const GUARDIAN_RAN_WELL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The task. See [`super::new`].
 pub struct Supervisor {
-    spec: Spec,
-    surroundings: Box<dyn Surroundings>,
+    pub(super) spec: Spec,
+    pub(super) surroundings: Box<dyn Surroundings>,
     metrics: Metrics,
     inbox: mpsc::Receiver<Request>,
     publish: watch::Sender<Arc<Overview>>,
-    places: Vec<Place>,
+    events: broadcast::Sender<events::Event>,
+    pub(super) mode: Mode,
+    /// How many workers are wanted.
+    pub(super) wanted: u32,
+    pub(super) lives: Vec<Life>,
+    lives_begun: u64,
     launches: u64,
-    forgetting: JoinSet<()>,
+    restarts: BTreeMap<Slot, u64>,
+    pub(super) replacing: Replacing,
+    pub(super) jobs: Vec<Job>,
+    /// What is done beside the task, each with what it will report.
+    doing: JoinSet<Option<(LifeId, Event)>>,
     guardian: Option<Guardian>,
     advisor: Advisor,
 }
 
-/// A slot, and the worker in it.
-struct Place {
-    slot: Slot,
-    state: State,
-    listening: Vec<WorkerPort>,
+/// What is wanted of the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// That it runs.
+    Running,
+    /// That its workers are stopped until they are started again.
+    Stopped,
+    /// That it ends.
+    Ending,
 }
 
 impl fmt::Debug for Supervisor {
@@ -56,77 +77,107 @@ impl fmt::Debug for Supervisor {
     }
 }
 
+/// The supervisor's ends of the ways to the rest of the program.
+pub(super) struct Ends {
+    pub(super) inbox: mpsc::Receiver<Request>,
+    pub(super) publish: watch::Sender<Arc<Overview>>,
+    pub(super) events: broadcast::Sender<events::Event>,
+}
+
 impl Supervisor {
     pub(super) fn new(
         spec: Spec,
         surroundings: Box<dyn Surroundings>,
         metrics: Metrics,
-        inbox: mpsc::Receiver<Request>,
-        publish: watch::Sender<Arc<Overview>>,
+        Ends { inbox, publish, events }: Ends,
     ) -> Self {
-        let places = (1..=spec.recipe.workers.get()).map(|number| Place {
-            slot: Slot(number),
-            state: State::Stopped,
-            listening: Vec::new(),
-        });
         Self {
-            places: places.collect(),
+            mode: Mode::Running,
+            wanted: spec.recipe.workers.get(),
             spec,
             surroundings,
             metrics,
             inbox,
             publish,
+            events,
+            lives: Vec::new(),
+            lives_begun: 0,
             launches: 0,
-            forgetting: JoinSet::new(),
+            restarts: BTreeMap::new(),
+            replacing: Replacing::default(),
+            jobs: Vec::new(),
+            doing: JoinSet::new(),
             guardian: None,
             advisor: Advisor::default(),
         }
     }
 
-    /// Starts the workers and keeps them running. Returns when they were stopped and all are gone.
+    /// Starts the workers and keeps them running. Returns when they were stopped and all are gone, or when each of
+    /// them has ended for good, with the code to exit with.
     ///
     /// Workers are tied to the calling thread: run it on the main thread's own runtime.
     ///
     /// # Errors
     /// The first worker cannot be started; nothing runs then. A start that fails later is tried again.
-    pub async fn run(mut self) -> Result<(), StartError> {
-        self.zero_metrics();
+    pub async fn run(mut self) -> Result<u8, StartError> {
         let mut reaper = Reaper::new(self.spec.scope).map_err(StartError::Signals)?;
         self.start_guardian();
-        if let Err(error) = self.start() {
+        if let Err(error) = self.start_first() {
             self.finish(&mut reaper).await;
             return Err(error);
         }
-        while self.places.iter().any(|place| place.state != State::Stopped) {
+        let code = loop {
+            self.reconcile();
             self.publish();
-            let groups = self.groups();
-            let wake = self.wake();
-            tokio::select! {
-                (pid, how) = reaper.next(&groups) => self.ended(pid, how),
-                Some(request) = self.inbox.recv() => self.answer(request),
-                Some(()) = self.advisor.say_next() => {}
-                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
+            if let Some(code) = self.over() {
+                break code;
             }
+            self.next(&mut reaper).await;
             self.look_at_orphaned_groups();
-            for index in 0..self.places.len() {
-                self.apply(index, Event::Tick);
+            for index in 0..self.lives.len() {
+                self.apply(self.lives[index].id, Event::Tick);
             }
-            while self.forgetting.try_join_next().is_some() {}
-        }
-        self.publish();
+        };
         self.finish(&mut reaper).await;
-        Ok(())
+        Ok(code)
+    }
+
+    /// Waits for the next thing that happens.
+    async fn next(&mut self, reaper: &mut Reaper) {
+        let groups = self.groups();
+        let wake = self.wake();
+        tokio::select! {
+            (pid, how) = reaper.next(&groups) => self.ended(pid, how),
+            Some(request) = self.inbox.recv() => self.answer(request),
+            Some(done) = self.doing.join_next() => if let Ok(Some((life, event))) = done {
+                self.apply(life, event);
+            },
+            Some(()) = self.advisor.say_next() => {}
+            () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
+        }
+    }
+
+    /// The code to exit with, when nothing runs and nothing will.
+    fn over(&self) -> Option<u8> {
+        match self.mode {
+            Mode::Stopped => None,
+            Mode::Ending => self.lives.is_empty().then_some(0),
+            Mode::Running => {
+                let verdicts: Option<Vec<_>> = self.lives.iter().map(Life::verdict).collect();
+                verdicts?.into_iter().max().map(|(_, code)| code)
+            }
+        }
     }
 
     /// The process groups of children.
     fn groups(&self) -> Vec<Pid> {
-        let workers = self.places.iter().filter_map(|place| place.state.group());
+        let workers = self.lives.iter().filter_map(|life| life.state.group());
         workers.chain(self.guardian.as_ref().map(Guardian::pid)).collect()
     }
 
     async fn finish(&mut self, reaper: &mut Reaper) {
-        let forgotten = async { while self.forgetting.join_next().await.is_some() {} };
-        if tokio::time::timeout(FINISH, forgotten).await.is_err() {
+        let done = async { while self.doing.join_next().await.is_some() {} };
+        if tokio::time::timeout(FINISH, done).await.is_err() {
             tracing::warn!("the front did not take back what the last workers left in time");
         }
         if let Some(guardian) = self.guardian.take() {
@@ -161,23 +212,46 @@ impl Supervisor {
         }
     }
 
-    fn start(&mut self) -> Result<(), StartError> {
-        for index in 0..self.places.len() {
-            self.transition(index, Event::Start);
-            match self.launch(index) {
-                Ok(launched) => self.apply(index, launched),
-                Err(error) if index == 0 => {
-                    self.apply(index, Event::Stop { kill_at: Instant::now() });
-                    self.publish();
-                    return Err(error);
-                }
-                Err(error) => {
-                    let failed = self.launch_failed(index, &error);
-                    self.apply(index, failed);
-                }
+    /// Starts one worker, to see whether it can be: the others follow as vacancies.
+    fn start_first(&mut self) -> Result<(), StartError> {
+        let life = self.enter(Slot(1));
+        self.transition(life, Event::Start(Run::FRESH));
+        let launched = self.launch(life)?;
+        self.apply(life, launched);
+        Ok(())
+    }
+
+    /// Starts what is missing, goes on with what is replaced, and drops what is gone.
+    fn reconcile(&mut self) {
+        self.replace_on();
+        self.lives.retain(|life| life.state != State::Stopped);
+        if self.mode == Mode::Running {
+            for slot in (1..=self.wanted).map(Slot).filter(|&slot| self.is_vacant(slot)).collect::<Vec<_>>() {
+                self.begin_life(slot, Run::FRESH);
             }
         }
-        Ok(())
+        self.finish_jobs();
+    }
+
+    /// Nobody fills the slot, or only somebody who finishes what it has. One that was asked to end is waited for.
+    fn is_vacant(&self, slot: Slot) -> bool {
+        let mut here = self.lives.iter().filter(|life| life.slot == slot);
+        here.all(|life| matches!(life.state, State::Draining { .. } | State::Stopped))
+    }
+
+    fn enter(&mut self, slot: Slot) -> LifeId {
+        self.lives_begun += 1;
+        let id = LifeId(self.lives_begun);
+        let place = self.lives.partition_point(|life| life.slot <= slot);
+        self.lives.insert(place, Life::new(id, slot));
+        id
+    }
+
+    /// Starts another worker in this slot.
+    pub(super) fn begin_life(&mut self, slot: Slot, run: Run) -> LifeId {
+        let life = self.enter(slot);
+        self.apply(life, Event::Start(run));
+        life
     }
 
     fn answer(&mut self, request: Request) {
@@ -187,17 +261,14 @@ impl Supervisor {
                 let _ = reply.send(self.admit(token, uid));
             }
             Request::Listening { worker, port } => self.listening(worker, port),
-            Request::Do { reply, .. } => drop(reply.send(Err(Refused::Stopping))),
-            Request::Ready { .. } | Request::Replace { .. } | Request::Tell(_) => {}
+            Request::Ready { worker } => self.apply_to(worker, Event::Ready(worker)),
+            Request::Do { command, by, reply } => {
+                let _ = reply.send(self.obey(command, by));
+            }
+            Request::Replace { worker, why } => self.plan_replacement(worker, why),
+            Request::Tell(what) => self.tell(what),
             Request::Stop { stop, done } => {
-                let event = match stop {
-                    Stop::Drain { kill_at } => Event::Drain { kill_at },
-                    Stop::Graceful { kill_at } => Event::Stop { kill_at },
-                    Stop::Fast => Event::Stop { kill_at: Instant::now() + FAST },
-                };
-                for index in 0..self.places.len() {
-                    self.apply(index, event.clone());
-                }
+                self.end(stop);
                 let _ = done.send(());
             }
         }
@@ -207,21 +278,32 @@ impl Supervisor {
         if !super::is_admissible(uid) {
             return None;
         }
-        let serving = self.places.iter().filter_map(|place| place.state.serving());
+        let serving = self.lives.iter().filter_map(|life| life.state.serving());
         serving.into_iter().find(|process| process.token == token).map(|process| process.id)
     }
 
+    /// The life that this launch is of, while it may be given connections.
+    pub(super) fn life_of(&self, worker: WorkerId) -> Option<&Life> {
+        self.lives.iter().find(|life| life.state.serving().is_some_and(|process| process.id == worker))
+    }
+
+    fn apply_to(&mut self, worker: WorkerId, event: Event) {
+        if let Some(life) = self.life_of(worker).map(|life| life.id) {
+            self.apply(life, event);
+        }
+    }
+
     fn listening(&mut self, worker: WorkerId, port: WorkerPort) {
-        let holds = |place: &Place| place.state.serving().is_some_and(|process| process.id == worker);
-        let Some(index) = self.places.iter().position(holds) else {
+        let Some(life) = self.life_of(worker).map(|life| life.id) else {
             return;
         };
-        let place = &mut self.places[index];
-        if !place.listening.contains(&port) {
-            place.listening.push(port);
-            tracing::info!(worker = %worker.slot, %port, "worker listens");
+        let pid = self.life(life).state.group().map_or(0, Pid::as_raw_pid);
+        let listening = &mut self.life_mut(life).listening;
+        if !listening.contains(&port) {
+            listening.push(port);
+            self.tell(What::WorkerListens { worker: worker.slot.0, pid, port: port.0 });
         }
-        self.apply(index, Event::Listening { id: worker, port });
+        self.apply(life, Event::Listening { id: worker, port });
     }
 
     fn guardian_ended(&mut self, guardian: &Guardian, how: Ended) {
@@ -238,81 +320,74 @@ impl Supervisor {
         if let Some(guardian) = self.guardian.take_if(|guardian| guardian.pid() == pid) {
             return self.guardian_ended(&guardian, how);
         }
-        let leads = |place: &Place| place.state.process().is_some_and(|process| process.group == pid);
-        let Some(index) = self.places.iter().position(leads) else {
+        let leads = |life: &&mut Life| life.state.process().is_some_and(|process| process.group == pid);
+        let Some(life) = self.lives.iter_mut().find(leads) else {
             tracing::debug!(pid = pid.as_raw_pid(), "an adopted process {how}");
             return;
         };
-        let before = self.places[index].state.clone();
-        let event = Event::Ended { group: pid, how, others: group_exists(pid), chance: fastrand::f64() };
-        self.apply(index, event);
-        self.tell_end(index, &before, pid, how);
-        self.advise_ended(index, &before, how);
-    }
-
-    fn tell_end(&self, index: usize, before: &State, pid: Pid, how: Ended) {
-        let place = &self.places[index];
-        let (worker, pid) = (place.slot, pid.as_raw_pid());
-        let State::WaitingRestart { until, .. } = place.state else {
-            tracing::info!(%worker, pid, "worker {how}");
-            return;
-        };
-        let now = Instant::now();
-        let ran = before.since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        let ran = humantime::format_duration(whole_millis(ran));
-        match whole_millis(until.saturating_duration_since(now)) {
-            Duration::ZERO => tracing::warn!(%worker, pid, "worker {how} after {ran}; starting it again"),
-            wait => {
-                let wait = humantime::format_duration(wait);
-                tracing::warn!(%worker, pid, "worker {how} after {ran}; starting it again in {wait}");
-            }
-        }
+        life.ended(how, &self.spec.rules);
+        let (id, before) = (life.id, life.state.clone());
+        let event = Event::Ended { group: pid, how, others: group_exists(pid), chance: chance() };
+        self.apply(id, event);
+        self.advise_ended(id, &before, how);
     }
 
     fn look_at_orphaned_groups(&mut self) {
-        for index in 0..self.places.len() {
-            if let State::Orphaned { group, .. } = self.places[index].state
-                && !group_exists(group)
-            {
-                self.apply(index, Event::GroupEmpty { group });
+        for index in 0..self.lives.len() {
+            let Life { id, state: State::Orphaned { group, .. }, .. } = self.lives[index] else { continue };
+            if !group_exists(group) {
+                self.apply(id, Event::GroupEmpty(group));
             }
         }
     }
 
     /// When the loop has to run again even if nothing happens.
     fn wake(&self) -> Option<Instant> {
-        let states = || self.places.iter().map(|place| &place.state);
-        let poll = states()
-            .any(|state| matches!(state, State::Orphaned { .. }))
-            .then(|| Instant::now() + GROUP_POLL);
-        states().filter_map(State::deadline).chain(poll).min()
+        let now = Instant::now();
+        let states = || self.lives.iter().map(|life| &life.state);
+        let poll = states().any(|state| matches!(state, State::Orphaned { .. })).then(|| now + GROUP_POLL);
+        states().filter_map(State::deadline).chain(poll).chain(self.replacing_deadline(now)).min()
     }
 
-    /// Lets `event` happen to a slot and does what follows from it.
-    fn apply(&mut self, index: usize, event: Event) {
+    pub(super) fn life(&self, life: LifeId) -> &Life {
+        self.lives.iter().find(|candidate| candidate.id == life).expect("it is there until it is dropped")
+    }
+
+    fn life_mut(&mut self, life: LifeId) -> &mut Life {
+        self.lives.iter_mut().find(|candidate| candidate.id == life).expect("it is there until it is dropped")
+    }
+
+    /// Lets `event` happen to a worker and does what follows from it; to one that is gone nothing happens.
+    pub(super) fn apply(&mut self, life: LifeId, event: Event) {
+        if !self.lives.iter().any(|candidate| candidate.id == life) {
+            return;
+        }
         let mut next = Some(event);
         while let Some(event) = next.take() {
-            for action in self.transition(index, event) {
-                next = self.perform(index, action).or(next);
+            for action in self.transition(life, event) {
+                next = self.perform(life, action).or(next);
             }
         }
     }
 
-    fn transition(&mut self, index: usize, event: Event) -> Vec<Action> {
-        let place = &mut self.places[index];
-        let before = std::mem::replace(&mut place.state, State::Stopped);
-        let (old_phase, old_group) = (before.phase(), before.group());
-        let (state, actions) = step(before, event, Instant::now());
-        let (phase, group) = (state.phase(), state.group());
-        place.state = state;
+    fn transition(&mut self, id: LifeId, event: Event) -> Vec<Action> {
+        let index = self.lives.iter().position(|life| life.id == id).expect("it is there until it is dropped");
+        let life = &mut self.lives[index];
+        let before = std::mem::replace(&mut life.state, State::Stopped);
+        let (state, actions) = step(before.clone(), event, &self.spec.rules, Instant::now());
+        life.state = state;
+        let (old_group, group) = (before.group(), life.state.group());
         if group != old_group {
-            place.listening.clear();
+            life.listening.clear();
+        }
+        if matches!(life.state, State::Launching { .. }) && group != old_group {
+            life.started = Some((Instant::now(), SystemTime::now()));
+        }
+        let news = life.news(&before, &self.spec.rules);
+        if group != old_group {
             self.guard(old_group, group);
         }
-        if phase != old_phase {
-            self.metrics.workers.with_label_values(&[old_phase.label()]).dec();
-            self.metrics.workers.with_label_values(&[phase.label()]).inc();
-        }
+        news.into_iter().for_each(|what| self.tell(what));
         actions
     }
 
@@ -323,47 +398,69 @@ impl Supervisor {
         }
     }
 
-    fn perform(&mut self, index: usize, action: Action) -> Option<Event> {
+    fn perform(&mut self, life: LifeId, action: Action) -> Option<Event> {
         match action {
             Action::Launch => {
-                let launched = self.launch(index);
-                return Some(launched.unwrap_or_else(|error| self.launch_failed(index, &error)));
+                let launched = self.launch(life);
+                return Some(launched.unwrap_or_else(|error| self.launch_failed(life, &error)));
             }
-            Action::Count(reason) => {
-                let slot = self.places[index].slot.to_string();
-                self.metrics.restarts.with_label_values(&[&slot, reason.label()]).inc();
-            }
-            Action::Terminate(group) => send(group, Signal::TERM),
+            Action::Count(reason) => self.count_restart(self.life(life).slot, reason),
+            Action::Terminate(group) => send(group, self.spec.stop_signal),
             Action::Kill(group) => send(group, Signal::KILL),
-            Action::Forget(worker) => {
-                // A task of its own: the front may be waiting for this one to take a notice.
-                self.forgetting.spawn(self.surroundings.gone(worker));
+            Action::Forget(id) => {
+                let gone = self.surroundings.gone(id);
+                self.doing.spawn(async move { Some((life, Event::Forgotten { id, served: gone.await })) });
             }
-            Action::Advise(process) => self.advise_running(index, process.group),
+            Action::Drain(process) => {
+                let drained = self.surroundings.drain(process.id, process.group);
+                let limit = self.spec.drain_timeout;
+                self.doing.spawn(async move {
+                    let _ = tokio::time::timeout(limit, drained).await;
+                    Some((life, Event::Drained(process.id)))
+                });
+            }
+            Action::Probe(id) => {
+                let (probed, limit) = (self.surroundings.probe(id), self.spec.rules.ready_timeout);
+                self.doing.spawn(async move {
+                    tokio::time::timeout(limit, probed).await.ok().map(|()| (life, Event::Probed(id)))
+                });
+            }
+            Action::Release(id) => {
+                let released = self.surroundings.release(id);
+                self.doing.spawn(async move {
+                    released.await;
+                    None
+                });
+            }
+            Action::Advise(process) => self.advise_running(life, process.group),
         }
         None
     }
 
-    fn advise_running(&mut self, index: usize, group: Pid) {
-        let place = &self.places[index];
-        let served = place.listening.clone();
-        let recipe = &self.spec.recipe;
-        let how = (recipe.attach.shim.clone(), recipe.wait_ready);
+    pub(super) fn count_restart(&mut self, slot: Slot, reason: Reason) {
+        *self.restarts.entry(slot).or_default() += 1;
+        self.metrics.restarts.with_label_values(&[&slot.to_string(), reason.label()]).inc();
+    }
+
+    fn advise_running(&mut self, life: LifeId, group: Pid) {
+        let life = self.life(life);
+        let (slot, served) = (life.slot, life.listening.clone());
+        let how = (self.spec.recipe.attach.shim.clone(), self.spec.rules.wait_ready);
         let missing = self.missing(&served);
-        self.advisor.look_at((place.slot, group), how, missing, served);
+        self.advisor.look_at((slot, group), how, missing, served);
     }
 
     /// Once a streak: the other runs of it are likely to end for the same reason.
-    fn advise_ended(&mut self, index: usize, before: &State, how: Ended) {
-        let place = &self.places[index];
-        let State::Launching { streak, waiting_for, .. } = before else { return };
-        let restarts = matches!(place.state, State::WaitingRestart { .. });
-        if !restarts || !streak.is_empty() || waiting_for.len() < self.spec.recipe.ports.len() {
+    fn advise_ended(&mut self, life: LifeId, before: &State, how: Ended) {
+        let State::Launching { run: Run::FRESH | Run::Trial, .. } = before else { return };
+        let Some(life) = self.lives.iter().find(|candidate| candidate.id == life) else { return };
+        let has_listened = self.missing(&[]).len() > self.missing(&life.listening).len();
+        if has_listened || !matches!(life.state, State::Settling { .. }) {
             return;
         }
-        let others = self.places.iter().filter_map(|place| place.state.group()).collect();
-        let command = self.spec.recipe.command.clone();
-        self.advisor.look_back_at((place.slot, how), command, self.missing(&[]), others);
+        let others = self.lives.iter().filter_map(|life| life.state.group()).collect();
+        let (slot, command) = (life.slot, self.spec.recipe.command.clone());
+        self.advisor.look_back_at((slot, how), command, self.missing(&[]), others);
     }
 
     fn missing(&self, served: &[WorkerPort]) -> Vec<WorkerPort> {
@@ -371,62 +468,64 @@ impl Supervisor {
         ports.filter(|port| !served.contains(port)).collect()
     }
 
-    fn launch(&mut self, index: usize) -> Result<Event, StartError> {
-        let slot = self.places[index].slot;
+    fn launch(&mut self, life: LifeId) -> Result<Event, StartError> {
+        let slot = self.life(life).slot;
         let token = spawn::fresh_token().map_err(StartError::Token)?;
         let id = WorkerId { slot, launch: self.launches + 1 };
         let Spawned { pid, pipes, channel } = spawn::spawn(&self.spec.recipe, id, token)?;
         self.launches = id.launch;
-        self.surroundings.launched(Launched { worker: id, token, pipes, channel });
-        tracing::info!(worker = %slot, pid = pid.as_raw_pid(), "worker started");
-        Ok(Event::Launched {
-            process: Process { id, group: pid, token },
-            ports: self.spec.recipe.ports.clone(),
-        })
+        self.life_mut(life).output = self.surroundings.launched(Launched { worker: id, token, pipes, channel });
+        Ok(Event::Launched(Process { id, group: pid, token }))
     }
 
-    fn launch_failed(&self, index: usize, error: &StartError) -> Event {
-        tracing::error!(worker = %self.places[index].slot, "{error}; trying again");
-        Event::LaunchFailed { chance: fastrand::f64() }
+    fn launch_failed(&mut self, life: LifeId, error: &StartError) -> Event {
+        self.life_mut(life).last_end = Some((error.to_string(), error.exit_code()));
+        Event::LaunchFailed { chance: chance() }
     }
 
-    /// Every series is there from the start, so that none begins with a jump.
-    fn zero_metrics(&self) {
-        for phase in Phase::ALL {
-            let here = self.places.iter().filter(|place| place.state.phase() == phase);
-            let count = i64::try_from(here.count()).unwrap_or(i64::MAX);
-            self.metrics.workers.with_label_values(&[phase.label()]).set(count);
-        }
-        for place in &self.places {
-            for reason in Reason::ALL {
-                self.metrics.restarts.with_label_values(&[&place.slot.to_string(), reason.label()]);
-            }
-        }
+    /// Tells whoever listens; that nobody does is no error.
+    pub(super) fn tell(&self, what: What) {
+        telling::log(&what);
+        let time = events::Time(SystemTime::now());
+        let _ = self.events.send(events::Event { time, app: self.spec.app.clone(), what });
     }
 
     fn publish(&self) {
-        let status = |place: &Place| Status {
-            slot: place.slot,
-            phase: place.state.phase(),
-            running: place.state.process().map(|process| (process.id, process.group)),
-            listening: place.listening.clone(),
-            since: None,
-            restarts: 0,
-            last_end: None,
-            last_lines: Vec::new(),
-        };
-        let workers = self.places.iter().map(status).collect();
-        let now = Overview { wanted: self.spec.recipe.workers.get(), workers, ..Overview::default() };
+        let restarts = |slot| self.restarts.get(&slot).copied().unwrap_or_default();
+        let mut workers: Vec<Status> =
+            self.lives.iter().map(|life| life.status(restarts(life.slot))).collect();
+        let is_empty = |slot: &Slot| !self.lives.iter().any(|life| life.slot == *slot);
+        workers.extend((1..=self.wanted).map(Slot).filter(is_empty).map(|slot| Status::empty(slot, restarts(slot))));
+        workers.sort_by_key(|worker| worker.slot);
+        self.show_metrics(&workers);
+        let reload = self.replacing.reload_by().cloned();
+        let now = Overview { wanted: self.wanted, is_stopped: self.mode == Mode::Stopped, reload, workers };
         self.publish.send_if_modified(|published| {
             let changed = **published != now;
-            *published = Arc::new(now);
+            if changed {
+                *published = Arc::new(now);
+            }
             changed
         });
     }
+
+    /// Every series is there from the start, so that none begins with a jump.
+    fn show_metrics(&self, workers: &[Status]) {
+        for phase in Phase::ALL {
+            let count = workers.iter().filter(|worker| worker.phase == phase).count();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.metrics.workers.with_label_values(&[phase.label()]).set(count);
+        }
+        for worker in workers {
+            for reason in Reason::ALL {
+                self.metrics.restarts.with_label_values(&[&worker.slot.to_string(), reason.label()]);
+            }
+        }
+    }
 }
 
-fn whole_millis(duration: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+fn chance() -> Chance {
+    Chance(fastrand::u16(..=1000))
 }
 
 fn group_exists(group: Pid) -> bool {

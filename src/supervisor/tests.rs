@@ -16,12 +16,13 @@ use crate::config::WorkerCommand;
 use crate::protocol::wire;
 
 const DEADLINE: Duration = Duration::from_secs(20);
+const KILL_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A running supervisor, and what its workers were started with.
 struct Running {
     handle: Handle,
     metrics: Metrics,
-    ended: JoinHandle<Result<(), StartError>>,
+    ended: JoinHandle<Result<u8, StartError>>,
     launches: mpsc::UnboundedReceiver<Launched>,
 }
 
@@ -29,13 +30,26 @@ struct Running {
 struct Watcher(mpsc::UnboundedSender<Launched>);
 
 impl Surroundings for Watcher {
-    fn launched(&mut self, launched: Launched) {
+    fn launched(&mut self, launched: Launched) -> Option<LastLines> {
         // A test that has seen enough looks no more.
         let _ = self.0.send(launched);
+        None
     }
 
-    fn gone(&mut self, _: WorkerId) -> TakingBack {
+    fn release(&mut self, _: WorkerId) -> Doing<()> {
         Box::pin(std::future::ready(()))
+    }
+
+    fn probe(&mut self, _: WorkerId) -> Doing<()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn drain(&mut self, _: WorkerId, _: Pid) -> Doing<()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn gone(&mut self, _: WorkerId) -> Doing<u64> {
+        Box::pin(std::future::ready(0))
     }
 }
 
@@ -48,15 +62,36 @@ fn recipe(program: &str, arguments: &[&str], workers: u32) -> Recipe {
         workers: NonZeroU32::new(workers).expect("not zero"),
         ports: vec![WorkerPort(3000), WorkerPort(3001)],
         attach: AttachEnv { socket: "@test".into(), shim: None, node_channel: false },
-        wait_ready: false,
         nofile: getrlimit(Resource::Nofile).current,
     }
 }
 
 fn start(recipe: Recipe) -> Running {
+    start_under(recipe, |_| {})
+}
+
+fn start_under(recipe: Recipe, change: impl FnOnce(&mut Spec)) -> Running {
     let metrics = Metrics::new();
     let (give, launches) = mpsc::unbounded_channel();
-    let spec = Spec { recipe, scope: Scope::Groups, guardian: None };
+    let rules = Rules {
+        ports: recipe.ports.clone(),
+        wait_ready: false,
+        probes: false,
+        ready_timeout: Duration::from_secs(30),
+        kill_timeout: KILL_TIMEOUT,
+        restart: restart::Policy::default(),
+    };
+    let mut spec = Spec {
+        recipe,
+        scope: Scope::Groups,
+        app: "test".to_owned(),
+        rules,
+        drain_timeout: Duration::from_secs(5),
+        stop_signal: Signal::TERM,
+        reload_parallel: 1,
+        guardian: None,
+    };
+    change(&mut spec);
     let (handle, supervisor) = new(spec, Watcher(give), metrics.clone());
     Running { handle, metrics, ended: tokio::spawn(supervisor.run()), launches }
 }
@@ -73,7 +108,7 @@ impl Running {
         next.expect("in time").expect("a launch")
     }
 
-    async fn gone(self) -> Result<(), StartError> {
+    async fn gone(self) -> Result<u8, StartError> {
         let ended = tokio::time::timeout(DEADLINE, self.ended).await;
         ended.expect("in time").expect("no panic")
     }
@@ -186,8 +221,8 @@ async fn a_worker_that_ignores_the_request_is_killed_at_the_deadline() {
     let mut first = [0; 3];
     let up = tokio::task::spawn_blocking(move || stdout.read_exact(&mut first));
     up.await.expect("no panic").expect("the trap is set");
-    let kill_at = Instant::now() + Duration::from_millis(200);
-    running.handle.stop(Stop::Graceful { kill_at }).await;
+    let kill_at = Instant::now() + KILL_TIMEOUT;
+    running.handle.stop(Stop::Graceful { until: Instant::now() }).await;
     running.gone().await.expect("it ran");
     assert!(Instant::now() >= kill_at);
     wait_for_no_group(pid(&workers[0])).await;
@@ -202,8 +237,8 @@ async fn others_of_the_group_may_take_until_the_deadline_when_the_leader_is_gone
     let mut first = [0; 3];
     let up = tokio::task::spawn_blocking(move || stdout.read_exact(&mut first));
     up.await.expect("no panic").expect("the trap is set");
-    let kill_at = Instant::now() + Duration::from_millis(300);
-    running.handle.stop(Stop::Graceful { kill_at }).await;
+    let kill_at = Instant::now() + KILL_TIMEOUT;
+    running.handle.stop(Stop::Graceful { until: Instant::now() }).await;
     running.until(|workers| workers[0].running.is_none()).await;
     assert!(exists(pid(&workers[0])), "the leader is gone, another lives");
     running.gone().await.expect("it ran");
@@ -342,4 +377,170 @@ async fn a_program_that_cannot_be_started_is_an_error_with_its_exit_code() {
         assert!(error.to_string().contains(part), "{error}");
         assert!(error.to_string().contains(program), "{error}");
     }
+}
+
+/// Says of every worker that it listens, as the front would.
+async fn listen_all(handle: Handle) {
+    let mut status = handle.status();
+    loop {
+        let launching: Vec<WorkerId> = {
+            let app = status.borrow_and_update();
+            let launching = app.workers.iter().filter(|worker| worker.phase == Phase::Launching);
+            launching.filter_map(|worker| Some(worker.running?.0)).collect()
+        };
+        for worker in launching {
+            for port in [3000, 3001] {
+                handle.listening(worker, WorkerPort(port)).await;
+            }
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn all_online(workers: &[Status]) -> bool {
+    !workers.is_empty() && workers.iter().all(|worker| worker.phase == Phase::Online)
+}
+
+fn ids(workers: &[Status]) -> Vec<WorkerId> {
+    workers.iter().filter_map(|worker| Some(worker.running?.0)).collect()
+}
+
+const ASKER: Asker = Asker::Signal("SIGTEST");
+
+async fn done(handle: &Handle, command: Command) -> Result<String, Failed> {
+    let underway = handle.begin(command, ASKER).await.expect("not refused");
+    tokio::time::timeout(DEADLINE, underway.done()).await.expect("in time")
+}
+
+fn prove_at_once(spec: &mut Spec) {
+    spec.rules.restart.min_uptime = Duration::from_millis(1);
+}
+
+#[tokio::test]
+async fn a_reload_replaces_every_worker_and_a_second_one_is_refused_meanwhile() {
+    let running = start_under(recipe("sleep", &["60"], 3), prove_at_once);
+    tokio::spawn(listen_all(running.handle.clone()));
+    let before = ids(&running.until(all_online).await);
+    let first = running.handle.begin(Command::Reload, ASKER).await.expect("not refused");
+    let second = running.handle.begin(Command::Reload, Asker::Cron).await;
+    assert_eq!(second.expect_err("refused"), Refused::Busy { by: ASKER });
+    assert_eq!(first.done().await.as_deref(), Ok("3 workers replaced"));
+    let after = running.until(|workers| workers.len() == 3 && all_online(workers)).await;
+    assert!(ids(&after).iter().all(|id| !before.contains(id)));
+    assert_eq!(after.iter().map(|worker| worker.slot.0).collect::<Vec<_>>(), [1, 2, 3]);
+    running.handle.stop(Stop::Fast).await;
+    assert_eq!(running.gone().await.ok(), Some(0));
+}
+
+#[tokio::test]
+async fn a_reload_whose_first_worker_fails_touches_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("program");
+    std::fs::write(&program, "exec sleep 60").expect("written");
+    let running = start(recipe("sh", &[program.to_str().expect("text")], 2));
+    tokio::spawn(listen_all(running.handle.clone()));
+    let before = ids(&running.until(all_online).await);
+    std::fs::write(&program, "exit 7").expect("written");
+    let failed = done(&running.handle, Command::Reload).await.expect_err("it fails");
+    assert!(failed.reason.contains("the new worker 1 exited with code 7"), "{failed}");
+    let after = running.until(|workers| workers.len() == 2 && all_online(workers)).await;
+    assert_eq!(ids(&after), before);
+    running.handle.stop(Stop::Fast).await;
+    running.gone().await.expect("it ran");
+}
+
+#[tokio::test]
+async fn it_grows_and_shrinks_within_bounds() {
+    let running = start(recipe("sleep", &["60"], 2));
+    tokio::spawn(listen_all(running.handle.clone()));
+    running.until(all_online).await;
+    done(&running.handle, Command::Scale(Scale::By(2))).await.expect("it grows");
+    running.until(|workers| workers.len() == 4 && all_online(workers)).await;
+    done(&running.handle, Command::Scale(Scale::To(1))).await.expect("it shrinks");
+    running.until(|workers| workers.len() == 1 && all_online(workers)).await;
+    for (scale, asked) in [(Scale::To(0), 0), (Scale::By(-1), 0), (Scale::To(1025), 1025)] {
+        let refused = running.handle.begin(Command::Scale(scale), ASKER).await.expect_err("refused");
+        assert_eq!(refused, Refused::OutOfRange { asked });
+    }
+    running.handle.stop(Stop::Fast).await;
+    running.gone().await.expect("it ran");
+}
+
+#[tokio::test]
+async fn what_was_stopped_stays_so_until_it_is_started() {
+    let running = start(recipe("sleep", &["60"], 2));
+    tokio::spawn(listen_all(running.handle.clone()));
+    let before = running.until(all_online).await;
+    done(&running.handle, Command::Stop).await.expect("it stops");
+    let stopped = running.until(|workers| workers.iter().all(|worker| worker.running.is_none())).await;
+    assert!(stopped.iter().all(|worker| worker.phase == Phase::Stopped) && stopped.len() == 2);
+    assert!(before.iter().all(|worker| !exists(pid(worker))));
+    assert_eq!(running.handle.begin(Command::Reload, ASKER).await.expect_err("refused"), Refused::Stopped);
+    done(&running.handle, Command::Start).await.expect("it starts");
+    running.until(|workers| workers.len() == 2 && all_online(workers)).await;
+    running.handle.stop(Stop::Fast).await;
+    running.gone().await.expect("it ran");
+}
+
+#[tokio::test]
+async fn one_worker_is_restarted_and_the_other_is_not() {
+    let running = start(recipe("sleep", &["60"], 2));
+    tokio::spawn(listen_all(running.handle.clone()));
+    let before = ids(&running.until(all_online).await);
+    done(&running.handle, Command::Restart(Some(Slot(2)))).await.expect("it starts again");
+    let after = running.until(|workers| workers.len() == 2 && all_online(workers)).await;
+    assert_eq!(ids(&after)[0], before[0]);
+    assert_ne!(ids(&after)[1], before[1]);
+    assert_eq!(after[1].restarts, 1);
+    let refused = running.handle.begin(Command::Restart(Some(Slot(3))), ASKER).await.expect_err("refused");
+    assert_eq!(refused, Refused::NoWorker(Slot(3)));
+    running.handle.stop(Stop::Fast).await;
+    running.gone().await.expect("it ran");
+}
+
+#[tokio::test]
+async fn a_worn_worker_is_replaced_by_one_that_is_ready_first() {
+    let running = start(recipe("sleep", &["60"], 2));
+    tokio::spawn(listen_all(running.handle.clone()));
+    let before = ids(&running.until(all_online).await);
+    let mut events = running.handle.events();
+    running.handle.replace(before[1], Worn::Age(Duration::from_secs(60))).await;
+    running.handle.replace(before[1], Worn::Memory(1)).await;
+    let after = running.until(|workers| {
+        workers.len() == 2 && all_online(workers) && ids(workers)[1] != before[1]
+    });
+    assert_eq!(ids(&after.await)[0], before[0]);
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        told.push(event.what);
+    }
+    let at = |wanted: fn(&What) -> bool| told.iter().position(wanted).expect("it was told");
+    let (online, draining) =
+        (at(|what| matches!(what, What::WorkerOnline { .. })), at(|what| matches!(what, What::WorkerDraining { .. })));
+    assert!(online < draining, "{told:?}");
+    assert_eq!(told.iter().filter(|what| matches!(what, What::WorkerReplaced { .. })).count(), 1);
+    running.handle.stop(Stop::Fast).await;
+    running.gone().await.expect("it ran");
+}
+
+#[tokio::test]
+async fn when_every_worker_has_failed_too_often_it_ends_with_their_code() {
+    let few = |spec: &mut Spec| spec.rules.restart.max_restarts = 1;
+    let running = start_under(recipe("sh", &["-c", "exit 3"], 2), few);
+    assert_eq!(running.gone().await.ok(), Some(3));
+    let meant = |spec: &mut Spec| spec.rules.restart.stop_exit_codes = vec![0];
+    assert_eq!(start_under(recipe("true", &[], 2), meant).gone().await.ok(), Some(0));
+}
+
+#[tokio::test]
+async fn who_is_not_ready_in_time_is_ended_and_started_again() {
+    let soon = |spec: &mut Spec| spec.rules.ready_timeout = Duration::from_millis(50);
+    let running = start_under(recipe("sleep", &["60"], 1), soon);
+    let unready = running.metrics.restarts.with_label_values(&["1", "unready"]);
+    let status = running.until(|_| unready.get() >= 1).await;
+    assert_eq!(status[0].last_end.as_deref(), Some("was not ready within 50ms"));
+    running.handle.stop(Stop::Fast).await;
+    running.gone().await.expect("it ran");
 }

@@ -8,6 +8,18 @@ use super::*;
 use crate::ids::Slot;
 
 const PORTS: [WorkerPort; 2] = [WorkerPort(80), WorkerPort(443)];
+const CHANCE: Chance = Chance(500);
+
+fn rules() -> Rules {
+    Rules {
+        ports: PORTS.to_vec(),
+        wait_ready: false,
+        probes: false,
+        ready_timeout: Duration::from_secs(30),
+        kill_timeout: Duration::from_secs(2),
+        restart: restart::Policy::default(),
+    }
+}
 
 fn process(launch: u64) -> Process {
     let number = i32::try_from(launch).expect("small") + 100;
@@ -18,181 +30,318 @@ fn process(launch: u64) -> Process {
     }
 }
 
-fn launch(now: Instant) -> State {
-    let (starting, actions) = step(State::Stopped, Event::Start, now);
-    assert_eq!(actions, [Action::Launch]);
-    let launched = Event::Launched { process: process(1), ports: PORTS.to_vec() };
-    step(starting, launched, now).0
+/// A worker under these rules, at this time.
+struct Subject {
+    state: State,
+    rules: Rules,
+    now: Instant,
 }
 
-fn listen(state: State, port: WorkerPort, now: Instant) -> State {
-    let id = process(1).id;
-    step(state, Event::Listening { id, port }, now).0
+impl Subject {
+    fn launched(rules: Rules) -> Self {
+        let mut subject = Self { state: State::Stopped, rules, now: Instant::now() };
+        assert_eq!(subject.happen(Event::Start(Run::FRESH)), [Action::Launch]);
+        assert_eq!(subject.happen(Event::Launched(process(1))), []);
+        subject
+    }
+
+    fn online() -> Self {
+        let mut subject = Self::launched(rules());
+        subject.listen(PORTS[0]);
+        assert_eq!(subject.listen(PORTS[1]), [Action::Release(process(1).id)]);
+        subject
+    }
+
+    fn happen(&mut self, event: Event) -> Vec<Action> {
+        let before = std::mem::replace(&mut self.state, State::Stopped);
+        let (state, actions) = step(before, event, &self.rules, self.now);
+        self.state = state;
+        actions
+    }
+
+    fn listen(&mut self, port: WorkerPort) -> Vec<Action> {
+        self.happen(Event::Listening { id: process(1).id, port })
+    }
+
+    fn end(&mut self, how: Ended, others: bool) -> Vec<Action> {
+        self.happen(Event::Ended { group: process(1).group, how, others, chance: CHANCE })
+    }
+
+    fn forgotten(&mut self, served: u64) -> Vec<Action> {
+        self.happen(Event::Forgotten { id: process(1).id, served })
+    }
+
+    fn wait(&mut self, time: Duration) -> Vec<Action> {
+        self.now += time;
+        self.happen(Event::Tick)
+    }
+
+    fn phase(&self) -> Phase {
+        self.state.phase()
+    }
 }
 
-fn end(how: Ended, others: bool) -> Event {
-    Event::Ended { group: process(1).group, how, others, chance: 0.5 }
+const FORGET: Action = Action::Forget(WorkerId { slot: Slot(1), launch: 1 });
+
+fn terminate() -> Vec<Action> {
+    vec![Action::Terminate(process(1).group)]
+}
+
+fn kill() -> Vec<Action> {
+    vec![Action::Kill(process(1).group)]
 }
 
 #[test]
 fn a_worker_is_online_once_it_listens_on_every_port() {
-    let now = Instant::now();
-    let state = listen(launch(now), PORTS[0], now);
-    assert_eq!(state.phase(), Phase::Launching);
-    assert_eq!(listen(state, PORTS[1], now).phase(), Phase::Online);
+    let mut subject = Subject::launched(rules());
+    subject.listen(PORTS[0]);
+    assert_eq!(subject.phase(), Phase::Launching);
+    subject.listen(PORTS[1]);
+    assert_eq!(subject.phase(), Phase::Online);
 }
 
 #[test]
-fn a_notice_about_an_older_launch_changes_nothing() {
-    let now = Instant::now();
-    let state = launch(now);
+fn its_word_is_waited_for_and_then_the_probe() {
+    let mut subject = Subject::launched(Rules { wait_ready: true, probes: true, ..rules() });
+    let id = process(1).id;
+    subject.listen(PORTS[0]);
+    assert_eq!(subject.happen(Event::Probed(id)), [], "nothing was asked yet");
+    assert_eq!(subject.happen(Event::Ready(id)), []);
+    assert_eq!(subject.listen(PORTS[1]), [Action::Probe(id)]);
+    assert_eq!(subject.phase(), Phase::Launching);
+    assert_eq!(subject.listen(PORTS[1]), [], "it is probed once");
+    assert_eq!(subject.happen(Event::Probed(id)), [Action::Release(id)]);
+    assert_eq!(subject.phase(), Phase::Online);
+}
+
+#[test]
+fn news_of_an_older_launch_change_nothing() {
+    let mut subject = Subject::launched(rules());
+    let before = subject.state.clone();
     let id = process(7).id;
-    let (after, actions) = step(state.clone(), Event::Listening { id, port: PORTS[0] }, now);
-    assert_eq!((after, actions), (state, vec![]));
+    for event in [
+        Event::Listening { id, port: PORTS[0] },
+        Event::Ready(id),
+        Event::Probed(id),
+        Event::Drained(id),
+        Event::Forgotten { id, served: 1 },
+    ] {
+        assert_eq!(subject.happen(event), []);
+        assert_eq!(subject.state, before);
+    }
 }
 
 #[test]
-fn what_is_left_of_a_crashed_worker_is_killed_and_taken_back() {
-    let now = Instant::now();
-    let (state, actions) = step(launch(now), end(Ended::Code(1), true), now);
-    assert_eq!(actions, [Action::Kill(process(1).group), Action::Forget(process(1).id)]);
-    assert_eq!(state.phase(), Phase::WaitingRestart);
-    assert_eq!(state.deadline(), Some(now + restart::SHORTEST));
+fn who_is_not_ready_in_time_has_failed() {
+    let mut subject = Subject::launched(rules());
+    assert_eq!(subject.wait(PATIENCE), [Action::Advise(process(1))]);
+    assert_eq!(subject.wait(PATIENCE), [], "said once");
+    assert_eq!(subject.wait(PATIENCE), terminate());
+    assert_eq!(subject.phase(), Phase::Stopping);
+    assert_eq!(subject.wait(Duration::from_secs(2)), kill());
+    assert_eq!(subject.end(Ended::Signal { signal: 9, core: false }, false), [FORGET]);
+    subject.forgotten(3);
+    let State::WaitingRestart { again, run, .. } = subject.state else { panic!("{:?}", subject.state) };
+    assert_eq!((again, run), (Reason::Unready, Run::Regular { failures: 1 }));
 }
 
 #[test]
-fn a_restart_is_counted_when_the_process_runs() {
-    let now = Instant::now();
-    let (state, _) = step(launch(now), end(Ended::Code(0), false), now);
-    let later = now + Duration::from_secs(1);
-    let (state, actions) = step(state, Event::Tick, later);
-    assert_eq!(actions, [Action::Launch]);
-    let launched = Event::Launched { process: process(2), ports: vec![] };
-    assert_eq!(step(state, launched, later).1, [Action::Count(Reason::Exit)]);
+fn what_is_left_of_a_crashed_worker_is_killed_and_taken_back_before_it_is_started_again() {
+    let mut subject = Subject::launched(rules());
+    let killed = [kill(), vec![FORGET]].concat();
+    assert_eq!(subject.end(Ended::Code(1), true), killed);
+    assert_eq!(subject.wait(Duration::from_millis(1)), []);
+    assert_eq!(subject.forgotten(0), []);
+    assert_eq!(subject.phase(), Phase::WaitingRestart);
+    assert_eq!(subject.wait(restart::SHORTEST), [Action::Launch]);
+    assert_eq!(subject.happen(Event::Launched(process(2))), [Action::Count(Reason::Crash)]);
 }
 
 #[test]
-fn advice_is_given_once() {
-    let now = Instant::now();
-    let state = launch(now);
-    let (state, early) = step(state, Event::Tick, now + PATIENCE / 2);
-    assert_eq!(early, []);
-    let (state, actions) = step(state, Event::Tick, now + PATIENCE);
-    assert_eq!(actions, [Action::Advise(process(1))]);
-    assert_eq!(state.deadline(), None);
+fn who_has_served_somebody_is_started_again_at_once() {
+    let mut subject = Subject::online();
+    subject.end(Ended::Code(1), false);
+    subject.forgotten(1);
+    assert_eq!(subject.wait(Duration::ZERO), [Action::Launch]);
+}
+
+#[test]
+fn nobody_waits_for_ever_to_hear_what_a_worker_had_done() {
+    let mut subject = Subject::online();
+    subject.end(Ended::Code(1), false);
+    assert_eq!(subject.wait(SETTLING), []);
+    assert!(matches!(subject.state, State::WaitingRestart { .. }));
+}
+
+#[test]
+fn a_trial_that_fails_is_not_repeated() {
+    let mut subject = Subject { state: State::Stopped, rules: rules(), now: Instant::now() };
+    subject.happen(Event::Start(Run::Trial));
+    subject.happen(Event::Launched(process(1)));
+    subject.end(Ended::Code(0), false);
+    subject.forgotten(0);
+    assert_eq!(subject.phase(), Phase::Errored);
+    let mut subject = Subject { state: State::Stopped, rules: rules(), now: Instant::now() };
+    subject.happen(Event::Start(Run::Trial));
+    subject.happen(Event::LaunchFailed { chance: CHANCE });
+    assert_eq!(subject.state, State::Errored(End::NotStarted));
+}
+
+#[test]
+fn a_meant_end_is_the_last() {
+    let restart = restart::Policy { stop_exit_codes: vec![0], ..restart::Policy::default() };
+    let mut subject = Subject::launched(Rules { restart, ..rules() });
+    subject.end(Ended::Code(0), false);
+    subject.forgotten(0);
+    assert_eq!(subject.state, State::Left(End::Ended(Ended::Code(0))));
+    assert_eq!(subject.happen(Event::Start(Run::FRESH)), [Action::Launch]);
+}
+
+#[test]
+fn a_retired_worker_is_asked_to_end_when_its_last_client_has_gone() {
+    let mut subject = Subject::online();
+    let until = subject.now + Duration::from_secs(6);
+    assert_eq!(subject.happen(Event::Retire { until }), [Action::Drain(process(1))]);
+    assert_eq!(subject.phase(), Phase::Draining);
+    assert!(subject.state.serving().is_none());
+    assert_eq!(subject.wait(Duration::from_secs(1)), []);
+    assert_eq!(subject.happen(Event::Drained(process(1).id)), terminate());
+    assert_eq!(subject.state.deadline(), Some(subject.now + Duration::from_secs(2)));
+    assert_eq!(subject.end(Ended::Signal { signal: 15, core: false }, false), [FORGET]);
+    assert_eq!(subject.state, State::Stopped);
+}
+
+#[test]
+fn clients_that_stay_have_until_the_deadline() {
+    let mut subject = Subject::online();
+    let until = subject.now + Duration::from_secs(6);
+    subject.happen(Event::Retire { until });
+    assert_eq!(subject.wait(Duration::from_secs(6)), terminate());
+    assert_eq!(subject.wait(Duration::from_secs(2)), kill());
+}
+
+#[test]
+fn a_retired_worker_may_end_by_itself_and_the_rest_of_its_group_is_asked_to() {
+    let mut subject = Subject::online();
+    subject.happen(Event::Retire { until: subject.now + Duration::from_secs(60) });
+    assert_eq!(subject.end(Ended::Code(0), true), [terminate(), vec![FORGET]].concat());
+    assert_eq!(subject.state.group(), Some(process(1).group));
+    assert_eq!(subject.wait(Duration::from_secs(2)), kill());
+    assert_eq!(subject.state, State::Stopped);
 }
 
 #[test]
 fn a_stronger_stop_shortens_the_deadline_and_a_weaker_one_does_not() {
-    let now = Instant::now();
-    let at = |seconds| now + Duration::from_secs(seconds);
-    let (state, actions) = step(launch(now), Event::Stop { kill_at: at(8) }, now);
-    assert_eq!(actions, [Action::Terminate(process(1).group)]);
-    let (state, actions) = step(state, Event::Stop { kill_at: at(1) }, now);
-    assert_eq!(actions, [Action::Terminate(process(1).group)]);
-    let (state, actions) = step(state, Event::Stop { kill_at: at(30) }, now);
-    assert_eq!((state.deadline(), actions), (Some(at(1)), vec![]));
-    let (state, actions) = step(state, Event::Tick, at(1));
-    assert_eq!(actions, [Action::Kill(process(1).group)]);
-    let (state, _) = step(state, end(Ended::Signal(9), false), at(1));
-    assert_eq!(state, State::Stopped);
-}
-
-#[test]
-fn a_draining_worker_may_end_by_itself_and_is_not_started_again() {
-    let now = Instant::now();
-    let kill_at = now + Duration::from_secs(8);
-    let (state, actions) = step(launch(now), Event::Drain { kill_at }, now);
-    assert_eq!((state.phase(), actions), (Phase::Draining, vec![]));
-    assert!(state.serving().is_none());
-    let (ended, actions) = step(state.clone(), end(Ended::Code(0), false), now);
-    assert_eq!((ended, actions), (State::Stopped, vec![Action::Forget(process(1).id)]));
-    let (asked, actions) = step(state.clone(), Event::Stop { kill_at }, now);
-    assert_eq!((asked.phase(), actions), (Phase::Stopping, vec![Action::Terminate(process(1).group)]));
-    assert_eq!(step(state, Event::Tick, kill_at).1, [Action::Kill(process(1).group)]);
+    let mut subject = Subject::online();
+    let begin = subject.now;
+    let at = |seconds| begin + Duration::from_secs(seconds);
+    assert_eq!(subject.happen(Event::Stop { kill_at: at(8) }), terminate());
+    assert_eq!(subject.happen(Event::Stop { kill_at: at(1) }), terminate());
+    assert_eq!(subject.happen(Event::Stop { kill_at: at(30) }), []);
+    assert_eq!(subject.happen(Event::Retire { until: at(60) }), []);
+    assert_eq!(subject.state.deadline(), Some(at(1)));
+    assert_eq!(subject.wait(Duration::from_secs(1)), kill());
+    subject.end(Ended::Signal { signal: 9, core: false }, false);
+    assert_eq!(subject.state, State::Stopped);
 }
 
 #[test]
 fn others_of_a_stopped_workers_group_have_until_the_deadline() {
-    let now = Instant::now();
-    let kill_at = now + Duration::from_secs(8);
-    let (state, _) = step(launch(now), Event::Stop { kill_at }, now);
-    let (state, _) = step(state, end(Ended::Signal(15), true), now);
-    assert_eq!(state.group(), Some(process(1).group));
-    let empty = Event::GroupEmpty { group: process(1).group };
-    assert_eq!(step(state.clone(), empty, now), (State::Stopped, vec![]));
-    let killed = vec![Action::Kill(process(1).group)];
-    assert_eq!(step(state, Event::Tick, kill_at), (State::Stopped, killed));
+    let mut subject = Subject::online();
+    let kill_at = subject.now + Duration::from_secs(8);
+    subject.happen(Event::Stop { kill_at });
+    subject.end(Ended::Signal { signal: 15, core: false }, true);
+    assert_eq!(subject.state.group(), Some(process(1).group));
+    let rest = subject.state.clone();
+    assert_eq!(subject.happen(Event::GroupEmpty(process(1).group)), []);
+    assert_eq!(subject.state, State::Stopped);
+    subject.state = rest;
+    assert_eq!(subject.wait(Duration::from_secs(8)), kill());
+    assert_eq!(subject.state, State::Stopped);
 }
 
-#[test]
-fn an_end_is_told_in_words() {
-    let words = [
-        (Ended::Code(3), "exited with code 3"),
-        (Ended::Signal(libc::SIGSEGV), "was ended by SIGSEGV"),
-        (Ended::Signal(40), "was ended by signal 40"),
-    ];
-    for (ended, expected) in words {
-        assert_eq!(ended.to_string(), expected);
-    }
-}
-
-/// What happens to a slot, for the world below to carry out.
+/// What happens to a worker, for the world below to carry out.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
     Listens(usize),
+    SaysReady,
+    Answers,
     Ends { code: bool, others: bool },
+    Settles(u64),
     OthersEnd,
-    Drains(u64),
+    Retires(u64),
+    Empties,
     Stops(u64),
+    Starts,
     Passes(u64),
 }
 
 fn happenings() -> impl Strategy<Value = Vec<(Happening, bool)>> {
     let one = prop_oneof![
-        (0..2usize).prop_map(Happening::Listens),
-        (any::<bool>(), any::<bool>()).prop_map(|(code, others)| Happening::Ends { code, others }),
-        Just(Happening::OthersEnd),
-        (0..10_000u64).prop_map(Happening::Drains),
-        (0..10_000u64).prop_map(Happening::Stops),
-        (0..20_000u64).prop_map(Happening::Passes),
+        2 => (0..2usize).prop_map(Happening::Listens),
+        1 => Just(Happening::SaysReady),
+        1 => Just(Happening::Answers),
+        2 => (any::<bool>(), any::<bool>()).prop_map(|(code, others)| Happening::Ends { code, others }),
+        2 => (0..2u64).prop_map(Happening::Settles),
+        1 => Just(Happening::OthersEnd),
+        1 => (0..10_000u64).prop_map(Happening::Retires),
+        1 => Just(Happening::Empties),
+        1 => (0..10_000u64).prop_map(Happening::Stops),
+        1 => Just(Happening::Starts),
+        3 => (0..40_000u64).prop_map(Happening::Passes),
     ];
-    prop::collection::vec((one, prop::bool::weighted(0.8)), 0..60)
+    prop::collection::vec((one, prop::bool::weighted(0.8)), 0..80)
 }
 
 /// The processes that would exist.
 struct World {
-    now: Instant,
-    state: State,
+    subject: Subject,
     launches: u64,
+    /// Nobody wants it to run.
     stopped: bool,
     /// By group: the leader lives, others live.
     groups: BTreeMap<i32, (bool, bool)>,
 }
 
 impl World {
+    fn new(wait_ready: bool, probes: bool) -> Self {
+        let restart = restart::Policy { max_restarts: 3, ..restart::Policy::default() };
+        let rules = Rules { wait_ready, probes, restart, ..rules() };
+        let subject = Subject { state: State::Stopped, rules, now: Instant::now() };
+        let mut world = Self { subject, launches: 0, stopped: false, groups: BTreeMap::new() };
+        world.happen(Event::Start(Run::FRESH), true);
+        world
+    }
+
     fn happen(&mut self, event: Event, starts_work: bool) {
-        let (state, actions) = step(std::mem::replace(&mut self.state, State::Stopped), event, self.now);
-        self.state = state;
+        let killed = matches!(self.subject.state, State::Killed { .. });
+        let actions = self.subject.happen(event);
+        if killed && self.subject.state == State::Stopped {
+            // Given up, or waited for: either way it was killed.
+            self.groups.clear();
+        }
         for action in actions {
             match action {
                 Action::Launch => self.launch(starts_work),
                 Action::Kill(group) => self.kill(group),
+                Action::Drain(_) | Action::Release(_) | Action::Probe(_) => {
+                    assert!(!self.groups.is_empty(), "{action:?} is about a process that there is");
+                }
                 Action::Terminate(_) | Action::Count(_) | Action::Forget(_) | Action::Advise(_) => {}
             }
         }
     }
 
     fn launch(&mut self, works: bool) {
-        assert!(!self.stopped, "a stopped worker is never started again");
+        assert!(!self.stopped, "a stopped worker is not started again");
+        assert!(self.groups.values().all(|(leader, _)| !leader), "never two at once");
         if !works {
-            return self.happen(Event::LaunchFailed { chance: 0.3 }, true);
+            return self.happen(Event::LaunchFailed { chance: CHANCE }, true);
         }
         self.launches += 1;
         let process = process(self.launches);
         self.groups.insert(process.group.as_raw_pid(), (true, false));
-        let ports = PORTS.to_vec();
-        self.happen(Event::Launched { process, ports }, true);
+        self.happen(Event::Launched(process), true);
     }
 
     /// A killed leader still has to be waited for.
@@ -203,102 +352,106 @@ impl World {
     }
 
     fn carry_out(&mut self, happening: Happening, starts_work: bool) {
-        match happening {
-            Happening::Listens(port) => {
-                let id = process(self.launches.max(1)).id;
-                let port = PORTS[port];
-                self.happen(Event::Listening { id, port }, starts_work);
-            }
-            Happening::Ends { code, others } => self.leader_ends(code, others, starts_work),
+        let id = process(self.launches.max(1)).id;
+        let after = |millis| self.subject.now + Duration::from_millis(millis);
+        let event = match happening {
+            Happening::Listens(port) => Event::Listening { id, port: PORTS[port] },
+            Happening::SaysReady => Event::Ready(id),
+            Happening::Answers => Event::Probed(id),
+            Happening::Ends { code, others } => return self.leader_ends(code, others, starts_work),
+            Happening::Settles(served) => Event::Forgotten { id, served },
             Happening::OthersEnd => {
-                let Some(group) = self.state.group() else { return };
+                let Some(group) = self.subject.state.group() else { return };
                 if let Some(alive) = self.groups.get_mut(&group.as_raw_pid()) {
                     alive.1 = false;
                 }
-                self.happen(Event::GroupEmpty { group }, starts_work);
+                Event::GroupEmpty(group)
             }
-            Happening::Drains(millis) => {
+            Happening::Retires(millis) => {
+                let until = after(millis);
                 self.stopped = true;
-                let kill_at = self.now + Duration::from_millis(millis);
-                self.happen(Event::Drain { kill_at }, starts_work);
+                Event::Retire { until }
             }
+            Happening::Empties => Event::Drained(id),
             Happening::Stops(millis) => {
+                let kill_at = after(millis);
                 self.stopped = true;
-                let kill_at = self.now + Duration::from_millis(millis);
-                self.happen(Event::Stop { kill_at }, starts_work);
+                Event::Stop { kill_at }
+            }
+            Happening::Starts => {
+                self.stopped &= !self.subject.state.is_settled();
+                Event::Start(Run::FRESH)
             }
             Happening::Passes(millis) => {
-                self.now += Duration::from_millis(millis);
-                self.happen(Event::Tick, starts_work);
+                self.subject.now += Duration::from_millis(millis);
+                Event::Tick
             }
-        }
-        self.groups.retain(|_, (leader, others)| *leader || *others);
+        };
+        self.happen(event, starts_work);
     }
 
     fn leader_ends(&mut self, code: bool, others: bool, starts_work: bool) {
-        let Some(group) = self.state.process().map(|process| process.group) else {
+        let Some(group) = self.subject.state.process().map(|process| process.group) else {
             return;
         };
-        let others = others && !matches!(self.state, State::Killed { .. });
+        let others = others && !matches!(self.subject.state, State::Killed { .. });
         self.groups.insert(group.as_raw_pid(), (false, others));
-        let ended = Event::Ended {
-            group,
-            how: if code { Ended::Code(1) } else { Ended::Signal(9) },
-            others,
-            chance: 0.7,
-        };
-        self.happen(ended, starts_work);
+        let how = if code { Ended::Code(1) } else { Ended::Signal { signal: 9, core: false } };
+        self.happen(Event::Ended { group, how, others, chance: CHANCE }, starts_work);
     }
 }
 
 proptest! {
     #[test]
-    fn whatever_happens_no_process_is_lost_or_doubled(happenings in happenings()) {
-        let mut world = World {
-            now: Instant::now(),
-            state: State::Stopped,
-            launches: 0,
-            stopped: false,
-            groups: BTreeMap::new(),
-        };
-        world.happen(Event::Start, true);
+    fn whatever_happens_no_process_is_lost_or_doubled(
+        happenings in happenings(),
+        wait_ready: bool,
+        probes: bool,
+    ) {
+        let mut world = World::new(wait_ready, probes);
         for (happening, starts_work) in happenings {
-            let killed = matches!(world.state, State::Killed { .. });
             world.carry_out(happening, starts_work);
-            if killed && world.state == State::Stopped {
-                // Given up, or waited for: either way it was killed.
-                world.groups.clear();
-            }
-            let tracked: Vec<i32> = world.state.group().iter().map(|group| group.as_raw_pid()).collect();
+            let state = &world.subject.state;
+            world.groups.retain(|_, (leader, others)| *leader || *others);
+            let tracked: Vec<i32> = state.group().iter().map(|group| group.as_raw_pid()).collect();
             let alive: Vec<i32> = world.groups.keys().copied().collect();
             prop_assert_eq!(alive, tracked);
-            let starting = matches!(world.state, State::Starting { .. });
-            prop_assert!(!starting, "every start is reported");
-            prop_assert!(!world.stopped || world.state.serving().is_none());
-            prop_assert!(world.state.process().is_none() || world.state.phase() != Phase::Stopped);
+            prop_assert!(!matches!(state, State::Starting { .. }), "every start is reported");
+            prop_assert!(!world.stopped || state.serving().is_none());
+            prop_assert!(state.process().is_none() || state.phase() != Phase::Stopped);
+            prop_assert!(!state.is_settled() || state.deadline().is_none());
         }
     }
 
     #[test]
     fn a_stop_ends_within_its_deadline(happenings in happenings(), millis in 0..10_000u64) {
-        let mut world = World {
-            now: Instant::now(),
-            state: State::Stopped,
-            launches: 0,
-            stopped: false,
-            groups: BTreeMap::new(),
-        };
-        world.happen(Event::Start, true);
+        let mut world = World::new(false, false);
         for (happening, starts_work) in happenings {
             world.carry_out(happening, starts_work);
         }
-        let kill_at = world.now + Duration::from_millis(millis);
+        let kill_at = world.subject.now + Duration::from_millis(millis);
         world.stopped = true;
         world.happen(Event::Stop { kill_at }, true);
-        world.now = world.now.max(kill_at);
-        world.happen(Event::Tick, true);
-        world.now += KILL_PATIENCE;
-        world.happen(Event::Tick, true);
-        prop_assert_eq!(world.state, State::Stopped);
+        for time in [kill_at, kill_at + KILL_PATIENCE] {
+            world.subject.now = world.subject.now.max(time);
+            world.happen(Event::Tick, true);
+        }
+        prop_assert_eq!(world.subject.state, State::Stopped);
+    }
+
+    #[test]
+    fn a_retired_worker_is_gone_when_its_times_are_over(happenings in happenings(), millis in 0..10_000u64) {
+        let mut world = World::new(false, false);
+        for (happening, starts_work) in happenings {
+            world.carry_out(happening, starts_work);
+        }
+        world.stopped = true;
+        let until = world.subject.now + Duration::from_millis(millis);
+        world.happen(Event::Retire { until }, true);
+        for _ in 0..4 {
+            world.subject.now += Duration::from_secs(10);
+            world.happen(Event::Tick, true);
+        }
+        prop_assert_eq!(world.subject.state, State::Stopped);
     }
 }

@@ -1,0 +1,156 @@
+//! A worker as the task keeps it: its state, and what is remembered beside it for those who ask.
+//!
+//! What follows from what is decided in [`lifecycle`](super::lifecycle).
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Status;
+use super::ends::{End, Ended};
+use super::events::What;
+use super::lifecycle::{Phase, Rules, State};
+use super::rollout::{LifeId, Seen};
+use crate::ids::{Slot, WorkerPort};
+use crate::logs::LastLines;
+
+/// One life of a worker.
+pub(super) struct Life {
+    pub(super) id: LifeId,
+    pub(super) slot: Slot,
+    pub(super) state: State,
+    /// The ports on which its process listens.
+    pub(super) listening: Vec<WorkerPort>,
+    /// When its process was started.
+    pub(super) started: Option<(Instant, SystemTime)>,
+    /// How its last process ended, in words, and the code with which clusterd would exit for it.
+    pub(super) last_end: Option<(String, u8)>,
+    /// What it writes to standard error.
+    pub(super) output: Option<LastLines>,
+}
+
+impl Life {
+    pub(super) fn new(id: LifeId, slot: Slot) -> Self {
+        Self {
+            id,
+            slot,
+            state: State::Stopped,
+            listening: Vec::new(),
+            started: None,
+            last_end: None,
+            output: None,
+        }
+    }
+
+    /// As a rollout sees it.
+    pub(super) fn seen(&self) -> Seen {
+        let since = match self.state {
+            State::Online { since, .. } => Some(since),
+            _ => None,
+        };
+        Seen { life: self.id, slot: self.slot, phase: self.state.phase(), since }
+    }
+
+    /// As the rest of the program sees it.
+    pub(super) fn status(&self, restarts: u64) -> Status {
+        let process = self.state.process();
+        Status {
+            slot: self.slot,
+            phase: self.state.phase(),
+            running: process.map(|process| (process.id, process.group)),
+            listening: self.listening.clone(),
+            since: process.and(self.started).map(|(_, time)| time),
+            restarts,
+            last_end: self.last_end.as_ref().map(|(words, _)| words.clone()),
+            last_lines: if process.is_none() { self.last_lines() } else { Vec::new() },
+        }
+    }
+
+    /// What its last process has written last.
+    pub(super) fn last_lines(&self) -> Vec<String> {
+        self.output.as_ref().map(LastLines::lines).unwrap_or_default()
+    }
+
+    /// Remembers how its process ended.
+    pub(super) fn ended(&mut self, how: Ended, rules: &Rules) {
+        let ran = humantime::format_duration(whole_millis(self.ran()));
+        self.last_end = Some(match self.state {
+            State::Failing { .. } => {
+                let limit = humantime::format_duration(rules.ready_timeout);
+                (format!("was not ready within {limit}"), 1)
+            }
+            _ => (format!("{how} after {ran}"), how.exit_code()),
+        });
+    }
+
+    /// How long its process has run by now.
+    pub(super) fn ran(&self) -> Duration {
+        self.started.map_or(Duration::ZERO, |(since, _)| since.elapsed())
+    }
+
+    fn reason(&self) -> String {
+        self.last_end.as_ref().map_or_else(String::new, |(words, _)| words.clone())
+    }
+
+    /// What is told of it when its state was `before`, if anything.
+    pub(super) fn news(&self, before: &State, rules: &Rules) -> Option<What> {
+        let worker = self.slot.0;
+        let pid = |state: &State| state.process().map_or(0, |process| process.group.as_raw_pid());
+        let (old, new) = (pid(before), pid(&self.state));
+        Some(match (&self.state, before.phase()) {
+            (State::Launching { .. }, _) if old == 0 => What::WorkerStarted { worker, pid: new },
+            (State::Online { .. }, Phase::Launching) => What::WorkerOnline { worker, pid: new },
+            (State::Failing { .. }, Phase::Launching) => {
+                let limit = humantime::format_duration(rules.ready_timeout);
+                What::WorkerFailed { worker, pid: new, reason: format!("was not ready within {limit}") }
+            }
+            (State::Draining { .. }, Phase::Launching | Phase::Online) => {
+                What::WorkerDraining { worker, pid: new }
+            }
+            (State::Stopping { .. }, phase) if phase != Phase::Stopping => {
+                What::WorkerStopping { worker, pid: new }
+            }
+            (State::Settling { .. } | State::Stopped | State::Orphaned { .. }, _) if old != 0 => {
+                let expected = !matches!(self.state, State::Settling { .. });
+                let (how, ran_ms) = (self.reason(), millis(self.ran()));
+                What::WorkerEnded { worker, pid: old, how, ran_ms, expected }
+            }
+            (State::WaitingRestart { until, .. }, _) => {
+                let wait = until.saturating_duration_since(Instant::now());
+                What::WorkerRestarts { worker, reason: self.reason(), in_ms: millis(wait) }
+            }
+            (State::Errored(_), phase) if phase != Phase::Errored => What::WorkerErrored {
+                worker,
+                reason: self.reason(),
+                last_lines: self.last_lines(),
+            },
+            _ => return None,
+        })
+    }
+
+    /// The code with which clusterd exits if it gives up because of this worker; `None` if it has not ended for
+    /// good.
+    pub(super) fn verdict(&self) -> Option<(Severity, u8)> {
+        let code = self.last_end.as_ref().map_or(1, |&(_, code)| code);
+        match self.state {
+            State::Errored(_) => Some((Severity::Errored, code.max(1))),
+            State::Left(End::Ended(_)) if code == 0 => Some((Severity::Fine, 0)),
+            State::Left(_) => Some((Severity::Left, code)),
+            _ => None,
+        }
+    }
+}
+
+/// How bad an end for good is: the worst one decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Severity {
+    Fine,
+    Left,
+    Errored,
+}
+
+pub(super) fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(millis(duration))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

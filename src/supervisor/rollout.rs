@@ -1,0 +1,352 @@
+//! A reload as a transaction: new workers beside the old ones, slot after slot.
+//!
+//! It starts and stops nothing: [`Rollout::advance`] looks at the workers and says what is next. A slot's turn:
+//!
+//! ```text
+//! Waiting ─ there is room ─► Trying ─ ready (the first: and proved) ─► Leaving ─ the old one is gone ─► Done
+//!                              │
+//!                              └─ ended, or not ready in time ─► the whole has failed: the old ones stay
+//! ```
+//!
+//! The first slot is the canary: before its turn is past Trying no other begins.
+
+use std::time::{Duration, Instant};
+
+use super::lifecycle::Phase;
+use crate::ids::Slot;
+
+/// One life of a worker, from its first start to its last end. Two share a slot while one replaces the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LifeId(pub u64);
+
+/// A worker, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Which.
+    pub life: LifeId,
+    /// In which slot.
+    pub slot: Slot,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When its process was started, if it is online.
+    pub since: Option<Instant>,
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Do {
+    /// Start a worker on trial in this slot, and say so with [`Rollout::began`].
+    Start(Slot),
+    /// Retire this worker: its successor is ready.
+    Retire(LifeId),
+}
+
+/// How far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// This is to be done now.
+    Now(Vec<Do>),
+    /// Every slot has its new worker, and the old ones are gone.
+    Done,
+    /// This new worker has failed.
+    Failed(LifeId),
+}
+
+/// A transaction under way.
+#[derive(Clone, Debug)]
+pub struct Rollout {
+    turns: Vec<(Slot, Turn)>,
+    parallel: usize,
+    prove: Duration,
+}
+
+/// Where a slot stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Waiting,
+    Trying(LifeId),
+    Leaving(LifeId),
+    Done,
+}
+
+impl Rollout {
+    /// Replaces the workers of these slots, so many at a time. The first new one must have run for `prove` before
+    /// it is trusted.
+    pub fn new(slots: impl IntoIterator<Item = Slot>, parallel: usize, prove: Duration) -> Self {
+        let turns = slots.into_iter().map(|slot| (slot, Turn::Waiting)).collect();
+        Self { turns, parallel: parallel.max(1), prove }
+    }
+
+    /// Replaces these too.
+    pub fn widen(&mut self, slots: impl IntoIterator<Item = Slot>) {
+        for slot in slots {
+            if !self.includes(slot) {
+                self.turns.push((slot, Turn::Waiting));
+            }
+        }
+    }
+
+    /// It replaces the worker of this slot.
+    pub fn includes(&self, slot: Slot) -> bool {
+        self.turns.iter().any(|&(other, _)| other == slot)
+    }
+
+    /// This worker was started for the slot.
+    pub fn began(&mut self, slot: Slot, life: LifeId) {
+        if let Some((_, turn)) = self.turns.iter_mut().find(|(other, _)| *other == slot) {
+            *turn = Turn::Trying(life);
+        }
+    }
+
+    /// How many slots have their new worker for good.
+    pub fn replaced(&self) -> usize {
+        self.turns.iter().filter(|(_, turn)| matches!(turn, Turn::Leaving(_) | Turn::Done)).count()
+    }
+
+    /// How many slots there are.
+    pub fn len(&self) -> usize {
+        self.turns.len()
+    }
+
+    /// It replaces nothing.
+    pub fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// The workers that are on trial.
+    pub fn on_trial(&self) -> Vec<LifeId> {
+        let trying = self.turns.iter().filter_map(|&(_, turn)| match turn {
+            Turn::Trying(life) => Some(life),
+            _ => None,
+        });
+        trying.collect()
+    }
+
+    /// When to look again even if nothing happens: the canary will have proved itself.
+    pub fn deadline(&self, lives: &[Seen], now: Instant) -> Option<Instant> {
+        let Some(&(_, Turn::Trying(canary))) = self.turns.first() else { return None };
+        let since = lives.iter().find(|seen| seen.life == canary && seen.phase == Phase::Online)?.since?;
+        Some(since + self.prove).filter(|&proved| proved > now)
+    }
+
+    /// What follows from how the workers stand.
+    pub fn advance(&mut self, lives: &[Seen], now: Instant) -> Progress {
+        let mut next = Vec::new();
+        for index in 0..self.turns.len() {
+            let (slot, turn) = self.turns[index];
+            let old = lives.iter().filter(|seen| seen.slot == slot && Some(seen.life) != turn.life());
+            self.turns[index].1 = match turn {
+                Turn::Trying(life) => match self.verdict(index, life, lives, now) {
+                    Verdict::Failed => return Progress::Failed(life),
+                    Verdict::Unknown => turn,
+                    Verdict::Ready => {
+                        next.extend(old.map(|old| Do::Retire(old.life)));
+                        Turn::Leaving(life)
+                    }
+                },
+                Turn::Leaving(_) if old.clone().next().is_none() => Turn::Done,
+                turn => turn,
+            };
+        }
+        next.extend(self.starts().into_iter().map(Do::Start));
+        let is_done = self.turns.iter().all(|&(_, turn)| turn == Turn::Done);
+        if is_done { Progress::Done } else { Progress::Now(next) }
+    }
+
+    fn verdict(&self, index: usize, life: LifeId, lives: &[Seen], now: Instant) -> Verdict {
+        let Some(seen) = lives.iter().find(|seen| seen.life == life) else { return Verdict::Failed };
+        match seen.phase {
+            Phase::Launching => Verdict::Unknown,
+            Phase::Online if index > 0 || seen.since.is_none_or(|since| since + self.prove <= now) => {
+                Verdict::Ready
+            }
+            Phase::Online => Verdict::Unknown,
+            _ => Verdict::Failed,
+        }
+    }
+
+    /// The slots whose turn it is.
+    fn starts(&self) -> Vec<Slot> {
+        let is_under_way = |turn: &Turn| matches!(turn, Turn::Trying(_) | Turn::Leaving(_));
+        let under_way = self.turns.iter().filter(|(_, turn)| is_under_way(turn)).count();
+        let room = match self.turns.first() {
+            Some((_, Turn::Waiting)) => 1,
+            Some((_, Turn::Trying(_))) => 0,
+            _ => self.parallel.saturating_sub(under_way),
+        };
+        let waiting = self.turns.iter().filter(|(_, turn)| *turn == Turn::Waiting);
+        waiting.map(|&(slot, _)| slot).take(room).collect()
+    }
+}
+
+impl Turn {
+    fn life(self) -> Option<LifeId> {
+        match self {
+            Turn::Trying(life) | Turn::Leaving(life) => Some(life),
+            Turn::Waiting | Turn::Done => None,
+        }
+    }
+}
+
+enum Verdict {
+    Ready,
+    Failed,
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PROVE: Duration = Duration::from_secs(1);
+
+    /// The lives that a task would have, and the time.
+    struct World {
+        now: Instant,
+        lives: Vec<Seen>,
+        rollout: Rollout,
+        started: u64,
+    }
+
+    impl World {
+        fn new(slots: u32, parallel: usize) -> Self {
+            let now = Instant::now();
+            let old = |slot| Seen {
+                life: LifeId(u64::from(slot)),
+                slot: Slot(slot),
+                phase: Phase::Online,
+                since: Some(now),
+            };
+            let slots = 1..=slots;
+            let rollout = Rollout::new(slots.clone().map(Slot), parallel, PROVE);
+            Self { now, lives: slots.map(old).collect(), rollout, started: 100 }
+        }
+
+        /// Advances until nothing is to be done, and says how far it is.
+        fn settle(&mut self) -> Progress {
+            loop {
+                match self.rollout.advance(&self.lives, self.now) {
+                    Progress::Now(next) if !next.is_empty() => next.into_iter().for_each(|next| self.obey(next)),
+                    progress => return progress,
+                }
+            }
+        }
+
+        fn obey(&mut self, next: Do) {
+            match next {
+                Do::Start(slot) => {
+                    self.started += 1;
+                    let life = LifeId(self.started);
+                    self.lives.push(Seen { life, slot, phase: Phase::Launching, since: None });
+                    self.rollout.began(slot, life);
+                }
+                Do::Retire(life) => self.set(life, Phase::Draining),
+            }
+        }
+
+        fn set(&mut self, life: LifeId, phase: Phase) {
+            let now = self.now;
+            let seen = self.lives.iter_mut().find(|seen| seen.life == life).expect("it lives");
+            (seen.phase, seen.since) = (phase, (phase == Phase::Online).then_some(now));
+        }
+
+        fn with(&self, phase: Phase) -> Vec<LifeId> {
+            self.lives.iter().filter(|seen| seen.phase == phase).map(|seen| seen.life).collect()
+        }
+
+        /// Every slot has a worker that can be given connections.
+        fn is_served(&self, slots: u32) -> bool {
+            let online = |slot| {
+                self.lives.iter().any(|seen| seen.slot == Slot(slot) && seen.phase == Phase::Online)
+            };
+            (1..=slots).all(online)
+        }
+    }
+
+    #[test]
+    fn the_first_one_is_alone_until_it_has_proved_itself() {
+        let mut world = World::new(3, 3);
+        assert_eq!(world.settle(), Progress::Now(vec![]));
+        assert_eq!(world.with(Phase::Launching), [LifeId(101)]);
+        world.set(LifeId(101), Phase::Online);
+        world.settle();
+        assert_eq!(world.with(Phase::Draining), []);
+        assert_eq!(world.rollout.deadline(&world.lives, world.now), Some(world.now + PROVE));
+        world.now += PROVE;
+        world.settle();
+        assert_eq!(world.with(Phase::Draining), [LifeId(1)]);
+        assert_eq!(world.with(Phase::Launching), [LifeId(102), LifeId(103)]);
+    }
+
+    #[test]
+    fn when_the_first_one_fails_nothing_was_touched() {
+        for phase in [Phase::Errored, Phase::Stopping, Phase::WaitingRestart, Phase::Stopped] {
+            let mut world = World::new(2, 1);
+            world.settle();
+            world.set(LifeId(101), Phase::Online);
+            world.settle();
+            world.set(LifeId(101), phase);
+            assert_eq!(world.settle(), Progress::Failed(LifeId(101)));
+            assert_eq!(world.with(Phase::Online), [LifeId(1), LifeId(2)]);
+            assert_eq!(world.rollout.on_trial(), [LifeId(101)]);
+        }
+    }
+
+    #[test]
+    fn a_wider_one_keeps_what_it_has_begun() {
+        let mut world = World::new(3, 1);
+        world.rollout = Rollout::new([Slot(2)], 1, PROVE);
+        world.settle();
+        world.rollout.widen((1..=3).map(Slot));
+        assert_eq!(world.rollout.on_trial(), [LifeId(101)]);
+        assert_eq!(world.rollout.len(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_order_every_slot_is_served_and_few_are_beside(
+            slots in 1..6u32,
+            parallel in 1..4usize,
+            choices in prop::collection::vec(any::<prop::sample::Index>(), 0..200),
+        ) {
+            let mut world = World::new(slots, parallel);
+            let mut progress = world.settle();
+            for choice in choices {
+                let launching = world.with(Phase::Launching);
+                let draining = world.with(Phase::Draining);
+                let all = launching.len() + draining.len();
+                if all > 0 {
+                    let index = choice.index(all);
+                    match launching.get(index) {
+                        Some(&life) => world.set(life, Phase::Online),
+                        None => world.lives.retain(|seen| seen.life != draining[index - launching.len()]),
+                    }
+                } else {
+                    world.now += PROVE;
+                }
+                progress = world.settle();
+                prop_assert!(world.is_served(slots));
+                prop_assert!(world.lives.len() <= slots as usize + parallel);
+            }
+            if progress == Progress::Done {
+                prop_assert!(world.lives.iter().all(|seen| seen.life > LifeId(100)));
+            }
+        }
+
+        #[test]
+        fn it_comes_to_its_end(slots in 0..6u32, parallel in 1..4usize) {
+            let mut world = World::new(slots, parallel);
+            for _ in 0..100 {
+                if world.settle() == Progress::Done {
+                    return Ok(());
+                }
+                world.with(Phase::Launching).into_iter().for_each(|life| world.set(life, Phase::Online));
+                world.lives.retain(|seen| seen.phase != Phase::Draining);
+                world.now += PROVE;
+            }
+            prop_assert!(false, "it does not end");
+        }
+    }
+}
