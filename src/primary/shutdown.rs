@@ -40,7 +40,10 @@ impl Shutdown {
         self.readiness.send_replace(Readiness::Stopping);
         self.supervisor.tell(What::Stopping { by: name.to_owned() }).await;
         if wish == Wish::Graceful {
-            info!("{name}: stopping; connections that were accepted are served (at most {:?})", self.drain_timeout);
+            info!(
+                "{name}: stopping; connections that were accepted are served (at most {:?})",
+                self.drain_timeout
+            );
             tokio::select! {
                 () = self.graceful() => {}
                 _ = signals.next() => {}

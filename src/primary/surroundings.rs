@@ -8,8 +8,8 @@ use tracing::warn;
 use super::node::Nodes;
 use crate::front;
 use crate::ids::{Slot, WorkerId};
-use crate::logs::{Output, Stream};
 use crate::logs::LastLines;
+use crate::logs::{Output, Stream};
 use crate::supervisor::{Doing, Launched, Pipes, Surroundings, processes};
 
 /// Those whom a worker's launch and end concern.

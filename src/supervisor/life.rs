@@ -117,11 +117,9 @@ impl Life {
                 let wait = until.saturating_duration_since(Instant::now());
                 What::WorkerRestarts { worker, reason: self.reason(), in_ms: millis(wait) }
             }
-            (State::Errored(_), phase) if phase != Phase::Errored => What::WorkerErrored {
-                worker,
-                reason: self.reason(),
-                last_lines: self.last_lines(),
-            },
+            (State::Errored(_), phase) if phase != Phase::Errored => {
+                What::WorkerErrored { worker, reason: self.reason(), last_lines: self.last_lines() }
+            }
             _ => return None,
         })
     }

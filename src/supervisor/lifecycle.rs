@@ -447,7 +447,9 @@ pub fn step(state: State, event: Event, rules: &Rules, now: Instant) -> (State, 
 
 fn start(state: State, run: Run) -> (State, Vec<Action>) {
     match state {
-        State::Stopped | State::Left(_) | State::Errored(_) => (State::Starting { run, again: None }, vec![Action::Launch]),
+        State::Stopped | State::Left(_) | State::Errored(_) => {
+            (State::Starting { run, again: None }, vec![Action::Launch])
+        }
         State::WaitingRestart { again, .. } => {
             (State::Starting { run, again: Some(again) }, vec![Action::Launch])
         }
@@ -461,7 +463,10 @@ fn launched(state: State, process: Process, rules: &Rules, now: Instant) -> (Sta
             let launching = State::Launching {
                 process,
                 since: now,
-                missing: Missing::Itself { ports: rules.ports.iter().copied().collect(), word: rules.wait_ready },
+                missing: Missing::Itself {
+                    ports: rules.ports.iter().copied().collect(),
+                    word: rules.wait_ready,
+                },
                 ready_by: now + rules.ready_timeout,
                 advise_at: Some(now + PATIENCE.min(rules.ready_timeout / 2)),
                 run,
@@ -561,7 +566,9 @@ fn forgotten(state: State, id: WorkerId, served: u64, rules: &Rules, now: Instan
 
 fn after(run: Run, went: Went, chance: Chance, rules: &Rules, now: Instant) -> State {
     match restart::next(&rules.restart, run, went, chance.part()) {
-        Next::Again { run, after } => State::WaitingRestart { until: now + after, run, again: went.end.into() },
+        Next::Again { run, after } => {
+            State::WaitingRestart { until: now + after, run, again: went.end.into() }
+        }
         Next::Stay => State::Left(went.end),
         Next::GiveUp => State::Errored(went.end),
     }

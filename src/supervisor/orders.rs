@@ -94,9 +94,7 @@ impl Supervisor {
                 rollout.widen(slots());
                 rollout
             }
-            None => {
-                Rollout::new(slots(), self.spec.reload_parallel, self.spec.rules.restart.min_uptime)
-            }
+            None => Rollout::new(slots(), self.spec.reload_parallel, self.spec.rules.restart.min_uptime),
         };
         self.replacing.worn.clear();
         self.replacing.now = Some((rollout, Cause::Reload { by, reply }));

@@ -84,9 +84,7 @@ const CORE_DUMPED: i32 = 0x80;
 fn how(status: WaitStatus) -> Option<Ended> {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Some(Ended::Code(code)),
-        (None, Some(signal)) => {
-            Some(Ended::Signal { signal, core: status.as_raw() & CORE_DUMPED != 0 })
-        }
+        (None, Some(signal)) => Some(Ended::Signal { signal, core: status.as_raw() & CORE_DUMPED != 0 }),
         (None, None) => None,
     }
 }

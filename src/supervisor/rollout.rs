@@ -228,7 +228,9 @@ mod tests {
         fn settle(&mut self) -> Progress {
             loop {
                 match self.rollout.advance(&self.lives, self.now) {
-                    Progress::Now(next) if !next.is_empty() => next.into_iter().for_each(|next| self.obey(next)),
+                    Progress::Now(next) if !next.is_empty() => {
+                        next.into_iter().for_each(|next| self.obey(next))
+                    }
                     progress => return progress,
                 }
             }
@@ -258,9 +260,8 @@ mod tests {
 
         /// Every slot has a worker that can be given connections.
         fn is_served(&self, slots: u32) -> bool {
-            let online = |slot| {
-                self.lives.iter().any(|seen| seen.slot == Slot(slot) && seen.phase == Phase::Online)
-            };
+            let online =
+                |slot| self.lives.iter().any(|seen| seen.slot == Slot(slot) && seen.phase == Phase::Online);
             (1..=slots).all(online)
         }
     }

@@ -17,8 +17,8 @@ use super::advisor::Advisor;
 use super::ends::{Ended, Reason};
 use super::events::{self, What};
 use super::guardian::Guardian;
-use super::lifecycle::{Action, Chance, Event, Phase, Process, State, step};
 use super::life::Life;
+use super::lifecycle::{Action, Chance, Event, Phase, Process, State, step};
 use super::orders::{Job, Replacing};
 use super::reaper::Reaper;
 use super::restart::Run;
@@ -371,7 +371,8 @@ impl Supervisor {
     }
 
     fn transition(&mut self, id: LifeId, event: Event) -> Vec<Action> {
-        let index = self.lives.iter().position(|life| life.id == id).expect("it is there until it is dropped");
+        let index =
+            self.lives.iter().position(|life| life.id == id).expect("it is there until it is dropped");
         let life = &mut self.lives[index];
         let before = std::mem::replace(&mut life.state, State::Stopped);
         let (state, actions) = step(before.clone(), event, &self.spec.rules, Instant::now());
@@ -474,7 +475,8 @@ impl Supervisor {
         let id = WorkerId { slot, launch: self.launches + 1 };
         let Spawned { pid, pipes, channel } = spawn::spawn(&self.spec.recipe, id, token)?;
         self.launches = id.launch;
-        self.life_mut(life).output = self.surroundings.launched(Launched { worker: id, token, pipes, channel });
+        self.life_mut(life).output =
+            self.surroundings.launched(Launched { worker: id, token, pipes, channel });
         Ok(Event::Launched(Process { id, group: pid, token }))
     }
 
@@ -495,7 +497,9 @@ impl Supervisor {
         let mut workers: Vec<Status> =
             self.lives.iter().map(|life| life.status(restarts(life.slot))).collect();
         let is_empty = |slot: &Slot| !self.lives.iter().any(|life| life.slot == *slot);
-        workers.extend((1..=self.wanted).map(Slot).filter(is_empty).map(|slot| Status::empty(slot, restarts(slot))));
+        workers.extend(
+            (1..=self.wanted).map(Slot).filter(is_empty).map(|slot| Status::empty(slot, restarts(slot))),
+        );
         workers.sort_by_key(|worker| worker.slot);
         self.show_metrics(&workers);
         let reload = self.replacing.reload_by().cloned();

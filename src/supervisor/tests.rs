@@ -508,17 +508,18 @@ async fn a_worn_worker_is_replaced_by_one_that_is_ready_first() {
     let mut events = running.handle.events();
     running.handle.replace(before[1], Worn::Age(Duration::from_secs(60))).await;
     running.handle.replace(before[1], Worn::Memory(1)).await;
-    let after = running.until(|workers| {
-        workers.len() == 2 && all_online(workers) && ids(workers)[1] != before[1]
-    });
+    let after =
+        running.until(|workers| workers.len() == 2 && all_online(workers) && ids(workers)[1] != before[1]);
     assert_eq!(ids(&after.await)[0], before[0]);
     let mut told = Vec::new();
     while let Ok(event) = events.try_recv() {
         told.push(event.what);
     }
     let at = |wanted: fn(&What) -> bool| told.iter().position(wanted).expect("it was told");
-    let (online, draining) =
-        (at(|what| matches!(what, What::WorkerOnline { .. })), at(|what| matches!(what, What::WorkerDraining { .. })));
+    let (online, draining) = (
+        at(|what| matches!(what, What::WorkerOnline { .. })),
+        at(|what| matches!(what, What::WorkerDraining { .. })),
+    );
     assert!(online < draining, "{told:?}");
     assert_eq!(told.iter().filter(|what| matches!(what, What::WorkerReplaced { .. })).count(), 1);
     running.handle.stop(Stop::Fast).await;
