@@ -31,6 +31,10 @@ pub struct Metrics {
     pub stalled: IntGaugeVec,
     /// Starts of a worker's process after its first, by slot and `reason`.
     pub restarts: IntCounterVec,
+    /// Reloads by `result`: `done` or `failed`.
+    pub reloads: IntCounterVec,
+    /// Commands of `--on-event`, by `result`.
+    pub hooks: IntCounterVec,
 }
 
 /// Why a connection was closed unserved.
@@ -48,6 +52,53 @@ impl Rejected {
         match self {
             Rejected::QueueTimeout => "queue_timeout",
             Rejected::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// How a reload has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// Every worker was replaced.
+    Done,
+    /// It was given up.
+    Failed,
+}
+
+impl Reloaded {
+    /// The value of the `result` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Reloaded::Done => "done",
+            Reloaded::Failed => "failed",
+        }
+    }
+}
+
+/// What became of an event for `--on-event`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hooked {
+    /// Its command has ended by itself, well or not.
+    Done,
+    /// Its command was killed: it took too long.
+    Killed,
+    /// Its command could not be started.
+    Failed,
+    /// There was no room to wait for its turn.
+    Dropped,
+}
+
+impl Hooked {
+    /// Everything that can become of one.
+    pub const ALL: [Hooked; 4] = [Hooked::Done, Hooked::Killed, Hooked::Failed, Hooked::Dropped];
+
+    /// The value of the `result` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Hooked::Done => "done",
+            Hooked::Killed => "killed",
+            Hooked::Failed => "failed",
+            Hooked::Dropped => "dropped",
         }
     }
 }
@@ -99,6 +150,12 @@ impl Metrics {
                 "Starts of a worker's process after its first.",
                 &["worker", "reason"],
             ),
+            reloads: counters("clusterd_reloads_total", "Reloads that have ended.", &["result"]),
+            hooks: counters(
+                "clusterd_hooks_total",
+                "Events for which the command of --on-event was run, or was not.",
+                &["result"],
+            ),
             registry,
         };
         metrics.register_all();
@@ -107,7 +164,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let all: [Box<dyn prometheus::core::Collector>; 10] = [
+        let all: [Box<dyn prometheus::core::Collector>; 12] = [
             Box::new(self.accepted.clone()),
             Box::new(self.handed.clone()),
             Box::new(self.redispatched.clone()),
@@ -118,12 +175,20 @@ impl Metrics {
             Box::new(self.workers.clone()),
             Box::new(self.stalled.clone()),
             Box::new(self.restarts.clone()),
+            Box::new(self.reloads.clone()),
+            Box::new(self.hooks.clone()),
         ];
         for metric in all {
             self.registry.register(metric).expect("names are unique");
         }
         for reason in [Rejected::QueueTimeout, Rejected::Shutdown] {
             self.rejected.with_label_values(&[reason.label()]);
+        }
+        for result in [Reloaded::Done, Reloaded::Failed] {
+            self.reloads.with_label_values(&[result.label()]);
+        }
+        for result in Hooked::ALL {
+            self.hooks.with_label_values(&[result.label()]);
         }
     }
 

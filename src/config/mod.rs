@@ -41,6 +41,8 @@ pub struct Config {
     pub command: WorkerCommand,
     /// Where the primary listens: at least one place, none twice.
     pub listen: Vec<Listen>,
+    /// Whether that is the default: nobody has named a port or an address.
+    pub listen_is_default: bool,
     /// The backlog of each public listening socket, in connections (listen(2)).
     pub backlog: NonZeroU32,
     /// How many accepted connections may wait for an idle worker, for each worker port.

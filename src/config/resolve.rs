@@ -90,6 +90,7 @@ impl Reading {
         let listen = self.listen();
         let config = Config {
             listen: listen.iter().map(|(listen, _)| *listen).collect(),
+            listen_is_default: listen.iter().all(|(_, value)| value.origin == Origin::Default),
             backlog: self.one(&keys::BACKLOG),
             queue: self.one(&keys::QUEUE),
             queue_timeout: self.one(&keys::QUEUE_TIMEOUT),
@@ -282,6 +283,7 @@ mod tests {
         let expected = Config {
             command: WorkerCommand::Demo,
             listen: vec![parse::port("3000").expect("a port")],
+            listen_is_default: true,
             backlog: NonZeroU32::new(4096).expect("not zero"),
             queue: 1024.try_into().expect("not zero"),
             queue_timeout: Duration::from_secs(60),

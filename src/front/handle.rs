@@ -47,6 +47,11 @@ pub enum Command {
     },
     /// Tell the workers that understand it that no further connection will come.
     Drain,
+    /// Show that the front is alive.
+    Ping {
+        /// Told at once.
+        done: oneshot::Sender<()>,
+    },
     /// Stop accepting without losing a connection, and serve what was accepted.
     Stop {
         /// Told when every accepted connection has been taken by a worker.
@@ -200,6 +205,13 @@ impl Handle {
     /// Tells the workers that understand it that no further connection will come.
     pub async fn drain(&self) {
         self.send(Command::Drain).await;
+    }
+
+    /// Returns when the front has answered: it is alive.
+    pub async fn ping(&self) {
+        let (done, told) = oneshot::channel();
+        self.send(Command::Ping { done }).await;
+        let _ = told.await;
     }
 
     /// A front that is gone has nothing left to be told: the primary notices its end by itself.

@@ -3,7 +3,7 @@
 //! It accepts when it is asked to and keeps nothing; what happens to a connection is decided in `service`.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -27,6 +27,7 @@ use crate::sys::watched::Watched;
 pub struct Bound {
     sockets: Vec<OwnedFd>,
     address: SocketAddr,
+    is_inherited: bool,
 }
 
 /// How many times the kernel may choose a port for one family that is taken in the other.
@@ -73,12 +74,23 @@ impl Bound {
         socket.bind(&SockAddr::from(address))?;
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { sockets: vec![socket.into()], address })
+        Ok(Self { sockets: vec![socket.into()], address, is_inherited: false })
+    }
+
+    /// A socket that somebody else has bound, who listens with it again when this process is gone: non-blocking, and
+    /// listening at `address`. At `[::]` it may serve both families.
+    pub fn inherited(socket: OwnedFd, address: SocketAddr) -> Self {
+        Self { sockets: vec![socket], address, is_inherited: true }
     }
 
     /// Where it listens, `[::]` for both families; the port is the real one where the kernel chose it.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether somebody else has bound it.
+    pub fn is_inherited(&self) -> bool {
+        self.is_inherited
     }
 }
 
@@ -93,6 +105,7 @@ pub struct Listener {
     options: Vec<SocketOption>,
     /// How many connections of the backlog are older than the last change of `options`, and so do not have them.
     without_options: usize,
+    is_inherited: bool,
     stopped: bool,
 }
 
@@ -102,14 +115,15 @@ impl Listener {
     /// # Errors
     /// Those of epoll_ctl(2).
     pub fn watch(bound: Bound) -> io::Result<Vec<Self>> {
-        bound.sockets.into_iter().map(Self::new).collect()
+        bound.sockets.into_iter().map(|socket| Self::new(socket, bound.is_inherited)).collect()
     }
 
-    fn new(socket: OwnedFd) -> io::Result<Self> {
+    fn new(socket: OwnedFd, is_inherited: bool) -> io::Result<Self> {
         Ok(Self {
             socket: Watched::new(socket, Interest::READABLE)?,
             options: Vec::new(),
             without_options: 0,
+            is_inherited,
             stopped: false,
         })
     }
@@ -174,6 +188,11 @@ impl Listener {
         !socket::backlog_len(&self.socket).is_ok_and(|len| len > 0)
     }
 
+    /// Whether its backlog is for whoever listens with it next: the socket is another's, who keeps it open.
+    pub fn is_inherited(&self) -> bool {
+        self.is_inherited
+    }
+
     /// Lets no new connection begin, while those that have begun can still be accepted.
     ///
     /// # Errors
@@ -200,11 +219,27 @@ fn is_ours(error: rustix::io::Errno) -> bool {
     matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL | Errno::BADF)
 }
 
+/// A client over IPv4 is one also where a socket serves both families.
 fn endpoint(address: SocketAddr) -> Endpoint {
-    match address {
-        SocketAddr::V4(v4) => Endpoint::V4 { address: v4.ip().octets(), port: v4.port() },
-        SocketAddr::V6(v6) => {
-            Endpoint::V6 { address: v6.ip().octets(), port: v6.port(), scope: v6.scope_id() }
-        }
+    let port = address.port();
+    let scope = if let SocketAddr::V6(v6) = address { v6.scope_id() } else { 0 };
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => Endpoint::V4 { address: ip.octets(), port },
+        IpAddr::V6(ip) => Endpoint::V6 { address: ip.octets(), port, scope },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_over_ipv4_is_one_whatever_socket_it_came_to() {
+        let v4 = Endpoint::V4 { address: [192, 0, 2, 1], port: 7 };
+        assert_eq!(endpoint("192.0.2.1:7".parse().unwrap()), v4);
+        assert_eq!(endpoint("[::ffff:192.0.2.1]:7".parse().unwrap()), v4);
+        let mut address = [0; 16];
+        (address[0], address[1], address[15]) = (0xfe, 0x80, 1);
+        assert_eq!(endpoint("[fe80::1%3]:7".parse().unwrap()), Endpoint::V6 { address, port: 7, scope: 3 });
     }
 }

@@ -191,6 +191,7 @@ impl Front {
             Command::Forget { worker, done } => {
                 let _ = done.send(self.forget(worker));
             }
+            Command::Ping { done } => drop(done.send(())),
             Command::Drain => self.services.iter().for_each(Service::drain),
             Command::Stop { done } => {
                 let now = Instant::now();

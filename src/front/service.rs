@@ -481,11 +481,13 @@ impl Service {
         links.chain(self.queue.deadline()).chain(self.paused).chain(closing).min()
     }
 
-    /// Lets no new connection begin. Those that clients have already established are still accepted.
+    /// Lets no new connection begin. Those that clients have already established are still accepted; at an inherited
+    /// socket they wait for whoever listens with it next.
     pub fn stop(&mut self, now: Instant) {
         let Intake::Open(mut listeners) = std::mem::replace(&mut self.intake, Intake::Closed) else {
             return;
         };
+        listeners.retain(|listener| !listener.is_inherited());
         for listener in &mut listeners {
             if let Err(error) = listener.stop() {
                 debug!(service = %self.id, %error, "cannot filter new connections while stopping");

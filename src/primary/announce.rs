@@ -21,7 +21,8 @@ pub fn listening(config: &Config, ports: &Ports, admin: Option<&Admin>) {
     info!("clusterd {} runs {workers} of {command}", env!("CARGO_PKG_VERSION"));
     for (worker_port, sockets) in ports {
         for socket in sockets {
-            info!(address = %socket.address(), %worker_port, "listening");
+            let inherited = socket.is_inherited().then_some(true);
+            info!(address = %socket.address(), %worker_port, inherited, "listening");
         }
     }
     if let Some(admin) = admin {

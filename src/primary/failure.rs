@@ -6,6 +6,9 @@ use super::listen::ListenError;
 use crate::supervisor::StartError;
 use crate::{admin, logs, preload};
 
+/// EX_CONFIG of sysexits(3).
+const CONFIGURATION: u8 = 78;
+
 /// Why the primary ended without being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -51,10 +54,12 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The exit code of clusterd: 127 and 126 for a command that cannot be found or run, otherwise 1.
+    /// The exit code of clusterd: 127 and 126 for a command that cannot be found or run, 78 for inherited sockets that
+    /// are not those of the configuration, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Start(error) => error.exit_code(),
+            Failure::Listen(ListenError::Inherited(_)) => CONFIGURATION,
             _ => 1,
         }
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::systemd::inherit::{self, InheritError, Inherited, Plan};
 use crate::config::{Bind, Config, Listen};
 use crate::front::listener::Bound;
 use crate::ids::WorkerPort;
@@ -13,37 +14,53 @@ pub type Ports = Vec<(WorkerPort, Vec<Bound>)>;
 
 /// A public address could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}{advice}")]
-pub struct ListenError {
-    address: SocketAddr,
-    source: io::Error,
-    advice: String,
+pub enum ListenError {
+    /// It cannot be bound.
+    #[error("cannot listen on {address}: {source}{advice}")]
+    Refused {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+        /// What would help.
+        advice: String,
+    },
+    /// What was inherited cannot be it.
+    #[error(transparent)]
+    Inherited(#[from] InheritError),
 }
 
-/// The ports that workers ask for, each once, in the order of the configuration.
-pub fn worker_ports(config: &Config) -> Vec<WorkerPort> {
-    let mut ports = Vec::new();
-    for listen in &config.listen {
-        if !ports.contains(&listen.worker_port) {
-            ports.push(listen.worker_port);
-        }
-    }
-    ports
-}
-
-/// Binds every public address.
+/// Listens on every public address, with the sockets that were inherited for it or with new ones. The ports that
+/// workers ask for come each once, in the order of the configuration.
 ///
 /// # Errors
-/// The first one that cannot be bound.
+/// The first one that cannot be bound, or an inherited socket that cannot be used.
 pub fn bind(config: &Config) -> Result<Ports, ListenError> {
-    let mut ports: Ports = worker_ports(config).into_iter().map(|port| (port, Vec::new())).collect();
-    for Listen { bind, worker_port } in &config.listen {
-        let bound = Bound::new(*bind, config.backlog.get()).map_err(|source| refused(*bind, source))?;
-        if let Some((_, sockets)) = ports.iter_mut().find(|(port, _)| port == worker_port) {
-            sockets.push(bound);
+    let inherited = inherit::inherited()?.into_iter().map(|socket| (socket.address, socket));
+    let Plan { ports: plan } = inherit::plan(&config.listen, config.listen_is_default, inherited)?;
+    let mut ports = Ports::new();
+    for (listen, inherited) in plan {
+        let bound = open(listen, inherited, config.backlog.get())?;
+        match ports.iter_mut().find(|(port, _)| *port == listen.worker_port) {
+            Some((_, sockets)) => sockets.extend(bound),
+            None => ports.push((listen.worker_port, bound)),
         }
     }
     Ok(ports)
+}
+
+fn open(listen: Listen, inherited: Vec<Inherited>, backlog: u32) -> Result<Vec<Bound>, ListenError> {
+    if inherited.is_empty() {
+        let bound = Bound::new(listen.bind, backlog).map_err(|source| refused(listen.bind, source))?;
+        return Ok(vec![bound]);
+    }
+    let sockets = inherited.into_iter();
+    Ok(sockets.map(|Inherited { socket, address }| Bound::inherited(socket, address)).collect())
+}
+
+/// The ports that workers ask for.
+pub fn worker_ports(ports: &Ports) -> Vec<WorkerPort> {
+    ports.iter().map(|(port, _)| *port).collect()
 }
 
 /// Every public address, with the ports that the kernel chose.
@@ -55,7 +72,7 @@ fn refused(bind: Bind, source: io::Error) -> ListenError {
     let address = bind.address();
     let holder = || processes::listener_of(address.port());
     let advice = advice(source.kind(), address, holder);
-    ListenError { address, source, advice }
+    ListenError::Refused { address, source, advice }
 }
 
 fn advice(kind: io::ErrorKind, address: SocketAddr, holder: impl Fn() -> Option<processes::Named>) -> String {

@@ -7,12 +7,16 @@ mod attach;
 mod descriptors;
 mod failure;
 mod folder;
+mod hooks;
 mod listen;
 mod node;
+mod notify;
+mod orders;
 mod reports;
 mod shutdown;
 mod signals;
 mod surroundings;
+mod systemd;
 
 use std::io;
 use std::path::Path;
@@ -26,8 +30,11 @@ use self::attach::{AttachSocket, Rooms};
 use self::descriptors::Limits;
 pub use self::failure::Failure;
 use self::folder::Folder;
+use self::hooks::{Hooks, Shell};
 use self::listen::Ports;
 use self::node::Nodes;
+use self::notify::Notices;
+use self::orders::Orders;
 use self::reports::Heard;
 use self::shutdown::Shutdown;
 use self::signals::Signals;
@@ -43,7 +50,7 @@ use crate::metrics::Metrics;
 use crate::preload::{ExposeError, Exposed};
 use crate::protocol::native::Places;
 use crate::supervisor::lifecycle::Rules;
-use crate::supervisor::{self, AttachEnv, Orders, Recipe, Scope, Spec, restart};
+use crate::supervisor::{self, AttachEnv, Recipe, Scope, Spec, guardian, restart};
 use crate::sys;
 
 /// How many channels to workers' listeners there may be: so many, or so many a worker.
@@ -72,13 +79,13 @@ pub fn run(config: Config) -> Result<u8, Failure> {
 }
 
 async fn serve(config: Config, output: &Output) -> Result<u8, Failure> {
-    let mut signals = Signals::new().map_err(Failure::Signals)?;
+    let signals = Signals::new().map_err(Failure::Signals)?;
     let limits = descriptors::prepare().map_err(Failure::Descriptors)?;
     sys::process::become_subreaper().map_err(Failure::Subreaper)?;
     let metrics = Metrics::new();
 
-    let ports = listen::worker_ports(&config);
     let bound = listen::bind(&config)?;
+    let ports = listen::worker_ports(&bound);
     let addresses = listen::addresses(&bound);
     let admin = config.metrics.map(Admin::bind).transpose()?;
     announce::listening(&config, &bound, admin.as_ref());
@@ -100,6 +107,7 @@ async fn serve(config: Config, output: &Output) -> Result<u8, Failure> {
             shim: shim.as_ref().map(|shim| shim.path().to_owned()),
             node_channel: config.attach.has_node_channel(),
         },
+        notify: config.wait_ready,
         nofile: limits.workers,
     };
     let spec = spec(&config, recipe, guardian(&config, folder_path));
@@ -115,11 +123,23 @@ async fn serve(config: Config, output: &Output) -> Result<u8, Failure> {
         listeners: Arc::default(),
     });
     let public = addresses.iter().map(std::net::SocketAddr::port).collect();
-    let neighbours = Neighbours { output: output.clone(), front: front.clone(), nodes, ports: public };
+    let (notices, ready) = Notices::new();
+    let neighbours =
+        Neighbours { output: output.clone(), front: front.clone(), nodes, notices, ports: public };
     let (supervisor, task) = supervisor::new(spec, neighbours, metrics.clone());
+    let hooks = config.on_event.map(|command| {
+        let shell = Shell { command, nofile: limits.workers };
+        Hooks::start(shell, supervisor.events(), metrics.clone())
+    });
 
     let (readiness, watched) = watch::channel(reports::readiness(&reports.status.borrow()));
-    start_admin(admin, &metrics, &supervisor, watched)?;
+    start_admin(admin, &metrics, &supervisor, watched.clone())?;
+    let systemd = systemd::start(systemd::Sources {
+        readiness: watched,
+        supervisor: supervisor.clone(),
+        front: front.clone(),
+    });
+    tokio::spawn(notify::pass_on(ready, supervisor.clone()));
     tokio::spawn(attach.serve(Rooms { supervisor: supervisor.clone(), front: front.clone(), places, ports }));
     tokio::spawn(reports::follow(
         Heard { reports, words },
@@ -127,15 +147,20 @@ async fn serve(config: Config, output: &Output) -> Result<u8, Failure> {
         addresses,
     ));
 
+    let mut orders = Orders { signals, supervisor: supervisor.clone(), systemd };
     let shutdown = Shutdown { front, supervisor, readiness, drain_timeout: config.drain_timeout };
-    tokio::select! {
-        ended = task.run() => Ok(ended?),
-        never = shutdown.when_told(&mut signals) => match never {},
+    let ended = tokio::select! {
+        ended = task.run() => ended,
+        never = shutdown.when_told(&mut orders) => match never {},
+    };
+    if let Some(hooks) = hooks {
+        hooks.finish().await;
     }
+    Ok(ended?)
 }
 
 /// What is to be supervised, and how.
-fn spec(config: &Config, recipe: Recipe, guardian: Option<Orders>) -> Spec {
+fn spec(config: &Config, recipe: Recipe, guardian: Option<guardian::Orders>) -> Spec {
     Spec {
         app: config.name.clone(),
         rules: Rules {
@@ -172,9 +197,9 @@ fn expose_shim(folder: Option<&Path>) -> Result<Option<Exposed>, ExposeError> {
 }
 
 /// As PID 1 there is no need for one: when that process dies, the kernel kills everything in its namespace.
-fn guardian(config: &Config, folder: Option<&Path>) -> Option<Orders> {
+fn guardian(config: &Config, folder: Option<&Path>) -> Option<guardian::Orders> {
     let grace = config.drain_timeout + config.kill_timeout;
-    let orders = || Orders { grace, folder: folder.map(ToOwned::to_owned) };
+    let orders = || guardian::Orders { grace, folder: folder.map(ToOwned::to_owned) };
     (std::process::id() != 1).then(orders)
 }
 

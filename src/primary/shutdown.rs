@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use tokio::time::timeout_at;
 use tracing::{info, warn};
 
-use super::signals::{Signals, Wish};
+use super::orders::Orders;
+use super::signals::Wish;
 use crate::admin::Readiness;
 use crate::front;
 use crate::supervisor::events::What;
@@ -35,8 +36,8 @@ pub struct Shutdown {
 impl Shutdown {
     /// Waits for a signal and stops everything; then strengthens the stop at each further signal. Never returns:
     /// the supervisor's task ends when its workers are gone.
-    pub async fn when_told(&self, signals: &mut Signals) -> Infallible {
-        let (wish, name) = signals.next().await;
+    pub async fn when_told(&self, orders: &mut Orders) -> Infallible {
+        let (wish, name) = orders.stop().await;
         self.readiness.send_replace(Readiness::Stopping);
         self.supervisor.tell(What::Stopping { by: name.to_owned() }).await;
         if wish == Wish::Graceful {
@@ -46,13 +47,13 @@ impl Shutdown {
             );
             tokio::select! {
                 () = self.graceful() => {}
-                _ = signals.next() => {}
+                _ = orders.stop() => {}
             }
         }
         loop {
             info!("stopping at once");
             self.supervisor.stop(Stop::Fast).await;
-            signals.next().await;
+            orders.stop().await;
         }
     }
 

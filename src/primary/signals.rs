@@ -1,28 +1,50 @@
 //! The signals that tell clusterd what to do.
 //!
-//! Only their meaning; what follows is in `shutdown`.
+//! Only their meaning; what follows is in `orders` and `shutdown`.
 
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::supervisor::Scale;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Stop when everything that was accepted is served: TERM, QUIT, and HUP (the terminal is gone).
+    /// Stop when everything that was accepted is served: TERM and QUIT.
     Graceful,
     /// Stop at once: INT, as nginx has it, and so Ctrl-C.
     Fast,
+    /// HUP: replace every worker, as nginx and gunicorn do.
+    Reload,
+    /// TTIN and TTOU: one worker more or fewer, as gunicorn and unicorn have it.
+    Scale(Scale),
+    /// WINCH: end the workers, as nginx and gunicorn do.
+    Drain,
+    /// USR1: open the log files again.
+    Reopen,
+    /// USR2: replace clusterd itself.
+    Upgrade,
 }
+
+/// Of several that came, the first in this list is the next.
+const MEANINGS: [(i32, &str, Wish); 9] = [
+    (libc::SIGINT, "SIGINT", Wish::Fast),
+    (libc::SIGTERM, "SIGTERM", Wish::Graceful),
+    (libc::SIGQUIT, "SIGQUIT", Wish::Graceful),
+    (libc::SIGHUP, "SIGHUP", Wish::Reload),
+    (libc::SIGTTIN, "SIGTTIN", Wish::Scale(Scale::By(1))),
+    (libc::SIGTTOU, "SIGTTOU", Wish::Scale(Scale::By(-1))),
+    (libc::SIGWINCH, "SIGWINCH", Wish::Drain),
+    (libc::SIGUSR1, "SIGUSR1", Wish::Reopen),
+    (libc::SIGUSR2, "SIGUSR2", Wish::Upgrade),
+];
 
 /// The signals, from the moment of creation.
 #[derive(Debug)]
-pub struct Signals {
-    term: Signal,
-    quit: Signal,
-    hup: Signal,
-    int: Signal,
-}
+pub struct Signals(Vec<(Signal, &'static str, Wish)>);
 
 impl Signals {
     /// Starts to listen; from now on none of them ends the program by itself.
@@ -30,21 +52,19 @@ impl Signals {
     /// # Errors
     /// Those of sigaction(2).
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            quit: signal(SignalKind::quit())?,
-            hup: signal(SignalKind::hangup())?,
-            int: signal(SignalKind::interrupt())?,
-        })
+        let listen = |(number, name, wish)| Ok((signal(SignalKind::from_raw(number))?, name, wish));
+        MEANINGS.into_iter().map(listen).collect::<io::Result<_>>().map(Self)
     }
 
-    /// The next wish, and the name of the signal that carried it.
+    /// The next wish, and the name of the signal that carried it. Signals of one kind that come together count once
+    /// (signal(7)).
     pub async fn next(&mut self) -> (Wish, &'static str) {
-        tokio::select! {
-            _ = self.term.recv() => (Wish::Graceful, "SIGTERM"),
-            _ = self.quit.recv() => (Wish::Graceful, "SIGQUIT"),
-            _ = self.hup.recv() => (Wish::Graceful, "SIGHUP"),
-            _ = self.int.recv() => (Wish::Fast, "SIGINT"),
-        }
+        poll_fn(|cx| {
+            let heard = self.0.iter_mut().find_map(|(signal, name, wish)| {
+                matches!(signal.poll_recv(cx), Poll::Ready(Some(()))).then_some((*wish, *name))
+            });
+            heard.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! When they come and go is the supervisor's to decide.
 
+use std::os::fd::OwnedFd;
+
 use rustix::process::Pid;
 use tracing::warn;
 
 use super::node::Nodes;
+use super::notify::Notices;
 use crate::front;
 use crate::ids::{Slot, WorkerId};
 use crate::logs::LastLines;
@@ -21,6 +24,8 @@ pub struct Neighbours {
     pub front: front::handle::Handle,
     /// Speaks with those that are Node.
     pub nodes: Nodes,
+    /// Hears those that say that they are ready.
+    pub notices: Notices,
     /// The public ports that are always served.
     pub ports: Vec<u16>,
 }
@@ -31,7 +36,11 @@ impl Surroundings for Neighbours {
         if let Some(channel) = channel {
             self.nodes.greet(worker, channel);
         }
-        self.capture(worker.slot, pipes)
+        let Pipes { stdout, stderr, notify } = pipes;
+        if let Some(socket) = notify {
+            self.notices.listen(worker, socket);
+        }
+        self.capture(worker.slot, stdout, stderr)
     }
 
     fn release(&mut self, worker: WorkerId) -> Doing<()> {
@@ -55,6 +64,7 @@ impl Surroundings for Neighbours {
     }
 
     fn gone(&mut self, worker: WorkerId) -> Doing<u64> {
+        self.notices.gone(worker);
         let (front, heard) = (self.front.clone(), self.nodes.gone(worker));
         Box::pin(async move {
             heard.await;
@@ -64,7 +74,7 @@ impl Surroundings for Neighbours {
 }
 
 impl Neighbours {
-    fn capture(&self, worker: Slot, pipes: Pipes) -> Option<LastLines> {
+    fn capture(&self, worker: Slot, stdout: OwnedFd, stderr: OwnedFd) -> Option<LastLines> {
         let captured = |stream, pipe| match self.output.capture(worker, stream, pipe) {
             Ok(last) => Some(last),
             Err(error) => {
@@ -72,7 +82,7 @@ impl Neighbours {
                 None
             }
         };
-        captured(Stream::Stdout, pipes.stdout);
-        captured(Stream::Stderr, pipes.stderr)
+        captured(Stream::Stdout, stdout);
+        captured(Stream::Stderr, stderr)
     }
 }

@@ -11,7 +11,7 @@
 //! - [`events`]: what is told of all this.
 //! - `task` carries out what those decide, with `orders` for what users ask, `life` for what is remembered of a
 //!   worker and `telling` for the messages.
-//! - [`spawn`] and [`reaper`]: the first and the last of a process.
+//! - [`spawn`] and [`reaper`]: the first and the last of a process; [`notify`]: where it says that it is ready.
 //! - [`guardian`]: the process that cleans up if this one is killed.
 //! - [`diagnose`], with [`elf`]: why a worker does not listen.
 //! - [`processes`]: the process table, for whoever has a question.
@@ -24,6 +24,7 @@ pub mod events;
 pub mod guardian;
 mod life;
 pub mod lifecycle;
+pub mod notify;
 mod orders;
 pub mod processes;
 pub mod reaper;

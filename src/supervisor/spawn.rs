@@ -21,6 +21,7 @@ use crate::config::WorkerCommand;
 use crate::config::command::{self, CommandError};
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Token};
+use crate::supervisor::notify::{self, NotifySocket};
 use crate::sys::process::ChildSetup;
 
 /// The hidden verb with which clusterd runs itself as the built-in demo worker.
@@ -34,11 +35,26 @@ const NODE_CHANNEL_FD: i32 = 3;
 const NODE_CHANNEL_VARIABLES: [&str; 3] =
     ["NODE_CHANNEL_FD", "NODE_UNIQUE_ID", "NODE_CHANNEL_SERIALIZATION_MODE"];
 
+/// What a service manager tells the process that it has started, and no other: where to say that it is ready
+/// (sd_notify(3)), that it is watched (sd_watchdog_enabled(3)), what it has inherited (sd_listen_fds(3)).
+const SERVICE_VARIABLES: [&str; 6] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+
 /// Whether a variable is said to this clusterd and not to its workers: its own settings, which must not reach
 /// another clusterd that a worker may run, and `WEB_CONCURRENCY`, which each worker of a pre-forking server would
 /// multiply by.
 fn is_for_clusterd_alone(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b"CLUSTERD_") || name == "WEB_CONCURRENCY"
+}
+
+/// Keeps from a program what was said to this clusterd alone.
+pub fn forget_own(command: &mut Command) {
+    for (name, _) in env::vars_os().filter(|(name, _)| is_for_clusterd_alone(name)) {
+        command.env_remove(name);
+    }
+    for name in NODE_CHANNEL_VARIABLES.into_iter().chain(SERVICE_VARIABLES) {
+        command.env_remove(name);
+    }
 }
 
 /// How a worker's processes get their connections.
@@ -63,6 +79,9 @@ pub struct Recipe {
     pub ports: Vec<WorkerPort>,
     /// How they get their connections.
     pub attach: AttachEnv,
+    /// Whether they are told where to say that they are ready (`NOTIFY_SOCKET`). If nobody waits for it they are
+    /// not: some servers speak with a service manager all the time.
+    pub notify: bool,
     /// Their soft limit of open descriptors, `None` for no limit: what clusterd was started with, before it
     /// raised its own.
     pub nofile: Option<u64>,
@@ -89,13 +108,15 @@ pub struct NodeChannel {
     pub worker_end: OwnedFd,
 }
 
-/// The reading ends of a worker's standard streams.
+/// Where what a worker says comes out.
 #[derive(Debug)]
 pub struct Pipes {
-    /// Its standard output.
+    /// The reading end of its standard output.
     pub stdout: OwnedFd,
-    /// Its standard error.
+    /// The reading end of its standard error.
     pub stderr: OwnedFd,
+    /// The socket that its `NOTIFY_SOCKET` names, if it has one.
+    pub notify: Option<NotifySocket>,
 }
 
 /// A worker's program could not be started.
@@ -129,6 +150,9 @@ pub enum StartError {
     /// The kernel gave no random numbers for a worker's token.
     #[error("cannot start a worker: no random numbers from the kernel: {0}")]
     Token(#[source] io::Error),
+    /// There is no socket on which a worker could say that it is ready.
+    #[error("cannot start a worker: no socket on which it could say that it is ready: {0}")]
+    Notify(#[source] io::Error),
     /// There is no socket for a worker's Node channel.
     #[error("cannot start a worker: no socket pair for its Node channel: {0}")]
     Channel(#[source] io::Error),
@@ -146,6 +170,7 @@ impl StartError {
             StartError::NoProgram { .. } => 126,
             StartError::System { .. }
             | StartError::Token(_)
+            | StartError::Notify(_)
             | StartError::Channel(_)
             | StartError::Signals(_) => 1,
         }
@@ -170,18 +195,15 @@ pub fn fresh_token() -> io::Result<Token> {
 /// The program cannot be found or executed, or the system has no room for another process.
 pub fn spawn(recipe: &Recipe, id: WorkerId, token: Token) -> Result<Spawned, StartError> {
     let mut command = command(recipe);
-    for (name, _) in env::vars_os().filter(|(name, _)| is_for_clusterd_alone(name)) {
-        command.env_remove(name);
-    }
-    for name in NODE_CHANNEL_VARIABLES {
-        command.env_remove(name);
-    }
+    forget_own(&mut command);
     command.envs(environment(recipe, id, token, env::var_os("LD_PRELOAD")));
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped());
     command.stderr(Stdio::piped());
     let setup = ChildSetup { parent_death: Signal::TERM, nofile: recipe.nofile };
     setup.apply_to(&mut command);
+    let notify = recipe.notify.then(|| give_notify_socket(&mut command, &recipe.attach.socket, id));
+    let notify = notify.transpose().map_err(StartError::Notify)?;
     let channel = recipe.attach.node_channel.then(|| give_node_channel(&mut command)).transpose();
     let channel = channel.map_err(StartError::Channel)?;
     let mut child = command.spawn().map_err(|error| explain(&recipe.command, error))?;
@@ -190,9 +212,16 @@ pub fn spawn(recipe: &Recipe, id: WorkerId, token: Token) -> Result<Spawned, Sta
     };
     Ok(Spawned {
         pid: Pid::from_child(&child),
-        pipes: Pipes { stdout: stdout.into(), stderr: stderr.into() },
+        pipes: Pipes { stdout: stdout.into(), stderr: stderr.into(), notify },
         channel,
     })
+}
+
+/// Tells the process where to say that it is ready, and gives the caller the socket.
+fn give_notify_socket(command: &mut Command, attach: &OsStr, id: WorkerId) -> io::Result<NotifySocket> {
+    let (socket, name) = notify::bind(attach, id.launch)?;
+    command.env("NOTIFY_SOCKET", name);
+    Ok(socket)
 }
 
 /// Gives the process one end of a new socket pair as [`NODE_CHANNEL_FD`], and the caller the other. The worker sets

@@ -488,6 +488,7 @@ impl Supervisor {
     /// Tells whoever listens; that nobody does is no error.
     pub(super) fn tell(&self, what: What) {
         telling::log(&what);
+        telling::count(&what, &self.metrics);
         let time = events::Time(SystemTime::now());
         let _ = self.events.send(events::Event { time, app: self.spec.app.clone(), what });
     }

@@ -1,4 +1,4 @@
-//! What happens to the workers, as clusterd's own messages say it.
+//! What happens to the workers, as clusterd's own messages and metrics say it.
 //!
 //! Each event has one line, in the words of `docs/operations.md`; hooks and followers get the event itself.
 
@@ -8,6 +8,7 @@ use humantime::format_duration;
 use tracing::{debug, error, info, warn};
 
 use super::events::What;
+use crate::metrics::{Metrics, Reloaded};
 
 /// Writes the message for an event.
 pub(super) fn log(what: &What) {
@@ -46,4 +47,14 @@ pub(super) fn log(what: &What) {
         What::AppStopping { by } => info!("workers are stopped, by {by}; the ports stay open"),
         What::Stopping { .. } | What::Missed { .. } => {}
     }
+}
+
+/// Counts an event, if it is one that is counted here.
+pub(super) fn count(what: &What, metrics: &Metrics) {
+    let result = match what {
+        What::ReloadDone { .. } => Reloaded::Done,
+        What::ReloadFailed { .. } => Reloaded::Failed,
+        _ => return,
+    };
+    metrics.reloads.with_label_values(&[result.label()]).inc();
 }

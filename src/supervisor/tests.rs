@@ -62,6 +62,7 @@ fn recipe(program: &str, arguments: &[&str], workers: u32) -> Recipe {
         workers: NonZeroU32::new(workers).expect("not zero"),
         ports: vec![WorkerPort(3000), WorkerPort(3001)],
         attach: AttachEnv { socket: "@test".into(), shim: None, node_channel: false },
+        notify: false,
         nofile: getrlimit(Resource::Nofile).current,
     }
 }

@@ -3,7 +3,7 @@
 //! Only the steps: which program is run, with which environment, is decided by the caller.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -87,6 +87,18 @@ pub fn close_on_exec_above(first: u32) -> io::Result<()> {
         Some(libc::ENOSYS | libc::EINVAL | libc::EPERM) => close_on_exec_one_by_one(first),
         _ => Err(error),
     }
+}
+
+/// A close-on-exec duplicate of the descriptor that has this number: one that was inherited, or any other.
+///
+/// # Errors
+/// Those of fcntl(2) with F_DUPFD_CLOEXEC: EBADF if there is none.
+pub fn duplicate(number: u32) -> io::Result<OwnedFd> {
+    let raw = i32::try_from(number).map_err(|_| Errno::BADF)?;
+    // SAFETY: the borrow ends with this statement; a number that is not open makes the call fail with EBADF and
+    // nothing else, and the duplicate is a new descriptor.
+    let fd = unsafe { BorrowedFd::borrow_raw(raw) };
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
 fn close_on_exec_one_by_one(first: u32) -> io::Result<()> {

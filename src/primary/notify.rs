@@ -1,0 +1,149 @@
+//! Hears what workers say on their notification sockets, and passes on that they are ready.
+//!
+//! What clusterd says to its own service manager is in `primary::systemd`.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tracing::{debug, warn};
+
+use crate::ids::WorkerId;
+use crate::protocol::notify::{MAX_MESSAGE, Said};
+use crate::supervisor::notify::NotifySocket;
+use crate::supervisor::{self, is_admissible};
+use crate::sys::datagram;
+use crate::sys::watched::Watched;
+
+/// How long nothing is heard of a worker after it has said something: one that says more is made to wait by the
+/// kernel, as by a service manager that is slow.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How many workers may wait for their being ready to be passed on.
+const READY: usize = 64;
+
+/// The workers that are listened to.
+#[derive(Debug)]
+pub struct Notices {
+    ready: mpsc::Sender<WorkerId>,
+    listening: HashMap<WorkerId, AbortHandle>,
+}
+
+impl Notices {
+    /// No worker yet; those that say that they are ready come out at the other end.
+    pub fn new() -> (Self, mpsc::Receiver<WorkerId>) {
+        let (ready, said) = mpsc::channel(READY);
+        (Self { ready, listening: HashMap::new() }, said)
+    }
+
+    /// Listens to a worker until it is gone.
+    pub fn listen(&mut self, worker: WorkerId, socket: NotifySocket) {
+        let ready = self.ready.clone();
+        let task = tokio::spawn(async move {
+            if let Err(error) = listen(worker, socket, &ready).await {
+                warn!(%worker, %error, "cannot hear any more whether a worker is ready");
+            }
+        });
+        self.listening.insert(worker, task.abort_handle());
+    }
+
+    /// A worker that is gone says nothing any more.
+    pub fn gone(&mut self, worker: WorkerId) {
+        if let Some(task) = self.listening.remove(&worker) {
+            task.abort();
+        }
+    }
+}
+
+/// Tells the supervisor which workers are ready, until nobody listens to them any more.
+pub async fn pass_on(mut ready: mpsc::Receiver<WorkerId>, supervisor: supervisor::Handle) {
+    while let Some(worker) = ready.recv().await {
+        supervisor.ready(worker).await;
+    }
+}
+
+async fn listen(worker: WorkerId, socket: NotifySocket, ready: &mpsc::Sender<WorkerId>) -> io::Result<()> {
+    let NotifySocket { socket, path: _path } = socket;
+    let socket = Watched::new(socket, Interest::READABLE)?;
+    let mut buffer = [0; MAX_MESSAGE];
+    loop {
+        let received = socket.when_readable(|socket| datagram::receive(socket, &mut buffer)).await?;
+        match received.uid {
+            Some(uid) if is_admissible(uid) && !received.truncated => {
+                let said = Said::read(&buffer[..received.len]);
+                note(worker, &said);
+                if said.ready {
+                    // Nobody is left to be told when the program ends.
+                    let _ = ready.send(worker).await;
+                }
+            }
+            uid => debug!(%worker, ?uid, received.truncated, "a notification was not read"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn note(worker: WorkerId, said: &Said) {
+    if let Some(status) = &said.status {
+        debug!(%worker, status, "worker tells its status");
+    }
+    if !said.others.is_empty() {
+        debug!(%worker, names = ?said.others, "worker says what nothing follows from");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+    use crate::ids::Slot;
+    use crate::supervisor::notify;
+
+    const WORKER: WorkerId = WorkerId { slot: Slot(2), launch: 9 };
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// A worker that is listened to, and where it speaks.
+    fn worker(notices: &mut Notices, folder: &tempfile::TempDir) -> UnixDatagram {
+        let attach = folder.path().join("attach");
+        let (socket, name) = notify::bind(OsStr::new(&attach), WORKER.launch).unwrap();
+        notices.listen(WORKER, socket);
+        let speaker = UnixDatagram::unbound().unwrap();
+        speaker.connect(name).unwrap();
+        speaker
+    }
+
+    #[tokio::test]
+    async fn ready_is_passed_on_and_the_rest_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut notices, mut ready) = Notices::new();
+        let speaker = worker(&mut notices, &folder);
+        let long = [b"READY=1\n".as_slice(), &[b'x'; MAX_MESSAGE]].concat();
+        for message in [b"STATUS=READY=1".as_slice(), &long, b"", b"STOPPING=1\nREADY=1\n"] {
+            speaker.send(message).unwrap();
+        }
+        let said = tokio::time::timeout(DEADLINE, ready.recv()).await.unwrap();
+        assert_eq!(said, Some(WORKER));
+        assert!(ready.try_recv().is_err(), "it was said once");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_gone_is_not_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut notices, _ready) = Notices::new();
+        let speaker = worker(&mut notices, &folder);
+        notices.gone(WORKER);
+        let refused = async {
+            while speaker.send(b"READY=1").is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, refused).await.unwrap();
+        assert!(!folder.path().join("notify-9").exists());
+        assert!(notices.listening.is_empty());
+    }
+}

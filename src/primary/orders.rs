@@ -1,0 +1,86 @@
+//! Carries out what signals ask for beside the stop, and says in the log what came of it.
+//!
+//! What a signal means is in `signals`; the stop itself is in `shutdown`.
+
+use std::fs::File;
+
+use tracing::{debug, error, info, warn};
+
+use super::signals::{Signals, Wish};
+use super::systemd::Systemd;
+use crate::supervisor::events::Asker;
+use crate::supervisor::{Command, Handle, Refused};
+
+/// The signals, and whom they concern.
+#[derive(Debug)]
+pub struct Orders {
+    /// Where wishes come from.
+    pub signals: Signals,
+    /// Who fulfils most of them.
+    pub supervisor: Handle,
+    /// Whoever has sent a HUP for systemd waits until it hears of a reload.
+    pub systemd: Systemd,
+}
+
+impl Orders {
+    /// The next wish to stop, and the name of the signal. Whatever else is wished meanwhile is obeyed.
+    pub async fn stop(&mut self) -> (Wish, &'static str) {
+        loop {
+            match self.signals.next().await {
+                told @ (Wish::Graceful | Wish::Fast, _) => return told,
+                (wish, name) => self.obey(wish, name).await,
+            }
+        }
+    }
+
+    async fn obey(&self, wish: Wish, name: &'static str) {
+        match wish {
+            Wish::Reload => self.reload(name).await,
+            Wish::Scale(scale) => self.give(Command::Scale(scale), name).await,
+            Wish::Drain if has_terminal() => debug!("{name}: the terminal has another size"),
+            Wish::Drain => self.give(Command::Stop, name).await,
+            Wish::Reopen => {
+                info!("{name}: clusterd writes to its standard streams only: there is no file to reopen")
+            }
+            Wish::Upgrade => warn!(
+                "{name}: this version does not replace itself while it runs: stop it, and start the new one"
+            ),
+            Wish::Graceful | Wish::Fast => {}
+        }
+    }
+
+    /// It is also the way back from WINCH: what is stopped has nothing to reload, and is started.
+    async fn reload(&self, name: &'static str) {
+        match self.supervisor.begin(Command::Reload, Asker::Signal(name)).await {
+            Err(Refused::Stopped) => {
+                self.give(Command::Start, name).await;
+                self.systemd.no_reload();
+            }
+            Err(refused) => {
+                warn!("{name}: {refused}");
+                self.systemd.no_reload();
+            }
+            // Its beginning and its end are events, which the supervisor says.
+            Ok(_) => {}
+        }
+    }
+
+    async fn give(&self, command: Command, name: &'static str) {
+        match self.supervisor.begin(command, Asker::Signal(name)).await {
+            Err(refused) => warn!("{name}: {refused}"),
+            // What a worker that fails writes last is in the log already, as everything that workers write.
+            Ok(underway) => drop(tokio::spawn(async move {
+                match underway.done().await {
+                    Ok(done) => info!("{name}: {done}"),
+                    Err(failed) => error!("{name}: {failed}"),
+                }
+            })),
+        }
+    }
+}
+
+/// Whether a terminal controls this process, and so sends it SIGWINCH whenever its size changes (tty_ioctl(2)).
+/// Without one, /dev/tty cannot be opened (tty(4)).
+fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
+}
