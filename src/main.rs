@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clusterd::config::Config;
+use clusterd::config::load::CommandLine;
 use clusterd::supervisor::{guardian, spawn};
 use clusterd::{cli, demo, primary};
 
@@ -15,8 +16,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> ExitCode {
-    match primary::run(config) {
+fn serve(config: Config, command_line: CommandLine) -> ExitCode {
+    match primary::run(config, command_line) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             cli::complain(&failure.to_string());

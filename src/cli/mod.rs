@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use crate::config::command::{self, CommandError};
 use crate::config::error::Invalid;
+use crate::config::load::CommandLine;
 use crate::config::resolve::Resolved;
 use crate::config::{Config, load, show};
 use arguments::Arguments;
@@ -24,8 +25,8 @@ enum Action {
     Check(Config),
     /// Print every value and where it comes from.
     ShowConfig(Resolved),
-    /// The main job.
-    Serve(Config),
+    /// The main job, and what to read the configuration from again.
+    Serve(Config, CommandLine),
 }
 
 /// Why nothing was served.
@@ -49,7 +50,10 @@ enum Failure {
 ///
 /// Exits with 0; with 2 for wrong arguments, 78 for a wrong environment or file, 126 and 127 for a command that
 /// cannot be executed or found, 1 for anything else; or as `serve` says.
-pub fn run(arguments: impl Iterator<Item = OsString>, serve: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+pub fn run(
+    arguments: impl Iterator<Item = OsString>,
+    serve: impl FnOnce(Config, CommandLine) -> ExitCode,
+) -> ExitCode {
     let done = asked(arguments).and_then(|action| act(action, serve));
     done.unwrap_or_else(|failure| report(&failure))
 }
@@ -60,17 +64,17 @@ fn asked(arguments: impl Iterator<Item = OsString>) -> Result<Action, Failure> {
         Err(asked) if !asked.use_stderr() => return Ok(Action::Explain(asked)),
         Err(error) => return Err(error.into()),
     };
-    let resolved = load::load(arguments.command_line)?;
+    let resolved = load::load(arguments.command_line.clone())?;
     Ok(if arguments.check {
         Action::Check(resolved.config)
     } else if arguments.show_config {
         Action::ShowConfig(resolved)
     } else {
-        Action::Serve(resolved.config)
+        Action::Serve(resolved.config, arguments.command_line)
     })
 }
 
-fn act(action: Action, serve: impl FnOnce(Config) -> ExitCode) -> Result<ExitCode, Failure> {
+fn act(action: Action, serve: impl FnOnce(Config, CommandLine) -> ExitCode) -> Result<ExitCode, Failure> {
     match action {
         Action::Explain(text) => {
             text.print()?;
@@ -84,9 +88,9 @@ fn act(action: Action, serve: impl FnOnce(Config) -> ExitCode) -> Result<ExitCod
             io::stdout().write_all(show::table(&resolved).as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
-        Action::Serve(config) => {
+        Action::Serve(config, command_line) => {
             command::find_for(&config.command)?;
-            Ok(serve(config))
+            Ok(serve(config, command_line))
         }
     }
 }

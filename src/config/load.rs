@@ -12,7 +12,7 @@ use super::resolve::{Resolved, Sources, resolve};
 use super::{environment, file, keys};
 
 /// What the command line says.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
     /// The settings.
     pub flags: Layer,

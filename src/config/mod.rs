@@ -2,10 +2,12 @@
 //!
 //! Flags, environment and file meet in [`resolve`] and nowhere else; after that there is only [`Config`].
 //! In reading order: [`keys`] (the table of settings), [`parse`] (what a value may look like), [`environment`] and
-//! [`mod@file`] (where values come from), [`resolve`], [`check`] (what values may not do together), [`load`].
+//! [`mod@file`] (where values come from), [`resolve`], [`check`] (what values may not do together), [`load`],
+//! [`diff`] (what another reading changes).
 
 pub mod check;
 pub mod command;
+pub mod diff;
 pub mod environment;
 pub mod error;
 pub mod file;

@@ -12,6 +12,7 @@ mod listen;
 mod node;
 mod notify;
 mod orders;
+mod plan;
 mod reports;
 mod shutdown;
 mod signals;
@@ -35,12 +36,14 @@ use self::listen::Ports;
 use self::node::Nodes;
 use self::notify::Notices;
 use self::orders::Orders;
+use self::plan::Base;
 use self::reports::Heard;
 use self::shutdown::Shutdown;
 use self::signals::Signals;
 use self::surroundings::Neighbours;
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::config::Config;
+use crate::config::load::CommandLine;
 use crate::front::handle::FrontEnds;
 use crate::front::ledger::{Hold, Wear};
 use crate::front::{self, Front, Setup};
@@ -49,8 +52,7 @@ use crate::logs::{self, Output};
 use crate::metrics::Metrics;
 use crate::preload::{ExposeError, Exposed};
 use crate::protocol::native::Places;
-use crate::supervisor::lifecycle::Rules;
-use crate::supervisor::{self, AttachEnv, Recipe, Scope, Spec, guardian, restart};
+use crate::supervisor::{self, AttachEnv, Scope, Spec, guardian};
 use crate::sys;
 
 /// How many channels to workers' listeners there may be: so many, or so many a worker.
@@ -64,13 +66,13 @@ const LAST_OUTPUT: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Why it could not start.
-pub fn run(config: Config) -> Result<u8, Failure> {
+pub fn run(config: Config, command_line: CommandLine) -> Result<u8, Failure> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(async {
         let output = Output::stdio()?;
         logs::messages::install(&output, config.log_format, config.log_level)?;
-        let ended = serve(config, &output).await;
+        let ended = serve(config, command_line, &output).await;
         if output.finish(tokio::time::Instant::now() + LAST_OUTPUT).await.is_err() {
             debug!("nobody reads the output; the rest of it is dropped");
         }
@@ -78,7 +80,7 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     })
 }
 
-async fn serve(config: Config, output: &Output) -> Result<u8, Failure> {
+async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Result<u8, Failure> {
     let signals = Signals::new().map_err(Failure::Signals)?;
     let limits = descriptors::prepare().map_err(Failure::Descriptors)?;
     sys::process::become_subreaper().map_err(Failure::Subreaper)?;
@@ -98,19 +100,22 @@ async fn serve(config: Config, output: &Output) -> Result<u8, Failure> {
     let (front, reports, ends) = front::handle::channels(&ports);
     start_front(setup(&config, bound, &metrics, limits), ends).await?;
 
-    let recipe = Recipe {
-        command: config.command.clone(),
-        workers: config.workers,
+    let base = Base {
         ports: ports.clone(),
         attach: AttachEnv {
             socket: attach.name().into(),
             shim: shim.as_ref().map(|shim| shim.path().to_owned()),
             node_channel: config.attach.has_node_channel(),
         },
-        notify: config.wait_ready,
         nofile: limits.workers,
     };
-    let spec = spec(&config, recipe, guardian(&config, folder_path));
+    let spec = Spec {
+        app: config.name.clone(),
+        wanted: base.wanted(&config)?,
+        scope: Scope::Everyone,
+        guardian: guardian(&config, folder_path),
+    };
+    let reread = base.reread(config.clone(), command_line);
     let workers = usize::try_from(config.workers.get()).unwrap_or(usize::MAX);
     let places = Places::new(CHANNELS.max(workers.saturating_mul(CHANNELS_A_WORKER)));
     let ports: Arc<[WorkerPort]> = ports.into();
@@ -126,7 +131,7 @@ async fn serve(config: Config, output: &Output) -> Result<u8, Failure> {
     let (notices, ready) = Notices::new();
     let neighbours =
         Neighbours { output: output.clone(), front: front.clone(), nodes, notices, ports: public };
-    let (supervisor, task) = supervisor::new(spec, neighbours, metrics.clone());
+    let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
     let hooks = config.on_event.map(|command| {
         let shell = Shell { command, nofile: limits.workers };
         Hooks::start(shell, supervisor.events(), metrics.clone())
@@ -157,32 +162,6 @@ async fn serve(config: Config, output: &Output) -> Result<u8, Failure> {
         hooks.finish().await;
     }
     Ok(ended?)
-}
-
-/// What is to be supervised, and how.
-fn spec(config: &Config, recipe: Recipe, guardian: Option<guardian::Orders>) -> Spec {
-    Spec {
-        app: config.name.clone(),
-        rules: Rules {
-            ports: recipe.ports.clone(),
-            wait_ready: config.wait_ready,
-            probes: config.ready_http.is_some(),
-            ready_timeout: config.ready_timeout,
-            kill_timeout: config.kill_timeout,
-            restart: restart::Policy {
-                autorestart: config.autorestart,
-                min_uptime: config.min_uptime,
-                max_restarts: config.max_restarts,
-                stop_exit_codes: config.stop_exit_codes.clone(),
-            },
-        },
-        recipe,
-        scope: Scope::Everyone,
-        drain_timeout: config.drain_timeout,
-        stop_signal: config.stop_signal.signal(),
-        reload_parallel: usize::try_from(config.reload_parallel.get()).unwrap_or(usize::MAX),
-        guardian,
-    }
 }
 
 /// Without a shim for this processor there are still workers that use the library.

@@ -2,13 +2,14 @@
 //!
 //! What follows from what is decided in [`lifecycle`](super::lifecycle).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Status;
 use super::ends::{End, Ended};
 use super::events::What;
-use super::lifecycle::{Phase, Rules, State};
+use super::lifecycle::{Phase, State};
 use super::rollout::{LifeId, Seen};
+use super::{Plan, Status};
 use crate::ids::{Slot, WorkerPort};
 use crate::logs::LastLines;
 
@@ -16,6 +17,8 @@ use crate::logs::LastLines;
 pub(super) struct Life {
     pub(super) id: LifeId,
     pub(super) slot: Slot,
+    /// How it was begun, and is treated.
+    pub(super) plan: Arc<Plan>,
     pub(super) state: State,
     /// The ports on which its process listens.
     pub(super) listening: Vec<WorkerPort>,
@@ -28,10 +31,11 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn new(id: LifeId, slot: Slot) -> Self {
+    pub(super) fn new(id: LifeId, slot: Slot, plan: Arc<Plan>) -> Self {
         Self {
             id,
             slot,
+            plan,
             state: State::Stopped,
             listening: Vec::new(),
             started: None,
@@ -69,12 +73,18 @@ impl Life {
         self.output.as_ref().map(LastLines::lines).unwrap_or_default()
     }
 
+    /// The ports on which its process does not listen.
+    pub(super) fn missing(&self) -> Vec<WorkerPort> {
+        let ports = self.plan.recipe.ports.iter().copied();
+        ports.filter(|port| !self.listening.contains(port)).collect()
+    }
+
     /// Remembers how its process ended.
-    pub(super) fn ended(&mut self, how: Ended, rules: &Rules) {
+    pub(super) fn ended(&mut self, how: Ended) {
         let ran = humantime::format_duration(whole_millis(self.ran()));
         self.last_end = Some(match self.state {
             State::Failing { .. } => {
-                let limit = humantime::format_duration(rules.ready_timeout);
+                let limit = humantime::format_duration(self.plan.rules.ready_timeout);
                 (format!("was not ready within {limit}"), 1)
             }
             _ => (format!("{how} after {ran}"), how.exit_code()),
@@ -91,7 +101,7 @@ impl Life {
     }
 
     /// What is told of it when its state was `before`, if anything.
-    pub(super) fn news(&self, before: &State, rules: &Rules) -> Option<What> {
+    pub(super) fn news(&self, before: &State) -> Option<What> {
         let worker = self.slot.0;
         let pid = |state: &State| state.process().map_or(0, |process| process.group.as_raw_pid());
         let (old, new) = (pid(before), pid(&self.state));
@@ -99,7 +109,7 @@ impl Life {
             (State::Launching { .. }, _) if old == 0 => What::WorkerStarted { worker, pid: new },
             (State::Online { .. }, Phase::Launching) => What::WorkerOnline { worker, pid: new },
             (State::Failing { .. }, Phase::Launching) => {
-                let limit = humantime::format_duration(rules.ready_timeout);
+                let limit = humantime::format_duration(self.plan.rules.ready_timeout);
                 What::WorkerFailed { worker, pid: new, reason: format!("was not ready within {limit}") }
             }
             (State::Draining { .. }, Phase::Launching | Phase::Online) => {

@@ -35,6 +35,7 @@ mod task;
 mod telling;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -60,23 +61,42 @@ pub const FAST: Duration = Duration::from_secs(1);
 /// How many events are kept for those who are slow to follow.
 const EVENTS: usize = 256;
 
+/// What a worker is started with, and how it is treated. It keeps that for life; a reload brings another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What it is started with.
+    pub recipe: Recipe,
+    /// What holds for its life.
+    pub rules: Rules,
+    /// How long it may take, once it gets no further connection, to finish those that it has.
+    pub drain_timeout: Duration,
+    /// What asks it to end.
+    pub stop_signal: Signal,
+}
+
+/// What is wanted by now, at the start and again at each reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// How workers are started and treated.
+    pub plan: Arc<Plan>,
+    /// How many there are, unless another number was asked for meanwhile.
+    pub workers: NonZeroU32,
+    /// How many are replaced at a time.
+    pub reload_parallel: usize,
+}
+
+/// Reads the configuration again. It may block. An error is for the user to read.
+pub type Reread = Arc<dyn Fn() -> Result<Wanted, String> + Send + Sync>;
+
 /// What is to be supervised.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// How many workers, and what each is started with.
-    pub recipe: Recipe,
+    /// The workers.
+    pub wanted: Wanted,
     /// Which children are waited for.
     pub scope: Scope,
     /// What the app is called.
     pub app: String,
-    /// What holds for every worker's life.
-    pub rules: Rules,
-    /// How long a worker that gets no further connection may take to finish those that it has.
-    pub drain_timeout: Duration,
-    /// What asks a worker to end.
-    pub stop_signal: Signal,
-    /// How many workers are replaced at a time.
-    pub reload_parallel: usize,
     /// What a guardian does if this process is killed; `None` for no guardian. PID 1 needs none: when it dies,
     /// the kernel kills the whole namespace.
     pub guardian: Option<Orders>,
@@ -196,6 +216,9 @@ pub enum Refused {
         /// What was asked for.
         asked: i64,
     },
+    /// The configuration was changed, and is wrong now.
+    #[error("the configuration is wrong, and the old one stays in force: {0}")]
+    Configuration(String),
     /// There is no worker with this number.
     #[error("there is no worker {0}")]
     NoWorker(Slot),
@@ -244,6 +267,16 @@ pub enum Command {
     Start,
 }
 
+/// A command, with what was read for it.
+#[derive(Debug)]
+enum Order {
+    Reload(Wanted),
+    Restart(Option<Slot>),
+    Scale(Scale),
+    Stop,
+    Start,
+}
+
 /// What the supervisor is asked.
 #[derive(Debug)]
 enum Request {
@@ -251,7 +284,7 @@ enum Request {
     Listening { worker: WorkerId, port: WorkerPort },
     Stop { stop: Stop, done: oneshot::Sender<()> },
     Ready { worker: WorkerId },
-    Do { command: Command, by: Asker, reply: oneshot::Sender<Result<Underway, Refused>> },
+    Do { order: Order, by: Asker, reply: oneshot::Sender<Result<Underway, Refused>> },
     Replace { worker: WorkerId, why: Worn },
     Tell(What),
 }
@@ -262,6 +295,7 @@ pub struct Handle {
     requests: mpsc::Sender<Request>,
     status: watch::Receiver<Arc<Overview>>,
     events: broadcast::Sender<Event>,
+    reread: Reread,
 }
 
 impl fmt::Debug for Handle {
@@ -276,12 +310,17 @@ pub fn is_admissible(uid: u32) -> bool {
 }
 
 /// A supervisor that has started nothing yet, and the handle to it.
-pub fn new(spec: Spec, surroundings: impl Surroundings, metrics: Metrics) -> (Handle, Supervisor) {
+pub fn new(
+    spec: Spec,
+    reread: Reread,
+    surroundings: impl Surroundings,
+    metrics: Metrics,
+) -> (Handle, Supervisor) {
     let (requests, inbox) = mpsc::channel(64);
     let (publish, status) = watch::channel(Arc::default());
     let (events, _) = broadcast::channel(EVENTS);
     let ends = Ends { inbox, publish, events: events.clone() };
-    let handle = Handle { requests, status, events };
+    let handle = Handle { requests, status, events, reread };
     (handle, Supervisor::new(spec, Box::new(surroundings), metrics, ends))
 }
 
@@ -334,7 +373,19 @@ impl Handle {
     /// Why it is not carried out.
     pub async fn begin(&self, command: Command, by: Asker) -> Result<Underway, Refused> {
         let (reply, answer) = oneshot::channel();
-        self.send(Request::Do { command, by, reply }).await;
+        let order = match command {
+            Command::Reload => {
+                let reread = Arc::clone(&self.reread);
+                let read = tokio::task::spawn_blocking(move || reread()).await;
+                let wanted = read.unwrap_or_else(|error| Err(error.to_string()));
+                Order::Reload(wanted.map_err(Refused::Configuration)?)
+            }
+            Command::Restart(slot) => Order::Restart(slot),
+            Command::Scale(scale) => Order::Scale(scale),
+            Command::Stop => Order::Stop,
+            Command::Start => Order::Start,
+        };
+        self.send(Request::Do { order, by, reply }).await;
         answer.await.unwrap_or(Err(Refused::Stopping))
     }
 

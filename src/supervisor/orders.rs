@@ -4,6 +4,7 @@
 //! replacement goes is decided in [`rollout`](super::rollout).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -14,7 +15,7 @@ use super::lifecycle::{Event, Phase, State};
 use super::restart::Run;
 use super::rollout::{Do, LifeId, Progress, Rollout, Seen};
 use super::task::{Mode, Supervisor};
-use super::{Command, FAST, Failed, MOST_WORKERS, Refused, Scale, Stop, Underway};
+use super::{FAST, Failed, MOST_WORKERS, Order, Refused, Scale, Stop, Underway, Wanted};
 use crate::ids::{Slot, WorkerId};
 
 /// How long a worker whose successor has failed is left alone.
@@ -51,7 +52,7 @@ pub(super) struct Replacing {
 /// Why workers are replaced.
 enum Cause {
     /// Somebody asked for it.
-    Reload { by: Asker, reply: Reply },
+    Reload { by: Asker, reply: Reply, wanted: Wanted },
     /// One worker is worn.
     Worn,
 }
@@ -68,51 +69,53 @@ impl Replacing {
 
 impl Supervisor {
     /// Begins what a user asks for.
-    pub(super) fn obey(&mut self, command: Command, by: Asker) -> Result<Underway, Refused> {
+    pub(super) fn obey(&mut self, order: Order, by: Asker) -> Result<Underway, Refused> {
         if self.mode == Mode::Ending {
             return Err(Refused::Stopping);
         }
         let is_reload = self.replacing.reload_by().cloned();
-        match (command, is_reload) {
-            (Command::Stop, _) => Ok(self.stop_all(&by)),
+        match (order, is_reload) {
+            (Order::Stop, _) => Ok(self.stop_all(&by)),
             (_, Some(by)) => Err(Refused::Busy { by }),
-            (Command::Start, None) => Ok(self.start_all(&by)),
+            (Order::Start, None) => Ok(self.start_all(&by)),
             (_, None) if self.mode == Mode::Stopped => Err(Refused::Stopped),
-            (Command::Reload, None) => Ok(self.reload(by)),
-            (Command::Restart(slot), None) => self.restart(slot),
-            (Command::Scale(scale), None) => self.scale(scale, &by),
+            (Order::Reload(wanted), None) => Ok(self.reload(wanted, by)),
+            (Order::Restart(slot), None) => self.restart(slot),
+            (Order::Scale(scale), None) => self.scale(scale, &by),
         }
     }
 
-    fn reload(&mut self, by: Asker) -> Underway {
+    fn reload(&mut self, wanted: Wanted, by: Asker) -> Underway {
         let (reply, told) = oneshot::channel();
         self.tell(What::ReloadStarted { by: by.to_string() });
-        let slots = || (1..=self.wanted).map(Slot);
-        let rollout = match self.replacing.now.take() {
-            // One worker was being replaced already: it goes on as the first of all.
-            Some((mut rollout, _)) => {
-                rollout.widen(slots());
-                rollout
-            }
-            None => Rollout::new(slots(), self.spec.reload_parallel, self.spec.rules.restart.min_uptime),
-        };
-        self.replacing.worn.clear();
-        self.replacing.now = Some((rollout, Cause::Reload { by, reply }));
+        // One worker may be on its way out already; it is replaced with all the others.
+        self.abandon_replacements();
+        // Who will not be wanted any more is not replaced.
+        let slots = (1..=self.workers.min(self.workers_after(&wanted))).map(Slot);
+        let prove = wanted.plan.rules.restart.min_uptime;
+        let rollout = Rollout::new(slots, wanted.reload_parallel, prove);
+        self.replacing.now = Some((rollout, Cause::Reload { by, reply, wanted }));
         Underway(told)
     }
 
+    /// How many workers there are once this is in force. A number that was asked for meanwhile stays, unless the
+    /// configuration has another one than before.
+    fn workers_after(&self, wanted: &Wanted) -> u32 {
+        if wanted.workers == self.spec.wanted.workers { self.workers } else { wanted.workers.get() }
+    }
+
     fn restart(&mut self, slot: Option<Slot>) -> Result<Underway, Refused> {
-        if let Some(slot) = slot.filter(|slot| slot.0 == 0 || slot.0 > self.wanted) {
+        if let Some(slot) = slot.filter(|slot| slot.0 == 0 || slot.0 > self.workers) {
             return Err(Refused::NoWorker(slot));
         }
-        let slots: Vec<Slot> = slot.map_or_else(|| (1..=self.wanted).map(Slot).collect(), |slot| vec![slot]);
+        let slots: Vec<Slot> = slot.map_or_else(|| (1..=self.workers).map(Slot).collect(), |slot| vec![slot]);
         self.abandon_replacements();
-        let kill_at = Instant::now() + self.spec.rules.kill_timeout;
         for &slot in &slots {
             self.count_restart(slot, Reason::Command);
         }
         for life in self.lives_in(&slots) {
-            // What had ended already is started by what follows for every empty slot.
+            // Every empty slot is filled again.
+            let kill_at = Instant::now() + self.life(life).plan.rules.kill_timeout;
             self.apply(life, Event::Stop { kill_at });
         }
         let done = match slot {
@@ -125,12 +128,11 @@ impl Supervisor {
     fn scale(&mut self, scale: Scale, by: &Asker) -> Result<Underway, Refused> {
         let asked = match scale {
             Scale::To(workers) => i64::from(workers),
-            Scale::By(difference) => i64::from(self.wanted) + i64::from(difference),
+            Scale::By(difference) => i64::from(self.workers) + i64::from(difference),
         };
         let wanted = u32::try_from(asked).ok().filter(|wanted| (1..=MOST_WORKERS).contains(wanted));
         let wanted = wanted.ok_or(Refused::OutOfRange { asked })?;
-        let before = std::mem::replace(&mut self.wanted, wanted);
-        self.spec.recipe.workers = wanted.try_into().expect("at least one");
+        let before = std::mem::replace(&mut self.workers, wanted);
         self.tell(What::Scaled { workers: wanted, by: by.to_string() });
         let done = format!("{} wanted, {} before", workers(wanted as usize), before);
         let goal = if wanted >= before {
@@ -149,7 +151,7 @@ impl Supervisor {
         self.overtake(&format!("stopped by {by}"));
         let lives: Vec<LifeId> = self.lives.iter().map(|life| life.id).collect();
         self.retire(lives);
-        let slots = (1..=self.wanted).map(Slot).collect();
+        let slots = (1..=self.workers).map(Slot).collect();
         self.begin_job(Goal::Empty(slots), "stopped; the ports stay open, and clients wait".to_owned())
     }
 
@@ -160,8 +162,8 @@ impl Supervisor {
         for life in settled.map(|life| life.id).collect::<Vec<_>>() {
             self.apply(life, Event::Start(Run::FRESH));
         }
-        let done = format!("{} are online", workers(self.wanted as usize));
-        self.begin_job(Goal::Online((1..=self.wanted).map(Slot).collect()), done)
+        let done = format!("{} are online", workers(self.workers as usize));
+        self.begin_job(Goal::Online((1..=self.workers).map(Slot).collect()), done)
     }
 
     /// Ends everything for good. A stronger stop may follow a weaker one.
@@ -227,7 +229,11 @@ impl Supervisor {
     fn replace(&mut self, next: Do) {
         match next {
             Do::Start(slot) => {
-                let life = self.begin_life(slot, Run::Trial);
+                let plan = match &self.replacing.now {
+                    Some((_, Cause::Reload { wanted, .. })) => &wanted.plan,
+                    _ => &self.spec.wanted.plan,
+                };
+                let life = self.begin_life(slot, Run::Trial, Arc::clone(plan));
                 if let Some((rollout, _)) = &mut self.replacing.now {
                     rollout.began(slot, life);
                 }
@@ -237,7 +243,12 @@ impl Supervisor {
     }
 
     fn replaced(&mut self) {
-        let Some((rollout, Cause::Reload { reply, .. })) = self.replacing.now.take() else { return };
+        let Some((rollout, Cause::Reload { reply, wanted, .. })) = self.replacing.now.take() else { return };
+        let after = self.workers_after(&wanted);
+        let before = std::mem::replace(&mut self.workers, after);
+        self.spec.wanted = wanted;
+        let surplus: Vec<Slot> = (self.workers + 1..=before).map(Slot).collect();
+        self.retire(self.lives_in(&surplus));
         let count = u32::try_from(rollout.len()).unwrap_or(u32::MAX);
         self.tell(What::ReloadDone { workers: count });
         let _ = reply.send(Ok(format!("{} replaced", workers(rollout.len()))));
@@ -270,13 +281,13 @@ impl Supervisor {
     }
 
     fn discard(&mut self, rollout: &Rollout) {
-        let kill_at = Instant::now() + self.spec.rules.kill_timeout;
-        for life in rollout.on_trial() {
-            match self.lives.iter().find(|candidate| candidate.id == life).map(|life| life.state.phase()) {
+        for id in rollout.on_trial() {
+            let Some(life) = self.lives.iter().find(|life| life.id == id) else { continue };
+            let kill_at = Instant::now() + life.plan.rules.kill_timeout;
+            match life.state.phase() {
                 // It may have clients by now.
-                Some(Phase::Online) => self.retire(vec![life]),
-                Some(_) => self.apply(life, Event::Stop { kill_at }),
-                None => {}
+                Phase::Online => self.retire(vec![id]),
+                _ => self.apply(id, Event::Stop { kill_at }),
             }
         }
     }
@@ -311,8 +322,8 @@ impl Supervisor {
     }
 
     fn retire(&mut self, lives: Vec<LifeId>) {
-        let until = Instant::now() + self.spec.drain_timeout;
         for life in lives {
+            let until = Instant::now() + self.life(life).plan.drain_timeout;
             self.apply(life, Event::Retire { until });
         }
     }

@@ -77,15 +77,6 @@ impl Rollout {
         Self { turns, parallel: parallel.max(1), prove }
     }
 
-    /// Replaces these too.
-    pub fn widen(&mut self, slots: impl IntoIterator<Item = Slot>) {
-        for slot in slots {
-            if !self.includes(slot) {
-                self.turns.push((slot, Turn::Waiting));
-            }
-        }
-    }
-
     /// It replaces the worker of this slot.
     pub fn includes(&self, slot: Slot) -> bool {
         self.turns.iter().any(|&(other, _)| other == slot)
@@ -293,16 +284,6 @@ mod tests {
             assert_eq!(world.with(Phase::Online), [LifeId(1), LifeId(2)]);
             assert_eq!(world.rollout.on_trial(), [LifeId(101)]);
         }
-    }
-
-    #[test]
-    fn a_wider_one_keeps_what_it_has_begun() {
-        let mut world = World::new(3, 1);
-        world.rollout = Rollout::new([Slot(2)], 1, PROVE);
-        world.settle();
-        world.rollout.widen((1..=3).map(Slot));
-        assert_eq!(world.rollout.on_trial(), [LifeId(101)]);
-        assert_eq!(world.rollout.len(), 3);
     }
 
     proptest! {

@@ -5,7 +5,6 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -73,8 +72,6 @@ pub struct AttachEnv {
 pub struct Recipe {
     /// What runs.
     pub command: WorkerCommand,
-    /// How many workers there are.
-    pub workers: NonZeroU32,
     /// The ports that they are served on; the first is `PORT`.
     pub ports: Vec<WorkerPort>,
     /// How they get their connections.
@@ -189,14 +186,14 @@ pub fn fresh_token() -> io::Result<Token> {
     Ok(Token(bytes))
 }
 
-/// Starts the worker `id`, tied to the calling thread (see [`ChildSetup`]).
+/// Starts the worker `id`, one of so many, tied to the calling thread (see [`ChildSetup`]).
 ///
 /// # Errors
 /// The program cannot be found or executed, or the system has no room for another process.
-pub fn spawn(recipe: &Recipe, id: WorkerId, token: Token) -> Result<Spawned, StartError> {
+pub fn spawn(recipe: &Recipe, id: WorkerId, token: Token, workers: u32) -> Result<Spawned, StartError> {
     let mut command = command(recipe);
     forget_own(&mut command);
-    command.envs(environment(recipe, id, token, env::var_os("LD_PRELOAD")));
+    command.envs(environment(recipe, id, (token, workers), env::var_os("LD_PRELOAD")));
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped());
     command.stderr(Stdio::piped());
@@ -263,7 +260,7 @@ fn command(recipe: &Recipe) -> Command {
 fn environment(
     recipe: &Recipe,
     id: WorkerId,
-    token: Token,
+    (token, workers): (Token, u32),
     preload: Option<OsString>,
 ) -> Vec<(&'static str, OsString)> {
     let ports: Vec<String> = recipe.ports.iter().map(ToString::to_string).collect();
@@ -271,7 +268,7 @@ fn environment(
     let mut variables = vec![
         ("CLUSTERD_WORKER_ID", id.slot.to_string().into()),
         ("NODE_APP_INSTANCE", id.slot.0.saturating_sub(1).to_string().into()),
-        ("CLUSTERD_WORKERS", recipe.workers.to_string().into()),
+        ("CLUSTERD_WORKERS", workers.to_string().into()),
         (wire::ENV_SOCKET, recipe.attach.socket.clone()),
         (wire::ENV_TOKEN, token),
         (wire::ENV_PORTS, ports.join(",").into()),

@@ -24,7 +24,7 @@ use super::reaper::Reaper;
 use super::restart::Run;
 use super::rollout::LifeId;
 use super::spawn::{self, Spawned, StartError};
-use super::{Launched, Overview, Request, Spec, Status, Surroundings, telling};
+use super::{Launched, Overview, Plan, Request, Spec, Status, Surroundings, telling};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
@@ -46,8 +46,8 @@ pub struct Supervisor {
     publish: watch::Sender<Arc<Overview>>,
     events: broadcast::Sender<events::Event>,
     pub(super) mode: Mode,
-    /// How many workers are wanted.
-    pub(super) wanted: u32,
+    /// How many workers there are to be by now.
+    pub(super) workers: u32,
     pub(super) lives: Vec<Life>,
     lives_begun: u64,
     launches: u64,
@@ -93,7 +93,7 @@ impl Supervisor {
     ) -> Self {
         Self {
             mode: Mode::Running,
-            wanted: spec.recipe.workers.get(),
+            workers: spec.wanted.workers.get(),
             spec,
             surroundings,
             metrics,
@@ -214,7 +214,7 @@ impl Supervisor {
 
     /// Starts one worker, to see whether it can be: the others follow as vacancies.
     fn start_first(&mut self) -> Result<(), StartError> {
-        let life = self.enter(Slot(1));
+        let life = self.enter(Slot(1), Arc::clone(&self.spec.wanted.plan));
         self.transition(life, Event::Start(Run::FRESH));
         let launched = self.launch(life)?;
         self.apply(life, launched);
@@ -226,8 +226,9 @@ impl Supervisor {
         self.replace_on();
         self.lives.retain(|life| life.state != State::Stopped);
         if self.mode == Mode::Running {
-            for slot in (1..=self.wanted).map(Slot).filter(|&slot| self.is_vacant(slot)).collect::<Vec<_>>() {
-                self.begin_life(slot, Run::FRESH);
+            for slot in (1..=self.workers).map(Slot).filter(|&slot| self.is_vacant(slot)).collect::<Vec<_>>()
+            {
+                self.begin_life(slot, Run::FRESH, Arc::clone(&self.spec.wanted.plan));
             }
         }
         self.finish_jobs();
@@ -239,17 +240,17 @@ impl Supervisor {
         here.all(|life| matches!(life.state, State::Draining { .. } | State::Stopped))
     }
 
-    fn enter(&mut self, slot: Slot) -> LifeId {
+    fn enter(&mut self, slot: Slot, plan: Arc<Plan>) -> LifeId {
         self.lives_begun += 1;
         let id = LifeId(self.lives_begun);
         let place = self.lives.partition_point(|life| life.slot <= slot);
-        self.lives.insert(place, Life::new(id, slot));
+        self.lives.insert(place, Life::new(id, slot, plan));
         id
     }
 
     /// Starts another worker in this slot.
-    pub(super) fn begin_life(&mut self, slot: Slot, run: Run) -> LifeId {
-        let life = self.enter(slot);
+    pub(super) fn begin_life(&mut self, slot: Slot, run: Run, plan: Arc<Plan>) -> LifeId {
+        let life = self.enter(slot, plan);
         self.apply(life, Event::Start(run));
         life
     }
@@ -262,8 +263,8 @@ impl Supervisor {
             }
             Request::Listening { worker, port } => self.listening(worker, port),
             Request::Ready { worker } => self.apply_to(worker, Event::Ready(worker)),
-            Request::Do { command, by, reply } => {
-                let _ = reply.send(self.obey(command, by));
+            Request::Do { order, by, reply } => {
+                let _ = reply.send(self.obey(order, by));
             }
             Request::Replace { worker, why } => self.plan_replacement(worker, why),
             Request::Tell(what) => self.tell(what),
@@ -325,7 +326,7 @@ impl Supervisor {
             tracing::debug!(pid = pid.as_raw_pid(), "an adopted process {how}");
             return;
         };
-        life.ended(how, &self.spec.rules);
+        life.ended(how);
         let (id, before) = (life.id, life.state.clone());
         let event = Event::Ended { group: pid, how, others: group_exists(pid), chance: chance() };
         self.apply(id, event);
@@ -375,7 +376,7 @@ impl Supervisor {
             self.lives.iter().position(|life| life.id == id).expect("it is there until it is dropped");
         let life = &mut self.lives[index];
         let before = std::mem::replace(&mut life.state, State::Stopped);
-        let (state, actions) = step(before.clone(), event, &self.spec.rules, Instant::now());
+        let (state, actions) = step(before.clone(), event, &life.plan.rules, Instant::now());
         life.state = state;
         let (old_group, group) = (before.group(), life.state.group());
         if group != old_group {
@@ -384,7 +385,7 @@ impl Supervisor {
         if matches!(life.state, State::Launching { .. }) && group != old_group {
             life.started = Some((Instant::now(), SystemTime::now()));
         }
-        let news = life.news(&before, &self.spec.rules);
+        let news = life.news(&before);
         if group != old_group {
             self.guard(old_group, group);
         }
@@ -406,7 +407,7 @@ impl Supervisor {
                 return Some(launched.unwrap_or_else(|error| self.launch_failed(life, &error)));
             }
             Action::Count(reason) => self.count_restart(self.life(life).slot, reason),
-            Action::Terminate(group) => send(group, self.spec.stop_signal),
+            Action::Terminate(group) => send(group, self.life(life).plan.stop_signal),
             Action::Kill(group) => send(group, Signal::KILL),
             Action::Forget(id) => {
                 let gone = self.surroundings.gone(id);
@@ -414,14 +415,14 @@ impl Supervisor {
             }
             Action::Drain(process) => {
                 let drained = self.surroundings.drain(process.id, process.group);
-                let limit = self.spec.drain_timeout;
+                let limit = self.life(life).plan.drain_timeout;
                 self.doing.spawn(async move {
                     let _ = tokio::time::timeout(limit, drained).await;
                     Some((life, Event::Drained(process.id)))
                 });
             }
             Action::Probe(id) => {
-                let (probed, limit) = (self.surroundings.probe(id), self.spec.rules.ready_timeout);
+                let (probed, limit) = (self.surroundings.probe(id), self.life(life).plan.rules.ready_timeout);
                 self.doing.spawn(async move {
                     tokio::time::timeout(limit, probed).await.ok().map(|()| (life, Event::Probed(id)))
                 });
@@ -446,8 +447,8 @@ impl Supervisor {
     fn advise_running(&mut self, life: LifeId, group: Pid) {
         let life = self.life(life);
         let (slot, served) = (life.slot, life.listening.clone());
-        let how = (self.spec.recipe.attach.shim.clone(), self.spec.rules.wait_ready);
-        let missing = self.missing(&served);
+        let how = (life.plan.recipe.attach.shim.clone(), life.plan.rules.wait_ready);
+        let missing = life.missing();
         self.advisor.look_at((slot, group), how, missing, served);
     }
 
@@ -455,25 +456,19 @@ impl Supervisor {
     fn advise_ended(&mut self, life: LifeId, before: &State, how: Ended) {
         let State::Launching { run: Run::FRESH | Run::Trial, .. } = before else { return };
         let Some(life) = self.lives.iter().find(|candidate| candidate.id == life) else { return };
-        let has_listened = self.missing(&[]).len() > self.missing(&life.listening).len();
-        if has_listened || !matches!(life.state, State::Settling { .. }) {
+        if !life.listening.is_empty() || !matches!(life.state, State::Settling { .. }) {
             return;
         }
         let others = self.lives.iter().filter_map(|life| life.state.group()).collect();
-        let (slot, command) = (life.slot, self.spec.recipe.command.clone());
-        self.advisor.look_back_at((slot, how), command, self.missing(&[]), others);
-    }
-
-    fn missing(&self, served: &[WorkerPort]) -> Vec<WorkerPort> {
-        let ports = self.spec.recipe.ports.iter().copied();
-        ports.filter(|port| !served.contains(port)).collect()
+        let (slot, command, missing) = (life.slot, life.plan.recipe.command.clone(), life.missing());
+        self.advisor.look_back_at((slot, how), command, missing, others);
     }
 
     fn launch(&mut self, life: LifeId) -> Result<Event, StartError> {
-        let slot = self.life(life).slot;
+        let (slot, plan) = (self.life(life).slot, Arc::clone(&self.life(life).plan));
         let token = spawn::fresh_token().map_err(StartError::Token)?;
         let id = WorkerId { slot, launch: self.launches + 1 };
-        let Spawned { pid, pipes, channel } = spawn::spawn(&self.spec.recipe, id, token)?;
+        let Spawned { pid, pipes, channel } = spawn::spawn(&plan.recipe, id, token, self.workers)?;
         self.launches = id.launch;
         self.life_mut(life).output =
             self.surroundings.launched(Launched { worker: id, token, pipes, channel });
@@ -499,12 +494,12 @@ impl Supervisor {
             self.lives.iter().map(|life| life.status(restarts(life.slot))).collect();
         let is_empty = |slot: &Slot| !self.lives.iter().any(|life| life.slot == *slot);
         workers.extend(
-            (1..=self.wanted).map(Slot).filter(is_empty).map(|slot| Status::empty(slot, restarts(slot))),
+            (1..=self.workers).map(Slot).filter(is_empty).map(|slot| Status::empty(slot, restarts(slot))),
         );
         workers.sort_by_key(|worker| worker.slot);
         self.show_metrics(&workers);
         let reload = self.replacing.reload_by().cloned();
-        let now = Overview { wanted: self.wanted, is_stopped: self.mode == Mode::Stopped, reload, workers };
+        let now = Overview { wanted: self.workers, is_stopped: self.mode == Mode::Stopped, reload, workers };
         self.publish.send_if_modified(|published| {
             let changed = **published != now;
             if changed {

@@ -53,25 +53,25 @@ impl Surroundings for Watcher {
     }
 }
 
-fn recipe(program: &str, arguments: &[&str], workers: u32) -> Recipe {
-    Recipe {
+fn recipe(program: &str, arguments: &[&str], workers: u32) -> (Recipe, u32) {
+    let recipe = Recipe {
         command: WorkerCommand::Program {
             program: program.into(),
             arguments: arguments.iter().map(Into::into).collect(),
         },
-        workers: NonZeroU32::new(workers).expect("not zero"),
         ports: vec![WorkerPort(3000), WorkerPort(3001)],
         attach: AttachEnv { socket: "@test".into(), shim: None, node_channel: false },
         notify: false,
         nofile: getrlimit(Resource::Nofile).current,
-    }
+    };
+    (recipe, workers)
 }
 
-fn start(recipe: Recipe) -> Running {
+fn start(recipe: (Recipe, u32)) -> Running {
     start_under(recipe, |_| {})
 }
 
-fn start_under(recipe: Recipe, change: impl FnOnce(&mut Spec)) -> Running {
+fn start_under((recipe, workers): (Recipe, u32), change: impl FnOnce(&mut Plan)) -> Running {
     let metrics = Metrics::new();
     let (give, launches) = mpsc::unbounded_channel();
     let rules = Rules {
@@ -82,18 +82,17 @@ fn start_under(recipe: Recipe, change: impl FnOnce(&mut Spec)) -> Running {
         kill_timeout: KILL_TIMEOUT,
         restart: restart::Policy::default(),
     };
-    let mut spec = Spec {
-        recipe,
-        scope: Scope::Groups,
-        app: "test".to_owned(),
-        rules,
-        drain_timeout: Duration::from_secs(5),
-        stop_signal: Signal::TERM,
+    let drain_timeout = Duration::from_secs(5);
+    let mut plan = Plan { recipe, rules, drain_timeout, stop_signal: Signal::TERM };
+    change(&mut plan);
+    let wanted = Wanted {
+        plan: Arc::new(plan),
+        workers: NonZeroU32::new(workers).expect("not zero"),
         reload_parallel: 1,
-        guardian: None,
     };
-    change(&mut spec);
-    let (handle, supervisor) = new(spec, Watcher(give), metrics.clone());
+    let spec = Spec { wanted: wanted.clone(), scope: Scope::Groups, app: "test".to_owned(), guardian: None };
+    let (handle, supervisor) =
+        new(spec, Arc::new(move || Ok(wanted.clone())), Watcher(give), metrics.clone());
     Running { handle, metrics, ended: tokio::spawn(supervisor.run()), launches }
 }
 
@@ -264,8 +263,8 @@ async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
                   cut -d' ' -f1,5 /proc/self/stat; exec >&-; sleep 60";
     crate::sys::process::close_on_exec_above(3).expect("as at the start of the program");
     let mut recipe = recipe("sh", &["-c", script], 1);
-    recipe.nofile = Some(100);
-    recipe.attach.shim = Some("/run/shim.so".into());
+    recipe.0.nofile = Some(100);
+    recipe.0.attach.shim = Some("/run/shim.so".into());
     let mut running = start(recipe);
     let launched = running.launched().await;
     assert_eq!(launched.worker, WorkerId { slot: Slot(1), launch: 1 });
@@ -299,7 +298,7 @@ async fn a_worker_with_a_node_channel_inherits_it_as_3_and_nothing_else() {
     let script = "ls -l /proc/self/fd >&2; env | sort >&2; echo said >&3; read heard <&3; echo $heard >&2; exec sleep 60";
     crate::sys::process::close_on_exec_above(3).expect("as at the start of the program");
     let mut recipe = recipe("sh", &["-c", script], 1);
-    recipe.attach.node_channel = true;
+    recipe.0.attach.node_channel = true;
     let mut running = start(recipe);
     for launch in 1..=2 {
         let Launched { worker, pipes, channel, .. } = running.launched().await;
@@ -372,7 +371,7 @@ async fn a_program_that_cannot_be_started_is_an_error_with_its_exit_code() {
     ];
     for ((program, code, part), node_channel) in cases.iter().flat_map(|case| [(case, false), (case, true)]) {
         let mut recipe = recipe(program, &[], 2);
-        recipe.attach.node_channel = node_channel;
+        recipe.0.attach.node_channel = node_channel;
         let error = start(recipe).gone().await.expect_err("no start");
         assert_eq!(error.exit_code(), *code, "{error}");
         assert!(error.to_string().contains(part), "{error}");
@@ -415,8 +414,8 @@ async fn done(handle: &Handle, command: Command) -> Result<String, Failed> {
     tokio::time::timeout(DEADLINE, underway.done()).await.expect("in time")
 }
 
-fn prove_at_once(spec: &mut Spec) {
-    spec.rules.restart.min_uptime = Duration::from_millis(1);
+fn prove_at_once(plan: &mut Plan) {
+    plan.rules.restart.min_uptime = Duration::from_millis(1);
 }
 
 #[tokio::test]
@@ -529,16 +528,16 @@ async fn a_worn_worker_is_replaced_by_one_that_is_ready_first() {
 
 #[tokio::test]
 async fn when_every_worker_has_failed_too_often_it_ends_with_their_code() {
-    let few = |spec: &mut Spec| spec.rules.restart.max_restarts = 1;
+    let few = |plan: &mut Plan| plan.rules.restart.max_restarts = 1;
     let running = start_under(recipe("sh", &["-c", "exit 3"], 2), few);
     assert_eq!(running.gone().await.ok(), Some(3));
-    let meant = |spec: &mut Spec| spec.rules.restart.stop_exit_codes = vec![0];
+    let meant = |plan: &mut Plan| plan.rules.restart.stop_exit_codes = vec![0];
     assert_eq!(start_under(recipe("true", &[], 2), meant).gone().await.ok(), Some(0));
 }
 
 #[tokio::test]
 async fn who_is_not_ready_in_time_is_ended_and_started_again() {
-    let soon = |spec: &mut Spec| spec.rules.ready_timeout = Duration::from_millis(50);
+    let soon = |plan: &mut Plan| plan.rules.ready_timeout = Duration::from_millis(50);
     let running = start_under(recipe("sleep", &["60"], 1), soon);
     let unready = running.metrics.restarts.with_label_values(&["1", "unready"]);
     let status = running.until(|_| unready.get() >= 1).await;

@@ -1,0 +1,80 @@
+//! What the supervisor is told about the workers, from the configuration: at the start, and again at each reload.
+//!
+//! It reads the file again, but starts and changes nothing.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::failure::Failure;
+use crate::config::load::{CommandLine, load};
+use crate::config::{Config, command, diff};
+use crate::ids::WorkerPort;
+use crate::supervisor::lifecycle::Rules;
+use crate::supervisor::{AttachEnv, Plan, Recipe, Reread, Wanted, restart};
+
+/// What every worker is started with that no configuration changes.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// The ports that workers are served on.
+    pub ports: Vec<WorkerPort>,
+    /// How they get their connections.
+    pub attach: AttachEnv,
+    /// The soft limit of open descriptors that clusterd was started with.
+    pub nofile: Option<u64>,
+}
+
+impl Base {
+    /// What this configuration wants.
+    ///
+    /// # Errors
+    /// It cannot be done on this system.
+    pub fn wanted(&self, config: &Config) -> Result<Wanted, Failure> {
+        let recipe = Recipe {
+            command: config.command.clone(),
+            ports: self.ports.clone(),
+            attach: self.attach.clone(),
+            notify: config.wait_ready,
+            nofile: self.nofile,
+        };
+        let plan = Plan {
+            recipe,
+            rules: self.rules(config),
+            drain_timeout: config.drain_timeout,
+            stop_signal: config.stop_signal.signal(),
+        };
+        let reload_parallel = usize::try_from(config.reload_parallel.get()).unwrap_or(usize::MAX);
+        Ok(Wanted { plan: Arc::new(plan), workers: config.workers, reload_parallel })
+    }
+
+    fn rules(&self, config: &Config) -> Rules {
+        Rules {
+            ports: self.ports.clone(),
+            wait_ready: config.wait_ready,
+            probes: config.ready_http.is_some(),
+            ready_timeout: config.ready_timeout,
+            kill_timeout: config.kill_timeout,
+            restart: restart::Policy {
+                autorestart: config.autorestart,
+                min_uptime: config.min_uptime,
+                max_restarts: config.max_restarts,
+                stop_exit_codes: config.stop_exit_codes.clone(),
+            },
+        }
+    }
+
+    /// Reads the configuration again, as it was read at the start.
+    pub fn reread(self, first: Config, command_line: CommandLine) -> Reread {
+        Arc::new(move || {
+            let new = load(command_line.clone()).map_err(|invalid| invalid.to_string())?.config;
+            command::find_for(&new.command).map_err(|error| error.to_string())?;
+            let waiting = diff::waiting(&first, &new);
+            if !waiting.is_empty() {
+                warn!("changed, but not in force before clusterd is started again: {}", waiting.join(", "));
+            }
+            // What is not put in force stays as it was.
+            let new = Config { wait_ready: first.wait_ready, ready_http: first.ready_http.clone(), ..new };
+            self.wanted(&new).map_err(|failure| failure.to_string())
+        })
+    }
+}
