@@ -441,12 +441,23 @@ async fn a_reload_whose_first_worker_fails_touches_nothing() {
     std::fs::write(&program, "exec sleep 60").expect("written");
     let running = start(recipe("sh", &[program.to_str().expect("text")], 2));
     tokio::spawn(listen_all(running.handle.clone()));
-    let before = ids(&running.until(all_online).await);
+    let before = running.until(all_online).await;
+    let sleeps = |worker| {
+        std::fs::read_to_string(format!("/proc/{}/comm", pid(worker).as_raw_pid())).expect("it runs")
+            == "sleep\n"
+    };
+    tokio::time::timeout(DEADLINE, async {
+        while !before.iter().all(sleeps) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("the program was read");
     std::fs::write(&program, "exit 7").expect("written");
     let failed = done(&running.handle, Command::Reload).await.expect_err("it fails");
     assert!(failed.reason.contains("the new worker 1 exited with code 7"), "{failed}");
     let after = running.until(|workers| workers.len() == 2 && all_online(workers)).await;
-    assert_eq!(ids(&after), before);
+    assert_eq!(ids(&after), ids(&before));
     running.handle.stop(Stop::Fast).await;
     running.gone().await.expect("it ran");
 }
