@@ -1,12 +1,13 @@
 //! The two ways between the front and the rest: commands in, notices out.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::front::listener::Bound;
+use crate::front::private::{Delivery, Undelivered};
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
-use crate::protocol::native::{Attachment, Holder};
+use crate::protocol::native::{Attachment, Connection, Holder};
 
 /// What the front is asked to do.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub enum Command {
     },
     /// Nobody holds the worker's end of this channel any more: take back what is in it and drop it.
     Detach(LinkId),
+    /// Hand a connection to this worker, once it can take one, and to no other.
+    Deliver(Delivery),
     /// The worker is ready: channels that were held are open to clients.
     Ready(WorkerId),
     /// The worker gets no connection any more; what it was given and has not taken goes to others.
@@ -180,6 +183,23 @@ impl Handle {
         let (done, told) = oneshot::channel();
         self.send(Command::Retire { worker, done }).await;
         let _ = told.await;
+    }
+
+    /// Hands a worker a connection of clusterd's own, as the next one on that listener, even if it is not ready yet.
+    /// Returns when the worker has taken it. Dropped before that, a connection that is still here is closed.
+    ///
+    /// # Errors
+    /// Why it has not: the connection is closed.
+    pub async fn deliver(
+        &self,
+        worker: WorkerId,
+        service: ServiceId,
+        connection: Connection,
+        until: Instant,
+    ) -> Result<(), Undelivered> {
+        let (reply, told) = oneshot::channel();
+        self.send(Command::Deliver(Delivery { worker, service, connection, until, reply })).await;
+        told.await.unwrap_or(Err(Undelivered::Gone))
     }
 
     /// Says that nobody holds the worker's end of this channel any more.

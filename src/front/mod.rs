@@ -10,6 +10,7 @@
 pub mod handle;
 pub mod ledger;
 pub mod listener;
+pub mod private;
 pub mod queue;
 pub mod service;
 
@@ -31,6 +32,7 @@ use tracing::warn;
 use self::handle::{Command, Notice, PortStatus};
 use self::ledger::{Hold, Ledger, Wear};
 use self::listener::{Bound, Listener};
+use self::private::{Delivery, Undelivered};
 use self::queue::Queue;
 use self::service::{Progress, Service};
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
@@ -146,9 +148,9 @@ impl Front {
         }
         self.poll_services(cx);
         self.poll_timer(cx);
+        self.publish();
         self.poll_retiring();
         self.poll_stopping();
-        self.publish();
         self.poll_notices(cx);
         Poll::Pending
     }
@@ -181,6 +183,7 @@ impl Front {
                 }
             }
             Command::Detach(link) => self.detach(link),
+            Command::Deliver(delivery) => self.deliver(delivery),
             Command::Retire { worker, done } => {
                 self.ledger.retire(worker);
                 for service in &mut self.services {
@@ -225,6 +228,13 @@ impl Front {
     fn detach(&mut self, link: LinkId) {
         for service in &mut self.services {
             service.drop_links(|candidate| candidate.id() == link, &mut self.ledger);
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        match self.services.iter_mut().find(|service| service.id() == delivery.service) {
+            Some(service) => service.deliver(delivery),
+            None => drop(delivery.reply.send(Err(Undelivered::NotListening))),
         }
     }
 

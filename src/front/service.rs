@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use super::ledger::Ledger;
 use super::listener::{self, Listener};
+use super::private::{Delivery, Private, Undelivered};
 use super::queue::Queue;
 use crate::ids::{ServiceId, WorkerId};
 use crate::metrics::{Metrics, Rejected};
@@ -63,8 +64,17 @@ enum Intake {
 #[derive(Debug)]
 struct Member {
     link: Link,
+    private: Private,
     handed: IntCounter,
     stalled: IntGauge,
+}
+
+impl Member {
+    /// A connection has come back from the worker, for this reason. One of clusterd's own is closed: it is for nobody
+    /// else.
+    fn returned(&mut self, connection: Connection, why: Undelivered) -> Option<Connection> {
+        if self.private.end(Err(why)) { None } else { Some(connection) }
+    }
 }
 
 /// Whether a service could go on at once.
@@ -116,8 +126,24 @@ impl Service {
         self.members.push(Member {
             handed: self.metrics.handed.with_label_values(&[&slot]),
             stalled: self.metrics.stalled.with_label_values(&[&slot]),
+            private: Private::default(),
             link,
         });
+    }
+
+    /// Hands a connection of clusterd's own to its worker when that has a turn for it.
+    pub fn deliver(&mut self, delivery: Delivery) {
+        let links = self.members.iter_mut().filter(|member| member.link.worker() == delivery.worker);
+        let listening = links.filter(|member| member.link.has_listened());
+        let best = listening
+            .min_by_key(|member| (member.link.is_stalled(), !member.link.is_idle(), member.private.len()));
+        let refused = match best {
+            None => Undelivered::NotListening,
+            Some(member) if member.link.is_retired() => Undelivered::Retired,
+            Some(member) if member.link.is_stalled() => Undelivered::Stalled,
+            Some(member) => return member.private.push(delivery),
+        };
+        let _ = delivery.reply.send(Err(refused));
     }
 
     /// The worker is ready: clients may be sent to its channels that were held.
@@ -135,16 +161,17 @@ impl Service {
     pub fn retire(&mut self, worker: WorkerId) {
         self.leave_out(worker);
         for index in 0..self.members.len() {
-            let link = &mut self.members[index].link;
-            if link.worker() != worker {
+            let member = &mut self.members[index];
+            if member.link.worker() != worker {
                 continue;
             }
-            let back = link.retire();
-            if !link.is_busy() {
-                link.drain();
+            member.private.refuse(Undelivered::Retired);
+            let back = member.link.retire();
+            if !member.link.is_busy() {
+                member.link.drain();
             }
             match back {
-                Ok(Some(connection)) => self.put_back(connection),
+                Ok(Some(connection)) => self.came_back(index, connection, Undelivered::Retired),
                 Ok(None) => {}
                 Err(error) => debug!(%worker, %error, "cannot take back a connection yet"),
             }
@@ -177,13 +204,17 @@ impl Service {
         }
         let mut taken = false;
         match member.link.take_back() {
-            Ok(Some(connection)) => self.put_back(connection),
-            Ok(None) if member.link.is_busy() => {
+            Ok(Some(connection)) => {
+                if let Some(connection) = member.returned(connection, Undelivered::Gone) {
+                    self.put_back(connection);
+                }
+            }
+            Ok(None) if !member.link.is_busy() || member.private.end(Ok(())) => {}
+            Ok(None) => {
                 taken = true;
                 member.handed.inc();
                 ledger.took(worker, Instant::now());
             }
-            Ok(None) => {}
             Err(error) => warn!(%worker, %error, "cannot take back a connection; it is lost"),
         }
         if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_available()) {
@@ -197,6 +228,12 @@ impl Service {
     fn leave_out(&mut self, worker: WorkerId) {
         self.free.remove(worker);
         self.taken.retain(|&(_, taken)| taken != worker);
+    }
+
+    fn came_back(&mut self, index: usize, connection: Connection, why: Undelivered) {
+        if let Some(connection) = self.members[index].returned(connection, why) {
+            self.put_back(connection);
+        }
     }
 
     fn put_back(&mut self, connection: Connection) {
@@ -236,6 +273,8 @@ impl Service {
                     }
                     progress = Progress::More;
                 }
+                // The link is polled again: it has to be watched for the taking.
+                Poll::Pending if self.give_private(index) => continue,
                 Poll::Pending => {}
             }
             index += 1;
@@ -243,6 +282,27 @@ impl Service {
         }
         self.release_taken();
         progress
+    }
+
+    /// Hands over a connection of clusterd's own if one waits and the worker has a turn for it; whether it did. For
+    /// clients this is as if the worker had been given one of theirs.
+    fn give_private(&mut self, index: usize) -> bool {
+        let member = &mut self.members[index];
+        if member.private.is_empty() || !member.link.is_idle() {
+            return false;
+        }
+        let Some(Delivery { worker, connection, reply, .. }) = member.private.pop() else { return false };
+        match member.link.hand_off(connection, Instant::now()) {
+            Ok(()) => member.private.begin(reply),
+            Err(NotGiven { error, .. }) => {
+                let _ = reply.send(Err(Undelivered::HandOff(error.kind())));
+                return false;
+            }
+        }
+        if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_available()) {
+            self.leave_out(worker);
+        }
+        true
     }
 
     /// Puts those who have taken a connection back into the pool, in the order in which they were given one. Under
@@ -255,14 +315,16 @@ impl Service {
     }
 
     fn hear(&mut self, index: usize, event: Event, ledger: &mut Ledger) {
-        let member = &self.members[index];
+        let member = &mut self.members[index];
         let (link, worker) = (&member.link, member.link.worker());
         match event {
             Event::Taken { since } => {
-                let now = Instant::now();
-                member.handed.inc();
-                self.metrics.handoff.observe(now.saturating_duration_since(since).as_secs_f64());
-                ledger.took(worker, now);
+                if !member.private.end(Ok(())) {
+                    let now = Instant::now();
+                    member.handed.inc();
+                    self.metrics.handoff.observe(now.saturating_duration_since(since).as_secs_f64());
+                    ledger.took(worker, now);
+                }
                 if link.is_available() {
                     self.taken.push((since, worker));
                 } else if link.is_retired() {
@@ -284,12 +346,8 @@ impl Service {
                 }
             }
             Event::Nothing => {}
-            Event::Declined(connection) => self.put_back(connection),
-            Event::Paused(connection) => {
-                member.stalled.inc();
-                ledger.stalls(worker, Instant::now());
-                self.put_back(connection);
-            }
+            Event::Declined(connection) => self.came_back(index, connection, Undelivered::Declined),
+            Event::Paused(connection) => self.stalled(index, connection, Instant::now(), ledger),
             Event::SetOption(option) => self.set_option(worker, option),
             Event::Broken(fault) => {
                 warn!(%worker, service = %self.id, ?fault, "closed a channel that does not speak the attach protocol");
@@ -428,7 +486,9 @@ impl Service {
             self.metrics.rejected.with_label_values(&[Rejected::QueueTimeout.label()]).inc();
         }
         for index in 0..self.members.len() {
-            let link = &mut self.members[index].link;
+            let member = &mut self.members[index];
+            member.private.expire(now);
+            let link = &mut member.link;
             match link.due(now) {
                 Some(Due::Slow) => ledger.slow(link.id(), link.holder()),
                 Some(Due::TimedOut) => self.stall(index, now, ledger),
@@ -458,17 +518,21 @@ impl Service {
     }
 
     fn stall(&mut self, index: usize, now: Instant, ledger: &mut Ledger) {
-        let member = &mut self.members[index];
-        let worker = member.link.worker();
-        match member.link.stall() {
-            Ok(Some(connection)) => {
-                member.stalled.inc();
-                ledger.stalls(worker, now);
-                self.put_back(connection);
-            }
+        let link = &mut self.members[index].link;
+        match link.stall() {
+            Ok(Some(connection)) => self.stalled(index, connection, now, ledger),
             Ok(None) => {}
-            Err(error) => debug!(%worker, %error, "cannot take back a connection yet"),
+            Err(error) => debug!(worker = %link.worker(), %error, "cannot take back a connection yet"),
         }
+    }
+
+    /// A worker has left a connection untaken.
+    fn stalled(&mut self, index: usize, connection: Connection, now: Instant, ledger: &mut Ledger) {
+        let member = &mut self.members[index];
+        member.stalled.inc();
+        member.private.refuse(Undelivered::Stalled);
+        ledger.stalls(member.link.worker(), now);
+        self.came_back(index, connection, Undelivered::Stalled);
     }
 
     /// When [`Service::tick`] is next needed.
@@ -478,7 +542,8 @@ impl Service {
             Intake::Closing { until, .. } => Some(*until),
             Intake::Open(_) | Intake::Closed => None,
         };
-        links.chain(self.queue.deadline()).chain(self.paused).chain(closing).min()
+        let private = self.members.iter().filter_map(|member| member.private.deadline());
+        links.chain(private).chain(self.queue.deadline()).chain(self.paused).chain(closing).min()
     }
 
     /// Lets no new connection begin. Those that clients have already established are still accepted; at an inherited

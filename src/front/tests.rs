@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use super::handle::{self, Handle, Notice, Reports};
 use super::ledger::{Hold, Wear};
 use super::listener::Bound;
+use super::private::Undelivered;
 use super::{Front, Setup};
 use crate::config::Bind;
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
-use crate::protocol::native::{Attachment, Holder, Places};
-use crate::protocol::wire::{FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
+use crate::protocol::native::{Attachment, Connection, Holder, Places};
+use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
 use crate::sys::seqpacket;
 
 const PORT: WorkerPort = WorkerPort(3000);
@@ -145,6 +146,35 @@ impl Stage {
         self.runtime.block_on(self.handle().forget(worker.id))
     }
 
+    /// Gives a worker a connection of clusterd's own.
+    fn deliver(&self, worker: &Worker) -> Delivered {
+        self.deliver_within(worker, DEADLINE)
+    }
+
+    fn deliver_within(&self, worker: &Worker, time: Duration) -> Delivered {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        let (server, peer) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let now = Instant::now();
+        let connection = Connection { socket: server.into(), peer: Endpoint::from(peer), accepted: now };
+        let (handle, worker) = (self.handle(), worker.id);
+        let (tell, told) = std::sync::mpsc::channel();
+        let delivering = self.runtime.spawn(async move {
+            let delivered = handle.deliver(worker, ServiceId::Port(PORT), connection, now + time).await;
+            // A test that has given it up hears nothing.
+            let _ = tell.send(delivered);
+        });
+        // The front has been told of it when this is answered.
+        let elsewhere = WorkerId { slot: Slot(9), launch: 9 };
+        self.runtime.block_on(async {
+            tokio::task::yield_now().await;
+            self.handle().forget(elsewhere).await;
+        });
+        Delivered { client, told, delivering: delivering.abort_handle() }
+    }
+
     fn retire(&self, worker: &Worker) {
         let retired = async { tokio::time::timeout(DEADLINE, self.handle().retire(worker.id)).await };
         self.runtime.block_on(retired).expect("retired in time");
@@ -162,6 +192,28 @@ impl Drop for Stage {
         if !std::thread::panicking() {
             ended.unwrap();
         }
+    }
+}
+
+/// A connection of clusterd's own on its way to a worker; given up if dropped.
+struct Delivered {
+    client: TcpStream,
+    told: std::sync::mpsc::Receiver<Result<(), Undelivered>>,
+    delivering: tokio::task::AbortHandle,
+}
+
+impl Delivered {
+    fn result(&self, stage: &Stage) -> Result<(), Undelivered> {
+        until(|| {
+            stage.runtime.block_on(tokio::task::yield_now());
+            self.told.try_recv().ok()
+        })
+    }
+}
+
+impl Drop for Delivered {
+    fn drop(&mut self) {
+        self.delivering.abort();
     }
 }
 
@@ -215,7 +267,7 @@ fn until<T>(mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn answer(mut client: TcpStream) -> String {
+fn answer(mut client: impl Read) -> String {
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     answer
@@ -519,4 +571,111 @@ fn what_nobody_served_is_counted_at_the_end() {
     until(|| (stage.metrics.queue.get() == 1).then_some(()));
     drop(stage);
     assert_eq!(metrics.rejected.with_label_values(&["shutdown"]).get(), 1);
+}
+
+#[test]
+fn a_connection_of_clusterds_own_reaches_its_worker_and_no_other() {
+    let mut stage = Stage::new(PATIENT);
+    let workers = [stage.worker(1), stage.worker(2), stage.worker(3)];
+    for worker in workers.iter().cycle().take(9) {
+        let delivered = stage.deliver(worker);
+        let mut server = worker.accept();
+        assert_eq!(delivered.result(&stage), Ok(()));
+        server.write_all(b"hello").unwrap();
+        drop(server);
+        assert_eq!(answer(&delivered.client), "hello");
+    }
+    assert!(workers.iter().all(|worker| worker.hear().is_none()));
+    let handed = |slot: u32| stage.metrics.handed.with_label_values(&[&slot.to_string()]).get();
+    assert_eq!([handed(1), handed(2), handed(3), stage.metrics.accepted.get()], [0; 4]);
+    assert_eq!(workers.map(|worker| stage.forget(&worker)), [0; 3]);
+}
+
+#[test]
+fn a_connection_of_clusterds_own_is_the_next_when_its_worker_has_a_turn() {
+    let mut stage = Stage::new(PATIENT);
+    let [busy, other] = [stage.worker(1), stage.worker(2)];
+    let client = stage.connect();
+    let handed = seqpacket_has_record(&busy);
+    until(|| handed().then_some(()));
+    let delivered = stage.deliver(&busy);
+    busy.serve();
+    assert_eq!(answer(client), "1");
+    drop(busy.accept());
+    assert_eq!(delivered.result(&stage), Ok(()));
+    // Clients are served in turn as if it had been one of theirs.
+    for worker in [&other, &busy, &other] {
+        let client = stage.connect();
+        worker.serve();
+        assert_eq!(answer(client), worker.id.slot.to_string());
+    }
+}
+
+#[test]
+fn a_worker_that_is_held_from_clients_takes_connections_of_clusterds_own() {
+    let mut stage = Stage::new(Limits { wait_ready: true, ..PATIENT });
+    let unbound = stage.bound_worker(2);
+    assert_eq!(stage.deliver(&unbound).result(&stage), Err(Undelivered::NotListening));
+    let held = stage.worker(1);
+    let client = stage.connect();
+    for _ in 0..2 {
+        let delivered = stage.deliver(&held);
+        drop(held.accept());
+        assert_eq!(delivered.result(&stage), Ok(()));
+    }
+    stage.runtime.block_on(stage.handle().ready(held.id));
+    held.serve();
+    assert_eq!(answer(client), "1");
+}
+
+#[test]
+fn a_connection_of_clusterds_own_that_is_not_taken_is_closed() {
+    let mut stage = Stage::new(Limits { handoff_timeout: Duration::from_millis(50), ..PATIENT });
+    let [stuck, other] = [stage.worker(1), stage.worker(2)];
+    let delivered = stage.deliver(&stuck);
+    let waiting = stage.deliver(&stuck);
+    assert_eq!(stage.notice_beside_slow(), Notice::Stalled { worker: stuck.id });
+    for delivered in [delivered, waiting] {
+        assert_eq!(delivered.result(&stage), Err(Undelivered::Stalled));
+        assert_eq!(answer(&delivered.client), "");
+    }
+    assert_eq!(stage.deliver(&stuck).result(&stage), Err(Undelivered::Stalled));
+    assert!(other.hear().is_none());
+
+    let delivered = stage.deliver(&other);
+    let handed = seqpacket_has_record(&other);
+    until(|| handed().then_some(()));
+    stage.retire(&other);
+    assert_eq!(delivered.result(&stage), Err(Undelivered::Retired));
+    assert_eq!(answer(&delivered.client), "");
+    assert_eq!(stage.deliver(&other).result(&stage), Err(Undelivered::Retired));
+    assert_eq!(stage.metrics.redispatched.get(), 0);
+
+    let third = stage.worker(3);
+    let delivered = stage.deliver(&third);
+    let handed = seqpacket_has_record(&third);
+    until(|| handed().then_some(()));
+    stage.forget(&third);
+    assert_eq!(delivered.result(&stage), Err(Undelivered::Gone));
+    assert_eq!(stage.deliver(&third).result(&stage), Err(Undelivered::NotListening));
+}
+
+#[test]
+fn a_connection_of_clusterds_own_waits_for_its_turn_and_not_longer() {
+    let mut stage = Stage::new(PATIENT);
+    let busy = stage.worker(1);
+    let client = stage.connect();
+    let handed = seqpacket_has_record(&busy);
+    until(|| handed().then_some(()));
+    let late = stage.deliver_within(&busy, Duration::from_millis(20));
+    assert_eq!(late.result(&stage), Err(Undelivered::TooLate));
+    drop(stage.deliver(&busy));
+    let waiting: Vec<_> = (0..8).map(|_| stage.deliver(&busy)).collect();
+    busy.serve();
+    assert_eq!(answer(client), "1");
+    for delivered in waiting {
+        drop(busy.accept());
+        assert_eq!(delivered.result(&stage), Ok(()));
+    }
+    assert!(busy.hear().is_none());
 }

@@ -267,6 +267,16 @@ impl Link {
         self.state == State::Idle && self.gate == Gate::Open
     }
 
+    /// Whether it can be given a connection of clusterd's own.
+    pub fn is_idle(&self) -> bool {
+        self.state == State::Idle && self.gate != Gate::Retired
+    }
+
+    /// Whether the server listens, be it for clients or not.
+    pub fn has_listened(&self) -> bool {
+        self.state != State::Bound
+    }
+
     /// Whether it gets no connection any more.
     pub fn is_retired(&self) -> bool {
         self.gate == Gate::Retired
