@@ -48,8 +48,6 @@ pub enum Command {
         /// Told how many connections it has taken, when it is done.
         done: oneshot::Sender<u64>,
     },
-    /// Tell the workers that understand it that no further connection will come.
-    Drain,
     /// Show that the front is alive.
     Ping {
         /// Told at once.
@@ -220,11 +218,6 @@ impl Handle {
         let (done, told) = oneshot::channel();
         self.send(Command::Stop { done }).await;
         let _ = told.await;
-    }
-
-    /// Tells the workers that understand it that no further connection will come.
-    pub async fn drain(&self) {
-        self.send(Command::Drain).await;
     }
 
     /// Returns when the front has answered: it is alive.

@@ -195,7 +195,6 @@ impl Front {
                 let _ = done.send(self.forget(worker));
             }
             Command::Ping { done } => drop(done.send(())),
-            Command::Drain => self.services.iter().for_each(Service::drain),
             Command::Stop { done } => {
                 let now = Instant::now();
                 for service in &mut self.services {

@@ -568,13 +568,6 @@ impl Service {
             && !self.members.iter().any(|member| member.link.is_busy())
     }
 
-    /// Tells the workers that understand it that no further connection will come.
-    pub fn drain(&self) {
-        for member in &self.members {
-            member.link.drain();
-        }
-    }
-
     /// How many connections wait for a worker.
     pub fn waiting(&self) -> usize {
         self.queue.len()

@@ -556,7 +556,7 @@ fn a_stop_serves_whoever_is_connected_and_then_tells_the_workers() {
         assert_eq!(answer(client), "1");
     }
     stage.runtime.block_on(async { tokio::time::timeout(DEADLINE, stopped).await }).unwrap().unwrap();
-    stage.runtime.block_on(stage.handle().drain());
+    stage.retire(&worker);
     assert_eq!(until(|| worker.hear()).0, ToWorker::Drain);
     let late = TcpStream::connect(stage.address).unwrap_err();
     assert_eq!(late.kind(), std::io::ErrorKind::ConnectionRefused);

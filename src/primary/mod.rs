@@ -20,6 +20,7 @@ mod surroundings;
 mod systemd;
 
 use std::io;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +120,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let workers = usize::try_from(config.workers.get()).unwrap_or(usize::MAX);
     let places = Places::new(CHANNELS.max(workers.saturating_mul(CHANNELS_A_WORKER)));
     let ports: Arc<[WorkerPort]> = ports.into();
-    let (nodes, _, words) = Nodes::new(node::Rooms {
+    let (nodes, words) = Nodes::new(node::Rooms {
         front: front.clone(),
         places: places.clone(),
         ports: Arc::clone(&ports),
@@ -197,8 +198,11 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Se
         queue,
         queue_timeout: config.queue_timeout,
         handoff_timeout: config.handoff_timeout,
-        hold: Hold { word: config.wait_ready, probe: false },
-        wear: Wear::default(),
+        hold: Hold { word: config.wait_ready, probe: config.ready_http.is_some() },
+        wear: Wear {
+            max_connections: config.max_connections.map(NonZeroU64::from),
+            stuck_timeout: config.stuck_timeout,
+        },
         metrics: metrics.clone(),
     }
 }

@@ -68,7 +68,6 @@ pub struct Nodes {
     rooms: Rooms,
     words: mpsc::Sender<Word>,
     talks: HashMap<WorkerId, Talking>,
-    disconnect: watch::Receiver<bool>,
 }
 
 /// A talk under way.
@@ -79,23 +78,8 @@ struct Talking {
     task: JoinHandle<()>,
 }
 
-/// Asks every worker to leave when it has finished what it has: `worker.disconnect()`, as Node's primary has it.
-#[derive(Debug)]
-pub struct Disconnect {
-    ask: watch::Sender<bool>,
-    listeners: Arc<Mutex<Listeners>>,
-}
-
-impl Disconnect {
-    /// Asks all of them. Returns the ports on which they served beside the ones that are always served.
-    pub async fn all(&self) -> Vec<u16> {
-        let ports = self.listeners.lock().await.opened_ports();
-        self.ask.send_replace(true);
-        ports
-    }
-}
-
-/// Asks one worker to leave when it has finished what it has, if it is Node. Clones ask the same worker.
+/// Asks one worker, if it is Node, to leave when it has finished what it has: `worker.disconnect()`, as Node's primary
+/// has it. Clones ask the same worker.
 #[derive(Clone, Debug)]
 pub struct Disconnecting {
     ask: Option<watch::Sender<bool>>,
@@ -115,20 +99,16 @@ impl Disconnecting {
 
 impl Nodes {
     /// No worker yet.
-    pub fn new(rooms: Rooms) -> (Self, Disconnect, mpsc::Receiver<Word>) {
-        let (ask, disconnect) = watch::channel(false);
+    pub fn new(rooms: Rooms) -> (Self, mpsc::Receiver<Word>) {
         let (words, heard) = mpsc::channel(WORDS);
-        let listeners = Arc::clone(&rooms.listeners);
-        let nodes = Self { rooms, words, talks: HashMap::new(), disconnect };
-        (nodes, Disconnect { ask, listeners }, heard)
+        (Self { rooms, words, talks: HashMap::new() }, heard)
     }
 
     /// Speaks with a worker until it is gone.
     pub fn greet(&mut self, worker: WorkerId, channel: NodeChannel) {
         let (disconnect, asked) = watch::channel(false);
         let (gone, told) = oneshot::channel();
-        let (all, words) = (self.disconnect.clone(), self.words.clone());
-        let lines = worker::Lines { disconnect: asked, all, gone: told, words };
+        let lines = worker::Lines { disconnect: asked, gone: told, words: self.words.clone() };
         match worker::Talk::new(worker, channel, self.rooms.clone(), lines) {
             Ok(talk) => {
                 let task = tokio::spawn(talk.run());

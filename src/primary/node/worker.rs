@@ -65,8 +65,6 @@ pub struct Talk {
 pub struct Lines {
     /// The worker is to leave.
     pub disconnect: watch::Receiver<bool>,
-    /// All workers are to leave.
-    pub all: watch::Receiver<bool>,
     /// The worker is gone.
     pub gone: oneshot::Receiver<()>,
     /// What the worker says.
@@ -185,7 +183,6 @@ impl Talk {
                 Some(offer) = self.relays.1.recv() => self.offer(offer)?,
                 () = sleep_until(take_back_at), if take_back_at.is_some() => self.take_back()?,
                 Ok(()) = self.lines.disconnect.changed() => self.disconnect()?,
-                Ok(()) = self.lines.all.changed() => self.disconnect()?,
                 _ = &mut self.lines.gone => return self.read_rest().await,
             }
         }
