@@ -22,8 +22,10 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod front;
+pub mod http;
 pub mod ids;
 pub mod logs;
 pub mod metrics;

@@ -11,11 +11,11 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use prometheus::{Encoder, Registry, TEXT_FORMAT, TextEncoder};
 use tokio::sync::watch;
-use tower::util::BoxCloneSyncService;
-use tower::{BoxError, ServiceBuilder, ServiceExt};
+use tower::{BoxError, ServiceExt};
 
 use super::readiness::Readiness;
 use super::serve::AdminState;
+use crate::http::{self, Bounded};
 
 /// How many scrapes may run at once; further ones are refused.
 pub(super) const SCRAPES: usize = 4;
@@ -32,22 +32,14 @@ pub(super) type Answer = Response<Full<Bytes>>;
 #[derive(Clone)]
 pub(super) struct Answers {
     readiness: watch::Receiver<Readiness>,
-    scrape: BoxCloneSyncService<(), Answer, BoxError>,
+    scrape: Bounded<(), Answer>,
 }
 
 impl Answers {
     pub(super) fn new(state: AdminState) -> Self {
         let registry = state.registry;
-        let limited = ServiceBuilder::new()
-            .load_shed()
-            .concurrency_limit(SCRAPES)
-            .service_fn(move |()| scrape(registry.clone()));
-        // In a task of its own, a scrape whose client is gone keeps its place until its thread is free.
-        let scrape = ServiceBuilder::new().timeout(SCRAPE_TIMEOUT).service_fn(move |()| {
-            let running = tokio::spawn(limited.clone().oneshot(()));
-            async move { running.await? }
-        });
-        Self { readiness: state.readiness, scrape: BoxCloneSyncService::new(scrape) }
+        let scrape = http::bounded(SCRAPES, SCRAPE_TIMEOUT, move |()| scrape(registry.clone()));
+        Self { readiness: state.readiness, scrape }
     }
 
     /// The answer to one request, whose body is not read.

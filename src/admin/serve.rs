@@ -7,9 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -18,6 +16,7 @@ use tokio::time;
 
 use super::answer::Answers;
 use super::readiness::Readiness;
+use crate::http::{self, ACCEPT_PAUSE};
 
 /// What clients may take.
 #[derive(Clone, Copy, Debug)]
@@ -39,15 +38,6 @@ const LIMITS: Limits = Limits {
     connection: Duration::from_secs(15),
     drain: Duration::from_secs(1),
 };
-
-/// The longest head of a request, in bytes; the least that hyper can be told.
-const LONGEST_HEAD: usize = 8 * 1024;
-
-/// How many headers a request may have.
-const MOST_HEADERS: usize = 64;
-
-/// How long to wait when a connection cannot be accepted, mostly for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the answers are made from.
 #[derive(Clone, Debug)]
@@ -153,18 +143,10 @@ async fn accept_all(
     }
 }
 
-/// One request, one answer: without keep-alive an idle client takes no place from others.
 async fn converse(stream: TcpStream, answers: Answers, limits: Limits) {
     let service = service_fn(move |request| answers.clone().answer(request));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .keep_alive(false)
-        .max_buf_size(LONGEST_HEAD)
-        .max_headers(MOST_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    // A client that sent garbage, went away or was too slow is not worth a message: it would fill the logs.
-    let _ = time::timeout(limits.connection, connection).await;
+    // A client that was too slow is not worth a message: it would fill the logs.
+    let _ = time::timeout(limits.connection, http::converse(stream, service, limits.head)).await;
 }
 
 #[cfg(test)]
@@ -181,6 +163,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::http::MOST_HEADERS;
     use crate::ids::WorkerPort;
 
     const PATIENCE: Duration = Duration::from_secs(20);

@@ -9,4 +9,5 @@ pub mod process;
 pub mod processes;
 pub mod seqpacket;
 pub mod socket;
+pub mod unix;
 pub mod watched;

@@ -1,0 +1,5 @@
+//! The control socket.
+
+pub mod api;
+pub mod peer;
+pub mod place;

@@ -1,0 +1,385 @@
+//! Where control sockets are: the folder, a socket's name in it, and the abstract name where there is no folder.
+//!
+//! Nothing is said over them here. A clusterd takes a place ([`Home::claim`]) and leaves it at its end; a client
+//! looks at every place where one may be ([`Home::sockets`]).
+//!
+//! The folder is `CLUSTERD_HOME`; without it `~/.clusterd`, and `/run/clusterd` for root as PID 1 or without a home.
+//! Where no folder can be written, as on a read-only root, the socket has an abstract name (unix(7)). Everybody in
+//! the network namespace can see such a name and take it, as anybody may make a socket in a folder that is shared:
+//! both sides look who the other one is ([`peer`](super::peer)).
+
+use std::collections::BTreeSet;
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::{env, fmt, fs};
+
+use procfs::net::UnixState;
+use rustix::fs::{Access, AtFlags, CWD};
+use tracing::{debug, warn};
+
+use crate::sys::unix::{self, Name};
+
+/// The variable that names the folder.
+pub const HOME_VARIABLE: &str = "CLUSTERD_HOME";
+
+/// Where root's sockets are if it has no home.
+const RUNTIME: &str = "/run/clusterd";
+
+/// How every abstract name begins.
+const ABSTRACT: &str = "clusterd-control-";
+
+/// How many clients may wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// How many names are tried: only a clusterd in another container has the same name and number.
+const TRIES: u32 = 8;
+
+/// How many sockets are looked at.
+const MOST: usize = 256;
+
+/// Where one control socket is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A file.
+    File(PathBuf),
+    /// An abstract name.
+    Abstract(String),
+}
+
+/// As people write it, an abstract name with `@`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::File(path) => path.display().fmt(f),
+            Place::Abstract(name) => write!(f, "@{name}"),
+        }
+    }
+}
+
+impl Place {
+    /// Connects, and never waits for it.
+    ///
+    /// # Errors
+    /// Those of [`unix::connect`].
+    pub fn connect(&self) -> io::Result<UnixStream> {
+        unix::connect(self.name())
+    }
+
+    /// Connects if somebody listens; removes a file that a clusterd left behind.
+    ///
+    /// # Errors
+    /// Those of [`unix::connect`].
+    pub fn connect_or_clear(&self) -> io::Result<UnixStream> {
+        self.connect().inspect_err(|error| {
+            if error.kind() == io::ErrorKind::ConnectionRefused {
+                self.remove();
+            }
+        })
+    }
+
+    /// The user to whom the socket's folder belongs, if nobody else may make sockets in it.
+    pub fn folder_owner(&self) -> Option<u32> {
+        let Place::File(path) = self else { return None };
+        let folder = fs::metadata(path.parent()?).ok()?;
+        (folder.mode() & 0o022 == 0).then(|| folder.uid())
+    }
+
+    fn name(&self) -> Name<'_> {
+        match self {
+            Place::File(path) => Name::Path(path),
+            Place::Abstract(name) => Name::Abstract(name.as_bytes()),
+        }
+    }
+
+    fn remove(&self) {
+        if let Place::File(path) = self
+            && let Err(error) = fs::remove_file(path)
+        {
+            debug!(socket = %path.display(), %error, "cannot remove a control socket");
+        }
+    }
+}
+
+/// A socket that listens at its place, until it is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    /// The socket, in non-blocking mode.
+    pub listener: UnixListener,
+    place: Place,
+}
+
+impl Claim {
+    /// Where it listens.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.place.remove();
+    }
+}
+
+/// The folders that may hold sockets, in the order in which they are tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    folders: Vec<PathBuf>,
+    /// The user has named the folder.
+    is_named: bool,
+}
+
+/// What decides where the folder is.
+#[derive(Clone, Debug, Default)]
+struct Circumstances {
+    variable: Option<PathBuf>,
+    /// Only if it is the user's own: `sudo` may leave another's.
+    home: Option<PathBuf>,
+    is_root: bool,
+    is_init: bool,
+}
+
+impl Home {
+    /// The folders of this process.
+    pub fn of_this_process() -> Self {
+        let user = rustix::process::geteuid();
+        Self::under(Circumstances {
+            variable: env::var_os(HOME_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from),
+            home: env::home_dir()
+                .filter(|home| fs::metadata(home).is_ok_and(|home| home.uid() == user.as_raw())),
+            is_root: user.is_root(),
+            is_init: rustix::process::getpid().is_init(),
+        })
+    }
+
+    fn under(circumstances: Circumstances) -> Self {
+        let Circumstances { variable, home, is_root, is_init } = circumstances;
+        if let Some(folder) = variable {
+            return Self { folders: vec![folder], is_named: true };
+        }
+        // What accounts without a home have.
+        let home = home.filter(|home| home.is_absolute() && home != Path::new("/"));
+        let mut folders = Vec::from_iter(home.map(|home| home.join(".clusterd")));
+        if is_root {
+            folders.push(PathBuf::from(RUNTIME));
+        }
+        if is_init {
+            folders.reverse();
+        }
+        Self { folders, is_named: false }
+    }
+
+    /// Listens for the app `name` in the first folder that can be written, or at an abstract name.
+    ///
+    /// # Errors
+    /// Those of bind(2) at the abstract name.
+    pub fn claim(&self, name: &str) -> io::Result<Claim> {
+        for folder in &self.folders {
+            match claim_in(folder, name) {
+                Ok(claim) => return Ok(claim),
+                Err(error) if self.is_named => {
+                    let folder = folder.display();
+                    warn!(
+                        "cannot use {HOME_VARIABLE} {folder}: {error}; the control socket is an abstract one"
+                    );
+                }
+                Err(error) => debug!(folder = %folder.display(), %error, "no place for the control socket"),
+            }
+        }
+        claim_abstract(name)
+    }
+
+    /// Every place where a clusterd may listen. Abstract names are left out if the user has named a folder which a
+    /// clusterd could use.
+    pub fn sockets(&self) -> Vec<Place> {
+        let files = self.folders.iter().flat_map(|folder| files_in(folder));
+        let looks_at_names = !(self.is_named && self.folders.iter().any(|folder| is_usable(folder)));
+        let names = looks_at_names.then(abstract_names).into_iter().flatten();
+        let places: BTreeSet<_> = files.chain(names).collect();
+        places.into_iter().take(MOST).collect()
+    }
+}
+
+/// Others never find the socket before somebody listens on it: they would take it for one that was left behind.
+fn claim_in(folder: &Path, name: &str) -> io::Result<Claim> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let folder = folder.canonicalize()?;
+    let file = names(name).map(|name| folder.join(name + ".sock")).find(|file| is_free(file));
+    let file = file.ok_or(io::ErrorKind::AddrInUse)?;
+    let hidden = file.with_extension("new");
+    let _ = fs::remove_file(&hidden);
+    let listener = unix::listen(Name::Path(&hidden), BACKLOG)?;
+    let settle = || {
+        fs::set_permissions(&hidden, Permissions::from_mode(0o600))?;
+        fs::rename(&hidden, &file)
+    };
+    settle().inspect_err(|_| drop(fs::remove_file(&hidden)))?;
+    Ok(Claim { listener, place: Place::File(file) })
+}
+
+fn is_free(file: &Path) -> bool {
+    match unix::connect(Name::Path(file)) {
+        Ok(_) => false,
+        Err(error) => matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound),
+    }
+}
+
+fn claim_abstract(name: &str) -> io::Result<Claim> {
+    let user = rustix::process::geteuid();
+    let mut taken = io::Error::from(io::ErrorKind::AddrInUse);
+    for name in names(name) {
+        let name = format!("{ABSTRACT}{user}-{name}");
+        match unix::listen(Name::Abstract(name.as_bytes()), BACKLOG) {
+            Ok(listener) => return Ok(Claim { listener, place: Place::Abstract(name) }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(taken)
+}
+
+/// What the socket of this process may be called.
+fn names(app: &str) -> impl Iterator<Item = String> {
+    let own = format!("{app}-{}", std::process::id());
+    (0..TRIES).map(move |other| match other {
+        0 => own.clone(),
+        other => format!("{own}-{other}"),
+    })
+}
+
+fn files_in(folder: &Path) -> Vec<Place> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let is_socket = |entry: &fs::DirEntry| {
+        let is_named_so = entry.path().extension().is_some_and(|ending| ending == "sock");
+        is_named_so && entry.file_type().is_ok_and(|kind| kind.is_socket())
+    };
+    entries.filter(is_socket).map(|entry| Place::File(entry.path())).collect()
+}
+
+fn abstract_names() -> Vec<Place> {
+    // Connected sockets bear the name of the one that accepted them.
+    let sockets = procfs::net::unix().unwrap_or_default().into_iter();
+    let waiting = sockets.filter(|socket| socket.state == UnixState::UNCONNECTED);
+    let names = waiting.filter_map(|socket| socket.path?.to_str()?.strip_prefix('@').map(str::to_owned));
+    names.filter(|name| name.starts_with(ABSTRACT)).map(Place::Abstract).collect()
+}
+
+/// Could a clusterd of this user make its socket here?
+fn is_usable(folder: &Path) -> bool {
+    let rights = Access::WRITE_OK | Access::EXEC_OK;
+    folder.is_dir() && rustix::fs::accessat(CWD, folder, rights, AtFlags::EACCESS).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(folder: &Path) -> Home {
+        Home { folders: vec![folder.to_owned()], is_named: true }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_folder_depends_on_who_runs_it_and_where() {
+        let table: [(Option<&str>, Option<&str>, bool, bool, &[&str]); 9] = [
+            (None, Some("/home/ann"), false, false, &["/home/ann/.clusterd"]),
+            (None, Some("/"), false, false, &[]),
+            (None, Some(""), false, false, &[]),
+            (None, None, false, true, &[]),
+            (None, Some("/root"), true, false, &["/root/.clusterd", "/run/clusterd"]),
+            (None, Some("/root"), true, true, &["/run/clusterd", "/root/.clusterd"]),
+            (None, None, true, false, &["/run/clusterd"]),
+            (Some("/srv/x"), Some("/root"), true, true, &["/srv/x"]),
+            (Some("x"), None, false, false, &["x"]),
+        ];
+        for (variable, home, is_root, is_init, expected) in table {
+            let (variable, home) = (variable.map(PathBuf::from), home.map(PathBuf::from));
+            let circumstances = Circumstances { variable, home, is_root, is_init };
+            let folders: Vec<_> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(Home::under(circumstances.clone()).folders, folders, "{circumstances:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_is_for_its_user_alone_and_goes_away() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("a/b");
+        let home = named(&folder);
+        assert_eq!(home.sockets().iter().filter(|place| matches!(place, Place::File(_))).count(), 0);
+        let claim = home.claim("web").unwrap();
+        let file = folder.canonicalize().unwrap().join(format!("web-{}.sock", std::process::id()));
+        assert_eq!(*claim.place(), Place::File(file.clone()));
+        assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
+        assert_eq!(home.sockets(), [Place::File(file.clone())]);
+        claim.place().connect().unwrap();
+        assert!(claim.place().folder_owner().is_some());
+        drop(claim);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_is_there_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        let claim = named(folder.path()).claim("web").unwrap();
+        assert_eq!(mode(folder.path()), 0o777);
+        assert_eq!(claim.place().folder_owner(), None, "others may make sockets in it");
+    }
+
+    #[test]
+    fn what_was_left_behind_is_removed_by_whoever_meets_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = named(folder.path());
+        let file = folder.path().join(format!("web-{}.sock", std::process::id()));
+        drop(UnixListener::bind(&file).unwrap());
+        let [left] = home.sockets().try_into().unwrap();
+        assert_eq!(left.connect_or_clear().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(home.sockets(), []);
+        drop(UnixListener::bind(&file).unwrap());
+        let claim = home.claim("web").unwrap();
+        assert!(claim.place().connect().is_ok());
+        assert_eq!(home.sockets().len(), 1);
+    }
+
+    #[test]
+    fn a_living_socket_of_the_same_name_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = named(folder.path()).claim("web").unwrap();
+        let second = named(folder.path()).claim("web").unwrap();
+        assert_ne!(first.place(), second.place());
+        assert!(first.place().connect().is_ok() && second.place().connect().is_ok());
+        assert_eq!(named(folder.path()).sockets().len(), 2);
+    }
+
+    #[test]
+    fn without_a_folder_there_is_an_abstract_name() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let home = named(&file.path().join("not a folder"));
+        let app = format!("test-{:x}", fastrand::u64(..));
+        let claims = [home.claim(&app).unwrap(), home.claim(&app).unwrap()];
+        let user = rustix::process::geteuid();
+        let own = format!("clusterd-control-{user}-{app}-{}", std::process::id());
+        assert_eq!(claims[0].place().to_string(), format!("@{own}"));
+        assert_eq!(claims[1].place().to_string(), format!("@{own}-1"));
+        for claim in &claims {
+            assert!(home.sockets().contains(claim.place()));
+            assert!(claim.place().connect().is_ok());
+        }
+        assert!(!named(&env::temp_dir()).sockets().contains(claims[0].place()));
+    }
+
+    #[test]
+    fn a_long_path_is_no_obstacle() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("x".repeat(200));
+        let claim = named(&folder).claim(&"n".repeat(64)).unwrap();
+        assert!(matches!(claim.place(), Place::File(_)));
+        assert!(named(&folder).sockets()[0].connect().is_ok());
+    }
+}

@@ -1,0 +1,112 @@
+//! Unix stream sockets at paths of any length, and at abstract names.
+//!
+//! It decides nothing about who may be at the other end ([`peer`](super::seqpacket::peer) tells who is).
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
+/// Where a socket is.
+#[derive(Clone, Copy, Debug)]
+pub enum Name<'a> {
+    /// A file.
+    Path(&'a Path),
+    /// A name of the network namespace (unix(7)).
+    Abstract(&'a [u8]),
+}
+
+/// A new socket in non-blocking mode, listening at `name`.
+///
+/// # Errors
+/// Those of socket(2), bind(2) and listen(2).
+pub fn listen(name: Name<'_>, backlog: i32) -> io::Result<UnixListener> {
+    let address = Address::of(name)?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+    rustix::net::bind(&socket, &address.socket)?;
+    rustix::net::listen(&socket, backlog)?;
+    Ok(socket.into())
+}
+
+/// A new socket in non-blocking mode, connected to `name`. Never waits.
+///
+/// # Errors
+/// Those of socket(2) and connect(2): `ConnectionRefused` if nobody listens, `WouldBlock` if the backlog is full.
+pub fn connect(name: Name<'_>) -> io::Result<UnixStream> {
+    let address = Address::of(name)?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+    rustix::net::connect(&socket, &address.socket)?;
+    Ok(socket.into())
+}
+
+struct Address {
+    socket: SocketAddrUnix,
+    /// What the address names its folder by, to be open while the address is used.
+    _folder: Option<OwnedFd>,
+}
+
+impl Address {
+    fn of(name: Name<'_>) -> io::Result<Self> {
+        match name {
+            Name::Abstract(name) => {
+                Ok(Self { socket: SocketAddrUnix::new_abstract_name(name)?, _folder: None })
+            }
+            Name::Path(path) => match SocketAddrUnix::new(path) {
+                Err(Errno::NAMETOOLONG) => Self::by_descriptor(path),
+                socket => Ok(Self { socket: socket?, _folder: None }),
+            },
+        }
+    }
+
+    /// A path that does not fit into an address (108 bytes) goes by way of a descriptor of its folder.
+    fn by_descriptor(path: &Path) -> io::Result<Self> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidFilename.into());
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+        let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+        Ok(Self { socket: SocketAddrUnix::new(&short)?, _folder: Some(folder) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+
+    use super::*;
+
+    fn is_reached(name: Name<'_>) {
+        let listener = listen(name, 1).unwrap();
+        let mut client = connect(name).unwrap();
+        let (mut served, _) = listener.accept().unwrap();
+        client.write_all(b"x").unwrap();
+        served.read_exact(&mut [0]).unwrap();
+    }
+
+    #[test]
+    fn a_name_of_any_kind_is_reached() {
+        let folder = tempfile::tempdir().unwrap();
+        is_reached(Name::Path(&folder.path().join("short")));
+        let deep = folder.path().join("x".repeat(200));
+        std::fs::create_dir(&deep).unwrap();
+        is_reached(Name::Path(&deep.join("long")));
+        assert!(deep.join("long").exists());
+        is_reached(Name::Abstract(format!("clusterd-test-{:x}", fastrand::u64(..)).as_bytes()));
+    }
+
+    #[test]
+    fn a_full_backlog_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("full");
+        let _listener = listen(Name::Path(&path), 0).unwrap();
+        let refused = (0..8).map(|_| connect(Name::Path(&path))).find_map(Result::err);
+        assert_eq!(refused.unwrap().kind(), ErrorKind::WouldBlock);
+    }
+}
