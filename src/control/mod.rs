@@ -1,5 +1,21 @@
-//! The control socket.
+//! The control socket: commands and questions to a running clusterd, over HTTP on a Unix socket.
+//!
+//! Its server and its client speak the same [`api`]. It decides nothing about workers: that is the supervisor's.
+//!
+//! In reading order:
+//!
+//! - [`api`]: what is said.
+//! - [`place`] and [`peer`]: where the socket is, and who may be at its other end.
+//! - [`app`]: what can be asked of an app; [`usage`]: what its workers use.
+//! - [`answer`] and [`feed`]: what each request is answered; [`server`]: to whom.
+//! - [`client`]: the other side.
 
+mod answer;
 pub mod api;
+pub mod app;
+pub mod client;
+mod feed;
 pub mod peer;
 pub mod place;
+pub mod server;
+pub mod usage;

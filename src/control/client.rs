@@ -1,0 +1,276 @@
+//! The other side of the control socket: finds the clusterds that run, asks them, and follows what they tell.
+//!
+//! It prints nothing and decides nothing; whoever answers is looked at first, for anybody may take a name.
+
+use std::io;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::bytes::BytesMut;
+use tokio_util::codec::{Decoder, LinesCodec};
+
+use super::api::{self, App, Apps, Problem, Refusal, Route, Verb};
+use super::peer::{self, Stranger};
+use super::place::{Home, Place};
+use crate::supervisor::Command;
+
+/// How long a clusterd may take to say which apps it has.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// How long it may take to begin its answer to anything else.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The longest answer that is taken whole, in bytes.
+const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
+
+/// The longest line of a stream, in bytes: a Node worker's message has at most 16 MiB.
+const LONGEST_LINE: usize = 32 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody answers.
+    #[error("cannot reach the clusterd at {place}: {source}")]
+    Unreachable {
+        /// Where it should be.
+        place: Place,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody else answers.
+    #[error("the clusterd at {place} is not asked: {stranger}")]
+    Stranger {
+        /// Where.
+        place: Place,
+        /// Who.
+        stranger: Stranger,
+    },
+    /// It does not answer in time.
+    #[error("the clusterd at {place} does not answer; is it stopped, or very busy?")]
+    Silent {
+        /// Where it is.
+        place: Place,
+    },
+    /// Its answer makes no sense.
+    #[error("the clusterd at {place} does not say what is expected of it: {what}")]
+    Malformed {
+        /// Where it is.
+        place: Place,
+        /// What is wrong.
+        what: String,
+    },
+    /// It has ended in the middle of its answer.
+    #[error("the clusterd at {place} has ended meanwhile")]
+    Ended {
+        /// Where it was.
+        place: Place,
+    },
+    /// It refuses.
+    #[error(transparent)]
+    Refused(#[from] Problem),
+}
+
+/// A clusterd that may run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clusterd {
+    place: Place,
+}
+
+/// What runs, as far as it can be told.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Every app, with the clusterd that runs it.
+    pub apps: Vec<(Clusterd, App)>,
+    /// Why some of the clusterds said nothing.
+    pub errors: Vec<Error>,
+}
+
+/// Asks every clusterd that may run under this home for its apps.
+pub async fn find(home: &Home) -> Found {
+    let mut asked = JoinSet::new();
+    for (index, place) in home.sockets().into_iter().enumerate() {
+        let clusterd = Clusterd { place };
+        asked.spawn(async move { (index, clusterd.apps().await, clusterd) });
+    }
+    let mut answers = asked.join_all().await;
+    answers.sort_by_key(|(index, ..)| *index);
+    let mut found = Found::default();
+    for (_, answer, clusterd) in answers {
+        match answer {
+            Ok(apps) => found.apps.extend(apps.into_iter().map(|app| (clusterd.clone(), app))),
+            Err(Error::Unreachable { source, .. }) if is_gone(&source) => {}
+            Err(error) => found.errors.push(error),
+        }
+    }
+    found.apps.sort_by(|(_, one), (_, other)| (&one.name, one.pid).cmp(&(&other.name, other.pid)));
+    found
+}
+
+/// There is none any more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+}
+
+impl Clusterd {
+    /// The one at this place.
+    pub fn at(place: Place) -> Self {
+        Self { place }
+    }
+
+    /// Its apps, without the lines that workers wrote.
+    ///
+    /// # Errors
+    /// There is no answer, or it is not understood.
+    pub async fn apps(&self) -> Result<Vec<App>, Error> {
+        let asked = async { Ok(self.get::<Apps>(&Route::Apps).await?.apps) };
+        timeout(LOOK, asked).await.unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    /// One app.
+    ///
+    /// # Errors
+    /// There is no answer, it refuses, or it is not understood.
+    pub async fn app(&self, name: &str) -> Result<App, Error> {
+        self.get(&Route::App(name.to_owned())).await
+    }
+
+    /// Begins a command, and tells how it goes on: events, then an [`Outcome`](api::Outcome).
+    ///
+    /// # Errors
+    /// There is no answer, or it refuses.
+    pub async fn command(&self, app: &str, command: Command) -> Result<Lines, Error> {
+        let route = Route::Command(app.to_owned(), Verb::of(command));
+        self.lines(self.request(Method::POST, &route, api::body_of(command).into())?).await
+    }
+
+    /// What happens from now on, to all its apps or to one.
+    ///
+    /// # Errors
+    /// There is no answer, or it refuses.
+    pub async fn events(&self, app: Option<&str>) -> Result<Lines, Error> {
+        let route = Route::Events(app.map(str::to_owned));
+        self.lines(self.request(Method::GET, &route, Bytes::new())?).await
+    }
+
+    fn request(&self, method: Method, route: &Route, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
+        let request = Request::builder().method(method).uri(route.to_string());
+        let request = request.header(HOST, "clusterd").header(CONTENT_TYPE, "application/json");
+        request.body(Full::new(body)).map_err(|error| self.malformed(error))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, route: &Route) -> Result<T, Error> {
+        let answer = self.ask(self.request(Method::GET, route, Bytes::new())?).await?;
+        let body = self.whole(answer).await?;
+        serde_json::from_slice(&body).map_err(|error| self.malformed(error))
+    }
+
+    async fn lines(&self, request: Request<Full<Bytes>>) -> Result<Lines, Error> {
+        let answer = self.ask(request).await?;
+        let codec = LinesCodec::new_with_max_length(LONGEST_LINE);
+        Ok(Lines { clusterd: self.clone(), body: answer.into_body(), come: BytesMut::new(), codec })
+    }
+
+    /// Sends a request, and waits for the head of the answer. One that is not a success is a [`Problem`].
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+        let answer = self.send(request).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let body = self.whole(answer).await?;
+        match serde_json::from_slice(&body) {
+            Ok(Refusal { error }) => Err(error.into()),
+            Err(_) => Err(self.malformed(format!("status {status}"))),
+        }
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+        let stream = self.connect()?;
+        let exchange = async {
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            // It ends with the answer's body.
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        };
+        match timeout(ANSWER, exchange).await {
+            Ok(answer) => answer.map_err(|error| self.broken(&error)),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    fn connect(&self) -> Result<UnixStream, Error> {
+        let unreachable = |source| Error::Unreachable { place: self.place.clone(), source };
+        let stream = match self.place.connect_or_clear() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(self.silent()),
+            stream => stream.map_err(unreachable)?,
+        };
+        match peer::check_server(&stream, &self.place).map_err(unreachable)? {
+            Ok(_) => UnixStream::from_std(stream).map_err(unreachable),
+            Err(stranger) => Err(Error::Stranger { place: self.place.clone(), stranger }),
+        }
+    }
+
+    async fn whole(&self, answer: Response<Incoming>) -> Result<Bytes, Error> {
+        let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect();
+        match timeout(ANSWER, body).await {
+            Ok(body) => Ok(body.map_err(|error| self.malformed(error))?.to_bytes()),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Error {
+        let has_ended = error.is_incomplete_message() || error.is_canceled();
+        if has_ended { self.ended() } else { self.malformed(error) }
+    }
+
+    fn ended(&self) -> Error {
+        Error::Ended { place: self.place.clone() }
+    }
+
+    fn silent(&self) -> Error {
+        Error::Silent { place: self.place.clone() }
+    }
+
+    fn malformed(&self, what: impl ToString) -> Error {
+        Error::Malformed { place: self.place.clone(), what: what.to_string() }
+    }
+}
+
+/// A stream of lines, for as long as it goes on.
+#[derive(Debug)]
+pub struct Lines {
+    clusterd: Clusterd,
+    body: Incoming,
+    come: BytesMut,
+    codec: LinesCodec,
+}
+
+impl Lines {
+    /// The next line, without its end; `None` after the last. Nothing is lost if it is given up.
+    ///
+    /// # Errors
+    /// The clusterd has ended meanwhile, or what it says makes no sense.
+    pub async fn next(&mut self) -> Result<Option<String>, Error> {
+        loop {
+            let line = self.codec.decode(&mut self.come).map_err(|error| self.clusterd.malformed(error))?;
+            if line.is_some() {
+                return Ok(line);
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.come.extend(frame.into_data().unwrap_or_default()),
+                Some(Err(_)) => return Err(self.clusterd.ended()),
+                None if self.come.is_empty() => return Ok(None),
+                None => return Err(self.clusterd.ended()),
+            }
+        }
+    }
+}
