@@ -103,16 +103,14 @@ impl Place {
     }
 }
 
-/// A socket that listens at its place, until it is dropped.
+/// A place where somebody listens; dropping it leaves the place.
 #[derive(Debug)]
 pub struct Claim {
-    /// The socket, in non-blocking mode.
-    pub listener: UnixListener,
     place: Place,
 }
 
 impl Claim {
-    /// Where it listens.
+    /// Where it is.
     pub fn place(&self) -> &Place {
         &self.place
     }
@@ -172,11 +170,12 @@ impl Home {
         Self { folders, is_named: false }
     }
 
-    /// Listens for the app `name` in the first folder that can be written, or at an abstract name.
+    /// Listens for the app `name`, in non-blocking mode: in the first folder that can be written, or at an abstract
+    /// name.
     ///
     /// # Errors
     /// Those of bind(2) at the abstract name.
-    pub fn claim(&self, name: &str) -> io::Result<Claim> {
+    pub fn claim(&self, name: &str) -> io::Result<(UnixListener, Claim)> {
         for folder in &self.folders {
             match claim_in(folder, name) {
                 Ok(claim) => return Ok(claim),
@@ -204,7 +203,7 @@ impl Home {
 }
 
 /// Others never find the socket before somebody listens on it: they would take it for one that was left behind.
-fn claim_in(folder: &Path, name: &str) -> io::Result<Claim> {
+fn claim_in(folder: &Path, name: &str) -> io::Result<(UnixListener, Claim)> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let folder = folder.canonicalize()?;
     let file = names(name).map(|name| folder.join(name + ".sock")).find(|file| is_free(file));
@@ -217,7 +216,7 @@ fn claim_in(folder: &Path, name: &str) -> io::Result<Claim> {
         fs::rename(&hidden, &file)
     };
     settle().inspect_err(|_| drop(fs::remove_file(&hidden)))?;
-    Ok(Claim { listener, place: Place::File(file) })
+    Ok((listener, Claim { place: Place::File(file) }))
 }
 
 fn is_free(file: &Path) -> bool {
@@ -227,13 +226,13 @@ fn is_free(file: &Path) -> bool {
     }
 }
 
-fn claim_abstract(name: &str) -> io::Result<Claim> {
+fn claim_abstract(name: &str) -> io::Result<(UnixListener, Claim)> {
     let user = rustix::process::geteuid();
     let mut taken = io::Error::from(io::ErrorKind::AddrInUse);
     for name in names(name) {
         let name = format!("{ABSTRACT}{user}-{name}");
         match unix::listen(Name::Abstract(name.as_bytes()), BACKLOG) {
-            Ok(listener) => return Ok(Claim { listener, place: Place::Abstract(name) }),
+            Ok(listener) => return Ok((listener, Claim { place: Place::Abstract(name) })),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
             Err(error) => return Err(error),
         }
@@ -312,7 +311,7 @@ mod tests {
         let folder = parent.path().join("a/b");
         let home = named(&folder);
         assert_eq!(home.sockets().iter().filter(|place| matches!(place, Place::File(_))).count(), 0);
-        let claim = home.claim("web").unwrap();
+        let (_listener, claim) = home.claim("web").unwrap();
         let file = folder.canonicalize().unwrap().join(format!("web-{}.sock", std::process::id()));
         assert_eq!(*claim.place(), Place::File(file.clone()));
         assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
@@ -327,7 +326,7 @@ mod tests {
     fn a_folder_that_is_there_stays_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        let claim = named(folder.path()).claim("web").unwrap();
+        let (_listener, claim) = named(folder.path()).claim("web").unwrap();
         assert_eq!(mode(folder.path()), 0o777);
         assert_eq!(claim.place().folder_owner(), None, "others may make sockets in it");
     }
@@ -342,7 +341,7 @@ mod tests {
         assert_eq!(left.connect_or_clear().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(home.sockets(), []);
         drop(UnixListener::bind(&file).unwrap());
-        let claim = home.claim("web").unwrap();
+        let (_listener, claim) = home.claim("web").unwrap();
         assert!(claim.place().connect().is_ok());
         assert_eq!(home.sockets().len(), 1);
     }
@@ -350,8 +349,8 @@ mod tests {
     #[test]
     fn a_living_socket_of_the_same_name_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let first = named(folder.path()).claim("web").unwrap();
-        let second = named(folder.path()).claim("web").unwrap();
+        let (_first, first) = named(folder.path()).claim("web").unwrap();
+        let (_second, second) = named(folder.path()).claim("web").unwrap();
         assert_ne!(first.place(), second.place());
         assert!(first.place().connect().is_ok() && second.place().connect().is_ok());
         assert_eq!(named(folder.path()).sockets().len(), 2);
@@ -365,20 +364,20 @@ mod tests {
         let claims = [home.claim(&app).unwrap(), home.claim(&app).unwrap()];
         let user = rustix::process::geteuid();
         let own = format!("clusterd-control-{user}-{app}-{}", std::process::id());
-        assert_eq!(claims[0].place().to_string(), format!("@{own}"));
-        assert_eq!(claims[1].place().to_string(), format!("@{own}-1"));
-        for claim in &claims {
+        assert_eq!(claims[0].1.place().to_string(), format!("@{own}"));
+        assert_eq!(claims[1].1.place().to_string(), format!("@{own}-1"));
+        for (_, claim) in &claims {
             assert!(home.sockets().contains(claim.place()));
             assert!(claim.place().connect().is_ok());
         }
-        assert!(!named(&env::temp_dir()).sockets().contains(claims[0].place()));
+        assert!(!named(&env::temp_dir()).sockets().contains(claims[0].1.place()));
     }
 
     #[test]
     fn a_long_path_is_no_obstacle() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("x".repeat(200));
-        let claim = named(&folder).claim(&"n".repeat(64)).unwrap();
+        let (_listener, claim) = named(&folder).claim(&"n".repeat(64)).unwrap();
         assert!(matches!(claim.place(), Place::File(_)));
         assert!(named(&folder).sockets()[0].connect().is_ok());
     }

@@ -4,6 +4,7 @@
 
 mod announce;
 mod attach;
+mod control;
 mod descriptors;
 mod failure;
 mod folder;
@@ -45,6 +46,7 @@ use self::surroundings::Neighbours;
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::config::Config;
 use crate::config::load::CommandLine;
+use crate::control::app::Running;
 use crate::front::handle::FrontEnds;
 use crate::front::ledger::{Hold, Wear};
 use crate::front::{self, Front, Setup};
@@ -90,6 +92,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let bound = listen::bind(&config)?;
     let ports = listen::worker_ports(&bound);
     let addresses = listen::addresses(&bound);
+    let app = control::profile(&config, &bound);
     let admin = config.metrics.map(Admin::bind).transpose()?;
     announce::listening(&config, &bound, admin.as_ref());
 
@@ -146,6 +149,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         front: front.clone(),
     });
     tokio::spawn(notify::pass_on(ready, supervisor.clone()));
+    let _control = control::open(Running::new(app, supervisor.clone(), metrics.clone()));
     tokio::spawn(attach.serve(Rooms { supervisor: supervisor.clone(), front: front.clone(), places, ports }));
     tokio::spawn(reports::follow(
         Heard { reports, words },

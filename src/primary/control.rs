@@ -1,0 +1,50 @@
+//! The control socket of this clusterd: what it says of itself, and that it listens.
+//!
+//! What is said over it is the control room's.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tracing::{debug, warn};
+
+use super::listen::Ports;
+use crate::config::{Config, WorkerCommand};
+use crate::control::api::Address;
+use crate::control::app::{Controlled, Profile, Running};
+use crate::control::place::{Claim, Home};
+use crate::control::server::Server;
+
+/// What runs here, and where clients connect to.
+pub fn profile(config: &Config, ports: &Ports) -> Profile {
+    let command = match &config.command {
+        WorkerCommand::Demo => Vec::new(),
+        WorkerCommand::Program { program, arguments } => {
+            let words = std::iter::once(program).chain(arguments);
+            words.map(|word| word.to_string_lossy().into_owned()).collect()
+        }
+    };
+    let addresses = ports.iter().flat_map(|(port, sockets)| {
+        sockets.iter().map(|socket| Address { address: socket.address(), worker_port: port.0 })
+    });
+    Profile { name: config.name.clone(), command, addresses: addresses.collect(), started: SystemTime::now() }
+}
+
+/// Listens until what is returned is dropped. Without it, clusterd serves all the same.
+pub fn open(app: Running) -> Option<Claim> {
+    let claimed = Home::of_this_process().claim(app.name()).and_then(|(listener, claim)| {
+        Ok((Server::new(listener, claim.place().clone(), vec![Arc::new(app)])?, claim))
+    });
+    match claimed {
+        Ok((server, claim)) => {
+            debug!(socket = %claim.place(), "control socket");
+            tokio::spawn(server.serve());
+            Some(claim)
+        }
+        Err(error) => {
+            warn!(
+                "there is no control socket, so `clusterd list` and the like cannot reach this clusterd: {error}"
+            );
+            None
+        }
+    }
+}
