@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use super::verbs;
 use crate::config::keys;
 use crate::config::load::CommandLine;
 use crate::config::origin::{Layer, Origin, Value};
@@ -81,7 +82,7 @@ fn command() -> Command {
     Command::new("clusterd")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
-        .after_help(EXAMPLES)
+        .after_help(format!("{}\n\n{EXAMPLES}", verbs::summary()))
         .max_term_width(110)
         .next_line_help(true)
         .override_usage("clusterd [OPTIONS] [-- COMMAND [ARGS]...]")
@@ -438,6 +439,16 @@ mod tests {
               --on-event <COMMAND>
                   Run this shell command for each event in a worker's life, with JSON on its input
                   [default: off] [env: CLUSTERD_ON_EVENT]
+
+        To a clusterd that runs (clusterd list --help tells more; a program of that name: clusterd -- list):
+          list      Show every app and its workers [aliases: ls, status]
+          describe  Show everything about one app [alias: show]
+          reload    Replace every worker by a new one, which is ready first
+          restart   End every worker, or one, and start it again
+          scale     Have N workers, or N more or fewer
+          stop      End all workers; clusterd runs on, and clients wait
+          start     Start workers that were stopped, or given up
+          events    Follow what happens, of every app or of one, until it is interrupted
 
         Examples:
           clusterd                                           the built-in demo on port 3000

@@ -1,11 +1,12 @@
 //! The command line: what was asked for, done or handed on, with one exit code and one place that prints errors.
 //!
-//! Arguments are declared in [`arguments`]; what their values mean is known in [`crate::config`]. Serving is the
-//! caller's: it is passed in.
+//! Arguments are declared in [`arguments`]; what their values mean is known in [`crate::config`]. What is said to a
+//! clusterd that runs is in `verbs`. Serving is the caller's: it is passed in.
 
 pub mod arguments;
+mod verbs;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ enum Action {
     Check(Config),
     /// Print every value and where it comes from.
     ShowConfig(Resolved),
+    /// Say something to a clusterd that runs.
+    Say(verbs::Asked),
     /// The main job, and what to read the configuration from again.
     Serve(Config, CommandLine),
 }
@@ -41,9 +44,37 @@ enum Failure {
     /// The workers' program is.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The workers' program is; it may have been meant for a verb.
+    #[error("{error}; did you mean `clusterd {verb}`?")]
+    Mistyped {
+        /// What is wrong.
+        error: CommandError,
+        /// The verb.
+        verb: String,
+    },
+    /// A verb was not carried out.
+    #[error(transparent)]
+    Verb(#[from] verbs::Failure),
     /// The terminal, pipe or file is gone or full.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// A program that is not found, and was the first argument, may have been meant for a verb.
+    fn or_mistyped(self, first: Option<&OsStr>) -> Self {
+        match self {
+            Failure::Command(CommandError::NotInPath { program }) if first == Some(&program) => {
+                let verb = program.to_str().and_then(verbs::nearest);
+                let error = CommandError::NotInPath { program };
+                match verb {
+                    Some(verb) => Failure::Mistyped { error, verb },
+                    None => Failure::Command(error),
+                }
+            }
+            failure => failure,
+        }
+    }
 }
 
 /// Does what the arguments (the first is the program's name) ask for; `serve` does the main job.
@@ -54,15 +85,21 @@ pub fn run(
     arguments: impl Iterator<Item = OsString>,
     serve: impl FnOnce(Config, CommandLine) -> ExitCode,
 ) -> ExitCode {
+    let arguments: Vec<_> = arguments.collect();
+    let first = arguments.get(1).cloned();
     let done = asked(arguments).and_then(|action| act(action, serve));
-    done.unwrap_or_else(|failure| report(&failure))
+    done.unwrap_or_else(|failure| report(&failure.or_mistyped(first.as_deref())))
 }
 
-fn asked(arguments: impl Iterator<Item = OsString>) -> Result<Action, Failure> {
-    let arguments = match Arguments::parse(arguments) {
+fn asked(arguments: Vec<OsString>) -> Result<Action, Failure> {
+    let explain =
+        |asked: clap::Error| if asked.use_stderr() { Err(asked.into()) } else { Ok(Action::Explain(asked)) };
+    if arguments.get(1).is_some_and(|first| verbs::is_verb(first)) {
+        return verbs::parse(arguments.into_iter()).map_or_else(explain, |verb| Ok(Action::Say(verb)));
+    }
+    let arguments = match Arguments::parse(arguments.into_iter()) {
         Ok(arguments) => arguments,
-        Err(asked) if !asked.use_stderr() => return Ok(Action::Explain(asked)),
-        Err(error) => return Err(error.into()),
+        Err(asked) => return explain(asked),
     };
     let resolved = load::load(arguments.command_line.clone())?;
     Ok(if arguments.check {
@@ -88,6 +125,7 @@ fn act(action: Action, serve: impl FnOnce(Config, CommandLine) -> ExitCode) -> R
             io::stdout().write_all(show::table(&resolved).as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
+        Action::Say(verb) => Ok(verbs::run(verb)?),
         Action::Serve(config, command_line) => {
             command::find_for(&config.command)?;
             Ok(serve(config, command_line))
@@ -112,6 +150,14 @@ fn report(failure: &Failure) -> ExitCode {
         Failure::Command(error) => {
             complain(&error.to_string());
             ExitCode::from(error.exit_code())
+        }
+        Failure::Mistyped { error, .. } => {
+            complain(&failure.to_string());
+            ExitCode::from(error.exit_code())
+        }
+        Failure::Verb(failure) => {
+            failure.complaint().iter().for_each(|complaint| complain(complaint));
+            failure.exit_code()
         }
         Failure::Output(_) => {
             complain(&failure.to_string());

@@ -316,7 +316,7 @@ impl From<Refused> for Problem {
             Refused::Busy { .. } => Code::Busy,
             Refused::Stopping => Code::Stopping,
             Refused::Stopped => Code::Stopped,
-            Refused::OutOfRange { .. } => Code::BadRequest,
+            Refused::OutOfRange { .. } | Refused::Configuration(_) => Code::BadRequest,
             Refused::NoWorker(_) => Code::NotFound,
         };
         Self::new(code, refused.to_string())

@@ -1,0 +1,77 @@
+//! `clusterd describe`: everything about one app.
+
+use std::process::ExitCode;
+
+use super::Failure;
+use super::choose::{Many, choose};
+use super::print::{self, Output, Shape};
+use crate::control::api::{App, Worker};
+use crate::control::client;
+use crate::control::place::Home;
+
+/// Show everything about one app [alias: show]
+#[derive(Debug, clap::Args)]
+#[command(alias = "show")]
+pub(super) struct Describe {
+    /// Its name, or the pid of its clusterd; not needed where only one runs
+    app: Option<String>,
+
+    #[command(flatten)]
+    shape: Shape,
+}
+
+impl Describe {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        let found = client::find(&Home::of_this_process()).await;
+        for (clusterd, app) in choose(&found, self.app.as_deref(), Many::One)? {
+            let app = clusterd.app(&app.name).await?;
+            match self.shape.output {
+                Output::Json => print::json(&app)?,
+                Output::Text => print::line(&text(&app))?,
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn text(app: &App) -> String {
+    let mut facts = vec![
+        ("name", app.name.clone()),
+        ("command", command(app)),
+        ("clusterd", format!("{}, pid {}, up {}", app.version, app.pid, print::duration(app.uptime_ms))),
+    ];
+    facts.extend(app.addresses.iter().map(|address| {
+        let (public, worker_port) = (address.address, address.worker_port);
+        ("address", format!("{public}, for workers that listen on {worker_port}"))
+    }));
+    facts.push(("workers", wanted(app)));
+    facts.extend(app.reload.iter().map(|by| ("reload", format!("under way, by {by}"))));
+    let mut text: String =
+        facts.iter().map(|(name, fact)| format!("{name:<9} {}\n", print::clean(fact))).collect();
+    text += "\n";
+    text += &print::workers([(app.name.clone(), app)].into_iter());
+    text.extend(app.workers.iter().filter_map(past));
+    text
+}
+
+fn command(app: &App) -> String {
+    if app.command.is_empty() { "the built-in demo".to_owned() } else { app.command.join(" ") }
+}
+
+fn wanted(app: &App) -> String {
+    let online = app.workers.iter().filter(|worker| worker.state == "online").count();
+    match app.stopped {
+        true => "stopped by a command; `clusterd start` starts them".to_owned(),
+        false => format!("{online} of {} online", app.wanted),
+    }
+}
+
+/// How the worker's last process ended, and what was written last.
+fn past(worker: &Worker) -> Option<String> {
+    if worker.last_end.is_none() && worker.last_lines.is_empty() {
+        return None;
+    }
+    let end = worker.last_end.as_deref().map(|end| format!(" before: {}", print::clean(end)));
+    let lines = print::quoted(&worker.last_lines);
+    Some(format!("\n\nworker {}{}{lines}", worker.worker, end.unwrap_or_else(|| " wrote:".to_owned())))
+}

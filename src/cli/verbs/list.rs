@@ -1,0 +1,35 @@
+//! `clusterd list`: every app that this user's clusterds run, with its workers.
+
+use std::process::ExitCode;
+
+use super::print::{self, Output, Shape};
+use super::{Failure, choose};
+use crate::cli::complain;
+use crate::control::api::App;
+use crate::control::client;
+use crate::control::place::Home;
+
+/// Show every app and its workers [aliases: ls, status]
+#[derive(Debug, clap::Args)]
+#[command(aliases = ["ls", "status"])]
+pub(super) struct List {
+    #[command(flatten)]
+    shape: Shape,
+}
+
+impl List {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        let found = client::find(&Home::of_this_process()).await;
+        found.errors.iter().for_each(|error| complain(&error.to_string()));
+        if self.shape.output == Output::Json {
+            let apps: Vec<&App> = found.apps.iter().map(|(_, app)| app).collect();
+            print::json(&apps)?;
+        } else if found.apps.is_empty() {
+            print::line("no clusterd of this user runs")?;
+        } else {
+            let labels = choose::labels(&found.apps).into_iter();
+            print::line(&print::workers(labels.zip(found.apps.iter().map(|(_, app)| app))))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

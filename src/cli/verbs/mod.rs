@@ -1,0 +1,152 @@
+//! The verbs: what is said to a clusterd that runs already, one file each.
+//!
+//! The first argument decides whether it is one: a server program that is called as a verb is run with
+//! `clusterd -- list`. They reach clusterd by its control socket ([`crate::control`]) and know nothing else of it.
+
+mod choose;
+mod describe;
+mod events;
+mod list;
+mod order;
+mod print;
+mod reload;
+mod restart;
+mod scale;
+mod sentence;
+mod start;
+mod stop;
+
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use self::choose::NotChosen;
+use crate::control::client;
+
+#[derive(Debug, Parser)]
+#[command(name = "clusterd", max_term_width = 110, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    List(list::List),
+    Describe(describe::Describe),
+    Reload(reload::Reload),
+    Restart(restart::Restart),
+    Scale(scale::Scale),
+    Stop(stop::Stop),
+    Start(start::Start),
+    Events(events::Events),
+}
+
+/// Why a verb was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The arguments are wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// It is not clear which app is meant.
+    #[error(transparent)]
+    NotChosen(#[from] NotChosen),
+    /// clusterd gives no answer, or refuses.
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    /// There is no way to clusterd.
+    #[error("cannot start the event loop: {0}")]
+    Runtime(io::Error),
+    /// The terminal, pipe or file is gone or full.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// 2 if something else has to be said, otherwise 1.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Usage(_) | Failure::NotChosen(NotChosen::Ambiguous { .. }) => ExitCode::from(2),
+            // As a program that SIGPIPE ends says nothing: nobody wants to read more.
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        }
+    }
+
+    /// What is said about it; `None` if nobody would read it.
+    pub(super) fn complaint(&self) -> Option<String> {
+        match self {
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
+            Failure::Client(client::Error::Refused(problem)) => Some(print::problem(problem)),
+            _ => Some(self.to_string()),
+        }
+    }
+}
+
+/// What was asked for, ready to be carried out.
+#[derive(Debug)]
+pub(super) struct Asked(Verb);
+
+/// Whether this first argument is a verb.
+pub(super) fn is_verb(word: &OsStr) -> bool {
+    names().any(|name| word == name.as_str())
+}
+
+/// The verb that may have been meant by this word.
+pub(super) fn nearest(word: &str) -> Option<String> {
+    names()
+        .map(|name| (strsim::damerau_levenshtein(word, &name), name))
+        .filter(|(distance, name)| name.len() > 2 && *distance <= 1 + name.len() / 4)
+        .min()
+        .map(|(_, name)| name)
+}
+
+fn names() -> impl Iterator<Item = String> {
+    let command = Arguments::command();
+    let names = |verb: &clap::Command| {
+        std::iter::once(verb.get_name()).chain(verb.get_all_aliases()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    command.get_subcommands().flat_map(names).collect::<Vec<_>>().into_iter()
+}
+
+/// A line for each verb, for the help of the whole.
+pub(super) fn summary() -> String {
+    let mut lines = vec!["To a clusterd that runs (clusterd list --help tells more; a program of that name: clusterd -- list):".to_owned()];
+    for verb in Arguments::command().get_subcommands() {
+        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+        lines.push(format!("  {:<9} {about}", verb.get_name()));
+    }
+    lines.join("\n")
+}
+
+/// Reads the arguments; the first is the program's name, the second a verb.
+///
+/// # Errors
+/// If they are wrong, or ask for the help.
+pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, clap::Error> {
+    Ok(Asked(Arguments::try_parse_from(arguments)?.verb))
+}
+
+/// Carries it out.
+///
+/// # Errors
+/// Why not.
+pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    runtime.block_on(async {
+        match verb {
+            Verb::List(list) => list.run().await,
+            Verb::Describe(describe) => describe.run().await,
+            Verb::Reload(reload) => reload.run().await,
+            Verb::Restart(restart) => restart.run().await,
+            Verb::Scale(scale) => scale.run().await,
+            Verb::Stop(stop) => stop.run().await,
+            Verb::Start(start) => start.run().await,
+            Verb::Events(events) => events.run().await,
+        }
+    })
+}

@@ -1,0 +1,88 @@
+//! A command to an app: given, followed to its end, and told of.
+//!
+//! It goes on if whoever follows it is interrupted: it is clusterd that carries it out.
+
+use std::process::ExitCode;
+
+use super::Failure;
+use super::choose::{Many, choose};
+use super::print::{self, Output, Shape};
+use super::sentence;
+use crate::cli::complain;
+use crate::control::api::{App, Code, Outcome, Problem};
+use crate::control::client::{self, Clusterd};
+use crate::control::place::Home;
+use crate::supervisor::Command;
+
+/// To whom it is given, and how it is told of.
+#[derive(Debug, clap::Args)]
+pub(super) struct Order {
+    /// The app's name, the pid of its clusterd, or all; not needed where only one runs
+    pub(super) app: Option<String>,
+
+    #[command(flatten)]
+    pub(super) shape: Shape,
+}
+
+impl Order {
+    /// Gives the command to each app that is meant, one after the other. Fails if one of them does.
+    pub(super) async fn carry_out(self, command: Command) -> Result<ExitCode, Failure> {
+        let found = client::find(&Home::of_this_process()).await;
+        let mut code = ExitCode::SUCCESS;
+        for (clusterd, app) in choose(&found, self.app.as_deref(), Many::All)? {
+            let outcome = self.follow(clusterd, app, command).await?;
+            if matches!(outcome, Outcome::Error(_)) {
+                code = ExitCode::FAILURE;
+            }
+            self.conclude(app, &outcome)?;
+        }
+        Ok(code)
+    }
+
+    async fn follow(&self, clusterd: &Clusterd, app: &App, command: Command) -> Result<Outcome, Failure> {
+        let mut lines = match clusterd.command(&app.name, command).await {
+            Ok(lines) => lines,
+            Err(client::Error::Refused(problem)) => return Ok(Outcome::Error(problem)),
+            Err(error) => return Err(error.into()),
+        };
+        loop {
+            match lines.next().await {
+                Ok(Some(line)) => match serde_json::from_str(&line) {
+                    Ok(outcome) => return Ok(outcome),
+                    Err(_) => self.tell(&line)?,
+                },
+                Ok(None) => return Ok(ended()),
+                Err(client::Error::Ended { .. }) => return Ok(ended()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn tell(&self, line: &str) -> Result<(), Failure> {
+        match self.shape.output {
+            Output::Json => print::line(line)?,
+            Output::Text if print::is_watched() => {
+                if let Some(sentence) = sentence::progress(line) {
+                    print::line(&sentence)?;
+                }
+            }
+            Output::Text => {}
+        }
+        Ok(())
+    }
+
+    fn conclude(&self, app: &App, outcome: &Outcome) -> Result<(), Failure> {
+        match (self.shape.output, outcome) {
+            (Output::Json, _) => print::json_line(outcome)?,
+            (Output::Text, Outcome::Done(done)) => print::line(&format!("{}: {done}", app.name))?,
+            (Output::Text, Outcome::Error(problem)) => {
+                complain(&format!("{}: {}", app.name, print::problem(problem)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ended() -> Outcome {
+    Outcome::Error(Problem::new(Code::Stopping, "clusterd has ended meanwhile"))
+}

@@ -1,0 +1,208 @@
+//! How verbs print: tables and lines for people, JSON for programs.
+//!
+//! It is the one place where they write to standard output. What others have written is stripped of control
+//! characters first: a terminal would obey them.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::ValueEnum;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::control::api::{App, Problem, Worker};
+
+/// How it is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The flag that chooses.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Shape {
+    /// Print for people, or for programs
+    #[arg(short, long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
+    pub(super) output: Output,
+}
+
+/// Whether somebody watches.
+pub(super) fn is_watched() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Prints a line, or several.
+pub(super) fn line(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+/// Prints an object as JSON, readable.
+pub(super) fn json(object: &impl Serialize) -> io::Result<()> {
+    line(&serde_json::to_string_pretty(object)?)
+}
+
+/// Prints an object as JSON on a line of its own.
+pub(super) fn json_line(object: &impl Serialize) -> io::Result<()> {
+    line(&serde_json::to_string(object)?)
+}
+
+/// What is wrong, what would help, and what the worker said last.
+pub(super) fn problem(problem: &Problem) -> String {
+    let mut text = clean(&problem.message);
+    if let Some(help) = &problem.help {
+        text += &format!("; {}", clean(help));
+    }
+    if !problem.last_lines.is_empty() {
+        text += "\nthe worker's last lines:";
+        text += &quoted(&problem.last_lines);
+    }
+    text
+}
+
+/// Lines that a worker wrote, each on a line of its own, indented.
+pub(super) fn quoted(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("\n  | {}", clean(line))).collect()
+}
+
+/// Without what a terminal would obey.
+pub(super) fn clean(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+}
+
+/// The workers of these apps, a row each; an app without any has a row, too.
+pub(super) fn workers<'a>(apps: impl Iterator<Item = (String, &'a App)>) -> String {
+    const HEAD: [&str; 9] =
+        ["name", "worker", "state", "pid", "uptime", "restarts", "cpu", "memory", "connections"];
+    let rows = apps.flat_map(|(label, app)| {
+        let of = |worker: &Worker| row(&label, worker);
+        match app.workers.is_empty() {
+            true => vec![[label.clone(), "-".to_owned(), idle(app).to_owned()].to_vec()],
+            false => app.workers.iter().map(of).collect(),
+        }
+    });
+    table(&HEAD, rows, &[1, 3, 5, 6, 7, 8])
+}
+
+fn idle(app: &App) -> &'static str {
+    if app.stopped { "stopped" } else { "-" }
+}
+
+fn row(label: &str, worker: &Worker) -> Vec<String> {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    vec![
+        label.to_owned(),
+        worker.worker.to_string(),
+        clean(&worker.state).replace('_', " "),
+        or_none(worker.pid.map(|pid| pid.to_string())),
+        or_none(worker.uptime_ms.map(duration)),
+        worker.restarts.to_string(),
+        or_none(worker.cpu_percent.map(|percent| format!("{percent:.1}%"))),
+        or_none(worker.memory_bytes.map(|bytes| ByteSize(bytes).display().iec_short().to_string())),
+        worker.connections.to_string(),
+    ]
+}
+
+/// A table: with lines on a terminal, plain elsewhere; `numbers` are the columns to be aligned to the right.
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, numbers: &[usize]) -> String {
+    let mut table = Table::new();
+    let is_watched = is_watched();
+    table.load_style(if is_watched { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
+    table.set_content_arrangement(ContentArrangement::Disabled).set_header(head).add_rows(rows);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        if numbers.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        if !is_watched {
+            column.set_padding((0, 2));
+        }
+    }
+    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// A time in its two greatest units.
+pub(super) fn duration(millis: u64) -> String {
+    let text = humantime::format_duration(Duration::from_secs(millis / 1000)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::api::Code;
+
+    #[test]
+    fn a_problem_is_told_with_what_would_help_and_what_was_said_last() {
+        let last_lines = vec!["\u{1b}[31mboom".to_owned(), "a\tb".to_owned()];
+        let told = Problem { last_lines, ..Problem::new(Code::Failed, "it crashed").help("look at it") };
+        insta::assert_snapshot!(problem(&told), @"
+        it crashed; look at it
+        the worker's last lines:
+          |  [31mboom
+          | a b
+        ");
+    }
+
+    #[test]
+    fn times_are_short() {
+        let table =
+            [(999, "0s"), (59_000, "59s"), (61_000, "1m 1s"), (3_661_000, "1h 1m"), (90_000_000, "1day 1h")];
+        for (millis, expected) in table {
+            assert_eq!(duration(millis), expected);
+        }
+    }
+
+    #[test]
+    fn workers_are_a_row_each() {
+        let worker = Worker {
+            worker: 2,
+            state: "waiting_restart".to_owned(),
+            pid: None,
+            started: None,
+            uptime_ms: None,
+            restarts: 3,
+            cpu_percent: None,
+            memory_bytes: None,
+            connections: 9,
+            listening: Vec::new(),
+            last_end: None,
+            last_lines: Vec::new(),
+        };
+        let online = Worker {
+            worker: 1,
+            state: "online".to_owned(),
+            pid: Some(4711),
+            uptime_ms: Some(61_000),
+            cpu_percent: Some(12.25),
+            memory_bytes: Some(45 << 20),
+            ..worker.clone()
+        };
+        let app = |workers, stopped| App {
+            name: "web".to_owned(),
+            command: Vec::new(),
+            pid: 1,
+            version: String::new(),
+            started: crate::supervisor::events::Time(std::time::SystemTime::UNIX_EPOCH),
+            uptime_ms: 0,
+            addresses: Vec::new(),
+            wanted: 2,
+            stopped,
+            reload: None,
+            workers,
+        };
+        let (web, idle) = (app(vec![online, worker], false), app(vec![], true));
+        let table = workers([("web".to_owned(), &web), ("idle".to_owned(), &idle)].into_iter());
+        insta::assert_snapshot!(table, @"
+        name  worker  state             pid  uptime  restarts    cpu  memory  connections
+        web        1  online           4711  1m 1s          3  12.2%   45.0M            9
+        web        2  waiting restart     -  -              3      -       -            9
+        idle       -  stopped
+        ");
+    }
+}

@@ -1,0 +1,25 @@
+//! `clusterd restart`: ends workers and starts them again.
+
+use std::process::ExitCode;
+
+use super::Failure;
+use super::order::Order;
+use crate::ids::Slot;
+use crate::supervisor::Command;
+
+/// End every worker, or one, and start it again
+#[derive(Debug, clap::Args)]
+pub(super) struct Restart {
+    #[command(flatten)]
+    order: Order,
+
+    /// Only this worker
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    worker: Option<u32>,
+}
+
+impl Restart {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        self.order.carry_out(Command::Restart(self.worker.map(Slot))).await
+    }
+}

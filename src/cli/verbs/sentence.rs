@@ -1,0 +1,107 @@
+//! Events in words, for people who watch.
+//!
+//! An event that this version does not know is told as it came.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::print;
+use crate::supervisor::events::{Event, What};
+
+/// An event of a stream, with its time and app.
+pub(super) fn event(line: &str) -> String {
+    let sentence = match serde_json::from_str::<Event>(line) {
+        Ok(event) => format!("{}  {}  {}", event.time, event.app, what(&event.what)),
+        Err(_) => unknown(line),
+    };
+    print::clean(&sentence)
+}
+
+/// An event in the course of a command; `None` for those that are not part of the story.
+pub(super) fn progress(line: &str) -> Option<String> {
+    let event: Event = serde_json::from_str(line).ok()?;
+    let is_told = !matches!(
+        event.what,
+        What::WorkerListens { .. }
+            | What::WorkerSays { .. }
+            | What::WorkerStopping { .. }
+            | What::ReloadDone { .. }
+            | What::ReloadFailed { .. }
+    );
+    is_told.then(|| print::clean(&format!("{}: {}", event.app, what(&event.what))))
+}
+
+/// `{"time":...,"app":"web","event":"worker-says","worker":1,"message":...}`, for one.
+fn unknown(line: &str) -> String {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else { return line.to_owned() };
+    let mut take = |name| match fields.remove(name) {
+        Some(Value::String(text)) => text,
+        other => other.map(|value| value.to_string()).unwrap_or_default(),
+    };
+    let (time, app, event) = (take("time"), take("app"), take("event"));
+    format!("{time}  {app}  {event} {}", Value::Object(fields))
+}
+
+fn what(what: &What) -> String {
+    match what {
+        What::WorkerStarted { worker, pid } => format!("worker {worker} started (pid {pid})"),
+        What::WorkerListens { worker, port, .. } => format!("worker {worker} listens on port {port}"),
+        What::WorkerOnline { worker, pid } => format!("worker {worker} online (pid {pid})"),
+        What::WorkerFailed { worker, pid, reason } => format!("worker {worker} failed (pid {pid}): {reason}"),
+        What::WorkerDraining { worker, pid } => {
+            format!("worker {worker} finishes what it has (pid {pid})")
+        }
+        What::WorkerStopping { worker, pid } => format!("worker {worker} was asked to end (pid {pid})"),
+        What::WorkerEnded { worker, pid, how, .. } => format!("worker {worker} {how} (pid {pid})"),
+        What::WorkerRestarts { worker, reason, in_ms } => {
+            let time = humantime::format_duration(Duration::from_millis(*in_ms));
+            format!("worker {worker} is started again in {time}: {reason}")
+        }
+        What::WorkerErrored { worker, reason, .. } => format!("worker {worker} is given up: {reason}"),
+        What::WorkerStalled { worker } => format!("worker {worker} took no connection in time"),
+        What::WorkerMoves { worker } => format!("worker {worker} moves again"),
+        What::WorkerReplaced { worker, reason } => format!("worker {worker} is replaced: {reason}"),
+        What::WorkerSays { worker, message } => format!("worker {worker} says {}", message.get()),
+        What::ReloadStarted { by } => format!("reload begun by {by}"),
+        What::ReloadDone { workers } => format!("reload done, workers replaced: {workers}"),
+        What::ReloadFailed { reason, .. } => format!("reload failed: {reason}"),
+        What::Scaled { workers, by } => format!("workers wanted by {by}: {workers}"),
+        What::AppStarted { by } => format!("started by {by}"),
+        What::AppStopping { by } => format!("workers are stopped by {by}; the ports stay open"),
+        What::Stopping { by } => format!("clusterd stops, by {by}"),
+        What::Missed { events } => format!("{events} events were missed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_a_sentence() {
+        let line = |rest: &str| format!(r#"{{"time":"2026-11-20T13:14:40.118Z","app":"web",{rest}}}"#);
+        let table = [
+            (r#""event":"worker-online","worker":1,"pid":5"#, "worker 1 online (pid 5)"),
+            (r#""event":"missed","events":7"#, "7 events were missed"),
+            (
+                r#""event":"worker-says","worker":1,"message":{"a":1}"#,
+                r#"worker-says {"message":{"a":1},"worker":1}"#,
+            ),
+            (r#""event":"of-tomorrow","x":"\u001b[2J""#, r#"of-tomorrow {"x":"\u001b[2J"}"#),
+        ];
+        for (rest, expected) in table {
+            assert_eq!(event(&line(rest)), format!("2026-11-20T13:14:40.118Z  web  {expected}"));
+        }
+        assert_eq!(event("\u{1b}garbage"), " garbage");
+    }
+
+    #[test]
+    fn a_commands_story_leaves_out_the_small_steps() {
+        let line =
+            r#"{"time":"2026-11-20T13:14:40.118Z","app":"web","event":"worker-online","worker":1,"pid":5}"#;
+        assert_eq!(progress(line).as_deref(), Some("web: worker 1 online (pid 5)"));
+        assert_eq!(progress(&line.replace("worker-online", "worker-stopping")), None);
+        assert_eq!(progress(r#"{"of":"tomorrow"}"#), None);
+    }
+}
