@@ -12,6 +12,7 @@
 //! - `task` carries out what those decide, with `orders` for what users ask, `life` for what is remembered of a
 //!   worker and `telling` for the messages.
 //! - [`spawn`] and [`reaper`]: the first and the last of a process; [`notify`]: where it says that it is ready.
+//! - [`oom`]: whether the kernel has killed for want of memory.
 //! - [`guardian`]: the process that cleans up if this one is killed.
 //! - [`diagnose`], with [`elf`]: why a worker does not listen.
 //! - [`processes`]: the process table, for whoever has a question.
@@ -25,6 +26,7 @@ pub mod guardian;
 mod life;
 pub mod lifecycle;
 pub mod notify;
+pub mod oom;
 mod orders;
 pub mod processes;
 pub mod reaper;
