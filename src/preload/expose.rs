@@ -34,6 +34,16 @@ pub enum ExposeError {
         /// Why it is not in memory either.
         memfd: io::Error,
     },
+    /// In memory, it could not be loaded by another user.
+    #[error(
+        "cannot make the shim loadable for workers of another user (--user): {file}; a folder for temporary files that \
+         they can reach, on a file system that is neither read-only nor mounted with noexec, would help; Node workers \
+         need none with --attach node"
+    )]
+    OtherUser {
+        /// Why it is not a file.
+        file: io::Error,
+    },
 }
 
 /// The shim where programs can load it, for as long as this lives and the folder exists.
@@ -48,17 +58,20 @@ impl Exposed {
     /// Writes the shim into `folder`, or, without one from which programs could load it, into a memfd of this process.
     ///
     /// The file serves every process that may look into the folder; the memfd only those that may look into this
-    /// process, which ends with a change of user.
+    /// process, which ends with a change of user: it is no choice if the shim `is_for_others`.
     ///
     /// # Errors
     /// [`ExposeError`].
-    pub fn new(folder: Option<&Path>) -> Result<Self, ExposeError> {
+    pub fn new(folder: Option<&Path>, is_for_others: bool) -> Result<Self, ExposeError> {
         let shim = SHIM.ok_or(ExposeError::Unsupported)?;
         let file = match folder.map(|folder| write_file(folder, shim)) {
             Some(Ok(path)) => return Ok(Self { path, _memory: None }),
             Some(Err(error)) => error,
             None => io::Error::other("there is no folder that could be written"),
         };
+        if is_for_others {
+            return Err(ExposeError::OtherUser { file });
+        }
         match write_memory(shim) {
             Ok((path, memory)) => Ok(Self { path, _memory: Some(memory) }),
             Err(memfd) => Err(ExposeError::Nowhere { file, memfd }),
@@ -118,7 +131,7 @@ mod tests {
     #[test]
     fn the_shim_is_a_file_that_everyone_may_load() {
         let folder = tempfile::tempdir().unwrap();
-        let exposed = Exposed::new(Some(folder.path())).unwrap();
+        let exposed = Exposed::new(Some(folder.path()), true).unwrap();
         assert_eq!(exposed.path(), folder.path().join(FILE_NAME));
         assert_eq!(fs::read(exposed.path()).unwrap(), SHIM.unwrap());
         assert_eq!(fs::metadata(exposed.path()).unwrap().permissions().mode() & 0o777, 0o555);
@@ -129,7 +142,7 @@ mod tests {
     fn a_newer_primary_replaces_the_file_of_an_older() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(FILE_NAME), "older").unwrap();
-        let exposed = Exposed::new(Some(folder.path())).unwrap();
+        let exposed = Exposed::new(Some(folder.path()), true).unwrap();
         assert_eq!(fs::read(exposed.path()).unwrap(), SHIM.unwrap());
     }
 
@@ -139,7 +152,7 @@ mod tests {
         for name in ["with space", "with:colon", "with\ttab"] {
             let folder = folder.path().join(name);
             fs::create_dir(&folder).unwrap();
-            let exposed = Exposed::new(Some(&folder)).unwrap();
+            let exposed = Exposed::new(Some(&folder), false).unwrap();
             assert!(exposed.path().starts_with("/proc"), "{}", exposed.path().display());
             assert_eq!(fs::read(exposed.path()).unwrap(), SHIM.unwrap());
         }
@@ -147,7 +160,8 @@ mod tests {
 
     #[test]
     fn without_a_folder_it_becomes_a_sealed_memfd() {
-        let exposed = Exposed::new(None).unwrap();
+        let exposed = Exposed::new(None, false).unwrap();
+        assert!(matches!(Exposed::new(None, true), Err(ExposeError::OtherUser { .. })));
         let memory = exposed._memory.as_ref().unwrap();
         assert!(rustix::io::write(memory, b"x").is_err());
         assert!(rustix::fs::ftruncate(memory, 0).is_err());

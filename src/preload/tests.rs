@@ -108,7 +108,7 @@ impl Primary {
     /// A worker whose standard input is made for the served port.
     fn start_with(role: &str, stdin: impl FnOnce(u16) -> Stdio) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let exposed = Exposed::new(Some(folder.path())).unwrap();
+        let exposed = Exposed::new(Some(folder.path()), false).unwrap();
         let socket = folder.path().join("attach");
         let attach = seqpacket::listen(&SocketAddrUnix::new(&socket).unwrap(), 16).unwrap();
         let public = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -314,7 +314,7 @@ fn a_refused_server_hears_why() {
 /// and the shim.
 fn seen_with(channel: &str, fd: Option<OwnedFd>, leads_group: bool) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
-    let exposed = Exposed::new(Some(folder.path())).unwrap();
+    let exposed = Exposed::new(Some(folder.path()), false).unwrap();
     let mut command = Command::new("env");
     command.env_clear().env("LD_PRELOAD", exposed.path()).env("NODE_CHANNEL_FD", channel);
     command.env("NODE_UNIQUE_ID", "1").env("NODE_CHANNEL_SERIALIZATION_MODE", "json");

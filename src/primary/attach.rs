@@ -18,7 +18,7 @@ use crate::front;
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::native::{Attachment, Holder, Places};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
-use crate::supervisor;
+use crate::supervisor::{self, identity::Users};
 use crate::sys::seqpacket::{self, Peer};
 use crate::sys::watched::Watched;
 
@@ -49,6 +49,8 @@ pub struct Rooms {
     pub places: Places,
     /// The ports that are served.
     pub ports: Arc<[WorkerPort]>,
+    /// Whose processes may attach.
+    pub users: Users,
 }
 
 impl AttachSocket {
@@ -107,8 +109,8 @@ impl AttachSocket {
 /// Why a process gets no channel.
 #[derive(Debug, thiserror::Error)]
 enum Denied {
-    #[error("it belongs to user {uid}, and only user {ours} and root may attach")]
-    OtherUser { uid: u32, ours: u32 },
+    #[error("it belongs to user {uid}, and only processes of these may attach: {users}")]
+    OtherUser { uid: u32, users: Users },
     #[error("it said nothing for {PATIENCE:?}")]
     Silent,
     #[error("what it said is not the attach protocol")]
@@ -154,8 +156,8 @@ async fn handshake(channel: OwnedFd, rooms: &Rooms) {
 }
 
 async fn attach(channel: &OwnedFd, peer: Peer, rooms: &Rooms) -> Result<(), Denied> {
-    if !supervisor::is_admissible(peer.uid) {
-        return Err(Denied::OtherUser { uid: peer.uid, ours: rustix::process::geteuid().as_raw() });
+    if !rooms.users.contains(peer.uid) {
+        return Err(Denied::OtherUser { uid: peer.uid, users: rooms.users.clone() });
     }
     let request = tokio::time::timeout(PATIENCE, hear(channel)).await.map_err(|_| Denied::Silent)??;
     let port = WorkerPort(request.address.port());

@@ -18,8 +18,8 @@ const WORKER: u64 = 11;
 pub struct Limits {
     /// The primary's limit now.
     pub primary: Option<u64>,
-    /// The soft limit that clusterd was started with, which the workers get.
-    pub workers: Option<u64>,
+    /// The limits that clusterd was started with, which the workers get.
+    pub workers: Rlimit,
 }
 
 /// Raises the primary's limit as far as it may, and keeps from the workers what clusterd inherited beyond its
@@ -31,7 +31,7 @@ pub fn prepare() -> io::Result<Limits> {
     sys::process::close_on_exec_above(3)?;
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    Ok(Limits { primary: limit.maximum, workers: limit.current })
+    Ok(Limits { primary: limit.maximum, workers: limit })
 }
 
 /// The longest queue of each port, up to the wanted one, that the limit has room for.

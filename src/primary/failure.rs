@@ -4,6 +4,7 @@ use std::io;
 
 use super::listen::ListenError;
 use crate::supervisor::StartError;
+use crate::supervisor::terms::TermsError;
 use crate::{admin, logs, preload};
 
 /// EX_CONFIG of sysexits(3).
@@ -27,6 +28,9 @@ pub enum Failure {
     /// The limits could not be set.
     #[error("cannot set the limit of open files: {0}")]
     Descriptors(io::Error),
+    /// Workers cannot run as they should.
+    #[error(transparent)]
+    Terms(#[from] TermsError),
     /// Orphans could not be adopted.
     #[error("cannot become the parent of orphaned processes: {0}")]
     Subreaper(io::Error),

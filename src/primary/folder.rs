@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use tracing::debug;
 
+use crate::supervisor::identity::Identity;
+
 /// Longest path of the folder, in bytes, so that the socket in it fits into `sun_path` (unix(7)).
 const LONGEST: usize = 90;
 
@@ -19,12 +21,13 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder in the first place that lets us: `/run` (as root), the folder for temporary files,
-    /// `/dev/shm`. `None` on a system where none can be written.
-    pub fn create() -> Option<Self> {
+    /// Makes the folder in the first place that lets us, and these workers in: `/run` (as root), the folder for
+    /// temporary files, `/dev/shm`. `None` on a system where none can be written.
+    pub fn create(workers: Option<&Identity>) -> Option<Self> {
         let temporary = std::env::temp_dir();
         let parents = [Path::new("/run"), &temporary, Path::new("/tmp"), Path::new("/dev/shm")];
-        parents.into_iter().find_map(|parent| match Self::create_in(parent) {
+        let is_open = |parent: &&Path| workers.is_none_or(|workers| workers.may_pass(parent));
+        parents.into_iter().filter(is_open).find_map(|parent| match Self::create_in(parent) {
             Ok(folder) => Some(folder),
             Err(error) => {
                 debug!(folder = %parent.display(), %error, "no place for the runtime folder");

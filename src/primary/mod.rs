@@ -55,6 +55,7 @@ use crate::logs::{self, Output};
 use crate::metrics::Metrics;
 use crate::preload::{ExposeError, Exposed};
 use crate::protocol::native::Places;
+use crate::supervisor::terms::Terms;
 use crate::supervisor::{self, AttachEnv, Scope, Spec, guardian};
 use crate::sys;
 
@@ -87,6 +88,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let signals = Signals::new().map_err(Failure::Signals)?;
     let limits = descriptors::prepare().map_err(Failure::Descriptors)?;
     sys::process::become_subreaper().map_err(Failure::Subreaper)?;
+    let terms = plan::terms(&config, limits.workers)?;
     let metrics = Metrics::new();
 
     let bound = listen::bind(&config)?;
@@ -96,14 +98,15 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let admin = config.metrics.map(Admin::bind).transpose()?;
     announce::listening(&config, &bound, admin.as_ref());
 
-    let folder = Folder::create();
+    let folder = Folder::create(terms.identity.as_ref());
     let folder_path = folder.as_ref().map(Folder::path);
     let attach = AttachSocket::bind(folder_path).map_err(Failure::AttachSocket)?;
-    let shim = if config.attach.has_shim() { expose_shim(folder_path)? } else { None };
+    let shim = if config.attach.has_shim() { expose_shim(folder_path, &terms)? } else { None };
 
     let (front, reports, ends) = front::handle::channels(&ports);
     start_front(setup(&config, bound, &metrics, limits), ends).await?;
 
+    let users = terms.users();
     let base = Base {
         ports: ports.clone(),
         attach: AttachEnv {
@@ -111,7 +114,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
             shim: shim.as_ref().map(|shim| shim.path().to_owned()),
             node_channel: config.attach.has_node_channel(),
         },
-        nofile: limits.workers,
+        limits: limits.workers,
     };
     let spec = Spec {
         app: config.name.clone(),
@@ -132,7 +135,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         listeners: Arc::default(),
     });
     let public = addresses.iter().map(std::net::SocketAddr::port).collect();
-    let (notices, ready) = Notices::new();
+    let (notices, ready) = Notices::new(users.clone());
     let neighbours =
         Neighbours { output: output.clone(), front: front.clone(), nodes, notices, ports: public };
     let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
@@ -150,7 +153,8 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     });
     tokio::spawn(notify::pass_on(ready, supervisor.clone()));
     let _control = control::open(Running::new(app, supervisor.clone(), metrics.clone()));
-    tokio::spawn(attach.serve(Rooms { supervisor: supervisor.clone(), front: front.clone(), places, ports }));
+    let rooms = Rooms { supervisor: supervisor.clone(), front: front.clone(), places, ports, users };
+    tokio::spawn(attach.serve(rooms));
     tokio::spawn(reports::follow(
         Heard { reports, words },
         reports::Told { supervisor: supervisor.clone(), front: front.clone(), readiness: readiness.clone() },
@@ -170,8 +174,9 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
 }
 
 /// Without a shim for this processor there are still workers that use the library.
-fn expose_shim(folder: Option<&Path>) -> Result<Option<Exposed>, ExposeError> {
-    match Exposed::new(folder) {
+fn expose_shim(folder: Option<&Path>, terms: &Terms) -> Result<Option<Exposed>, ExposeError> {
+    let is_for_others = terms.identity.as_ref().is_some_and(|identity| identity.is_other_user);
+    match Exposed::new(folder, is_for_others) {
         Err(error @ ExposeError::Unsupported) => {
             warn!("{error}");
             Ok(None)

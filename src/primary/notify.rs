@@ -13,8 +13,9 @@ use tracing::{debug, warn};
 
 use crate::ids::WorkerId;
 use crate::protocol::notify::{MAX_MESSAGE, Said};
+use crate::supervisor;
+use crate::supervisor::identity::Users;
 use crate::supervisor::notify::NotifySocket;
-use crate::supervisor::{self, is_admissible};
 use crate::sys::datagram;
 use crate::sys::watched::Watched;
 
@@ -28,22 +29,23 @@ const READY: usize = 64;
 /// The workers that are listened to.
 #[derive(Debug)]
 pub struct Notices {
+    users: Users,
     ready: mpsc::Sender<WorkerId>,
     listening: HashMap<WorkerId, AbortHandle>,
 }
 
 impl Notices {
-    /// No worker yet; those that say that they are ready come out at the other end.
-    pub fn new() -> (Self, mpsc::Receiver<WorkerId>) {
+    /// No worker yet; those that say that they are ready come out at the other end. Processes of these users are heard.
+    pub fn new(users: Users) -> (Self, mpsc::Receiver<WorkerId>) {
         let (ready, said) = mpsc::channel(READY);
-        (Self { ready, listening: HashMap::new() }, said)
+        (Self { users, ready, listening: HashMap::new() }, said)
     }
 
     /// Listens to a worker until it is gone.
     pub fn listen(&mut self, worker: WorkerId, socket: NotifySocket) {
-        let ready = self.ready.clone();
+        let (users, ready) = (self.users.clone(), self.ready.clone());
         let task = tokio::spawn(async move {
-            if let Err(error) = listen(worker, socket, &ready).await {
+            if let Err(error) = listen(worker, socket, &users, &ready).await {
                 warn!(%worker, %error, "cannot hear any more whether a worker is ready");
             }
         });
@@ -65,14 +67,19 @@ pub async fn pass_on(mut ready: mpsc::Receiver<WorkerId>, supervisor: supervisor
     }
 }
 
-async fn listen(worker: WorkerId, socket: NotifySocket, ready: &mpsc::Sender<WorkerId>) -> io::Result<()> {
+async fn listen(
+    worker: WorkerId,
+    socket: NotifySocket,
+    users: &Users,
+    ready: &mpsc::Sender<WorkerId>,
+) -> io::Result<()> {
     let NotifySocket { socket, path: _path } = socket;
     let socket = Watched::new(socket, Interest::READABLE)?;
     let mut buffer = [0; MAX_MESSAGE];
     loop {
         let received = socket.when_readable(|socket| datagram::receive(socket, &mut buffer)).await?;
         match received.uid {
-            Some(uid) if is_admissible(uid) && !received.truncated => {
+            Some(uid) if users.contains(uid) && !received.truncated => {
                 let said = Said::read(&buffer[..received.len]);
                 note(worker, &said);
                 if said.ready {
@@ -120,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn ready_is_passed_on_and_the_rest_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut notices, mut ready) = Notices::new();
+        let (mut notices, mut ready) = Notices::new(Users::of_workers(None));
         let speaker = worker(&mut notices, &folder);
         let long = [b"READY=1\n".as_slice(), &[b'x'; MAX_MESSAGE]].concat();
         for message in [b"STATUS=READY=1".as_slice(), &long, b"", b"STOPPING=1\nREADY=1\n"] {
@@ -134,7 +141,7 @@ mod tests {
     #[tokio::test]
     async fn a_worker_that_is_gone_is_not_heard() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut notices, _ready) = Notices::new();
+        let (mut notices, _ready) = Notices::new(Users::of_workers(None));
         let speaker = worker(&mut notices, &folder);
         notices.gone(WORKER);
         let refused = async {

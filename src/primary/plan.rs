@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
+use rustix::process::Rlimit;
 use tracing::warn;
 
-use super::failure::Failure;
 use crate::config::load::{CommandLine, load};
 use crate::config::{Config, command, diff};
 use crate::ids::WorkerPort;
 use crate::supervisor::lifecycle::Rules;
+use crate::supervisor::terms::{self, Terms, TermsError};
 use crate::supervisor::{AttachEnv, Plan, Recipe, Reread, Wanted, restart};
 
 /// What every worker is started with that no configuration changes.
@@ -20,8 +21,8 @@ pub struct Base {
     pub ports: Vec<WorkerPort>,
     /// How they get their connections.
     pub attach: AttachEnv,
-    /// The soft limit of open descriptors that clusterd was started with.
-    pub nofile: Option<u64>,
+    /// The limit of open descriptors that clusterd was started with.
+    pub limits: Rlimit,
 }
 
 impl Base {
@@ -29,13 +30,13 @@ impl Base {
     ///
     /// # Errors
     /// It cannot be done on this system.
-    pub fn wanted(&self, config: &Config) -> Result<Wanted, Failure> {
+    pub fn wanted(&self, config: &Config) -> Result<Wanted, TermsError> {
         let recipe = Recipe {
             command: config.command.clone(),
             ports: self.ports.clone(),
             attach: self.attach.clone(),
             notify: config.wait_ready,
-            nofile: self.nofile,
+            terms: terms(config, self.limits)?,
         };
         let plan = Plan {
             recipe,
@@ -73,8 +74,29 @@ impl Base {
                 warn!("changed, but not in force before clusterd is started again: {}", waiting.join(", "));
             }
             // What is not put in force stays as it was.
-            let new = Config { wait_ready: first.wait_ready, ready_http: first.ready_http.clone(), ..new };
-            self.wanted(&new).map_err(|failure| failure.to_string())
+            let new = Config {
+                wait_ready: first.wait_ready,
+                ready_http: first.ready_http.clone(),
+                user: first.user.clone(),
+                group: first.group.clone(),
+                ..new
+            };
+            self.wanted(&new).map_err(|error| error.to_string())
         })
     }
+}
+
+/// What workers run as and with, looked up and checked.
+///
+/// # Errors
+/// It cannot be done on this system, or not by this user.
+pub fn terms(config: &Config, limits: Rlimit) -> Result<Terms, TermsError> {
+    let asked = terms::Wanted {
+        user: config.user.as_deref(),
+        group: config.group.as_deref(),
+        nofile: config.nofile,
+        oom_score_adj: config.oom_score_adj,
+        cpu_affinity: config.cpu_affinity,
+    };
+    Terms::check(asked, limits)
 }

@@ -11,6 +11,7 @@
 //! - [`events`]: what is told of all this.
 //! - `task` carries out what those decide, with `orders` for what users ask, `life` for what is remembered of a
 //!   worker and `telling` for the messages.
+//! - [`terms`], with [`identity`]: as whom workers run, and with what.
 //! - [`spawn`] and [`reaper`]: the first and the last of a process; [`notify`]: where it says that it is ready.
 //! - [`oom`]: whether the kernel has killed for want of memory.
 //! - [`guardian`]: the process that cleans up if this one is killed.
@@ -23,6 +24,7 @@ pub mod elf;
 pub mod ends;
 pub mod events;
 pub mod guardian;
+pub mod identity;
 mod life;
 pub mod lifecycle;
 pub mod notify;
@@ -35,6 +37,7 @@ pub mod rollout;
 pub mod spawn;
 mod task;
 mod telling;
+pub mod terms;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -306,11 +309,6 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Whether processes of this user may speak for a worker: those of the user that clusterd runs as, and of root.
-pub fn is_admissible(uid: u32) -> bool {
-    uid == 0 || uid == rustix::process::geteuid().as_raw()
-}
-
 /// A supervisor that has started nothing yet, and the handle to it.
 pub fn new(
     spec: Spec,
@@ -343,8 +341,7 @@ impl Status {
 }
 
 impl Handle {
-    /// The living worker that holds this token, if a process of the user `uid` may speak for it: the user that
-    /// clusterd runs as, or root.
+    /// The living worker that holds this token, if a process of the user `uid` may speak for it.
     pub async fn admit(&self, token: Token, uid: u32) -> Option<WorkerId> {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Admit { token, uid, reply }).await;

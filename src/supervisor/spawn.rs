@@ -13,15 +13,17 @@ use std::process::{Command, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 use rustix::rand::GetRandomFlags;
 
+use super::identity::Identity;
+use super::terms::Terms;
 use crate::config::WorkerCommand;
 use crate::config::command::{self, CommandError};
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Token};
 use crate::supervisor::notify::{self, NotifySocket};
-use crate::sys::process::ChildSetup;
+use crate::sys::process::Step;
 
 /// The hidden verb with which clusterd runs itself as the built-in demo worker.
 pub const DEMO_VERB: &str = "demo-worker";
@@ -79,9 +81,8 @@ pub struct Recipe {
     /// Whether they are told where to say that they are ready (`NOTIFY_SOCKET`). If nobody waits for it they are
     /// not: some servers speak with a service manager all the time.
     pub notify: bool,
-    /// Their soft limit of open descriptors, `None` for no limit: what clusterd was started with, before it
-    /// raised its own.
-    pub nofile: Option<u64>,
+    /// On what terms they run.
+    pub terms: Terms,
 }
 
 /// A process that was just started.
@@ -136,6 +137,27 @@ pub enum StartError {
         /// The program, as it was asked for.
         program: String,
     },
+    /// Its user may not execute it, and clusterd's could.
+    #[error(
+        "cannot start {program}: {user} may not execute it: give it the permission, and to pass through every folder \
+         above it"
+    )]
+    NotForUser {
+        /// The program, as it was asked for.
+        program: String,
+        /// Whom workers run as.
+        user: String,
+    },
+    /// The new process could not become what it should be.
+    #[error("cannot start {program}: its process cannot {step}: {source}")]
+    Step {
+        /// The program, as it was asked for.
+        program: String,
+        /// In which step.
+        step: Step,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system refused something else.
     #[error("cannot start {program}: {source}")]
     System {
@@ -164,8 +186,9 @@ impl StartError {
         match self {
             StartError::Command(error) => error.exit_code(),
             StartError::NoInterpreter { .. } => 127,
-            StartError::NoProgram { .. } => 126,
+            StartError::NoProgram { .. } | StartError::NotForUser { .. } => 126,
             StartError::System { .. }
+            | StartError::Step { .. }
             | StartError::Token(_)
             | StartError::Notify(_)
             | StartError::Channel(_)
@@ -193,25 +216,39 @@ pub fn fresh_token() -> io::Result<Token> {
 pub fn spawn(recipe: &Recipe, id: WorkerId, token: Token, workers: u32) -> Result<Spawned, StartError> {
     let mut command = command(recipe);
     forget_own(&mut command);
+    for (name, value) in recipe.terms.identity.iter().flat_map(Identity::environment) {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     command.envs(environment(recipe, id, (token, workers), env::var_os("LD_PRELOAD")));
-    command.stdin(Stdio::null());
-    command.stdout(Stdio::piped());
-    command.stderr(Stdio::piped());
-    let setup = ChildSetup { parent_death: Signal::TERM, nofile: recipe.nofile };
-    setup.apply_to(&mut command);
+    let failed = |error| explain(recipe, error);
+    recipe.terms.setup_of(id.slot).map_err(failed)?.apply_to(&mut command);
+    let mut pipes = give_streams(&mut command, recipe).map_err(failed)?;
     let notify = recipe.notify.then(|| give_notify_socket(&mut command, &recipe.attach.socket, id));
-    let notify = notify.transpose().map_err(StartError::Notify)?;
+    pipes.notify = notify.transpose().map_err(StartError::Notify)?;
     let channel = recipe.attach.node_channel.then(|| give_node_channel(&mut command)).transpose();
     let channel = channel.map_err(StartError::Channel)?;
-    let mut child = command.spawn().map_err(|error| explain(&recipe.command, error))?;
-    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        unreachable!("both were asked to be pipes");
-    };
-    Ok(Spawned {
-        pid: Pid::from_child(&child),
-        pipes: Pipes { stdout: stdout.into(), stderr: stderr.into(), notify },
-        channel,
-    })
+    let child = command.spawn().map_err(failed)?;
+    Ok(Spawned { pid: Pid::from_child(&child), pipes, channel })
+}
+
+/// Gives the process nothing to read and two pipes to write, which `command` holds until it is dropped. They belong to
+/// its user: `/dev/stderr` and `/dev/stdout` are these pipes, opened again, which takes permission.
+fn give_streams(command: &mut Command, recipe: &Recipe) -> io::Result<Pipes> {
+    let ((stdout, out), (stderr, err)) = (io::pipe()?, io::pipe()?);
+    if let Some(identity) = &recipe.terms.identity {
+        let (uid, gid) = (identity.credentials.uid, identity.credentials.gid);
+        for pipe in [&out, &err] {
+            // Without it nearly every program does as well.
+            if let Err(error) = rustix::fs::fchown(pipe, Some(uid), Some(gid)) {
+                tracing::debug!(%error, "cannot give a worker's pipe to its user");
+            }
+        }
+    }
+    command.stdin(Stdio::null()).stdout(out).stderr(err);
+    Ok(Pipes { stdout: stdout.into(), stderr: stderr.into(), notify: None })
 }
 
 /// Tells the process where to say that it is ready, and gives the caller the socket.
@@ -296,18 +333,25 @@ fn appended(preload: Option<OsString>, shim: &Path) -> OsString {
     list
 }
 
-fn explain(command: &WorkerCommand, error: io::Error) -> StartError {
-    let WorkerCommand::Program { program, .. } = command else {
-        return StartError::System { program: "the demo worker (/proc/self/exe)".to_owned(), source: error };
+fn explain(recipe: &Recipe, error: io::Error) -> StartError {
+    let program = match &recipe.command {
+        WorkerCommand::Demo => "the demo worker (/proc/self/exe)".to_owned(),
+        WorkerCommand::Program { program, .. } => program.display().to_string(),
     };
-    let found = match command::find_for(command) {
-        Ok(found) => found.unwrap_or_else(|| program.into()),
+    if let Some((step, source)) = Step::failed(&error) {
+        return StartError::Step { program, step, source };
+    }
+    let found = match command::find_for(&recipe.command) {
+        Ok(Some(found)) => found,
+        Ok(None) => return StartError::System { program, source: error },
         Err(error) => return error.into(),
     };
-    let program = program.display().to_string();
-    match error.raw_os_error() {
-        Some(libc::ENOENT) => StartError::NoInterpreter { why: why_not_loaded(&found), program },
-        Some(libc::ENOEXEC) => StartError::NoProgram { program },
+    match (error.raw_os_error(), &recipe.terms.identity) {
+        (Some(libc::EACCES), Some(identity)) => {
+            StartError::NotForUser { program, user: identity.to_string() }
+        }
+        (Some(libc::ENOENT), _) => StartError::NoInterpreter { why: why_not_loaded(&found), program },
+        (Some(libc::ENOEXEC), _) => StartError::NoProgram { program },
         _ => StartError::System { program, source: error },
     }
 }

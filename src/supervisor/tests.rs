@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::config::WorkerCommand;
 use crate::protocol::wire;
+use terms::Terms;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const KILL_TIMEOUT: Duration = Duration::from_millis(300);
@@ -62,7 +63,7 @@ fn recipe(program: &str, arguments: &[&str], workers: u32) -> (Recipe, u32) {
         ports: vec![WorkerPort(3000), WorkerPort(3001)],
         attach: AttachEnv { socket: "@test".into(), shim: None, node_channel: false },
         notify: false,
-        nofile: getrlimit(Resource::Nofile).current,
+        terms: Terms::inherited(getrlimit(Resource::Nofile)),
     };
     (recipe, workers)
 }
@@ -263,7 +264,7 @@ async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
                   cut -d' ' -f1,5 /proc/self/stat; exec >&-; sleep 60";
     crate::sys::process::close_on_exec_above(3).expect("as at the start of the program");
     let mut recipe = recipe("sh", &["-c", script], 1);
-    recipe.0.nofile = Some(100);
+    recipe.0.terms.nofile.current = Some(100);
     recipe.0.attach.shim = Some("/run/shim.so".into());
     let mut running = start(recipe);
     let launched = running.launched().await;

@@ -2,50 +2,196 @@
 //!
 //! Only the steps: which program is run, with which environment, is decided by the caller.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::{Errno, FdFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::thread::CpuSet;
 
 /// What holds for a child from before its program starts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ChildSetup {
     /// The signal that the kernel sends the child when the *thread* that spawned it ends: spawn from the main
-    /// thread (PR_SET_PDEATHSIG, prctl(2)). A child that changes its credentials loses it.
+    /// thread (PR_SET_PDEATHSIG, prctl(2)). A child that changes its credentials later loses it.
     pub parent_death: Signal,
-    /// The child's soft limit of open descriptors, `None` for no limit; the hard limit stays.
-    pub nofile: Option<u64>,
+    /// Its limits of open descriptors.
+    pub nofile: Rlimit,
+    /// Its `oom_score_adj`, from -1000 to 1000 (proc_pid_oom_score_adj(5)); `None` for its parent's.
+    pub oom_score_adj: Option<i16>,
+    /// The one CPU that it may run on; `None` for its parent's.
+    pub cpu: Option<usize>,
+    /// Whom it runs as; `None` for whom its parent does.
+    pub credentials: Option<Credentials>,
+}
+
+/// Whom a process runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its user.
+    pub uid: Uid,
+    /// Its group.
+    pub gid: Gid,
+    /// Its supplementary groups; `None` for its parent's.
+    pub groups: Option<Vec<Gid>>,
+}
+
+/// What a child does before its program starts, where that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Setting its limits of open descriptors.
+    OpenFiles = 1,
+    /// Setting its `oom_score_adj`.
+    OomScore,
+    /// Choosing its CPU.
+    Cpu,
+    /// Setting its supplementary groups.
+    Groups,
+    /// Changing its group.
+    Group,
+    /// Changing its user.
+    User,
+}
+
+impl Step {
+    const ALL: [Step; 6] =
+        [Step::OpenFiles, Step::OomScore, Step::Cpu, Step::Groups, Step::Group, Step::User];
+
+    /// Where, in what the child tells of an error, the step begins; errors of the system take less.
+    const SHIFT: u32 = 16;
+
+    /// Gives an error of this step its name. All that a child can tell its parent is a number.
+    fn of<T>(self, result: rustix::io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| {
+            io::Error::from_raw_os_error((self as i32) << Self::SHIFT | error.raw_os_error())
+        })
+    }
+
+    /// The step in which a child has failed, and why; `None` if it failed in none of them.
+    pub fn failed(error: &io::Error) -> Option<(Self, io::Error)> {
+        let raw = error.raw_os_error()?;
+        let step = Self::ALL.into_iter().find(|step| *step as i32 == raw >> Self::SHIFT)?;
+        Some((step, io::Error::from_raw_os_error(raw & ((1 << Self::SHIFT) - 1))))
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::OpenFiles => "set its limit of open files",
+            Step::OomScore => "set its oom_score_adj",
+            Step::Cpu => "choose its CPU",
+            Step::Groups => "set its supplementary groups",
+            Step::Group => "change its group",
+            Step::User => "change its user",
+        })
+    }
 }
 
 impl ChildSetup {
-    /// Makes `command` apply this in the child, in a process group of its own.
-    ///
-    /// The spawn fails with ESRCH if the parent dies before the child is tied to it.
-    pub fn apply_to(self, command: &mut Command) {
-        let parent = rustix::process::getpid();
-        command.process_group(0);
-        // SAFETY: between fork and exec only async-signal-safe calls are allowed. `in_child` makes plain system
-        // calls, captures two copies, and neither allocates nor locks.
-        unsafe { command.pre_exec(move || self.in_child(parent)) };
+    /// With these limits, and otherwise as its parent is.
+    pub fn new(parent_death: Signal, nofile: Rlimit) -> Self {
+        Self { parent_death, nofile, oom_score_adj: None, cpu: None, credentials: None }
     }
 
-    fn in_child(self, parent: Pid) -> io::Result<()> {
+    /// Makes `command` apply this in the child, in a process group of its own.
+    ///
+    /// The spawn fails with ESRCH if the parent dies before the child is tied to it; [`Step::failed`] tells of other
+    /// failures.
+    pub fn apply_to(self, command: &mut Command) {
+        let parent = rustix::process::getpid();
+        let oom_score_adj = self.oom_score_adj.map(|score| score.to_string());
+        command.process_group(0);
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed. `in_child` makes plain system
+        // calls on what was captured here, and neither allocates nor locks.
+        unsafe { command.pre_exec(move || self.in_child(parent, oom_score_adj.as_deref())) };
+    }
+
+    fn in_child(&self, parent: Pid, oom_score_adj: Option<&str>) -> io::Result<()> {
+        if rustix::process::getrlimit(Resource::Nofile) != self.nofile {
+            Step::OpenFiles.of(rustix::process::setrlimit(Resource::Nofile, self.nofile))?;
+        }
+        if let Some(score) = oom_score_adj {
+            Step::OomScore.of(write_oom_score_adj(score))?;
+        }
+        if let Some(cpu) = self.cpu {
+            let mut only = CpuSet::new();
+            only.set(cpu);
+            Step::Cpu.of(rustix::thread::sched_setaffinity(None, &only))?;
+        }
+        // After everything that takes a privilege: it is gone then.
+        if let Some(credentials) = &self.credentials {
+            credentials.assume()?;
+        }
+        // After the change of credentials, which takes it away.
         rustix::process::set_parent_process_death_signal(Some(self.parent_death))?;
         if rustix::process::getppid() != Some(parent) {
             return Err(Errno::SRCH.into());
         }
-        let limit = rustix::process::getrlimit(Resource::Nofile);
-        if limit.current != self.nofile {
-            rustix::process::setrlimit(
-                Resource::Nofile,
-                Rlimit { current: self.nofile, maximum: limit.maximum },
-            )?;
-        }
         Ok(())
     }
+}
+
+impl Credentials {
+    /// Of this thread, which is the only one. Ambient capabilities would outlive a change from one user to another.
+    fn assume(&self) -> io::Result<()> {
+        if let Some(groups) = &self.groups {
+            Step::Groups.of(rustix::thread::set_thread_groups(groups))?;
+        }
+        Step::Group.of(rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid))?;
+        if rustix::process::geteuid() != self.uid {
+            Step::User.of(rustix::thread::clear_ambient_capability_set())?;
+        }
+        Step::User.of(rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid))
+    }
+}
+
+fn write_oom_score_adj(score: &str) -> rustix::io::Result<()> {
+    let file =
+        rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(file, score.as_bytes()).map(drop)
+}
+
+/// Whether children of this process may have this `oom_score_adj`: to lower it takes CAP_SYS_RESOURCE. It is tried.
+///
+/// # Errors
+/// Those of /proc/self/oom_score_adj: EACCES without the privilege.
+pub fn may_set_oom_score_adj(score: i16) -> io::Result<()> {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj")?;
+    let own = own.trim();
+    if own.parse::<i16>().is_ok_and(|own| score >= own) {
+        return Ok(());
+    }
+    write_oom_score_adj(&score.to_string())?;
+    Ok(write_oom_score_adj(own)?)
+}
+
+/// Whether children of this process may have these limits of open descriptors: beyond the hard limit it takes
+/// CAP_SYS_RESOURCE, and beyond fs.nr_open nothing helps. It is tried.
+///
+/// # Errors
+/// Those of setrlimit(2): EPERM.
+pub fn may_limit_open_files(limits: Rlimit) -> io::Result<()> {
+    let own = rustix::process::getrlimit(Resource::Nofile);
+    let is_within = |own| limits.maximum.is_some_and(|wanted| wanted <= own);
+    if own.maximum.is_none_or(is_within) {
+        return Ok(());
+    }
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: own.current, maximum: limits.maximum })?;
+    Ok(rustix::process::setrlimit(Resource::Nofile, own)?)
+}
+
+/// The CPUs that this process may run on, as their numbers (sched_getaffinity(2)).
+///
+/// # Errors
+/// Those of sched_getaffinity(2): EINVAL on a machine of more than 1024 CPUs.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    let allowed = rustix::thread::sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
 }
 
 /// Adopts every orphan among the descendants of this process, as PID 1 does (PR_SET_CHILD_SUBREAPER, prctl(2)).

@@ -9,6 +9,7 @@ mod harness;
 
 mod attach;
 mod handoff;
+mod limits;
 mod logs;
 mod metrics;
 mod never_listens;

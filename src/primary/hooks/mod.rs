@@ -167,7 +167,7 @@ mod tests {
     fn start(command: String) -> (Hooks, broadcast::Sender<Event>, Metrics) {
         let (tell, events) = broadcast::channel(256);
         let metrics = Metrics::new();
-        let nofile = rustix::process::getrlimit(Resource::Nofile).current;
+        let nofile = rustix::process::getrlimit(Resource::Nofile);
         (Hooks::start(Shell { command, nofile }, events, metrics.clone()), tell, metrics)
     }
 

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Rlimit, Signal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::pipe;
 use tracing::{info, warn};
@@ -64,8 +64,8 @@ impl Hook {
 pub struct Shell {
     /// A line for sh(1).
     pub command: String,
-    /// Its soft limit of open descriptors, `None` for no limit: what clusterd was started with.
-    pub nofile: Option<u64>,
+    /// Its limits of open descriptors: what clusterd was started with.
+    pub nofile: Rlimit,
 }
 
 impl Shell {
@@ -89,7 +89,7 @@ impl Shell {
         spawn::forget_own(&mut command);
         command.envs(environment(hook, env::var_os("CLUSTERD_HOME")));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        ChildSetup { parent_death: Signal::KILL, nofile: self.nofile }.apply_to(&mut command);
+        ChildSetup::new(Signal::KILL, self.nofile).apply_to(&mut command);
         let child = command.spawn()?;
         Running::new(Group(Pid::from_child(&child)), child)
     }
@@ -260,7 +260,7 @@ mod tests {
     }
 
     fn shell(command: &str) -> Shell {
-        Shell { command: command.to_owned(), nofile: rustix::process::getrlimit(Resource::Nofile).current }
+        Shell { command: command.to_owned(), nofile: rustix::process::getrlimit(Resource::Nofile) }
     }
 
     async fn run(command: &str, json: &str) -> Hooked {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The folder; dropping it removes it.
 pub(crate) struct Folder(tempfile::TempDir);
@@ -30,7 +31,10 @@ impl Folder {
     /// Copies a program, for a user who may not see where it stands.
     pub(crate) fn copy_program(&self, program: &Path) -> PathBuf {
         let copy = self.path().join(program.file_name().expect("a program has a name"));
-        fs::copy(program, &copy).expect("a copy in the temporary folder");
+        // By another process: a child that another test starts meanwhile would inherit the file, open for writing, and
+        // a program that somebody may write to cannot be executed.
+        let copied = Command::new("cp").arg(program).arg(&copy).status().expect("cp can be started");
+        assert!(copied.success(), "a copy in the temporary folder");
         allow(&copy, 0o755);
         copy
     }

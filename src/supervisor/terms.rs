@@ -1,0 +1,190 @@
+//! On what terms workers run: as whom, and with how many files, which place in the kernel's order of victims and which
+//! CPU.
+//!
+//! What can be checked is checked before the first worker. Memory, age and connections are bounded elsewhere, while
+//! workers run.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, Signal};
+
+use super::identity::{Identity, IdentityError, Users};
+use crate::ids::Slot;
+use crate::sys::process::{self, ChildSetup};
+
+/// The terms, for every worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Whom they run as; `None` for whom clusterd does.
+    pub identity: Option<Identity>,
+    /// Their limits of open descriptors.
+    pub nofile: Rlimit,
+    /// Their `oom_score_adj`; `None` for clusterd's own.
+    pub oom_score_adj: Option<i16>,
+    /// Whether each has one CPU.
+    pub one_cpu_each: bool,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// `--user`.
+    pub user: Option<&'a str>,
+    /// `--group`.
+    pub group: Option<&'a str>,
+    /// `--nofile`: the soft limit and the hard one.
+    pub nofile: Option<u64>,
+    /// `--oom-score-adj`.
+    pub oom_score_adj: Option<i16>,
+    /// `--cpu-affinity`.
+    pub cpu_affinity: bool,
+}
+
+/// The terms cannot be met.
+#[derive(Debug, thiserror::Error)]
+pub enum TermsError {
+    /// Not as this user.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Not with so many files.
+    #[error(
+        "cannot give workers {wanted} open files: {source}; the hard limit here is {hard}: raise it where clusterd is \
+         started (`LimitNOFILE=`, `ulimit -Hn`, `docker run --ulimit`), start it as root, or lower --nofile; more than \
+         fs.nr_open (sysctl) nobody gets"
+    )]
+    OpenFiles {
+        /// How many were asked for.
+        wanted: u64,
+        /// How many it may be.
+        hard: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not with this score.
+    #[error(
+        "cannot give workers an oom_score_adj of {wanted}: {source}; less than clusterd's own takes CAP_SYS_RESOURCE: \
+         set it where clusterd is started (`OOMScoreAdjust=`), or raise --oom-score-adj"
+    )]
+    OomScore {
+        /// The score.
+        wanted: i16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is not known which CPUs there are.
+    #[error("cannot tell on which CPUs clusterd may run, which --cpu-affinity needs: {0}")]
+    Cpus(#[source] io::Error),
+}
+
+impl Terms {
+    /// The terms that nobody has changed, with these limits of open descriptors.
+    pub fn inherited(nofile: Rlimit) -> Self {
+        Self { identity: None, nofile, oom_score_adj: None, one_cpu_each: false }
+    }
+
+    /// What is wanted, if it can be had; `inherited` are the limits that clusterd was started with.
+    ///
+    /// # Errors
+    /// [`TermsError`].
+    pub fn check(wanted: Wanted<'_>, inherited: Rlimit) -> Result<Self, TermsError> {
+        let identity = Identity::look_up(wanted.user, wanted.group)?;
+        let both = |limit| Rlimit { current: Some(limit), maximum: Some(limit) };
+        let nofile = wanted.nofile.map_or(inherited, both);
+        if let Some(wanted) = wanted.nofile {
+            process::may_limit_open_files(nofile).map_err(|source| TermsError::OpenFiles {
+                wanted,
+                hard: hard_limit(),
+                source,
+            })?;
+        }
+        if let Some(wanted) = wanted.oom_score_adj {
+            process::may_set_oom_score_adj(wanted)
+                .map_err(|source| TermsError::OomScore { wanted, source })?;
+        }
+        if wanted.cpu_affinity {
+            process::allowed_cpus().map_err(TermsError::Cpus)?;
+        }
+        let Wanted { oom_score_adj, cpu_affinity, .. } = wanted;
+        Ok(Self { identity, nofile, oom_score_adj, one_cpu_each: cpu_affinity })
+    }
+
+    /// The users whose processes may speak for a worker.
+    pub fn users(&self) -> Users {
+        Users::of_workers(self.identity.as_ref())
+    }
+
+    /// What holds for the process of this worker, which gets TERM if this thread ends.
+    ///
+    /// # Errors
+    /// Those of sched_getaffinity(2): which CPUs there are may have changed.
+    pub fn setup_of(&self, worker: Slot) -> io::Result<ChildSetup> {
+        let cpus = self.one_cpu_each.then(process::allowed_cpus).transpose()?;
+        Ok(ChildSetup {
+            parent_death: Signal::TERM,
+            nofile: self.nofile,
+            oom_score_adj: self.oom_score_adj,
+            cpu: cpus.and_then(|cpus| cpu_of(worker, &cpus)),
+            credentials: self.identity.as_ref().map(|identity| identity.credentials.clone()),
+        })
+    }
+}
+
+/// Worker 1 has the first CPU; where there are more workers than CPUs, they go round.
+fn cpu_of(worker: Slot, cpus: &[usize]) -> Option<usize> {
+    let index = usize::try_from(worker.0.saturating_sub(1)).ok()?.checked_rem(cpus.len())?;
+    cpus.get(index).copied()
+}
+
+fn hard_limit() -> String {
+    let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
+    hard.map_or_else(|| "unlimited".to_owned(), |hard| hard.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> Rlimit {
+        rustix::process::getrlimit(Resource::Nofile)
+    }
+
+    #[test]
+    fn workers_go_round_the_cpus() {
+        let table: [(u32, &[usize], Option<usize>); 6] = [
+            (1, &[0, 1], Some(0)),
+            (2, &[0, 1], Some(1)),
+            (3, &[0, 1], Some(0)),
+            (2, &[3, 5, 9], Some(5)),
+            (7, &[4], Some(4)),
+            (1, &[], None),
+        ];
+        for (worker, cpus, expected) in table {
+            assert_eq!(cpu_of(Slot(worker), cpus), expected, "worker {worker} of {cpus:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_asked_for_stays() {
+        assert_eq!(Terms::check(Wanted::default(), own()).unwrap(), Terms::inherited(own()));
+    }
+
+    #[test]
+    fn a_limit_of_files_is_soft_and_hard() {
+        let wanted = Wanted { nofile: Some(100), ..Wanted::default() };
+        let terms = Terms::check(wanted, own()).unwrap();
+        assert_eq!(terms.nofile, Rlimit { current: Some(100), maximum: Some(100) });
+    }
+
+    #[test]
+    fn more_files_than_anybody_may_have_are_refused() {
+        let wanted = Wanted { nofile: Some(1 << 30), ..Wanted::default() };
+        let error = Terms::check(wanted, own()).unwrap_err().to_string();
+        assert!(error.starts_with("cannot give workers 1073741824 open files: "), "{error}");
+    }
+
+    #[test]
+    fn a_worker_may_always_be_a_likelier_victim() {
+        let wanted = Wanted { oom_score_adj: Some(1000), ..Wanted::default() };
+        assert_eq!(Terms::check(wanted, own()).unwrap().oom_score_adj, Some(1000));
+    }
+}

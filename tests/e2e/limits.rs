@@ -1,0 +1,173 @@
+//! What a worker's process is held to by the kernel: its user, its files, its place among victims, its CPU.
+
+use crate::harness::needs::{self, needs};
+use crate::harness::process::Process;
+use crate::harness::setup::Setup;
+use crate::harness::{Cluster, Signal, until};
+
+/// A user and group without any privilege, which need no entry in a database.
+const OTHER: &str = "--user 65534 --group 65534";
+
+/// Servers whose file any user may read.
+fn of_servers() -> Setup {
+    Cluster::of("python3 {folder}/server.py").file("server.py", include_str!("fixtures/server.py"))
+}
+
+/// The words of a line of /proc/PID/status.
+fn status(process: &Process, name: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("it lives");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect("a line");
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+fn file_of(process: &Process, name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{}/{name}", process.pid())).expect("it lives")
+}
+
+#[track_caller]
+fn both_workers_answer(cluster: &Cluster) {
+    let mut seen = [false; 2];
+    until("both workers have answered", || {
+        let answer = cluster.get("/");
+        for (index, seen) in seen.iter_mut().enumerate() {
+            *seen |= answer.starts_with(&format!("worker {}", index + 1));
+        }
+        seen.into_iter().all(|seen| seen).then_some(())
+    });
+}
+
+#[test]
+fn workers_run_as_the_user_that_they_are_given_and_are_served() {
+    needs!("python3");
+    if !needs::root() {
+        return;
+    }
+    let cluster = of_servers().workers(2).options(OTHER).start();
+    for worker in [cluster.worker(1), cluster.worker(2)] {
+        for name in ["Uid", "Gid"] {
+            assert_eq!(status(&worker, name), ["65534"; 4]);
+        }
+        assert!(status(&worker, "Groups").iter().all(|group| group == "65534"));
+        assert_eq!(status(&worker, "CapEff"), ["0000000000000000"]);
+        assert_ne!(worker.environment("HOME"), std::env::var("HOME").ok());
+    }
+    assert_eq!(status(&cluster.primary(), "Uid"), ["0"; 4]);
+    both_workers_answer(&cluster);
+}
+
+#[test]
+fn node_workers_of_another_user_are_served() {
+    needs!("node");
+    if !needs::root() {
+        return;
+    }
+    for attach in ["auto", "node", "preload"] {
+        let servers = Cluster::of("node {folder}/server.js");
+        let servers = servers.file("server.js", include_str!("fixtures/server.js"));
+        let cluster = servers.workers(2).options(OTHER).options(&format!("--attach {attach}")).start();
+        assert_eq!(status(&cluster.worker(1), "Uid"), ["65534"; 4]);
+        both_workers_answer(&cluster);
+    }
+}
+
+#[test]
+fn without_the_right_to_look_into_workers_of_another_user_they_are_served_all_the_same() {
+    needs!("node", "setpriv");
+    if !needs::root() {
+        return;
+    }
+    let servers = Cluster::of("node {folder}/server.js");
+    let servers = servers.file("server.js", include_str!("fixtures/server.js"));
+    let cluster = servers.workers(2).options(OTHER).under(&["setpriv", "--bounding-set=-sys_ptrace"]).start();
+    both_workers_answer(&cluster);
+}
+
+#[test]
+fn a_worker_of_another_user_may_open_its_standard_streams_again() {
+    if !needs::root() {
+        return;
+    }
+    let cluster = Cluster::of("sh -c").arg("echo opened again > /dev/stderr; exec sleep 1000");
+    let cluster = cluster.options(OTHER).launch();
+    until("the line arrives", || cluster.stderr.lines().contains(&"opened again".to_owned()).then_some(()));
+}
+
+#[test]
+fn a_worker_of_another_user_does_not_outlive_clusterd() {
+    needs!("python3");
+    if !needs::root() {
+        return;
+    }
+    let cluster = of_servers().options(OTHER).start();
+    let (primary, worker) = (cluster.primary(), cluster.worker(1));
+    // The guardian would end it too.
+    for child in primary.children().into_iter().filter(|child| child.pid() != worker.pid()) {
+        child.signal(Signal::KILL);
+    }
+    primary.signal(Signal::KILL);
+    until("the worker is gone", || (!worker.is_alive()).then_some(()));
+}
+
+#[test]
+fn a_user_that_is_not_there_is_an_error_before_anything_starts() {
+    let ended = Cluster::demo().options("--user no-such-user").run();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("there is no user no-such-user"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("listening"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_takes_a_privilege_is_an_error_without_it() {
+    needs!("setpriv");
+    if !needs::root() {
+        return;
+    }
+    for (options, expected) in [
+        ("--user root", "cannot run workers as user root (0): clusterd lacks CAP_SETGID, CAP_SETUID"),
+        ("--group root", "cannot run workers as group 0: clusterd lacks CAP_SETGID"),
+        ("--nofile 1073741816", "cannot give workers 1073741816 open files"),
+        ("--oom-score-adj -1000", "cannot give workers an oom_score_adj of -1000"),
+    ] {
+        let ended = Cluster::demo().options(options).owned_by_nobody().run();
+        assert_eq!(ended.status.code(), Some(1), "{options}: {}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("listening"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn what_clusterd_is_already_takes_no_privilege() {
+    needs!("setpriv");
+    if !needs::root() {
+        return;
+    }
+    Cluster::demo().options(OTHER).owned_by_nobody().start().get("/");
+}
+
+#[test]
+fn workers_have_as_many_files_as_they_are_given() {
+    let cluster = Cluster::demo().options("--nofile 123").start();
+    let limits = file_of(&cluster.worker(1), "limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    assert_eq!(line.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["123", "123"]);
+    cluster.get("/");
+}
+
+#[test]
+fn workers_are_the_first_to_go_when_memory_ends() {
+    let cluster = Cluster::demo().options("--oom-score-adj 700").start();
+    assert_eq!(file_of(&cluster.worker(1), "oom_score_adj").trim(), "700");
+    assert_ne!(file_of(&cluster.primary(), "oom_score_adj").trim(), "700");
+}
+
+#[test]
+fn each_worker_has_a_cpu_of_its_own() {
+    let allowed = rustix::thread::sched_getaffinity(None).expect("fewer than 1024 CPUs");
+    let cpus: Vec<_> = (0..1024).filter(|&cpu| allowed.is_set(cpu)).map(|cpu| cpu.to_string()).collect();
+    let cluster = Cluster::demo().workers(3).options("--cpu-affinity").start();
+    for worker in 1..=3 {
+        let expected = &cpus[(worker - 1) % cpus.len()];
+        let slot = u32::try_from(worker).expect("small");
+        assert_eq!(status(&cluster.worker(slot), "Cpus_allowed_list"), [expected.clone()]);
+    }
+}
