@@ -88,8 +88,3 @@ fn how(status: WaitStatus) -> Option<Ended> {
         (None, None) => None,
     }
 }
-
-/// Whether the kernel has written a core dump, or has given it to the program of core(5) that does (WCOREDUMP, wait(2)).
-pub fn dumped_core(status: WaitStatus) -> bool {
-    status.signaled() && libc::WCOREDUMP(status.as_raw())
-}
