@@ -14,6 +14,7 @@
 //! - [`terms`], with [`identity`]: as whom workers run, and with what.
 //! - [`spawn`] and [`reaper`]: the first and the last of a process; [`notify`]: where it says that it is ready.
 //! - [`oom`]: whether the kernel has killed for want of memory.
+//! - [`limits`]: who is replaced for its memory or its age.
 //! - [`guardian`]: the process that cleans up if this one is killed.
 //! - [`diagnose`], with [`elf`]: why a worker does not listen.
 //! - [`processes`]: the process table, for whoever has a question.
@@ -27,6 +28,7 @@ pub mod guardian;
 pub mod identity;
 mod life;
 pub mod lifecycle;
+pub mod limits;
 pub mod notify;
 pub mod oom;
 mod orders;

@@ -10,4 +10,5 @@ pub mod processes;
 pub mod seqpacket;
 pub mod socket;
 pub mod unix;
+pub mod usage;
 pub mod watched;
