@@ -161,7 +161,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         addresses,
     ));
 
-    let mut orders = Orders { signals, supervisor: supervisor.clone(), systemd };
+    let mut orders = Orders::new(signals, supervisor.clone(), systemd);
     let shutdown = Shutdown { front, supervisor, readiness, drain_timeout: config.drain_timeout };
     let ended = tokio::select! {
         ended = task.run() => ended,

@@ -15,19 +15,30 @@ use crate::supervisor::{Command, Handle, Refused};
 #[derive(Debug)]
 pub struct Orders {
     /// Where wishes come from.
-    pub signals: Signals,
+    signals: Signals,
     /// Who fulfils most of them.
-    pub supervisor: Handle,
+    supervisor: Handle,
     /// Whoever has sent a HUP for systemd waits until it hears of a reload.
-    pub systemd: Systemd,
+    systemd: Systemd,
+    /// The stop was wished for: nothing else is obeyed any more.
+    is_stopping: bool,
 }
 
 impl Orders {
+    /// Of these signals.
+    pub fn new(signals: Signals, supervisor: Handle, systemd: Systemd) -> Self {
+        Self { signals, supervisor, systemd, is_stopping: false }
+    }
+
     /// The next wish to stop, and the name of the signal. Whatever else is wished meanwhile is obeyed.
     pub async fn stop(&mut self) -> (Wish, &'static str) {
         loop {
             match self.signals.next().await {
-                told @ (Wish::Graceful | Wish::Fast, _) => return told,
+                told @ (Wish::Graceful | Wish::Fast, _) => {
+                    self.is_stopping = true;
+                    return told;
+                }
+                (_, name) if self.is_stopping => info!("{name}: {}", Refused::Stopping),
                 (wish, name) => self.obey(wish, name).await,
             }
         }

@@ -9,13 +9,17 @@ mod harness;
 
 mod attach;
 mod handoff;
+mod hooks;
 mod limits;
 mod logs;
 mod metrics;
 mod never_listens;
 mod node;
+mod notify;
 mod queue;
 mod restart;
 mod servers;
 mod shutdown;
+mod signals;
 mod start;
+mod systemd;

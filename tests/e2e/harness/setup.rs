@@ -27,6 +27,7 @@ pub(crate) struct Setup {
     metrics: String,
     log_format: &'static str,
     worker_port: u16,
+    names_port: bool,
 }
 
 impl Setup {
@@ -44,6 +45,7 @@ impl Setup {
             metrics: "127.0.0.1:0".to_owned(),
             log_format: "json",
             worker_port: WORKER_PORT,
+            names_port: true,
         }
     }
 
@@ -67,6 +69,12 @@ impl Setup {
     /// An address of the cluster, as `--bind` takes it.
     pub(crate) fn bind(mut self, address: &str) -> Self {
         self.ports.extend(["--bind".to_owned(), address.to_owned()]);
+        self
+    }
+
+    /// Nothing says where clusterd is to listen.
+    pub(crate) fn no_port(mut self) -> Self {
+        self.names_port = false;
         self
     }
 
@@ -144,6 +152,11 @@ impl Setup {
     /// Starts it and waits until it listens, whatever the workers do.
     pub(crate) fn launch(self) -> Cluster {
         let addresses = self.ports.len().max(2) / 2;
+        self.launch_with(addresses)
+    }
+
+    /// As [`Setup::launch`], where it listens at so many addresses.
+    pub(crate) fn launch_with(self, addresses: usize) -> Cluster {
         Cluster::launch(self, addresses)
     }
 
@@ -154,7 +167,7 @@ impl Setup {
 
     /// The command that starts it.
     pub(crate) fn command(&self, mark: &str) -> Command {
-        let mut words = self.under.clone();
+        let mut words: Vec<String> = self.under.iter().map(|word| self.fill(word)).collect();
         words.push(self.program().to_string_lossy().into_owned());
         words.extend(self.arguments());
         if self.terminal {
@@ -182,7 +195,7 @@ impl Setup {
 
     fn arguments(&self) -> Vec<String> {
         let mut arguments = self.ports.clone();
-        if arguments.is_empty() {
+        if arguments.is_empty() && self.names_port {
             arguments.extend(["--port".to_owned(), format!("0:{}", self.worker_port)]);
         }
         let workers = self.workers.to_string();

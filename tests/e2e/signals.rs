@@ -1,0 +1,142 @@
+//! Signals to clusterd that do not stop it.
+
+use std::fs;
+
+use crate::harness::needs::needs;
+use crate::harness::process::Process;
+use crate::harness::{Cluster, Signal, until};
+
+/// Waits until clusterd has said this.
+#[track_caller]
+fn said(cluster: &Cluster, message: &str) {
+    until(&format!("it says {message:?}"), || cluster.stderr.text().contains(message).then_some(()));
+}
+
+#[track_caller]
+fn wait_gone(process: &Process) {
+    until("the old worker is gone", || (!process.is_alive()).then_some(()));
+}
+
+fn reloads(cluster: &Cluster, result: &str) -> u64 {
+    cluster.metrics().count("clusterd_reloads_total", &[("result", result)])
+}
+
+#[test]
+fn hup_replaces_every_worker() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().workers(2).start();
+    let old = [cluster.worker(1), cluster.worker(2)];
+    cluster.primary().signal(Signal::HUP);
+    old.iter().for_each(wait_gone);
+    cluster.wait_online();
+    said(&cluster, "reload, by SIGHUP");
+    until("it is counted", || (reloads(&cluster, "done") == 1).then_some(()));
+    assert_eq!(reloads(&cluster, "failed"), 0);
+}
+
+#[test]
+fn a_second_hup_does_not_disturb_a_reload() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().env("SERVER_GATE", "gate").file("gate", "").start();
+    let old = cluster.worker(1);
+    fs::remove_file(cluster.folder().join("gate")).unwrap();
+    cluster.primary().signal(Signal::HUP);
+    said(&cluster, "reload, by SIGHUP");
+    cluster.primary().signal(Signal::HUP);
+    said(&cluster, "SIGHUP: a reload by SIGHUP is under way");
+    cluster.open_gate("gate");
+    wait_gone(&old);
+    cluster.get("/");
+}
+
+#[test]
+fn hup_with_a_version_that_fails_is_said_and_changes_nothing() {
+    needs!("python3");
+    let script = "[ -e broken ] && exit 3; exec python3 {fixtures}/server.py";
+    let cluster = Cluster::of("sh -c").arg(script).start();
+    let old = cluster.worker(1);
+    cluster.open_gate("broken");
+    cluster.primary().signal(Signal::HUP);
+    said(&cluster, "reload failed");
+    assert_eq!(reloads(&cluster, "failed"), 1);
+    assert!(old.is_alive());
+    cluster.get("/");
+}
+
+#[test]
+fn ttin_and_ttou_change_the_number_of_workers() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().start();
+    let online = |wanted: u64| {
+        until(&format!("{wanted} workers are online"), || {
+            (cluster.metrics().count("clusterd_workers", &[("state", "online")]) == wanted).then_some(())
+        });
+    };
+    cluster.primary().signal(Signal::TTIN);
+    online(2);
+    said(&cluster, "SIGTTIN: 2 workers wanted, 1 before");
+    cluster.primary().signal(Signal::TTOU);
+    online(1);
+    said(&cluster, "SIGTTOU: 1 worker wanted, 2 before");
+    cluster.primary().signal(Signal::TTOU);
+    said(&cluster, "SIGTTOU: 0 workers cannot be");
+    cluster.get("/");
+}
+
+#[test]
+fn winch_stops_the_workers_and_hup_starts_them_again() {
+    needs!("python3", "setsid");
+    // Without a terminal, which would send it whenever its size changes.
+    let cluster = Cluster::of_servers().workers(2).under(&["setsid", "--wait"]).start();
+    let old = [cluster.worker(1), cluster.worker(2)];
+    cluster.primary().signal(Signal::WINCH);
+    old.iter().for_each(wait_gone);
+    said(&cluster, "SIGWINCH: stopped");
+    let waiting = cluster.send("/");
+    assert_eq!(cluster.probe("/readyz").status, 503);
+    cluster.primary().signal(Signal::HUP);
+    assert_eq!(waiting.response().expect("it waited").status, 200);
+    cluster.wait_online();
+    said(&cluster, "SIGHUP: 2 workers are online");
+}
+
+#[test]
+fn winch_from_a_terminal_means_nothing() {
+    needs!("python3", "script");
+    let cluster = Cluster::of_servers().options("--log-level debug").on_a_terminal();
+    let output = cluster.stdout.clone();
+    let says = |message: &str| {
+        until(&format!("it says {message:?}"), || output.text().contains(message).then_some(()));
+    };
+    says("ready; try");
+    cluster.primary().signal(Signal::WINCH);
+    says("the terminal has another size");
+    assert!(cluster.worker(1).is_alive());
+}
+
+#[test]
+fn usr1_and_usr2_say_what_is_not_done() {
+    let cluster = Cluster::demo().start();
+    cluster.primary().signal(Signal::USR1);
+    said(&cluster, "SIGUSR1: ");
+    cluster.primary().signal(Signal::USR2);
+    said(&cluster, "SIGUSR2: ");
+    cluster.get("/");
+}
+
+#[test]
+fn a_stop_that_has_begun_is_not_disturbed_by_other_signals() {
+    needs!("python3");
+    let mut cluster = Cluster::of_servers().options("--drain-timeout 60s").start();
+    let held = cluster.send("/hold/gate");
+    cluster.handed(1);
+    cluster.primary().signal(Signal::TERM);
+    until("the stop has begun", || (cluster.probe("/readyz").status == 503).then_some(()));
+    for signal in [Signal::HUP, Signal::TTIN] {
+        cluster.primary().signal(signal);
+    }
+    said(&cluster, "SIGTTIN: clusterd is stopping");
+    cluster.open_gate("gate");
+    assert!(held.response().is_ok());
+    cluster.wait_success();
+}
