@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::look::Look;
 use super::queue::Queue;
+use crate::sys::process;
 
 /// One of the two standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +147,12 @@ impl Destination {
         let queue = destination.queue.clone();
         thread::Builder::new()
             .name("clusterd-log".to_owned())
-            .spawn(move || write_until_closed(&queue, &fd))
+            .spawn(move || {
+                // With a handler for SIGTTOU, which would otherwise stop the process, a write would be begun again
+                // and again.
+                let _ = process::write_to_any_terminal();
+                write_until_closed(&queue, &fd);
+            })
             .map_err(StartError::Thread)?;
         Ok(destination)
     }

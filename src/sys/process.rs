@@ -217,6 +217,23 @@ pub fn ignore(signals: &[Signal]) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets the calling thread write to a terminal whatever process group that belongs to, even where others are stopped
+/// for it (`stty tostop`): where SIGTTOU is blocked the kernel does not send it (termios(3)).
+///
+/// # Errors
+/// Those of pthread_sigmask(3).
+pub fn write_to_any_terminal() -> io::Result<()> {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset(3) fills the whole set, which the other two then read and change; a null pointer is no place
+    // for the old mask. Only the calling thread's mask changes.
+    let error = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGTTOU);
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
 /// Keeps every open descriptor from `first` upwards out of the programs that this process starts. Meant for
 /// the very start, for descriptors that were inherited by mistake.
 ///

@@ -114,6 +114,18 @@ fn winch_from_a_terminal_means_nothing() {
     assert!(cluster.worker(1).is_alive());
 }
 
+/// There, a write raises SIGTTOU unless it is seen to that it does not.
+#[test]
+fn in_the_background_of_a_terminal_that_stops_writers_it_writes_and_keeps_its_workers() {
+    needs!("python3", "script", "bash");
+    let in_background = "set -m; stty tostop; \"$@\" & wait";
+    let setup = Cluster::of_servers().workers(3).under(&["bash", "-c", in_background, "bash"]);
+    let cluster = setup.on_a_terminal();
+    let output = cluster.stdout.clone();
+    until("every worker listens", || (output.text().matches("worker listens").count() == 3).then_some(()));
+    assert!(!output.text().contains("SIGTTOU"), "{}", output.text());
+}
+
 #[test]
 fn usr1_and_usr2_say_what_is_not_done() {
     let cluster = Cluster::demo().start();

@@ -87,20 +87,12 @@ fn a_reload_that_is_refused_does_not_keep_it_waiting() {
 }
 
 #[test]
-fn it_hears_that_clusterd_lives_for_as_long_as_it_does() {
+fn it_hears_again_and_again_that_clusterd_lives() {
     let (manager, setup) = Manager::of(Cluster::demo().env("WATCHDOG_USEC", "200000"));
-    let cluster = setup.start();
+    let _cluster = setup.start();
     for _ in 0..5 {
         manager.until("WATCHDOG=1");
     }
-    let primary = cluster.primary();
-    primary.signal(Signal::STOP);
-    until("it has stopped", || primary.is_stopped().then_some(()));
-    while manager.next().is_some() {}
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    assert_eq!(manager.next(), None);
-    primary.signal(Signal::CONT);
-    manager.until("WATCHDOG=1");
 }
 
 #[test]

@@ -161,3 +161,91 @@ fn is_asked_for(bind: Bind, address: SocketAddr) -> bool {
         Bind::Address(asked) => asked == address,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn promise(pid: Option<&str>, count: Option<&str>) -> Result<u32, String> {
+        let promised = promised(pid.map(str::to_owned), count.map(str::to_owned), 7);
+        promised.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn only_what_is_promised_to_this_process_is_taken() {
+        let cases = [
+            (None, None, 0),
+            (Some("7"), None, 0),
+            (None, Some("1"), 0),
+            (Some("8"), Some("1"), 0),
+            (Some("8"), Some("many"), 0),
+            (Some("7"), Some("2"), 2),
+            (Some("7"), Some("0"), 0),
+        ];
+        for (pid, count, expected) in cases {
+            assert_eq!(promise(pid, count), Ok(expected), "{pid:?} {count:?}");
+        }
+        let error = promise(Some("7"), Some("-1")).unwrap_err();
+        assert!(error.starts_with("LISTEN_FDS=\"-1\" is not a number"), "{error}");
+    }
+
+    /// `:80` is a port, anything else an address.
+    fn listen(text: &str) -> Listen {
+        match text.strip_prefix(':') {
+            Some(port) => parse::port(port).expect("a port"),
+            None => parse::bind(text).expect("an address"),
+        }
+    }
+
+    /// What stands for what, as `asked=inherited,...`; or the error.
+    fn planned(asked: &[&str], is_default: bool, inherited: &[&str]) -> String {
+        let asked: Vec<Listen> = asked.iter().map(|text| listen(text)).collect();
+        let inherited = inherited.iter().map(|text| (text.parse().expect("an address"), *text));
+        match plan(&asked, is_default, inherited) {
+            Ok(Plan { ports }) => {
+                let each = |(listen, sockets): (Listen, Vec<&str>)| format!("{listen}={}", sockets.join(","));
+                ports.into_iter().map(each).collect::<Vec<_>>().join(" ")
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn inherited_sockets_go_to_those_who_ask_for_them() {
+        let cases: [(&[&str], &[&str], &str); 7] = [
+            (&[":80"], &[], "80="),
+            (&[":80"], &["[::]:80"], "80=[::]:80"),
+            (&[":80:8080"], &["0.0.0.0:80", "[::]:80"], "80:8080=0.0.0.0:80,[::]:80"),
+            (&[":80", ":81"], &["127.0.0.1:81"], "80= 81=127.0.0.1:81"),
+            (&["127.0.0.1:80", "[::1]:80"], &["[::1]:80"], "127.0.0.1:80= [::1]:80=[::1]:80"),
+            (&[":0:80"], &[], "0:80="),
+            (&[":80"], &["127.0.0.1:80", "127.0.0.1:80"], "80=127.0.0.1:80,127.0.0.1:80"),
+        ];
+        for (asked, inherited, expected) in cases {
+            assert_eq!(planned(asked, false, inherited), expected);
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_asked_for_they_are_the_ports() {
+        assert_eq!(planned(&[":3000"], true, &[]), "3000=");
+        assert_eq!(planned(&[":3000"], true, &["127.0.0.1:80"]), "127.0.0.1:80=127.0.0.1:80");
+        let both = planned(&[":3000"], true, &["0.0.0.0:80", "[::]:80", "[::1]:81"]);
+        assert_eq!(both, "0.0.0.0:80=0.0.0.0:80 [::]:80=[::]:80 [::1]:81=[::1]:81");
+    }
+
+    #[test]
+    fn one_that_nobody_has_asked_for_is_named_with_what_would_ask_for_it() {
+        let cases: [(&[&str], &str, &str); 4] = [
+            (&[":80"], "0.0.0.0:81", "--port 81"),
+            (&[":0:81"], "[::]:81", "--port 81"),
+            (&["127.0.0.1:80"], "[::]:80", "--port 80"),
+            (&["127.0.0.1:80"], "127.0.0.2:80", "--bind 127.0.0.2:80"),
+        ];
+        for (asked, inherited, flag) in cases {
+            let said = planned(asked, false, &[inherited]);
+            assert!(said.contains(inherited) && said.contains(&format!("name it by {flag},")), "{said}");
+        }
+    }
+}
