@@ -4,6 +4,7 @@ use std::io;
 
 use super::listen::ListenError;
 use crate::supervisor::StartError;
+use crate::supervisor::changes::WatchError;
 use crate::supervisor::terms::TermsError;
 use crate::{admin, logs, preload};
 
@@ -31,6 +32,9 @@ pub enum Failure {
     /// Workers cannot run as they should.
     #[error(transparent)]
     Terms(#[from] TermsError),
+    /// Files cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     /// Orphans could not be adopted.
     #[error("cannot become the parent of orphaned processes: {0}")]
     Subreaper(io::Error),

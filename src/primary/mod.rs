@@ -4,6 +4,7 @@
 
 mod announce;
 mod attach;
+mod attend;
 mod control;
 mod descriptors;
 mod failure;
@@ -89,6 +90,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let limits = descriptors::prepare().map_err(Failure::Descriptors)?;
     sys::process::become_subreaper().map_err(Failure::Subreaper)?;
     let terms = plan::terms(&config, limits.workers)?;
+    let changes = attend::changes(&config)?;
     let metrics = Metrics::new();
 
     let bound = listen::bind(&config)?;
@@ -139,7 +141,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let neighbours =
         Neighbours { output: output.clone(), front: front.clone(), nodes, notices, ports: public };
     let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
-    let hooks = config.on_event.map(|command| {
+    let hooks = config.on_event.clone().map(|command| {
         let shell = Shell { command, nofile: limits.workers };
         Hooks::start(shell, supervisor.events(), metrics.clone())
     });
@@ -161,6 +163,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         addresses,
     ));
 
+    attend::attend(&config, changes, &supervisor);
     let mut orders = Orders::new(signals, supervisor.clone(), systemd);
     let shutdown = Shutdown { front, supervisor, readiness, drain_timeout: config.drain_timeout };
     let ended = tokio::select! {

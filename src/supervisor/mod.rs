@@ -15,11 +15,14 @@
 //! - [`spawn`] and [`reaper`]: the first and the last of a process; [`notify`]: where it says that it is ready.
 //! - [`oom`]: whether the kernel has killed for want of memory.
 //! - [`limits`]: who is replaced for its memory or its age.
+//! - [`cron`] and [`changes`]: when to reload without being asked, which is done by `unattended`.
 //! - [`guardian`]: the process that cleans up if this one is killed.
 //! - [`diagnose`], with [`elf`]: why a worker does not listen.
 //! - [`processes`]: the process table, for whoever has a question.
 
 mod advisor;
+pub mod changes;
+pub mod cron;
 pub mod diagnose;
 pub mod elf;
 pub mod ends;
@@ -40,6 +43,7 @@ pub mod spawn;
 mod task;
 mod telling;
 pub mod terms;
+mod unattended;
 
 use std::fmt;
 use std::num::NonZeroU32;

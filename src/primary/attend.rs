@@ -1,0 +1,31 @@
+//! Starts what has workers replaced without being asked by anyone: limits, certain times, changes of files.
+//!
+//! What is looked at, and how, is in the supervisor's room.
+
+use crate::config::Config;
+use crate::supervisor::changes::{Changes, WatchError};
+use crate::supervisor::limits::{self, Bounds};
+use crate::supervisor::{Handle, cron};
+
+/// Watches what `--watch` names, if anything, from now on.
+///
+/// # Errors
+/// Something cannot be watched.
+pub fn changes(config: &Config) -> Result<Option<Changes>, WatchError> {
+    let is_wanted = !config.watch.is_empty();
+    is_wanted.then(|| Changes::of(&config.watch, &config.ignore)).transpose()
+}
+
+/// Attends to the workers for as long as the program runs.
+pub fn attend(config: &Config, changes: Option<Changes>, supervisor: &Handle) {
+    let bounds = Bounds { memory: config.max_memory.map(|memory| memory.as_u64()), age: config.max_age };
+    if !bounds.is_empty() {
+        tokio::spawn(limits::hold(supervisor.clone(), bounds));
+    }
+    if let Some(cron) = config.cron.clone() {
+        tokio::spawn(cron::follow(cron, supervisor.clone()));
+    }
+    if let Some(changes) = changes {
+        tokio::spawn(changes.reload(supervisor.clone()));
+    }
+}
