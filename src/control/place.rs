@@ -153,6 +153,12 @@ impl Home {
         })
     }
 
+    /// This folder, and no other.
+    #[cfg(test)]
+    pub(super) fn named(folder: &Path) -> Self {
+        Self { folders: vec![folder.to_owned()], is_named: true }
+    }
+
     fn under(circumstances: Circumstances) -> Self {
         let Circumstances { variable, home, is_root, is_init } = circumstances;
         if let Some(folder) = variable {
@@ -276,10 +282,6 @@ fn is_usable(folder: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn named(folder: &Path) -> Home {
-        Home { folders: vec![folder.to_owned()], is_named: true }
-    }
-
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().permissions().mode() & 0o7777
     }
@@ -309,7 +311,7 @@ mod tests {
     fn a_socket_is_for_its_user_alone_and_goes_away() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("a/b");
-        let home = named(&folder);
+        let home = Home::named(&folder);
         assert_eq!(home.sockets().iter().filter(|place| matches!(place, Place::File(_))).count(), 0);
         let (_listener, claim) = home.claim("web").unwrap();
         let file = folder.canonicalize().unwrap().join(format!("web-{}.sock", std::process::id()));
@@ -326,7 +328,7 @@ mod tests {
     fn a_folder_that_is_there_stays_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        let (_listener, claim) = named(folder.path()).claim("web").unwrap();
+        let (_listener, claim) = Home::named(folder.path()).claim("web").unwrap();
         assert_eq!(mode(folder.path()), 0o777);
         assert_eq!(claim.place().folder_owner(), None, "others may make sockets in it");
     }
@@ -334,7 +336,7 @@ mod tests {
     #[test]
     fn what_was_left_behind_is_removed_by_whoever_meets_it() {
         let folder = tempfile::tempdir().unwrap();
-        let home = named(folder.path());
+        let home = Home::named(folder.path());
         let file = folder.path().join(format!("web-{}.sock", std::process::id()));
         drop(UnixListener::bind(&file).unwrap());
         let [left] = home.sockets().try_into().unwrap();
@@ -349,17 +351,17 @@ mod tests {
     #[test]
     fn a_living_socket_of_the_same_name_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let (_first, first) = named(folder.path()).claim("web").unwrap();
-        let (_second, second) = named(folder.path()).claim("web").unwrap();
+        let (_first, first) = Home::named(folder.path()).claim("web").unwrap();
+        let (_second, second) = Home::named(folder.path()).claim("web").unwrap();
         assert_ne!(first.place(), second.place());
         assert!(first.place().connect().is_ok() && second.place().connect().is_ok());
-        assert_eq!(named(folder.path()).sockets().len(), 2);
+        assert_eq!(Home::named(folder.path()).sockets().len(), 2);
     }
 
     #[test]
     fn without_a_folder_there_is_an_abstract_name() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let home = named(&file.path().join("not a folder"));
+        let home = Home::named(&file.path().join("not a folder"));
         let app = format!("test-{:x}", fastrand::u64(..));
         let claims = [home.claim(&app).unwrap(), home.claim(&app).unwrap()];
         let user = rustix::process::geteuid();
@@ -370,15 +372,15 @@ mod tests {
             assert!(home.sockets().contains(claim.place()));
             assert!(claim.place().connect().is_ok());
         }
-        assert!(!named(&env::temp_dir()).sockets().contains(claims[0].1.place()));
+        assert!(!Home::named(&env::temp_dir()).sockets().contains(claims[0].1.place()));
     }
 
     #[test]
     fn a_long_path_is_no_obstacle() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("x".repeat(200));
-        let (_listener, claim) = named(&folder).claim(&"n".repeat(64)).unwrap();
+        let (_listener, claim) = Home::named(&folder).claim(&"n".repeat(64)).unwrap();
         assert!(matches!(claim.place(), Place::File(_)));
-        assert!(named(&folder).sockets()[0].connect().is_ok());
+        assert!(Home::named(&folder).sockets()[0].connect().is_ok());
     }
 }

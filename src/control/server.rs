@@ -19,18 +19,22 @@ use super::peer;
 use super::place::Place;
 use crate::http::{self, ACCEPT_PAUSE};
 use crate::supervisor::events::Asker;
-use crate::sys::seqpacket::Peer;
 
-/// How many clients may be answered at once. Those who follow events stay.
-const CLIENTS: usize = 64;
+/// What clients may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// How many are answered at once. Those who follow events stay.
+    clients: usize,
+    /// How long one may take to send the head of its request.
+    head: Duration,
+}
+
+const LIMITS: Limits = Limits { clients: 64, head: Duration::from_secs(5) };
 
 /// How many may be told at once that they are not answered; further ones are closed without a word.
 const REFUSALS: usize = 16;
 
-/// How long a client may take to send the head of its request.
-const HEAD: Duration = Duration::from_secs(5);
-
-/// How long a client may take to be refused.
+/// How long that may take.
 const REFUSAL: Duration = Duration::from_secs(5);
 
 /// A server that listens.
@@ -38,6 +42,7 @@ pub struct Server<A> {
     listener: UnixListener,
     place: Place,
     answers: Answers<A>,
+    limits: Limits,
     clients: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
 }
@@ -48,11 +53,16 @@ impl<A: Controlled> Server<A> {
     /// # Errors
     /// The socket cannot be watched (epoll_ctl(2)).
     pub fn new(listener: StdListener, place: Place, apps: Vec<Arc<A>>) -> io::Result<Self> {
+        Self::with(LIMITS, listener, place, apps)
+    }
+
+    fn with(limits: Limits, listener: StdListener, place: Place, apps: Vec<Arc<A>>) -> io::Result<Self> {
         Ok(Self {
+            limits,
             listener: UnixListener::from_std(listener)?,
             place,
             answers: Answers::new(apps),
-            clients: Arc::new(Semaphore::new(CLIENTS)),
+            clients: Arc::new(Semaphore::new(limits.clients)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
         })
     }
@@ -79,10 +89,14 @@ impl<A: Controlled> Server<A> {
             Err(error) => return tracing::debug!(%error, "cannot tell who a client of the control socket is"),
         };
         match Arc::clone(&self.clients).try_acquire_owned() {
-            Ok(turn) => drop(tokio::spawn(converse(stream, client, self.answers.clone(), turn))),
+            Ok(turn) => {
+                let by = Asker::Command { pid: client.pid, uid: client.uid };
+                tokio::spawn(converse(stream, self.answers.clone(), by, self.limits.head, turn));
+            }
             Err(_) => {
+                let clients = self.limits.clients;
                 let problem =
-                    Problem::new(Code::Overloaded, format!("{CLIENTS} clients are connected already"));
+                    Problem::new(Code::Overloaded, format!("{clients} clients are connected already"));
                 self.refuse(stream, problem.help("end those that follow events"));
             }
         }
@@ -90,12 +104,13 @@ impl<A: Controlled> Server<A> {
 
     fn refuse(&self, stream: UnixStream, problem: Problem) {
         let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
+        let head = self.limits.head;
         tokio::spawn(async move {
             let service = service_fn(|_| {
                 let problem = problem.clone();
                 async { Ok::<_, std::convert::Infallible>(refuse(problem)) }
             });
-            let _ = time::timeout(REFUSAL, http::converse(stream, service, HEAD)).await;
+            let _ = time::timeout(REFUSAL, http::converse(stream, service, head)).await;
             drop(turn);
         });
     }
@@ -103,12 +118,15 @@ impl<A: Controlled> Server<A> {
 
 async fn converse<A: Controlled>(
     stream: UnixStream,
-    client: Peer,
     answers: Answers<A>,
+    by: Asker,
+    head: Duration,
     turn: OwnedSemaphorePermit,
 ) {
-    let by = Asker::Command { pid: client.pid, uid: client.uid };
     let service = service_fn(|request| answers.clone().answer(request, by.clone()));
-    http::converse(stream, service, HEAD).await;
+    http::converse(stream, service, head).await;
     drop(turn);
 }
+
+#[cfg(test)]
+mod tests;

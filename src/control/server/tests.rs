@@ -1,0 +1,339 @@
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Mutex;
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::{broadcast, oneshot};
+
+use super::*;
+use crate::control::api::{App, Outcome, Worker};
+use crate::control::app::{Ending, Soon};
+use crate::control::client::{self, Clusterd, Error, Lines};
+use crate::control::place::{Claim, Home};
+use crate::supervisor::events::{Event, Time, What};
+use crate::supervisor::{Command, Failed, Refused, Scale};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An app whose commands end when the test says so.
+struct Fake {
+    events: broadcast::Sender<Event>,
+    begun: Mutex<Vec<(Command, Asker)>>,
+    end: Mutex<Option<oneshot::Receiver<Result<String, Failed>>>>,
+}
+
+impl Fake {
+    fn tell(&self, worker: u32) {
+        let what = What::WorkerMoves { worker };
+        let _ = self.events.send(Event { time: Time(SystemTime::now()), app: "web".to_owned(), what });
+    }
+
+    /// The next command is not refused, and ends so.
+    fn ending(&self) -> oneshot::Sender<Result<String, Failed>> {
+        let (end, ended) = oneshot::channel();
+        *self.end.lock().unwrap() = Some(ended);
+        end
+    }
+}
+
+impl Controlled for Fake {
+    fn name(&self) -> &str {
+        "web"
+    }
+
+    fn look(&self) -> App {
+        let worker = Worker {
+            worker: 1,
+            state: "online".to_owned(),
+            pid: Some(7),
+            started: None,
+            uptime_ms: None,
+            restarts: 0,
+            cpu_percent: None,
+            memory_bytes: None,
+            connections: 0,
+            listening: vec![3000],
+            last_end: None,
+            last_lines: vec!["a line".to_owned()],
+        };
+        App {
+            name: "web".to_owned(),
+            command: vec!["node".to_owned(), "app.js".to_owned()],
+            pid: std::process::id(),
+            version: "0".to_owned(),
+            started: Time(SystemTime::UNIX_EPOCH),
+            uptime_ms: 1,
+            addresses: Vec::new(),
+            wanted: 1,
+            stopped: false,
+            reload: None,
+            workers: vec![worker],
+        }
+    }
+
+    fn begin(&self, command: Command, by: Asker) -> Soon<Result<Ending, Refused>> {
+        self.begun.lock().unwrap().push((command, by.clone()));
+        let end = self.end.lock().unwrap().take();
+        Box::pin(async move {
+            let end = end.ok_or(Refused::Busy { by })?;
+            Ok(Box::pin(async { end.await.unwrap() }) as Ending)
+        })
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}
+
+/// A server of one fake app, on a thread of its own; what is asked for is asked from the test's.
+struct Served {
+    app: Arc<Fake>,
+    folder: tempfile::TempDir,
+    claim: Claim,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Served {
+    fn start(limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (listener, claim) = home(&folder).claim("web").unwrap();
+        let (events, _) = broadcast::channel(16);
+        let app = Arc::new(Fake { events, begun: Mutex::default(), end: Mutex::default() });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (place, apps) = (claim.place().clone(), vec![Arc::clone(&app)]);
+        std::thread::spawn(move || {
+            runtime().block_on(async {
+                let server = Server::with(limits, listener, place, apps).unwrap();
+                tokio::select! {
+                    () = server.serve() => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { app, folder, claim, _stop: stop }
+    }
+
+    fn clusterd(&self) -> Clusterd {
+        Clusterd::at(self.claim.place().clone())
+    }
+
+    fn connect(&self) -> StdStream {
+        let stream = self.claim.place().connect().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Sends these bytes and reads until the server closes.
+    fn ask(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        // It may have answered and closed before everything is sent.
+        let _ = stream.write_all(bytes);
+        read(stream)
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.ask(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+    }
+
+    /// Until so many follow events.
+    fn until_followed_by(&self, followers: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.app.events.receiver_count() != followers {
+            assert!(Instant::now() < deadline, "{} follow", self.app.events.receiver_count());
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn home(folder: &tempfile::TempDir) -> Home {
+    Home::named(folder.path())
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn read(mut stream: StdStream) -> String {
+    let mut all = Vec::new();
+    match stream.read_to_end(&mut all) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
+        _ => String::from_utf8_lossy(&all).into_owned(),
+    }
+}
+
+async fn all(mut lines: Lines) -> Result<Vec<String>, Error> {
+    let mut all = Vec::new();
+    while let Some(line) = lines.next().await? {
+        all.push(line);
+    }
+    Ok(all)
+}
+
+#[test]
+fn a_client_finds_the_app_and_looks_at_it() {
+    let served = Served::start(LIMITS);
+    runtime().block_on(async {
+        let found = client::find(&home(&served.folder)).await;
+        assert!(found.errors.is_empty());
+        let [(clusterd, app)] = found.apps.try_into().unwrap();
+        assert_eq!(clusterd, served.clusterd());
+        assert!(app.workers[0].last_lines.is_empty(), "the list is short");
+        assert_eq!(clusterd.app("web").await.unwrap(), served.app.look());
+        let Err(Error::Refused(problem)) = clusterd.app("api").await else { panic!("there is none") };
+        assert_eq!((problem.code, problem.to_string().as_str()), (Code::NotFound, "there is no app api"));
+        assert_eq!(problem.help.as_deref(), Some("there is web"));
+        let Err(Error::Malformed { .. }) = clusterd.app("not a name").await else {
+            panic!("it cannot be asked")
+        };
+    });
+}
+
+#[test]
+fn a_command_is_followed_to_its_end() {
+    let served = Served::start(LIMITS);
+    runtime().block_on(async {
+        let end = served.app.ending();
+        let command = Command::Scale(Scale::By(1));
+        let mut lines = served.clusterd().command("web", command).await.unwrap();
+        let (pid, uid) = (rustix::process::getpid().as_raw_pid(), rustix::process::geteuid().as_raw());
+        assert_eq!(*served.app.begun.lock().unwrap(), [(command, Asker::Command { pid, uid })]);
+        for worker in 1..=3 {
+            served.app.tell(worker);
+            let line = lines.next().await.unwrap().unwrap();
+            assert!(matches!(serde_json::from_str(&line).unwrap(), Event { what: What::WorkerMoves { worker: w }, .. } if w == worker));
+        }
+        end.send(Ok("done".to_owned())).unwrap();
+        assert_eq!(all(lines).await.unwrap(), [r#"{"done":"done"}"#]);
+    });
+    served.until_followed_by(0);
+}
+
+#[test]
+fn a_command_that_fails_says_so_last() {
+    let served = Served::start(LIMITS);
+    runtime().block_on(async {
+        let end = served.app.ending();
+        let failed = Failed { reason: "it crashed".to_owned(), last_lines: vec!["boom".to_owned()] };
+        end.send(Err(failed.clone())).unwrap();
+        let told = all(served.clusterd().command("web", Command::Reload).await.unwrap()).await.unwrap();
+        assert_eq!(serde_json::from_str::<Outcome>(&told[0]).unwrap(), Outcome::Error(failed.into()));
+        let Err(Error::Refused(problem)) = served.clusterd().command("web", Command::Reload).await else {
+            panic!("another one is under way")
+        };
+        assert_eq!(problem.code, Code::Busy);
+    });
+}
+
+#[test]
+fn a_command_goes_on_without_its_client() {
+    let served = Served::start(LIMITS);
+    let end = served.app.ending();
+    let mut client = served.connect();
+    client.write_all(b"POST /v1/apps/web/reload HTTP/1.1\r\nContent-Length: 0\r\n\r\n").unwrap();
+    served.until_followed_by(1);
+    drop(client);
+    served.until_followed_by(0);
+    assert_eq!(served.app.begun.lock().unwrap().len(), 1);
+    assert!(end.is_closed(), "nobody waits for the end any more");
+}
+
+#[test]
+fn an_end_of_the_server_is_no_end_of_the_stream() {
+    let served = Served::start(LIMITS);
+    runtime().block_on(async {
+        let mut lines = served.clusterd().events(None).await.unwrap();
+        served.until_followed_by(1);
+        served.app.tell(1);
+        assert!(lines.next().await.unwrap().is_some());
+        let clusterd = served.clusterd();
+        drop(served);
+        assert!(matches!(lines.next().await, Err(Error::Ended { .. })));
+        assert!(matches!(clusterd.apps().await, Err(Error::Unreachable { .. })));
+    });
+}
+
+#[test]
+fn one_who_does_not_read_holds_up_nobody_and_is_told_what_was_missed() {
+    let served = Served::start(LIMITS);
+    let mut slow = served.connect();
+    slow.write_all(b"GET /v1/events HTTP/1.1\r\n\r\n").unwrap();
+    served.until_followed_by(1);
+    for _ in 0..200_000 {
+        served.app.tell(1);
+    }
+    assert!(served.get("/v1/apps").starts_with("HTTP/1.1 200"));
+    let mut told = String::new();
+    while !told.contains(r#""event":"missed""#) {
+        let mut buffer = [0; 65536];
+        let count = slow.read(&mut buffer).unwrap();
+        assert!(count > 0, "the stream goes on");
+        told = told.split_off(told.len().saturating_sub(200)) + &String::from_utf8_lossy(&buffer[..count]);
+    }
+    drop(slow);
+    served.app.tell(1);
+    served.until_followed_by(0);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_does_no_harm() {
+    let served = Served::start(LIMITS);
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20));
+    let huge = "POST /v1/apps/web/reload HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n".to_owned()
+        + &"x".repeat(1 << 20);
+    let post = |path: &str, body: &str| {
+        format!("POST {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let table = [
+        ("\x16\x03\x01\x02\x00\x01\x00\x01 hello\r\n\r\n".to_owned(), "400", ""),
+        ("SSH-2.0-OpenSSH_9.9\r\n\r\n".to_owned(), "400", ""),
+        (long, "431", ""),
+        (huge, "400", "bad-request"),
+        (post("/v1/apps/web/reload", "{"), "400", "bad-request"),
+        (post("/v1/apps/web/scale", "{}"), "400", "bad-request"),
+        (post("/v1/apps/api/reload", ""), "404", "not-found"),
+        (post("/v1/apps", ""), "405", "method-not-allowed"),
+        ("GET /v1/apps/web/reload HTTP/1.1\r\n\r\n".to_owned(), "405", "method-not-allowed"),
+        ("GET /v2/apps HTTP/1.1\r\n\r\n".to_owned(), "404", "not-found"),
+        (post("/v1/apps/web/reload", ""), "409", "busy"),
+    ];
+    for (bytes, status, code) in table {
+        let answer = served.ask(bytes.as_bytes());
+        let start: String = bytes.chars().take(60).collect();
+        // A reset may overtake the answer.
+        let is_expected = answer.get(9..12) == Some(status) && answer.contains(code);
+        assert!(answer.is_empty() || is_expected, "{answer} for {start}");
+        assert!(served.get("/v1/apps").starts_with("HTTP/1.1 200"));
+    }
+    assert!(served.get("/v1/apps/web/reload").contains("allow: POST\r\n"));
+}
+
+#[test]
+fn one_who_does_not_ask_is_closed() {
+    let served = Served::start(Limits { head: Duration::from_millis(100), ..LIMITS });
+    assert_eq!(read(served.connect()), "");
+    let mut slow = served.connect();
+    slow.write_all(b"GET /v1/apps HTTP/1.1\r\na: ").unwrap();
+    assert!(!read(slow).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn too_many_clients_are_told_so() {
+    let served = Served::start(Limits { clients: 2, ..LIMITS });
+    let followers: Vec<_> = (0..2)
+        .map(|_| {
+            let mut stream = served.connect();
+            stream.write_all(b"GET /v1/events HTTP/1.1\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    served.until_followed_by(2);
+    let answer = served.get("/v1/apps");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("overloaded"), "{answer}");
+    drop(followers);
+    served.until_followed_by(0);
+    let deadline = Instant::now() + PATIENCE;
+    while !served.get("/v1/apps").starts_with("HTTP/1.1 200") {
+        assert!(Instant::now() < deadline, "their places are free again");
+    }
+}
