@@ -270,6 +270,8 @@ pub enum Code {
     Busy,
     /// The app is stopped.
     Stopped,
+    /// The configuration is wrong.
+    Configuration,
     /// The worker cannot be spoken with.
     Unreachable,
     /// Too much is asked at once.
@@ -289,6 +291,7 @@ impl Code {
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::Busy | Code::Stopped => StatusCode::CONFLICT,
+            Code::Configuration => StatusCode::UNPROCESSABLE_ENTITY,
             Code::Unreachable => StatusCode::BAD_GATEWAY,
             Code::Overloaded | Code::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Code::Failed => StatusCode::INTERNAL_SERVER_ERROR,
@@ -316,7 +319,8 @@ impl From<Refused> for Problem {
             Refused::Busy { .. } => Code::Busy,
             Refused::Stopping => Code::Stopping,
             Refused::Stopped => Code::Stopped,
-            Refused::OutOfRange { .. } | Refused::Configuration(_) => Code::BadRequest,
+            Refused::OutOfRange { .. } => Code::BadRequest,
+            Refused::Configuration(_) => Code::Configuration,
             Refused::NoWorker(_) => Code::NotFound,
         };
         Self::new(code, refused.to_string())
@@ -556,6 +560,7 @@ mod tests {
             (Refused::Stopping, 503, "stopping"),
             (Refused::Stopped, 409, "stopped"),
             (Refused::OutOfRange { asked: 0 }, 400, "bad-request"),
+            (Refused::Configuration("a port is missing".to_owned()), 422, "configuration"),
             (Refused::NoWorker(Slot(9)), 404, "not-found"),
         ];
         for (refused, status, code) in table {

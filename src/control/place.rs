@@ -16,7 +16,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs};
 
-use procfs::net::UnixState;
 use rustix::fs::{Access, AtFlags, CWD};
 use tracing::{debug, warn};
 
@@ -265,11 +264,7 @@ fn files_in(folder: &Path) -> Vec<Place> {
 }
 
 fn abstract_names() -> Vec<Place> {
-    // Connected sockets bear the name of the one that accepted them.
-    let sockets = procfs::net::unix().unwrap_or_default().into_iter();
-    let waiting = sockets.filter(|socket| socket.state == UnixState::UNCONNECTED);
-    let names = waiting.filter_map(|socket| socket.path?.to_str()?.strip_prefix('@').map(str::to_owned));
-    names.filter(|name| name.starts_with(ABSTRACT)).map(Place::Abstract).collect()
+    unix::listening(ABSTRACT).unwrap_or_default().into_iter().map(Place::Abstract).collect()
 }
 
 /// Could a clusterd of this user make its socket here?

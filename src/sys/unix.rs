@@ -45,6 +45,26 @@ pub fn connect(name: Name<'_>) -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
+/// The abstract names of this network namespace that begin so and are listened at, as far as they are text.
+///
+/// # Errors
+/// Those of reading /proc/net/unix.
+pub fn listening(prefix: &str) -> io::Result<Vec<String>> {
+    Ok(listening_in(&std::fs::read("/proc/net/unix")?, prefix))
+}
+
+/// Names may hold any byte, so a line may be less than one, and is not always text.
+fn listening_in(table: &[u8], prefix: &str) -> Vec<String> {
+    // __SO_ACCEPTON of include/uapi/linux/net.h, as the column of flags has it.
+    const LISTENS: &str = "00010000";
+    let name = |line: &[u8]| {
+        let mut columns = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+        (columns.nth(3)? == LISTENS).then(|| columns.nth(3))??.strip_prefix('@').map(str::to_owned)
+    };
+    let names = table.split(|&byte| byte == b'\n').filter_map(name);
+    names.filter(|name| name.starts_with(prefix)).collect()
+}
+
 struct Address {
     socket: SocketAddrUnix,
     /// What the address names its folder by, to be open while the address is used.
@@ -99,6 +119,20 @@ mod tests {
         is_reached(Name::Path(&deep.join("long")));
         assert!(deep.join("long").exists());
         is_reached(Name::Abstract(format!("clusterd-test-{:x}", fastrand::u64(..)).as_bytes()));
+    }
+
+    #[test]
+    fn names_are_found_among_others_of_any_bytes() {
+        let name = format!("clusterd-test-{:x}", fastrand::u64(..));
+        let other = format!("{name}-\n\u{85} x").into_bytes();
+        let _sockets = [listen(Name::Abstract(&other), 1), listen(Name::Abstract(name.as_bytes()), 1)];
+        let _client = connect(Name::Abstract(name.as_bytes())).unwrap();
+        let found = listening(&name).unwrap();
+        assert_eq!(found.iter().filter(|found| **found == name).count(), 1, "{found:?}");
+        let table = b"Num RefCount Protocol Flags Type St Inode Path\n\
+            0: 2 0 00010000 0001 01 1 @a-1\n0: 2 0 00010000 0001 01 1 @a-\xff\n0: 3 0 00000000 0001 03 1 @a-2\n\
+            0: 2 0 00010000 0001 01 1 /a-3\n0: 2 0 00010000 0001 01 1\nxx\n0: 2 0 00010000 0001 01 1 @b-1\n";
+        assert_eq!(listening_in(table, "a-"), ["a-1"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod harness;
 
 mod attach;
+mod control;
 mod handoff;
 mod hooks;
 mod limits;

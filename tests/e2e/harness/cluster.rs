@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use super::http::{self, Pending, Response};
 use super::output::Output;
 use super::process::{Process, with_environment};
+use super::said::Said;
 use super::samples::Samples;
 use super::setup::{MARK, Setup};
 use super::wait::until;
@@ -109,6 +110,17 @@ impl Cluster {
 
     pub(crate) fn folder(&self) -> &Path {
         self.setup.folder.path()
+    }
+
+    /// Runs `clusterd` with these words, separated by spaces, beside the cluster.
+    #[track_caller]
+    pub(crate) fn say(&self, words: &str) -> Said {
+        Said::of(&self.setup.folder.home(), &[], words)
+    }
+
+    /// Where its control socket is.
+    pub(crate) fn home(&self) -> std::path::PathBuf {
+        self.setup.folder.home()
     }
 
     /// Makes an empty file in the cluster's folder, which a server may wait for.

@@ -19,6 +19,18 @@ impl Folder {
         self.0.path()
     }
 
+    /// Where the control sockets of clusterds that are started here are.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.path().join("home")
+    }
+
+    /// Makes the folder of the control sockets for the user without privileges.
+    pub(crate) fn give_home_to_nobody(&self) {
+        const NOBODY: u32 = 65534;
+        fs::create_dir(self.home()).expect("a folder in the temporary folder");
+        std::os::unix::fs::chown(self.home(), Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    }
+
     /// Writes a file, with the folders above it.
     pub(crate) fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path().join(name);

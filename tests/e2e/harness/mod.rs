@@ -9,12 +9,14 @@ pub(crate) mod http;
 pub(crate) mod needs;
 pub(crate) mod output;
 pub(crate) mod process;
+pub(crate) mod said;
 pub(crate) mod samples;
 pub(crate) mod setup;
 pub(crate) mod wait;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use rustix::process::Signal;
+pub(crate) use said::Said;
 pub(crate) use wait::until;
 
 /// What makes a command run as a user without any privilege.

@@ -121,6 +121,7 @@ impl Setup {
 
     /// clusterd and its workers belong to a user without any privilege.
     pub(crate) fn owned_by_nobody(self) -> Self {
+        self.folder.give_home_to_nobody();
         self.under(&super::NOBODY)
     }
 
@@ -180,6 +181,7 @@ impl Setup {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir(self.folder.path()).env(MARK, mark);
         command.env_remove("PORT").env_remove("WEB_CONCURRENCY");
+        command.env("CLUSTERD_HOME", self.folder.home());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -1,0 +1,113 @@
+//! `reload`, `restart`, `scale`, `stop` and `start`.
+
+use std::fs;
+
+use crate::harness::needs::needs;
+use crate::harness::said::Saying;
+use crate::harness::{Cluster, until};
+
+fn pids(cluster: &Cluster) -> Vec<i32> {
+    let app = cluster.say("describe -o json").json();
+    let workers = app["workers"].as_array().expect("a list").iter();
+    workers.filter_map(|worker| i32::try_from(worker["pid"].as_i64()?).ok()).collect()
+}
+
+#[test]
+fn a_reload_replaces_every_worker_and_tells_how() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().workers(2).start();
+    let before = pids(&cluster);
+    let said = cluster.say("reload -o json");
+    let mut lines = said.lines();
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(lines.pop().expect("an outcome")["done"], "2 workers replaced");
+    let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().expect("an event")).collect();
+    assert_eq!((events.first(), events.last()), (Some(&"reload-started"), Some(&"reload-done")));
+    assert_eq!(events.iter().filter(|&&event| event == "worker-online").count(), 2);
+    let after = pids(&cluster);
+    assert!(after.len() == 2 && !after.iter().any(|pid| before.contains(pid)), "{before:?} {after:?}");
+}
+
+#[test]
+fn a_version_that_crashes_fails_the_reload_and_is_quoted() {
+    needs!("python3");
+    let script =
+        "[ -e broken ] && { echo 'no such database' >&2; exit 3; }; exec python3 {fixtures}/server.py";
+    let cluster = Cluster::of("sh -c").arg(script).options("--name web").start();
+    let before = pids(&cluster);
+    cluster.open_gate("broken");
+    let said = cluster.say("reload");
+    assert_eq!((said.code, said.stdout.as_str()), (1, ""));
+    assert!(said.stderr.starts_with("clusterd: web: "), "{}", said.stderr);
+    assert!(said.stderr.contains("\n  | no such database\n"), "{}", said.stderr);
+    let last = cluster.say("reload -o json").lines().pop().expect("an outcome");
+    assert_eq!(
+        (&last["error"]["code"], &last["error"]["last_lines"][0]),
+        (&"failed".into(), &"no such database".into())
+    );
+    assert_eq!(pids(&cluster), before, "the old ones serve on");
+    cluster.get("/");
+}
+
+#[test]
+fn while_a_reload_is_under_way_another_one_is_refused() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().env("SERVER_GATE", "gate").file("gate", "").start();
+    fs::remove_file(cluster.folder().join("gate")).expect("the gate is there");
+    let first = Saying::start(&cluster.home(), "reload");
+    until("the reload is under way", || {
+        let app = cluster.say("describe -o json").json();
+        app["reload"].as_str().is_some_and(|by| by.starts_with("a command (pid ")).then_some(())
+    });
+    for words in ["reload", "scale 3"] {
+        let second = cluster.say(words);
+        assert_eq!((second.code, second.stdout.as_str()), (1, ""));
+        assert!(second.stderr.contains("a reload by a command (pid "), "{}", second.stderr);
+    }
+    cluster.open_gate("gate");
+    assert_eq!(first.ended().done(), "python3: 1 worker replaced\n");
+}
+
+#[test]
+fn there_can_be_more_or_fewer_workers() {
+    let cluster = Cluster::demo().start();
+    for (words, count) in [("scale 3", 3), ("scale demo +1", 4), ("scale -2", 2), ("scale demo 1", 1)] {
+        cluster.say(words).done();
+        until("so many run", || (pids(&cluster).len() == count).then_some(()));
+    }
+    for words in ["scale 0", "scale -1", "scale 1025"] {
+        let said = cluster.say(words);
+        assert!(said.code == 1 && said.stderr.contains("from 1 to 1024 can"), "{words}: {}", said.stderr);
+    }
+    for words in ["scale", "scale many", "scale demo 1 2", "scale --workers 2"] {
+        assert_eq!(cluster.say(words).code, 2, "{words}");
+    }
+}
+
+#[test]
+fn one_worker_or_all_are_restarted() {
+    let cluster = Cluster::demo().workers(2).start();
+    let [first, second] = pids(&cluster).try_into().expect("two");
+    cluster.say("restart --worker 2").done();
+    let [still, third] = pids(&cluster).try_into().expect("two");
+    assert!(still == first && third != second);
+    cluster.say("restart").done();
+    assert!(!pids(&cluster).iter().any(|pid| [first, third].contains(pid)));
+    let said = cluster.say("restart --worker 9");
+    assert_eq!((said.code, said.stderr.as_str()), (1, "clusterd: demo: there is no worker 9\n"));
+}
+
+#[test]
+fn a_stopped_app_keeps_its_clients_waiting_until_it_is_started() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().workers(2).start();
+    assert!(cluster.say("stop").done().starts_with("python3: stopped"));
+    assert!(pids(&cluster).is_empty());
+    assert!(cluster.say("list").done().contains("stopped"));
+    let said = cluster.say("reload");
+    assert!(said.code == 1 && said.stderr.contains("start it first"), "{}", said.stderr);
+    let waiting = cluster.send("/");
+    cluster.say("start").done();
+    assert_eq!(waiting.response().expect("an answer").status, 200);
+    assert_eq!(pids(&cluster).len(), 2);
+}

@@ -1,0 +1,141 @@
+//! `list`, `describe` and `events`.
+
+use serde_json::Value;
+
+use crate::harness::needs::needs;
+use crate::harness::said::Saying;
+use crate::harness::{Cluster, Said, Signal, until};
+
+#[test]
+fn an_app_is_listed_with_its_workers() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().workers(2).start();
+    cluster.get("/");
+    cluster.handed(1);
+    let apps = cluster.say("list -o json").json();
+    let [app] = apps.as_array().expect("a list").as_slice() else { panic!("one app: {apps}") };
+    assert_eq!(
+        (&app["name"], &app["wanted"], &app["stopped"]),
+        (&"python3".into(), &2.into(), &false.into())
+    );
+    assert_eq!(app["pid"], cluster.primary().pid());
+    assert_eq!(app["command"][0], "python3");
+    assert_eq!(app["addresses"][0]["worker_port"], 8080);
+    for (index, worker) in app["workers"].as_array().expect("a list").iter().enumerate() {
+        let slot = u32::try_from(index + 1).expect("few");
+        assert_eq!((&worker["worker"], &worker["state"]), (&slot.into(), &"online".into()));
+        assert_eq!(worker["pid"], cluster.worker(slot).pid());
+        assert_eq!(worker["listening"], serde_json::json!([8080]));
+        assert!(worker["memory_bytes"].as_u64() > Some(1_000_000), "{worker}");
+    }
+    let taken = app["workers"].as_array().expect("a list").iter().map(|worker| &worker["connections"]);
+    assert_eq!(taken.filter_map(Value::as_u64).sum::<u64>(), 1);
+}
+
+#[test]
+fn the_list_is_a_table_that_other_programs_can_read() {
+    let cluster = Cluster::demo().workers(2).options("--name web").start();
+    let said = cluster.say("ls");
+    let rows: Vec<Vec<_>> = said.done().lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0][..4], ["name", "worker", "state", "pid"]);
+    assert_eq!(rows[1][..3], ["web", "1", "online"]);
+    assert_eq!(rows[2][..3], ["web", "2", "online"]);
+    assert_eq!(rows[1].len(), rows[0].len());
+    assert_eq!(said.stderr, "");
+}
+
+#[test]
+fn without_a_clusterd_the_list_is_empty_and_a_command_fails() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let said = |words| Said::of(home.path(), &[], words);
+    assert_eq!(said("list").done(), "no clusterd of this user runs\n");
+    assert_eq!(said("list -o json").json(), serde_json::json!([]));
+    for words in ["reload", "describe", "events", "stop all", "scale 3"] {
+        let said = said(words);
+        assert_eq!((said.code, said.stdout.as_str()), (1, ""), "{words}");
+        assert_eq!(said.stderr, "clusterd: no clusterd of this user runs\n");
+    }
+}
+
+#[test]
+fn an_app_is_described_with_how_its_worker_ended() {
+    needs!("sh");
+    let cluster =
+        Cluster::of("sh -c").arg("echo first; echo second >&2; exit 7").options("--name web").launch();
+    let app = until("its end is known", || {
+        let app = cluster.say("describe web -o json").json();
+        (!app["workers"][0]["last_end"].is_null()).then_some(app)
+    });
+    let worker = &app["workers"][0];
+    assert!(worker["last_end"].as_str().is_some_and(|end| end.contains("code 7")), "{worker}");
+    let text = cluster.say("show").done().to_owned();
+    assert!(text.contains("name      web\n") && text.contains("exited with code 7"), "{text}");
+}
+
+#[test]
+fn what_happens_can_be_followed() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().workers(1).start();
+    let mut following = Saying::start(&cluster.home(), "events -o json");
+    let told = following.stdout();
+    until("an event comes", || {
+        cluster.say("restart --worker 1").done();
+        (!told.lines().is_empty()).then_some(())
+    });
+    let pid = cluster.worker(1).pid();
+    until("the new worker is told of", || {
+        let events = told.lines().into_iter().map(|line| serde_json::from_str::<Value>(&line).expect("JSON"));
+        let mut online = events.filter(|event| event["event"] == "worker-online");
+        online
+            .any(|event| event["pid"] == pid && event["worker"] == 1 && event["app"] == "python3")
+            .then_some(())
+    });
+    let mut cluster = cluster;
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_success();
+    assert_eq!(following.ended().code, 0, "its end is the end of the stream");
+}
+
+#[test]
+fn several_clusterds_are_told_apart() {
+    let first = Cluster::demo().options("--name web").start();
+    let home = first.home();
+    let other = |name: &str| {
+        let options = format!("--name {name}");
+        Cluster::demo().options(&options).env("CLUSTERD_HOME", home.as_os_str()).start()
+    };
+    let second = other("api");
+    let names = |said: &Said| -> Vec<String> {
+        let apps = said.json();
+        let apps = apps.as_array().expect("a list").iter();
+        apps.map(|app| app["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!(names(&first.say("list -o json")), ["api", "web"]);
+    let unclear = first.say("reload");
+    assert_eq!((unclear.code, unclear.stdout.as_str()), (2, ""));
+    assert!(unclear.stderr.contains("several apps run: api (pid "), "{}", unclear.stderr);
+    assert_eq!(first.say("describe api -o json").json()["pid"], second.primary().pid());
+    assert_eq!(first.say("reload web").done(), "web: 1 worker replaced\n");
+    assert_eq!(first.say("reload all").done(), "api: 1 worker replaced\nweb: 1 worker replaced\n");
+    let same = other("web");
+    let unclear = first.say("stop web");
+    assert!(unclear.code == 2 && unclear.stderr.contains("name one by its pid"), "{}", unclear.stderr);
+    let by_pid = format!("stop {}", same.primary().pid());
+    assert!(first.say(&by_pid).done().starts_with("web: stopped"));
+    let unknown = first.say("stop wbe");
+    assert!(unknown.code == 1 && unknown.stderr.contains("there is no app wbe"), "{}", unknown.stderr);
+}
+
+#[test]
+fn a_program_that_is_called_as_a_verb_can_still_be_run() {
+    let setup = Cluster::of("list").file("list", "#!/bin/sh\nexec sleep 1000\n");
+    let program = setup.folder.path().join("list");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    let path =
+        format!("{}:{}", setup.folder.path().display(), std::env::var("PATH").expect("there is a PATH"));
+    let cluster = setup.env("PATH", path).launch();
+    until("its worker is there", || {
+        let app = cluster.say("describe list -o json");
+        (app.code == 0).then_some(())
+    });
+}

@@ -1,0 +1,5 @@
+//! What is said to a clusterd that runs: by its verbs, and at its control socket.
+
+mod commands;
+mod looking;
+mod socket;
