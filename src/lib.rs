@@ -12,6 +12,7 @@
 //! - [`protocol`]: how a worker is spoken to; its messages, one channel, and Node's cluster protocol.
 //! - [`scheduler`]: which idle worker is next.
 //! - [`front`]: the data path, from a client's connection to a worker that takes it.
+//! - [`private`]: connections of clusterd's own to one worker: probes, metrics, and what is asked of one alone.
 //! - [`supervisor`]: starts, watches, restarts and stops the workers.
 //! - [`logs`]: carries what workers and clusterd itself write.
 //! - [`metrics`]: what is counted; [`admin`]: where it is shown, with the probes.
@@ -31,6 +32,7 @@ pub mod logs;
 pub mod metrics;
 pub mod preload;
 pub mod primary;
+pub mod private;
 pub mod protocol;
 pub mod scheduler;
 pub mod supervisor;

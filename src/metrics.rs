@@ -35,6 +35,10 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     /// Commands of `--on-event`, by `result`.
     pub hooks: IntCounterVec,
+    /// Health probes that failed, by slot.
+    pub health_failures: IntCounterVec,
+    /// Failures to fetch a worker's own metrics, and lines of them that were left out, by slot.
+    pub scrape_errors: IntCounterVec,
 }
 
 /// Why a connection was closed unserved.
@@ -156,6 +160,16 @@ impl Metrics {
                 "Events for which the command of --on-event was run, or was not.",
                 &["result"],
             ),
+            health_failures: counters(
+                "clusterd_worker_health_failures_total",
+                "Health probes that the worker did not answer well.",
+                &["worker"],
+            ),
+            scrape_errors: counters(
+                "clusterd_worker_scrape_errors_total",
+                "Failures to fetch the worker's own metrics, and lines of them that were left out.",
+                &["worker"],
+            ),
             registry,
         };
         metrics.register_all();
@@ -164,7 +178,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let all: [Box<dyn prometheus::core::Collector>; 12] = [
+        let all: [Box<dyn prometheus::core::Collector>; 14] = [
             Box::new(self.accepted.clone()),
             Box::new(self.handed.clone()),
             Box::new(self.redispatched.clone()),
@@ -177,6 +191,8 @@ impl Metrics {
             Box::new(self.restarts.clone()),
             Box::new(self.reloads.clone()),
             Box::new(self.hooks.clone()),
+            Box::new(self.health_failures.clone()),
+            Box::new(self.scrape_errors.clone()),
         ];
         for metric in all {
             self.registry.register(metric).expect("names are unique");

@@ -16,6 +16,8 @@ use tower::{BoxError, ServiceExt};
 use super::readiness::Readiness;
 use super::serve::AdminState;
 use crate::http::{self, Bounded};
+use crate::private::exposition::Exposition;
+use crate::private::scrape::Scraper;
 
 /// How many scrapes may run at once; further ones are refused.
 pub(super) const SCRAPES: usize = 4;
@@ -37,8 +39,9 @@ pub(super) struct Answers {
 
 impl Answers {
     pub(super) fn new(state: AdminState) -> Self {
-        let registry = state.registry;
-        let scrape = http::bounded(SCRAPES, SCRAPE_TIMEOUT, move |()| scrape(registry.clone()));
+        let (registry, scraper) = (state.registry, state.scraper);
+        let work = move |()| scrape(registry.clone(), scraper.clone());
+        let scrape = http::bounded(SCRAPES, SCRAPE_TIMEOUT, work);
         Self { readiness: state.readiness, scrape }
     }
 
@@ -59,11 +62,25 @@ impl Answers {
     }
 }
 
-/// Reads and encodes the metrics, off the caller's thread: a worker may have very many open files to count.
-async fn scrape(registry: Registry) -> Result<Answer, BoxError> {
+/// Reads and encodes the metrics, off the caller's thread: a worker may have very many open files to count, and much to
+/// tell of itself.
+async fn scrape(registry: Registry, scraper: Option<Scraper>) -> Result<Answer, BoxError> {
+    let pages = match &scraper {
+        Some(scraper) => scraper.fetch().await,
+        None => Vec::new(),
+    };
     let text = tokio::task::spawn_blocking(move || {
+        let mut of_workers = Exposition::default();
+        for page in pages {
+            let left_out = of_workers.add(page.worker, &page.text);
+            if let Some(scraper) = &scraper {
+                scraper.count_errors(page.worker, left_out);
+            }
+        }
         let mut text = Vec::new();
-        TextEncoder::new().encode(&registry.gather(), &mut text).map(|()| text)
+        TextEncoder::new().encode(&registry.gather(), &mut text)?;
+        text.extend_from_slice(of_workers.into_text().as_bytes());
+        Ok::<_, prometheus::Error>(text)
     })
     .await??;
     let mut answer = Response::new(Full::from(text));

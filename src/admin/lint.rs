@@ -37,6 +37,8 @@ fn everything() -> Vec<MetricFamily> {
     metrics.workers.with_label_values(&["online"]);
     metrics.stalled.with_label_values(&["1"]);
     metrics.restarts.with_label_values(&["1", "exit"]);
+    metrics.health_failures.with_label_values(&["1"]);
+    metrics.scrape_errors.with_label_values(&["1"]);
     metrics.registry.gather()
 }
 

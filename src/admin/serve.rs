@@ -17,6 +17,7 @@ use tokio::time;
 use super::answer::Answers;
 use super::readiness::Readiness;
 use crate::http::{self, ACCEPT_PAUSE};
+use crate::private::scrape::Scraper;
 
 /// What clients may take.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,8 @@ const LIMITS: Limits = Limits {
 pub struct AdminState {
     /// What `/metrics` shows.
     pub registry: Registry,
+    /// What it shows besides: the workers' own metrics.
+    pub scraper: Option<Scraper>,
     /// What `/readyz` answers.
     pub readiness: watch::Receiver<Readiness>,
 }
@@ -184,7 +187,7 @@ mod tests {
             let address = admin.address();
             let registry = Registry::new();
             let (readiness, told) = watch::channel(Readiness::Ready);
-            let state = AdminState { registry: registry.clone(), readiness: told };
+            let state = AdminState { registry: registry.clone(), scraper: None, readiness: told };
             let (stop, stopped) = oneshot::channel();
             let thread = std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -3,6 +3,7 @@
 //! Read `serve`: it is the table of contents. Decisions are made in the rooms, not here.
 
 mod announce;
+mod asking;
 mod attach;
 mod attend;
 mod control;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, warn};
 
+use self::asking::Asking;
 use self::attach::{AttachSocket, Rooms};
 use self::descriptors::Limits;
 pub use self::failure::Failure;
@@ -55,6 +57,7 @@ use crate::ids::WorkerPort;
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
 use crate::preload::{ExposeError, Exposed};
+use crate::private::scrape::Scraper;
 use crate::protocol::native::Places;
 use crate::supervisor::terms::Terms;
 use crate::supervisor::{self, AttachEnv, Scope, Spec, guardian};
@@ -137,17 +140,26 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         listeners: Arc::default(),
     });
     let public = addresses.iter().map(std::net::SocketAddr::port).collect();
+    let asking = Asking::new(front.clone(), ports[0]);
     let (notices, ready) = Notices::new(users.clone());
-    let neighbours =
-        Neighbours { output: output.clone(), front: front.clone(), nodes, notices, ports: public };
+    let neighbours = Neighbours {
+        output: output.clone(),
+        front: front.clone(),
+        nodes,
+        notices,
+        ports: public,
+        ready_http: asking.ready_http(&config),
+    };
     let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
+    asking.start_health(&config, &supervisor, &metrics);
+    let scraper = asking.scraper(&config, &supervisor, &metrics);
     let hooks = config.on_event.clone().map(|command| {
         let shell = Shell { command, nofile: limits.workers };
         Hooks::start(shell, supervisor.events(), metrics.clone())
     });
 
     let (readiness, watched) = watch::channel(reports::readiness(&reports.status.borrow()));
-    start_admin(admin, &metrics, &supervisor, watched.clone())?;
+    start_admin(admin, &metrics, scraper, &supervisor, watched.clone())?;
     let systemd = systemd::start(systemd::Sources {
         readiness: watched,
         supervisor: supervisor.clone(),
@@ -250,6 +262,7 @@ fn run_front(setup: Setup, ends: FrontEnds, started: oneshot::Sender<io::Result<
 fn start_admin(
     admin: Option<Admin>,
     metrics: &Metrics,
+    scraper: Option<Scraper>,
     supervisor: &supervisor::Handle,
     readiness: watch::Receiver<Readiness>,
 ) -> Result<(), Failure> {
@@ -260,7 +273,7 @@ fn start_admin(
         status.workers.iter().filter_map(|worker| Some((worker.slot, worker.running?.1))).collect()
     };
     admin::collect::register(&metrics.registry, Box::new(processes)).map_err(Failure::Metrics)?;
-    let state = AdminState { registry: metrics.registry.clone(), readiness };
+    let state = AdminState { registry: metrics.registry.clone(), scraper, readiness };
     tokio::spawn(async move {
         if let Err(error) = admin.serve(state, std::future::pending()).await {
             warn!(%error, "metrics and probes are not served any more");

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use rustix::process::Pid;
 use tracing::warn;
 
+use super::asking::ReadyHttp;
 use super::node::Nodes;
 use super::notify::Notices;
 use crate::front;
@@ -28,6 +29,8 @@ pub struct Neighbours {
     pub notices: Notices,
     /// The public ports that are always served.
     pub ports: Vec<u16>,
+    /// What a worker has to answer before it is ready, if anything.
+    pub ready_http: Option<ReadyHttp>,
 }
 
 impl Surroundings for Neighbours {
@@ -48,8 +51,13 @@ impl Surroundings for Neighbours {
         Box::pin(async move { front.ready(worker).await })
     }
 
-    fn probe(&mut self, _: WorkerId) -> Doing<()> {
-        Box::pin(std::future::ready(()))
+    fn probe(&mut self, worker: WorkerId) -> Doing<()> {
+        let probing = self.ready_http.clone();
+        Box::pin(async move {
+            if let Some(probing) = probing {
+                probing.answered(worker).await;
+            }
+        })
     }
 
     /// Node is asked to leave only when nothing is on its way to it any more: what it has not accepted by then would

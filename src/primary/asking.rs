@@ -1,0 +1,72 @@
+//! What is asked of workers over private connections, as the configuration wants it.
+//!
+//! How it is asked is told in [`private`](crate::private).
+
+use hyper::Uri;
+
+use crate::config::Config;
+use crate::front;
+use crate::ids::{WorkerId, WorkerPort};
+use crate::metrics::Metrics;
+use crate::private::health::{self, Health};
+use crate::private::scrape::Scraper;
+use crate::private::{Doors, probe};
+use crate::supervisor;
+
+/// Where workers are asked: on the port that was named first.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    doors: Doors,
+    port: WorkerPort,
+}
+
+/// What a worker has to answer before it is ready.
+#[derive(Clone, Debug)]
+pub struct ReadyHttp {
+    asking: Asking,
+    path: Uri,
+}
+
+impl Asking {
+    /// Questions to the listeners on `port`.
+    pub fn new(front: front::handle::Handle, port: WorkerPort) -> Self {
+        Self { doors: Doors::new(front), port }
+    }
+
+    /// `--ready-http`.
+    pub fn ready_http(&self, config: &Config) -> Option<ReadyHttp> {
+        Some(ReadyHttp { asking: self.clone(), path: config.ready_http.clone()? })
+    }
+
+    /// `--scrape`.
+    pub fn scraper(
+        &self,
+        config: &Config,
+        supervisor: &supervisor::Handle,
+        metrics: &Metrics,
+    ) -> Option<Scraper> {
+        let (path, errors) = (config.scrape.clone()?, metrics.scrape_errors.clone());
+        Some(Scraper::new(self.doors.clone(), supervisor.status(), self.port, path, errors))
+    }
+
+    /// `--health-http`: looks after the workers for as long as the program runs.
+    pub fn start_health(&self, config: &Config, supervisor: &supervisor::Handle, metrics: &Metrics) {
+        let Some(path) = config.health_http.clone() else { return };
+        let (interval, failures) = (config.health_interval, config.health_failures);
+        let health = Health {
+            rules: health::Rules { port: self.port, path, interval, failures },
+            doors: self.doors.clone(),
+            supervisor: supervisor.clone(),
+            failures: metrics.health_failures.clone(),
+        };
+        tokio::spawn(health.watch());
+    }
+}
+
+impl ReadyHttp {
+    /// Done when the worker has answered well. Not bounded in time.
+    pub async fn answered(self, worker: WorkerId) {
+        let Asking { doors, port } = self.asking;
+        probe::until_ready(&doors, worker, port, &self.path).await;
+    }
+}

@@ -1,0 +1,164 @@
+//! Whether a worker answers, asked over HTTP.
+//!
+//! What follows from the answer is for others to decide.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode, Uri};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::info;
+
+use super::{Doors, Unreachable, conversation};
+use crate::ids::{WorkerId, WorkerPort};
+
+/// How much of an answer is read, in bytes, so that the server sees its answer taken.
+const LONGEST_BODY: usize = 64 * 1024;
+
+/// How long a worker that is not ready yet may take to answer one probe.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait before a worker that is not ready yet is asked again: at first, and at last.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a probe has failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// There is no connection.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// Another status than 2xx and 3xx came.
+    #[error("{path} answered {status}")]
+    Status {
+        /// What was asked for.
+        path: Uri,
+        /// What came.
+        status: StatusCode,
+    },
+    /// No answer came.
+    #[error("no answer to {path}: {source}")]
+    NoAnswer {
+        /// What was asked for.
+        path: Uri,
+        /// What came instead.
+        source: hyper::Error,
+    },
+    /// No answer came in time.
+    #[error("no answer to {path} within {}", humantime::format_duration(*.time))]
+    TimedOut {
+        /// What was asked for.
+        path: Uri,
+        /// How long it was waited for.
+        time: Duration,
+    },
+}
+
+/// Asks a worker once, within `time` in all.
+///
+/// # Errors
+/// What came instead of 2xx or 3xx.
+pub async fn probe(
+    doors: &Doors,
+    worker: WorkerId,
+    port: WorkerPort,
+    path: &Uri,
+    time: Duration,
+) -> Result<(), ProbeError> {
+    let until = Instant::now() + time;
+    let stream = doors.connect(worker, port, time).await?;
+    match timeout_at(until, http(stream, path, until)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ProbeError::TimedOut { path: path.clone(), time }),
+    }
+}
+
+async fn http(stream: TcpStream, path: &Uri, until: Instant) -> Result<(), ProbeError> {
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = path.clone();
+    let no_answer = |source| ProbeError::NoAnswer { path: path.clone(), source };
+    let (response, _driver) = conversation::ask(stream, request).await.map_err(no_answer)?;
+    let status = response.status();
+    // The status has told all. What comes after it is read for the server's sake, and not longer than is left.
+    let _ = timeout_at(until, Limited::new(response.into_body(), LONGEST_BODY).collect()).await;
+    if status.is_success() || status.is_redirection() {
+        Ok(())
+    } else {
+        Err(ProbeError::Status { path: path.clone(), status })
+    }
+}
+
+/// Asks a worker that was just started again and again, until it answers. Whoever waits bounds the time.
+pub async fn until_ready(doors: &Doors, worker: WorkerId, port: WorkerPort, path: &Uri) {
+    let mut pause = FIRST_PAUSE;
+    let mut said = String::new();
+    while let Err(error) = probe(doors, worker, port, path, PATIENCE).await {
+        let reason = error.to_string();
+        if said != reason {
+            info!(%worker, "worker is not ready yet: {reason}");
+            said = reason;
+        }
+        sleep(pause).await;
+        pause = (pause * 3 / 2).min(LAST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::private::pair;
+
+    const PATIENT: Duration = Duration::from_secs(20);
+
+    /// What a server that answers with these bytes, and then closes, is told and judged.
+    async fn judge(answer: &'static [u8]) -> (String, Result<(), ProbeError>) {
+        let (client, server, _) = pair::connected().await.unwrap();
+        let server = tokio::spawn(async move {
+            let mut server = TcpStream::from_std(server.into()).unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(server.read_u8().await.unwrap());
+            }
+            server.write_all(answer).await.unwrap();
+            String::from_utf8(asked).unwrap()
+        });
+        let path = Uri::from_static("/healthz?deep=1");
+        let result = http(client, &path, Instant::now() + PATIENT).await;
+        (server.await.unwrap(), result)
+    }
+
+    #[tokio::test]
+    async fn two_and_three_hundreds_are_healthy() {
+        for answer in [
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"[..],
+            b"HTTP/1.1 204 No Content\r\n\r\n",
+            b"HTTP/1.0 302 Found\r\nLocation: /login\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\ncut",
+        ] {
+            let (asked, result) = judge(answer).await;
+            assert!(result.is_ok(), "{result:?}");
+            assert!(asked.starts_with("GET /healthz?deep=1 HTTP/1.1\r\n"), "{asked}");
+            for header in ["host: localhost", "connection: close", "user-agent: clusterd/"] {
+                assert!(asked.contains(header), "{asked}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn everything_else_is_not_and_the_reason_is_told() {
+        let table: [(&[u8], &str); 4] = [
+            (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "/healthz?deep=1 answered 503 Service Unavailable"),
+            (b"HTTP/1.1 404 Not Found\r\n\r\n", "/healthz?deep=1 answered 404 Not Found"),
+            (b"", "no answer to /healthz?deep=1: connection closed before message completed"),
+            (b"-ERR unknown command\r\n", "no answer to /healthz?deep=1: invalid HTTP version parsed"),
+        ];
+        for (answer, reason) in table {
+            let (_, result) = judge(answer).await;
+            assert_eq!(result.unwrap_err().to_string(), reason);
+        }
+    }
+}
