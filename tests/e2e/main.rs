@@ -17,6 +17,7 @@ mod metrics;
 mod never_listens;
 mod node;
 mod notify;
+mod private;
 mod queue;
 mod restart;
 mod servers;

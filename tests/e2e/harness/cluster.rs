@@ -123,9 +123,14 @@ impl Cluster {
         self.setup.folder.home()
     }
 
+    /// Writes a file in the cluster's folder, which a server may read.
+    pub(crate) fn write(&self, name: &str, content: &str) {
+        self.setup.folder.write(name, content);
+    }
+
     /// Makes an empty file in the cluster's folder, which a server may wait for.
     pub(crate) fn open_gate(&self, name: &str) {
-        self.setup.folder.write(name, "");
+        self.write(name, "");
     }
 
     /// Where clients connect to.
