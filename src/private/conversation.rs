@@ -2,6 +2,8 @@
 //!
 //! It bounds the head of the answer, and neither time nor bodies: that is for those who ask.
 
+use std::error::Error;
+
 use hyper::Response;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
@@ -31,7 +33,7 @@ pub async fn ask<B>(
     mut request: hyper::Request<B>,
 ) -> hyper::Result<(Response<Incoming>, Driver)>
 where
-    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(LONGEST_HEAD)

@@ -2,6 +2,7 @@
 //!
 //! It judges neither the request nor the answer.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Request, Response, Version};
+use tokio::net::TcpStream;
 
 use super::conversation::{self, Driver};
 use super::{Doors, Unreachable};
@@ -55,12 +57,19 @@ pub async fn exchange<B>(
     doors: &Doors,
     worker: WorkerId,
     port: WorkerPort,
-    mut request: Request<B>,
+    request: Request<B>,
 ) -> Result<Response<Answer>, ExchangeError>
 where
-    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let stream = doors.connect(worker, port, PATIENCE).await?;
+    Ok(over(stream, request).await?)
+}
+
+async fn over<B>(stream: TcpStream, mut request: Request<B>) -> hyper::Result<Response<Answer>>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
     strip(request.headers_mut());
     *request.version_mut() = Version::HTTP_11;
     let (mut response, driver) = conversation::ask(stream, request).await?;
@@ -99,7 +108,86 @@ impl Body for Answer {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+    use hyper::{Method, StatusCode};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc;
+
     use super::*;
+    use crate::private::pair;
+
+    /// A body that comes piece by piece.
+    struct Pieces(mpsc::Receiver<&'static str>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece.into()))))
+        }
+    }
+
+    async fn read_up_to(server: &mut TcpStream, end: &str) -> String {
+        let mut text = String::new();
+        while !text.ends_with(end) {
+            text.push(server.read_u8().await.unwrap().into());
+        }
+        text
+    }
+
+    #[tokio::test]
+    async fn bodies_pass_through_as_they_come_in_both_directions() {
+        let (client, server, _) = pair::connected().await.unwrap();
+        let mut server = TcpStream::from_std(server.into()).unwrap();
+        let (upload, body) = mpsc::channel(1);
+        let request = Request::builder()
+            .method(Method::PUT)
+            .uri("/files?name=a")
+            .header("te", "trailers")
+            .header("host", "example.org")
+            .body(Pieces(body))
+            .unwrap();
+        let asking = tokio::spawn(over(client, request));
+        let head = read_up_to(&mut server, "\r\n\r\n").await;
+        assert!(head.starts_with("PUT /files?name=a HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("host: example.org") && !head.contains("trailers"), "{head}");
+        upload.send("one").await.unwrap();
+        read_up_to(&mut server, "one\r\n").await;
+        server
+            .write_all(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n")
+            .await
+            .unwrap();
+        server.write_all(b"3\r\nfir\r\n").await.unwrap();
+
+        let mut response = asking.await.unwrap().unwrap();
+        assert_eq!(response.status(), StatusCode::CREATED);
+        assert_eq!(response.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x"]);
+        let frame = response.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), "fir");
+        upload.send("two").await.unwrap();
+        read_up_to(&mut server, "two\r\n").await;
+        server.write_all(b"2\r\nst\r\n0\r\n\r\n").await.unwrap();
+        assert_eq!(response.collect().await.unwrap().to_bytes(), "st");
+        // The connection is closed with the answer.
+        let mut rest = Vec::new();
+        server.read_to_end(&mut rest).await.unwrap_or_default();
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_long_is_no_answer() {
+        let (client, server, _) = pair::connected().await.unwrap();
+        let mut server = TcpStream::from_std(server.into()).unwrap();
+        let asking = tokio::spawn(over(client, Request::new(String::new())));
+        read_up_to(&mut server, "\r\n\r\n").await;
+        let long = format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(1 << 20));
+        // It is closed before all of it is sent.
+        let _ = server.write_all(long.as_bytes()).await;
+        assert!(asking.await.unwrap().is_err());
+    }
 
     #[test]
     fn what_is_about_one_connection_is_not_passed_on() {

@@ -1,4 +1,5 @@
-//! What clusterd asks of one worker over a private connection: probes, and the worker's own metrics.
+//! What clusterd asks of one worker over a private connection: probes, and the worker's own metrics. And when it has a
+//! worker replaced, for that and for other reasons that the front sees.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -41,6 +42,8 @@ every_way!(
     a_worker_gets_no_client_before_it_answers_its_probe,
     a_worker_that_answers_badly_is_replaced_and_no_request_fails,
     a_worker_that_hangs_is_replaced,
+    a_worker_that_has_taken_its_share_of_connections_is_replaced_and_no_request_fails,
+    a_worker_that_is_stuck_is_replaced,
 );
 
 /// Clients that ask one after the other until they are stopped.
@@ -186,4 +189,34 @@ fn a_worker_that_hangs_is_replaced(setup: Setup) {
     for _ in 0..10 {
         cluster.get("/");
     }
+}
+
+fn a_worker_that_has_taken_its_share_of_connections_is_replaced_and_no_request_fails(setup: Setup) {
+    let cluster = setup
+        .workers(2)
+        .options("--max-connections 100 --health-http /healthz --health-interval 50ms")
+        .start();
+    let old = [cluster.worker(1), cluster.worker(2)];
+    let (served, failed) = Load::during(&cluster, |_| {
+        old.iter().zip(1..).for_each(|(old, slot)| wait_replaced(&cluster, slot, old));
+    });
+    assert_eq!(failed, 0, "of {served}");
+    assert!(served >= 180, "each of them has taken at least nine tenths of its share: {served}");
+    let said = cluster.stderr.text();
+    assert!(said.contains("it has taken 9") || said.contains("it has taken 100 connections"), "{said}");
+}
+
+fn a_worker_that_is_stuck_is_replaced(setup: Setup) {
+    let options = "--handoff-timeout 100ms --stuck-timeout 500ms --drain-timeout 500ms --kill-timeout 500ms";
+    let cluster = setup.workers(2).options(options).start();
+    let stuck = cluster.worker(1);
+    stuck.signal(Signal::STOP);
+    until("it is found to be stuck", || {
+        cluster.get("/");
+        (cluster.metrics().count("clusterd_worker_stalled_listeners", &[]) == 1).then_some(())
+    });
+    wait_replaced(&cluster, 1, &stuck);
+    assert_eq!(cluster.metrics().count("clusterd_worker_stalled_listeners", &[]), 0);
+    let said = cluster.stderr.text();
+    assert!(said.contains("it has taken no connection for"), "{said}");
 }
