@@ -2,7 +2,7 @@
 //!
 //! However the test ends, nothing of it is left: every process is ended by its pidfd, and the folder removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -101,11 +101,7 @@ impl Cluster {
     /// Waits until every worker is online.
     #[track_caller]
     pub(crate) fn wait_online(&self) {
-        let workers = u64::from(self.setup.workers);
-        until(&format!("{workers} workers are online"), || {
-            let online = self.metrics().count("clusterd_workers", &[("state", "online")]);
-            (online == workers).then_some(())
-        });
+        self.wait_for(u64::from(self.setup.workers), "online");
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -221,6 +217,40 @@ impl Cluster {
         })
     }
 
+    /// The main processes of all workers that there are now, of those too that leave.
+    #[track_caller]
+    pub(crate) fn workers(&self) -> Vec<Process> {
+        let children = self.primary().children().into_iter();
+        let is_worker =
+            |child: &Process| child.leads_its_group() && child.environment("CLUSTERD_WORKER_ID").is_some();
+        children.filter(is_worker).collect()
+    }
+
+    /// The numbers of those processes.
+    #[track_caller]
+    pub(crate) fn pids(&self) -> BTreeSet<i32> {
+        self.workers().iter().map(Process::pid).collect()
+    }
+
+    /// Has every worker replaced (HUP), and waits for the end of that: `Err` with the reason if it has failed.
+    #[track_caller]
+    pub(crate) fn reload(&self) -> Result<(), String> {
+        let ends = || self.stderr.said(&["reload done", "reload failed"]);
+        let before = ends().len();
+        self.primary().signal(Signal::HUP);
+        let end = until("the reload has ended", || ends().get(before).cloned());
+        if end.starts_with("reload done") { Ok(()) } else { Err(end) }
+    }
+
+    /// Waits until this many workers are in this state.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, count: u64, state: &str) {
+        until(&format!("{count} workers are {state}"), || {
+            let now = self.metrics().count("clusterd_workers", &[("state", state)]);
+            (now == count).then_some(())
+        });
+    }
+
     /// Every process of the cluster: what descends from clusterd, and what has left its family but bears its mark.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let mut all = with_environment(MARK, &self.mark);
@@ -241,8 +271,14 @@ impl Cluster {
     /// Waits until clusterd has ended with success.
     #[track_caller]
     pub(crate) fn wait_success(&mut self) {
+        self.wait_exit_code(0);
+    }
+
+    /// Waits until clusterd has ended with this code.
+    #[track_caller]
+    pub(crate) fn wait_exit_code(&mut self, code: i32) {
         let status = self.wait_exit();
-        assert_eq!(status.code(), Some(0), "{status} (signal {:?})", status.signal());
+        assert_eq!(status.code(), Some(code), "{status} (signal {:?})", status.signal());
     }
 
     pub(crate) fn ended(mut self) -> Ended {

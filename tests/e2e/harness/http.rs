@@ -1,4 +1,4 @@
-//! A client that speaks just enough HTTP/1.1: one request a connection, the answer whole.
+//! A client that speaks just enough HTTP/1.1: the answer whole, and one request a connection unless it is [`Kept`].
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -31,6 +31,52 @@ impl Pending {
     /// Reads the answer.
     pub(crate) fn response(self) -> io::Result<Response> {
         read_response(&mut BufReader::new(self.0), false)
+    }
+}
+
+/// A client that keeps its connection and asks on it again, as browsers and proxies do. One that the server has closed
+/// between two requests is opened anew (RFC 9112, 9.3.1).
+pub(crate) struct Kept {
+    address: SocketAddr,
+    connection: Option<BufReader<TcpStream>>,
+    opened: u64,
+}
+
+impl Kept {
+    /// A client without a connection.
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address, connection: None, opened: 0 }
+    }
+
+    /// How many connections it has opened.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// One exchange, on the connection that it has if that still stands.
+    pub(crate) fn get(&mut self, path: &str) -> io::Result<Response> {
+        if let Some(mut kept) = self.connection.take()
+            && self.ask(&mut kept, path).is_ok()
+            && kept.fill_buf().is_ok_and(|begin| !begin.is_empty())
+        {
+            return self.answer(kept);
+        }
+        let mut fresh = BufReader::new(connect(self.address)?);
+        self.opened += 1;
+        self.ask(&mut fresh, path)?;
+        self.answer(fresh)
+    }
+
+    fn ask(&self, connection: &mut BufReader<TcpStream>, path: &str) -> io::Result<()> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        connection.get_mut().write_all(request.as_bytes())
+    }
+
+    fn answer(&mut self, mut connection: BufReader<TcpStream>) -> io::Result<Response> {
+        let response = read_response(&mut connection, false)?;
+        let is_last = response.header("connection").is_some_and(|word| word.eq_ignore_ascii_case("close"));
+        self.connection = (!is_last).then_some(connection);
+        Ok(response)
     }
 }
 

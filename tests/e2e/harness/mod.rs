@@ -6,6 +6,7 @@ pub(crate) mod build;
 pub(crate) mod cluster;
 pub(crate) mod folder;
 pub(crate) mod http;
+pub(crate) mod load;
 pub(crate) mod needs;
 pub(crate) mod output;
 pub(crate) mod process;
@@ -15,6 +16,7 @@ pub(crate) mod setup;
 pub(crate) mod wait;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use load::Load;
 pub(crate) use rustix::process::Signal;
 pub(crate) use said::Said;
 pub(crate) use wait::until;

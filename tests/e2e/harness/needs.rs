@@ -40,7 +40,8 @@ fn met(met: bool, lack: &str) -> bool {
     met
 }
 
-fn find(name: &str) -> Option<PathBuf> {
+/// Where this program is in PATH.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(name)).find(|file| is_executable(file))
 }

@@ -52,6 +52,14 @@ impl Output {
         objects.filter(|object| object["message"] == message).collect()
     }
 
+    /// The texts of clusterd's own messages in JSON that begin with one of these, oldest first.
+    pub(crate) fn said(&self, beginnings: &[&str]) -> Vec<String> {
+        let lines = self.lines();
+        let objects = lines.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let texts = objects.filter_map(|object| object["message"].as_str().map(str::to_owned));
+        texts.filter(|text| beginnings.iter().any(|beginning| text.starts_with(beginning))).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<String>> {
         self.lines.lock().expect("no thread panics while it holds the lines")
     }

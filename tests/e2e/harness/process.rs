@@ -1,9 +1,10 @@
 //! Processes, held by pidfd so that a signal never reaches another one that was given the same number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 
+use procfs::process::FDTarget;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -72,6 +73,22 @@ impl Process {
     /// How many descriptors it has.
     pub(crate) fn open_files(&self) -> usize {
         procfs::process::Process::new(self.pid).and_then(|process| process.fd_count()).unwrap_or(0)
+    }
+
+    /// The clients' ports of the connections among its descriptors; none if it has ended.
+    pub(crate) fn clients(&self) -> BTreeSet<u16> {
+        let process = procfs::process::Process::new(self.pid);
+        let descriptors =
+            process.and_then(|process| process.fd()).into_iter().flatten().filter_map(Result::ok);
+        let sockets: BTreeSet<_> = descriptors
+            .filter_map(|descriptor| match descriptor.target {
+                FDTarget::Socket(inode) => Some(inode),
+                _ => None,
+            })
+            .collect();
+        let connections = procfs::net::tcp().into_iter().chain(procfs::net::tcp6()).flatten();
+        let own = connections.filter(|connection| sockets.contains(&connection.inode));
+        own.map(|connection| connection.remote_address.port()).collect()
     }
 
     /// Its program's file.

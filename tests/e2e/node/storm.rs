@@ -10,12 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procfs::process::FDTarget;
 use socket2::SockRef;
 
 use super::{Attach, app, both_ways};
 use crate::handoff::stop;
-use crate::harness::process::Process;
 use crate::harness::{Cluster, Signal, http, until};
 
 both_ways!(no_untaken_connection_is_lost);
@@ -112,24 +110,9 @@ impl Storm {
         until("the worker has run well", || (worker.age()? > LIFETIME).then_some(()));
         stop(&worker);
         self.others_go_on();
-        let taken = clients_of(&worker);
+        let taken = worker.clients();
         worker.signal(Signal::KILL);
         until("it is gone", || (!worker.is_alive()).then_some(()));
         taken
     }
-}
-
-/// The clients' ports of the connections that a stopped process has among its descriptors.
-fn clients_of(worker: &Process) -> BTreeSet<u16> {
-    let process = procfs::process::Process::new(worker.pid()).expect("a stopped process is there");
-    let descriptors = process.fd().expect("the descriptors of our own process").filter_map(Result::ok);
-    let sockets: BTreeSet<_> = descriptors
-        .filter_map(|descriptor| match descriptor.target {
-            FDTarget::Socket(inode) => Some(inode),
-            _ => None,
-        })
-        .collect();
-    let connections = procfs::net::tcp().into_iter().chain(procfs::net::tcp6()).flatten();
-    let own = connections.filter(|connection| sockets.contains(&connection.inode));
-    own.map(|connection| connection.remote_address.port()).collect()
 }

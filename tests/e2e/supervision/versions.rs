@@ -1,0 +1,108 @@
+//! Reloads to a version that does not work: the old workers serve on as if nothing had happened, the log says why, and
+//! the next version that works is taken.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::{App, tests};
+use crate::harness::folder::fixtures;
+use crate::harness::{Cluster, Load, needs};
+
+tests!(python, node:
+    a_version_that_ends_at_its_start_changes_nothing,
+    a_version_that_never_listens_changes_nothing,
+    a_version_whose_program_is_gone_changes_nothing,
+);
+tests!(python, node, newconn: a_version_that_ends_as_soon_as_it_listens_changes_nothing);
+
+/// A cluster whose workers run the script `version` in its folder with the program `shell` there, and its clients.
+struct Deployment {
+    app: App,
+    load: Load,
+    cluster: Cluster,
+}
+
+impl Deployment {
+    fn start(app: App, options: &str) -> Self {
+        let setup = app.under("{folder}/shell version").workers(2).options(options);
+        let setup = setup.file("version", &good(app));
+        symlink(shell(), setup.folder.path().join("shell")).expect("a link in the temporary folder");
+        let cluster = setup.start();
+        Self { app, load: Load::of_requests(&cluster), cluster }
+    }
+
+    fn write_version(&self, script: &str) {
+        fs::write(self.cluster.folder().join("version"), script).expect("a file in the temporary folder");
+    }
+
+    /// A reload fails with this reason, and the same workers serve on. Then a version that works is taken.
+    #[track_caller]
+    fn refuses(&self, reason: &str) {
+        let old = self.cluster.pids();
+        let failed = self.cluster.reload().expect_err("the new version does not work");
+        assert!(failed.contains(reason) && failed.contains("the old workers serve on"), "{failed}");
+        self.load.goes_on();
+        assert_eq!(self.cluster.pids(), old, "the old workers are there, and no other");
+    }
+
+    #[track_caller]
+    fn takes_a_version_that_works(self) {
+        let old = self.cluster.pids();
+        self.write_version(&good(self.app));
+        self.cluster.reload().expect("the new version works");
+        let new = self.cluster.pids();
+        assert!(new.len() == 2 && new.is_disjoint(&old), "{new:?} of {old:?}");
+        self.load.lost_nothing();
+        assert_eq!(self.cluster.metrics().count("clusterd_reloads_total", &[("result", "failed")]), 1);
+    }
+}
+
+fn shell() -> std::path::PathBuf {
+    needs::find("sh").expect("there is a shell")
+}
+
+fn good(app: App) -> String {
+    format!("exec {}\n", app.command().replace("{fixtures}", &fixtures().to_string_lossy()))
+}
+
+fn a_version_that_ends_at_its_start_changes_nothing(app: App) {
+    let deployment = Deployment::start(app, "");
+    deployment.write_version("echo first line >&2; echo there is no database >&2; exit 3");
+    deployment.refuses("the new worker 1 exited with code 3");
+    let given_up = deployment.cluster.stderr.said(&["worker exited with code 3"]);
+    assert!(given_up[0].ends_with("its last lines: first line | there is no database"), "{given_up:?}");
+    deployment.takes_a_version_that_works();
+}
+
+fn a_version_that_never_listens_changes_nothing(app: App) {
+    // Long enough for the version that works, on a machine that is busy.
+    let deployment = Deployment::start(app, "--ready-timeout 3s");
+    deployment.write_version("echo waiting for the database >&2; exec sleep 1000");
+    deployment.refuses("the new worker 1 was not ready within 3s");
+    let given_up = deployment.cluster.stderr.said(&["worker was not ready within 3s; it is given up"]);
+    assert!(given_up[0].ends_with("its last lines: waiting for the database"), "{given_up:?}");
+    deployment.takes_a_version_that_works();
+}
+
+/// It has listened, so clients may have been sent to it: what it has not accepted goes to the old workers.
+fn a_version_that_ends_as_soon_as_it_listens_changes_nothing(app: App) {
+    let deployment = Deployment::start(app, "");
+    let variable = if app == App::Python { "SERVER_CRASH" } else { "CRASH" };
+    deployment.write_version(&format!("export {variable}=1; {}", good(app)));
+    deployment.refuses("the new worker 1 exited with code 4");
+    let said = deployment.cluster.stderr.lines();
+    assert!(
+        said.iter().any(|line| line.contains("the server has no database")),
+        "what it wrote is in the log"
+    );
+    deployment.takes_a_version_that_works();
+}
+
+fn a_version_whose_program_is_gone_changes_nothing(app: App) {
+    let deployment = Deployment::start(app, "");
+    let program = deployment.cluster.folder().join("shell");
+    fs::remove_file(&program).expect("the link is there");
+    deployment.refuses(&program.to_string_lossy());
+    symlink(shell(), &program).expect("a link in the temporary folder");
+    deployment.takes_a_version_that_works();
+}
