@@ -17,6 +17,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit};
 
 use super::{Exposed, SHIM};
+use crate::protocol::native::name_address;
 use crate::protocol::wire::{
     ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, Endpoint, FromWorker, MAX_MESSAGE, NODE_CHANNEL, Refusal,
     SocketOption, ToWorker, Token,
@@ -226,8 +227,8 @@ fn channel_for(address: Endpoint) -> (OwnedFd, OwnedFd) {
     let (ours, workers) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .unwrap();
-    let name = ChannelName { address, given: true, nonce: fastrand::u64(..) }.encode();
-    rustix::net::bind(&workers, &SocketAddrUnix::new_abstract_name(&name[1..]).unwrap()).unwrap();
+    let name = ChannelName { address, given: true, nonce: fastrand::u64(..) };
+    rustix::net::bind(&workers, &name_address(&name).unwrap()).unwrap();
     (ours, workers)
 }
 
