@@ -217,9 +217,15 @@ impl Front {
         }
     }
 
+    /// What is opened once the stop has begun is told to stop like all else.
     fn open(&mut self, id: ServiceId, bound: Bound) {
         match self.limits.service(id, vec![bound], &self.metrics) {
-            Ok(service) => self.services.push(service),
+            Ok(mut service) => {
+                if !matches!(self.stopping, Stopping::No) {
+                    service.stop(Instant::now());
+                }
+                self.services.push(service);
+            }
             Err(error) => warn!(service = %id, %error, "cannot watch a listener"),
         }
     }

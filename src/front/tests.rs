@@ -564,6 +564,17 @@ fn a_stop_serves_whoever_is_connected_and_then_tells_the_workers() {
 }
 
 #[test]
+fn what_is_opened_once_the_stop_has_begun_accepts_nothing() {
+    let stage = Stage::new(PATIENT);
+    stage.runtime.block_on(stage.handle().stop());
+    let bound = Bound::new(Bind::Address("127.0.0.1:0".parse().unwrap()), 64).unwrap();
+    let address = bound.address();
+    stage.runtime.block_on(stage.handle().open(ServiceId::Opened(0), bound));
+    let late = until(|| TcpStream::connect(address).err());
+    assert_eq!(late.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
 fn what_nobody_served_is_counted_at_the_end() {
     let stage = Stage::new(PATIENT);
     let metrics = stage.metrics.clone();
