@@ -17,6 +17,7 @@ use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::native::{Attachment, Connection, Holder, Places};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
+use crate::sys::scarcity::{no_descriptor_left, run_alone};
 use crate::sys::seqpacket;
 
 const PORT: WorkerPort = WorkerPort(3000);
@@ -265,6 +266,12 @@ fn until<T>(mut condition: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "nothing happened in time");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// The CPU time that this process has used.
+fn cpu_milliseconds() -> u64 {
+    let stat = procfs::process::Process::myself().unwrap().stat().unwrap();
+    (stat.utime + stat.stime) * 1000 / procfs::ticks_per_second()
 }
 
 fn answer(mut client: impl Read) -> String {
@@ -525,6 +532,36 @@ fn a_declined_connection_goes_to_another_and_the_worker_rests() {
     let client = stage.connect();
     picky.serve();
     assert_eq!(answer(client), "1");
+}
+
+#[test]
+fn without_a_free_descriptor_a_declined_connection_waits() {
+    run_alone("front::tests::alone_without_a_free_descriptor");
+}
+
+#[test]
+#[ignore = "lowers the limits of its process; run by without_a_free_descriptor_a_declined_connection_waits"]
+fn alone_without_a_free_descriptor() {
+    let mut stage = Stage::new(PATIENT);
+    let [picky, other] = [stage.worker(1), stage.bound_worker(2)];
+    let client = stage.connect();
+    let mut buffer = [0; MAX_MESSAGE];
+    let seen = until(|| seqpacket::peek(&picky.channel, &mut buffer).ok());
+    let Ok(ToWorker::Connection { peer }) = ToWorker::decode(&buffer[..seen.len]) else { panic!() };
+    let used = cpu_milliseconds();
+    let filling = no_descriptor_left(&picky.channel);
+    let decline = FromWorker::Decline { peer, pause: false };
+    seqpacket::send(&picky.channel, decline.encode(&mut buffer), seen.fd.as_ref().map(AsFd::as_fd)).unwrap();
+    drop(picky.hear());
+    let begin = Instant::now();
+    until(|| (begin.elapsed() > Duration::from_millis(300)).then_some(()));
+    assert_eq!(stage.metrics.redispatched.get(), 0);
+    drop((filling, seen));
+    assert!(cpu_milliseconds() - used < 150, "it spins");
+    until(|| (stage.metrics.redispatched.get() == 1).then_some(()));
+    other.say(FromWorker::Listening);
+    other.serve();
+    assert_eq!(answer(client), "2");
 }
 
 #[test]

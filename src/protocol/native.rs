@@ -130,6 +130,8 @@ pub struct Link {
     wants_drain: bool,
     relayed: bool,
     gate: Gate,
+    /// When to hear the worker again: no descriptor was free for one that it may have sent.
+    deaf_until: Option<Instant>,
     _place: Place,
     state: State,
     last_handed: Option<Instant>,
@@ -169,6 +171,9 @@ enum State {
 /// How long a worker that declined a connection gets no other.
 const REST: Duration = Duration::from_millis(100);
 
+/// How long a worker is not heard when no descriptor is free.
+const DEAF: Duration = Duration::from_millis(50);
+
 /// What a link has seen.
 #[derive(Debug)]
 pub enum Event {
@@ -204,6 +209,16 @@ pub enum Fault {
 
 /// A message and its descriptor, or why there is none.
 type Said = Result<(FromWorker, Option<OwnedFd>), Fault>;
+
+/// What came of listening to a worker.
+enum Heard {
+    /// This.
+    Said(Said),
+    /// There is nothing that was not heard before.
+    Nothing,
+    /// There is something, and no descriptor is free for the one that may be beside it.
+    NoRoom,
+}
 
 /// A connection that could not be given, and why.
 #[derive(Debug)]
@@ -241,6 +256,7 @@ impl Link {
             wants_drain: attachment.wants_drain,
             relayed: attachment.relayed,
             gate,
+            deaf_until: None,
             _place: attachment.place,
             state: State::Bound,
             last_handed: None,
@@ -331,6 +347,7 @@ impl Link {
 
     /// What the worker has done since the last call. Ready as long as there is more to tell.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        self.deaf_until = None;
         if let Poll::Ready(said) = self.poll_said(cx) {
             let event = match said {
                 Ok((FromWorker::Decline { peer, pause }, Some(socket))) => self.declined(socket, peer, pause),
@@ -339,17 +356,22 @@ impl Link {
             };
             return Poll::Ready(event);
         }
-        if !matches!(self.state, State::Busy { .. } | State::Stalled) {
+        let is_awaited = matches!(self.state, State::Busy { .. } | State::Stalled);
+        if !is_awaited || self.deaf_until.is_some() {
             return Poll::Pending;
         }
         if let Err(error) = ready!(self.poll_emptied(cx)) {
             return Poll::Ready(Event::Broken(Fault::Channel(error.kind())));
         }
         // Who declines says so before it receives. It may have done both since it was heard last.
-        if self.relayed
-            && let Some(Ok((FromWorker::Decline { peer, pause }, Some(socket)))) = self.said()
-        {
-            return Poll::Ready(self.declined(socket, peer, pause));
+        if self.relayed {
+            match self.listen() {
+                Heard::Said(Ok((FromWorker::Decline { peer, pause }, Some(socket)))) => {
+                    return Poll::Ready(self.declined(socket, peer, pause));
+                }
+                Heard::NoRoom => return self.be_deaf(),
+                Heard::Said(_) | Heard::Nothing => {}
+            }
         }
         let event = match self.state {
             State::Busy { since, .. } => Event::Taken { since },
@@ -406,32 +428,46 @@ impl Link {
     }
 
     /// The next message from the worker, and the descriptor that came with it.
-    fn poll_said(&self, cx: &mut Context<'_>) -> Poll<Said> {
+    fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
         loop {
             let mut guard = match ready!(self.channel.poll_read_ready(cx)) {
                 Ok(guard) => guard,
                 Err(error) => return Poll::Ready(Err(Fault::Channel(error.kind()))),
             };
-            match self.said() {
-                Some(said) => return Poll::Ready(said),
-                None => guard.clear_ready(),
+            match self.listen() {
+                Heard::Said(said) => return Poll::Ready(said),
+                Heard::Nothing => guard.clear_ready(),
+                Heard::NoRoom => return self.be_deaf(),
             }
         }
     }
 
-    /// What the worker has said by now, if there is something that was not heard.
-    fn said(&self) -> Option<Said> {
+    /// What the worker has said by now, if it can be heard. Only while it has a connection may it send a descriptor.
+    fn listen(&self) -> Heard {
+        if self.is_busy() && matches!(seqpacket::has_record(&self.channel), Ok(false)) {
+            return Heard::Nothing;
+        }
+        if self.is_busy() && seqpacket::room_for_a_descriptor(&self.channel).is_err() {
+            return Heard::NoRoom;
+        }
         // One byte more than any message, so that a longer record is seen to be longer.
         let mut buffer = [0; MAX_MESSAGE + 1];
-        match seqpacket::receive(&self.channel, &mut buffer) {
-            Ok(record) if record.len == 0 => Some(Err(Fault::Channel(io::ErrorKind::UnexpectedEof))),
+        let said = match seqpacket::receive(&self.channel, &mut buffer) {
+            Ok(record) if record.len == 0 => Err(Fault::Channel(io::ErrorKind::UnexpectedEof)),
             Ok(record) => match FromWorker::decode(&buffer[..record.len]) {
-                Ok(message) => Some(Ok((message, record.fd))),
-                Err(_) => Some(Err(Fault::Malformed)),
+                Ok(message) => Ok((message, record.fd)),
+                Err(_) => Err(Fault::Malformed),
             },
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => Some(Err(Fault::Channel(error.kind()))),
-        }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Heard::Nothing,
+            Err(error) => Err(Fault::Channel(error.kind())),
+        };
+        Heard::Said(said)
+    }
+
+    /// Leaves what the worker has said where it is, for a moment: received now, it would lose its descriptor.
+    fn be_deaf<T>(&mut self) -> Poll<T> {
+        self.deaf_until = Some(Instant::now() + DEAF);
+        Poll::Pending
     }
 
     /// Ready when the worker has received everything that was sent.
@@ -447,8 +483,13 @@ impl Link {
         }
     }
 
-    /// When [`Link::due`] next has something to say.
+    /// When [`Link::due`] next has something to say, or [`Link::poll`] something to try again.
     pub fn deadline(&self) -> Option<Instant> {
+        self.ends().into_iter().chain(self.deaf_until).min()
+    }
+
+    /// When the state ends by itself.
+    fn ends(&self) -> Option<Instant> {
         match self.state {
             State::Busy { at, .. } => (!self.relayed).then_some(at),
             State::Resting { until } => Some(until),
@@ -459,7 +500,7 @@ impl Link {
     /// What is due at `now`. The deadline is in the future afterwards: a timeout that could not be acted on is due
     /// again later.
     pub fn due(&mut self, now: Instant) -> Option<Due> {
-        if self.deadline().is_none_or(|deadline| deadline > now) {
+        if self.ends().is_none_or(|end| end > now) {
             return None;
         }
         let State::Busy { since, due, at, .. } = &mut self.state else {

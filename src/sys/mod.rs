@@ -7,6 +7,8 @@
 pub mod datagram;
 pub mod process;
 pub mod processes;
+#[cfg(test)]
+pub(crate) mod scarcity;
 pub mod seqpacket;
 pub mod socket;
 pub mod unix;

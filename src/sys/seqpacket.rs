@@ -107,6 +107,19 @@ pub fn room_for_a_descriptor(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether there is a record, or the end of the stream, to be received.
+///
+/// # Errors
+/// Those of recv(2).
+pub fn has_record(socket: impl AsFd) -> io::Result<bool> {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    match rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut [0_u8; 1], flags)) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::AGAIN) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Receives one record into `buffer`. Never blocks. The descriptor is close-on-exec.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 
 use super::*;
 use crate::protocol::wire::{ChannelName, Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
+use crate::sys::scarcity::{no_descriptor_left, run_alone};
 use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
 
@@ -298,11 +299,7 @@ async fn a_silent_primary_is_given_up() {
 
 #[test]
 fn without_a_free_descriptor_a_connection_waits() {
-    // The limit is the whole process's, so other tests must not run beside this one.
-    let alone = ["--exact", "--ignored", "worker::tests::alone_without_a_free_descriptor"];
-    let test = std::process::Command::new(std::env::current_exe().unwrap()).args(alone).output().unwrap();
-    let output = String::from_utf8_lossy(&test.stdout);
-    assert!(output.contains("1 passed"), "{output}");
+    run_alone("worker::tests::alone_without_a_free_descriptor");
 }
 
 #[tokio::test]
@@ -311,11 +308,7 @@ async fn alone_without_a_free_descriptor() {
     let primary = Primary::new();
     let (mut listener, link) = attached(&primary).await;
     let client = link.hand_over();
-    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current = Some(64);
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
-    let filling = std::iter::from_fn(|| rustix::io::fcntl_dupfd_cloexec(&client, 0).ok());
-    let filling: Vec<OwnedFd> = filling.collect();
+    let filling = no_descriptor_left(&client);
     for _ in 0..3 {
         let error = accept(&mut listener).await.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
