@@ -15,6 +15,7 @@ mod relay;
 mod worker;
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +23,14 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::warn;
+use tracing::{debug, warn};
 
 pub use self::listeners::Listeners;
 use crate::front;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::native::Places;
 use crate::supervisor::NodeChannel;
+use crate::sys::seqpacket;
 
 /// How long the last words of a worker that is gone may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -43,6 +45,18 @@ pub enum Word {
     Ready(WorkerId),
     /// Anything that it has sent to its primary, be it that too.
     Says(WorkerId, Box<RawValue>),
+}
+
+/// How often it is looked whether a descriptor has become free.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Returns when a descriptor can be received on `socket`: the kernel destroys what the table has no room for.
+async fn room(socket: impl AsFd) {
+    let Err(error) = seqpacket::room_for_a_descriptor(&socket) else { return };
+    debug!(%error, "a connection waits until a descriptor is free");
+    while seqpacket::room_for_a_descriptor(&socket).is_err() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Those whom the words of a worker concern.

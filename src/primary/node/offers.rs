@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::relay::Answer;
+use super::room;
 use crate::protocol::node::{Seq, offered};
 use crate::sys::seqpacket;
 
@@ -108,28 +109,31 @@ pub struct Unread {
 }
 
 impl Unread {
-    /// Receives from the worker's end of the channel, in the worker's place, until there is nothing left.
+    /// Receives from the worker's end of the channel, in the worker's place, until there is nothing left. Waits
+    /// whenever there is no descriptor free for one that may be there.
     ///
     /// # Errors
     /// Those of recvmsg(2).
-    pub fn take(worker_end: impl AsFd, buffer: &mut [u8]) -> io::Result<Self> {
+    pub async fn take(worker_end: impl AsFd, buffer: &mut [u8]) -> io::Result<Self> {
         let mut unread = Self { connections: Vec::new(), rest: Vec::new() };
         loop {
+            room(&worker_end).await;
             match seqpacket::receive(&worker_end, buffer) {
                 Ok(record) if record.len == 0 => return Ok(unread),
-                Ok(record) => unread.sort(&buffer[..record.len], record.fd),
+                Ok(record) => unread.sort(&buffer[..record.len], record.fd, record.truncated),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(unread),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// A descriptor is the last thing that one recvmsg(2) returns (unix(7)), so that it belongs to the last line.
-    fn sort(&mut self, bytes: &[u8], fd: Option<OwnedFd>) {
-        let Some(fd) = fd else {
+    /// A descriptor is the last thing that one recvmsg(2) returns (unix(7)), so that it belongs to the last line; also
+    /// one that was `lost`, since somebody else was faster to take the last that was free.
+    fn sort(&mut self, bytes: &[u8], fd: Option<OwnedFd>, lost: bool) {
+        if fd.is_none() && !lost {
             self.rest.push((bytes.to_vec(), None));
             return;
-        };
+        }
         let before_last = bytes.len().saturating_sub(1);
         let start = bytes[..before_last].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         let (before, line) = bytes.split_at(start);
@@ -138,7 +142,7 @@ impl Unread {
         }
         match offered(line) {
             Some(seq) => self.connections.push(seq),
-            None => self.rest.push((line.to_vec(), Some(fd))),
+            None => self.rest.push((line.to_vec(), fd)),
         }
     }
 }
@@ -147,6 +151,7 @@ impl Unread {
 mod tests {
     use super::*;
     use crate::protocol::node::{HandleType, ToNode};
+    use crate::sys::scarcity::{no_descriptor_left, run_alone};
     use std::time::Duration;
 
     fn send(socket: &OwnedFd, message: ToNode<'_>) {
@@ -159,11 +164,15 @@ mod tests {
         seqpacket::pair().unwrap().0
     }
 
-    #[test]
-    fn connections_are_told_from_all_else_and_the_order_is_kept() {
+    /// The primary's end of a Node channel, and the worker's.
+    fn node_channel() -> (OwnedFd, OwnedFd) {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-        let flags = SocketFlags::CLOEXEC;
-        let (ours, workers) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn connections_are_told_from_all_else_and_the_order_is_kept() {
+        let (ours, workers) = node_channel();
         let (ack, data) = (Seq(7), None);
         send(&ours, ToNode::Ack { seq: Seq(0), ack });
         send(&ours, ToNode::Disconnect { seq: Seq(1) });
@@ -172,13 +181,34 @@ mod tests {
         let handle = HandleType::Net;
         send(&ours, ToNode::Shared { seq: Seq(4), ack, key: "c", data, handle, fd: a_descriptor() });
         send(&ours, ToNode::HandleAck);
-        let unread = Unread::take(&workers, &mut [0; 4096]).unwrap();
+        let unread = Unread::take(&workers, &mut [0; 4096]).await.unwrap();
         assert_eq!(unread.connections, [Seq(2), Seq(3)]);
         let text: Vec<u8> = unread.rest.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
         let text = String::from_utf8(text).unwrap();
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.find("disconnect") < text.find("net.Native"), "{text}");
         assert_eq!(unread.rest.iter().filter(|(_, fd)| fd.is_some()).count(), 1);
+    }
+
+    #[test]
+    fn without_a_free_descriptor_what_was_not_read_stays_where_it_is() {
+        run_alone("primary::node::offers::tests::alone_without_a_free_descriptor");
+    }
+
+    #[tokio::test]
+    #[ignore = "lowers the limits of its process; run by without_a_free_descriptor_what_was_not_read_stays_where_it_is"]
+    async fn alone_without_a_free_descriptor() {
+        let (ours, workers) = node_channel();
+        send(&ours, ToNode::NewConn { seq: Seq(2), key: "a", fd: a_descriptor() });
+        let (handle, ack, data) = (HandleType::Net, Seq(7), None);
+        send(&ours, ToNode::Shared { seq: Seq(4), ack, key: "c", data, handle, fd: a_descriptor() });
+        let filling = no_descriptor_left(&ours);
+        let mut taking = tokio::spawn(async move { Unread::take(&workers, &mut [0; 4096]).await });
+        tokio::time::timeout(Duration::from_millis(200), &mut taking).await.expect_err("it has no room");
+        drop(filling);
+        let unread = taking.await.unwrap().unwrap();
+        assert_eq!(unread.connections, [Seq(2)]);
+        assert!(matches!(unread.rest.as_slice(), [(_, Some(_))]), "{:?}", unread.rest);
     }
 
     #[test]

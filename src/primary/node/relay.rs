@@ -10,9 +10,10 @@ use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
+use super::room;
 use crate::ids::WorkerId;
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
-use crate::sys::seqpacket;
+use crate::sys::seqpacket::{self, Record};
 use crate::sys::watched::Watched;
 
 /// A connection to be passed on.
@@ -48,9 +49,8 @@ async fn pass_on(key: &str, channel: OwnedFd, offers: &mpsc::Sender<Offer>) -> i
     let channel = Watched::new(channel, Interest::READABLE)?;
     say(&channel, FromWorker::Listening, None)?;
     loop {
-        let Some((peer, connection)) = look(&channel).await? else { continue };
+        let Some((_, connection)) = look(&channel).await? else { continue };
         let (answer, told) = oneshot::channel();
-        let kept = connection.try_clone()?;
         let offer = Offer { key: key.to_owned(), connection, answer };
         if offers.send(offer).await.is_err() {
             return Ok(());
@@ -58,11 +58,11 @@ async fn pass_on(key: &str, channel: OwnedFd, offers: &mpsc::Sender<Offer>) -> i
         let moving = match told.await {
             Ok(Answer::Accepted) => None,
             Ok(Answer::Refused) => {
-                say(&channel, FromWorker::Decline { peer, pause: false }, Some(&kept))?;
+                decline(&channel, false).await?;
                 None
             }
             Ok(Answer::Stuck(moving)) => {
-                say(&channel, FromWorker::Decline { peer, pause: true }, Some(&kept))?;
+                decline(&channel, true).await?;
                 Some(moving)
             }
             // The worker is gone: the front takes the connection back.
@@ -70,7 +70,6 @@ async fn pass_on(key: &str, channel: OwnedFd, offers: &mpsc::Sender<Offer>) -> i
         };
         drop(seqpacket::receive(&channel, &mut [0; MAX_MESSAGE])?);
         if let Some(moving) = moving {
-            drop(kept);
             if moving.await.is_err() {
                 return Ok(());
             }
@@ -79,10 +78,20 @@ async fn pass_on(key: &str, channel: OwnedFd, offers: &mpsc::Sender<Offer>) -> i
     }
 }
 
+/// Gives back the connection that lies in the channel.
+async fn decline(channel: &Watched, pause: bool) -> io::Result<()> {
+    let (peer, connection) = loop {
+        if let Some(seen) = look(channel).await? {
+            break seen;
+        }
+    };
+    say(channel, FromWorker::Decline { peer, pause }, Some(&connection))
+}
+
 /// Waits for the next connection, and leaves it where it is. Anything else is taken and means nothing here.
 async fn look(channel: &Watched) -> io::Result<Option<(Endpoint, OwnedFd)>> {
     let mut buffer = [0; MAX_MESSAGE];
-    let record = channel.when_readable(|channel| seqpacket::peek(channel, &mut buffer)).await?;
+    let record = peek(channel, &mut buffer).await?;
     match (ToWorker::decode(&buffer[..record.len]), record.fd) {
         (Ok(ToWorker::Connection { peer }), Some(connection)) => Ok(Some((peer, connection))),
         _ if record.len == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -93,6 +102,75 @@ async fn look(channel: &Watched) -> io::Result<Option<(Endpoint, OwnedFd)>> {
     }
 }
 
+/// Waits for the next record, and until there is a descriptor for the one that is beside it.
+async fn peek(channel: &Watched, buffer: &mut [u8]) -> io::Result<Record> {
+    loop {
+        room(channel).await;
+        let record = channel.when_readable(|channel| seqpacket::peek(channel, &mut *buffer)).await?;
+        // Somebody else may have taken the last descriptor meanwhile.
+        if !record.truncated {
+            return Ok(record);
+        }
+    }
+}
+
 fn say(channel: &Watched, message: FromWorker, fd: Option<&OwnedFd>) -> io::Result<()> {
     seqpacket::send(channel, message.encode(&mut [0; MAX_MESSAGE]), fd.map(AsFd::as_fd))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ids::Slot;
+    use crate::sys::scarcity::{no_descriptor_left, run_alone};
+
+    const PEER: Endpoint = Endpoint::V4 { address: [192, 0, 2, 7], port: 4321 };
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// Hears what the relay says to the front.
+    async fn heard(front: &Watched) -> (FromWorker, Option<OwnedFd>) {
+        let mut buffer = [0; MAX_MESSAGE];
+        let received = front.when_readable(|front| seqpacket::receive(front, &mut buffer));
+        let record = tokio::time::timeout(DEADLINE, received).await.unwrap().unwrap();
+        (FromWorker::decode(&buffer[..record.len]).unwrap(), record.fd)
+    }
+
+    #[test]
+    fn without_a_free_descriptor_a_connection_waits_and_is_not_lost() {
+        run_alone("primary::node::relay::tests::alone_without_a_free_descriptor");
+    }
+
+    #[tokio::test]
+    #[ignore = "lowers the limits of its process; run by without_a_free_descriptor_a_connection_waits_and_is_not_lost"]
+    async fn alone_without_a_free_descriptor() {
+        let (front, channel) = seqpacket::pair().unwrap();
+        let front = Watched::new(front, Interest::READABLE).unwrap();
+        let (offers, mut offered) = mpsc::channel(1);
+        let worker = WorkerId { slot: Slot(1), launch: 1 };
+        tokio::spawn(run(worker, "a".to_owned(), channel, offers));
+        assert_eq!(heard(&front).await.0, FromWorker::Listening);
+
+        let connection = seqpacket::pair().unwrap().0;
+        let filling = no_descriptor_left(&connection);
+        let record = ToWorker::Connection { peer: PEER };
+        seqpacket::send(&front, record.encode(&mut [0; MAX_MESSAGE]), Some(connection.as_fd())).unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(200), offered.recv()).await;
+        early.expect_err("there is no descriptor to offer");
+        drop(filling);
+        let offer = tokio::time::timeout(DEADLINE, offered.recv()).await.unwrap().unwrap();
+        assert!(!seqpacket::is_received(&front).unwrap(), "it is only looked at");
+
+        let filling = no_descriptor_left(&connection);
+        offer.answer.send(Answer::Refused).unwrap();
+        let mut buffer = [0; MAX_MESSAGE];
+        let declined = front.when_readable(|front| seqpacket::receive(front, &mut buffer));
+        let early = tokio::time::timeout(Duration::from_millis(200), declined).await;
+        early.expect_err("there is no descriptor to give back");
+        drop(filling);
+        let (message, fd) = heard(&front).await;
+        assert_eq!(message, FromWorker::Decline { peer: PEER, pause: false });
+        assert!(fd.is_some());
+    }
 }

@@ -181,7 +181,7 @@ impl Talk {
                     }
                 }
                 Some(offer) = self.relays.1.recv() => self.offer(offer)?,
-                () = sleep_until(take_back_at), if take_back_at.is_some() => self.take_back()?,
+                () = sleep_until(take_back_at), if take_back_at.is_some() => self.take_back().await?,
                 Ok(()) = self.lines.disconnect.changed() => self.disconnect()?,
                 _ = &mut self.lines.gone => return self.read_rest().await,
             }
@@ -448,8 +448,8 @@ impl Talk {
 
     /// Takes what the worker has not read in time out of its end of the channel: connections go to other workers, all
     /// else is sent again. A worker that has read everything is busy with it, and is waited for.
-    fn take_back(&mut self) -> Result<(), Ended> {
-        let Unread { connections, rest } = Unread::take(&self.worker_end, &mut self.buffer)?;
+    async fn take_back(&mut self) -> Result<(), Ended> {
+        let Unread { connections, rest } = Unread::take(&self.worker_end, &mut self.buffer).await?;
         self.sent.retain(|sent| !matches!(sent, Sent::Connection(seq) if connections.contains(seq)));
         self.outgoing.put_back(rest.into_iter());
         if self.offers.taken_back(&connections) {
