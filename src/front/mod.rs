@@ -146,12 +146,16 @@ impl Front {
         if self.poll_commands(cx).is_ready() {
             return Poll::Ready(());
         }
+        let commands_wait = !self.ledger.notices.is_empty();
         self.poll_services(cx);
         self.poll_timer(cx);
         self.publish();
         self.poll_retiring();
         self.poll_stopping();
         self.poll_notices(cx);
+        if commands_wait && self.ledger.notices.is_empty() {
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 
