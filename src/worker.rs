@@ -114,6 +114,15 @@ pub enum BindError {
         /// The address that was asked for.
         address: SocketAddr,
     },
+    /// The primary serves nothing but Node's cluster workers.
+    #[error(
+        "clusterd refused to serve {address}: with `--policy shared` it serves Node's cluster workers only; start it \
+         with `--policy round-robin`"
+    )]
+    Shared {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
     /// The primary did not answer in time.
     #[error("clusterd did not answer at {socket} within {} s; is it stopped or overloaded?", ATTACH_TIMEOUT.as_secs())]
     Timeout {

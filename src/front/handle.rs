@@ -1,19 +1,26 @@
 //! The two ways between the front and the rest: commands in, notices out.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::front::listener::Bound;
 use crate::front::private::{Delivery, Undelivered};
+use crate::front::shared::Sharing;
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
-use crate::protocol::native::{Attachment, Connection, Holder};
+use crate::protocol::native::{Attachment, Connection, Holder, Place};
 
 /// What the front is asked to do.
 #[derive(Debug)]
 pub enum Command {
     /// A worker's process has a listener: connections may be given to it once it says that it listens.
     Attach(Attachment),
+    /// A worker's server wants to accept by itself: give it a copy of the socket.
+    Share(Sharing),
+    /// Such a server listens.
+    Listens(LinkId),
     /// Serve an address that a worker asked for.
     Open {
         /// Its name, new to the front.
@@ -28,7 +35,8 @@ pub enum Command {
         /// Told when it is free to be opened again.
         done: oneshot::Sender<()>,
     },
-    /// Nobody holds the worker's end of this channel any more: take back what is in it and drop it.
+    /// Nobody holds the worker's end of this channel any more: take back what is in it and drop it. Or a server that
+    /// accepts by itself is closed.
     Detach(LinkId),
     /// Hand a connection to this worker, once it can take one, and to no other.
     Deliver(Delivery),
@@ -157,6 +165,21 @@ impl Handle {
         self.send(Command::Attach(attachment)).await;
     }
 
+    /// A copy of a socket that workers share, for a server of this worker.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such socket, `ECANCELED` when a stop has closed it, and those of fcntl(2).
+    pub async fn share(&self, worker: WorkerId, service: ServiceId, place: Place) -> io::Result<OwnedFd> {
+        let (reply, copy) = oneshot::channel();
+        self.send(Command::Share(Sharing { worker, service, place, reply })).await;
+        copy.await.unwrap_or_else(|_| Err(io::Error::from_raw_os_error(libc::ECANCELED)))
+    }
+
+    /// Says that a server which has a copy listens.
+    pub async fn listens(&self, link: LinkId) {
+        self.send(Command::Listens(link)).await;
+    }
+
     /// Serves an address that a worker asked for, from before whatever this handle is told next.
     pub async fn open(&self, service: ServiceId, bound: Bound) {
         self.send(Command::Open { service, bound }).await;
@@ -200,7 +223,8 @@ impl Handle {
         told.await.unwrap_or(Err(Undelivered::Gone))
     }
 
-    /// Says that nobody holds the worker's end of this channel any more.
+    /// Says that nobody holds the worker's end of this channel any more, or that a server which accepts by itself is
+    /// closed.
     pub async fn detach(&self, link: LinkId) {
         self.send(Command::Detach(link)).await;
     }

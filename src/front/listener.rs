@@ -18,7 +18,7 @@ use crate::protocol::wire::{Endpoint, SocketOption};
 use crate::sys::socket;
 use crate::sys::watched::Watched;
 
-/// A public address that is bound and listening, before the front watches it.
+/// A public address that is bound and listening, and that nobody watches.
 ///
 /// Both families together are two sockets, so that a client over IPv4 is an IPv4 connection: a server that listens
 /// on IPv4 may ask the connection for its addresses, and a v4-mapped one would be news to it. Redis, for instance,
@@ -27,6 +27,7 @@ use crate::sys::watched::Watched;
 pub struct Bound {
     sockets: Vec<OwnedFd>,
     address: SocketAddr,
+    backlog: i32,
     is_inherited: bool,
 }
 
@@ -34,13 +35,28 @@ pub struct Bound {
 const CHOICES: usize = 16;
 
 impl Bound {
+    /// Binds and listens with a single socket, which workers can share. `Bind::Everywhere` takes both families with
+    /// it, as Node does, or IPv4 alone where there is no IPv6.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and listen(2).
+    pub fn single(bind: Bind, backlog: u32) -> io::Result<Self> {
+        let Bind::Everywhere { port } = bind else {
+            return Self::at(bind.address(), backlog, Families::Own);
+        };
+        match Self::at(bind.address(), backlog, Families::Both) {
+            Err(error) if has_no_ipv6(&error) => Self::over_ipv4(port, backlog),
+            other => other,
+        }
+    }
+
     /// Binds and listens. `Bind::Everywhere` takes both families, or IPv4 alone where there is no IPv6.
     ///
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2).
     pub fn new(bind: Bind, backlog: u32) -> io::Result<Self> {
         let Bind::Everywhere { port } = bind else {
-            return Self::at(bind.address(), backlog);
+            return Self::at(bind.address(), backlog, Families::Own);
         };
         for _ in 1..CHOICES {
             match Self::everywhere(port, backlog) {
@@ -52,35 +68,48 @@ impl Bound {
     }
 
     fn everywhere(port: u16, backlog: u32) -> io::Result<Self> {
-        let mut bound = match Self::at(Bind::Everywhere { port }.address(), backlog) {
-            Err(error) if has_no_ipv6(&error) => {
-                return Self::at((Ipv4Addr::UNSPECIFIED, port).into(), backlog);
-            }
+        let mut bound = match Self::at(Bind::Everywhere { port }.address(), backlog, Families::Own) {
+            Err(error) if has_no_ipv6(&error) => return Self::over_ipv4(port, backlog),
             other => other?,
         };
-        let over_ipv4 = Self::at((Ipv4Addr::UNSPECIFIED, bound.address.port()).into(), backlog)?;
+        let over_ipv4 = Self::over_ipv4(bound.address.port(), backlog)?;
         bound.sockets.extend(over_ipv4.sockets);
         Ok(bound)
     }
 
-    fn at(address: SocketAddr, backlog: u32) -> io::Result<Self> {
+    fn over_ipv4(port: u16, backlog: u32) -> io::Result<Self> {
+        Self::at((Ipv4Addr::UNSPECIFIED, port).into(), backlog, Families::Own)
+    }
+
+    fn at(address: SocketAddr, backlog: u32, families: Families) -> io::Result<Self> {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_cloexec(true)?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
-            socket.set_only_v6(true)?;
+            socket.set_only_v6(families == Families::Own)?;
         }
         socket.bind(&SockAddr::from(address))?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { sockets: vec![socket.into()], address, is_inherited: false })
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        let bound = Self { sockets: vec![socket.into()], address, backlog, is_inherited: false };
+        bound.listen()?;
+        Ok(bound)
     }
 
     /// A socket that somebody else has bound, who listens with it again when this process is gone: non-blocking, and
     /// listening at `address`. At `[::]` it may serve both families.
     pub fn inherited(socket: OwnedFd, address: SocketAddr) -> Self {
-        Self { sockets: vec![socket], address, is_inherited: true }
+        let backlog = socket::backlog_limit(&socket).unwrap_or(i32::MAX);
+        Self { sockets: vec![socket], address, backlog, is_inherited: true }
+    }
+
+    /// Listens, with the backlog that was asked for, whatever another process has made of it since.
+    ///
+    /// # Errors
+    /// Those of listen(2).
+    pub fn listen(&self) -> io::Result<()> {
+        self.sockets.iter().try_for_each(|socket| Ok(rustix::net::listen(socket, self.backlog)?))
     }
 
     /// Where it listens, `[::]` for both families; the port is the real one where the kernel chose it.
@@ -92,6 +121,38 @@ impl Bound {
     pub fn is_inherited(&self) -> bool {
         self.is_inherited
     }
+
+    /// A copy of the socket of [`Bound::single`], for a process that accepts by itself.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn copy(&self) -> io::Result<OwnedFd> {
+        self.sockets.first().ok_or(io::ErrorKind::NotFound)?.try_clone()
+    }
+
+    /// Lets no new connection begin, while those that have begun can still be accepted by whoever has a copy.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2): some kernels keep filters for the privileged.
+    pub fn filter_new_handshakes(&self) -> io::Result<()> {
+        self.sockets.iter().try_for_each(socket::filter_new_handshakes)
+    }
+
+    /// Whether every connection that clients have established was accepted.
+    pub fn has_empty_backlog(&self) -> bool {
+        self.sockets.iter().all(has_empty_backlog)
+    }
+}
+
+/// What an IPv6 socket takes (IPV6_V6ONLY, ipv6(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Families {
+    Own,
+    Both,
+}
+
+fn has_empty_backlog(socket: impl AsFd) -> bool {
+    !socket::backlog_len(socket).is_ok_and(|len| len > 0)
 }
 
 fn has_no_ipv6(error: &io::Error) -> bool {
@@ -185,7 +246,7 @@ impl Listener {
 
     /// Whether every connection that clients have established was accepted.
     pub fn has_empty_backlog(&self) -> bool {
-        !socket::backlog_len(&self.socket).is_ok_and(|len| len > 0)
+        has_empty_backlog(&self.socket)
     }
 
     /// Whether its backlog is for whoever listens with it next: the socket is another's, who keeps it open.

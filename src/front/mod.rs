@@ -5,7 +5,7 @@
 //!
 //! A connection's way: [`listener`] accepts it, [`service`] gives it to the next idle worker or puts it into the
 //! [`queue`], and [`crate::protocol::native`] hands it over. What becomes of each launch of a worker is noted in the
-//! [`ledger`].
+//! [`ledger`]. With the shared policy connections do not come this way at all: [`shared`] only keeps the sockets.
 
 pub mod handle;
 pub mod ledger;
@@ -13,6 +13,7 @@ pub mod listener;
 pub mod private;
 pub mod queue;
 pub mod service;
+pub mod shared;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,8 @@ use self::listener::{Bound, Listener};
 use self::private::{Delivery, Undelivered};
 use self::queue::Queue;
 use self::service::{Progress, Service};
+use self::shared::SharedSockets;
+use crate::config::Policy;
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::native::{Attachment, Link, Patience};
@@ -45,8 +48,10 @@ const SLOW: Duration = Duration::from_millis(20);
 /// What the front needs to begin.
 #[derive(Debug)]
 pub struct Setup {
-    /// The public sockets of each worker port.
+    /// The public sockets of each worker port; a single one for each if they are shared.
     pub ports: Vec<(WorkerPort, Vec<Bound>)>,
+    /// Who accepts: the front, or the workers.
+    pub policy: Policy,
     /// How many connections may wait, for each worker port.
     pub queue: NonZeroUsize,
     /// How long each may wait.
@@ -65,6 +70,8 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Front {
     services: Vec<Service>,
+    shared: SharedSockets,
+    policy: Policy,
     ledger: Ledger,
     /// Workers that are to get nothing more, and who is told when that is so.
     retiring: Vec<(WorkerId, oneshot::Sender<()>)>,
@@ -115,12 +122,18 @@ impl Front {
             queue_timeout: setup.queue_timeout,
             patience: Patience { slow: SLOW, timeout: setup.handoff_timeout },
         };
-        let mut services = Vec::new();
+        let (mut services, mut shared) = (Vec::new(), SharedSockets::default());
         for (port, bound) in setup.ports {
-            services.push(limits.service(ServiceId::Port(port), bound, &setup.metrics)?);
+            let id = ServiceId::Port(port);
+            match setup.policy {
+                Policy::RoundRobin => services.push(limits.service(id, bound, &setup.metrics)?),
+                Policy::Shared => bound.into_iter().for_each(|bound| shared.open(id, bound)),
+            }
         }
         Ok(Self {
             services,
+            shared,
+            policy: setup.policy,
             ledger: Ledger::new(setup.hold, setup.wear),
             retiring: Vec::new(),
             commands: ends.commands,
@@ -175,13 +188,17 @@ impl Front {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Attach(attachment) => self.attach(attachment),
+            Command::Share(sharing) => self.shared.share(sharing, &mut self.ledger),
+            Command::Listens(link) => self.shared.listens(link, &mut self.ledger),
             Command::Open { service, bound } => self.open(service, bound),
             Command::Close { service, done } => {
+                self.shared.close(service);
                 self.services.retain(|candidate| candidate.id() != service);
                 let _ = done.send(());
             }
             Command::Ready(worker) => {
                 self.ledger.ready(worker);
+                self.shared.ready(worker);
                 for service in &mut self.services {
                     service.ready(worker);
                 }
@@ -190,6 +207,7 @@ impl Front {
             Command::Deliver(delivery) => self.deliver(delivery),
             Command::Retire { worker, done } => {
                 self.ledger.retire(worker);
+                self.shared.retire(worker);
                 for service in &mut self.services {
                     service.retire(worker);
                 }
@@ -200,10 +218,7 @@ impl Front {
             }
             Command::Ping { done } => drop(done.send(())),
             Command::Stop { done } => {
-                let now = Instant::now();
-                for service in &mut self.services {
-                    service.stop(now);
-                }
+                self.stop(Instant::now());
                 self.stopping = Stopping::Draining { done };
             }
         }
@@ -223,18 +238,27 @@ impl Front {
 
     /// What is opened once the stop has begun is told to stop like all else.
     fn open(&mut self, id: ServiceId, bound: Bound) {
-        match self.limits.service(id, vec![bound], &self.metrics) {
-            Ok(mut service) => {
-                if !matches!(self.stopping, Stopping::No) {
-                    service.stop(Instant::now());
-                }
-                self.services.push(service);
-            }
-            Err(error) => warn!(service = %id, %error, "cannot watch a listener"),
+        match self.policy {
+            Policy::Shared => self.shared.open(id, bound),
+            Policy::RoundRobin => match self.limits.service(id, vec![bound], &self.metrics) {
+                Ok(service) => self.services.push(service),
+                Err(error) => warn!(service = %id, %error, "cannot watch a listener"),
+            },
+        }
+        if !matches!(self.stopping, Stopping::No) {
+            self.stop(Instant::now());
+        }
+    }
+
+    fn stop(&mut self, now: Instant) {
+        self.shared.stop(now);
+        for service in &mut self.services {
+            service.stop(now);
         }
     }
 
     fn detach(&mut self, link: LinkId) {
+        self.shared.drop_members(|member, _| member == link);
         for service in &mut self.services {
             service.drop_links(|candidate| candidate.id() == link, &mut self.ledger);
         }
@@ -251,6 +275,7 @@ impl Front {
     fn forget(&mut self, worker: WorkerId) -> u64 {
         // First of all, so that nothing is told of it any more.
         let mut taken = self.ledger.forget(worker);
+        self.shared.drop_members(|_, member| member == worker);
         for service in &mut self.services {
             taken += service.drop_links(|link| link.worker() == worker, &mut self.ledger);
         }
@@ -280,6 +305,7 @@ impl Front {
             }
             self.armed = None;
             let now = Instant::now();
+            self.shared.tick(now);
             for service in &mut self.services {
                 service.tick(now, &mut self.ledger);
             }
@@ -289,7 +315,8 @@ impl Front {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.services.iter().filter_map(Service::deadline).chain(self.ledger.deadline()).min()
+        let services = self.services.iter().filter_map(Service::deadline);
+        services.chain(self.shared.deadline()).chain(self.ledger.deadline()).min()
     }
 
     fn poll_retiring(&mut self) {
@@ -306,8 +333,8 @@ impl Front {
     }
 
     fn poll_stopping(&mut self) {
-        if !matches!(self.stopping, Stopping::Draining { .. }) || !self.services.iter().all(Service::is_done)
-        {
+        let is_done = self.shared.is_done() && self.services.iter().all(Service::is_done);
+        if !is_done || !matches!(self.stopping, Stopping::Draining { .. }) {
             return;
         }
         if let Stopping::Draining { done } = std::mem::replace(&mut self.stopping, Stopping::Done) {
@@ -321,8 +348,8 @@ impl Front {
         self.metrics.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         self.status.send_if_modified(|status| {
             let mut changed = false;
-            for (status, service) in status.iter_mut().zip(&self.services) {
-                let listening = service.listening();
+            let listening = self.services.iter().map(Service::listening).chain(self.shared.listening());
+            for (status, listening) in status.iter_mut().zip(listening) {
                 changed |= status.listening != listening;
                 status.listening = listening;
             }

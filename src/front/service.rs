@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// How long handshakes that had begun when the stop came may take to be completed.
-const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
+pub(super) const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
 
 /// A port that workers listen on.
 #[derive(Debug)]

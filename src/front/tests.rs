@@ -12,13 +12,15 @@ use super::ledger::{Hold, Wear};
 use super::listener::Bound;
 use super::private::Undelivered;
 use super::{Front, Setup};
-use crate::config::Bind;
+use crate::config::{Bind, Policy};
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::native::{Attachment, Connection, Holder, Places};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
 use crate::sys::scarcity::{no_descriptor_left, run_alone};
 use crate::sys::seqpacket;
+
+mod sharing;
 
 const PORT: WorkerPort = WorkerPort(3000);
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -54,12 +56,17 @@ const PATIENT: Limits = Limits {
 
 impl Stage {
     fn new(limits: Limits) -> Self {
+        Self::with(limits, Policy::RoundRobin)
+    }
+
+    fn with(limits: Limits, policy: Policy) -> Self {
         let (handle, reports, ends) = handle::channels(&[PORT]);
-        let bound = Bound::new(Bind::Address("127.0.0.1:0".parse().unwrap()), 64).unwrap();
+        let bound = Bound::single(Bind::Address("127.0.0.1:0".parse().unwrap()), 64).unwrap();
         let address = bound.address();
         let metrics = Metrics::new();
         let setup = Setup {
             ports: vec![(PORT, vec![bound])],
+            policy,
             queue: NonZeroUsize::new(limits.queue).unwrap(),
             queue_timeout: limits.queue_timeout,
             handoff_timeout: limits.handoff_timeout,

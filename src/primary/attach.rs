@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
+use crate::config::Policy;
 use crate::front;
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::native::{Attachment, Holder, Places};
@@ -51,6 +52,8 @@ pub struct Rooms {
     pub ports: Arc<[WorkerPort]>,
     /// Whose processes may attach.
     pub users: Users,
+    /// Who accepts there.
+    pub policy: Policy,
 }
 
 impl AttachSocket {
@@ -119,6 +122,11 @@ enum Denied {
     UnknownToken,
     #[error("port {0} is not served")]
     NotServed(WorkerPort),
+    #[error(
+        "`--policy shared` is for Node's cluster workers, which accept by themselves on port {0}; other servers are \
+         served with `--policy round-robin`"
+    )]
+    Shared(WorkerPort),
     #[error("the primary has no room for another channel")]
     Full,
     #[error("its socket failed: {0}")]
@@ -130,6 +138,7 @@ impl Denied {
     fn refusal(&self) -> Refusal {
         match self {
             Denied::NotServed(_) => Refusal::NotServed,
+            Denied::Shared(_) => Refusal::Shared,
             Denied::Full => Refusal::Full,
             Denied::OtherUser { .. }
             | Denied::Silent
@@ -163,6 +172,9 @@ async fn attach(channel: &OwnedFd, peer: Peer, rooms: &Rooms) -> Result<(), Deni
     let port = WorkerPort(request.address.port());
     if !rooms.ports.contains(&port) {
         return Err(Denied::NotServed(port));
+    }
+    if rooms.policy == Policy::Shared {
+        return Err(Denied::Shared(port));
     }
     let place = rooms.places.take().ok_or(Denied::Full)?;
     let worker = admit(rooms, request.token, peer.uid).await?;

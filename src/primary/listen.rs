@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::systemd::inherit::{self, InheritError, Inherited, Plan};
-use crate::config::{Bind, Config, Listen};
+use crate::config::{Bind, Config, Listen, Policy};
 use crate::front::listener::Bound;
 use crate::ids::WorkerPort;
 use crate::supervisor::processes;
@@ -40,7 +40,7 @@ pub fn bind(config: &Config) -> Result<Ports, ListenError> {
     let Plan { ports: plan } = inherit::plan(&config.listen, config.listen_is_default, inherited)?;
     let mut ports = Ports::new();
     for (listen, inherited) in plan {
-        let bound = open(listen, inherited, config.backlog.get())?;
+        let bound = open(listen, inherited, config.policy, config.backlog.get())?;
         match ports.iter_mut().find(|(port, _)| *port == listen.worker_port) {
             Some((_, sockets)) => sockets.extend(bound),
             None => ports.push((listen.worker_port, bound)),
@@ -49,10 +49,18 @@ pub fn bind(config: &Config) -> Result<Ports, ListenError> {
     Ok(ports)
 }
 
-fn open(listen: Listen, inherited: Vec<Inherited>, backlog: u32) -> Result<Vec<Bound>, ListenError> {
+fn open(
+    listen: Listen,
+    inherited: Vec<Inherited>,
+    policy: Policy,
+    backlog: u32,
+) -> Result<Vec<Bound>, ListenError> {
     if inherited.is_empty() {
-        let bound = Bound::new(listen.bind, backlog).map_err(|source| refused(listen.bind, source))?;
-        return Ok(vec![bound]);
+        let bound = match policy {
+            Policy::RoundRobin => Bound::new(listen.bind, backlog),
+            Policy::Shared => Bound::single(listen.bind, backlog),
+        };
+        return Ok(vec![bound.map_err(|source| refused(listen.bind, source))?]);
     }
     let sockets = inherited.into_iter();
     Ok(sockets.map(|Inherited { socket, address }| Bound::inherited(socket, address)).collect())

@@ -28,7 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 use tracing::{debug, warn};
 
 use self::asking::Asking;
@@ -38,7 +38,7 @@ pub use self::failure::Failure;
 use self::folder::Folder;
 use self::hooks::{Hooks, Shell};
 use self::listen::Ports;
-use self::node::Nodes;
+use self::node::{Listeners, Nodes};
 use self::notify::Notices;
 use self::orders::Orders;
 use self::plan::Base;
@@ -135,9 +135,10 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         front: front.clone(),
         places: places.clone(),
         ports: Arc::clone(&ports),
+        policy: config.policy,
         shim: shim.as_ref().map(|shim| shim.path().into()),
         handoff_timeout: config.handoff_timeout,
-        listeners: Arc::default(),
+        listeners: Arc::new(Mutex::new(Listeners::new(config.policy))),
     });
     let public = addresses.iter().map(std::net::SocketAddr::port).collect();
     let asking = Asking::new(front.clone(), ports[0]);
@@ -167,8 +168,14 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     });
     tokio::spawn(notify::pass_on(ready, supervisor.clone()));
     let _control = control::open(Running::new(app, supervisor.clone(), metrics.clone()));
-    let rooms = Rooms { supervisor: supervisor.clone(), front: front.clone(), places, ports, users };
-    tokio::spawn(attach.serve(rooms));
+    tokio::spawn(attach.serve(Rooms {
+        supervisor: supervisor.clone(),
+        front: front.clone(),
+        places,
+        ports,
+        users,
+        policy: config.policy,
+    }));
     tokio::spawn(reports::follow(
         Heard { reports, words },
         reports::Told { supervisor: supervisor.clone(), front: front.clone(), readiness: readiness.clone() },
@@ -219,6 +226,7 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Se
     }
     Setup {
         ports,
+        policy: config.policy,
         queue,
         queue_timeout: config.queue_timeout,
         handoff_timeout: config.handoff_timeout,

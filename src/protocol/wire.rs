@@ -215,6 +215,8 @@ pub enum Refusal {
     NotAdmitted,
     /// The primary cannot take another channel now.
     Full,
+    /// Node's cluster workers share the socket of that port, and there are no channels.
+    Shared,
 }
 
 /// The bytes are not a message of this version.
@@ -325,6 +327,7 @@ impl Refusal {
             Refusal::NotServed => 1,
             Refusal::NotAdmitted => 2,
             Refusal::Full => 3,
+            Refusal::Shared => 4,
         }
     }
 
@@ -333,6 +336,7 @@ impl Refusal {
             1 => Ok(Refusal::NotServed),
             2 => Ok(Refusal::NotAdmitted),
             3 => Ok(Refusal::Full),
+            4 => Ok(Refusal::Shared),
             _ => Err(Malformed),
         }
     }

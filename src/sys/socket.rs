@@ -22,6 +22,18 @@ pub fn set_option(socket: impl AsFd, level: i32, name: i32, value: &[u8]) -> io:
 /// # Errors
 /// Those of getsockopt(2).
 pub fn backlog_len(listener: impl AsFd) -> io::Result<usize> {
+    Ok(tcp_info(listener)?.tcpi_unacked as usize)
+}
+
+/// How many of them may wait there (`tcpi_sacked` of tcp(7)).
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn backlog_limit(listener: impl AsFd) -> io::Result<i32> {
+    Ok(i32::try_from(tcp_info(listener)?.tcpi_sacked).unwrap_or(i32::MAX))
+}
+
+fn tcp_info(listener: impl AsFd) -> io::Result<libc::tcp_info> {
     let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
     let mut len =
         libc::socklen_t::try_from(size_of::<libc::tcp_info>()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -34,8 +46,7 @@ pub fn backlog_len(listener: impl AsFd) -> io::Result<usize> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: `tcp_info` is integers only, and every byte that the kernel did not write is zero.
-    let info = unsafe { info.assume_init() };
-    Ok(info.tcpi_unacked as usize)
+    Ok(unsafe { info.assume_init() })
 }
 
 /// Lets a TCP listener drop every new SYN, while handshakes that have begun can still be completed.
@@ -61,8 +72,12 @@ pub fn welcome_late(connection: impl AsFd) -> io::Result<()> {
     set_least_hops(connection, 0)
 }
 
-/// By a filter that looks at the flags of the TCP header (`SO_ATTACH_FILTER`, socket(7)).
-fn filter_new_handshakes(listener: impl AsFd) -> io::Result<()> {
+/// [`drop_new_handshakes`] by a filter that looks at the flags of the TCP header (`SO_ATTACH_FILTER`, socket(7)), after
+/// which accepted connections need nothing.
+///
+/// # Errors
+/// Those of setsockopt(2): `PermissionDenied` where the kernel keeps filters for the privileged.
+pub fn filter_new_handshakes(listener: impl AsFd) -> io::Result<()> {
     const FLAGS_OFFSET: u32 = 13;
     const SYN: u32 = 0x02;
     const ACCEPT_ALL: u32 = u32::MAX;

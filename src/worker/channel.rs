@@ -97,6 +97,7 @@ impl Channel {
             ToWorker::Refuse(Refusal::NotServed) => Ok(Attached::NotServed),
             ToWorker::Refuse(Refusal::NotAdmitted) => Err(BindError::NotAdmitted { address }),
             ToWorker::Refuse(Refusal::Full) => Err(BindError::Full { address }),
+            ToWorker::Refuse(Refusal::Shared) => Err(BindError::Shared { address }),
             ToWorker::Connection { .. } | ToWorker::Wake | ToWorker::Drain => {
                 Err(failed(unintelligible("the first message is no answer to an attach")))
             }

@@ -1,8 +1,7 @@
 //! What Node workers listen on: one entry for all servers of one address, which lives as long as a worker wants it.
 //!
-//! Connections to a TCP port are handed over by the front, be it one that is always served or one that is opened
-//! here. Unix and UDP sockets are bound here and shared: each worker has a copy and accepts for itself, as under
-//! Node's `SCHED_NONE`.
+//! A TCP port is the front's, be it one that is always served or one that is bound here. Unix and UDP sockets stay here
+//! and are shared: each worker has a copy and accepts for itself, as under Node's `SCHED_NONE`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
@@ -15,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde_json::value::RawValue;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::config::Bind;
+use crate::config::{Bind, Policy};
 use crate::front::listener::Bound;
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::node::{AddressType, Errno, HandleType, Query};
@@ -30,8 +29,9 @@ const SUN_PATH: usize = 108;
 const MOST: usize = 1024;
 
 /// The entries, by the key of the query.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Listeners {
+    policy: Policy,
     entries: BTreeMap<String, Entry>,
     opened: u64,
 }
@@ -47,7 +47,7 @@ struct Entry {
 /// Where the servers of one address get their connections.
 #[derive(Debug)]
 enum Source {
-    /// From the front.
+    /// From the front, or from a socket that it keeps.
     Service { id: ServiceId, address: SocketAddr },
     /// From the socket itself.
     Shared(Shared),
@@ -64,7 +64,7 @@ struct Shared {
 /// What a server that joined an entry is to get.
 #[derive(Debug)]
 pub enum Joined {
-    /// Connections from the front.
+    /// What the front has.
     Service {
         /// Of this service.
         id: ServiceId,
@@ -78,6 +78,11 @@ pub enum Joined {
 }
 
 impl Listeners {
+    /// None yet. With the shared policy a TCP port is a single socket.
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, entries: BTreeMap::new(), opened: 0 }
+    }
+
     /// Joins a server of `worker` to the entry for its query, which is made for the first. `served` are the ports
     /// that are always served.
     ///
@@ -123,7 +128,10 @@ impl Listeners {
         let only_ipv6 = query.flags & Query::IPV6_ONLY != 0;
         let everywhere = ip.is_none_or(|ip| ip == Ipv6Addr::UNSPECIFIED) && !only_ipv6;
         let bind = if everywhere { Bind::Everywhere { port } } else { Bind::Address(asked) };
-        let bound = Bound::new(bind, backlog(query))?;
+        let bound = match self.policy {
+            Policy::RoundRobin => Bound::new(bind, backlog(query))?,
+            Policy::Shared => Bound::single(bind, backlog(query))?,
+        };
         let (id, address) = (ServiceId::Opened(self.opened), bound.address());
         self.opened += 1;
         *to_open = Some(bound);

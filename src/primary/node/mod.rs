@@ -3,7 +3,7 @@
 //! Words go over that channel; connections do not, where it can be helped. A server that asks to listen on a TCP
 //! port gets, as a *shared handle*, a channel of the attach protocol, which the shim in the worker turns into a
 //! listener: from then on Node is a worker like any other. For a worker without the shim, a [`relay`] passes
-//! connections on as Node's own primary does.
+//! connections on as Node's own primary does. With the shared policy each gets the listening socket itself.
 //!
 //! - [`worker`]: what is said to one worker, and heard from it.
 //! - [`relay`], [`offers`]: connections for a worker without the shim.
@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 pub use self::listeners::Listeners;
+use crate::config::Policy;
 use crate::front;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::native::Places;
@@ -68,6 +69,8 @@ pub struct Rooms {
     pub places: Places,
     /// The ports that are served.
     pub ports: Arc<[WorkerPort]>,
+    /// Who accepts at TCP ports: the front, or the workers.
+    pub policy: Policy,
     /// The shim that workers may have loaded.
     pub shim: Option<Arc<Path>>,
     /// How long a worker may leave a connection unread.

@@ -20,8 +20,9 @@ use super::listeners::Joined;
 use super::offers::{Offers, Unread};
 use super::relay::{self, Answer, Offer};
 use super::{Rooms, Word};
+use crate::config::Policy;
 use crate::ids::{LinkId, ServiceId, WorkerId};
-use crate::protocol::native::{Attachment, Holder, name_address};
+use crate::protocol::native::{Attachment, Holder, Place, name_address};
 use crate::protocol::node::{
     Decoder, Errno, Fault, FromNode, Full, HandleType, Outgoing, Query, Received, Seq, ToNode,
 };
@@ -85,17 +86,17 @@ enum Source {
     Channel(LinkId),
     /// From a relay, which begins when the server listens.
     Relay { link: LinkId, port: u16, worker_end: Option<OwnedFd>, relay: Option<AbortHandle> },
-    /// It accepts by itself.
-    Shared,
+    /// It accepts by itself, from a socket that the front keeps.
+    Shared { link: LinkId, port: u16 },
+    /// It has a socket of which the front does not know.
+    Other,
 }
 
 /// Something that was sent with a descriptor.
 #[derive(Debug)]
 enum Sent {
-    /// The channel of the server with this key.
-    Channel(String),
-    /// A listener.
-    Shared,
+    /// What the server with this key listens on.
+    Listener(String),
     /// A connection.
     Connection(Seq),
 }
@@ -247,7 +248,7 @@ impl Talk {
         match message {
             FromNode::Online => debug!(%worker, "Node is online"),
             FromNode::QueryServer(query) => self.answer(query).await?,
-            FromNode::Listening(query) => self.listens(&query),
+            FromNode::Listening(query) => self.listens(&query).await,
             FromNode::Accepted { ack, accepted } => {
                 self.offers.told(ack, if accepted { Answer::Accepted } else { Answer::Refused });
             }
@@ -301,17 +302,17 @@ impl Talk {
         match joined {
             Err(errno) => self.refuse(&query, errno),
             Ok(Joined::Shared(socket, handle)) => {
-                self.share(&query, data.as_deref(), handle, socket)?;
-                self.sent.push_back(Sent::Shared);
-                self.servers.insert(key, Server { query, source: Source::Shared });
-                Ok(())
+                self.share(query, data.as_deref(), handle, socket, Source::Other)
             }
             Ok(Joined::Service { id, address, open }) => {
                 if let Some(bound) = open {
                     rooms.front.open(id, bound).await;
                 }
                 drop(listeners);
-                self.answer_served(query, id, address, data.as_deref()).await
+                match rooms.policy {
+                    Policy::RoundRobin => self.answer_served(query, id, address, data.as_deref()).await,
+                    Policy::Shared => self.answer_shared(query, id, address.port(), data.as_deref()).await,
+                }
             }
         }
     }
@@ -331,17 +332,39 @@ impl Talk {
             self.leave(&key).await;
             return self.refuse(&query, Errno::ADDRESS_IN_USE);
         };
-        let source = if relayed {
-            let (seq, ack, sockname) = (self.seq.take(), query.seq, Some(address));
-            self.outgoing.push(ToNode::Sockname { seq, ack, key: &key, data, sockname })?;
-            Source::Relay { link, port: address.port(), worker_end: Some(worker_end), relay: None }
-        } else {
-            self.share(&query, data, HandleType::Net, worker_end)?;
-            self.sent.push_back(Sent::Channel(key.clone()));
-            Source::Channel(link)
-        };
+        if !relayed {
+            return self.share(query, data, HandleType::Net, worker_end, Source::Channel(link));
+        }
+        let (seq, ack, sockname) = (self.seq.take(), query.seq, Some(address));
+        self.outgoing.push(ToNode::Sockname { seq, ack, key: &key, data, sockname })?;
+        let source = Source::Relay { link, port: address.port(), worker_end: Some(worker_end), relay: None };
         self.servers.insert(key, Server { query, source });
         Ok(())
+    }
+
+    /// Gives a server the listening socket itself, as Node's own primary does with its shared policy.
+    async fn answer_shared(
+        &mut self,
+        query: Query,
+        service: ServiceId,
+        port: u16,
+        data: Option<&RawValue>,
+    ) -> Result<(), Ended> {
+        let errno = match self.place(port) {
+            None => Errno::ADDRESS_IN_USE,
+            Some(place) => {
+                let link = place.link();
+                match self.rooms.front.share(self.worker, service, place).await {
+                    Ok(socket) => {
+                        let source = Source::Shared { link, port };
+                        return self.share(query, data, HandleType::Net, socket, source);
+                    }
+                    Err(error) => Errno::from(&error),
+                }
+            }
+        };
+        self.leave(&query.key()).await;
+        self.refuse(&query, errno)
     }
 
     /// Whether the process that asks can make a listener of a channel. It has to be known beforehand: a handle that
@@ -353,15 +376,19 @@ impl Talk {
         }
     }
 
+    /// Sends a server what it is to listen on.
     fn share(
         &mut self,
-        query: &Query,
+        query: Query,
         data: Option<&RawValue>,
         handle: HandleType,
         fd: OwnedFd,
+        source: Source,
     ) -> Result<(), Ended> {
         let (seq, ack, key) = (self.seq.take(), query.seq, query.key());
         self.outgoing.push(ToNode::Shared { seq, ack, key: &key, data, handle, fd })?;
+        self.sent.push_back(Sent::Listener(key.clone()));
+        self.servers.insert(key, Server { query, source });
         Ok(())
     }
 
@@ -380,10 +407,7 @@ impl Talk {
         relayed: bool,
     ) -> Option<(LinkId, OwnedFd)> {
         let worker = self.worker;
-        let Some(place) = self.rooms.places.take() else {
-            warn!(%worker, %address, "there is no room for another channel");
-            return None;
-        };
+        let place = self.place(address.port())?;
         let link = place.link();
         let ends = match channel(address, link) {
             Ok(ends) => ends,
@@ -406,32 +430,45 @@ impl Talk {
         Some((link, ends.workers))
     }
 
+    /// A place among all that listen.
+    fn place(&self, port: u16) -> Option<Place> {
+        let place = self.rooms.places.take();
+        if place.is_none() {
+            warn!(worker = %self.worker, port, "there is no room for another channel");
+        }
+        place
+    }
+
     /// The handle that was sent first did not arrive: the worker is without free descriptors.
     async fn did_not_arrive(&mut self) -> Result<(), Ended> {
         match self.sent.pop_front() {
-            Some(Sent::Channel(key)) => {
+            Some(Sent::Listener(key)) => {
                 let Some(server) = self.servers.remove(&key) else { return Ok(()) };
                 self.refuse(&server.query, Errno::from(&io::Error::from_raw_os_error(libc::EMFILE)))?;
                 self.end(key, server).await;
             }
             Some(Sent::Connection(seq)) => self.offers.told(seq, Answer::Refused),
-            Some(Sent::Shared) | None => {}
+            None => {}
         }
         Ok(())
     }
 
-    /// A server listens: where the shim does not say so by itself, connections begin to be passed on. Who asked for
-    /// any port tells which it got, so that the query alone would not be found.
-    fn listens(&mut self, query: &Query) {
+    /// A server listens: where the shim does not say so by itself, the front is told, or connections begin to be passed
+    /// on. Who asked for any port tells which it got, so that the query alone would not be found.
+    async fn listens(&mut self, query: &Query) {
         let asked = query.key();
         debug!(worker = %self.worker, key = asked, "Node listens");
         for (key, server) in &mut self.servers {
-            if let Source::Relay { port, worker_end, relay, .. } = &mut server.source
-                && (*key == asked || (server.query.port == 0 && i64::from(*port) == query.port))
-                && let Some(worker_end) = worker_end.take()
-            {
-                let passing = relay::run(self.worker, key.clone(), worker_end, self.relays.0.clone());
-                *relay = Some(tokio::spawn(passing).abort_handle());
+            let any_port = server.query.port == 0;
+            let is_it = |port: u16| *key == asked || (any_port && i64::from(port) == query.port);
+            match &mut server.source {
+                Source::Relay { port, worker_end, relay, .. } if is_it(*port) => {
+                    let Some(worker_end) = worker_end.take() else { continue };
+                    let passing = relay::run(self.worker, key.clone(), worker_end, self.relays.0.clone());
+                    *relay = Some(tokio::spawn(passing).abort_handle());
+                }
+                Source::Shared { link, port } if is_it(*port) => self.rooms.front.listens(*link).await,
+                Source::Relay { .. } | Source::Shared { .. } | Source::Channel(_) | Source::Other => {}
             }
         }
     }
@@ -475,14 +512,14 @@ impl Talk {
 
     async fn end(&self, key: String, server: Server) {
         match server.source {
-            Source::Channel(link) => self.rooms.front.detach(link).await,
+            Source::Channel(link) | Source::Shared { link, .. } => self.rooms.front.detach(link).await,
             Source::Relay { link, relay, .. } => {
                 if let Some(relay) = relay {
                     relay.abort();
                 }
                 self.rooms.front.detach(link).await;
             }
-            Source::Shared => {}
+            Source::Other => {}
         }
         self.leave(&key).await;
     }

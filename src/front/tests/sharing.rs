@@ -1,0 +1,128 @@
+//! The front with workers that share its sockets: they accept, and it only keeps and counts.
+
+use std::net::TcpListener;
+
+use super::*;
+
+/// A server that accepts by itself.
+struct Sharer {
+    id: WorkerId,
+    link: LinkId,
+    listener: TcpListener,
+}
+
+impl Stage {
+    fn sharing(limits: Limits) -> Self {
+        Self::with(limits, Policy::Shared)
+    }
+
+    /// A server that has a copy of the shared socket, and does not listen yet.
+    fn sharer(&self, slot: u32) -> Sharer {
+        let place = self.places.take().unwrap();
+        let (id, link) = (WorkerId { slot: Slot(slot), launch: u64::from(slot) }, place.link());
+        let handle = self.handle();
+        let shared = handle.share(id, ServiceId::Port(PORT), place);
+        let shared = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, shared).await });
+        let listener = TcpListener::from(shared.expect("an answer in time").unwrap());
+        Sharer { id, link, listener }
+    }
+
+    fn listen(&self, sharer: &Sharer) {
+        self.runtime.block_on(self.handle().listens(sharer.link));
+    }
+
+    /// Waits until so many servers listen.
+    fn until_listening(&mut self, count: usize) {
+        let status = self.reports.status.wait_for(|status| status[0].listening == count);
+        let reached = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, status).await.is_ok() });
+        assert!(reached, "{count} do not listen in time");
+    }
+}
+
+#[test]
+fn workers_that_share_a_socket_accept_by_themselves() {
+    let mut stage = Stage::sharing(PATIENT);
+    let early = stage.connect();
+    let sharers = [stage.sharer(1), stage.sharer(2)];
+    for sharer in &sharers {
+        stage.listen(sharer);
+        let (worker, service) = (sharer.id, ServiceId::Port(PORT));
+        assert_eq!(stage.notice(), Notice::Listening { worker, service, ready: false });
+    }
+    stage.until_listening(2);
+    let (mut accepted, peer) = until(|| sharers[0].listener.accept().ok());
+    assert_eq!(peer, early.local_addr().unwrap());
+    accepted.write_all(b"1").unwrap();
+    drop(accepted);
+    assert_eq!(answer(early), "1");
+    assert_eq!(stage.metrics.accepted.get(), 0);
+}
+
+#[test]
+fn a_server_that_shares_counts_until_it_is_closed_or_its_worker_is_gone() {
+    let mut stage = Stage::sharing(PATIENT);
+    let [closed, gone, left] = [1, 2, 3].map(|slot| stage.sharer(slot));
+    [&closed, &gone, &left].map(|sharer| stage.listen(sharer));
+    stage.until_listening(3);
+    stage.runtime.block_on(stage.handle().detach(closed.link));
+    stage.until_listening(2);
+    stage.runtime.block_on(stage.handle().forget(gone.id));
+    stage.until_listening(1);
+    drop((closed, gone, left.listener));
+    drop(stage.connect());
+}
+
+#[test]
+fn a_server_that_shares_counts_once_its_worker_is_ready_and_until_it_is_retired() {
+    let mut stage = Stage::sharing(Limits { wait_ready: true, ..PATIENT });
+    let [late, early] = [stage.sharer(1), stage.sharer(2)];
+    stage.runtime.block_on(stage.handle().ready(early.id));
+    for sharer in [&late, &early] {
+        stage.listen(sharer);
+        assert!(matches!(stage.notice(), Notice::Listening { ready: false, .. }));
+    }
+    stage.until_listening(1);
+    stage.runtime.block_on(stage.handle().ready(late.id));
+    stage.until_listening(2);
+    let handle = stage.handle();
+    let retired = async { tokio::time::timeout(DEADLINE, handle.retire(early.id)).await };
+    stage.runtime.block_on(retired).expect("nothing is on its way to it");
+    stage.until_listening(1);
+}
+
+#[test]
+fn the_backlog_is_not_what_a_server_makes_of_it() {
+    let mut stage = Stage::sharing(PATIENT);
+    let sharer = stage.sharer(1);
+    rustix::net::listen(&sharer.listener, 0).unwrap();
+    stage.listen(&sharer);
+    stage.notice();
+    let timeout = Duration::from_millis(900);
+    let connect = || TcpStream::connect_timeout(&stage.address, timeout).expect("there is room for it");
+    drop([(); 8].map(|()| connect()));
+}
+
+#[test]
+fn a_stop_leaves_the_backlog_to_the_workers_that_share_it() {
+    let mut stage = Stage::sharing(PATIENT);
+    let sharer = stage.sharer(1);
+    stage.listen(&sharer);
+    stage.notice();
+    let clients = [(); 3].map(|()| stage.connect());
+    let handle = stage.handle();
+    let mut stopped = stage.runtime.spawn(async move { handle.stop().await });
+    let early = async { tokio::time::timeout(Duration::from_millis(300), &mut stopped).await };
+    stage.runtime.block_on(early).expect_err("nobody has taken the connections");
+    for client in clients {
+        sharer.listener.accept().expect("it is still there").0.write_all(b"1").unwrap();
+        assert_eq!(answer(client), "1");
+    }
+    stage.runtime.block_on(async { tokio::time::timeout(DEADLINE, stopped).await }).unwrap().unwrap();
+    let place = stage.places.take().unwrap();
+    let handle = stage.handle();
+    let late = handle.share(sharer.id, ServiceId::Port(PORT), place);
+    assert!(stage.runtime.block_on(late).is_err());
+    drop(sharer);
+    let late = TcpStream::connect(stage.address).unwrap_err();
+    assert_eq!(late.kind(), std::io::ErrorKind::ConnectionRefused);
+}
