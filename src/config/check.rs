@@ -2,6 +2,7 @@
 //!
 //! Pure: whether the system grants an address is seen when it is listened on.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::error::{Problem, Reason};
@@ -10,19 +11,48 @@ use super::origin::Value;
 use super::resolve::Values;
 use super::setting::Key;
 use super::show::duration;
-use super::{Bind, Config, Listen};
+use super::{Attach, Bind, Config, Listen, Policy, WorkerCommand};
 
 /// Settings that need another one, or another value of it. Each is reported at the value that is in vain.
 pub fn together(config: &Config, values: &Values) -> Vec<Problem> {
     let handoff = config.handoff_timeout;
     let is_too_soon = config.stuck_timeout.is_some_and(|stuck| stuck < handoff);
-    let found: [(bool, &Key, Reason); 3] = [
+    let found = [
         (!config.ignore.is_empty() && config.watch.is_empty(), &keys::IGNORE.key, Reason::NothingWatched),
         (is_too_soon, &keys::STUCK_TIMEOUT.key, Reason::StuckTooSoon(duration(handoff))),
         (config.scrape.is_some() && config.metrics.is_none(), &keys::SCRAPE.key, Reason::ScrapeUnseen),
     ];
-    let wrong = found.into_iter().filter(|(is_wrong, ..)| *is_wrong);
+    let wrong = found.into_iter().chain(shared(config)).filter(|(is_wrong, ..)| *is_wrong);
     wrong.filter_map(|(_, key, reason)| Some(Problem::with(values.get(key.name)?, reason))).collect()
+}
+
+/// What does not go with workers that share the ports.
+fn shared(config: &Config) -> [(bool, &'static Key, Reason); 8] {
+    let with = |condition| condition && config.policy == Policy::Shared;
+    let is_demo = config.command == WorkerCommand::Demo;
+    let probes = |path: &Option<_>| with(path.is_some());
+    [
+        (with(is_demo), &keys::POLICY.key, Reason::SharedWithoutNode("name a command that runs Node")),
+        (
+            with(config.attach == Attach::Preload),
+            &keys::ATTACH.key,
+            Reason::SharedWithoutNode("another --attach"),
+        ),
+        (with(!is_a_socket_a_port(&config.listen)), &keys::POLICY.key, Reason::SharedAddress),
+        (probes(&config.ready_http), &keys::READY_HTTP.key, Reason::SharedUnseen),
+        (probes(&config.health_http), &keys::HEALTH_HTTP.key, Reason::SharedUnseen),
+        (probes(&config.scrape), &keys::SCRAPE.key, Reason::SharedUnseen),
+        (with(config.stuck_timeout.is_some()), &keys::STUCK_TIMEOUT.key, Reason::SharedUnseen),
+        (with(config.max_connections.is_some()), &keys::MAX_CONNECTIONS.key, Reason::SharedUnseen),
+    ]
+}
+
+/// Whether each port that workers ask for is one public address of the same port. Node makes sure that a socket which it
+/// is given has the port that it asked for.
+fn is_a_socket_a_port(listen: &[Listen]) -> bool {
+    let ports: BTreeSet<_> = listen.iter().map(|listen| listen.worker_port).collect();
+    ports.len() == listen.len()
+        && listen.iter().all(|listen| listen.bind.address().port() == listen.worker_port.0)
 }
 
 /// A public address is named once, and the metrics have one of their own: two sockets cannot listen on one

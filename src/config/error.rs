@@ -118,6 +118,21 @@ pub enum Reason {
     /// Of `scrape` without `metrics`.
     #[error("nothing shows what is scraped: say with --metrics where /metrics is served")]
     ScrapeUnseen,
+    /// Of `policy` with the built-in demo, or `attach` with `policy`.
+    #[error("only Node's cluster workers can share a port: use --policy round-robin, or {0}")]
+    SharedWithoutNode(&'static str),
+    /// Of `port` and `bind` with `policy`.
+    #[error(
+        "workers share the public socket itself, one for each port: with --policy shared, use one address for a port, \
+         and the same number for clients and workers"
+    )]
+    SharedAddress,
+    /// Of what needs connections to pass through clusterd.
+    #[error(
+        "with --policy shared workers accept by themselves, and clusterd neither counts nor chooses: leave this out, or \
+         use --policy round-robin"
+    )]
+    SharedUnseen,
     /// Of two public addresses, or one and that of the metrics.
     #[error("the same address as {0}: name each address once")]
     SameAddress(String),

@@ -406,8 +406,9 @@ mod tests {
     #[test]
     fn nodes_variable_chooses_the_policy() {
         let node: &[(&str, &str)] = &[("NODE_CLUSTER_SCHED_POLICY", "none")];
-        assert_eq!(Said { environment: node, ..Said::default() }.config().policy, Policy::Shared);
-        let both = Said { environment: node, flags: &[("policy", "round-robin")], ..Said::default() };
+        let said = Said { environment: node, file: "command = [\"node\", \"app.js\"]", ..Said::default() };
+        assert_eq!(said.config().policy, Policy::Shared);
+        let both = Said { flags: &[("policy", "round-robin")], ..said };
         assert_eq!(both.config().policy, Policy::RoundRobin);
     }
 
@@ -427,6 +428,38 @@ mod tests {
         assert_eq!(said.invalid().problems().len(), 2);
         let said = Said { flags: &[("handoff-timeout", "1")], ..said };
         assert_eq!(said.invalid().problems().len(), 1);
+    }
+
+    #[test]
+    fn workers_share_a_port_as_it_is_and_only_node_does() {
+        let problems = |flags: &[(&'static str, &'static str)], file| {
+            let flags = [&[("policy", "shared")], flags].concat();
+            let said = Said { flags: &flags, file, ..Said::default() };
+            let problems = said
+                .resolve()
+                .err()
+                .map(|invalid| invalid.problems().iter().map(ToString::to_string).collect::<Vec<_>>());
+            problems.unwrap_or_default()
+        };
+        let node = "command = [\"node\", \"app.js\"]";
+        for good in [&[][..], &[("port", "80"), ("bind", "127.0.0.1:81")], &[("attach", "node")]] {
+            assert_eq!(problems(good, node), Vec::<String>::new(), "{good:?}");
+        }
+        for (bad, place) in [
+            (&[("port", "80:8080")][..], "--policy"),
+            (&[("port", "0:80")], "--policy"),
+            (&[("bind", "127.0.0.1:80"), ("bind", "127.0.0.2:80")], "--policy"),
+            (&[("attach", "preload")], "--attach"),
+            (&[("ready-http", "/")], "--ready-http"),
+            (&[("health-http", "/")], "--health-http"),
+            (&[("stuck-timeout", "10s")], "--stuck-timeout"),
+            (&[("max-connections", "10")], "--max-connections"),
+        ] {
+            let said = problems(bad, node);
+            assert!(said.len() == 1 && said[0].starts_with(place), "{bad:?}: {said:?}");
+        }
+        let said = problems(&[], "");
+        assert!(said.len() == 1 && said[0].contains("name a command that runs Node"), "{said:?}");
     }
 
     #[test]

@@ -265,10 +265,13 @@ impl Front {
     }
 
     fn deliver(&mut self, delivery: Delivery) {
-        match self.services.iter_mut().find(|service| service.id() == delivery.service) {
-            Some(service) => service.deliver(delivery),
-            None => drop(delivery.reply.send(Err(Undelivered::NotListening))),
-        }
+        let service = self.services.iter_mut().find(|service| service.id() == delivery.service);
+        let refused = match (service, self.policy) {
+            (Some(service), _) => return service.deliver(delivery),
+            (None, Policy::Shared) => Undelivered::Shared,
+            (None, Policy::RoundRobin) => Undelivered::NotListening,
+        };
+        let _ = delivery.reply.send(Err(refused));
     }
 
     /// Returns how many connections the worker has taken.

@@ -34,6 +34,11 @@ pub enum Undelivered {
     /// It has no listener there.
     #[error("the worker does not listen there")]
     NotListening,
+    /// Nobody can be given a connection there.
+    #[error(
+        "workers share the port (`--policy shared`), and accept by themselves: none of them can be chosen"
+    )]
+    Shared,
     /// It gets no connections any more.
     #[error("the worker is being stopped")]
     Retired,

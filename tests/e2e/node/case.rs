@@ -218,7 +218,7 @@ fn taken() -> (TcpListener, UdpSocket) {
 }
 
 /// The first of [`PORTS`] ports that nobody has, outside of the range from which the kernel gives ports to clients.
-fn free_ports() -> u16 {
+pub(crate) fn free_ports() -> u16 {
     const FIRST: u16 = 12_000;
     const BLOCKS: u16 = 2_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -21,6 +21,12 @@ both_ways!(
     http2_with_tls_and_without,
     a_plain_tcp_server,
     a_plain_tcp_server_with_the_shared_policy,
+    a_server_has_the_same_address_and_clients_with_the_shared_policy,
+    ports_with_the_shared_policy,
+    port_0_with_the_shared_policy,
+    one_address_with_the_shared_policy,
+    https_with_the_shared_policy,
+    a_worker_that_disconnects_ends_as_under_node_with_the_shared_policy,
     a_server_of_datagrams,
     an_application_of_modules,
     an_application_that_would_make_a_cluster_of_itself,
@@ -99,8 +105,43 @@ fn a_plain_tcp_server(attach: Attach) {
     same(attach, "net_echo.js");
 }
 
+/// With one worker unless it does not matter who answers: that is by chance.
+fn sharing(app: &str) -> Case {
+    Case::of(app).workers(1).env("NODE_CLUSTER_SCHED_POLICY", "none")
+}
+
 fn a_plain_tcp_server_with_the_shared_policy(attach: Attach) {
-    Case::of("net_echo.js").env("NODE_CLUSTER_SCHED_POLICY", "none").assert_same(attach);
+    sharing("net_echo.js").workers(2).assert_same(attach);
+}
+
+fn a_server_has_the_same_address_and_clients_with_the_shared_policy(attach: Attach) {
+    sharing("http.js").assert_same(attach);
+}
+
+fn ports_with_the_shared_policy(attach: Attach) {
+    for served in [&[0, 1, 2][..], &[9]] {
+        sharing("two_ports.js").serving(served).assert_same(attach);
+        sharing("close_and_listen.js").serving(served).assert_same(attach);
+    }
+}
+
+fn port_0_with_the_shared_policy(attach: Attach) {
+    sharing("any_port.js").assert_same(attach);
+}
+
+fn one_address_with_the_shared_policy(attach: Attach) {
+    if needs::ipv6() {
+        sharing("addresses.js").serving(&[9]).assert_same(attach);
+    }
+}
+
+fn https_with_the_shared_policy(attach: Attach) {
+    needs!("openssl");
+    sharing("https.js").assert_same(attach);
+}
+
+fn a_worker_that_disconnects_ends_as_under_node_with_the_shared_policy(attach: Attach) {
+    sharing("leave.js").client_first().env("CASE_WAY", "worker.disconnect").assert_same(attach);
 }
 
 fn a_server_of_datagrams(attach: Attach) {

@@ -9,6 +9,7 @@ mod guarantees;
 mod leaving;
 mod messages;
 mod reference;
+mod sharing;
 mod storm;
 mod wrappers;
 

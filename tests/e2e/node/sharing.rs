@@ -1,0 +1,148 @@
+//! With `--policy shared` Node workers accept by themselves, and clusterd keeps the port open for them.
+
+use std::net::SocketAddr;
+
+use super::case::free_ports;
+use super::{Attach, app, both_ways};
+use crate::handoff::stop;
+use crate::harness::needs::{self, needs};
+use crate::harness::setup::Setup;
+use crate::harness::{Cluster, Signal, http, until};
+use crate::shutdown::{nothing_is_left, term_under_load_loses_nothing};
+
+both_ways!(
+    workers_share_the_port,
+    a_port_opened_on_demand_is_shared,
+    a_stopped_worker_leaves_the_connections_to_the_others,
+    with_no_worker_up_connections_wait,
+    with_wait_ready_a_worker_counts_once_it_says_so,
+    term_under_load_loses_nothing_that_workers_share,
+    a_stop_leaves_the_backlog_to_the_workers,
+    a_reload_refuses_nobody,
+);
+
+/// On a port of its own: what workers share has the same number for them as for clients.
+fn sharing(setup: Setup) -> Setup {
+    setup.port(&free_ports().to_string()).options("--policy shared")
+}
+
+fn online(cluster: &Cluster) -> u64 {
+    cluster.metrics().count("clusterd_workers", &[("state", "online")])
+}
+
+fn workers_share_the_port(attach: Attach) {
+    let cluster = sharing(app(attach)).workers(2).start();
+    until("it is ready", || (cluster.probe("/readyz").status == 200).then_some(()));
+    until("both answer", || cluster.get("/").starts_with("worker 1 ").then_some(()));
+    until("both answer", || cluster.get("/").starts_with("worker 2 ").then_some(()));
+    if needs::ipv6() {
+        let over_ipv6 = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], cluster.address().port()));
+        assert_eq!(http::request(over_ipv6, "GET", "/").expect("an answer").status, 200);
+    }
+    let metrics = cluster.metrics();
+    assert_eq!(metrics.count("clusterd_connections_accepted_total", &[]), 0);
+    assert_eq!(metrics.count("clusterd_connections_handed_total", &[]), 0);
+}
+
+fn a_port_opened_on_demand_is_shared(attach: Attach) {
+    let opened = free_ports();
+    let script = format!("PORT={opened} exec node {{fixtures}}/node/app.js");
+    let setup = Cluster::of("sh -c").arg(&script).workers(2).options(attach.option());
+    let mut cluster = sharing(setup).options("--drain-timeout 60s").launch();
+    let address = SocketAddr::from(([127, 0, 0, 1], opened));
+    until("it is opened", || http::request(address, "GET", "/").ok());
+    let held = http::send(address, "GET", "/hold/gate").expect("a worker accepts");
+    cluster.primary().signal(Signal::TERM);
+    until("it accepts no more", || http::connect(address).is_err().then_some(()));
+    cluster.open_gate("gate");
+    assert_eq!(held.response().expect("the open request is answered").status, 200);
+    cluster.wait_success();
+}
+
+fn a_stopped_worker_leaves_the_connections_to_the_others(attach: Attach) {
+    let cluster = sharing(app(attach)).workers(2).start();
+    let stopped = cluster.worker(1);
+    stop(&stopped);
+    for _ in 0..20 {
+        assert!(cluster.get("/").starts_with("worker 2 "));
+    }
+    stopped.signal(Signal::KILL);
+    until("it is replaced", || {
+        (online(&cluster) == 2 && cluster.worker(1).pid() != stopped.pid()).then_some(())
+    });
+    until("its successor answers", || cluster.get("/").starts_with("worker 1 ").then_some(()));
+}
+
+fn with_no_worker_up_connections_wait(attach: Attach) {
+    let script = "if [ -e started ]; then while [ ! -e gate ]; do sleep 0.05; done; fi; \
+                  touch started; exec node {fixtures}/node/app.js";
+    let cluster = sharing(Cluster::of("sh -c").arg(script).options(attach.option())).start();
+    let _ = cluster.try_get("/exit/1");
+    until("the worker is gone", || (online(&cluster) == 0).then_some(()));
+    until("it is not ready", || (cluster.probe("/readyz").status == 503).then_some(()));
+    let pending: Vec<_> = (0..10).map(|_| cluster.send("/")).collect();
+    cluster.open_gate("gate");
+    for request in pending {
+        assert_eq!(request.response().expect("the next worker serves all").status, 200);
+    }
+}
+
+fn with_wait_ready_a_worker_counts_once_it_says_so(attach: Attach) {
+    let ready = Cluster::of("node {fixtures}/node/ready.js").options(attach.option());
+    let cluster = sharing(ready).options("--wait-ready").launch();
+    let listening = cluster.folder().join("listening");
+    until("the worker listens", || listening.exists().then_some(()));
+    assert_eq!(cluster.get("/"), "worker 1", "nothing keeps connections from it");
+    assert_eq!((online(&cluster), cluster.probe("/readyz").status), (0, 503));
+    cluster.open_gate("gate");
+    cluster.wait_online();
+    until("it is ready", || (cluster.probe("/readyz").status == 200).then_some(()));
+}
+
+fn term_under_load_loses_nothing_that_workers_share(attach: Attach) {
+    term_under_load_loses_nothing(sharing(app(attach)));
+}
+
+fn a_stop_leaves_the_backlog_to_the_workers(attach: Attach) {
+    let mut cluster = sharing(app(attach)).workers(2).options("--drain-timeout 60s").start();
+    let workers = [cluster.worker(1), cluster.worker(2)];
+    workers.iter().for_each(stop);
+    let pending: Vec<_> = (0..10).map(|_| cluster.send("/")).collect();
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::TERM);
+    until("the stop has begun", || (cluster.probe("/readyz").status == 503).then_some(()));
+    workers[0].signal(Signal::CONT);
+    for request in pending {
+        let answer = request.response().expect("the worker that moves takes them all").text();
+        assert!(answer.starts_with("worker 1 "), "{answer}");
+    }
+    workers[1].signal(Signal::CONT);
+    cluster.wait_success();
+    nothing_is_left(&cluster, &processes);
+}
+
+fn a_reload_refuses_nobody(attach: Attach) {
+    let cluster = sharing(app(attach)).workers(2).start();
+    let before = [cluster.worker(1).pid(), cluster.worker(2).pid()];
+    cluster.primary().signal(Signal::HUP);
+    let mut answers = 0;
+    until("both workers were replaced", || {
+        assert_eq!(cluster.try_get("/").expect("an answer").status, 200);
+        answers += 1;
+        let replaced = cluster.worker(1).pid() != before[0] && cluster.worker(2).pid() != before[1];
+        (replaced && online(&cluster) == 2).then_some(())
+    });
+    assert!(answers > 1);
+}
+
+#[test]
+fn a_server_that_is_not_node_is_refused_with_the_reason() {
+    needs!("python3");
+    let cluster = sharing(Cluster::of_servers()).launch();
+    until("clusterd says why", || {
+        cluster.stderr.text().contains("`--policy shared` is for Node's cluster workers").then_some(())
+    });
+    until("the server is told that the port is in use", || {
+        cluster.stderr.text().contains("Address already in use").then_some(())
+    });
+}
