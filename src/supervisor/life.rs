@@ -47,7 +47,7 @@ impl Life {
     /// As a rollout sees it.
     pub(super) fn seen(&self) -> Seen {
         let since = match self.state {
-            State::Online { since, .. } => Some(since),
+            State::Online { ready, .. } => Some(ready),
             _ => None,
         };
         Seen { life: self.id, slot: self.slot, phase: self.state.phase(), since }
@@ -83,10 +83,7 @@ impl Life {
     pub(super) fn ended(&mut self, how: Ended) {
         let ran = humantime::format_duration(whole_millis(self.ran()));
         self.last_end = Some(match self.state {
-            State::Failing { .. } => {
-                let limit = humantime::format_duration(self.plan.rules.ready_timeout);
-                (format!("was not ready within {limit}"), 1)
-            }
+            State::Failing { .. } => (self.was_not_ready(), 1),
             _ => (format!("{how} after {ran}"), how.exit_code()),
         });
     }
@@ -96,8 +93,17 @@ impl Life {
         self.started.map_or(Duration::ZERO, |(since, _)| since.elapsed())
     }
 
-    fn reason(&self) -> String {
-        self.last_end.as_ref().map_or_else(String::new, |(words, _)| words.clone())
+    fn was_not_ready(&self) -> String {
+        format!("was not ready within {}", humantime::format_duration(self.plan.rules.ready_timeout))
+    }
+
+    /// How its process has ended, or why it is to, in words.
+    pub(super) fn reason(&self) -> String {
+        match (&self.state, &self.last_end) {
+            (State::Failing { .. }, _) => self.was_not_ready(),
+            (_, Some((words, _))) => words.clone(),
+            (_, None) => "ended".to_owned(),
+        }
     }
 
     /// What is told of it when its state was `before`, if anything.
@@ -109,8 +115,7 @@ impl Life {
             (State::Launching { .. }, _) if old == 0 => What::WorkerStarted { worker, pid: new },
             (State::Online { .. }, Phase::Launching) => What::WorkerOnline { worker, pid: new },
             (State::Failing { .. }, Phase::Launching) => {
-                let limit = humantime::format_duration(self.plan.rules.ready_timeout);
-                What::WorkerFailed { worker, pid: new, reason: format!("was not ready within {limit}") }
+                What::WorkerFailed { worker, pid: new, reason: self.reason() }
             }
             (State::Draining { .. }, Phase::Launching | Phase::Online) => {
                 What::WorkerDraining { worker, pid: new }
@@ -127,7 +132,8 @@ impl Life {
                 let wait = until.saturating_duration_since(Instant::now());
                 What::WorkerRestarts { worker, reason: self.reason(), in_ms: millis(wait) }
             }
-            (State::Errored(_), phase) if phase != Phase::Errored => {
+            // Of one on trial, that the replacement has failed is told instead.
+            (State::Errored(_), phase) if phase != Phase::Errored && !before.is_on_trial() => {
                 What::WorkerErrored { worker, reason: self.reason(), last_lines: self.last_lines() }
             }
             _ => return None,

@@ -104,6 +104,8 @@ pub enum State {
         process: Process,
         /// When it was started.
         since: Instant,
+        /// When it was ready.
+        ready: Instant,
         /// What this run is worth.
         run: Run,
     },
@@ -260,6 +262,8 @@ pub enum Event {
     Ready(WorkerId),
     /// It has answered the probe.
     Probed(WorkerId),
+    /// It has proved itself: it is a worker like any other.
+    Trusted,
     /// A process ended and was waited for.
     Ended {
         /// Which.
@@ -377,6 +381,18 @@ impl State {
         matches!(self, State::Stopped | State::Left(_) | State::Errored(_))
     }
 
+    /// Its run is, or was, a trial.
+    pub fn is_on_trial(&self) -> bool {
+        match self {
+            State::Starting { run, .. }
+            | State::Launching { run, .. }
+            | State::Online { run, .. }
+            | State::Failing { run, .. }
+            | State::Settling { run, .. } => *run == Run::Trial,
+            _ => false,
+        }
+    }
+
     /// It leaves, or has left: nothing will run any more unless it is asked for.
     pub fn is_leaving(&self) -> bool {
         matches!(
@@ -416,17 +432,18 @@ pub fn step(state: State, event: Event, rules: &Rules, now: Instant) -> (State, 
         Event::Start(run) => start(state, run),
         Event::Launched(process) => launched(state, process, rules, now),
         Event::LaunchFailed { chance } => launch_failed(state, chance, rules, now),
-        Event::Listening { id, port } => came(state, id, rules, |missing| {
+        Event::Listening { id, port } => came(state, id, (rules, now), |missing| {
             if let Missing::Itself { ports, .. } = missing {
                 ports.remove(&port);
             }
         }),
-        Event::Ready(id) => came(state, id, rules, |missing| {
+        Event::Ready(id) => came(state, id, (rules, now), |missing| {
             if let Missing::Itself { word, .. } = missing {
                 *word = false;
             }
         }),
-        Event::Probed(id) => probed(state, id, rules),
+        Event::Probed(id) => probed(state, id, now),
+        Event::Trusted => trusted(state),
         Event::Ended { group, how, others, chance }
             if state.process().is_some_and(|process| process.group == group) =>
         {
@@ -491,13 +508,18 @@ fn launch_failed(state: State, chance: Chance, rules: &Rules, now: Instant) -> (
 }
 
 /// Something that was missing has come.
-fn came(state: State, id: WorkerId, rules: &Rules, what: impl FnOnce(&mut Missing)) -> (State, Vec<Action>) {
+fn came(
+    state: State,
+    id: WorkerId,
+    (rules, now): (&Rules, Instant),
+    what: impl FnOnce(&mut Missing),
+) -> (State, Vec<Action>) {
     match state {
         State::Launching { process, since, mut missing, ready_by, advise_at, run } if process.id == id => {
             what(&mut missing);
             let has_all = matches!(&missing, Missing::Itself { ports, word: false } if ports.is_empty());
             if has_all && !rules.probes {
-                return online(process, since, run);
+                return online(process, since, now, run);
             }
             let actions = if has_all { vec![Action::Probe(id)] } else { vec![] };
             let missing = if has_all { Missing::Probe } else { missing };
@@ -507,17 +529,26 @@ fn came(state: State, id: WorkerId, rules: &Rules, what: impl FnOnce(&mut Missin
     }
 }
 
-fn probed(state: State, id: WorkerId, _: &Rules) -> (State, Vec<Action>) {
+fn probed(state: State, id: WorkerId, now: Instant) -> (State, Vec<Action>) {
     match state {
         State::Launching { process, since, missing: Missing::Probe, run, .. } if process.id == id => {
-            online(process, since, run)
+            online(process, since, now, run)
         }
         state => (state, vec![]),
     }
 }
 
-fn online(process: Process, since: Instant, run: Run) -> (State, Vec<Action>) {
-    (State::Online { process, since, run: run.proved() }, vec![Action::Release(process.id)])
+fn online(process: Process, since: Instant, ready: Instant, run: Run) -> (State, Vec<Action>) {
+    (State::Online { process, since, ready, run }, vec![Action::Release(process.id)])
+}
+
+fn trusted(state: State) -> (State, Vec<Action>) {
+    match state {
+        State::Online { process, since, ready, run } => {
+            (State::Online { process, since, ready, run: run.proved() }, vec![])
+        }
+        state => (state, vec![]),
+    }
 }
 
 fn ended(
@@ -529,7 +560,7 @@ fn ended(
 ) -> (State, Vec<Action>) {
     let (process, since, run, was_online) = match state {
         State::Launching { process, since, run, .. } => (process, Some(since), run, false),
-        State::Online { process, since, run } => (process, Some(since), run, true),
+        State::Online { process, since, run, .. } => (process, Some(since), run, true),
         State::Failing { process, run, .. } => (process, None, run, false),
         State::Draining { process, .. } => {
             let rest = others.then_some(Action::Terminate(process.group));

@@ -238,6 +238,7 @@ impl Supervisor {
                     rollout.began(slot, life);
                 }
             }
+            Do::Trust(life) => self.apply(life, Event::Trusted),
             Do::Retire(life) => self.retire(vec![life]),
         }
     }
@@ -259,7 +260,7 @@ impl Supervisor {
         let Some((rollout, cause)) = self.replacing.now.take() else { return };
         let failed = self.life(life);
         let (slot, last_lines) = (failed.slot, failed.last_lines());
-        let how = failed.last_end.as_ref().map_or("ended", |(words, _)| words.as_str());
+        let how = failed.reason();
         let (replaced, all) = (rollout.replaced(), rollout.len());
         let kept = if replaced == 0 {
             "the old workers serve on".to_owned()
@@ -361,8 +362,7 @@ impl Supervisor {
                     has_failed(life.state.phase()) && !matches!(life.state, State::Settling { .. })
                 });
                 if let Some(life) = failed {
-                    let how = life.last_end.as_ref().map_or("ended", |(words, _)| words.as_str());
-                    let reason = format!("worker {} {how}", life.slot);
+                    let reason = format!("worker {} {}", life.slot, life.reason());
                     return Some(Err(Failed { reason, last_lines: life.last_lines() }));
                 }
                 let online = |slot: &Slot| {

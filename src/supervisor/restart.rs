@@ -53,7 +53,7 @@ impl Run {
     /// A run before which nothing has failed.
     pub const FRESH: Run = Run::Regular { failures: 0 };
 
-    /// The run, now that its worker was ready.
+    /// The run, now that its worker has proved itself.
     pub fn proved(self) -> Run {
         match self {
             Run::Trial => Run::FRESH,

@@ -28,7 +28,7 @@ pub struct Seen {
     pub slot: Slot,
     /// Where it stands.
     pub phase: Phase,
-    /// When its process was started, if it is online.
+    /// Since when it is online, if it is.
     pub since: Option<Instant>,
 }
 
@@ -37,6 +37,8 @@ pub struct Seen {
 pub enum Do {
     /// Start a worker on trial in this slot, and say so with [`Rollout::began`].
     Start(Slot),
+    /// This worker is on trial no longer: whatever becomes of it does not concern the replacement.
+    Trust(LifeId),
     /// Retire this worker: its successor is ready.
     Retire(LifeId),
 }
@@ -70,8 +72,8 @@ enum Turn {
 }
 
 impl Rollout {
-    /// Replaces the workers of these slots, so many at a time. The first new one must have run for `prove` before
-    /// it is trusted.
+    /// Replaces the workers of these slots, so many at a time. The first new one must have been online for `prove`
+    /// before it is trusted.
     pub fn new(slots: impl IntoIterator<Item = Slot>, parallel: usize, prove: Duration) -> Self {
         let turns = slots.into_iter().map(|slot| (slot, Turn::Waiting)).collect();
         Self { turns, parallel: parallel.max(1), prove }
@@ -131,6 +133,7 @@ impl Rollout {
                     Verdict::Failed => return Progress::Failed(life),
                     Verdict::Unknown => turn,
                     Verdict::Ready => {
+                        next.push(Do::Trust(life));
                         next.extend(old.map(|old| Do::Retire(old.life)));
                         Turn::Leaving(life)
                     }
@@ -147,7 +150,8 @@ impl Rollout {
     fn verdict(&self, index: usize, life: LifeId, lives: &[Seen], now: Instant) -> Verdict {
         let Some(seen) = lives.iter().find(|seen| seen.life == life) else { return Verdict::Failed };
         match seen.phase {
-            Phase::Launching => Verdict::Unknown,
+            // One that has ended is not started again while it is on trial: what it said last is being read.
+            Phase::Launching | Phase::WaitingRestart => Verdict::Unknown,
             Phase::Online if index > 0 || seen.since.is_none_or(|since| since + self.prove <= now) => {
                 Verdict::Ready
             }
@@ -187,6 +191,8 @@ enum Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -199,6 +205,7 @@ mod tests {
         lives: Vec<Seen>,
         rollout: Rollout,
         started: u64,
+        trusted: BTreeSet<LifeId>,
     }
 
     impl World {
@@ -212,7 +219,8 @@ mod tests {
             };
             let slots = 1..=slots;
             let rollout = Rollout::new(slots.clone().map(Slot), parallel, PROVE);
-            Self { now, lives: slots.map(old).collect(), rollout, started: 100 }
+            let (lives, trusted) = (slots.map(old).collect(), BTreeSet::new());
+            Self { now, lives, rollout, started: 100, trusted }
         }
 
         /// Advances until nothing is to be done, and says how far it is.
@@ -235,6 +243,7 @@ mod tests {
                     self.lives.push(Seen { life, slot, phase: Phase::Launching, since: None });
                     self.rollout.began(slot, life);
                 }
+                Do::Trust(life) => assert!(self.trusted.insert(life), "once is enough"),
                 Do::Retire(life) => self.set(life, Phase::Draining),
             }
         }
@@ -265,20 +274,24 @@ mod tests {
         world.set(LifeId(101), Phase::Online);
         world.settle();
         assert_eq!(world.with(Phase::Draining), []);
+        assert!(world.trusted.is_empty());
         assert_eq!(world.rollout.deadline(&world.lives, world.now), Some(world.now + PROVE));
         world.now += PROVE;
         world.settle();
         assert_eq!(world.with(Phase::Draining), [LifeId(1)]);
+        assert_eq!(world.trusted, BTreeSet::from([LifeId(101)]));
         assert_eq!(world.with(Phase::Launching), [LifeId(102), LifeId(103)]);
     }
 
     #[test]
     fn when_the_first_one_fails_nothing_was_touched() {
-        for phase in [Phase::Errored, Phase::Stopping, Phase::WaitingRestart, Phase::Stopped] {
+        for phase in [Phase::Errored, Phase::Stopping, Phase::Draining, Phase::Stopped] {
             let mut world = World::new(2, 1);
             world.settle();
             world.set(LifeId(101), Phase::Online);
             world.settle();
+            world.set(LifeId(101), Phase::WaitingRestart);
+            assert_eq!(world.settle(), Progress::Now(vec![]), "how it has ended is not wholly known");
             world.set(LifeId(101), phase);
             assert_eq!(world.settle(), Progress::Failed(LifeId(101)));
             assert_eq!(world.with(Phase::Online), [LifeId(1), LifeId(2)]);
@@ -310,6 +323,7 @@ mod tests {
                 }
                 progress = world.settle();
                 prop_assert!(world.is_served(slots));
+                prop_assert_eq!(world.trusted.len(), world.rollout.replaced());
                 prop_assert!(world.lives.len() <= slots as usize + parallel);
             }
             if progress == Progress::Done {

@@ -34,6 +34,8 @@ use crate::protocol::wire::Token;
 const GROUP_POLL: std::time::Duration = std::time::Duration::from_millis(50);
 /// How long to wait, at the very end, for what should take no time at all.
 const FINISH: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long what a worker wrote last may take to be read; processes that it has left may hold its pipe for ever.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(100);
 /// A guardian that ends sooner than this after its start would end again.
 const GUARDIAN_RAN_WELL: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -410,8 +412,14 @@ impl Supervisor {
             Action::Terminate(group) => send(group, self.life(life).plan.stop_signal),
             Action::Kill(group) => send(group, Signal::KILL),
             Action::Forget(id) => {
-                let gone = self.surroundings.gone(id);
-                self.doing.spawn(async move { Some((life, Event::Forgotten { id, served: gone.await })) });
+                let (gone, output) = (self.surroundings.gone(id), self.life(life).output.clone());
+                self.doing.spawn(async move {
+                    let served = gone.await;
+                    if let Some(output) = output {
+                        let _ = tokio::time::timeout(LAST_WORDS, output.ended()).await;
+                    }
+                    Some((life, Event::Forgotten { id, served }))
+                });
             }
             Action::Drain(process) => {
                 let drained = self.surroundings.drain(process.id, process.group);

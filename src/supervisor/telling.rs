@@ -30,8 +30,8 @@ pub(super) fn log(what: &What) {
             warn!(%worker, "worker {reason}; starting it again in {wait}");
         }
         What::WorkerErrored { worker, reason, last_lines } => {
-            let said = if last_lines.is_empty() { "" } else { "; its last lines: " };
-            error!(%worker, "worker {reason}; it is given up{said}{}", last_lines.join(" | "));
+            let said = said("its", last_lines);
+            error!(%worker, "worker {reason}; it is given up{said}");
         }
         What::WorkerStalled { worker } => {
             warn!(%worker, "worker took no connection in time; others get its share until it moves");
@@ -41,11 +41,20 @@ pub(super) fn log(what: &What) {
         What::WorkerSays { worker, message } => debug!(%worker, message = message.get(), "worker says"),
         What::ReloadStarted { by } => info!("reload, by {by}"),
         What::ReloadDone { workers } => info!("reload done: {workers} replaced"),
-        What::ReloadFailed { reason, .. } => error!("reload failed: {reason}"),
+        What::ReloadFailed { reason, last_lines } => {
+            error!("reload failed: {reason}{}", said("the new worker's", last_lines));
+        }
         What::Scaled { workers, by } => info!(workers, "scaled, by {by}"),
         What::AppStarted { by } => info!("started, by {by}"),
         What::AppStopping { by } => info!("workers are stopped, by {by}; the ports stay open"),
         What::Stopping { .. } | What::Missed { .. } => {}
+    }
+}
+
+fn said(whose: &str, last_lines: &[String]) -> String {
+    match last_lines {
+        [] => String::new(),
+        lines => format!("; {whose} last lines: {}", lines.join(" | ")),
     }
 }
 

@@ -188,6 +188,24 @@ fn a_trial_that_fails_is_not_repeated() {
 }
 
 #[test]
+fn a_trial_lasts_until_the_worker_is_trusted() {
+    for (is_trusted, phase) in [(false, Phase::Errored), (true, Phase::WaitingRestart)] {
+        let mut subject = Subject { state: State::Stopped, rules: rules(), now: Instant::now() };
+        subject.happen(Event::Start(Run::Trial));
+        subject.happen(Event::Launched(process(1)));
+        subject.listen(PORTS[0]);
+        subject.listen(PORTS[1]);
+        assert_eq!(subject.phase(), Phase::Online);
+        if is_trusted {
+            assert_eq!(subject.happen(Event::Trusted), []);
+        }
+        subject.end(Ended::Code(1), false);
+        subject.forgotten(1);
+        assert_eq!(subject.phase(), phase);
+    }
+}
+
+#[test]
 fn a_meant_end_is_the_last() {
     let restart = restart::Policy { stop_exit_codes: vec![0], ..restart::Policy::default() };
     let mut subject = Subject::launched(Rules { restart, ..rules() });
