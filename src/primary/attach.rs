@@ -192,11 +192,17 @@ async fn attach(channel: &OwnedFd, peer: Peer, rooms: &Rooms) -> Result<(), Deni
         place,
     };
     rooms.front.attach(attachment).await;
-    // The worker may have died, and been forgotten by the front, since it was admitted.
-    if admit(rooms, request.token, peer.uid).await.is_err() {
+    // The worker may have died, and been forgotten by the front, since it was admitted. One that only drains keeps its
+    // channels, for to close one is to tell a process that the primary is gone.
+    if admit(rooms, request.token, peer.uid).await.is_err() && !runs(rooms, worker) {
         rooms.front.forget(worker).await;
     }
     Ok(())
+}
+
+fn runs(rooms: &Rooms, launch: WorkerId) -> bool {
+    let app = Arc::clone(&rooms.supervisor.status().borrow());
+    app.workers.iter().any(|worker| worker.running.is_some_and(|(running, _)| running == launch))
 }
 
 async fn admit(rooms: &Rooms, token: Token, uid: u32) -> Result<WorkerId, Denied> {
