@@ -1,6 +1,8 @@
 //! With `--policy shared` Node workers accept by themselves, and clusterd keeps the port open for them.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use super::case::free_ports;
 use super::{Attach, app, both_ways};
@@ -124,15 +126,23 @@ fn a_stop_leaves_the_backlog_to_the_workers(attach: Attach) {
 fn a_reload_refuses_nobody(attach: Attach) {
     let cluster = sharing(app(attach)).workers(2).start();
     let before = [cluster.worker(1).pid(), cluster.worker(2).pid()];
-    cluster.primary().signal(Signal::HUP);
-    let mut answers = 0;
-    until("both workers were replaced", || {
-        assert_eq!(cluster.try_get("/").expect("an answer").status, 200);
-        answers += 1;
-        let replaced = cluster.worker(1).pid() != before[0] && cluster.worker(2).pid() != before[1];
-        (replaced && online(&cluster) == 2).then_some(())
+    let over = AtomicBool::new(false);
+    let client = || {
+        while !over.load(Ordering::Relaxed) {
+            let response = cluster.try_get("/").inspect_err(|_| over.store(true, Ordering::Relaxed));
+            assert_eq!(response.expect("an answer").status, 200);
+        }
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        cluster.primary().signal(Signal::HUP);
+        until("both workers were replaced, or a client was not answered", || {
+            let replaced = cluster.worker(1).pid() != before[0] && cluster.worker(2).pid() != before[1];
+            ((replaced && online(&cluster) == 2) || over.load(Ordering::Relaxed)).then_some(())
+        });
+        over.store(true, Ordering::Relaxed);
+        clients.into_iter().for_each(|client| client.join().expect("every request is answered"));
     });
-    assert!(answers > 1);
 }
 
 #[test]
