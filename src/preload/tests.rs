@@ -309,6 +309,7 @@ fn a_refused_server_hears_why() {
     assert!(Primary::refuse("elsewhere", Refusal::NotServed).starts_with("bound 127.0.0.2:"));
     assert_eq!(Primary::refuse("v4", Refusal::NotAdmitted), format!("bind failed: {}", libc::EACCES));
     assert_eq!(Primary::refuse("v4", Refusal::Full), format!("bind failed: {}", libc::EADDRINUSE));
+    assert_eq!(Primary::refuse("v4", Refusal::Shared), format!("bind failed: {}", libc::EADDRINUSE));
 }
 
 /// Which of the variables that announce a channel a program sees, which was given all of them, `fd` as descriptor 3,

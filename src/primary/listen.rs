@@ -28,6 +28,17 @@ pub enum ListenError {
     /// What was inherited cannot be it.
     #[error(transparent)]
     Inherited(#[from] InheritError),
+    /// What was inherited cannot be shared.
+    #[error(
+        "{count} sockets were inherited for port {port} (LISTEN_FDS), and with --policy shared workers share one: have one \
+         ListenStream= for it in the .socket unit"
+    )]
+    Several {
+        /// The port.
+        port: WorkerPort,
+        /// How many there are.
+        count: usize,
+    },
 }
 
 /// Listens on every public address, with the sockets that were inherited for it or with new ones. The ports that
@@ -46,7 +57,12 @@ pub fn bind(config: &Config) -> Result<Ports, ListenError> {
             None => ports.push((listen.worker_port, bound)),
         }
     }
-    Ok(ports)
+    match ports.iter().find(|(_, sockets)| sockets.len() > 1) {
+        Some((port, sockets)) if config.policy == Policy::Shared => {
+            Err(ListenError::Several { port: *port, count: sockets.len() })
+        }
+        _ => Ok(ports),
+    }
 }
 
 fn open(

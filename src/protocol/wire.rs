@@ -473,6 +473,7 @@ mod tests {
             Just(ToWorker::Refuse(Refusal::NotServed)),
             Just(ToWorker::Refuse(Refusal::NotAdmitted)),
             Just(ToWorker::Refuse(Refusal::Full)),
+            Just(ToWorker::Refuse(Refusal::Shared)),
             endpoint().prop_map(|peer| ToWorker::Connection { peer }),
             Just(ToWorker::Wake),
             Just(ToWorker::Drain),

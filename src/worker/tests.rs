@@ -267,6 +267,8 @@ async fn refusals_are_told_apart() {
     assert!(matches!(not_admitted, BindError::NotAdmitted { .. }));
     let full = refused(Refusal::Full).await.unwrap_err();
     assert!(matches!(full, BindError::Full { .. }));
+    let shared = refused(Refusal::Shared).await.unwrap_err();
+    assert!(matches!(shared, BindError::Shared { .. }));
 }
 
 #[tokio::test]

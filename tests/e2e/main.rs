@@ -24,5 +24,5 @@ mod servers;
 mod shutdown;
 mod signals;
 mod start;
-mod systemd;
 mod supervision;
+mod systemd;

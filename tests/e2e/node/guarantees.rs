@@ -3,8 +3,11 @@
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit};
+
 use super::{Attach, app, both_ways};
 use crate::handoff::{stop, what_a_killed_worker_had_not_taken_is_served};
+use crate::harness::needs::needs;
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, Signal, until};
 use crate::servers::answer_in_turn;
@@ -100,6 +103,34 @@ fn a_worker_without_descriptors_loses_nothing_and_comes_back(attach: Attach) {
     assert!(by_the_other > 20, "worker 1 has no descriptors, and yet it answers: {answers:?}");
     cluster.open_gate("gate");
     until("worker 1 serves again", || cluster.get("/").starts_with("worker 1 ").then_some(()));
+}
+
+/// The connection of a worker that moves again is taken, and the next one handed over, before clusterd has a free
+/// descriptor to look at it.
+#[test]
+fn a_primary_without_descriptors_loses_nothing() {
+    needs!("node");
+    let setup = app(Attach::Node).options("--handoff-timeout 60s --log-level debug");
+    let cluster = setup.start();
+    let (primary, worker) = (cluster.primary(), cluster.worker(1));
+    stop(&worker);
+    let pending = [cluster.send("/"), cluster.send("/")];
+    until("one is handed over, and one waits", || {
+        (cluster.metrics().count("clusterd_queue_connections", &[]) == 1).then_some(())
+    });
+    let pid = rustix::process::Pid::from_raw(primary.pid());
+    let limit = |limit| rustix::process::prlimit(pid, Resource::Nofile, limit).expect("it is our own child");
+    let usual =
+        limit(Rlimit { current: Some(3), maximum: rustix::process::getrlimit(Resource::Nofile).maximum });
+    worker.signal(Signal::CONT);
+    until("clusterd waits for a descriptor", || {
+        let waits = cluster.stderr.text().contains("a connection waits until a descriptor is free");
+        waits.then_some(())
+    });
+    limit(usual);
+    for request in pending {
+        assert_eq!(request.response().expect("none is lost").status, 200);
+    }
 }
 
 /// One worker, which is started for the second time only when there is a `gate`.
