@@ -129,6 +129,13 @@ fn a_command_that_cannot_run_exits_as_in_a_shell() {
         .code(127)
         .stdout("")
         .stderr("clusterd: cannot start no-such-program: not found in PATH; check its spelling, or give its full path\n");
+    clusterd(path, &["relaod"]).assert().code(127).stdout("").stderr(
+        "clusterd: cannot start relaod: not found in PATH; check its spelling, or give its full path; \
+         did you mean `clusterd reload`?\n",
+    );
+    clusterd(path, &["--", "relaod"]).assert().code(127).stderr(
+        "clusterd: cannot start relaod: not found in PATH; check its spelling, or give its full path\n",
+    );
     clusterd(path, &["--check", "clusterd.toml"]).assert().code(127).stderr(
         "clusterd: cannot start clusterd.toml: not found in PATH; \
              for the file in this folder, use ./clusterd.toml\n",
@@ -201,6 +208,27 @@ fn help_and_version_go_to_standard_output() {
     for flag in ["--help", "-h", "--version", "-V"] {
         let output = clusterd(folder.path(), &[flag]).assert().success().stderr("");
         assert!(!output.get_output().stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_verb_has_arguments_of_its_own() {
+    let folder = with_file("");
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&["list", "--help"], 0, ""),
+        (&["list", "--workers", "2"], 2, "clusterd: unexpected argument '--workers' found\n"),
+        (&["list", "-o", "yaml"], 2, "clusterd: invalid value 'yaml' for '--output <text|json>'\n"),
+        (
+            &["scale"],
+            2,
+            "clusterd: scale to how many workers? 4 for four, +1 for one more, -1 for one fewer\n",
+        ),
+        (&["restart", "--worker", "0"], 2, "clusterd: invalid value '0' for '--worker <N>'"),
+    ];
+    for (arguments, code, expected) in cases {
+        let output =
+            clusterd(folder.path(), arguments).env("CLUSTERD_HOME", folder.path()).assert().code(code);
+        assert!(stderr(&output).starts_with(expected), "{arguments:?}: {}", stderr(&output));
     }
 }
 

@@ -40,6 +40,19 @@ fn help() -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// What can be said to a clusterd that runs, as the help lists it.
+fn verbs(help: &str) -> BTreeSet<&str> {
+    let (_, list) = help.split_once("To a clusterd that runs").expect("the list of them");
+    let lines = list.lines().skip(1).take_while(|line| !line.is_empty());
+    lines.filter_map(|line| line.split_whitespace().next()).collect()
+}
+
+fn help_of(verb: &str) -> String {
+    let output = clusterd().args([verb, "--help"]).output().expect("clusterd runs");
+    assert!(output.status.success(), "{verb}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
 /// The longest words of `of` that begin with `start`.
 fn words<'a>(text: &'a str, start: &'a str, of: fn(char) -> bool) -> impl Iterator<Item = &'a str> {
     text.match_indices(start).filter_map(move |(at, _)| {
@@ -77,15 +90,34 @@ fn own_flags(text: &str) -> BTreeSet<&str> {
 #[test]
 fn every_flag_that_is_named_exists_and_the_readme_names_all() {
     let help = help();
+    let helps: Vec<String> = verbs(&help).into_iter().map(help_of).collect();
     let existing = flags(&help);
+    let with_verbs: BTreeSet<_> =
+        existing.iter().copied().chain(helps.iter().flat_map(|help| flags(help))).collect();
     for name in PAGES.iter().chain(&FILES) {
         let text = text(name);
-        let missing: Vec<_> = own_flags(&text).difference(&existing).copied().collect();
+        let missing: Vec<_> = own_flags(&text).difference(&with_verbs).copied().collect();
         assert!(missing.is_empty(), "{name} names {missing:?}, which clusterd --help does not");
     }
     let readme = text("README.md");
     let unnamed: Vec<_> = existing.difference(&flags(&readme)).copied().collect();
     assert_eq!(unnamed, ["--version"], "README.md names every other flag");
+}
+
+#[test]
+fn the_operations_guide_names_every_verb_and_its_flags() {
+    let (help, guide) = (help(), text("docs/operations.md"));
+    let verbs = verbs(&help);
+    assert!(verbs.len() > 7, "{verbs:?}");
+    for verb in verbs {
+        assert!(guide.contains(&format!("`clusterd {verb}")), "docs/operations.md lacks {verb}");
+        let help = help_of(verb);
+        let unnamed: Vec<_> = flags(&help).difference(&flags(&guide)).copied().collect();
+        assert!(
+            unnamed.iter().all(|flag| *flag == "--help"),
+            "docs/operations.md lacks {unnamed:?} of {verb}"
+        );
+    }
 }
 
 #[test]
@@ -107,6 +139,7 @@ impl Demo {
         let mut process = clusterd()
             .args(arguments)
             .args(["--log-format", "json"])
+            .env("CLUSTERD_HOME", env!("CARGO_TARGET_TMPDIR"))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
