@@ -18,10 +18,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A worker's own greatest age is less than the one for all by up to this part, so that workers which started together
 /// are not replaced together.
 const SPREAD: f64 = 0.1;
-/// A worker that uses too much memory earlier than this after its start does not leak: it needs more.
-const YOUNG: Duration = Duration::from_secs(60);
+/// A worker that uses too much memory so soon after it came online does not leak: it needs more.
+const YOUNG: Duration = Duration::from_secs(5);
 /// The longest that such a worker is left alone.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(300);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a worker may reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,8 +82,8 @@ struct Launches {
 
 #[derive(Debug)]
 struct Launch {
-    /// Its process group, while it is online.
-    online: Option<Pid>,
+    /// Its process group while it is online, and since when it is.
+    online: Option<(Pid, Instant)>,
     since: Instant,
     /// From 0 to 1.
     chance: f64,
@@ -116,14 +116,15 @@ impl Launches {
                 is_greedy: false,
                 patience: patience(self.greedy.get(&worker.slot).copied().unwrap_or_default()),
             });
-            launch.online = (status.phase == Phase::Online).then_some(group);
+            let since = launch.online.map_or(now, |(_, since)| since);
+            launch.online = (status.phase == Phase::Online).then_some((group, since));
             self.running.insert(worker, launch);
         }
         self.greedy.retain(|slot, _| slot.0 <= app.wanted);
     }
 
     fn online(&self) -> impl Iterator<Item = (WorkerId, Pid)> {
-        self.running.iter().filter_map(|(worker, launch)| Some((*worker, launch.online?)))
+        self.running.iter().filter_map(|(worker, launch)| Some((*worker, launch.online?.0)))
     }
 
     /// Who uses more memory than it may; `memory` is what each worker uses.
@@ -136,13 +137,14 @@ impl Launches {
         let mut worn = Vec::new();
         for (worker, bytes) in memory.filter(|(_, bytes)| *bytes > limit) {
             let Some(launch) = self.running.get_mut(&worker) else { continue };
+            let Some((_, since)) = launch.online else { continue };
+            let served = now.saturating_duration_since(since);
             if !std::mem::replace(&mut launch.is_greedy, true) {
-                let age = launch.age(now);
                 let greedy = self.greedy.entry(worker.slot).or_default();
-                *greedy = if age < YOUNG { greedy.saturating_add(1) } else { 0 };
-                say_if_too_low(worker, bytes, age, *greedy);
+                *greedy = if served < YOUNG { greedy.saturating_add(1) } else { 0 };
+                say_if_too_low(worker, bytes, served, *greedy);
             }
-            if launch.age(now) >= launch.patience {
+            if served >= launch.patience {
                 worn.push((worker, Worn::Memory(bytes)));
             }
         }
@@ -180,13 +182,13 @@ fn patience(greedy: u32) -> Duration {
     }
 }
 
-fn say_if_too_low(worker: WorkerId, bytes: u64, age: Duration, greedy: u32) {
+fn say_if_too_low(worker: WorkerId, bytes: u64, served: Duration, greedy: u32) {
     if greedy > 1 {
-        let age = humantime::format_duration(whole_millis(age));
+        let served = humantime::format_duration(whole_millis(served));
         tracing::warn!(
             %worker, bytes,
-            "worker uses more than --max-memory {age} after its start, as the one before it did: it is likely to need \
-             more; it is replaced less often"
+            "worker uses more than --max-memory {served} after it came online, as the one before it did: it is likely to \
+             need more; it is replaced less often"
         );
     }
 }
@@ -306,7 +308,7 @@ mod tests {
     #[test]
     fn a_leak_is_replaced_at_once_and_a_limit_that_is_too_low_ever_less_often() {
         assert_eq!(replaced_at(3600, 5), [3600; 5]);
-        assert_eq!(replaced_at(1, 11), [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(replaced_at(1, 11), [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60]);
     }
 
     #[test]

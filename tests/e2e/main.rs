@@ -26,3 +26,4 @@ mod signals;
 mod start;
 mod supervision;
 mod systemd;
+mod worn;

@@ -1,0 +1,112 @@
+//! Workers that are replaced without being asked by anyone: for their memory, their age, and when files change.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::harness::needs::needs;
+use crate::harness::{Cluster, until};
+
+/// A server whose answer is in a file that it reads at its start; without that file it crashes.
+const VERSIONED: &str = "\
+import http.server, os, time
+text = open('app/version').read().encode()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer(('', int(os.environ['PORT'])), Handler).serve_forever()
+";
+
+/// A Node server that keeps a megabyte for each request.
+const LEAKY: &str = "\
+const kept = [];
+require('node:http').createServer((request, response) => {
+  kept.push(Buffer.alloc(1 << 20, 1));
+  response.end(`worker ${process.env.CLUSTERD_WORKER_ID}`);
+}).listen(process.env.PORT);
+";
+
+fn reloads(cluster: &Cluster, result: &str) -> u64 {
+    cluster.metrics().count("clusterd_reloads_total", &[("result", result)])
+}
+
+/// Puts a file in its place as editors do.
+fn save(cluster: &Cluster, name: &str, content: &str) {
+    let (file, new) = (cluster.folder().join(name), cluster.folder().join("app/.new.tmp"));
+    fs::write(&new, content).expect("the folder is there");
+    fs::rename(new, file).expect("a name in the same folder");
+}
+
+/// Asks for this path until every one of these processes has been replaced; no request fails meanwhile.
+#[track_caller]
+fn all_are_replaced_while_asking(cluster: &Cluster, path: &str, workers: u32) {
+    let first: BTreeSet<i32> = (1..=workers).map(|slot| cluster.worker(slot).pid()).collect();
+    until("every worker is replaced", || {
+        cluster.get(path);
+        let now: BTreeSet<i32> = cluster.primary().children().iter().map(|child| child.pid()).collect();
+        first.is_disjoint(&now).then_some(())
+    });
+    cluster.wait_online();
+}
+
+#[test]
+fn a_worker_that_leaks_memory_is_replaced_without_a_failed_request() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().workers(2).options("--max-memory 64M").start();
+    all_are_replaced_while_asking(&cluster, "/leak/1", 2);
+    until("it is said why", || cluster.stderr.text().contains("worker is replaced: it uses").then_some(()));
+}
+
+#[test]
+fn a_node_worker_that_leaks_memory_is_replaced_without_a_failed_request() {
+    needs!("node");
+    let cluster = Cluster::of("node leaky.js").file("leaky.js", LEAKY);
+    let cluster = cluster.workers(2).options("--max-memory 160M").start();
+    all_are_replaced_while_asking(&cluster, "/", 2);
+}
+
+#[test]
+fn a_worker_that_is_old_is_replaced_without_a_failed_request() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().workers(2).options("--max-age 2s").start();
+    all_are_replaced_while_asking(&cluster, "/", 2);
+}
+
+#[test]
+fn a_change_reloads_and_a_broken_version_changes_nothing() {
+    needs!("python3");
+    let cluster = Cluster::of("python3 server.py").file("server.py", VERSIONED).file("app/version", "1");
+    let cluster = cluster.workers(2).options("--watch app --ignore *.txt").start();
+    save(&cluster, "app/notes.txt", "of no importance");
+    save(&cluster, "app/version", "2");
+    until("the new version answers alone", || {
+        let answers: BTreeSet<String> = (0..4).map(|_| cluster.get("/")).collect();
+        (answers == BTreeSet::from(["2".to_owned()])).then_some(())
+    });
+    until("the reload is done", || (reloads(&cluster, "done") == 1).then_some(()));
+    assert!(cluster.stderr.text().contains("app/version"), "it is said what has changed");
+
+    fs::remove_file(cluster.folder().join("app/version")).expect("it is there");
+    until("the reload has failed", || {
+        assert_eq!(cluster.get("/"), "2");
+        (reloads(&cluster, "failed") == 1).then_some(())
+    });
+    save(&cluster, "app/version", "3");
+    until("the repaired version answers", || {
+        let answer = cluster.get("/");
+        assert!(["2", "3"].contains(&answer.as_str()), "{answer}");
+        (answer == "3").then_some(())
+    });
+}
+
+#[test]
+fn what_is_to_be_watched_must_be_there() {
+    let ended = Cluster::demo().options("--watch no/such/folder").run();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("cannot watch no/such/folder: No such file"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("listening"), "{}", ended.stderr);
+}
