@@ -19,8 +19,13 @@ const PAGES: [&str; 7] = [
     "docs/out-of-scope.md",
     "docs/protocol.md",
 ];
-const FILES: [&str; 4] =
-    ["Dockerfile", "config/clusterd.service", "config/kubernetes.yaml", "config/prometheus.yml"];
+const FILES: [&str; 5] = [
+    "Dockerfile",
+    "config/clusterd.service",
+    "config/clusterd.socket",
+    "config/kubernetes.yaml",
+    "config/prometheus.yml",
+];
 
 const DEADLINE: Duration = Duration::from_secs(30);
 

@@ -349,8 +349,8 @@ mod tests {
 
         Readiness:
               --wait-ready[=<true|false>]
-                  A worker gets no connections before it says that it is ready: process.send('ready'), or
-                  the library
+                  A worker gets no connections before it says that it is ready: process.send('ready'),
+                  READY=1, or the library
                   [default: false] [env: CLUSTERD_WAIT_READY]
               --ready-http <PATH>
                   A worker gets no connections before it answers GET PATH with a 2xx status

@@ -238,7 +238,7 @@ pub static WAIT_READY: Setting<bool> = Setting {
     key: Key {
         name: "wait-ready",
         default: Some("false"),
-        help: "A worker gets no connections before it says that it is ready: process.send('ready'), or the library",
+        help: "A worker gets no connections before it says that it is ready: process.send('ready'), READY=1, or the library",
         show: |config| config.wait_ready.to_string(),
         ..TRUTH
     },

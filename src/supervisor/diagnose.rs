@@ -224,8 +224,8 @@ fn about_ports(seen: &Seen, missing: &str) -> String {
         );
     }
     if seen.wait_ready {
-        return "--wait-ready asks that it also says that it is ready: process.send('ready') in Node, or the \
-                library; if it takes this long to start, all is well"
+        return "--wait-ready asks that it also says that it is ready: process.send('ready') in Node, \
+                READY=1 to the socket that NOTIFY_SOCKET names, or the library; if it takes this long to start, all is well"
             .to_owned();
     }
     format!(
