@@ -10,8 +10,9 @@ use crate::sys;
 /// What the primary needs beside queue and workers: listeners, admin clients, handshakes, files.
 const OWN: u64 = 192;
 
-/// What a worker needs: two pipes, its Node channel, and a few channels of two descriptors each.
-const WORKER: u64 = 11;
+/// What a worker needs: two pipes, its Node channel, its notification socket, and a few channels of two descriptors
+/// each.
+const WORKER: u64 = 12;
 
 /// RLIMIT_NOFILE, as getrlimit(2) tells it; `None` is no limit.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +58,8 @@ mod tests {
         let cases = [
             (1024, None, 4, 1, 1024),
             (1024, Some(20_000), 4, 1, 1024),
-            (1024, Some(1024), 4, 1, 788),
-            (1024, Some(1024), 4, 2, 394),
+            (1024, Some(1024), 4, 1, 784),
+            (1024, Some(1024), 4, 2, 392),
             (1024, Some(64), 4, 1, 1),
         ];
         for (wanted, limit, workers, ports, expected) in cases {

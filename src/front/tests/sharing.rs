@@ -62,7 +62,7 @@ fn workers_that_share_a_socket_accept_by_themselves() {
 fn a_server_that_shares_counts_until_it_is_closed_or_its_worker_is_gone() {
     let mut stage = Stage::sharing(PATIENT);
     let [closed, gone, left] = [1, 2, 3].map(|slot| stage.sharer(slot));
-    [&closed, &gone, &left].map(|sharer| stage.listen(sharer));
+    [&closed, &gone, &left].into_iter().for_each(|sharer| stage.listen(sharer));
     stage.until_listening(3);
     stage.runtime.block_on(stage.handle().detach(closed.link));
     stage.until_listening(2);

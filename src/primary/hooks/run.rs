@@ -152,10 +152,11 @@ impl Running {
             }
             ran
         };
-        out.lines().iter().for_each(|line| info!(event = hook.event, "hook: {line}"));
-        err.lines().iter().for_each(|line| warn!(event = hook.event, "hook: {line}"));
+        let (event, worker) = (&hook.event, hook.worker.as_deref());
+        out.lines().iter().for_each(|line| info!(event, worker, "hook: {line}"));
+        err.lines().iter().for_each(|line| warn!(event, worker, "hook: {line}"));
         if ran == Hooked::Killed {
-            warn!(event = hook.event, "the command of --on-event was killed: it ran for {PATIENCE:?}");
+            warn!(event, worker, "the command of --on-event was killed: it ran for {PATIENCE:?}");
         }
         ran
     }
