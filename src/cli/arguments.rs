@@ -449,6 +449,7 @@ mod tests {
           stop      End all workers; clusterd runs on, and clients wait
           start     Start workers that were stopped, or given up
           events    Follow what happens, of every app or of one, until it is interrupted
+          curl      Ask one worker by HTTP, by a connection of its own
 
         Examples:
           clusterd                                           the built-in demo on port 3000

@@ -6,7 +6,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -15,10 +14,11 @@ use serde::Serialize;
 use tokio::time::timeout;
 use tower::{BoxError, ServiceExt};
 
-use super::api::{self, App, Apps, Code, LINES, Problem, Refusal, Route, Verb};
-use super::app::Controlled;
+use super::api::{self, App, Apps, Code, LINES, PORT_HEADER, Problem, Refusal, Route, Verb, WORKER_HEADER};
+use super::app::{Controlled, Streamed};
 use super::feed::{self, Source};
 use crate::http::{self, Bounded};
+use crate::ids::Slot;
 use crate::supervisor::events::Asker;
 
 /// How many looks may be under way at once; further ones are refused.
@@ -34,7 +34,7 @@ const LONGEST_BODY: usize = 4 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An answer, whose body may go on for long.
-pub(super) type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
+pub(super) type Answer = Response<Streamed>;
 
 /// Answers requests. Clones answer for the same apps, and share the limits.
 pub(super) struct Answers<A> {
@@ -57,14 +57,14 @@ impl<A: Controlled> Answers<A> {
     /// The answer to one request, by this client.
     pub(super) async fn answer<B>(self, request: Request<B>, by: Asker) -> Result<Answer, Infallible>
     where
-        B: Body<Data: Send, Error: Into<BoxError>> + Send,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         Ok(self.find(request, by).await.unwrap_or_else(refuse))
     }
 
     async fn find<B>(&self, request: Request<B>, by: Asker) -> Result<Answer, Problem>
     where
-        B: Body<Data: Send, Error: Into<BoxError>> + Send,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let uri = request.uri();
         let route = Route::parse(uri.path(), uri.query()).ok_or_else(|| {
@@ -81,9 +81,7 @@ impl<A: Controlled> Answers<A> {
             Route::Events(None) => Ok(lines(feed::events(self.apps.iter().map(source).collect()))),
             Route::Events(Some(app)) => Ok(lines(feed::events(vec![source(&self.app(&app)?)]))),
             Route::Command(app, verb) => command(self.app(&app)?, verb, request, by).await,
-            Route::Exchange { worker, .. } => {
-                Err(Problem::new(Code::Unreachable, format!("worker {worker} cannot be spoken with")))
-            }
+            Route::Exchange { app, worker, path } => exchange(self.app(&app)?, worker, &path, request).await,
         }
     }
 
@@ -119,7 +117,7 @@ impl<A: Controlled> Answers<A> {
 async fn command<A, B>(app: Arc<A>, verb: Verb, request: Request<B>, by: Asker) -> Result<Answer, Problem>
 where
     A: Controlled,
-    B: Body<Data: Send, Error: Into<BoxError>> + Send,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let command = api::command_of(verb, &body(request).await?)?;
     // Whoever follows from before the start misses nothing of it.
@@ -128,9 +126,26 @@ where
     Ok(lines(feed::progress(source, end)))
 }
 
+/// Passes a request on to one worker, and its answer back, both as they come.
+async fn exchange<A, B>(app: Arc<A>, worker: Slot, path: &str, request: Request<B>) -> Result<Answer, Problem>
+where
+    A: Controlled,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+    *request.uri_mut() = path
+        .parse()
+        .map_err(|error| Problem::new(Code::BadRequest, format!("{path}: not a path to ask for: {error}")))?;
+    let port = request.headers_mut().remove(PORT_HEADER);
+    let port = port.map(|port| api::port_of(port.to_str().unwrap_or_default())).transpose()?;
+    let mut answer = app.exchange(worker, port, request).await?;
+    answer.headers_mut().insert(WORKER_HEADER, HeaderValue::from(worker.0));
+    Ok(answer)
+}
+
 async fn body<B>(request: Request<B>) -> Result<Bytes, Problem>
 where
-    B: Body<Data: Send, Error: Into<BoxError>> + Send,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let wrong = |message| Problem::new(Code::BadRequest, message);
     match timeout(BODY_TIMEOUT, Limited::new(request.into_body(), LONGEST_BODY).collect()).await {
@@ -176,8 +191,6 @@ fn lines(body: impl Body<Data = Bytes, Error = Infallible> + Send + 'static) -> 
     answer
 }
 
-fn boxed(
-    body: impl Body<Data = Bytes, Error = Infallible> + Send + 'static,
-) -> UnsyncBoxBody<Bytes, BoxError> {
+fn boxed(body: impl Body<Data = Bytes, Error = Infallible> + Send + 'static) -> Streamed {
     body.map_err(|never| match never {}).boxed_unsync()
 }

@@ -19,6 +19,9 @@ pub const LINES: &str = "application/jsonl";
 /// The header that names the port of the worker which an exchange is for; without it, the first is meant.
 pub const PORT_HEADER: &str = "clusterd-port";
 
+/// The header of an answer that is a worker's own, with its number. An answer without it is clusterd's.
+pub const WORKER_HEADER: &str = "clusterd-worker";
+
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {

@@ -6,12 +6,20 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Bytes;
+use hyper::{Request, Response};
 use tokio::sync::broadcast::Receiver;
+use tower::BoxError;
 
-use super::api::{Address, App, Worker};
+use super::api::{Address, App, Code, Problem, Worker};
 use super::usage::{Looks, Used};
+use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
+use crate::private::{Doors, exchange};
 use crate::supervisor::events::{Asker, Event, Time};
+use crate::supervisor::lifecycle::Phase;
 use crate::supervisor::{self, Command, Failed, Overview, Refused, Status};
 
 /// Something that will be known.
@@ -19,6 +27,9 @@ pub type Soon<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// How a command ends: what was done, in a sentence, or why not.
 pub type Ending = Soon<Result<String, Failed>>;
+
+/// A body that comes piece by piece.
+pub type Streamed = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What can be asked of an app.
 pub trait Controlled: Send + Sync + 'static {
@@ -33,6 +44,14 @@ pub trait Controlled: Send + Sync + 'static {
 
     /// What happens from now on.
     fn events(&self) -> Receiver<Event>;
+
+    /// Sends a request, whose URI is a path, to one worker: to the listener on `port`, or on its first port.
+    fn exchange(
+        &self,
+        worker: Slot,
+        port: Option<WorkerPort>,
+        request: Request<Streamed>,
+    ) -> Soon<Result<Response<Streamed>, Problem>>;
 }
 
 /// What does not change while an app runs.
@@ -54,13 +73,29 @@ pub struct Running {
     profile: Profile,
     supervisor: supervisor::Handle,
     metrics: Metrics,
+    doors: Doors,
     looks: Mutex<Looks>,
 }
 
 impl Running {
-    /// The app of this supervisor.
-    pub fn new(profile: Profile, supervisor: supervisor::Handle, metrics: Metrics) -> Self {
-        Self { profile, supervisor, metrics, looks: Mutex::default() }
+    /// The app of this supervisor, whose workers are behind these doors.
+    pub fn new(profile: Profile, supervisor: supervisor::Handle, metrics: Metrics, doors: Doors) -> Self {
+        Self { profile, supervisor, metrics, doors, looks: Mutex::default() }
+    }
+
+    fn find(&self, slot: Slot, port: Option<WorkerPort>) -> Result<(WorkerId, WorkerPort), Problem> {
+        let overview = Arc::clone(&self.supervisor.status().borrow());
+        let worker = find(&overview, slot)?;
+        let ports = || self.profile.addresses.iter().map(|address| WorkerPort(address.worker_port));
+        match port {
+            None => ports().next().map(|first| (worker, first)),
+            Some(port) => ports().find(|known| *known == port).map(|port| (worker, port)),
+        }
+        .ok_or_else(|| {
+            let known: Vec<_> = ports().map(|port| port.to_string()).collect();
+            Problem::new(Code::NotFound, "workers do not serve on that port")
+                .help(format!("they serve on {}", known.join(", ")))
+        })
     }
 }
 
@@ -100,6 +135,36 @@ impl Controlled for Running {
     fn events(&self) -> Receiver<Event> {
         self.supervisor.events()
     }
+
+    fn exchange(
+        &self,
+        worker: Slot,
+        port: Option<WorkerPort>,
+        request: Request<Streamed>,
+    ) -> Soon<Result<Response<Streamed>, Problem>> {
+        let (found, doors) = (self.find(worker, port), self.doors.clone());
+        Box::pin(async move {
+            let (launch, port) = found?;
+            let answer = exchange::exchange(&doors, launch, port, request).await.map_err(|error| {
+                Problem::new(Code::Unreachable, format!("worker {worker} does not answer: {error}"))
+            })?;
+            Ok(answer.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+        })
+    }
+}
+
+/// The process of a worker; the one that serves, while it is replaced.
+fn find(overview: &Overview, slot: Slot) -> Result<WorkerId, Problem> {
+    let launches = || overview.workers.iter().filter(|worker| worker.slot == slot);
+    if launches().next().is_none() {
+        return Err(Problem::new(Code::NotFound, format!("there is no worker {slot}")));
+    }
+    let running = || launches().filter_map(|worker| Some((worker.phase, worker.running?.0)));
+    let online = running().find(|(phase, _)| *phase == Phase::Online);
+    online
+        .or_else(|| running().next())
+        .map(|(_, worker)| worker)
+        .ok_or_else(|| Problem::new(Code::Unreachable, format!("worker {slot} does not run now")))
 }
 
 fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: SystemTime) -> App {

@@ -21,6 +21,7 @@ use tokio_util::codec::{Decoder, LinesCodec};
 use super::api::{self, App, Apps, Problem, Refusal, Route, Verb};
 use super::peer::{self, Stranger};
 use super::place::{Home, Place};
+use crate::ids::Slot;
 use crate::supervisor::Command;
 
 /// How long a clusterd may take to say which apps it has.
@@ -28,6 +29,9 @@ const LOOK: Duration = Duration::from_secs(3);
 
 /// How long it may take to begin its answer to anything else.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long a worker may take to begin an answer that somebody waits for.
+const EXCHANGE: Duration = Duration::from_secs(600);
 
 /// The longest answer that is taken whole, in bytes.
 const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -167,6 +171,25 @@ impl Clusterd {
         request.body(Full::new(body)).map_err(|error| self.malformed(error))
     }
 
+    /// Sends a request to one worker of an app. Its URI is the path that is asked for.
+    ///
+    /// # Errors
+    /// There is no answer, the path cannot be asked for, or clusterd refuses.
+    pub async fn exchange(
+        &self,
+        app: &str,
+        worker: Slot,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Error> {
+        let route = Route::Exchange { app: app.to_owned(), worker, path: request.uri().to_string() };
+        *request.uri_mut() = route.to_string().parse().map_err(|error| self.malformed(error))?;
+        let answer = self.send(request, EXCHANGE).await?;
+        if answer.headers().contains_key(api::WORKER_HEADER) {
+            return Ok(answer);
+        }
+        Err(self.refusal(answer).await)
+    }
+
     async fn get<T: DeserializeOwned>(&self, route: &Route) -> Result<T, Error> {
         let answer = self.ask(self.request(Method::GET, route, Bytes::new())?).await?;
         let body = self.whole(answer).await?;
@@ -181,19 +204,22 @@ impl Clusterd {
 
     /// Sends a request, and waits for the head of the answer. One that is not a success is a [`Problem`].
     async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
-        let answer = self.send(request).await?;
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
+        let answer = self.send(request, ANSWER).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
+    }
+
+    /// Why it was refused.
+    async fn refusal(&self, answer: Response<Incoming>) -> Error {
         let status = answer.status();
-        let body = self.whole(answer).await?;
-        match serde_json::from_slice(&body) {
-            Ok(Refusal { error }) => Err(error.into()),
-            Err(_) => Err(self.malformed(format!("status {status}"))),
+        match self.whole(answer).await.map(|body| serde_json::from_slice(&body)) {
+            Ok(Ok(Refusal { error })) => error.into(),
+            Ok(Err(_)) => self.malformed(format!("status {status}")),
+            Err(error) => error,
         }
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+    /// Waits so long for the head of the answer.
+    async fn send(&self, request: Request<Full<Bytes>>, time: Duration) -> Result<Response<Incoming>, Error> {
         let stream = self.connect()?;
         let exchange = async {
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -201,7 +227,7 @@ impl Clusterd {
             tokio::spawn(connection);
             sender.send_request(request).await
         };
-        match timeout(ANSWER, exchange).await {
+        match timeout(time, exchange).await {
             Ok(answer) => answer.map_err(|error| self.broken(&error)),
             Err(_) => Err(self.silent()),
         }

@@ -10,9 +10,13 @@ use tracing::{debug, warn};
 use super::listen::Ports;
 use crate::config::{Config, WorkerCommand};
 use crate::control::api::Address;
-use crate::control::app::{Controlled, Profile, Running};
+use crate::control::app::{Profile, Running};
 use crate::control::place::{Claim, Home};
 use crate::control::server::Server;
+use crate::front;
+use crate::metrics::Metrics;
+use crate::private::Doors;
+use crate::supervisor;
 
 /// What runs here, and where clients connect to.
 pub fn profile(config: &Config, ports: &Ports) -> Profile {
@@ -30,8 +34,15 @@ pub fn profile(config: &Config, ports: &Ports) -> Profile {
 }
 
 /// Listens until what is returned is dropped. Without it, clusterd serves all the same.
-pub fn open(app: Running) -> Option<Claim> {
-    let claimed = Home::of_this_process().claim(app.name()).and_then(|(listener, claim)| {
+pub fn open(
+    profile: Profile,
+    supervisor: &supervisor::Handle,
+    metrics: &Metrics,
+    front: &front::handle::Handle,
+) -> Option<Claim> {
+    let doors = Doors::new(front.clone());
+    let claimed = Home::of_this_process().claim(&profile.name).and_then(|(listener, claim)| {
+        let app = Running::new(profile, supervisor.clone(), metrics.clone(), doors);
         Ok((Server::new(listener, claim.place().clone(), vec![Arc::new(app)])?, claim))
     });
     match claimed {

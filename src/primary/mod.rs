@@ -49,7 +49,6 @@ use self::surroundings::Neighbours;
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::config::Config;
 use crate::config::load::CommandLine;
-use crate::control::app::Running;
 use crate::front::handle::FrontEnds;
 use crate::front::ledger::{Hold, Wear};
 use crate::front::{self, Front, Setup};
@@ -167,7 +166,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         front: front.clone(),
     });
     tokio::spawn(notify::pass_on(ready, supervisor.clone()));
-    let _control = control::open(Running::new(app, supervisor.clone(), metrics.clone()));
+    let _control = control::open(app, &supervisor, &metrics, &front);
     tokio::spawn(attach.serve(Rooms {
         supervisor: supervisor.clone(),
         front: front.clone(),

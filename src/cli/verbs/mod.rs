@@ -4,6 +4,7 @@
 //! `clusterd -- list`. They reach clusterd by its control socket ([`crate::control`]) and know nothing else of it.
 
 mod choose;
+mod curl;
 mod describe;
 mod events;
 mod list;
@@ -43,6 +44,7 @@ enum Verb {
     Stop(stop::Stop),
     Start(start::Start),
     Events(events::Events),
+    Curl(curl::Curl),
 }
 
 /// Why a verb was not carried out.
@@ -57,6 +59,9 @@ pub(super) enum Failure {
     /// clusterd gives no answer, or refuses.
     #[error(transparent)]
     Client(#[from] client::Error),
+    /// A worker's answer has no end.
+    #[error("the worker's answer ended too soon: {0}")]
+    Broken(String),
     /// There is no way to clusterd.
     #[error("cannot start the event loop: {0}")]
     Runtime(io::Error),
@@ -147,6 +152,7 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, Failure> {
             Verb::Stop(stop) => stop.run().await,
             Verb::Start(start) => start.run().await,
             Verb::Events(events) => events.run().await,
+            Verb::Curl(curl) => curl.run().await,
         }
     })
 }

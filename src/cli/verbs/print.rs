@@ -42,6 +42,13 @@ pub(super) fn line(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Prints bytes as they are.
+pub(super) fn bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
 /// Prints an object as JSON, readable.
 pub(super) fn json(object: &impl Serialize) -> io::Result<()> {
     line(&serde_json::to_string_pretty(object)?)

@@ -3,13 +3,17 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Mutex;
 use std::time::{Instant, SystemTime};
 
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Request, Response};
 use tokio::sync::{broadcast, oneshot};
 
 use super::*;
-use crate::control::api::{App, Outcome, Worker};
-use crate::control::app::{Ending, Soon};
+use crate::control::api::{self, App, Outcome, Worker};
+use crate::control::app::{Ending, Soon, Streamed};
 use crate::control::client::{self, Clusterd, Error, Lines};
 use crate::control::place::{Claim, Home};
+use crate::ids::{Slot, WorkerPort};
 use crate::supervisor::events::{Event, Time, What};
 use crate::supervisor::{Command, Failed, Refused, Scale};
 
@@ -82,6 +86,26 @@ impl Controlled for Fake {
 
     fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Says what it was asked, as a worker might.
+    fn exchange(
+        &self,
+        worker: Slot,
+        port: Option<WorkerPort>,
+        request: Request<Streamed>,
+    ) -> Soon<Result<Response<Streamed>, Problem>> {
+        if worker != Slot(1) {
+            let problem = Problem::new(Code::NotFound, format!("there is no worker {worker}"));
+            return Box::pin(async { Err(problem) });
+        }
+        let asked = format!("{} {} at {port:?}: ", request.method(), request.uri());
+        Box::pin(async move {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let said = [asked.as_bytes(), &body].concat();
+            let answer = Response::builder().status(404).header("a", "b");
+            Ok(answer.body(Full::from(said).map_err(|never| match never {}).boxed_unsync()).unwrap())
+        })
     }
 }
 
@@ -336,4 +360,24 @@ fn too_many_clients_are_told_so() {
     while !served.get("/v1/apps").starts_with("HTTP/1.1 200") {
         assert!(Instant::now() < deadline, "their places are free again");
     }
+}
+
+#[test]
+fn a_request_is_passed_on_to_one_worker_and_its_answer_back() {
+    let served = Served::start(LIMITS);
+    runtime().block_on(async {
+        let request = |port: &str| {
+            let request = Request::builder().method("PUT").uri("/a/b?c=d").header(api::PORT_HEADER, port);
+            request.body(Full::new(Bytes::from("body"))).unwrap()
+        };
+        let clusterd = served.clusterd();
+        let answer = clusterd.exchange("web", Slot(1), request("8080")).await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["a"]), (404, &"b".parse().unwrap()));
+        let said = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(said, "PUT /a/b?c=d at Some(WorkerPort(8080)): body");
+        for (worker, port, code) in [(2, "8080", Code::NotFound), (1, "http", Code::BadRequest)] {
+            let refused = clusterd.exchange("web", Slot(worker), request(port)).await;
+            assert!(matches!(refused, Err(Error::Refused(problem)) if problem.code == code));
+        }
+    });
 }

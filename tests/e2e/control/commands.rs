@@ -1,4 +1,4 @@
-//! `reload`, `restart`, `scale`, `stop` and `start`.
+//! `reload`, `restart`, `scale`, `stop`, `start` and `curl`.
 
 use std::fs;
 
@@ -110,4 +110,46 @@ fn a_stopped_app_keeps_its_clients_waiting_until_it_is_started() {
     cluster.say("start").done();
     assert_eq!(waiting.response().expect("an answer").status, 200);
     assert_eq!(pids(&cluster).len(), 2);
+}
+
+#[test]
+fn one_worker_is_asked_and_no_other() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().workers(3).options("--name web").start();
+    for _ in 0..5 {
+        for worker in 1..=3 {
+            let said = cluster.say(&format!("curl --worker {worker} /"));
+            let expected = format!("worker {worker} pid {}", cluster.worker(worker).pid());
+            assert_eq!(said.done(), expected);
+        }
+    }
+    assert_eq!(cluster.say("curl web -w 2 -d twelve+bytes /upload").done(), "12");
+    let said = cluster.say("curl -i --worker 3 --port 8080 /env/PORT");
+    assert!(said.done().starts_with("HTTP/1.1 200 OK\r\n"), "{said:?}");
+    assert!(said.stdout.to_lowercase().contains("\r\ncontent-length: 4\r\n"), "{said:?}");
+    assert!(said.stdout.ends_with("\r\n\r\n8080"), "{said:?}");
+    let answer = cluster.say("curl -o json -w 1 /big/100000").json();
+    assert_eq!((&answer["status"], answer["body"].as_str().map(str::len)), (&200.into(), Some(100_000)));
+    let handed = cluster.metrics().handed();
+    assert_eq!(handed.values().sum::<u64>(), 0, "clients' connections are counted, and no others");
+}
+
+#[test]
+fn a_worker_that_cannot_be_asked_is_told_of() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().start();
+    let table = [
+        ("curl --worker 9 /", 1, "there is no worker 9"),
+        ("curl --worker 1 --port 99 /", 1, "workers do not serve on that port; they serve on 8080"),
+        ("curl --worker 1 /exit/0", 1, "worker 1 does not answer: "),
+        ("curl --worker 1", 2, "a path, such as /healthz"),
+        ("curl --worker 1 python3 path", 2, "a path, such as /healthz"),
+        ("curl --worker 1 -H nothing /", 2, "not a header"),
+        ("curl /", 2, "--worker <N>"),
+    ];
+    for (words, code, complaint) in table {
+        let said = cluster.say(words);
+        assert!(said.code == code && said.stderr.contains(complaint), "{words}: {said:?}");
+        assert_eq!(said.stdout, "");
+    }
 }

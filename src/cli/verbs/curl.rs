@@ -1,0 +1,144 @@
+//! `clusterd curl`: an HTTP request to one worker, and to no other.
+//!
+//! Its flags are those of curl, as far as they go. A worker's answer is an answer, whatever its status.
+
+use std::process::ExitCode;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response};
+use serde_json::json;
+
+use super::Failure;
+use super::choose::{Many, choose};
+use super::print::{self, Output, Shape};
+use crate::control::api::{PORT_HEADER, WORKER_HEADER};
+use crate::control::client;
+use crate::control::place::Home;
+use crate::ids::Slot;
+
+/// The longest body that is printed as JSON, in bytes.
+const LONGEST_BODY: usize = 64 * 1024 * 1024;
+
+/// Ask one worker by HTTP, by a connection of its own
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "clusterd curl [OPTIONS] --worker <N> [APP] PATH")]
+pub(super) struct Curl {
+    /// The app's name, or the pid of its clusterd; not needed where only one runs. Then what to ask for, from the / on
+    #[arg(value_names = ["APP", "PATH"], num_args = 0..=2)]
+    words: Vec<String>,
+
+    /// Which worker
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    worker: u32,
+
+    /// On which of the ports that workers listen on; without it, the first
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+
+    /// With this method; without it GET, or POST if there is a body
+    #[arg(long, short = 'X', value_name = "METHOD")]
+    request: Option<Method>,
+
+    /// With this header; repeatable
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    header: Vec<String>,
+
+    /// With this body, as a form would send it unless a header says otherwise
+    #[arg(long, short, value_name = "BODY")]
+    data: Option<String>,
+
+    /// Print the head of the answer, too
+    #[arg(long, short)]
+    include: bool,
+
+    #[command(flatten)]
+    shape: Shape,
+}
+
+impl Curl {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        let request = self.request()?;
+        let found = client::find(&Home::of_this_process()).await;
+        let app = self.words.split_last().and_then(|(_, app)| app.first()).map(String::as_str);
+        for (clusterd, app) in choose(&found, app, Many::One)? {
+            let answer = clusterd.exchange(&app.name, Slot(self.worker), request.clone()).await?;
+            match self.shape.output {
+                Output::Json => print_json(answer).await?,
+                Output::Text => self.print(answer).await?,
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn request(&self) -> Result<Request<Full<Bytes>>, Failure> {
+        let path = self.words.last().filter(|path| path.starts_with('/'));
+        let path = path.ok_or_else(|| usage("what is to be asked for? a path, such as /healthz"))?;
+        let method = match (&self.request, &self.data) {
+            (Some(method), _) => method.clone(),
+            (None, Some(_)) => Method::POST,
+            (None, None) => Method::GET,
+        };
+        let mut request = Request::builder().method(method).uri(path);
+        for header in &self.header {
+            let (name, value) = header
+                .split_once(':')
+                .ok_or_else(|| usage(&format!("{header}: not a header: use NAME: VALUE")))?;
+            request = request.header(name.trim(), value.trim());
+        }
+        if let Some(port) = self.port {
+            request = request.header(PORT_HEADER, port);
+        }
+        let body = Full::from(self.data.clone().unwrap_or_default());
+        let mut request =
+            request.body(body).map_err(|error| usage(&format!("that cannot be asked: {error}")))?;
+        let headers = request.headers_mut();
+        headers.entry(HOST).or_insert_with(|| "localhost".parse().expect("a header"));
+        if self.data.is_some() {
+            let form = || "application/x-www-form-urlencoded".parse().expect("a header");
+            headers.entry(CONTENT_TYPE).or_insert_with(form);
+        }
+        Ok(request)
+    }
+
+    async fn print(&self, answer: Response<Incoming>) -> Result<(), Failure> {
+        if self.include {
+            print::bytes(&head(&answer))?;
+        }
+        let mut body = answer.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| broken(&error))?;
+            print::bytes(&frame.into_data().unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
+
+/// As it came from the worker, but for what was about the connection.
+fn head(answer: &Response<Incoming>) -> Vec<u8> {
+    let mut head = format!("{:?} {}\r\n", answer.version(), answer.status()).into_bytes();
+    for (name, value) in answer.headers().iter().filter(|(name, _)| *name != WORKER_HEADER) {
+        head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    head.extend(b"\r\n");
+    head
+}
+
+async fn print_json(answer: Response<Incoming>) -> Result<(), Failure> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers = answer.headers().iter().filter(|(name, _)| *name != WORKER_HEADER);
+    let headers: Vec<_> = headers.map(|(name, value)| [name.to_string(), text(value.as_bytes())]).collect();
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), LONGEST_BODY).collect().await;
+    let body = body.map_err(|error| Failure::Broken(error.to_string()))?.to_bytes();
+    Ok(print::json(&json!({ "status": status, "headers": headers, "body": text(&body) }))?)
+}
+
+fn usage(what: &str) -> Failure {
+    Failure::Usage(what.to_owned())
+}
+
+fn broken(error: &hyper::Error) -> Failure {
+    Failure::Broken(error.to_string())
+}
