@@ -79,11 +79,14 @@ impl Life {
         ports.filter(|port| !self.listening.contains(port)).collect()
     }
 
-    /// Remembers how its process ended.
-    pub(super) fn ended(&mut self, how: Ended) {
+    /// Remembers how its process ended, and whether it was for want of memory.
+    pub(super) fn ended(&mut self, how: Ended, out_of_memory: bool) {
         let ran = humantime::format_duration(whole_millis(self.ran()));
         self.last_end = Some(match self.state {
             State::Failing { .. } => (self.was_not_ready(), 1),
+            _ if out_of_memory => {
+                (format!("{how} after {ran}: the kernel had no more memory for it"), how.exit_code())
+            }
             _ => (format!("{how} after {ran}"), how.exit_code()),
         });
     }

@@ -19,6 +19,7 @@ use super::events::{self, What};
 use super::guardian::Guardian;
 use super::life::Life;
 use super::lifecycle::{Action, Chance, Event, Phase, Process, State, step};
+use super::oom::Kills;
 use super::orders::{Job, Replacing};
 use super::reaper::Reaper;
 use super::restart::Run;
@@ -60,6 +61,8 @@ pub struct Supervisor {
     doing: JoinSet<Option<(LifeId, Event)>>,
     guardian: Option<Guardian>,
     advisor: Advisor,
+    /// What the kernel has killed for want of memory.
+    kills: Option<Kills>,
 }
 
 /// What is wanted of the whole.
@@ -111,6 +114,7 @@ impl Supervisor {
             doing: JoinSet::new(),
             guardian: None,
             advisor: Advisor::default(),
+            kills: Kills::from_now(),
         }
     }
 
@@ -140,6 +144,9 @@ impl Supervisor {
                 self.apply(self.lives[index].id, Event::Tick);
             }
         };
+        if self.mode == Mode::Running {
+            tracing::error!("every worker has ended for good; exiting with code {code}");
+        }
         self.finish(&mut reaper).await;
         Ok(code)
     }
@@ -328,7 +335,10 @@ impl Supervisor {
             tracing::debug!(pid = pid.as_raw_pid(), "an adopted process {how}");
             return;
         };
-        life.ended(how);
+        // It is not said which process it was; but the kernel kills with SIGKILL.
+        let out_of_memory = self.kills.as_mut().is_some_and(|kills| kills.since_last() > 0)
+            && matches!(how, Ended::Signal { signal: libc::SIGKILL, .. });
+        life.ended(how, out_of_memory);
         let (id, before) = (life.id, life.state.clone());
         let event = Event::Ended { group: pid, how, others: group_exists(pid), chance: chance() };
         self.apply(id, event);
