@@ -1,0 +1,115 @@
+//! The workers and those around them: puts together what the supervisor, the attach socket and the talks with Node
+//! need of each other.
+//!
+//! It starts nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc};
+
+use super::asking::Asking;
+use super::attach::Rooms;
+use super::failure::Failure;
+use super::ground::Ground;
+use super::node::{self, Listeners, Nodes, Word};
+use super::notify::Notices;
+use super::plan::Base;
+use super::surroundings::Neighbours;
+use crate::config::Config;
+use crate::config::load::CommandLine;
+use crate::front;
+use crate::ids::{WorkerId, WorkerPort};
+use crate::logs::Output;
+use crate::metrics::Metrics;
+use crate::protocol::native::Places;
+use crate::supervisor::{self, Handle, MOST_WORKERS, Scope, Spec, Supervisor, guardian};
+
+/// How many channels to listeners there may be for each worker that there may be.
+const CHANNELS_A_WORKER: usize = 4;
+
+/// What is there already.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// What everything stands on.
+    pub ground: &'a Ground,
+    /// The ports that workers ask for.
+    pub ports: Vec<WorkerPort>,
+    /// The ports that clients connect to.
+    pub public: Vec<u16>,
+    /// Hands connections to workers.
+    pub front: &'a front::handle::Handle,
+    /// Where workers' output goes.
+    pub output: &'a Output,
+    /// Where things are counted.
+    pub metrics: &'a Metrics,
+}
+
+/// The workers' side of clusterd.
+#[derive(Debug)]
+pub struct Crew {
+    /// What others ask the supervisor.
+    pub supervisor: Handle,
+    /// The supervisor itself.
+    pub task: Supervisor,
+    /// Whom the attach socket speaks with.
+    pub rooms: Rooms,
+    /// What Node workers say.
+    pub words: mpsc::Receiver<Word>,
+    /// Who says to be ready.
+    pub ready: mpsc::Receiver<WorkerId>,
+    /// Asks workers over private connections.
+    pub asking: Asking,
+}
+
+impl Crew {
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// What the configuration wants of workers cannot be done here.
+    pub fn new(config: &Config, command_line: CommandLine, around: Around<'_>) -> Result<Self, Failure> {
+        let Around { ground, ports, public, front, output, metrics } = around;
+        let users = ground.terms.users();
+        let attach = ground.attach_env(config);
+        let base = Base { ports: ports.clone(), attach, limits: ground.limits.workers };
+        let spec = Spec {
+            app: config.name.clone(),
+            wanted: base.wanted(config)?,
+            scope: Scope::Everyone,
+            guardian: guardian(config, ground.folder()),
+        };
+        let places = Places::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
+        let asking = Asking::new(front.clone(), ports[0]);
+        let ports: Arc<[WorkerPort]> = ports.into();
+        let (nodes, words) = Nodes::new(node::Rooms {
+            front: front.clone(),
+            places: places.clone(),
+            ports: Arc::clone(&ports),
+            policy: config.policy,
+            shim: ground.shim.as_ref().map(|shim| shim.path().into()),
+            handoff_timeout: config.handoff_timeout,
+            listeners: Arc::new(Mutex::new(Listeners::new(config.policy))),
+        });
+        let (notices, ready) = Notices::new(users.clone());
+        let neighbours = Neighbours {
+            output: output.clone(),
+            front: front.clone(),
+            nodes,
+            notices,
+            ports: public,
+            ready_http: asking.ready_http(config),
+        };
+        let reread = base.reread(config.clone(), command_line);
+        let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
+        let (front, policy) = (front.clone(), config.policy);
+        let rooms = Rooms { supervisor: supervisor.clone(), front, places, ports, users, policy };
+        Ok(Self { supervisor, task, rooms, words, ready, asking })
+    }
+}
+
+/// As PID 1 there is no need for one: when that process dies, the kernel kills everything in its namespace.
+fn guardian(config: &Config, folder: Option<&Path>) -> Option<guardian::Orders> {
+    let grace = config.drain_timeout + config.kill_timeout;
+    let orders = || guardian::Orders { grace, folder: folder.map(ToOwned::to_owned) };
+    (std::process::id() != 1).then(orders)
+}

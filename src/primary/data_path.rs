@@ -1,0 +1,86 @@
+//! The data path's thread: started with what the configuration and the system allow.
+//!
+//! What it does is the front's.
+
+use std::io;
+use std::num::NonZeroU64;
+
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::descriptors::{self, Limits};
+use super::failure::Failure;
+use super::listen::{self, Ports};
+use crate::config::Config;
+use crate::front::handle::{FrontEnds, Handle, Reports};
+use crate::front::ledger::{Hold, Wear};
+use crate::front::{self, Front, Setup};
+use crate::metrics::Metrics;
+
+/// Starts it.
+///
+/// # Errors
+/// No thread, or the sockets cannot be watched.
+pub async fn start(
+    config: &Config,
+    bound: Ports,
+    limits: Limits,
+    metrics: &Metrics,
+) -> Result<(Handle, Reports), Failure> {
+    let ports = listen::worker_ports(&bound);
+    let (front, reports, ends) = front::handle::channels(&ports);
+    start_thread(setup(config, bound, metrics, limits), ends).await?;
+    Ok((front, reports))
+}
+
+fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Setup {
+    let workers = config.workers.get();
+    let queue = descriptors::affordable_queue(config.queue, limits.primary, workers, ports.len());
+    if queue < config.queue {
+        warn!(
+            "the limit of open files has room for a queue of {queue}, not {}: raise it (ulimit -n) \
+             or lower --queue; further connections wait in the kernel's backlog",
+            config.queue
+        );
+    }
+    Setup {
+        ports,
+        policy: config.policy,
+        queue,
+        queue_timeout: config.queue_timeout,
+        handoff_timeout: config.handoff_timeout,
+        hold: Hold { word: config.wait_ready, probe: config.ready_http.is_some() },
+        wear: Wear {
+            max_connections: config.max_connections.map(NonZeroU64::from),
+            stuck_timeout: config.stuck_timeout,
+        },
+        metrics: metrics.clone(),
+    }
+}
+
+/// Starts the data path on a thread of its own, which ends with the program.
+async fn start_thread(setup: Setup, ends: FrontEnds) -> Result<(), Failure> {
+    let (started, told) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("front".to_owned());
+    thread.spawn(move || run_front(setup, ends, started)).map_err(Failure::Front)?;
+    told.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(Failure::Front)
+}
+
+fn run_front(setup: Setup, ends: FrontEnds, started: oneshot::Sender<io::Result<()>>) {
+    // Before it sleeps, the front lets others run: under load workers have then taken several connections by the time
+    // that it looks again, and it sleeps and wakes half as often. On an idle machine it costs a system call.
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = match builder.enable_all().on_thread_park(std::thread::yield_now).build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(started.send(Err(error))),
+    };
+    runtime.block_on(async {
+        match Front::new(setup, ends) {
+            Ok(front) => {
+                let _ = started.send(Ok(()));
+                front.run().await;
+            }
+            Err(error) => drop(started.send(Err(error))),
+        }
+    });
+}

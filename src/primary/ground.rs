@@ -1,0 +1,104 @@
+//! What clusterd stands on: everything that is looked up, opened and bound before anything runs.
+//!
+//! What the system refuses it refuses here, so that a start that fails leaves nothing behind.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tracing::warn;
+
+use super::attach::AttachSocket;
+use super::descriptors::{self, Limits};
+use super::failure::Failure;
+use super::folder::Folder;
+use super::listen::{self, Ports};
+use super::signals::Signals;
+use super::{attend, plan};
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::ids::WorkerPort;
+use crate::preload::{ExposeError, Exposed};
+use crate::supervisor::AttachEnv;
+use crate::supervisor::changes::Changes;
+use crate::supervisor::terms::Terms;
+use crate::sys;
+
+/// All of it.
+#[derive(Debug)]
+pub struct Ground {
+    /// The signals, from the first moment.
+    pub signals: Signals,
+    /// How many descriptors there may be.
+    pub limits: Limits,
+    /// What workers run as and with.
+    pub terms: Terms,
+    /// The files that are watched, if any.
+    pub changes: Option<Changes>,
+    /// The public sockets.
+    pub bound: Ports,
+    /// Where metrics and probes are served, if anywhere.
+    pub admin: Option<Admin>,
+    /// The runtime folder, where there is one.
+    pub folder: Option<Folder>,
+    /// Where workers attach.
+    pub attach: AttachSocket,
+    /// The shim, if workers get one.
+    pub shim: Option<Exposed>,
+}
+
+impl Ground {
+    /// Prepares everything.
+    ///
+    /// # Errors
+    /// The first thing that is refused.
+    pub fn prepare(config: &Config) -> Result<Self, Failure> {
+        let signals = Signals::new().map_err(Failure::Signals)?;
+        let limits = descriptors::prepare().map_err(Failure::Descriptors)?;
+        sys::process::become_subreaper().map_err(Failure::Subreaper)?;
+        let terms = plan::terms(config, limits.workers)?;
+        let changes = attend::changes(config)?;
+        let bound = listen::bind(config)?;
+        let admin = config.metrics.map(Admin::bind).transpose()?;
+        let folder = Folder::create(terms.identity.as_ref());
+        let path = folder.as_ref().map(Folder::path);
+        let attach = AttachSocket::bind(path).map_err(Failure::AttachSocket)?;
+        let shim = if config.attach.has_shim() { expose_shim(path, &terms)? } else { None };
+        Ok(Self { signals, limits, terms, changes, bound, admin, folder, attach, shim })
+    }
+
+    /// The ports that workers ask for.
+    pub fn ports(&self) -> Vec<WorkerPort> {
+        listen::worker_ports(&self.bound)
+    }
+
+    /// Where clients connect to.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        listen::addresses(&self.bound)
+    }
+
+    /// The runtime folder.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_ref().map(Folder::path)
+    }
+
+    /// How workers get their connections.
+    pub fn attach_env(&self, config: &Config) -> AttachEnv {
+        AttachEnv {
+            socket: self.attach.name().into(),
+            shim: self.shim.as_ref().map(|shim| shim.path().to_owned()),
+            node_channel: config.attach.has_node_channel(),
+        }
+    }
+}
+
+/// Without a shim for this processor there are still workers that use the library.
+fn expose_shim(folder: Option<&Path>, terms: &Terms) -> Result<Option<Exposed>, ExposeError> {
+    let is_for_others = terms.identity.as_ref().is_some_and(|identity| identity.is_other_user);
+    match Exposed::new(folder, is_for_others) {
+        Err(error @ ExposeError::Unsupported) => {
+            warn!("{error}");
+            Ok(None)
+        }
+        exposed => exposed.map(Some),
+    }
+}
