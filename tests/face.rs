@@ -145,6 +145,8 @@ impl Demo {
             .args(arguments)
             .args(["--log-format", "json"])
             .env("CLUSTERD_HOME", env!("CARGO_TARGET_TMPDIR"))
+            // Without these, there are no metrics of them.
+            .args(["--health-http", "/", "--scrape", "/"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -168,9 +170,10 @@ impl Demo {
         answer
     }
 
+    /// Waits until the worker is online, and its health is looked after.
     fn wait_until_ready(&self) {
         let deadline = Instant::now() + DEADLINE;
-        while !self.get("/readyz").starts_with("HTTP/1.1 200") {
+        while !self.get("/metrics").contains("clusterd_worker_health_failures_total{worker=\"1\"}") {
             assert!(Instant::now() < deadline, "it does not become ready");
             std::thread::yield_now();
         }
