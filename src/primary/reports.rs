@@ -11,13 +11,17 @@ use super::announce;
 use super::node::Word;
 use crate::admin::Readiness;
 use crate::front::handle::{Handle, Notice, PortStatus, Reports};
-use crate::ids::ServiceId;
+use crate::ids::{LinkId, ServiceId};
+use crate::protocol::native::Holder;
 use crate::supervisor::events::{What, Worn};
 use crate::supervisor::{self, processes};
 
 /// The longest message of a worker that whoever follows the events is told, in bytes of JSON: the last of them are
 /// kept for those who are slow.
 const LONGEST_WORD: usize = 16 * 1024;
+
+/// How many channels may wait to be looked at: more than there can be.
+const MOST_SUSPECTS: usize = 4 * 1024;
 
 /// What is passed on.
 #[derive(Debug)]
@@ -41,12 +45,14 @@ pub struct Told {
 
 /// Follows the front until it ends.
 pub async fn follow(mut heard: Heard, told: Told, addresses: Vec<SocketAddr>) {
+    let (suspects, suspected) = mpsc::channel(MOST_SUSPECTS);
+    tokio::spawn(detach_closed(suspected, told.front.clone()));
     let mut greeted = false;
     loop {
         tokio::select! {
             // What is said of a worker comes before what follows from it.
             biased;
-            Some(notice) = heard.reports.notices.recv() => told.pass_on(notice).await,
+            Some(notice) = heard.reports.notices.recv() => told.pass_on(notice, &suspects).await,
             Ok(()) = heard.reports.status.changed() => {
                 let now = self::readiness(&heard.reports.status.borrow_and_update());
                 if now == Readiness::Ready && !greeted {
@@ -68,7 +74,7 @@ pub async fn follow(mut heard: Heard, told: Told, addresses: Vec<SocketAddr>) {
 }
 
 impl Told {
-    async fn pass_on(&self, notice: Notice) {
+    async fn pass_on(&self, notice: Notice, suspects: &mpsc::Sender<(LinkId, Holder)>) {
         match notice {
             Notice::Listening { worker, service: ServiceId::Port(port), ready } => {
                 self.supervisor.listening(worker, port).await;
@@ -77,12 +83,8 @@ impl Told {
                 }
             }
             Notice::Listening { worker, service, .. } => info!(%worker, %service, "worker listens"),
-            Notice::Slow { link, holder } => {
-                if !processes::is_held(holder).await {
-                    debug!(?link, "a worker has closed its listener");
-                    self.front.detach(link).await;
-                }
-            }
+            // A channel that is not looked at stalls.
+            Notice::Slow { link, holder } => drop(suspects.try_send((link, holder))),
             Notice::Stalled { worker } => {
                 self.supervisor.tell(What::WorkerStalled { worker: worker.slot.0 }).await;
             }
@@ -104,6 +106,17 @@ impl Told {
                     self.supervisor.tell(What::WorkerSays { worker: worker.slot.0, message }).await;
                 }
             }
+        }
+    }
+}
+
+/// Detaches the channels that nobody holds any more. Beside the notices, for the front takes no command while it has
+/// notices that nobody fetches.
+async fn detach_closed(mut suspects: mpsc::Receiver<(LinkId, Holder)>, front: Handle) {
+    while let Some((link, holder)) = suspects.recv().await {
+        if !processes::is_held(holder).await {
+            debug!(?link, "a worker has closed its listener");
+            front.detach(link).await;
         }
     }
 }
