@@ -15,7 +15,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::api::{Outcome, Problem};
-use super::app::Ending;
+use super::app::{Ending, Soon};
 use crate::supervisor::events::{Event, Time, What};
 
 /// What happens to these apps, for ever.
@@ -57,7 +57,7 @@ pub struct Source {
     pub events: Receiver<Event>,
 }
 
-type Happening = Pin<Box<dyn Future<Output = (Source, Result<Event, RecvError>)> + Send>>;
+type Happening = Soon<(Source, Result<Event, RecvError>)>;
 
 fn wait_at(mut source: Source) -> Happening {
     Box::pin(async move {
@@ -108,7 +108,7 @@ fn missed(app: &str, events: u64) -> Event {
 /// A body whose every piece is made when it is asked for, out of a state that goes from one to the next.
 struct Lines<State, Next> {
     next: Next,
-    making: Pin<Box<dyn Future<Output = Option<(Bytes, State)>> + Send>>,
+    making: Soon<Option<(Bytes, State)>>,
 }
 
 impl<State, Next, Making> Lines<State, Next>

@@ -283,20 +283,23 @@ mod tests {
 
     #[test]
     fn the_folder_depends_on_who_runs_it_and_where() {
-        let table: [(Option<&str>, Option<&str>, bool, bool, &[&str]); 9] = [
-            (None, Some("/home/ann"), false, false, &["/home/ann/.clusterd"]),
-            (None, Some("/"), false, false, &[]),
-            (None, Some(""), false, false, &[]),
-            (None, None, false, true, &[]),
-            (None, Some("/root"), true, false, &["/root/.clusterd", "/run/clusterd"]),
-            (None, Some("/root"), true, true, &["/run/clusterd", "/root/.clusterd"]),
-            (None, None, true, false, &["/run/clusterd"]),
-            (Some("/srv/x"), Some("/root"), true, true, &["/srv/x"]),
-            (Some("x"), None, false, false, &["x"]),
+        let plain = Circumstances::default();
+        let home = |home: &str| Circumstances { home: Some(home.into()), ..Circumstances::default() };
+        let root = |circumstances| Circumstances { is_root: true, ..circumstances };
+        let init = |circumstances| Circumstances { is_init: true, ..circumstances };
+        let named = |variable: &str, rest| Circumstances { variable: Some(variable.into()), ..rest };
+        let table: [(_, &[&str]); 9] = [
+            (home("/home/ann"), &["/home/ann/.clusterd"]),
+            (home("/"), &[]),
+            (home(""), &[]),
+            (init(plain.clone()), &[]),
+            (root(home("/root")), &["/root/.clusterd", "/run/clusterd"]),
+            (init(root(home("/root"))), &["/run/clusterd", "/root/.clusterd"]),
+            (root(plain.clone()), &["/run/clusterd"]),
+            (named("/srv/x", init(root(home("/root")))), &["/srv/x"]),
+            (named("x", plain), &["x"]),
         ];
-        for (variable, home, is_root, is_init, expected) in table {
-            let (variable, home) = (variable.map(PathBuf::from), home.map(PathBuf::from));
-            let circumstances = Circumstances { variable, home, is_root, is_init };
+        for (circumstances, expected) in table {
             let folders: Vec<_> = expected.iter().map(PathBuf::from).collect();
             assert_eq!(Home::under(circumstances.clone()).folders, folders, "{circumstances:?}");
         }
