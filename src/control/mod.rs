@@ -7,7 +7,7 @@
 //! - [`api`]: what is said.
 //! - [`place`] and [`peer`]: where the socket is, and who may be at its other end.
 //! - [`app`]: what can be asked of an app; [`usage`]: what its workers use.
-//! - [`answer`] and [`feed`]: what each request is answered; [`server`]: to whom.
+//! - `answer` and `feed`: what each request is answered; [`server`]: to whom.
 //! - [`client`]: the other side.
 
 mod answer;

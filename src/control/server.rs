@@ -1,6 +1,6 @@
 //! The control socket's clients: who they are is looked at, and how many and how slow they may be is bounded.
 //!
-//! What they are answered is decided in [`answer`](super::answer).
+//! What they are answered is decided in `answer`.
 
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
