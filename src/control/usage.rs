@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use crate::sys::processes::{self, Usage};
+use crate::sys::usage::{Usage, group_usages};
 
 /// Two looks that are nearer than this count as one: the kernel counts CPU time in hundredths of a second.
 const NEAR: Duration = Duration::from_millis(500);
@@ -36,7 +36,7 @@ impl Looks {
     /// Looks at these process groups, with the time that each has run.
     pub fn look(&mut self, groups: &[(Pid, Duration)]) -> HashMap<Pid, Used> {
         let pids: Vec<Pid> = groups.iter().map(|&(pid, _)| pid).collect();
-        self.note(groups, &processes::group_usages(&pids), Instant::now())
+        self.note(groups, &group_usages(&pids), Instant::now())
     }
 
     fn note(

@@ -12,7 +12,6 @@ use crate::protocol::native::Holder;
 use crate::sys::processes as table;
 pub use crate::sys::processes::{Named, listener_of};
 use crate::sys::usage;
-pub use crate::sys::usage::Usage;
 
 /// How long to wait after the first look for connections, and after the later ones at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -72,23 +71,18 @@ pub async fn open_connections(ports: &[u16]) -> usize {
     tokio::task::spawn_blocking(look).await.unwrap_or(0)
 }
 
-/// What the processes of each of these groups use, in their order.
-pub async fn group_usages(groups: Vec<Pid>) -> Vec<Usage> {
-    let none = vec![Usage::default(); groups.len()];
-    tokio::task::spawn_blocking(move || usage::group_usages(&groups)).await.unwrap_or(none)
-}
-
 /// The memory of each of these groups, in their order and in bytes. Only of a group that may have more than `limit` is
 /// it told apart what its processes share, which costs more; unless one of them lets nobody look into it.
 pub async fn memory_if_above(limit: u64, groups: Vec<Pid>) -> Vec<u64> {
     let none = vec![0; groups.len()];
     let look = move || {
-        let usages = usage::group_usages(&groups).into_iter().map(|usage| usage.resident);
-        let memory = groups.iter().zip(usages).map(|(&group, resident)| {
-            let exact = (resident > limit).then(|| usage::proportional_memory(group)).flatten();
+        let usages = usage::group_usages(&groups);
+        let memory = |group: &Pid| {
+            let resident = usages.get(group).map_or(0, |usage| usage.resident);
+            let exact = (resident > limit).then(|| usage::proportional_memory(*group)).flatten();
             exact.unwrap_or(resident)
-        });
-        memory.collect()
+        };
+        groups.iter().map(memory).collect()
     };
     tokio::task::spawn_blocking(look).await.unwrap_or(none)
 }

@@ -3,12 +3,11 @@
 //! Every answer is a look at a moving picture, and old when it is given. Looking at all processes takes
 //! milliseconds: never on a data path.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
 
 use procfs::ProcError;
 use procfs::net::{TcpNetEntry, TcpState};
@@ -57,30 +56,6 @@ pub fn has_mapped(process: Pid, file: &Path) -> Option<bool> {
 /// The living members of a process group; zombies are not among them.
 pub fn members(group: Pid) -> Vec<Pid> {
     group_processes(group).iter().filter_map(|process| Pid::from_raw(process.pid)).collect()
-}
-
-/// What the processes of a group use together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Resident memory, in bytes; what several of them share is counted for each.
-    pub resident: u64,
-    /// User and system time, of children that were waited for too.
-    pub cpu: Duration,
-}
-
-/// What each of these process groups uses. One without a living member is left out.
-pub fn group_usages(groups: &[Pid]) -> HashMap<Pid, Usage> {
-    let mut usages = HashMap::new();
-    let processes = all_processes().into_iter().flatten().filter_map(Result::ok);
-    for stat in processes.filter_map(|process| process.stat().ok()) {
-        let group = Pid::from_raw(stat.pgrp).filter(|group| groups.contains(group));
-        let Some(group) = group.filter(|_| !matches!(stat.state, 'Z' | 'X')) else { continue };
-        let usage: &mut Usage = usages.entry(group).or_default();
-        usage.resident += stat.rss * procfs::page_size();
-        let ticks = stat.utime + stat.stime + u64::try_from(stat.cutime + stat.cstime).unwrap_or(0);
-        usage.cpu += Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64);
-    }
-    usages
 }
 
 /// The TCP ports on which processes of this group listen themselves, as their network namespace has it.
@@ -273,7 +248,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
 

@@ -2,6 +2,7 @@
 //!
 //! Every answer is a look at a moving picture, and takes milliseconds on a machine with many processes.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use procfs::process::{Process, Stat, all_processes};
@@ -17,21 +18,17 @@ pub struct Usage {
     pub cpu: Duration,
 }
 
-/// What this group uses; nothing if there is none.
-pub fn group_usage(group: Pid) -> Usage {
-    group_usages(&[group])[0]
-}
-
-/// What each of these groups uses, in their order and with one look at the process table.
-pub fn group_usages(groups: &[Pid]) -> Vec<Usage> {
-    let mut usages = vec![Usage::default(); groups.len()];
+/// What each of these process groups uses, with one look at the process table. One without a living member is left out.
+pub fn group_usages(groups: &[Pid]) -> HashMap<Pid, Usage> {
+    let mut usages = HashMap::new();
     for (_, stat) in processes() {
-        if let Some(index) = groups.iter().position(|group| group.as_raw_pid() == stat.pgrp) {
-            let usage = &mut usages[index];
-            usage.resident = usage.resident.saturating_add(stat.rss.saturating_mul(procfs::page_size()));
-            usage.cpu = usage.cpu.saturating_add(cpu_time(&stat));
-        }
+        let Some(group) = Pid::from_raw(stat.pgrp).filter(|group| groups.contains(group)) else { continue };
+        let usage: &mut Usage = usages.entry(group).or_default();
+        usage.resident = usage.resident.saturating_add(stat.rss.saturating_mul(procfs::page_size()));
+        usage.cpu = usage.cpu.saturating_add(cpu_time(&stat));
     }
+    // One that has ended and is not waited for yet has no memory.
+    usages.retain(|_, usage| usage.resident > 0);
     usages
 }
 
@@ -48,7 +45,7 @@ fn proportional_memory_of(process: &Process) -> Option<u64> {
     Some(rollup.0.iter().filter_map(|map| map.extension.map.get("Pss")).sum())
 }
 
-/// A process that waits to be waited for has no memory, but its time is not its parent's yet.
+/// That of a process which has ended counts too, for it is not its parent's before that has waited for it.
 fn cpu_time(stat: &Stat) -> Duration {
     let children = u64::try_from(stat.cutime.saturating_add(stat.cstime)).unwrap_or(0);
     let ticks = stat.utime.saturating_add(stat.stime).saturating_add(children);
@@ -103,7 +100,7 @@ mod tests {
     #[test]
     fn what_forks_share_is_told_apart() {
         let shell = Shell::that_has("x=$(head -c 30000000 /dev/zero | tr '\\0' x);");
-        let resident = group_usage(shell.group()).resident;
+        let resident = group_usages(&[shell.group()])[&shell.group()].resident;
         assert!(resident > 58 * MEGABYTE, "two processes with 30 MB each: {resident}");
         let proportional = proportional_memory(shell.group()).expect("they are this user's");
         assert!((28 * MEGABYTE..50 * MEGABYTE).contains(&proportional), "{proportional} of {resident}");
@@ -112,18 +109,28 @@ mod tests {
     #[test]
     fn the_time_of_ended_children_counts() {
         let shell = Shell::that_has("sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done';");
-        assert!(group_usage(shell.group()).cpu >= Duration::from_millis(20));
+        assert!(group_usages(&[shell.group()])[&shell.group()].cpu >= Duration::from_millis(20));
     }
 
     #[test]
-    fn groups_are_told_in_their_order() {
-        let (first, second) =
-            (Shell::that_has(""), Shell::that_has("x=$(head -c 9000000 /dev/zero | tr '\\0' x);"));
+    fn groups_are_told_apart() {
+        let much = "x=$(head -c 9000000 /dev/zero | tr '\\0' x);";
+        let (little, much) = (Shell::that_has(""), Shell::that_has(much));
         let nobody = Pid::from_raw(i32::MAX).expect("a number");
-        let usages = group_usages(&[second.group(), nobody, first.group()]);
-        assert!(usages[0].resident > usages[2].resident + 8 * MEGABYTE);
-        assert_eq!(usages[1], Usage::default());
+        let usages = group_usages(&[much.group(), nobody, little.group()]);
+        assert!(usages[&much.group()].resident > usages[&little.group()].resident + 8 * MEGABYTE);
+        assert!(!usages.contains_key(&nobody));
         assert_eq!(proportional_memory(nobody), Some(0));
-        assert_eq!(group_usages(&[]), []);
+        assert!(group_usages(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_group_that_has_ended_uses_nothing() {
+        let mut child = Command::new("true").process_group(0).spawn().expect("true");
+        let pid = Pid::from_child(&child);
+        let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).expect("it ends");
+        assert!(group_usages(&[pid]).is_empty(), "although nobody has waited for it");
+        child.wait().expect("it ended");
     }
 }
