@@ -108,6 +108,41 @@ fn a_worker_of_another_user_does_not_outlive_clusterd() {
     until("the worker is gone", || (!worker.is_alive()).then_some(()));
 }
 
+/// A namespace in which nothing can be written.
+const READ_ONLY: [&str; 7] = [
+    "unshare",
+    "--mount",
+    "--propagation",
+    "private",
+    "sh",
+    "-c",
+    "mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp && mount -t tmpfs -o ro tmpfs /run && \
+     mount -t tmpfs -o ro tmpfs /dev/shm && exec \"$0\" \"$@\"",
+];
+
+#[test]
+fn a_shim_that_workers_of_another_user_could_not_load_is_an_error() {
+    needs!("unshare");
+    if !needs::root() {
+        return;
+    }
+    let ended = Cluster::demo().options(OTHER).env("TMPDIR", "/tmp").under(&READ_ONLY).run();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("for workers of another user (--user)"), "{}", ended.stderr);
+}
+
+#[test]
+fn node_workers_of_another_user_need_nothing_that_can_be_written() {
+    needs!("node", "unshare");
+    if !needs::root() {
+        return;
+    }
+    let servers = Cluster::of("node {folder}/server.js");
+    let servers = servers.file("server.js", include_str!("fixtures/server.js")).env("TMPDIR", "/tmp");
+    let cluster = servers.workers(2).options(OTHER).options("--attach node").under(&READ_ONLY).start();
+    both_workers_answer(&cluster);
+}
+
 #[test]
 fn a_user_that_is_not_there_is_an_error_before_anything_starts() {
     let ended = Cluster::demo().options("--user no-such-user").run();
