@@ -17,6 +17,8 @@ use super::wait::until;
 
 /// How many clients ask at a time.
 const CLIENTS: usize = 4;
+/// How long a client rests after an answer: the machine has other things to do, such as to start workers.
+const REST: Duration = Duration::from_millis(3);
 /// How many further answers show that the cluster serves.
 const SOME: u64 = 20;
 /// A load with so many failures has nothing more to tell.
@@ -129,6 +131,7 @@ impl Tally {
             let error = match ask(&mut client) {
                 Ok(response) if response.status == 200 => {
                     self.answered.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(REST);
                     continue;
                 }
                 Ok(response) => io::Error::other(format!("status {}", response.status)),
