@@ -5,7 +5,7 @@ use crate::harness::needs::needs;
 
 fn starts(cluster: &Cluster, worker: u64) -> usize {
     let started = cluster.stderr.messages("worker started");
-    started.iter().filter(|message| message["worker"] == worker.to_string()).count()
+    started.iter().filter(|message| message["worker"] == *worker.to_string()).count()
 }
 
 #[test]
