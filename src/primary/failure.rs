@@ -67,7 +67,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Start(error) => error.exit_code(),
-            Failure::Listen(ListenError::Inherited(_)) => CONFIGURATION,
+            Failure::Listen(ListenError::Inherited(_) | ListenError::Several { .. }) => CONFIGURATION,
             _ => 1,
         }
     }
