@@ -39,6 +39,7 @@ impl Shutdown {
     pub async fn when_told(&self, orders: &mut Orders) -> Infallible {
         let (wish, name) = orders.stop().await;
         self.readiness.send_replace(Readiness::Stopping);
+        self.supervisor.close().await;
         self.supervisor.tell(What::Stopping { by: name.to_owned() }).await;
         if wish == Wish::Graceful {
             info!(

@@ -298,6 +298,8 @@ enum Request {
     Do { order: Order, by: Asker, reply: oneshot::Sender<Result<Underway, Refused>> },
     Replace { worker: WorkerId, why: Worn },
     Tell(What),
+    Close { done: oneshot::Sender<()> },
+    Ping { done: oneshot::Sender<()> },
 }
 
 /// The supervisor as the rest of the program sees it. Clones speak to the same supervisor.
@@ -357,6 +359,20 @@ impl Handle {
     /// Says that a worker listens on a port.
     pub async fn listening(&self, worker: WorkerId, port: WorkerPort) {
         self.send(Request::Listening { worker, port }).await;
+    }
+
+    /// Takes no command any more, and goes on as before: the stop has begun. Returns when that holds.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        self.send(Request::Close { done }).await;
+        let _ = closed.await;
+    }
+
+    /// Returns when the supervisor has answered: it is alive.
+    pub async fn ping(&self) {
+        let (done, told) = oneshot::channel();
+        self.send(Request::Ping { done }).await;
+        let _ = told.await;
     }
 
     /// Stops every worker for good. A stronger stop may follow a weaker one. Returns when it has begun: the

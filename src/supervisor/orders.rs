@@ -70,7 +70,7 @@ impl Replacing {
 impl Supervisor {
     /// Begins what a user asks for.
     pub(super) fn obey(&mut self, order: Order, by: Asker) -> Result<Underway, Refused> {
-        if self.mode == Mode::Ending {
+        if matches!(self.mode, Mode::Closing | Mode::Ending) {
             return Err(Refused::Stopping);
         }
         let is_reload = self.replacing.reload_by().cloned();
@@ -164,6 +164,15 @@ impl Supervisor {
         }
         let done = format!("{} are online", workers(self.workers as usize));
         self.begin_job(Goal::Online((1..=self.workers).map(Slot).collect()), done)
+    }
+
+    /// Begins the end: what was asked for is given up, and nothing more is taken on.
+    pub(super) fn close(&mut self) {
+        self.overtake("clusterd is stopping");
+        self.mode = match self.mode {
+            Mode::Running | Mode::Closing => Mode::Closing,
+            Mode::Stopped | Mode::Ending => Mode::Ending,
+        };
     }
 
     /// Ends everything for good. A stronger stop may follow a weaker one.

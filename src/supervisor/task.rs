@@ -72,6 +72,8 @@ pub(super) enum Mode {
     Running,
     /// That its workers are stopped until they are started again.
     Stopped,
+    /// That it runs until connections that were accepted are taken, and nothing else changes.
+    Closing,
     /// That it ends.
     Ending,
 }
@@ -169,7 +171,7 @@ impl Supervisor {
     /// The code to exit with, when nothing runs and nothing will.
     fn over(&self) -> Option<u8> {
         match self.mode {
-            Mode::Stopped => None,
+            Mode::Stopped | Mode::Closing => None,
             Mode::Ending => self.lives.is_empty().then_some(0),
             Mode::Running => {
                 let verdicts: Option<Vec<_>> = self.lives.iter().map(Life::verdict).collect();
@@ -234,7 +236,7 @@ impl Supervisor {
     fn reconcile(&mut self) {
         self.replace_on();
         self.lives.retain(|life| life.state != State::Stopped);
-        if self.mode == Mode::Running {
+        if matches!(self.mode, Mode::Running | Mode::Closing) {
             for slot in (1..=self.workers).map(Slot).filter(|&slot| self.is_vacant(slot)).collect::<Vec<_>>()
             {
                 self.begin_life(slot, Run::FRESH, Arc::clone(&self.spec.wanted.plan));
@@ -277,6 +279,11 @@ impl Supervisor {
             }
             Request::Replace { worker, why } => self.plan_replacement(worker, why),
             Request::Tell(what) => self.tell(what),
+            Request::Close { done } => {
+                self.close();
+                let _ = done.send(());
+            }
+            Request::Ping { done } => drop(done.send(())),
             Request::Stop { stop, done } => {
                 self.end(stop);
                 let _ = done.send(());

@@ -557,3 +557,17 @@ async fn who_is_not_ready_in_time_is_ended_and_started_again() {
     running.handle.stop(Stop::Fast).await;
     running.gone().await.expect("it ran");
 }
+
+#[tokio::test]
+async fn once_the_end_has_begun_no_command_is_taken_but_workers_are_kept_up() {
+    let running = start(recipe("sleep", &["60"], 1));
+    tokio::spawn(listen_all(running.handle.clone()));
+    let before = running.until(all_online).await;
+    running.handle.close().await;
+    let refused = running.handle.begin(Command::Reload, ASKER).await.expect_err("refused");
+    assert_eq!(refused, Refused::Stopping);
+    rustix::process::kill_process(pid(&before[0]), Signal::KILL).expect("it runs");
+    running.until(|workers| all_online(workers) && ids(workers) != ids(&before)).await;
+    running.handle.stop(Stop::Graceful { until: Instant::now() }).await;
+    assert_eq!(running.gone().await.ok(), Some(0));
+}

@@ -25,7 +25,6 @@ use self::messages::{Change, Now, Told};
 use self::socket::ManagerSocket;
 use crate::admin::Readiness;
 use crate::front;
-use crate::protocol::wire::Token;
 use crate::supervisor::events::{Event, What};
 use crate::supervisor::{self, Overview};
 
@@ -63,10 +62,9 @@ pub fn start(sources: Sources) -> Systemd {
     if let Some(socket) = ManagerSocket::from_environment() {
         if let Some(timeout) = watchdog::timeout() {
             let supervisor = sources.supervisor.clone();
-            // Nobody holds this token, but only the supervisor can tell.
             let ask_supervisor = move || {
                 let supervisor = supervisor.clone();
-                async move { supervisor.admit(Token([0; 16]), 0).await }
+                async move { supervisor.ping().await }
             };
             let front = sources.front;
             let ask_front = move || {
