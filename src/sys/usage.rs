@@ -22,8 +22,9 @@ pub struct Usage {
 pub fn group_usages(groups: &[Pid]) -> HashMap<Pid, Usage> {
     let mut usages = HashMap::new();
     for (_, stat) in processes() {
-        let Some(group) = Pid::from_raw(stat.pgrp).filter(|group| groups.contains(group)) else { continue };
-        let usage: &mut Usage = usages.entry(group).or_default();
+        // Of one that ends at this moment, the group is -1.
+        let Some(group) = groups.iter().find(|group| group.as_raw_pid() == stat.pgrp) else { continue };
+        let usage: &mut Usage = usages.entry(*group).or_default();
         usage.resident = usage.resident.saturating_add(stat.rss.saturating_mul(procfs::page_size()));
         usage.cpu = usage.cpu.saturating_add(cpu_time(&stat));
     }
