@@ -89,6 +89,11 @@ impl Ledger {
         }
     }
 
+    /// Whether it has a listener, or has had one, and is not gone.
+    pub fn knows(&self, worker: WorkerId) -> bool {
+        self.launches.contains_key(&worker)
+    }
+
     /// The worker is ready.
     pub fn ready(&mut self, worker: WorkerId) {
         self.launch(worker).is_ready = true;

@@ -267,7 +267,8 @@ impl Front {
     fn deliver(&mut self, delivery: Delivery) {
         let service = self.services.iter_mut().find(|service| service.id() == delivery.service);
         let refused = match (service, self.policy) {
-            (Some(service), _) => return service.deliver(delivery),
+            (Some(service), _) if self.ledger.knows(delivery.worker) => return service.deliver(delivery),
+            (Some(_), _) => Undelivered::Gone,
             (None, Policy::Shared) => Undelivered::Shared,
             (None, Policy::RoundRobin) => Undelivered::NotListening,
         };

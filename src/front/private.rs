@@ -54,8 +54,8 @@ pub enum Undelivered {
     /// Its turn did not come in time.
     #[error("the worker had no turn for the connection in time")]
     TooLate,
-    /// The worker, its listener or the front is gone.
-    #[error("the worker has closed its listener, or has ended")]
+    /// The worker, its listener or the front is gone, or the worker has never had a listener.
+    #[error("the worker has no listener yet, has closed it, or has ended")]
     Gone,
     /// sendmsg(2) failed.
     #[error("the connection cannot be handed over: {0}")]

@@ -712,7 +712,7 @@ fn a_connection_of_clusterds_own_that_is_not_taken_is_closed() {
     until(|| handed().then_some(()));
     stage.forget(&third);
     assert_eq!(delivered.result(&stage), Err(Undelivered::Gone));
-    assert_eq!(stage.deliver(&third).result(&stage), Err(Undelivered::NotListening));
+    assert_eq!(stage.deliver(&third).result(&stage), Err(Undelivered::Gone));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{info, warn};
 
 use super::Doors;
-use super::probe::{ProbeError, probe};
+use super::probe::probe;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::supervisor::Handle;
 use crate::supervisor::Overview;
@@ -91,7 +91,7 @@ impl Health {
                         info!(%worker, "worker is healthy again");
                     }
                 }
-                Err(ProbeError::Unreachable(reason)) if reason.is_leaving() => {}
+                Err(error) if error.is_leaving() => {}
                 Err(error) => {
                     failures.inc();
                     let last = error.to_string();

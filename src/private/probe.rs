@@ -56,6 +56,13 @@ pub enum ProbeError {
     },
 }
 
+impl ProbeError {
+    /// Whether that is because the worker is about to end, or has ended: nothing is wrong with it then.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self, ProbeError::Unreachable(reason) if reason.is_leaving())
+    }
+}
+
 /// Asks a worker once, within `time` in all.
 ///
 /// # Errors
@@ -96,7 +103,7 @@ pub async fn until_ready(doors: &Doors, worker: WorkerId, port: WorkerPort, path
     let mut said = String::new();
     while let Err(error) = probe(doors, worker, port, path, PATIENCE).await {
         let reason = error.to_string();
-        if said != reason {
+        if said != reason && !error.is_leaving() {
             info!(%worker, "worker is not ready yet: {reason}");
             said = reason;
         }

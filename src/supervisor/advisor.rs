@@ -32,6 +32,10 @@ impl Advisor {
         missing: Vec<WorkerPort>,
         served: Vec<WorkerPort>,
     ) {
+        // It only has to answer its probe, and why it does not is told by that.
+        if missing.is_empty() && !wait_ready {
+            return;
+        }
         let look = move || (worker, diagnose::running(group, (shim.as_deref(), wait_ready), missing, served));
         self.looking.spawn_blocking(look);
     }

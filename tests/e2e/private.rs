@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use crate::harness::needs::needs;
 use crate::harness::process::Process;
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, Signal, until};
@@ -224,4 +225,18 @@ fn a_worker_that_is_stuck_is_replaced(setup: Setup) {
     assert_eq!(cluster.metrics().count("clusterd_worker_stalled_listeners", &[]), 0);
     let said = cluster.stderr.text();
     assert!(said.contains("it has taken no connection for"), "{said}");
+}
+
+#[test]
+fn a_page_without_end_is_left_out() {
+    needs!("python3");
+    let cluster = Cluster::of("python3 {fixtures}/asked.py").options("--scrape /endless").start();
+    let before = cluster.primary().resident_bytes();
+    for _ in 0..5 {
+        assert!(!cluster.metrics().has("endless", &[]));
+    }
+    let errors = cluster.metrics().count("clusterd_worker_scrape_errors_total", &[("worker", "1")]);
+    assert!(errors >= 5, "{errors}");
+    let grown = cluster.primary().resident_bytes().saturating_sub(before);
+    assert!(grown < 20_000_000, "clusterd has grown by {grown} bytes");
 }
