@@ -20,7 +20,7 @@ pub(super) struct Life {
     /// How it was begun, and is treated.
     pub(super) plan: Arc<Plan>,
     pub(super) state: State,
-    /// The ports on which its process listens.
+    /// The ports on which its last process listens, or did.
     pub(super) listening: Vec<WorkerPort>,
     /// When its process was started.
     pub(super) started: Option<(Instant, SystemTime)>,
@@ -60,7 +60,7 @@ impl Life {
             slot: self.slot,
             phase: self.state.phase(),
             running: process.map(|process| (process.id, process.group)),
-            listening: self.listening.clone(),
+            listening: if process.is_some() { self.listening.clone() } else { Vec::new() },
             since: process.and(self.started).map(|(_, time)| time),
             restarts,
             last_end: self.last_end.as_ref().map(|(words, _)| words.clone()),
@@ -131,7 +131,7 @@ impl Life {
                 let (how, ran_ms) = (self.reason(), millis(self.ran()));
                 What::WorkerEnded { worker, pid: old, how, ran_ms, expected }
             }
-            (State::WaitingRestart { until, .. }, _) => {
+            (State::WaitingRestart { until, .. }, _) if !matches!(before, State::WaitingRestart { .. }) => {
                 let wait = until.saturating_duration_since(Instant::now());
                 What::WorkerRestarts { worker, reason: self.reason(), in_ms: millis(wait) }
             }

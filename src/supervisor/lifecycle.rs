@@ -368,6 +368,14 @@ impl State {
         }
     }
 
+    /// The launch of which something may still be heard.
+    pub fn launch(&self) -> Option<WorkerId> {
+        match self {
+            State::Settling { id, .. } => Some(*id),
+            _ => self.serving().map(|process| process.id),
+        }
+    }
+
     /// The process group, while it may still have members.
     pub fn group(&self) -> Option<Pid> {
         match self {

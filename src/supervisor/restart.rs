@@ -92,7 +92,8 @@ pub enum Next {
 }
 
 /// What follows a run. It went well if the worker was ready and either ran for a while or served somebody; after
-/// that it is started again at once. `chance` is a random number from 0 to 1.
+/// that it is started again at once. Of one that ends just after it has listened it may be known that it has served,
+/// and not that it was ready. `chance` is a random number from 0 to 1.
 pub fn next(policy: &Policy, run: Run, went: Went, chance: f64) -> Next {
     let Run::Regular { failures } = run else {
         return Next::GiveUp;
@@ -104,7 +105,8 @@ pub fn next(policy: &Policy, run: Run, went: Went, chance: f64) -> Next {
     if is_meant || !policy.autorestart {
         return Next::Stay;
     }
-    if went.was_online && (went.has_served || went.ran >= policy.min_uptime) {
+    let has_served = went.has_served && went.end != End::Unready;
+    if has_served || (went.was_online && went.ran >= policy.min_uptime) {
         return Next::Again { run: Run::FRESH, after: Duration::ZERO };
     }
     if failures >= policy.max_restarts {
@@ -149,6 +151,7 @@ mod tests {
         let well = [
             Went { ran: Duration::from_secs(1), ..online },
             Went { has_served: true, ..online },
+            Went { has_served: true, ..CRASH },
             Went { end: End::Ended(Ended::Code(0)), has_served: true, ..online },
         ];
         for went in well {
@@ -157,7 +160,7 @@ mod tests {
         }
         let badly = [
             online,
-            Went { ran: Duration::from_secs(30), end: End::Unready, ..CRASH },
+            Went { ran: Duration::from_secs(30), end: End::Unready, has_served: true, ..CRASH },
             Went { ran: Duration::from_secs(30), ..CRASH },
         ];
         for went in badly {

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::advisor::Advisor;
-use super::ends::{Ended, Reason};
+use super::ends::{End, Ended, Reason};
 use super::events::{self, What};
 use super::guardian::Guardian;
 use super::life::Life;
@@ -161,7 +161,7 @@ impl Supervisor {
             (pid, how) = reaper.next(&groups) => self.ended(pid, how),
             Some(request) = self.inbox.recv() => self.answer(request),
             Some(done) = self.doing.join_next() => if let Ok(Some((life, event))) = done {
-                self.apply(life, event);
+                self.done(life, event);
             },
             Some(()) = self.advisor.say_next() => {}
             () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
@@ -310,15 +310,18 @@ impl Supervisor {
         }
     }
 
+    /// That a worker listens may be heard only after its end.
     fn listening(&mut self, worker: WorkerId, port: WorkerPort) {
-        let Some(life) = self.life_of(worker).map(|life| life.id) else {
+        let Some(life) = self.lives.iter_mut().find(|life| life.state.launch() == Some(worker)) else {
             return;
         };
-        let pid = self.life(life).state.group().map_or(0, Pid::as_raw_pid);
-        let listening = &mut self.life_mut(life).listening;
-        if !listening.contains(&port) {
-            listening.push(port);
-            self.tell(What::WorkerListens { worker: worker.slot.0, pid, port: port.0 });
+        if life.listening.contains(&port) {
+            return;
+        }
+        life.listening.push(port);
+        let (life, process) = (life.id, life.state.serving().copied());
+        if let Some(Process { group, .. }) = process {
+            self.tell(What::WorkerListens { worker: worker.slot.0, pid: group.as_raw_pid(), port: port.0 });
         }
         self.apply(life, Event::Listening { id: worker, port });
     }
@@ -346,10 +349,17 @@ impl Supervisor {
         let out_of_memory = self.kills.as_mut().is_some_and(|kills| kills.since_last() > 0)
             && matches!(how, Ended::Signal { signal: libc::SIGKILL, .. });
         life.ended(how, out_of_memory);
-        let (id, before) = (life.id, life.state.clone());
+        let id = life.id;
         let event = Event::Ended { group: pid, how, others: group_exists(pid), chance: chance() };
         self.apply(id, event);
-        self.advise_ended(id, &before, how);
+    }
+
+    /// Something that was done beside the task has come to this.
+    fn done(&mut self, life: LifeId, event: Event) {
+        if matches!(event, Event::Forgotten { served: 0, .. }) {
+            self.advise_ended(life);
+        }
+        self.apply(life, event);
     }
 
     fn look_at_orphaned_groups(&mut self) {
@@ -398,10 +408,8 @@ impl Supervisor {
         let (state, actions) = step(before.clone(), event, &life.plan.rules, Instant::now());
         life.state = state;
         let (old_group, group) = (before.group(), life.state.group());
-        if group != old_group {
-            life.listening.clear();
-        }
         if matches!(life.state, State::Launching { .. }) && group != old_group {
+            life.listening.clear();
             life.started = Some((Instant::now(), SystemTime::now()));
         }
         let news = life.news(&before);
@@ -478,10 +486,11 @@ impl Supervisor {
     }
 
     /// Once a streak: the other runs of it are likely to end for the same reason.
-    fn advise_ended(&mut self, life: LifeId, before: &State, how: Ended) {
-        let State::Launching { run: Run::FRESH | Run::Trial, .. } = before else { return };
+    fn advise_ended(&mut self, life: LifeId) {
         let Some(life) = self.lives.iter().find(|candidate| candidate.id == life) else { return };
-        if !life.listening.is_empty() || !matches!(life.state, State::Settling { .. }) {
+        let State::Settling { went, run: Run::FRESH | Run::Trial, .. } = life.state else { return };
+        let End::Ended(how) = went.end else { return };
+        if !life.listening.is_empty() {
             return;
         }
         let others = self.lives.iter().filter_map(|life| life.state.group()).collect();

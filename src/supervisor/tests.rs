@@ -251,9 +251,13 @@ async fn others_of_the_group_may_take_until_the_deadline_when_the_leader_is_gone
 async fn crashes_are_counted_and_waited_out() {
     let running = start(recipe("sh", &["-c", "exit 3"], 1));
     let crashes = running.metrics.restarts.with_label_values(&["1", "crash"]);
+    let mut events = running.handle.events();
     let began = Instant::now();
     running.until(|workers| crashes.get() >= 2 && workers[0].phase == Phase::WaitingRestart).await;
     assert!(began.elapsed() >= Duration::from_millis(240), "two delays, at their shortest");
+    let told = std::iter::from_fn(|| events.try_recv().ok()).map(|event| event.what);
+    let delays = told.filter(|what| matches!(what, What::WorkerRestarts { .. })).count() as u64;
+    assert_eq!(delays, crashes.get() + 1, "each is told once, and one is under way");
     running.handle.stop(Stop::Fast).await;
     running.gone().await.expect("it ran");
 }

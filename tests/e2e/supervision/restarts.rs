@@ -17,6 +17,7 @@ fn when_every_worker_has_failed_too_often_clusterd_ends_with_its_code() {
         let started = format!(r#""message":"worker started","worker":"{worker}""#);
         assert_eq!(ended.stderr.matches(&started).count(), 3, "{}", ended.stderr);
     }
+    assert_eq!(ended.stderr.matches("starting it again in").count(), 2 * 2, "{}", ended.stderr);
     let given_up = "it is given up; its last lines: there is no database";
     assert_eq!(ended.stderr.matches(given_up).count(), 2, "{}", ended.stderr);
 }
