@@ -15,6 +15,7 @@ use tower::BoxError;
 
 use super::api::{Address, App, Code, Problem, Worker};
 use super::usage::{Looks, Used};
+use crate::config::WorkerCommand;
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::private::{Doors, exchange};
@@ -59,8 +60,6 @@ pub trait Controlled: Send + Sync + 'static {
 pub struct Profile {
     /// What it is called.
     pub name: String,
-    /// What its workers run; empty for the built-in demo.
-    pub command: Vec<String>,
     /// Where clients connect to.
     pub addresses: Vec<Address>,
     /// When clusterd was started.
@@ -170,7 +169,7 @@ fn find(overview: &Overview, slot: Slot) -> Result<WorkerId, Problem> {
 fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: SystemTime) -> App {
     App {
         name: profile.name.clone(),
-        command: profile.command.clone(),
+        command: overview.plan.as_ref().map(|plan| words(&plan.recipe.command)).unwrap_or_default(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: Time(profile.started),
@@ -180,6 +179,17 @@ fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: System
         stopped: overview.is_stopped,
         reload: overview.reload.as_ref().map(ToString::to_string),
         workers,
+    }
+}
+
+/// What workers run, word by word; empty for the built-in demo.
+fn words(command: &WorkerCommand) -> Vec<String> {
+    match command {
+        WorkerCommand::Demo => Vec::new(),
+        WorkerCommand::Program { program, arguments } => {
+            let words = std::iter::once(program).chain(arguments);
+            words.map(|word| word.to_string_lossy().into_owned()).collect()
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use tracing::{debug, warn};
 
 use super::listen::Ports;
-use crate::config::{Config, WorkerCommand};
+use crate::config::Config;
 use crate::control::api::Address;
 use crate::control::app::{Profile, Running};
 use crate::control::place::{Claim, Home};
@@ -20,17 +20,10 @@ use crate::supervisor;
 
 /// What runs here, and where clients connect to.
 pub fn profile(config: &Config, ports: &Ports) -> Profile {
-    let command = match &config.command {
-        WorkerCommand::Demo => Vec::new(),
-        WorkerCommand::Program { program, arguments } => {
-            let words = std::iter::once(program).chain(arguments);
-            words.map(|word| word.to_string_lossy().into_owned()).collect()
-        }
-    };
     let addresses = ports.iter().flat_map(|(port, sockets)| {
         sockets.iter().map(|socket| Address { address: socket.address(), worker_port: port.0 })
     });
-    Profile { name: config.name.clone(), command, addresses: addresses.collect(), started: SystemTime::now() }
+    Profile { name: config.name.clone(), addresses: addresses.collect(), started: SystemTime::now() }
 }
 
 /// Listens until what is returned is dropped. Without it, clusterd serves all the same.

@@ -102,7 +102,9 @@ impl Told {
         match word {
             Word::Ready(worker) => self.supervisor.ready(worker).await,
             Word::Says(worker, message) => {
-                if message.get().len() <= LONGEST_WORD {
+                let parsed =
+                    (message.get().len() <= LONGEST_WORD).then(|| serde_json::from_str(message.get()));
+                if let Some(Ok(message)) = parsed {
                     self.supervisor.tell(What::WorkerSays { worker: worker.slot.0, message }).await;
                 }
             }

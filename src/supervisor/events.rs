@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde_json::Value;
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ pub enum What {
     /// It is to be replaced by a new process, for this reason.
     WorkerReplaced { worker: u32, reason: String },
     /// What a Node worker has sent to its primary (`process.send`).
-    WorkerSays { worker: u32, message: Box<RawValue> },
+    WorkerSays { worker: u32, message: Value },
     /// A reload has begun.
     ReloadStarted { by: String },
     /// Every worker was replaced.

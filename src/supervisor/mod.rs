@@ -189,6 +189,8 @@ pub struct Status {
 pub struct Overview {
     /// How many workers are wanted.
     pub wanted: u32,
+    /// What a worker that is started now is started with; `None` before the first is.
+    pub plan: Option<Arc<Plan>>,
     /// It was stopped by a command.
     pub is_stopped: bool,
     /// Who has asked for the reload that is under way.

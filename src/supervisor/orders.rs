@@ -120,7 +120,7 @@ impl Supervisor {
         }
         let done = match slot {
             Some(slot) => format!("worker {slot} is online again"),
-            None => format!("{} are online again", workers(slots.len())),
+            None => format!("{} online again", workers(slots.len())),
         };
         Ok(self.begin_job(Goal::Online(slots), done))
     }
@@ -162,7 +162,7 @@ impl Supervisor {
         for life in settled.map(|life| life.id).collect::<Vec<_>>() {
             self.apply(life, Event::Start(Run::FRESH));
         }
-        let done = format!("{} are online", workers(self.workers as usize));
+        let done = format!("{} online", workers(self.workers as usize));
         self.begin_job(Goal::Online((1..=self.workers).map(Slot).collect()), done)
     }
 

@@ -533,7 +533,9 @@ impl Supervisor {
         workers.sort_by_key(|worker| worker.slot);
         self.show_metrics(&workers);
         let reload = self.replacing.reload_by().cloned();
-        let now = Overview { wanted: self.workers, is_stopped: self.mode == Mode::Stopped, reload, workers };
+        let plan = Some(Arc::clone(&self.spec.wanted.plan));
+        let is_stopped = self.mode == Mode::Stopped;
+        let now = Overview { wanted: self.workers, plan, is_stopped, reload, workers };
         self.publish.send_if_modified(|published| {
             let changed = **published != now;
             if changed {

@@ -38,7 +38,7 @@ pub(super) fn log(what: &What) {
         }
         What::WorkerMoves { worker } => info!(%worker, "worker moves again"),
         What::WorkerReplaced { worker, reason } => info!(%worker, "worker is replaced: {reason}"),
-        What::WorkerSays { worker, message } => debug!(%worker, message = message.get(), "worker says"),
+        What::WorkerSays { worker, message } => debug!(%worker, %message, "worker says"),
         What::ReloadStarted { by } => info!("reload, by {by}"),
         What::ReloadDone { workers } => info!("reload done: {workers} replaced"),
         What::ReloadFailed { reason, last_lines } => {

@@ -97,7 +97,7 @@ fn winch_stops_the_workers_and_hup_starts_them_again() {
     cluster.primary().signal(Signal::HUP);
     assert_eq!(waiting.response().expect("it waited").status, 200);
     cluster.wait_online();
-    said(&cluster, "SIGHUP: 2 workers are online");
+    said(&cluster, "SIGHUP: 2 workers online");
 }
 
 #[test]

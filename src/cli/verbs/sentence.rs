@@ -62,7 +62,7 @@ fn what(what: &What) -> String {
         What::WorkerStalled { worker } => format!("worker {worker} took no connection in time"),
         What::WorkerMoves { worker } => format!("worker {worker} moves again"),
         What::WorkerReplaced { worker, reason } => format!("worker {worker} is replaced: {reason}"),
-        What::WorkerSays { worker, message } => format!("worker {worker} says {}", message.get()),
+        What::WorkerSays { worker, message } => format!("worker {worker} says {message}"),
         What::ReloadStarted { by } => format!("reload begun by {by}"),
         What::ReloadDone { workers } => format!("reload done, workers replaced: {workers}"),
         What::ReloadFailed { reason, .. } => format!("reload failed: {reason}"),

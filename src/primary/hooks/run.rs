@@ -216,11 +216,9 @@ impl Said {
 mod tests {
     use std::time::SystemTime;
 
-    use rustix::process::Resource;
-    use serde_json::value::RawValue;
-
     use super::*;
     use crate::supervisor::events::Time;
+    use rustix::process::Resource;
 
     fn event(what: What) -> Event {
         Event { time: Time(SystemTime::UNIX_EPOCH), app: "web".to_owned(), what }
@@ -244,7 +242,7 @@ mod tests {
 
     #[test]
     fn messages_of_workers_are_no_events() {
-        let message = RawValue::from_string("1".to_owned()).unwrap();
+        let message = serde_json::Value::from(1);
         assert_eq!(Hook::of(&event(What::WorkerSays { worker: 1, message })), None);
     }
 
