@@ -222,7 +222,9 @@ fn a_worker_that_is_stuck_is_replaced(setup: Setup) {
         (cluster.metrics().count("clusterd_worker_stalled_listeners", &[]) == 1).then_some(())
     });
     wait_replaced(&cluster, 1, &stuck);
-    assert_eq!(cluster.metrics().count("clusterd_worker_stalled_listeners", &[]), 0);
+    until("nothing is stalled any more", || {
+        (cluster.metrics().count("clusterd_worker_stalled_listeners", &[]) == 0).then_some(())
+    });
     let said = cluster.stderr.text();
     assert!(said.contains("it has taken no connection for"), "{said}");
 }
