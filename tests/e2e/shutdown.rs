@@ -45,13 +45,15 @@ fn client(cluster: &Cluster, answered: &AtomicU64) -> io::Result<()> {
     panic!("the cluster still accepts");
 }
 
-/// TERM under load: each client ends with a refused connection, none with one that was accepted and not answered.
-pub(crate) fn term_under_load_loses_nothing(setup: Setup) {
+/// TERM under load, when something has happened: each client ends with a refused connection, none with one that was
+/// accepted and not answered.
+pub(crate) fn term_under_load_loses_nothing(setup: Setup, happen: impl FnOnce(&Cluster)) {
     let mut cluster = setup.workers(2).start();
     let answered = AtomicU64::new(0);
     thread::scope(|scope| {
         let clients: Vec<_> = (0..16).map(|_| scope.spawn(|| client(&cluster, &answered))).collect();
         until("the load is on", || (answered.load(Ordering::Relaxed) > 200).then_some(()));
+        happen(&cluster);
         cluster.primary().signal(Signal::TERM);
         for client in clients {
             client.join().unwrap().expect("a connection that was accepted is answered");
@@ -63,7 +65,7 @@ pub(crate) fn term_under_load_loses_nothing(setup: Setup) {
 #[test]
 fn term_under_load_loses_nothing_of_demo_workers() {
     for _ in 0..3 {
-        term_under_load_loses_nothing(Cluster::demo());
+        term_under_load_loses_nothing(Cluster::demo(), |_| {});
     }
 }
 
@@ -71,7 +73,7 @@ fn term_under_load_loses_nothing_of_demo_workers() {
 fn term_under_load_loses_nothing_of_servers_that_term_kills() {
     needs!("python3");
     for _ in 0..3 {
-        term_under_load_loses_nothing(Cluster::of_servers());
+        term_under_load_loses_nothing(Cluster::of_servers(), |_| {});
     }
 }
 

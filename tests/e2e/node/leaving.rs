@@ -44,7 +44,7 @@ fn an_idle_connection_does_not_hold_up_the_end(attach: Attach) {
 }
 
 fn term_under_load_loses_nothing_of_node_workers(attach: Attach) {
-    term_under_load_loses_nothing(app(attach));
+    term_under_load_loses_nothing(app(attach), |_| {});
 }
 
 fn a_kill_of_the_primary_leaves_no_node_worker(attach: Attach) {

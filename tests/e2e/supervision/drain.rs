@@ -6,11 +6,11 @@ use super::{App, tests};
 use crate::harness::http::Pending;
 use crate::harness::{Cluster, Signal, until};
 
-tests!(python, node, newconn:
+tests!([python, node, newconn]
     an_open_request_outlives_a_reload,
     an_open_request_outlives_a_reload_and_the_end_of_the_cluster,
 );
-tests!(python, node:
+tests!([python, node]
     a_reload_cuts_a_request_after_the_drain_timeout_and_not_before,
     the_end_of_the_cluster_cuts_a_request_after_the_drain_timeout_and_not_before,
 );

@@ -3,7 +3,7 @@
 use super::{App, tests};
 use crate::harness::setup::Setup;
 
-tests!(python, node, newconn: of_an_app_that_ends_after_each_answer_every_request_is_answered);
+tests!([python, node, newconn] of_an_app_that_ends_after_each_answer_every_request_is_answered);
 
 fn of_an_app_that_ends_after_each_answer_every_request_is_answered(app: App) {
     let cluster = one_at_a_time(app.setup()).workers(3).start();

@@ -49,20 +49,18 @@ impl App {
 
 /// Makes a test for each of these apps of each function that takes an [`App`].
 macro_rules! tests {
-    (python, node, newconn: $($check:ident),+ $(,)?) => {
+    ($apps:tt $($check:ident),+ $(,)?) => {
         $(mod $check {
-            $crate::supervision::tests!(@one python "python3" Python $check);
-            $crate::supervision::tests!(@one node "node" Node $check);
-            $crate::supervision::tests!(@one newconn "node" Newconn $check);
+            $crate::supervision::tests!(@$check $apps);
         })+
     };
-    (python, node: $($check:ident),+ $(,)?) => {
-        $(mod $check {
-            $crate::supervision::tests!(@one python "python3" Python $check);
-            $crate::supervision::tests!(@one node "node" Node $check);
-        })+
+    (@$check:ident [$($app:ident),+]) => {
+        $($crate::supervision::tests!(@$check $app);)+
     };
-    (@one $name:ident $program:literal $app:ident $check:ident) => {
+    (@$check:ident python) => { $crate::supervision::tests!(@$check python, "python3", Python); };
+    (@$check:ident node) => { $crate::supervision::tests!(@$check node, "node", Node); };
+    (@$check:ident newconn) => { $crate::supervision::tests!(@$check newconn, "node", Newconn); };
+    (@$check:ident $name:ident, $program:literal, $app:ident) => {
         #[test]
         fn $name() {
             if $crate::harness::needs::program($program) {

@@ -23,6 +23,17 @@ fn when_every_worker_has_failed_too_often_clusterd_ends_with_its_code() {
 }
 
 #[test]
+fn a_worker_that_is_not_ready_in_time_has_failed() {
+    let setup = Cluster::of("sleep 1000").options("--ready-timeout 100ms --max-restarts 1");
+    let ended = setup.run();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    let said = "worker was not ready within 100ms";
+    for message in [format!("{said}; ending it"), format!("{said}; starting it again"), format!("{said}; it is given up")] {
+        assert!(ended.stderr.contains(&message), "{message} in {}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_worker_that_is_given_up_is_shown_and_a_reload_brings_it_back() {
     needs!("python3");
     let script = "[ $CLUSTERD_WORKER_ID = 1 ] || [ -e fixed ] || exit 7; exec python3 {fixtures}/server.py";

@@ -3,8 +3,8 @@
 use super::{App, tests};
 use crate::harness::{Cluster, Load, Signal, until};
 
-tests!(python, node, newconn: scaling_up_and_down_under_load_loses_nothing);
-tests!(python, node: a_worker_that_is_too_many_finishes_what_it_has);
+tests!([python, node, newconn] scaling_up_and_down_under_load_loses_nothing);
+tests!([python, node] a_worker_that_is_too_many_finishes_what_it_has);
 
 /// Asks for one worker more or fewer, and waits until there are so many and no other.
 fn scale(cluster: &Cluster, signal: Signal, workers: usize) {

@@ -1,16 +1,16 @@
 //! Workers that are stopped (WINCH) and started again (HUP) while the ports stay open.
 
 use super::{App, tests};
-use crate::harness::{Cluster, Signal, until};
+use crate::harness::{Cluster, Load, Signal, until};
 
-tests!(python, node: clients_that_connect_while_all_are_stopped_wait_and_are_served);
+tests!([python, node] clients_that_connect_while_all_are_stopped_wait_and_are_served);
 
 fn clients_that_connect_while_all_are_stopped_wait_and_are_served(app: App) {
     // Of its own session: with a terminal, WINCH tells of its size.
     let cluster = app.setup().workers(2).under(&["setsid"]).options("--drain-timeout 60s").start();
     let held = cluster.send("/hold/gate");
     cluster.handed(1);
-    let old = cluster.pids();
+    let (old, load) = (cluster.pids(), Load::of_requests(&cluster));
     cluster.primary().signal(Signal::WINCH);
     cluster.wait_for(1, "draining");
     let waiting: Vec<_> = (0..10).map(|_| cluster.send("/")).collect();
@@ -25,7 +25,8 @@ fn clients_that_connect_while_all_are_stopped_wait_and_are_served(app: App) {
         assert!(!old.contains(&pid), "{answer}");
     }
     cluster.wait_online();
-    cluster.reload().expect("it runs as before");
+    load.goes_on();
+    load.lost_nothing();
 }
 
 fn stopped(cluster: &Cluster) {

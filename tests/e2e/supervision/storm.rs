@@ -7,7 +7,7 @@ use super::{App, tests};
 use crate::harness::process::Process;
 use crate::harness::{Cluster, Load, Signal, until};
 
-tests!(python, node, newconn: kills_during_reloads_lose_no_untaken_connection);
+tests!([python, node, newconn] kills_during_reloads_lose_no_untaken_connection);
 
 const WORKERS: u32 = 3;
 const KILLS: usize = 12;

@@ -8,12 +8,12 @@ use super::{App, tests};
 use crate::harness::folder::fixtures;
 use crate::harness::{Cluster, Load, needs};
 
-tests!(python, node:
+tests!([python, node]
     a_version_that_ends_at_its_start_changes_nothing,
     a_version_that_never_listens_changes_nothing,
     a_version_whose_program_is_gone_changes_nothing,
 );
-tests!(python, node, newconn: a_version_that_ends_as_soon_as_it_listens_changes_nothing);
+tests!([python, node, newconn] a_version_that_ends_as_soon_as_it_listens_changes_nothing);
 
 /// A cluster whose workers run the script `version` in its folder with the program `shell` there, and its clients.
 struct Deployment {
