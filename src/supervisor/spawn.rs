@@ -209,7 +209,7 @@ pub fn fresh_token() -> io::Result<Token> {
     Ok(Token(bytes))
 }
 
-/// Starts the worker `id`, one of so many, tied to the calling thread (see [`ChildSetup`]).
+/// Starts the worker `id`, one of so many, tied to the calling thread (see [`ChildSetup`](crate::sys::process::ChildSetup)).
 ///
 /// # Errors
 /// The program cannot be found or executed, or the system has no room for another process.

@@ -1,6 +1,6 @@
 //! `--watch`: reloads when files change.
 //!
-//! [`tree`] knows what is watched, and [`ignore`] what of it does not matter. Here changes that come together become
+//! `tree` knows what is watched, and `ignore` what of it does not matter. Here changes that come together become
 //! one reload. What has changed, and whether it works, is not known here: a new worker that fails leaves the old ones.
 
 mod ignore;

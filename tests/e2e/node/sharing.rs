@@ -102,7 +102,7 @@ fn with_wait_ready_a_worker_counts_once_it_says_so(attach: Attach) {
 }
 
 fn term_under_load_loses_nothing_that_workers_share(attach: Attach) {
-    term_under_load_loses_nothing(sharing(app(attach)));
+    term_under_load_loses_nothing(sharing(app(attach)), |_| {});
 }
 
 fn a_stop_leaves_the_backlog_to_the_workers(attach: Attach) {

@@ -28,7 +28,11 @@ fn a_worker_that_is_not_ready_in_time_has_failed() {
     let ended = setup.run();
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
     let said = "worker was not ready within 100ms";
-    for message in [format!("{said}; ending it"), format!("{said}; starting it again"), format!("{said}; it is given up")] {
+    for message in [
+        format!("{said}; ending it"),
+        format!("{said}; starting it again"),
+        format!("{said}; it is given up"),
+    ] {
         assert!(ended.stderr.contains(&message), "{message} in {}", ended.stderr);
     }
 }
