@@ -9,8 +9,8 @@
 //! - [`restart`]: whether and when a worker that has ended is started again.
 //! - [`rollout`]: how all of them are replaced, so that there are always enough.
 //! - [`events`]: what is told of all this.
-//! - `task` carries out what those decide, with `orders` for what users ask, `life` for what is remembered of a
-//!   worker and `telling` for the messages.
+//! - `task` carries out what those decide, with `orders` for what users ask, `replacing` for reloads and the like,
+//!   `life` for what is remembered of a worker and `telling` for the messages.
 //! - [`terms`], with [`identity`]: as whom workers run, and with what.
 //! - [`spawn`] and [`reaper`]: the first and the last of a process; [`notify`]: where it says that it is ready.
 //! - [`oom`]: whether the kernel has killed for want of memory.
@@ -37,6 +37,7 @@ pub mod oom;
 mod orders;
 pub mod processes;
 pub mod reaper;
+mod replacing;
 pub mod restart;
 pub mod rollout;
 pub mod spawn;
