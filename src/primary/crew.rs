@@ -81,6 +81,7 @@ impl Crew {
         let places = Places::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
         let asking = Asking::new(front.clone(), ports[0]);
         let ports: Arc<[WorkerPort]> = ports.into();
+        let user = ground.terms.identity.as_ref().map(|identity| identity.credentials.clone());
         let (nodes, words) = Nodes::new(node::Rooms {
             front: front.clone(),
             places: places.clone(),
@@ -88,7 +89,7 @@ impl Crew {
             policy: config.policy,
             shim: ground.shim.as_ref().map(|shim| shim.path().into()),
             handoff_timeout: config.handoff_timeout,
-            listeners: Arc::new(Mutex::new(Listeners::new(config.policy))),
+            listeners: Arc::new(Mutex::new(Listeners::new(config.policy, user))),
         });
         let (notices, ready) = Notices::new(users.clone());
         let neighbours = Neighbours {

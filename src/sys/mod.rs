@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod acting;
 pub mod datagram;
 pub mod process;
 pub mod processes;

@@ -1,5 +1,7 @@
 //! What a worker's process is held to by the kernel: its user, its files, its place among victims, its CPU.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use crate::harness::needs::{self, needs};
 use crate::harness::process::Process;
 use crate::harness::setup::Setup;
@@ -106,6 +108,40 @@ fn a_worker_of_another_user_does_not_outlive_clusterd() {
     }
     primary.signal(Signal::KILL);
     until("the worker is gone", || (!worker.is_alive()).then_some(()));
+}
+
+/// Tells what becomes of listening on a privileged port, in a folder of root's, and in one of everybody's.
+const ASKING: &str = "\
+const net = require('node:net');
+const listen = (name, where) => new Promise(told => {
+  const server = net.createServer();
+  server.on('error', error => told(`${name}: ${error.code}`));
+  server.listen(where, () => told(`${name}: listens`));
+});
+Promise.all([listen('port', 81), listen('closed', 'closed/socket'), listen('open', 'open/socket')])
+  .then(outcomes => console.log(outcomes.join(', ')));
+require('node:http').createServer((request, response) => response.end()).listen(process.env.PORT);
+";
+
+#[test]
+fn what_node_workers_of_another_user_ask_for_is_bound_with_their_rights() {
+    needs!("node");
+    if !needs::root() {
+        return;
+    }
+    let cluster =
+        Cluster::of("node asking.js").file("asking.js", ASKING).file("closed/x", "").file("open/x", "");
+    let cluster = cluster.under(&["sh", "-c", "chmod 777 open; exec \"$0\" \"$@\""]);
+    let cluster = cluster.options(OTHER).start();
+    until("the worker has its answers", || {
+        let lines = cluster.stdout.lines();
+        let line = lines.iter().find(|line| line.starts_with("port: "))?;
+        assert_eq!(line, "port: EACCES, closed: EACCES, open: listens");
+        Some(())
+    });
+    let socket = std::fs::metadata(cluster.folder().join("open/socket")).expect("it is there");
+    assert_eq!((socket.uid(), socket.gid()), (65534, 65534));
+    cluster.get("/");
 }
 
 /// A namespace in which nothing can be written.

@@ -18,6 +18,8 @@ use crate::config::{Bind, Policy};
 use crate::front::listener::Bound;
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::node::{AddressType, Errno, HandleType, Query};
+use crate::sys::acting;
+use crate::sys::process::Credentials;
 
 /// Node's own default for listen(2).
 const BACKLOG: u32 = 511;
@@ -32,6 +34,8 @@ const MOST: usize = 1024;
 #[derive(Debug)]
 pub struct Listeners {
     policy: Policy,
+    /// Whom workers run as, if not as clusterd does.
+    user: Option<Credentials>,
     entries: BTreeMap<String, Entry>,
     opened: u64,
 }
@@ -59,6 +63,8 @@ struct Shared {
     socket: OwnedFd,
     handle: HandleType,
     path: Option<PathBuf>,
+    /// Whose path it is.
+    user: Option<Credentials>,
 }
 
 /// What a server that joined an entry is to get.
@@ -78,9 +84,10 @@ pub enum Joined {
 }
 
 impl Listeners {
-    /// None yet. With the shared policy a TCP port is a single socket.
-    pub fn new(policy: Policy) -> Self {
-        Self { policy, entries: BTreeMap::new(), opened: 0 }
+    /// None yet. With the shared policy a TCP port is a single socket. Workers of another `user` get what that one may
+    /// have: what they ask for is bound, and a path removed, with its rights.
+    pub fn new(policy: Policy, user: Option<Credentials>) -> Self {
+        Self { policy, user, entries: BTreeMap::new(), opened: 0 }
     }
 
     /// Joins a server of `worker` to the entry for its query, which is made for the first. `served` are the ports
@@ -95,7 +102,9 @@ impl Listeners {
             if self.entries.len() >= MOST {
                 return Err(Errno::from(&io::Error::from_raw_os_error(libc::EMFILE)));
             }
-            let source = self.source(query, served, &mut to_open).map_err(|error| errno(&error, query))?;
+            let user = self.user.clone();
+            let source = with_rights_of(user.as_ref(), || self.source(query, served, &mut to_open));
+            let source = source.map_err(|error| errno(&error, query))?;
             let entry = Entry { source, data: query.data.clone(), wanted_by: BTreeSet::new() };
             self.entries.insert(key.clone(), entry);
         }
@@ -118,7 +127,7 @@ impl Listeners {
         to_open: &mut Option<Bound>,
     ) -> io::Result<Source> {
         if !matches!(query.address_type, AddressType::V4 | AddressType::V6) {
-            return shared(query).map(Source::Shared);
+            return shared(query, self.user.clone()).map(Source::Shared);
         }
         let (ip, port) = (address(query)?, port(query)?);
         let asked = SocketAddr::new(ip.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port);
@@ -171,19 +180,27 @@ impl Drop for Shared {
     /// libuv removes the path of a Unix socket when it closes it (`uv__pipe_close`).
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            let _ = std::fs::remove_file(path);
+            // Where the path leads by now is in the hands of whoever may write to its folders.
+            let _ = with_rights_of(self.user.as_ref(), || std::fs::remove_file(path));
         }
     }
 }
 
-fn shared(query: &Query) -> io::Result<Shared> {
+fn with_rights_of<T>(user: Option<&Credentials>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    match user {
+        Some(user) => acting::with_rights_of(user, act)?,
+        None => act(),
+    }
+}
+
+fn shared(query: &Query, user: Option<Credentials>) -> io::Result<Shared> {
     match query.address_type {
         AddressType::Udp4 | AddressType::Udp6 => {
-            Ok(Shared { socket: open_udp(query)?, handle: HandleType::Dgram, path: None })
+            Ok(Shared { socket: open_udp(query)?, handle: HandleType::Dgram, path: None, user })
         }
         AddressType::Pipe => {
             let (socket, path) = open_path(query)?;
-            Ok(Shared { socket, handle: HandleType::Net, path })
+            Ok(Shared { socket, handle: HandleType::Net, path, user })
         }
         // A descriptor of the primary's is nothing that a worker could know of.
         AddressType::V4 | AddressType::V6 | AddressType::Descriptor => {
