@@ -21,11 +21,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(('', int(os.environ['PORT'])), Handler).serve_forever()
 ";
 
-/// A Node server that keeps a megabyte for each request.
+/// A Node server that keeps eight megabytes for each request.
 const LEAKY: &str = "\
 const kept = [];
 require('node:http').createServer((request, response) => {
-  kept.push(Buffer.alloc(1 << 20, 1));
+  kept.push(Buffer.alloc(8 << 20, 1));
   response.end(`worker ${process.env.CLUSTERD_WORKER_ID}`);
 }).listen(process.env.PORT);
 ";
@@ -57,7 +57,7 @@ fn all_are_replaced_while_asking(cluster: &Cluster, path: &str, workers: u32) {
 fn a_worker_that_leaks_memory_is_replaced_without_a_failed_request() {
     needs!("python3");
     let cluster = Cluster::of_servers().workers(2).options("--max-memory 64M").start();
-    all_are_replaced_while_asking(&cluster, "/leak/1", 2);
+    all_are_replaced_while_asking(&cluster, "/leak/8", 2);
     until("it is said why", || cluster.stderr.text().contains("worker is replaced: it uses").then_some(()));
 }
 
