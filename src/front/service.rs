@@ -280,8 +280,20 @@ impl Service {
             index += 1;
             left = EVENTS;
         }
+        self.ask_older(ledger);
         self.release_taken();
         progress
+    }
+
+    /// On a busy machine the front may hear of a connection that was taken while it has yet to hear of others that were
+    /// given, and taken, before. Their workers are next, so they are asked about.
+    fn ask_older(&mut self, ledger: &mut Ledger) {
+        let Some(latest) = self.taken.iter().map(|&(since, _)| since).max() else { return };
+        for index in 0..self.members.len() {
+            if let Some(event) = self.members[index].link.older_taken(latest) {
+                self.hear(index, event, ledger);
+            }
+        }
     }
 
     /// Hands over a connection of clusterd's own if one waits and the worker has a turn for it; whether it did. For

@@ -381,6 +381,17 @@ impl Link {
         Poll::Ready(event)
     }
 
+    /// [`Event::Taken`] if the worker has taken a connection that it was given before `than`: asked of the kernel now,
+    /// whether it has announced it or not. A relayed channel's worker may decline, and is left to say so.
+    pub fn older_taken(&mut self, than: Instant) -> Option<Event> {
+        let State::Busy { since, .. } = self.state else { return None };
+        if since >= than || self.relayed || !seqpacket::is_received(&self.channel).unwrap_or(false) {
+            return None;
+        }
+        self.state = State::Idle;
+        Some(Event::Taken { since })
+    }
+
     fn hear(&mut self, message: FromWorker) -> Event {
         match message {
             FromWorker::Listening if self.state == State::Bound => {

@@ -58,8 +58,10 @@ pub struct Supervisor {
     restarts: BTreeMap<Slot, u64>,
     pub(super) replacing: Replacing,
     pub(super) jobs: Vec<Job>,
-    /// What is done beside the task, each with what it will report.
-    doing: JoinSet<Option<(LifeId, Event)>>,
+    /// What is done for workers that run, each with what it will report. It ends with the task.
+    helping: JoinSet<Option<(LifeId, Event)>>,
+    /// What workers that are gone have left is taken back. The task waits for it.
+    forgetting: JoinSet<(LifeId, Event)>,
     guardian: Option<Guardian>,
     advisor: Advisor,
     /// What the kernel has killed for want of memory.
@@ -114,7 +116,8 @@ impl Supervisor {
             restarts: BTreeMap::new(),
             replacing: Replacing::default(),
             jobs: Vec::new(),
-            doing: JoinSet::new(),
+            helping: JoinSet::new(),
+            forgetting: JoinSet::new(),
             guardian: None,
             advisor: Advisor::default(),
             kills: Kills::from_now(),
@@ -188,7 +191,7 @@ impl Supervisor {
     }
 
     async fn finish(&mut self, reaper: &mut Reaper) {
-        let done = async { while self.doing.join_next().await.is_some() {} };
+        let done = async { while self.forgetting.join_next().await.is_some() {} };
         if tokio::time::timeout(FINISH, done).await.is_err() {
             tracing::warn!("the front did not take back what the last workers left in time");
         }
@@ -439,31 +442,31 @@ impl Supervisor {
             Action::Kill(group) => send(group, Signal::KILL),
             Action::Forget(id) => {
                 let (gone, output) = (self.surroundings.gone(id), self.life(life).output.clone());
-                self.doing.spawn(async move {
+                self.forgetting.spawn(async move {
                     let served = gone.await;
                     if let Some(output) = output {
                         let _ = tokio::time::timeout(LAST_WORDS, output.ended()).await;
                     }
-                    Some((life, Event::Forgotten { id, served }))
+                    (life, Event::Forgotten { id, served })
                 });
             }
             Action::Drain(process) => {
                 let drained = self.surroundings.drain(process.id, process.group);
                 let limit = self.life(life).plan.drain_timeout;
-                self.doing.spawn(async move {
+                self.helping.spawn(async move {
                     let _ = tokio::time::timeout(limit, drained).await;
                     Some((life, Event::Drained(process.id)))
                 });
             }
             Action::Probe(id) => {
                 let (probed, limit) = (self.surroundings.probe(id), self.life(life).plan.rules.ready_timeout);
-                self.doing.spawn(async move {
+                self.helping.spawn(async move {
                     tokio::time::timeout(limit, probed).await.ok().map(|()| (life, Event::Probed(id)))
                 });
             }
             Action::Release(id) => {
                 let released = self.surroundings.release(id);
-                self.doing.spawn(async move {
+                self.helping.spawn(async move {
                     released.await;
                     None
                 });

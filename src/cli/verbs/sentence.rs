@@ -84,10 +84,7 @@ mod tests {
         let table = [
             (r#""event":"worker-online","worker":1,"pid":5"#, "worker 1 online (pid 5)"),
             (r#""event":"missed","events":7"#, "7 events were missed"),
-            (
-                r#""event":"worker-says","worker":1,"message":{"a":1}"#,
-                r#"worker-says {"message":{"a":1},"worker":1}"#,
-            ),
+            (r#""event":"worker-says","worker":1,"message":{"a":1}"#, r#"worker 1 says {"a":1}"#),
             (r#""event":"of-tomorrow","x":"\u001b[2J""#, r#"of-tomorrow {"x":"\u001b[2J"}"#),
         ];
         for (rest, expected) in table {
