@@ -164,9 +164,16 @@ impl Supervisor {
         tokio::select! {
             (pid, how) = reaper.next(&groups) => self.ended(pid, how),
             Some(request) = self.inbox.recv() => self.answer(request),
-            Some(done) = self.doing.join_next() => if let Ok(Some((life, event))) = done {
-                self.done(life, event);
-            },
+            Some(done) = self.helping.join_next() => {
+                if let Ok(Some((life, event))) = done {
+                    self.apply(life, event);
+                }
+            }
+            Some(done) = self.forgetting.join_next() => {
+                if let Ok((life, event)) = done {
+                    self.apply(life, event);
+                }
+            }
             Some(()) = self.advisor.say_next() => {}
             () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
         }
