@@ -166,12 +166,12 @@ impl Supervisor {
             Some(request) = self.inbox.recv() => self.answer(request),
             Some(done) = self.helping.join_next() => {
                 if let Ok(Some((life, event))) = done {
-                    self.apply(life, event);
+                    self.done(life, event);
                 }
             }
             Some(done) = self.forgetting.join_next() => {
                 if let Ok((life, event)) = done {
-                    self.apply(life, event);
+                    self.done(life, event);
                 }
             }
             Some(()) = self.advisor.say_next() => {}
