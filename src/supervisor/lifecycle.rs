@@ -623,11 +623,7 @@ fn retire(state: State, until: Instant) -> (State, Vec<Action>) {
         }
         // It was asked to end already.
         State::Failing { process, .. } => (State::Stopping { process, kill_at: until }, vec![]),
-        State::Left(_)
-        | State::Errored(_)
-        | State::Starting { .. }
-        | State::Settling { .. }
-        | State::WaitingRestart { .. } => (State::Stopped, vec![]),
+        state if state.group().is_none() => (State::Stopped, vec![]),
         state => (state, vec![]),
     }
 }
@@ -649,11 +645,7 @@ fn stop(state: State, kill_at: Instant) -> (State, Vec<Action>) {
         State::Orphaned { group, kill_at: before } if kill_at < before => {
             (State::Orphaned { group, kill_at }, vec![Action::Terminate(group)])
         }
-        State::Left(_)
-        | State::Errored(_)
-        | State::Starting { .. }
-        | State::Settling { .. }
-        | State::WaitingRestart { .. } => (State::Stopped, vec![]),
+        state if state.group().is_none() => (State::Stopped, vec![]),
         state => (state, vec![]),
     }
 }
