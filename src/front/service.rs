@@ -203,7 +203,7 @@ impl Service {
             ledger.moves(worker);
         }
         let mut taken = false;
-        match member.link.take_back() {
+        match member.link.recover() {
             Ok(Some(connection)) => {
                 if let Some(connection) = member.returned(connection, Undelivered::Gone) {
                     self.put_back(connection);

@@ -174,6 +174,9 @@ const REST: Duration = Duration::from_millis(100);
 /// How long a worker is not heard when no descriptor is free.
 const DEAF: Duration = Duration::from_millis(50);
 
+/// How many messages are heard at the end of a link: the other end may have said many.
+const UNHEARD: usize = 64;
+
 /// What a link has seen.
 #[derive(Debug)]
 pub enum Event {
@@ -569,6 +572,32 @@ impl Link {
         }
     }
 
+    /// Takes back the connection at the end of the link: as [`Link::take_back`], or else one that the other end has
+    /// given back, which was not heard yet. Who declines says so before it receives.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2), and that there is no descriptor free.
+    pub fn recover(&mut self) -> io::Result<Option<Connection>> {
+        if let Some(connection) = self.take_back()? {
+            return Ok(Some(connection));
+        }
+        let State::Busy { accepted, .. } = self.state else {
+            return Ok(None);
+        };
+        for _ in 0..UNHEARD {
+            match self.listen() {
+                Heard::Said(Ok((FromWorker::Decline { peer, .. }, Some(socket)))) => {
+                    self.state = State::Idle;
+                    return Ok(Some(Connection { socket, peer, accepted }));
+                }
+                Heard::Said(Ok(_)) => {}
+                Heard::Said(Err(_)) | Heard::Nothing => return Ok(None),
+                Heard::NoRoom => return Err(io::Error::from_raw_os_error(libc::EMFILE)),
+            }
+        }
+        Ok(None)
+    }
+
     /// Tells a worker that understands it that no further connection will come. To be said when the link is not busy:
     /// a worker that has not received it looks as if it had not received the connection before it.
     pub fn drain(&self) {
@@ -577,5 +606,62 @@ impl Link {
             // A worker that cannot be told is stopped by its signal like any other.
             let _ = seqpacket::send(&self.channel, ToWorker::Drain.encode(&mut buffer), None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Slot, WorkerPort};
+
+    const PEER: Endpoint = Endpoint::V4 { address: [192, 0, 2, 7], port: 4321 };
+
+    /// A link that has given its worker a connection, and the worker's end.
+    fn busy_link() -> (Link, OwnedFd) {
+        let (channel, workers) = seqpacket::pair().unwrap();
+        let attachment = Attachment {
+            worker: WorkerId { slot: Slot(1), launch: 1 },
+            service: ServiceId::Port(WorkerPort(3000)),
+            channel,
+            worker_end: workers.try_clone().unwrap(),
+            holder: Holder { inode: 0, pid: 0 },
+            wants_drain: false,
+            relayed: true,
+            place: Places::new(1).take().unwrap(),
+        };
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut link = Link::new(attachment, Patience { slow: second, timeout: second }, Gate::Open).unwrap();
+        let socket = seqpacket::pair().unwrap().0;
+        link.hand_off(Connection { socket, peer: PEER, accepted: now }, now).unwrap();
+        (link, workers)
+    }
+
+    /// Sends the connection back, and receives it only if it is said so.
+    fn decline(workers: &OwnedFd, receives: bool) {
+        let mut buffer = [0; MAX_MESSAGE];
+        let connection = seqpacket::peek(workers, &mut buffer).unwrap().fd.unwrap();
+        for message in [FromWorker::Listening, FromWorker::Decline { peer: PEER, pause: true }] {
+            let fd = matches!(message, FromWorker::Decline { .. }).then(|| connection.as_fd());
+            seqpacket::send(workers, message.encode(&mut [0; MAX_MESSAGE]), fd).unwrap();
+        }
+        if receives {
+            seqpacket::receive(workers, &mut buffer).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn at_the_end_of_a_link_its_connection_is_recovered_wherever_it_is() {
+        let (mut untaken, _workers) = busy_link();
+        assert_eq!(untaken.recover().unwrap().unwrap().peer, PEER);
+        for receives in [false, true] {
+            let (mut declined, workers) = busy_link();
+            decline(&workers, receives);
+            assert_eq!(declined.recover().unwrap().unwrap().peer, PEER);
+            assert!(declined.recover().unwrap().is_none(), "there is one");
+        }
+        let (mut taken, workers) = busy_link();
+        drop(seqpacket::receive(&workers, &mut [0; MAX_MESSAGE]).unwrap());
+        assert!(taken.recover().unwrap().is_none());
+        assert!(taken.is_busy(), "it was taken");
     }
 }
