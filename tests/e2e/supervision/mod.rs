@@ -3,6 +3,7 @@
 //! The promises are tested with a server that TERM kills at once (python3) and with Node, to which connections come
 //! through the shim or over its own channel (`newconn`).
 
+mod configuration;
 mod drain;
 mod exits;
 mod keep_alive;
