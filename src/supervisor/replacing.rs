@@ -82,14 +82,9 @@ impl Supervisor {
 
     /// Goes on with the replacement that is under way, and begins the next.
     pub(super) fn replace_on(&mut self) {
-        loop {
-            let seen: Vec<Seen> = self.lives_seen();
-            let Some((rollout, _)) = &mut self.replacing.now else {
-                match self.next_worn() {
-                    true => continue,
-                    false => return,
-                }
-            };
+        while self.replacing.now.is_some() || self.next_worn() {
+            let seen = self.lives_seen();
+            let Some((rollout, _)) = &mut self.replacing.now else { continue };
             match rollout.advance(&seen, Instant::now()) {
                 Progress::Now(next) if next.is_empty() => return,
                 Progress::Now(next) => next.into_iter().for_each(|next| self.replace(next)),
@@ -105,6 +100,7 @@ impl Supervisor {
         lives.map(|life| life.seen()).collect()
     }
 
+    /// Begins to replace the next worn worker, if it still runs; whether there was one.
     fn next_worn(&mut self) -> bool {
         let Some((slot, (worker, why))) = self.replacing.worn.pop_first() else {
             return false;
