@@ -19,7 +19,7 @@ use crate::config::WorkerCommand;
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::private::{Doors, exchange};
-use crate::supervisor::events::{Asker, Event, Time};
+use crate::supervisor::events::{Asker, Event, Time, millis};
 use crate::supervisor::lifecycle::Phase;
 use crate::supervisor::{self, Command, Failed, Overview, Refused, Status};
 
@@ -213,8 +213,4 @@ fn worker(status: &Status, used: Option<Used>, taken: u64, now: SystemTime) -> W
 /// Nothing, if the clock was set back.
 fn ago(then: SystemTime, now: SystemTime) -> Duration {
     now.duration_since(then).unwrap_or_default()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -170,9 +170,8 @@ impl Handle {
     /// # Errors
     /// `NotFound` if there is no such socket, `ECANCELED` when a stop has closed it, and those of fcntl(2).
     pub async fn share(&self, worker: WorkerId, service: ServiceId, place: Place) -> io::Result<OwnedFd> {
-        let (reply, copy) = oneshot::channel();
-        self.send(Command::Share(Sharing { worker, service, place, reply })).await;
-        copy.await.unwrap_or_else(|_| Err(io::Error::from_raw_os_error(libc::ECANCELED)))
+        let copy = self.ask(|reply| Command::Share(Sharing { worker, service, place, reply })).await;
+        copy.unwrap_or_else(|| Err(io::Error::from_raw_os_error(libc::ECANCELED)))
     }
 
     /// Says that a server which has a copy listens.
@@ -187,9 +186,7 @@ impl Handle {
 
     /// Closes an address that no worker wants any more. Returns when it is free to be opened again.
     pub async fn close(&self, service: ServiceId) {
-        let (done, told) = oneshot::channel();
-        self.send(Command::Close { service, done }).await;
-        let _ = told.await;
+        self.ask(|done| Command::Close { service, done }).await;
     }
 
     /// Says that a worker is ready: what is asked of it beyond listening ([`Hold`](super::ledger::Hold)) is fulfilled.
@@ -201,9 +198,7 @@ impl Handle {
     /// was given and has not taken goes to others; those that understand it are told. Returns when nothing is on its
     /// way to the worker any more. To be followed by [`Handle::forget`] when the worker is gone.
     pub async fn retire(&self, worker: WorkerId) {
-        let (done, told) = oneshot::channel();
-        self.send(Command::Retire { worker, done }).await;
-        let _ = told.await;
+        self.ask(|done| Command::Retire { worker, done }).await;
     }
 
     /// Hands a worker a connection of clusterd's own, as the next one on that listener, even if it is not ready yet.
@@ -218,9 +213,8 @@ impl Handle {
         connection: Connection,
         until: Instant,
     ) -> Result<(), Undelivered> {
-        let (reply, told) = oneshot::channel();
-        self.send(Command::Deliver(Delivery { worker, service, connection, until, reply })).await;
-        told.await.unwrap_or(Err(Undelivered::Gone))
+        let delivery = |reply| Command::Deliver(Delivery { worker, service, connection, until, reply });
+        self.ask(delivery).await.unwrap_or(Err(Undelivered::Gone))
     }
 
     /// Says that nobody holds the worker's end of this channel any more, or that a server which accepts by itself is
@@ -232,23 +226,24 @@ impl Handle {
     /// Takes back every connection that this worker has not taken. Returns when they are in the queue again, with the
     /// number of those that it has taken in its life.
     pub async fn forget(&self, worker: WorkerId) -> u64 {
-        let (done, told) = oneshot::channel();
-        self.send(Command::Forget { worker, done }).await;
-        told.await.unwrap_or(0)
+        self.ask(|done| Command::Forget { worker, done }).await.unwrap_or(0)
     }
 
     /// Stops accepting. Returns when every accepted connection has been taken by a worker.
     pub async fn stop(&self) {
-        let (done, told) = oneshot::channel();
-        self.send(Command::Stop { done }).await;
-        let _ = told.await;
+        self.ask(|done| Command::Stop { done }).await;
     }
 
     /// Returns when the front has answered: it is alive.
     pub async fn ping(&self) {
-        let (done, told) = oneshot::channel();
-        self.send(Command::Ping { done }).await;
-        let _ = told.await;
+        self.ask(|done| Command::Ping { done }).await;
+    }
+
+    /// The answer to a command; `None` if the front is gone.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await;
+        answer.await.ok()
     }
 
     /// A front that is gone has nothing left to be told: the primary notices its end by itself.

@@ -92,6 +92,16 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
+/// A duration as events and the control socket have it, in whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A duration without what is less than a millisecond, to be told in words.
+pub fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(millis(duration))
+}
+
 /// Who asks for something to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asker {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::ends::{End, Ended};
-use super::events::What;
+use super::events::{What, millis, whole_millis};
 use super::lifecycle::{Phase, State};
 use super::rollout::{LifeId, Seen};
 use super::{Plan, Status};
@@ -162,12 +162,4 @@ pub(super) enum Severity {
     Fine,
     Left,
     Errored,
-}
-
-pub(super) fn whole_millis(duration: Duration) -> Duration {
-    Duration::from_millis(millis(duration))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::events::Worn;
+use super::events::{Worn, whole_millis};
 use super::lifecycle::Phase;
 use super::{Handle, Overview, processes};
 use crate::ids::{Slot, WorkerId};
@@ -191,10 +191,6 @@ fn say_if_too_low(worker: WorkerId, bytes: u64, served: Duration, greedy: u32) {
              need more; it is replaced less often"
         );
     }
-}
-
-fn whole_millis(duration: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

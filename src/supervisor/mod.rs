@@ -354,9 +354,7 @@ impl Status {
 impl Handle {
     /// The living worker that holds this token, if a process of the user `uid` may speak for it.
     pub async fn admit(&self, token: Token, uid: u32) -> Option<WorkerId> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Request::Admit { token, uid, reply }).await;
-        answer.await.ok().flatten()
+        self.ask(|reply| Request::Admit { token, uid, reply }).await.flatten()
     }
 
     /// Says that a worker listens on a port.
@@ -366,24 +364,18 @@ impl Handle {
 
     /// Takes no command any more, and goes on as before: the stop has begun. Returns when that holds.
     pub async fn close(&self) {
-        let (done, closed) = oneshot::channel();
-        self.send(Request::Close { done }).await;
-        let _ = closed.await;
+        self.ask(|done| Request::Close { done }).await;
     }
 
     /// Returns when the supervisor has answered: it is alive.
     pub async fn ping(&self) {
-        let (done, told) = oneshot::channel();
-        self.send(Request::Ping { done }).await;
-        let _ = told.await;
+        self.ask(|done| Request::Ping { done }).await;
     }
 
     /// Stops every worker for good. A stronger stop may follow a weaker one. Returns when it has begun: the
     /// supervisor's task ends when it is done.
     pub async fn stop(&self, stop: Stop) {
-        let (done, begun) = oneshot::channel();
-        self.send(Request::Stop { stop, done }).await;
-        let _ = begun.await;
+        self.ask(|done| Request::Stop { stop, done }).await;
     }
 
     /// Says that a worker is ready: it has said so itself (`process.send('ready')`, `READY=1`).
@@ -396,7 +388,6 @@ impl Handle {
     /// # Errors
     /// Why it is not carried out.
     pub async fn begin(&self, command: Command, by: Asker) -> Result<Underway, Refused> {
-        let (reply, answer) = oneshot::channel();
         let order = match command {
             Command::Reload => {
                 let reread = Arc::clone(&self.reread);
@@ -409,8 +400,7 @@ impl Handle {
             Command::Stop => Order::Stop,
             Command::Start => Order::Start,
         };
-        self.send(Request::Do { order, by, reply }).await;
-        answer.await.unwrap_or(Err(Refused::Stopping))
+        self.ask(|reply| Request::Do { order, by, reply }).await.unwrap_or(Err(Refused::Stopping))
     }
 
     /// Has a worker replaced while it runs: a new one is ready before the old one drains. Asked again while that is
@@ -432,6 +422,13 @@ impl Handle {
     /// What happens from now on. Who is too slow misses some of it, and is told how much.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// The answer to a request; `None` if the supervisor is gone.
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(request(reply)).await;
+        answer.await.ok()
     }
 
     /// A supervisor that is gone has no workers left to be spoken of.
