@@ -4,30 +4,32 @@
 
 use super::Config;
 use super::keys;
-use super::setting::Key;
 
-/// What a reload puts in force, beside the command: how workers are started, treated and replaced.
-const RELOADED: [&Key; 13] = [
-    &keys::WORKERS.key,
-    &keys::NOFILE.key,
-    &keys::OOM_SCORE_ADJ.key,
-    &keys::CPU_AFFINITY.key,
-    &keys::READY_TIMEOUT.key,
-    &keys::AUTORESTART.key,
-    &keys::MIN_UPTIME.key,
-    &keys::MAX_RESTARTS.key,
-    &keys::STOP_EXIT_CODES.key,
-    &keys::DRAIN_TIMEOUT.key,
-    &keys::STOP_SIGNAL.key,
-    &keys::KILL_TIMEOUT.key,
-    &keys::RELOAD_PARALLEL.key,
-];
+/// What a reload puts in force of a configuration that was read again: how workers are started, treated and replaced.
+/// All else stays as it was read `first`.
+pub fn in_force(first: &Config, new: &Config) -> Config {
+    Config {
+        command: new.command.clone(),
+        workers: new.workers,
+        nofile: new.nofile,
+        oom_score_adj: new.oom_score_adj,
+        cpu_affinity: new.cpu_affinity,
+        ready_timeout: new.ready_timeout,
+        autorestart: new.autorestart,
+        min_uptime: new.min_uptime,
+        max_restarts: new.max_restarts,
+        stop_exit_codes: new.stop_exit_codes.clone(),
+        drain_timeout: new.drain_timeout,
+        stop_signal: new.stop_signal,
+        kill_timeout: new.kill_timeout,
+        reload_parallel: new.reload_parallel,
+        ..first.clone()
+    }
+}
 
-/// The settings that have another value and that no reload puts in force, by their names.
-pub fn waiting(old: &Config, new: &Config) -> Vec<&'static str> {
-    let is_reloaded = |key: &&Key| RELOADED.iter().any(|reloaded| reloaded.name == key.name);
-    let differs = |key: &&Key| (key.show)(old) != (key.show)(new);
-    keys::all().filter(|key| !is_reloaded(key)).filter(differs).map(|key| key.name).collect()
+/// The settings of `new` that are not in force, by their names.
+pub fn waiting(in_force: &Config, new: &Config) -> Vec<&'static str> {
+    keys::all().filter(|key| (key.show)(in_force) != (key.show)(new)).map(|key| key.name).collect()
 }
 
 #[cfg(test)]
@@ -42,12 +44,12 @@ mod tests {
         let cpus = NonZeroU32::new(2).expect("not zero");
         let old = resolve(Sources::default(), cpus).expect("valid").config;
         let mut new = old.clone();
-        assert!(waiting(&old, &new).is_empty());
+        assert!(waiting(&in_force(&old, &new), &new).is_empty());
         new.max_restarts += 1;
         new.workers = NonZeroU32::MIN;
-        assert!(waiting(&old, &new).is_empty());
+        assert!(waiting(&in_force(&old, &new), &new).is_empty());
         new.queue = 7.try_into().expect("not zero");
         new.wait_ready = !old.wait_ready;
-        assert_eq!(waiting(&old, &new), ["queue", "wait-ready"]);
+        assert_eq!(waiting(&in_force(&old, &new), &new), ["queue", "wait-ready"]);
     }
 }

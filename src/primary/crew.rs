@@ -10,7 +10,6 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::asking::Asking;
 use super::attach::Rooms;
-use super::failure::Failure;
 use super::ground::Ground;
 use super::node::{self, Listeners, Nodes, Word};
 use super::notify::Notices;
@@ -64,17 +63,14 @@ pub struct Crew {
 
 impl Crew {
     /// Puts it together.
-    ///
-    /// # Errors
-    /// What the configuration wants of workers cannot be done here.
-    pub fn new(config: &Config, command_line: CommandLine, around: Around<'_>) -> Result<Self, Failure> {
+    pub fn new(config: &Config, command_line: CommandLine, around: Around<'_>) -> Self {
         let Around { ground, ports, public, front, output, metrics } = around;
         let users = ground.terms.users();
         let attach = ground.attach_env(config);
         let base = Base { ports: ports.clone(), attach, limits: ground.limits.workers };
         let spec = Spec {
             app: config.name.clone(),
-            wanted: base.wanted(config)?,
+            wanted: base.wanted(config, ground.terms.clone()),
             scope: Scope::Everyone,
             guardian: guardian(config, ground.folder()),
         };
@@ -104,7 +100,7 @@ impl Crew {
         let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
         let (front, policy) = (front.clone(), config.policy);
         let rooms = Rooms { supervisor: supervisor.clone(), front, places, ports, users, policy };
-        Ok(Self { supervisor, task, rooms, words, ready, asking })
+        Self { supervisor, task, rooms, words, ready, asking }
     }
 }
 

@@ -78,7 +78,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
 
     let public = addresses.iter().map(SocketAddr::port).collect();
     let around = Around { ground: &ground, ports, public, front: &front, output, metrics: &metrics };
-    let Crew { supervisor, task, rooms, words, ready, asking } = Crew::new(&config, command_line, around)?;
+    let Crew { supervisor, task, rooms, words, ready, asking } = Crew::new(&config, command_line, around);
 
     let (readiness, watched) = watch::channel(reports::readiness(&reports.status.borrow()));
     let scraper = asking.scraper(&config, &supervisor, &metrics);

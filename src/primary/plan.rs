@@ -26,17 +26,14 @@ pub struct Base {
 }
 
 impl Base {
-    /// What this configuration wants.
-    ///
-    /// # Errors
-    /// It cannot be done on this system.
-    pub fn wanted(&self, config: &Config) -> Result<Wanted, TermsError> {
+    /// What this configuration wants, whose [`terms`] these are.
+    pub fn wanted(&self, config: &Config, terms: Terms) -> Wanted {
         let recipe = Recipe {
             command: config.command.clone(),
             ports: self.ports.clone(),
             attach: self.attach.clone(),
             notify: config.wait_ready,
-            terms: terms(config, self.limits)?,
+            terms,
         };
         let plan = Plan {
             recipe,
@@ -45,7 +42,7 @@ impl Base {
             stop_signal: config.stop_signal.signal(),
         };
         let reload_parallel = usize::try_from(config.reload_parallel.get()).unwrap_or(usize::MAX);
-        Ok(Wanted { plan: Arc::new(plan), workers: config.workers, reload_parallel })
+        Wanted { plan: Arc::new(plan), workers: config.workers, reload_parallel }
     }
 
     fn rules(&self, config: &Config) -> Rules {
@@ -69,19 +66,13 @@ impl Base {
         Arc::new(move || {
             let new = load(command_line.clone()).map_err(|invalid| invalid.to_string())?.config;
             command::find_for(&new.command).map_err(|error| error.to_string())?;
-            let waiting = diff::waiting(&first, &new);
+            let in_force = diff::in_force(&first, &new);
+            let waiting = diff::waiting(&in_force, &new);
             if !waiting.is_empty() {
                 warn!("changed, but not in force before clusterd is started again: {}", waiting.join(", "));
             }
-            // What is not put in force stays as it was.
-            let new = Config {
-                wait_ready: first.wait_ready,
-                ready_http: first.ready_http.clone(),
-                user: first.user.clone(),
-                group: first.group.clone(),
-                ..new
-            };
-            self.wanted(&new).map_err(|error| error.to_string())
+            let terms = terms(&in_force, self.limits).map_err(|error| error.to_string())?;
+            Ok(self.wanted(&in_force, terms))
         })
     }
 }
