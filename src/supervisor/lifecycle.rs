@@ -384,11 +384,6 @@ impl State {
         }
     }
 
-    /// Nothing runs, and nothing will unless it is asked for.
-    pub fn is_settled(&self) -> bool {
-        matches!(self, State::Stopped | State::Left(_) | State::Errored(_))
-    }
-
     /// Its run is, or was, a trial.
     pub fn is_on_trial(&self) -> bool {
         match self {
@@ -399,18 +394,6 @@ impl State {
             | State::Settling { run, .. } => *run == Run::Trial,
             _ => false,
         }
-    }
-
-    /// It leaves, or has left: nothing will run any more unless it is asked for.
-    pub fn is_leaving(&self) -> bool {
-        matches!(
-            self,
-            State::Stopped
-                | State::Draining { .. }
-                | State::Stopping { .. }
-                | State::Orphaned { .. }
-                | State::Killed { .. }
-        )
     }
 
     /// When a [`Event::Tick`] will change something.

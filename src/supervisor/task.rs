@@ -542,7 +542,6 @@ impl Supervisor {
             (1..=self.workers).map(Slot).filter(is_empty).map(|slot| Status::empty(slot, restarts(slot))),
         );
         workers.sort_by_key(|worker| worker.slot);
-        self.show_metrics(&workers);
         let reload = self.replacing.reload_by().cloned();
         let plan = Some(Arc::clone(&self.spec.wanted.plan));
         let is_stopped = self.mode == Mode::Stopped;
@@ -550,6 +549,7 @@ impl Supervisor {
         self.publish.send_if_modified(|published| {
             let changed = **published != now;
             if changed {
+                self.show_metrics(&now.workers);
                 *published = Arc::new(now);
             }
             changed
