@@ -7,7 +7,7 @@ use std::io;
 use std::time::SystemTime;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -17,8 +17,12 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
 use super::look::Look;
+use super::queue::Queue;
 use super::write::{Output, Stream};
 use crate::config::LogFormat;
+
+/// The target of the message that tells how many messages were dropped: it alone is never dropped itself.
+pub(super) const REPORT_OF_DROPPED: &str = concat!(env!("CARGO_PKG_NAME"), "::logs::dropped");
 
 /// This process has a subscriber already.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,12 +127,22 @@ impl FormatTime for Utc {
     }
 }
 
-/// The queue to stderr. The formatter writes each event at once, with its newline.
+/// The queue to stderr.
 struct Stderr(Output);
 
-impl io::Write for &Stderr {
+/// A message on its way into a queue. The formatter writes each event at once, with its newline.
+enum Message<'a> {
+    Ordinary(&'a Queue),
+    /// How many of the others were dropped.
+    Report(&'a Queue),
+}
+
+impl io::Write for Message<'_> {
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
-        self.0.destination(Stream::Stderr).queue.push_message(message);
+        match self {
+            Self::Ordinary(queue) => queue.push_message(message),
+            Self::Report(queue) => queue.push_report(message),
+        }
         Ok(message.len())
     }
 
@@ -138,10 +152,15 @@ impl io::Write for &Stderr {
 }
 
 impl<'a> MakeWriter<'a> for Stderr {
-    type Writer = &'a Stderr;
+    type Writer = Message<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        self
+        Message::Ordinary(&self.0.destination(Stream::Stderr).queue)
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
+        let queue = &self.0.destination(Stream::Stderr).queue;
+        if metadata.target() == REPORT_OF_DROPPED { Message::Report(queue) } else { Message::Ordinary(queue) }
     }
 }
 

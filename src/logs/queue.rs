@@ -84,6 +84,13 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// Queues the message that tells how many were dropped, whether there is room or not: it is the only one that
+    /// knows. Only who takes batches may push it, one a batch, so that it stays bounded.
+    pub(super) fn push_report(&self, report: &[u8]) {
+        self.lock().bytes.extend_from_slice(report);
+        self.filled.notify_one();
+    }
+
     /// Blocks until there is something to write, and swaps it into `bytes`, whose former content is discarded.
     /// `None` once the queue is closed and empty.
     pub(super) fn take(&self, bytes: &mut Vec<u8>) -> Option<Batch> {
@@ -181,6 +188,20 @@ mod tests {
         assert_eq!(bytes.len(), MESSAGES_ROOM);
         queue.push_message(&message);
         assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 0 }));
+    }
+
+    #[tokio::test]
+    async fn the_report_of_dropped_messages_needs_no_room() {
+        let queue = Queue::new();
+        let message = [b'm'; MESSAGES_ROOM];
+        queue.push_message(&message);
+        queue.push_message(&message);
+        let mut bytes = Vec::new();
+        assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 1 }));
+        queue.push_message(&message);
+        queue.push_report(b"1 was dropped");
+        assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 0 }));
+        assert!(bytes.ends_with(b"m1 was dropped"));
     }
 
     #[tokio::test]

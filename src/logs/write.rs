@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::look::Look;
+use super::messages;
 use super::queue::Queue;
 use crate::sys::process;
 
@@ -167,6 +168,7 @@ fn write_until_closed(queue: &Queue, destination: &OwnedFd) {
         queue.written(&batch);
         if batch.dropped > 0 {
             tracing::warn!(
+                target: messages::REPORT_OF_DROPPED,
                 dropped = batch.dropped,
                 "messages were dropped because the reader of this output was too slow"
             );
