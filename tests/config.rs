@@ -161,6 +161,7 @@ fn show_config_tells_every_value_and_its_origin() {
     backlog          4096                (default)
     queue            7                   (from --queue)
     queue-timeout    1m                  (default)
+    window           16                  (default)
     handoff-timeout  1s                  (default)
     policy           round-robin         (default)
     workers          2                   (from CLUSTERD_WORKERS)

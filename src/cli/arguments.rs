@@ -314,6 +314,9 @@ mod tests {
               --queue-timeout <DURATION>
                   How long a connection may wait for a worker before it is closed
                   [default: 1m] [env: CLUSTERD_QUEUE_TIMEOUT]
+              --window <CONNECTIONS>
+                  How many may be on their way to a worker that takes them quickly; 1: only to an idle one
+                  [default: 16] [env: CLUSTERD_WINDOW]
               --handoff-timeout <DURATION>
                   How long a worker may leave a connection untaken before another worker gets it
                   [default: 1s] [env: CLUSTERD_HANDOFF_TIMEOUT]

@@ -101,6 +101,19 @@ pub static QUEUE_TIMEOUT: Setting<Duration> = Setting {
     parse: parse::duration,
 };
 
+/// `--window`
+pub static WINDOW: Setting<NonZeroUsize> = Setting {
+    key: Key {
+        name: "window",
+        value_name: "CONNECTIONS",
+        default: Some("16"),
+        help: "How many may be on their way to a worker that takes them quickly; 1: only to an idle one",
+        show: |config| config.window.to_string(),
+        ..ONE
+    },
+    parse: parse::window,
+};
+
 /// `--handoff-timeout`
 pub static HANDOFF_TIMEOUT: Setting<Duration> = Setting {
     key: Key {
@@ -579,6 +592,7 @@ pub static SECTIONS: [Section; 8] = [
             &BACKLOG.key,
             &QUEUE.key,
             &QUEUE_TIMEOUT.key,
+            &WINDOW.key,
             &HANDOFF_TIMEOUT.key,
             &POLICY.key,
         ],

@@ -51,6 +51,8 @@ pub struct Config {
     pub queue: NonZeroUsize,
     /// How long a connection may wait for a worker before it is closed.
     pub queue_timeout: Duration,
+    /// How many connections may be on their way to one worker that takes them quickly.
+    pub window: NonZeroUsize,
     /// How long a worker may leave a connection untaken before it is given to another.
     pub handoff_timeout: Duration,
     /// Who chooses the worker of a connection.

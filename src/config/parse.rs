@@ -9,7 +9,8 @@ mod words;
 pub use addresses::{bind, metrics, port};
 pub use amounts::{
     MAX_WORKERS, Workers, backlog, duration, duration_or_off, exit_code, health_failures, max_age,
-    max_connections, max_memory, max_restarts, nofile, oom_score_adj, queue, reload_parallel, workers,
+    max_connections, max_memory, max_restarts, nofile, oom_score_adj, queue, reload_parallel, window,
+    workers,
 };
 pub use words::{
     account, attach, cron, http_path, log_format, log_level, name, name_of, path, pattern, policy,

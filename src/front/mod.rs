@@ -41,9 +41,11 @@ use crate::config::Policy;
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::native::{Attachment, Link, Patience};
+use crate::scheduler::window::Window;
 
-/// A hand-off that takes longer than this may have gone to a listener that its server has closed.
-const SLOW: Duration = Duration::from_millis(20);
+/// A hand-off that takes longer than this may have gone to a listener that its server has closed, or to a worker that is
+/// busy for long: what was given to it ahead is taken back.
+pub const SLOW: Duration = Duration::from_millis(20);
 
 /// What the front needs to begin.
 #[derive(Debug)]
@@ -56,8 +58,10 @@ pub struct Setup {
     pub queue: NonZeroUsize,
     /// How long each may wait.
     pub queue_timeout: Duration,
-    /// How long a worker may leave a connection untaken.
-    pub handoff_timeout: Duration,
+    /// How many connections may be on their way to one listener of a worker that takes them quickly.
+    pub window: NonZeroUsize,
+    /// How long a worker may leave a connection untaken: [`SLOW`], and the hand-off timeout.
+    pub patience: Patience,
     /// What keeps clients' connections from workers that listen.
     pub hold: Hold,
     /// When a launch of a worker is to be looked after.
@@ -90,6 +94,7 @@ pub struct Front {
 struct Limits {
     queue: NonZeroUsize,
     queue_timeout: Duration,
+    window: NonZeroUsize,
     patience: Patience,
 }
 
@@ -99,7 +104,9 @@ impl Limits {
         for address in bound {
             listeners.extend(Listener::watch(address)?);
         }
-        Ok(Service::new(id, listeners, Queue::new(self.queue, self.queue_timeout), metrics.clone()))
+        let queue = Queue::new(self.queue, self.queue_timeout);
+        let window = Window::new(self.window, self.patience.slow);
+        Ok(Service::new(id, listeners, queue, window, metrics.clone()))
     }
 }
 
@@ -120,7 +127,8 @@ impl Front {
         let limits = Limits {
             queue: setup.queue,
             queue_timeout: setup.queue_timeout,
-            patience: Patience { slow: SLOW, timeout: setup.handoff_timeout },
+            window: setup.window,
+            patience: setup.patience,
         };
         let (mut services, mut shared) = (Vec::new(), SharedSockets::default());
         for (port, bound) in setup.ports {

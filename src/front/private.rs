@@ -107,6 +107,11 @@ impl Private {
         self.under_way = Some(reply);
     }
 
+    /// Whether one was handed over, and nobody knows yet what becomes of it.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// The connection that was handed over has been taken, or has come back for this reason. Returns whether it was one
     /// of these.
     pub fn end(&mut self, result: Result<(), Undelivered>) -> bool {

@@ -48,7 +48,7 @@ impl Queue {
     }
 
     /// Adds a connection that was taken back from a worker, in the order in which it was accepted. There is always
-    /// room: there are at most as many of them as there are channels.
+    /// room: there are at most as many of them as the windows of all channels hold.
     pub fn put_back(&mut self, connection: Connection) {
         let place = self.waiting.partition_point(|waiting| waiting.accepted <= connection.accepted);
         self.waiting.insert(place, connection);

@@ -18,6 +18,7 @@ use crate::metrics::{Metrics, Rejected};
 use crate::protocol::native::{Connection, Due, Event, Link, NotGiven};
 use crate::protocol::wire::SocketOption;
 use crate::scheduler::round_robin::RoundRobin;
+use crate::scheduler::window::Window;
 
 /// How many connections move before everything else gets its turn.
 const BURST: usize = 64;
@@ -41,6 +42,8 @@ pub struct Service {
     intake: Intake,
     queue: Queue,
     free: RoundRobin<WorkerId>,
+    /// The window of a new member.
+    window: Window,
     members: Vec<Member>,
     /// How many of them clients are sent to.
     listening: usize,
@@ -64,12 +67,21 @@ enum Intake {
 #[derive(Debug)]
 struct Member {
     link: Link,
+    window: Window,
     private: Private,
     handed: IntCounter,
     stalled: IntGauge,
 }
 
 impl Member {
+    /// Whether it may be given a connection ahead, before it has taken those that it was given. One of clusterd's own is
+    /// on its way alone.
+    fn has_room_ahead(&self) -> bool {
+        self.link.may_be_given_ahead()
+            && self.link.untaken() < self.window.size()
+            && !self.private.is_under_way()
+    }
+
     /// A connection has come back from the worker, for this reason. One of clusterd's own is closed: it is for nobody
     /// else.
     fn returned(&mut self, connection: Connection, why: Undelivered) -> Option<Connection> {
@@ -88,12 +100,19 @@ pub enum Progress {
 
 impl Service {
     /// A service without workers.
-    pub fn new(id: ServiceId, listeners: Vec<Listener>, queue: Queue, metrics: Metrics) -> Self {
+    pub fn new(
+        id: ServiceId,
+        listeners: Vec<Listener>,
+        queue: Queue,
+        window: Window,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             id,
             intake: Intake::Open(listeners),
             queue,
             free: RoundRobin::new(),
+            window,
             members: Vec::new(),
             listening: 0,
             taken: Vec::new(),
@@ -126,6 +145,7 @@ impl Service {
         self.members.push(Member {
             handed: self.metrics.handed.with_label_values(&[&slot]),
             stalled: self.metrics.stalled.with_label_values(&[&slot]),
+            window: self.window,
             private: Private::default(),
             link,
         });
@@ -166,14 +186,15 @@ impl Service {
                 continue;
             }
             member.private.refuse(Undelivered::Retired);
-            let back = member.link.retire();
-            if !member.link.is_busy() {
-                member.link.drain();
+            member.link.retire();
+            // The other end of a relayed channel may have offered a connection to the worker by now, and is left to say
+            // what became of it.
+            if !member.link.is_relayed() {
+                self.take_back(index, 0, Undelivered::Retired);
             }
-            match back {
-                Ok(Some(connection)) => self.came_back(index, connection, Undelivered::Retired),
-                Ok(None) => {}
-                Err(error) => debug!(%worker, %error, "cannot take back a connection yet"),
+            let link = &self.members[index].link;
+            if !link.is_busy() {
+                link.drain();
             }
         }
         self.count_listening();
@@ -189,33 +210,41 @@ impl Service {
     pub fn drop_links(&mut self, which: impl Fn(&Link) -> bool, ledger: &mut Ledger) -> u64 {
         let mut taken = 0;
         while let Some(index) = self.members.iter().position(|member| which(&member.link)) {
-            taken += u64::from(self.drop_member(index, ledger));
+            taken += self.drop_member(index, ledger);
         }
         taken
     }
 
-    /// Returns whether the connection that was given last had been taken.
-    fn drop_member(&mut self, index: usize, ledger: &mut Ledger) -> bool {
+    /// Returns how many connections were found to have been taken.
+    fn drop_member(&mut self, index: usize, ledger: &mut Ledger) -> u64 {
         let mut member = self.members.swap_remove(index);
         let worker = member.link.worker();
         if member.link.is_stalled() {
             member.stalled.dec();
             ledger.moves(worker);
         }
-        let mut taken = false;
-        match member.link.recover() {
-            Ok(Some(connection)) => {
-                if let Some(connection) = member.returned(connection, Undelivered::Gone) {
-                    self.put_back(connection);
+        loop {
+            match member.link.recover() {
+                Ok(Some(connection)) => {
+                    if let Some(connection) = member.returned(connection, Undelivered::Gone) {
+                        self.put_back(connection);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    let lost = member.link.untaken();
+                    warn!(%worker, lost, %error, "cannot take back connections; they are lost");
+                    break;
                 }
             }
-            Ok(None) if !member.link.is_busy() || member.private.end(Ok(())) => {}
-            Ok(None) => {
-                taken = true;
+        }
+        let mut taken = 0;
+        while member.link.next_taken().is_some() {
+            if !member.private.end(Ok(())) {
+                taken += 1;
                 member.handed.inc();
                 ledger.took(worker, Instant::now());
             }
-            Err(error) => warn!(%worker, %error, "cannot take back a connection; it is lost"),
         }
         if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_available()) {
             self.leave_out(worker);
@@ -228,6 +257,24 @@ impl Service {
     fn leave_out(&mut self, worker: WorkerId) {
         self.free.remove(worker);
         self.taken.retain(|&(_, taken)| taken != worker);
+    }
+
+    /// Takes back what the worker has not taken, but for the youngest `leave`; returns how many.
+    fn take_back(&mut self, index: usize, leave: usize, why: Undelivered) -> usize {
+        let mut back = 0;
+        while self.members[index].link.untaken() > leave {
+            let link = &mut self.members[index].link;
+            match link.take_back() {
+                Ok(Some(connection)) => self.came_back(index, connection, why),
+                Ok(None) => break,
+                Err(error) => {
+                    debug!(worker = %link.worker(), %error, "cannot take back a connection yet");
+                    break;
+                }
+            }
+            back += 1;
+        }
+        back
     }
 
     fn came_back(&mut self, index: usize, connection: Connection, why: Undelivered) {
@@ -290,7 +337,7 @@ impl Service {
     fn ask_older(&mut self, ledger: &mut Ledger) {
         let Some(latest) = self.taken.iter().map(|&(since, _)| since).max() else { return };
         for index in 0..self.members.len() {
-            if let Some(event) = self.members[index].link.older_taken(latest) {
+            while let Some(event) = self.members[index].link.older_taken(latest) {
                 self.hear(index, event, ledger);
             }
         }
@@ -331,15 +378,17 @@ impl Service {
         let (link, worker) = (&member.link, member.link.worker());
         match event {
             Event::Taken { since } => {
+                let now = Instant::now();
+                let after = now.saturating_duration_since(since);
+                member.window.taken(after);
                 if !member.private.end(Ok(())) {
-                    let now = Instant::now();
                     member.handed.inc();
-                    self.metrics.handoff.observe(now.saturating_duration_since(since).as_secs_f64());
+                    self.metrics.handoff.observe(after.as_secs_f64());
                     ledger.took(worker, now);
                 }
                 if link.is_available() {
                     self.taken.push((since, worker));
-                } else if link.is_retired() {
+                } else if link.is_retired() && !link.is_busy() {
                     link.drain();
                 }
             }
@@ -359,7 +408,10 @@ impl Service {
             }
             Event::Nothing => {}
             Event::Declined(connection) => self.came_back(index, connection, Undelivered::Declined),
-            Event::Paused(connection) => self.stalled(index, connection, Instant::now(), ledger),
+            Event::Paused(connection) => {
+                self.stalled(index, Instant::now(), ledger);
+                self.came_back(index, connection, Undelivered::Stalled);
+            }
             Event::SetOption(option) => self.set_option(worker, option),
             Event::Broken(fault) => {
                 warn!(%worker, service = %self.id, ?fault, "closed a channel that does not speak the attach protocol");
@@ -391,7 +443,7 @@ impl Service {
             return 0;
         }
         for moved in 0..BURST {
-            let connection = if self.free.is_empty() { None } else { self.queue.pop() };
+            let connection = if self.has_room() { self.queue.pop() } else { None };
             if let Some(connection) = connection {
                 self.give(connection, ledger);
                 continue;
@@ -427,14 +479,19 @@ impl Service {
 
     fn receive(&mut self, connection: Connection, ledger: &mut Ledger) {
         self.metrics.accepted.inc();
-        if self.free.is_empty() {
-            self.queue.push(connection);
-        } else {
+        if self.has_room() {
             self.give(connection, ledger);
+        } else {
+            self.queue.push(connection);
         }
     }
 
-    /// Gives a connection to the next idle worker; the caller has seen that there is one.
+    /// Whether somebody can be given a connection now.
+    fn has_room(&self) -> bool {
+        !self.free.is_empty() || self.members.iter().any(Member::has_room_ahead)
+    }
+
+    /// Gives a connection to the worker that is next; the caller has seen that there is one.
     fn give(&mut self, connection: Connection, ledger: &mut Ledger) {
         let Some(index) = self.next_member() else {
             self.queue.put_back(connection);
@@ -456,19 +513,28 @@ impl Service {
         }
     }
 
-    /// The next worker in turn, by the one of its idle channels that was used longest ago.
+    /// The next idle worker in turn, by the one of its channels that was used longest ago. When nobody is idle, the one
+    /// to whom the fewest are on their way.
     fn next_member(&mut self) -> Option<usize> {
-        let worker = self.free.take()?;
-        let idle = self.members.iter().enumerate();
-        idle.filter(|(_, member)| member.link.worker() == worker && member.link.is_available())
-            .min_by_key(|(_, member)| member.link.last_handed())
-            .map(|(index, _)| index)
+        let members = self.members.iter().enumerate();
+        let next = match self.free.take() {
+            Some(worker) => members
+                .filter(|(_, member)| member.link.worker() == worker && member.link.is_available())
+                .min_by_key(|(_, member)| member.link.last_handed()),
+            None => members
+                .filter(|(_, member)| member.has_room_ahead())
+                .min_by_key(|(_, member)| (member.link.untaken(), member.link.last_handed())),
+        };
+        next.map(|(index, _)| index)
     }
 
     fn keep(&mut self, index: usize, NotGiven { connection, error }: NotGiven, ledger: &mut Ledger) {
-        let worker = self.members[index].link.worker();
+        let member = &mut self.members[index];
+        let worker = member.link.worker();
         self.queue.put_back(connection);
         match error.kind() {
+            // A channel that the system has made small holds no more.
+            io::ErrorKind::WouldBlock if member.link.is_busy() => member.window.close(),
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => {
                 self.drop_member(index, ledger);
             }
@@ -502,7 +568,11 @@ impl Service {
             member.private.expire(now);
             let link = &mut member.link;
             match link.due(now) {
-                Some(Due::Slow) => ledger.slow(link.id(), link.holder()),
+                Some(Due::Slow) => {
+                    ledger.slow(link.id(), link.holder());
+                    member.window.close();
+                    self.take_back(index, 1, Undelivered::Stalled);
+                }
                 Some(Due::TimedOut) => self.stall(index, now, ledger),
                 Some(Due::Rested) if link.is_available() => {
                     let worker = link.worker();
@@ -530,21 +600,20 @@ impl Service {
     }
 
     fn stall(&mut self, index: usize, now: Instant, ledger: &mut Ledger) {
+        let back = self.take_back(index, 0, Undelivered::Stalled);
         let link = &mut self.members[index].link;
-        match link.stall() {
-            Ok(Some(connection)) => self.stalled(index, connection, now, ledger),
-            Ok(None) => {}
-            Err(error) => debug!(worker = %link.worker(), %error, "cannot take back a connection yet"),
+        if back > 0 && link.untaken() == 0 {
+            link.stall();
+            self.stalled(index, now, ledger);
         }
     }
 
-    /// A worker has left a connection untaken.
-    fn stalled(&mut self, index: usize, connection: Connection, now: Instant, ledger: &mut Ledger) {
+    /// A worker has left what it was given untaken.
+    fn stalled(&mut self, index: usize, now: Instant, ledger: &mut Ledger) {
         let member = &mut self.members[index];
         member.stalled.inc();
         member.private.refuse(Undelivered::Stalled);
         ledger.stalls(member.link.worker(), now);
-        self.came_back(index, connection, Undelivered::Stalled);
     }
 
     /// When [`Service::tick`] is next needed.

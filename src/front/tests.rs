@@ -15,7 +15,7 @@ use super::{Front, Setup};
 use crate::config::{Bind, Policy};
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
-use crate::protocol::native::{Attachment, Connection, Holder, Places};
+use crate::protocol::native::{Attachment, Connection, Holder, Patience, Places};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
 use crate::sys::scarcity::{no_descriptor_left, run_alone};
 use crate::sys::seqpacket;
@@ -41,6 +41,8 @@ struct Stage {
 struct Limits {
     queue: usize,
     queue_timeout: Duration,
+    window: usize,
+    slow: Duration,
     handoff_timeout: Duration,
     wait_ready: bool,
     wear: Wear,
@@ -49,10 +51,15 @@ struct Limits {
 const PATIENT: Limits = Limits {
     queue: 64,
     queue_timeout: DEADLINE,
+    window: 1,
+    slow: super::SLOW,
     handoff_timeout: DEADLINE,
     wait_ready: false,
     wear: Wear { max_connections: None, stuck_timeout: None },
 };
+
+/// With a window, and time enough to open it on a loaded machine.
+const EAGER: Limits = Limits { window: 4, slow: Duration::from_secs(1), ..PATIENT };
 
 impl Stage {
     fn new(limits: Limits) -> Self {
@@ -69,7 +76,8 @@ impl Stage {
             policy,
             queue: NonZeroUsize::new(limits.queue).unwrap(),
             queue_timeout: limits.queue_timeout,
-            handoff_timeout: limits.handoff_timeout,
+            window: NonZeroUsize::new(limits.window).unwrap(),
+            patience: Patience { slow: limits.slow, timeout: limits.handoff_timeout },
             hold: Hold { word: limits.wait_ready, probe: false },
             wear: limits.wear,
             metrics: metrics.clone(),
@@ -485,6 +493,110 @@ fn what_a_dead_worker_had_not_taken_is_served_by_another() {
     stage.worker(2).serve();
     assert_eq!(answer(client), "2");
     assert_eq!(stage.metrics.redispatched.get(), 1);
+}
+
+/// A worker whose window is open for `size` connections.
+fn eager_worker(stage: &mut Stage, slot: u32, size: usize) -> Worker {
+    let worker = stage.worker(slot);
+    for _ in 1..size {
+        let client = stage.connect();
+        worker.serve();
+        assert_eq!(answer(client), slot.to_string());
+    }
+    worker
+}
+
+/// How many connections lie in the worker's end.
+fn untaken(worker: &Worker) -> usize {
+    let record = ToWorker::Connection { peer: Endpoint::V4 { address: [127, 0, 0, 1], port: 1 } };
+    seqpacket::waiting_bytes(&worker.channel).unwrap() / record.encode(&mut [0; MAX_MESSAGE]).len()
+}
+
+#[test]
+fn a_busy_worker_is_given_some_ahead_if_it_takes_them_in_time() {
+    let mut stage = Stage::new(Limits { window: 3, ..EAGER });
+    let worker = eager_worker(&mut stage, 1, 3);
+    let clients: Vec<_> = (0..6).map(|_| stage.connect()).collect();
+    until(|| (stage.metrics.queue.get() == 3).then_some(()));
+    for client in clients {
+        assert!(untaken(&worker) <= 3);
+        worker.serve();
+        assert_eq!(answer(client), "1", "each in its turn");
+    }
+    assert_eq!(stage.forget(&worker), 2 + 6);
+}
+
+#[test]
+fn what_a_worker_was_given_ahead_and_does_not_take_in_time_goes_to_another() {
+    let mut stage = Stage::new(EAGER);
+    let slow = eager_worker(&mut stage, 1, 4);
+    let clients: Vec<_> = (0..4).map(|_| stage.connect()).collect();
+    until(|| (stage.metrics.redispatched.get() == 3).then_some(()));
+    assert_eq!(untaken(&slow), 1);
+    let other = stage.worker(2);
+    for client in &clients[..3] {
+        other.serve();
+        assert_eq!(answer(client), "2");
+    }
+    slow.serve();
+    assert_eq!(answer(&clients[3]), "1");
+    // It is given one at a time now, and the other, which is idle, the next.
+    let clients: Vec<_> = (0..2).map(|_| stage.connect()).collect();
+    for _ in 0..2 {
+        let (worker, mut stream) =
+            until(|| [&slow, &other].into_iter().find_map(|worker| Some((worker, worker.accept_now()?))));
+        stream.write_all(worker.id.slot.to_string().as_bytes()).unwrap();
+    }
+    let mut answers: Vec<_> = clients.into_iter().map(answer).collect();
+    answers.sort();
+    assert_eq!(answers, ["1", "2"]);
+    assert_eq!((stage.forget(&slow), stage.forget(&other)), (3 + 1 + 1, 3 + 1));
+}
+
+#[test]
+fn all_that_a_worker_was_given_ahead_comes_back_when_it_dies_or_is_stuck_or_retired() {
+    for end in ["dead", "stuck", "retired"] {
+        let handoff_timeout = if end == "stuck" { 2 * EAGER.slow } else { DEADLINE };
+        let mut stage = Stage::new(Limits { handoff_timeout, ..EAGER });
+        let doomed = eager_worker(&mut stage, 1, 4);
+        let clients: Vec<_> = (0..5).map(|_| stage.connect()).collect();
+        until(|| (stage.metrics.accepted.get() == 3 + 5).then_some(()));
+        // It has taken one, and will not answer it.
+        let taken = doomed.accept();
+        match end {
+            "dead" => assert_eq!(stage.forget(&doomed), 4),
+            "stuck" => {
+                until(|| (stage.notice_beside_slow() == Notice::Stalled { worker: doomed.id }).then_some(()))
+            }
+            _ => stage.retire(&doomed),
+        }
+        let other = stage.worker(2);
+        let port = |stream: &TcpStream| stream.local_addr().unwrap().port();
+        let lost = taken.peer_addr().unwrap().port();
+        drop(taken);
+        for client in clients.iter().filter(|client| port(client) != lost) {
+            other.serve();
+            assert_eq!(answer(client), "2", "{end}");
+        }
+        assert_eq!(stage.forget(&other), 4, "{end}");
+    }
+}
+
+#[test]
+fn a_connection_of_clusterds_own_is_on_its_way_alone() {
+    let mut stage = Stage::new(EAGER);
+    let worker = eager_worker(&mut stage, 1, 4);
+    let delivered = stage.deliver(&worker);
+    let handed = seqpacket_has_record(&worker);
+    until(|| handed().then_some(()));
+    let client = stage.connect();
+    until(|| (stage.metrics.queue.get() == 1).then_some(()));
+    assert_eq!(untaken(&worker), 1);
+    worker.serve();
+    assert_eq!(delivered.result(&stage), Ok(()));
+    worker.serve();
+    assert_eq!(answer(client), "1");
+    assert_eq!(stage.forget(&worker), 3 + 1);
 }
 
 /// Whether a record lies in the worker's end, without taking it.

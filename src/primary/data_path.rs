@@ -16,6 +16,7 @@ use crate::front::handle::{FrontEnds, Handle, Reports};
 use crate::front::ledger::{Hold, Wear};
 use crate::front::{self, Front, Setup};
 use crate::metrics::Metrics;
+use crate::protocol::native::Patience;
 
 /// Starts it.
 ///
@@ -35,7 +36,8 @@ pub async fn start(
 
 fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Setup {
     let workers = config.workers.get();
-    let queue = descriptors::affordable_queue(config.queue, limits.primary, workers, ports.len());
+    let queue =
+        descriptors::affordable_queue(config.queue, limits.primary, workers, config.window, ports.len());
     if queue < config.queue {
         warn!(
             "the limit of open files has room for a queue of {queue}, not {}: raise it (ulimit -n) \
@@ -48,7 +50,8 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Se
         policy: config.policy,
         queue,
         queue_timeout: config.queue_timeout,
-        handoff_timeout: config.handoff_timeout,
+        window: config.window,
+        patience: Patience { slow: front::SLOW, timeout: config.handoff_timeout },
         hold: Hold { word: config.wait_ready, probe: config.ready_http.is_some() },
         wear: Wear {
             max_connections: config.max_connections.map(NonZeroU64::from),

@@ -176,6 +176,16 @@ pub fn is_received(socket: impl AsFd) -> io::Result<bool> {
     Ok(count <= 1)
 }
 
+/// How many bytes of records wait to be received on `socket` (SIOCINQ, unix(7)). For this kind of socket Linux counts all
+/// records, though the manual page tells of stream sockets only.
+///
+/// # Errors
+/// Those of ioctl(2).
+pub fn waiting_bytes(socket: impl AsFd) -> io::Result<usize> {
+    let bytes = rustix::io::ioctl_fionread(socket)?;
+    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
 /// The process at the other end of a Unix socket, when it connected (SO_PEERCRED, unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {

@@ -22,6 +22,10 @@ const MAX_BACKLOG: u32 = i32::MAX.unsigned_abs();
 /// Each queued connection is an open descriptor.
 const MAX_QUEUE: u32 = 65536;
 
+/// The kernel signals that a connection was taken only while what lies in a channel is less than a quarter of its send
+/// buffer (`unix_writable`): with the usual buffer, about 64 records.
+const MAX_WINDOW: u32 = 64;
+
 /// As far as systemd raises `fs.nr_open`, and no limit can be above that.
 const MAX_NOFILE: u64 = 1_073_741_816;
 
@@ -68,10 +72,22 @@ pub fn backlog(text: &str) -> Result<NonZeroU32, Reason> {
 /// # Errors
 /// [`Reason::Connections`]
 pub fn queue(text: &str) -> Result<NonZeroUsize, Reason> {
-    positive(text, MAX_QUEUE)
+    connections(text, MAX_QUEUE)
+}
+
+/// A number of connections on their way to one worker.
+///
+/// # Errors
+/// [`Reason::Connections`]
+pub fn window(text: &str) -> Result<NonZeroUsize, Reason> {
+    connections(text, MAX_WINDOW)
+}
+
+fn connections(text: &str, max: u32) -> Result<NonZeroUsize, Reason> {
+    positive(text, max)
         .ok()
         .and_then(|count| NonZeroUsize::try_from(count).ok())
-        .ok_or(Reason::Connections { max: MAX_QUEUE })
+        .ok_or(Reason::Connections { max })
 }
 
 /// A number of open files, or `off`.
@@ -239,18 +255,21 @@ mod tests {
     #[test]
     fn numbers_of_connections() {
         let cases = [
-            ("1", true, true),
-            ("65536", true, true),
-            ("65537", true, false),
-            ("2147483647", true, false),
-            ("2147483648", false, false),
-            ("0", false, false),
-            ("", false, false),
-            ("1k", false, false),
+            ("1", true, true, true),
+            ("64", true, true, true),
+            ("65", true, true, false),
+            ("65536", true, true, false),
+            ("65537", true, false, false),
+            ("2147483647", true, false, false),
+            ("2147483648", false, false, false),
+            ("0", false, false, false),
+            ("", false, false, false),
+            ("1k", false, false, false),
         ];
-        for (text, is_backlog, is_queue) in cases {
+        for (text, is_backlog, is_queue, is_window) in cases {
             assert_eq!(backlog(text).is_ok(), is_backlog, "backlog {text}");
             assert_eq!(queue(text).is_ok(), is_queue, "queue {text}");
+            assert_eq!(window(text).is_ok(), is_window, "window {text}");
         }
     }
 

@@ -5,7 +5,7 @@
 //! ```text
 //!        Listening          hand_off                    (not taken in time)
 //! Bound ────────────▶ Idle ───────────────▶ Busy ──────────────────────────▶ Stalled
-//!                      ▲ ▲        taken       │        take_back, Wake            │
+//!                      ▲ ▲      all taken     │        take_back, Wake            │
 //!                      │ ├────────────────────┘                                   │
 //!                      │ ├─────── Resting ◀── Decline ── Busy                     │
 //!                      │ └─ Listening ── Paused ◀── Decline, pause ── Busy        │
@@ -13,21 +13,23 @@
 //!                                    the worker has read the Wake
 //! ```
 //!
-//! Beside that, a link has a [`Gate`], which tells for whom its worker is there.
+//! A busy link may be given more, up to whatever window the front allows: [`in_flight`] knows which of them the worker
+//! has taken. Beside that, a link has a [`Gate`], which tells for whom its worker is there.
+
+mod attachment;
+mod in_flight;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::ids::{LinkId, ServiceId, WorkerId};
-use crate::protocol::wire::{ChannelName, Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
+pub use self::attachment::{Attachment, Holder, Place, Places, name_address};
+use self::in_flight::{Given, InFlight};
+use crate::ids::{LinkId, WorkerId};
+use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
 use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
 
@@ -40,82 +42,6 @@ pub struct Connection {
     pub peer: Endpoint,
     /// When it was accepted.
     pub accepted: Instant,
-}
-
-/// A channel to a worker's listener, as the attach socket delivered it.
-#[derive(Debug)]
-pub struct Attachment {
-    /// Whose it is.
-    pub worker: WorkerId,
-    /// What the worker asked to listen on.
-    pub service: ServiceId,
-    /// The primary's end.
-    pub channel: OwnedFd,
-    /// A duplicate of the worker's end, through which untaken connections are taken back.
-    pub worker_end: OwnedFd,
-    /// Who was seen to hold the worker's end.
-    pub holder: Holder,
-    /// The worker reads drain notices.
-    pub wants_drain: bool,
-    /// The other end passes connections on, and declines by itself what is not taken in time: nothing is taken back
-    /// from it while it lives.
-    pub relayed: bool,
-    /// Its place among the channels that the primary keeps, and thereby its name.
-    pub place: Place,
-}
-
-/// The channels that the primary keeps: numbered, and bounded, since each costs it two descriptors.
-#[derive(Clone, Debug)]
-pub struct Places {
-    free: Arc<Semaphore>,
-    taken: Arc<AtomicU64>,
-}
-
-/// A channel's place, free again when it is dropped.
-#[derive(Debug)]
-pub struct Place {
-    link: LinkId,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Place {
-    /// The name of the channel that has this place.
-    pub fn link(&self) -> LinkId {
-        self.link
-    }
-}
-
-impl Places {
-    /// Room for `count` channels.
-    pub fn new(count: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(count)), taken: Arc::default() }
-    }
-
-    /// A place, if there is one.
-    pub fn take(&self) -> Option<Place> {
-        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        Some(Place { link: LinkId(self.taken.fetch_add(1, Ordering::Relaxed)), _permit: permit })
-    }
-}
-
-/// Where to look whether anyone still holds the worker's end of a channel.
-///
-/// The primary's duplicate of that end hides its closing, so it has to be looked up in the process table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// The inode of the worker's end, as `/proc/PID/fd` shows it.
-    pub inode: u64,
-    /// The process that attached, and so the first to look at.
-    pub pid: i32,
-}
-
-/// The address that a worker's end of a channel is bound to.
-///
-/// # Errors
-/// None for the names that there are: they are shorter than `sun_path`.
-pub fn name_address(name: &ChannelName) -> io::Result<SocketAddrUnix> {
-    // The zero byte in front is the address type's to write.
-    Ok(SocketAddrUnix::new_abstract_name(&name.encode()[1..])?)
 }
 
 /// A channel to one listener of one worker.
@@ -134,6 +60,7 @@ pub struct Link {
     deaf_until: Option<Instant>,
     _place: Place,
     state: State,
+    in_flight: InFlight,
     last_handed: Option<Instant>,
 }
 
@@ -162,8 +89,14 @@ pub struct Patience {
 enum State {
     Bound,
     Idle,
-    Busy { accepted: Instant, since: Instant, due: Due, at: Instant },
-    Resting { until: Instant },
+    /// Of what was given, something was not yet told to be taken. This is due for the next of them.
+    Busy {
+        due: Due,
+        at: Instant,
+    },
+    Resting {
+        until: Instant,
+    },
     Paused,
     Stalled,
 }
@@ -182,7 +115,7 @@ const UNHEARD: usize = 64;
 pub enum Event {
     /// The server listens now, and the link is idle.
     Listening,
-    /// The worker has taken the connection that was given at `since`, and the link is idle again.
+    /// The worker has taken the connection that was given at `since`; the link is idle again if it was the last.
     Taken {
         /// When the connection was given.
         since: Instant,
@@ -262,6 +195,7 @@ impl Link {
             deaf_until: None,
             _place: attachment.place,
             state: State::Bound,
+            in_flight: InFlight::default(),
             last_handed: None,
         })
     }
@@ -286,6 +220,22 @@ impl Link {
         self.state == State::Idle && self.gate == Gate::Open
     }
 
+    /// Whether it can be given another client's connection while it is busy. One at a time goes to a relay, which may
+    /// decline it.
+    pub fn may_be_given_ahead(&self) -> bool {
+        self.is_busy() && self.gate == Gate::Open && !self.relayed
+    }
+
+    /// How many connections lie in the channel, as far as is known.
+    pub fn untaken(&self) -> usize {
+        self.in_flight.untaken()
+    }
+
+    /// Whether the other end passes connections on, so that they are not taken back from it while it lives.
+    pub fn is_relayed(&self) -> bool {
+        self.relayed
+    }
+
     /// Whether it can be given a connection of clusterd's own.
     pub fn is_idle(&self) -> bool {
         self.state == State::Idle && self.gate != Gate::Retired
@@ -306,7 +256,7 @@ impl Link {
         self.wants_drain
     }
 
-    /// Whether a connection was given and not yet taken.
+    /// Whether a connection was given and not yet told to be taken.
     pub fn is_busy(&self) -> bool {
         matches!(self.state, State::Busy { .. })
     }
@@ -331,21 +281,23 @@ impl Link {
     /// # Errors
     /// The connection and what sendmsg(2) said; the link is as it was.
     pub fn hand_off(&mut self, connection: Connection, now: Instant) -> Result<(), NotGiven> {
+        let Connection { peer, accepted, .. } = connection;
         let mut buffer = [0; MAX_MESSAGE];
-        let record = ToWorker::Connection { peer: connection.peer }.encode(&mut buffer);
-        match seqpacket::send(&self.channel, record, Some(connection.socket.as_fd())) {
-            Ok(()) => {
-                self.state = State::Busy {
-                    accepted: connection.accepted,
-                    since: now,
-                    due: Due::Slow,
-                    at: now + self.patience.slow.min(self.patience.timeout),
-                };
-                self.last_handed = Some(now);
-                Ok(())
-            }
-            Err(error) => Err(NotGiven { connection, error }),
+        let record = ToWorker::Connection { peer }.encode(&mut buffer);
+        if let Err(error) = seqpacket::send(&self.channel, record, Some(connection.socket.as_fd())) {
+            return Err(NotGiven { connection, error });
         }
+        self.in_flight.push(Given { peer, accepted, since: now, size: record.len() });
+        self.last_handed = Some(now);
+        if !self.is_busy() {
+            self.wait_from(now);
+        }
+        Ok(())
+    }
+
+    /// The next connection in the channel has its turn from now on.
+    fn wait_from(&mut self, now: Instant) {
+        self.state = State::Busy { due: Due::Slow, at: now + self.patience.slow.min(self.patience.timeout) };
     }
 
     /// What the worker has done since the last call. Ready as long as there is more to tell.
@@ -359,11 +311,14 @@ impl Link {
             };
             return Poll::Ready(event);
         }
+        if let Some(event) = self.next_taken() {
+            return Poll::Ready(event);
+        }
         let is_awaited = matches!(self.state, State::Busy { .. } | State::Stalled);
         if !is_awaited || self.deaf_until.is_some() {
             return Poll::Pending;
         }
-        if let Err(error) = ready!(self.poll_emptied(cx)) {
+        if let Err(error) = ready!(self.poll_received(cx)) {
             return Poll::Ready(Event::Broken(Fault::Channel(error.kind())));
         }
         // Who declines says so before it receives. It may have done both since it was heard last.
@@ -376,23 +331,38 @@ impl Link {
                 Heard::Said(_) | Heard::Nothing => {}
             }
         }
-        let event = match self.state {
-            State::Busy { since, .. } => Event::Taken { since },
-            _ => Event::Moving,
-        };
-        self.state = State::Idle;
-        Poll::Ready(event)
+        Poll::Ready(self.next_taken().unwrap_or_else(|| {
+            self.state = State::Idle;
+            Event::Moving
+        }))
+    }
+
+    /// [`Event::Taken`] if the worker is known to have taken one that was not told.
+    pub fn next_taken(&mut self) -> Option<Event> {
+        let since = self.in_flight.tell()?.since;
+        if self.is_busy() {
+            self.settle();
+        }
+        Some(Event::Taken { since })
+    }
+
+    /// One of those that were given is done with.
+    fn settle(&mut self) {
+        if self.in_flight.is_empty() {
+            self.state = State::Idle;
+        } else {
+            self.wait_from(Instant::now());
+        }
     }
 
     /// [`Event::Taken`] if the worker has taken a connection that it was given before `than`: asked of the kernel now,
     /// whether it has announced it or not. A relayed channel's worker may decline, and is left to say so.
     pub fn older_taken(&mut self, than: Instant) -> Option<Event> {
-        let State::Busy { since, .. } = self.state else { return None };
-        if since >= than || self.relayed || !seqpacket::is_received(&self.channel).unwrap_or(false) {
+        if self.relayed || self.in_flight.next().is_none_or(|next| next.since >= than) {
             return None;
         }
-        self.state = State::Idle;
-        Some(Event::Taken { since })
+        self.look().ok()?;
+        self.next_taken()
     }
 
     fn hear(&mut self, message: FromWorker) -> Event {
@@ -418,18 +388,13 @@ impl Link {
         }
     }
 
-    /// The worker gets no connection any more. One that it has not taken is taken back and returned; the other end of
-    /// a relayed channel may have offered it to the worker by now, and is left to say what became of it.
-    ///
-    /// # Errors
-    /// Those of recvmsg(2): the link stays busy, and its connection is taken back when its time is over.
-    pub fn retire(&mut self) -> io::Result<Option<Connection>> {
+    /// The worker gets no connection any more.
+    pub fn retire(&mut self) {
         self.gate = Gate::Retired;
-        if self.relayed { Ok(None) } else { self.take_back() }
     }
 
     fn declined(&mut self, socket: OwnedFd, peer: Endpoint, pause: bool) -> Event {
-        let State::Busy { accepted, .. } = self.state else {
+        let Some(Given { accepted, .. }) = self.in_flight.declined(&peer) else {
             return Event::Broken(Fault::Malformed);
         };
         let connection = Connection { socket, peer, accepted };
@@ -484,17 +449,24 @@ impl Link {
         Poll::Pending
     }
 
-    /// Ready when the worker has received everything that was sent.
+    /// Ready when the worker has received something that was not told, or everything.
     ///
     /// The kernel signals EPOLLOUT each time a record is received. The readiness is cleared before the question
     /// is asked, so that an answer which changes in between brings another signal.
-    fn poll_emptied(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.channel.poll_write_ready(cx))?.clear_ready();
-            if seqpacket::is_received(&self.channel)? {
+            if self.look()? {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Asks the kernel what lies in the channel. Whether the worker has received something that was not told, or
+    /// everything.
+    fn look(&mut self) -> io::Result<bool> {
+        let waiting = seqpacket::waiting_bytes(&self.worker_end)?;
+        Ok(self.in_flight.left(waiting) || waiting == 0)
     }
 
     /// When [`Link::due`] next has something to say, or [`Link::poll`] something to try again.
@@ -517,62 +489,62 @@ impl Link {
         if self.ends().is_none_or(|end| end > now) {
             return None;
         }
-        let State::Busy { since, due, at, .. } = &mut self.state else {
+        let State::Busy { due, at } = &mut self.state else {
             self.state = State::Idle;
             return Some(Due::Rested);
         };
         let said = *due;
+        let Patience { slow, timeout } = self.patience;
         *at = match said {
-            Due::Slow => (*since + self.patience.timeout).max(now),
-            Due::TimedOut | Due::Rested => now + self.patience.timeout,
+            Due::Slow => (*at + timeout.saturating_sub(slow)).max(now),
+            Due::TimedOut | Due::Rested => now + timeout,
         };
         *due = Due::TimedOut;
         Some(said)
     }
 
-    /// Takes back the connection that the worker has not taken, and leaves a [`ToWorker::Wake`] instead: the link
-    /// is stalled until the worker has read it. `None` if the worker was faster, which [`Link::poll`] then tells.
-    ///
-    /// # Errors
-    /// Those of recvmsg(2) and sendmsg(2).
-    pub fn stall(&mut self) -> io::Result<Option<Connection>> {
-        let Some(connection) = self.take_back()? else {
-            return Ok(None);
-        };
+    /// Leaves a [`ToWorker::Wake`] in a channel from which all was taken back: the link is stalled until the worker has
+    /// read it.
+    pub fn stall(&mut self) {
         let mut buffer = [0; MAX_MESSAGE];
         self.state = State::Stalled;
         // A channel that was just emptied has room. If it fails all the same, the link stays stalled, which
         // costs a worker that failed to answer its share of the connections, and no connection.
         let _ = seqpacket::send(&self.channel, ToWorker::Wake.encode(&mut buffer), None);
-        Ok(Some(connection))
     }
 
-    /// Takes back the connection that the worker has not taken, if there is one.
+    /// Takes back the next connection that the worker has not taken, if there is one. [`Link::poll`] tells those that
+    /// it has.
     ///
     /// # Errors
-    /// Those of recvmsg(2).
+    /// Those of recvmsg(2), and that there is no descriptor free.
     pub fn take_back(&mut self) -> io::Result<Option<Connection>> {
-        let State::Busy { accepted, .. } = self.state else {
-            return Ok(None);
-        };
-        seqpacket::room_for_a_descriptor(&self.worker_end)?;
-        loop {
+        while self.in_flight.untaken() > 0 {
+            seqpacket::room_for_a_descriptor(&self.worker_end)?;
             let mut buffer = [0; MAX_MESSAGE];
             let record = match seqpacket::receive(&self.worker_end, &mut buffer) {
-                Ok(record) if record.len == 0 => return Ok(None),
                 Ok(record) => record,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             };
+            if record.len == 0 {
+                break;
+            }
             let said = ToWorker::decode(&buffer[..record.len]);
             if let (Ok(ToWorker::Connection { peer }), Some(socket)) = (said, record.fd) {
-                self.state = State::Idle;
+                let accepted =
+                    self.in_flight.taken_back(&peer).map_or_else(Instant::now, |given| given.accepted);
+                if self.is_busy() {
+                    self.settle();
+                }
                 return Ok(Some(Connection { socket, peer, accepted }));
             }
         }
+        self.in_flight.left(0);
+        Ok(None)
     }
 
-    /// Takes back the connection at the end of the link: as [`Link::take_back`], or else one that the other end has
+    /// Takes back a connection at the end of the link: as [`Link::take_back`], or else one that the other end has
     /// given back, which was not heard yet. Who declines says so before it receives.
     ///
     /// # Errors
@@ -581,13 +553,14 @@ impl Link {
         if let Some(connection) = self.take_back()? {
             return Ok(Some(connection));
         }
-        let State::Busy { accepted, .. } = self.state else {
-            return Ok(None);
-        };
         for _ in 0..UNHEARD {
+            if !self.is_busy() {
+                return Ok(None);
+            }
             match self.listen() {
                 Heard::Said(Ok((FromWorker::Decline { peer, .. }, Some(socket)))) => {
-                    self.state = State::Idle;
+                    let Some(Given { accepted, .. }) = self.in_flight.declined(&peer) else { continue };
+                    self.settle();
                     return Ok(Some(Connection { socket, peer, accepted }));
                 }
                 Heard::Said(Ok(_)) => {}
@@ -612,7 +585,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Slot, WorkerPort};
+    use crate::ids::{ServiceId, Slot, WorkerPort};
 
     const PEER: Endpoint = Endpoint::V4 { address: [192, 0, 2, 7], port: 4321 };
 
