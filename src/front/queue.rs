@@ -22,9 +22,9 @@ impl Queue {
         Self { waiting: VecDeque::new(), capacity, timeout }
     }
 
-    /// Whether there is no room for a newly accepted connection.
-    pub fn is_full(&self) -> bool {
-        self.waiting.len() >= self.capacity.get()
+    /// Whether there is no room for a newly accepted connection, while room is kept for `ahead` that may come back.
+    pub fn is_full(&self, ahead: usize) -> bool {
+        self.waiting.len() + ahead >= self.capacity.get()
     }
 
     /// Whether nobody waits.
@@ -48,7 +48,7 @@ impl Queue {
     }
 
     /// Adds a connection that was taken back from a worker, in the order in which it was accepted. There is always
-    /// room: there are at most as many of them as the windows of all channels hold.
+    /// room: beside those for whom room was kept, there are at most as many of them as there are channels.
     pub fn put_back(&mut self, connection: Connection) {
         let place = self.waiting.partition_point(|waiting| waiting.accepted <= connection.accepted);
         self.waiting.insert(place, connection);
@@ -118,8 +118,9 @@ mod tests {
     fn it_is_full_at_its_capacity() {
         let mut queue = queue(2);
         queue.push(connection(1, Instant::now()));
-        assert!(!queue.is_full());
+        assert!(!queue.is_full(0));
+        assert!(queue.is_full(1));
         queue.push(connection(2, Instant::now()));
-        assert!(queue.is_full());
+        assert!(queue.is_full(0));
     }
 }

@@ -335,9 +335,24 @@ impl Service {
     /// On a busy machine the front may hear of a connection that was taken while it has yet to hear of others that were
     /// given, and taken, before. Their workers are next, so they are asked about.
     fn ask_older(&mut self, ledger: &mut Ledger) {
-        let Some(latest) = self.taken.iter().map(|&(since, _)| since).max() else { return };
+        while let Some(latest) = self.taken.iter().map(|&(since, _)| since).max() {
+            let heard = self.taken.len();
+            self.ask_about_given_before(latest, ledger);
+            if self.taken.len() == heard {
+                return;
+            }
+        }
+    }
+
+    fn ask_about_given_before(&mut self, then: Instant, ledger: &mut Ledger) {
         for index in 0..self.members.len() {
-            while let Some(event) = self.members[index].link.older_taken(latest) {
+            let link = &mut self.members[index].link;
+            // A relay's worker may have declined, and is left to say so.
+            if link.is_relayed() {
+                continue;
+            }
+            link.ask_if_older(then);
+            while let Some(event) = self.members[index].link.next_taken() {
                 self.hear(index, event, ledger);
             }
         }
@@ -442,17 +457,25 @@ impl Service {
         if self.paused.is_some() {
             return 0;
         }
+        let mut all_are_busy = false;
         for moved in 0..BURST {
-            let connection = if self.has_room() { self.queue.pop() } else { None };
-            if let Some(connection) = connection {
+            let goes_on = !self.queue.is_empty() && self.has_room(&mut all_are_busy, ledger);
+            if goes_on && let Some(connection) = self.queue.pop() {
                 self.give(connection, ledger);
                 continue;
             }
-            if self.queue.is_full() {
+            if self.queue.is_full(self.ahead()) {
                 return moved;
             }
             match self.poll_accept(cx) {
-                Poll::Ready(Ok(connection)) => self.receive(connection, ledger),
+                Poll::Ready(Ok(connection)) => {
+                    self.metrics.accepted.inc();
+                    if self.has_room(&mut all_are_busy, ledger) {
+                        self.give(connection, ledger);
+                    } else {
+                        self.queue.push(connection);
+                    }
+                }
                 Poll::Ready(Err(error)) => {
                     self.pause("cannot accept; clients wait in the kernel's backlog", &error);
                     return moved;
@@ -477,18 +500,20 @@ impl Service {
         Poll::Pending
     }
 
-    fn receive(&mut self, connection: Connection, ledger: &mut Ledger) {
-        self.metrics.accepted.inc();
-        if self.has_room() {
-            self.give(connection, ledger);
-        } else {
-            self.queue.push(connection);
+    /// Whether somebody can be given a connection now. Before one goes ahead to a busy worker, all are asked whether they
+    /// are still busy, for the front may not have heard; when all are, they are not asked again for a while.
+    fn has_room(&mut self, all_are_busy: &mut bool, ledger: &mut Ledger) -> bool {
+        if self.free.is_empty() && !*all_are_busy {
+            self.ask_about_given_before(Instant::now(), ledger);
+            self.release_taken();
+            *all_are_busy = self.free.is_empty();
         }
+        !self.free.is_empty() || self.members.iter().any(Member::has_room_ahead)
     }
 
-    /// Whether somebody can be given a connection now.
-    fn has_room(&self) -> bool {
-        !self.free.is_empty() || self.members.iter().any(Member::has_room_ahead)
+    /// How many connections were given ahead. They count as waiting, for they may come back into the queue.
+    fn ahead(&self) -> usize {
+        self.members.iter().map(|member| member.link.untaken().saturating_sub(1)).sum()
     }
 
     /// Gives a connection to the worker that is next; the caller has seen that there is one.
@@ -651,7 +676,7 @@ impl Service {
 
     /// How many connections wait for a worker.
     pub fn waiting(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.ahead()
     }
 }
 

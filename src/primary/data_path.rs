@@ -36,8 +36,7 @@ pub async fn start(
 
 fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Setup {
     let workers = config.workers.get();
-    let queue =
-        descriptors::affordable_queue(config.queue, limits.primary, workers, config.window, ports.len());
+    let queue = descriptors::affordable_queue(config.queue, limits.primary, workers, ports.len());
     if queue < config.queue {
         warn!(
             "the limit of open files has room for a queue of {queue}, not {}: raise it (ulimit -n) \

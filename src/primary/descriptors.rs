@@ -35,20 +35,16 @@ pub fn prepare() -> io::Result<Limits> {
     Ok(Limits { primary: limit.maximum, workers: limit })
 }
 
-/// The longest queue of each port, up to the wanted one, that the limit has room for, even when all that is on its way
-/// to workers comes back.
+/// The longest queue of each port, up to the wanted one, that the limit has room for.
 pub fn affordable_queue(
     wanted: NonZeroUsize,
     limit: Option<u64>,
     workers: u32,
-    window: NonZeroUsize,
     ports: usize,
 ) -> NonZeroUsize {
     let Some(limit) = limit else { return wanted };
-    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let left = limit.saturating_sub(OWN + WORKER * u64::from(workers));
-    let on_their_way = u64::from(workers).saturating_mul(number(window.get()));
-    let each = (left / number(ports.max(1))).saturating_sub(on_their_way);
+    let each = left / u64::try_from(ports.max(1)).unwrap_or(u64::MAX);
     let each = usize::try_from(each).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
     wanted.min(each)
 }
@@ -62,15 +58,13 @@ mod tests {
         let cases = [
             (1024, None, 4, 1, 1024),
             (1024, Some(20_000), 4, 1, 1024),
-            (1024, Some(1024), 4, 1, 720),
-            (1024, Some(1024), 4, 2, 328),
+            (1024, Some(1024), 4, 1, 784),
+            (1024, Some(1024), 4, 2, 392),
             (1024, Some(64), 4, 1, 1),
         ];
-        let window = NonZeroUsize::new(16).unwrap();
         for (wanted, limit, workers, ports, expected) in cases {
             let wanted = NonZeroUsize::new(wanted).unwrap();
-            let affordable = affordable_queue(wanted, limit, workers, window, ports);
-            assert_eq!(affordable.get(), expected, "limit {limit:?}");
+            assert_eq!(affordable_queue(wanted, limit, workers, ports).get(), expected, "limit {limit:?}");
         }
     }
 }

@@ -497,7 +497,7 @@ impl Talk {
 
     /// A stuck worker that has read all there was moves again.
     fn look_whether_it_moves(&mut self) -> Result<(), Ended> {
-        if self.outgoing.is_empty() && seqpacket::is_received(&*self.channel)? {
+        if self.outgoing.is_empty() && seqpacket::waiting_bytes(&self.worker_end)? == 0 {
             self.offers.moves();
         }
         Ok(())

@@ -39,27 +39,30 @@ impl InFlight {
         self.given.is_empty()
     }
 
+    /// The one that was given first.
+    pub(super) fn oldest(&self) -> Option<&Given> {
+        self.given.front()
+    }
+
+    /// Whether there are any that were taken.
+    pub(super) fn has_taken(&self) -> bool {
+        self.taken > 0
+    }
+
     /// How many were not taken, as far as is known.
     pub(super) fn untaken(&self) -> usize {
         self.given.len() - self.taken
     }
 
-    /// The one that will be taken next.
-    pub(super) fn next(&self) -> Option<&Given> {
-        self.given.get(self.taken)
-    }
-
-    /// The channel holds no more than so many bytes: all that came before these were taken. Returns whether there are
-    /// any that were taken.
-    pub(super) fn left(&mut self, bytes: usize) -> bool {
+    /// The channel holds no more than so many bytes: all that came before these were taken.
+    pub(super) fn left(&mut self, bytes: usize) {
         let mut untaken: usize = self.given.range(self.taken..).map(|given| given.size).sum();
         while untaken > bytes
-            && let Some(next) = self.next()
+            && let Some(next) = self.given.get(self.taken)
         {
             untaken -= next.size;
             self.taken += 1;
         }
-        self.taken > 0
     }
 
     /// Tells one that was taken, and forgets it.
@@ -102,7 +105,7 @@ mod tests {
     fn what_was_declined_is_not_told_to_be_taken() {
         let mut in_flight = InFlight::default();
         (1..=3).for_each(|port| in_flight.push(given(port, 10)));
-        assert!(in_flight.left(10));
+        in_flight.left(10);
         assert_eq!(in_flight.declined(&given(1, 0).peer).unwrap().peer.port(), 1);
         assert_eq!(in_flight.declined(&given(3, 0).peer).unwrap().peer.port(), 3);
         assert!(in_flight.declined(&given(3, 0).peer).is_none());
@@ -146,7 +149,8 @@ mod tests {
                     Step::Take(count) => {
                         taken.extend(channel.drain(..count.min(channel.len())).map(|(port, _)| port));
                         let bytes = channel.iter().map(|(_, size)| size).sum();
-                        prop_assert_eq!(in_flight.left(bytes), taken.len() > seen.len());
+                        in_flight.left(bytes);
+                        prop_assert_eq!(in_flight.has_taken(), taken.len() > seen.len());
                         prop_assert_eq!(in_flight.untaken(), channel.len());
                     }
                     Step::TakeBack(count) => {
@@ -164,7 +168,7 @@ mod tests {
             seen.extend(told(&mut in_flight));
             prop_assert_eq!(seen, taken);
             prop_assert_eq!(in_flight.untaken(), channel.len());
-            prop_assert_eq!(in_flight.next().map(|next| next.peer.port()), channel.front().map(|&(port, _)| port));
+            prop_assert_eq!(in_flight.oldest().map(|next| next.peer.port()), channel.front().map(|&(port, _)| port));
         }
     }
 }

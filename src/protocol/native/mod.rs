@@ -311,14 +311,13 @@ impl Link {
             };
             return Poll::Ready(event);
         }
-        if let Some(event) = self.next_taken() {
-            return Poll::Ready(event);
-        }
         let is_awaited = matches!(self.state, State::Busy { .. } | State::Stalled);
         if !is_awaited || self.deaf_until.is_some() {
             return Poll::Pending;
         }
-        if let Err(error) = ready!(self.poll_received(cx)) {
+        if !self.in_flight.has_taken()
+            && let Err(error) = ready!(self.poll_received(cx))
+        {
             return Poll::Ready(Event::Broken(Fault::Channel(error.kind())));
         }
         // Who declines says so before it receives. It may have done both since it was heard last.
@@ -337,7 +336,8 @@ impl Link {
         }))
     }
 
-    /// [`Event::Taken`] if the worker is known to have taken one that was not told.
+    /// [`Event::Taken`] if the worker is known to have taken one that was not told. Of a relayed link, only
+    /// [`Link::poll`] knows whether it was not declined.
     pub fn next_taken(&mut self) -> Option<Event> {
         let since = self.in_flight.tell()?.since;
         if self.is_busy() {
@@ -355,14 +355,13 @@ impl Link {
         }
     }
 
-    /// [`Event::Taken`] if the worker has taken a connection that it was given before `than`: asked of the kernel now,
-    /// whether it has announced it or not. A relayed channel's worker may decline, and is left to say so.
-    pub fn older_taken(&mut self, than: Instant) -> Option<Event> {
-        if self.relayed || self.in_flight.next().is_none_or(|next| next.since >= than) {
-            return None;
+    /// Asks the kernel whether the worker has taken what it was given before `than`, if that was not told:
+    /// [`Link::next_taken`] then tells all that it has, whether the kernel has announced it or not.
+    pub fn ask_if_older(&mut self, than: Instant) {
+        if self.in_flight.oldest().is_some_and(|oldest| oldest.since < than) {
+            // A failure shows itself again when the link is polled.
+            let _ = self.look();
         }
-        self.look().ok()?;
-        self.next_taken()
     }
 
     fn hear(&mut self, message: FromWorker) -> Event {
@@ -466,7 +465,8 @@ impl Link {
     /// everything.
     fn look(&mut self) -> io::Result<bool> {
         let waiting = seqpacket::waiting_bytes(&self.worker_end)?;
-        Ok(self.in_flight.left(waiting) || waiting == 0)
+        self.in_flight.left(waiting);
+        Ok(self.in_flight.has_taken() || waiting == 0)
     }
 
     /// When [`Link::due`] next has something to say, or [`Link::poll`] something to try again.
