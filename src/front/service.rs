@@ -459,9 +459,11 @@ impl Service {
         }
         let mut all_are_busy = false;
         for moved in 0..BURST {
-            let goes_on = !self.queue.is_empty() && self.has_room(&mut all_are_busy, ledger);
-            if goes_on && let Some(connection) = self.queue.pop() {
-                self.give(connection, ledger);
+            if !self.queue.is_empty()
+                && let Some(index) = self.next_member(&mut all_are_busy, ledger)
+                && let Some(connection) = self.queue.pop()
+            {
+                self.give(index, connection, ledger);
                 continue;
             }
             if self.queue.is_full(self.ahead()) {
@@ -470,10 +472,9 @@ impl Service {
             match self.poll_accept(cx) {
                 Poll::Ready(Ok(connection)) => {
                     self.metrics.accepted.inc();
-                    if self.has_room(&mut all_are_busy, ledger) {
-                        self.give(connection, ledger);
-                    } else {
-                        self.queue.push(connection);
+                    match self.next_member(&mut all_are_busy, ledger) {
+                        Some(index) => self.give(index, connection, ledger),
+                        None => self.queue.push(connection),
                     }
                 }
                 Poll::Ready(Err(error)) => {
@@ -500,28 +501,12 @@ impl Service {
         Poll::Pending
     }
 
-    /// Whether somebody can be given a connection now. Before one goes ahead to a busy worker, all are asked whether they
-    /// are still busy, for the front may not have heard; when all are, they are not asked again for a while.
-    fn has_room(&mut self, all_are_busy: &mut bool, ledger: &mut Ledger) -> bool {
-        if self.free.is_empty() && !*all_are_busy {
-            self.ask_about_given_before(Instant::now(), ledger);
-            self.release_taken();
-            *all_are_busy = self.free.is_empty();
-        }
-        !self.free.is_empty() || self.members.iter().any(Member::has_room_ahead)
-    }
-
     /// How many connections were given ahead. They count as waiting, for they may come back into the queue.
     fn ahead(&self) -> usize {
         self.members.iter().map(|member| member.link.untaken().saturating_sub(1)).sum()
     }
 
-    /// Gives a connection to the worker that is next; the caller has seen that there is one.
-    fn give(&mut self, connection: Connection, ledger: &mut Ledger) {
-        let Some(index) = self.next_member() else {
-            self.queue.put_back(connection);
-            return;
-        };
+    fn give(&mut self, index: usize, connection: Connection, ledger: &mut Ledger) {
         let member = &mut self.members[index];
         let worker = member.link.worker();
         let now = Instant::now();
@@ -538,19 +523,44 @@ impl Service {
         }
     }
 
-    /// The next idle worker in turn, by the one of its channels that was used longest ago. When nobody is idle, the one
-    /// to whom the fewest are on their way.
-    fn next_member(&mut self) -> Option<usize> {
-        let members = self.members.iter().enumerate();
-        let next = match self.free.take() {
-            Some(worker) => members
-                .filter(|(_, member)| member.link.worker() == worker && member.link.is_available())
-                .min_by_key(|(_, member)| member.link.last_handed()),
-            None => members
-                .filter(|(_, member)| member.has_room_ahead())
-                .min_by_key(|(_, member)| (member.link.untaken(), member.link.last_handed())),
-        };
-        next.map(|(index, _)| index)
+    /// Who gets the next connection: the next idle worker in turn, or else one that is given it ahead.
+    fn next_member(&mut self, all_are_busy: &mut bool, ledger: &mut Ledger) -> Option<usize> {
+        self.next_idle().or_else(|| self.next_ahead(all_are_busy, ledger))
+    }
+
+    /// The next idle worker in turn, by the one of its channels that was used longest ago.
+    fn next_idle(&mut self) -> Option<usize> {
+        let worker = self.free.take()?;
+        let idle = self.members.iter().enumerate();
+        idle.filter(|(_, member)| member.link.worker() == worker && member.link.is_available())
+            .min_by_key(|(_, member)| member.link.last_handed())
+            .map(|(index, _)| index)
+    }
+
+    /// The one to whom the fewest are on their way, and whose window has room. Before anyone is passed over, all are
+    /// asked whether they are still busy, for the front may not have heard; not again while all are.
+    fn next_ahead(&mut self, all_are_busy: &mut bool, ledger: &mut Ledger) -> Option<usize> {
+        let next = self.next_busy(|_| true)?;
+        if self.members[next].has_room_ahead() {
+            return Some(next);
+        }
+        if !*all_are_busy {
+            self.ask_about_given_before(Instant::now(), ledger);
+            self.release_taken();
+            if let idle @ Some(_) = self.next_idle() {
+                return idle;
+            }
+            *all_are_busy = true;
+        }
+        self.next_busy(Member::has_room_ahead)
+    }
+
+    /// Of the busy ones that may be given connections ahead, and that `which` picks, the one whose turn it is.
+    fn next_busy(&self, which: impl Fn(&Member) -> bool) -> Option<usize> {
+        let busy = self.members.iter().enumerate();
+        busy.filter(|(_, member)| member.link.may_be_given_ahead() && which(member))
+            .min_by_key(|(_, member)| (member.link.untaken(), member.link.last_handed()))
+            .map(|(index, _)| index)
     }
 
     fn keep(&mut self, index: usize, NotGiven { connection, error }: NotGiven, ledger: &mut Ledger) {
@@ -565,7 +575,9 @@ impl Service {
             }
             // No memory, or too many descriptors in flight (ETOOMANYREFS, unix(7)): that passes.
             _ => {
-                self.free.release(worker);
+                if member.link.is_available() {
+                    self.free.release(worker);
+                }
                 self.pause("cannot hand over a connection; trying again", &error);
             }
         }
