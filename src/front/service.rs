@@ -75,10 +75,11 @@ struct Member {
 
 impl Member {
     /// Whether it may be given a connection ahead, before it has taken those that it was given. One of clusterd's own is
-    /// on its way alone.
+    /// on its way alone, and does not wait until nobody comes any more.
     fn has_room_ahead(&self) -> bool {
         self.link.may_be_given_ahead()
             && self.link.untaken() < self.window.size()
+            && self.private.is_empty()
             && !self.private.is_under_way()
     }
 
@@ -422,10 +423,16 @@ impl Service {
                 }
             }
             Event::Nothing => {}
-            Event::Declined(connection) => self.came_back(index, connection, Undelivered::Declined),
+            Event::Declined(connection) => {
+                member.window.close();
+                self.came_back(index, connection, Undelivered::Declined);
+                self.take_back(index, 0, Undelivered::Declined);
+            }
             Event::Paused(connection) => {
+                member.window.close();
                 self.stalled(index, Instant::now(), ledger);
                 self.came_back(index, connection, Undelivered::Stalled);
+                self.take_back(index, 0, Undelivered::Stalled);
             }
             Event::SetOption(option) => self.set_option(worker, option),
             Event::Broken(fault) => {

@@ -254,6 +254,16 @@ impl Worker {
         }
     }
 
+    /// Declines the next connection, and leaves it in the channel.
+    fn decline(&self) {
+        let mut buffer = [0; MAX_MESSAGE];
+        let seen = until(|| seqpacket::peek(&self.channel, &mut buffer).ok());
+        let message = ToWorker::decode(&buffer[..seen.len]);
+        let Ok(ToWorker::Connection { peer }) = message else { panic!("{message:?}") };
+        let (decline, fd) = (FromWorker::Decline { peer, pause: false }, seen.fd.unwrap());
+        seqpacket::send(&self.channel, decline.encode(&mut buffer), Some(fd.as_fd())).unwrap();
+    }
+
     fn accept_now(&self) -> Option<TcpStream> {
         let (message, fd) = self.hear()?;
         assert!(matches!(message, ToWorker::Connection { .. }), "{message:?}");
@@ -596,7 +606,15 @@ fn a_connection_of_clusterds_own_is_on_its_way_alone() {
     assert_eq!(delivered.result(&stage), Ok(()));
     worker.serve();
     assert_eq!(answer(client), "1");
-    assert_eq!(stage.forget(&worker), 3 + 1);
+    // It waits for those that are ahead of it, and not for those that come later.
+    let _early: Vec<_> = (0..2).map(|_| stage.connect()).collect();
+    until(|| (untaken(&worker) == 2).then_some(()));
+    let delivered = stage.deliver(&worker);
+    let _late: Vec<_> = (0..2).map(|_| stage.connect()).collect();
+    until(|| (stage.metrics.accepted.get() == 3 + 1 + 4).then_some(()));
+    let taken: Vec<_> = (0..3).map(|_| worker.accept()).collect();
+    assert_eq!(delivered.result(&stage), Ok(()));
+    assert_eq!(taken[2].peer_addr().unwrap(), delivered.client.local_addr().unwrap());
 }
 
 /// Whether a record lies in the worker's end, without taking it.
@@ -637,13 +655,8 @@ fn a_declined_connection_goes_to_another_and_the_worker_rests() {
     let mut stage = Stage::new(PATIENT);
     let picky = stage.worker(1);
     let client = stage.connect();
-    let mut buffer = [0; MAX_MESSAGE];
-    let seen = until(|| seqpacket::peek(&picky.channel, &mut buffer).ok());
-    let message = ToWorker::decode(&buffer[..seen.len]);
-    let Ok(ToWorker::Connection { peer }) = message else { panic!("{message:?}") };
-    let (decline, fd) = (FromWorker::Decline { peer, pause: false }, seen.fd.unwrap());
-    seqpacket::send(&picky.channel, decline.encode(&mut buffer), Some(fd.as_fd())).unwrap();
-    drop((fd, picky.hear()));
+    picky.decline();
+    drop(picky.hear());
     let other = stage.worker(2);
     other.serve();
     assert_eq!(answer(client), "2");
@@ -651,6 +664,22 @@ fn a_declined_connection_goes_to_another_and_the_worker_rests() {
     let client = stage.connect();
     picky.serve();
     assert_eq!(answer(client), "1");
+}
+
+#[test]
+fn with_a_declined_connection_all_that_were_given_ahead_go_to_others() {
+    let mut stage = Stage::new(EAGER);
+    let picky = eager_worker(&mut stage, 1, 4);
+    let clients: Vec<_> = (0..3).map(|_| stage.connect()).collect();
+    until(|| (untaken(&picky) == 3).then_some(()));
+    picky.decline();
+    let other = stage.worker(2);
+    for client in &clients {
+        other.serve();
+        assert_eq!(answer(client), "2");
+    }
+    assert!(picky.hear().is_none());
+    assert_eq!((stage.forget(&picky), stage.forget(&other)), (3, 3));
 }
 
 #[test]

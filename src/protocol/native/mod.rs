@@ -311,7 +311,8 @@ impl Link {
             };
             return Poll::Ready(event);
         }
-        let is_awaited = matches!(self.state, State::Busy { .. } | State::Stalled);
+        let is_awaited =
+            matches!(self.state, State::Busy { .. } | State::Stalled) || self.in_flight.has_taken();
         if !is_awaited || self.deaf_until.is_some() {
             return Poll::Pending;
         }
@@ -341,17 +342,16 @@ impl Link {
     pub fn next_taken(&mut self) -> Option<Event> {
         let since = self.in_flight.tell()?.since;
         if self.is_busy() {
+            self.wait_from(Instant::now());
             self.settle();
         }
         Some(Event::Taken { since })
     }
 
-    /// One of those that were given is done with.
+    /// One of those that were given is done with: after the last, a busy link is idle.
     fn settle(&mut self) {
-        if self.in_flight.is_empty() {
+        if self.is_busy() && self.in_flight.is_empty() {
             self.state = State::Idle;
-        } else {
-            self.wait_from(Instant::now());
         }
     }
 
@@ -532,11 +532,9 @@ impl Link {
             }
             let said = ToWorker::decode(&buffer[..record.len]);
             if let (Ok(ToWorker::Connection { peer }), Some(socket)) = (said, record.fd) {
-                let accepted =
-                    self.in_flight.taken_back(&peer).map_or_else(Instant::now, |given| given.accepted);
-                if self.is_busy() {
-                    self.settle();
-                }
+                // One that the worker has declined, and not yet received, is not among them.
+                let Some(Given { accepted, .. }) = self.in_flight.taken_back(&peer) else { continue };
+                self.settle();
                 return Ok(Some(Connection { socket, peer, accepted }));
             }
         }
