@@ -49,6 +49,10 @@ pub struct Service {
     listening: usize,
     /// Who has taken a connection, and when it was given, since the links were last polled.
     taken: Vec<(Instant, WorkerId)>,
+    /// Those who are gone, and in whose channels connections still lie: there was no room to take them back.
+    gone: Vec<Member>,
+    /// When that is tried again.
+    recover_at: Option<Instant>,
     paused: Option<Instant>,
     /// When the next shortage may be said aloud.
     complain_from: Option<Instant>,
@@ -117,6 +121,8 @@ impl Service {
             members: Vec::new(),
             listening: 0,
             taken: Vec::new(),
+            gone: Vec::new(),
+            recover_at: None,
             paused: None,
             complain_from: None,
             metrics,
@@ -218,27 +224,34 @@ impl Service {
 
     /// Returns how many connections were found to have been taken.
     fn drop_member(&mut self, index: usize, ledger: &mut Ledger) -> u64 {
-        let mut member = self.members.swap_remove(index);
+        let member = self.members.swap_remove(index);
         let worker = member.link.worker();
         if member.link.is_stalled() {
             member.stalled.dec();
             ledger.moves(worker);
         }
-        loop {
+        if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_available()) {
+            self.leave_out(worker);
+        }
+        self.count_listening();
+        self.recover(member, ledger)
+    }
+
+    /// Takes back what lies in the channel of a member that is gone: later, if there is no room for it now. Returns how
+    /// many connections were found to have been taken.
+    fn recover(&mut self, mut member: Member, ledger: &mut Ledger) -> u64 {
+        let outcome = loop {
             match member.link.recover() {
                 Ok(Some(connection)) => {
                     if let Some(connection) = member.returned(connection, Undelivered::Gone) {
                         self.put_back(connection);
                     }
                 }
-                Ok(None) => break,
-                Err(error) => {
-                    let lost = member.link.untaken();
-                    warn!(%worker, lost, %error, "cannot take back connections; they are lost");
-                    break;
-                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
             }
-        }
+        };
+        let worker = member.link.worker();
         let mut taken = 0;
         while member.link.next_taken().is_some() {
             if !member.private.end(Ok(())) {
@@ -247,10 +260,18 @@ impl Service {
                 ledger.took(worker, Instant::now());
             }
         }
-        if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_available()) {
-            self.leave_out(worker);
+        match outcome {
+            Ok(()) => {}
+            Err(error) if is_scarcity(&error) => {
+                debug!(%worker, %error, "cannot take back connections yet");
+                self.gone.push(member);
+                self.recover_at = Some(Instant::now() + PAUSE);
+            }
+            Err(error) => {
+                let lost = member.link.untaken();
+                warn!(%worker, lost, %error, "cannot take back connections; they are lost");
+            }
         }
-        self.count_listening();
         taken
     }
 
@@ -604,6 +625,12 @@ impl Service {
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
         }
+        if self.recover_at.is_some_and(|at| at <= now) {
+            self.recover_at = None;
+            for member in std::mem::take(&mut self.gone) {
+                self.recover(member, ledger);
+            }
+        }
         while self.queue.pop_expired(now).is_some() {
             self.metrics.rejected.with_label_values(&[Rejected::QueueTimeout.label()]).inc();
         }
@@ -668,7 +695,8 @@ impl Service {
             Intake::Open(_) | Intake::Closed => None,
         };
         let private = self.members.iter().filter_map(|member| member.private.deadline());
-        links.chain(private).chain(self.queue.deadline()).chain(self.paused).chain(closing).min()
+        let due = links.chain(private).chain(self.queue.deadline()).chain(closing);
+        due.chain(self.recover_at).chain(self.paused).min()
     }
 
     /// Lets no new connection begin. Those that clients have already established are still accepted; at an inherited
@@ -690,6 +718,7 @@ impl Service {
     pub fn is_done(&self) -> bool {
         matches!(self.intake, Intake::Closed)
             && self.queue.is_empty()
+            && self.gone.is_empty()
             && !self.members.iter().any(|member| member.link.is_busy())
     }
 
@@ -704,6 +733,11 @@ impl Drop for Service {
         let unserved = self.queue.len() as u64;
         self.metrics.rejected.with_label_values(&[Rejected::Shutdown.label()]).inc_by(unserved);
     }
+}
+
+/// Whether this passes when descriptors or memory are free again.
+fn is_scarcity(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
 }
 
 /// Whether this is an option that accepted connections inherit from their listener and that does no harm to other

@@ -713,6 +713,33 @@ fn alone_without_a_free_descriptor() {
 }
 
 #[test]
+fn without_a_free_descriptor_what_a_dead_worker_had_not_taken_waits() {
+    run_alone("front::tests::alone_with_a_dead_worker");
+}
+
+#[test]
+#[ignore = "lowers the limits of its process; run by without_a_free_descriptor_what_a_dead_worker_had_not_taken_waits"]
+fn alone_with_a_dead_worker() {
+    let mut stage = Stage::new(EAGER);
+    let doomed = eager_worker(&mut stage, 1, 3);
+    let other = stage.bound_worker(2);
+    let clients: Vec<_> = (0..2).map(|_| stage.connect()).collect();
+    until(|| (untaken(&doomed) == 2).then_some(()));
+    let filling = no_descriptor_left(&doomed.channel);
+    assert_eq!(stage.forget(&doomed), 2);
+    let begin = Instant::now();
+    until(|| (begin.elapsed() > Duration::from_millis(200)).then_some(()));
+    assert_eq!(stage.metrics.redispatched.get(), 0);
+    drop(filling);
+    until(|| (stage.metrics.redispatched.get() == 2).then_some(()));
+    other.say(FromWorker::Listening);
+    for client in clients {
+        other.serve();
+        assert_eq!(answer(client), "2");
+    }
+}
+
+#[test]
 fn an_option_of_a_workers_listener_holds_for_every_connection() {
     let mut stage = Stage::new(PATIENT);
     let early = stage.connect();
