@@ -67,6 +67,8 @@ impl Orders {
                 self.give(Command::Start, name).await;
                 self.systemd.no_reload();
             }
+            // The supervisor has told it.
+            Err(Refused::Configuration(_)) => self.systemd.no_reload(),
             Err(refused) => {
                 warn!("{name}: {refused}");
                 self.systemd.no_reload();

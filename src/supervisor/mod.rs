@@ -389,18 +389,25 @@ impl Handle {
     /// Why it is not carried out.
     pub async fn begin(&self, command: Command, by: Asker) -> Result<Underway, Refused> {
         let order = match command {
-            Command::Reload => {
-                let reread = Arc::clone(&self.reread);
-                let read = tokio::task::spawn_blocking(move || reread()).await;
-                let wanted = read.unwrap_or_else(|error| Err(error.to_string()));
-                Order::Reload(wanted.map_err(Refused::Configuration)?)
-            }
+            Command::Reload => Order::Reload(self.read_again().await?),
             Command::Restart(slot) => Order::Restart(slot),
             Command::Scale(scale) => Order::Scale(scale),
             Command::Stop => Order::Stop,
             Command::Start => Order::Start,
         };
         self.ask(|reply| Request::Do { order, by, reply }).await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// What a reload is to put in force. That the configuration is wrong now is told as the end of a reload: whoever
+    /// watches over these wants to know.
+    async fn read_again(&self) -> Result<Wanted, Refused> {
+        let reread = Arc::clone(&self.reread);
+        let read = tokio::task::spawn_blocking(move || reread()).await;
+        let wanted = read.unwrap_or_else(|error| Err(error.to_string())).map_err(Refused::Configuration);
+        if let Err(refused) = &wanted {
+            self.tell(What::ReloadFailed { reason: refused.to_string(), last_lines: Vec::new() }).await;
+        }
+        wanted
     }
 
     /// Has a worker replaced while it runs: a new one is ready before the old one drains. Asked again while that is

@@ -16,6 +16,8 @@ pub async fn reload(supervisor: &Handle, by: Asker) {
     let begin = || begin(supervisor.clone(), by.clone());
     match after_another(begin, supervisor.status()).await {
         None | Some(Refused::Stopping) => {}
+        // The supervisor has told it.
+        Some(Refused::Configuration(_)) => {}
         Some(Refused::Stopped) => {
             info!("no reload, by {by}: the app is stopped, and starts with what is there then");
         }

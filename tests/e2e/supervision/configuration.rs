@@ -38,4 +38,6 @@ fn a_reload_puts_a_changed_file_in_force_and_a_wrong_one_is_refused() {
         "the configuration is wrong, and the old one stays in force: clusterd.toml:2: max-restarts",
     );
     assert_eq!(cluster.get("/env/VERSION"), "2");
+    let failed = || cluster.metrics().count("clusterd_reloads_total", &[("result", "failed")]);
+    until("the failure is counted", || (failed() == 1).then_some(()));
 }
