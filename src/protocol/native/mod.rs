@@ -13,7 +13,7 @@
 //!                                    the worker has read the Wake
 //! ```
 //!
-//! A busy link may be given more, up to whatever window the front allows: [`in_flight`] knows which of them the worker
+//! A busy link may be given more, up to whatever window the front allows: `in_flight` knows which of them the worker
 //! has taken. Beside that, a link has a [`Gate`], which tells for whom its worker is there.
 
 mod attachment;
