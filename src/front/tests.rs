@@ -564,6 +564,27 @@ fn what_a_worker_was_given_ahead_and_does_not_take_in_time_goes_to_another() {
 }
 
 #[test]
+fn from_a_worker_that_takes_one_late_what_it_was_given_ahead_goes_to_another() {
+    let mut stage = Stage::new(EAGER);
+    let slow = eager_worker(&mut stage, 1, 4);
+    let clients: Vec<_> = (0..4).map(|_| stage.connect()).collect();
+    until(|| (untaken(&slow) == 4).then_some(()));
+    // Before the next has waited for too long: the clock of each begins with the taking of the one before it.
+    std::thread::sleep(EAGER.slow * 3 / 4);
+    slow.serve();
+    std::thread::sleep(EAGER.slow / 2);
+    slow.serve();
+    until(|| (stage.metrics.redispatched.get() >= 1).then_some(()));
+    assert_eq!(untaken(&slow), 1);
+    let other = stage.worker(2);
+    other.serve();
+    slow.serve();
+    let mut answers: Vec<_> = clients.iter().map(answer).collect();
+    answers.sort();
+    assert_eq!(answers, ["1", "1", "1", "2"]);
+}
+
+#[test]
 fn all_that_a_worker_was_given_ahead_comes_back_when_it_dies_or_is_stuck_or_retired() {
     for end in ["dead", "stuck", "retired"] {
         let handoff_timeout = if end == "stuck" { 2 * EAGER.slow } else { DEADLINE };

@@ -28,13 +28,15 @@ impl Window {
         self.size
     }
 
-    /// A connection was taken this long after it was given.
-    pub fn taken(&mut self, after: Duration) {
-        if after > self.in_time {
-            self.close();
-        } else {
+    /// A connection was taken this long after it was given. Returns whether that was in time.
+    pub fn taken(&mut self, after: Duration) -> bool {
+        let in_time = after <= self.in_time;
+        if in_time {
             self.size = (self.size + 1).min(self.most);
+        } else {
+            self.close();
         }
+        in_time
     }
 
     /// A connection was not taken in time.

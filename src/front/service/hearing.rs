@@ -88,7 +88,7 @@ impl Service {
             Event::Taken { since } => {
                 let now = Instant::now();
                 let after = now.saturating_duration_since(since);
-                member.window.taken(after);
+                let in_time = member.window.taken(after);
                 if !member.private.end(Ok(())) {
                     member.handed.inc();
                     self.metrics.handoff.observe(after.as_secs_f64());
@@ -98,6 +98,9 @@ impl Service {
                     self.taken.push((since, worker));
                 } else if link.is_retired() && !link.is_busy() {
                     link.drain();
+                }
+                if !in_time {
+                    self.take_back_ahead(index);
                 }
             }
             Event::Listening => {

@@ -251,7 +251,7 @@ impl Service {
                 Some(Due::Slow) => {
                     ledger.slow(link.id(), link.holder());
                     member.window.close();
-                    self.take_back(index, 1, Undelivered::Stalled);
+                    self.take_back_ahead(index);
                 }
                 Some(Due::TimedOut) => self.stall(index, now, ledger),
                 Some(Due::Rested) if link.is_available() => {

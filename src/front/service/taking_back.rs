@@ -92,6 +92,12 @@ impl Service {
         back
     }
 
+    /// The worker is too slow for what it was given ahead: it goes to others. A channel gives back its oldest first, so
+    /// the youngest is left.
+    pub(super) fn take_back_ahead(&mut self, index: usize) {
+        self.take_back(index, 1, Undelivered::Stalled);
+    }
+
     pub(super) fn came_back(&mut self, index: usize, connection: Connection, why: Undelivered) {
         if let Some(connection) = self.members[index].returned(connection, why) {
             self.put_back(connection);
