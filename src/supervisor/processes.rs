@@ -37,6 +37,13 @@ pub async fn is_node_with(process: Pid, shim: PathBuf) -> bool {
     tokio::task::spawn_blocking(look).await.unwrap_or(false)
 }
 
+/// Is this process Deno, by the name of its program? It says that it listens on a socket that it is sent, and makes
+/// nothing of it.
+pub async fn is_deno(process: Pid) -> bool {
+    let look = move || table::program_name(process).is_some_and(|name| name == "deno");
+    tokio::task::spawn_blocking(look).await.unwrap_or(false)
+}
+
 /// How many clients' connections to these public ports processes of this worker's group hold, or those that descend
 /// from them. `None` if one of the processes lets nobody look into it.
 pub async fn open_client_connections(group: Pid, ports: Vec<u16>) -> Option<usize> {

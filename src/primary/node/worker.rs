@@ -352,6 +352,14 @@ impl Talk {
     ) -> Result<(), Ended> {
         let errno = match self.place(port) {
             None => Errno::ADDRESS_IN_USE,
+            Some(_) if self.is_deno().await => {
+                warn!(
+                    worker = %self.worker,
+                    "`--policy shared` is for Node's cluster workers: Deno makes nothing of a socket that it is sent; \
+                     `--policy round-robin` serves it"
+                );
+                Errno::NOT_SUPPORTED
+            }
             Some(place) => {
                 let link = place.link();
                 match self.rooms.front.share(self.worker, service, place).await {
@@ -373,6 +381,13 @@ impl Talk {
         match (self.speaker, &self.rooms.shim) {
             (Some(speaker), Some(shim)) => processes::is_node_with(speaker, shim.to_path_buf()).await,
             _ => false,
+        }
+    }
+
+    async fn is_deno(&self) -> bool {
+        match self.speaker {
+            Some(speaker) => processes::is_deno(speaker).await,
+            None => false,
         }
     }
 

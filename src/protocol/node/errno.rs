@@ -15,6 +15,8 @@ pub struct Errno(i32);
 impl Errno {
     /// `EADDRINUSE`: also what a worker gets that asks for what it has already.
     pub const ADDRESS_IN_USE: Errno = Errno(-libc::EADDRINUSE);
+    /// `ENOTSUP`: the worker's runtime can make nothing of what it asks for.
+    pub const NOT_SUPPORTED: Errno = Errno(-libc::ENOTSUP);
     /// `UNKNOWN`, for what has no errno (`UV__UNKNOWN`, libuv's `uv/errno.h`).
     pub const UNKNOWN: Errno = Errno(-4094);
 
@@ -32,7 +34,7 @@ impl Errno {
             ErrorKind::NotFound => Errno(-libc::ENOENT),
             ErrorKind::PermissionDenied => Errno(-libc::EACCES),
             ErrorKind::TimedOut => Errno(-libc::ETIMEDOUT),
-            ErrorKind::Unsupported => Errno(-libc::ENOTSUP),
+            ErrorKind::Unsupported => Self::NOT_SUPPORTED,
             _ => Self::UNKNOWN,
         }
     }

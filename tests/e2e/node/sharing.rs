@@ -156,3 +156,16 @@ fn a_server_that_is_not_node_is_refused_with_the_reason() {
         cluster.stderr.text().contains("Address already in use").then_some(())
     });
 }
+
+#[test]
+fn deno_is_refused_with_the_reason() {
+    needs!("deno");
+    let app = "require('node:http').createServer((q, r) => r.end()).listen(process.env.PORT) \
+               .on('error', (error) => { console.log('refused: ' + error.code); process.exit(1); });";
+    let cluster = Cluster::of("deno run -A {folder}/app.cjs").file("app.cjs", app);
+    let cluster = sharing(cluster).launch();
+    until("clusterd says why", || {
+        cluster.stderr.text().contains("Deno makes nothing of a socket").then_some(())
+    });
+    until("the server is told", || cluster.stdout.text().contains("refused: ENOTSUP").then_some(()));
+}
