@@ -54,6 +54,16 @@ fn all_are_replaced_while_asking(cluster: &Cluster, path: &str, workers: u32) {
 }
 
 #[test]
+fn at_the_times_of_cron_every_worker_is_replaced_without_a_failed_request() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().workers(2).options("--min-uptime 100ms");
+    let cluster = cluster.env("CLUSTERD_CRON", "* * * * * *").start();
+    all_are_replaced_while_asking(&cluster, "/", 2);
+    until("a reload is done", || (reloads(&cluster, "done") > 0).then_some(()));
+    assert!(cluster.stderr.text().contains("reload, by cron"));
+}
+
+#[test]
 fn a_worker_that_leaks_memory_is_replaced_without_a_failed_request() {
     needs!("python3");
     let cluster = Cluster::of_servers().workers(2).options("--max-memory 64M").start();

@@ -152,12 +152,13 @@ pub fn http_path(text: &str) -> Result<Option<Uri>, Reason> {
     })
 }
 
-/// Five fields, as crontab(5) has them, or one of its nicknames, such as `@daily`; or `off`.
+/// Five fields, as crontab(5) has them, with one for the second before them if there are six, as PM2's `cron_restart` has
+/// it; or a nickname of crontab(5), such as `@daily`; or `off`.
 ///
 /// # Errors
 /// [`Reason::Cron`]
 pub fn cron(text: &str) -> Result<Option<Cron>, Reason> {
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
     or_off(text, |text| parser.parse(text).map_err(|_| Reason::Cron))
 }
 
@@ -319,7 +320,7 @@ mod tests {
             ("*/15 8-18 * * MON-FRI", "*/15 8-18 * * 1-5"),
             ("@daily", "0 0 * * *"),
             ("off", "off"),
-            ("0 0 3 * * *", NOT),
+            ("*/20 0 3 * * *", "*/20 0 3 * * *"),
             ("0 0 3 * * * 2030", NOT),
             ("0 25 * * *", NOT),
             ("daily", NOT),
