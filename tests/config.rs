@@ -172,6 +172,7 @@ fn show_config_tells_every_value_and_its_origin() {
     nofile           off                 (default)
     oom-score-adj    off                 (default)
     cpu-affinity     false               (default)
+    cpu-scheduling   batch               (default)
     wait-ready       false               (default)
     ready-http       off                 (default)
     ready-timeout    30s                 (default)

@@ -349,6 +349,9 @@ mod tests {
               --cpu-affinity[=<true|false>]
                   Run worker 1 on the first CPU only, worker 2 on the second, and so on
                   [default: false] [env: CLUSTERD_CPU_AFFINITY]
+              --cpu-scheduling <batch|inherit>
+                  How workers are scheduled: not interrupting each other (SCHED_BATCH), or as clusterd is
+                  [default: batch] [env: CLUSTERD_CPU_SCHEDULING]
 
         Readiness:
               --wait-ready[=<true|false>]

@@ -14,6 +14,7 @@ pub fn in_force(first: &Config, new: &Config) -> Config {
         nofile: new.nofile,
         oom_score_adj: new.oom_score_adj,
         cpu_affinity: new.cpu_affinity,
+        cpu_scheduling: new.cpu_scheduling,
         ready_timeout: new.ready_timeout,
         autorestart: new.autorestart,
         min_uptime: new.min_uptime,

@@ -17,7 +17,7 @@ use tracing::level_filters::LevelFilter;
 use super::setting::{Key, Kind, Section, Setting};
 use super::show::{duration, list, or_off};
 use super::stop_signal::StopSignal;
-use super::{Attach, Bind, Listen, LogFormat, Policy, parse};
+use super::{Attach, Bind, CpuScheduling, Listen, LogFormat, Policy, parse};
 
 /// What most settings have in common: one value, and no variable of a platform.
 const ONE: Key = Key {
@@ -244,6 +244,19 @@ pub static CPU_AFFINITY: Setting<bool> = Setting {
         ..TRUTH
     },
     parse: parse::truth,
+};
+
+/// `--cpu-scheduling`
+pub static CPU_SCHEDULING: Setting<CpuScheduling> = Setting {
+    key: Key {
+        name: "cpu-scheduling",
+        value_name: "batch|inherit",
+        default: Some("batch"),
+        help: "How workers are scheduled: not interrupting each other (SCHED_BATCH), or as clusterd is",
+        show: |config| config.cpu_scheduling.to_string(),
+        ..ONE
+    },
+    parse: parse::cpu_scheduling,
 };
 
 /// `--wait-ready`
@@ -608,6 +621,7 @@ pub static SECTIONS: [Section; 8] = [
             &NOFILE.key,
             &OOM_SCORE_ADJ.key,
             &CPU_AFFINITY.key,
+            &CPU_SCHEDULING.key,
         ],
     },
     Section { title: "Readiness", keys: &[&WAIT_READY.key, &READY_HTTP.key, &READY_TIMEOUT.key] },

@@ -73,6 +73,8 @@ pub struct Config {
     pub oom_score_adj: Option<i16>,
     /// Whether worker K may run on CPU K only.
     pub cpu_affinity: bool,
+    /// By which policy workers are scheduled.
+    pub cpu_scheduling: CpuScheduling,
     /// Whether a worker gets no connections before it says that it is ready.
     pub wait_ready: bool,
     /// What a worker must answer before it gets connections, as a path with or without a query.
@@ -203,6 +205,25 @@ impl fmt::Display for Policy {
         f.write_str(match self {
             Policy::RoundRobin => "round-robin",
             Policy::Shared => "shared",
+        })
+    }
+}
+
+/// By which policy the kernel schedules workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuScheduling {
+    /// SCHED_BATCH (sched(7)): a worker that wakes up does not interrupt what runs, another worker for one. Only in the
+    /// place of the usual SCHED_OTHER: another policy was chosen by whoever started clusterd.
+    Batch,
+    /// clusterd's own.
+    Inherit,
+}
+
+impl fmt::Display for CpuScheduling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CpuScheduling::Batch => "batch",
+            CpuScheduling::Inherit => "inherit",
         })
     }
 }

@@ -13,8 +13,8 @@ pub use amounts::{
     workers,
 };
 pub use words::{
-    account, attach, cron, http_path, log_format, log_level, name, name_of, path, pattern, policy,
-    shell_line, stop_signal, truth,
+    account, attach, cpu_scheduling, cron, http_path, log_format, log_level, name, name_of, path, pattern,
+    policy, shell_line, stop_signal, truth,
 };
 
 use super::error::Reason;

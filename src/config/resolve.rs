@@ -105,6 +105,7 @@ impl Reading {
             nofile: self.one(&keys::NOFILE),
             oom_score_adj: self.one(&keys::OOM_SCORE_ADJ),
             cpu_affinity: self.one(&keys::CPU_AFFINITY),
+            cpu_scheduling: self.one(&keys::CPU_SCHEDULING),
             wait_ready: self.one(&keys::WAIT_READY),
             ready_http: self.one(&keys::READY_HTTP),
             ready_timeout: self.one(&keys::READY_TIMEOUT),
@@ -232,7 +233,7 @@ mod tests {
 
     use insta::assert_snapshot;
 
-    use super::super::{Attach, LogFormat, Policy, environment, file};
+    use super::super::{Attach, CpuScheduling, LogFormat, Policy, environment, file};
     use super::*;
 
     /// What each source says, in short: flags and environment as pairs, the file as text.
@@ -299,6 +300,7 @@ mod tests {
             nofile: None,
             oom_score_adj: None,
             cpu_affinity: false,
+            cpu_scheduling: CpuScheduling::Batch,
             wait_ready: false,
             ready_http: None,
             ready_timeout: Duration::from_secs(30),

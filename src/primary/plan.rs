@@ -8,7 +8,7 @@ use rustix::process::Rlimit;
 use tracing::warn;
 
 use crate::config::load::{CommandLine, load};
-use crate::config::{Config, command, diff};
+use crate::config::{Config, CpuScheduling, command, diff};
 use crate::ids::WorkerPort;
 use crate::supervisor::lifecycle::Rules;
 use crate::supervisor::terms::{self, Terms, TermsError};
@@ -88,6 +88,7 @@ pub fn terms(config: &Config, limits: Rlimit) -> Result<Terms, TermsError> {
         nofile: config.nofile,
         oom_score_adj: config.oom_score_adj,
         cpu_affinity: config.cpu_affinity,
+        batch: config.cpu_scheduling == CpuScheduling::Batch,
     };
     Terms::check(asked, limits)
 }

@@ -1,5 +1,5 @@
-//! On what terms workers run: as whom, and with how many files, which place in the kernel's order of victims and which
-//! CPU.
+//! On what terms workers run: as whom, and with how many files, which place in the kernel's order of victims, which CPU
+//! and which share of it.
 //!
 //! What can be checked is checked before the first worker. Memory, age and connections are bounded elsewhere, while
 //! workers run.
@@ -7,6 +7,7 @@
 use std::io;
 
 use rustix::process::{Resource, Rlimit, Signal};
+use tracing::warn;
 
 use super::identity::{Identity, IdentityError, Users};
 use crate::ids::Slot;
@@ -23,6 +24,8 @@ pub struct Terms {
     pub oom_score_adj: Option<i16>,
     /// Whether each has one CPU.
     pub one_cpu_each: bool,
+    /// Whether they are scheduled without interrupting each other.
+    pub batch: bool,
 }
 
 /// What is asked for.
@@ -38,6 +41,8 @@ pub struct Wanted<'a> {
     pub oom_score_adj: Option<i16>,
     /// `--cpu-affinity`.
     pub cpu_affinity: bool,
+    /// `--cpu-scheduling batch`.
+    pub batch: bool,
 }
 
 /// The terms cannot be met.
@@ -79,7 +84,7 @@ pub enum TermsError {
 impl Terms {
     /// The terms that nobody has changed, with these limits of open descriptors.
     pub fn inherited(nofile: Rlimit) -> Self {
-        Self { identity: None, nofile, oom_score_adj: None, one_cpu_each: false }
+        Self { identity: None, nofile, oom_score_adj: None, one_cpu_each: false, batch: false }
     }
 
     /// What is wanted, if it can be had; `inherited` are the limits that clusterd was started with.
@@ -105,7 +110,13 @@ impl Terms {
             process::allowed_cpus().map_err(TermsError::Cpus)?;
         }
         let Wanted { oom_score_adj, cpu_affinity, .. } = wanted;
-        Ok(Self { identity, nofile, oom_score_adj, one_cpu_each: cpu_affinity })
+        Ok(Self {
+            identity,
+            nofile,
+            oom_score_adj,
+            one_cpu_each: cpu_affinity,
+            batch: wanted.batch && may_be_batch(),
+        })
     }
 
     /// The users whose processes may speak for a worker.
@@ -124,9 +135,19 @@ impl Terms {
             nofile: self.nofile,
             oom_score_adj: self.oom_score_adj,
             cpu: cpus.and_then(|cpus| cpu_of(worker, &cpus)),
+            batch: self.batch,
             credentials: self.identity.as_ref().map(|identity| identity.credentials.clone()),
         })
     }
+}
+
+/// Nobody needs it: where the system does not allow it, workers run without.
+fn may_be_batch() -> bool {
+    let outcome = process::may_be_batch();
+    if let Err(error) = &outcome {
+        warn!(%error, "workers are scheduled as clusterd is: SCHED_BATCH is not allowed here (--cpu-scheduling inherit)");
+    }
+    outcome.is_ok()
 }
 
 /// Worker 1 has the first CPU; where there are more workers than CPUs, they go round.

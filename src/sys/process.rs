@@ -25,6 +25,8 @@ pub struct ChildSetup {
     pub oom_score_adj: Option<i16>,
     /// The one CPU that it may run on; `None` for its parent's.
     pub cpu: Option<usize>,
+    /// Whether it is scheduled by SCHED_BATCH if its parent is by SCHED_OTHER (sched(7)).
+    pub batch: bool,
     /// Whom it runs as; `None` for whom its parent does.
     pub credentials: Option<Credentials>,
 }
@@ -49,6 +51,8 @@ pub enum Step {
     OomScore,
     /// Choosing its CPU.
     Cpu,
+    /// Choosing its scheduling policy.
+    Scheduling,
     /// Setting its supplementary groups.
     Groups,
     /// Changing its group.
@@ -58,8 +62,8 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 6] =
-        [Step::OpenFiles, Step::OomScore, Step::Cpu, Step::Groups, Step::Group, Step::User];
+    const ALL: [Step; 7] =
+        [Step::OpenFiles, Step::OomScore, Step::Cpu, Step::Scheduling, Step::Groups, Step::Group, Step::User];
 
     /// Where, in what the child tells of an error, the step begins; errors of the system take less.
     const SHIFT: u32 = 16;
@@ -85,6 +89,7 @@ impl fmt::Display for Step {
             Step::OpenFiles => "set its limit of open files",
             Step::OomScore => "set its oom_score_adj",
             Step::Cpu => "choose its CPU",
+            Step::Scheduling => "choose its scheduling policy",
             Step::Groups => "set its supplementary groups",
             Step::Group => "change its group",
             Step::User => "change its user",
@@ -95,7 +100,7 @@ impl fmt::Display for Step {
 impl ChildSetup {
     /// With these limits, and otherwise as its parent is.
     pub fn new(parent_death: Signal, nofile: Rlimit) -> Self {
-        Self { parent_death, nofile, oom_score_adj: None, cpu: None, credentials: None }
+        Self { parent_death, nofile, oom_score_adj: None, cpu: None, batch: false, credentials: None }
     }
 
     /// Makes `command` apply this in the child, in a process group of its own.
@@ -123,6 +128,9 @@ impl ChildSetup {
             only.set(cpu);
             Step::Cpu.of(rustix::thread::sched_setaffinity(None, &only))?;
         }
+        if self.batch {
+            Step::Scheduling.of(be_batch())?;
+        }
         // After everything that takes a privilege: it is gone then.
         if let Some(credentials) = &self.credentials {
             credentials.assume()?;
@@ -148,6 +156,36 @@ impl Credentials {
         }
         Step::User.of(rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid))
     }
+}
+
+/// Whether a thread of this process may be scheduled by SCHED_BATCH: some sandboxes do not let it choose. It is tried.
+///
+/// # Errors
+/// Those of sched_setscheduler(2).
+pub fn may_be_batch() -> io::Result<()> {
+    let tried = std::thread::Builder::new().spawn(be_batch)?.join();
+    Ok(tried.unwrap_or(Err(Errno::IO))?)
+}
+
+/// Schedules this thread by SCHED_BATCH, if it is by SCHED_OTHER. As system calls: musl's functions of these names do
+/// nothing.
+fn be_batch() -> rustix::io::Result<()> {
+    let done = |result: libc::c_long| match result {
+        ..0 => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        result => Ok(result),
+    };
+    let this_thread: libc::c_long = 0;
+    // SAFETY: no pointers.
+    let policy = done(unsafe { libc::syscall(libc::SYS_sched_getscheduler, this_thread) })?;
+    if policy != libc::c_long::from(libc::SCHED_OTHER) {
+        return Ok(());
+    }
+    // What the kernel knows of a `struct sched_param`.
+    let priority: libc::c_int = 0;
+    let batch = libc::c_long::from(libc::SCHED_BATCH);
+    // SAFETY: the kernel reads one int from the pointer, which points to one.
+    done(unsafe { libc::syscall(libc::SYS_sched_setscheduler, this_thread, batch, &raw const priority) })
+        .map(drop)
 }
 
 fn write_oom_score_adj(score: &str) -> rustix::io::Result<()> {

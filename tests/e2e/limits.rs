@@ -231,6 +231,23 @@ fn workers_are_the_first_to_go_when_memory_ends() {
     assert_ne!(file_of(&cluster.primary(), "oom_score_adj").trim(), "700");
 }
 
+/// The scheduling policy of a process: 0 is SCHED_OTHER, 3 SCHED_BATCH (sched(7)).
+fn policy(process: &Process) -> String {
+    let stat = file_of(process, "stat");
+    // Without the name, which may have spaces: proc_pid_stat(5) counts it as the second field, and this as the 41st.
+    let fields = stat.rsplit_once(')').expect("a name").1;
+    fields.split_whitespace().nth(41 - 3).expect("a policy").to_owned()
+}
+
+#[test]
+fn workers_do_not_interrupt_each_other_unless_they_are_to_be_scheduled_as_clusterd() {
+    for (options, expected) in [("", "3"), ("--cpu-scheduling inherit", "0")] {
+        let cluster = Cluster::demo().options(options).start();
+        assert_eq!(policy(&cluster.worker(1)), expected, "{options}");
+        assert_eq!(policy(&cluster.primary()), "0");
+    }
+}
+
 #[test]
 fn each_worker_has_a_cpu_of_its_own() {
     let allowed = rustix::thread::sched_getaffinity(None).expect("fewer than 1024 CPUs");

@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use super::{is_digits, or_off};
 use crate::config::error::Reason;
 use crate::config::stop_signal::StopSignal;
-use crate::config::{Attach, LogFormat, Policy};
+use crate::config::{Attach, CpuScheduling, LogFormat, Policy};
 
 /// The longest name of an application, in bytes.
 const MAX_NAME: usize = 64;
@@ -68,6 +68,18 @@ pub fn policy(text: &str) -> Result<Policy, Reason> {
         "round-robin" | "rr" => Ok(Policy::RoundRobin),
         "shared" | "none" => Ok(Policy::Shared),
         _ => Err(Reason::Choice("round-robin or shared (Node's words for them are rr and none)")),
+    }
+}
+
+/// `batch` or `inherit`.
+///
+/// # Errors
+/// [`Reason::Choice`]
+pub fn cpu_scheduling(text: &str) -> Result<CpuScheduling, Reason> {
+    match text {
+        "batch" => Ok(CpuScheduling::Batch),
+        "inherit" => Ok(CpuScheduling::Inherit),
+        _ => Err(Reason::Choice("batch or inherit")),
     }
 }
 
