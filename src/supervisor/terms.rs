@@ -109,13 +109,13 @@ impl Terms {
         if wanted.cpu_affinity {
             process::allowed_cpus().map_err(TermsError::Cpus)?;
         }
-        let Wanted { oom_score_adj, cpu_affinity, .. } = wanted;
+        let Wanted { oom_score_adj, cpu_affinity, batch, .. } = wanted;
         Ok(Self {
             identity,
             nofile,
             oom_score_adj,
             one_cpu_each: cpu_affinity,
-            batch: wanted.batch && may_be_batch(),
+            batch: batch && may_be_batch(),
         })
     }
 

@@ -89,7 +89,7 @@ impl Service {
                 return false;
             }
         }
-        if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_available()) {
+        if !self.is_available(worker) {
             self.leave_out(worker);
         }
         true
@@ -104,8 +104,7 @@ impl Service {
         match member.link.hand_off(connection, now) {
             Ok(()) => {
                 self.metrics.queue_wait.observe(waited.as_secs_f64());
-                if self.members.iter().any(|other| other.link.worker() == worker && other.link.is_available())
-                {
+                if self.is_available(worker) {
                     self.free.release(worker);
                 }
             }

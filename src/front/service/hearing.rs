@@ -118,16 +118,10 @@ impl Service {
                 }
             }
             Event::Nothing => {}
-            Event::Declined(connection) => {
-                member.window.close();
-                self.came_back(index, connection, Undelivered::Declined);
-                self.take_back(index, 0, Undelivered::Declined);
-            }
+            Event::Declined(connection) => self.given_back(index, connection, Undelivered::Declined),
             Event::Paused(connection) => {
-                member.window.close();
                 self.stalled(index, Instant::now(), ledger);
-                self.came_back(index, connection, Undelivered::Stalled);
-                self.take_back(index, 0, Undelivered::Stalled);
+                self.given_back(index, connection, Undelivered::Stalled);
             }
             Event::SetOption(option) => self.set_option(worker, option),
             Event::Broken(fault) => {

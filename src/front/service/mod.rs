@@ -201,6 +201,11 @@ impl Service {
         self.count_listening();
     }
 
+    /// Whether the worker has a channel that can be given a client's connection.
+    fn is_available(&self, worker: WorkerId) -> bool {
+        self.members.iter().any(|member| member.link.worker() == worker && member.link.is_available())
+    }
+
     /// The worker has no turn until it is released again.
     fn leave_out(&mut self, worker: WorkerId) {
         self.free.remove(worker);

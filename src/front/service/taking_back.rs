@@ -29,7 +29,7 @@ impl Service {
             member.stalled.dec();
             ledger.moves(worker);
         }
-        if !self.members.iter().any(|other| other.link.worker() == worker && other.link.is_available()) {
+        if !self.is_available(worker) {
             self.leave_out(worker);
         }
         self.count_listening();
@@ -98,7 +98,15 @@ impl Service {
         self.take_back(index, 1, Undelivered::Stalled);
     }
 
-    pub(super) fn came_back(&mut self, index: usize, connection: Connection, why: Undelivered) {
+    /// The worker has given this connection back, and gets none for a while: what was given ahead, behind it, goes to
+    /// others too.
+    pub(super) fn given_back(&mut self, index: usize, connection: Connection, why: Undelivered) {
+        self.members[index].window.close();
+        self.came_back(index, connection, why);
+        self.take_back(index, 0, why);
+    }
+
+    fn came_back(&mut self, index: usize, connection: Connection, why: Undelivered) {
         if let Some(connection) = self.members[index].returned(connection, why) {
             self.put_back(connection);
         }

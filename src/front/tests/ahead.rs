@@ -16,6 +16,13 @@ fn eager_worker(stage: &mut Stage, slot: u32, size: usize) -> Worker {
     worker
 }
 
+/// So many clients, all of whose connections lie in the worker's end.
+fn given(stage: &Stage, worker: &Worker, count: usize) -> Vec<TcpStream> {
+    let clients = (0..count).map(|_| stage.connect()).collect();
+    until(|| (untaken(worker) == count).then_some(()));
+    clients
+}
+
 /// How many connections lie in the worker's end.
 fn untaken(worker: &Worker) -> usize {
     let record = ToWorker::Connection { peer: Endpoint::V4 { address: [127, 0, 0, 1], port: 1 } };
@@ -69,8 +76,7 @@ fn what_a_worker_was_given_ahead_and_does_not_take_in_time_goes_to_another() {
 fn from_a_worker_that_takes_one_late_what_it_was_given_ahead_goes_to_another() {
     let mut stage = Stage::new(EAGER);
     let slow = eager_worker(&mut stage, 1, 4);
-    let clients: Vec<_> = (0..4).map(|_| stage.connect()).collect();
-    until(|| (untaken(&slow) == 4).then_some(()));
+    let clients = given(&stage, &slow, 4);
     // Before the next has waited for too long: the clock of each begins with the taking of the one before it.
     std::thread::sleep(EAGER.slow * 3 / 4);
     slow.serve();
@@ -130,8 +136,7 @@ fn a_connection_of_clusterds_own_is_on_its_way_alone() {
     worker.serve();
     assert_eq!(answer(client), "1");
     // It waits for those that are ahead of it, and not for those that come later.
-    let _early: Vec<_> = (0..2).map(|_| stage.connect()).collect();
-    until(|| (untaken(&worker) == 2).then_some(()));
+    let _early = given(&stage, &worker, 2);
     let delivered = stage.deliver(&worker);
     let _late: Vec<_> = (0..2).map(|_| stage.connect()).collect();
     until(|| (stage.metrics.accepted.get() == 3 + 1 + 4).then_some(()));
@@ -144,8 +149,7 @@ fn a_connection_of_clusterds_own_is_on_its_way_alone() {
 fn with_a_declined_connection_all_that_were_given_ahead_go_to_others() {
     let mut stage = Stage::new(EAGER);
     let picky = eager_worker(&mut stage, 1, 4);
-    let clients: Vec<_> = (0..3).map(|_| stage.connect()).collect();
-    until(|| (untaken(&picky) == 3).then_some(()));
+    let clients = given(&stage, &picky, 3);
     picky.decline();
     let other = stage.worker(2);
     for client in &clients {
@@ -167,8 +171,7 @@ fn alone_with_a_dead_worker() {
     let mut stage = Stage::new(EAGER);
     let doomed = eager_worker(&mut stage, 1, 3);
     let other = stage.bound_worker(2);
-    let clients: Vec<_> = (0..2).map(|_| stage.connect()).collect();
-    until(|| (untaken(&doomed) == 2).then_some(()));
+    let clients = given(&stage, &doomed, 2);
     let filling = no_descriptor_left(&doomed.channel);
     assert_eq!(stage.forget(&doomed), 2);
     let begin = Instant::now();

@@ -551,10 +551,10 @@ impl Link {
         if let Some(connection) = self.take_back()? {
             return Ok(Some(connection));
         }
+        if !self.is_busy() {
+            return Ok(None);
+        }
         for _ in 0..UNHEARD {
-            if !self.is_busy() {
-                return Ok(None);
-            }
             match self.listen() {
                 Heard::Said(Ok((FromWorker::Decline { peer, .. }, Some(socket)))) => {
                     let Some(Given { accepted, .. }) = self.in_flight.declined(&peer) else { continue };
