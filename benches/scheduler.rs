@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use clusterd::scheduler::round_robin::RoundRobin;
+use clusterd::policy::round_robin::RoundRobin;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 fn pool(workers: u64) -> RoundRobin<u64> {

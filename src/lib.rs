@@ -6,11 +6,11 @@
 //! The rooms, in reading order (`docs/architecture.md` has the picture):
 //!
 //! - [`ids`]: what slots, launches, channels and ports are called.
-//! - [`config`]: what clusterd was told to do; [`cli`]: how it is told on the command line.
+//! - [`settings`]: what clusterd was told to do; [`cli`]: how it is told on the command line.
 //! - [`primary`]: wires all the other rooms together, from the first check to the last process; and is the cluster
 //!   primary of Node workers.
 //! - [`protocol`]: how a worker is spoken to; its messages, one channel, and Node's cluster protocol.
-//! - [`scheduler`]: which idle worker is next.
+//! - [`policy`]: which idle worker is next.
 //! - [`front`]: the data path, from a client's connection to a worker that takes it.
 //! - [`private`]: connections of clusterd's own to one worker: probes, metrics, and what is asked of one alone.
 //! - [`supervisor`]: starts, watches, restarts and stops the workers.
@@ -22,7 +22,6 @@
 
 pub mod admin;
 pub mod cli;
-pub mod config;
 pub mod control;
 pub mod demo;
 pub mod front;
@@ -30,11 +29,12 @@ pub mod http;
 pub mod ids;
 pub mod logs;
 pub mod metrics;
+pub mod policy;
 pub mod preload;
 pub mod primary;
 pub mod private;
 pub mod protocol;
-pub mod scheduler;
+pub mod settings;
 pub mod supervisor;
 pub mod sys;
 pub mod worker;

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use clusterd::config::Config;
-use clusterd::config::load::CommandLine;
+use clusterd::settings::Config;
+use clusterd::settings::load::CommandLine;
 use clusterd::supervisor::{guardian, spawn};
 use clusterd::{cli, demo, primary};
 

@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use clusterd::config::LogFormat;
 use clusterd::logs::{Output, messages};
+use clusterd::settings::LogFormat;
 use tracing::level_filters::LevelFilter;
 
 const MESSAGES: usize = 20_000;

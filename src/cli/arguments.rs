@@ -1,6 +1,6 @@
 //! The arguments that clusterd takes, and their help: a flag for each setting of the table, and a few of its own.
 //!
-//! Values stay the strings that they are: every source's values are read in [`crate::config`].
+//! Values stay the strings that they are: every source's values are read in [`crate::settings`].
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::verbs;
-use crate::config::keys;
-use crate::config::load::CommandLine;
-use crate::config::origin::{Layer, Origin, Value};
-use crate::config::setting::{Key, Kind, Section};
+use crate::settings::keys;
+use crate::settings::load::CommandLine;
+use crate::settings::origin::{Layer, Origin, Value};
+use crate::settings::setting::{Key, Kind, Section};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,6 +1,6 @@
 //! The command line: what was asked for, done or handed on, with one exit code and one place that prints errors.
 //!
-//! Arguments are declared in [`arguments`]; what their values mean is known in [`crate::config`]. What is said to a
+//! Arguments are declared in [`arguments`]; what their values mean is known in [`crate::settings`]. What is said to a
 //! clusterd that runs is in `verbs`. Serving is the caller's: it is passed in.
 
 pub mod arguments;
@@ -10,11 +10,11 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::config::command::{self, CommandError};
-use crate::config::error::Invalid;
-use crate::config::load::CommandLine;
-use crate::config::resolve::Resolved;
-use crate::config::{Config, load, show};
+use crate::settings::command::{self, CommandError};
+use crate::settings::error::Invalid;
+use crate::settings::load::CommandLine;
+use crate::settings::resolve::Resolved;
+use crate::settings::{Config, load, show};
 use arguments::Arguments;
 
 /// What the arguments ask for.

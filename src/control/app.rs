@@ -15,10 +15,10 @@ use tower::BoxError;
 
 use super::api::{Address, App, Code, Problem, Worker};
 use super::usage::{Looks, Used};
-use crate::config::WorkerCommand;
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
-use crate::private::{Doors, exchange};
+use crate::private::{WorkerDialer, exchange};
+use crate::settings::WorkerCommand;
 use crate::supervisor::events::{Asker, Event, Time, millis};
 use crate::supervisor::lifecycle::Phase;
 use crate::supervisor::{self, Command, Failed, Overview, Refused, Status};
@@ -72,14 +72,19 @@ pub struct Running {
     profile: Profile,
     supervisor: supervisor::Handle,
     metrics: Metrics,
-    doors: Doors,
+    dialer: WorkerDialer,
     looks: Mutex<Looks>,
 }
 
 impl Running {
-    /// The app of this supervisor, whose workers are behind these doors.
-    pub fn new(profile: Profile, supervisor: supervisor::Handle, metrics: Metrics, doors: Doors) -> Self {
-        Self { profile, supervisor, metrics, doors, looks: Mutex::default() }
+    /// The app of this supervisor, whose workers are behind these dialer.
+    pub fn new(
+        profile: Profile,
+        supervisor: supervisor::Handle,
+        metrics: Metrics,
+        dialer: WorkerDialer,
+    ) -> Self {
+        Self { profile, supervisor, metrics, dialer, looks: Mutex::default() }
     }
 
     fn find(&self, slot: Slot, port: Option<WorkerPort>) -> Result<(WorkerId, WorkerPort), Problem> {
@@ -141,10 +146,10 @@ impl Controlled for Running {
         port: Option<WorkerPort>,
         request: Request<Streamed>,
     ) -> Soon<Result<Response<Streamed>, Problem>> {
-        let (found, doors) = (self.find(worker, port), self.doors.clone());
+        let (found, dialer) = (self.find(worker, port), self.dialer.clone());
         Box::pin(async move {
             let (launch, port) = found?;
-            let answer = exchange::exchange(&doors, launch, port, request).await.map_err(|error| {
+            let answer = exchange::exchange(&dialer, launch, port, request).await.map_err(|error| {
                 Problem::new(Code::Unreachable, format!("worker {worker} does not answer: {error}"))
             })?;
             Ok(answer.map(|body| body.map_err(BoxError::from).boxed_unsync()))
@@ -169,7 +174,7 @@ fn find(overview: &Overview, slot: Slot) -> Result<WorkerId, Problem> {
 fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: SystemTime) -> App {
     App {
         name: profile.name.clone(),
-        command: overview.plan.as_ref().map(|plan| words(&plan.recipe.command)).unwrap_or_default(),
+        command: overview.plan.as_ref().map(|plan| words(&plan.spec.command)).unwrap_or_default(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: Time(profile.started),

@@ -20,7 +20,7 @@ use tokio_util::codec::{Decoder, LinesCodec};
 
 use super::api::{self, App, Apps, Problem, Refusal, Route, Verb};
 use super::peer::{self, Stranger};
-use super::place::{Home, Place};
+use super::place::{Home, SocketAddress};
 use crate::ids::Slot;
 use crate::supervisor::Command;
 
@@ -46,7 +46,7 @@ pub enum Error {
     #[error("cannot reach the clusterd at {place}: {source}")]
     Unreachable {
         /// Where it should be.
-        place: Place,
+        place: SocketAddress,
         /// What the system said.
         source: io::Error,
     },
@@ -54,7 +54,7 @@ pub enum Error {
     #[error("the clusterd at {place} is not asked: {stranger}")]
     Stranger {
         /// Where.
-        place: Place,
+        place: SocketAddress,
         /// Who.
         stranger: Stranger,
     },
@@ -62,13 +62,13 @@ pub enum Error {
     #[error("the clusterd at {place} does not answer; is it stopped, or very busy?")]
     Silent {
         /// Where it is.
-        place: Place,
+        place: SocketAddress,
     },
     /// Its answer makes no sense.
     #[error("the clusterd at {place} does not say what is expected of it: {what}")]
     Malformed {
         /// Where it is.
-        place: Place,
+        place: SocketAddress,
         /// What is wrong.
         what: String,
     },
@@ -76,7 +76,7 @@ pub enum Error {
     #[error("the clusterd at {place} has ended meanwhile")]
     Ended {
         /// Where it was.
-        place: Place,
+        place: SocketAddress,
     },
     /// It refuses.
     #[error(transparent)]
@@ -86,7 +86,7 @@ pub enum Error {
 /// A clusterd that may run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clusterd {
-    place: Place,
+    place: SocketAddress,
 }
 
 /// What runs, as far as it can be told.
@@ -126,7 +126,7 @@ fn is_gone(error: &io::Error) -> bool {
 
 impl Clusterd {
     /// The one at this place.
-    pub fn at(place: Place) -> Self {
+    pub fn at(place: SocketAddress) -> Self {
         Self { place }
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::api::{Outcome, Problem};
 use super::app::{Ending, Soon};
-use crate::supervisor::events::{Event, Time, What};
+use crate::supervisor::events::{Event, EventKind, Time};
 
 /// What happens to these apps, for ever.
 pub fn events(sources: Vec<Source>) -> impl Body<Data = Bytes, Error = Infallible> + Send {
@@ -102,7 +102,7 @@ impl Merged {
 }
 
 fn missed(app: &str, events: u64) -> Event {
-    Event { time: Time(SystemTime::now()), app: app.to_owned(), what: What::Missed { events } }
+    Event { time: Time(SystemTime::now()), app: app.to_owned(), what: EventKind::Missed { events } }
 }
 
 /// A body whose every piece is made when it is asked for, out of a state that goes from one to the next.
@@ -150,7 +150,7 @@ mod tests {
     use crate::supervisor::Failed;
 
     fn event(app: &str, worker: u32) -> Event {
-        let what = What::WorkerMoves { worker };
+        let what = EventKind::WorkerMoves { worker };
         Event { time: Time(SystemTime::UNIX_EPOCH), app: app.to_owned(), what }
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use procfs::process::Process;
 
-use super::place::Place;
+use super::place::SocketAddress;
 use crate::sys::seqpacket::{self, Peer};
 
 /// Why the other end is not spoken with.
@@ -30,7 +30,7 @@ pub enum Stranger {
 ///
 /// # Errors
 /// Why not; or that it cannot be told who it is.
-pub fn check_client(socket: impl AsFd, place: &Place) -> io::Result<Result<Peer, Stranger>> {
+pub fn check_client(socket: impl AsFd, place: &SocketAddress) -> io::Result<Result<Peer, Stranger>> {
     let peer = seqpacket::peer(socket)?;
     let ours = rustix::process::geteuid().as_raw();
     Ok(judge(peer, ours, None).and_then(|()| same_container(peer, place)).map(|()| peer))
@@ -41,7 +41,7 @@ pub fn check_client(socket: impl AsFd, place: &Place) -> io::Result<Result<Peer,
 ///
 /// # Errors
 /// Why not; or that it cannot be told who it is.
-pub fn check_server(socket: impl AsFd, place: &Place) -> io::Result<Result<Peer, Stranger>> {
+pub fn check_server(socket: impl AsFd, place: &SocketAddress) -> io::Result<Result<Peer, Stranger>> {
     let peer = seqpacket::peer(socket)?;
     let ours = rustix::process::geteuid().as_raw();
     let owner = place.folder_owner().filter(|_| ours == 0);
@@ -54,11 +54,11 @@ fn judge(peer: Peer, ours: u32, owner: Option<u32>) -> Result<(), Stranger> {
 }
 
 /// The root of a container is user 0 as well, and sees abstract names of the host if it shares its network.
-fn same_container(peer: Peer, place: &Place) -> Result<(), Stranger> {
+fn same_container(peer: Peer, place: &SocketAddress) -> Result<(), Stranger> {
     match place {
-        Place::File(_) => Ok(()),
-        Place::Abstract(_) if is_in_our_pid_namespace(peer.pid) => Ok(()),
-        Place::Abstract(_) => Err(Stranger::OtherContainer),
+        SocketAddress::File(_) => Ok(()),
+        SocketAddress::Abstract(_) if is_in_our_pid_namespace(peer.pid) => Ok(()),
+        SocketAddress::Abstract(_) => Err(Stranger::OtherContainer),
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn this_process_is_no_stranger_to_itself() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        for place in [Place::File(PathBuf::from("/x")), Place::Abstract("x".to_owned())] {
+        for place in [SocketAddress::File(PathBuf::from("/x")), SocketAddress::Abstract("x".to_owned())] {
             assert!(check_client(&ours, &place).unwrap().is_ok(), "{place}");
             assert!(check_server(&ours, &place).unwrap().is_ok(), "{place}");
         }

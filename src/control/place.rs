@@ -1,6 +1,6 @@
 //! Where control sockets are: the folder, a socket's name in it, and the abstract name where there is no folder.
 //!
-//! Nothing is said over them here. A clusterd takes a place ([`Home::claim`]) and leaves it at its end; a client
+//! Nothing is said over them here. A clusterd takes a place ([`Home::guard`]) and leaves it at its end; a client
 //! looks at every place where one may be ([`Home::sockets`]).
 //!
 //! The folder is `CLUSTERD_HOME`; without it `~/.clusterd`, and `/run/clusterd` for root as PID 1 or without a home.
@@ -41,7 +41,7 @@ const MOST: usize = 256;
 
 /// Where one control socket is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum SocketAddress {
     /// A file.
     File(PathBuf),
     /// An abstract name.
@@ -49,16 +49,16 @@ pub enum Place {
 }
 
 /// As people write it, an abstract name with `@`.
-impl fmt::Display for Place {
+impl fmt::Display for SocketAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::File(path) => path.display().fmt(f),
-            Place::Abstract(name) => write!(f, "@{name}"),
+            SocketAddress::File(path) => path.display().fmt(f),
+            SocketAddress::Abstract(name) => write!(f, "@{name}"),
         }
     }
 }
 
-impl Place {
+impl SocketAddress {
     /// Connects, and never waits for it.
     ///
     /// # Errors
@@ -81,20 +81,20 @@ impl Place {
 
     /// The user to whom the socket's folder belongs, if nobody else may make sockets in it.
     pub fn folder_owner(&self) -> Option<u32> {
-        let Place::File(path) = self else { return None };
+        let SocketAddress::File(path) = self else { return None };
         let folder = fs::metadata(path.parent()?).ok()?;
         (folder.mode() & 0o022 == 0).then(|| folder.uid())
     }
 
     fn name(&self) -> Name<'_> {
         match self {
-            Place::File(path) => Name::Path(path),
-            Place::Abstract(name) => Name::Abstract(name.as_bytes()),
+            SocketAddress::File(path) => Name::Path(path),
+            SocketAddress::Abstract(name) => Name::Abstract(name.as_bytes()),
         }
     }
 
     fn remove(&self) {
-        if let Place::File(path) = self
+        if let SocketAddress::File(path) = self
             && let Err(error) = fs::remove_file(path)
         {
             debug!(socket = %path.display(), %error, "cannot remove a control socket");
@@ -104,18 +104,18 @@ impl Place {
 
 /// A place where somebody listens; dropping it leaves the place.
 #[derive(Debug)]
-pub struct Claim {
-    place: Place,
+pub struct SocketGuard {
+    place: SocketAddress,
 }
 
-impl Claim {
+impl SocketGuard {
     /// Where it is.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &SocketAddress {
         &self.place
     }
 }
 
-impl Drop for Claim {
+impl Drop for SocketGuard {
     fn drop(&mut self) {
         self.place.remove();
     }
@@ -180,10 +180,10 @@ impl Home {
     ///
     /// # Errors
     /// Those of bind(2) at the abstract name.
-    pub fn claim(&self, name: &str) -> io::Result<(UnixListener, Claim)> {
+    pub fn guard(&self, name: &str) -> io::Result<(UnixListener, SocketGuard)> {
         for folder in &self.folders {
             match claim_in(folder, name) {
-                Ok(claim) => return Ok(claim),
+                Ok(guard) => return Ok(guard),
                 Err(error) if self.is_named => {
                     let folder = folder.display();
                     warn!(
@@ -198,7 +198,7 @@ impl Home {
 
     /// Every place where a clusterd may listen. Abstract names are left out if the user has named a folder which a
     /// clusterd could use.
-    pub fn sockets(&self) -> Vec<Place> {
+    pub fn sockets(&self) -> Vec<SocketAddress> {
         let files = self.folders.iter().flat_map(|folder| files_in(folder));
         let looks_at_names = !(self.is_named && self.folders.iter().any(|folder| is_usable(folder)));
         let names = looks_at_names.then(abstract_names).into_iter().flatten();
@@ -208,7 +208,7 @@ impl Home {
 }
 
 /// Others never find the socket before somebody listens on it: they would take it for one that was left behind.
-fn claim_in(folder: &Path, name: &str) -> io::Result<(UnixListener, Claim)> {
+fn claim_in(folder: &Path, name: &str) -> io::Result<(UnixListener, SocketGuard)> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let folder = folder.canonicalize()?;
     let file = names(name).map(|name| folder.join(name + ".sock")).find(|file| is_free(file));
@@ -221,7 +221,7 @@ fn claim_in(folder: &Path, name: &str) -> io::Result<(UnixListener, Claim)> {
         fs::rename(&hidden, &file)
     };
     settle().inspect_err(|_| drop(fs::remove_file(&hidden)))?;
-    Ok((listener, Claim { place: Place::File(file) }))
+    Ok((listener, SocketGuard { place: SocketAddress::File(file) }))
 }
 
 fn is_free(file: &Path) -> bool {
@@ -231,13 +231,13 @@ fn is_free(file: &Path) -> bool {
     }
 }
 
-fn claim_abstract(name: &str) -> io::Result<(UnixListener, Claim)> {
+fn claim_abstract(name: &str) -> io::Result<(UnixListener, SocketGuard)> {
     let user = rustix::process::geteuid();
     let mut taken = io::Error::from(io::ErrorKind::AddrInUse);
     for name in names(name) {
         let name = format!("{ABSTRACT}{user}-{name}");
         match unix::listen(Name::Abstract(name.as_bytes()), BACKLOG) {
-            Ok(listener) => return Ok((listener, Claim { place: Place::Abstract(name) })),
+            Ok(listener) => return Ok((listener, SocketGuard { place: SocketAddress::Abstract(name) })),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
             Err(error) => return Err(error),
         }
@@ -254,17 +254,17 @@ fn names(app: &str) -> impl Iterator<Item = String> {
     })
 }
 
-fn files_in(folder: &Path) -> Vec<Place> {
+fn files_in(folder: &Path) -> Vec<SocketAddress> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let is_socket = |entry: &fs::DirEntry| {
         let is_named_so = entry.path().extension().is_some_and(|ending| ending == "sock");
         is_named_so && entry.file_type().is_ok_and(|kind| kind.is_socket())
     };
-    entries.filter(is_socket).map(|entry| Place::File(entry.path())).collect()
+    entries.filter(is_socket).map(|entry| SocketAddress::File(entry.path())).collect()
 }
 
-fn abstract_names() -> Vec<Place> {
-    unix::listening(ABSTRACT).unwrap_or_default().into_iter().map(Place::Abstract).collect()
+fn abstract_names() -> Vec<SocketAddress> {
+    unix::listening(ABSTRACT).unwrap_or_default().into_iter().map(SocketAddress::Abstract).collect()
 }
 
 /// Could a clusterd of this user make its socket here?
@@ -310,15 +310,15 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("a/b");
         let home = Home::named(&folder);
-        assert_eq!(home.sockets().iter().filter(|place| matches!(place, Place::File(_))).count(), 0);
-        let (_listener, claim) = home.claim("web").unwrap();
+        assert_eq!(home.sockets().iter().filter(|place| matches!(place, SocketAddress::File(_))).count(), 0);
+        let (_listener, guard) = home.guard("web").unwrap();
         let file = folder.canonicalize().unwrap().join(format!("web-{}.sock", std::process::id()));
-        assert_eq!(*claim.place(), Place::File(file.clone()));
+        assert_eq!(*guard.place(), SocketAddress::File(file.clone()));
         assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
-        assert_eq!(home.sockets(), [Place::File(file.clone())]);
-        claim.place().connect().unwrap();
-        assert!(claim.place().folder_owner().is_some());
-        drop(claim);
+        assert_eq!(home.sockets(), [SocketAddress::File(file.clone())]);
+        guard.place().connect().unwrap();
+        assert!(guard.place().folder_owner().is_some());
+        drop(guard);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
     }
 
@@ -326,9 +326,9 @@ mod tests {
     fn a_folder_that_is_there_stays_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        let (_listener, claim) = Home::named(folder.path()).claim("web").unwrap();
+        let (_listener, guard) = Home::named(folder.path()).guard("web").unwrap();
         assert_eq!(mode(folder.path()), 0o777);
-        assert_eq!(claim.place().folder_owner(), None, "others may make sockets in it");
+        assert_eq!(guard.place().folder_owner(), None, "others may make sockets in it");
     }
 
     #[test]
@@ -341,16 +341,16 @@ mod tests {
         assert_eq!(left.connect_or_clear().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(home.sockets(), []);
         drop(UnixListener::bind(&file).unwrap());
-        let (_listener, claim) = home.claim("web").unwrap();
-        assert!(claim.place().connect().is_ok());
+        let (_listener, guard) = home.guard("web").unwrap();
+        assert!(guard.place().connect().is_ok());
         assert_eq!(home.sockets().len(), 1);
     }
 
     #[test]
     fn a_living_socket_of_the_same_name_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let (_first, first) = Home::named(folder.path()).claim("web").unwrap();
-        let (_second, second) = Home::named(folder.path()).claim("web").unwrap();
+        let (_first, first) = Home::named(folder.path()).guard("web").unwrap();
+        let (_second, second) = Home::named(folder.path()).guard("web").unwrap();
         assert_ne!(first.place(), second.place());
         assert!(first.place().connect().is_ok() && second.place().connect().is_ok());
         assert_eq!(Home::named(folder.path()).sockets().len(), 2);
@@ -361,14 +361,14 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let home = Home::named(&file.path().join("not a folder"));
         let app = format!("test-{:x}", fastrand::u64(..));
-        let claims = [home.claim(&app).unwrap(), home.claim(&app).unwrap()];
+        let claims = [home.guard(&app).unwrap(), home.guard(&app).unwrap()];
         let user = rustix::process::geteuid();
         let own = format!("clusterd-control-{user}-{app}-{}", std::process::id());
         assert_eq!(claims[0].1.place().to_string(), format!("@{own}"));
         assert_eq!(claims[1].1.place().to_string(), format!("@{own}-1"));
-        for (_, claim) in &claims {
-            assert!(home.sockets().contains(claim.place()));
-            assert!(claim.place().connect().is_ok());
+        for (_, guard) in &claims {
+            assert!(home.sockets().contains(guard.place()));
+            assert!(guard.place().connect().is_ok());
         }
         assert!(!Home::named(&env::temp_dir()).sockets().contains(claims[0].1.place()));
     }
@@ -377,8 +377,8 @@ mod tests {
     fn a_long_path_is_no_obstacle() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("x".repeat(200));
-        let (_listener, claim) = Home::named(&folder).claim(&"n".repeat(64)).unwrap();
-        assert!(matches!(claim.place(), Place::File(_)));
+        let (_listener, guard) = Home::named(&folder).guard(&"n".repeat(64)).unwrap();
+        assert!(matches!(guard.place(), SocketAddress::File(_)));
         assert!(Home::named(&folder).sockets()[0].connect().is_ok());
     }
 }

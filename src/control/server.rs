@@ -16,7 +16,7 @@ use super::answer::{Answers, refuse};
 use super::api::{Code, Problem};
 use super::app::Controlled;
 use super::peer;
-use super::place::Place;
+use super::place::SocketAddress;
 use crate::http::{self, ACCEPT_PAUSE};
 use crate::supervisor::events::Asker;
 
@@ -40,7 +40,7 @@ const REFUSAL: Duration = Duration::from_secs(5);
 /// A server that listens.
 pub struct Server<A> {
     listener: UnixListener,
-    place: Place,
+    place: SocketAddress,
     answers: Answers<A>,
     limits: Limits,
     clients: Arc<Semaphore>,
@@ -52,11 +52,16 @@ impl<A: Controlled> Server<A> {
     ///
     /// # Errors
     /// The socket cannot be watched (epoll_ctl(2)).
-    pub fn new(listener: StdListener, place: Place, apps: Vec<Arc<A>>) -> io::Result<Self> {
+    pub fn new(listener: StdListener, place: SocketAddress, apps: Vec<Arc<A>>) -> io::Result<Self> {
         Self::with(LIMITS, listener, place, apps)
     }
 
-    fn with(limits: Limits, listener: StdListener, place: Place, apps: Vec<Arc<A>>) -> io::Result<Self> {
+    fn with(
+        limits: Limits,
+        listener: StdListener,
+        place: SocketAddress,
+        apps: Vec<Arc<A>>,
+    ) -> io::Result<Self> {
         Ok(Self {
             limits,
             listener: UnixListener::from_std(listener)?,

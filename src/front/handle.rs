@@ -106,7 +106,7 @@ pub enum Notice {
         time: Duration,
     },
     /// The worker has taken as many connections as it may, or as many once more since that was said.
-    Worn {
+    ReplaceReason {
         /// Which worker.
         worker: WorkerId,
         /// How many it has taken in all.
@@ -189,7 +189,7 @@ impl Handle {
         self.ask(|done| Command::Close { service, done }).await;
     }
 
-    /// Says that a worker is ready: what is asked of it beyond listening ([`Hold`](super::ledger::Hold)) is fulfilled.
+    /// Says that a worker is ready: what is asked of it beyond listening ([`Hold`](super::launches::Hold)) is fulfilled.
     pub async fn ready(&self, worker: WorkerId) {
         self.send(Command::Ready(worker)).await;
     }

@@ -12,9 +12,9 @@ use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::Interest;
 
-use crate::config::Bind;
 use crate::protocol::native::Connection;
 use crate::protocol::wire::{Endpoint, SocketOption};
+use crate::settings::Bind;
 use crate::sys::socket;
 use crate::sys::watched::Watched;
 

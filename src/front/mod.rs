@@ -5,10 +5,10 @@
 //!
 //! A connection's way: [`listener`] accepts it, [`service`] gives it to the next idle worker or puts it into the
 //! [`queue`], and [`crate::protocol::native`] hands it over. What becomes of each launch of a worker is noted in the
-//! [`ledger`]. With the shared policy connections do not come this way at all: [`shared`] only keeps the sockets.
+//! [`launches`]. With the shared policy connections do not come this way at all: [`shared`] only keeps the sockets.
 
 pub mod handle;
-pub mod ledger;
+pub mod launches;
 pub mod listener;
 pub mod private;
 pub mod queue;
@@ -31,17 +31,17 @@ use tokio_util::sync::PollSender;
 use tracing::warn;
 
 use self::handle::{Command, Notice, PortStatus};
-use self::ledger::{Hold, Ledger, Wear};
+use self::launches::{Hold, LaunchTable, RecycleLimits};
 use self::listener::{Bound, Listener};
 use self::private::{Delivery, Undelivered};
 use self::queue::Queue;
 use self::service::{Progress, Service};
 use self::shared::SharedSockets;
-use crate::config::Policy;
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
-use crate::protocol::native::{Attachment, Link, Patience};
-use crate::scheduler::window::Window;
+use crate::policy::window::Window;
+use crate::protocol::native::{Attachment, Link, Timeouts};
+use crate::settings::Policy;
 
 /// A hand-off that takes longer than this may have gone to a listener that its server has closed, or to a worker that is
 /// busy for long: what was given to it ahead is taken back.
@@ -61,11 +61,11 @@ pub struct Setup {
     /// How many connections may be on their way to one listener of a worker that takes them quickly.
     pub window: NonZeroUsize,
     /// How long a worker may leave a connection untaken: [`SLOW`], and the hand-off timeout.
-    pub patience: Patience,
+    pub patience: Timeouts,
     /// What keeps clients' connections from workers that listen.
     pub hold: Hold,
     /// When a launch of a worker is to be looked after.
-    pub wear: Wear,
+    pub recycle: RecycleLimits,
     /// Where it counts.
     pub metrics: Metrics,
 }
@@ -76,7 +76,7 @@ pub struct Front {
     services: Vec<Service>,
     shared: SharedSockets,
     policy: Policy,
-    ledger: Ledger,
+    launches: LaunchTable,
     /// Workers that are to get nothing more, and who is told when that is so.
     retiring: Vec<(WorkerId, oneshot::Sender<()>)>,
     commands: mpsc::Receiver<Command>,
@@ -95,7 +95,7 @@ struct Limits {
     queue: NonZeroUsize,
     queue_timeout: Duration,
     window: NonZeroUsize,
-    patience: Patience,
+    patience: Timeouts,
 }
 
 impl Limits {
@@ -142,7 +142,7 @@ impl Front {
             services,
             shared,
             policy: setup.policy,
-            ledger: Ledger::new(setup.hold, setup.wear),
+            launches: LaunchTable::new(setup.hold, setup.recycle),
             retiring: Vec::new(),
             commands: ends.commands,
             notices: PollSender::new(ends.notices),
@@ -167,14 +167,14 @@ impl Front {
         if self.poll_commands(cx).is_ready() {
             return Poll::Ready(());
         }
-        let commands_wait = !self.ledger.notices.is_empty();
+        let commands_wait = !self.launches.notices.is_empty();
         self.poll_services(cx);
         self.poll_timer(cx);
         self.publish();
         self.poll_retiring();
         self.poll_stopping();
         self.poll_notices(cx);
-        if commands_wait && self.ledger.notices.is_empty() {
+        if commands_wait && self.launches.notices.is_empty() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -183,7 +183,7 @@ impl Front {
     /// Ready when nobody can give commands any more. While notices wait to be fetched no command is taken, so that
     /// neither grows without bound.
     fn poll_commands(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.ledger.notices.is_empty() {
+        while self.launches.notices.is_empty() {
             match self.commands.poll_recv(cx) {
                 Poll::Ready(Some(command)) => self.obey(command),
                 Poll::Ready(None) => return Poll::Ready(()),
@@ -196,8 +196,8 @@ impl Front {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Attach(attachment) => self.attach(attachment),
-            Command::Share(sharing) => self.shared.share(sharing, &mut self.ledger),
-            Command::Listens(link) => self.shared.listens(link, &mut self.ledger),
+            Command::Share(sharing) => self.shared.share(sharing, &mut self.launches),
+            Command::Listens(link) => self.shared.listens(link, &mut self.launches),
             Command::Open { service, bound } => self.open(service, bound),
             Command::Close { service, done } => {
                 self.shared.close(service);
@@ -205,7 +205,7 @@ impl Front {
                 let _ = done.send(());
             }
             Command::Ready(worker) => {
-                self.ledger.ready(worker);
+                self.launches.ready(worker);
                 self.shared.ready(worker);
                 for service in &mut self.services {
                     service.ready(worker);
@@ -214,7 +214,7 @@ impl Front {
             Command::Detach(link) => self.detach(link),
             Command::Deliver(delivery) => self.deliver(delivery),
             Command::Retire { worker, done } => {
-                self.ledger.retire(worker);
+                self.launches.retire(worker);
                 self.shared.retire(worker);
                 for service in &mut self.services {
                     service.retire(worker);
@@ -237,7 +237,7 @@ impl Front {
         let Some(service) = self.services.iter_mut().find(|service| service.id() == id) else {
             return;
         };
-        let gate = self.ledger.attaches(worker, attachment.wants_drain);
+        let gate = self.launches.attaches(worker, attachment.wants_drain);
         match Link::new(attachment, self.limits.patience, gate) {
             Ok(link) => service.attach(link),
             Err(error) => warn!(%worker, service = %id, %error, "cannot watch a worker's channel"),
@@ -268,14 +268,14 @@ impl Front {
     fn detach(&mut self, link: LinkId) {
         self.shared.drop_members(|member, _| member == link);
         for service in &mut self.services {
-            service.drop_links(|candidate| candidate.id() == link, &mut self.ledger);
+            service.drop_links(|candidate| candidate.id() == link, &mut self.launches);
         }
     }
 
     fn deliver(&mut self, delivery: Delivery) {
         let service = self.services.iter_mut().find(|service| service.id() == delivery.service);
         let refused = match (service, self.policy) {
-            (Some(service), _) if self.ledger.knows(delivery.worker) => return service.deliver(delivery),
+            (Some(service), _) if self.launches.knows(delivery.worker) => return service.deliver(delivery),
             (Some(_), _) => Undelivered::Gone,
             (None, Policy::Shared) => Undelivered::Shared,
             (None, Policy::RoundRobin) => Undelivered::NotListening,
@@ -286,17 +286,17 @@ impl Front {
     /// Returns how many connections the worker has taken.
     fn forget(&mut self, worker: WorkerId) -> u64 {
         // First of all, so that nothing is told of it any more.
-        let mut taken = self.ledger.forget(worker);
+        let mut taken = self.launches.forget(worker);
         self.shared.drop_members(|_, member| member == worker);
         for service in &mut self.services {
-            taken += service.drop_links(|link| link.worker() == worker, &mut self.ledger);
+            taken += service.drop_links(|link| link.worker() == worker, &mut self.launches);
         }
         taken
     }
 
     fn poll_services(&mut self, cx: &mut Context<'_>) {
         for service in &mut self.services {
-            if service.poll(cx, &mut self.ledger) == Progress::More {
+            if service.poll(cx, &mut self.launches) == Progress::More {
                 cx.waker().wake_by_ref();
             }
         }
@@ -319,16 +319,16 @@ impl Front {
             let now = Instant::now();
             self.shared.tick(now);
             for service in &mut self.services {
-                service.tick(now, &mut self.ledger);
+                service.tick(now, &mut self.launches);
             }
-            self.ledger.tick(now);
+            self.launches.tick(now);
             self.poll_services(cx);
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         let services = self.services.iter().filter_map(Service::deadline);
-        services.chain(self.shared.deadline()).chain(self.ledger.deadline()).min()
+        services.chain(self.shared.deadline()).chain(self.launches.deadline()).min()
     }
 
     fn poll_retiring(&mut self) {
@@ -370,14 +370,14 @@ impl Front {
     }
 
     fn poll_notices(&mut self, cx: &mut Context<'_>) {
-        while !self.ledger.notices.is_empty() {
+        while !self.launches.notices.is_empty() {
             match self.notices.poll_reserve(cx) {
                 Poll::Ready(Ok(())) => {
-                    if let Some(notice) = self.ledger.notices.pop_front() {
+                    if let Some(notice) = self.launches.notices.pop_front() {
                         let _ = self.notices.send_item(notice);
                     }
                 }
-                Poll::Ready(Err(_)) => self.ledger.notices.clear(),
+                Poll::Ready(Err(_)) => self.launches.notices.clear(),
                 Poll::Pending => return,
             }
         }

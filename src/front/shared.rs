@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::ledger::Ledger;
+use super::launches::LaunchTable;
 use super::listener::Bound;
 use super::service::LAST_HANDSHAKES;
 use crate::ids::{LinkId, ServiceId, WorkerId};
@@ -76,12 +76,12 @@ impl SharedSockets {
     }
 
     /// Gives a server a copy of its socket.
-    pub fn share(&mut self, sharing: Sharing, ledger: &mut Ledger) {
+    pub fn share(&mut self, sharing: Sharing, launches: &mut LaunchTable) {
         let Sharing { worker, service, place, reply } = sharing;
         let socket = self.0.iter_mut().find(|socket| socket.id == service);
         let copy = socket.ok_or(io::ErrorKind::NotFound.into()).and_then(|socket| {
             let copy = socket.copy()?;
-            let gate = ledger.attaches(worker, false);
+            let gate = launches.attaches(worker, false);
             socket.members.push(Member { worker, place, gate, listens: false });
             Ok(copy)
         });
@@ -90,12 +90,12 @@ impl SharedSockets {
     }
 
     /// A server listens.
-    pub fn listens(&mut self, link: LinkId, ledger: &mut Ledger) {
+    pub fn listens(&mut self, link: LinkId, launches: &mut LaunchTable) {
         for socket in &mut self.0 {
             let member = socket.members.iter_mut().find(|member| member.place.link() == link);
             let Some(member) = member.filter(|member| !member.listens) else { continue };
             member.listens = true;
-            ledger.listens(member.worker, socket.id, false);
+            launches.listens(member.worker, socket.id, false);
             socket.restore_backlog();
         }
     }

@@ -8,15 +8,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::handle::{self, Handle, Notice, Reports};
-use super::ledger::{Hold, Wear};
+use super::launches::{Hold, RecycleLimits};
 use super::listener::Bound;
 use super::private::Undelivered;
 use super::{Front, Setup};
-use crate::config::{Bind, Policy};
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
-use crate::protocol::native::{Attachment, Connection, Holder, Patience, Places};
+use crate::protocol::native::{Attachment, Connection, Holder, Places, Timeouts};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
+use crate::settings::{Bind, Policy};
 use crate::sys::scarcity::{no_descriptor_left, run_alone};
 use crate::sys::seqpacket;
 
@@ -46,7 +46,7 @@ struct Limits {
     slow: Duration,
     handoff_timeout: Duration,
     wait_ready: bool,
-    wear: Wear,
+    recycle: RecycleLimits,
 }
 
 const PATIENT: Limits = Limits {
@@ -56,7 +56,7 @@ const PATIENT: Limits = Limits {
     slow: super::SLOW,
     handoff_timeout: DEADLINE,
     wait_ready: false,
-    wear: Wear { max_connections: None, stuck_timeout: None },
+    recycle: RecycleLimits { max_connections: None, stuck_timeout: None },
 };
 
 impl Stage {
@@ -75,9 +75,9 @@ impl Stage {
             queue: NonZeroUsize::new(limits.queue).unwrap(),
             queue_timeout: limits.queue_timeout,
             window: NonZeroUsize::new(limits.window).unwrap(),
-            patience: Patience { slow: limits.slow, timeout: limits.handoff_timeout },
+            patience: Timeouts { slow: limits.slow, timeout: limits.handoff_timeout },
             hold: Hold { word: limits.wait_ready, probe: false },
-            wear: limits.wear,
+            recycle: limits.recycle,
             metrics: metrics.clone(),
         };
         let thread = std::thread::spawn(move || {
@@ -411,22 +411,22 @@ fn what_a_relay_has_offered_is_not_taken_back_from_a_retired_worker() {
 
 #[test]
 fn a_worker_that_has_taken_its_share_is_worn() {
-    let wear = Wear { max_connections: NonZeroU64::new(3), stuck_timeout: None };
-    let mut stage = Stage::new(Limits { wear, ..PATIENT });
+    let recycle = RecycleLimits { max_connections: NonZeroU64::new(3), stuck_timeout: None };
+    let mut stage = Stage::new(Limits { recycle, ..PATIENT });
     let worker = stage.worker(1);
     for _ in 0..3 {
         let client = stage.connect();
         worker.serve();
         assert_eq!(answer(client), "1");
     }
-    assert_eq!(stage.notice_beside_slow(), Notice::Worn { worker: worker.id, connections: 3 });
+    assert_eq!(stage.notice_beside_slow(), Notice::ReplaceReason { worker: worker.id, connections: 3 });
 }
 
 #[test]
 fn a_worker_that_stays_stalled_is_stuck() {
     let brief = Duration::from_millis(50);
-    let wear = Wear { max_connections: None, stuck_timeout: Some(brief) };
-    let mut stage = Stage::new(Limits { handoff_timeout: brief, wear, ..PATIENT });
+    let recycle = RecycleLimits { max_connections: None, stuck_timeout: Some(brief) };
+    let mut stage = Stage::new(Limits { handoff_timeout: brief, recycle, ..PATIENT });
     let stuck = stage.worker(1);
     let _client = stage.connect();
     assert_eq!(stage.notice_beside_slow(), Notice::Stalled { worker: stuck.id });

@@ -19,7 +19,7 @@ use tracing_subscriber::{Layer, Registry};
 use super::look::Look;
 use super::queue::Queue;
 use super::write::{Output, Stream};
-use crate::config::LogFormat;
+use crate::settings::LogFormat;
 
 /// The target of the message that tells how many messages were dropped: it alone is never dropped itself.
 pub(super) const REPORT_OF_DROPPED: &str = concat!(env!("CARGO_PKG_NAME"), "::logs::dropped");

@@ -6,7 +6,7 @@ use tracing::info;
 
 use super::listen::Ports;
 use crate::admin::Admin;
-use crate::config::{Config, WorkerCommand};
+use crate::settings::{Config, WorkerCommand};
 
 /// What runs where.
 pub fn listening(config: &Config, ports: &Ports, admin: Option<&Admin>) {

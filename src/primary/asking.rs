@@ -4,19 +4,19 @@
 
 use hyper::Uri;
 
-use crate::config::Config;
 use crate::front;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::private::health::{self, Health};
 use crate::private::scrape::Scraper;
-use crate::private::{Doors, probe};
+use crate::private::{WorkerDialer, probe};
+use crate::settings::Config;
 use crate::supervisor;
 
 /// Where workers are asked: on the port that was named first.
 #[derive(Clone, Debug)]
 pub struct Asking {
-    doors: Doors,
+    dialer: WorkerDialer,
     port: WorkerPort,
 }
 
@@ -30,7 +30,7 @@ pub struct ReadyHttp {
 impl Asking {
     /// Questions to the listeners on `port`.
     pub fn new(front: front::handle::Handle, port: WorkerPort) -> Self {
-        Self { doors: Doors::new(front), port }
+        Self { dialer: WorkerDialer::new(front), port }
     }
 
     /// `--ready-http`.
@@ -46,7 +46,7 @@ impl Asking {
         metrics: &Metrics,
     ) -> Option<Scraper> {
         let (path, errors) = (config.scrape.clone()?, metrics.scrape_errors.clone());
-        Some(Scraper::new(self.doors.clone(), supervisor.status(), self.port, path, errors))
+        Some(Scraper::new(self.dialer.clone(), supervisor.status(), self.port, path, errors))
     }
 
     /// `--health-http`: looks after the workers for as long as the program runs.
@@ -55,7 +55,7 @@ impl Asking {
         let (interval, failures) = (config.health_interval, config.health_failures);
         let health = Health {
             rules: health::Rules { port: self.port, path, interval, failures },
-            doors: self.doors.clone(),
+            dialer: self.dialer.clone(),
             supervisor: supervisor.clone(),
             failures: metrics.health_failures.clone(),
         };
@@ -66,7 +66,7 @@ impl Asking {
 impl ReadyHttp {
     /// Done when the worker has answered well. Not bounded in time.
     pub async fn answered(self, worker: WorkerId) {
-        let Asking { doors, port } = self.asking;
-        probe::until_ready(&doors, worker, port, &self.path).await;
+        let Asking { dialer, port } = self.asking;
+        probe::until_ready(&dialer, worker, port, &self.path).await;
     }
 }

@@ -14,11 +14,11 @@ use tokio::io::Interest;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use crate::config::Policy;
 use crate::front;
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::native::{Attachment, Holder, Places};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
+use crate::settings::Policy;
 use crate::supervisor::{self, identity::Users};
 use crate::sys::seqpacket::{self, Peer};
 use crate::sys::watched::Watched;

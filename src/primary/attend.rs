@@ -2,7 +2,7 @@
 //!
 //! What is looked at, and how, is in the supervisor's room.
 
-use crate::config::Config;
+use crate::settings::Config;
 use crate::supervisor::changes::{Changes, WatchError};
 use crate::supervisor::limits::{self, Bounds};
 use crate::supervisor::{Handle, cron};

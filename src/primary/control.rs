@@ -8,14 +8,14 @@ use std::time::SystemTime;
 use tracing::{debug, warn};
 
 use super::listen::Ports;
-use crate::config::Config;
 use crate::control::api::Address;
 use crate::control::app::{Profile, Running};
-use crate::control::place::{Claim, Home};
+use crate::control::place::{Home, SocketGuard};
 use crate::control::server::Server;
 use crate::front;
 use crate::metrics::Metrics;
-use crate::private::Doors;
+use crate::private::WorkerDialer;
+use crate::settings::Config;
 use crate::supervisor;
 
 /// What runs here, and where clients connect to.
@@ -32,17 +32,17 @@ pub fn open(
     supervisor: &supervisor::Handle,
     metrics: &Metrics,
     front: &front::handle::Handle,
-) -> Option<Claim> {
-    let doors = Doors::new(front.clone());
-    let claimed = Home::of_this_process().claim(&profile.name).and_then(|(listener, claim)| {
-        let app = Running::new(profile, supervisor.clone(), metrics.clone(), doors);
-        Ok((Server::new(listener, claim.place().clone(), vec![Arc::new(app)])?, claim))
+) -> Option<SocketGuard> {
+    let dialer = WorkerDialer::new(front.clone());
+    let claimed = Home::of_this_process().guard(&profile.name).and_then(|(listener, guard)| {
+        let app = Running::new(profile, supervisor.clone(), metrics.clone(), dialer);
+        Ok((Server::new(listener, guard.place().clone(), vec![Arc::new(app)])?, guard))
     });
     match claimed {
-        Ok((server, claim)) => {
-            debug!(socket = %claim.place(), "control socket");
+        Ok((server, guard)) => {
+            debug!(socket = %guard.place(), "control socket");
             tokio::spawn(server.serve());
-            Some(claim)
+            Some(guard)
         }
         Err(error) => {
             warn!(

@@ -11,12 +11,12 @@ use tracing::warn;
 use super::descriptors::{self, Limits};
 use super::failure::Failure;
 use super::listen::{self, Ports};
-use crate::config::Config;
 use crate::front::handle::{FrontEnds, Handle, Reports};
-use crate::front::ledger::{Hold, Wear};
+use crate::front::launches::{Hold, RecycleLimits};
 use crate::front::{self, Front, Setup};
 use crate::metrics::Metrics;
-use crate::protocol::native::Patience;
+use crate::protocol::native::Timeouts;
+use crate::settings::Config;
 
 /// Starts it.
 ///
@@ -50,9 +50,9 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Se
         queue,
         queue_timeout: config.queue_timeout,
         window: config.window,
-        patience: Patience { slow: front::SLOW, timeout: config.handoff_timeout },
+        patience: Timeouts { slow: front::SLOW, timeout: config.handoff_timeout },
         hold: Hold { word: config.wait_ready, probe: config.ready_http.is_some() },
-        wear: Wear {
+        recycle: RecycleLimits {
             max_connections: config.max_connections.map(NonZeroU64::from),
             stuck_timeout: config.stuck_timeout,
         },

@@ -5,7 +5,7 @@ use std::io;
 use super::listen::ListenError;
 use crate::supervisor::StartError;
 use crate::supervisor::changes::WatchError;
-use crate::supervisor::terms::TermsError;
+use crate::supervisor::exec_context::ExecContextError;
 use crate::{admin, logs, preload};
 
 /// EX_CONFIG of sysexits(3).
@@ -31,7 +31,7 @@ pub enum Failure {
     Descriptors(io::Error),
     /// Workers cannot run as they should.
     #[error(transparent)]
-    Terms(#[from] TermsError),
+    ExecContext(#[from] ExecContextError),
     /// Files cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),

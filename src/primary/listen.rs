@@ -4,9 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::systemd::inherit::{self, InheritError, Inherited, Plan};
-use crate::config::{Bind, Config, Listen, Policy};
 use crate::front::listener::Bound;
 use crate::ids::WorkerPort;
+use crate::settings::{Bind, Config, Listen, Policy};
 use crate::supervisor::processes;
 
 /// The public sockets of each worker port.

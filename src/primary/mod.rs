@@ -6,13 +6,12 @@ mod announce;
 mod asking;
 mod attach;
 mod attend;
+mod bootstrap;
 mod control;
-mod crew;
 mod data_path;
 mod descriptors;
 mod failure;
 mod folder;
-mod ground;
 mod hooks;
 mod listen;
 mod node;
@@ -22,8 +21,9 @@ mod plan;
 mod reports;
 mod shutdown;
 mod signals;
-mod surroundings;
 mod systemd;
+mod wiring;
+mod worker_hooks;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,19 +31,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use self::crew::{Around, Crew};
+use self::bootstrap::Bootstrap;
 pub use self::failure::Failure;
-use self::ground::Ground;
 use self::hooks::{Hooks, Shell};
 use self::orders::Orders;
 use self::reports::{Heard, Told};
 use self::shutdown::Shutdown;
+use self::wiring::{Bootstrapped, Wiring};
 use crate::admin::{self, Admin, AdminState, Readiness};
-use crate::config::Config;
-use crate::config::load::CommandLine;
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
 use crate::private::scrape::Scraper;
+use crate::settings::Config;
+use crate::settings::load::CommandLine;
 use crate::supervisor;
 
 /// How long the last output may take to be written.
@@ -68,39 +68,40 @@ pub fn run(config: Config, command_line: CommandLine) -> Result<u8, Failure> {
 }
 
 async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Result<u8, Failure> {
-    let mut ground = Ground::prepare(&config)?;
-    announce::listening(&config, &ground.bound, ground.admin.as_ref());
+    let mut bootstrap = Bootstrap::prepare(&config)?;
+    announce::listening(&config, &bootstrap.bound, bootstrap.admin.as_ref());
     let metrics = Metrics::new();
-    let app = control::profile(&config, &ground.bound);
-    let (ports, addresses) = (ground.ports(), ground.addresses());
-    let bound = std::mem::take(&mut ground.bound);
-    let (front, reports) = data_path::start(&config, bound, ground.limits, &metrics).await?;
+    let app = control::profile(&config, &bootstrap.bound);
+    let (ports, addresses) = (bootstrap.ports(), bootstrap.addresses());
+    let bound = std::mem::take(&mut bootstrap.bound);
+    let (front, reports) = data_path::start(&config, bound, bootstrap.limits, &metrics).await?;
 
     let public = addresses.iter().map(SocketAddr::port).collect();
-    let around = Around { ground: &ground, ports, public, front: &front, output, metrics: &metrics };
-    let Crew { supervisor, task, rooms, words, ready, asking } = Crew::new(&config, command_line, around);
+    let around =
+        Bootstrapped { bootstrap: &bootstrap, ports, public, front: &front, output, metrics: &metrics };
+    let Wiring { supervisor, task, rooms, words, ready, asking } = Wiring::new(&config, command_line, around);
 
     let (readiness, watched) = watch::channel(reports::readiness(&reports.status.borrow()));
     let scraper = asking.scraper(&config, &supervisor, &metrics);
-    start_admin(ground.admin, &metrics, scraper, &supervisor, watched.clone())?;
+    start_admin(bootstrap.admin, &metrics, scraper, &supervisor, watched.clone())?;
     let systemd = systemd::start(systemd::Sources {
         readiness: watched,
         supervisor: supervisor.clone(),
         front: front.clone(),
     });
     let hooks = config.on_event.clone().map(|command| {
-        let shell = Shell { command, nofile: ground.limits.workers };
+        let shell = Shell { command, nofile: bootstrap.limits.workers };
         Hooks::start(shell, supervisor.events(), metrics.clone())
     });
     let _control = control::open(app, &supervisor, &metrics, &front);
     asking.start_health(&config, &supervisor, &metrics);
-    attend::attend(&config, ground.changes, &supervisor);
+    attend::attend(&config, bootstrap.changes, &supervisor);
     tokio::spawn(notify::pass_on(ready, supervisor.clone()));
-    tokio::spawn(ground.attach.serve(rooms));
+    tokio::spawn(bootstrap.attach.serve(rooms));
     let told = Told { supervisor: supervisor.clone(), front: front.clone(), readiness: readiness.clone() };
     tokio::spawn(reports::follow(Heard { reports, words }, told, addresses));
 
-    let mut orders = Orders::new(ground.signals, supervisor.clone(), systemd);
+    let mut orders = Orders::new(bootstrap.signals, supervisor.clone(), systemd);
     let shutdown = Shutdown { front, supervisor, readiness, drain_timeout: config.drain_timeout };
     let ended = tokio::select! {
         ended = task.run() => ended,

@@ -6,7 +6,7 @@ use std::fs::File;
 
 use tracing::{debug, error, info, warn};
 
-use super::signals::{Signals, Wish};
+use super::signals::{SignalAction, Signals};
 use super::systemd::Systemd;
 use crate::supervisor::events::Asker;
 use crate::supervisor::{Command, Handle, Refused};
@@ -31,10 +31,10 @@ impl Orders {
     }
 
     /// The next wish to stop, and the name of the signal. Whatever else is wished meanwhile is obeyed.
-    pub async fn stop(&mut self) -> (Wish, &'static str) {
+    pub async fn stop(&mut self) -> (SignalAction, &'static str) {
         loop {
             match self.signals.next().await {
-                told @ (Wish::Graceful | Wish::Fast, _) => {
+                told @ (SignalAction::Graceful | SignalAction::Fast, _) => {
                     self.is_stopping = true;
                     return told;
                 }
@@ -44,19 +44,19 @@ impl Orders {
         }
     }
 
-    async fn obey(&self, wish: Wish, name: &'static str) {
+    async fn obey(&self, wish: SignalAction, name: &'static str) {
         match wish {
-            Wish::Reload => self.reload(name).await,
-            Wish::Scale(scale) => self.give(Command::Scale(scale), name).await,
-            Wish::Drain if has_terminal() => debug!("{name}: the terminal has another size"),
-            Wish::Drain => self.give(Command::Stop, name).await,
-            Wish::Reopen => {
+            SignalAction::Reload => self.reload(name).await,
+            SignalAction::Scale(scale) => self.give(Command::Scale(scale), name).await,
+            SignalAction::Drain if has_terminal() => debug!("{name}: the terminal has another size"),
+            SignalAction::Drain => self.give(Command::Stop, name).await,
+            SignalAction::Reopen => {
                 info!("{name}: clusterd writes to its standard streams only: there is no file to reopen")
             }
-            Wish::Upgrade => warn!(
+            SignalAction::Upgrade => warn!(
                 "{name}: this version does not replace itself while it runs: stop it, and start the new one"
             ),
-            Wish::Graceful | Wish::Fast => {}
+            SignalAction::Graceful | SignalAction::Fast => {}
         }
     }
 

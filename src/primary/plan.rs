@@ -7,12 +7,12 @@ use std::sync::Arc;
 use rustix::process::Rlimit;
 use tracing::warn;
 
-use crate::config::load::{CommandLine, load};
-use crate::config::{Config, CpuScheduling, command, diff};
 use crate::ids::WorkerPort;
+use crate::settings::load::{CommandLine, load};
+use crate::settings::{Config, CpuScheduling, command, diff};
+use crate::supervisor::exec_context::{self, ExecContext, ExecContextError};
 use crate::supervisor::lifecycle::Rules;
-use crate::supervisor::terms::{self, Terms, TermsError};
-use crate::supervisor::{AttachEnv, Plan, Recipe, Reread, Wanted, restart};
+use crate::supervisor::{AttachEnv, CommandSpec, Plan, Reread, Wanted, restart};
 
 /// What every worker is started with that no configuration changes.
 #[derive(Clone, Debug)]
@@ -26,17 +26,17 @@ pub struct Base {
 }
 
 impl Base {
-    /// What this configuration wants, whose [`terms`] these are.
-    pub fn wanted(&self, config: &Config, terms: Terms) -> Wanted {
-        let recipe = Recipe {
+    /// What this configuration wants, whose [`exec_context`] these are.
+    pub fn wanted(&self, config: &Config, context: ExecContext) -> Wanted {
+        let spec = CommandSpec {
             command: config.command.clone(),
             ports: self.ports.clone(),
             attach: self.attach.clone(),
             notify: config.wait_ready,
-            terms,
+            context,
         };
         let plan = Plan {
-            recipe,
+            spec,
             rules: self.rules(config),
             drain_timeout: config.drain_timeout,
             stop_signal: config.stop_signal.signal(),
@@ -71,8 +71,8 @@ impl Base {
             if !waiting.is_empty() {
                 warn!("changed, but not in force before clusterd is started again: {}", waiting.join(", "));
             }
-            let terms = terms(&in_force, self.limits).map_err(|error| error.to_string())?;
-            Ok(self.wanted(&in_force, terms))
+            let context = exec_context(&in_force, self.limits).map_err(|error| error.to_string())?;
+            Ok(self.wanted(&in_force, context))
         })
     }
 }
@@ -81,8 +81,8 @@ impl Base {
 ///
 /// # Errors
 /// It cannot be done on this system, or not by this user.
-pub fn terms(config: &Config, limits: Rlimit) -> Result<Terms, TermsError> {
-    let asked = terms::Wanted {
+pub fn exec_context(config: &Config, limits: Rlimit) -> Result<ExecContext, ExecContextError> {
+    let asked = exec_context::Wanted {
         user: config.user.as_deref(),
         group: config.group.as_deref(),
         nofile: config.nofile,
@@ -90,5 +90,5 @@ pub fn terms(config: &Config, limits: Rlimit) -> Result<Terms, TermsError> {
         cpu_affinity: config.cpu_affinity,
         batch: config.cpu_scheduling == CpuScheduling::Batch,
     };
-    Terms::check(asked, limits)
+    ExecContext::check(asked, limits)
 }

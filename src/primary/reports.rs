@@ -13,7 +13,7 @@ use crate::admin::Readiness;
 use crate::front::handle::{Handle, Notice, PortStatus, Reports};
 use crate::ids::{LinkId, ServiceId};
 use crate::protocol::native::Holder;
-use crate::supervisor::events::{What, Worn};
+use crate::supervisor::events::{EventKind, ReplaceReason};
 use crate::supervisor::{self, processes};
 
 /// The longest message of a worker that whoever follows the events is told, in bytes of JSON: the last of them are
@@ -86,14 +86,16 @@ impl Told {
             // A channel that is not looked at stalls.
             Notice::Slow { link, holder } => drop(suspects.try_send((link, holder))),
             Notice::Stalled { worker } => {
-                self.supervisor.tell(What::WorkerStalled { worker: worker.slot.0 }).await;
+                self.supervisor.tell(EventKind::WorkerStalled { worker: worker.slot.0 }).await;
             }
             Notice::Moving { worker } => {
-                self.supervisor.tell(What::WorkerMoves { worker: worker.slot.0 }).await;
+                self.supervisor.tell(EventKind::WorkerMoves { worker: worker.slot.0 }).await;
             }
-            Notice::Stuck { worker, time } => self.supervisor.replace(worker, Worn::Stuck(time)).await,
-            Notice::Worn { worker, connections } => {
-                self.supervisor.replace(worker, Worn::Connections(connections)).await;
+            Notice::Stuck { worker, time } => {
+                self.supervisor.replace(worker, ReplaceReason::Stuck(time)).await
+            }
+            Notice::ReplaceReason { worker, connections } => {
+                self.supervisor.replace(worker, ReplaceReason::Connections(connections)).await;
             }
         }
     }
@@ -105,7 +107,7 @@ impl Told {
                 let parsed =
                     (message.get().len() <= LONGEST_WORD).then(|| serde_json::from_str(message.get()));
                 if let Some(Ok(message)) = parsed {
-                    self.supervisor.tell(What::WorkerSays { worker: worker.slot.0, message }).await;
+                    self.supervisor.tell(EventKind::WorkerSays { worker: worker.slot.0, message }).await;
                 }
             }
         }

@@ -14,10 +14,10 @@ use tokio::time::timeout_at;
 use tracing::{info, warn};
 
 use super::orders::Orders;
-use super::signals::Wish;
+use super::signals::SignalAction;
 use crate::admin::Readiness;
 use crate::front;
-use crate::supervisor::events::What;
+use crate::supervisor::events::EventKind;
 use crate::supervisor::{self, Stop};
 
 /// What the way down needs.
@@ -40,8 +40,8 @@ impl Shutdown {
         let (wish, name) = orders.stop().await;
         self.readiness.send_replace(Readiness::Stopping);
         self.supervisor.close().await;
-        self.supervisor.tell(What::Stopping { by: name.to_owned() }).await;
-        if wish == Wish::Graceful {
+        self.supervisor.tell(EventKind::Stopping { by: name.to_owned() }).await;
+        if wish == SignalAction::Graceful {
             info!(
                 "{name}: stopping; connections that were accepted are served (at most {:?})",
                 self.drain_timeout

@@ -12,7 +12,7 @@ use crate::supervisor::Scale;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum SignalAction {
     /// Stop when everything that was accepted is served: TERM and QUIT.
     Graceful,
     /// Stop at once: INT, as nginx has it, and so Ctrl-C.
@@ -30,21 +30,21 @@ pub enum Wish {
 }
 
 /// Of several that came, the first in this list is the next.
-const MEANINGS: [(i32, &str, Wish); 9] = [
-    (libc::SIGINT, "SIGINT", Wish::Fast),
-    (libc::SIGTERM, "SIGTERM", Wish::Graceful),
-    (libc::SIGQUIT, "SIGQUIT", Wish::Graceful),
-    (libc::SIGHUP, "SIGHUP", Wish::Reload),
-    (libc::SIGTTIN, "SIGTTIN", Wish::Scale(Scale::By(1))),
-    (libc::SIGTTOU, "SIGTTOU", Wish::Scale(Scale::By(-1))),
-    (libc::SIGWINCH, "SIGWINCH", Wish::Drain),
-    (libc::SIGUSR1, "SIGUSR1", Wish::Reopen),
-    (libc::SIGUSR2, "SIGUSR2", Wish::Upgrade),
+const MEANINGS: [(i32, &str, SignalAction); 9] = [
+    (libc::SIGINT, "SIGINT", SignalAction::Fast),
+    (libc::SIGTERM, "SIGTERM", SignalAction::Graceful),
+    (libc::SIGQUIT, "SIGQUIT", SignalAction::Graceful),
+    (libc::SIGHUP, "SIGHUP", SignalAction::Reload),
+    (libc::SIGTTIN, "SIGTTIN", SignalAction::Scale(Scale::By(1))),
+    (libc::SIGTTOU, "SIGTTOU", SignalAction::Scale(Scale::By(-1))),
+    (libc::SIGWINCH, "SIGWINCH", SignalAction::Drain),
+    (libc::SIGUSR1, "SIGUSR1", SignalAction::Reopen),
+    (libc::SIGUSR2, "SIGUSR2", SignalAction::Upgrade),
 ];
 
 /// The signals, from the moment of creation.
 #[derive(Debug)]
-pub struct Signals(Vec<(Signal, &'static str, Wish)>);
+pub struct Signals(Vec<(Signal, &'static str, SignalAction)>);
 
 impl Signals {
     /// Starts to listen; from now on none of them ends the program by itself.
@@ -58,7 +58,7 @@ impl Signals {
 
     /// The next wish, and the name of the signal that carried it. Signals of one kind that come together count once
     /// (signal(7)).
-    pub async fn next(&mut self) -> (Wish, &'static str) {
+    pub async fn next(&mut self) -> (SignalAction, &'static str) {
         poll_fn(|cx| {
             let heard = self.0.iter_mut().find_map(|(signal, name, wish)| {
                 matches!(signal.poll_recv(cx), Poll::Ready(Some(()))).then_some((*wish, *name))

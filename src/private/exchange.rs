@@ -13,7 +13,7 @@ use hyper::{Request, Response, Version};
 use tokio::net::TcpStream;
 
 use super::conversation::{self, Driver};
-use super::{Doors, Unreachable};
+use super::{Unreachable, WorkerDialer};
 use crate::ids::{WorkerId, WorkerPort};
 
 /// How long the worker may take to take the connection.
@@ -54,7 +54,7 @@ pub struct Answer {
 /// # Errors
 /// Why there is no answer.
 pub async fn exchange<B>(
-    doors: &Doors,
+    dialer: &WorkerDialer,
     worker: WorkerId,
     port: WorkerPort,
     request: Request<B>,
@@ -62,7 +62,7 @@ pub async fn exchange<B>(
 where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let stream = doors.connect(worker, port, PATIENCE).await?;
+    let stream = dialer.connect(worker, port, PATIENCE).await?;
     Ok(over(stream, request).await?)
 }
 

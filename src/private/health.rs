@@ -13,12 +13,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{info, warn};
 
-use super::Doors;
+use super::WorkerDialer;
 use super::probe::probe;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::supervisor::Handle;
 use crate::supervisor::Overview;
-use crate::supervisor::events::Worn;
+use crate::supervisor::events::ReplaceReason;
 use crate::supervisor::lifecycle::Phase;
 
 /// How long a worker may take to answer, unless it is asked more often.
@@ -43,7 +43,7 @@ pub struct Health {
     /// How it is done.
     pub rules: Rules,
     /// The way in to the workers.
-    pub doors: Doors,
+    pub dialer: WorkerDialer,
     /// Replaces those that fail.
     pub supervisor: Handle,
     /// How many probes have failed, by slot.
@@ -85,7 +85,7 @@ impl Health {
         let mut record = Record::default();
         loop {
             ticks.tick().await;
-            match probe(&self.doors, worker, *port, path, PATIENCE.min(*interval)).await {
+            match probe(&self.dialer, worker, *port, path, PATIENCE.min(*interval)).await {
                 Ok(()) => {
                     if record.answered() {
                         info!(%worker, "worker is healthy again");
@@ -100,7 +100,9 @@ impl Health {
                         Verdict::Further => {}
                         Verdict::Unhealthy { failures } => {
                             warn!(%worker, "worker is unhealthy: {failures} probes in a row have failed: {last}");
-                            self.supervisor.replace(worker, Worn::Unhealthy { failures, last }).await;
+                            self.supervisor
+                                .replace(worker, ReplaceReason::Unhealthy { failures, last })
+                                .await;
                         }
                     }
                 }

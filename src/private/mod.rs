@@ -30,7 +30,7 @@ use crate::protocol::native::Connection;
 
 /// The way in to each worker. Clones lead to the same workers.
 #[derive(Clone, Debug)]
-pub struct Doors {
+pub struct WorkerDialer {
     front: Handle,
 }
 
@@ -55,7 +55,7 @@ impl Unreachable {
     }
 }
 
-impl Doors {
+impl WorkerDialer {
     /// Connections that go through this front.
     pub fn new(front: Handle) -> Self {
         Self { front }

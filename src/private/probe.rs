@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::info;
 
-use super::{Doors, Unreachable, conversation};
+use super::{Unreachable, WorkerDialer, conversation};
 use crate::ids::{WorkerId, WorkerPort};
 
 /// How much of an answer is read, in bytes, so that the server sees its answer taken.
@@ -68,14 +68,14 @@ impl ProbeError {
 /// # Errors
 /// What came instead of 2xx or 3xx.
 pub async fn probe(
-    doors: &Doors,
+    dialer: &WorkerDialer,
     worker: WorkerId,
     port: WorkerPort,
     path: &Uri,
     time: Duration,
 ) -> Result<(), ProbeError> {
     let until = Instant::now() + time;
-    let stream = doors.connect(worker, port, time).await?;
+    let stream = dialer.connect(worker, port, time).await?;
     match timeout_at(until, http(stream, path, until)).await {
         Ok(answer) => answer,
         Err(_) => Err(ProbeError::TimedOut { path: path.clone(), time }),
@@ -98,10 +98,10 @@ async fn http(stream: TcpStream, path: &Uri, until: Instant) -> Result<(), Probe
 }
 
 /// Asks a worker that was just started again and again, until it answers. Whoever waits bounds the time.
-pub async fn until_ready(doors: &Doors, worker: WorkerId, port: WorkerPort, path: &Uri) {
+pub async fn until_ready(dialer: &WorkerDialer, worker: WorkerId, port: WorkerPort, path: &Uri) {
     let mut pause = FIRST_PAUSE;
     let mut said = String::new();
-    while let Err(error) = probe(doors, worker, port, path, PATIENCE).await {
+    while let Err(error) = probe(dialer, worker, port, path, PATIENCE).await {
         let reason = error.to_string();
         if said != reason && !error.is_leaving() {
             info!(%worker, "worker is not ready yet: {reason}");

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::{Doors, Unreachable, conversation};
+use super::{Unreachable, WorkerDialer, conversation};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::supervisor::Overview;
 use crate::supervisor::lifecycle::Phase;
@@ -30,7 +30,7 @@ const LONGEST_PAGE: usize = 1 << 20;
 /// Where workers' metrics are. Clones fetch the same.
 #[derive(Clone, Debug)]
 pub struct Scraper {
-    doors: Doors,
+    dialer: WorkerDialer,
     status: watch::Receiver<Arc<Overview>>,
     target: Target,
     errors: IntCounterVec,
@@ -70,13 +70,13 @@ enum ScrapeError {
 impl Scraper {
     /// Fetches `path` from the listeners that workers have on `port`; what fails is counted by worker.
     pub fn new(
-        doors: Doors,
+        dialer: WorkerDialer,
         status: watch::Receiver<Arc<Overview>>,
         port: WorkerPort,
         path: Uri,
         errors: IntCounterVec,
     ) -> Self {
-        Self { doors, status, target: Target { port, path }, errors }
+        Self { dialer, status, target: Target { port, path }, errors }
     }
 
     /// The pages of all workers that are online, in the order of their slots; without those of workers that fail to
@@ -85,9 +85,9 @@ impl Scraper {
         let mut fetching = JoinSet::new();
         for worker in self.online() {
             self.errors.with_label_values(&[&worker.slot.to_string()]);
-            let (doors, target) = (self.doors.clone(), self.target.clone());
+            let (dialer, target) = (self.dialer.clone(), self.target.clone());
             fetching.spawn(async move {
-                let fetched = timeout(PATIENCE, page(&doors, worker, target)).await;
+                let fetched = timeout(PATIENCE, page(&dialer, worker, target)).await;
                 (worker.slot, fetched.unwrap_or(Err(ScrapeError::TimedOut)))
             });
         }
@@ -126,8 +126,8 @@ impl Scraper {
     }
 }
 
-async fn page(doors: &Doors, worker: WorkerId, target: Target) -> Result<Bytes, ScrapeError> {
-    let stream = doors.connect(worker, target.port, PATIENCE).await?;
+async fn page(dialer: &WorkerDialer, worker: WorkerId, target: Target) -> Result<Bytes, ScrapeError> {
+    let stream = dialer.connect(worker, target.port, PATIENCE).await?;
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = target.path;
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/plain;version=0.0.4,*/*;q=0.1"));

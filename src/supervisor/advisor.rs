@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use super::diagnose::{self, Seen};
 use super::ends::Ended;
-use crate::config::WorkerCommand;
 use crate::ids::{Slot, WorkerPort};
+use crate::settings::WorkerCommand;
 
 /// How long the same advice is not repeated.
 const PAUSE: Duration = Duration::from_secs(60);

@@ -15,8 +15,8 @@ use rustix::process::Pid;
 use super::elf::Kind;
 use super::ends::Ended;
 use super::lifecycle::PATIENCE;
-use crate::config::{WorkerCommand, command};
 use crate::ids::WorkerPort;
+use crate::settings::{WorkerCommand, command};
 use crate::sys::processes;
 
 /// What was seen of a worker that does not listen where it should.

@@ -17,14 +17,14 @@ pub struct Event {
     pub app: String,
     /// What.
     #[serde(flatten)]
-    pub what: What,
+    pub what: EventKind,
 }
 
 /// What happened. `worker` is always the number of the slot, `pid` the process that leads the worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "a field is what its name says; `docs/operations.md` lists them")]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "snake_case")]
-pub enum What {
+pub enum EventKind {
     /// A worker's process was started.
     WorkerStarted { worker: u32, pid: i32 },
     /// It listens on a port.
@@ -133,7 +133,7 @@ impl fmt::Display for Asker {
 
 /// Why one worker is replaced while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Worn {
+pub enum ReplaceReason {
     /// `--max-memory`: its process group has so many bytes.
     Memory(u64),
     /// `--max-age`.
@@ -151,14 +151,16 @@ pub enum Worn {
     Stuck(Duration),
 }
 
-impl fmt::Display for Worn {
+impl fmt::Display for ReplaceReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Worn::Memory(bytes) => write!(f, "it uses {bytes} bytes of memory"),
-            Worn::Age(age) => write!(f, "it has run for {}", humantime::format_duration(*age)),
-            Worn::Connections(count) => write!(f, "it has taken {count} connections"),
-            Worn::Unhealthy { failures, last } => write!(f, "{failures} health probes failed: {last}"),
-            Worn::Stuck(time) => {
+            ReplaceReason::Memory(bytes) => write!(f, "it uses {bytes} bytes of memory"),
+            ReplaceReason::Age(age) => write!(f, "it has run for {}", humantime::format_duration(*age)),
+            ReplaceReason::Connections(count) => write!(f, "it has taken {count} connections"),
+            ReplaceReason::Unhealthy { failures, last } => {
+                write!(f, "{failures} health probes failed: {last}")
+            }
+            ReplaceReason::Stuck(time) => {
                 write!(f, "it has taken no connection for {}", humantime::format_duration(*time))
             }
         }

@@ -1,14 +1,14 @@
 //! Has workers replaced that use too much memory (`--max-memory`) or have run for too long (`--max-age`).
 //!
 //! It looks and asks; how a worker is replaced without a lost request is the supervisor's affair. What the kernel holds
-//! a worker to is in [`terms`](super::terms), how many connections it may take in the front.
+//! a worker to is in [`exec_context`](super::exec_context), how many connections it may take in the front.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::events::{Worn, whole_millis};
+use super::events::{ReplaceReason, whole_millis};
 use super::lifecycle::Phase;
 use super::{Handle, Overview, processes};
 use crate::ids::{Slot, WorkerId};
@@ -59,7 +59,7 @@ pub async fn hold(supervisor: Handle, bounds: Bounds) {
     }
 }
 
-async fn look(launches: &mut Launches, bounds: &Bounds) -> Vec<(WorkerId, Worn)> {
+async fn look(launches: &mut Launches, bounds: &Bounds) -> Vec<(WorkerId, ReplaceReason)> {
     let mut worn = Vec::new();
     if let Some(limit) = bounds.memory {
         let (workers, groups): (Vec<_>, Vec<_>) = launches.online().unzip();
@@ -133,7 +133,7 @@ impl Launches {
         limit: u64,
         memory: impl Iterator<Item = (WorkerId, u64)>,
         now: Instant,
-    ) -> Vec<(WorkerId, Worn)> {
+    ) -> Vec<(WorkerId, ReplaceReason)> {
         let mut worn = Vec::new();
         for (worker, bytes) in memory.filter(|(_, bytes)| *bytes > limit) {
             let Some(launch) = self.running.get_mut(&worker) else { continue };
@@ -145,17 +145,17 @@ impl Launches {
                 say_if_too_low(worker, bytes, served, *greedy);
             }
             if served >= launch.patience {
-                worn.push((worker, Worn::Memory(bytes)));
+                worn.push((worker, ReplaceReason::Memory(bytes)));
             }
         }
         worn
     }
 
     /// Who has run for longer than it may.
-    fn worn_by_age(&self, limit: Duration, now: Instant) -> Vec<(WorkerId, Worn)> {
+    fn worn_by_age(&self, limit: Duration, now: Instant) -> Vec<(WorkerId, ReplaceReason)> {
         let online = self.running.iter().filter(|(_, launch)| launch.online.is_some());
         let old = online.filter(|(_, launch)| launch.age(now) >= launch.greatest_age(limit));
-        old.map(|(worker, launch)| (*worker, Worn::Age(whole_millis(launch.age(now))))).collect()
+        old.map(|(worker, launch)| (*worker, ReplaceReason::Age(whole_millis(launch.age(now))))).collect()
     }
 
     /// When to look after a look at `looked`. Ages need none before the first of them is reached.
@@ -247,7 +247,7 @@ mod tests {
             let end = start + Duration::from_secs(lives);
             assert_eq!(launches.next_look(start, &Bounds { age: Some(limit), memory: None }), end);
             assert_eq!(launches.worn_by_age(limit, end - Duration::from_millis(1)), []);
-            let expected = [(worker(1, 1), Worn::Age(Duration::from_secs(lives)))];
+            let expected = [(worker(1, 1), ReplaceReason::Age(Duration::from_secs(lives)))];
             assert_eq!(launches.worn_by_age(limit, end), expected);
         }
     }
@@ -277,7 +277,7 @@ mod tests {
         let mut launches = launches(&[worker(1, 1), worker(2, 2)], start, 0.0);
         let memory = [(worker(1, 1), LIMIT), (worker(2, 2), LIMIT + 1), (worker(3, 3), LIMIT + 2)];
         let worn = launches.worn_by_memory(LIMIT, memory.into_iter(), start);
-        assert_eq!(worn, [(worker(2, 2), Worn::Memory(LIMIT + 1))]);
+        assert_eq!(worn, [(worker(2, 2), ReplaceReason::Memory(LIMIT + 1))]);
     }
 
     /// The seconds after their start at which successive launches are replaced that use too much from `after` on.

@@ -10,8 +10,8 @@
 //! - [`rollout`]: how all of them are replaced, so that there are always enough.
 //! - [`events`]: what is told of all this.
 //! - `task` carries out what those decide, with `orders` for what users ask, `replacing` for reloads and the like,
-//!   `life` for what is remembered of a worker and `telling` for the messages.
-//! - [`terms`], with [`identity`]: as whom workers run, and with what.
+//!   `instance` for what is remembered of a worker and `telling` for the messages.
+//! - [`exec_context`], with [`identity`]: as whom workers run, and with what.
 //! - [`spawn`] and [`reaper`]: the first and the last of a process; [`notify`]: where it says that it is ready.
 //! - [`oom`]: whether the kernel has killed for want of memory.
 //! - [`limits`]: who is replaced for its memory or its age.
@@ -27,9 +27,10 @@ pub mod diagnose;
 pub mod elf;
 pub mod ends;
 pub mod events;
+pub mod exec_context;
 pub mod guardian;
 pub mod identity;
-mod life;
+mod instance;
 pub mod lifecycle;
 pub mod limits;
 pub mod notify;
@@ -43,7 +44,6 @@ pub mod rollout;
 pub mod spawn;
 mod task;
 mod telling;
-pub mod terms;
 mod unattended;
 
 use std::fmt;
@@ -57,14 +57,14 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use self::guardian::Orders;
 pub use self::reaper::Scope;
-pub use self::spawn::{AttachEnv, NodeChannel, Pipes, Recipe, StartError};
+pub use self::spawn::{AttachEnv, CommandSpec, NodeChannel, Pipes, StartError};
 use self::task::Ends;
 pub use self::task::Supervisor;
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::logs::LastLines;
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
-use events::{Asker, Event, What, Worn};
+use events::{Asker, Event, EventKind, ReplaceReason};
 use lifecycle::{Phase, Rules};
 
 /// How long a worker may take to end when the stop is a fast one.
@@ -77,7 +77,7 @@ const EVENTS: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// What it is started with.
-    pub recipe: Recipe,
+    pub spec: CommandSpec,
     /// What holds for its life.
     pub rules: Rules,
     /// How long it may take, once it gets no further connection, to finish those that it has.
@@ -116,7 +116,7 @@ pub struct Spec {
 
 /// What the rest of the program does as workers come and go. All of it is called on the supervisor's own task, and
 /// must not block; what is returned is waited for beside it.
-pub trait Surroundings: Send + 'static {
+pub trait WorkerHooks: Send + 'static {
     /// A worker's process was started: its pipes are to be read to their ends, and its Node channel to be spoken on.
     /// What it writes to standard error is kept for those who ask.
     fn launched(&mut self, launched: Launched) -> Option<LastLines>;
@@ -147,7 +147,7 @@ pub struct Launched {
     pub token: Token,
     /// What it writes.
     pub pipes: Pipes,
-    /// Its Node channel; `None` if the recipe has none.
+    /// Its Node channel; `None` if the spec has none.
     pub channel: Option<NodeChannel>,
 }
 
@@ -299,8 +299,8 @@ enum Request {
     Stop { stop: Stop, done: oneshot::Sender<()> },
     Ready { worker: WorkerId },
     Do { order: Order, by: Asker, reply: oneshot::Sender<Result<Underway, Refused>> },
-    Replace { worker: WorkerId, why: Worn },
-    Tell(What),
+    Replace { worker: WorkerId, why: ReplaceReason },
+    Tell(EventKind),
     Close { done: oneshot::Sender<()> },
     Ping { done: oneshot::Sender<()> },
 }
@@ -324,7 +324,7 @@ impl fmt::Debug for Handle {
 pub fn new(
     spec: Spec,
     reread: Reread,
-    surroundings: impl Surroundings,
+    surroundings: impl WorkerHooks,
     metrics: Metrics,
 ) -> (Handle, Supervisor) {
     let (requests, inbox) = mpsc::channel(64);
@@ -405,19 +405,19 @@ impl Handle {
         let read = tokio::task::spawn_blocking(move || reread()).await;
         let wanted = read.unwrap_or_else(|error| Err(error.to_string())).map_err(Refused::Configuration);
         if let Err(refused) = &wanted {
-            self.tell(What::ReloadFailed { reason: refused.to_string(), last_lines: Vec::new() }).await;
+            self.tell(EventKind::ReloadFailed { reason: refused.to_string(), last_lines: Vec::new() }).await;
         }
         wanted
     }
 
     /// Has a worker replaced while it runs: a new one is ready before the old one drains. Asked again while that is
     /// under way, it changes nothing.
-    pub async fn replace(&self, worker: WorkerId, why: Worn) {
+    pub async fn replace(&self, worker: WorkerId, why: ReplaceReason) {
         self.send(Request::Replace { worker, why }).await;
     }
 
     /// Tells whoever follows what happened.
-    pub async fn tell(&self, what: What) {
+    pub async fn tell(&self, what: EventKind) {
         self.send(Request::Tell(what)).await;
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::ends::Reason;
-use super::events::{Asker, What};
+use super::events::{Asker, EventKind};
 use super::lifecycle::{Event, Phase, State};
 use super::restart::Run;
 use super::rollout::LifeId;
@@ -81,7 +81,7 @@ impl Supervisor {
         let wanted = u32::try_from(asked).ok().filter(|wanted| (1..=MOST_WORKERS).contains(wanted));
         let wanted = wanted.ok_or(Refused::OutOfRange { asked })?;
         let before = std::mem::replace(&mut self.workers, wanted);
-        self.tell(What::Scaled { workers: wanted, by: by.to_string() });
+        self.tell(EventKind::Scaled { workers: wanted, by: by.to_string() });
         let done = format!("{} wanted, {} before", workers(wanted as usize), before);
         let goal = if wanted >= before {
             Goal::Online((1..=wanted).map(Slot).collect())
@@ -94,7 +94,7 @@ impl Supervisor {
     }
 
     fn stop_all(&mut self, by: &Asker) -> Underway {
-        self.tell(What::AppStopping { by: by.to_string() });
+        self.tell(EventKind::AppStopping { by: by.to_string() });
         self.mode = Mode::Stopped;
         self.overtake(&format!("stopped by {by}"));
         let lives: Vec<LifeId> = self.lives.iter().map(|life| life.id).collect();
@@ -104,7 +104,7 @@ impl Supervisor {
     }
 
     fn start_all(&mut self, by: &Asker) -> Underway {
-        self.tell(What::AppStarted { by: by.to_string() });
+        self.tell(EventKind::AppStarted { by: by.to_string() });
         self.mode = Mode::Running;
         let settled = self.lives.iter().filter(|life| life.state.process().is_none());
         for life in settled.map(|life| life.id).collect::<Vec<_>>() {

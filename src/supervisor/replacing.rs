@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::events::{Asker, What, Worn};
+use super::events::{Asker, EventKind, ReplaceReason};
 use super::lifecycle::{Event, Phase, State};
 use super::orders::{Reply, workers};
 use super::restart::Run;
@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(30);
 pub(super) struct Replacing {
     now: Option<(Rollout, Cause)>,
     /// Workers that are to be replaced one after the other.
-    worn: BTreeMap<Slot, (WorkerId, Worn)>,
+    worn: BTreeMap<Slot, (WorkerId, ReplaceReason)>,
     /// Until when those are left alone whose successors have failed.
     failed: BTreeMap<Slot, Instant>,
 }
@@ -35,7 +35,7 @@ enum Cause {
     /// Somebody asked for it.
     Reload { by: Asker, reply: Reply, wanted: Wanted },
     /// One worker is worn.
-    Worn,
+    ReplaceReason,
 }
 
 impl Replacing {
@@ -52,7 +52,7 @@ impl Supervisor {
     /// Begins to replace every worker.
     pub(super) fn reload(&mut self, wanted: Wanted, by: Asker) -> Underway {
         let (reply, told) = oneshot::channel();
-        self.tell(What::ReloadStarted { by: by.to_string() });
+        self.tell(EventKind::ReloadStarted { by: by.to_string() });
         // One worker may be on its way out already; it is replaced with all the others.
         self.give_up_replacements("a reload replaces it");
         // Who will not be wanted any more is not replaced.
@@ -70,7 +70,7 @@ impl Supervisor {
     }
 
     /// Notes that a worker is to be replaced, unless it is being or was tried just now.
-    pub(super) fn plan_replacement(&mut self, worker: WorkerId, why: Worn) {
+    pub(super) fn plan_replacement(&mut self, worker: WorkerId, why: ReplaceReason) {
         let slot = worker.slot;
         let is_online = self.life_of(worker).is_some_and(|life| life.state.phase() == Phase::Online);
         let is_at_rest = self.replacing.failed.get(&slot).is_some_and(|&until| until > Instant::now());
@@ -106,8 +106,8 @@ impl Supervisor {
             return false;
         };
         if self.life_of(worker).is_some() {
-            self.tell(What::WorkerReplaced { worker: slot.0, reason: why.to_string() });
-            self.replacing.now = Some((Rollout::new([slot], 1, Duration::ZERO), Cause::Worn));
+            self.tell(EventKind::WorkerReplaced { worker: slot.0, reason: why.to_string() });
+            self.replacing.now = Some((Rollout::new([slot], 1, Duration::ZERO), Cause::ReplaceReason));
         }
         true
     }
@@ -137,7 +137,7 @@ impl Supervisor {
         let surplus: Vec<Slot> = (self.workers + 1..=before).map(Slot).collect();
         self.retire(self.lives_in(&surplus));
         let count = u32::try_from(rollout.len()).unwrap_or(u32::MAX);
-        self.tell(What::ReloadDone { workers: count });
+        self.tell(EventKind::ReloadDone { workers: count });
         let _ = reply.send(Ok(format!("{} replaced", workers(rollout.len()))));
     }
 
@@ -157,10 +157,10 @@ impl Supervisor {
         self.discard(&rollout);
         match cause {
             Cause::Reload { reply, .. } => {
-                self.tell(What::ReloadFailed { reason: reason.clone(), last_lines: last_lines.clone() });
+                self.tell(EventKind::ReloadFailed { reason: reason.clone(), last_lines: last_lines.clone() });
                 let _ = reply.send(Err(Failed { reason, last_lines }));
             }
-            Cause::Worn => {
+            Cause::ReplaceReason => {
                 tracing::error!(worker = %slot, "{reason}; trying again in {RETRY:?} at the earliest");
                 self.replacing.failed.insert(slot, Instant::now() + RETRY);
             }
@@ -186,7 +186,7 @@ impl Supervisor {
         self.discard(&rollout);
         if let Cause::Reload { reply, .. } = cause {
             let failed = Failed { reason: reason.to_owned(), last_lines: Vec::new() };
-            self.tell(What::ReloadFailed { reason: failed.reason.clone(), last_lines: Vec::new() });
+            self.tell(EventKind::ReloadFailed { reason: failed.reason.clone(), last_lines: Vec::new() });
             let _ = reply.send(Err(failed));
         }
     }

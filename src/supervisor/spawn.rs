@@ -16,12 +16,12 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Pid;
 use rustix::rand::GetRandomFlags;
 
+use super::exec_context::ExecContext;
 use super::identity::Identity;
-use super::terms::Terms;
-use crate::config::WorkerCommand;
-use crate::config::command::{self, CommandError};
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Token};
+use crate::settings::WorkerCommand;
+use crate::settings::command::{self, CommandError};
 use crate::supervisor::notify::{self, NotifySocket};
 use crate::sys::process::Step;
 
@@ -71,7 +71,7 @@ pub struct AttachEnv {
 
 /// What every worker is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recipe {
+pub struct CommandSpec {
     /// What runs.
     pub command: WorkerCommand,
     /// The ports that they are served on; the first is `PORT`.
@@ -82,7 +82,7 @@ pub struct Recipe {
     /// not: some servers speak with a service manager all the time.
     pub notify: bool,
     /// On what terms they run.
-    pub terms: Terms,
+    pub context: ExecContext,
 }
 
 /// A process that was just started.
@@ -92,7 +92,7 @@ pub struct Spawned {
     pub pid: Pid,
     /// What it writes.
     pub pipes: Pipes,
-    /// Its Node channel; `None` if the recipe has none.
+    /// Its Node channel; `None` if the spec has none.
     pub channel: Option<NodeChannel>,
 }
 
@@ -213,22 +213,22 @@ pub fn fresh_token() -> io::Result<Token> {
 ///
 /// # Errors
 /// The program cannot be found or executed, or the system has no room for another process.
-pub fn spawn(recipe: &Recipe, id: WorkerId, token: Token, workers: u32) -> Result<Spawned, StartError> {
-    let mut command = command(recipe);
+pub fn spawn(spec: &CommandSpec, id: WorkerId, token: Token, workers: u32) -> Result<Spawned, StartError> {
+    let mut command = command(spec);
     forget_own(&mut command);
-    for (name, value) in recipe.terms.identity.iter().flat_map(Identity::environment) {
+    for (name, value) in spec.context.identity.iter().flat_map(Identity::environment) {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
-    command.envs(environment(recipe, id, (token, workers), env::var_os("LD_PRELOAD")));
-    let failed = |error| explain(recipe, error);
-    recipe.terms.setup_of(id.slot).map_err(failed)?.apply_to(&mut command);
-    let mut pipes = give_streams(&mut command, recipe).map_err(failed)?;
-    let notify = recipe.notify.then(|| give_notify_socket(&mut command, &recipe.attach.socket, id));
+    command.envs(environment(spec, id, (token, workers), env::var_os("LD_PRELOAD")));
+    let failed = |error| explain(spec, error);
+    spec.context.setup_of(id.slot).map_err(failed)?.apply_to(&mut command);
+    let mut pipes = give_streams(&mut command, spec).map_err(failed)?;
+    let notify = spec.notify.then(|| give_notify_socket(&mut command, &spec.attach.socket, id));
     pipes.notify = notify.transpose().map_err(StartError::Notify)?;
-    let channel = recipe.attach.node_channel.then(|| give_node_channel(&mut command)).transpose();
+    let channel = spec.attach.node_channel.then(|| give_node_channel(&mut command)).transpose();
     let channel = channel.map_err(StartError::Channel)?;
     let child = command.spawn().map_err(failed)?;
     Ok(Spawned { pid: Pid::from_child(&child), pipes, channel })
@@ -236,9 +236,9 @@ pub fn spawn(recipe: &Recipe, id: WorkerId, token: Token, workers: u32) -> Resul
 
 /// Gives the process nothing to read and two pipes to write, which `command` holds until it is dropped. They belong to
 /// its user: `/dev/stderr` and `/dev/stdout` are these pipes, opened again, which takes permission.
-fn give_streams(command: &mut Command, recipe: &Recipe) -> io::Result<Pipes> {
+fn give_streams(command: &mut Command, spec: &CommandSpec) -> io::Result<Pipes> {
     let ((stdout, out), (stderr, err)) = (io::pipe()?, io::pipe()?);
-    if let Some(identity) = &recipe.terms.identity {
+    if let Some(identity) = &spec.context.identity {
         let (uid, gid) = (identity.credentials.uid, identity.credentials.gid);
         for pipe in [&out, &err] {
             // Without it nearly every program does as well.
@@ -277,8 +277,8 @@ fn give_node_channel(command: &mut Command) -> io::Result<NodeChannel> {
     Ok(channel)
 }
 
-fn command(recipe: &Recipe) -> Command {
-    match &recipe.command {
+fn command(spec: &CommandSpec) -> Command {
+    match &spec.command {
         WorkerCommand::Demo => {
             let mut command = Command::new("/proc/self/exe");
             command.arg0("clusterd").arg(DEMO_VERB);
@@ -295,28 +295,28 @@ fn command(recipe: &Recipe) -> Command {
 /// What a worker's environment has beside what it inherits. `NODE_APP_INSTANCE` counts from 0, as PM2's does;
 /// `NODE_UNIQUE_ID` (`cluster.worker.id`) is another for each launch, as that of Node's own primary is.
 fn environment(
-    recipe: &Recipe,
+    spec: &CommandSpec,
     id: WorkerId,
     (token, workers): (Token, u32),
     preload: Option<OsString>,
 ) -> Vec<(&'static str, OsString)> {
-    let ports: Vec<String> = recipe.ports.iter().map(ToString::to_string).collect();
+    let ports: Vec<String> = spec.ports.iter().map(ToString::to_string).collect();
     let token = OsStr::from_bytes(&token.to_hex()).to_owned();
     let mut variables = vec![
         ("CLUSTERD_WORKER_ID", id.slot.to_string().into()),
         ("NODE_APP_INSTANCE", id.slot.0.saturating_sub(1).to_string().into()),
         ("CLUSTERD_WORKERS", workers.to_string().into()),
-        (wire::ENV_SOCKET, recipe.attach.socket.clone()),
+        (wire::ENV_SOCKET, spec.attach.socket.clone()),
         (wire::ENV_TOKEN, token),
         (wire::ENV_PORTS, ports.join(",").into()),
     ];
     if let Some(first) = ports.first() {
         variables.push(("PORT", first.into()));
     }
-    if let Some(shim) = &recipe.attach.shim {
+    if let Some(shim) = &spec.attach.shim {
         variables.push(("LD_PRELOAD", appended(preload, shim)));
     }
-    if recipe.attach.node_channel {
+    if spec.attach.node_channel {
         let values = [NODE_CHANNEL_FD.to_string(), id.launch.to_string(), "json".to_owned()];
         variables.extend(NODE_CHANNEL_VARIABLES.into_iter().zip(values.map(OsString::from)));
     }
@@ -333,20 +333,20 @@ fn appended(preload: Option<OsString>, shim: &Path) -> OsString {
     list
 }
 
-fn explain(recipe: &Recipe, error: io::Error) -> StartError {
-    let program = match &recipe.command {
+fn explain(spec: &CommandSpec, error: io::Error) -> StartError {
+    let program = match &spec.command {
         WorkerCommand::Demo => "the demo worker (/proc/self/exe)".to_owned(),
         WorkerCommand::Program { program, .. } => program.display().to_string(),
     };
     if let Some((step, source)) = Step::failed(&error) {
         return StartError::Step { program, step, source };
     }
-    let found = match command::find_for(&recipe.command) {
+    let found = match command::find_for(&spec.command) {
         Ok(Some(found)) => found,
         Ok(None) => return StartError::System { program, source: error },
         Err(error) => return error.into(),
     };
-    match (error.raw_os_error(), &recipe.terms.identity) {
+    match (error.raw_os_error(), &spec.context.identity) {
         (Some(libc::EACCES), Some(identity)) => {
             StartError::NotForUser { program, user: identity.to_string() }
         }

@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 
 use super::advisor::Advisor;
 use super::ends::{End, Ended, Reason};
-use super::events::{self, What};
+use super::events::{self, EventKind};
 use super::guardian::Guardian;
-use super::life::Life;
+use super::instance::Instance;
 use super::lifecycle::{Action, Chance, Event, Phase, Process, State, step};
 use super::oom::Kills;
 use super::orders::Job;
@@ -26,7 +26,7 @@ use super::replacing::Replacing;
 use super::restart::Run;
 use super::rollout::LifeId;
 use super::spawn::{self, Spawned, StartError};
-use super::{Launched, Overview, Plan, Request, Spec, Status, Surroundings, telling};
+use super::{Launched, Overview, Plan, Request, Spec, Status, WorkerHooks, telling};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
@@ -44,7 +44,7 @@ const GUARDIAN_RAN_WELL: std::time::Duration = std::time::Duration::from_secs(1)
 /// The task. See [`super::new`].
 pub struct Supervisor {
     pub(super) spec: Spec,
-    pub(super) surroundings: Box<dyn Surroundings>,
+    pub(super) surroundings: Box<dyn WorkerHooks>,
     metrics: Metrics,
     inbox: mpsc::Receiver<Request>,
     publish: watch::Sender<Arc<Overview>>,
@@ -52,7 +52,7 @@ pub struct Supervisor {
     pub(super) mode: Mode,
     /// How many workers there are to be by now.
     pub(super) workers: u32,
-    pub(super) lives: Vec<Life>,
+    pub(super) lives: Vec<Instance>,
     lives_begun: u64,
     launches: u64,
     restarts: BTreeMap<Slot, u64>,
@@ -97,7 +97,7 @@ pub(super) struct Ends {
 impl Supervisor {
     pub(super) fn new(
         spec: Spec,
-        surroundings: Box<dyn Surroundings>,
+        surroundings: Box<dyn WorkerHooks>,
         metrics: Metrics,
         Ends { inbox, publish, events }: Ends,
     ) -> Self {
@@ -185,7 +185,7 @@ impl Supervisor {
             Mode::Stopped | Mode::Closing => None,
             Mode::Ending => self.lives.is_empty().then_some(0),
             Mode::Running => {
-                let verdicts: Option<Vec<_>> = self.lives.iter().map(Life::verdict).collect();
+                let verdicts: Option<Vec<_>> = self.lives.iter().map(Instance::verdict).collect();
                 verdicts?.into_iter().max().map(|(_, code)| code)
             }
         }
@@ -266,7 +266,7 @@ impl Supervisor {
         self.lives_begun += 1;
         let id = LifeId(self.lives_begun);
         let place = self.lives.partition_point(|life| life.slot <= slot);
-        self.lives.insert(place, Life::new(id, slot, plan));
+        self.lives.insert(place, Instance::new(id, slot, plan));
         id
     }
 
@@ -303,7 +303,7 @@ impl Supervisor {
     }
 
     fn admit(&self, token: Token, uid: u32) -> Option<WorkerId> {
-        if !self.spec.wanted.plan.recipe.terms.users().contains(uid) {
+        if !self.spec.wanted.plan.spec.context.users().contains(uid) {
             return None;
         }
         let serving = self.lives.iter().filter_map(|life| life.state.serving());
@@ -311,7 +311,7 @@ impl Supervisor {
     }
 
     /// The life that this launch is of, while it may be given connections.
-    pub(super) fn life_of(&self, worker: WorkerId) -> Option<&Life> {
+    pub(super) fn life_of(&self, worker: WorkerId) -> Option<&Instance> {
         self.lives.iter().find(|life| life.state.serving().is_some_and(|process| process.id == worker))
     }
 
@@ -332,7 +332,11 @@ impl Supervisor {
         life.listening.push(port);
         let (life, process) = (life.id, life.state.serving().copied());
         if let Some(Process { group, .. }) = process {
-            self.tell(What::WorkerListens { worker: worker.slot.0, pid: group.as_raw_pid(), port: port.0 });
+            self.tell(EventKind::WorkerListens {
+                worker: worker.slot.0,
+                pid: group.as_raw_pid(),
+                port: port.0,
+            });
         }
         self.apply(life, Event::Listening { id: worker, port });
     }
@@ -351,7 +355,7 @@ impl Supervisor {
         if let Some(guardian) = self.guardian.take_if(|guardian| guardian.pid() == pid) {
             return self.guardian_ended(&guardian, how);
         }
-        let leads = |life: &&mut Life| life.state.process().is_some_and(|process| process.group == pid);
+        let leads = |life: &&mut Instance| life.state.process().is_some_and(|process| process.group == pid);
         let Some(life) = self.lives.iter_mut().find(leads) else {
             tracing::debug!(pid = pid.as_raw_pid(), "an adopted process {how}");
             return;
@@ -375,7 +379,9 @@ impl Supervisor {
 
     fn look_at_orphaned_groups(&mut self) {
         for index in 0..self.lives.len() {
-            let Life { id, state: State::Orphaned { group, .. }, .. } = self.lives[index] else { continue };
+            let Instance { id, state: State::Orphaned { group, .. }, .. } = self.lives[index] else {
+                continue;
+            };
             if !group_exists(group) {
                 self.apply(id, Event::GroupEmpty(group));
             }
@@ -390,11 +396,11 @@ impl Supervisor {
         states().filter_map(State::deadline).chain(poll).chain(self.replacing_deadline(now)).min()
     }
 
-    pub(super) fn life(&self, life: LifeId) -> &Life {
+    pub(super) fn life(&self, life: LifeId) -> &Instance {
         self.lives.iter().find(|candidate| candidate.id == life).expect("it is there until it is dropped")
     }
 
-    fn life_mut(&mut self, life: LifeId) -> &mut Life {
+    fn life_mut(&mut self, life: LifeId) -> &mut Instance {
         self.lives.iter_mut().find(|candidate| candidate.id == life).expect("it is there until it is dropped")
     }
 
@@ -491,7 +497,7 @@ impl Supervisor {
     fn advise_running(&mut self, life: LifeId, group: Pid) {
         let life = self.life(life);
         let (slot, served) = (life.slot, life.listening.clone());
-        let how = (life.plan.recipe.attach.shim.clone(), life.plan.rules.wait_ready);
+        let how = (life.plan.spec.attach.shim.clone(), life.plan.rules.wait_ready);
         let missing = life.missing();
         self.advisor.look_at((slot, group), how, missing, served);
     }
@@ -505,7 +511,7 @@ impl Supervisor {
             return;
         }
         let others = self.lives.iter().filter_map(|life| life.state.group()).collect();
-        let (slot, command, missing) = (life.slot, life.plan.recipe.command.clone(), life.missing());
+        let (slot, command, missing) = (life.slot, life.plan.spec.command.clone(), life.missing());
         self.advisor.look_back_at((slot, how), command, missing, others);
     }
 
@@ -513,7 +519,7 @@ impl Supervisor {
         let (slot, plan) = (self.life(life).slot, Arc::clone(&self.life(life).plan));
         let token = spawn::fresh_token().map_err(StartError::Token)?;
         let id = WorkerId { slot, launch: self.launches + 1 };
-        let Spawned { pid, pipes, channel } = spawn::spawn(&plan.recipe, id, token, self.workers)?;
+        let Spawned { pid, pipes, channel } = spawn::spawn(&plan.spec, id, token, self.workers)?;
         self.launches = id.launch;
         self.life_mut(life).output =
             self.surroundings.launched(Launched { worker: id, token, pipes, channel });
@@ -526,7 +532,7 @@ impl Supervisor {
     }
 
     /// Tells whoever listens; that nobody does is no error.
-    pub(super) fn tell(&self, what: What) {
+    pub(super) fn tell(&self, what: EventKind) {
         telling::log(&what);
         telling::count(&what, &self.metrics);
         let time = events::Time(SystemTime::now());

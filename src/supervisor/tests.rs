@@ -12,9 +12,9 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::WorkerCommand;
 use crate::protocol::wire;
-use terms::Terms;
+use crate::settings::WorkerCommand;
+use exec_context::ExecContext;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const KILL_TIMEOUT: Duration = Duration::from_millis(300);
@@ -27,10 +27,10 @@ struct Running {
     launches: mpsc::UnboundedReceiver<Launched>,
 }
 
-/// Surroundings in which nothing is to be taken back.
+/// WorkerHooks in which nothing is to be taken back.
 struct Watcher(mpsc::UnboundedSender<Launched>);
 
-impl Surroundings for Watcher {
+impl WorkerHooks for Watcher {
     fn launched(&mut self, launched: Launched) -> Option<LastLines> {
         // A test that has seen enough looks no more.
         let _ = self.0.send(launched);
@@ -54,8 +54,8 @@ impl Surroundings for Watcher {
     }
 }
 
-fn recipe(program: &str, arguments: &[&str], workers: u32) -> (Recipe, u32) {
-    let recipe = Recipe {
+fn spec(program: &str, arguments: &[&str], workers: u32) -> (CommandSpec, u32) {
+    let spec = CommandSpec {
         command: WorkerCommand::Program {
             program: program.into(),
             arguments: arguments.iter().map(Into::into).collect(),
@@ -63,20 +63,20 @@ fn recipe(program: &str, arguments: &[&str], workers: u32) -> (Recipe, u32) {
         ports: vec![WorkerPort(3000), WorkerPort(3001)],
         attach: AttachEnv { socket: "@test".into(), shim: None, node_channel: false },
         notify: false,
-        terms: Terms::inherited(getrlimit(Resource::Nofile)),
+        context: ExecContext::inherited(getrlimit(Resource::Nofile)),
     };
-    (recipe, workers)
+    (spec, workers)
 }
 
-fn start(recipe: (Recipe, u32)) -> Running {
-    start_under(recipe, |_| {})
+fn start(spec: (CommandSpec, u32)) -> Running {
+    start_under(spec, |_| {})
 }
 
-fn start_under((recipe, workers): (Recipe, u32), change: impl FnOnce(&mut Plan)) -> Running {
+fn start_under((spec, workers): (CommandSpec, u32), change: impl FnOnce(&mut Plan)) -> Running {
     let metrics = Metrics::new();
     let (give, launches) = mpsc::unbounded_channel();
     let rules = Rules {
-        ports: recipe.ports.clone(),
+        ports: spec.ports.clone(),
         wait_ready: false,
         probes: false,
         ready_timeout: Duration::from_secs(30),
@@ -84,7 +84,7 @@ fn start_under((recipe, workers): (Recipe, u32), change: impl FnOnce(&mut Plan))
         restart: restart::Policy::default(),
     };
     let drain_timeout = Duration::from_secs(5);
-    let mut plan = Plan { recipe, rules, drain_timeout, stop_signal: Signal::TERM };
+    let mut plan = Plan { spec, rules, drain_timeout, stop_signal: Signal::TERM };
     change(&mut plan);
     let wanted = Wanted {
         plan: Arc::new(plan),
@@ -162,7 +162,7 @@ fn all_run(workers: &[Status]) -> bool {
 
 #[tokio::test]
 async fn workers_start_go_online_and_stop() {
-    let running = start(recipe("sleep", &["60"], 2));
+    let running = start(spec("sleep", &["60"], 2));
     let workers = running.until(all_run).await;
     assert_eq!(running.workers_metric(Phase::Launching), 2);
     for worker in &workers {
@@ -186,7 +186,7 @@ async fn workers_start_go_online_and_stop() {
 
 #[tokio::test]
 async fn a_worker_that_is_killed_is_started_again_and_its_group_is_gone() {
-    let running = start(recipe("sh", &["-c", "sleep 60 & sleep 60"], 1));
+    let running = start(spec("sh", &["-c", "sleep 60 & sleep 60"], 1));
     let before = running.until(all_run).await;
     rustix::process::kill_process(pid(&before[0]), Signal::KILL).expect("it runs");
     let other = pid(&before[0]);
@@ -216,7 +216,7 @@ fn only_zombies(group: Pid) -> bool {
 
 #[tokio::test]
 async fn a_worker_that_ignores_the_request_is_killed_at_the_deadline() {
-    let mut running = start(recipe("sh", &["-c", "trap '' TERM; echo up; while :; do sleep 1; done"], 1));
+    let mut running = start(spec("sh", &["-c", "trap '' TERM; echo up; while :; do sleep 1; done"], 1));
     let workers = running.until(all_run).await;
     let mut stdout = std::fs::File::from(running.launched().await.pipes.stdout);
     let mut first = [0; 3];
@@ -232,7 +232,7 @@ async fn a_worker_that_ignores_the_request_is_killed_at_the_deadline() {
 #[tokio::test]
 async fn others_of_the_group_may_take_until_the_deadline_when_the_leader_is_gone() {
     let script = "(trap '' TERM; echo up; while :; do sleep 1; done) & wait";
-    let mut running = start(recipe("sh", &["-c", script], 1));
+    let mut running = start(spec("sh", &["-c", script], 1));
     let workers = running.until(all_run).await;
     let mut stdout = std::fs::File::from(running.launched().await.pipes.stdout);
     let mut first = [0; 3];
@@ -249,14 +249,14 @@ async fn others_of_the_group_may_take_until_the_deadline_when_the_leader_is_gone
 
 #[tokio::test]
 async fn crashes_are_counted_and_waited_out() {
-    let running = start(recipe("sh", &["-c", "exit 3"], 1));
+    let running = start(spec("sh", &["-c", "exit 3"], 1));
     let crashes = running.metrics.restarts.with_label_values(&["1", "crash"]);
     let mut events = running.handle.events();
     let began = Instant::now();
     running.until(|workers| crashes.get() >= 2 && workers[0].phase == Phase::WaitingRestart).await;
     assert!(began.elapsed() >= Duration::from_millis(240), "two delays, at their shortest");
     let told = std::iter::from_fn(|| events.try_recv().ok()).map(|event| event.what);
-    let delays = told.filter(|what| matches!(what, What::WorkerRestarts { .. })).count() as u64;
+    let delays = told.filter(|what| matches!(what, EventKind::WorkerRestarts { .. })).count() as u64;
     assert_eq!(delays, crashes.get() + 1, "each is told once, and one is under way");
     running.handle.stop(Stop::Fast).await;
     running.gone().await.expect("it ran");
@@ -267,10 +267,10 @@ async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
     let script = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls -l /proc/self/fd; env; ulimit -n; \
                   cut -d' ' -f1,5 /proc/self/stat; exec >&-; sleep 60";
     crate::sys::process::close_on_exec_above(3).expect("as at the start of the program");
-    let mut recipe = recipe("sh", &["-c", script], 1);
-    recipe.0.terms.nofile.current = Some(100);
-    recipe.0.attach.shim = Some("/run/shim.so".into());
-    let mut running = start(recipe);
+    let mut spec = spec("sh", &["-c", script], 1);
+    spec.0.context.nofile.current = Some(100);
+    spec.0.attach.shim = Some("/run/shim.so".into());
+    let mut running = start(spec);
     let launched = running.launched().await;
     assert_eq!(launched.worker, WorkerId { slot: Slot(1), launch: 1 });
     assert!(launched.channel.is_none());
@@ -302,13 +302,13 @@ async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
 async fn a_worker_with_a_node_channel_inherits_it_as_3_and_nothing_else() {
     let script = "ls -l /proc/self/fd >&2; env | sort >&2; echo said >&3; read heard <&3; echo $heard >&2; exec sleep 60";
     crate::sys::process::close_on_exec_above(3).expect("as at the start of the program");
-    let mut recipe = recipe("sh", &["-c", script], 1);
-    recipe.0.attach.node_channel = true;
-    let mut running = start(recipe);
+    let mut spec = spec("sh", &["-c", script], 1);
+    spec.0.attach.node_channel = true;
+    let mut running = start(spec);
     for launch in 1..=2 {
         let Launched { worker, pipes, channel, .. } = running.launched().await;
         assert_eq!(worker, WorkerId { slot: Slot(1), launch });
-        let channel = channel.expect("the recipe has one");
+        let channel = channel.expect("the spec has one");
         drop(channel.worker_end);
         assert!(
             rustix::net::sockopt::socket_passcred(&channel.primary_end).expect("an option of every socket")
@@ -341,7 +341,7 @@ async fn a_worker_with_a_node_channel_inherits_it_as_3_and_nothing_else() {
 
 #[tokio::test]
 async fn only_the_holder_of_a_living_workers_token_is_admitted() {
-    let mut running = start(recipe("sh", &["-c", "echo $CLUSTERD_ATTACH_TOKEN; exec >&-; sleep 60"], 2));
+    let mut running = start(spec("sh", &["-c", "echo $CLUSTERD_ATTACH_TOKEN; exec >&-; sleep 60"], 2));
     let workers = running.until(all_run).await;
     let Launched { worker: id, token, pipes, .. } = running.launched().await;
     let told = Token::from_hex(read(pipes.stdout).await.trim().as_bytes());
@@ -375,9 +375,9 @@ async fn a_program_that_cannot_be_started_is_an_error_with_its_exit_code() {
         (folder.path().to_str().expect("text"), 126, "folder"),
     ];
     for ((program, code, part), node_channel) in cases.iter().flat_map(|case| [(case, false), (case, true)]) {
-        let mut recipe = recipe(program, &[], 2);
-        recipe.0.attach.node_channel = node_channel;
-        let error = start(recipe).gone().await.expect_err("no start");
+        let mut spec = spec(program, &[], 2);
+        spec.0.attach.node_channel = node_channel;
+        let error = start(spec).gone().await.expect_err("no start");
         assert_eq!(error.exit_code(), *code, "{error}");
         assert!(error.to_string().contains(part), "{error}");
         assert!(error.to_string().contains(program), "{error}");
@@ -425,7 +425,7 @@ fn prove_at_once(plan: &mut Plan) {
 
 #[tokio::test]
 async fn a_reload_replaces_every_worker_and_a_second_one_is_refused_meanwhile() {
-    let running = start_under(recipe("sleep", &["60"], 3), prove_at_once);
+    let running = start_under(spec("sleep", &["60"], 3), prove_at_once);
     tokio::spawn(listen_all(running.handle.clone()));
     let before = ids(&running.until(all_online).await);
     let first = running.handle.begin(Command::Reload, ASKER).await.expect("not refused");
@@ -444,7 +444,7 @@ async fn a_reload_whose_first_worker_fails_touches_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let program = folder.path().join("program");
     std::fs::write(&program, "exec sleep 60").expect("written");
-    let running = start(recipe("sh", &[program.to_str().expect("text")], 2));
+    let running = start(spec("sh", &[program.to_str().expect("text")], 2));
     tokio::spawn(listen_all(running.handle.clone()));
     let before = running.until(all_online).await;
     let sleeps = |worker| {
@@ -469,7 +469,7 @@ async fn a_reload_whose_first_worker_fails_touches_nothing() {
 
 #[tokio::test]
 async fn it_grows_and_shrinks_within_bounds() {
-    let running = start(recipe("sleep", &["60"], 2));
+    let running = start(spec("sleep", &["60"], 2));
     tokio::spawn(listen_all(running.handle.clone()));
     running.until(all_online).await;
     done(&running.handle, Command::Scale(Scale::By(2))).await.expect("it grows");
@@ -486,7 +486,7 @@ async fn it_grows_and_shrinks_within_bounds() {
 
 #[tokio::test]
 async fn what_was_stopped_stays_so_until_it_is_started() {
-    let running = start(recipe("sleep", &["60"], 2));
+    let running = start(spec("sleep", &["60"], 2));
     tokio::spawn(listen_all(running.handle.clone()));
     let before = running.until(all_online).await;
     done(&running.handle, Command::Stop).await.expect("it stops");
@@ -502,7 +502,7 @@ async fn what_was_stopped_stays_so_until_it_is_started() {
 
 #[tokio::test]
 async fn one_worker_is_restarted_and_the_other_is_not() {
-    let running = start(recipe("sleep", &["60"], 2));
+    let running = start(spec("sleep", &["60"], 2));
     tokio::spawn(listen_all(running.handle.clone()));
     let before = ids(&running.until(all_online).await);
     done(&running.handle, Command::Restart(Some(Slot(2)))).await.expect("it starts again");
@@ -518,12 +518,12 @@ async fn one_worker_is_restarted_and_the_other_is_not() {
 
 #[tokio::test]
 async fn a_worn_worker_is_replaced_by_one_that_is_ready_first() {
-    let running = start(recipe("sleep", &["60"], 2));
+    let running = start(spec("sleep", &["60"], 2));
     tokio::spawn(listen_all(running.handle.clone()));
     let before = ids(&running.until(all_online).await);
     let mut events = running.handle.events();
-    running.handle.replace(before[1], Worn::Age(Duration::from_secs(60))).await;
-    running.handle.replace(before[1], Worn::Memory(1)).await;
+    running.handle.replace(before[1], ReplaceReason::Age(Duration::from_secs(60))).await;
+    running.handle.replace(before[1], ReplaceReason::Memory(1)).await;
     let after =
         running.until(|workers| workers.len() == 2 && all_online(workers) && ids(workers)[1] != before[1]);
     assert_eq!(ids(&after.await)[0], before[0]);
@@ -531,13 +531,13 @@ async fn a_worn_worker_is_replaced_by_one_that_is_ready_first() {
     while let Ok(event) = events.try_recv() {
         told.push(event.what);
     }
-    let at = |wanted: fn(&What) -> bool| told.iter().position(wanted).expect("it was told");
+    let at = |wanted: fn(&EventKind) -> bool| told.iter().position(wanted).expect("it was told");
     let (online, draining) = (
-        at(|what| matches!(what, What::WorkerOnline { .. })),
-        at(|what| matches!(what, What::WorkerDraining { .. })),
+        at(|what| matches!(what, EventKind::WorkerOnline { .. })),
+        at(|what| matches!(what, EventKind::WorkerDraining { .. })),
     );
     assert!(online < draining, "{told:?}");
-    assert_eq!(told.iter().filter(|what| matches!(what, What::WorkerReplaced { .. })).count(), 1);
+    assert_eq!(told.iter().filter(|what| matches!(what, EventKind::WorkerReplaced { .. })).count(), 1);
     running.handle.stop(Stop::Fast).await;
     running.gone().await.expect("it ran");
 }
@@ -545,16 +545,16 @@ async fn a_worn_worker_is_replaced_by_one_that_is_ready_first() {
 #[tokio::test]
 async fn when_every_worker_has_failed_too_often_it_ends_with_their_code() {
     let few = |plan: &mut Plan| plan.rules.restart.max_restarts = 1;
-    let running = start_under(recipe("sh", &["-c", "exit 3"], 2), few);
+    let running = start_under(spec("sh", &["-c", "exit 3"], 2), few);
     assert_eq!(running.gone().await.ok(), Some(3));
     let meant = |plan: &mut Plan| plan.rules.restart.stop_exit_codes = vec![0];
-    assert_eq!(start_under(recipe("true", &[], 2), meant).gone().await.ok(), Some(0));
+    assert_eq!(start_under(spec("true", &[], 2), meant).gone().await.ok(), Some(0));
 }
 
 #[tokio::test]
 async fn who_is_not_ready_in_time_is_ended_and_started_again() {
     let soon = |plan: &mut Plan| plan.rules.ready_timeout = Duration::from_millis(50);
-    let running = start_under(recipe("sleep", &["60"], 1), soon);
+    let running = start_under(spec("sleep", &["60"], 1), soon);
     let unready = running.metrics.restarts.with_label_values(&["1", "unready"]);
     let status = running.until(|_| unready.get() >= 1).await;
     assert_eq!(status[0].last_end.as_deref(), Some("was not ready within 50ms"));
@@ -564,7 +564,7 @@ async fn who_is_not_ready_in_time_is_ended_and_started_again() {
 
 #[tokio::test]
 async fn once_the_end_has_begun_no_command_is_taken_but_workers_are_kept_up() {
-    let running = start(recipe("sleep", &["60"], 1));
+    let running = start(spec("sleep", &["60"], 1));
     tokio::spawn(listen_all(running.handle.clone()));
     let before = running.until(all_online).await;
     running.handle.close().await;

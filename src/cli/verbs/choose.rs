@@ -96,7 +96,7 @@ pub(super) fn labels(apps: &[(Clusterd, App)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::place::Place;
+    use crate::control::place::SocketAddress;
     use crate::supervisor::events::Time;
 
     fn found(apps: &[(&str, u32)]) -> Found {
@@ -113,7 +113,7 @@ mod tests {
             reload: None,
             workers: Vec::new(),
         };
-        let at = |index: usize| Clusterd::at(Place::Abstract(index.to_string()));
+        let at = |index: usize| Clusterd::at(SocketAddress::Abstract(index.to_string()));
         let apps = apps.iter().enumerate().map(|(index, known)| (at(index), app(known)));
         Found { apps: apps.collect(), errors: Vec::new() }
     }

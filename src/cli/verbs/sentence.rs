@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::print;
-use crate::supervisor::events::{Event, What};
+use crate::supervisor::events::{Event, EventKind};
 
 /// An event of a stream, with its time and app.
 pub(super) fn event(line: &str) -> String {
@@ -23,11 +23,11 @@ pub(super) fn progress(line: &str) -> Option<String> {
     let event: Event = serde_json::from_str(line).ok()?;
     let is_told = !matches!(
         event.what,
-        What::WorkerListens { .. }
-            | What::WorkerSays { .. }
-            | What::WorkerStopping { .. }
-            | What::ReloadDone { .. }
-            | What::ReloadFailed { .. }
+        EventKind::WorkerListens { .. }
+            | EventKind::WorkerSays { .. }
+            | EventKind::WorkerStopping { .. }
+            | EventKind::ReloadDone { .. }
+            | EventKind::ReloadFailed { .. }
     );
     is_told.then(|| print::clean(&format!("{}: {}", event.app, what(&event.what))))
 }
@@ -43,34 +43,36 @@ fn unknown(line: &str) -> String {
     format!("{time}  {app}  {event} {}", Value::Object(fields))
 }
 
-fn what(what: &What) -> String {
+fn what(what: &EventKind) -> String {
     match what {
-        What::WorkerStarted { worker, pid } => format!("worker {worker} started (pid {pid})"),
-        What::WorkerListens { worker, port, .. } => format!("worker {worker} listens on port {port}"),
-        What::WorkerOnline { worker, pid } => format!("worker {worker} online (pid {pid})"),
-        What::WorkerFailed { worker, pid, reason } => format!("worker {worker} failed (pid {pid}): {reason}"),
-        What::WorkerDraining { worker, pid } => {
+        EventKind::WorkerStarted { worker, pid } => format!("worker {worker} started (pid {pid})"),
+        EventKind::WorkerListens { worker, port, .. } => format!("worker {worker} listens on port {port}"),
+        EventKind::WorkerOnline { worker, pid } => format!("worker {worker} online (pid {pid})"),
+        EventKind::WorkerFailed { worker, pid, reason } => {
+            format!("worker {worker} failed (pid {pid}): {reason}")
+        }
+        EventKind::WorkerDraining { worker, pid } => {
             format!("worker {worker} finishes what it has (pid {pid})")
         }
-        What::WorkerStopping { worker, pid } => format!("worker {worker} was asked to end (pid {pid})"),
-        What::WorkerEnded { worker, pid, how, .. } => format!("worker {worker} {how} (pid {pid})"),
-        What::WorkerRestarts { worker, reason, in_ms } => {
+        EventKind::WorkerStopping { worker, pid } => format!("worker {worker} was asked to end (pid {pid})"),
+        EventKind::WorkerEnded { worker, pid, how, .. } => format!("worker {worker} {how} (pid {pid})"),
+        EventKind::WorkerRestarts { worker, reason, in_ms } => {
             let time = humantime::format_duration(Duration::from_millis(*in_ms));
             format!("worker {worker} is started again in {time}: {reason}")
         }
-        What::WorkerErrored { worker, reason, .. } => format!("worker {worker} is given up: {reason}"),
-        What::WorkerStalled { worker } => format!("worker {worker} took no connection in time"),
-        What::WorkerMoves { worker } => format!("worker {worker} moves again"),
-        What::WorkerReplaced { worker, reason } => format!("worker {worker} is replaced: {reason}"),
-        What::WorkerSays { worker, message } => format!("worker {worker} says {message}"),
-        What::ReloadStarted { by } => format!("reload begun by {by}"),
-        What::ReloadDone { workers } => format!("reload done, workers replaced: {workers}"),
-        What::ReloadFailed { reason, .. } => format!("reload failed: {reason}"),
-        What::Scaled { workers, by } => format!("workers wanted by {by}: {workers}"),
-        What::AppStarted { by } => format!("started by {by}"),
-        What::AppStopping { by } => format!("workers are stopped by {by}; the ports stay open"),
-        What::Stopping { by } => format!("clusterd stops, by {by}"),
-        What::Missed { events } => format!("{events} events were missed"),
+        EventKind::WorkerErrored { worker, reason, .. } => format!("worker {worker} is given up: {reason}"),
+        EventKind::WorkerStalled { worker } => format!("worker {worker} took no connection in time"),
+        EventKind::WorkerMoves { worker } => format!("worker {worker} moves again"),
+        EventKind::WorkerReplaced { worker, reason } => format!("worker {worker} is replaced: {reason}"),
+        EventKind::WorkerSays { worker, message } => format!("worker {worker} says {message}"),
+        EventKind::ReloadStarted { by } => format!("reload begun by {by}"),
+        EventKind::ReloadDone { workers } => format!("reload done, workers replaced: {workers}"),
+        EventKind::ReloadFailed { reason, .. } => format!("reload failed: {reason}"),
+        EventKind::Scaled { workers, by } => format!("workers wanted by {by}: {workers}"),
+        EventKind::AppStarted { by } => format!("started by {by}"),
+        EventKind::AppStopping { by } => format!("workers are stopped by {by}; the ports stay open"),
+        EventKind::Stopping { by } => format!("clusterd stops, by {by}"),
+        EventKind::Missed { events } => format!("{events} events were missed"),
     }
 }
 

@@ -12,9 +12,9 @@ use super::*;
 use crate::control::api::{self, App, Outcome, Worker};
 use crate::control::app::{Ending, Soon, Streamed};
 use crate::control::client::{self, Clusterd, Error, Lines};
-use crate::control::place::{Claim, Home};
+use crate::control::place::{Home, SocketGuard};
 use crate::ids::{Slot, WorkerPort};
-use crate::supervisor::events::{Event, Time, What};
+use crate::supervisor::events::{Event, EventKind, Time};
 use crate::supervisor::{Command, Failed, Refused, Scale};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,7 +28,7 @@ struct Fake {
 
 impl Fake {
     fn tell(&self, worker: u32) {
-        let what = What::WorkerMoves { worker };
+        let what = EventKind::WorkerMoves { worker };
         let _ = self.events.send(Event { time: Time(SystemTime::now()), app: "web".to_owned(), what });
     }
 
@@ -113,18 +113,18 @@ impl Controlled for Fake {
 struct Served {
     app: Arc<Fake>,
     folder: tempfile::TempDir,
-    claim: Claim,
+    guard: SocketGuard,
     _stop: oneshot::Sender<()>,
 }
 
 impl Served {
     fn start(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (listener, claim) = home(&folder).claim("web").unwrap();
+        let (listener, guard) = home(&folder).guard("web").unwrap();
         let (events, _) = broadcast::channel(16);
         let app = Arc::new(Fake { events, begun: Mutex::default(), end: Mutex::default() });
         let (stop, stopped) = oneshot::channel::<()>();
-        let (place, apps) = (claim.place().clone(), vec![Arc::clone(&app)]);
+        let (place, apps) = (guard.place().clone(), vec![Arc::clone(&app)]);
         std::thread::spawn(move || {
             runtime().block_on(async {
                 let server = Server::with(limits, listener, place, apps).unwrap();
@@ -134,15 +134,15 @@ impl Served {
                 }
             });
         });
-        Self { app, folder, claim, _stop: stop }
+        Self { app, folder, guard, _stop: stop }
     }
 
     fn clusterd(&self) -> Clusterd {
-        Clusterd::at(self.claim.place().clone())
+        Clusterd::at(self.guard.place().clone())
     }
 
     fn connect(&self) -> StdStream {
-        let stream = self.claim.place().connect().unwrap();
+        let stream = self.guard.place().connect().unwrap();
         stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
@@ -225,7 +225,7 @@ fn a_command_is_followed_to_its_end() {
         for worker in 1..=3 {
             served.app.tell(worker);
             let line = lines.next().await.unwrap().unwrap();
-            assert!(matches!(serde_json::from_str(&line).unwrap(), Event { what: What::WorkerMoves { worker: w }, .. } if w == worker));
+            assert!(matches!(serde_json::from_str(&line).unwrap(), Event { what: EventKind::WorkerMoves { worker: w }, .. } if w == worker));
         }
         end.send(Ok("done".to_owned())).unwrap();
         assert_eq!(all(lines).await.unwrap(), [r#"{"done":"done"}"#]);

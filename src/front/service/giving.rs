@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::{Intake, Member, PAUSE, Service};
-use crate::front::ledger::Ledger;
+use crate::front::launches::LaunchTable;
 use crate::front::private::{Delivery, Undelivered};
 use crate::protocol::native::{Connection, NotGiven};
 
@@ -21,17 +21,17 @@ const COMPLAINTS: Duration = Duration::from_secs(10);
 
 impl Service {
     /// Brings connections and idle workers together; returns how many connections moved.
-    pub(super) fn distribute(&mut self, cx: &mut Context<'_>, ledger: &mut Ledger) -> usize {
+    pub(super) fn distribute(&mut self, cx: &mut Context<'_>, launches: &mut LaunchTable) -> usize {
         if self.paused.is_some() {
             return 0;
         }
         let mut all_are_busy = false;
         for moved in 0..BURST {
             if !self.queue.is_empty()
-                && let Some(index) = self.next_member(&mut all_are_busy, ledger)
+                && let Some(index) = self.next_member(&mut all_are_busy, launches)
                 && let Some(connection) = self.queue.pop()
             {
-                self.give(index, connection, ledger);
+                self.give(index, connection, launches);
                 continue;
             }
             if self.queue.is_full(self.ahead()) {
@@ -40,8 +40,8 @@ impl Service {
             match self.poll_accept(cx) {
                 Poll::Ready(Ok(connection)) => {
                     self.metrics.accepted.inc();
-                    match self.next_member(&mut all_are_busy, ledger) {
-                        Some(index) => self.give(index, connection, ledger),
+                    match self.next_member(&mut all_are_busy, launches) {
+                        Some(index) => self.give(index, connection, launches),
                         None => self.queue.push(connection),
                     }
                 }
@@ -96,7 +96,7 @@ impl Service {
     }
 
     /// Gives a connection to the one that is next, or keeps it if that cannot be.
-    fn give(&mut self, index: usize, connection: Connection, ledger: &mut Ledger) {
+    fn give(&mut self, index: usize, connection: Connection, launches: &mut LaunchTable) {
         let member = &mut self.members[index];
         let worker = member.link.worker();
         let now = Instant::now();
@@ -108,13 +108,13 @@ impl Service {
                     self.free.release(worker);
                 }
             }
-            Err(not_given) => self.keep(index, not_given, ledger),
+            Err(not_given) => self.keep(index, not_given, launches),
         }
     }
 
     /// Who gets the next connection: the next idle worker in turn, or else one that is given it ahead.
-    fn next_member(&mut self, all_are_busy: &mut bool, ledger: &mut Ledger) -> Option<usize> {
-        self.next_idle().or_else(|| self.next_ahead(all_are_busy, ledger))
+    fn next_member(&mut self, all_are_busy: &mut bool, launches: &mut LaunchTable) -> Option<usize> {
+        self.next_idle().or_else(|| self.next_ahead(all_are_busy, launches))
     }
 
     /// The next idle worker in turn, by the one of its channels that was used longest ago.
@@ -128,13 +128,13 @@ impl Service {
 
     /// The one to whom the fewest are on their way, and whose window has room. Before anyone is passed over, all are
     /// asked whether they are still busy, for the front may not have heard; not again while all are.
-    fn next_ahead(&mut self, all_are_busy: &mut bool, ledger: &mut Ledger) -> Option<usize> {
+    fn next_ahead(&mut self, all_are_busy: &mut bool, launches: &mut LaunchTable) -> Option<usize> {
         let next = self.next_busy(|_| true)?;
         if self.members[next].has_room_ahead() {
             return Some(next);
         }
         if !*all_are_busy {
-            self.ask_about_given_before(Instant::now(), ledger);
+            self.ask_about_given_before(Instant::now(), launches);
             self.release_taken();
             if let idle @ Some(_) = self.next_idle() {
                 return idle;
@@ -152,13 +152,13 @@ impl Service {
             .map(|(index, _)| index)
     }
 
-    fn keep(&mut self, index: usize, NotGiven { connection, error }: NotGiven, ledger: &mut Ledger) {
+    fn keep(&mut self, index: usize, NotGiven { connection, error }: NotGiven, launches: &mut LaunchTable) {
         let member = &mut self.members[index];
         let worker = member.link.worker();
         self.queue.put_back(connection);
         match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => {
-                self.drop_member(index, ledger);
+                self.drop_member(index, launches);
             }
             // No memory, too many descriptors in flight (ETOOMANYREFS, unix(7)), or a channel that the system has made
             // small: that passes. Meanwhile nobody is given any ahead.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Intake, Progress, Service};
-use crate::front::ledger::Ledger;
+use crate::front::launches::LaunchTable;
 use crate::front::listener;
 use crate::front::private::Undelivered;
 use crate::ids::WorkerId;
@@ -20,7 +20,7 @@ const EVENTS: usize = 16;
 
 impl Service {
     /// Hears what the workers have done.
-    pub(super) fn poll_links(&mut self, cx: &mut Context<'_>, ledger: &mut Ledger) -> Progress {
+    pub(super) fn poll_links(&mut self, cx: &mut Context<'_>, launches: &mut LaunchTable) -> Progress {
         let mut progress = Progress::Waiting;
         let mut index = 0;
         let mut left = EVENTS;
@@ -28,7 +28,7 @@ impl Service {
             match member.link.poll(cx) {
                 Poll::Ready(event) => {
                     left -= 1;
-                    self.hear(index, event, ledger);
+                    self.hear(index, event, launches);
                     if left > 0 {
                         continue;
                     }
@@ -41,24 +41,24 @@ impl Service {
             index += 1;
             left = EVENTS;
         }
-        self.ask_older(ledger);
+        self.ask_older(launches);
         self.release_taken();
         progress
     }
 
     /// On a busy machine the front may hear of a connection that was taken while it has yet to hear of others that were
     /// given, and taken, before. Their workers are next, so they are asked about.
-    fn ask_older(&mut self, ledger: &mut Ledger) {
+    fn ask_older(&mut self, launches: &mut LaunchTable) {
         while let Some(latest) = self.taken.iter().map(|&(since, _)| since).max() {
             let heard = self.taken.len();
-            self.ask_about_given_before(latest, ledger);
+            self.ask_about_given_before(latest, launches);
             if self.taken.len() == heard {
                 return;
             }
         }
     }
 
-    pub(super) fn ask_about_given_before(&mut self, then: Instant, ledger: &mut Ledger) {
+    pub(super) fn ask_about_given_before(&mut self, then: Instant, launches: &mut LaunchTable) {
         for index in 0..self.members.len() {
             let link = &mut self.members[index].link;
             // A relay's worker may have declined, and is left to say so.
@@ -67,7 +67,7 @@ impl Service {
             }
             link.ask_if_older(then);
             while let Some(event) = self.members[index].link.next_taken() {
-                self.hear(index, event, ledger);
+                self.hear(index, event, launches);
             }
         }
     }
@@ -81,7 +81,7 @@ impl Service {
         }
     }
 
-    fn hear(&mut self, index: usize, event: Event, ledger: &mut Ledger) {
+    fn hear(&mut self, index: usize, event: Event, launches: &mut LaunchTable) {
         let member = &mut self.members[index];
         let (link, worker) = (&member.link, member.link.worker());
         match event {
@@ -92,7 +92,7 @@ impl Service {
                 if !member.private.end(Ok(())) {
                     member.handed.inc();
                     self.metrics.handoff.observe(after.as_secs_f64());
-                    ledger.took(worker, now);
+                    launches.took(worker, now);
                 }
                 if link.is_available() {
                     self.taken.push((since, worker));
@@ -104,7 +104,7 @@ impl Service {
                 }
             }
             Event::Listening => {
-                ledger.listens(worker, self.id, link.speaks_for_itself());
+                launches.listens(worker, self.id, link.speaks_for_itself());
                 if link.is_available() {
                     self.free.release(worker);
                 }
@@ -112,7 +112,7 @@ impl Service {
             }
             Event::Moving => {
                 member.stalled.dec();
-                ledger.moves(worker);
+                launches.moves(worker);
                 if link.is_available() {
                     self.free.release(worker);
                 }
@@ -120,13 +120,13 @@ impl Service {
             Event::Nothing => {}
             Event::Declined(connection) => self.given_back(index, connection, Undelivered::Declined),
             Event::Paused(connection) => {
-                self.stalled(index, Instant::now(), ledger);
+                self.stalled(index, Instant::now(), launches);
                 self.given_back(index, connection, Undelivered::Stalled);
             }
             Event::SetOption(option) => self.set_option(worker, option),
             Event::Broken(fault) => {
                 warn!(%worker, service = %self.id, ?fault, "closed a channel that does not speak the attach protocol");
-                self.drop_member(index, ledger);
+                self.drop_member(index, launches);
             }
         }
     }

@@ -13,15 +13,15 @@ use prometheus::{IntCounter, IntGauge};
 use tracing::debug;
 
 use self::giving::BURST;
-use super::ledger::Ledger;
+use super::launches::LaunchTable;
 use super::listener::Listener;
 use super::private::{Delivery, Private, Undelivered};
 use super::queue::Queue;
 use crate::ids::{ServiceId, WorkerId};
 use crate::metrics::{Metrics, Rejected};
+use crate::policy::round_robin::RoundRobin;
+use crate::policy::window::Window;
 use crate::protocol::native::{Connection, Due, Link};
-use crate::scheduler::round_robin::RoundRobin;
-use crate::scheduler::window::Window;
 
 /// How long nothing is accepted or given after the kernel ran out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -218,13 +218,13 @@ impl Service {
     }
 
     /// Moves everything that can be moved now.
-    pub fn poll(&mut self, cx: &mut Context<'_>, ledger: &mut Ledger) -> Progress {
+    pub fn poll(&mut self, cx: &mut Context<'_>, launches: &mut LaunchTable) -> Progress {
         let mut progress = Progress::Waiting;
         loop {
-            if self.poll_links(cx, ledger) == Progress::More {
+            if self.poll_links(cx, launches) == Progress::More {
                 progress = Progress::More;
             }
-            let moved = self.distribute(cx, ledger);
+            let moved = self.distribute(cx, launches);
             if moved == BURST {
                 progress = Progress::More;
             }
@@ -235,14 +235,14 @@ impl Service {
     }
 
     /// Does what has become due.
-    pub fn tick(&mut self, now: Instant, ledger: &mut Ledger) {
+    pub fn tick(&mut self, now: Instant, launches: &mut LaunchTable) {
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
         }
         if self.recover_at.is_some_and(|at| at <= now) {
             self.recover_at = None;
             for member in std::mem::take(&mut self.gone) {
-                self.recover(member, ledger);
+                self.recover(member, launches);
             }
         }
         while self.queue.pop_expired(now).is_some() {
@@ -254,11 +254,11 @@ impl Service {
             let link = &mut member.link;
             match link.due(now) {
                 Some(Due::Slow) => {
-                    ledger.slow(link.id(), link.holder());
+                    launches.slow(link.id(), link.holder());
                     member.window.close();
                     self.take_back_ahead(index);
                 }
-                Some(Due::TimedOut) => self.stall(index, now, ledger),
+                Some(Due::TimedOut) => self.stall(index, now, launches),
                 Some(Due::Rested) if link.is_available() => {
                     let worker = link.worker();
                     self.free.release(worker);

@@ -6,39 +6,39 @@ use std::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Member, PAUSE, Service};
-use crate::front::ledger::Ledger;
+use crate::front::launches::LaunchTable;
 use crate::front::private::Undelivered;
 use crate::protocol::native::{Connection, Link};
 
 impl Service {
     /// Drops the channels that `which` picks, after taking back what is in them. Returns how many connections were
     /// found to have been taken meanwhile.
-    pub fn drop_links(&mut self, which: impl Fn(&Link) -> bool, ledger: &mut Ledger) -> u64 {
+    pub fn drop_links(&mut self, which: impl Fn(&Link) -> bool, launches: &mut LaunchTable) -> u64 {
         let mut taken = 0;
         while let Some(index) = self.members.iter().position(|member| which(&member.link)) {
-            taken += self.drop_member(index, ledger);
+            taken += self.drop_member(index, launches);
         }
         taken
     }
 
     /// Returns how many connections were found to have been taken.
-    pub(super) fn drop_member(&mut self, index: usize, ledger: &mut Ledger) -> u64 {
+    pub(super) fn drop_member(&mut self, index: usize, launches: &mut LaunchTable) -> u64 {
         let member = self.members.swap_remove(index);
         let worker = member.link.worker();
         if member.link.is_stalled() {
             member.stalled.dec();
-            ledger.moves(worker);
+            launches.moves(worker);
         }
         if !self.is_available(worker) {
             self.leave_out(worker);
         }
         self.count_listening();
-        self.recover(member, ledger)
+        self.recover(member, launches)
     }
 
     /// Takes back what lies in the channel of a member that is gone: later, if there is no room for it now. Returns how
     /// many connections were found to have been taken.
-    pub(super) fn recover(&mut self, mut member: Member, ledger: &mut Ledger) -> u64 {
+    pub(super) fn recover(&mut self, mut member: Member, launches: &mut LaunchTable) -> u64 {
         let outcome = loop {
             match member.link.recover() {
                 Ok(Some(connection)) => {
@@ -56,7 +56,7 @@ impl Service {
             if !member.private.end(Ok(())) {
                 taken += 1;
                 member.handed.inc();
-                ledger.took(worker, Instant::now());
+                launches.took(worker, Instant::now());
             }
         }
         match outcome {
@@ -117,21 +117,21 @@ impl Service {
         self.queue.put_back(connection);
     }
 
-    pub(super) fn stall(&mut self, index: usize, now: Instant, ledger: &mut Ledger) {
+    pub(super) fn stall(&mut self, index: usize, now: Instant, launches: &mut LaunchTable) {
         let back = self.take_back(index, 0, Undelivered::Stalled);
         let link = &mut self.members[index].link;
         if back > 0 && link.untaken() == 0 {
             link.stall();
-            self.stalled(index, now, ledger);
+            self.stalled(index, now, launches);
         }
     }
 
     /// A worker has left what it was given untaken.
-    pub(super) fn stalled(&mut self, index: usize, now: Instant, ledger: &mut Ledger) {
+    pub(super) fn stalled(&mut self, index: usize, now: Instant, launches: &mut LaunchTable) {
         let member = &mut self.members[index];
         member.stalled.inc();
         member.private.refuse(Undelivered::Stalled);
-        ledger.stalls(member.link.worker(), now);
+        launches.stalls(member.link.worker(), now);
     }
 }
 

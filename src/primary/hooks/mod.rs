@@ -153,10 +153,10 @@ mod tests {
     use rustix::process::Resource;
 
     use super::*;
-    use crate::supervisor::events::{Time, What};
+    use crate::supervisor::events::{EventKind, Time};
 
     fn event(worker: u32) -> Event {
-        let what = What::WorkerStarted { worker, pid: 1 };
+        let what = EventKind::WorkerStarted { worker, pid: 1 };
         Event { time: Time(SystemTime::now()), app: "web".to_owned(), what }
     }
 

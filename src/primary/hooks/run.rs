@@ -15,7 +15,7 @@ use tokio::net::unix::pipe;
 use tracing::{info, warn};
 
 use crate::metrics::Hooked;
-use crate::supervisor::events::{Event, What};
+use crate::supervisor::events::{Event, EventKind};
 use crate::supervisor::spawn;
 use crate::sys::process::ChildSetup;
 use crate::sys::watched::Watched;
@@ -45,7 +45,7 @@ pub struct Hook {
 impl Hook {
     /// `None` for what workers say to each other: that is traffic, and no event of their lives.
     pub fn of(event: &Event) -> Option<Self> {
-        if let What::WorkerSays { .. } = event.what {
+        if let EventKind::WorkerSays { .. } = event.what {
             return None;
         }
         let value = serde_json::to_value(event).ok()?;
@@ -133,22 +133,22 @@ impl Running {
     async fn attend(self, hook: &Hook) -> Hooked {
         let Self { group, pidfd, stdin, stdout, stderr } = self;
         let (mut out, mut err) = (Said::default(), Said::default());
-        let talk = async { tokio::join!(tell(stdin, &hook.json), out.listen(stdout), err.listen(stderr)) };
+        let session = async { tokio::join!(tell(stdin, &hook.json), out.listen(stdout), err.listen(stderr)) };
         let ended = async { pidfd.readable().await.map(drop) };
         let ran = {
-            let mut talk = pin!(talk);
+            let mut session = pin!(session);
             let (mut ended, mut time_is_up) = (pin!(ended), pin!(tokio::time::sleep(PATIENCE)));
-            let mut talks = true;
+            let mut sessions = true;
             let ran = loop {
                 tokio::select! {
                     _ = &mut ended => break Hooked::Done,
                     () = &mut time_is_up => break Hooked::Killed,
-                    _ = &mut talk, if talks => talks = false,
+                    _ = &mut session, if sessions => sessions = false,
                 }
             };
             drop(group);
-            if talks {
-                let _ = tokio::time::timeout(LAST_WORDS, talk).await;
+            if sessions {
+                let _ = tokio::time::timeout(LAST_WORDS, session).await;
             }
             ran
         };
@@ -220,13 +220,13 @@ mod tests {
     use crate::supervisor::events::Time;
     use rustix::process::Resource;
 
-    fn event(what: What) -> Event {
+    fn event(what: EventKind) -> Event {
         Event { time: Time(SystemTime::UNIX_EPOCH), app: "web".to_owned(), what }
     }
 
     #[test]
     fn a_command_is_told_what_happened_to_whom() {
-        let hook = Hook::of(&event(What::WorkerOnline { worker: 2, pid: 7 })).unwrap();
+        let hook = Hook::of(&event(EventKind::WorkerOnline { worker: 2, pid: 7 })).unwrap();
         let json = "{\"time\":\"1970-01-01T00:00:00.000Z\",\"app\":\"web\",\"event\":\"worker-online\",\
                     \"worker\":2,\"pid\":7}\n";
         let expected = Hook {
@@ -236,14 +236,14 @@ mod tests {
             json: json.to_owned(),
         };
         assert_eq!(hook, expected);
-        let hook = Hook::of(&event(What::ReloadDone { workers: 4 })).unwrap();
+        let hook = Hook::of(&event(EventKind::ReloadDone { workers: 4 })).unwrap();
         assert_eq!((hook.event.as_str(), hook.worker), ("reload-done", None));
     }
 
     #[test]
     fn messages_of_workers_are_no_events() {
         let message = serde_json::Value::from(1);
-        assert_eq!(Hook::of(&event(What::WorkerSays { worker: 1, message })), None);
+        assert_eq!(Hook::of(&event(EventKind::WorkerSays { worker: 1, message })), None);
     }
 
     #[test]

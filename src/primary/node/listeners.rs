@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use serde_json::value::RawValue;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::config::{Bind, Policy};
 use crate::front::listener::Bound;
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::node::{AddressType, Errno, HandleType, Query};
+use crate::settings::{Bind, Policy};
 use crate::sys::acting;
 use crate::sys::process::Credentials;
 

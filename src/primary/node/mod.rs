@@ -12,7 +12,7 @@
 mod listeners;
 mod offers;
 mod relay;
-mod worker;
+mod session;
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -26,10 +26,10 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 pub use self::listeners::Listeners;
-use crate::config::Policy;
 use crate::front;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::native::Places;
+use crate::settings::Policy;
 use crate::supervisor::NodeChannel;
 use crate::sys::seqpacket;
 
@@ -84,10 +84,10 @@ pub struct Rooms {
 pub struct Nodes {
     rooms: Rooms,
     words: mpsc::Sender<Word>,
-    talks: HashMap<WorkerId, Talking>,
+    sessions: HashMap<WorkerId, Talking>,
 }
 
-/// A talk under way.
+/// A session under way.
 #[derive(Debug)]
 struct Talking {
     disconnect: watch::Sender<bool>,
@@ -118,18 +118,18 @@ impl Nodes {
     /// No worker yet.
     pub fn new(rooms: Rooms) -> (Self, mpsc::Receiver<Word>) {
         let (words, heard) = mpsc::channel(WORDS);
-        (Self { rooms, words, talks: HashMap::new() }, heard)
+        (Self { rooms, words, sessions: HashMap::new() }, heard)
     }
 
     /// Speaks with a worker until it is gone.
     pub fn greet(&mut self, worker: WorkerId, channel: NodeChannel) {
         let (disconnect, asked) = watch::channel(false);
         let (gone, told) = oneshot::channel();
-        let lines = worker::Lines { disconnect: asked, gone: told, words: self.words.clone() };
-        match worker::Talk::new(worker, channel, self.rooms.clone(), lines) {
-            Ok(talk) => {
-                let task = tokio::spawn(talk.run());
-                self.talks.insert(worker, Talking { disconnect, gone, task });
+        let lines = session::Lines { disconnect: asked, gone: told, words: self.words.clone() };
+        match session::NodeSession::new(worker, channel, self.rooms.clone(), lines) {
+            Ok(session) => {
+                let task = tokio::spawn(session.run());
+                self.sessions.insert(worker, Talking { disconnect, gone, task });
             }
             Err(error) => warn!(%worker, %error, "cannot watch a worker's Node channel"),
         }
@@ -137,17 +137,17 @@ impl Nodes {
 
     /// What asks this worker to leave.
     pub fn disconnecting(&self, worker: WorkerId) -> Disconnecting {
-        let ask = self.talks.get(&worker).map(|talking| talking.disconnect.clone());
+        let ask = self.sessions.get(&worker).map(|talking| talking.disconnect.clone());
         Disconnecting { ask, listeners: Arc::clone(&self.rooms.listeners) }
     }
 
     /// Done when everything was read that a worker said before it was gone: what it has taken must not be taken for
     /// untaken.
     pub fn gone(&mut self, worker: WorkerId) -> impl Future<Output = ()> + Send + use<> {
-        let talking = self.talks.remove(&worker);
+        let talking = self.sessions.remove(&worker);
         async move {
             let Some(Talking { gone, mut task, .. }) = talking else { return };
-            // A talk that has ended already does not hear it.
+            // A session that has ended already does not hear it.
             let _ = gone.send(());
             if tokio::time::timeout(LAST_WORDS, &mut task).await.is_err() {
                 task.abort();

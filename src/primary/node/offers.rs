@@ -1,6 +1,6 @@
 //! The connections that a worker without the shim was offered, and what becomes of those that it does not look at.
 //!
-//! It neither sends offers nor hears answers; that is the talk's.
+//! It neither sends offers nor hears answers; that is the session's.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 
-use crate::config::{Bind, Listen};
 use crate::ids::WorkerPort;
+use crate::settings::{Bind, Listen};
 use crate::sys;
 
 /// SD_LISTEN_FDS_START: the first number after the standard streams.
@@ -165,7 +165,7 @@ fn is_asked_for(bind: Bind, address: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::parse;
+    use crate::settings::parse;
 
     fn promise(pid: Option<&str>, count: Option<&str>) -> Result<u32, String> {
         let promised = promised(pid.map(str::to_owned), count.map(str::to_owned), 7);

@@ -25,7 +25,7 @@ use self::messages::{Change, Now, Told};
 use self::socket::ManagerSocket;
 use crate::admin::Readiness;
 use crate::front;
-use crate::supervisor::events::{Event, What};
+use crate::supervisor::events::{Event, EventKind};
 use crate::supervisor::{self, Overview};
 
 /// How long there is nothing new about the workers after something was said of them.
@@ -119,8 +119,8 @@ impl Follower {
                 }
                 Some(()) = self.refused.recv() => return Change::NoReload,
                 event = self.events.recv() => match event.map(|event| event.what) {
-                    Ok(What::ReloadStarted { .. }) => return Change::ReloadBegins,
-                    Ok(What::ReloadDone { .. } | What::ReloadFailed { .. }) => return Change::ReloadEnds,
+                    Ok(EventKind::ReloadStarted { .. }) => return Change::ReloadBegins,
+                    Ok(EventKind::ReloadDone { .. } | EventKind::ReloadFailed { .. }) => return Change::ReloadEnds,
                     Ok(_) => {}
                     Err(RecvError::Lagged(_)) if self.status.borrow().reload.is_none() => return Change::ReloadEnds,
                     Err(RecvError::Lagged(_)) => return Change::ReloadBegins,

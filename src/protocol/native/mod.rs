@@ -52,12 +52,12 @@ pub struct Link {
     channel: Watched,
     worker_end: OwnedFd,
     holder: Holder,
-    patience: Patience,
+    patience: Timeouts,
     wants_drain: bool,
     relayed: bool,
     gate: Gate,
     /// When to hear the worker again: no descriptor was free for one that it may have sent.
-    deaf_until: Option<Instant>,
+    reads_paused_until: Option<Instant>,
     _place: Place,
     state: State,
     in_flight: InFlight,
@@ -77,7 +77,7 @@ pub enum Gate {
 
 /// How long a hand-off may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// Longer than this, and one may ask whether anyone is there.
     pub slow: Duration,
     /// Longer than this, and the worker counts as stuck.
@@ -181,7 +181,7 @@ impl Link {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn new(attachment: Attachment, patience: Patience, gate: Gate) -> io::Result<Self> {
+    pub fn new(attachment: Attachment, patience: Timeouts, gate: Gate) -> io::Result<Self> {
         Ok(Self {
             id: attachment.place.link(),
             worker: attachment.worker,
@@ -192,7 +192,7 @@ impl Link {
             wants_drain: attachment.wants_drain,
             relayed: attachment.relayed,
             gate,
-            deaf_until: None,
+            reads_paused_until: None,
             _place: attachment.place,
             state: State::Bound,
             in_flight: InFlight::default(),
@@ -302,7 +302,7 @@ impl Link {
 
     /// What the worker has done since the last call. Ready as long as there is more to tell.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        self.deaf_until = None;
+        self.reads_paused_until = None;
         if let Poll::Ready(said) = self.poll_said(cx) {
             let event = match said {
                 Ok((FromWorker::Decline { peer, pause }, Some(socket))) => self.declined(socket, peer, pause),
@@ -313,7 +313,7 @@ impl Link {
         }
         let is_awaited =
             matches!(self.state, State::Busy { .. } | State::Stalled) || self.in_flight.has_taken();
-        if !is_awaited || self.deaf_until.is_some() {
+        if !is_awaited || self.reads_paused_until.is_some() {
             return Poll::Pending;
         }
         if !self.in_flight.has_taken()
@@ -444,7 +444,7 @@ impl Link {
 
     /// Leaves what the worker has said where it is, for a moment: received now, it would lose its descriptor.
     fn be_deaf<T>(&mut self) -> Poll<T> {
-        self.deaf_until = Some(Instant::now() + DEAF);
+        self.reads_paused_until = Some(Instant::now() + DEAF);
         Poll::Pending
     }
 
@@ -471,7 +471,7 @@ impl Link {
 
     /// When [`Link::due`] next has something to say, or [`Link::poll`] something to try again.
     pub fn deadline(&self) -> Option<Instant> {
-        self.ends().into_iter().chain(self.deaf_until).min()
+        self.ends().into_iter().chain(self.reads_paused_until).min()
     }
 
     /// When the state ends by itself.
@@ -494,7 +494,7 @@ impl Link {
             return Some(Due::Rested);
         };
         let said = *due;
-        let Patience { slow, timeout } = self.patience;
+        let Timeouts { slow, timeout } = self.patience;
         *at = match said {
             Due::Slow => (*at + timeout.saturating_sub(slow)).max(now),
             Due::TimedOut | Due::Rested => now + timeout,
@@ -601,7 +601,7 @@ mod tests {
             place: Places::new(1).take().unwrap(),
         };
         let (now, second) = (Instant::now(), Duration::from_secs(1));
-        let mut link = Link::new(attachment, Patience { slow: second, timeout: second }, Gate::Open).unwrap();
+        let mut link = Link::new(attachment, Timeouts { slow: second, timeout: second }, Gate::Open).unwrap();
         let socket = seqpacket::pair().unwrap().0;
         link.hand_off(Connection { socket, peer: PEER, accepted: now }, now).unwrap();
         (link, workers)

@@ -12,9 +12,9 @@ use hyper::Uri;
 use tracing::level_filters::LevelFilter;
 
 use super::{is_digits, or_off};
-use crate::config::error::Reason;
-use crate::config::stop_signal::StopSignal;
-use crate::config::{Attach, CpuScheduling, LogFormat, Policy};
+use crate::settings::error::Reason;
+use crate::settings::stop_signal::StopSignal;
+use crate::settings::{Attach, CpuScheduling, LogFormat, Policy};
 
 /// The longest name of an application, in bytes.
 const MAX_NAME: usize = 64;

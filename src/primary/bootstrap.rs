@@ -15,23 +15,23 @@ use super::listen::{self, Ports};
 use super::signals::Signals;
 use super::{attend, plan};
 use crate::admin::Admin;
-use crate::config::Config;
 use crate::ids::WorkerPort;
 use crate::preload::{ExposeError, Exposed};
+use crate::settings::Config;
 use crate::supervisor::AttachEnv;
 use crate::supervisor::changes::Changes;
-use crate::supervisor::terms::Terms;
+use crate::supervisor::exec_context::ExecContext;
 use crate::sys;
 
 /// All of it.
 #[derive(Debug)]
-pub struct Ground {
+pub struct Bootstrap {
     /// The signals, from the first moment.
     pub signals: Signals,
     /// How many descriptors there may be.
     pub limits: Limits,
     /// What workers run as and with.
-    pub terms: Terms,
+    pub context: ExecContext,
     /// The files that are watched, if any.
     pub changes: Option<Changes>,
     /// The public sockets.
@@ -46,7 +46,7 @@ pub struct Ground {
     pub shim: Option<Exposed>,
 }
 
-impl Ground {
+impl Bootstrap {
     /// Prepares everything.
     ///
     /// # Errors
@@ -55,15 +55,15 @@ impl Ground {
         let signals = Signals::new().map_err(Failure::Signals)?;
         let limits = descriptors::prepare().map_err(Failure::Descriptors)?;
         sys::process::become_subreaper().map_err(Failure::Subreaper)?;
-        let terms = plan::terms(config, limits.workers)?;
+        let context = plan::exec_context(config, limits.workers)?;
         let changes = attend::changes(config)?;
         let bound = listen::bind(config)?;
         let admin = config.metrics.map(Admin::bind).transpose()?;
-        let folder = Folder::create(terms.identity.as_ref());
+        let folder = Folder::create(context.identity.as_ref());
         let path = folder.as_ref().map(Folder::path);
         let attach = AttachSocket::bind(path).map_err(Failure::AttachSocket)?;
-        let shim = if config.attach.has_shim() { expose_shim(path, &terms)? } else { None };
-        Ok(Self { signals, limits, terms, changes, bound, admin, folder, attach, shim })
+        let shim = if config.attach.has_shim() { expose_shim(path, &context)? } else { None };
+        Ok(Self { signals, limits, context, changes, bound, admin, folder, attach, shim })
     }
 
     /// The ports that workers ask for.
@@ -92,8 +92,8 @@ impl Ground {
 }
 
 /// Without a shim for this processor there are still workers that use the library.
-fn expose_shim(folder: Option<&Path>, terms: &Terms) -> Result<Option<Exposed>, ExposeError> {
-    let is_for_others = terms.identity.as_ref().is_some_and(|identity| identity.is_other_user);
+fn expose_shim(folder: Option<&Path>, context: &ExecContext) -> Result<Option<Exposed>, ExposeError> {
+    let is_for_others = context.identity.as_ref().is_some_and(|identity| identity.is_other_user);
     match Exposed::new(folder, is_for_others) {
         Err(error @ ExposeError::Unsupported) => {
             warn!("{error}");

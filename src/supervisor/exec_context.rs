@@ -15,7 +15,7 @@ use crate::sys::process::{self, ChildSetup};
 
 /// The terms, for every worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct ExecContext {
     /// Whom they run as; `None` for whom clusterd does.
     pub identity: Option<Identity>,
     /// Their limits of open descriptors.
@@ -47,7 +47,7 @@ pub struct Wanted<'a> {
 
 /// The terms cannot be met.
 #[derive(Debug, thiserror::Error)]
-pub enum TermsError {
+pub enum ExecContextError {
     /// Not as this user.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -81,7 +81,7 @@ pub enum TermsError {
     Cpus(#[source] io::Error),
 }
 
-impl Terms {
+impl ExecContext {
     /// The terms that nobody has changed, with these limits of open descriptors.
     pub fn inherited(nofile: Rlimit) -> Self {
         Self { identity: None, nofile, oom_score_adj: None, one_cpu_each: false, batch: false }
@@ -90,13 +90,13 @@ impl Terms {
     /// What is wanted, if it can be had; `inherited` are the limits that clusterd was started with.
     ///
     /// # Errors
-    /// [`TermsError`].
-    pub fn check(wanted: Wanted<'_>, inherited: Rlimit) -> Result<Self, TermsError> {
+    /// [`ExecContextError`].
+    pub fn check(wanted: Wanted<'_>, inherited: Rlimit) -> Result<Self, ExecContextError> {
         let identity = Identity::look_up(wanted.user, wanted.group)?;
         let both = |limit| Rlimit { current: Some(limit), maximum: Some(limit) };
         let nofile = wanted.nofile.map_or(inherited, both);
         if let Some(wanted) = wanted.nofile {
-            process::may_limit_open_files(nofile).map_err(|source| TermsError::OpenFiles {
+            process::may_limit_open_files(nofile).map_err(|source| ExecContextError::OpenFiles {
                 wanted,
                 hard: hard_limit(),
                 source,
@@ -104,10 +104,10 @@ impl Terms {
         }
         if let Some(wanted) = wanted.oom_score_adj {
             process::may_set_oom_score_adj(wanted)
-                .map_err(|source| TermsError::OomScore { wanted, source })?;
+                .map_err(|source| ExecContextError::OomScore { wanted, source })?;
         }
         if wanted.cpu_affinity {
-            process::allowed_cpus().map_err(TermsError::Cpus)?;
+            process::allowed_cpus().map_err(ExecContextError::Cpus)?;
         }
         let Wanted { oom_score_adj, cpu_affinity, batch, .. } = wanted;
         Ok(Self {
@@ -186,26 +186,26 @@ mod tests {
 
     #[test]
     fn what_is_not_asked_for_stays() {
-        assert_eq!(Terms::check(Wanted::default(), own()).unwrap(), Terms::inherited(own()));
+        assert_eq!(ExecContext::check(Wanted::default(), own()).unwrap(), ExecContext::inherited(own()));
     }
 
     #[test]
     fn a_limit_of_files_is_soft_and_hard() {
         let wanted = Wanted { nofile: Some(100), ..Wanted::default() };
-        let terms = Terms::check(wanted, own()).unwrap();
-        assert_eq!(terms.nofile, Rlimit { current: Some(100), maximum: Some(100) });
+        let context = ExecContext::check(wanted, own()).unwrap();
+        assert_eq!(context.nofile, Rlimit { current: Some(100), maximum: Some(100) });
     }
 
     #[test]
     fn more_files_than_anybody_may_have_are_refused() {
         let wanted = Wanted { nofile: Some(1 << 30), ..Wanted::default() };
-        let error = Terms::check(wanted, own()).unwrap_err().to_string();
+        let error = ExecContext::check(wanted, own()).unwrap_err().to_string();
         assert!(error.starts_with("cannot give workers 1073741824 open files: "), "{error}");
     }
 
     #[test]
     fn a_worker_may_always_be_a_likelier_victim() {
         let wanted = Wanted { oom_score_adj: Some(1000), ..Wanted::default() };
-        assert_eq!(Terms::check(wanted, own()).unwrap().oom_score_adj, Some(1000));
+        assert_eq!(ExecContext::check(wanted, own()).unwrap().oom_score_adj, Some(1000));
     }
 }

@@ -5,9 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::is_digits;
-use crate::config::error::Reason;
-use crate::config::{Bind, Listen};
 use crate::ids::WorkerPort;
+use crate::settings::error::Reason;
+use crate::settings::{Bind, Listen};
 
 /// `PUBLIC` or `PUBLIC:WORKER`, as a container's published ports are written.
 ///

@@ -14,11 +14,11 @@ use crate::front;
 use crate::ids::{Slot, WorkerId};
 use crate::logs::LastLines;
 use crate::logs::{Output, Stream};
-use crate::supervisor::{Doing, Launched, Pipes, Surroundings, processes};
+use crate::supervisor::{Doing, Launched, Pipes, WorkerHooks, processes};
 
 /// Those whom a worker's launch and end concern.
 #[derive(Debug)]
-pub struct Neighbours {
+pub struct PrimaryHooks {
     /// Reads what workers write.
     pub output: Output,
     /// Hands connections to them.
@@ -33,7 +33,7 @@ pub struct Neighbours {
     pub ready_http: Option<ReadyHttp>,
 }
 
-impl Surroundings for Neighbours {
+impl WorkerHooks for PrimaryHooks {
     fn launched(&mut self, launched: Launched) -> Option<LastLines> {
         let Launched { worker, pipes, channel, .. } = launched;
         if let Some(channel) = channel {
@@ -81,7 +81,7 @@ impl Surroundings for Neighbours {
     }
 }
 
-impl Neighbours {
+impl PrimaryHooks {
     fn capture(&self, worker: Slot, stdout: OwnedFd, stderr: OwnedFd) -> Option<LastLines> {
         let captured = |stream, pipe| match self.output.capture(worker, stream, pipe) {
             Ok(last) => Some(last),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::ends::{End, Ended};
-use super::events::{What, millis, whole_millis};
+use super::events::{EventKind, millis, whole_millis};
 use super::lifecycle::{Phase, State};
 use super::rollout::{LifeId, Seen};
 use super::{Plan, Status};
@@ -14,7 +14,7 @@ use crate::ids::{Slot, WorkerPort};
 use crate::logs::LastLines;
 
 /// One life of a worker.
-pub(super) struct Life {
+pub(super) struct Instance {
     pub(super) id: LifeId,
     pub(super) slot: Slot,
     /// How it was begun, and is treated.
@@ -30,7 +30,7 @@ pub(super) struct Life {
     pub(super) output: Option<LastLines>,
 }
 
-impl Life {
+impl Instance {
     pub(super) fn new(id: LifeId, slot: Slot, plan: Arc<Plan>) -> Self {
         Self {
             id,
@@ -75,7 +75,7 @@ impl Life {
 
     /// The ports on which its process does not listen.
     pub(super) fn missing(&self) -> Vec<WorkerPort> {
-        let ports = self.plan.recipe.ports.iter().copied();
+        let ports = self.plan.spec.ports.iter().copied();
         ports.filter(|port| !self.listening.contains(port)).collect()
     }
 
@@ -110,34 +110,34 @@ impl Life {
     }
 
     /// What is told of it when its state was `before`, if anything.
-    pub(super) fn news(&self, before: &State) -> Option<What> {
+    pub(super) fn news(&self, before: &State) -> Option<EventKind> {
         let worker = self.slot.0;
         let pid = |state: &State| state.process().map_or(0, |process| process.group.as_raw_pid());
         let (old, new) = (pid(before), pid(&self.state));
         Some(match (&self.state, before.phase()) {
-            (State::Launching { .. }, _) if old == 0 => What::WorkerStarted { worker, pid: new },
-            (State::Online { .. }, Phase::Launching) => What::WorkerOnline { worker, pid: new },
+            (State::Launching { .. }, _) if old == 0 => EventKind::WorkerStarted { worker, pid: new },
+            (State::Online { .. }, Phase::Launching) => EventKind::WorkerOnline { worker, pid: new },
             (State::Failing { .. }, Phase::Launching) => {
-                What::WorkerFailed { worker, pid: new, reason: self.reason() }
+                EventKind::WorkerFailed { worker, pid: new, reason: self.reason() }
             }
             (State::Draining { .. }, Phase::Launching | Phase::Online) => {
-                What::WorkerDraining { worker, pid: new }
+                EventKind::WorkerDraining { worker, pid: new }
             }
             (State::Stopping { .. }, phase) if phase != Phase::Stopping => {
-                What::WorkerStopping { worker, pid: new }
+                EventKind::WorkerStopping { worker, pid: new }
             }
             (State::Settling { .. } | State::Stopped | State::Orphaned { .. }, _) if old != 0 => {
                 let expected = !matches!(self.state, State::Settling { .. });
                 let (how, ran_ms) = (self.reason(), millis(self.ran()));
-                What::WorkerEnded { worker, pid: old, how, ran_ms, expected }
+                EventKind::WorkerEnded { worker, pid: old, how, ran_ms, expected }
             }
             (State::WaitingRestart { until, .. }, _) if !matches!(before, State::WaitingRestart { .. }) => {
                 let wait = until.saturating_duration_since(Instant::now());
-                What::WorkerRestarts { worker, reason: self.reason(), in_ms: millis(wait) }
+                EventKind::WorkerRestarts { worker, reason: self.reason(), in_ms: millis(wait) }
             }
             // Of one on trial, that the replacement has failed is told instead.
             (State::Errored(_), phase) if phase != Phase::Errored && !before.is_on_trial() => {
-                What::WorkerErrored { worker, reason: self.reason(), last_lines: self.last_lines() }
+                EventKind::WorkerErrored { worker, reason: self.reason(), last_lines: self.last_lines() }
             }
             _ => return None,
         })

@@ -1,4 +1,4 @@
-//! The workers and those around them: puts together what the supervisor, the attach socket and the talks with Node
+//! The workers and those around them: puts together what the supervisor, the attach socket and the sessions with Node
 //! need of each other.
 //!
 //! It starts nothing.
@@ -10,18 +10,18 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::asking::Asking;
 use super::attach::Rooms;
-use super::ground::Ground;
+use super::bootstrap::Bootstrap;
 use super::node::{self, Listeners, Nodes, Word};
 use super::notify::Notices;
 use super::plan::Base;
-use super::surroundings::Neighbours;
-use crate::config::Config;
-use crate::config::load::CommandLine;
+use super::worker_hooks::PrimaryHooks;
 use crate::front;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::logs::Output;
 use crate::metrics::Metrics;
 use crate::protocol::native::Places;
+use crate::settings::Config;
+use crate::settings::load::CommandLine;
 use crate::supervisor::{self, Handle, MOST_WORKERS, Scope, Spec, Supervisor, guardian};
 
 /// How many channels to listeners there may be for each worker that there may be.
@@ -29,9 +29,9 @@ const CHANNELS_A_WORKER: usize = 4;
 
 /// What is there already.
 #[derive(Debug)]
-pub struct Around<'a> {
+pub struct Bootstrapped<'a> {
     /// What everything stands on.
-    pub ground: &'a Ground,
+    pub bootstrap: &'a Bootstrap,
     /// The ports that workers ask for.
     pub ports: Vec<WorkerPort>,
     /// The ports that clients connect to.
@@ -46,7 +46,7 @@ pub struct Around<'a> {
 
 /// The workers' side of clusterd.
 #[derive(Debug)]
-pub struct Crew {
+pub struct Wiring {
     /// What others ask the supervisor.
     pub supervisor: Handle,
     /// The supervisor itself.
@@ -61,34 +61,34 @@ pub struct Crew {
     pub asking: Asking,
 }
 
-impl Crew {
+impl Wiring {
     /// Puts it together.
-    pub fn new(config: &Config, command_line: CommandLine, around: Around<'_>) -> Self {
-        let Around { ground, ports, public, front, output, metrics } = around;
-        let users = ground.terms.users();
-        let attach = ground.attach_env(config);
-        let base = Base { ports: ports.clone(), attach, limits: ground.limits.workers };
+    pub fn new(config: &Config, command_line: CommandLine, around: Bootstrapped<'_>) -> Self {
+        let Bootstrapped { bootstrap, ports, public, front, output, metrics } = around;
+        let users = bootstrap.context.users();
+        let attach = bootstrap.attach_env(config);
+        let base = Base { ports: ports.clone(), attach, limits: bootstrap.limits.workers };
         let spec = Spec {
             app: config.name.clone(),
-            wanted: base.wanted(config, ground.terms.clone()),
+            wanted: base.wanted(config, bootstrap.context.clone()),
             scope: Scope::Everyone,
-            guardian: guardian(config, ground.folder()),
+            guardian: guardian(config, bootstrap.folder()),
         };
         let places = Places::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
         let asking = Asking::new(front.clone(), ports[0]);
         let ports: Arc<[WorkerPort]> = ports.into();
-        let user = ground.terms.identity.as_ref().map(|identity| identity.credentials.clone());
+        let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
         let (nodes, words) = Nodes::new(node::Rooms {
             front: front.clone(),
             places: places.clone(),
             ports: Arc::clone(&ports),
             policy: config.policy,
-            shim: ground.shim.as_ref().map(|shim| shim.path().into()),
+            shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
             handoff_timeout: config.handoff_timeout,
             listeners: Arc::new(Mutex::new(Listeners::new(config.policy, user))),
         });
         let (notices, ready) = Notices::new(users.clone());
-        let neighbours = Neighbours {
+        let neighbours = PrimaryHooks {
             output: output.clone(),
             front: front.clone(),
             nodes,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::{is_digits, or_off};
-use crate::config::error::Reason;
+use crate::settings::error::Reason;
 
 /// The most workers that can be asked for.
 pub const MAX_WORKERS: u32 = 1024;

@@ -1,4 +1,4 @@
-//! The talk with one Node worker, from its first word to the end of its channel.
+//! The session with one Node worker, from its first word to the end of its channel.
 //!
 //! What the words look like on the wire is in `protocol::node`; this is what they lead to.
 
@@ -20,13 +20,13 @@ use super::listeners::Joined;
 use super::offers::{Offers, Unread};
 use super::relay::{self, Answer, Offer};
 use super::{Rooms, Word};
-use crate::config::Policy;
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::protocol::native::{Attachment, Holder, Place, name_address};
 use crate::protocol::node::{
     Decoder, Errno, Fault, FromNode, Full, HandleType, Outgoing, Query, Received, Seq, ToNode,
 };
 use crate::protocol::wire::{ChannelName, Endpoint};
+use crate::settings::Policy;
 use crate::supervisor::{NodeChannel, processes};
 use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
@@ -42,7 +42,7 @@ const MOST_SERVERS: usize = 256;
 
 /// What one worker and clusterd say to each other.
 #[derive(Debug)]
-pub struct Talk {
+pub struct NodeSession {
     worker: WorkerId,
     /// The process that spoke last: Node, which may be a child of the worker's first process.
     speaker: Option<Pid>,
@@ -61,7 +61,7 @@ pub struct Talk {
     relays: (mpsc::Sender<Offer>, mpsc::Receiver<Offer>),
 }
 
-/// What a talk hears from the rest of clusterd, and tells it.
+/// What a session hears from the rest of clusterd, and tells it.
 #[derive(Debug)]
 pub struct Lines {
     /// The worker is to leave.
@@ -112,7 +112,7 @@ enum Reading {
     End,
 }
 
-/// Why a talk ended.
+/// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     #[error("the channel failed: {0}")]
@@ -123,8 +123,8 @@ enum Ended {
     Full(#[from] Full),
 }
 
-impl Talk {
-    /// A talk over `channel`, which is in non-blocking mode.
+impl NodeSession {
+    /// A session over `channel`, which is in non-blocking mode.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
@@ -151,7 +151,7 @@ impl Talk {
 
     /// Talks until the channel ends. A worker that breaks the protocol is cut off, whereupon it exits.
     pub async fn run(mut self) {
-        match self.talk().await {
+        match self.session().await {
             Ok(()) => debug!(worker = %self.worker, "the Node channel is closed"),
             Err(ended) => warn!(worker = %self.worker, "closed the Node channel: {ended}"),
         }
@@ -160,7 +160,7 @@ impl Talk {
         }
     }
 
-    async fn talk(&mut self) -> Result<(), Ended> {
+    async fn session(&mut self) -> Result<(), Ended> {
         let channel = Arc::clone(&self.channel);
         loop {
             self.flush()?;

@@ -25,7 +25,7 @@ pub struct Hold {
 
 /// When a launch is to be looked after.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wear {
+pub struct RecycleLimits {
     /// After so many connections, or up to a tenth fewer.
     pub max_connections: Option<NonZeroU64>,
     /// When it has taken nothing that it was given for so long.
@@ -34,9 +34,9 @@ pub struct Wear {
 
 /// The launches, and what has not been told yet.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct LaunchTable {
     hold: Hold,
-    wear: Wear,
+    recycle: RecycleLimits,
     launches: BTreeMap<WorkerId, Launch>,
     /// What is to be told, in this order.
     pub notices: VecDeque<Notice>,
@@ -63,14 +63,14 @@ struct Stall {
     stuck_at: Option<Instant>,
 }
 
-impl Ledger {
+impl LaunchTable {
     /// No launch yet.
-    pub fn new(hold: Hold, wear: Wear) -> Self {
-        Self { hold, wear, launches: BTreeMap::new(), notices: VecDeque::new() }
+    pub fn new(hold: Hold, recycle: RecycleLimits) -> Self {
+        Self { hold, recycle, launches: BTreeMap::new(), notices: VecDeque::new() }
     }
 
     fn launch(&mut self, worker: WorkerId) -> &mut Launch {
-        let most = self.wear.max_connections;
+        let most = self.recycle.max_connections;
         self.launches.entry(worker).or_insert_with(|| {
             let limit = most.map(|most| spread(most, fastrand::u64(..)));
             Launch { limit: limit.map(|limit| (limit, limit)), ..Launch::default() }
@@ -126,7 +126,7 @@ impl Ledger {
 
     /// The worker has taken a client's connection.
     pub fn took(&mut self, worker: WorkerId, now: Instant) {
-        let stuck_timeout = self.wear.stuck_timeout;
+        let stuck_timeout = self.recycle.stuck_timeout;
         let Some(launch) = self.launches.get_mut(&worker) else { return };
         launch.taken += 1;
         if let Some(stall) = &mut launch.stall {
@@ -138,13 +138,13 @@ impl Ledger {
         {
             *until += *share;
             let connections = launch.taken;
-            self.notices.push_back(Notice::Worn { worker, connections });
+            self.notices.push_back(Notice::ReplaceReason { worker, connections });
         }
     }
 
     /// A listener of the worker left a connection untaken, and gets none until it moves.
     pub fn stalls(&mut self, worker: WorkerId, now: Instant) {
-        let stuck_timeout = self.wear.stuck_timeout;
+        let stuck_timeout = self.recycle.stuck_timeout;
         let Some(launch) = self.launches.get_mut(&worker) else { return };
         if let Some(stall) = &mut launch.stall {
             stall.listeners += 1;
@@ -166,15 +166,15 @@ impl Ledger {
         }
     }
 
-    /// When [`Ledger::tick`] is next needed.
+    /// When [`LaunchTable::tick`] is next needed.
     pub fn deadline(&self) -> Option<Instant> {
-        self.wear.stuck_timeout?;
+        self.recycle.stuck_timeout?;
         self.launches.values().filter_map(|launch| launch.stall.as_ref()?.stuck_at).min()
     }
 
     /// Tells who has been stuck for too long, and tells it again when that has lasted as long once more.
     pub fn tick(&mut self, now: Instant) {
-        let Some(timeout) = self.wear.stuck_timeout else { return };
+        let Some(timeout) = self.recycle.stuck_timeout else { return };
         for (&worker, launch) in &mut self.launches {
             if let Some(stall) = &mut launch.stall
                 && stall.stuck_at.is_some_and(|at| at <= now)
@@ -203,12 +203,12 @@ mod tests {
     const WORKER: WorkerId = WorkerId { slot: Slot(2), launch: 7 };
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn ledger(hold: Hold, wear: Wear) -> Ledger {
-        Ledger::new(hold, wear)
+    fn launches(hold: Hold, recycle: RecycleLimits) -> LaunchTable {
+        LaunchTable::new(hold, recycle)
     }
 
-    fn told(ledger: &mut Ledger) -> Vec<Notice> {
-        ledger.notices.drain(..).collect()
+    fn told(launches: &mut LaunchTable) -> Vec<Notice> {
+        launches.notices.drain(..).collect()
     }
 
     #[test]
@@ -226,79 +226,79 @@ mod tests {
             (both, true, Held),
         ];
         for (hold, speaks_for_itself, gate) in table {
-            let mut ledger = ledger(hold, Wear::default());
-            assert_eq!(ledger.attaches(WORKER, speaks_for_itself), gate, "{hold:?} {speaks_for_itself}");
-            ledger.ready(WORKER);
-            assert_eq!(ledger.attaches(WORKER, speaks_for_itself), Open);
-            ledger.retire(WORKER);
-            assert_eq!(ledger.attaches(WORKER, speaks_for_itself), Gate::Retired);
-            ledger.forget(WORKER);
-            assert_eq!(ledger.attaches(WORKER, speaks_for_itself), gate);
+            let mut launches = launches(hold, RecycleLimits::default());
+            assert_eq!(launches.attaches(WORKER, speaks_for_itself), gate, "{hold:?} {speaks_for_itself}");
+            launches.ready(WORKER);
+            assert_eq!(launches.attaches(WORKER, speaks_for_itself), Open);
+            launches.retire(WORKER);
+            assert_eq!(launches.attaches(WORKER, speaks_for_itself), Gate::Retired);
+            launches.forget(WORKER);
+            assert_eq!(launches.attaches(WORKER, speaks_for_itself), gate);
         }
     }
 
     #[test]
     fn a_launch_is_worn_at_its_limit_and_again_after_as_many() {
         let now = Instant::now();
-        let wear = Wear { max_connections: NonZeroU64::new(5), stuck_timeout: None };
-        let mut ledger = ledger(Hold::default(), wear);
-        ledger.attaches(WORKER, false);
+        let recycle = RecycleLimits { max_connections: NonZeroU64::new(5), stuck_timeout: None };
+        let mut launches = launches(Hold::default(), recycle);
+        launches.attaches(WORKER, false);
         let mut worn = Vec::new();
         for _ in 0..12 {
-            ledger.took(WORKER, now);
-            worn.extend(told(&mut ledger));
+            launches.took(WORKER, now);
+            worn.extend(told(&mut launches));
         }
-        let at = |connections| Notice::Worn { worker: WORKER, connections };
+        let at = |connections| Notice::ReplaceReason { worker: WORKER, connections };
         assert_eq!(worn, [at(5), at(10)]);
-        ledger.retire(WORKER);
+        launches.retire(WORKER);
         for _ in 0..12 {
-            ledger.took(WORKER, now);
+            launches.took(WORKER, now);
         }
-        assert_eq!(told(&mut ledger), []);
-        assert_eq!(ledger.forget(WORKER), 24);
-        assert_eq!(ledger.forget(WORKER), 0);
+        assert_eq!(told(&mut launches), []);
+        assert_eq!(launches.forget(WORKER), 24);
+        assert_eq!(launches.forget(WORKER), 0);
     }
 
     #[test]
     fn a_worker_that_takes_nothing_for_too_long_is_stuck() {
         let start = Instant::now();
         let at = |seconds| start + SECOND * seconds;
-        let wear = Wear { max_connections: None, stuck_timeout: Some(SECOND * 10) };
-        let mut ledger = ledger(Hold::default(), wear);
-        ledger.attaches(WORKER, false);
-        ledger.stalls(WORKER, at(0));
-        ledger.stalls(WORKER, at(1));
-        assert_eq!(told(&mut ledger), [Notice::Stalled { worker: WORKER }]);
+        let recycle = RecycleLimits { max_connections: None, stuck_timeout: Some(SECOND * 10) };
+        let mut launches = launches(Hold::default(), recycle);
+        launches.attaches(WORKER, false);
+        launches.stalls(WORKER, at(0));
+        launches.stalls(WORKER, at(1));
+        assert_eq!(told(&mut launches), [Notice::Stalled { worker: WORKER }]);
         // It takes one on a listener that is not stalled.
-        ledger.took(WORKER, at(5));
-        assert_eq!(ledger.deadline(), Some(at(15)));
-        ledger.tick(at(14));
-        assert_eq!(told(&mut ledger), []);
-        ledger.tick(at(15));
-        ledger.tick(at(16));
-        ledger.tick(at(25));
+        launches.took(WORKER, at(5));
+        assert_eq!(launches.deadline(), Some(at(15)));
+        launches.tick(at(14));
+        assert_eq!(told(&mut launches), []);
+        launches.tick(at(15));
+        launches.tick(at(16));
+        launches.tick(at(25));
         let stuck = |seconds| Notice::Stuck { worker: WORKER, time: SECOND * seconds };
-        assert_eq!(told(&mut ledger), [stuck(10), stuck(20)]);
-        ledger.moves(WORKER);
-        assert_eq!(told(&mut ledger), []);
-        ledger.moves(WORKER);
-        assert_eq!(told(&mut ledger), [Notice::Moving { worker: WORKER }]);
-        assert_eq!(ledger.deadline(), None);
+        assert_eq!(told(&mut launches), [stuck(10), stuck(20)]);
+        launches.moves(WORKER);
+        assert_eq!(told(&mut launches), []);
+        launches.moves(WORKER);
+        assert_eq!(told(&mut launches), [Notice::Moving { worker: WORKER }]);
+        assert_eq!(launches.deadline(), None);
     }
 
     #[test]
     fn nobody_looks_after_a_retired_worker() {
         let start = Instant::now();
-        let wear = Wear { max_connections: None, stuck_timeout: Some(SECOND) };
-        let mut ledger = ledger(Hold::default(), wear);
-        ledger.attaches(WORKER, false);
-        ledger.stalls(WORKER, start);
-        ledger.retire(WORKER);
-        ledger.took(WORKER, start);
-        assert_eq!(ledger.deadline(), None);
-        ledger.moves(WORKER);
-        ledger.stalls(WORKER, start);
-        assert_eq!(ledger.deadline(), None);
+        let recycle = RecycleLimits { max_connections: None, stuck_timeout: Some(SECOND) };
+        let mut launches = launches(Hold::default(), recycle);
+        launches.attaches(WORKER, false);
+        launches.stalls(WORKER, start);
+        launches.retire(WORKER);
+        launches.took(WORKER, start);
+        assert_eq!(launches.deadline(), None);
+        launches.moves(WORKER);
+        launches.stalls(WORKER, start);
+        assert_eq!(launches.deadline(), None);
     }
 
     proptest! {
