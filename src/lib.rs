@@ -7,13 +7,14 @@
 //!
 //! - [`ids`]: what slots, launches, channels and ports are called.
 //! - [`settings`]: what clusterd was told to do; [`cli`]: how it is told on the command line.
-//! - [`primary`]: wires all the other rooms together, from the first check to the last process; and is the cluster
-//!   primary of Node workers.
+//! - [`primary`]: wires all the other rooms together, from the first check to the last process.
+//! - [`attach`]: how workers get their channels: at the attach socket, and from the cluster primary of Node workers.
 //! - [`protocol`]: how a worker is spoken to; its messages, one channel, and Node's cluster protocol.
 //! - [`policy`]: which idle worker is next.
 //! - [`front`]: the data path, from a client's connection to a worker that takes it.
 //! - [`private`]: connections of clusterd's own to one worker: probes, metrics, and what is asked of one alone.
 //! - [`supervisor`]: starts, watches, restarts and stops the workers.
+//! - [`hooks`]: runs a command for each event; [`systemd`]: speaks with service managers, and as one.
 //! - [`logs`]: carries what workers and clusterd itself write.
 //! - [`metrics`]: what is counted; [`admin`]: where it is shown, with the probes.
 //! - [`preload`]: the shim that makes unmodified programs workers.
@@ -21,10 +22,12 @@
 //! - [`sys`]: system calls that no safe library wraps.
 
 pub mod admin;
+pub mod attach;
 pub mod cli;
 pub mod control;
 pub mod demo;
 pub mod front;
+pub mod hooks;
 pub mod http;
 pub mod ids;
 pub mod logs;
@@ -37,4 +40,5 @@ pub mod protocol;
 pub mod settings;
 pub mod supervisor;
 pub mod sys;
+pub mod systemd;
 pub mod worker;

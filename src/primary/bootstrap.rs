@@ -7,14 +7,14 @@ use std::path::Path;
 
 use tracing::warn;
 
-use super::attach::AttachSocket;
-use super::descriptors::{self, Limits};
-use super::failure::Failure;
-use super::folder::Folder;
-use super::listen::{self, Ports};
+use super::descriptor_limits::{self, Limits};
+use super::error::Failure;
+use super::public_sockets::{self, Ports};
+use super::runtime_folder::Folder;
 use super::signals::Signals;
-use super::{attend, plan};
+use super::{triggers, worker_plan};
 use crate::admin::Admin;
+use crate::attach::socket::AttachSocket;
 use crate::ids::WorkerPort;
 use crate::preload::{ExposeError, Exposed};
 use crate::settings::Config;
@@ -53,11 +53,11 @@ impl Bootstrap {
     /// The first thing that is refused.
     pub fn prepare(config: &Config) -> Result<Self, Failure> {
         let signals = Signals::new().map_err(Failure::Signals)?;
-        let limits = descriptors::prepare().map_err(Failure::Descriptors)?;
+        let limits = descriptor_limits::prepare().map_err(Failure::Descriptors)?;
         sys::process::become_subreaper().map_err(Failure::Subreaper)?;
-        let context = plan::exec_context(config, limits.workers)?;
-        let changes = attend::changes(config)?;
-        let bound = listen::bind(config)?;
+        let context = worker_plan::exec_context(config, limits.workers)?;
+        let changes = triggers::changes(config)?;
+        let bound = public_sockets::bind(config)?;
         let admin = config.metrics.map(Admin::bind).transpose()?;
         let folder = Folder::create(context.identity.as_ref());
         let path = folder.as_ref().map(Folder::path);
@@ -68,12 +68,12 @@ impl Bootstrap {
 
     /// The ports that workers ask for.
     pub fn ports(&self) -> Vec<WorkerPort> {
-        listen::worker_ports(&self.bound)
+        public_sockets::worker_ports(&self.bound)
     }
 
     /// Where clients connect to.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        listen::addresses(&self.bound)
+        public_sockets::addresses(&self.bound)
     }
 
     /// The runtime folder.

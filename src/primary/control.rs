@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use tracing::{debug, warn};
 
-use super::listen::Ports;
+use super::public_sockets::Ports;
 use crate::control::api::Address;
 use crate::control::app::{Profile, Running};
 use crate::control::place::{Home, SocketGuard};

@@ -8,9 +8,9 @@ use std::num::NonZeroU64;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::descriptors::{self, Limits};
-use super::failure::Failure;
-use super::listen::{self, Ports};
+use super::descriptor_limits::{self, Limits};
+use super::error::Failure;
+use super::public_sockets::{self, Ports};
 use crate::front::handle::{FrontEnds, Handle, Reports};
 use crate::front::launches::{Hold, RecycleLimits};
 use crate::front::{self, Front, Setup};
@@ -28,7 +28,7 @@ pub async fn start(
     limits: Limits,
     metrics: &Metrics,
 ) -> Result<(Handle, Reports), Failure> {
-    let ports = listen::worker_ports(&bound);
+    let ports = public_sockets::worker_ports(&bound);
     let (front, reports, ends) = front::handle::channels(&ports);
     start_thread(setup(config, bound, metrics, limits), ends).await?;
     Ok((front, reports))
@@ -36,7 +36,7 @@ pub async fn start(
 
 fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Setup {
     let workers = config.workers.get();
-    let queue = descriptors::affordable_queue(config.queue, limits.primary, workers, ports.len());
+    let queue = descriptor_limits::affordable_queue(config.queue, limits.primary, workers, ports.len());
     if queue < config.queue {
         warn!(
             "the limit of open files has room for a queue of {queue}, not {}: raise it (ulimit -n) \

@@ -2,28 +2,23 @@
 //!
 //! Read `serve`: it is the table of contents. Decisions are made in the rooms, not here.
 
-mod announce;
-mod asking;
-mod attach;
-mod attend;
 mod bootstrap;
 mod control;
 mod data_path;
-mod descriptors;
-mod failure;
-mod folder;
-mod hooks;
-mod listen;
-mod node;
-mod notify;
-mod orders;
-mod plan;
-mod reports;
+mod descriptor_limits;
+mod error;
+mod front_reports;
+mod probes;
+mod public_sockets;
+mod runtime_folder;
 mod shutdown;
+mod signal_actions;
 mod signals;
-mod systemd;
+mod startup_log;
+mod triggers;
 mod wiring;
 mod worker_hooks;
+mod worker_plan;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -32,19 +27,20 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use self::bootstrap::Bootstrap;
-pub use self::failure::Failure;
-use self::hooks::{Hooks, Shell};
-use self::orders::Orders;
-use self::reports::{Heard, Told};
+pub use self::error::Failure;
+use self::front_reports::{Heard, Told};
 use self::shutdown::Shutdown;
+use self::signal_actions::Orders;
 use self::wiring::{Bootstrapped, Wiring};
 use crate::admin::{self, Admin, AdminState, Readiness};
+use crate::hooks::{Hooks, Shell};
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
 use crate::private::scrape::Scraper;
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
 use crate::supervisor;
+use crate::systemd::{self, worker_notify};
 
 /// How long the last output may take to be written.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
@@ -69,7 +65,7 @@ pub fn run(config: Config, command_line: CommandLine) -> Result<u8, Failure> {
 
 async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Result<u8, Failure> {
     let mut bootstrap = Bootstrap::prepare(&config)?;
-    announce::listening(&config, &bootstrap.bound, bootstrap.admin.as_ref());
+    startup_log::listening(&config, &bootstrap.bound, bootstrap.admin.as_ref());
     let metrics = Metrics::new();
     let app = control::profile(&config, &bootstrap.bound);
     let (ports, addresses) = (bootstrap.ports(), bootstrap.addresses());
@@ -81,7 +77,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         Bootstrapped { bootstrap: &bootstrap, ports, public, front: &front, output, metrics: &metrics };
     let Wiring { supervisor, task, rooms, words, ready, asking } = Wiring::new(&config, command_line, around);
 
-    let (readiness, watched) = watch::channel(reports::readiness(&reports.status.borrow()));
+    let (readiness, watched) = watch::channel(front_reports::readiness(&reports.status.borrow()));
     let scraper = asking.scraper(&config, &supervisor, &metrics);
     start_admin(bootstrap.admin, &metrics, scraper, &supervisor, watched.clone())?;
     let systemd = systemd::start(systemd::Sources {
@@ -95,11 +91,11 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     });
     let _control = control::open(app, &supervisor, &metrics, &front);
     asking.start_health(&config, &supervisor, &metrics);
-    attend::attend(&config, bootstrap.changes, &supervisor);
-    tokio::spawn(notify::pass_on(ready, supervisor.clone()));
+    triggers::attend(&config, bootstrap.changes, &supervisor);
+    tokio::spawn(worker_notify::pass_on(ready, supervisor.clone()));
     tokio::spawn(bootstrap.attach.serve(rooms));
     let told = Told { supervisor: supervisor.clone(), front: front.clone(), readiness: readiness.clone() };
-    tokio::spawn(reports::follow(Heard { reports, words }, told, addresses));
+    tokio::spawn(front_reports::follow(Heard { reports, words }, told, addresses));
 
     let mut orders = Orders::new(bootstrap.signals, supervisor.clone(), systemd);
     let shutdown = Shutdown { front, supervisor, readiness, drain_timeout: config.drain_timeout };

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::timeout_at;
 use tracing::{info, warn};
 
-use super::orders::Orders;
+use super::signal_actions::Orders;
 use super::signals::SignalAction;
 use crate::admin::Readiness;
 use crate::front;

@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, mpsc};
 
-use super::asking::Asking;
-use super::attach::Rooms;
 use super::bootstrap::Bootstrap;
-use super::node::{self, Listeners, Nodes, Word};
-use super::notify::Notices;
-use super::plan::Base;
+use super::probes::Asking;
 use super::worker_hooks::PrimaryHooks;
+use super::worker_plan::Base;
+use crate::attach::node::{self, Listeners, Nodes, Word};
+use crate::attach::socket::Rooms;
 use crate::front;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::logs::Output;
@@ -23,6 +22,7 @@ use crate::protocol::native::Places;
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
 use crate::supervisor::{self, Handle, MOST_WORKERS, Scope, Spec, Supervisor, guardian};
+use crate::systemd::worker_notify::Notices;
 
 /// How many channels to listeners there may be for each worker that there may be.
 const CHANNELS_A_WORKER: usize = 4;

@@ -7,14 +7,14 @@ use std::os::fd::OwnedFd;
 use rustix::process::Pid;
 use tracing::warn;
 
-use super::asking::ReadyHttp;
-use super::node::Nodes;
-use super::notify::Notices;
+use super::probes::ReadyHttp;
+use crate::attach::node::Nodes;
 use crate::front;
 use crate::ids::{Slot, WorkerId};
 use crate::logs::LastLines;
 use crate::logs::{Output, Stream};
 use crate::supervisor::{Doing, Launched, Pipes, WorkerHooks, processes};
+use crate::systemd::worker_notify::Notices;
 
 /// Those whom a worker's launch and end concern.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tracing::info;
 
-use super::listen::Ports;
+use super::public_sockets::Ports;
 use crate::admin::Admin;
 use crate::settings::{Config, WorkerCommand};
 

@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn without_a_free_descriptor_what_was_not_read_stays_where_it_is() {
-        run_alone("primary::node::offers::tests::alone_without_a_free_descriptor");
+        run_alone("attach::node::offers::tests::alone_without_a_free_descriptor");
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::listen::ListenError;
+use super::public_sockets::ListenError;
 use crate::supervisor::StartError;
 use crate::supervisor::changes::WatchError;
 use crate::supervisor::exec_context::ExecContextError;

@@ -3,11 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::systemd::inherit::{self, InheritError, Inherited, Plan};
 use crate::front::listener::Bound;
 use crate::ids::WorkerPort;
 use crate::settings::{Bind, Config, Listen, Policy};
 use crate::supervisor::processes;
+use crate::systemd::inherit::{self, InheritError, Inherited, Plan};
 
 /// The public sockets of each worker port.
 pub type Ports = Vec<(WorkerPort, Vec<Bound>)>;

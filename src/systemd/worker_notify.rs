@@ -1,6 +1,6 @@
 //! Hears what workers say on their notification sockets, and passes on that they are ready.
 //!
-//! What clusterd says to its own service manager is in `primary::systemd`.
+//! What clusterd says to its own service manager is in the rest of this room.
 
 use std::collections::HashMap;
 use std::io;

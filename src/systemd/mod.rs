@@ -5,13 +5,13 @@
 //! - [`socket`]: how it is told.
 //! - [`watchdog`]: that clusterd is alive, as long as it is.
 //! - [`inherit`]: the ports, opened by it.
-//!
-//! What workers say to clusterd in the same language is in `primary::notify`.
+//! - [`worker_notify`]: what workers say to clusterd in the same language.
 
 pub mod inherit;
 mod messages;
 mod socket;
 mod watchdog;
+pub mod worker_notify;
 
 use std::sync::Arc;
 use std::time::Duration;

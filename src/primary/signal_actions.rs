@@ -7,9 +7,9 @@ use std::fs::File;
 use tracing::{debug, error, info, warn};
 
 use super::signals::{SignalAction, Signals};
-use super::systemd::Systemd;
 use crate::supervisor::events::Asker;
 use crate::supervisor::{Command, Handle, Refused};
+use crate::systemd::Systemd;
 
 /// The signals, and whom they concern.
 #[derive(Debug)]

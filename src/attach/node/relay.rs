@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn without_a_free_descriptor_a_connection_waits_and_is_not_lost() {
-        run_alone("primary::node::relay::tests::alone_without_a_free_descriptor");
+        run_alone("attach::node::relay::tests::alone_without_a_free_descriptor");
     }
 
     #[tokio::test]

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info};
 
-use super::announce;
-use super::node::Word;
+use super::startup_log;
 use crate::admin::Readiness;
+use crate::attach::node::Word;
 use crate::front::handle::{Handle, Notice, PortStatus, Reports};
 use crate::ids::{LinkId, ServiceId};
 use crate::protocol::native::Holder;
@@ -57,7 +57,7 @@ pub async fn follow(mut heard: Heard, told: Told, addresses: Vec<SocketAddr>) {
                 let now = self::readiness(&heard.reports.status.borrow_and_update());
                 if now == Readiness::Ready && !greeted {
                     greeted = true;
-                    announce::ready(&addresses);
+                    startup_log::ready(&addresses);
                 }
                 told.readiness.send_if_modified(|readiness| {
                     let changes = *readiness != Readiness::Stopping && *readiness != now;

@@ -1,6 +1,6 @@
 //! The public ports that were opened for clusterd before it was started: socket activation, sd_listen_fds(3).
 //!
-//! What they are for is decided here, purely; they are listened on in `primary::listen`.
+//! What they are for is decided here, purely; they are listened on in `primary::public_sockets`.
 
 use std::env;
 use std::io;
