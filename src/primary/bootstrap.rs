@@ -19,8 +19,8 @@ use crate::ids::WorkerPort;
 use crate::preload::{ExposeError, Exposed};
 use crate::settings::Config;
 use crate::supervisor::AttachEnv;
-use crate::supervisor::changes::Changes;
 use crate::supervisor::exec_context::ExecContext;
+use crate::supervisor::triggers::watch::Changes;
 use crate::sys;
 
 /// All of it.

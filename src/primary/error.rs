@@ -4,8 +4,8 @@ use std::io;
 
 use super::public_sockets::ListenError;
 use crate::supervisor::StartError;
-use crate::supervisor::changes::WatchError;
 use crate::supervisor::exec_context::ExecContextError;
+use crate::supervisor::triggers::watch::WatchError;
 use crate::{admin, logs, preload};
 
 /// EX_CONFIG of sysexits(3).

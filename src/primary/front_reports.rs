@@ -14,7 +14,7 @@ use crate::front::handle::{Handle, Notice, PortStatus, Reports};
 use crate::ids::{LinkId, ServiceId};
 use crate::protocol::native::Holder;
 use crate::supervisor::events::{EventKind, ReplaceReason};
-use crate::supervisor::{self, processes};
+use crate::supervisor::{self, process_table};
 
 /// The longest message of a worker that whoever follows the events is told, in bytes of JSON: the last of them are
 /// kept for those who are slow.
@@ -118,7 +118,7 @@ impl Told {
 /// notices that nobody fetches.
 async fn detach_closed(mut suspects: mpsc::Receiver<(LinkId, Holder)>, front: Handle) {
     while let Some((link, holder)) = suspects.recv().await {
-        if !processes::is_held(holder).await {
+        if !process_table::is_held(holder).await {
             debug!(?link, "a worker has closed its listener");
             front.detach(link).await;
         }

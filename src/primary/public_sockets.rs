@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::front::listener::Bound;
 use crate::ids::WorkerPort;
 use crate::settings::{Bind, Config, Listen, Policy};
-use crate::supervisor::processes;
+use crate::supervisor::process_table;
 use crate::systemd::inherit::{self, InheritError, Inherited, Plan};
 
 /// The public sockets of each worker port.
@@ -94,12 +94,16 @@ pub fn addresses(ports: &Ports) -> Vec<SocketAddr> {
 
 fn refused(bind: Bind, source: io::Error) -> ListenError {
     let address = bind.address();
-    let holder = || processes::listener_of(address.port());
+    let holder = || process_table::listener_of(address.port());
     let advice = advice(source.kind(), address, holder);
     ListenError::Refused { address, source, advice }
 }
 
-fn advice(kind: io::ErrorKind, address: SocketAddr, holder: impl Fn() -> Option<processes::Named>) -> String {
+fn advice(
+    kind: io::ErrorKind,
+    address: SocketAddr,
+    holder: impl Fn() -> Option<process_table::Named>,
+) -> String {
     match kind {
         io::ErrorKind::AddrInUse => match holder() {
             Some(process) => format!(": {process} listens there; stop it, or choose another port"),
@@ -122,7 +126,7 @@ mod tests {
     #[test]
     fn an_error_says_what_would_help() {
         let advice = |kind, port| {
-            let holder = || Some(processes::Named { pid: 12, name: "nginx".to_owned() });
+            let holder = || Some(process_table::Named { pid: 12, name: "nginx".to_owned() });
             super::advice(kind, SocketAddr::from(([127, 0, 0, 1], port)), holder)
         };
         let in_use = advice(io::ErrorKind::AddrInUse, 3000);

@@ -3,9 +3,10 @@
 //! What is looked at, and how, is in the supervisor's room.
 
 use crate::settings::Config;
-use crate::supervisor::changes::{Changes, WatchError};
-use crate::supervisor::limits::{self, Bounds};
-use crate::supervisor::{Handle, cron};
+use crate::supervisor::Handle;
+use crate::supervisor::triggers::cron;
+use crate::supervisor::triggers::limits::{self, Bounds};
+use crate::supervisor::triggers::watch::{Changes, WatchError};
 
 /// Watches what `--watch` names, if anything, from now on.
 ///

@@ -13,7 +13,7 @@ use crate::front;
 use crate::ids::{Slot, WorkerId};
 use crate::logs::LastLines;
 use crate::logs::{Output, Stream};
-use crate::supervisor::{Doing, Launched, Pipes, WorkerHooks, processes};
+use crate::supervisor::{Doing, Launched, Pipes, WorkerHooks, process_table};
 use crate::systemd::worker_notify::Notices;
 
 /// Those whom a worker's launch and end concern.
@@ -67,7 +67,7 @@ impl WorkerHooks for PrimaryHooks {
         Box::pin(async move {
             front.retire(worker).await;
             let opened = node.ask().await;
-            processes::drained(group, [ports, opened].concat()).await;
+            process_table::drained(group, [ports, opened].concat()).await;
         })
     }
 

@@ -1,7 +1,7 @@
 //! The task that owns the workers: it carries out what [`lifecycle`](super::lifecycle) and
 //! [`rollout`](super::rollout) decide.
 //!
-//! It decides nothing by itself but the order of things. What users ask of it is in [`orders`](super::orders).
+//! It decides nothing by itself but the order of things. What users ask of it is in [`jobs`](super::jobs).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,20 +13,20 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::advisor::Advisor;
+use super::diagnose::Advisor;
 use super::ends::{End, Ended, Reason};
 use super::events::{self, EventKind};
-use super::guardian::Guardian;
 use super::instance::Instance;
+use super::jobs::Job;
 use super::lifecycle::{Action, Chance, Event, Phase, Process, State, step};
-use super::oom::Kills;
-use super::orders::Job;
-use super::reaper::Reaper;
-use super::replacing::Replacing;
+use super::processes::guardian::Guardian;
+use super::processes::oom::Kills;
+use super::processes::reaper::Reaper;
+use super::processes::spawn::{self, Spawned, StartError};
+use super::replacement::Replacing;
 use super::restart::Run;
 use super::rollout::LifeId;
-use super::spawn::{self, Spawned, StartError};
-use super::{Launched, Overview, Plan, Request, Spec, Status, WorkerHooks, telling};
+use super::{Launched, Overview, Plan, Request, Spec, Status, WorkerHooks, event_log};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
@@ -533,8 +533,8 @@ impl Supervisor {
 
     /// Tells whoever listens; that nobody does is no error.
     pub(super) fn tell(&self, what: EventKind) {
-        telling::log(&what);
-        telling::count(&what, &self.metrics);
+        event_log::log(&what);
+        event_log::count(&what, &self.metrics);
         let time = events::Time(SystemTime::now());
         let _ = self.events.send(events::Event { time, app: self.spec.app.clone(), what });
     }

@@ -4,15 +4,23 @@
 use std::io::{BufRead, Read};
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::net::SocketAddrUnix;
-use rustix::process::{Resource, Signal, getrlimit};
+use rustix::process::{Pid, Resource, Signal, getrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::events::{Asker, EventKind, ReplaceReason};
+use super::lifecycle::{Phase, Rules};
 use super::*;
-use crate::protocol::wire;
+use crate::ids::{Slot, WorkerId, WorkerPort};
+use crate::logs::LastLines;
+use crate::metrics::Metrics;
+use crate::protocol::wire::{self, Token};
 use crate::settings::WorkerCommand;
 use exec_context::ExecContext;
 

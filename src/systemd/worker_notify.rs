@@ -15,7 +15,7 @@ use crate::ids::WorkerId;
 use crate::protocol::notify::{MAX_MESSAGE, Said};
 use crate::supervisor;
 use crate::supervisor::identity::Users;
-use crate::supervisor::notify::NotifySocket;
+use crate::supervisor::processes::notify_socket::NotifySocket;
 use crate::sys::datagram;
 use crate::sys::watched::Watched;
 
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
     use crate::ids::Slot;
-    use crate::supervisor::notify;
+    use crate::supervisor::processes::notify_socket;
 
     const WORKER: WorkerId = WorkerId { slot: Slot(2), launch: 9 };
     const DEADLINE: Duration = Duration::from_secs(20);
@@ -117,7 +117,7 @@ mod tests {
     /// A worker that is listened to, and where it speaks.
     fn worker(notices: &mut Notices, folder: &tempfile::TempDir) -> UnixDatagram {
         let attach = folder.path().join("attach");
-        let (socket, name) = notify::bind(OsStr::new(&attach), WORKER.launch).unwrap();
+        let (socket, name) = notify_socket::bind(OsStr::new(&attach), WORKER.launch).unwrap();
         notices.listen(WORKER, socket);
         let speaker = UnixDatagram::unbound().unwrap();
         speaker.connect(name).unwrap();

@@ -27,7 +27,7 @@ use crate::protocol::node::{
 };
 use crate::protocol::wire::{ChannelName, Endpoint};
 use crate::settings::Policy;
-use crate::supervisor::{NodeChannel, processes};
+use crate::supervisor::{NodeChannel, process_table};
 use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
 
@@ -379,14 +379,14 @@ impl NodeSession {
     /// libuv does not know stays at the head of what it has received, and no other arrives any more.
     async fn takes_channels(&self) -> bool {
         match (self.speaker, &self.rooms.shim) {
-            (Some(speaker), Some(shim)) => processes::is_node_with(speaker, shim.to_path_buf()).await,
+            (Some(speaker), Some(shim)) => process_table::is_node_with(speaker, shim.to_path_buf()).await,
             _ => false,
         }
     }
 
     async fn is_deno(&self) -> bool {
         match self.speaker {
-            Some(speaker) => processes::is_deno(speaker).await,
+            Some(speaker) => process_table::is_deno(speaker).await,
             None => false,
         }
     }

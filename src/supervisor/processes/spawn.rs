@@ -18,11 +18,11 @@ use rustix::rand::GetRandomFlags;
 
 use super::exec_context::ExecContext;
 use super::identity::Identity;
+use super::notify_socket::{self, NotifySocket};
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Token};
 use crate::settings::WorkerCommand;
 use crate::settings::command::{self, CommandError};
-use crate::supervisor::notify::{self, NotifySocket};
 use crate::sys::process::Step;
 
 /// The hidden verb with which clusterd runs itself as the built-in demo worker.
@@ -253,7 +253,7 @@ fn give_streams(command: &mut Command, spec: &CommandSpec) -> io::Result<Pipes> 
 
 /// Tells the process where to say that it is ready, and gives the caller the socket.
 fn give_notify_socket(command: &mut Command, attach: &OsStr, id: WorkerId) -> io::Result<NotifySocket> {
-    let (socket, name) = notify::bind(attach, id.launch)?;
+    let (socket, name) = notify_socket::bind(attach, id.launch)?;
     command.env("NOTIFY_SOCKET", name);
     Ok(socket)
 }

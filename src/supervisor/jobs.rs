@@ -1,7 +1,7 @@
 //! What users ask of the workers: reload, restart, scale, stop, start, and the end of all.
 //!
 //! Each order is either refused at once or begun; when it is done is seen from how the workers stand. Reloads, and
-//! whatever else puts new workers in the place of others, are in [`replacing`](super::replacing).
+//! whatever else puts new workers in the place of others, are in [`replacement`](super::replacement).
 
 use std::time::Instant;
 

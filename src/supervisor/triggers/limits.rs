@@ -1,17 +1,17 @@
 //! Has workers replaced that use too much memory (`--max-memory`) or have run for too long (`--max-age`).
 //!
 //! It looks and asks; how a worker is replaced without a lost request is the supervisor's affair. What the kernel holds
-//! a worker to is in [`exec_context`](super::exec_context), how many connections it may take in the front.
+//! a worker to is in [`exec_context`](crate::supervisor::exec_context), how many connections it may take in the front.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::events::{ReplaceReason, whole_millis};
-use super::lifecycle::Phase;
-use super::{Handle, Overview, processes};
 use crate::ids::{Slot, WorkerId};
+use crate::supervisor::events::{ReplaceReason, whole_millis};
+use crate::supervisor::lifecycle::Phase;
+use crate::supervisor::{Handle, Overview, process_table};
 
 /// How often memory is looked at, and how often is asked again for what was not done.
 const LOOK: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ async fn look(launches: &mut Launches, bounds: &Bounds) -> Vec<(WorkerId, Replac
     let mut worn = Vec::new();
     if let Some(limit) = bounds.memory {
         let (workers, groups): (Vec<_>, Vec<_>) = launches.online().unzip();
-        let memory = processes::memory_if_above(limit, groups).await;
+        let memory = process_table::memory_if_above(limit, groups).await;
         worn.extend(launches.worn_by_memory(limit, workers.into_iter().zip(memory), Instant::now()));
     }
     if let Some(limit) = bounds.age {
@@ -195,8 +195,8 @@ fn say_if_too_low(worker: WorkerId, bytes: u64, served: Duration, greedy: u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
+    use crate::supervisor::Status;
 
     const LIMIT: u64 = 100;
 

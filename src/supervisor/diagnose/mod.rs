@@ -3,6 +3,9 @@
 //! [`advice`] is pure: from what was seen to a sentence. [`running`] and [`ended`] look, which may take
 //! milliseconds: call them where that holds up nobody. Nothing here changes what happens to the worker.
 
+mod advisor;
+pub mod elf;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -12,7 +15,8 @@ use std::path::{Path, PathBuf};
 use procfs::process::Process;
 use rustix::process::Pid;
 
-use super::elf::Kind;
+pub(super) use self::advisor::Advisor;
+use self::elf::Kind;
 use super::ends::Ended;
 use super::lifecycle::PATIENCE;
 use crate::ids::WorkerPort;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::events::Asker;
-use super::{Command, Handle, Overview, Refused};
+use crate::supervisor::events::Asker;
+use crate::supervisor::{Command, Handle, Overview, Refused};
 
 /// Reloads, and returns when that is over. While another reload is under way it waits for its end, once: what has to
 /// be loaded may have come after that began. A reload that fails leaves the old workers serving.

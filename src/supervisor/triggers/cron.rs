@@ -8,8 +8,9 @@ use std::time::Duration;
 use chrono::{DateTime, Local, TimeZone};
 use croner::Cron;
 
-use super::events::Asker;
-use super::{Handle, unattended};
+use super::reload;
+use crate::supervisor::Handle;
+use crate::supervisor::events::Asker;
 
 /// The longest sleep: the clock may be set meanwhile, and a machine that sleeps does not count the time.
 const LONGEST_NAP: Duration = Duration::from_secs(30);
@@ -19,7 +20,7 @@ pub async fn follow(cron: Cron, supervisor: Handle) {
     let mut clock = Clock { cron, seen: Local::now() };
     loop {
         match clock.look(Local::now()) {
-            Some(Turn::Now) => unattended::reload(&supervisor, Asker::Cron).await,
+            Some(Turn::Now) => reload::reload(&supervisor, Asker::Cron).await,
             Some(Turn::Later(nap)) => tokio::time::sleep(nap).await,
             None => {
                 return tracing::warn!("--cron {}: that time never comes", clock.cron.pattern);

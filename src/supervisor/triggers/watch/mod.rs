@@ -16,8 +16,9 @@ use tokio::time::{Instant, timeout_at};
 
 use self::ignore::Ignored;
 use self::tree::Tree;
-use super::events::Asker;
-use super::{Handle, unattended};
+use super::reload;
+use crate::supervisor::Handle;
+use crate::supervisor::events::Asker;
 
 /// How long nothing may change before the files are taken to be complete.
 const QUIET: Duration = Duration::from_millis(200);
@@ -80,7 +81,7 @@ impl Changes {
     pub async fn reload(mut self, supervisor: Handle) {
         while let Some(first) = self.0.recv().await {
             self.settle().await;
-            unattended::reload(&supervisor, Asker::Watch(shown(&first))).await;
+            reload::reload(&supervisor, Asker::Watch(shown(&first))).await;
         }
     }
 

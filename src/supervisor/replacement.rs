@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::events::{Asker, EventKind, ReplaceReason};
+use super::jobs::{Reply, workers};
 use super::lifecycle::{Event, Phase, State};
-use super::orders::{Reply, workers};
 use super::restart::Run;
 use super::rollout::{Do, LifeId, Progress, Rollout, Seen};
 use super::task::{Mode, Supervisor};

@@ -1,0 +1,107 @@
+//! What can be asked of an app, and how it is answered: refused, under way, done or failed.
+//!
+//! The words that both sides use; whether a command is accepted, and what it does, is decided elsewhere.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::events::Asker;
+use crate::ids::Slot;
+
+/// How long a worker may take to end when the stop is a fast one.
+pub const FAST: Duration = Duration::from_secs(1);
+
+/// What can be asked of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Replace every worker, each by a new one that is ready before the old one drains.
+    Reload,
+    /// End every worker, or this one, and start it again.
+    Restart(Option<Slot>),
+    /// Have more or fewer workers.
+    Scale(Scale),
+    /// End all workers; the ports stay open.
+    Stop,
+    /// Start them again after that, or those that are errored or stopped.
+    Start,
+}
+
+/// How many workers are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// So many.
+    To(u32),
+    /// So many more or fewer.
+    By(i32),
+}
+
+/// Why a command is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Another one is under way.
+    #[error("a reload by {by} is under way; wait for it, or stop it with `stop`")]
+    Busy {
+        /// Who has begun it.
+        by: Asker,
+    },
+    /// clusterd stops.
+    #[error("clusterd is stopping")]
+    Stopping,
+    /// There is nothing to reload or scale.
+    #[error("the app is stopped: start it first")]
+    Stopped,
+    /// A number of workers that cannot be.
+    #[error("{asked} workers cannot be: from 1 to {MOST_WORKERS} can")]
+    OutOfRange {
+        /// What was asked for.
+        asked: i64,
+    },
+    /// The configuration was changed, and is wrong now.
+    #[error("the configuration is wrong, and the old one stays in force: {0}")]
+    Configuration(String),
+    /// There is no worker with this number.
+    #[error("there is no worker {0}")]
+    NoWorker(Slot),
+}
+
+/// The most workers that an app can have.
+pub const MOST_WORKERS: u32 = 1024;
+
+/// Why a command that was begun did not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Failed {
+    /// What went wrong.
+    pub reason: String,
+    /// The last lines that the worker which failed has written to standard error.
+    pub last_lines: Vec<String>,
+}
+
+/// A command under way: what happens meanwhile is told by [`Handle::events`]. Dropping it does not stop it.
+#[derive(Debug)]
+pub struct Underway(pub(super) oneshot::Receiver<Result<String, Failed>>);
+
+impl Underway {
+    /// Waits for the end; a sentence about what was done.
+    ///
+    /// # Errors
+    /// What went wrong, and what the worker said last.
+    pub async fn done(self) -> Result<String, Failed> {
+        let ended = Failed { reason: "clusterd has ended".to_owned(), last_lines: Vec::new() };
+        self.0.await.unwrap_or(Err(ended))
+    }
+}
+
+/// How the workers are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// They get no further connection. Each is asked to end when it has none any more, or at `until`; what still
+    /// runs [`Rules::kill_timeout`] later is killed.
+    Graceful {
+        /// When.
+        until: Instant,
+    },
+    /// Ask them to end, and kill after [`FAST`] what still runs.
+    Fast,
+}

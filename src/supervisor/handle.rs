@@ -1,0 +1,168 @@
+//! The supervisor as the rest of the program speaks to it: one handle, whose methods are the verbs.
+//!
+//! It only passes requests on to the task's inbox, and hands out what the task publishes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::command::{Command, Refused, Scale, Stop, Underway};
+use super::events::{Asker, Event, EventKind, ReplaceReason};
+use super::plan::{Reread, Spec, Wanted};
+use super::status::Overview;
+use super::task::{Ends, Supervisor};
+use super::worker_hooks::WorkerHooks;
+use crate::ids::{Slot, WorkerId, WorkerPort};
+use crate::metrics::Metrics;
+use crate::protocol::wire::Token;
+
+/// How many events are kept for those who are slow to follow.
+const EVENTS: usize = 256;
+
+/// The supervisor as the rest of the program sees it. Clones speak to the same supervisor.
+#[derive(Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<Arc<Overview>>,
+    events: broadcast::Sender<Event>,
+    reread: Reread,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+/// A supervisor that has started nothing yet, and the handle to it.
+pub fn new(
+    spec: Spec,
+    reread: Reread,
+    surroundings: impl WorkerHooks,
+    metrics: Metrics,
+) -> (Handle, Supervisor) {
+    let (requests, inbox) = mpsc::channel(64);
+    let (publish, status) = watch::channel(Arc::default());
+    let (events, _) = broadcast::channel(EVENTS);
+    let ends = Ends { inbox, publish, events: events.clone() };
+    let handle = Handle { requests, status, events, reread };
+    (handle, Supervisor::new(spec, Box::new(surroundings), metrics, ends))
+}
+
+impl Handle {
+    /// The living worker that holds this token, if a process of the user `uid` may speak for it.
+    pub async fn admit(&self, token: Token, uid: u32) -> Option<WorkerId> {
+        self.ask(|reply| Request::Admit { token, uid, reply }).await.flatten()
+    }
+
+    /// Says that a worker listens on a port.
+    pub async fn listening(&self, worker: WorkerId, port: WorkerPort) {
+        self.send(Request::Listening { worker, port }).await;
+    }
+
+    /// Takes no command any more, and goes on as before: the stop has begun. Returns when that holds.
+    pub async fn close(&self) {
+        self.ask(|done| Request::Close { done }).await;
+    }
+
+    /// Returns when the supervisor has answered: it is alive.
+    pub async fn ping(&self) {
+        self.ask(|done| Request::Ping { done }).await;
+    }
+
+    /// Stops every worker for good. A stronger stop may follow a weaker one. Returns when it has begun: the
+    /// supervisor's task ends when it is done.
+    pub async fn stop(&self, stop: Stop) {
+        self.ask(|done| Request::Stop { stop, done }).await;
+    }
+
+    /// Says that a worker is ready: it has said so itself (`process.send('ready')`, `READY=1`).
+    pub async fn ready(&self, worker: WorkerId) {
+        self.send(Request::Ready { worker }).await;
+    }
+
+    /// Begins a command.
+    ///
+    /// # Errors
+    /// Why it is not carried out.
+    pub async fn begin(&self, command: Command, by: Asker) -> Result<Underway, Refused> {
+        let order = match command {
+            Command::Reload => Order::Reload(self.read_again().await?),
+            Command::Restart(slot) => Order::Restart(slot),
+            Command::Scale(scale) => Order::Scale(scale),
+            Command::Stop => Order::Stop,
+            Command::Start => Order::Start,
+        };
+        self.ask(|reply| Request::Do { order, by, reply }).await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// What a reload is to put in force. That the configuration is wrong now is told as the end of a reload: whoever
+    /// watches over these wants to know.
+    async fn read_again(&self) -> Result<Wanted, Refused> {
+        let reread = Arc::clone(&self.reread);
+        let read = tokio::task::spawn_blocking(move || reread()).await;
+        let wanted = read.unwrap_or_else(|error| Err(error.to_string())).map_err(Refused::Configuration);
+        if let Err(refused) = &wanted {
+            self.tell(EventKind::ReloadFailed { reason: refused.to_string(), last_lines: Vec::new() }).await;
+        }
+        wanted
+    }
+
+    /// Has a worker replaced while it runs: a new one is ready before the old one drains. Asked again while that is
+    /// under way, it changes nothing.
+    pub async fn replace(&self, worker: WorkerId, why: ReplaceReason) {
+        self.send(Request::Replace { worker, why }).await;
+    }
+
+    /// Tells whoever follows what happened.
+    pub async fn tell(&self, what: EventKind) {
+        self.send(Request::Tell(what)).await;
+    }
+
+    /// The app and its workers as they are now and as they change.
+    pub fn status(&self) -> watch::Receiver<Arc<Overview>> {
+        self.status.clone()
+    }
+
+    /// What happens from now on. Who is too slow misses some of it, and is told how much.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// The answer to a request; `None` if the supervisor is gone.
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(request(reply)).await;
+        answer.await.ok()
+    }
+
+    /// A supervisor that is gone has no workers left to be spoken of.
+    async fn send(&self, request: Request) {
+        let _ = self.requests.send(request).await;
+    }
+}
+
+/// A command, with what was read for it.
+#[derive(Debug)]
+pub(super) enum Order {
+    Reload(Wanted),
+    Restart(Option<Slot>),
+    Scale(Scale),
+    Stop,
+    Start,
+}
+
+/// What the supervisor is asked.
+#[derive(Debug)]
+pub(super) enum Request {
+    Admit { token: Token, uid: u32, reply: oneshot::Sender<Option<WorkerId>> },
+    Listening { worker: WorkerId, port: WorkerPort },
+    Stop { stop: Stop, done: oneshot::Sender<()> },
+    Ready { worker: WorkerId },
+    Do { order: Order, by: Asker, reply: oneshot::Sender<Result<Underway, Refused>> },
+    Replace { worker: WorkerId, why: ReplaceReason },
+    Tell(EventKind),
+    Close { done: oneshot::Sender<()> },
+    Ping { done: oneshot::Sender<()> },
+}

@@ -1,0 +1,55 @@
+//! What is wanted of an app: how its workers are started and treated, and how many of them there are.
+//!
+//! It is plain data: where it comes from is the settings' affair, what follows from it the supervisor's.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::lifecycle::Rules;
+use super::processes::guardian::Orders;
+use super::processes::reaper::Scope;
+use super::processes::spawn::CommandSpec;
+
+/// What a worker is started with, and how it is treated. It keeps that for life; a reload brings another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What it is started with.
+    pub spec: CommandSpec,
+    /// What holds for its life.
+    pub rules: Rules,
+    /// How long it may take, once it gets no further connection, to finish those that it has.
+    pub drain_timeout: Duration,
+    /// What asks it to end.
+    pub stop_signal: Signal,
+}
+
+/// What is wanted by now, at the start and again at each reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// How workers are started and treated.
+    pub plan: Arc<Plan>,
+    /// How many there are, unless another number was asked for meanwhile.
+    pub workers: NonZeroU32,
+    /// How many are replaced at a time.
+    pub reload_parallel: usize,
+}
+
+/// Reads the configuration again. It may block. An error is for the user to read.
+pub type Reread = Arc<dyn Fn() -> Result<Wanted, String> + Send + Sync>;
+
+/// What is to be supervised.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// The workers.
+    pub wanted: Wanted,
+    /// Which children are waited for.
+    pub scope: Scope,
+    /// What the app is called.
+    pub app: String,
+    /// What a guardian does if this process is killed; `None` for no guardian. PID 1 needs none: when it dies,
+    /// the kernel kills the whole namespace.
+    pub guardian: Option<Orders>,
+}

@@ -1,0 +1,8 @@
+//! What has workers replaced without anybody asking: the time, changed files, and what one worker may use.
+//!
+//! Each trigger is a task of its own that only asks, as a command does; what follows is the supervisor's.
+
+pub mod cron;
+pub mod limits;
+mod reload;
+pub mod watch;

@@ -1,0 +1,49 @@
+//! What the rest of the program does as workers come and go.
+//!
+//! The supervisor calls it, and knows nothing of what is behind it.
+
+use std::pin::Pin;
+
+use rustix::process::Pid;
+
+use super::processes::spawn::{NodeChannel, Pipes};
+use crate::ids::WorkerId;
+use crate::logs::LastLines;
+use crate::protocol::wire::Token;
+
+/// What the rest of the program does as workers come and go. All of it is called on the supervisor's own task, and
+/// must not block; what is returned is waited for beside it.
+pub trait WorkerHooks: Send + 'static {
+    /// A worker's process was started: its pipes are to be read to their ends, and its Node channel to be spoken on.
+    /// What it writes to standard error is kept for those who ask.
+    fn launched(&mut self, launched: Launched) -> Option<LastLines>;
+
+    /// A worker is ready: it may be given connections, if it was kept from them.
+    fn release(&mut self, worker: WorkerId) -> Doing<()>;
+
+    /// Done when the worker has answered a probe.
+    fn probe(&mut self, worker: WorkerId) -> Doing<()>;
+
+    /// Gives a worker no further connection; done when it has none any more.
+    fn drain(&mut self, worker: WorkerId, group: Pid) -> Doing<()>;
+
+    /// A worker is gone: done when every connection that it has not taken is in the queue again. How many it has
+    /// taken.
+    fn gone(&mut self, worker: WorkerId) -> Doing<u64>;
+}
+
+/// Something that is done beside the supervisor's task.
+pub type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A worker that was just started, and what leads to it.
+#[derive(Debug)]
+pub struct Launched {
+    /// Which launch of which worker.
+    pub worker: WorkerId,
+    /// What its processes attach with.
+    pub token: Token,
+    /// What it writes.
+    pub pipes: Pipes,
+    /// Its Node channel; `None` if the spec has none.
+    pub channel: Option<NodeChannel>,
+}
