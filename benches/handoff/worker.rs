@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
-use clusterd::protocol::native::name_address;
+use clusterd::protocol::name_address;
 use clusterd::protocol::wire::{
     ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, FromWorker, MAX_MESSAGE, ToWorker, Token,
 };

@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::front;
+use crate::front::links::{Attachment, ChannelPermits, Holder};
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
-use crate::protocol::native::{Attachment, Holder, Places};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
 use crate::settings::Policy;
 use crate::supervisor::{self, identity::Users};
@@ -47,7 +47,7 @@ pub struct Rooms {
     /// Gets the channels.
     pub front: front::handle::Handle,
     /// Room for channels.
-    pub places: Places,
+    pub places: ChannelPermits,
     /// The ports that are served.
     pub ports: Arc<[WorkerPort]>,
     /// Whose processes may attach.
@@ -189,7 +189,7 @@ async fn attach(channel: &OwnedFd, peer: Peer, rooms: &Rooms) -> Result<(), Deni
         holder: Holder { inode, pid: peer.pid },
         wants_drain: request.wants_drain,
         relayed: false,
-        place,
+        permit: place,
     };
     rooms.front.attach(attachment).await;
     // The worker may have died, and been forgotten by the front, since it was admitted. One that only drains keeps its

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::front::connection::Connection;
+use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::front::listener::Bound;
 use crate::front::private::{Delivery, Undelivered};
 use crate::front::shared::Sharing;
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
-use crate::protocol::native::{Attachment, Connection, Holder, Place};
 
 /// What the front is asked to do.
 #[derive(Debug)]
@@ -40,8 +41,8 @@ pub enum Command {
     Detach(LinkId),
     /// Hand a connection to this worker, once it can take one, and to no other.
     Deliver(Delivery),
-    /// The worker is ready: channels that were held are open to clients.
-    Ready(WorkerId),
+    /// The worker is ready: open its gates, which were held, to clients.
+    Release(WorkerId),
     /// The worker gets no connection any more; what it was given and has not taken goes to others.
     Retire {
         /// Which launch of which worker.
@@ -169,8 +170,13 @@ impl Handle {
     ///
     /// # Errors
     /// `NotFound` if there is no such socket, `ECANCELED` when a stop has closed it, and those of fcntl(2).
-    pub async fn share(&self, worker: WorkerId, service: ServiceId, place: Place) -> io::Result<OwnedFd> {
-        let copy = self.ask(|reply| Command::Share(Sharing { worker, service, place, reply })).await;
+    pub async fn share(
+        &self,
+        worker: WorkerId,
+        service: ServiceId,
+        permit: ChannelPermit,
+    ) -> io::Result<OwnedFd> {
+        let copy = self.ask(|reply| Command::Share(Sharing { worker, service, permit, reply })).await;
         copy.unwrap_or_else(|| Err(io::Error::from_raw_os_error(libc::ECANCELED)))
     }
 
@@ -189,9 +195,10 @@ impl Handle {
         self.ask(|done| Command::Close { service, done }).await;
     }
 
-    /// Says that a worker is ready: what is asked of it beyond listening ([`Hold`](super::launches::Hold)) is fulfilled.
-    pub async fn ready(&self, worker: WorkerId) {
-        self.send(Command::Ready(worker)).await;
+    /// Opens a worker's gates to clients: what is asked of it beyond listening ([`Hold`](super::launches::Hold)) is
+    /// fulfilled. Only the supervisor decides that.
+    pub async fn release(&self, worker: WorkerId) {
+        self.send(Command::Release(worker)).await;
     }
 
     /// Gives a worker no connection any more, on the listeners that it has and on those that it may still open. What it

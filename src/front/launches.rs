@@ -7,8 +7,8 @@ use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use super::handle::Notice;
+use crate::front::links::{Gate, Holder};
 use crate::ids::{LinkId, ServiceId, WorkerId};
-use crate::protocol::native::{Gate, Holder};
 
 /// A launch's own limit is up to this share below what was asked for, so that workers that started together are not
 /// worn together.
@@ -95,7 +95,7 @@ impl LaunchTable {
     }
 
     /// The worker is ready.
-    pub fn ready(&mut self, worker: WorkerId) {
+    pub fn release(&mut self, worker: WorkerId) {
         self.launch(worker).is_ready = true;
     }
 
@@ -228,7 +228,7 @@ mod tests {
         for (hold, speaks_for_itself, gate) in table {
             let mut launches = launches(hold, RecycleLimits::default());
             assert_eq!(launches.attaches(WORKER, speaks_for_itself), gate, "{hold:?} {speaks_for_itself}");
-            launches.ready(WORKER);
+            launches.release(WORKER);
             assert_eq!(launches.attaches(WORKER, speaks_for_itself), Open);
             launches.retire(WORKER);
             assert_eq!(launches.attaches(WORKER, speaks_for_itself), Gate::Retired);

@@ -12,7 +12,7 @@ use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::Interest;
 
-use crate::protocol::native::Connection;
+use crate::front::connection::Connection;
 use crate::protocol::wire::{Endpoint, SocketOption};
 use crate::settings::Bind;
 use crate::sys::socket;

@@ -4,11 +4,13 @@
 //! the program reaches it through [`handle::Handle`], and it answers with [`handle::Notice`]s.
 //!
 //! A connection's way: [`listener`] accepts it, [`service`] gives it to the next idle worker or puts it into the
-//! [`queue`], and [`crate::protocol::native`] hands it over. What becomes of each launch of a worker is noted in the
+//! [`queue`], and [`crate::front::links`] hands it over. What becomes of each launch of a worker is noted in the
 //! [`launches`]. With the shared policy connections do not come this way at all: [`shared`] only keeps the sockets.
 
+pub mod connection;
 pub mod handle;
 pub mod launches;
+pub mod links;
 pub mod listener;
 pub mod private;
 pub mod queue;
@@ -37,10 +39,10 @@ use self::private::{Delivery, Undelivered};
 use self::queue::Queue;
 use self::service::{Progress, Service};
 use self::shared::SharedSockets;
+use crate::front::links::{Attachment, Link, Timeouts};
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::policy::window::Window;
-use crate::protocol::native::{Attachment, Link, Timeouts};
 use crate::settings::Policy;
 
 /// A hand-off that takes longer than this may have gone to a listener that its server has closed, or to a worker that is
@@ -61,7 +63,7 @@ pub struct Setup {
     /// How many connections may be on their way to one listener of a worker that takes them quickly.
     pub window: NonZeroUsize,
     /// How long a worker may leave a connection untaken: [`SLOW`], and the hand-off timeout.
-    pub patience: Timeouts,
+    pub timeouts: Timeouts,
     /// What keeps clients' connections from workers that listen.
     pub hold: Hold,
     /// When a launch of a worker is to be looked after.
@@ -95,7 +97,7 @@ struct Limits {
     queue: NonZeroUsize,
     queue_timeout: Duration,
     window: NonZeroUsize,
-    patience: Timeouts,
+    timeouts: Timeouts,
 }
 
 impl Limits {
@@ -105,7 +107,7 @@ impl Limits {
             listeners.extend(Listener::watch(address)?);
         }
         let queue = Queue::new(self.queue, self.queue_timeout);
-        let window = Window::new(self.window, self.patience.slow);
+        let window = Window::new(self.window, self.timeouts.slow);
         Ok(Service::new(id, listeners, queue, window, metrics.clone()))
     }
 }
@@ -128,7 +130,7 @@ impl Front {
             queue: setup.queue,
             queue_timeout: setup.queue_timeout,
             window: setup.window,
-            patience: setup.patience,
+            timeouts: setup.timeouts,
         };
         let (mut services, mut shared) = (Vec::new(), SharedSockets::default());
         for (port, bound) in setup.ports {
@@ -204,11 +206,11 @@ impl Front {
                 self.services.retain(|candidate| candidate.id() != service);
                 let _ = done.send(());
             }
-            Command::Ready(worker) => {
-                self.launches.ready(worker);
-                self.shared.ready(worker);
+            Command::Release(worker) => {
+                self.launches.release(worker);
+                self.shared.release(worker);
                 for service in &mut self.services {
-                    service.ready(worker);
+                    service.release(worker);
                 }
             }
             Command::Detach(link) => self.detach(link),
@@ -238,7 +240,7 @@ impl Front {
             return;
         };
         let gate = self.launches.attaches(worker, attachment.wants_drain);
-        match Link::new(attachment, self.limits.patience, gate) {
+        match Link::new(attachment, self.limits.timeouts, gate) {
             Ok(link) => service.attach(link),
             Err(error) => warn!(%worker, service = %id, %error, "cannot watch a worker's channel"),
         }

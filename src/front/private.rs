@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use crate::front::connection::Connection;
 use crate::ids::{ServiceId, WorkerId};
-use crate::protocol::native::Connection;
 
 /// How many may wait for one listener.
 const MOST: usize = 8;

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use crate::protocol::native::Connection;
+use crate::front::connection::Connection;
 
 /// The queue of one worker port.
 #[derive(Debug)]

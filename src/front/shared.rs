@@ -13,8 +13,8 @@ use tracing::{debug, warn};
 use super::launches::LaunchTable;
 use super::listener::Bound;
 use super::service::LAST_HANDSHAKES;
+use crate::front::links::{ChannelPermit, Gate};
 use crate::ids::{LinkId, ServiceId, WorkerId};
-use crate::protocol::native::{Gate, Place};
 
 /// How often it is looked whether workers have emptied a backlog.
 const LOOK: Duration = Duration::from_millis(50);
@@ -26,8 +26,8 @@ pub struct Sharing {
     pub worker: WorkerId,
     /// On what it listens.
     pub service: ServiceId,
-    /// Its place among all that listen, and thereby its name.
-    pub place: Place,
+    /// Its permit, and thereby its name.
+    pub permit: ChannelPermit,
     /// Told the copy.
     pub reply: oneshot::Sender<io::Result<OwnedFd>>,
 }
@@ -59,7 +59,7 @@ enum Intake {
 #[derive(Debug)]
 struct Member {
     worker: WorkerId,
-    place: Place,
+    permit: ChannelPermit,
     gate: Gate,
     listens: bool,
 }
@@ -77,12 +77,12 @@ impl SharedSockets {
 
     /// Gives a server a copy of its socket.
     pub fn share(&mut self, sharing: Sharing, launches: &mut LaunchTable) {
-        let Sharing { worker, service, place, reply } = sharing;
+        let Sharing { worker, service, permit, reply } = sharing;
         let socket = self.0.iter_mut().find(|socket| socket.id == service);
         let copy = socket.ok_or(io::ErrorKind::NotFound.into()).and_then(|socket| {
             let copy = socket.copy()?;
             let gate = launches.attaches(worker, false);
-            socket.members.push(Member { worker, place, gate, listens: false });
+            socket.members.push(Member { worker, permit, gate, listens: false });
             Ok(copy)
         });
         // Who asked may be gone; the worker is then forgotten.
@@ -92,7 +92,7 @@ impl SharedSockets {
     /// A server listens.
     pub fn listens(&mut self, link: LinkId, launches: &mut LaunchTable) {
         for socket in &mut self.0 {
-            let member = socket.members.iter_mut().find(|member| member.place.link() == link);
+            let member = socket.members.iter_mut().find(|member| member.permit.link() == link);
             let Some(member) = member.filter(|member| !member.listens) else { continue };
             member.listens = true;
             launches.listens(member.worker, socket.id, false);
@@ -101,7 +101,7 @@ impl SharedSockets {
     }
 
     /// The worker is ready: its servers that were held count.
-    pub fn ready(&mut self, worker: WorkerId) {
+    pub fn release(&mut self, worker: WorkerId) {
         for member in self.members_of(worker).filter(|member| member.gate == Gate::Held) {
             member.gate = Gate::Open;
         }
@@ -120,7 +120,7 @@ impl SharedSockets {
     /// The servers that `which` picks listen no more.
     pub fn drop_members(&mut self, which: impl Fn(LinkId, WorkerId) -> bool) {
         for socket in &mut self.0 {
-            socket.members.retain(|member| !which(member.place.link(), member.worker));
+            socket.members.retain(|member| !which(member.permit.link(), member.worker));
         }
     }
 

@@ -12,9 +12,10 @@ use super::launches::{Hold, RecycleLimits};
 use super::listener::Bound;
 use super::private::Undelivered;
 use super::{Front, Setup};
+use crate::front::connection::Connection;
+use crate::front::links::{Attachment, ChannelPermits, Holder, Timeouts};
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
-use crate::protocol::native::{Attachment, Connection, Holder, Places, Timeouts};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
 use crate::settings::{Bind, Policy};
 use crate::sys::scarcity::{no_descriptor_left, run_alone};
@@ -34,7 +35,7 @@ struct Stage {
     metrics: Metrics,
     thread: Option<JoinHandle<()>>,
     runtime: tokio::runtime::Runtime,
-    places: Places,
+    places: ChannelPermits,
     wants_drain: bool,
     relayed: bool,
 }
@@ -75,7 +76,7 @@ impl Stage {
             queue: NonZeroUsize::new(limits.queue).unwrap(),
             queue_timeout: limits.queue_timeout,
             window: NonZeroUsize::new(limits.window).unwrap(),
-            patience: Timeouts { slow: limits.slow, timeout: limits.handoff_timeout },
+            timeouts: Timeouts { slow: limits.slow, timeout: limits.handoff_timeout },
             hold: Hold { word: limits.wait_ready, probe: false },
             recycle: limits.recycle,
             metrics: metrics.clone(),
@@ -92,7 +93,7 @@ impl Stage {
             metrics,
             thread: Some(thread),
             runtime,
-            places: Places::new(64),
+            places: ChannelPermits::new(64),
             wants_drain: !limits.wait_ready,
             relayed: false,
         }
@@ -116,7 +117,7 @@ impl Stage {
             holder: Holder { inode: 0, pid: 0 },
             wants_drain: self.wants_drain,
             relayed: self.relayed,
-            place,
+            permit: place,
         };
         self.runtime.block_on(self.handle().attach(attachment));
         Worker { id, link, channel: own_end }
@@ -340,7 +341,7 @@ fn a_worker_that_is_waited_for_gets_nothing_before_it_is_ready() {
     let mut stage = Stage::new(Limits { wait_ready: true, ..PATIENT });
     let [slow, quick] = [stage.worker(1), stage.bound_worker(2)];
     let client = stage.connect();
-    stage.runtime.block_on(stage.handle().ready(quick.id));
+    stage.runtime.block_on(stage.handle().release(quick.id));
     assert_eq!(stage.reports.status.borrow()[0].listening, 0);
     quick.say(FromWorker::Listening);
     assert_eq!(stage.notice(), stage.listens(&quick));
@@ -350,7 +351,7 @@ fn a_worker_that_is_waited_for_gets_nothing_before_it_is_ready() {
     assert_eq!(stage.reports.status.borrow()[0].listening, 1);
     stage.forget(&quick);
     let client = stage.connect();
-    stage.runtime.block_on(stage.handle().ready(slow.id));
+    stage.runtime.block_on(stage.handle().release(slow.id));
     slow.serve();
     assert_eq!(answer(client), "1");
     assert_eq!(stage.reports.status.borrow()[0].listening, 1);
@@ -689,7 +690,7 @@ fn a_worker_that_is_held_from_clients_takes_connections_of_clusterds_own() {
         drop(held.accept());
         assert_eq!(delivered.result(&stage), Ok(()));
     }
-    stage.runtime.block_on(stage.handle().ready(held.id));
+    stage.runtime.block_on(stage.handle().release(held.id));
     held.serve();
     assert_eq!(answer(client), "1");
 }

@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit};
 
 use super::{Exposed, SHIM};
-use crate::protocol::native::name_address;
+use crate::protocol::name_address;
 use crate::protocol::wire::{
     ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, Endpoint, FromWorker, MAX_MESSAGE, NODE_CHANNEL, Refusal,
     SocketOption, ToWorker, Token,

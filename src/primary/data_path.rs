@@ -13,9 +13,9 @@ use super::error::Failure;
 use super::public_sockets::{self, Ports};
 use crate::front::handle::{FrontEnds, Handle, Reports};
 use crate::front::launches::{Hold, RecycleLimits};
+use crate::front::links::Timeouts;
 use crate::front::{self, Front, Setup};
 use crate::metrics::Metrics;
-use crate::protocol::native::Timeouts;
 use crate::settings::Config;
 
 /// Starts it.
@@ -50,7 +50,7 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Se
         queue,
         queue_timeout: config.queue_timeout,
         window: config.window,
-        patience: Timeouts { slow: front::SLOW, timeout: config.handoff_timeout },
+        timeouts: Timeouts { slow: front::SLOW, timeout: config.handoff_timeout },
         hold: Hold { word: config.wait_ready, probe: config.ready_http.is_some() },
         recycle: RecycleLimits {
             max_connections: config.max_connections.map(NonZeroU64::from),

@@ -11,8 +11,8 @@ use super::startup_log;
 use crate::admin::Readiness;
 use crate::attach::node::Word;
 use crate::front::handle::{Handle, Notice, PortStatus, Reports};
+use crate::front::links::Holder;
 use crate::ids::{LinkId, ServiceId};
-use crate::protocol::native::Holder;
 use crate::supervisor::events::{EventKind, ReplaceReason};
 use crate::supervisor::{self, process_table};
 

@@ -15,10 +15,10 @@ use super::worker_plan::Base;
 use crate::attach::node::{self, Listeners, Nodes, Word};
 use crate::attach::socket::Rooms;
 use crate::front;
+use crate::front::links::ChannelPermits;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::logs::Output;
 use crate::metrics::Metrics;
-use crate::protocol::native::Places;
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
 use crate::supervisor::{self, Handle, MOST_WORKERS, Scope, Spec, Supervisor, guardian};
@@ -74,7 +74,7 @@ impl Wiring {
             scope: Scope::Everyone,
             guardian: guardian(config, bootstrap.folder()),
         };
-        let places = Places::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
+        let places = ChannelPermits::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
         let asking = Asking::new(front.clone(), ports[0]);
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());

@@ -48,7 +48,7 @@ impl WorkerHooks for PrimaryHooks {
 
     fn release(&mut self, worker: WorkerId) -> Doing<()> {
         let front = self.front.clone();
-        Box::pin(async move { front.ready(worker).await })
+        Box::pin(async move { front.release(worker).await })
     }
 
     fn probe(&mut self, worker: WorkerId) -> Doing<()> {

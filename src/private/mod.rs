@@ -23,10 +23,10 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::front::connection::Connection;
 use crate::front::handle::Handle;
 use crate::front::private::Undelivered;
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
-use crate::protocol::native::Connection;
 
 /// The way in to each worker. Clones lead to the same workers.
 #[derive(Clone, Debug)]

@@ -1,11 +1,24 @@
 //! How a worker is spoken to.
 //!
 //! - [`wire`]: the attach protocol's messages, shared with the shim.
-//! - [`native`]: one channel of that protocol, as the front uses it.
 //! - [`node`]: the messages of Node's own cluster protocol.
 //! - [`notify`]: what a worker says of itself in the language of systemd.
 
-pub mod native;
 pub mod node;
 pub mod notify;
 pub mod wire;
+
+use std::io;
+
+use rustix::net::SocketAddrUnix;
+
+use self::wire::ChannelName;
+
+/// The address that a worker's end of a channel is bound to.
+///
+/// # Errors
+/// None for the names that there are: they are shorter than `sun_path`.
+pub fn name_address(name: &ChannelName) -> io::Result<SocketAddrUnix> {
+    // The zero byte in front is the address type's to write.
+    Ok(SocketAddrUnix::new_abstract_name(&name.encode()[1..])?)
+}

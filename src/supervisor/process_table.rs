@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use crate::protocol::native::Holder;
+use crate::front::links::Holder;
 use crate::sys::processes as table;
 pub use crate::sys::processes::{Named, listener_of};
 use crate::sys::usage;

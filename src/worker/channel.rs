@@ -13,7 +13,7 @@ use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
 
 use super::BindError;
-use crate::protocol::native::name_address;
+use crate::protocol::name_address;
 use crate::protocol::wire::{ChannelName, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
 use crate::sys::seqpacket::{self, Record};
 use crate::sys::watched::Watched;

@@ -27,8 +27,8 @@ use tracing::{debug, warn};
 
 pub use self::listeners::Listeners;
 use crate::front;
+use crate::front::links::ChannelPermits;
 use crate::ids::{WorkerId, WorkerPort};
-use crate::protocol::native::Places;
 use crate::settings::Policy;
 use crate::supervisor::NodeChannel;
 use crate::sys::seqpacket;
@@ -66,7 +66,7 @@ pub struct Rooms {
     /// Gets the channels that connections go through.
     pub front: front::handle::Handle,
     /// Room for those.
-    pub places: Places,
+    pub places: ChannelPermits,
     /// The ports that are served.
     pub ports: Arc<[WorkerPort]>,
     /// Who accepts at TCP ports: the front, or the workers.

@@ -20,8 +20,9 @@ use super::listeners::Joined;
 use super::offers::{Offers, Unread};
 use super::relay::{self, Answer, Offer};
 use super::{Rooms, Word};
+use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::ids::{LinkId, ServiceId, WorkerId};
-use crate::protocol::native::{Attachment, Holder, Place, name_address};
+use crate::protocol::name_address;
 use crate::protocol::node::{
     Decoder, Errno, Fault, FromNode, Full, HandleType, Outgoing, Query, Received, Seq, ToNode,
 };
@@ -274,7 +275,7 @@ impl NodeSession {
                 debug!(%worker, message = shortened(&message), "worker says");
                 if message.get() == "\"ready\"" {
                     self.tell(Word::Ready(worker)).await;
-                    self.rooms.front.ready(worker).await;
+                    self.rooms.front.release(worker).await;
                 }
                 self.tell(Word::Says(worker, message)).await;
             }
@@ -439,14 +440,14 @@ impl NodeSession {
             holder: Holder { inode: ends.inode, pid: self.speaker.map_or(0, Pid::as_raw_pid) },
             wants_drain: false,
             relayed,
-            place,
+            permit: place,
         };
         self.rooms.front.attach(attachment).await;
         Some((link, ends.workers))
     }
 
     /// A place among all that listen.
-    fn place(&self, port: u16) -> Option<Place> {
+    fn place(&self, port: u16) -> Option<ChannelPermit> {
         let place = self.rooms.places.take();
         if place.is_none() {
             warn!(worker = %self.worker, port, "there is no room for another channel");

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::{Intake, Member, PAUSE, Service};
+use crate::front::connection::Connection;
 use crate::front::launches::LaunchTable;
+use crate::front::links::NotGiven;
 use crate::front::private::{Delivery, Undelivered};
-use crate::protocol::native::{Connection, NotGiven};
 
 /// How many connections move before everything else gets its turn.
 pub(super) const BURST: usize = 64;

@@ -9,10 +9,10 @@ use tracing::{debug, warn};
 
 use super::{Intake, Progress, Service};
 use crate::front::launches::LaunchTable;
+use crate::front::links::LinkEvent;
 use crate::front::listener;
 use crate::front::private::Undelivered;
 use crate::ids::WorkerId;
-use crate::protocol::native::Event;
 use crate::protocol::wire::SocketOption;
 
 /// How many messages of one worker are read before everything else gets its turn.
@@ -81,11 +81,11 @@ impl Service {
         }
     }
 
-    fn hear(&mut self, index: usize, event: Event, launches: &mut LaunchTable) {
+    fn hear(&mut self, index: usize, event: LinkEvent, launches: &mut LaunchTable) {
         let member = &mut self.members[index];
         let (link, worker) = (&member.link, member.link.worker());
         match event {
-            Event::Taken { since } => {
+            LinkEvent::Taken { since } => {
                 let now = Instant::now();
                 let after = now.saturating_duration_since(since);
                 let in_time = member.window.taken(after);
@@ -103,28 +103,28 @@ impl Service {
                     self.take_back_ahead(index);
                 }
             }
-            Event::Listening => {
+            LinkEvent::Listening => {
                 launches.listens(worker, self.id, link.speaks_for_itself());
                 if link.is_available() {
                     self.free.release(worker);
                 }
                 self.count_listening();
             }
-            Event::Moving => {
+            LinkEvent::Moving => {
                 member.stalled.dec();
                 launches.moves(worker);
                 if link.is_available() {
                     self.free.release(worker);
                 }
             }
-            Event::Nothing => {}
-            Event::Declined(connection) => self.given_back(index, connection, Undelivered::Declined),
-            Event::Paused(connection) => {
+            LinkEvent::Nothing => {}
+            LinkEvent::Declined(connection) => self.given_back(index, connection, Undelivered::Declined),
+            LinkEvent::Paused(connection) => {
                 self.stalled(index, Instant::now(), launches);
                 self.given_back(index, connection, Undelivered::Stalled);
             }
-            Event::SetOption(option) => self.set_option(worker, option),
-            Event::Broken(fault) => {
+            LinkEvent::SetOption(option) => self.set_option(worker, option),
+            LinkEvent::Broken(fault) => {
                 warn!(%worker, service = %self.id, ?fault, "closed a channel that does not speak the attach protocol");
                 self.drop_member(index, launches);
             }

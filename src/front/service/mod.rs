@@ -17,11 +17,12 @@ use super::launches::LaunchTable;
 use super::listener::Listener;
 use super::private::{Delivery, Private, Undelivered};
 use super::queue::Queue;
+use crate::front::connection::Connection;
+use crate::front::links::{Due, Link};
 use crate::ids::{ServiceId, WorkerId};
 use crate::metrics::{Metrics, Rejected};
 use crate::policy::round_robin::RoundRobin;
 use crate::policy::window::Window;
-use crate::protocol::native::{Connection, Due, Link};
 
 /// How long nothing is accepted or given after the kernel ran out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -168,7 +169,7 @@ impl Service {
     }
 
     /// The worker is ready: clients may be sent to its channels that were held.
-    pub fn ready(&mut self, worker: WorkerId) {
+    pub fn release(&mut self, worker: WorkerId) {
         for member in self.members.iter_mut().filter(|member| member.link.worker() == worker) {
             member.link.open();
             if member.link.is_available() {

@@ -6,9 +6,10 @@ use std::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Member, PAUSE, Service};
+use crate::front::connection::Connection;
 use crate::front::launches::LaunchTable;
+use crate::front::links::Link;
 use crate::front::private::Undelivered;
-use crate::protocol::native::{Connection, Link};
 
 impl Service {
     /// Drops the channels that `which` picks, after taking back what is in them. Returns how many connections were

@@ -76,13 +76,13 @@ fn a_server_that_shares_counts_until_it_is_closed_or_its_worker_is_gone() {
 fn a_server_that_shares_counts_once_its_worker_is_ready_and_until_it_is_retired() {
     let mut stage = Stage::sharing(Limits { wait_ready: true, ..PATIENT });
     let [late, early] = [stage.sharer(1), stage.sharer(2)];
-    stage.runtime.block_on(stage.handle().ready(early.id));
+    stage.runtime.block_on(stage.handle().release(early.id));
     for sharer in [&late, &early] {
         stage.listen(sharer);
         assert!(matches!(stage.notice(), Notice::Listening { ready: false, .. }));
     }
     stage.until_listening(1);
-    stage.runtime.block_on(stage.handle().ready(late.id));
+    stage.runtime.block_on(stage.handle().release(late.id));
     stage.until_listening(2);
     let handle = stage.handle();
     let retired = async { tokio::time::timeout(DEADLINE, handle.retire(early.id)).await };

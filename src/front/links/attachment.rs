@@ -1,16 +1,13 @@
 //! What a channel is made of: the two descriptors that the attach socket or a Node worker's request brings, whose they
-//! are, and a bounded number of places for them.
+//! are, and a bounded number of permits for them.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::net::SocketAddrUnix;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ids::{LinkId, ServiceId, WorkerId};
-use crate::protocol::wire::ChannelName;
 
 /// A channel to a worker's listener, as the attach socket delivered it.
 #[derive(Debug)]
@@ -30,41 +27,41 @@ pub struct Attachment {
     /// The other end passes connections on, and declines by itself what is not taken in time: nothing is taken back
     /// from it while it lives.
     pub relayed: bool,
-    /// Its place among the channels that the primary keeps, and thereby its name.
-    pub place: Place,
+    /// Its permit, and thereby its name.
+    pub permit: ChannelPermit,
 }
 
 /// The channels that the primary keeps: numbered, and bounded, since each costs it two descriptors.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct ChannelPermits {
     free: Arc<Semaphore>,
     taken: Arc<AtomicU64>,
 }
 
-/// A channel's place, free again when it is dropped.
+/// Permission to keep a channel, given back when it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct ChannelPermit {
     link: LinkId,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Place {
-    /// The name of the channel that has this place.
+impl ChannelPermit {
+    /// The name of the channel that has this permit.
     pub fn link(&self) -> LinkId {
         self.link
     }
 }
 
-impl Places {
+impl ChannelPermits {
     /// Room for `count` channels.
     pub fn new(count: usize) -> Self {
         Self { free: Arc::new(Semaphore::new(count)), taken: Arc::default() }
     }
 
-    /// A place, if there is one.
-    pub fn take(&self) -> Option<Place> {
+    /// A permit, if one is left.
+    pub fn take(&self) -> Option<ChannelPermit> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        Some(Place { link: LinkId(self.taken.fetch_add(1, Ordering::Relaxed)), _permit: permit })
+        Some(ChannelPermit { link: LinkId(self.taken.fetch_add(1, Ordering::Relaxed)), _permit: permit })
     }
 }
 
@@ -77,13 +74,4 @@ pub struct Holder {
     pub inode: u64,
     /// The process that attached, and so the first to look at.
     pub pid: i32,
-}
-
-/// The address that a worker's end of a channel is bound to.
-///
-/// # Errors
-/// None for the names that there are: they are shorter than `sun_path`.
-pub fn name_address(name: &ChannelName) -> io::Result<SocketAddrUnix> {
-    // The zero byte in front is the address type's to write.
-    Ok(SocketAddrUnix::new_abstract_name(&name.encode()[1..])?)
 }

@@ -16,9 +16,6 @@
 //! A busy link may be given more, up to whatever window the front allows: `in_flight` knows which of them the worker
 //! has taken. Beside that, a link has a [`Gate`], which tells for whom its worker is there.
 
-mod attachment;
-mod in_flight;
-
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll, ready};
@@ -26,23 +23,13 @@ use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 
-pub use self::attachment::{Attachment, Holder, Place, Places, name_address};
-use self::in_flight::{Given, InFlight};
+use super::attachment::{Attachment, ChannelPermit, Holder};
+use super::in_flight::{Given, InFlight};
+use crate::front::connection::Connection;
 use crate::ids::{LinkId, WorkerId};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
 use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
-
-/// An accepted connection on its way to a worker, in non-blocking mode.
-#[derive(Debug)]
-pub struct Connection {
-    /// The socket.
-    pub socket: OwnedFd,
-    /// The client.
-    pub peer: Endpoint,
-    /// When it was accepted.
-    pub accepted: Instant,
-}
 
 /// A channel to one listener of one worker.
 #[derive(Debug)]
@@ -52,13 +39,13 @@ pub struct Link {
     channel: Watched,
     worker_end: OwnedFd,
     holder: Holder,
-    patience: Timeouts,
+    timeouts: Timeouts,
     wants_drain: bool,
     relayed: bool,
     gate: Gate,
     /// When to hear the worker again: no descriptor was free for one that it may have sent.
     reads_paused_until: Option<Instant>,
-    _place: Place,
+    _permit: ChannelPermit,
     state: State,
     in_flight: InFlight,
     last_handed: Option<Instant>,
@@ -112,7 +99,7 @@ const UNHEARD: usize = 64;
 
 /// What a link has seen.
 #[derive(Debug)]
-pub enum Event {
+pub enum LinkEvent {
     /// The server listens now, and the link is idle.
     Listening,
     /// The worker has taken the connection that was given at `since`; the link is idle again if it was the last.
@@ -181,19 +168,19 @@ impl Link {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn new(attachment: Attachment, patience: Timeouts, gate: Gate) -> io::Result<Self> {
+    pub fn new(attachment: Attachment, timeouts: Timeouts, gate: Gate) -> io::Result<Self> {
         Ok(Self {
-            id: attachment.place.link(),
+            id: attachment.permit.link(),
             worker: attachment.worker,
             channel: Watched::new(attachment.channel, Interest::READABLE | Interest::WRITABLE)?,
             worker_end: attachment.worker_end,
             holder: attachment.holder,
-            patience,
+            timeouts,
             wants_drain: attachment.wants_drain,
             relayed: attachment.relayed,
             gate,
             reads_paused_until: None,
-            _place: attachment.place,
+            _permit: attachment.permit,
             state: State::Bound,
             in_flight: InFlight::default(),
             last_handed: None,
@@ -297,17 +284,17 @@ impl Link {
 
     /// The next connection in the channel has its turn from now on.
     fn wait_from(&mut self, now: Instant) {
-        self.state = State::Busy { due: Due::Slow, at: now + self.patience.slow.min(self.patience.timeout) };
+        self.state = State::Busy { due: Due::Slow, at: now + self.timeouts.slow.min(self.timeouts.timeout) };
     }
 
     /// What the worker has done since the last call. Ready as long as there is more to tell.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
         self.reads_paused_until = None;
         if let Poll::Ready(said) = self.poll_said(cx) {
             let event = match said {
                 Ok((FromWorker::Decline { peer, pause }, Some(socket))) => self.declined(socket, peer, pause),
                 Ok((message, _)) => self.hear(message),
-                Err(fault) => Event::Broken(fault),
+                Err(fault) => LinkEvent::Broken(fault),
             };
             return Poll::Ready(event);
         }
@@ -319,7 +306,7 @@ impl Link {
         if !self.in_flight.has_taken()
             && let Err(error) = ready!(self.poll_received(cx))
         {
-            return Poll::Ready(Event::Broken(Fault::Channel(error.kind())));
+            return Poll::Ready(LinkEvent::Broken(Fault::Channel(error.kind())));
         }
         // Who declines says so before it receives. It may have done both since it was heard last.
         if self.relayed {
@@ -333,19 +320,19 @@ impl Link {
         }
         Poll::Ready(self.next_taken().unwrap_or_else(|| {
             self.state = State::Idle;
-            Event::Moving
+            LinkEvent::Moving
         }))
     }
 
-    /// [`Event::Taken`] if the worker is known to have taken one that was not told. Of a relayed link, only
+    /// [`LinkEvent::Taken`] if the worker is known to have taken one that was not told. Of a relayed link, only
     /// [`Link::poll`] knows whether it was not declined.
-    pub fn next_taken(&mut self) -> Option<Event> {
+    pub fn next_taken(&mut self) -> Option<LinkEvent> {
         let since = self.in_flight.tell()?.since;
         if self.is_busy() {
             self.wait_from(Instant::now());
             self.settle();
         }
-        Some(Event::Taken { since })
+        Some(LinkEvent::Taken { since })
     }
 
     /// One of those that were given is done with: after the last, a busy link is idle.
@@ -364,19 +351,19 @@ impl Link {
         }
     }
 
-    fn hear(&mut self, message: FromWorker) -> Event {
+    fn hear(&mut self, message: FromWorker) -> LinkEvent {
         match message {
             FromWorker::Listening if self.state == State::Bound => {
                 self.state = State::Idle;
-                Event::Listening
+                LinkEvent::Listening
             }
             FromWorker::Listening if self.state == State::Paused => {
                 self.state = State::Idle;
-                Event::Moving
+                LinkEvent::Moving
             }
-            FromWorker::Listening => Event::Nothing,
-            FromWorker::SetOption(option) => Event::SetOption(option),
-            FromWorker::Attach { .. } | FromWorker::Decline { .. } => Event::Broken(Fault::Malformed),
+            FromWorker::Listening => LinkEvent::Nothing,
+            FromWorker::SetOption(option) => LinkEvent::SetOption(option),
+            FromWorker::Attach { .. } | FromWorker::Decline { .. } => LinkEvent::Broken(Fault::Malformed),
         }
     }
 
@@ -392,17 +379,17 @@ impl Link {
         self.gate = Gate::Retired;
     }
 
-    fn declined(&mut self, socket: OwnedFd, peer: Endpoint, pause: bool) -> Event {
+    fn declined(&mut self, socket: OwnedFd, peer: Endpoint, pause: bool) -> LinkEvent {
         let Some(Given { accepted, .. }) = self.in_flight.declined(&peer) else {
-            return Event::Broken(Fault::Malformed);
+            return LinkEvent::Broken(Fault::Malformed);
         };
         let connection = Connection { socket, peer, accepted };
         if pause {
             self.state = State::Paused;
-            return Event::Paused(connection);
+            return LinkEvent::Paused(connection);
         }
         self.state = State::Resting { until: Instant::now() + REST };
-        Event::Declined(connection)
+        LinkEvent::Declined(connection)
     }
 
     /// The next message from the worker, and the descriptor that came with it.
@@ -494,7 +481,7 @@ impl Link {
             return Some(Due::Rested);
         };
         let said = *due;
-        let Timeouts { slow, timeout } = self.patience;
+        let Timeouts { slow, timeout } = self.timeouts;
         *at = match said {
             Due::Slow => (*at + timeout.saturating_sub(slow)).max(now),
             Due::TimedOut | Due::Rested => now + timeout,
@@ -583,6 +570,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::links::ChannelPermits;
     use crate::ids::{ServiceId, Slot, WorkerPort};
 
     const PEER: Endpoint = Endpoint::V4 { address: [192, 0, 2, 7], port: 4321 };
@@ -598,7 +586,7 @@ mod tests {
             holder: Holder { inode: 0, pid: 0 },
             wants_drain: false,
             relayed: true,
-            place: Places::new(1).take().unwrap(),
+            permit: ChannelPermits::new(1).take().unwrap(),
         };
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let mut link = Link::new(attachment, Timeouts { slow: second, timeout: second }, Gate::Open).unwrap();

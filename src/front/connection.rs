@@ -1,0 +1,19 @@
+//! An accepted connection, as the data path passes it on.
+//!
+//! It owns the socket and nothing else; it is never read or written here.
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use crate::protocol::wire::Endpoint;
+
+/// An accepted connection on its way to a worker, in non-blocking mode. Dropping it closes it.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// The client.
+    pub peer: Endpoint,
+    /// When it was accepted.
+    pub accepted: Instant,
+}
