@@ -102,7 +102,7 @@ impl Merged {
 }
 
 fn missed(app: &str, events: u64) -> Event {
-    Event { time: Time(SystemTime::now()), app: app.to_owned(), what: EventKind::Missed { events } }
+    Event { time: Time(SystemTime::now()), app: app.to_owned(), kind: EventKind::Missed { events } }
 }
 
 /// A body whose every piece is made when it is asked for, out of a state that goes from one to the next.
@@ -150,8 +150,8 @@ mod tests {
     use crate::supervisor::Failed;
 
     fn event(app: &str, worker: u32) -> Event {
-        let what = EventKind::WorkerMoves { worker };
-        Event { time: Time(SystemTime::UNIX_EPOCH), app: app.to_owned(), what }
+        let kind = EventKind::WorkerMoves { worker };
+        Event { time: Time(SystemTime::UNIX_EPOCH), app: app.to_owned(), kind }
     }
 
     fn source(app: &str, capacity: usize) -> (broadcast::Sender<Event>, Source) {

@@ -156,8 +156,8 @@ mod tests {
     use crate::supervisor::events::{EventKind, Time};
 
     fn event(worker: u32) -> Event {
-        let what = EventKind::WorkerStarted { worker, pid: 1 };
-        Event { time: Time(SystemTime::now()), app: "web".to_owned(), what }
+        let kind = EventKind::WorkerStarted { worker, pid: 1 };
+        Event { time: Time(SystemTime::now()), app: "web".to_owned(), kind }
     }
 
     fn counted(metrics: &Metrics, result: Hooked) -> u64 {

@@ -45,7 +45,7 @@ pub struct Hook {
 impl Hook {
     /// `None` for what workers say to each other: that is traffic, and no event of their lives.
     pub fn of(event: &Event) -> Option<Self> {
-        if let EventKind::WorkerSays { .. } = event.what {
+        if let EventKind::WorkerSays { .. } = event.kind {
             return None;
         }
         let value = serde_json::to_value(event).ok()?;
@@ -220,8 +220,8 @@ mod tests {
     use crate::supervisor::events::Time;
     use rustix::process::Resource;
 
-    fn event(what: EventKind) -> Event {
-        Event { time: Time(SystemTime::UNIX_EPOCH), app: "web".to_owned(), what }
+    fn event(kind: EventKind) -> Event {
+        Event { time: Time(SystemTime::UNIX_EPOCH), app: "web".to_owned(), kind }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::os::fd::OwnedFd;
 
+use futures_util::future::BoxFuture;
 use rustix::process::Pid;
 use tracing::warn;
 
@@ -13,7 +14,7 @@ use crate::front;
 use crate::ids::{Slot, WorkerId};
 use crate::logs::LastLines;
 use crate::logs::{Output, Stream};
-use crate::supervisor::{Doing, Launched, Pipes, WorkerHooks, process_table};
+use crate::supervisor::{Launched, Pipes, WorkerHooks, process_table};
 use crate::systemd::worker_notify::Notices;
 
 /// Those whom a worker's launch and end concern.
@@ -46,12 +47,12 @@ impl WorkerHooks for PrimaryHooks {
         self.capture(worker.slot, stdout, stderr)
     }
 
-    fn release(&mut self, worker: WorkerId) -> Doing<()> {
+    fn release(&mut self, worker: WorkerId) -> BoxFuture<'static, ()> {
         let front = self.front.clone();
         Box::pin(async move { front.release(worker).await })
     }
 
-    fn probe(&mut self, worker: WorkerId) -> Doing<()> {
+    fn probe(&mut self, worker: WorkerId) -> BoxFuture<'static, ()> {
         let probing = self.ready_http.clone();
         Box::pin(async move {
             if let Some(probing) = probing {
@@ -62,7 +63,7 @@ impl WorkerHooks for PrimaryHooks {
 
     /// Node is asked to leave only when nothing is on its way to it any more: what it has not accepted by then would
     /// be lost with its listener.
-    fn drain(&mut self, worker: WorkerId, group: Pid) -> Doing<()> {
+    fn drain(&mut self, worker: WorkerId, group: Pid) -> BoxFuture<'static, ()> {
         let (front, node, ports) = (self.front.clone(), self.nodes.disconnecting(worker), self.ports.clone());
         Box::pin(async move {
             front.retire(worker).await;
@@ -71,7 +72,7 @@ impl WorkerHooks for PrimaryHooks {
         })
     }
 
-    fn gone(&mut self, worker: WorkerId) -> Doing<u64> {
+    fn gone(&mut self, worker: WorkerId) -> BoxFuture<'static, u64> {
         self.notices.gone(worker);
         let (front, heard) = (self.front.clone(), self.nodes.gone(worker));
         Box::pin(async move {

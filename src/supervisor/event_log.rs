@@ -11,8 +11,8 @@ use super::events::EventKind;
 use crate::metrics::{Metrics, Reloaded};
 
 /// Writes the message for an event.
-pub(super) fn log(what: &EventKind) {
-    match what {
+pub(super) fn log(kind: &EventKind) {
+    match kind {
         EventKind::WorkerStarted { worker, pid } => info!(%worker, pid, "worker started"),
         EventKind::WorkerListens { worker, port, .. } => info!(%worker, %port, "worker listens"),
         EventKind::WorkerOnline { worker, pid } => debug!(%worker, pid, "worker is online"),
@@ -61,8 +61,8 @@ fn said(whose: &str, last_lines: &[String]) -> String {
 }
 
 /// Counts an event, if it is one that is counted here.
-pub(super) fn count(what: &EventKind, metrics: &Metrics) {
-    let result = match what {
+pub(super) fn count(kind: &EventKind, metrics: &Metrics) {
+    let result = match kind {
         EventKind::ReloadDone { .. } => Reloaded::Done,
         EventKind::ReloadFailed { .. } => Reloaded::Failed,
         _ => return,

@@ -17,7 +17,7 @@ pub struct Event {
     pub app: String,
     /// What.
     #[serde(flatten)]
-    pub what: EventKind,
+    pub kind: EventKind,
 }
 
 /// What happened. `worker` is always the number of the slot, `pid` the process that leads the worker.

@@ -116,8 +116,8 @@ impl Handle {
     }
 
     /// Tells whoever follows what happened.
-    pub async fn tell(&self, what: EventKind) {
-        self.send(Request::Tell(what)).await;
+    pub async fn tell(&self, kind: EventKind) {
+        self.send(Request::Tell(kind)).await;
     }
 
     /// The app and its workers as they are now and as they change.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::ends::Reason;
 use super::events::{Asker, EventKind};
-use super::lifecycle::{Event, Phase, State};
+use super::lifecycle::{Input, Phase, State};
 use super::restart::Run;
 use super::rollout::LifeId;
 use super::task::{Mode, Supervisor};
@@ -64,7 +64,7 @@ impl Supervisor {
         for life in self.lives_in(&slots) {
             // Every empty slot is filled again.
             let kill_at = Instant::now() + self.life(life).plan.rules.kill_timeout;
-            self.apply(life, Event::Stop { kill_at });
+            self.apply(life, Input::Stop { kill_at });
         }
         let done = match slot {
             Some(slot) => format!("worker {slot} is online again"),
@@ -108,7 +108,7 @@ impl Supervisor {
         self.mode = Mode::Running;
         let settled = self.lives.iter().filter(|life| life.state.process().is_none());
         for life in settled.map(|life| life.id).collect::<Vec<_>>() {
-            self.apply(life, Event::Start(Run::FRESH));
+            self.apply(life, Input::Start(Run::FRESH));
         }
         let done = format!("{} online", workers(self.workers as usize));
         self.begin_job(Goal::Online((1..=self.workers).map(Slot).collect()), done)
@@ -128,8 +128,8 @@ impl Supervisor {
         self.mode = Mode::Ending;
         self.overtake("clusterd is stopping");
         let event = match stop {
-            Stop::Graceful { until } => Event::Retire { until },
-            Stop::Fast => Event::Stop { kill_at: Instant::now() + FAST },
+            Stop::Graceful { until } => Input::Retire { until },
+            Stop::Fast => Input::Stop { kill_at: Instant::now() + FAST },
         };
         for life in self.lives.iter().map(|life| life.id).collect::<Vec<_>>() {
             self.apply(life, event.clone());
@@ -147,7 +147,7 @@ impl Supervisor {
     pub(super) fn retire(&mut self, lives: Vec<LifeId>) {
         for life in lives {
             let until = Instant::now() + self.life(life).plan.drain_timeout;
-            self.apply(life, Event::Retire { until });
+            self.apply(life, Input::Retire { until });
         }
     }
 

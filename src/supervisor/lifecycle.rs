@@ -241,7 +241,7 @@ impl Phase {
 
 /// What happened to a worker.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub enum Input {
     /// A process is wanted, worth this.
     Start(Run),
     /// The process runs.
@@ -304,7 +304,7 @@ pub enum Event {
 /// What to do, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Start a process and report [`Event::Launched`] or [`Event::LaunchFailed`].
+    /// Start a process and report [`Input::Launched`] or [`Input::LaunchFailed`].
     Launch,
     /// Count a start after the first.
     Count(Reason),
@@ -312,11 +312,11 @@ pub enum Action {
     Terminate(Pid),
     /// Kill every process of the group.
     Kill(Pid),
-    /// Take back what was handed to the worker and not taken, and report [`Event::Forgotten`].
+    /// Take back what was handed to the worker and not taken, and report [`Input::Forgotten`].
     Forget(WorkerId),
-    /// Give it no further connection, and report [`Event::Drained`] when it has none.
+    /// Give it no further connection, and report [`Input::Drained`] when it has none.
     Drain(Process),
-    /// Probe the worker until it answers, and report [`Event::Probed`].
+    /// Probe the worker until it answers, and report [`Input::Probed`].
     Probe(WorkerId),
     /// It may be given connections, if it was kept from them.
     Release(WorkerId),
@@ -396,7 +396,7 @@ impl State {
         }
     }
 
-    /// When a [`Event::Tick`] will change something.
+    /// When a [`Input::Tick`] will change something.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
             State::Launching { ready_by, advise_at, .. } => {
@@ -417,39 +417,39 @@ impl State {
     }
 }
 
-/// What follows when `event` happens to a worker in `state` at `now`.
-pub fn step(state: State, event: Event, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
-    match event {
-        Event::Start(run) => start(state, run),
-        Event::Launched(process) => launched(state, process, rules, now),
-        Event::LaunchFailed { chance } => launch_failed(state, chance, rules, now),
-        Event::Listening { id, port } => came(state, id, (rules, now), |missing| {
+/// What follows when `input` happens to a worker in `state` at `now`.
+pub fn step(state: State, input: Input, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
+    match input {
+        Input::Start(run) => start(state, run),
+        Input::Launched(process) => launched(state, process, rules, now),
+        Input::LaunchFailed { chance } => launch_failed(state, chance, rules, now),
+        Input::Listening { id, port } => came(state, id, (rules, now), |missing| {
             if let Missing::Itself { ports, .. } = missing {
                 ports.remove(&port);
             }
         }),
-        Event::Ready(id) => came(state, id, (rules, now), |missing| {
+        Input::Ready(id) => came(state, id, (rules, now), |missing| {
             if let Missing::Itself { word, .. } = missing {
                 *word = false;
             }
         }),
-        Event::Probed(id) => probed(state, id, now),
-        Event::Trusted => trusted(state),
-        Event::Ended { group, how, others, chance }
+        Input::Probed(id) => probed(state, id, now),
+        Input::Trusted => trusted(state),
+        Input::Ended { group, how, others, chance }
             if state.process().is_some_and(|process| process.group == group) =>
         {
             ended(state, how, others, chance, (rules, now))
         }
-        Event::Forgotten { id, served } => forgotten(state, id, served, rules, now),
-        Event::GroupEmpty(empty) => match state {
+        Input::Forgotten { id, served } => forgotten(state, id, served, rules, now),
+        Input::GroupEmpty(empty) => match state {
             State::Orphaned { group, .. } if group == empty => (State::Stopped, vec![]),
             state => (state, vec![]),
         },
-        Event::Retire { until } => retire(state, until),
-        Event::Drained(id) => drained(state, id, rules, now),
-        Event::Stop { kill_at } => stop(state, kill_at),
-        Event::Tick => tick(state, rules, now),
-        Event::Ended { .. } => (state, vec![]),
+        Input::Retire { until } => retire(state, until),
+        Input::Drained(id) => drained(state, id, rules, now),
+        Input::Stop { kill_at } => stop(state, kill_at),
+        Input::Tick => tick(state, rules, now),
+        Input::Ended { .. } => (state, vec![]),
     }
 }
 

@@ -47,7 +47,7 @@ pub use self::processes::spawn::{AttachEnv, CommandSpec, NodeChannel, Pipes, Sta
 pub use self::processes::{exec_context, guardian, identity, spawn};
 pub use self::status::{Overview, Status};
 pub use self::task::Supervisor;
-pub use self::worker_hooks::{Doing, Launched, WorkerHooks};
+pub use self::worker_hooks::{Launched, WorkerHooks};
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::events::{Asker, EventKind, ReplaceReason};
 use super::jobs::{Reply, workers};
-use super::lifecycle::{Event, Phase, State};
+use super::lifecycle::{Input, Phase, State};
 use super::restart::Run;
 use super::rollout::{Do, LifeId, Progress, Rollout, Seen};
 use super::task::{Mode, Supervisor};
@@ -124,7 +124,7 @@ impl Supervisor {
                     rollout.began(slot, life);
                 }
             }
-            Do::Trust(life) => self.apply(life, Event::Trusted),
+            Do::Trust(life) => self.apply(life, Input::Trusted),
             Do::Retire(life) => self.retire(vec![life]),
         }
     }
@@ -174,7 +174,7 @@ impl Supervisor {
             match life.state.phase() {
                 // It may have clients by now.
                 Phase::Online => self.retire(vec![id]),
-                _ => self.apply(id, Event::Stop { kill_at }),
+                _ => self.apply(id, Input::Stop { kill_at }),
             }
         }
     }

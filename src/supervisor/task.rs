@@ -18,7 +18,7 @@ use super::ends::{End, Ended, Reason};
 use super::events::{self, EventKind};
 use super::instance::Instance;
 use super::jobs::Job;
-use super::lifecycle::{Action, Chance, Event, Phase, Process, State, step};
+use super::lifecycle::{Action, Chance, Input, Phase, Process, State, step};
 use super::processes::guardian::Guardian;
 use super::processes::oom::Kills;
 use super::processes::reaper::Reaper;
@@ -59,9 +59,9 @@ pub struct Supervisor {
     pub(super) replacing: Replacing,
     pub(super) jobs: Vec<Job>,
     /// What is done for workers that run, each with what it will report. It ends with the task.
-    helping: JoinSet<Option<(LifeId, Event)>>,
+    helping: JoinSet<Option<(LifeId, Input)>>,
     /// What workers that are gone have left is taken back. The task waits for it.
-    forgetting: JoinSet<(LifeId, Event)>,
+    forgetting: JoinSet<(LifeId, Input)>,
     guardian: Option<Guardian>,
     advisor: Advisor,
     /// What the kernel has killed for want of memory.
@@ -147,7 +147,7 @@ impl Supervisor {
             self.next(&mut reaper).await;
             self.look_at_orphaned_groups();
             for index in 0..self.lives.len() {
-                self.apply(self.lives[index].id, Event::Tick);
+                self.apply(self.lives[index].id, Input::Tick);
             }
         };
         if self.mode == Mode::Running {
@@ -237,7 +237,7 @@ impl Supervisor {
     /// Starts one worker, to see whether it can be: the others follow as vacancies.
     fn start_first(&mut self) -> Result<(), StartError> {
         let life = self.enter(Slot(1), Arc::clone(&self.spec.wanted.plan));
-        self.transition(life, Event::Start(Run::FRESH));
+        self.transition(life, Input::Start(Run::FRESH));
         let launched = self.launch(life)?;
         self.apply(life, launched);
         Ok(())
@@ -273,7 +273,7 @@ impl Supervisor {
     /// Starts another worker in this slot.
     pub(super) fn begin_life(&mut self, slot: Slot, run: Run, plan: Arc<Plan>) -> LifeId {
         let life = self.enter(slot, plan);
-        self.apply(life, Event::Start(run));
+        self.apply(life, Input::Start(run));
         life
     }
 
@@ -284,12 +284,12 @@ impl Supervisor {
                 let _ = reply.send(self.admit(token, uid));
             }
             Request::Listening { worker, port } => self.listening(worker, port),
-            Request::Ready { worker } => self.apply_to(worker, Event::Ready(worker)),
+            Request::Ready { worker } => self.apply_to(worker, Input::Ready(worker)),
             Request::Do { order, by, reply } => {
                 let _ = reply.send(self.obey(order, by));
             }
             Request::Replace { worker, why } => self.plan_replacement(worker, why),
-            Request::Tell(what) => self.tell(what),
+            Request::Tell(kind) => self.tell(kind),
             Request::Close { done } => {
                 self.close();
                 let _ = done.send(());
@@ -315,7 +315,7 @@ impl Supervisor {
         self.lives.iter().find(|life| life.state.serving().is_some_and(|process| process.id == worker))
     }
 
-    fn apply_to(&mut self, worker: WorkerId, event: Event) {
+    fn apply_to(&mut self, worker: WorkerId, event: Input) {
         if let Some(life) = self.life_of(worker).map(|life| life.id) {
             self.apply(life, event);
         }
@@ -338,7 +338,7 @@ impl Supervisor {
                 port: port.0,
             });
         }
-        self.apply(life, Event::Listening { id: worker, port });
+        self.apply(life, Input::Listening { id: worker, port });
     }
 
     fn guardian_ended(&mut self, guardian: &Guardian, how: Ended) {
@@ -365,13 +365,13 @@ impl Supervisor {
             && matches!(how, Ended::Signal { signal: libc::SIGKILL, .. });
         life.ended(how, out_of_memory);
         let id = life.id;
-        let event = Event::Ended { group: pid, how, others: group_exists(pid), chance: chance() };
+        let event = Input::Ended { group: pid, how, others: group_exists(pid), chance: chance() };
         self.apply(id, event);
     }
 
     /// Something that was done beside the task has come to this.
-    fn done(&mut self, life: LifeId, event: Event) {
-        if matches!(event, Event::Forgotten { served: 0, .. }) {
+    fn done(&mut self, life: LifeId, event: Input) {
+        if matches!(event, Input::Forgotten { served: 0, .. }) {
             self.advise_ended(life);
         }
         self.apply(life, event);
@@ -383,7 +383,7 @@ impl Supervisor {
                 continue;
             };
             if !group_exists(group) {
-                self.apply(id, Event::GroupEmpty(group));
+                self.apply(id, Input::GroupEmpty(group));
             }
         }
     }
@@ -405,7 +405,7 @@ impl Supervisor {
     }
 
     /// Lets `event` happen to a worker and does what follows from it; to one that is gone nothing happens.
-    pub(super) fn apply(&mut self, life: LifeId, event: Event) {
+    pub(super) fn apply(&mut self, life: LifeId, event: Input) {
         if !self.lives.iter().any(|candidate| candidate.id == life) {
             return;
         }
@@ -417,7 +417,7 @@ impl Supervisor {
         }
     }
 
-    fn transition(&mut self, id: LifeId, event: Event) -> Vec<Action> {
+    fn transition(&mut self, id: LifeId, event: Input) -> Vec<Action> {
         let index =
             self.lives.iter().position(|life| life.id == id).expect("it is there until it is dropped");
         let life = &mut self.lives[index];
@@ -433,7 +433,7 @@ impl Supervisor {
         if group != old_group {
             self.guard(old_group, group);
         }
-        news.into_iter().for_each(|what| self.tell(what));
+        news.into_iter().for_each(|kind| self.tell(kind));
         actions
     }
 
@@ -444,7 +444,7 @@ impl Supervisor {
         }
     }
 
-    fn perform(&mut self, life: LifeId, action: Action) -> Option<Event> {
+    fn perform(&mut self, life: LifeId, action: Action) -> Option<Input> {
         match action {
             Action::Launch => {
                 let launched = self.launch(life);
@@ -460,7 +460,7 @@ impl Supervisor {
                     if let Some(output) = output {
                         let _ = tokio::time::timeout(LAST_WORDS, output.ended()).await;
                     }
-                    (life, Event::Forgotten { id, served })
+                    (life, Input::Forgotten { id, served })
                 });
             }
             Action::Drain(process) => {
@@ -468,13 +468,13 @@ impl Supervisor {
                 let limit = self.life(life).plan.drain_timeout;
                 self.helping.spawn(async move {
                     let _ = tokio::time::timeout(limit, drained).await;
-                    Some((life, Event::Drained(process.id)))
+                    Some((life, Input::Drained(process.id)))
                 });
             }
             Action::Probe(id) => {
                 let (probed, limit) = (self.surroundings.probe(id), self.life(life).plan.rules.ready_timeout);
                 self.helping.spawn(async move {
-                    tokio::time::timeout(limit, probed).await.ok().map(|()| (life, Event::Probed(id)))
+                    tokio::time::timeout(limit, probed).await.ok().map(|()| (life, Input::Probed(id)))
                 });
             }
             Action::Release(id) => {
@@ -515,7 +515,7 @@ impl Supervisor {
         self.advisor.look_back_at((slot, how), command, missing, others);
     }
 
-    fn launch(&mut self, life: LifeId) -> Result<Event, StartError> {
+    fn launch(&mut self, life: LifeId) -> Result<Input, StartError> {
         let (slot, plan) = (self.life(life).slot, Arc::clone(&self.life(life).plan));
         let token = spawn::fresh_token().map_err(StartError::Token)?;
         let id = WorkerId { slot, launch: self.launches + 1 };
@@ -523,20 +523,20 @@ impl Supervisor {
         self.launches = id.launch;
         self.life_mut(life).output =
             self.surroundings.launched(Launched { worker: id, token, pipes, channel });
-        Ok(Event::Launched(Process { id, group: pid, token }))
+        Ok(Input::Launched(Process { id, group: pid, token }))
     }
 
-    fn launch_failed(&mut self, life: LifeId, error: &StartError) -> Event {
+    fn launch_failed(&mut self, life: LifeId, error: &StartError) -> Input {
         self.life_mut(life).last_end = Some((error.to_string(), error.exit_code()));
-        Event::LaunchFailed { chance: chance() }
+        Input::LaunchFailed { chance: chance() }
     }
 
     /// Tells whoever listens; that nobody does is no error.
-    pub(super) fn tell(&self, what: EventKind) {
-        event_log::log(&what);
-        event_log::count(&what, &self.metrics);
+    pub(super) fn tell(&self, kind: EventKind) {
+        event_log::log(&kind);
+        event_log::count(&kind, &self.metrics);
         let time = events::Time(SystemTime::now());
-        let _ = self.events.send(events::Event { time, app: self.spec.app.clone(), what });
+        let _ = self.events.send(events::Event { time, app: self.spec.app.clone(), kind });
     }
 
     fn publish(&self) {

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use rustix::net::SocketAddrUnix;
 use rustix::process::{Pid, Resource, Signal, getrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,19 +46,19 @@ impl WorkerHooks for Watcher {
         None
     }
 
-    fn release(&mut self, _: WorkerId) -> Doing<()> {
+    fn release(&mut self, _: WorkerId) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    fn probe(&mut self, _: WorkerId) -> Doing<()> {
+    fn probe(&mut self, _: WorkerId) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    fn drain(&mut self, _: WorkerId, _: Pid) -> Doing<()> {
+    fn drain(&mut self, _: WorkerId, _: Pid) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    fn gone(&mut self, _: WorkerId) -> Doing<u64> {
+    fn gone(&mut self, _: WorkerId) -> BoxFuture<'static, u64> {
         Box::pin(std::future::ready(0))
     }
 }
@@ -263,8 +264,8 @@ async fn crashes_are_counted_and_waited_out() {
     let began = Instant::now();
     running.until(|workers| crashes.get() >= 2 && workers[0].phase == Phase::WaitingRestart).await;
     assert!(began.elapsed() >= Duration::from_millis(240), "two delays, at their shortest");
-    let told = std::iter::from_fn(|| events.try_recv().ok()).map(|event| event.what);
-    let delays = told.filter(|what| matches!(what, EventKind::WorkerRestarts { .. })).count() as u64;
+    let told = std::iter::from_fn(|| events.try_recv().ok()).map(|event| event.kind);
+    let delays = told.filter(|kind| matches!(kind, EventKind::WorkerRestarts { .. })).count() as u64;
     assert_eq!(delays, crashes.get() + 1, "each is told once, and one is under way");
     running.handle.stop(Stop::Fast).await;
     running.gone().await.expect("it ran");
@@ -537,15 +538,15 @@ async fn a_worn_worker_is_replaced_by_one_that_is_ready_first() {
     assert_eq!(ids(&after.await)[0], before[0]);
     let mut told = Vec::new();
     while let Ok(event) = events.try_recv() {
-        told.push(event.what);
+        told.push(event.kind);
     }
     let at = |wanted: fn(&EventKind) -> bool| told.iter().position(wanted).expect("it was told");
     let (online, draining) = (
-        at(|what| matches!(what, EventKind::WorkerOnline { .. })),
-        at(|what| matches!(what, EventKind::WorkerDraining { .. })),
+        at(|kind| matches!(kind, EventKind::WorkerOnline { .. })),
+        at(|kind| matches!(kind, EventKind::WorkerDraining { .. })),
     );
     assert!(online < draining, "{told:?}");
-    assert_eq!(told.iter().filter(|what| matches!(what, EventKind::WorkerReplaced { .. })).count(), 1);
+    assert_eq!(told.iter().filter(|kind| matches!(kind, EventKind::WorkerReplaced { .. })).count(), 1);
     running.handle.stop(Stop::Fast).await;
     running.gone().await.expect("it ran");
 }

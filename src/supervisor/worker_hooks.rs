@@ -2,8 +2,7 @@
 //!
 //! The supervisor calls it, and knows nothing of what is behind it.
 
-use std::pin::Pin;
-
+use futures_util::future::BoxFuture;
 use rustix::process::Pid;
 
 use super::processes::spawn::{NodeChannel, Pipes};
@@ -19,21 +18,18 @@ pub trait WorkerHooks: Send + 'static {
     fn launched(&mut self, launched: Launched) -> Option<LastLines>;
 
     /// A worker is ready: it may be given connections, if it was kept from them.
-    fn release(&mut self, worker: WorkerId) -> Doing<()>;
+    fn release(&mut self, worker: WorkerId) -> BoxFuture<'static, ()>;
 
     /// Done when the worker has answered a probe.
-    fn probe(&mut self, worker: WorkerId) -> Doing<()>;
+    fn probe(&mut self, worker: WorkerId) -> BoxFuture<'static, ()>;
 
     /// Gives a worker no further connection; done when it has none any more.
-    fn drain(&mut self, worker: WorkerId, group: Pid) -> Doing<()>;
+    fn drain(&mut self, worker: WorkerId, group: Pid) -> BoxFuture<'static, ()>;
 
     /// A worker is gone: done when every connection that it has not taken is in the queue again. How many it has
     /// taken.
-    fn gone(&mut self, worker: WorkerId) -> Doing<u64>;
+    fn gone(&mut self, worker: WorkerId) -> BoxFuture<'static, u64>;
 }
-
-/// Something that is done beside the supervisor's task.
-pub type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A worker that was just started, and what leads to it.
 #[derive(Debug)]

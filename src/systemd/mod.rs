@@ -118,7 +118,7 @@ impl Follower {
                     return self.now();
                 }
                 Some(()) = self.refused.recv() => return Change::NoReload,
-                event = self.events.recv() => match event.map(|event| event.what) {
+                event = self.events.recv() => match event.map(|event| event.kind) {
                     Ok(EventKind::ReloadStarted { .. }) => return Change::ReloadBegins,
                     Ok(EventKind::ReloadDone { .. } | EventKind::ReloadFailed { .. }) => return Change::ReloadEnds,
                     Ok(_) => {}

@@ -12,7 +12,7 @@ use crate::supervisor::events::{Event, EventKind};
 /// An event of a stream, with its time and app.
 pub(super) fn event(line: &str) -> String {
     let sentence = match serde_json::from_str::<Event>(line) {
-        Ok(event) => format!("{}  {}  {}", event.time, event.app, what(&event.what)),
+        Ok(event) => format!("{}  {}  {}", event.time, event.app, described(&event.kind)),
         Err(_) => unknown(line),
     };
     print::clean(&sentence)
@@ -22,14 +22,14 @@ pub(super) fn event(line: &str) -> String {
 pub(super) fn progress(line: &str) -> Option<String> {
     let event: Event = serde_json::from_str(line).ok()?;
     let is_told = !matches!(
-        event.what,
+        event.kind,
         EventKind::WorkerListens { .. }
             | EventKind::WorkerSays { .. }
             | EventKind::WorkerStopping { .. }
             | EventKind::ReloadDone { .. }
             | EventKind::ReloadFailed { .. }
     );
-    is_told.then(|| print::clean(&format!("{}: {}", event.app, what(&event.what))))
+    is_told.then(|| print::clean(&format!("{}: {}", event.app, described(&event.kind))))
 }
 
 /// `{"time":...,"app":"web","event":"worker-says","worker":1,"message":...}`, for one.
@@ -43,8 +43,8 @@ fn unknown(line: &str) -> String {
     format!("{time}  {app}  {event} {}", Value::Object(fields))
 }
 
-fn what(what: &EventKind) -> String {
-    match what {
+fn described(kind: &EventKind) -> String {
+    match kind {
         EventKind::WorkerStarted { worker, pid } => format!("worker {worker} started (pid {pid})"),
         EventKind::WorkerListens { worker, port, .. } => format!("worker {worker} listens on port {port}"),
         EventKind::WorkerOnline { worker, pid } => format!("worker {worker} online (pid {pid})"),

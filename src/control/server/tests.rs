@@ -28,8 +28,8 @@ struct Fake {
 
 impl Fake {
     fn tell(&self, worker: u32) {
-        let what = EventKind::WorkerMoves { worker };
-        let _ = self.events.send(Event { time: Time(SystemTime::now()), app: "web".to_owned(), what });
+        let kind = EventKind::WorkerMoves { worker };
+        let _ = self.events.send(Event { time: Time(SystemTime::now()), app: "web".to_owned(), kind });
     }
 
     /// The next command is not refused, and ends so.
@@ -225,7 +225,7 @@ fn a_command_is_followed_to_its_end() {
         for worker in 1..=3 {
             served.app.tell(worker);
             let line = lines.next().await.unwrap().unwrap();
-            assert!(matches!(serde_json::from_str(&line).unwrap(), Event { what: EventKind::WorkerMoves { worker: w }, .. } if w == worker));
+            assert!(matches!(serde_json::from_str(&line).unwrap(), Event { kind: EventKind::WorkerMoves { worker: w }, .. } if w == worker));
         }
         end.send(Ok("done".to_owned())).unwrap();
         assert_eq!(all(lines).await.unwrap(), [r#"{"done":"done"}"#]);

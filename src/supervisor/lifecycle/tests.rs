@@ -40,8 +40,8 @@ struct Subject {
 impl Subject {
     fn launched(rules: Rules) -> Self {
         let mut subject = Self { state: State::Stopped, rules, now: Instant::now() };
-        assert_eq!(subject.happen(Event::Start(Run::FRESH)), [Action::Launch]);
-        assert_eq!(subject.happen(Event::Launched(process(1))), []);
+        assert_eq!(subject.happen(Input::Start(Run::FRESH)), [Action::Launch]);
+        assert_eq!(subject.happen(Input::Launched(process(1))), []);
         subject
     }
 
@@ -52,28 +52,28 @@ impl Subject {
         subject
     }
 
-    fn happen(&mut self, event: Event) -> Vec<Action> {
+    fn happen(&mut self, input: Input) -> Vec<Action> {
         let before = std::mem::replace(&mut self.state, State::Stopped);
-        let (state, actions) = step(before, event, &self.rules, self.now);
+        let (state, actions) = step(before, input, &self.rules, self.now);
         self.state = state;
         actions
     }
 
     fn listen(&mut self, port: WorkerPort) -> Vec<Action> {
-        self.happen(Event::Listening { id: process(1).id, port })
+        self.happen(Input::Listening { id: process(1).id, port })
     }
 
     fn end(&mut self, how: Ended, others: bool) -> Vec<Action> {
-        self.happen(Event::Ended { group: process(1).group, how, others, chance: CHANCE })
+        self.happen(Input::Ended { group: process(1).group, how, others, chance: CHANCE })
     }
 
     fn forgotten(&mut self, served: u64) -> Vec<Action> {
-        self.happen(Event::Forgotten { id: process(1).id, served })
+        self.happen(Input::Forgotten { id: process(1).id, served })
     }
 
     fn wait(&mut self, time: Duration) -> Vec<Action> {
         self.now += time;
-        self.happen(Event::Tick)
+        self.happen(Input::Tick)
     }
 
     fn phase(&self) -> Phase {
@@ -110,12 +110,12 @@ fn its_word_is_waited_for_and_then_the_probe() {
     let mut subject = Subject::launched(Rules { wait_ready: true, probes: true, ..rules() });
     let id = process(1).id;
     subject.listen(PORTS[0]);
-    assert_eq!(subject.happen(Event::Probed(id)), [], "nothing was asked yet");
-    assert_eq!(subject.happen(Event::Ready(id)), []);
+    assert_eq!(subject.happen(Input::Probed(id)), [], "nothing was asked yet");
+    assert_eq!(subject.happen(Input::Ready(id)), []);
     assert_eq!(subject.listen(PORTS[1]), [Action::Probe(id)]);
     assert_eq!(subject.phase(), Phase::Launching);
     assert_eq!(subject.listen(PORTS[1]), [], "it is probed once");
-    assert_eq!(subject.happen(Event::Probed(id)), [Action::Release(id)]);
+    assert_eq!(subject.happen(Input::Probed(id)), [Action::Release(id)]);
     assert_eq!(subject.phase(), Phase::Online);
 }
 
@@ -124,14 +124,14 @@ fn news_of_an_older_launch_change_nothing() {
     let mut subject = Subject::launched(rules());
     let before = subject.state.clone();
     let id = process(7).id;
-    for event in [
-        Event::Listening { id, port: PORTS[0] },
-        Event::Ready(id),
-        Event::Probed(id),
-        Event::Drained(id),
-        Event::Forgotten { id, served: 1 },
+    for input in [
+        Input::Listening { id, port: PORTS[0] },
+        Input::Ready(id),
+        Input::Probed(id),
+        Input::Drained(id),
+        Input::Forgotten { id, served: 1 },
     ] {
-        assert_eq!(subject.happen(event), []);
+        assert_eq!(subject.happen(input), []);
         assert_eq!(subject.state, before);
     }
 }
@@ -159,7 +159,7 @@ fn what_is_left_of_a_crashed_worker_is_killed_and_taken_back_before_it_is_starte
     assert_eq!(subject.forgotten(0), []);
     assert_eq!(subject.phase(), Phase::WaitingRestart);
     assert_eq!(subject.wait(restart::SHORTEST), [Action::Launch]);
-    assert_eq!(subject.happen(Event::Launched(process(2))), [Action::Count(Reason::Crash)]);
+    assert_eq!(subject.happen(Input::Launched(process(2))), [Action::Count(Reason::Crash)]);
 }
 
 #[test]
@@ -181,14 +181,14 @@ fn nobody_waits_for_ever_to_hear_what_a_worker_had_done() {
 #[test]
 fn a_trial_that_fails_is_not_repeated() {
     let mut subject = Subject { state: State::Stopped, rules: rules(), now: Instant::now() };
-    subject.happen(Event::Start(Run::Trial));
-    subject.happen(Event::Launched(process(1)));
+    subject.happen(Input::Start(Run::Trial));
+    subject.happen(Input::Launched(process(1)));
     subject.end(Ended::Code(0), false);
     subject.forgotten(0);
     assert_eq!(subject.phase(), Phase::Errored);
     let mut subject = Subject { state: State::Stopped, rules: rules(), now: Instant::now() };
-    subject.happen(Event::Start(Run::Trial));
-    subject.happen(Event::LaunchFailed { chance: CHANCE });
+    subject.happen(Input::Start(Run::Trial));
+    subject.happen(Input::LaunchFailed { chance: CHANCE });
     assert_eq!(subject.state, State::Errored(End::NotStarted));
 }
 
@@ -196,13 +196,13 @@ fn a_trial_that_fails_is_not_repeated() {
 fn a_trial_lasts_until_the_worker_is_trusted() {
     for (is_trusted, phase) in [(false, Phase::Errored), (true, Phase::WaitingRestart)] {
         let mut subject = Subject { state: State::Stopped, rules: rules(), now: Instant::now() };
-        subject.happen(Event::Start(Run::Trial));
-        subject.happen(Event::Launched(process(1)));
+        subject.happen(Input::Start(Run::Trial));
+        subject.happen(Input::Launched(process(1)));
         subject.listen(PORTS[0]);
         subject.listen(PORTS[1]);
         assert_eq!(subject.phase(), Phase::Online);
         if is_trusted {
-            assert_eq!(subject.happen(Event::Trusted), []);
+            assert_eq!(subject.happen(Input::Trusted), []);
         }
         subject.end(Ended::Code(1), false);
         subject.forgotten(1);
@@ -217,18 +217,18 @@ fn a_meant_end_is_the_last() {
     subject.end(Ended::Code(0), false);
     subject.forgotten(0);
     assert_eq!(subject.state, State::Left(End::Ended(Ended::Code(0))));
-    assert_eq!(subject.happen(Event::Start(Run::FRESH)), [Action::Launch]);
+    assert_eq!(subject.happen(Input::Start(Run::FRESH)), [Action::Launch]);
 }
 
 #[test]
 fn a_retired_worker_is_asked_to_end_when_its_last_client_has_gone() {
     let mut subject = Subject::online();
     let until = subject.now + Duration::from_secs(6);
-    assert_eq!(subject.happen(Event::Retire { until }), [Action::Drain(process(1))]);
+    assert_eq!(subject.happen(Input::Retire { until }), [Action::Drain(process(1))]);
     assert_eq!(subject.phase(), Phase::Draining);
     assert!(subject.state.serving().is_none());
     assert_eq!(subject.wait(Duration::from_secs(1)), []);
-    assert_eq!(subject.happen(Event::Drained(process(1).id)), terminate());
+    assert_eq!(subject.happen(Input::Drained(process(1).id)), terminate());
     assert_eq!(subject.state.deadline(), Some(subject.now + Duration::from_secs(2)));
     assert_eq!(subject.end(Ended::Signal { signal: 15, core: false }, false), [FORGET]);
     assert_eq!(subject.state, State::Stopped);
@@ -238,7 +238,7 @@ fn a_retired_worker_is_asked_to_end_when_its_last_client_has_gone() {
 fn clients_that_stay_have_until_the_deadline() {
     let mut subject = Subject::online();
     let until = subject.now + Duration::from_secs(6);
-    subject.happen(Event::Retire { until });
+    subject.happen(Input::Retire { until });
     assert_eq!(subject.wait(Duration::from_secs(6)), terminate());
     assert_eq!(subject.wait(Duration::from_secs(2)), kill());
 }
@@ -246,7 +246,7 @@ fn clients_that_stay_have_until_the_deadline() {
 #[test]
 fn a_retired_worker_may_end_by_itself_and_the_rest_of_its_group_is_asked_to() {
     let mut subject = Subject::online();
-    subject.happen(Event::Retire { until: subject.now + Duration::from_secs(60) });
+    subject.happen(Input::Retire { until: subject.now + Duration::from_secs(60) });
     assert_eq!(subject.end(Ended::Code(0), true), [terminate(), vec![FORGET]].concat());
     assert_eq!(subject.state.group(), Some(process(1).group));
     assert_eq!(subject.wait(Duration::from_secs(2)), kill());
@@ -258,10 +258,10 @@ fn a_stronger_stop_shortens_the_deadline_and_a_weaker_one_does_not() {
     let mut subject = Subject::online();
     let begin = subject.now;
     let at = |seconds| begin + Duration::from_secs(seconds);
-    assert_eq!(subject.happen(Event::Stop { kill_at: at(8) }), terminate());
-    assert_eq!(subject.happen(Event::Stop { kill_at: at(1) }), terminate());
-    assert_eq!(subject.happen(Event::Stop { kill_at: at(30) }), []);
-    assert_eq!(subject.happen(Event::Retire { until: at(60) }), []);
+    assert_eq!(subject.happen(Input::Stop { kill_at: at(8) }), terminate());
+    assert_eq!(subject.happen(Input::Stop { kill_at: at(1) }), terminate());
+    assert_eq!(subject.happen(Input::Stop { kill_at: at(30) }), []);
+    assert_eq!(subject.happen(Input::Retire { until: at(60) }), []);
     assert_eq!(subject.state.deadline(), Some(at(1)));
     assert_eq!(subject.wait(Duration::from_secs(1)), kill());
     subject.end(Ended::Signal { signal: 9, core: false }, false);
@@ -272,11 +272,11 @@ fn a_stronger_stop_shortens_the_deadline_and_a_weaker_one_does_not() {
 fn others_of_a_stopped_workers_group_have_until_the_deadline() {
     let mut subject = Subject::online();
     let kill_at = subject.now + Duration::from_secs(8);
-    subject.happen(Event::Stop { kill_at });
+    subject.happen(Input::Stop { kill_at });
     subject.end(Ended::Signal { signal: 15, core: false }, true);
     assert_eq!(subject.state.group(), Some(process(1).group));
     let rest = subject.state.clone();
-    assert_eq!(subject.happen(Event::GroupEmpty(process(1).group)), []);
+    assert_eq!(subject.happen(Input::GroupEmpty(process(1).group)), []);
     assert_eq!(subject.state, State::Stopped);
     subject.state = rest;
     assert_eq!(subject.wait(Duration::from_secs(8)), kill());
@@ -332,13 +332,13 @@ impl World {
         let rules = Rules { wait_ready, probes, restart, ..rules() };
         let subject = Subject { state: State::Stopped, rules, now: Instant::now() };
         let mut world = Self { subject, launches: 0, stopped: false, groups: BTreeMap::new() };
-        world.happen(Event::Start(Run::FRESH), true);
+        world.happen(Input::Start(Run::FRESH), true);
         world
     }
 
-    fn happen(&mut self, event: Event, starts_work: bool) {
+    fn happen(&mut self, input: Input, starts_work: bool) {
         let killed = matches!(self.subject.state, State::Killed { .. });
-        let actions = self.subject.happen(event);
+        let actions = self.subject.happen(input);
         if killed && self.subject.state == State::Stopped {
             // Given up, or waited for: either way it was killed.
             self.groups.clear();
@@ -359,12 +359,12 @@ impl World {
         assert!(!self.stopped, "a stopped worker is not started again");
         assert!(self.groups.values().all(|(leader, _)| !leader), "never two at once");
         if !works {
-            return self.happen(Event::LaunchFailed { chance: CHANCE }, true);
+            return self.happen(Input::LaunchFailed { chance: CHANCE }, true);
         }
         self.launches += 1;
         let process = process(self.launches);
         self.groups.insert(process.group.as_raw_pid(), (true, false));
-        self.happen(Event::Launched(process), true);
+        self.happen(Input::Launched(process), true);
     }
 
     /// A killed leader still has to be waited for.
@@ -377,40 +377,40 @@ impl World {
     fn carry_out(&mut self, happening: Happening, starts_work: bool) {
         let id = process(self.launches.max(1)).id;
         let after = |millis| self.subject.now + Duration::from_millis(millis);
-        let event = match happening {
-            Happening::Listens(port) => Event::Listening { id, port: PORTS[port] },
-            Happening::SaysReady => Event::Ready(id),
-            Happening::Answers => Event::Probed(id),
+        let input = match happening {
+            Happening::Listens(port) => Input::Listening { id, port: PORTS[port] },
+            Happening::SaysReady => Input::Ready(id),
+            Happening::Answers => Input::Probed(id),
             Happening::Ends { code, others } => return self.leader_ends(code, others, starts_work),
-            Happening::Settles(served) => Event::Forgotten { id, served },
+            Happening::Settles(served) => Input::Forgotten { id, served },
             Happening::OthersEnd => {
                 let Some(group) = self.subject.state.group() else { return };
                 if let Some(alive) = self.groups.get_mut(&group.as_raw_pid()) {
                     alive.1 = false;
                 }
-                Event::GroupEmpty(group)
+                Input::GroupEmpty(group)
             }
             Happening::Retires(millis) => {
                 let until = after(millis);
                 self.stopped = true;
-                Event::Retire { until }
+                Input::Retire { until }
             }
-            Happening::Empties => Event::Drained(id),
+            Happening::Empties => Input::Drained(id),
             Happening::Stops(millis) => {
                 let kill_at = after(millis);
                 self.stopped = true;
-                Event::Stop { kill_at }
+                Input::Stop { kill_at }
             }
             Happening::Starts => {
                 self.stopped &= !is_settled(&self.subject.state);
-                Event::Start(Run::FRESH)
+                Input::Start(Run::FRESH)
             }
             Happening::Passes(millis) => {
                 self.subject.now += Duration::from_millis(millis);
-                Event::Tick
+                Input::Tick
             }
         };
-        self.happen(event, starts_work);
+        self.happen(input, starts_work);
     }
 
     fn leader_ends(&mut self, code: bool, others: bool, starts_work: bool) {
@@ -420,7 +420,7 @@ impl World {
         let others = others && !matches!(self.subject.state, State::Killed { .. });
         self.groups.insert(group.as_raw_pid(), (false, others));
         let how = if code { Ended::Code(1) } else { Ended::Signal { signal: 9, core: false } };
-        self.happen(Event::Ended { group, how, others, chance: CHANCE }, starts_work);
+        self.happen(Input::Ended { group, how, others, chance: CHANCE }, starts_work);
     }
 }
 
@@ -454,10 +454,10 @@ proptest! {
         }
         let kill_at = world.subject.now + Duration::from_millis(millis);
         world.stopped = true;
-        world.happen(Event::Stop { kill_at }, true);
+        world.happen(Input::Stop { kill_at }, true);
         for time in [kill_at, kill_at + KILL_PATIENCE] {
             world.subject.now = world.subject.now.max(time);
-            world.happen(Event::Tick, true);
+            world.happen(Input::Tick, true);
         }
         prop_assert_eq!(world.subject.state, State::Stopped);
     }
@@ -470,10 +470,10 @@ proptest! {
         }
         world.stopped = true;
         let until = world.subject.now + Duration::from_millis(millis);
-        world.happen(Event::Retire { until }, true);
+        world.happen(Input::Retire { until }, true);
         for _ in 0..4 {
             world.subject.now += Duration::from_secs(10);
-            world.happen(Event::Tick, true);
+            world.happen(Input::Tick, true);
         }
         prop_assert_eq!(world.subject.state, State::Stopped);
     }
