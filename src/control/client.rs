@@ -18,9 +18,10 @@ use tokio::time::timeout;
 use tokio_util::bytes::BytesMut;
 use tokio_util::codec::{Decoder, LinesCodec};
 
+use super::address::SocketAddress;
 use super::api::{self, App, Apps, Problem, Refusal, Route, Verb};
+use super::home::Home;
 use super::peer::{self, Stranger};
-use super::place::{Home, SocketAddress};
 use crate::ids::Slot;
 use crate::supervisor::Command;
 
@@ -42,41 +43,41 @@ const LONGEST_LINE: usize = 32 * 1024 * 1024;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody answers.
-    #[error("cannot reach the clusterd at {place}: {source}")]
+    /// No process listens, or the socket cannot be reached.
+    #[error("cannot connect to the clusterd at {address}: {source}")]
     Unreachable {
-        /// Where it should be.
-        place: SocketAddress,
+        /// Where it should listen.
+        address: SocketAddress,
         /// What the system said.
         source: io::Error,
     },
-    /// Somebody else answers.
-    #[error("the clusterd at {place} is not asked: {stranger}")]
+    /// The socket belongs to a process that is not trusted.
+    #[error("not using the clusterd at {address}: {stranger}")]
     Stranger {
         /// Where.
-        place: SocketAddress,
+        address: SocketAddress,
         /// Who.
         stranger: Stranger,
     },
     /// It does not answer in time.
-    #[error("the clusterd at {place} does not answer; is it stopped, or very busy?")]
+    #[error("the clusterd at {address} does not answer; its process may be stopped or overloaded")]
     Silent {
         /// Where it is.
-        place: SocketAddress,
+        address: SocketAddress,
     },
     /// Its answer makes no sense.
-    #[error("the clusterd at {place} does not say what is expected of it: {what}")]
+    #[error("unexpected exchange with the clusterd at {address}: {what}")]
     Malformed {
         /// Where it is.
-        place: SocketAddress,
+        address: SocketAddress,
         /// What is wrong.
         what: String,
     },
-    /// It has ended in the middle of its answer.
-    #[error("the clusterd at {place} has ended meanwhile")]
+    /// It exited in the middle of its answer.
+    #[error("the clusterd at {address} exited before its answer was complete")]
     Ended {
         /// Where it was.
-        place: SocketAddress,
+        address: SocketAddress,
     },
     /// It refuses.
     #[error(transparent)]
@@ -86,7 +87,7 @@ pub enum Error {
 /// A clusterd that may run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clusterd {
-    place: SocketAddress,
+    address: SocketAddress,
 }
 
 /// What runs, as far as it can be told.
@@ -101,8 +102,8 @@ pub struct Found {
 /// Asks every clusterd that may run under this home for its apps.
 pub async fn find(home: &Home) -> Found {
     let mut asked = JoinSet::new();
-    for (index, place) in home.sockets().into_iter().enumerate() {
-        let clusterd = Clusterd { place };
+    for (index, address) in home.sockets().into_iter().enumerate() {
+        let clusterd = Clusterd { address };
         asked.spawn(async move { (index, clusterd.apps().await, clusterd) });
     }
     let mut answers = asked.join_all().await;
@@ -125,9 +126,9 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 impl Clusterd {
-    /// The one at this place.
-    pub fn at(place: SocketAddress) -> Self {
-        Self { place }
+    /// The one at this address.
+    pub fn at(address: SocketAddress) -> Self {
+        Self { address }
     }
 
     /// Its apps, without the lines that workers wrote.
@@ -234,14 +235,14 @@ impl Clusterd {
     }
 
     fn connect(&self) -> Result<UnixStream, Error> {
-        let unreachable = |source| Error::Unreachable { place: self.place.clone(), source };
-        let stream = match self.place.connect_or_clear() {
+        let unreachable = |source| Error::Unreachable { address: self.address.clone(), source };
+        let stream = match self.address.connect_or_clear() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(self.silent()),
             stream => stream.map_err(unreachable)?,
         };
-        match peer::check_server(&stream, &self.place).map_err(unreachable)? {
+        match peer::check_server(&stream, &self.address).map_err(unreachable)? {
             Ok(_) => UnixStream::from_std(stream).map_err(unreachable),
-            Err(stranger) => Err(Error::Stranger { place: self.place.clone(), stranger }),
+            Err(stranger) => Err(Error::Stranger { address: self.address.clone(), stranger }),
         }
     }
 
@@ -259,15 +260,15 @@ impl Clusterd {
     }
 
     fn ended(&self) -> Error {
-        Error::Ended { place: self.place.clone() }
+        Error::Ended { address: self.address.clone() }
     }
 
     fn silent(&self) -> Error {
-        Error::Silent { place: self.place.clone() }
+        Error::Silent { address: self.address.clone() }
     }
 
     fn malformed(&self, what: impl ToString) -> Error {
-        Error::Malformed { place: self.place.clone(), what: what.to_string() }
+        Error::Malformed { address: self.address.clone(), what: what.to_string() }
     }
 }
 

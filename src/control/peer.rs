@@ -7,45 +7,45 @@ use std::os::fd::AsFd;
 
 use procfs::process::Process;
 
-use super::place::SocketAddress;
+use super::address::SocketAddress;
 use crate::sys::seqpacket::{self, Peer};
 
-/// Why the other end is not spoken with.
+/// Why the process at the other end is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stranger {
-    /// It is another user's.
-    #[error("it belongs to user {uid}, and only user {ours} and root are trusted")]
+    /// Another user's process.
+    #[error("user {uid} is not trusted; only user {ours} and root are")]
     OtherUser {
-        /// Whose it is.
+        /// Its user.
         uid: u32,
-        /// Who asks.
+        /// The user of this process.
         ours: u32,
     },
-    /// It is in another container that shares the network namespace, where abstract names are.
-    #[error("it is in another pid namespace")]
+    /// A process in another container that shares the network namespace, to which abstract names belong.
+    #[error("its process is in another pid namespace")]
     OtherContainer,
 }
 
-/// May this client command a clusterd at this place? Those of the same user may, and root.
+/// Checks a client of the socket at this address: processes of the same user and of root are trusted.
 ///
 /// # Errors
-/// Why not; or that it cannot be told who it is.
-pub fn check_client(socket: impl AsFd, place: &SocketAddress) -> io::Result<Result<Peer, Stranger>> {
+/// The credentials cannot be read (getsockopt(2)).
+pub fn check_client(socket: impl AsFd, address: &SocketAddress) -> io::Result<Result<Peer, Stranger>> {
     let peer = seqpacket::peer(socket)?;
     let ours = rustix::process::geteuid().as_raw();
-    Ok(judge(peer, ours, None).and_then(|()| same_container(peer, place)).map(|()| peer))
+    Ok(judge(peer, ours, None).and_then(|()| same_container(peer, address)).map(|()| peer))
 }
 
-/// May this server be believed? One of the same user may, and of root; root believes, too, the owner of a folder in
-/// which nobody else can make sockets: which folder that is, root has decided.
+/// Checks the server at this address: processes of the same user and of root are trusted. Root also trusts the owner of
+/// a folder in which no other user can create sockets: root has chosen that folder.
 ///
 /// # Errors
-/// Why not; or that it cannot be told who it is.
-pub fn check_server(socket: impl AsFd, place: &SocketAddress) -> io::Result<Result<Peer, Stranger>> {
+/// The credentials cannot be read (getsockopt(2)).
+pub fn check_server(socket: impl AsFd, address: &SocketAddress) -> io::Result<Result<Peer, Stranger>> {
     let peer = seqpacket::peer(socket)?;
     let ours = rustix::process::geteuid().as_raw();
-    let owner = place.folder_owner().filter(|_| ours == 0);
-    Ok(judge(peer, ours, owner).and_then(|()| same_container(peer, place)).map(|()| peer))
+    let owner = address.folder_owner().filter(|_| ours == 0);
+    Ok(judge(peer, ours, owner).and_then(|()| same_container(peer, address)).map(|()| peer))
 }
 
 fn judge(peer: Peer, ours: u32, owner: Option<u32>) -> Result<(), Stranger> {
@@ -54,8 +54,8 @@ fn judge(peer: Peer, ours: u32, owner: Option<u32>) -> Result<(), Stranger> {
 }
 
 /// The root of a container is user 0 as well, and sees abstract names of the host if it shares its network.
-fn same_container(peer: Peer, place: &SocketAddress) -> Result<(), Stranger> {
-    match place {
+fn same_container(peer: Peer, address: &SocketAddress) -> Result<(), Stranger> {
+    match address {
         SocketAddress::File(_) => Ok(()),
         SocketAddress::Abstract(_) if is_in_our_pid_namespace(peer.pid) => Ok(()),
         SocketAddress::Abstract(_) => Err(Stranger::OtherContainer),
@@ -95,9 +95,9 @@ mod tests {
     #[test]
     fn this_process_is_no_stranger_to_itself() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        for place in [SocketAddress::File(PathBuf::from("/x")), SocketAddress::Abstract("x".to_owned())] {
-            assert!(check_client(&ours, &place).unwrap().is_ok(), "{place}");
-            assert!(check_server(&ours, &place).unwrap().is_ok(), "{place}");
+        for address in [SocketAddress::File(PathBuf::from("/x")), SocketAddress::Abstract("x".to_owned())] {
+            assert!(check_client(&ours, &address).unwrap().is_ok(), "{address}");
+            assert!(check_server(&ours, &address).unwrap().is_ok(), "{address}");
         }
     }
 

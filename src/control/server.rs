@@ -12,11 +12,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time;
 
+use super::address::SocketAddress;
 use super::answer::{Answers, refuse};
 use super::api::{Code, Problem};
 use super::app::Controlled;
 use super::peer;
-use super::place::SocketAddress;
 use crate::http::{self, ACCEPT_PAUSE};
 use crate::supervisor::events::Asker;
 
@@ -40,7 +40,7 @@ const REFUSAL: Duration = Duration::from_secs(5);
 /// A server that listens.
 pub struct Server<A> {
     listener: UnixListener,
-    place: SocketAddress,
+    address: SocketAddress,
     answers: Answers<A>,
     limits: Limits,
     clients: Arc<Semaphore>,
@@ -52,20 +52,20 @@ impl<A: Controlled> Server<A> {
     ///
     /// # Errors
     /// The socket cannot be watched (epoll_ctl(2)).
-    pub fn new(listener: StdListener, place: SocketAddress, apps: Vec<Arc<A>>) -> io::Result<Self> {
-        Self::with(LIMITS, listener, place, apps)
+    pub fn new(listener: StdListener, address: SocketAddress, apps: Vec<Arc<A>>) -> io::Result<Self> {
+        Self::with(LIMITS, listener, address, apps)
     }
 
     fn with(
         limits: Limits,
         listener: StdListener,
-        place: SocketAddress,
+        address: SocketAddress,
         apps: Vec<Arc<A>>,
     ) -> io::Result<Self> {
         Ok(Self {
             limits,
             listener: UnixListener::from_std(listener)?,
-            place,
+            address,
             answers: Answers::new(apps),
             clients: Arc::new(Semaphore::new(limits.clients)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
@@ -86,7 +86,7 @@ impl<A: Controlled> Server<A> {
     }
 
     fn admit(&self, stream: UnixStream) {
-        let client = match peer::check_client(&stream, &self.place) {
+        let client = match peer::check_client(&stream, &self.address) {
             Ok(Ok(client)) => client,
             Ok(Err(stranger)) => {
                 return self.refuse(stream, Problem::new(Code::Forbidden, stranger.to_string()));

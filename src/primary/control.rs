@@ -8,9 +8,10 @@ use std::time::SystemTime;
 use tracing::{debug, warn};
 
 use super::public_sockets::Ports;
+use crate::control::address::SocketGuard;
 use crate::control::api::Address;
 use crate::control::app::{Profile, Running};
-use crate::control::place::{Home, SocketGuard};
+use crate::control::home::Home;
 use crate::control::server::Server;
 use crate::front;
 use crate::metrics::Metrics;
@@ -34,13 +35,13 @@ pub fn open(
     front: &front::handle::Handle,
 ) -> Option<SocketGuard> {
     let dialer = WorkerDialer::new(front.clone());
-    let claimed = Home::of_this_process().guard(&profile.name).and_then(|(listener, guard)| {
+    let claimed = Home::of_this_process().listen(&profile.name).and_then(|(listener, guard)| {
         let app = Running::new(profile, supervisor.clone(), metrics.clone(), dialer);
-        Ok((Server::new(listener, guard.place().clone(), vec![Arc::new(app)])?, guard))
+        Ok((Server::new(listener, guard.address().clone(), vec![Arc::new(app)])?, guard))
     });
     match claimed {
         Ok((server, guard)) => {
-            debug!(socket = %guard.place(), "control socket");
+            debug!(socket = %guard.address(), "control socket");
             tokio::spawn(server.serve());
             Some(guard)
         }

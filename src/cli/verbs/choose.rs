@@ -18,7 +18,7 @@ pub(super) enum Many {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotChosen {
     /// There is none.
-    #[error("no clusterd of this user runs{}", .silent.as_deref().map(|why| format!(" that answers: {why}")).unwrap_or_default())]
+    #[error("no running clusterd found for this user{}", .silent.as_deref().map(|why| format!(": {why}")).unwrap_or_default())]
     Nothing {
         /// Why one that may run says nothing.
         silent: Option<String>,
@@ -96,7 +96,7 @@ pub(super) fn labels(apps: &[(Clusterd, App)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::place::SocketAddress;
+    use crate::control::address::SocketAddress;
     use crate::supervisor::events::Time;
 
     fn found(apps: &[(&str, u32)]) -> Found {
@@ -141,7 +141,7 @@ mod tests {
     fn what_is_not_clear_is_asked_for() {
         let two = [("api", 1), ("web", 2)];
         let said = |apps: &[_], wanted, many| chosen(apps, wanted, many).expect_err("unclear");
-        assert_eq!(said(&[], None, Many::All), "no clusterd of this user runs");
+        assert_eq!(said(&[], None, Many::All), "no running clusterd found for this user");
         assert_eq!(said(&two, None, Many::One), "several apps run: api (pid 1), web (pid 2); name one");
         assert!(said(&two, None, Many::All).ends_with("; name one, or say all"));
         assert_eq!(

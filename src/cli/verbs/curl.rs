@@ -15,7 +15,7 @@ use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
 use crate::control::api::{PORT_HEADER, WORKER_HEADER};
 use crate::control::client;
-use crate::control::place::Home;
+use crate::control::home::Home;
 use crate::ids::Slot;
 
 /// The longest body that is printed as JSON, in bytes.

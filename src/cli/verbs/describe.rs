@@ -7,7 +7,7 @@ use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
 use crate::control::api::{App, Worker};
 use crate::control::client;
-use crate::control::place::Home;
+use crate::control::home::Home;
 
 /// Show everything about one app [alias: show]
 #[derive(Debug, clap::Args)]

@@ -10,7 +10,7 @@ use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
 use super::sentence;
 use crate::control::client::{self, Lines};
-use crate::control::place::Home;
+use crate::control::home::Home;
 
 /// How many lines may wait to be printed.
 const WAITING: usize = 64;

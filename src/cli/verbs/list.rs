@@ -7,7 +7,7 @@ use super::{Failure, choose};
 use crate::cli::complain;
 use crate::control::api::App;
 use crate::control::client;
-use crate::control::place::Home;
+use crate::control::home::Home;
 
 /// Show every app and its workers [aliases: ls, status]
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ impl List {
             let apps: Vec<&App> = found.apps.iter().map(|(_, app)| app).collect();
             print::json(&apps)?;
         } else if found.apps.is_empty() {
-            print::line("no clusterd of this user runs")?;
+            print::line("no running clusterd found for this user")?;
         } else {
             let labels = choose::labels(&found.apps).into_iter();
             print::line(&print::workers(labels.zip(found.apps.iter().map(|(_, app)| app))))?;

@@ -11,7 +11,7 @@ use super::sentence;
 use crate::cli::complain;
 use crate::control::api::{App, Code, Outcome, Problem};
 use crate::control::client::{self, Clusterd};
-use crate::control::place::Home;
+use crate::control::home::Home;
 use crate::supervisor::Command;
 
 /// To whom it is given, and how it is told of.

@@ -9,10 +9,11 @@ use hyper::{Request, Response};
 use tokio::sync::{broadcast, oneshot};
 
 use super::*;
+use crate::control::address::SocketGuard;
 use crate::control::api::{self, App, Outcome, Worker};
 use crate::control::app::{Ending, Soon, Streamed};
 use crate::control::client::{self, Clusterd, Error, Lines};
-use crate::control::place::{Home, SocketGuard};
+use crate::control::home::Home;
 use crate::ids::{Slot, WorkerPort};
 use crate::supervisor::events::{Event, EventKind, Time};
 use crate::supervisor::{Command, Failed, Refused, Scale};
@@ -120,14 +121,14 @@ struct Served {
 impl Served {
     fn start(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (listener, guard) = home(&folder).guard("web").unwrap();
+        let (listener, guard) = home(&folder).listen("web").unwrap();
         let (events, _) = broadcast::channel(16);
         let app = Arc::new(Fake { events, begun: Mutex::default(), end: Mutex::default() });
         let (stop, stopped) = oneshot::channel::<()>();
-        let (place, apps) = (guard.place().clone(), vec![Arc::clone(&app)]);
+        let (address, apps) = (guard.address().clone(), vec![Arc::clone(&app)]);
         std::thread::spawn(move || {
             runtime().block_on(async {
-                let server = Server::with(limits, listener, place, apps).unwrap();
+                let server = Server::with(limits, listener, address, apps).unwrap();
                 tokio::select! {
                     () = server.serve() => {}
                     _ = stopped => {}
@@ -138,11 +139,11 @@ impl Served {
     }
 
     fn clusterd(&self) -> Clusterd {
-        Clusterd::at(self.guard.place().clone())
+        Clusterd::at(self.guard.address().clone())
     }
 
     fn connect(&self) -> StdStream {
-        let stream = self.guard.place().connect().unwrap();
+        let stream = self.guard.address().connect().unwrap();
         stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream

@@ -48,12 +48,12 @@ fn the_list_is_a_table_that_other_programs_can_read() {
 fn without_a_clusterd_the_list_is_empty_and_a_command_fails() {
     let home = tempfile::tempdir().expect("a temporary folder");
     let said = |words| Said::of(home.path(), &[], words);
-    assert_eq!(said("list").done(), "no clusterd of this user runs\n");
+    assert_eq!(said("list").done(), "no running clusterd found for this user\n");
     assert_eq!(said("list -o json").json(), serde_json::json!([]));
     for words in ["reload", "describe", "events", "stop all", "scale 3"] {
         let said = said(words);
         assert_eq!((said.code, said.stdout.as_str()), (1, ""), "{words}");
-        assert_eq!(said.stderr, "clusterd: no clusterd of this user runs\n");
+        assert_eq!(said.stderr, "clusterd: no running clusterd found for this user\n");
     }
 }
 

@@ -53,7 +53,7 @@ fn what_a_killed_clusterd_leaves_is_removed_by_the_next_who_looks() {
     cluster.primary().signal(Signal::KILL);
     cluster.wait_exit();
     assert!(socket.exists());
-    assert_eq!(cluster.say("list").done(), "no clusterd of this user runs\n");
+    assert_eq!(cluster.say("list").done(), "no running clusterd found for this user\n");
     assert!(!socket.exists());
 }
 
@@ -68,13 +68,13 @@ fn another_user_is_refused() {
     let cluster = setup.start();
     let home = cluster.home();
     let by_nobody = |words| Said::by(&program, &home, &NOBODY, words);
-    assert_eq!(by_nobody("list").done(), "no clusterd of this user runs\n");
+    assert_eq!(by_nobody("list").done(), "no running clusterd found for this user\n");
     // As if the folder were shared.
     allow(&home, 0o755);
     allow(&socket(&cluster), 0o666);
     for words in ["list", "describe", "stop"] {
         let said = by_nobody(words);
-        let reason = "it belongs to user 65534, and only user 0 and root are trusted";
+        let reason = "user 65534 is not trusted; only user 0 and root are";
         assert!(said.stderr.contains(reason), "{words}: {said:?}");
     }
     cluster.get("/");
@@ -90,8 +90,9 @@ fn a_socket_that_another_user_put_into_a_shared_folder_is_not_believed() {
     let impostor = Cluster::demo().owned_by_nobody().start();
     allow(&impostor.home(), 0o777);
     let said = impostor.say("list");
-    assert_eq!(said.done(), "no clusterd of this user runs\n");
-    assert!(said.stderr.contains("is not asked: it belongs to user 65534"), "{}", said.stderr);
+    assert_eq!(said.done(), "no running clusterd found for this user\n");
+    assert!(said.stderr.contains("not using the clusterd at "), "{}", said.stderr);
+    assert!(said.stderr.contains(": user 65534 is not trusted"), "{}", said.stderr);
 }
 
 #[test]

@@ -1,24 +1,26 @@
-//! Where control sockets are: the folder, a socket's name in it, and the abstract name where there is no folder.
+//! Finds room for a control socket: the folder, the socket's name in it, and the abstract name where no folder can be
+//! written. It exchanges nothing over them.
 //!
-//! Nothing is said over them here. A clusterd takes a place ([`Home::guard`]) and leaves it at its end; a client
-//! looks at every place where one may be ([`Home::sockets`]).
+//! A clusterd listens ([`Home::listen`]) until it drops the guard; a client looks at every address where one may
+//! listen ([`Home::sockets`]).
 //!
 //! The folder is `CLUSTERD_HOME`; without it `~/.clusterd`, and `/run/clusterd` for root as PID 1 or without a home.
-//! Where no folder can be written, as on a read-only root, the socket has an abstract name (unix(7)). Everybody in
-//! the network namespace can see such a name and take it, as anybody may make a socket in a folder that is shared:
-//! both sides look who the other one is ([`peer`](super::peer)).
+//! Where no folder can be written, as on a read-only root, the socket has an abstract name (unix(7)). Every process in
+//! the network namespace sees such a name and can take it, as every user can create a socket in a shared folder: both
+//! sides check the credentials of the other ([`peer`](super::peer)).
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::{env, fmt, fs};
+use std::{env, fs};
 
 use rustix::fs::{Access, AtFlags, CWD};
 use tracing::{debug, warn};
 
+use super::address::{SocketAddress, SocketGuard};
 use crate::sys::unix::{self, Name};
 
 /// The variable that names the folder.
@@ -30,96 +32,14 @@ const RUNTIME: &str = "/run/clusterd";
 /// How every abstract name begins.
 const ABSTRACT: &str = "clusterd-control-";
 
-/// How many clients may wait to be accepted.
+/// How many clients may wait in the backlog.
 const BACKLOG: i32 = 64;
 
 /// How many names are tried: only a clusterd in another container has the same name and number.
 const TRIES: u32 = 8;
 
-/// How many sockets are looked at.
-const MOST: usize = 256;
-
-/// Where one control socket is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SocketAddress {
-    /// A file.
-    File(PathBuf),
-    /// An abstract name.
-    Abstract(String),
-}
-
-/// As people write it, an abstract name with `@`.
-impl fmt::Display for SocketAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SocketAddress::File(path) => path.display().fmt(f),
-            SocketAddress::Abstract(name) => write!(f, "@{name}"),
-        }
-    }
-}
-
-impl SocketAddress {
-    /// Connects, and never waits for it.
-    ///
-    /// # Errors
-    /// Those of [`unix::connect`].
-    pub fn connect(&self) -> io::Result<UnixStream> {
-        unix::connect(self.name())
-    }
-
-    /// Connects if somebody listens; removes a file that a clusterd left behind.
-    ///
-    /// # Errors
-    /// Those of [`unix::connect`].
-    pub fn connect_or_clear(&self) -> io::Result<UnixStream> {
-        self.connect().inspect_err(|error| {
-            if error.kind() == io::ErrorKind::ConnectionRefused {
-                self.remove();
-            }
-        })
-    }
-
-    /// The user to whom the socket's folder belongs, if nobody else may make sockets in it.
-    pub fn folder_owner(&self) -> Option<u32> {
-        let SocketAddress::File(path) = self else { return None };
-        let folder = fs::metadata(path.parent()?).ok()?;
-        (folder.mode() & 0o022 == 0).then(|| folder.uid())
-    }
-
-    fn name(&self) -> Name<'_> {
-        match self {
-            SocketAddress::File(path) => Name::Path(path),
-            SocketAddress::Abstract(name) => Name::Abstract(name.as_bytes()),
-        }
-    }
-
-    fn remove(&self) {
-        if let SocketAddress::File(path) = self
-            && let Err(error) = fs::remove_file(path)
-        {
-            debug!(socket = %path.display(), %error, "cannot remove a control socket");
-        }
-    }
-}
-
-/// A place where somebody listens; dropping it leaves the place.
-#[derive(Debug)]
-pub struct SocketGuard {
-    place: SocketAddress,
-}
-
-impl SocketGuard {
-    /// Where it is.
-    pub fn place(&self) -> &SocketAddress {
-        &self.place
-    }
-}
-
-impl Drop for SocketGuard {
-    fn drop(&mut self) {
-        self.place.remove();
-    }
-}
+/// How many sockets a client looks at.
+const MOST_SOCKETS: usize = 256;
 
 /// The folders that may hold sockets, in the order in which they are tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,9 +49,9 @@ pub struct Home {
     is_named: bool,
 }
 
-/// What decides where the folder is.
+/// What decides which folders are tried.
 #[derive(Clone, Debug, Default)]
-struct Circumstances {
+struct Environment {
     variable: Option<PathBuf>,
     /// Only if it is the user's own: `sudo` may leave another's.
     home: Option<PathBuf>,
@@ -143,7 +63,7 @@ impl Home {
     /// The folders of this process.
     pub fn of_this_process() -> Self {
         let user = rustix::process::geteuid();
-        Self::under(Circumstances {
+        Self::under(Environment {
             variable: env::var_os(HOME_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from),
             home: env::home_dir()
                 .filter(|home| fs::metadata(home).is_ok_and(|home| home.uid() == user.as_raw())),
@@ -158,8 +78,8 @@ impl Home {
         Self { folders: vec![folder.to_owned()], is_named: true }
     }
 
-    fn under(circumstances: Circumstances) -> Self {
-        let Circumstances { variable, home, is_root, is_init } = circumstances;
+    fn under(environment: Environment) -> Self {
+        let Environment { variable, home, is_root, is_init } = environment;
         if let Some(folder) = variable {
             return Self { folders: vec![folder], is_named: true };
         }
@@ -180,35 +100,37 @@ impl Home {
     ///
     /// # Errors
     /// Those of bind(2) at the abstract name.
-    pub fn guard(&self, name: &str) -> io::Result<(UnixListener, SocketGuard)> {
+    pub fn listen(&self, name: &str) -> io::Result<(UnixListener, SocketGuard)> {
         for folder in &self.folders {
-            match claim_in(folder, name) {
-                Ok(guard) => return Ok(guard),
+            match listen_in(folder, name) {
+                Ok(listening) => return Ok(listening),
                 Err(error) if self.is_named => {
                     let folder = folder.display();
                     warn!(
-                        "cannot use {HOME_VARIABLE} {folder}: {error}; the control socket is an abstract one"
+                        "cannot use {HOME_VARIABLE} {folder}: {error}; the control socket gets an abstract name"
                     );
                 }
-                Err(error) => debug!(folder = %folder.display(), %error, "no place for the control socket"),
+                Err(error) => {
+                    debug!(folder = %folder.display(), %error, "cannot create the control socket here")
+                }
             }
         }
-        claim_abstract(name)
+        listen_abstract(name)
     }
 
-    /// Every place where a clusterd may listen. Abstract names are left out if the user has named a folder which a
+    /// Every address where a clusterd may listen. Abstract names are left out if the user has named a folder that
     /// clusterd could use.
     pub fn sockets(&self) -> Vec<SocketAddress> {
         let files = self.folders.iter().flat_map(|folder| files_in(folder));
-        let looks_at_names = !(self.is_named && self.folders.iter().any(|folder| is_usable(folder)));
-        let names = looks_at_names.then(abstract_names).into_iter().flatten();
-        let places: BTreeSet<_> = files.chain(names).collect();
-        places.into_iter().take(MOST).collect()
+        let includes_abstract = !(self.is_named && self.folders.iter().any(|folder| is_usable(folder)));
+        let names = includes_abstract.then(abstract_names).into_iter().flatten();
+        let addresses: BTreeSet<_> = files.chain(names).collect();
+        addresses.into_iter().take(MOST_SOCKETS).collect()
     }
 }
 
-/// Others never find the socket before somebody listens on it: they would take it for one that was left behind.
-fn claim_in(folder: &Path, name: &str) -> io::Result<(UnixListener, SocketGuard)> {
+/// The socket listens before it gets the name that others look for: they would take it for one that was left behind.
+fn listen_in(folder: &Path, name: &str) -> io::Result<(UnixListener, SocketGuard)> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let folder = folder.canonicalize()?;
     let file = names(name).map(|name| folder.join(name + ".sock")).find(|file| is_free(file));
@@ -221,7 +143,7 @@ fn claim_in(folder: &Path, name: &str) -> io::Result<(UnixListener, SocketGuard)
         fs::rename(&hidden, &file)
     };
     settle().inspect_err(|_| drop(fs::remove_file(&hidden)))?;
-    Ok((listener, SocketGuard { place: SocketAddress::File(file) }))
+    Ok((listener, SocketGuard::new(SocketAddress::File(file))))
 }
 
 fn is_free(file: &Path) -> bool {
@@ -231,13 +153,13 @@ fn is_free(file: &Path) -> bool {
     }
 }
 
-fn claim_abstract(name: &str) -> io::Result<(UnixListener, SocketGuard)> {
+fn listen_abstract(name: &str) -> io::Result<(UnixListener, SocketGuard)> {
     let user = rustix::process::geteuid();
     let mut taken = io::Error::from(io::ErrorKind::AddrInUse);
     for name in names(name) {
         let name = format!("{ABSTRACT}{user}-{name}");
         match unix::listen(Name::Abstract(name.as_bytes()), BACKLOG) {
-            Ok(listener) => return Ok((listener, SocketGuard { place: SocketAddress::Abstract(name) })),
+            Ok(listener) => return Ok((listener, SocketGuard::new(SocketAddress::Abstract(name)))),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
             Err(error) => return Err(error),
         }
@@ -245,7 +167,7 @@ fn claim_abstract(name: &str) -> io::Result<(UnixListener, SocketGuard)> {
     Err(taken)
 }
 
-/// What the socket of this process may be called.
+/// Names for the socket of this process, in the order in which they are tried.
 fn names(app: &str) -> impl Iterator<Item = String> {
     let own = format!("{app}-{}", std::process::id());
     (0..TRIES).map(move |other| match other {
@@ -267,7 +189,7 @@ fn abstract_names() -> Vec<SocketAddress> {
     unix::listening(ABSTRACT).unwrap_or_default().into_iter().map(SocketAddress::Abstract).collect()
 }
 
-/// Could a clusterd of this user make its socket here?
+/// Whether a clusterd of this user could create its socket here.
 fn is_usable(folder: &Path) -> bool {
     let rights = Access::WRITE_OK | Access::EXEC_OK;
     folder.is_dir() && rustix::fs::accessat(CWD, folder, rights, AtFlags::EACCESS).is_ok()
@@ -283,11 +205,11 @@ mod tests {
 
     #[test]
     fn the_folder_depends_on_who_runs_it_and_where() {
-        let plain = Circumstances::default();
-        let home = |home: &str| Circumstances { home: Some(home.into()), ..Circumstances::default() };
-        let root = |circumstances| Circumstances { is_root: true, ..circumstances };
-        let init = |circumstances| Circumstances { is_init: true, ..circumstances };
-        let named = |variable: &str, rest| Circumstances { variable: Some(variable.into()), ..rest };
+        let plain = Environment::default();
+        let home = |home: &str| Environment { home: Some(home.into()), ..Environment::default() };
+        let root = |environment| Environment { is_root: true, ..environment };
+        let init = |environment| Environment { is_init: true, ..environment };
+        let named = |variable: &str, rest| Environment { variable: Some(variable.into()), ..rest };
         let table: [(_, &[&str]); 9] = [
             (home("/home/ann"), &["/home/ann/.clusterd"]),
             (home("/"), &[]),
@@ -299,9 +221,9 @@ mod tests {
             (named("/srv/x", init(root(home("/root")))), &["/srv/x"]),
             (named("x", plain), &["x"]),
         ];
-        for (circumstances, expected) in table {
+        for (environment, expected) in table {
             let folders: Vec<_> = expected.iter().map(PathBuf::from).collect();
-            assert_eq!(Home::under(circumstances.clone()).folders, folders, "{circumstances:?}");
+            assert_eq!(Home::under(environment.clone()).folders, folders, "{environment:?}");
         }
     }
 
@@ -310,14 +232,17 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("a/b");
         let home = Home::named(&folder);
-        assert_eq!(home.sockets().iter().filter(|place| matches!(place, SocketAddress::File(_))).count(), 0);
-        let (_listener, guard) = home.guard("web").unwrap();
+        assert_eq!(
+            home.sockets().iter().filter(|address| matches!(address, SocketAddress::File(_))).count(),
+            0
+        );
+        let (_listener, guard) = home.listen("web").unwrap();
         let file = folder.canonicalize().unwrap().join(format!("web-{}.sock", std::process::id()));
-        assert_eq!(*guard.place(), SocketAddress::File(file.clone()));
+        assert_eq!(*guard.address(), SocketAddress::File(file.clone()));
         assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
         assert_eq!(home.sockets(), [SocketAddress::File(file.clone())]);
-        guard.place().connect().unwrap();
-        assert!(guard.place().folder_owner().is_some());
+        guard.address().connect().unwrap();
+        assert!(guard.address().folder_owner().is_some());
         drop(guard);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
     }
@@ -326,9 +251,9 @@ mod tests {
     fn a_folder_that_is_there_stays_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        let (_listener, guard) = Home::named(folder.path()).guard("web").unwrap();
+        let (_listener, guard) = Home::named(folder.path()).listen("web").unwrap();
         assert_eq!(mode(folder.path()), 0o777);
-        assert_eq!(guard.place().folder_owner(), None, "others may make sockets in it");
+        assert_eq!(guard.address().folder_owner(), None, "others may make sockets in it");
     }
 
     #[test]
@@ -341,18 +266,18 @@ mod tests {
         assert_eq!(left.connect_or_clear().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(home.sockets(), []);
         drop(UnixListener::bind(&file).unwrap());
-        let (_listener, guard) = home.guard("web").unwrap();
-        assert!(guard.place().connect().is_ok());
+        let (_listener, guard) = home.listen("web").unwrap();
+        assert!(guard.address().connect().is_ok());
         assert_eq!(home.sockets().len(), 1);
     }
 
     #[test]
     fn a_living_socket_of_the_same_name_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let (_first, first) = Home::named(folder.path()).guard("web").unwrap();
-        let (_second, second) = Home::named(folder.path()).guard("web").unwrap();
-        assert_ne!(first.place(), second.place());
-        assert!(first.place().connect().is_ok() && second.place().connect().is_ok());
+        let (_first, first) = Home::named(folder.path()).listen("web").unwrap();
+        let (_second, second) = Home::named(folder.path()).listen("web").unwrap();
+        assert_ne!(first.address(), second.address());
+        assert!(first.address().connect().is_ok() && second.address().connect().is_ok());
         assert_eq!(Home::named(folder.path()).sockets().len(), 2);
     }
 
@@ -361,24 +286,24 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let home = Home::named(&file.path().join("not a folder"));
         let app = format!("test-{:x}", fastrand::u64(..));
-        let claims = [home.guard(&app).unwrap(), home.guard(&app).unwrap()];
+        let listening = [home.listen(&app).unwrap(), home.listen(&app).unwrap()];
         let user = rustix::process::geteuid();
         let own = format!("clusterd-control-{user}-{app}-{}", std::process::id());
-        assert_eq!(claims[0].1.place().to_string(), format!("@{own}"));
-        assert_eq!(claims[1].1.place().to_string(), format!("@{own}-1"));
-        for (_, guard) in &claims {
-            assert!(home.sockets().contains(guard.place()));
-            assert!(guard.place().connect().is_ok());
+        assert_eq!(listening[0].1.address().to_string(), format!("@{own}"));
+        assert_eq!(listening[1].1.address().to_string(), format!("@{own}-1"));
+        for (_, guard) in &listening {
+            assert!(home.sockets().contains(guard.address()));
+            assert!(guard.address().connect().is_ok());
         }
-        assert!(!Home::named(&env::temp_dir()).sockets().contains(claims[0].1.place()));
+        assert!(!Home::named(&env::temp_dir()).sockets().contains(listening[0].1.address()));
     }
 
     #[test]
     fn a_long_path_is_no_obstacle() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("x".repeat(200));
-        let (_listener, guard) = Home::named(&folder).guard(&"n".repeat(64)).unwrap();
-        assert!(matches!(guard.place(), SocketAddress::File(_)));
+        let (_listener, guard) = Home::named(&folder).listen(&"n".repeat(64)).unwrap();
+        assert!(matches!(guard.address(), SocketAddress::File(_)));
         assert!(Home::named(&folder).sockets()[0].connect().is_ok());
     }
 }

@@ -1,0 +1,99 @@
+//! Where one control socket is: a file, or an abstract name; and the guard that removes it.
+//!
+//! Which of them a clusterd takes, and where a client looks, is decided in [`home`](super::home).
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use tracing::debug;
+
+use crate::sys::unix::{self, Name};
+
+/// Where one control socket is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SocketAddress {
+    /// A file.
+    File(PathBuf),
+    /// An abstract name.
+    Abstract(String),
+}
+
+/// A path, or `@` and the abstract name.
+impl fmt::Display for SocketAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SocketAddress::File(path) => path.display().fmt(f),
+            SocketAddress::Abstract(name) => write!(f, "@{name}"),
+        }
+    }
+}
+
+impl SocketAddress {
+    /// Connects without waiting for room in the backlog.
+    ///
+    /// # Errors
+    /// Those of [`unix::connect`].
+    pub fn connect(&self) -> io::Result<UnixStream> {
+        unix::connect(self.name())
+    }
+
+    /// Connects, or removes a file on which no process listens: a killed clusterd left it behind.
+    ///
+    /// # Errors
+    /// Those of [`unix::connect`].
+    pub fn connect_or_clear(&self) -> io::Result<UnixStream> {
+        self.connect().inspect_err(|error| {
+            if error.kind() == io::ErrorKind::ConnectionRefused {
+                self.remove();
+            }
+        })
+    }
+
+    /// The owner of the socket's folder, if no other user may create sockets in it.
+    pub fn folder_owner(&self) -> Option<u32> {
+        let SocketAddress::File(path) = self else { return None };
+        let folder = fs::metadata(path.parent()?).ok()?;
+        (folder.mode() & 0o022 == 0).then(|| folder.uid())
+    }
+
+    fn name(&self) -> Name<'_> {
+        match self {
+            SocketAddress::File(path) => Name::Path(path),
+            SocketAddress::Abstract(name) => Name::Abstract(name.as_bytes()),
+        }
+    }
+
+    fn remove(&self) {
+        if let SocketAddress::File(path) = self
+            && let Err(error) = fs::remove_file(path)
+        {
+            debug!(socket = %path.display(), %error, "cannot remove a control socket");
+        }
+    }
+}
+
+/// The address of a socket that listens; dropping it removes the socket's file.
+#[derive(Debug)]
+pub struct SocketGuard(SocketAddress);
+
+impl SocketGuard {
+    /// Guards this address, at which the caller listens.
+    pub(super) fn new(address: SocketAddress) -> Self {
+        Self(address)
+    }
+
+    /// The address.
+    pub fn address(&self) -> &SocketAddress {
+        &self.0
+    }
+}
+
+impl Drop for SocketGuard {
+    fn drop(&mut self) {
+        self.0.remove();
+    }
+}
