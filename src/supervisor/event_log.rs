@@ -1,6 +1,6 @@
 //! What happens to the workers, as clusterd's own messages and metrics say it.
 //!
-//! Each event has one line, in the words of `docs/operations.md`; hooks and followers get the event itself.
+//! Each event has one line, in the words of `docs/reference.md`; hooks and followers get the event itself.
 
 use std::time::Duration;
 

@@ -22,7 +22,7 @@ pub struct Event {
 
 /// What happened. `worker` is always the number of the slot, `pid` the process that leads the worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "a field is what its name says; `docs/operations.md` lists them")]
+#[expect(missing_docs, reason = "a field is what its name says; `docs/reference.md` lists them")]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "snake_case")]
 pub enum EventKind {
     /// A worker's process was started.

@@ -1,0 +1,147 @@
+//! What only a running clusterd shows: its metrics, and the signals that it handles.
+//!
+//! It runs the built-in demo once for each test.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::commands::clusterd;
+use super::{FILES, PAGES, REFERENCE, first_cells, lacking, section, text, words};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The built-in demo with its metrics, ended when dropped.
+struct Demo {
+    process: Child,
+    metrics: String,
+}
+
+impl Demo {
+    fn start() -> Self {
+        let arguments = ["--bind", "127.0.0.1:0:8080", "--metrics", "127.0.0.1:0", "--workers", "1"];
+        let mut process = clusterd()
+            .args(arguments)
+            .args(["--log-format", "json"])
+            .env("CLUSTERD_HOME", env!("CARGO_TARGET_TMPDIR"))
+            // Without these, there are no metrics of them.
+            .args(["--health-http", "/", "--scrape", "/"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("clusterd runs");
+        let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines();
+        let metrics = lines.find_map(|line| {
+            let said: serde_json::Value = serde_json::from_str(&line.ok()?).ok()?;
+            (said["message"] == "metrics").then(|| said["address"].as_str().map(str::to_owned))?
+        });
+        // Until its end somebody has to read what it says.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, metrics: metrics.expect("an address") }
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.metrics).expect("it listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("an option");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    /// Waits until the worker is online, and its health is looked after.
+    fn wait_until_ready(&self) {
+        let deadline = Instant::now() + DEADLINE;
+        while !self.get("/metrics").contains("clusterd_worker_health_failures_total{worker=\"1\"}") {
+            assert!(Instant::now() < deadline, "it does not become ready");
+            std::thread::yield_now();
+        }
+    }
+
+    /// The numbers of the signals for which it has a handler (proc_pid_status(5)).
+    fn handled_signals(&self) -> BTreeSet<i32> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
+        let mask = u64::from_str_radix(mask.trim(), 16).expect("a number");
+        (1..=31).filter(|number| mask & (1 << (number - 1)) != 0).collect()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.process), Signal::INT);
+        let _ = self.process.wait();
+    }
+}
+
+fn metrics<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    words(text, prefix, |character| character.is_ascii_lowercase() || character == '_')
+}
+
+#[test]
+fn every_metric_that_is_named_is_exposed_and_the_reference_has_all() {
+    let demo = Demo::start();
+    demo.wait_until_ready();
+    let answer = demo.get("/metrics");
+    let families = answer.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let exposed: BTreeSet<&str> = families.collect();
+    assert!(exposed.len() > 15, "{answer}");
+    for name in PAGES.iter().chain(&FILES) {
+        let text = text(name);
+        let missing = lacking(&metrics(&text, "clusterd_").collect(), &exposed);
+        assert!(missing.is_empty(), "{name} names {missing:?}, which /metrics does not");
+    }
+    let reference = text(REFERENCE);
+    let reference = section(&reference, "## Metrics");
+    let named = metrics(reference, "clusterd_").chain(metrics(reference, "process_")).collect();
+    assert_eq!(lacking(&exposed, &named), [""; 0], "{REFERENCE} lacks them");
+    assert_eq!(lacking(&named, &exposed), [""; 0], "/metrics lacks them");
+    for label in ["state=\"", "reason=\"", "result=\""] {
+        let values = answer.split(label).skip(1).filter_map(|rest| rest.split('"').next());
+        let unnamed: BTreeSet<&str> =
+            values.filter(|value| !reference.contains(&format!("`{value}`"))).collect();
+        assert!(unnamed.is_empty(), "{REFERENCE} lacks {unnamed:?}");
+    }
+}
+
+#[test]
+fn the_reference_has_every_signal_that_is_handled_and_no_other() {
+    let demo = Demo::start();
+    demo.wait_until_ready();
+    let mut handled = demo.handled_signals();
+    // Rust's own stack guard, and the reaper.
+    for internal in [Signal::SEGV, Signal::BUS, Signal::CHILD] {
+        handled.remove(&internal.as_raw());
+    }
+    let reference = text(REFERENCE);
+    let cells = first_cells(section(&reference, "## Signals"));
+    let names = cells.flat_map(|cell| cell.split(|character: char| !character.is_ascii_alphanumeric()));
+    let named: BTreeSet<i32> = names.filter_map(number).collect();
+    assert_eq!(named, handled);
+}
+
+/// Those that a program can handle and that mean something to clusterd, or might.
+fn number(name: &str) -> Option<i32> {
+    let signal = match name {
+        "HUP" => Signal::HUP,
+        "INT" => Signal::INT,
+        "QUIT" => Signal::QUIT,
+        "ALRM" => Signal::ALARM,
+        "TERM" => Signal::TERM,
+        "USR1" => Signal::USR1,
+        "USR2" => Signal::USR2,
+        "TTIN" => Signal::TTIN,
+        "TTOU" => Signal::TTOU,
+        "CONT" => Signal::CONT,
+        "TSTP" => Signal::TSTP,
+        "WINCH" => Signal::WINCH,
+        "PWR" => Signal::POWER,
+        _ => return None,
+    };
+    Some(signal.as_raw())
+}
