@@ -18,15 +18,14 @@ use super::{FILE_NAME, SHIM};
 pub enum ExposeError {
     /// There is no shim for this processor.
     #[error(
-        "the shim that serves unmodified programs exists for x86_64 and aarch64 only, not for {}: only workers \
-         that use the library are served",
+        "the shim exists for x86_64 and aarch64, not for {}; only Node and workers that use the library are served",
         std::env::consts::ARCH
     )]
     Unsupported,
     /// Neither a file nor a memfd could be made.
     #[error(
-        "cannot make the shim loadable: as a file: {file}; as a memfd: {memfd}; a folder for temporary files on a file \
-         system mounted without noexec would help"
+        "cannot expose the shim to workers: as a file: {file}; as a memfd: {memfd}\n\
+         hint: mount the first writable one of /run, TMPDIR, /tmp and /dev/shm without noexec"
     )]
     Nowhere {
         /// Why it is not there.
@@ -36,9 +35,9 @@ pub enum ExposeError {
     },
     /// In memory, it could not be loaded by another user.
     #[error(
-        "cannot make the shim loadable for workers of another user (--user): {file}; a folder for temporary files that \
-         they can reach, on a file system that is neither read-only nor mounted with noexec, would help; Node workers \
-         need none with --attach node"
+        "cannot expose the shim to workers of another user (--user): {file}\n\
+         hint: let that user pass through /run, TMPDIR, /tmp or /dev/shm, writable and mounted without noexec\n\
+         hint: with --attach node, Node workers need no shim"
     )]
     OtherUser {
         /// Why it is not a file.
@@ -67,7 +66,7 @@ impl Exposed {
         let file = match folder.map(|folder| write_file(folder, shim)) {
             Some(Ok(path)) => return Ok(Self { path, _memory: None }),
             Some(Err(error)) => error,
-            None => io::Error::other("there is no folder that could be written"),
+            None => io::Error::other("no writable folder"),
         };
         if is_for_others {
             return Err(ExposeError::OtherUser { file });

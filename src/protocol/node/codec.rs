@@ -26,7 +26,7 @@ const KEPT: usize = 64 * 1024;
 #[derive(Debug, Error)]
 pub enum Fault {
     /// The line is longer than [`MAX_LINE`].
-    #[error("the worker sent a message of more than {} MiB: send it in parts", MAX_LINE / (1024 * 1024))]
+    #[error("the worker sent a message longer than {} MiB; send it in parts", MAX_LINE / (1024 * 1024))]
     TooLong,
     /// The line is no text.
     #[error("the worker sent a line that is not UTF-8: {0}")]
@@ -152,7 +152,7 @@ fn count(len: usize) -> u64 {
 /// The worker does not read: what waits for it takes as much memory as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "the worker does not read its messages: {} MiB of them are waiting for it",
+    "the worker does not read its messages; {} MiB of them are queued",
     MAX_QUEUED / (1024 * 1024)
 )]
 pub struct Full;

@@ -182,7 +182,9 @@ impl<'de> Deserialize<'de> for AddressType {
             r#""udp4""# => Ok(AddressType::Udp4),
             r#""udp6""# => Ok(AddressType::Udp6),
             "null" => Ok(AddressType::Descriptor),
-            _ => Err(serde::de::Error::custom("addressType is none of 4, 6, -1, \"udp4\", \"udp6\", null")),
+            _ => {
+                Err(serde::de::Error::custom("addressType must be one of 4, 6, -1, \"udp4\", \"udp6\", null"))
+            }
         }
     }
 }

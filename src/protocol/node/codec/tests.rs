@@ -76,7 +76,7 @@ fn a_line_may_be_as_long_as_the_bound_and_no_longer() {
         decoder.feed(&chunk, [], &mut received).unwrap();
     }
     let fault = decoder.feed(b"1", [], &mut received).unwrap_err();
-    assert_eq!(fault.to_string(), "the worker sent a message of more than 16 MiB: send it in parts");
+    assert_eq!(fault.to_string(), "the worker sent a message longer than 16 MiB; send it in parts");
     let fault = decoder.feed(b"1\n", [], &mut received).unwrap_err();
     assert!(matches!(fault, Fault::TooLong));
     assert_eq!(decoder.buffered(), MAX_LINE);
@@ -125,7 +125,7 @@ fn messages_for_a_worker_that_does_not_read_do_not_pile_up() {
     }
     assert!(count > 100_000);
     assert!(outgoing.size <= MAX_QUEUED);
-    assert_eq!(Full.to_string(), "the worker does not read its messages: 16 MiB of them are waiting for it");
+    assert_eq!(Full.to_string(), "the worker does not read its messages; 16 MiB of them are queued");
     let len = outgoing.front().unwrap().0.len();
     outgoing.sent(len);
     outgoing.push(ToNode::HandleAck).unwrap();

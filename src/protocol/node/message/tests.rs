@@ -195,7 +195,7 @@ fn what_is_no_message_is_refused_and_said_why() {
         ),
         (
             br#"{"cmd":"NODE_CLUSTER","act":"queryServer","addressType":5,"seq":1}"#,
-            "the worker sent a malformed \"queryServer\" message: addressType is none of 4, 6, -1, \"udp4\", \"udp6\", null at line 1 column 57",
+            "the worker sent a malformed \"queryServer\" message: addressType must be one of 4, 6, -1, \"udp4\", \"udp6\", null at line 1 column 57",
         ),
         (
             br#"{"cmd":"NODE_CLUSTER","ack":-1}"#,
