@@ -15,7 +15,8 @@ FROM rust:1-slim-bookworm AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY src src
-# Cargo wants to see every target that Cargo.toml names.
+# Cargo wants to see every member and target that Cargo.toml names; `src` has links into `crates`.
+COPY crates crates
 COPY benches benches
 RUN cargo build --release --locked --bin clusterd
 

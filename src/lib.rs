@@ -1,7 +1,7 @@
 //! clusterd turns any TCP server into a cluster of worker processes behind one port.
 //!
-//! Most of this crate is the `clusterd` command. For other programs there is [`worker`], the library for servers in
-//! Rust; everything else may change with any version.
+//! This crate is the `clusterd` command, and no library: whatever is public here may change with any version. For
+//! servers in Rust there is `clusterd-worker`, a crate of its own.
 //!
 //! The rooms, in reading order (`docs/architecture.md` has the picture):
 //!
@@ -18,7 +18,7 @@
 //! - [`logs`]: carries what workers and clusterd itself write.
 //! - [`metrics`]: what is counted; [`admin`]: where it is shown, with the probes.
 //! - [`preload`]: the shim that makes unmodified programs workers.
-//! - [`worker`]: the library for Rust workers; [`demo`]: a server that uses it.
+//! - [`demo`]: the built-in server; [`worker`]: the listener of `clusterd-worker`, compiled in for it.
 //! - [`sys`]: system calls that no safe library wraps.
 
 pub mod admin;

@@ -20,7 +20,8 @@ use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
 use crate::settings::Policy;
 use crate::supervisor::{self, identity::Users};
-use crate::sys::seqpacket::{self, Peer};
+use crate::sys::peer::Peer;
+use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
 
 /// How many connections may wait in the attach socket's backlog.
@@ -150,7 +151,7 @@ impl Denied {
 }
 
 async fn handshake(channel: OwnedFd, rooms: &Rooms) {
-    let Ok(peer) = seqpacket::peer(&channel) else {
+    let Ok(peer) = Peer::of(&channel) else {
         return;
     };
     let mut buffer = [0; MAX_MESSAGE];

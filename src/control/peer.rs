@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use procfs::process::Process;
 
 use super::address::SocketAddress;
-use crate::sys::seqpacket::{self, Peer};
+use crate::sys::peer::Peer;
 
 /// Why the process at the other end is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum Stranger {
 /// # Errors
 /// The credentials cannot be read (getsockopt(2)).
 pub fn check_client(socket: impl AsFd, address: &SocketAddress) -> io::Result<Result<Peer, Stranger>> {
-    let peer = seqpacket::peer(socket)?;
+    let peer = Peer::of(socket)?;
     let ours = rustix::process::geteuid().as_raw();
     Ok(judge(peer, ours, None).and_then(|()| same_container(peer, address)).map(|()| peer))
 }
@@ -42,7 +42,7 @@ pub fn check_client(socket: impl AsFd, address: &SocketAddress) -> io::Result<Re
 /// # Errors
 /// The credentials cannot be read (getsockopt(2)).
 pub fn check_server(socket: impl AsFd, address: &SocketAddress) -> io::Result<Result<Peer, Stranger>> {
-    let peer = seqpacket::peer(socket)?;
+    let peer = Peer::of(socket)?;
     let ours = rustix::process::geteuid().as_raw();
     let owner = address.folder_owner().filter(|_| ours == 0);
     Ok(judge(peer, ours, owner).and_then(|()| same_container(peer, address)).map(|()| peer))

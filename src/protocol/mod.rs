@@ -22,3 +22,6 @@ pub fn name_address(name: &ChannelName) -> io::Result<SocketAddrUnix> {
     // The zero byte in front is the address type's to write.
     Ok(SocketAddrUnix::new_abstract_name(&name.encode()[1..])?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 
 pub mod acting;
 pub mod datagram;
+pub mod peer;
 pub mod process;
 pub mod processes;
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! SOCK_SEQPACKET Unix sockets: one record a call, with at most one descriptor beside it.
+//!
+//! It knows no message. The library `clusterd-worker` includes this very file, so nothing here is unsafe or of clusterd
+//! alone.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -166,34 +169,6 @@ fn receive_with(socket: impl AsFd, buffer: &mut [u8], flags: RecvFlags) -> io::R
 pub fn waiting_bytes(socket: impl AsFd) -> io::Result<usize> {
     let bytes = rustix::io::ioctl_fionread(socket)?;
     Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
-}
-
-/// The process at the other end of a Unix socket, when it connected (SO_PEERCRED, unix(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its process id; 0 if it lives in a pid namespace that this one cannot see.
-    pub pid: i32,
-    /// Its effective user id.
-    pub uid: u32,
-}
-
-/// Who is at the other end.
-///
-/// # Errors
-/// Those of getsockopt(2).
-pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
-    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut len =
-        libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let fd = socket.as_fd().as_raw_fd();
-    // SAFETY: the kernel writes at most `len` bytes to the pointer, which is the size of what it points to.
-    let result = unsafe {
-        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut credentials).cast(), &raw mut len)
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(Peer { pid: credentials.pid, uid: credentials.uid })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Unix stream sockets at paths of any length, and at abstract names.
 //!
-//! It decides nothing about who may be at the other end ([`peer`](super::seqpacket::peer) tells who is).
+//! It decides nothing about who may be at the other end ([`Peer`](super::peer::Peer) tells who is).
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -164,7 +164,7 @@ fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
         ),
         Why::Static => format!(
             "{program} is statically linked, so clusterd's shim is not loaded into it; link it dynamically \
-             (for Rust: a -gnu target; for C: without -static), or use the library clusterd::worker"
+             (for Rust: a -gnu target; for C: without -static), or use the library clusterd-worker"
         ),
         Why::NotNamed => format!(
             "the environment of {program} lacks clusterd's LD_PRELOAD: something between clusterd and it clears \

@@ -9,25 +9,25 @@ use std::time::Duration;
 use rustix::net::SocketAddrUnix;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::{TcpStream, UnixDatagram};
 
-use super::*;
-use crate::protocol::wire::{ChannelName, Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
-use crate::sys::scarcity::{no_descriptor_left, run_alone};
-use crate::sys::seqpacket;
-use crate::sys::watched::Watched;
+use crate::listener::Environment;
+use crate::scarcity::{no_descriptor_left, run_alone};
+use crate::wire::{ChannelName, Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
+use crate::{Address, BindError, Listener, PausedListener, channel, seqpacket};
 
 const TOKEN: Token = Token([7; 16]);
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Listens where the environment says, and does what a test tells it.
+/// Listens where the environment points to, and does what a test asks for.
 struct Primary {
-    attach: Watched,
+    attach: UnixDatagram,
     folder: TempDir,
 }
 
 /// One channel, seen from the primary.
 struct Link {
-    channel: Watched,
+    channel: UnixDatagram,
     worker_end: OwnedFd,
 }
 
@@ -36,7 +36,7 @@ impl Primary {
         let folder = tempfile::tempdir().unwrap();
         let address = SocketAddrUnix::new(folder.path().join("attach")).unwrap();
         let listener = seqpacket::listen(&address, 8).unwrap();
-        Self { attach: Watched::new(listener, Interest::READABLE).unwrap(), folder }
+        Self { attach: watched(listener), folder }
     }
 
     fn environment(&self) -> Environment {
@@ -49,7 +49,7 @@ impl Primary {
     /// Takes an attach for `port` and answers it.
     async fn answer(&self, port: u16, answer: ToWorker) -> Link {
         let channel = until_ready(&self.attach, |listener| seqpacket::accept(listener)).await;
-        let channel = Watched::new(channel, Interest::READABLE).unwrap();
+        let channel = watched(channel);
         let mut link = None;
         let message = until_ready(&channel, |channel| {
             let mut buffer = [0; MAX_MESSAGE];
@@ -94,16 +94,14 @@ impl Link {
     }
 }
 
-async fn until_ready<T>(fd: &Watched, mut call: impl FnMut(&Watched) -> io::Result<T>) -> T {
-    let ready = async {
-        loop {
-            let mut guard = fd.readable().await.unwrap();
-            if let Ok(result) = guard.try_io(|_| call(fd)) {
-                return result.unwrap();
-            }
-        }
-    };
-    tokio::time::timeout(DEADLINE, ready).await.expect("within the deadline")
+/// tokio watches any socket as one of these.
+fn watched(fd: OwnedFd) -> UnixDatagram {
+    UnixDatagram::from_std(fd.into()).unwrap()
+}
+
+async fn until_ready<T>(socket: &UnixDatagram, mut call: impl FnMut(&UnixDatagram) -> io::Result<T>) -> T {
+    let ready = socket.async_io(Interest::READABLE, || call(socket));
+    tokio::time::timeout(DEADLINE, ready).await.expect("within the deadline").unwrap()
 }
 
 async fn accept(listener: &mut Listener) -> io::Result<Option<(TcpStream, SocketAddr)>> {
@@ -112,7 +110,7 @@ async fn accept(listener: &mut Listener) -> io::Result<Option<(TcpStream, Socket
 
 async fn attached(primary: &Primary) -> (Listener, Link) {
     let (paused, link) = tokio::join!(
-        Paused::bind(3000.into(), primary.environment()),
+        PausedListener::bind(3000.into(), primary.environment()),
         primary.answer(3000, ToWorker::Welcome)
     );
     let listener = paused.unwrap().ready().unwrap();
@@ -120,11 +118,11 @@ async fn attached(primary: &Primary) -> (Listener, Link) {
     (listener, link)
 }
 
-async fn refused(refusal: Refusal) -> Result<Paused, BindError> {
+async fn refused(refusal: Refusal) -> Result<PausedListener, BindError> {
     let primary = Primary::new();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (paused, _link) = tokio::join!(
-        Paused::bind(address.into(), primary.environment()),
+        PausedListener::bind(address.into(), primary.environment()),
         primary.answer(0, ToWorker::Refuse(refusal))
     );
     paused
@@ -151,7 +149,7 @@ async fn a_connection_arrives_with_its_client() {
 async fn nothing_is_said_before_the_server_is_ready() {
     let primary = Primary::new();
     let (paused, link) = tokio::join!(
-        Paused::bind(3000.into(), primary.environment()),
+        PausedListener::bind(3000.into(), primary.environment()),
         primary.answer(3000, ToWorker::Welcome)
     );
     let paused = paused.unwrap();
@@ -226,7 +224,7 @@ async fn a_primary_that_is_gone_ends_the_server() {
 async fn a_primary_that_is_gone_before_it_read_everything_ends_the_server() {
     let primary = Primary::new();
     let (paused, link) = tokio::join!(
-        Paused::bind(3000.into(), primary.environment()),
+        PausedListener::bind(3000.into(), primary.environment()),
         primary.answer(3000, ToWorker::Welcome)
     );
     let mut listener = paused.unwrap().ready().unwrap();
@@ -254,7 +252,7 @@ async fn a_port_that_is_not_served_is_listened_on_directly() {
 
 #[tokio::test]
 async fn without_clusterd_a_port_is_listened_on_directly() {
-    let mut listener = Paused::bind(0.into(), Environment::default()).await.unwrap().ready().unwrap();
+    let mut listener = PausedListener::bind(0.into(), Environment::default()).await.unwrap().ready().unwrap();
     let port = listener.local_addr().unwrap().port();
     let client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     let (_, peer) = accept(&mut listener).await.unwrap().unwrap();
@@ -275,7 +273,7 @@ async fn refusals_are_told_apart() {
 async fn an_attach_socket_that_is_gone_is_an_error() {
     let mut environment = Primary::new().environment();
     environment.socket = Some("/nonexistent/attach".into());
-    let error = Paused::bind(3000.into(), environment).await.unwrap_err();
+    let error = PausedListener::bind(3000.into(), environment).await.unwrap_err();
     assert!(matches!(error, BindError::Unreachable { .. }));
     assert!(error.to_string().contains("/nonexistent/attach"));
 }
@@ -285,7 +283,7 @@ async fn a_damaged_token_is_an_error() {
     for token in [None, Some("short".into())] {
         let mut environment = Primary::new().environment();
         environment.token = token;
-        let error = Paused::bind(3000.into(), environment).await.unwrap_err();
+        let error = PausedListener::bind(3000.into(), environment).await.unwrap_err();
         assert!(matches!(error, BindError::Environment { .. }), "{error}");
     }
 }
@@ -301,7 +299,7 @@ async fn a_silent_primary_is_given_up() {
 
 #[test]
 fn without_a_free_descriptor_a_connection_waits() {
-    run_alone("worker::tests::alone_without_a_free_descriptor");
+    run_alone("tests::alone_without_a_free_descriptor");
 }
 
 #[tokio::test]
@@ -313,7 +311,7 @@ async fn alone_without_a_free_descriptor() {
     let filling = no_descriptor_left(&client);
     for _ in 0..3 {
         let error = accept(&mut listener).await.unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()));
     }
     drop(filling);
     let (_, peer) = accept(&mut listener).await.unwrap().unwrap();

@@ -1,0 +1,1 @@
+../../../src/sys/scarcity.rs

@@ -1,0 +1,1 @@
+../../../src/sys/seqpacket.rs

@@ -1,0 +1,1 @@
+../../crates/clusterd-worker/src/error.rs
