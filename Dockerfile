@@ -3,14 +3,14 @@
 #   docker build -t clusterd .
 #   docker run --rm -p 3000:3000 clusterd --workers 4
 #
-# In the image of a server of your own, take the one file that clusterd is:
+# In the image of your own server, copy the binary:
 #
 #   COPY --from=clusterd /usr/local/bin/clusterd /usr/local/bin/
 #   ENTRYPOINT ["clusterd", "--"]
 #   CMD ["node", "app.js"]
 
-# Both stages are of one Debian release: the binary needs glibc, no older than the one it was built with, and
-# libgcc_s. An image into which it is copied needs them too; one with another C library needs a build of its own.
+# Both stages use the same Debian release: the binary needs libgcc_s and a glibc that is not older than the one it was
+# built with. So does an image into which you copy it; an image with another C library needs a build of its own.
 FROM rust:1-slim-bookworm AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
@@ -23,7 +23,7 @@ RUN cargo build --release --locked --bin clusterd
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --user-group --no-create-home clusterd
 COPY --from=build /build/target/release/clusterd /usr/local/bin/clusterd
-# By number, so that Kubernetes can tell that it is not root.
+# A number, so that Kubernetes can verify that it is not root.
 USER 10001
 EXPOSE 3000
 ENTRYPOINT ["clusterd"]
