@@ -55,7 +55,7 @@ pub enum EventKind {
     ReloadStarted { by: String },
     /// Every worker was replaced.
     ReloadDone { workers: u32 },
-    /// It was given up, and the old workers serve on.
+    /// It was given up, and the old workers keep serving.
     ReloadFailed { reason: String, last_lines: Vec<String> },
     /// So many workers are wanted from now on.
     Scaled { workers: u32, by: String },

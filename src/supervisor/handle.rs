@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::command::{Command, Refused, Scale, Stop, Underway};
+use super::accept::Order;
+use super::command::{Command, Refused, Stop, Underway};
 use super::events::{Asker, Event, EventKind, ReplaceReason};
 use super::plan::{Reread, Spec, Wanted};
 use super::status::Overview;
 use super::task::{Ends, Supervisor};
 use super::worker_hooks::WorkerHooks;
-use crate::ids::{Slot, WorkerId, WorkerPort};
+use crate::ids::{WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
 
@@ -36,18 +37,13 @@ impl fmt::Debug for Handle {
 }
 
 /// A supervisor that has started nothing yet, and the handle to it.
-pub fn new(
-    spec: Spec,
-    reread: Reread,
-    surroundings: impl WorkerHooks,
-    metrics: Metrics,
-) -> (Handle, Supervisor) {
+pub fn new(spec: Spec, reread: Reread, hooks: impl WorkerHooks, metrics: Metrics) -> (Handle, Supervisor) {
     let (requests, inbox) = mpsc::channel(64);
-    let (publish, status) = watch::channel(Arc::default());
+    let (overview, status) = watch::channel(Arc::default());
     let (events, _) = broadcast::channel(EVENTS);
-    let ends = Ends { inbox, publish, events: events.clone() };
+    let ends = Ends { inbox, overview, events: events.clone() };
     let handle = Handle { requests, status, events, reread };
-    (handle, Supervisor::new(spec, Box::new(surroundings), metrics, ends))
+    (handle, Supervisor::new(spec, Box::new(hooks), metrics, ends))
 }
 
 impl Handle {
@@ -111,8 +107,8 @@ impl Handle {
 
     /// Has a worker replaced while it runs: a new one is ready before the old one drains. Asked again while that is
     /// under way, it changes nothing.
-    pub async fn replace(&self, worker: WorkerId, why: ReplaceReason) {
-        self.send(Request::Replace { worker, why }).await;
+    pub async fn replace(&self, worker: WorkerId, reason: ReplaceReason) {
+        self.send(Request::Replace { worker, reason }).await;
     }
 
     /// Tells whoever follows what happened.
@@ -143,16 +139,6 @@ impl Handle {
     }
 }
 
-/// A command, with what was read for it.
-#[derive(Debug)]
-pub(super) enum Order {
-    Reload(Wanted),
-    Restart(Option<Slot>),
-    Scale(Scale),
-    Stop,
-    Start,
-}
-
 /// What the supervisor is asked.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -160,8 +146,8 @@ pub(super) enum Request {
     Listening { worker: WorkerId, port: WorkerPort },
     Stop { stop: Stop, done: oneshot::Sender<()> },
     Ready { worker: WorkerId },
-    Do { order: Order, by: Asker, reply: oneshot::Sender<Result<Underway, Refused>> },
-    Replace { worker: WorkerId, why: ReplaceReason },
+    Do { order: Order<Wanted>, by: Asker, reply: oneshot::Sender<Result<Underway, Refused>> },
+    Replace { worker: WorkerId, reason: ReplaceReason },
     Tell(EventKind),
     Close { done: oneshot::Sender<()> },
     Ping { done: oneshot::Sender<()> },

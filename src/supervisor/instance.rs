@@ -1,37 +1,51 @@
-//! A worker as the task keeps it: its state, and what is remembered beside it for those who ask.
+//! One instance of a worker: its state, and what is remembered beside it for those who ask.
 //!
 //! What follows from what is decided in [`lifecycle`](super::lifecycle).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::process::Pid;
+
 use super::ends::{End, Ended};
 use super::events::{EventKind, millis, whole_millis};
-use super::lifecycle::{Phase, State};
-use super::rollout::{LifeId, Seen};
-use super::{Plan, Status};
+use super::lifecycle::{Action, Input, Phase, Process, State, step};
+use super::rollout::{InstanceId, Standing};
+use super::{Plan, StartError, Status};
 use crate::ids::{Slot, WorkerPort};
 use crate::logs::LastLines;
 
-/// One life of a worker.
+/// One instance of a worker, with all its launches.
 pub(super) struct Instance {
-    pub(super) id: LifeId,
-    pub(super) slot: Slot,
+    id: InstanceId,
+    slot: Slot,
     /// How it was begun, and is treated.
-    pub(super) plan: Arc<Plan>,
-    pub(super) state: State,
+    plan: Arc<Plan>,
+    state: State,
     /// The ports on which its last process listens, or did.
-    pub(super) listening: Vec<WorkerPort>,
+    listening: Vec<WorkerPort>,
     /// When its process was started.
-    pub(super) started: Option<(Instant, SystemTime)>,
+    started: Option<(Instant, SystemTime)>,
     /// How its last process ended, in words, and the code with which clusterd would exit for it.
-    pub(super) last_end: Option<(String, u8)>,
+    last_end: Option<(String, u8)>,
     /// What it writes to standard error.
-    pub(super) output: Option<LastLines>,
+    output: Option<LastLines>,
+}
+
+/// What has come of an input.
+pub(super) struct Transition {
+    /// What is to be done.
+    pub(super) actions: Vec<Action>,
+    /// What is told of it, if anything.
+    pub(super) event: Option<EventKind>,
+    /// The process group that it had before, if it has another one or none now.
+    pub(super) group_gone: Option<Pid>,
+    /// The process group that it has now, if it had another one or none before.
+    pub(super) group_come: Option<Pid>,
 }
 
 impl Instance {
-    pub(super) fn new(id: LifeId, slot: Slot, plan: Arc<Plan>) -> Self {
+    pub(super) fn new(id: InstanceId, slot: Slot, plan: Arc<Plan>) -> Self {
         Self {
             id,
             slot,
@@ -44,13 +58,76 @@ impl Instance {
         }
     }
 
+    pub(super) fn id(&self) -> InstanceId {
+        self.id
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    pub(super) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(super) fn listening(&self) -> &[WorkerPort] {
+        &self.listening
+    }
+
+    pub(super) fn output(&self) -> Option<&LastLines> {
+        self.output.as_ref()
+    }
+
+    /// The process, if it may be given connections.
+    pub(super) fn serving(&self) -> Option<&Process> {
+        self.state.serving()
+    }
+
+    /// Lets this happen to it.
+    pub(super) fn step(&mut self, input: Input, now: Instant) -> Transition {
+        let before = std::mem::replace(&mut self.state, State::Stopped);
+        let (state, actions) = step(before.clone(), input, &self.plan.rules, now);
+        self.state = state;
+        let (old, new) = (before.group(), self.state.group());
+        if matches!(self.state, State::Launching { .. }) && new != old {
+            self.listening.clear();
+            self.started = Some((now, SystemTime::now()));
+        }
+        let event = self.news(&before);
+        let (group_gone, group_come) = if old == new { (None, None) } else { (old, new) };
+        Transition { actions, event, group_gone, group_come }
+    }
+
+    /// Notes that its process listens on a port; whether that is new.
+    pub(super) fn listens(&mut self, port: WorkerPort) -> bool {
+        let is_new = !self.listening.contains(&port);
+        if is_new {
+            self.listening.push(port);
+        }
+        is_new
+    }
+
+    /// Notes what its new process writes.
+    pub(super) fn launched(&mut self, output: Option<LastLines>) {
+        self.output = output;
+    }
+
+    /// Notes that its process could not be started.
+    pub(super) fn not_started(&mut self, error: &StartError) {
+        self.last_end = Some((error.to_string(), error.exit_code()));
+    }
+
     /// As a rollout sees it.
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn standing(&self) -> Standing {
         let since = match self.state {
             State::Online { ready, .. } => Some(ready),
             _ => None,
         };
-        Seen { life: self.id, slot: self.slot, phase: self.state.phase(), since }
+        Standing { instance: self.id, slot: self.slot, phase: self.state.phase(), since }
     }
 
     /// As the rest of the program sees it.
@@ -92,7 +169,7 @@ impl Instance {
     }
 
     /// How long its process has run by now.
-    pub(super) fn ran(&self) -> Duration {
+    fn ran(&self) -> Duration {
         self.started.map_or(Duration::ZERO, |(since, _)| since.elapsed())
     }
 
@@ -110,7 +187,7 @@ impl Instance {
     }
 
     /// What is told of it when its state was `before`, if anything.
-    pub(super) fn news(&self, before: &State) -> Option<EventKind> {
+    fn news(&self, before: &State) -> Option<EventKind> {
         let worker = self.slot.0;
         let pid = |state: &State| state.process().map_or(0, |process| process.group.as_raw_pid());
         let (old, new) = (pid(before), pid(&self.state));

@@ -6,17 +6,21 @@
 //! In reading order:
 //!
 //! - `handle`: what the rest of the program can ask; `command`, `plan`, `status` and `worker_hooks` are the words for it.
-//! - [`events`]: what is told of all this; `event_log`: as messages and metrics.
+//! - [`events`]: what is told of all this; `publisher`, with `event_log`: how.
 //! - [`lifecycle`]: the states of a worker, and what follows from what; [`ends`]: how a process can end.
 //! - [`restart`]: whether and when a worker that has ended is started again.
 //! - [`rollout`]: how all of them are replaced, so that there are always enough.
-//! - `task` carries out what those decide, with `jobs` for what users ask, `replacement` for reloads and the like, and
-//!   `instance` for what is remembered of a worker.
-//! - [`processes`]: how a worker's process is started, and how its end is noticed.
+//! - `accept`: whether a command is carried out.
+//! - `task` owns the rest, and brings one thing after the other: `workers`, which carries out what the lifecycle decides,
+//!   `replacement` for reloads and the like, and `jobs` for the other commands under way.
+//! - `workers` owns `worker_table` (slots, and the `instance`s that fill them), [`processes`] (how one is started, and how
+//!   its end is noticed) and `background` (what is waited for beside the task).
 //! - [`triggers`]: what has workers replaced without anybody asking.
 //! - [`diagnose`]: why a worker does not listen.
 //! - [`process_table`]: the process table, for whoever has a question.
 
+mod accept;
+mod background;
 mod command;
 pub mod diagnose;
 pub mod ends;
@@ -29,6 +33,7 @@ pub mod lifecycle;
 mod plan;
 pub mod process_table;
 pub mod processes;
+mod publisher;
 mod replacement;
 pub mod restart;
 pub mod rollout;
@@ -36,10 +41,11 @@ mod status;
 mod task;
 pub mod triggers;
 mod worker_hooks;
+mod worker_table;
+mod workers;
 
 pub use self::command::{Command, FAST, Failed, MOST_WORKERS, Refused, Scale, Stop, Underway};
 pub use self::handle::{Handle, new};
-use self::handle::{Order, Request};
 pub use self::plan::{Plan, Reread, Spec, Wanted};
 pub use self::processes::guardian::Orders;
 pub use self::processes::reaper::Scope;

@@ -1,4 +1,4 @@
-//! New workers in the place of others: a reload of all, or one that is worn.
+//! New workers in the place of others: a reload of all, or one that is replaced for a reason of its own.
 //!
 //! What is next is decided in [`rollout`](super::rollout); here it is done. One replacement is under way at a time.
 
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::events::{Asker, EventKind, ReplaceReason};
-use super::jobs::{Reply, workers};
-use super::lifecycle::{Input, Phase, State};
+use super::jobs::{self, Reply};
+use super::lifecycle::{Input, Phase};
 use super::restart::Run;
-use super::rollout::{Do, LifeId, Progress, Rollout, Seen};
-use super::task::{Mode, Supervisor};
+use super::rollout::{InstanceId, Progress, Rollout, RolloutAction};
+use super::workers::Workers;
 use super::{Failed, Underway, Wanted};
 use crate::ids::{Slot, WorkerId};
 
@@ -22,23 +22,23 @@ const RETRY: Duration = Duration::from_secs(30);
 
 /// What is being replaced, and what is to be.
 #[derive(Default)]
-pub(super) struct Replacing {
+pub(super) struct Replacements {
     now: Option<(Rollout, Cause)>,
     /// Workers that are to be replaced one after the other.
-    worn: BTreeMap<Slot, (WorkerId, ReplaceReason)>,
+    planned: BTreeMap<Slot, (WorkerId, ReplaceReason)>,
     /// Until when those are left alone whose successors have failed.
-    failed: BTreeMap<Slot, Instant>,
+    resting: BTreeMap<Slot, Instant>,
 }
 
 /// Why workers are replaced.
 enum Cause {
     /// Somebody asked for it.
     Reload { by: Asker, reply: Reply, wanted: Wanted },
-    /// One worker is worn.
-    ReplaceReason,
+    /// One worker has a reason of its own.
+    OneWorker,
 }
 
-impl Replacing {
+impl Replacements {
     /// Who has asked for the reload that is under way.
     pub(super) fn reload_by(&self) -> Option<&Asker> {
         match &self.now {
@@ -46,154 +46,154 @@ impl Replacing {
             _ => None,
         }
     }
-}
 
-impl Supervisor {
-    /// Begins to replace every worker.
-    pub(super) fn reload(&mut self, wanted: Wanted, by: Asker) -> Underway {
-        let (reply, told) = oneshot::channel();
-        self.tell(EventKind::ReloadStarted { by: by.to_string() });
+    /// Begins to replace every worker; `before` is what was wanted up to now.
+    pub(super) fn reload(
+        &mut self,
+        workers: &mut Workers,
+        before: &Wanted,
+        (wanted, by): (Wanted, Asker),
+    ) -> Underway {
+        let (reply, answer) = oneshot::channel();
+        workers.tell(EventKind::ReloadStarted { by: by.to_string() });
         // One worker may be on its way out already; it is replaced with all the others.
-        self.give_up_replacements("a reload replaces it");
+        self.give_up(workers, "a reload replaces it");
         // Who will not be wanted any more is not replaced.
-        let slots = (1..=self.workers.min(self.workers_after(&wanted))).map(Slot);
+        let count = workers.table().wanted().min(count_after(workers, before, &wanted));
         let prove = wanted.plan.rules.restart.min_uptime;
-        let rollout = Rollout::new(slots, wanted.reload_parallel, prove);
-        self.replacing.now = Some((rollout, Cause::Reload { by, reply, wanted }));
-        Underway(told)
+        let rollout = Rollout::new((1..=count).map(Slot), wanted.reload_parallel, prove);
+        self.now = Some((rollout, Cause::Reload { by, reply, wanted }));
+        Underway(answer)
     }
 
-    /// How many workers there are once this is in force. A number that was asked for meanwhile stays, unless the
-    /// configuration has another one than before.
-    fn workers_after(&self, wanted: &Wanted) -> u32 {
-        if wanted.workers == self.spec.wanted.workers { self.workers } else { wanted.workers.get() }
-    }
-
-    /// Notes that a worker is to be replaced, unless it is being or was tried just now.
-    pub(super) fn plan_replacement(&mut self, worker: WorkerId, why: ReplaceReason) {
+    /// Plans to replace a worker, unless it is being or was tried just now.
+    pub(super) fn plan(&mut self, workers: &Workers, worker: WorkerId, reason: ReplaceReason) {
         let slot = worker.slot;
-        let is_online = self.life_of(worker).is_some_and(|life| life.state.phase() == Phase::Online);
-        let is_at_rest = self.replacing.failed.get(&slot).is_some_and(|&until| until > Instant::now());
-        let is_replaced = self.replacing.now.as_ref().is_some_and(|(rollout, _)| rollout.includes(slot));
-        if is_online && !is_at_rest && !is_replaced && self.mode == Mode::Running {
-            self.replacing.worn.entry(slot).or_insert((worker, why));
+        let instance = workers.table().serving(worker);
+        let is_online = instance.is_some_and(|instance| instance.state().phase() == Phase::Online);
+        let rests = self.resting.get(&slot).is_some_and(|&until| until > Instant::now());
+        let is_replaced = self.now.as_ref().is_some_and(|(rollout, _)| rollout.includes(slot));
+        if is_online && !rests && !is_replaced {
+            self.planned.entry(slot).or_insert((worker, reason));
         }
     }
 
-    /// Goes on with the replacement that is under way, and begins the next.
-    pub(super) fn replace_on(&mut self) {
-        while self.replacing.now.is_some() || self.next_worn() {
-            let seen = self.lives_seen();
-            let Some((rollout, _)) = &mut self.replacing.now else { continue };
-            match rollout.advance(&seen, Instant::now()) {
+    /// Goes on with the replacement that is under way, and begins the next. What a reload puts in force is `wanted`
+    /// once it is done.
+    pub(super) fn advance(&mut self, workers: &mut Workers, wanted: &mut Wanted) {
+        while self.now.is_some() || self.begin_planned(workers) {
+            let Some((rollout, _)) = &mut self.now else { continue };
+            match rollout.advance(&workers.table().standings(), Instant::now()) {
                 Progress::Now(next) if next.is_empty() => return,
-                Progress::Now(next) => next.into_iter().for_each(|next| self.replace(next)),
-                Progress::Done => self.replaced(),
-                Progress::Failed(life) => self.not_replaced(life),
+                Progress::Now(next) => next.into_iter().for_each(|next| self.perform(workers, wanted, next)),
+                Progress::Done => self.done(workers, wanted),
+                Progress::Failed(instance) => self.failed(workers, instance),
             }
         }
     }
 
-    /// What has gone is not seen: its turn is over.
-    fn lives_seen(&self) -> Vec<Seen> {
-        let lives = self.lives.iter().filter(|life| life.state != State::Stopped);
-        lives.map(|life| life.seen()).collect()
-    }
-
-    /// Begins to replace the next worn worker, if it still runs; whether there was one.
-    fn next_worn(&mut self) -> bool {
-        let Some((slot, (worker, why))) = self.replacing.worn.pop_first() else {
+    /// Begins to replace the next of the planned workers, if it still runs; whether there was one.
+    fn begin_planned(&mut self, workers: &Workers) -> bool {
+        let Some((slot, (worker, reason))) = self.planned.pop_first() else {
             return false;
         };
-        if self.life_of(worker).is_some() {
-            self.tell(EventKind::WorkerReplaced { worker: slot.0, reason: why.to_string() });
-            self.replacing.now = Some((Rollout::new([slot], 1, Duration::ZERO), Cause::ReplaceReason));
+        if workers.table().serving(worker).is_some() {
+            workers.tell(EventKind::WorkerReplaced { worker: slot.0, reason: reason.to_string() });
+            self.now = Some((Rollout::new([slot], 1, Duration::ZERO), Cause::OneWorker));
         }
         true
     }
 
-    fn replace(&mut self, next: Do) {
+    fn perform(&mut self, workers: &mut Workers, wanted: &Wanted, next: RolloutAction) {
         match next {
-            Do::Start(slot) => {
-                let plan = match &self.replacing.now {
-                    Some((_, Cause::Reload { wanted, .. })) => &wanted.plan,
-                    _ => &self.spec.wanted.plan,
+            RolloutAction::Start(slot) => {
+                let Some((rollout, cause)) = &mut self.now else { return };
+                let plan = match cause {
+                    Cause::Reload { wanted, .. } => &wanted.plan,
+                    Cause::OneWorker => &wanted.plan,
                 };
-                let life = self.begin_life(slot, Run::Trial, Arc::clone(plan));
-                if let Some((rollout, _)) = &mut self.replacing.now {
-                    rollout.began(slot, life);
-                }
+                rollout.began(slot, workers.start(slot, Run::Trial, Arc::clone(plan)));
             }
-            Do::Trust(life) => self.apply(life, Input::Trusted),
-            Do::Retire(life) => self.retire(vec![life]),
+            RolloutAction::Trust(instance) => workers.apply(instance, Input::Trusted),
+            RolloutAction::Retire(instance) => workers.retire(vec![instance]),
         }
     }
 
-    fn replaced(&mut self) {
-        let Some((rollout, Cause::Reload { reply, wanted, .. })) = self.replacing.now.take() else { return };
-        let after = self.workers_after(&wanted);
-        let before = std::mem::replace(&mut self.workers, after);
-        self.spec.wanted = wanted;
-        let surplus: Vec<Slot> = (self.workers + 1..=before).map(Slot).collect();
-        self.retire(self.lives_in(&surplus));
-        let count = u32::try_from(rollout.len()).unwrap_or(u32::MAX);
-        self.tell(EventKind::ReloadDone { workers: count });
-        let _ = reply.send(Ok(format!("{} replaced", workers(rollout.len()))));
+    fn done(&mut self, workers: &mut Workers, before: &mut Wanted) {
+        let Some((rollout, Cause::Reload { reply, wanted, .. })) = self.now.take() else { return };
+        let count = count_after(workers, before, &wanted);
+        *before = wanted;
+        let surplus: Vec<Slot> = (count + 1..=workers.resize(count)).map(Slot).collect();
+        workers.retire(workers.table().ids_in(&surplus));
+        let replaced = u32::try_from(rollout.len()).unwrap_or(u32::MAX);
+        workers.tell(EventKind::ReloadDone { workers: replaced });
+        let _ = reply.send(Ok(format!("{} replaced", jobs::workers(replaced))));
     }
 
     /// Rolls back: what is on trial goes, what it should have replaced stays.
-    fn not_replaced(&mut self, life: LifeId) {
-        let Some((rollout, cause)) = self.replacing.now.take() else { return };
-        let failed = self.life(life);
-        let (slot, last_lines) = (failed.slot, failed.last_lines());
-        let how = failed.reason();
-        let (replaced, all) = (rollout.replaced(), rollout.len());
-        let kept = if replaced == 0 {
-            "the old workers serve on".to_owned()
-        } else {
-            format!("{replaced} of {all} were replaced before, the other old workers serve on")
-        };
-        let reason = format!("the new worker {slot} {how}; {kept}");
-        self.discard(&rollout);
+    fn failed(&mut self, workers: &mut Workers, id: InstanceId) {
+        let Some((rollout, cause)) = self.now.take() else { return };
+        let Some(instance) = workers.table().get(id) else { return };
+        let (slot, how, last_lines) = (instance.slot(), instance.reason(), instance.last_lines());
+        let reason = format!("the new worker {slot} {how}; {}", kept(&rollout));
+        discard(workers, &rollout);
         match cause {
             Cause::Reload { reply, .. } => {
-                self.tell(EventKind::ReloadFailed { reason: reason.clone(), last_lines: last_lines.clone() });
-                let _ = reply.send(Err(Failed { reason, last_lines }));
+                fail(workers, reply, Failed { reason, last_lines });
             }
-            Cause::ReplaceReason => {
+            Cause::OneWorker => {
                 tracing::error!(worker = %slot, "{reason}; trying again in {RETRY:?} at the earliest");
-                self.replacing.failed.insert(slot, Instant::now() + RETRY);
-            }
-        }
-    }
-
-    fn discard(&mut self, rollout: &Rollout) {
-        for id in rollout.on_trial() {
-            let Some(life) = self.lives.iter().find(|life| life.id == id) else { continue };
-            let kill_at = Instant::now() + life.plan.rules.kill_timeout;
-            match life.state.phase() {
-                // It may have clients by now.
-                Phase::Online => self.retire(vec![id]),
-                _ => self.apply(id, Input::Stop { kill_at }),
+                self.resting.insert(slot, Instant::now() + RETRY);
             }
         }
     }
 
     /// Ends what is under way, and says why to whoever has asked for it.
-    pub(super) fn give_up_replacements(&mut self, reason: &str) {
-        self.replacing.worn.clear();
-        let Some((rollout, cause)) = self.replacing.now.take() else { return };
-        self.discard(&rollout);
+    pub(super) fn give_up(&mut self, workers: &mut Workers, reason: &str) {
+        self.planned.clear();
+        let Some((rollout, cause)) = self.now.take() else { return };
+        discard(workers, &rollout);
         if let Cause::Reload { reply, .. } = cause {
-            let failed = Failed { reason: reason.to_owned(), last_lines: Vec::new() };
-            self.tell(EventKind::ReloadFailed { reason: failed.reason.clone(), last_lines: Vec::new() });
-            let _ = reply.send(Err(failed));
+            fail(workers, reply, Failed { reason: reason.to_owned(), last_lines: Vec::new() });
         }
     }
 
     /// When a replacement goes on even if nothing happens.
-    pub(super) fn replacing_deadline(&self, now: Instant) -> Option<Instant> {
-        let (rollout, _) = self.replacing.now.as_ref()?;
-        rollout.deadline(&self.lives_seen(), now)
+    pub(super) fn deadline(&self, workers: &Workers, now: Instant) -> Option<Instant> {
+        let (rollout, _) = self.now.as_ref()?;
+        rollout.deadline(&workers.table().standings(), now)
     }
+}
+
+/// How many workers there are once this is in force. A number that was asked for meanwhile stays, unless the
+/// configuration has another one than before.
+fn count_after(workers: &Workers, before: &Wanted, after: &Wanted) -> u32 {
+    if after.workers == before.workers { workers.table().wanted() } else { after.workers.get() }
+}
+
+fn kept(rollout: &Rollout) -> String {
+    match rollout.replaced() {
+        0 => "the old workers keep serving".to_owned(),
+        replaced => {
+            let all = rollout.len();
+            format!("{replaced} of {all} were replaced before, the other old workers keep serving")
+        }
+    }
+}
+
+fn discard(workers: &mut Workers, rollout: &Rollout) {
+    for id in rollout.on_trial() {
+        let Some(instance) = workers.table().get(id) else { continue };
+        match instance.state().phase() {
+            // It may have clients by now.
+            Phase::Online => workers.retire(vec![id]),
+            _ => workers.stop(vec![id]),
+        }
+    }
+}
+
+fn fail(workers: &Workers, reply: Reply, failed: Failed) {
+    let Failed { reason, last_lines } = failed.clone();
+    workers.tell(EventKind::ReloadFailed { reason, last_lines });
+    let _ = reply.send(Err(failed));
 }

@@ -15,15 +15,15 @@ use std::time::{Duration, Instant};
 use super::lifecycle::Phase;
 use crate::ids::Slot;
 
-/// One life of a worker, from its first start to its last end. Two share a slot while one replaces the other.
+/// One instance of a worker, from its first start to its last end. Two share a slot while one replaces the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LifeId(pub u64);
+pub struct InstanceId(pub u64);
 
 /// A worker, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Standing {
     /// Which.
-    pub life: LifeId,
+    pub instance: InstanceId,
     /// In which slot.
     pub slot: Slot,
     /// Where it stands.
@@ -34,24 +34,24 @@ pub struct Seen {
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Do {
+pub enum RolloutAction {
     /// Start a worker on trial in this slot, and say so with [`Rollout::began`].
     Start(Slot),
     /// This worker is on trial no longer: whatever becomes of it does not concern the replacement.
-    Trust(LifeId),
+    Trust(InstanceId),
     /// Retire this worker: its successor is ready.
-    Retire(LifeId),
+    Retire(InstanceId),
 }
 
 /// How far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// This is to be done now.
-    Now(Vec<Do>),
+    Now(Vec<RolloutAction>),
     /// Every slot has its new worker, and the old ones are gone.
     Done,
     /// This new worker has failed.
-    Failed(LifeId),
+    Failed(InstanceId),
 }
 
 /// A transaction under way.
@@ -66,8 +66,8 @@ pub struct Rollout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     Waiting,
-    Trying(LifeId),
-    Leaving(LifeId),
+    Trying(InstanceId),
+    Leaving(InstanceId),
     Done,
 }
 
@@ -85,9 +85,9 @@ impl Rollout {
     }
 
     /// This worker was started for the slot.
-    pub fn began(&mut self, slot: Slot, life: LifeId) {
+    pub fn began(&mut self, slot: Slot, instance: InstanceId) {
         if let Some((_, turn)) = self.turns.iter_mut().find(|(other, _)| *other == slot) {
-            *turn = Turn::Trying(life);
+            *turn = Turn::Trying(instance);
         }
     }
 
@@ -107,48 +107,52 @@ impl Rollout {
     }
 
     /// The workers that are on trial.
-    pub fn on_trial(&self) -> Vec<LifeId> {
+    pub fn on_trial(&self) -> Vec<InstanceId> {
         let trying = self.turns.iter().filter_map(|&(_, turn)| match turn {
-            Turn::Trying(life) => Some(life),
+            Turn::Trying(instance) => Some(instance),
             _ => None,
         });
         trying.collect()
     }
 
     /// When to look again even if nothing happens: the canary will have proved itself.
-    pub fn deadline(&self, lives: &[Seen], now: Instant) -> Option<Instant> {
+    pub fn deadline(&self, instances: &[Standing], now: Instant) -> Option<Instant> {
         let Some(&(_, Turn::Trying(canary))) = self.turns.first() else { return None };
-        let since = lives.iter().find(|seen| seen.life == canary && seen.phase == Phase::Online)?.since?;
+        let since =
+            instances.iter().find(|seen| seen.instance == canary && seen.phase == Phase::Online)?.since?;
         Some(since + self.prove).filter(|&proved| proved > now)
     }
 
     /// What follows from how the workers stand.
-    pub fn advance(&mut self, lives: &[Seen], now: Instant) -> Progress {
+    pub fn advance(&mut self, instances: &[Standing], now: Instant) -> Progress {
         let mut next = Vec::new();
         for index in 0..self.turns.len() {
             let (slot, turn) = self.turns[index];
-            let old = lives.iter().filter(|seen| seen.slot == slot && Some(seen.life) != turn.life());
+            let old =
+                instances.iter().filter(|seen| seen.slot == slot && Some(seen.instance) != turn.instance());
             self.turns[index].1 = match turn {
-                Turn::Trying(life) => match self.verdict(index, life, lives, now) {
-                    Verdict::Failed => return Progress::Failed(life),
+                Turn::Trying(instance) => match self.verdict(index, instance, instances, now) {
+                    Verdict::Failed => return Progress::Failed(instance),
                     Verdict::Unknown => turn,
                     Verdict::Ready => {
-                        next.push(Do::Trust(life));
-                        next.extend(old.map(|old| Do::Retire(old.life)));
-                        Turn::Leaving(life)
+                        next.push(RolloutAction::Trust(instance));
+                        next.extend(old.map(|old| RolloutAction::Retire(old.instance)));
+                        Turn::Leaving(instance)
                     }
                 },
                 Turn::Leaving(_) if old.clone().next().is_none() => Turn::Done,
                 turn => turn,
             };
         }
-        next.extend(self.starts().into_iter().map(Do::Start));
+        next.extend(self.starts().into_iter().map(RolloutAction::Start));
         let is_done = self.turns.iter().all(|&(_, turn)| turn == Turn::Done);
         if is_done { Progress::Done } else { Progress::Now(next) }
     }
 
-    fn verdict(&self, index: usize, life: LifeId, lives: &[Seen], now: Instant) -> Verdict {
-        let Some(seen) = lives.iter().find(|seen| seen.life == life) else { return Verdict::Failed };
+    fn verdict(&self, index: usize, instance: InstanceId, instances: &[Standing], now: Instant) -> Verdict {
+        let Some(seen) = instances.iter().find(|seen| seen.instance == instance) else {
+            return Verdict::Failed;
+        };
         match seen.phase {
             // One that has ended is not started again while it is on trial: what it said last is being read.
             Phase::Launching | Phase::WaitingRestart => Verdict::Unknown,
@@ -175,9 +179,9 @@ impl Rollout {
 }
 
 impl Turn {
-    fn life(self) -> Option<LifeId> {
+    fn instance(self) -> Option<InstanceId> {
         match self {
-            Turn::Trying(life) | Turn::Leaving(life) => Some(life),
+            Turn::Trying(instance) | Turn::Leaving(instance) => Some(instance),
             Turn::Waiting | Turn::Done => None,
         }
     }
@@ -199,34 +203,34 @@ mod tests {
 
     const PROVE: Duration = Duration::from_secs(1);
 
-    /// The lives that a task would have, and the time.
+    /// The instances that a task would have, and the time.
     struct World {
         now: Instant,
-        lives: Vec<Seen>,
+        instances: Vec<Standing>,
         rollout: Rollout,
         started: u64,
-        trusted: BTreeSet<LifeId>,
+        trusted: BTreeSet<InstanceId>,
     }
 
     impl World {
         fn new(slots: u32, parallel: usize) -> Self {
             let now = Instant::now();
-            let old = |slot| Seen {
-                life: LifeId(u64::from(slot)),
+            let old = |slot| Standing {
+                instance: InstanceId(u64::from(slot)),
                 slot: Slot(slot),
                 phase: Phase::Online,
                 since: Some(now),
             };
             let slots = 1..=slots;
             let rollout = Rollout::new(slots.clone().map(Slot), parallel, PROVE);
-            let (lives, trusted) = (slots.map(old).collect(), BTreeSet::new());
-            Self { now, lives, rollout, started: 100, trusted }
+            let (instances, trusted) = (slots.map(old).collect(), BTreeSet::new());
+            Self { now, instances, rollout, started: 100, trusted }
         }
 
         /// Advances until nothing is to be done, and says how far it is.
         fn settle(&mut self) -> Progress {
             loop {
-                match self.rollout.advance(&self.lives, self.now) {
+                match self.rollout.advance(&self.instances, self.now) {
                     Progress::Now(next) if !next.is_empty() => {
                         next.into_iter().for_each(|next| self.obey(next))
                     }
@@ -235,33 +239,34 @@ mod tests {
             }
         }
 
-        fn obey(&mut self, next: Do) {
+        fn obey(&mut self, next: RolloutAction) {
             match next {
-                Do::Start(slot) => {
+                RolloutAction::Start(slot) => {
                     self.started += 1;
-                    let life = LifeId(self.started);
-                    self.lives.push(Seen { life, slot, phase: Phase::Launching, since: None });
-                    self.rollout.began(slot, life);
+                    let instance = InstanceId(self.started);
+                    self.instances.push(Standing { instance, slot, phase: Phase::Launching, since: None });
+                    self.rollout.began(slot, instance);
                 }
-                Do::Trust(life) => assert!(self.trusted.insert(life), "once is enough"),
-                Do::Retire(life) => self.set(life, Phase::Draining),
+                RolloutAction::Trust(instance) => assert!(self.trusted.insert(instance), "once is enough"),
+                RolloutAction::Retire(instance) => self.set(instance, Phase::Draining),
             }
         }
 
-        fn set(&mut self, life: LifeId, phase: Phase) {
+        fn set(&mut self, instance: InstanceId, phase: Phase) {
             let now = self.now;
-            let seen = self.lives.iter_mut().find(|seen| seen.life == life).expect("it lives");
+            let seen = self.instances.iter_mut().find(|seen| seen.instance == instance).expect("it is there");
             (seen.phase, seen.since) = (phase, (phase == Phase::Online).then_some(now));
         }
 
-        fn with(&self, phase: Phase) -> Vec<LifeId> {
-            self.lives.iter().filter(|seen| seen.phase == phase).map(|seen| seen.life).collect()
+        fn with(&self, phase: Phase) -> Vec<InstanceId> {
+            self.instances.iter().filter(|seen| seen.phase == phase).map(|seen| seen.instance).collect()
         }
 
         /// Every slot has a worker that can be given connections.
         fn is_served(&self, slots: u32) -> bool {
-            let online =
-                |slot| self.lives.iter().any(|seen| seen.slot == Slot(slot) && seen.phase == Phase::Online);
+            let online = |slot| {
+                self.instances.iter().any(|seen| seen.slot == Slot(slot) && seen.phase == Phase::Online)
+            };
             (1..=slots).all(online)
         }
     }
@@ -270,17 +275,17 @@ mod tests {
     fn the_first_one_is_alone_until_it_has_proved_itself() {
         let mut world = World::new(3, 3);
         assert_eq!(world.settle(), Progress::Now(vec![]));
-        assert_eq!(world.with(Phase::Launching), [LifeId(101)]);
-        world.set(LifeId(101), Phase::Online);
+        assert_eq!(world.with(Phase::Launching), [InstanceId(101)]);
+        world.set(InstanceId(101), Phase::Online);
         world.settle();
         assert_eq!(world.with(Phase::Draining), []);
         assert!(world.trusted.is_empty());
-        assert_eq!(world.rollout.deadline(&world.lives, world.now), Some(world.now + PROVE));
+        assert_eq!(world.rollout.deadline(&world.instances, world.now), Some(world.now + PROVE));
         world.now += PROVE;
         world.settle();
-        assert_eq!(world.with(Phase::Draining), [LifeId(1)]);
-        assert_eq!(world.trusted, BTreeSet::from([LifeId(101)]));
-        assert_eq!(world.with(Phase::Launching), [LifeId(102), LifeId(103)]);
+        assert_eq!(world.with(Phase::Draining), [InstanceId(1)]);
+        assert_eq!(world.trusted, BTreeSet::from([InstanceId(101)]));
+        assert_eq!(world.with(Phase::Launching), [InstanceId(102), InstanceId(103)]);
     }
 
     #[test]
@@ -288,14 +293,14 @@ mod tests {
         for phase in [Phase::Errored, Phase::Stopping, Phase::Draining, Phase::Stopped] {
             let mut world = World::new(2, 1);
             world.settle();
-            world.set(LifeId(101), Phase::Online);
+            world.set(InstanceId(101), Phase::Online);
             world.settle();
-            world.set(LifeId(101), Phase::WaitingRestart);
+            world.set(InstanceId(101), Phase::WaitingRestart);
             assert_eq!(world.settle(), Progress::Now(vec![]), "how it has ended is not wholly known");
-            world.set(LifeId(101), phase);
-            assert_eq!(world.settle(), Progress::Failed(LifeId(101)));
-            assert_eq!(world.with(Phase::Online), [LifeId(1), LifeId(2)]);
-            assert_eq!(world.rollout.on_trial(), [LifeId(101)]);
+            world.set(InstanceId(101), phase);
+            assert_eq!(world.settle(), Progress::Failed(InstanceId(101)));
+            assert_eq!(world.with(Phase::Online), [InstanceId(1), InstanceId(2)]);
+            assert_eq!(world.rollout.on_trial(), [InstanceId(101)]);
         }
     }
 
@@ -315,8 +320,8 @@ mod tests {
                 if all > 0 {
                     let index = choice.index(all);
                     match launching.get(index) {
-                        Some(&life) => world.set(life, Phase::Online),
-                        None => world.lives.retain(|seen| seen.life != draining[index - launching.len()]),
+                        Some(&instance) => world.set(instance, Phase::Online),
+                        None => world.instances.retain(|seen| seen.instance != draining[index - launching.len()]),
                     }
                 } else {
                     world.now += PROVE;
@@ -324,10 +329,10 @@ mod tests {
                 progress = world.settle();
                 prop_assert!(world.is_served(slots));
                 prop_assert_eq!(world.trusted.len(), world.rollout.replaced());
-                prop_assert!(world.lives.len() <= slots as usize + parallel);
+                prop_assert!(world.instances.len() <= slots as usize + parallel);
             }
             if progress == Progress::Done {
-                prop_assert!(world.lives.iter().all(|seen| seen.life > LifeId(100)));
+                prop_assert!(world.instances.iter().all(|seen| seen.instance > InstanceId(100)));
             }
         }
 
@@ -338,8 +343,8 @@ mod tests {
                 if world.settle() == Progress::Done {
                     return Ok(());
                 }
-                world.with(Phase::Launching).into_iter().for_each(|life| world.set(life, Phase::Online));
-                world.lives.retain(|seen| seen.phase != Phase::Draining);
+                world.with(Phase::Launching).into_iter().for_each(|instance| world.set(instance, Phase::Online));
+                world.instances.retain(|seen| seen.phase != Phase::Draining);
                 world.now += PROVE;
             }
             prop_assert!(false, "it does not end");

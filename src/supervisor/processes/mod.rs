@@ -1,6 +1,6 @@
-//! Workers' processes: how one is started, as whom and with what, and how its end is noticed.
+//! Workers' processes: how one is started, as whom and with what, how it is signalled, and how its end is noticed.
 //!
-//! When one is wanted is not decided here.
+//! When one is wanted is not decided here, nor what follows from its end.
 
 pub mod exec_context;
 pub mod guardian;
@@ -9,3 +9,166 @@ pub mod notify_socket;
 pub mod oom;
 pub mod reaper;
 pub mod spawn;
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
+use tracing::warn;
+
+use self::guardian::{Guardian, Orders};
+use self::oom::Kills;
+use self::reaper::{Reaper, Scope};
+use self::spawn::{CommandSpec, Spawned, StartError};
+use super::ends::Ended;
+use super::lifecycle::Process;
+use super::worker_hooks::Launched;
+use crate::ids::{Slot, WorkerId};
+
+/// A guardian that ends sooner than this after its start would end again.
+const GUARDIAN_RAN_WELL: Duration = Duration::from_secs(1);
+/// How long to wait, at the very end, for what should take no time at all.
+const FINISH: Duration = Duration::from_secs(1);
+
+/// The children of this process, and what watches over them.
+pub(super) struct Processes {
+    reaper: Reaper,
+    /// What a guardian does; `None` for no guardian.
+    guardian_orders: Option<Orders>,
+    guardian: Option<Guardian>,
+    /// What the kernel has killed for want of memory.
+    kills: Option<Kills>,
+    launches: u64,
+}
+
+/// Whose end it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Died {
+    /// The guardian's, which was seen to.
+    Guardian,
+    /// Another child's.
+    Child {
+        /// The kernel is likely to have killed it for want of memory.
+        out_of_memory: bool,
+    },
+}
+
+impl Processes {
+    /// Starts to wait for children, and the guardian if one is wanted.
+    ///
+    /// # Errors
+    /// The ends of children would not be noticed.
+    pub(super) fn new(scope: Scope, guardian_orders: Option<Orders>) -> Result<Self, StartError> {
+        let reaper = Reaper::new(scope).map_err(StartError::Signals)?;
+        let kills = Kills::from_now();
+        let mut processes = Self { reaper, guardian_orders, guardian: None, kills, launches: 0 };
+        processes.start_guardian(&[]);
+        Ok(processes)
+    }
+
+    /// Without a guardian everything works but the cleaning up after a `kill -9` of the primary.
+    fn start_guardian(&mut self, groups: &[Pid]) {
+        let Some(orders) = &self.guardian_orders else {
+            return;
+        };
+        if rustix::process::getpid().is_init() {
+            return;
+        }
+        match Guardian::start(orders) {
+            Ok(guardian) => {
+                groups.iter().for_each(|&group| guardian.watch(group));
+                self.guardian = Some(guardian);
+            }
+            Err(error) => warn!(
+                "cannot start the guardian: {error}; if clusterd is killed with SIGKILL, processes that its workers \
+                 started may live on"
+            ),
+        }
+    }
+
+    /// Starts the next launch of the worker in this slot, one of so many.
+    pub(super) fn launch(
+        &mut self,
+        spec: &CommandSpec,
+        slot: Slot,
+        workers: u32,
+    ) -> Result<(Process, Launched), StartError> {
+        let token = spawn::fresh_token().map_err(StartError::Token)?;
+        let id = WorkerId { slot, launch: self.launches + 1 };
+        let Spawned { pid, pipes, channel } = spawn::spawn(spec, id, token, workers)?;
+        self.launches = id.launch;
+        let launched = Launched { worker: id, token, pipes, channel };
+        Ok((Process { id, group: pid, token }, launched))
+    }
+
+    /// Waits for the next child that ends, of these groups or the guardian. A future that is dropped loses nothing.
+    pub(super) async fn next_end(&mut self, mut groups: Vec<Pid>) -> (Pid, Ended) {
+        groups.extend(self.guardian.as_ref().map(Guardian::pid));
+        self.reaper.next(&groups).await
+    }
+
+    /// Notes the end of a child, while these groups have members.
+    pub(super) fn ended(&mut self, pid: Pid, how: Ended, groups: &[Pid]) -> Died {
+        if let Some(guardian) = self.guardian.take_if(|guardian| guardian.pid() == pid) {
+            self.guardian_ended(&guardian, how, groups);
+            return Died::Guardian;
+        }
+        // It is not known which process it was; but the kernel kills with SIGKILL.
+        let was_killed = matches!(how, Ended::Signal { signal: libc::SIGKILL, .. });
+        let out_of_memory = self.kills.as_mut().is_some_and(|kills| kills.since_last() > 0) && was_killed;
+        Died::Child { out_of_memory }
+    }
+
+    fn guardian_ended(&mut self, guardian: &Guardian, how: Ended, groups: &[Pid]) {
+        let pid = guardian.pid().as_raw_pid();
+        if guardian.since().elapsed() >= GUARDIAN_RAN_WELL {
+            warn!(pid, "the guardian {how}; starting it again");
+            self.start_guardian(groups);
+        } else {
+            warn!(pid, "the guardian {how} as soon as it was started; continuing without one");
+        }
+    }
+
+    /// Puts a process group under guard.
+    pub(super) fn watch(&self, group: Pid) {
+        if let Some(guardian) = &self.guardian {
+            guardian.watch(group);
+        }
+    }
+
+    /// Takes a process group that has ended from under guard.
+    pub(super) fn release(&self, group: Pid) {
+        if let Some(guardian) = &self.guardian {
+            guardian.release(group);
+        }
+    }
+
+    /// Dismisses the guardian, and waits for its end.
+    pub(super) async fn finish(&mut self) {
+        let Some(guardian) = self.guardian.take() else { return };
+        let pid = guardian.dismiss();
+        let gone = async { while self.reaper.next(&[pid]).await.0 != pid {} };
+        if tokio::time::timeout(FINISH, gone).await.is_err() {
+            warn!(pid = pid.as_raw_pid(), "the guardian did not end in time");
+        }
+    }
+}
+
+/// Whether a process group has a member.
+pub(super) fn has_members(group: Pid) -> bool {
+    // EPERM: there are members, of another user.
+    !matches!(rustix::process::test_kill_process_group(group), Err(Errno::SRCH))
+}
+
+/// Sends a signal to every process of a worker's group.
+pub(super) fn signal(group: Pid, signal: Signal) {
+    match rustix::process::kill_process_group(group, signal) {
+        // ESRCH: the last one has just ended.
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => warn!(
+            pid = group.as_raw_pid(),
+            "cannot send signal {} to the worker's process group: {error}",
+            signal.as_raw()
+        ),
+    }
+}

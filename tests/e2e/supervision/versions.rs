@@ -68,7 +68,7 @@ fn a_version_that_ends_at_its_start_changes_nothing(app: App) {
     let deployment = Deployment::start(app, "");
     deployment.write_version("echo no database >&2; echo giving up >&2; exit 3");
     let last_lines = "the new worker's last lines: no database | giving up";
-    deployment.refuses(&["the new worker 1 exited with code 3", "the old workers serve on", last_lines]);
+    deployment.refuses(&["the new worker 1 exited with code 3", "the old workers keep serving", last_lines]);
     let failed = deployment.cluster.metrics().count("clusterd_reloads_total", &[("result", "failed")]);
     assert_eq!(failed, 1);
     deployment.takes_a_version_that_works();
@@ -99,7 +99,7 @@ fn a_version_whose_program_is_gone_changes_nothing(app: App) {
     // It looks like a program, until it is started.
     fs::write(&program, "#!/no/such/interpreter\n").expect("a file in the temporary folder");
     fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("the owner may");
-    deployment.refuses(&["the new worker 1", &program.to_string_lossy(), "the old workers serve on"]);
+    deployment.refuses(&["the new worker 1", &program.to_string_lossy(), "the old workers keep serving"]);
     fs::remove_file(&program).expect("the file is there");
     symlink(shell(), &program).expect("a link in the temporary folder");
     deployment.takes_a_version_that_works();

@@ -1,0 +1,277 @@
+//! Whether a command is accepted, and what it then comes to.
+//!
+//! Pure: from how the app stands to a refusal or to what is to be done. Nothing is begun here.
+
+use super::command::{MOST_WORKERS, Refused, Scale};
+use super::events::Asker;
+use crate::ids::Slot;
+
+/// What is wanted of the whole app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// That it runs.
+    Running,
+    /// That its workers are stopped until they are started again.
+    Stopped,
+    /// That it runs until connections that were accepted are taken, and nothing else changes.
+    Closing,
+    /// That it ends.
+    Ending,
+}
+
+impl Mode {
+    /// Whether workers that are missing are started.
+    pub fn fills_slots(self) -> bool {
+        matches!(self, Mode::Running | Mode::Closing)
+    }
+
+    /// What it is once the stop of clusterd has begun.
+    pub fn closed(self) -> Self {
+        match self {
+            Mode::Running | Mode::Closing => Mode::Closing,
+            Mode::Stopped | Mode::Ending => Mode::Ending,
+        }
+    }
+}
+
+/// How the app stands, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Situation {
+    /// What is wanted of it.
+    pub mode: Mode,
+    /// How many workers are wanted.
+    pub workers: u32,
+    /// Who has asked for the reload that is under way.
+    pub reload_by: Option<Asker>,
+}
+
+/// A command, with the configuration `C` that was read for it if it is a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order<C> {
+    /// [`Command::Reload`](super::Command::Reload).
+    Reload(C),
+    /// [`Command::Restart`](super::Command::Restart).
+    Restart(Option<Slot>),
+    /// [`Command::Scale`](super::Command::Scale).
+    Scale(Scale),
+    /// [`Command::Stop`](super::Command::Stop).
+    Stop,
+    /// [`Command::Start`](super::Command::Start).
+    Start,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted<C> {
+    /// Replace every worker.
+    Reload(C),
+    /// Stop the worker in this slot, and start it again.
+    RestartOne(Slot),
+    /// Stop all workers, and start them again.
+    RestartAll,
+    /// Have so many workers.
+    Scale(u32),
+    /// Stop all workers.
+    Stop,
+    /// Start all workers.
+    Start,
+}
+
+/// Whether an order is carried out. While clusterd stops nothing is; a stop overtakes a reload, everything else waits
+/// for its end; an app that is stopped can only be started.
+///
+/// # Errors
+/// Why it is not carried out.
+pub fn accept<C>(order: Order<C>, situation: &Situation) -> Result<Accepted<C>, Refused> {
+    if matches!(situation.mode, Mode::Closing | Mode::Ending) {
+        return Err(Refused::Stopping);
+    }
+    match (order, &situation.reload_by) {
+        (Order::Stop, _) => Ok(Accepted::Stop),
+        (_, Some(by)) => Err(Refused::Busy { by: by.clone() }),
+        (Order::Start, None) => Ok(Accepted::Start),
+        (_, None) if situation.mode == Mode::Stopped => Err(Refused::Stopped),
+        (Order::Reload(configuration), None) => Ok(Accepted::Reload(configuration)),
+        (Order::Restart(None), None) => Ok(Accepted::RestartAll),
+        (Order::Restart(Some(slot)), None) => existing(slot, situation.workers).map(Accepted::RestartOne),
+        (Order::Scale(scale), None) => scaled(situation.workers, scale).map(Accepted::Scale),
+    }
+}
+
+fn existing(slot: Slot, workers: u32) -> Result<Slot, Refused> {
+    if (1..=workers).contains(&slot.0) { Ok(slot) } else { Err(Refused::NoWorker(slot)) }
+}
+
+fn scaled(workers: u32, scale: Scale) -> Result<u32, Refused> {
+    let asked = match scale {
+        Scale::To(workers) => i64::from(workers),
+        Scale::By(difference) => i64::from(workers) + i64::from(difference),
+    };
+    let wanted = u32::try_from(asked).ok().filter(|wanted| (1..=MOST_WORKERS).contains(wanted));
+    wanted.ok_or(Refused::OutOfRange { asked })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn running(workers: u32) -> Situation {
+        Situation { mode: Mode::Running, workers, reload_by: None }
+    }
+
+    fn in_mode(mode: Mode) -> Situation {
+        Situation { mode, ..running(4) }
+    }
+
+    fn reloading() -> Situation {
+        Situation { reload_by: Some(Asker::Cron), ..running(4) }
+    }
+
+    /// One of each kind.
+    fn orders() -> [Order<&'static str>; 6] {
+        [
+            Order::Reload("new"),
+            Order::Restart(None),
+            Order::Restart(Some(Slot(1))),
+            Order::Scale(Scale::To(2)),
+            Order::Stop,
+            Order::Start,
+        ]
+    }
+
+    #[test]
+    fn an_app_that_runs_does_what_it_is_asked_for() {
+        let done = orders().map(|order| accept(order, &running(4)));
+        let expected = [
+            Accepted::Reload("new"),
+            Accepted::RestartAll,
+            Accepted::RestartOne(Slot(1)),
+            Accepted::Scale(2),
+            Accepted::Stop,
+            Accepted::Start,
+        ];
+        assert_eq!(done, expected.map(Ok));
+    }
+
+    #[test]
+    fn an_app_that_is_stopped_can_only_be_stopped_and_started() {
+        let done = orders().map(|order| accept(order, &in_mode(Mode::Stopped)));
+        let stopped = || Err(Refused::Stopped);
+        let expected = [stopped(), stopped(), stopped(), stopped(), Ok(Accepted::Stop), Ok(Accepted::Start)];
+        assert_eq!(done, expected);
+    }
+
+    #[test]
+    fn during_a_reload_it_can_only_be_stopped() {
+        let done = orders().map(|order| accept(order, &reloading()));
+        let busy = || Err(Refused::Busy { by: Asker::Cron });
+        assert_eq!(done, [busy(), busy(), busy(), busy(), Ok(Accepted::Stop), busy()]);
+    }
+
+    #[test]
+    fn while_clusterd_stops_nothing_is_done() {
+        for mode in [Mode::Closing, Mode::Ending] {
+            for order in orders() {
+                assert_eq!(accept(order, &in_mode(mode)), Err(Refused::Stopping));
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_of_workers_have_bounds() {
+        let table = [
+            (4, Scale::To(1), Ok(1)),
+            (4, Scale::To(MOST_WORKERS), Ok(MOST_WORKERS)),
+            (4, Scale::To(0), Err(0)),
+            (4, Scale::To(MOST_WORKERS + 1), Err(1025)),
+            (4, Scale::To(u32::MAX), Err(4_294_967_295)),
+            (4, Scale::By(3), Ok(7)),
+            (4, Scale::By(-3), Ok(1)),
+            (4, Scale::By(-4), Err(0)),
+            (4, Scale::By(-5), Err(-1)),
+            (4, Scale::By(i32::MIN), Err(-2_147_483_644)),
+        ];
+        for (workers, scale, expected) in table {
+            let expected = expected.map_err(|asked| Refused::OutOfRange { asked });
+            let done = accept(Order::<()>::Scale(scale), &running(workers));
+            assert_eq!(done, expected.map(Accepted::Scale), "{scale:?} of {workers}");
+        }
+    }
+
+    #[test]
+    fn only_a_worker_that_there_is_can_be_restarted() {
+        for (slot, exists) in [(0, false), (1, true), (4, true), (5, false)] {
+            let slot = Slot(slot);
+            let expected = if exists { Ok(Accepted::RestartOne(slot)) } else { Err(Refused::NoWorker(slot)) };
+            assert_eq!(accept(Order::<()>::Restart(Some(slot)), &running(4)), expected);
+        }
+    }
+
+    #[test]
+    fn once_the_stop_has_begun_only_what_runs_is_kept_running() {
+        let table = [
+            (Mode::Running, Mode::Closing),
+            (Mode::Closing, Mode::Closing),
+            (Mode::Stopped, Mode::Ending),
+            (Mode::Ending, Mode::Ending),
+        ];
+        for (before, after) in table {
+            assert_eq!(before.closed(), after);
+            assert!(after.fills_slots() == before.fills_slots());
+        }
+    }
+
+    fn any_order() -> impl Strategy<Value = Order<u8>> {
+        prop_oneof![
+            any::<u8>().prop_map(Order::Reload),
+            prop::option::of(0..2000u32).prop_map(|slot| Order::Restart(slot.map(Slot))),
+            any::<u32>().prop_map(|workers| Order::Scale(Scale::To(workers))),
+            any::<i32>().prop_map(|difference| Order::Scale(Scale::By(difference))),
+            Just(Order::Stop),
+            Just(Order::Start),
+        ]
+    }
+
+    fn any_situation() -> impl Strategy<Value = Situation> {
+        let modes = [Mode::Running, Mode::Stopped, Mode::Closing, Mode::Ending];
+        let by = prop_oneof![
+            Just(Asker::Cron),
+            (1..9i32, 0..9u32).prop_map(|(pid, uid)| Asker::Command { pid, uid })
+        ];
+        (prop::sample::select(modes.to_vec()), 1..=MOST_WORKERS, prop::option::of(by))
+            .prop_map(|(mode, workers, reload_by)| Situation { mode, workers, reload_by })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_accepted_can_be_done(order in any_order(), situation in any_situation()) {
+            match accept(order.clone(), &situation) {
+                Ok(accepted) => {
+                    prop_assert!(matches!(situation.mode, Mode::Running | Mode::Stopped));
+                    prop_assert!(situation.reload_by.is_none() || accepted == Accepted::Stop);
+                    match accepted {
+                        Accepted::Stop | Accepted::Start => {}
+                        Accepted::RestartOne(slot) => prop_assert!((1..=situation.workers).contains(&slot.0)),
+                        Accepted::Scale(workers) => prop_assert!((1..=MOST_WORKERS).contains(&workers)),
+                        Accepted::Reload(configuration) => prop_assert_eq!(order, Order::Reload(configuration)),
+                        Accepted::RestartAll => prop_assert_eq!(order, Order::Restart(None)),
+                    }
+                }
+                Err(Refused::Stopping) => prop_assert!(matches!(situation.mode, Mode::Closing | Mode::Ending)),
+                Err(Refused::Busy { by }) => prop_assert_eq!(Some(by), situation.reload_by),
+                Err(Refused::Stopped) => prop_assert_eq!(situation.mode, Mode::Stopped),
+                Err(Refused::NoWorker(slot)) => prop_assert_eq!(order, Order::Restart(Some(slot))),
+                Err(Refused::OutOfRange { asked }) => prop_assert!(!(1..=i64::from(MOST_WORKERS)).contains(&asked)),
+                Err(Refused::Configuration(_)) => prop_assert!(false, "it was read before"),
+            }
+        }
+
+        #[test]
+        fn a_stop_is_accepted_unless_clusterd_stops(situation in any_situation()) {
+            let is_stopping = matches!(situation.mode, Mode::Closing | Mode::Ending);
+            prop_assert_eq!(accept(Order::<()>::Stop, &situation).is_err(), is_stopping);
+        }
+    }
+}

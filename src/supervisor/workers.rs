@@ -1,0 +1,302 @@
+//! Carries out what the lifecycle of each worker decides, and brings back what came of it.
+//!
+//! It decides nothing by itself, and knows no commands: which workers are wanted is its caller's affair.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use super::background::Background;
+use super::diagnose::Advisor;
+use super::ends::{End, Ended, Reason};
+use super::events::EventKind;
+use super::instance::{Instance, Transition};
+use super::lifecycle::{Action, Chance, Input, Process, State};
+use super::processes::{self, Died, Processes};
+use super::publisher::Publisher;
+use super::restart::Run;
+use super::rollout::InstanceId;
+use super::worker_table::WorkerTable;
+use super::{Overview, Plan, StartError, WorkerHooks};
+use crate::ids::{Slot, WorkerId, WorkerPort};
+
+/// How often an orphaned process group is looked at: its members need not be children of this process, so
+/// nothing tells when the last one ends.
+const GROUP_POLL: Duration = Duration::from_millis(50);
+/// How long to wait, at the very end, for what should take no time at all.
+const FINISH: Duration = Duration::from_secs(1);
+
+/// The workers that run, with everything that is done for them.
+pub(super) struct Workers {
+    table: WorkerTable,
+    processes: Processes,
+    background: Background,
+    advisor: Advisor,
+    hooks: Box<dyn WorkerHooks>,
+    publisher: Publisher,
+}
+
+impl Workers {
+    /// So many are wanted, and none was started yet.
+    pub(super) fn new(
+        wanted: u32,
+        processes: Processes,
+        hooks: Box<dyn WorkerHooks>,
+        publisher: Publisher,
+    ) -> Self {
+        let (background, advisor) = (Background::default(), Advisor::default());
+        Self { table: WorkerTable::new(wanted), processes, background, advisor, hooks, publisher }
+    }
+
+    /// How they stand.
+    pub(super) fn table(&self) -> &WorkerTable {
+        &self.table
+    }
+
+    /// Wants so many from now on; how many were wanted before. Nothing is started or stopped by that.
+    pub(super) fn resize(&mut self, wanted: u32) -> u32 {
+        self.table.resize(wanted)
+    }
+
+    /// Publishes an event.
+    pub(super) fn tell(&self, kind: EventKind) {
+        self.publisher.tell(kind);
+    }
+
+    /// Publishes how things stand; `app` is what is known of that without them.
+    pub(super) fn publish(&self, app: Overview) {
+        let (wanted, workers) = (self.table.wanted(), self.table.statuses());
+        self.publisher.publish(Overview { wanted, workers, ..app });
+    }
+
+    /// Starts one worker, to see whether it can be.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(super) fn start_first(&mut self, plan: Arc<Plan>) -> Result<(), StartError> {
+        let first = self.table.enter(Slot(1), plan);
+        self.step(first, Input::Start(Run::FRESH));
+        let process = self.launch(first)?;
+        self.apply(first, Input::Launched(process));
+        Ok(())
+    }
+
+    /// Starts another worker in this slot.
+    pub(super) fn start(&mut self, slot: Slot, run: Run, plan: Arc<Plan>) -> InstanceId {
+        let instance = self.table.enter(slot, plan);
+        self.apply(instance, Input::Start(run));
+        instance
+    }
+
+    /// Has these drain and end, each within its own times.
+    pub(super) fn retire(&mut self, instances: Vec<InstanceId>) {
+        for id in instances {
+            let Some(instance) = self.table.get(id) else { continue };
+            let until = Instant::now() + instance.plan().drain_timeout;
+            self.apply(id, Input::Retire { until });
+        }
+    }
+
+    /// Asks these to end at once, each within its own time.
+    pub(super) fn stop(&mut self, instances: Vec<InstanceId>) {
+        for id in instances {
+            let Some(instance) = self.table.get(id) else { continue };
+            let kill_at = Instant::now() + instance.plan().rules.kill_timeout;
+            self.apply(id, Input::Stop { kill_at });
+        }
+    }
+
+    /// Starts those again that have no process: they are errored, or wait.
+    pub(super) fn start_settled(&mut self) {
+        let settled = self.table.iter().filter(|instance| instance.state().process().is_none());
+        for id in settled.map(Instance::id).collect::<Vec<_>>() {
+            self.apply(id, Input::Start(Run::FRESH));
+        }
+    }
+
+    /// Lets this happen to every worker.
+    pub(super) fn apply_to_all(&mut self, input: &Input) {
+        for id in self.table.ids() {
+            self.apply(id, input.clone());
+        }
+    }
+
+    /// Lets this happen to the worker of a launch, while it may be given connections.
+    pub(super) fn apply_to(&mut self, worker: WorkerId, input: Input) {
+        if let Some(instance) = self.table.serving(worker).map(Instance::id) {
+            self.apply(instance, input);
+        }
+    }
+
+    /// Notes that a launch listens on a port, which may be heard only after its end.
+    pub(super) fn listening(&mut self, worker: WorkerId, port: WorkerPort) {
+        let Some(instance) = self.table.listens(worker, port) else { return };
+        let (id, process) = (instance.id(), instance.serving().copied());
+        if let Some(Process { group, .. }) = process {
+            let (worker, pid) = (worker.slot.0, group.as_raw_pid());
+            self.tell(EventKind::WorkerListens { worker, pid, port: port.0 });
+        }
+        self.apply(id, Input::Listening { id: worker, port });
+    }
+
+    /// Drops the workers that have ended and that nobody wants any more.
+    pub(super) fn drop_stopped(&mut self) {
+        self.table.drop_stopped();
+    }
+
+    /// Waits for the next thing that happens to a worker, and does what follows from it. A future that is dropped loses
+    /// nothing.
+    pub(super) async fn next(&mut self) {
+        let wake = self.wake();
+        tokio::select! {
+            (pid, how) = self.processes.next_end(self.table.groups()) => self.ended(pid, how),
+            report = self.background.next() => {
+                if let Some((instance, input)) = report {
+                    self.reported(instance, input);
+                }
+            }
+            Some(()) = self.advisor.say_next() => {}
+            () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
+        }
+    }
+
+    /// When something is due even if nothing happens.
+    fn wake(&self) -> Option<Instant> {
+        let poll = (!self.table.orphaned().is_empty()).then(|| Instant::now() + GROUP_POLL);
+        self.table.deadline().into_iter().chain(poll).min()
+    }
+
+    /// Does what is due by now.
+    pub(super) fn tick(&mut self) {
+        for (instance, group) in self.table.orphaned() {
+            if !processes::has_members(group) {
+                self.apply(instance, Input::GroupEmpty(group));
+            }
+        }
+        self.apply_to_all(&Input::Tick);
+    }
+
+    /// Waits, but not for long, for what is still under way.
+    pub(super) async fn finish(&mut self) {
+        if !self.background.finish(FINISH).await {
+            tracing::warn!("the front did not take back in time what the last workers left");
+        }
+        self.processes.finish().await;
+    }
+
+    fn ended(&mut self, pid: Pid, how: Ended) {
+        let Died::Child { out_of_memory } = self.processes.ended(pid, how, &self.table.groups()) else {
+            return;
+        };
+        let Some(instance) = self.table.ended(pid, how, out_of_memory) else {
+            tracing::debug!(pid = pid.as_raw_pid(), "an adopted process {how}");
+            return;
+        };
+        let others = processes::has_members(pid);
+        self.apply(instance, Input::Ended { group: pid, how, others, chance: chance() });
+    }
+
+    /// Something that was done beside the task has come to this.
+    fn reported(&mut self, instance: InstanceId, input: Input) {
+        if matches!(input, Input::Forgotten { served: 0, .. }) {
+            self.advise_ended(instance);
+        }
+        self.apply(instance, input);
+    }
+
+    /// Lets this happen to a worker and does what follows from it; to one that is gone nothing happens.
+    pub(super) fn apply(&mut self, instance: InstanceId, input: Input) {
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            for action in self.step(instance, input) {
+                next = self.perform(instance, action).or(next);
+            }
+        }
+    }
+
+    fn step(&mut self, instance: InstanceId, input: Input) -> Vec<Action> {
+        let transition = self.table.step(instance, input, Instant::now());
+        let Some(Transition { actions, event, group_gone, group_come }) = transition else {
+            return Vec::new();
+        };
+        group_gone.into_iter().for_each(|group| self.processes.release(group));
+        group_come.into_iter().for_each(|group| self.processes.watch(group));
+        event.into_iter().for_each(|kind| self.tell(kind));
+        actions
+    }
+
+    fn perform(&mut self, id: InstanceId, action: Action) -> Option<Input> {
+        let instance = self.table.get(id)?;
+        match action {
+            Action::Launch => return Some(self.try_launch(id)),
+            Action::Count(reason) => self.count_restart(instance.slot(), reason),
+            Action::Terminate(group) => processes::signal(group, instance.plan().stop_signal),
+            Action::Kill(group) => processes::signal(group, Signal::KILL),
+            Action::Forget(worker) => {
+                let output = instance.output().cloned();
+                self.background.reclaim((id, worker), self.hooks.gone(worker), output);
+            }
+            Action::Drain(process) => {
+                let limit = instance.plan().drain_timeout;
+                let drained = self.hooks.drain(process.id, process.group);
+                self.background.drain((id, process.id), drained, limit);
+            }
+            Action::Probe(worker) => {
+                let limit = instance.plan().rules.ready_timeout;
+                self.background.probe((id, worker), self.hooks.probe(worker), limit);
+            }
+            Action::Release(worker) => self.background.release(self.hooks.release(worker)),
+            Action::Advise(process) => self.advise_running(id, process.group),
+        }
+        None
+    }
+
+    /// Counts a start after the first.
+    pub(super) fn count_restart(&mut self, slot: Slot, reason: Reason) {
+        self.table.count_restart(slot);
+        self.publisher.count_restart(slot, reason);
+    }
+
+    fn try_launch(&mut self, instance: InstanceId) -> Input {
+        match self.launch(instance) {
+            Ok(process) => Input::Launched(process),
+            Err(error) => {
+                self.table.not_started(instance, &error);
+                Input::LaunchFailed { chance: chance() }
+            }
+        }
+    }
+
+    fn launch(&mut self, id: InstanceId) -> Result<Process, StartError> {
+        let instance = self.table.get(id).expect("it is there until it is dropped");
+        let wanted = self.table.wanted();
+        let (process, launched) = self.processes.launch(&instance.plan().spec, instance.slot(), wanted)?;
+        self.table.launched(id, self.hooks.launched(launched));
+        Ok(process)
+    }
+
+    fn advise_running(&mut self, id: InstanceId, group: Pid) {
+        let Some(instance) = self.table.get(id) else { return };
+        let (slot, served) = (instance.slot(), instance.listening().to_vec());
+        let plan = instance.plan();
+        let how = (plan.spec.attach.shim.clone(), plan.rules.wait_ready);
+        self.advisor.look_at((slot, group), how, instance.missing(), served);
+    }
+
+    /// Once a streak: the other runs of it are likely to end for the same reason.
+    fn advise_ended(&mut self, id: InstanceId) {
+        let Some(instance) = self.table.get(id) else { return };
+        let State::Settling { went, run: Run::FRESH | Run::Trial, .. } = instance.state() else { return };
+        let End::Ended(how) = went.end else { return };
+        if !instance.listening().is_empty() {
+            return;
+        }
+        let (slot, command) = (instance.slot(), instance.plan().spec.command.clone());
+        self.advisor.look_back_at((slot, how), command, instance.missing(), self.table.groups());
+    }
+}
+
+fn chance() -> Chance {
+    Chance(fastrand::u16(..=1000))
+}
