@@ -1,4 +1,4 @@
-//! Every message that the runbook quotes is one of the program's.
+//! Every message that the runbook quotes is one of the program's, and it quotes every warning and error of the log.
 //!
 //! A quotation has `<...>` where the program has a value. The pieces between them have to stand, in this order and with
 //! a value between each two, in one string of the sources. Whether the string is ever printed is not looked at.
@@ -21,6 +21,28 @@ fn every_message_in_the_runbook_is_one_of_the_programs() {
     assert!(quoted.len() > 50, "{quoted:?}");
     let invented: Vec<_> = quoted.iter().filter(|quoted| !is_said(quoted, &strings)).collect();
     assert!(invented.is_empty(), "docs/runbook.md quotes what is not in src: {invented:#?}");
+}
+
+#[test]
+fn every_warning_and_error_of_the_log_is_in_the_runbook() {
+    let runbook = text("docs/runbook.md");
+    let quoted = quotations(section(&runbook, "## By message"));
+    let sources = sources(&path("src"));
+    let own = sources.iter().filter(|(name, _)| !name.contains("tests"));
+    let logged: Vec<String> = own.flat_map(|(_, source)| warnings(source)).collect();
+    assert!(logged.len() > 40, "{logged:?}");
+    let is_explained =
+        |message: &String| quoted.iter().any(|quoted| is_said(quoted, std::slice::from_ref(message)));
+    let unexplained: Vec<_> = logged.iter().filter(|message| !is_explained(message)).collect();
+    assert!(unexplained.is_empty(), "docs/runbook.md does not explain {unexplained:#?}");
+}
+
+/// The messages that a source logs as warnings and errors, but for those that only pass on what others say.
+pub fn warnings(source: &str) -> Vec<String> {
+    let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let calls = ["warn!(", "error!("].into_iter().flat_map(|call| code.split(call).skip(1));
+    let messages = calls.filter_map(|call| strings(call).into_iter().next()).map(|s| without_values(&s));
+    messages.filter(|message| message.split(VALUE).any(|words| words.trim().contains(' '))).collect()
 }
 
 /// The messages that a text quotes: what is bold and code.

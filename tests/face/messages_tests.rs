@@ -2,7 +2,7 @@
 //!
 //! The check itself is in `messages`.
 
-use super::messages::{is_said, quotations, strings, without_values};
+use super::messages::{is_said, quotations, strings, warnings, without_values};
 
 const SOURCE: &str = r##"
 //! "in a comment"
@@ -60,6 +60,14 @@ fn an_invented_message_is_not_found() {
     for quotation in quotations {
         assert!(!is_said(quotation, &said()), "{quotation}");
     }
+}
+
+#[test]
+fn warnings_are_found_where_they_are_logged() {
+    assert_eq!(warnings(SOURCE), ["worker \0; starting it again in \0"]);
+    let passed_on =
+        r#"warn!("{error}"); warn!(a, "{name}: {refused}"); error!("hook: {line}"); info!("all is well");"#;
+    assert_eq!(warnings(passed_on), [""; 0]);
 }
 
 #[test]
