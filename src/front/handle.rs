@@ -41,7 +41,7 @@ pub enum Command {
     Detach(LinkId),
     /// Hand a connection to this worker, once it can take one, and to no other.
     Deliver(Delivery),
-    /// The worker is ready: open its gates, which were held, to clients.
+    /// The worker is ready: channels that were held are open to clients.
     Release(WorkerId),
     /// The worker gets no connection any more; what it was given and has not taken goes to others.
     Retire {
@@ -195,8 +195,8 @@ impl Handle {
         self.ask(|done| Command::Close { service, done }).await;
     }
 
-    /// Opens a worker's gates to clients: what is asked of it beyond listening ([`Hold`](super::launches::Hold)) is
-    /// fulfilled. Only the supervisor decides that.
+    /// Lets clients come to a worker that was held. Only the supervisor decides that: it alone knows all that a worker
+    /// has to do before it is ready.
     pub async fn release(&self, worker: WorkerId) {
         self.send(Command::Release(worker)).await;
     }

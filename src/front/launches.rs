@@ -14,15 +14,6 @@ use crate::ids::{LinkId, ServiceId, WorkerId};
 /// worn together.
 const JITTER: u64 = 10;
 
-/// What keeps clients' connections from a worker that listens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hold {
-    /// Its word that it is ready (`--wait-ready`). Who uses the library gives it by listening.
-    pub word: bool,
-    /// A probe of it (`--ready-http`).
-    pub probe: bool,
-}
-
 /// When a launch is to be looked after.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RecycleLimits {
@@ -35,7 +26,7 @@ pub struct RecycleLimits {
 /// The launches, and what has not been told yet.
 #[derive(Debug)]
 pub struct LaunchTable {
-    hold: Hold,
+    holds: bool,
     recycle: RecycleLimits,
     launches: BTreeMap<WorkerId, Launch>,
     /// What is to be told, in this order.
@@ -44,7 +35,7 @@ pub struct LaunchTable {
 
 #[derive(Debug, Default)]
 struct Launch {
-    is_ready: bool,
+    is_released: bool,
     is_retired: bool,
     taken: u64,
     /// Its share of `max_connections`, and how many it may have taken until that is said.
@@ -64,9 +55,10 @@ struct Stall {
 }
 
 impl LaunchTable {
-    /// No launch yet.
-    pub fn new(hold: Hold, recycle: RecycleLimits) -> Self {
-        Self { hold, recycle, launches: BTreeMap::new(), notices: VecDeque::new() }
+    /// No launch yet. If the front `holds` workers, each gets clients once it is released, and otherwise once it
+    /// listens.
+    pub fn new(holds: bool, recycle: RecycleLimits) -> Self {
+        Self { holds, recycle, launches: BTreeMap::new(), notices: VecDeque::new() }
     }
 
     fn launch(&mut self, worker: WorkerId) -> &mut Launch {
@@ -78,13 +70,11 @@ impl LaunchTable {
     }
 
     /// For whom a channel that this worker attaches now is there.
-    pub fn attaches(&mut self, worker: WorkerId, speaks_for_itself: bool) -> Gate {
-        let hold = self.hold;
-        let launch = self.launch(worker);
-        let is_held = hold.probe || (hold.word && !speaks_for_itself);
-        match launch {
+    pub fn attaches(&mut self, worker: WorkerId) -> Gate {
+        let holds = self.holds;
+        match self.launch(worker) {
             Launch { is_retired: true, .. } => Gate::Retired,
-            Launch { is_ready: false, .. } if is_held => Gate::Held,
+            Launch { is_released: false, .. } if holds => Gate::Held,
             Launch { .. } => Gate::Open,
         }
     }
@@ -94,9 +84,11 @@ impl LaunchTable {
         self.launches.contains_key(&worker)
     }
 
-    /// The worker is ready.
+    /// The worker may be given clients. One that is gone meanwhile is not remembered.
     pub fn release(&mut self, worker: WorkerId) {
-        self.launch(worker).is_ready = true;
+        if let Some(launch) = self.launches.get_mut(&worker) {
+            launch.is_released = true;
+        }
     }
 
     /// The worker gets no connection any more: nobody is to look after it.
@@ -203,37 +195,24 @@ mod tests {
     const WORKER: WorkerId = WorkerId { slot: Slot(2), launch: 7 };
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn launches(hold: Hold, recycle: RecycleLimits) -> LaunchTable {
-        LaunchTable::new(hold, recycle)
-    }
-
     fn told(launches: &mut LaunchTable) -> Vec<Notice> {
         launches.notices.drain(..).collect()
     }
 
     #[test]
-    fn a_channel_is_held_for_what_its_worker_still_owes() {
-        use Gate::{Held, Open};
-        let (word, probe) = (Hold { word: true, probe: false }, Hold { word: false, probe: true });
-        let both = Hold { word: true, probe: true };
-        let table = [
-            (Hold::default(), false, Open),
-            (word, false, Held),
-            (word, true, Open),
-            (probe, false, Held),
-            (probe, true, Held),
-            (both, false, Held),
-            (both, true, Held),
-        ];
-        for (hold, speaks_for_itself, gate) in table {
-            let mut launches = launches(hold, RecycleLimits::default());
-            assert_eq!(launches.attaches(WORKER, speaks_for_itself), gate, "{hold:?} {speaks_for_itself}");
+    fn a_held_worker_gets_clients_once_it_is_released_and_never_when_it_is_retired() {
+        for (holds, gate) in [(false, Gate::Open), (true, Gate::Held)] {
+            let mut launches = LaunchTable::new(holds, RecycleLimits::default());
+            assert_eq!(launches.attaches(WORKER), gate);
             launches.release(WORKER);
-            assert_eq!(launches.attaches(WORKER, speaks_for_itself), Open);
+            assert_eq!(launches.attaches(WORKER), Gate::Open);
             launches.retire(WORKER);
-            assert_eq!(launches.attaches(WORKER, speaks_for_itself), Gate::Retired);
+            launches.release(WORKER);
+            assert_eq!(launches.attaches(WORKER), Gate::Retired);
             launches.forget(WORKER);
-            assert_eq!(launches.attaches(WORKER, speaks_for_itself), gate);
+            launches.release(WORKER);
+            assert!(!launches.knows(WORKER), "a release that comes late leaves nothing behind");
+            assert_eq!(launches.attaches(WORKER), gate);
         }
     }
 
@@ -241,8 +220,8 @@ mod tests {
     fn a_launch_is_worn_at_its_limit_and_again_after_as_many() {
         let now = Instant::now();
         let recycle = RecycleLimits { max_connections: NonZeroU64::new(5), stuck_timeout: None };
-        let mut launches = launches(Hold::default(), recycle);
-        launches.attaches(WORKER, false);
+        let mut launches = LaunchTable::new(false, recycle);
+        launches.attaches(WORKER);
         let mut worn = Vec::new();
         for _ in 0..12 {
             launches.took(WORKER, now);
@@ -264,8 +243,8 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + SECOND * seconds;
         let recycle = RecycleLimits { max_connections: None, stuck_timeout: Some(SECOND * 10) };
-        let mut launches = launches(Hold::default(), recycle);
-        launches.attaches(WORKER, false);
+        let mut launches = LaunchTable::new(false, recycle);
+        launches.attaches(WORKER);
         launches.stalls(WORKER, at(0));
         launches.stalls(WORKER, at(1));
         assert_eq!(told(&mut launches), [Notice::Stalled { worker: WORKER }]);
@@ -290,8 +269,8 @@ mod tests {
     fn nobody_looks_after_a_retired_worker() {
         let start = Instant::now();
         let recycle = RecycleLimits { max_connections: None, stuck_timeout: Some(SECOND) };
-        let mut launches = launches(Hold::default(), recycle);
-        launches.attaches(WORKER, false);
+        let mut launches = LaunchTable::new(false, recycle);
+        launches.attaches(WORKER);
         launches.stalls(WORKER, start);
         launches.retire(WORKER);
         launches.took(WORKER, start);

@@ -33,7 +33,7 @@ use tokio_util::sync::PollSender;
 use tracing::warn;
 
 use self::handle::{Command, Notice, PortStatus};
-use self::launches::{Hold, LaunchTable, RecycleLimits};
+use self::launches::{LaunchTable, RecycleLimits};
 use self::listener::{Bound, Listener};
 use self::private::{Delivery, Undelivered};
 use self::queue::Queue;
@@ -64,8 +64,8 @@ pub struct Setup {
     pub window: NonZeroUsize,
     /// How long a worker may leave a connection untaken: [`SLOW`], and the hand-off timeout.
     pub timeouts: Timeouts,
-    /// What keeps clients' connections from workers that listen.
-    pub hold: Hold,
+    /// Whether clients are kept from a worker that listens until it is released.
+    pub holds: bool,
     /// When a launch of a worker is to be looked after.
     pub recycle: RecycleLimits,
     /// Where it counts.
@@ -144,7 +144,7 @@ impl Front {
             services,
             shared,
             policy: setup.policy,
-            launches: LaunchTable::new(setup.hold, setup.recycle),
+            launches: LaunchTable::new(setup.holds, setup.recycle),
             retiring: Vec::new(),
             commands: ends.commands,
             notices: PollSender::new(ends.notices),
@@ -239,7 +239,7 @@ impl Front {
         let Some(service) = self.services.iter_mut().find(|service| service.id() == id) else {
             return;
         };
-        let gate = self.launches.attaches(worker, attachment.wants_drain);
+        let gate = self.launches.attaches(worker);
         match Link::new(attachment, self.limits.timeouts, gate) {
             Ok(link) => service.attach(link),
             Err(error) => warn!(%worker, service = %id, %error, "cannot watch a worker's channel"),

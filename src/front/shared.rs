@@ -81,7 +81,7 @@ impl SharedSockets {
         let socket = self.0.iter_mut().find(|socket| socket.id == service);
         let copy = socket.ok_or(io::ErrorKind::NotFound.into()).and_then(|socket| {
             let copy = socket.copy()?;
-            let gate = launches.attaches(worker, false);
+            let gate = launches.attaches(worker);
             socket.members.push(Member { worker, permit, gate, listens: false });
             Ok(copy)
         });
@@ -100,7 +100,7 @@ impl SharedSockets {
         }
     }
 
-    /// The worker is ready: its servers that were held count.
+    /// The worker is released: its servers that were held count.
     pub fn release(&mut self, worker: WorkerId) {
         for member in self.members_of(worker).filter(|member| member.gate == Gate::Held) {
             member.gate = Gate::Open;

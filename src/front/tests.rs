@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::handle::{self, Handle, Notice, Reports};
-use super::launches::{Hold, RecycleLimits};
+use super::launches::RecycleLimits;
 use super::listener::Bound;
 use super::private::Undelivered;
 use super::{Front, Setup};
@@ -77,7 +77,7 @@ impl Stage {
             queue_timeout: limits.queue_timeout,
             window: NonZeroUsize::new(limits.window).unwrap(),
             timeouts: Timeouts { slow: limits.slow, timeout: limits.handoff_timeout },
-            hold: Hold { word: limits.wait_ready, probe: false },
+            holds: limits.wait_ready,
             recycle: limits.recycle,
             metrics: metrics.clone(),
         };

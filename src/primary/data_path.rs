@@ -12,7 +12,7 @@ use super::descriptor_limits::{self, Limits};
 use super::error::Failure;
 use super::public_sockets::{self, Ports};
 use crate::front::handle::{FrontEnds, Handle, Reports};
-use crate::front::launches::{Hold, RecycleLimits};
+use crate::front::launches::RecycleLimits;
 use crate::front::links::Timeouts;
 use crate::front::{self, Front, Setup};
 use crate::metrics::Metrics;
@@ -51,7 +51,7 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Se
         queue_timeout: config.queue_timeout,
         window: config.window,
         timeouts: Timeouts { slow: front::SLOW, timeout: config.handoff_timeout },
-        hold: Hold { word: config.wait_ready, probe: config.ready_http.is_some() },
+        holds: config.wait_ready || config.ready_http.is_some(),
         recycle: RecycleLimits {
             max_connections: config.max_connections.map(NonZeroU64::from),
             stuck_timeout: config.stuck_timeout,

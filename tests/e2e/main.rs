@@ -19,6 +19,7 @@ mod node;
 mod notify;
 mod private;
 mod queue;
+mod ready;
 mod restart;
 mod servers;
 mod shutdown;

@@ -275,7 +275,6 @@ impl NodeSession {
                 debug!(%worker, message = shortened(&message), "worker says");
                 if message.get() == "\"ready\"" {
                     self.tell(Word::Ready(worker)).await;
-                    self.rooms.front.release(worker).await;
                 }
                 self.tell(Word::Says(worker, message)).await;
             }

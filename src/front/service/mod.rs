@@ -168,7 +168,7 @@ impl Service {
         let _ = delivery.reply.send(Err(refused));
     }
 
-    /// The worker is ready: clients may be sent to its channels that were held.
+    /// The worker is released: clients may be sent to its channels that were held.
     pub fn release(&mut self, worker: WorkerId) {
         for member in self.members.iter_mut().filter(|member| member.link.worker() == worker) {
             member.link.open();
