@@ -172,16 +172,55 @@ pub enum State {
 
 /// What a worker lacks to be ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// It does not listen on these ports yet, or has not said that it is ready.
-    Itself {
-        /// The ports.
-        ports: BTreeSet<WorkerPort>,
-        /// Its word.
-        word: bool,
-    },
-    /// It is being probed.
-    Probe,
+pub struct Missing {
+    /// The ports on which it does not listen yet.
+    pub ports: BTreeSet<WorkerPort>,
+    /// Its word that it is ready.
+    pub word: bool,
+    /// Its answer to a probe.
+    pub answer: Answer,
+}
+
+/// Whether a worker has answered its probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It has, or need not.
+    Given,
+    /// It was asked.
+    Awaited,
+    /// It is asked once it has all else.
+    NotAskedFor,
+}
+
+/// How far a worker is from being ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It has more to do.
+    Waiting,
+    /// It has done its part, and is to be probed.
+    ToBeProbed,
+    /// It is: clients may come.
+    Ready,
+}
+
+impl Missing {
+    /// What a worker that was just started lacks.
+    fn at_first(rules: &Rules) -> Self {
+        let answer = if rules.probes { Answer::NotAskedFor } else { Answer::Given };
+        Self { ports: rules.ports.iter().copied().collect(), word: rules.wait_ready, answer }
+    }
+
+    /// Whether the worker may be given clients. Nothing else decides it, whoever has said whatever in which order.
+    pub fn readiness(&self) -> Readiness {
+        match self {
+            Missing { ports, word: false, answer } if ports.is_empty() => match answer {
+                Answer::Given => Readiness::Ready,
+                Answer::Awaited => Readiness::Waiting,
+                Answer::NotAskedFor => Readiness::ToBeProbed,
+            },
+            Missing { .. } => Readiness::Waiting,
+        }
+    }
 }
 
 /// A random number from 0 to 1, in thousandths.
@@ -423,17 +462,15 @@ pub fn step(state: State, input: Input, rules: &Rules, now: Instant) -> (State, 
         Input::Start(run) => start(state, run),
         Input::Launched(process) => launched(state, process, rules, now),
         Input::LaunchFailed { chance } => launch_failed(state, chance, rules, now),
-        Input::Listening { id, port } => came(state, id, (rules, now), |missing| {
-            if let Missing::Itself { ports, .. } = missing {
-                ports.remove(&port);
+        Input::Listening { id, port } => came(state, id, now, |missing| {
+            missing.ports.remove(&port);
+        }),
+        Input::Ready(id) => came(state, id, now, |missing| missing.word = false),
+        Input::Probed(id) => came(state, id, now, |missing| {
+            if missing.answer == Answer::Awaited {
+                missing.answer = Answer::Given;
             }
         }),
-        Input::Ready(id) => came(state, id, (rules, now), |missing| {
-            if let Missing::Itself { word, .. } = missing {
-                *word = false;
-            }
-        }),
-        Input::Probed(id) => probed(state, id, now),
         Input::Trusted => trusted(state),
         Input::Ended { group, how, others, chance }
             if state.process().is_some_and(|process| process.group == group) =>
@@ -471,10 +508,7 @@ fn launched(state: State, process: Process, rules: &Rules, now: Instant) -> (Sta
             let launching = State::Launching {
                 process,
                 since: now,
-                missing: Missing::Itself {
-                    ports: rules.ports.iter().copied().collect(),
-                    word: rules.wait_ready,
-                },
+                missing: Missing::at_first(rules),
                 ready_by: now + rules.ready_timeout,
                 advise_at: Some(now + PATIENCE.min(rules.ready_timeout / 2)),
                 run,
@@ -499,31 +533,19 @@ fn launch_failed(state: State, chance: Chance, rules: &Rules, now: Instant) -> (
 }
 
 /// Something that was missing has come.
-fn came(
-    state: State,
-    id: WorkerId,
-    (rules, now): (&Rules, Instant),
-    what: impl FnOnce(&mut Missing),
-) -> (State, Vec<Action>) {
+fn came(state: State, id: WorkerId, now: Instant, what: impl FnOnce(&mut Missing)) -> (State, Vec<Action>) {
     match state {
         State::Launching { process, since, mut missing, ready_by, advise_at, run } if process.id == id => {
             what(&mut missing);
-            let has_all = matches!(&missing, Missing::Itself { ports, word: false } if ports.is_empty());
-            if has_all && !rules.probes {
-                return online(process, since, now, run);
-            }
-            let actions = if has_all { vec![Action::Probe(id)] } else { vec![] };
-            let missing = if has_all { Missing::Probe } else { missing };
+            let actions = match missing.readiness() {
+                Readiness::Ready => return online(process, since, now, run),
+                Readiness::ToBeProbed => {
+                    missing.answer = Answer::Awaited;
+                    vec![Action::Probe(id)]
+                }
+                Readiness::Waiting => vec![],
+            };
             (State::Launching { process, since, missing, ready_by, advise_at, run }, actions)
-        }
-        state => (state, vec![]),
-    }
-}
-
-fn probed(state: State, id: WorkerId, now: Instant) -> (State, Vec<Action>) {
-    match state {
-        State::Launching { process, since, missing: Missing::Probe, run, .. } if process.id == id => {
-            online(process, since, now, run)
         }
         state => (state, vec![]),
     }

@@ -120,6 +120,39 @@ fn its_word_is_waited_for_and_then_the_probe() {
 }
 
 #[test]
+fn a_worker_is_ready_when_it_listens_has_said_so_and_has_answered_and_not_before() {
+    use Answer::{Awaited, Given, NotAskedFor};
+    use Readiness::{Ready, ToBeProbed, Waiting};
+    let table: [(&[WorkerPort], bool, Answer, Readiness); 8] = [
+        (&[], false, Given, Ready),
+        (&[], false, NotAskedFor, ToBeProbed),
+        (&[], false, Awaited, Waiting),
+        (&[], true, Given, Waiting),
+        (&[], true, NotAskedFor, Waiting),
+        (&PORTS[1..], false, Given, Waiting),
+        (&PORTS[1..], false, NotAskedFor, Waiting),
+        (&PORTS, true, Given, Waiting),
+    ];
+    for (ports, word, answer, readiness) in table {
+        let missing = Missing { ports: ports.iter().copied().collect(), word, answer };
+        assert_eq!(missing.readiness(), readiness, "{missing:?}");
+    }
+}
+
+#[test]
+fn a_word_that_comes_first_of_all_releases_nobody() {
+    for probes in [false, true] {
+        let mut subject = Subject::launched(Rules { wait_ready: true, probes, ..rules() });
+        let id = process(1).id;
+        assert_eq!(subject.happen(Input::Ready(id)), []);
+        assert_eq!(subject.listen(PORTS[0]), []);
+        let last = if probes { Action::Probe(id) } else { Action::Release(id) };
+        assert_eq!(subject.listen(PORTS[1]), [last]);
+        assert_eq!(subject.happen(Input::Ready(id)), [], "said again it changes nothing");
+    }
+}
+
+#[test]
 fn news_of_an_older_launch_change_nothing() {
     let mut subject = Subject::launched(rules());
     let before = subject.state.clone();
@@ -324,6 +357,36 @@ struct World {
     stopped: bool,
     /// By group: the leader lives, others live.
     groups: BTreeMap<i32, (bool, bool)>,
+    done: Done,
+}
+
+/// What the last launch has done to be ready.
+#[derive(Default)]
+struct Done {
+    listens: BTreeSet<WorkerPort>,
+    says_so: bool,
+    is_asked: bool,
+    answers: bool,
+}
+
+impl Done {
+    fn note(&mut self, input: &Input) {
+        match input {
+            Input::Launched(_) => *self = Self::default(),
+            Input::Listening { port, .. } => {
+                self.listens.insert(*port);
+            }
+            Input::Ready(_) => self.says_so = true,
+            Input::Probed(_) => self.answers |= self.is_asked,
+            _ => {}
+        }
+    }
+
+    fn is_all(&self, rules: &Rules) -> bool {
+        self.listens.len() == rules.ports.len()
+            && (self.says_so || !rules.wait_ready)
+            && (self.answers || !rules.probes)
+    }
 }
 
 impl World {
@@ -331,13 +394,15 @@ impl World {
         let restart = restart::Policy { max_restarts: 3, ..restart::Policy::default() };
         let rules = Rules { wait_ready, probes, restart, ..rules() };
         let subject = Subject { state: State::Stopped, rules, now: Instant::now() };
-        let mut world = Self { subject, launches: 0, stopped: false, groups: BTreeMap::new() };
+        let mut world =
+            Self { subject, launches: 0, stopped: false, groups: BTreeMap::new(), done: Done::default() };
         world.happen(Input::Start(Run::FRESH), true);
         world
     }
 
     fn happen(&mut self, input: Input, starts_work: bool) {
         let killed = matches!(self.subject.state, State::Killed { .. });
+        self.done.note(&input);
         let actions = self.subject.happen(input);
         if killed && self.subject.state == State::Stopped {
             // Given up, or waited for: either way it was killed.
@@ -348,6 +413,9 @@ impl World {
                 Action::Launch => self.launch(starts_work),
                 Action::Kill(group) => self.kill(group),
                 Action::Drain(_) | Action::Release(_) | Action::Probe(_) => {
+                    self.done.is_asked |= matches!(action, Action::Probe(_));
+                    let released = matches!(action, Action::Release(_));
+                    assert!(!released || self.done.is_all(&self.subject.rules), "released too early");
                     assert!(!self.groups.is_empty(), "{action:?} is about a process that there is");
                 }
                 Action::Terminate(_) | Action::Count(_) | Action::Forget(_) | Action::Advise(_) => {}
