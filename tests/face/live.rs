@@ -1,4 +1,4 @@
-//! What only a running clusterd shows: its metrics, and the signals that it handles.
+//! What only a running clusterd shows: its metrics, the signals that it handles, the paths of its API.
 //!
 //! It runs the built-in demo once for each test.
 
@@ -6,15 +6,19 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::commands::clusterd;
-use super::{FILES, PAGES, REFERENCE, first_cells, lacking, section, text, words};
+use super::{FILES, PAGES, REFERENCE, code_spans, first_cells, lacking, section, text, words};
 
 const DEADLINE: Duration = Duration::from_secs(30);
+const HOME: &str = env!("CARGO_TARGET_TMPDIR");
+const NAME: &str = "face";
 
 /// The built-in demo with its metrics, ended when dropped.
 struct Demo {
@@ -28,7 +32,8 @@ impl Demo {
         let mut process = clusterd()
             .args(arguments)
             .args(["--log-format", "json"])
-            .env("CLUSTERD_HOME", env!("CARGO_TARGET_TMPDIR"))
+            .args(["--name", NAME])
+            .env("CLUSTERD_HOME", HOME)
             // Without these, there are no metrics of them.
             .args(["--health-http", "/", "--scrape", "/"])
             .stdout(Stdio::null())
@@ -52,6 +57,17 @@ impl Demo {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         answer
+    }
+
+    /// The status of the answer to a request at the control socket.
+    fn control(&self, method: &str, path: &str) -> String {
+        let socket = Path::new(HOME).join(format!("{NAME}-{}.sock", self.process.id()));
+        let mut stream = UnixStream::connect(socket).expect("it listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("an option");
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.split(' ').nth(1).expect("a status").to_owned()
     }
 
     /// Waits until the worker is online, and its health is looked after.
@@ -144,4 +160,27 @@ fn number(name: &str) -> Option<i32> {
         _ => return None,
     };
     Some(signal.as_raw())
+}
+
+/// A path that exists refuses a method that it does not have, and does nothing.
+#[test]
+fn every_path_of_the_api_in_the_reference_exists() {
+    let demo = Demo::start();
+    demo.wait_until_ready();
+    let reference = text(REFERENCE);
+    let mut paths = BTreeSet::new();
+    for cell in first_cells(section(&reference, "## HTTP API")) {
+        let mut spans = code_spans(cell);
+        let request = spans.next().and_then(|span| span.strip_prefix("GET ").or(span.strip_prefix("POST ")));
+        let Some(path) = request.map(|path| path.replace("APP", NAME)) else { continue };
+        // Those of one row differ in the last part.
+        let (folder, _) = path.rsplit_once('/').expect("a path");
+        paths.extend(spans.filter(|span| !span.starts_with('?')).map(|last| format!("{folder}/{last}")));
+        paths.insert(path);
+    }
+    assert!(paths.len() > 7, "{paths:?}");
+    for path in paths {
+        assert_eq!(demo.control("DELETE", &path), "405", "{path}");
+    }
+    assert_eq!(demo.control("DELETE", "/v1/no/such/path"), "404");
 }
