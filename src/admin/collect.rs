@@ -4,11 +4,11 @@
 
 use procfs::process::{ProcState, Process};
 use prometheus::core::{Collector, Desc};
-use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, GaugeVec, IntGaugeVec, Opts, Registry};
 use rustix::process::Pid;
 
+use super::own_process::OwnProcess;
 use crate::ids::Slot;
 
 /// Tells the main process of each worker that has one now.
@@ -20,7 +20,7 @@ pub type Processes = Box<dyn Fn() -> Vec<(Slot, Pid)> + Send + Sync>;
 /// A metric of one of these names is registered already.
 pub fn register(registry: &Registry, workers: Processes) -> Result<(), prometheus::Error> {
     registry.register(Box::new(WorkerProcesses::new(workers)))?;
-    registry.register(Box::new(ProcessCollector::for_self()))
+    registry.register(Box::new(OwnProcess::new()))
 }
 
 /// One scrape's values, filled anew each time so that a worker that is gone leaves none behind.

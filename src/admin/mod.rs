@@ -6,6 +6,7 @@ mod answer;
 pub mod collect;
 #[cfg(test)]
 mod lint;
+mod own_process;
 mod readiness;
 mod serve;
 
