@@ -8,7 +8,6 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use command_fds::{CommandFdExt, FdMapping};
 use object::elf::{self, FileHeader64};
 use object::endian::LittleEndian;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
@@ -22,6 +21,7 @@ use crate::protocol::wire::{
     ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, Endpoint, FromWorker, MAX_MESSAGE, NODE_CHANNEL, Refusal,
     SocketOption, ToWorker, Token,
 };
+use crate::sys::process::give_descriptor;
 use crate::sys::seqpacket;
 
 const TOKEN: Token = Token(*b"0123456789abcdef");
@@ -321,8 +321,9 @@ fn seen_with(channel: &str, fd: Option<OwnedFd>, leads_group: bool) -> Vec<Strin
     let mut command = Command::new("env");
     command.env_clear().env("LD_PRELOAD", exposed.path()).env("NODE_CHANNEL_FD", channel);
     command.env("NODE_UNIQUE_ID", "1").env("NODE_CHANNEL_SERIALIZATION_MODE", "json");
-    let mappings = fd.map(|parent_fd| FdMapping { parent_fd, child_fd: 3 });
-    command.fd_mappings(mappings.into_iter().collect()).unwrap();
+    if let Some(fd) = fd {
+        give_descriptor(&mut command, fd, 3);
+    }
     if leads_group {
         command.process_group(0);
     }

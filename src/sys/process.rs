@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -141,6 +141,31 @@ impl ChildSetup {
             return Err(Errno::SRCH.into());
         }
         Ok(())
+    }
+}
+
+/// Makes `command` give its child this descriptor under this number. The command holds the descriptor until it is
+/// dropped.
+///
+/// The number must be in use in this process, by this descriptor if by nothing else: std opens a pipe of its own for the
+/// child, on which that reports a failed exec, and it must not have this number.
+pub fn give_descriptor(command: &mut Command, fd: OwnedFd, number: i32) {
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. `place` makes one plain system call on what
+    // was captured here, and neither allocates nor locks.
+    unsafe { command.pre_exec(move || place(&fd, number)) };
+}
+
+/// Puts a duplicate of `fd` at this number, for programs to inherit. Where it has this number already, dup2(2) would leave
+/// it close-on-exec.
+fn place(fd: &OwnedFd, number: i32) -> io::Result<()> {
+    if fd.as_raw_fd() == number {
+        return Ok(rustix::io::fcntl_setfd(fd, FdFlags::empty())?);
+    }
+    // SAFETY: the call only changes which descriptor has the number. Between fork and exec nothing of this process's
+    // code uses the one that it had.
+    match unsafe { libc::dup2(fd.as_raw_fd(), number) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 
@@ -322,4 +347,46 @@ fn close_on_exec_one_by_one(first: u32) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write, pipe};
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// What a child reads from the descriptor of this number, which it is given.
+    fn read_by_child(number: impl FnOnce(BorrowedFd<'_>) -> i32) -> String {
+        let (reader, mut writer) = pipe().expect("a pipe");
+        writer.write_all(b"hello\n").expect("there is room");
+        let number = number(reader.as_fd());
+        let mut command = Command::new("sh");
+        command.args(["-c", "read line <&\"$0\"; echo \"$line\"", &number.to_string()]);
+        give_descriptor(&mut command, reader.into(), number);
+        String::from_utf8(command.output().expect("it starts").stdout).expect("text")
+    }
+
+    #[test]
+    fn a_child_finds_a_descriptor_under_the_number_that_it_was_given() {
+        assert_eq!(read_by_child(|_| 9), "hello\n");
+        assert_eq!(read_by_child(|fd| fd.as_raw_fd()), "hello\n", "it has that number already");
+    }
+
+    #[test]
+    fn a_descriptor_is_given_only_to_the_child_of_its_command() {
+        let (reader, _writer) = pipe().expect("a pipe");
+        let mut command = Command::new("true");
+        let given = reader.try_clone().expect("a duplicate");
+        give_descriptor(&mut command, given.into(), 9);
+        let list = Command::new("ls").args(["-l", "/proc/self/fd"]).output().expect("it starts");
+        let mut inode = String::new();
+        std::fs::File::open(format!("/proc/self/fdinfo/{}", reader.as_raw_fd()))
+            .and_then(|mut file| file.read_to_string(&mut inode))
+            .expect("/proc");
+        let inode =
+            inode.lines().find_map(|line| line.strip_prefix("ino:")).expect("an inode").trim().to_owned();
+        assert!(!String::from_utf8_lossy(&list.stdout).contains(&format!("pipe:[{inode}]")));
+        assert!(command.status().expect("it starts").success());
+    }
 }

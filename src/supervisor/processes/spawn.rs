@@ -11,7 +11,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use command_fds::{CommandFdExt, FdMapping};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Pid;
 use rustix::rand::GetRandomFlags;
@@ -23,7 +22,7 @@ use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Token};
 use crate::settings::WorkerCommand;
 use crate::settings::command::{self, CommandError};
-use crate::sys::process::Step;
+use crate::sys::process::{Step, give_descriptor};
 
 /// The hidden verb with which clusterd runs itself as the built-in demo worker.
 pub const DEMO_VERB: &str = "demo-worker";
@@ -272,8 +271,7 @@ fn give_node_channel(command: &mut Command) -> io::Result<NodeChannel> {
     let name = [wire::NODE_CHANNEL, &fastrand::u64(..).to_le_bytes()].concat();
     rustix::net::bind(&theirs, &SocketAddrUnix::new_abstract_name(&name)?)?;
     let channel = NodeChannel { primary_end: ours, worker_end: theirs.try_clone()? };
-    let mapping = FdMapping { parent_fd: theirs, child_fd: NODE_CHANNEL_FD };
-    command.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
+    give_descriptor(command, theirs, NODE_CHANNEL_FD);
     Ok(channel)
 }
 
