@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use clusterd::policy::round_robin::RoundRobin;
+use clusterd::internal::policy::round_robin::RoundRobin;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 fn pool(workers: u64) -> RoundRobin<u64> {

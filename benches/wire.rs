@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use clusterd::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, ToWorker, Token};
+use clusterd::internal::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, ToWorker, Token};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const PEER: Endpoint = Endpoint::V6 {

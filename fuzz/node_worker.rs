@@ -1,6 +1,6 @@
 //! What must hold whatever a Node worker sends: shared by the fuzz target and the property test of `tests/`.
 
-use clusterd::protocol::node::{Decoder, FromNode, Received};
+use clusterd::internal::protocol::node::{Decoder, FromNode, Received};
 
 /// Reads `data` in parts, as the first byte of each says: its length in the lower six bits, and how many
 /// descriptors come with it in the upper two.

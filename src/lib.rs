@@ -30,6 +30,9 @@ pub mod front;
 pub mod hooks;
 pub mod http;
 pub mod ids;
+#[cfg(feature = "internal")]
+#[doc(hidden)]
+pub mod internal;
 pub mod logs;
 pub mod metrics;
 pub mod policy;
@@ -42,3 +45,31 @@ pub mod supervisor;
 pub mod sys;
 pub mod systemd;
 pub mod worker;
+
+use std::process::ExitCode;
+
+use crate::settings::Config;
+use crate::settings::load::CommandLine;
+use crate::supervisor::{guardian, spawn};
+
+/// What the `clusterd` command does with this process's arguments, and what it exits with: the command line, the demo
+/// worker, or the guardian.
+#[doc(hidden)]
+pub fn main() -> ExitCode {
+    let verb = std::env::args_os().nth(1);
+    match verb.as_deref().and_then(|verb| verb.to_str()) {
+        Some(spawn::DEMO_VERB) => demo::demo_main(),
+        Some(guardian::VERB) => guardian::guardian_main(std::env::args_os().skip(2)),
+        _ => cli::run(std::env::args_os(), serve),
+    }
+}
+
+fn serve(config: Config, command_line: CommandLine) -> ExitCode {
+    match primary::run(config, command_line) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            cli::complain(&failure.to_string());
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use clusterd::logs::{Output, messages};
-use clusterd::settings::LogFormat;
+use clusterd::internal::logs::{Output, messages};
+use clusterd::internal::settings::LogFormat;
 use tracing::level_filters::LevelFilter;
 
 const MESSAGES: usize = 20_000;

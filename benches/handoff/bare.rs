@@ -7,8 +7,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 
 use anyhow::Context;
-use clusterd::protocol::wire::{ENV_PORTS, ENV_SOCKET, ENV_TOKEN, FromWorker, MAX_MESSAGE, ToWorker};
-use clusterd::sys::seqpacket;
+use clusterd::internal::protocol::wire::{
+    ENV_PORTS, ENV_SOCKET, ENV_TOKEN, FromWorker, MAX_MESSAGE, ToWorker,
+};
+use clusterd::internal::sys::seqpacket;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;

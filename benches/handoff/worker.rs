@@ -6,11 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
-use clusterd::protocol::name_address;
-use clusterd::protocol::wire::{
+use clusterd::internal::protocol::name_address;
+use clusterd::internal::protocol::wire::{
     ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, FromWorker, MAX_MESSAGE, ToWorker, Token,
 };
-use clusterd::sys::seqpacket;
+use clusterd::internal::sys::seqpacket;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,

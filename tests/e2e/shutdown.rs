@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clusterd::protocol::wire;
+use clusterd::internal::protocol::wire;
 
 use crate::harness::needs::{self, needs};
 use crate::harness::process::Process;

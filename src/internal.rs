@@ -1,0 +1,28 @@
+//! What benches, tests and fuzz targets reach of the command's inside, with the feature `internal`.
+//!
+//! It is no interface: it changes with any version.
+
+/// See `crate::logs`.
+pub mod logs {
+    pub use crate::logs::{Output, messages};
+}
+
+/// See `crate::policy`.
+pub mod policy {
+    pub use crate::policy::round_robin;
+}
+
+/// See `crate::protocol`.
+pub mod protocol {
+    pub use crate::protocol::{name_address, node, wire};
+}
+
+/// See `crate::settings`.
+pub mod settings {
+    pub use crate::settings::LogFormat;
+}
+
+/// See `crate::sys`.
+pub mod sys {
+    pub use crate::sys::seqpacket;
+}
