@@ -1,16 +1,20 @@
-//! HTTP/1 as clusterd serves it: one request a connection, bounded in size, number and time.
+//! HTTP/1 connections of the control socket and of the admin port: one request each, bounded in size, number and time.
 //!
 //! What is answered, and who may ask, is decided where it is used.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use hyper::body::{Body, Incoming};
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time;
 use tower::util::BoxCloneSyncService;
-use tower::{BoxError, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
 /// The longest head of a request, in bytes; the least that hyper can be told.
 pub const LONGEST_HEAD: usize = 8 * 1024;
@@ -21,42 +25,57 @@ pub const MOST_HEADERS: usize = 64;
 /// How long to wait when a connection cannot be accepted, mostly for want of descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Work of which only so much is done at once, and only for so long.
-pub type Bounded<Request, Answer> = BoxCloneSyncService<Request, Answer, BoxError>;
+/// What the clients of one listening socket may take.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// How many connections are open at once.
+    pub connections: usize,
+    /// How long a client may take to send the head of its request.
+    pub head: Duration,
+    /// How long a connection may take in all, with a client that reads slowly.
+    pub total: Duration,
+}
 
-/// Answers one request, whose head may take so long; without keep-alive an idle client takes no place from others.
-pub async fn converse<S>(stream: impl AsyncRead + AsyncWrite + Unpin, service: S, head: Duration)
-where
-    S: HttpService<Incoming, Error: Into<BoxError>, ResBody: 'static>,
-    <S::ResBody as Body>::Error: Into<BoxError>,
+/// Work of which only so much is done at once, and only for so long.
+pub type Bounded<Input, Output> = BoxCloneSyncService<Input, Output, BoxError>;
+
+/// Answers the one request of a connection, within these limits. A client may close its sending side after the request;
+/// without keep-alive an idle client takes no place from others.
+pub async fn serve_connection<S>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    service: S,
+    limits: ConnectionLimits,
+) where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone,
 {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head)
+        .header_read_timeout(limits.head)
+        .half_close(true)
         .keep_alive(false)
         .max_buf_size(LONGEST_HEAD)
         .max_headers(MOST_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    // A client that sent garbage or went away is not worth a message: it would fill the logs.
-    let _ = connection.await;
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    // A client that sent garbage, went away or was too slow is not worth a message: it would fill the logs.
+    let _ = time::timeout(limits.total, connection).await;
 }
 
 /// Does `most` pieces of `work` at once and refuses further ones ([`Overloaded`](tower::load_shed::error::Overloaded));
 /// gives up one that takes longer than `time` ([`Elapsed`](tower::timeout::error::Elapsed)).
-pub fn bounded<Request, Answer, Doing>(
+pub fn bounded<Input, Output, Working>(
     most: usize,
     time: Duration,
-    work: impl Fn(Request) -> Doing + Clone + Send + Sync + 'static,
-) -> Bounded<Request, Answer>
+    work: impl Fn(Input) -> Working + Clone + Send + Sync + 'static,
+) -> Bounded<Input, Output>
 where
-    Request: Send + 'static,
-    Answer: Send + 'static,
-    Doing: Future<Output = Result<Answer, BoxError>> + Send + 'static,
+    Input: Send + 'static,
+    Output: Send + 'static,
+    Working: Future<Output = Result<Output, BoxError>> + Send + 'static,
 {
     let limited = ServiceBuilder::new().load_shed().concurrency_limit(most).service_fn(work);
     // In a task of its own, work whose client is gone keeps its place until its thread is free.
-    let bounded = ServiceBuilder::new().timeout(time).service_fn(move |request| {
-        let running = tokio::spawn(limited.clone().oneshot(request));
+    let bounded = ServiceBuilder::new().timeout(time).service_fn(move |input| {
+        let running = tokio::spawn(limited.clone().oneshot(input));
         async move { running.await? }
     });
     BoxCloneSyncService::new(bounded)

@@ -1,13 +1,13 @@
 //! `/metrics`, `/livez` and `/readyz` over HTTP.
 //!
-//! It only answers questions: nothing that is asked here changes anything.
+//! It only answers: no request changes anything.
 
-mod answer;
 pub mod collect;
 #[cfg(test)]
 mod lint;
 mod own_process;
 mod readiness;
+mod routes;
 mod serve;
 
 pub use readiness::Readiness;

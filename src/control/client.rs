@@ -1,10 +1,13 @@
-//! The other side of the control socket: finds the clusterds that run, asks them, and follows what they tell.
+//! The client of the control socket: finds running clusterds, sends them requests, and follows their streams.
 //!
-//! It prints nothing and decides nothing; whoever answers is looked at first, for anybody may take a name.
+//! It prints nothing and decides nothing. It checks the credentials of a server before it sends anything, for any process
+//! may take a name.
 
 use std::io;
 use std::time::Duration;
 
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -15,18 +18,18 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_util::bytes::BytesMut;
-use tokio_util::codec::{Decoder, LinesCodec};
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tokio_util::io::StreamReader;
 
 use super::address::SocketAddress;
-use super::api::{self, App, Apps, Problem, Refusal, Route, Verb};
+use super::api::{self, App, Apps, Path, Problem, Refusal, Verb};
 use super::home::Home;
 use super::peer::{self, Stranger};
 use crate::ids::Slot;
 use crate::supervisor::Command;
 
-/// How long a clusterd may take to say which apps it has.
-const LOOK: Duration = Duration::from_secs(3);
+/// How long a clusterd may take to list its apps.
+const LIST: Duration = Duration::from_secs(3);
 
 /// How long it may take to begin its answer to anything else.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -84,22 +87,26 @@ pub enum Error {
     Refused(#[from] Problem),
 }
 
+/// The lines of a stream, one object each. It fails when the clusterd exits, or sends what is no line; taking the next
+/// line can be given up without losing it.
+pub type JsonLines = BoxStream<'static, Result<String, Error>>;
+
 /// A clusterd that may run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clusterd {
     address: SocketAddress,
 }
 
-/// What runs, as far as it can be told.
+/// What was found.
 #[derive(Debug, Default)]
 pub struct Found {
     /// Every app, with the clusterd that runs it.
     pub apps: Vec<(Clusterd, App)>,
-    /// Why some of the clusterds said nothing.
+    /// Why some of the clusterds could not be asked.
     pub errors: Vec<Error>,
 }
 
-/// Asks every clusterd that may run under this home for its apps.
+/// Asks every clusterd that may run under this home for its apps, all at once.
 pub async fn find(home: &Home) -> Found {
     let mut asked = JoinSet::new();
     for (index, address) in home.sockets().into_iter().enumerate() {
@@ -120,7 +127,7 @@ pub async fn find(home: &Home) -> Found {
     found
 }
 
-/// There is none any more.
+/// Whether no clusterd listens there any more.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
@@ -136,8 +143,8 @@ impl Clusterd {
     /// # Errors
     /// There is no answer, or it is not understood.
     pub async fn apps(&self) -> Result<Vec<App>, Error> {
-        let asked = async { Ok(self.get::<Apps>(&Route::Apps).await?.apps) };
-        timeout(LOOK, asked).await.unwrap_or_else(|_| Err(self.silent()))
+        let asked = async { Ok(self.get::<Apps>(&Path::Apps).await?.apps) };
+        timeout(LIST, asked).await.unwrap_or_else(|_| Err(self.silent()))
     }
 
     /// One app.
@@ -145,29 +152,28 @@ impl Clusterd {
     /// # Errors
     /// There is no answer, it refuses, or it is not understood.
     pub async fn app(&self, name: &str) -> Result<App, Error> {
-        self.get(&Route::App(name.to_owned())).await
+        self.get(&Path::App(name)).await
     }
 
-    /// Begins a command, and tells how it goes on: events, then an [`Outcome`](api::Outcome).
+    /// Begins a command. Its progress is a stream: events, then an [`Outcome`](api::Outcome).
     ///
     /// # Errors
     /// There is no answer, or it refuses.
-    pub async fn command(&self, app: &str, command: Command) -> Result<Lines, Error> {
-        let route = Route::Command(app.to_owned(), Verb::of(command));
-        self.lines(self.request(Method::POST, &route, api::body_of(command).into())?).await
+    pub async fn command(&self, app: &str, command: Command) -> Result<JsonLines, Error> {
+        let path = Path::Command(app, Verb::of(command));
+        self.lines(self.request(Method::POST, &path, api::body_of(command).into())?).await
     }
 
-    /// What happens from now on, to all its apps or to one.
+    /// The events from now on, of all its apps or of one.
     ///
     /// # Errors
     /// There is no answer, or it refuses.
-    pub async fn events(&self, app: Option<&str>) -> Result<Lines, Error> {
-        let route = Route::Events(app.map(str::to_owned));
-        self.lines(self.request(Method::GET, &route, Bytes::new())?).await
+    pub async fn events(&self, app: Option<&str>) -> Result<JsonLines, Error> {
+        self.lines(self.request(Method::GET, &Path::Events(app), Bytes::new())?).await
     }
 
-    fn request(&self, method: Method, route: &Route, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
-        let request = Request::builder().method(method).uri(route.to_string());
+    fn request(&self, method: Method, path: &Path<'_>, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
+        let request = Request::builder().method(method).uri(path.to_string());
         let request = request.header(HOST, "clusterd").header(CONTENT_TYPE, "application/json");
         request.body(Full::new(body)).map_err(|error| self.malformed(error))
     }
@@ -182,8 +188,8 @@ impl Clusterd {
         worker: Slot,
         mut request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, Error> {
-        let route = Route::Exchange { app: app.to_owned(), worker, path: request.uri().to_string() };
-        *request.uri_mut() = route.to_string().parse().map_err(|error| self.malformed(error))?;
+        let path = Path::Exchange { app, worker, path: &request.uri().to_string() }.to_string();
+        *request.uri_mut() = path.parse().map_err(|error| self.malformed(error))?;
         let answer = self.send(request, EXCHANGE).await?;
         if answer.headers().contains_key(api::WORKER_HEADER) {
             return Ok(answer);
@@ -191,16 +197,18 @@ impl Clusterd {
         Err(self.refusal(answer).await)
     }
 
-    async fn get<T: DeserializeOwned>(&self, route: &Route) -> Result<T, Error> {
-        let answer = self.ask(self.request(Method::GET, route, Bytes::new())?).await?;
+    async fn get<T: DeserializeOwned>(&self, path: &Path<'_>) -> Result<T, Error> {
+        let answer = self.ask(self.request(Method::GET, path, Bytes::new())?).await?;
         let body = self.whole(answer).await?;
         serde_json::from_slice(&body).map_err(|error| self.malformed(error))
     }
 
-    async fn lines(&self, request: Request<Full<Bytes>>) -> Result<Lines, Error> {
+    async fn lines(&self, request: Request<Full<Bytes>>) -> Result<JsonLines, Error> {
         let answer = self.ask(request).await?;
-        let codec = LinesCodec::new_with_max_length(LONGEST_LINE);
-        Ok(Lines { clusterd: self.clone(), body: answer.into_body(), come: BytesMut::new(), codec })
+        let body = StreamReader::new(answer.into_body().into_data_stream().map_err(io::Error::other));
+        let lines = FramedRead::new(body, LinesCodec::new_with_max_length(LONGEST_LINE));
+        let clusterd = self.clone();
+        Ok(lines.map_err(move |error| clusterd.broken_line(&error)).boxed())
     }
 
     /// Sends a request, and waits for the head of the answer. One that is not a success is a [`Problem`].
@@ -259,6 +267,14 @@ impl Clusterd {
         if has_ended { self.ended() } else { self.malformed(error) }
     }
 
+    fn broken_line(&self, error: &LinesCodecError) -> Error {
+        match error {
+            // Bytes that are no text; what breaks the body is of another kind.
+            LinesCodecError::Io(error) if error.kind() != io::ErrorKind::InvalidData => self.ended(),
+            _ => self.malformed(error),
+        }
+    }
+
     fn ended(&self) -> Error {
         Error::Ended { address: self.address.clone() }
     }
@@ -269,35 +285,5 @@ impl Clusterd {
 
     fn malformed(&self, what: impl ToString) -> Error {
         Error::Malformed { address: self.address.clone(), what: what.to_string() }
-    }
-}
-
-/// A stream of lines, for as long as it goes on.
-#[derive(Debug)]
-pub struct Lines {
-    clusterd: Clusterd,
-    body: Incoming,
-    come: BytesMut,
-    codec: LinesCodec,
-}
-
-impl Lines {
-    /// The next line, without its end; `None` after the last. Nothing is lost if it is given up.
-    ///
-    /// # Errors
-    /// The clusterd has ended meanwhile, or what it says makes no sense.
-    pub async fn next(&mut self) -> Result<Option<String>, Error> {
-        loop {
-            let line = self.codec.decode(&mut self.come).map_err(|error| self.clusterd.malformed(error))?;
-            if line.is_some() {
-                return Ok(line);
-            }
-            match self.body.frame().await {
-                Some(Ok(frame)) => self.come.extend(frame.into_data().unwrap_or_default()),
-                Some(Err(_)) => return Err(self.clusterd.ended()),
-                None if self.come.is_empty() => return Ok(None),
-                None => return Err(self.clusterd.ended()),
-            }
-        }
     }
 }

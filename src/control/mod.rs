@@ -1,22 +1,29 @@
 //! The control socket: commands and questions to a running clusterd, over HTTP on a Unix socket.
 //!
-//! Its server and its client speak the same [`api`]. It decides nothing about workers: that is the supervisor's.
+//! Its server and its client share one [`api`]. It decides nothing about workers: that is the supervisor's.
 //!
 //! In reading order:
 //!
-//! - [`api`]: what is said.
+//! - [`api`]: the messages.
 //! - [`address`], [`home`] and [`peer`]: where the socket is, and who may be at its other end.
-//! - [`app`]: what can be asked of an app; [`usage`]: what its workers use.
-//! - `answer` and `feed`: what each request is answered; [`server`]: to whom.
+//! - [`backend`]: what can be asked of an app; [`usage`]: what its workers use.
+//! - `routes`, `extract`, `handlers`, `feed` and `respond`: what each request is answered.
+//! - [`server`] and `hang_up`: the connections.
 //! - [`client`]: the other side.
 
 pub mod address;
-mod answer;
 pub mod api;
-pub mod app;
+pub mod backend;
 pub mod client;
+mod extract;
+#[cfg(test)]
+mod fake;
 mod feed;
+mod handlers;
+mod hang_up;
 pub mod home;
 pub mod peer;
+mod respond;
+mod routes;
 pub mod server;
 pub mod usage;

@@ -1,73 +1,75 @@
-//! The control socket's clients: who they are is looked at, and how many and how slow they may be is bounded.
+//! The connections of the control socket: whose they are is checked, and how many and how slow they may be is bounded.
 //!
-//! What they are answered is decided in `answer`.
+//! What is answered is decided in `routes` and `handlers`.
 
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::service::service_fn;
+use axum::{Extension, Router};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time;
+use tower::ServiceBuilder;
 
 use super::address::SocketAddress;
-use super::answer::{Answers, refuse};
 use super::api::{Code, Problem};
-use super::app::Controlled;
-use super::peer;
-use crate::http::{self, ACCEPT_PAUSE};
+use super::backend::AppBackend;
+use super::handlers::ControlState;
+use super::hang_up::HangUp;
+use super::{peer, routes};
+use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits};
 use crate::supervisor::events::Asker;
 
-/// What clients may take.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    /// How many are answered at once. Those who follow events stay.
-    clients: usize,
-    /// How long one may take to send the head of its request.
-    head: Duration,
-}
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    connections: 64,
+    head: Duration::from_secs(5),
+    // Events go on for as long as somebody follows them.
+    total: Duration::MAX,
+};
 
-const LIMITS: Limits = Limits { clients: 64, head: Duration::from_secs(5) };
-
-/// How many may be told at once that they are not answered; further ones are closed without a word.
+/// How many refusals may be under way at once; further clients are closed without an answer.
 const REFUSALS: usize = 16;
 
-/// How long that may take.
-const REFUSAL: Duration = Duration::from_secs(5);
+/// How long a refusal may take.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server that listens.
-pub struct Server<A> {
+pub struct Server {
     listener: UnixListener,
     address: SocketAddress,
-    answers: Answers<A>,
-    limits: Limits,
-    clients: Arc<Semaphore>,
+    router: Router,
+    limits: ConnectionLimits,
+    connections: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
 }
 
-impl<A: Controlled> Server<A> {
+impl Server {
     /// A server of these apps at this socket, which is non-blocking.
     ///
     /// # Errors
     /// The socket cannot be watched (epoll_ctl(2)).
-    pub fn new(listener: StdListener, address: SocketAddress, apps: Vec<Arc<A>>) -> io::Result<Self> {
+    pub fn new(
+        listener: StdListener,
+        address: SocketAddress,
+        apps: Vec<Arc<dyn AppBackend>>,
+    ) -> io::Result<Self> {
         Self::with(LIMITS, listener, address, apps)
     }
 
     fn with(
-        limits: Limits,
+        limits: ConnectionLimits,
         listener: StdListener,
         address: SocketAddress,
-        apps: Vec<Arc<A>>,
+        apps: Vec<Arc<dyn AppBackend>>,
     ) -> io::Result<Self> {
         Ok(Self {
-            limits,
             listener: UnixListener::from_std(listener)?,
             address,
-            answers: Answers::new(apps),
-            clients: Arc::new(Semaphore::new(limits.clients)),
+            router: routes::router(ControlState::new(apps)),
+            limits,
+            connections: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
         })
     }
@@ -85,52 +87,55 @@ impl<A: Controlled> Server<A> {
         }
     }
 
+    /// Decides before the first byte is read whether the client is served.
     fn admit(&self, stream: UnixStream) {
         let client = match peer::check_client(&stream, &self.address) {
             Ok(Ok(client)) => client,
             Ok(Err(stranger)) => {
                 return self.refuse(stream, Problem::new(Code::Forbidden, stranger.to_string()));
             }
-            Err(error) => return tracing::debug!(%error, "cannot tell who a client of the control socket is"),
+            Err(error) => {
+                return tracing::debug!(%error, "cannot read the credentials of a client at the control socket");
+            }
         };
-        match Arc::clone(&self.clients).try_acquire_owned() {
-            Ok(turn) => {
-                let by = Asker::Command { pid: client.pid, uid: client.uid };
-                tokio::spawn(converse(stream, self.answers.clone(), by, self.limits.head, turn));
-            }
-            Err(_) => {
-                let clients = self.limits.clients;
-                let problem =
-                    Problem::new(Code::Overloaded, format!("{clients} clients are connected already"));
-                self.refuse(stream, problem.help("end those that follow events"));
-            }
-        }
+        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+            let problem = format!("{} clients are connected already", self.limits.connections);
+            let help = "end clients that follow events";
+            return self.refuse(stream, Problem::new(Code::Overloaded, problem).help(help));
+        };
+        let by = Asker::Command { pid: client.pid, uid: client.uid };
+        tokio::spawn(converse(stream, self.router.clone(), by, self.limits, permit));
     }
 
+    /// Answers any request with this problem.
     fn refuse(&self, stream: UnixStream, problem: Problem) {
-        let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
-        let head = self.limits.head;
+        let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
+        let limits = ConnectionLimits { total: REFUSAL_TIMEOUT, ..self.limits };
+        let router: Router = Router::new().fallback(async || problem);
         tokio::spawn(async move {
-            let service = service_fn(|_| {
-                let problem = problem.clone();
-                async { Ok::<_, std::convert::Infallible>(refuse(problem)) }
-            });
-            let _ = time::timeout(REFUSAL, http::converse(stream, service, head)).await;
-            drop(turn);
+            http::serve_connection(stream, router, limits).await;
+            drop(permit);
         });
     }
 }
 
-async fn converse<A: Controlled>(
+async fn converse(
     stream: UnixStream,
-    answers: Answers<A>,
+    router: Router,
     by: Asker,
-    head: Duration,
-    turn: OwnedSemaphorePermit,
+    limits: ConnectionLimits,
+    permit: OwnedSemaphorePermit,
 ) {
-    let service = service_fn(|request| answers.clone().answer(request, by.clone()));
-    http::converse(stream, service, head).await;
-    drop(turn);
+    let hang_up = match HangUp::of(&stream) {
+        Ok(hang_up) => hang_up,
+        Err(error) => return tracing::debug!(%error, "cannot watch a client of the control socket"),
+    };
+    let service = ServiceBuilder::new().layer(Extension(by)).service(router);
+    tokio::select! {
+        () = http::serve_connection(stream, service, limits) => {}
+        () = hang_up.happened() => {}
+    }
+    drop(permit);
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::public_sockets::Ports;
 use crate::control::address::SocketGuard;
 use crate::control::api::Address;
-use crate::control::app::{Profile, Running};
+use crate::control::backend::{Profile, SupervisedApp};
 use crate::control::home::Home;
 use crate::control::server::Server;
 use crate::front;
@@ -36,7 +36,7 @@ pub fn open(
 ) -> Option<SocketGuard> {
     let dialer = WorkerDialer::new(front.clone());
     let claimed = Home::of_this_process().listen(&profile.name).and_then(|(listener, guard)| {
-        let app = Running::new(profile, supervisor.clone(), metrics.clone(), dialer);
+        let app = SupervisedApp::new(profile, supervisor.clone(), metrics.clone(), dialer);
         Ok((Server::new(listener, guard.address().clone(), vec![Arc::new(app)])?, guard))
     });
     match claimed {

@@ -4,6 +4,8 @@
 
 use std::process::ExitCode;
 
+use futures_util::TryStreamExt;
+
 use super::Failure;
 use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
@@ -46,7 +48,7 @@ impl Order {
             Err(error) => return Err(error.into()),
         };
         loop {
-            match lines.next().await {
+            match lines.try_next().await {
                 Ok(Some(line)) => match serde_json::from_str(&line) {
                     Ok(outcome) => return Ok(outcome),
                     Err(_) => self.tell(&line)?,

@@ -1,114 +1,25 @@
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream as StdStream;
-use std::sync::Mutex;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
+use futures_util::TryStreamExt;
 use http_body_util::{BodyExt, Full};
+use hyper::Request;
 use hyper::body::Bytes;
-use hyper::{Request, Response};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::control::address::SocketGuard;
-use crate::control::api::{self, App, Outcome, Worker};
-use crate::control::app::{Ending, Soon, Streamed};
-use crate::control::client::{self, Clusterd, Error, Lines};
+use crate::control::api::{self, Outcome};
+use crate::control::client::{self, Clusterd, Error, JsonLines};
+use crate::control::fake::Fake;
 use crate::control::home::Home;
-use crate::ids::{Slot, WorkerPort};
-use crate::supervisor::events::{Event, EventKind, Time};
-use crate::supervisor::{Command, Failed, Refused, Scale};
+use crate::ids::Slot;
+use crate::supervisor::events::{Event, EventKind};
+use crate::supervisor::{Command, Failed, Scale};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// An app whose commands end when the test says so.
-struct Fake {
-    events: broadcast::Sender<Event>,
-    begun: Mutex<Vec<(Command, Asker)>>,
-    end: Mutex<Option<oneshot::Receiver<Result<String, Failed>>>>,
-}
-
-impl Fake {
-    fn tell(&self, worker: u32) {
-        let kind = EventKind::WorkerMoves { worker };
-        let _ = self.events.send(Event { time: Time(SystemTime::now()), app: "web".to_owned(), kind });
-    }
-
-    /// The next command is not refused, and ends so.
-    fn ending(&self) -> oneshot::Sender<Result<String, Failed>> {
-        let (end, ended) = oneshot::channel();
-        *self.end.lock().unwrap() = Some(ended);
-        end
-    }
-}
-
-impl Controlled for Fake {
-    fn name(&self) -> &str {
-        "web"
-    }
-
-    fn look(&self) -> App {
-        let worker = Worker {
-            worker: 1,
-            state: "online".to_owned(),
-            pid: Some(7),
-            started: None,
-            uptime_ms: None,
-            restarts: 0,
-            cpu_percent: None,
-            memory_bytes: None,
-            connections: 0,
-            listening: vec![3000],
-            last_end: None,
-            last_lines: vec!["a line".to_owned()],
-        };
-        App {
-            name: "web".to_owned(),
-            command: vec!["node".to_owned(), "app.js".to_owned()],
-            pid: std::process::id(),
-            version: "0".to_owned(),
-            started: Time(SystemTime::UNIX_EPOCH),
-            uptime_ms: 1,
-            addresses: Vec::new(),
-            wanted: 1,
-            stopped: false,
-            reload: None,
-            workers: vec![worker],
-        }
-    }
-
-    fn begin(&self, command: Command, by: Asker) -> Soon<Result<Ending, Refused>> {
-        self.begun.lock().unwrap().push((command, by.clone()));
-        let end = self.end.lock().unwrap().take();
-        Box::pin(async move {
-            let end = end.ok_or(Refused::Busy { by })?;
-            Ok(Box::pin(async { end.await.unwrap() }) as Ending)
-        })
-    }
-
-    fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
-    }
-
-    /// Says what it was asked, as a worker might.
-    fn exchange(
-        &self,
-        worker: Slot,
-        port: Option<WorkerPort>,
-        request: Request<Streamed>,
-    ) -> Soon<Result<Response<Streamed>, Problem>> {
-        if worker != Slot(1) {
-            let problem = Problem::new(Code::NotFound, format!("there is no worker {worker}"));
-            return Box::pin(async { Err(problem) });
-        }
-        let asked = format!("{} {} at {port:?}: ", request.method(), request.uri());
-        Box::pin(async move {
-            let body = request.into_body().collect().await.unwrap().to_bytes();
-            let said = [asked.as_bytes(), &body].concat();
-            let answer = Response::builder().status(404).header("a", "b");
-            Ok(answer.body(Full::from(said).map_err(|never| match never {}).boxed_unsync()).unwrap())
-        })
-    }
-}
 
 /// A server of one fake app, on a thread of its own; what is asked for is asked from the test's.
 struct Served {
@@ -119,13 +30,12 @@ struct Served {
 }
 
 impl Served {
-    fn start(limits: Limits) -> Self {
+    fn start(limits: ConnectionLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (listener, guard) = home(&folder).listen("web").unwrap();
-        let (events, _) = broadcast::channel(16);
-        let app = Arc::new(Fake { events, begun: Mutex::default(), end: Mutex::default() });
+        let app = Arc::new(Fake::new());
         let (stop, stopped) = oneshot::channel::<()>();
-        let (address, apps) = (guard.address().clone(), vec![Arc::clone(&app)]);
+        let (address, apps) = (guard.address().clone(), vec![Arc::clone(&app) as Arc<dyn AppBackend>]);
         std::thread::spawn(move || {
             runtime().block_on(async {
                 let server = Server::with(limits, listener, address, apps).unwrap();
@@ -187,9 +97,9 @@ fn read(mut stream: StdStream) -> String {
     }
 }
 
-async fn all(mut lines: Lines) -> Result<Vec<String>, Error> {
+async fn all(mut lines: JsonLines) -> Result<Vec<String>, Error> {
     let mut all = Vec::new();
-    while let Some(line) = lines.next().await? {
+    while let Some(line) = lines.try_next().await? {
         all.push(line);
     }
     Ok(all)
@@ -204,7 +114,7 @@ fn a_client_finds_the_app_and_looks_at_it() {
         let [(clusterd, app)] = found.apps.try_into().unwrap();
         assert_eq!(clusterd, served.clusterd());
         assert!(app.workers[0].last_lines.is_empty(), "the list is short");
-        assert_eq!(clusterd.app("web").await.unwrap(), served.app.look());
+        assert_eq!(clusterd.app("web").await.unwrap(), served.app.snapshot());
         let Err(Error::Refused(problem)) = clusterd.app("api").await else { panic!("there is none") };
         assert_eq!((problem.code, problem.to_string().as_str()), (Code::NotFound, "there is no app api"));
         assert_eq!(problem.help.as_deref(), Some("there is web"));
@@ -225,7 +135,7 @@ fn a_command_is_followed_to_its_end() {
         assert_eq!(*served.app.begun.lock().unwrap(), [(command, Asker::Command { pid, uid })]);
         for worker in 1..=3 {
             served.app.tell(worker);
-            let line = lines.next().await.unwrap().unwrap();
+            let line = lines.try_next().await.unwrap().unwrap();
             assert!(matches!(serde_json::from_str(&line).unwrap(), Event { kind: EventKind::WorkerMoves { worker: w }, .. } if w == worker));
         }
         end.send(Ok("done".to_owned())).unwrap();
@@ -270,10 +180,10 @@ fn an_end_of_the_server_is_no_end_of_the_stream() {
         let mut lines = served.clusterd().events(None).await.unwrap();
         served.until_followed_by(1);
         served.app.tell(1);
-        assert!(lines.next().await.unwrap().is_some());
+        assert!(lines.try_next().await.unwrap().is_some());
         let clusterd = served.clusterd();
         drop(served);
-        assert!(matches!(lines.next().await, Err(Error::Ended { .. })));
+        assert!(matches!(lines.try_next().await, Err(Error::Ended { .. })));
         assert!(matches!(clusterd.apps().await, Err(Error::Unreachable { .. })));
     });
 }
@@ -330,12 +240,12 @@ fn what_makes_no_sense_is_refused_and_does_no_harm() {
         assert!(answer.is_empty() || is_expected, "{answer} for {start}");
         assert!(served.get("/v1/apps").starts_with("HTTP/1.1 200"));
     }
-    assert!(served.get("/v1/apps/web/reload").contains("allow: POST\r\n"));
+    assert!(served.get("/v1/apps/web/reload").contains("allow: POST, OPTIONS\r\n"));
 }
 
 #[test]
 fn one_who_does_not_ask_is_closed() {
-    let served = Served::start(Limits { head: Duration::from_millis(100), ..LIMITS });
+    let served = Served::start(ConnectionLimits { head: Duration::from_millis(100), ..LIMITS });
     assert_eq!(read(served.connect()), "");
     let mut slow = served.connect();
     slow.write_all(b"GET /v1/apps HTTP/1.1\r\na: ").unwrap();
@@ -343,8 +253,56 @@ fn one_who_does_not_ask_is_closed() {
 }
 
 #[test]
+fn a_client_that_closes_its_sending_side_still_gets_its_answer() {
+    let served = Served::start(LIMITS);
+    let mut client = served.connect();
+    client.write_all(b"GET /v1/apps HTTP/1.0\r\n\r\n").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let answer = read(client);
+    assert!(answer.starts_with("HTTP/1.0 200") && answer.contains(r#"{"apps":["#), "{answer}");
+
+    let end = served.app.ending();
+    let mut client = served.connect();
+    client.write_all(b"POST /v1/apps/web/reload HTTP/1.0\r\n\r\n").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    served.until_followed_by(1);
+    served.app.tell(1);
+    assert!(served.get("/v1/apps").starts_with("HTTP/1.1 200"), "the end of the request was met meanwhile");
+    end.send(Ok("done".to_owned())).unwrap();
+    let answer = read(client);
+    assert!(
+        answer.contains(r#""event":"worker-moves""#) && answer.ends_with("{\"done\":\"done\"}\n"),
+        "{answer}"
+    );
+
+    let mut unfinished = served.connect();
+    unfinished.write_all(b"GET /v1/apps HTTP/1.1\r\n").unwrap();
+    unfinished.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read(unfinished), "");
+}
+
+#[test]
+fn an_unfinished_body_is_refused_at_its_end() {
+    let served = Served::start(LIMITS);
+    let mut client = served.connect();
+    client.write_all(b"POST /v1/apps/web/restart HTTP/1.1\r\nContent-Length: 9\r\n\r\n{").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let answer = read(client);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(served.app.begun.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_head_for_a_worker_gets_no_length_that_the_worker_did_not_name() {
+    let served = Served::start(LIMITS);
+    let answer = served.ask(b"HEAD /v1/apps/web/workers/1/http/a HTTP/1.1\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("clusterd-worker: 1\r\n"), "{answer}");
+    assert!(!answer.contains("content-length"), "{answer}");
+}
+
+#[test]
 fn too_many_clients_are_told_so() {
-    let served = Served::start(Limits { clients: 2, ..LIMITS });
+    let served = Served::start(ConnectionLimits { connections: 2, ..LIMITS });
     let followers: Vec<_> = (0..2)
         .map(|_| {
             let mut stream = served.connect();

@@ -1,20 +1,19 @@
-//! An app as the control socket sees it: what can be asked of it, and the one that this clusterd runs.
+//! [`AppBackend`]: what the control socket can ask of an app; and [`SupervisedApp`], the one that this clusterd runs.
 //!
-//! It carries nothing out itself: commands are the supervisor's.
+//! It carries out nothing itself: commands are the supervisor's.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Bytes;
-use hyper::{Request, Response};
 use tokio::sync::broadcast::Receiver;
-use tower::BoxError;
 
 use super::api::{Address, App, Code, Problem, Worker};
-use super::usage::{Looks, Used};
+use super::usage::{GroupUsage, UsageSampler};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::private::{WorkerDialer, exchange};
@@ -23,42 +22,36 @@ use crate::supervisor::events::{Asker, Event, Time, millis};
 use crate::supervisor::lifecycle::Phase;
 use crate::supervisor::{self, Command, Failed, Overview, Refused, Status};
 
-/// Something that will be known.
-pub type Soon<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
 /// How a command ends: what was done, in a sentence, or why not.
-pub type Ending = Soon<Result<String, Failed>>;
+pub type CommandEnd = BoxFuture<'static, Result<String, Failed>>;
 
-/// A body that comes piece by piece.
-pub type Streamed = UnsyncBoxBody<Bytes, BoxError>;
-
-/// What can be asked of an app.
-pub trait Controlled: Send + Sync + 'static {
-    /// What it is called.
+/// An app, as the handlers see it.
+pub trait AppBackend: Send + Sync + 'static {
+    /// The name of the app.
     fn name(&self) -> &str;
 
-    /// How it stands. Reads from the kernel: not on a thread that serves.
-    fn look(&self) -> App;
+    /// The state of the app and its workers. Reads from the kernel: call it on a thread that may block.
+    fn snapshot(&self) -> App;
 
     /// Begins a command.
-    fn begin(&self, command: Command, by: Asker) -> Soon<Result<Ending, Refused>>;
+    fn begin(&self, command: Command, by: Asker) -> BoxFuture<'static, Result<CommandEnd, Refused>>;
 
-    /// What happens from now on.
+    /// The events from now on.
     fn events(&self) -> Receiver<Event>;
 
-    /// Sends a request, whose URI is a path, to one worker: to the listener on `port`, or on its first port.
+    /// Sends a request, whose URI is a path, to one worker: to its listener on `port`, or on its first port.
     fn exchange(
         &self,
         worker: Slot,
         port: Option<WorkerPort>,
-        request: Request<Streamed>,
-    ) -> Soon<Result<Response<Streamed>, Problem>>;
+        request: Request,
+    ) -> BoxFuture<'static, Result<Response, Problem>>;
 }
 
-/// What does not change while an app runs.
+/// The facts that do not change while an app runs.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// What it is called.
+    /// The name of the app.
     pub name: String,
     /// Where clients connect to.
     pub addresses: Vec<Address>,
@@ -68,23 +61,23 @@ pub struct Profile {
 
 /// The app that this clusterd runs.
 #[derive(Debug)]
-pub struct Running {
+pub struct SupervisedApp {
     profile: Profile,
     supervisor: supervisor::Handle,
     metrics: Metrics,
     dialer: WorkerDialer,
-    looks: Mutex<Looks>,
+    usage: Mutex<UsageSampler>,
 }
 
-impl Running {
-    /// The app of this supervisor, whose workers are behind these dialer.
+impl SupervisedApp {
+    /// The app of this supervisor; the dialer reaches its workers.
     pub fn new(
         profile: Profile,
         supervisor: supervisor::Handle,
         metrics: Metrics,
         dialer: WorkerDialer,
     ) -> Self {
-        Self { profile, supervisor, metrics, dialer, looks: Mutex::default() }
+        Self { profile, supervisor, metrics, dialer, usage: Mutex::default() }
     }
 
     fn find(&self, slot: Slot, port: Option<WorkerPort>) -> Result<(WorkerId, WorkerPort), Problem> {
@@ -103,12 +96,12 @@ impl Running {
     }
 }
 
-impl Controlled for Running {
+impl AppBackend for SupervisedApp {
     fn name(&self) -> &str {
         &self.profile.name
     }
 
-    fn look(&self) -> App {
+    fn snapshot(&self) -> App {
         let overview = Arc::clone(&self.supervisor.status().borrow());
         let now = SystemTime::now();
         let groups: Vec<_> = overview
@@ -118,8 +111,8 @@ impl Controlled for Running {
                 Some((worker.running?.1, worker.since.map_or(Duration::ZERO, |at| ago(at, now))))
             })
             .collect();
-        // A look that has panicked has remembered nothing wrong.
-        let used = self.looks.lock().unwrap_or_else(PoisonError::into_inner).look(&groups);
+        // A sample that has panicked has remembered nothing wrong.
+        let used = self.usage.lock().unwrap_or_else(PoisonError::into_inner).sample(&groups);
         let workers = overview.workers.iter().map(|status| {
             let used = status.running.and_then(|(_, pid)| used.get(&pid).copied());
             let taken = self.metrics.handed.with_label_values(&[&status.slot.to_string()]).get();
@@ -128,11 +121,11 @@ impl Controlled for Running {
         app(&self.profile, &overview, workers.collect(), now)
     }
 
-    fn begin(&self, command: Command, by: Asker) -> Soon<Result<Ending, Refused>> {
+    fn begin(&self, command: Command, by: Asker) -> BoxFuture<'static, Result<CommandEnd, Refused>> {
         let supervisor = self.supervisor.clone();
         Box::pin(async move {
             let underway = supervisor.begin(command, by).await?;
-            Ok(Box::pin(underway.done()) as Ending)
+            Ok(Box::pin(underway.done()) as CommandEnd)
         })
     }
 
@@ -144,15 +137,16 @@ impl Controlled for Running {
         &self,
         worker: Slot,
         port: Option<WorkerPort>,
-        request: Request<Streamed>,
-    ) -> Soon<Result<Response<Streamed>, Problem>> {
+        request: Request,
+    ) -> BoxFuture<'static, Result<Response, Problem>> {
         let (found, dialer) = (self.find(worker, port), self.dialer.clone());
         Box::pin(async move {
             let (launch, port) = found?;
             let answer = exchange::exchange(&dialer, launch, port, request).await.map_err(|error| {
                 Problem::new(Code::Unreachable, format!("worker {worker} does not answer: {error}"))
             })?;
-            Ok(answer.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+            // As a stream, the body has no length that anybody could make up a header from.
+            Ok(answer.map(|body| Body::from_stream(body.into_data_stream())))
         })
     }
 }
@@ -168,7 +162,7 @@ fn find(overview: &Overview, slot: Slot) -> Result<WorkerId, Problem> {
     online
         .or_else(|| running().next())
         .map(|(_, worker)| worker)
-        .ok_or_else(|| Problem::new(Code::Unreachable, format!("worker {slot} does not run now")))
+        .ok_or_else(|| Problem::new(Code::Unreachable, format!("worker {slot} is not running")))
 }
 
 fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: SystemTime) -> App {
@@ -198,7 +192,7 @@ fn words(command: &WorkerCommand) -> Vec<String> {
     }
 }
 
-fn worker(status: &Status, used: Option<Used>, taken: u64, now: SystemTime) -> Worker {
+fn worker(status: &Status, used: Option<GroupUsage>, taken: u64, now: SystemTime) -> Worker {
     Worker {
         worker: status.slot.0,
         state: status.phase.label().to_owned(),

@@ -1,0 +1,17 @@
+//! The messages of the control socket: paths, requests, answers and refusals, for the server and for the client alike.
+//!
+//! It carries nothing out. Every path begins with `/v1`, and every body is JSON: an object, or (a stream of progress
+//! or of events) one object a line.
+
+mod command;
+mod path;
+mod problem;
+mod state;
+
+pub use self::command::{Verb, Workers, body_of, command_of};
+pub use self::path::{PORT_HEADER, Path, WORKER_HEADER, port_of};
+pub use self::problem::{Code, Outcome, Problem, Refusal};
+pub use self::state::{Address, App, Apps, Worker};
+
+/// The content type of a stream of objects, each on a line of its own.
+pub const JSON_LINES: &str = "application/jsonl";

@@ -1,0 +1,60 @@
+//! The paths of the control socket, as the client asks for them, and its headers.
+//!
+//! The server's side of them is the router's.
+
+use std::fmt;
+
+use super::{Code, Problem, Verb};
+use crate::ids::{Slot, WorkerPort};
+
+/// The header that names the port of the worker which an exchange is for; without it, the first is meant.
+pub const PORT_HEADER: &str = "clusterd-port";
+
+/// The header of an answer that is a worker's own, with its number. An answer without it is clusterd's.
+pub const WORKER_HEADER: &str = "clusterd-worker";
+
+/// A path. The names of apps need no escaping: they have letters, digits, dots, dashes and underlines only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path<'a> {
+    /// `/v1/apps`: every app.
+    Apps,
+    /// `/v1/apps/{app}`: one of them.
+    App(&'a str),
+    /// `/v1/apps/{app}/{verb}`: a command to it.
+    Command(&'a str, Verb),
+    /// `/v1/events`: the events of every app; `?app=` of one.
+    Events(Option<&'a str>),
+    /// `/v1/apps/{app}/workers/{n}/http/{path}`: an HTTP exchange with one worker.
+    Exchange {
+        /// The app.
+        app: &'a str,
+        /// Its worker.
+        worker: Slot,
+        /// What the worker is asked for, from the `/` on.
+        path: &'a str,
+    },
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Apps => f.write_str("/v1/apps"),
+            Path::App(app) => write!(f, "/v1/apps/{app}"),
+            Path::Command(app, verb) => write!(f, "/v1/apps/{app}/{}", verb.name()),
+            Path::Events(None) => f.write_str("/v1/events"),
+            Path::Events(Some(app)) => write!(f, "/v1/events?app={app}"),
+            Path::Exchange { app, worker, path } => {
+                write!(f, "/v1/apps/{app}/workers/{worker}/http{path}")
+            }
+        }
+    }
+}
+
+/// The port that an exchange names in its header.
+///
+/// # Errors
+/// What is there is no port.
+pub fn port_of(header: &str) -> Result<WorkerPort, Problem> {
+    let port = header.parse().ok().filter(|&port| port > 0).map(WorkerPort);
+    port.ok_or_else(|| Problem::new(Code::BadRequest, format!("{PORT_HEADER}: {header}: not a port")))
+}

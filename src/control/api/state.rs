@@ -1,0 +1,89 @@
+//! An app and its workers, as the control socket shows them.
+//!
+//! Where the figures come from is the backend's concern.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::supervisor::events::Time;
+
+/// What `/v1/apps` answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Apps {
+    /// Every app, without the lines that workers wrote.
+    pub apps: Vec<App>,
+}
+
+/// An app, as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct App {
+    /// What it is called (`--name`).
+    pub name: String,
+    /// What its workers run; empty for the built-in demo.
+    pub command: Vec<String>,
+    /// The process of its clusterd.
+    pub pid: u32,
+    /// The version of its clusterd.
+    pub version: String,
+    /// When clusterd was started.
+    pub started: Time,
+    /// How long ago that is, in milliseconds.
+    pub uptime_ms: u64,
+    /// Where clients connect to.
+    pub addresses: Vec<Address>,
+    /// How many workers are wanted.
+    pub wanted: u32,
+    /// It was stopped by a command.
+    pub stopped: bool,
+    /// Who has asked for the reload that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<String>,
+    /// Its workers, in the order of their numbers. While a worker is replaced, two have the same one.
+    pub workers: Vec<Worker>,
+}
+
+/// A public address, and the port that workers ask for to be served from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// The address.
+    pub address: SocketAddr,
+    /// The port.
+    pub worker_port: u16,
+}
+
+/// A worker, as it is now. What is of a process is absent while it has none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its number, from 1.
+    pub worker: u32,
+    /// Its state, as the `state` label of the metrics has it.
+    pub state: String,
+    /// The process that leads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// When that was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Time>,
+    /// How long ago that is, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_ms: Option<u64>,
+    /// How many times it was started again.
+    pub restarts: u64,
+    /// The CPU time of its whole process group since somebody looked before, or since its start, in percent of one CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<f64>,
+    /// The resident memory of its whole process group, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// How many connections workers of this number have taken.
+    pub connections: u64,
+    /// The ports on which it listens.
+    pub listening: Vec<u16>,
+    /// How the process before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<String>,
+    /// The last lines that it has written to standard error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_lines: Vec<String>,
+}

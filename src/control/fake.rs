@@ -1,0 +1,118 @@
+//! An app for the tests of the control socket.
+//!
+//! It has no workers: it only answers as one might.
+
+use std::convert::Infallible;
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use futures_util::future::BoxFuture;
+use futures_util::stream;
+use http_body_util::BodyExt;
+use tokio::sync::{broadcast, oneshot};
+
+use super::api::{App, Code, Problem, Worker};
+use super::backend::{AppBackend, CommandEnd};
+use crate::ids::{Slot, WorkerPort};
+use crate::supervisor::events::{Asker, Event, EventKind, Time};
+use crate::supervisor::{Command, Failed, Refused};
+
+/// An app whose commands end when the test says so.
+pub(super) struct Fake {
+    pub(super) events: broadcast::Sender<Event>,
+    pub(super) begun: Mutex<Vec<(Command, Asker)>>,
+    end: Mutex<Option<oneshot::Receiver<Result<String, Failed>>>>,
+}
+
+impl Fake {
+    pub(super) fn new() -> Self {
+        let (events, _) = broadcast::channel(16);
+        Self { events, begun: Mutex::default(), end: Mutex::default() }
+    }
+
+    pub(super) fn tell(&self, worker: u32) {
+        let kind = EventKind::WorkerMoves { worker };
+        let _ = self.events.send(Event { time: Time(SystemTime::now()), app: "web".to_owned(), kind });
+    }
+
+    /// The next command is not refused, and ends so.
+    pub(super) fn ending(&self) -> oneshot::Sender<Result<String, Failed>> {
+        let (end, ended) = oneshot::channel();
+        *self.end.lock().unwrap() = Some(ended);
+        end
+    }
+}
+
+impl AppBackend for Fake {
+    fn name(&self) -> &str {
+        "web"
+    }
+
+    fn snapshot(&self) -> App {
+        let worker = Worker {
+            worker: 1,
+            state: "online".to_owned(),
+            pid: Some(7),
+            started: None,
+            uptime_ms: None,
+            restarts: 0,
+            cpu_percent: None,
+            memory_bytes: None,
+            connections: 0,
+            listening: vec![3000],
+            last_end: None,
+            last_lines: vec!["a line".to_owned()],
+        };
+        App {
+            name: "web".to_owned(),
+            command: vec!["node".to_owned(), "app.js".to_owned()],
+            pid: std::process::id(),
+            version: "0".to_owned(),
+            started: Time(SystemTime::UNIX_EPOCH),
+            uptime_ms: 1,
+            addresses: Vec::new(),
+            wanted: 1,
+            stopped: false,
+            reload: None,
+            workers: vec![worker],
+        }
+    }
+
+    fn begin(&self, command: Command, by: Asker) -> BoxFuture<'static, Result<CommandEnd, Refused>> {
+        self.begun.lock().unwrap().push((command, by.clone()));
+        let end = self.end.lock().unwrap().take();
+        Box::pin(async move {
+            let end = end.ok_or(Refused::Busy { by })?;
+            Ok(Box::pin(async { end.await.unwrap() }) as CommandEnd)
+        })
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Says what it was asked, as a worker might.
+    fn exchange(
+        &self,
+        worker: Slot,
+        port: Option<WorkerPort>,
+        request: Request,
+    ) -> BoxFuture<'static, Result<Response, Problem>> {
+        if worker != Slot(1) {
+            let problem = Problem::new(Code::NotFound, format!("there is no worker {worker}"));
+            return Box::pin(async { Err(problem) });
+        }
+        let asked = format!("{} {} at {port:?}: ", request.method(), request.uri());
+        Box::pin(async move {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let said = [asked.as_bytes(), &body].concat();
+            let answer = Response::builder().status(404).header("a", "b");
+            // As it comes from a worker: as a stream, whose length is not known.
+            let said = stream::once(async { Ok::<_, Infallible>(said) });
+            Ok(answer.body(Body::from_stream(said)).unwrap())
+        })
+    }
+}

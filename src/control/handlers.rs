@@ -1,0 +1,131 @@
+//! What each request is answered, and the limits on reading the state of the workers.
+//!
+//! It knows no sockets and no paths.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
+use axum::response::Response;
+use hyper::header::HeaderValue;
+use serde::Deserialize;
+use tower::ServiceExt;
+
+use super::api::{self, App, Apps, Code, PORT_HEADER, Problem, Verb, WORKER_HEADER};
+use super::backend::AppBackend;
+use super::extract::{CommandBody, NamedApp, NamedWorker, StreamFormat, WorkerPath};
+use super::feed::{self, EventSource};
+use super::respond::Json;
+use crate::http::{self, Bounded};
+use crate::supervisor::events::Asker;
+
+/// How many snapshots may be under way at once; further ones are refused.
+const SNAPSHOTS: usize = 16;
+
+/// How long a snapshot may take.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The apps, and how their state is read. Clones share the limits.
+#[derive(Clone)]
+pub(super) struct ControlState {
+    apps: Arc<[Arc<dyn AppBackend>]>,
+    snapshots: Bounded<NamedApp, App>,
+}
+
+impl ControlState {
+    pub(super) fn new(apps: Vec<Arc<dyn AppBackend>>) -> Self {
+        let snapshot =
+            |NamedApp(app)| async move { Ok(tokio::task::spawn_blocking(move || app.snapshot()).await?) };
+        Self { apps: apps.into(), snapshots: http::bounded(SNAPSHOTS, SNAPSHOT_TIMEOUT, snapshot) }
+    }
+
+    /// The app of this name.
+    pub(super) fn app(&self, name: &str) -> Result<Arc<dyn AppBackend>, Problem> {
+        self.apps.iter().find(|app| app.name() == name).cloned().ok_or_else(|| {
+            let known: Vec<_> = self.apps.iter().map(|app| app.name()).collect();
+            Problem::new(Code::NotFound, format!("there is no app {name}"))
+                .help(format!("there is {}", known.join(", ")))
+        })
+    }
+
+    async fn snapshot(&self, app: NamedApp) -> Result<App, Problem> {
+        self.snapshots.clone().oneshot(app).await.map_err(|error| {
+            let message = if error.is::<tower::load_shed::error::Overloaded>() {
+                format!("{SNAPSHOTS} requests are reading the state of the workers already")
+            } else {
+                format!("cannot read the state of the workers: {error}")
+            };
+            Problem::new(Code::Overloaded, message)
+        })
+    }
+}
+
+pub(super) async fn list(State(state): State<ControlState>) -> Result<Json<Apps>, Problem> {
+    let mut apps = Vec::new();
+    for app in state.apps.iter() {
+        let mut app = state.snapshot(NamedApp(Arc::clone(app))).await?;
+        app.workers.iter_mut().for_each(|worker| worker.last_lines.clear());
+        apps.push(app);
+    }
+    Ok(Json(Apps { apps }))
+}
+
+pub(super) async fn show(State(state): State<ControlState>, app: NamedApp) -> Result<Json<App>, Problem> {
+    state.snapshot(app).await.map(Json)
+}
+
+/// The query of a request for events.
+#[derive(Debug, Deserialize)]
+pub(super) struct EventQuery {
+    app: Option<String>,
+}
+
+pub(super) async fn events(
+    State(state): State<ControlState>,
+    format: StreamFormat,
+    query: Result<Query<EventQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|rejection| {
+        Problem::new(Code::BadRequest, rejection.body_text()).help("the query is empty, or app=NAME")
+    })?;
+    let sources = match query.app.filter(|app| !app.is_empty()) {
+        Some(app) => vec![source(&state.app(&app)?)],
+        None => state.apps.iter().map(source).collect(),
+    };
+    Ok(format.respond(feed::events(sources)))
+}
+
+pub(super) async fn command(
+    verb: Verb,
+    NamedApp(app): NamedApp,
+    Extension(by): Extension<Asker>,
+    format: StreamFormat,
+    CommandBody(body): CommandBody,
+) -> Result<Response, Problem> {
+    let command = api::command_of(verb, &body)?;
+    // Subscribed before the start, the client misses nothing of it.
+    let source = source(&app);
+    let end = app.begin(command, by).await?;
+    Ok(format.respond(feed::progress(source, end)))
+}
+
+/// Passes a request on to one worker, and its answer back, both as they come.
+pub(super) async fn exchange(
+    NamedApp(app): NamedApp,
+    NamedWorker(worker): NamedWorker,
+    WorkerPath(path): WorkerPath,
+    mut request: Request,
+) -> Result<Response, Problem> {
+    *request.uri_mut() = path;
+    let port = request.headers_mut().remove(PORT_HEADER);
+    let port = port.map(|port| api::port_of(port.to_str().unwrap_or_default())).transpose()?;
+    let mut answer = app.exchange(worker, port, request).await?;
+    answer.headers_mut().insert(WORKER_HEADER, HeaderValue::from(worker.0));
+    Ok(answer)
+}
+
+fn source(app: &Arc<dyn AppBackend>) -> EventSource {
+    EventSource { app: app.name().to_owned(), events: app.events() }
+}
