@@ -11,6 +11,7 @@ mod attach;
 mod control;
 mod handoff;
 mod hooks;
+mod library;
 mod limits;
 mod logs;
 mod metrics;

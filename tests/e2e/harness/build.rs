@@ -1,7 +1,9 @@
 //! Builds the servers that have to be compiled; they are kept among Cargo's own files.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use super::folder::fixtures;
 
@@ -19,6 +21,28 @@ pub(crate) fn go(name: &str) -> String {
     command.args(["build", "-o"]).arg(target(name)).arg(fixtures().join("server.go"));
     command.env("GO111MODULE", "off").env("GOCACHE", target("go-cache"));
     built(name, command)
+}
+
+/// This example of the library, built as `cargo test --workspace` builds it.
+pub(crate) fn example(name: &str) -> String {
+    static EXAMPLES: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    EXAMPLES.get_or_init(examples)[name].clone()
+}
+
+/// The program of each example, by name.
+fn examples() -> BTreeMap<String, String> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--workspace", "--examples", "--message-format", "json"]);
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let messages = String::from_utf8(output.stdout).expect("text");
+    let messages =
+        messages.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let programs = messages.filter_map(|message| {
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        Some((text(&message["target"]["name"])?, text(&message["executable"])?))
+    });
+    programs.collect()
 }
 
 fn target(name: &str) -> PathBuf {
