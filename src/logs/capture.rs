@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use super::last::{Feed, LastLines};
-use super::lines::Lines;
+use super::lines::LineSplitter;
 use super::queue::Queue;
 use super::write::{Output, Stream};
 use crate::ids::Slot;
@@ -34,7 +34,7 @@ impl Output {
         let destination = self.destination(stream).clone();
         let (last, feed) = LastLines::new();
         tokio::spawn(async move {
-            let lines = Lines::new(destination.look.prefix(slot));
+            let lines = LineSplitter::new(destination.look.prefix(slot));
             if let Err(error) = pass_on(pipe, lines, &destination.queue, feed).await {
                 tracing::warn!(worker = %slot, %error, "cannot read a worker's output any more");
             }
@@ -44,7 +44,12 @@ impl Output {
     }
 }
 
-async fn pass_on(mut pipe: pipe::Receiver, mut lines: Lines, queue: &Queue, last: Feed) -> io::Result<()> {
+async fn pass_on(
+    mut pipe: pipe::Receiver,
+    mut lines: LineSplitter,
+    queue: &Queue,
+    last: Feed,
+) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(READ);
     let mut complete = Vec::new();
     let result = loop {

@@ -7,12 +7,12 @@ pub(super) const LONGEST: usize = 64 * 1024;
 
 /// One worker's stream: what has come of the line that is not complete yet.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(super) struct LineSplitter {
     prefix: String,
     partial: Vec<u8>,
 }
 
-impl Lines {
+impl LineSplitter {
     /// At the start of a stream; `prefix` goes before each line.
     pub(super) fn new(prefix: String) -> Self {
         Self { prefix, partial: Vec::new() }
@@ -60,7 +60,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn lines(prefix: &str, chunks: &[&[u8]]) -> Vec<u8> {
-        let mut lines = Lines::new(prefix.to_owned());
+        let mut lines = LineSplitter::new(prefix.to_owned());
         let mut out = Vec::new();
         for chunk in chunks {
             lines.push(chunk, &mut out);
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_line_is_passed_on_when_it_is_complete() {
-        let mut lines = Lines::new(String::new());
+        let mut lines = LineSplitter::new(String::new());
         let mut out = Vec::new();
         lines.push(b"GET", &mut out);
         assert!(out.is_empty());

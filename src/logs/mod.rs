@@ -17,4 +17,4 @@ mod queue;
 mod write;
 
 pub use last::LastLines;
-pub use write::{Output, StartError, Stream, Unwritten};
+pub use write::{Output, OutputError, Stream, Unwritten};

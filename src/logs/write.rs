@@ -57,7 +57,7 @@ pub(super) struct Destination {
 
 /// The output could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum OutputError {
     /// A standard stream could not be duplicated.
     #[error("cannot duplicate a standard stream: {0}")]
     Duplicate(#[source] io::Error),
@@ -82,10 +82,10 @@ impl Output {
     ///
     /// # Errors
     /// When a descriptor or a thread is not to be had.
-    pub fn stdio() -> Result<Self, StartError> {
+    pub fn stdio() -> Result<Self, OutputError> {
         let stdout = io::stdout().as_fd().try_clone_to_owned();
         let stderr = io::stderr().as_fd().try_clone_to_owned();
-        Self::start(stdout.map_err(StartError::Duplicate)?, stderr.map_err(StartError::Duplicate)?)
+        Self::start(stdout.map_err(OutputError::Duplicate)?, stderr.map_err(OutputError::Duplicate)?)
     }
 
     /// Over these two, which stay in the mode they are in: it is shared with whoever else holds them. Where both
@@ -93,8 +93,8 @@ impl Output {
     ///
     /// # Errors
     /// When a descriptor cannot be examined or a thread cannot be started.
-    pub fn start(stdout: OwnedFd, stderr: OwnedFd) -> Result<Self, StartError> {
-        let same = same_file(&stdout, &stderr).map_err(StartError::Examine)?;
+    pub fn start(stdout: OwnedFd, stderr: OwnedFd) -> Result<Self, OutputError> {
+        let same = same_file(&stdout, &stderr).map_err(OutputError::Examine)?;
         let stdout = Destination::start(stdout)?;
         let stderr = if same { stdout.clone() } else { Destination::start(stderr)? };
         let shared = Shared { stdout, stderr, captures: watch::Sender::new(0) };
@@ -143,7 +143,7 @@ impl Drop for Capturing {
 }
 
 impl Destination {
-    fn start(fd: OwnedFd) -> Result<Self, StartError> {
+    fn start(fd: OwnedFd) -> Result<Self, OutputError> {
         let destination = Self { queue: Arc::new(Queue::new()), look: Look::of(&fd) };
         let queue = destination.queue.clone();
         thread::Builder::new()
@@ -154,7 +154,7 @@ impl Destination {
                 let _ = process::write_to_any_terminal();
                 write_until_closed(&queue, &fd);
             })
-            .map_err(StartError::Thread)?;
+            .map_err(OutputError::Thread)?;
         Ok(destination)
     }
 }

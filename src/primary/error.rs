@@ -19,7 +19,7 @@ pub enum Failure {
     Runtime(io::Error),
     /// No writer for standard output and error.
     #[error(transparent)]
-    Output(#[from] logs::StartError),
+    Output(#[from] logs::OutputError),
     /// Messages are set up already.
     #[error(transparent)]
     Messages(#[from] logs::messages::AlreadyInstalled),

@@ -54,7 +54,7 @@ impl Asking {
         let Some(path) = config.health_http.clone() else { return };
         let (interval, failures) = (config.health_interval, config.health_failures);
         let health = Health {
-            rules: health::Rules { port: self.port, path, interval, failures },
+            rules: health::HealthRules { port: self.port, path, interval, failures },
             dialer: self.dialer.clone(),
             supervisor: supervisor.clone(),
             failures: metrics.health_failures.clone(),

@@ -12,7 +12,7 @@ use crate::settings::load::{CommandLine, load};
 use crate::settings::{Config, CpuScheduling, command, diff};
 use crate::supervisor::exec_context::{self, ExecContext, ExecContextError};
 use crate::supervisor::lifecycle::Rules;
-use crate::supervisor::{AttachEnv, CommandSpec, Plan, Reread, Wanted, restart};
+use crate::supervisor::{AttachEnv, CommandSpec, DesiredState, Plan, Reread, restart};
 
 /// What every worker is started with that no configuration changes.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct Base {
 
 impl Base {
     /// What this configuration wants, whose [`exec_context`] these are.
-    pub fn wanted(&self, config: &Config, context: ExecContext) -> Wanted {
+    pub fn wanted(&self, config: &Config, context: ExecContext) -> DesiredState {
         let spec = CommandSpec {
             command: config.command.clone(),
             ports: self.ports.clone(),
@@ -42,7 +42,7 @@ impl Base {
             stop_signal: config.stop_signal.signal(),
         };
         let reload_parallel = usize::try_from(config.reload_parallel.get()).unwrap_or(usize::MAX);
-        Wanted { plan: Arc::new(plan), workers: config.workers, reload_parallel }
+        DesiredState { plan: Arc::new(plan), workers: config.workers, reload_parallel }
     }
 
     fn rules(&self, config: &Config) -> Rules {
@@ -82,7 +82,7 @@ impl Base {
 /// # Errors
 /// It cannot be done on this system, or not by this user.
 pub fn exec_context(config: &Config, limits: Rlimit) -> Result<ExecContext, ExecContextError> {
-    let asked = exec_context::Wanted {
+    let asked = exec_context::ContextSettings {
         user: config.user.as_deref(),
         group: config.group.as_deref(),
         nofile: config.nofile,

@@ -17,7 +17,7 @@ use super::{Unreachable, WorkerDialer};
 use crate::ids::{WorkerId, WorkerPort};
 
 /// How long the worker may take to take the connection.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is about one connection only (RFC 9110, 7.6.1), and not to be passed on from one to another.
 const OF_ONE_CONNECTION: [HeaderName; 7] = [
@@ -62,7 +62,7 @@ pub async fn exchange<B>(
 where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let stream = dialer.connect(worker, port, PATIENCE).await?;
+    let stream = dialer.connect(worker, port, TIMEOUT).await?;
     Ok(over(stream, request).await?)
 }
 

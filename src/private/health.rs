@@ -22,11 +22,11 @@ use crate::supervisor::events::ReplaceReason;
 use crate::supervisor::lifecycle::Phase;
 
 /// How long a worker may take to answer, unless it is asked more often.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the workers are asked.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct HealthRules {
     /// On which listener.
     pub port: WorkerPort,
     /// For what.
@@ -41,7 +41,7 @@ pub struct Rules {
 #[derive(Clone, Debug)]
 pub struct Health {
     /// How it is done.
-    pub rules: Rules,
+    pub rules: HealthRules,
     /// The way in to the workers.
     pub dialer: WorkerDialer,
     /// Replaces those that fail.
@@ -78,14 +78,14 @@ impl Health {
     /// Asks one worker for as long as it is online. The first question comes at any time within the interval, so that
     /// workers that came up together are not all asked at once.
     async fn ask(self, worker: WorkerId) {
-        let Rules { port, path, interval, failures: most } = &self.rules;
+        let HealthRules { port, path, interval, failures: most } = &self.rules;
         let failures = self.failures.with_label_values(&[&worker.slot.to_string()]);
         let mut ticks = interval_at(Instant::now() + interval.mul_f64(fastrand::f64()), *interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut record = Record::default();
         loop {
             ticks.tick().await;
-            match probe(&self.dialer, worker, *port, path, PATIENCE.min(*interval)).await {
+            match probe(&self.dialer, worker, *port, path, TIMEOUT.min(*interval)).await {
                 Ok(()) => {
                     if record.answered() {
                         info!(%worker, "worker is healthy again");

@@ -18,7 +18,7 @@ use crate::ids::{WorkerId, WorkerPort};
 const LONGEST_BODY: usize = 64 * 1024;
 
 /// How long a worker that is not ready yet may take to answer one probe.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait before a worker that is not ready yet is asked again: at first, and at last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -101,7 +101,7 @@ async fn http(stream: TcpStream, path: &Uri, until: Instant) -> Result<(), Probe
 pub async fn until_ready(dialer: &WorkerDialer, worker: WorkerId, port: WorkerPort, path: &Uri) {
     let mut pause = FIRST_PAUSE;
     let mut said = String::new();
-    while let Err(error) = probe(dialer, worker, port, path, PATIENCE).await {
+    while let Err(error) = probe(dialer, worker, port, path, TIMEOUT).await {
         let reason = error.to_string();
         if said != reason && !error.is_leaving() {
             info!(%worker, "worker is not ready yet: {reason}");

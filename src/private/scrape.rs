@@ -22,7 +22,7 @@ use crate::supervisor::Overview;
 use crate::supervisor::lifecycle::Phase;
 
 /// How long all workers together may take, and each of them, since they are asked at once.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest page of a worker, in bytes.
 const LONGEST_PAGE: usize = 1 << 20;
@@ -63,7 +63,7 @@ enum ScrapeError {
     TooLong,
     #[error("its page ended too soon: {0}")]
     Cut(Box<dyn std::error::Error + Send + Sync>),
-    #[error("it took longer than {PATIENCE:?}")]
+    #[error("it took longer than {TIMEOUT:?}")]
     TimedOut,
 }
 
@@ -87,7 +87,7 @@ impl Scraper {
             self.errors.with_label_values(&[&worker.slot.to_string()]);
             let (dialer, target) = (self.dialer.clone(), self.target.clone());
             fetching.spawn(async move {
-                let fetched = timeout(PATIENCE, page(&dialer, worker, target)).await;
+                let fetched = timeout(TIMEOUT, page(&dialer, worker, target)).await;
                 (worker.slot, fetched.unwrap_or(Err(ScrapeError::TimedOut)))
             });
         }
@@ -127,7 +127,7 @@ impl Scraper {
 }
 
 async fn page(dialer: &WorkerDialer, worker: WorkerId, target: Target) -> Result<Bytes, ScrapeError> {
-    let stream = dialer.connect(worker, target.port, PATIENCE).await?;
+    let stream = dialer.connect(worker, target.port, TIMEOUT).await?;
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = target.path;
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/plain;version=0.0.4,*/*;q=0.1"));

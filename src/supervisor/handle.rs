@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::accept::Order;
 use super::command::{Command, Refused, Stop, Underway};
 use super::events::{Asker, Event, EventKind, ReplaceReason};
-use super::plan::{Reread, Spec, Wanted};
+use super::plan::{DesiredState, Reread, Spec};
 use super::status::Overview;
 use super::task::{Ends, Supervisor};
 use super::worker_hooks::WorkerHooks;
@@ -95,7 +95,7 @@ impl Handle {
 
     /// What a reload is to put in force. That the configuration is wrong now is told as the end of a reload: whoever
     /// watches over these wants to know.
-    async fn read_again(&self) -> Result<Wanted, Refused> {
+    async fn read_again(&self) -> Result<DesiredState, Refused> {
         let reread = Arc::clone(&self.reread);
         let read = tokio::task::spawn_blocking(move || reread()).await;
         let wanted = read.unwrap_or_else(|error| Err(error.to_string())).map_err(Refused::Configuration);
@@ -146,7 +146,7 @@ pub(super) enum Request {
     Listening { worker: WorkerId, port: WorkerPort },
     Stop { stop: Stop, done: oneshot::Sender<()> },
     Ready { worker: WorkerId },
-    Do { order: Order<Wanted>, by: Asker, reply: oneshot::Sender<Result<Underway, Refused>> },
+    Do { order: Order<DesiredState>, by: Asker, reply: oneshot::Sender<Result<Underway, Refused>> },
     Replace { worker: WorkerId, reason: ReplaceReason },
     Tell(EventKind),
     Close { done: oneshot::Sender<()> },

@@ -46,7 +46,7 @@ mod workers;
 
 pub use self::command::{Command, FAST, Failed, MOST_WORKERS, Refused, Scale, Stop, Underway};
 pub use self::handle::{Handle, new};
-pub use self::plan::{Plan, Reread, Spec, Wanted};
+pub use self::plan::{DesiredState, Plan, Reread, Spec};
 pub use self::processes::guardian::Orders;
 pub use self::processes::reaper::Scope;
 pub use self::processes::spawn::{AttachEnv, CommandSpec, NodeChannel, Pipes, StartError};

@@ -28,7 +28,7 @@ pub struct Plan {
 
 /// What is wanted by now, at the start and again at each reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredState {
     /// How workers are started and treated.
     pub plan: Arc<Plan>,
     /// How many there are, unless another number was asked for meanwhile.
@@ -38,13 +38,13 @@ pub struct Wanted {
 }
 
 /// Reads the configuration again. It may block. An error is for the user to read.
-pub type Reread = Arc<dyn Fn() -> Result<Wanted, String> + Send + Sync>;
+pub type Reread = Arc<dyn Fn() -> Result<DesiredState, String> + Send + Sync>;
 
 /// What is to be supervised.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// The workers.
-    pub wanted: Wanted,
+    pub wanted: DesiredState,
     /// Which children are waited for.
     pub scope: Scope,
     /// What the app is called.

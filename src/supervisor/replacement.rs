@@ -14,7 +14,7 @@ use super::lifecycle::{Input, Phase};
 use super::restart::Run;
 use super::rollout::{InstanceId, Progress, Rollout, RolloutAction};
 use super::workers::Workers;
-use super::{Failed, Underway, Wanted};
+use super::{DesiredState, Failed, Underway};
 use crate::ids::{Slot, WorkerId};
 
 /// How long a worker whose successor has failed is left alone.
@@ -33,7 +33,7 @@ pub(super) struct Replacements {
 /// Why workers are replaced.
 enum Cause {
     /// Somebody asked for it.
-    Reload { by: Asker, reply: Reply, wanted: Wanted },
+    Reload { by: Asker, reply: Reply, wanted: DesiredState },
     /// One worker has a reason of its own.
     OneWorker,
 }
@@ -51,8 +51,8 @@ impl Replacements {
     pub(super) fn reload(
         &mut self,
         workers: &mut Workers,
-        before: &Wanted,
-        (wanted, by): (Wanted, Asker),
+        before: &DesiredState,
+        (wanted, by): (DesiredState, Asker),
     ) -> Underway {
         let (reply, answer) = oneshot::channel();
         workers.tell(EventKind::ReloadStarted { by: by.to_string() });
@@ -80,7 +80,7 @@ impl Replacements {
 
     /// Goes on with the replacement that is under way, and begins the next. What a reload puts in force is `wanted`
     /// once it is done.
-    pub(super) fn advance(&mut self, workers: &mut Workers, wanted: &mut Wanted) {
+    pub(super) fn advance(&mut self, workers: &mut Workers, wanted: &mut DesiredState) {
         while self.now.is_some() || self.begin_planned(workers) {
             let Some((rollout, _)) = &mut self.now else { continue };
             match rollout.advance(&workers.table().standings(), Instant::now()) {
@@ -104,7 +104,7 @@ impl Replacements {
         true
     }
 
-    fn perform(&mut self, workers: &mut Workers, wanted: &Wanted, next: RolloutAction) {
+    fn perform(&mut self, workers: &mut Workers, wanted: &DesiredState, next: RolloutAction) {
         match next {
             RolloutAction::Start(slot) => {
                 let Some((rollout, cause)) = &mut self.now else { return };
@@ -119,7 +119,7 @@ impl Replacements {
         }
     }
 
-    fn done(&mut self, workers: &mut Workers, before: &mut Wanted) {
+    fn done(&mut self, workers: &mut Workers, before: &mut DesiredState) {
         let Some((rollout, Cause::Reload { reply, wanted, .. })) = self.now.take() else { return };
         let count = count_after(workers, before, &wanted);
         *before = wanted;
@@ -167,7 +167,7 @@ impl Replacements {
 
 /// How many workers there are once this is in force. A number that was asked for meanwhile stays, unless the
 /// configuration has another one than before.
-fn count_after(workers: &Workers, before: &Wanted, after: &Wanted) -> u32 {
+fn count_after(workers: &Workers, before: &DesiredState, after: &DesiredState) -> u32 {
     if after.workers == before.workers { workers.table().wanted() } else { after.workers.get() }
 }
 

@@ -22,7 +22,7 @@ use super::publisher::Publisher;
 use super::replacement::Replacements;
 use super::restart::Run;
 use super::workers::Workers;
-use super::{Overview, Spec, StartError, Wanted, WorkerHooks};
+use super::{DesiredState, Overview, Spec, StartError, WorkerHooks};
 use crate::ids::{Slot, WorkerId};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
@@ -76,7 +76,7 @@ struct Task {
     inbox: mpsc::Receiver<Request>,
     mode: Mode,
     /// What is in force.
-    wanted: Wanted,
+    wanted: DesiredState,
     workers: Workers,
     replacements: Replacements,
     jobs: Jobs,
@@ -175,7 +175,7 @@ impl Task {
     }
 
     /// Begins what a user asks for.
-    fn obey(&mut self, order: Order<Wanted>, by: Asker) -> Result<Underway, Refused> {
+    fn obey(&mut self, order: Order<DesiredState>, by: Asker) -> Result<Underway, Refused> {
         let situation = Situation {
             mode: self.mode,
             workers: self.workers.table().wanted(),

@@ -95,7 +95,7 @@ fn start_under((spec, workers): (CommandSpec, u32), change: impl FnOnce(&mut Pla
     let drain_timeout = Duration::from_secs(5);
     let mut plan = Plan { spec, rules, drain_timeout, stop_signal: Signal::TERM };
     change(&mut plan);
-    let wanted = Wanted {
+    let wanted = DesiredState {
         plan: Arc::new(plan),
         workers: NonZeroU32::new(workers).expect("not zero"),
         reload_parallel: 1,
@@ -526,7 +526,7 @@ async fn one_worker_is_restarted_and_the_other_is_not() {
 }
 
 #[tokio::test]
-async fn a_worn_worker_is_replaced_by_one_that_is_ready_first() {
+async fn a_worker_is_replaced_by_one_that_is_ready_first() {
     let running = start(spec("sleep", &["60"], 2));
     tokio::spawn(listen_all(running.handle.clone()));
     let before = ids(&running.until(all_online).await);

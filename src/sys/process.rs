@@ -360,9 +360,10 @@ mod tests {
     fn read_by_child(number: impl FnOnce(BorrowedFd<'_>) -> i32) -> String {
         let (reader, mut writer) = pipe().expect("a pipe");
         writer.write_all(b"hello\n").expect("there is room");
+        drop(writer);
         let number = number(reader.as_fd());
-        let mut command = Command::new("sh");
-        command.args(["-c", "read line <&\"$0\"; echo \"$line\"", &number.to_string()]);
+        let mut command = Command::new("cat");
+        command.arg(format!("/proc/self/fd/{number}"));
         give_descriptor(&mut command, reader.into(), number);
         String::from_utf8(command.output().expect("it starts").stdout).expect("text")
     }

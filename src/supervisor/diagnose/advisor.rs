@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 use tokio::task::JoinSet;
 
-use super::Seen;
+use super::Findings;
 use crate::ids::{Slot, WorkerPort};
 use crate::settings::WorkerCommand;
 use crate::supervisor::ends::Ended;
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// Looks that are under way, and what was said last.
 #[derive(Debug, Default)]
 pub(in crate::supervisor) struct Advisor {
-    looking: JoinSet<(Slot, Seen)>,
+    looking: JoinSet<(Slot, Findings)>,
     said: Option<(Instant, String)>,
 }
 

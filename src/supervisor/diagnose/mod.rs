@@ -18,14 +18,14 @@ use rustix::process::Pid;
 pub(super) use self::advisor::Advisor;
 use self::elf::Kind;
 use super::ends::Ended;
-use super::lifecycle::PATIENCE;
+use super::lifecycle::ADVISE_AFTER;
 use crate::ids::WorkerPort;
 use crate::settings::{WorkerCommand, command};
 use crate::sys::processes;
 
 /// What was seen of a worker that does not listen where it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Findings {
     /// The ports on which it is expected and does not listen.
     pub missing: Vec<WorkerPort>,
     /// The ports on which it listens as it should.
@@ -70,8 +70,8 @@ pub fn running(
     (shim, wait_ready): (Option<&Path>, bool),
     missing: Vec<WorkerPort>,
     served: Vec<WorkerPort>,
-) -> Seen {
-    Seen {
+) -> Findings {
+    Findings {
         missing,
         served,
         ended: None,
@@ -82,8 +82,8 @@ pub fn running(
 }
 
 /// Looks at what is left of a worker that ended, the file of its program, and at the `others` that run.
-pub fn ended(command: &WorkerCommand, how: Ended, missing: Vec<WorkerPort>, others: &[Pid]) -> Seen {
-    Seen {
+pub fn ended(command: &WorkerCommand, how: Ended, missing: Vec<WorkerPort>, others: &[Pid]) -> Findings {
+    Findings {
         missing,
         served: vec![],
         ended: Some(how),
@@ -140,11 +140,11 @@ fn obstacle_in_file(command: &WorkerCommand) -> Option<Obstacle> {
 }
 
 /// What to tell the user: what was seen, and what to do.
-pub fn advice(seen: &Seen) -> String {
+pub fn advice(seen: &Findings) -> String {
     let missing = list(seen.missing.iter().map(|port| port.0));
     let mut text = match seen.ended {
         Some(how) => format!("the worker {how} before it listened on {missing}"),
-        None => format!("the worker does not listen on {missing} after {} s", PATIENCE.as_secs()),
+        None => format!("the worker does not listen on {missing} after {} s", ADVISE_AFTER.as_secs()),
     };
     let rest = match (&seen.obstacle, seen.ended) {
         (Some(obstacle), _) => about_obstacle(obstacle),
@@ -182,7 +182,7 @@ fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
     }
 }
 
-fn about_end(how: Ended, seen: &Seen) -> String {
+fn about_end(how: Ended, seen: &Findings) -> String {
     match how {
         Ended::Code(code) if code != 0 && !seen.opened.is_empty() => {
             let opened = list(seen.opened.iter().copied());
@@ -205,7 +205,7 @@ fn about_end(how: Ended, seen: &Seen) -> String {
     }
 }
 
-fn about_ports(seen: &Seen, missing: &str) -> String {
+fn about_ports(seen: &Findings, missing: &str) -> String {
     let is_missing = |port: &u16| seen.missing.iter().any(|missing| missing.0 == *port);
     let own: Vec<u16> = seen.opened.iter().copied().filter(is_missing).collect();
     let other: Vec<u16> = seen.opened.iter().copied().filter(|port| !is_missing(port)).collect();
@@ -238,7 +238,7 @@ fn about_ports(seen: &Seen, missing: &str) -> String {
     )
 }
 
-fn agree_on_port(seen: &Seen) -> String {
+fn agree_on_port(seen: &Findings) -> String {
     let wanted = seen.missing.first().map_or(0, |port| port.0);
     let opened = seen.opened.first().copied().unwrap_or(0);
     format!(
@@ -265,8 +265,8 @@ mod tests {
 
     use super::*;
 
-    fn seen() -> Seen {
-        Seen {
+    fn seen() -> Findings {
+        Findings {
             missing: vec![WorkerPort(3000)],
             served: vec![],
             ended: None,
@@ -276,17 +276,17 @@ mod tests {
         }
     }
 
-    fn with(why: Why) -> Seen {
-        Seen { obstacle: Some(Obstacle { program: "server".to_owned(), why }), ..seen() }
+    fn with(why: Why) -> Findings {
+        Findings { obstacle: Some(Obstacle { program: "server".to_owned(), why }), ..seen() }
     }
 
     #[test]
     fn advice_says_what_was_seen_and_what_to_do() {
-        let opened = |ports: &[u16]| Seen { opened: ports.iter().copied().collect(), ..seen() };
-        let ended = |how| Seen { ended: Some(how), ..seen() };
-        let collided = Seen { ended: Some(Ended::Code(1)), ..opened(&[8000]) };
-        let unready = Seen { wait_ready: true, ..seen() };
-        let one_of_two = Seen { served: vec![WorkerPort(3001)], ..seen() };
+        let opened = |ports: &[u16]| Findings { opened: ports.iter().copied().collect(), ..seen() };
+        let ended = |how| Findings { ended: Some(how), ..seen() };
+        let collided = Findings { ended: Some(Ended::Code(1)), ..opened(&[8000]) };
+        let unready = Findings { wait_ready: true, ..seen() };
+        let one_of_two = Findings { served: vec![WorkerPort(3001)], ..seen() };
         let cases = [
             (seen(), "does not listen on port 3000 after 10 s: it runs and listens on nothing"),
             (opened(&[8080]), "it listens on port 8080 instead; "),
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn an_obstacle_counts_more_than_how_it_ended() {
-        let seen = Seen { ended: Some(Ended::Code(1)), ..with(Why::Go) };
+        let seen = Findings { ended: Some(Ended::Code(1)), ..with(Why::Go) };
         assert!(advice(&seen).contains("Go program"));
     }
 
@@ -352,7 +352,7 @@ mod tests {
             sleeper
         }
 
-        fn seen(&self, shim: &Path) -> Seen {
+        fn seen(&self, shim: &Path) -> Findings {
             running(Pid::from_child(&self.0), (Some(shim), false), vec![WorkerPort(3000)], vec![])
         }
     }

@@ -1,11 +1,12 @@
 //! The lifecycle by example, and against a small world that carries out whatever it asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::ids::Slot;
+use crate::protocol::wire::Token;
 
 const PORTS: [WorkerPort; 2] = [WorkerPort(80), WorkerPort(443)];
 const CHANCE: Chance = Chance(500);
@@ -172,9 +173,9 @@ fn news_of_an_older_launch_change_nothing() {
 #[test]
 fn who_is_not_ready_in_time_has_failed() {
     let mut subject = Subject::launched(rules());
-    assert_eq!(subject.wait(PATIENCE), [Action::Advise(process(1))]);
-    assert_eq!(subject.wait(PATIENCE), [], "said once");
-    assert_eq!(subject.wait(PATIENCE), terminate());
+    assert_eq!(subject.wait(ADVISE_AFTER), [Action::Advise(process(1))]);
+    assert_eq!(subject.wait(ADVISE_AFTER), [], "said once");
+    assert_eq!(subject.wait(ADVISE_AFTER), terminate());
     assert_eq!(subject.phase(), Phase::Stopping);
     assert_eq!(subject.wait(Duration::from_secs(2)), kill());
     assert_eq!(subject.end(Ended::Signal { signal: 9, core: false }, false), [FORGET]);
@@ -523,7 +524,7 @@ proptest! {
         let kill_at = world.subject.now + Duration::from_millis(millis);
         world.stopped = true;
         world.happen(Input::Stop { kill_at }, true);
-        for time in [kill_at, kill_at + KILL_PATIENCE] {
+        for time in [kill_at, kill_at + KILL_TIMEOUT] {
             world.subject.now = world.subject.now.max(time);
             world.happen(Input::Tick, true);
         }

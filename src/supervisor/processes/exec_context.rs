@@ -30,7 +30,7 @@ pub struct ExecContext {
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted<'a> {
+pub struct ContextSettings<'a> {
     /// `--user`.
     pub user: Option<&'a str>,
     /// `--group`.
@@ -91,7 +91,7 @@ impl ExecContext {
     ///
     /// # Errors
     /// [`ExecContextError`].
-    pub fn check(wanted: Wanted<'_>, inherited: Rlimit) -> Result<Self, ExecContextError> {
+    pub fn check(wanted: ContextSettings<'_>, inherited: Rlimit) -> Result<Self, ExecContextError> {
         let identity = Identity::look_up(wanted.user, wanted.group)?;
         let both = |limit| Rlimit { current: Some(limit), maximum: Some(limit) };
         let nofile = wanted.nofile.map_or(inherited, both);
@@ -109,7 +109,7 @@ impl ExecContext {
         if wanted.cpu_affinity {
             process::allowed_cpus().map_err(ExecContextError::Cpus)?;
         }
-        let Wanted { oom_score_adj, cpu_affinity, batch, .. } = wanted;
+        let ContextSettings { oom_score_adj, cpu_affinity, batch, .. } = wanted;
         Ok(Self {
             identity,
             nofile,
@@ -186,26 +186,29 @@ mod tests {
 
     #[test]
     fn what_is_not_asked_for_stays() {
-        assert_eq!(ExecContext::check(Wanted::default(), own()).unwrap(), ExecContext::inherited(own()));
+        assert_eq!(
+            ExecContext::check(ContextSettings::default(), own()).unwrap(),
+            ExecContext::inherited(own())
+        );
     }
 
     #[test]
     fn a_limit_of_files_is_soft_and_hard() {
-        let wanted = Wanted { nofile: Some(100), ..Wanted::default() };
+        let wanted = ContextSettings { nofile: Some(100), ..ContextSettings::default() };
         let context = ExecContext::check(wanted, own()).unwrap();
         assert_eq!(context.nofile, Rlimit { current: Some(100), maximum: Some(100) });
     }
 
     #[test]
     fn more_files_than_anybody_may_have_are_refused() {
-        let wanted = Wanted { nofile: Some(1 << 30), ..Wanted::default() };
+        let wanted = ContextSettings { nofile: Some(1 << 30), ..ContextSettings::default() };
         let error = ExecContext::check(wanted, own()).unwrap_err().to_string();
         assert!(error.starts_with("cannot give workers 1073741824 open files: "), "{error}");
     }
 
     #[test]
     fn a_worker_may_always_be_a_likelier_victim() {
-        let wanted = Wanted { oom_score_adj: Some(1000), ..Wanted::default() };
+        let wanted = ContextSettings { oom_score_adj: Some(1000), ..ContextSettings::default() };
         assert_eq!(ExecContext::check(wanted, own()).unwrap().oom_score_adj, Some(1000));
     }
 }

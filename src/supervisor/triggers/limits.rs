@@ -21,7 +21,7 @@ const SPREAD: f64 = 0.1;
 /// A worker that uses too much memory so soon after it came online does not leak: it needs more.
 const YOUNG: Duration = Duration::from_secs(5);
 /// The longest that such a worker is left alone.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// What a worker may reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,16 +60,16 @@ pub async fn hold(supervisor: Handle, bounds: Bounds) {
 }
 
 async fn look(launches: &mut Launches, bounds: &Bounds) -> Vec<(WorkerId, ReplaceReason)> {
-    let mut worn = Vec::new();
+    let mut due = Vec::new();
     if let Some(limit) = bounds.memory {
         let (workers, groups): (Vec<_>, Vec<_>) = launches.online().unzip();
         let memory = process_table::memory_if_above(limit, groups).await;
-        worn.extend(launches.worn_by_memory(limit, workers.into_iter().zip(memory), Instant::now()));
+        due.extend(launches.above_memory(limit, workers.into_iter().zip(memory), Instant::now()));
     }
     if let Some(limit) = bounds.age {
-        worn.extend(launches.worn_by_age(limit, Instant::now()));
+        due.extend(launches.above_age(limit, Instant::now()));
     }
-    worn
+    due
 }
 
 /// The launches that run.
@@ -90,7 +90,7 @@ struct Launch {
     /// It has been seen with too much memory.
     is_greedy: bool,
     /// How long it is left alone even so.
-    patience: Duration,
+    delay: Duration,
 }
 
 impl Launch {
@@ -114,7 +114,7 @@ impl Launches {
                 since: now,
                 chance: chance(),
                 is_greedy: false,
-                patience: patience(self.greedy.get(&worker.slot).copied().unwrap_or_default()),
+                delay: delay(self.greedy.get(&worker.slot).copied().unwrap_or_default()),
             });
             let since = launch.online.map_or(now, |(_, since)| since);
             launch.online = (status.phase == Phase::Online).then_some((group, since));
@@ -128,13 +128,13 @@ impl Launches {
     }
 
     /// Who uses more memory than it may; `memory` is what each worker uses.
-    fn worn_by_memory(
+    fn above_memory(
         &mut self,
         limit: u64,
         memory: impl Iterator<Item = (WorkerId, u64)>,
         now: Instant,
     ) -> Vec<(WorkerId, ReplaceReason)> {
-        let mut worn = Vec::new();
+        let mut due = Vec::new();
         for (worker, bytes) in memory.filter(|(_, bytes)| *bytes > limit) {
             let Some(launch) = self.running.get_mut(&worker) else { continue };
             let Some((_, since)) = launch.online else { continue };
@@ -144,15 +144,15 @@ impl Launches {
                 *greedy = if served < YOUNG { greedy.saturating_add(1) } else { 0 };
                 say_if_too_low(worker, bytes, served, *greedy);
             }
-            if served >= launch.patience {
-                worn.push((worker, ReplaceReason::Memory(bytes)));
+            if served >= launch.delay {
+                due.push((worker, ReplaceReason::Memory(bytes)));
             }
         }
-        worn
+        due
     }
 
     /// Who has run for longer than it may.
-    fn worn_by_age(&self, limit: Duration, now: Instant) -> Vec<(WorkerId, ReplaceReason)> {
+    fn above_age(&self, limit: Duration, now: Instant) -> Vec<(WorkerId, ReplaceReason)> {
         let online = self.running.iter().filter(|(_, launch)| launch.online.is_some());
         let old = online.filter(|(_, launch)| launch.age(now) >= launch.greatest_age(limit));
         old.map(|(worker, launch)| (*worker, ReplaceReason::Age(whole_millis(launch.age(now))))).collect()
@@ -175,10 +175,10 @@ impl Launches {
 
 /// How long a launch is left alone after so many in its place that used too much memory as soon as they had started.
 /// To replace each at once would do nothing but start processes.
-fn patience(greedy: u32) -> Duration {
+fn delay(greedy: u32) -> Duration {
     match greedy {
         0 => Duration::ZERO,
-        _ => LOOK.saturating_mul(1 << greedy.min(16)).min(LONGEST_PATIENCE),
+        _ => LOOK.saturating_mul(1 << greedy.min(16)).min(LONGEST_DELAY),
     }
 }
 
@@ -246,9 +246,9 @@ mod tests {
             launches.note(&online, start + Duration::from_secs(5), || unreachable!("it is known"));
             let end = start + Duration::from_secs(lives);
             assert_eq!(launches.next_look(start, &Bounds { age: Some(limit), memory: None }), end);
-            assert_eq!(launches.worn_by_age(limit, end - Duration::from_millis(1)), []);
+            assert_eq!(launches.above_age(limit, end - Duration::from_millis(1)), []);
             let expected = [(worker(1, 1), ReplaceReason::Age(Duration::from_secs(lives)))];
-            assert_eq!(launches.worn_by_age(limit, end), expected);
+            assert_eq!(launches.above_age(limit, end), expected);
         }
     }
 
@@ -257,9 +257,9 @@ mod tests {
         let (start, limit) = (Instant::now(), Duration::from_secs(10));
         let mut launches = Launches::default();
         launches.note(&app(&[(worker(1, 1), Phase::Launching)]), start, || 0.0);
-        assert_eq!(launches.worn_by_age(limit, start + limit), []);
+        assert_eq!(launches.above_age(limit, start + limit), []);
         launches.note(&app(&[(worker(1, 1), Phase::Online)]), start + limit, || 0.0);
-        assert_eq!(launches.worn_by_age(limit, start + limit).len(), 1);
+        assert_eq!(launches.above_age(limit, start + limit).len(), 1);
     }
 
     #[test]
@@ -276,8 +276,8 @@ mod tests {
         let start = Instant::now();
         let mut launches = launches(&[worker(1, 1), worker(2, 2)], start, 0.0);
         let memory = [(worker(1, 1), LIMIT), (worker(2, 2), LIMIT + 1), (worker(3, 3), LIMIT + 2)];
-        let worn = launches.worn_by_memory(LIMIT, memory.into_iter(), start);
-        assert_eq!(worn, [(worker(2, 2), ReplaceReason::Memory(LIMIT + 1))]);
+        let due = launches.above_memory(LIMIT, memory.into_iter(), start);
+        assert_eq!(due, [(worker(2, 2), ReplaceReason::Memory(LIMIT + 1))]);
     }
 
     /// The seconds after their start at which successive launches are replaced that use too much from `after` on.
@@ -292,7 +292,7 @@ mod tests {
                 lived += 1;
                 now += LOOK;
                 let bytes = if lived >= after { LIMIT + 1 } else { 0 };
-                if !launches.worn_by_memory(LIMIT, [(worker(1, launch), bytes)].into_iter(), now).is_empty() {
+                if !launches.above_memory(LIMIT, [(worker(1, launch), bytes)].into_iter(), now).is_empty() {
                     break;
                 }
             }
@@ -308,14 +308,14 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_that_lives_well_ends_the_patience() {
+    fn a_launch_that_lives_well_ends_the_delay() {
         let start = Instant::now();
         let mut launches = launches(&[worker(1, 1)], start, 0.0);
         launches.greedy.insert(Slot(1), 4);
         let memory = [(worker(1, 1), LIMIT + 1)];
         let late = start + YOUNG;
-        assert_eq!(launches.worn_by_memory(LIMIT, memory.into_iter(), late).len(), 1);
+        assert_eq!(launches.above_memory(LIMIT, memory.into_iter(), late).len(), 1);
         launches.note(&app(&[(worker(1, 2), Phase::Online)]), late, || 0.0);
-        assert_eq!(launches.running[&worker(1, 2)].patience, Duration::ZERO);
+        assert_eq!(launches.running[&worker(1, 2)].delay, Duration::ZERO);
     }
 }

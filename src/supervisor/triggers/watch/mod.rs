@@ -23,7 +23,7 @@ use crate::supervisor::events::Asker;
 /// How long nothing may change before the files are taken to be complete.
 const QUIET: Duration = Duration::from_millis(200);
 /// How long to wait for that.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// How many changes may wait to be fetched; further ones wait in the kernel.
 const CHANGES: usize = 16;
@@ -88,8 +88,8 @@ impl Changes {
     /// Waits until nothing changes any more, as during a checkout or a copy; but not for ever, as where something is
     /// written all the time.
     async fn settle(&mut self) {
-        let patience = Instant::now() + PATIENCE;
-        while let Ok(Some(_)) = timeout_at(patience.min(Instant::now() + QUIET), self.0.recv()).await {}
+        let latest = Instant::now() + LONGEST_WAIT;
+        while let Ok(Some(_)) = timeout_at(latest.min(Instant::now() + QUIET), self.0.recv()).await {}
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
         let (tell, changes) = mpsc::channel(CHANGES);
         let mut changes = Changes(changes);
         let writing = tokio::spawn(async move { while tell.send("log".into()).await.is_ok() {} });
-        let settled = tokio::time::timeout(PATIENCE * 10, changes.settle()).await;
+        let settled = tokio::time::timeout(LONGEST_WAIT * 10, changes.settle()).await;
         assert!(settled.is_ok());
         writing.abort();
     }

@@ -3,6 +3,11 @@
 //! A folder is watched with everything below it, but for what is ignored: a `node_modules` costs nothing. A file, and
 //! the watched folder itself, is watched by its name in the folder above, for editors and deployments put a new one in
 //! its place. Links are not followed, but for the watched path itself, which may be one that is exchanged.
+//!
+//! Why not the crate `notify`: a test of version 8.2.2 lost what we need most. If a watched link is switched to another
+//! folder (a `current` that leads to another release), a watched folder is removed and created again, or another file is
+//! renamed over a watched one, it reports nothing from then on; of the switch itself it reports nothing either. It also
+//! watches what is ignored. notify-debouncer-full 0.6 is built on it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -50,7 +55,7 @@ struct Folder {
 
 /// Something that happened in a folder.
 #[derive(Debug)]
-struct Event {
+struct FolderEvent {
     folder: i32,
     name: OsString,
     flags: ReadFlags,
@@ -81,13 +86,13 @@ impl Tree {
         Ok(events.into_iter().filter_map(|event| self.note(&event)).collect())
     }
 
-    fn read(&self) -> io::Result<Vec<Event>> {
+    fn read(&self) -> io::Result<Vec<FolderEvent>> {
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         let mut events = Vec::new();
         loop {
             match reader.next() {
-                Ok(event) => events.push(Event {
+                Ok(event) => events.push(FolderEvent {
                     folder: event.wd(),
                     name: OsStr::from_bytes(event.file_name().unwrap_or_default().to_bytes()).to_owned(),
                     flags: event.events(),
@@ -102,7 +107,7 @@ impl Tree {
     }
 
     /// Keeps up with what happened; the path, if it is a change that matters.
-    fn note(&mut self, event: &Event) -> Option<PathBuf> {
+    fn note(&mut self, event: &FolderEvent) -> Option<PathBuf> {
         if event.flags.contains(ReadFlags::QUEUE_OVERFLOW) {
             return self.watch_anew();
         }
@@ -238,12 +243,12 @@ mod tests {
     use super::*;
 
     /// A folder in which `app` is watched, and what is noticed there.
-    struct Place {
+    struct WatchedFolder {
         folder: tempfile::TempDir,
         noticed: Receiver<PathBuf>,
     }
 
-    impl Place {
+    impl WatchedFolder {
         fn watching(watch: &[&str], ignore: &[&str]) -> Self {
             let folder = tempfile::tempdir().unwrap();
             for name in ["app/src/deep", "app/node_modules/left-pad", "release-2"] {
@@ -284,75 +289,75 @@ mod tests {
 
     #[test]
     fn a_folder_is_watched_with_what_is_below_it() {
-        let place = Place::watching(&["app"], &["*.md"]);
-        place.write("app/src/deep/a.js");
-        place.notices("app/src/deep/a.js", &[]);
+        let watched = WatchedFolder::watching(&["app"], &["*.md"]);
+        watched.write("app/src/deep/a.js");
+        watched.notices("app/src/deep/a.js", &[]);
         // Neither the first three of these nor what happens beside the folder is noticed.
-        place.write("app/node_modules/left-pad/index.js");
-        place.write("app/README.md");
-        place.write("app/src/.a.js.swp");
-        place.write("beside");
-        fs::read(place.path("app/server.js")).unwrap();
-        let _socket = UnixListener::bind(place.path("app/socket")).unwrap();
-        fs::rename(place.path("app/server.js"), place.path("app/index.js")).unwrap();
-        place.notices("app/index.js", &["app/server.js"]);
-        fs::remove_file(place.path("app/index.js")).unwrap();
-        place.notices("app/index.js", &["app/server.js"]);
+        watched.write("app/node_modules/left-pad/index.js");
+        watched.write("app/README.md");
+        watched.write("app/src/.a.js.swp");
+        watched.write("beside");
+        fs::read(watched.path("app/server.js")).unwrap();
+        let _socket = UnixListener::bind(watched.path("app/socket")).unwrap();
+        fs::rename(watched.path("app/server.js"), watched.path("app/index.js")).unwrap();
+        watched.notices("app/index.js", &["app/server.js"]);
+        fs::remove_file(watched.path("app/index.js")).unwrap();
+        watched.notices("app/index.js", &["app/server.js"]);
     }
 
     #[test]
     fn what_is_new_is_watched_and_what_is_moved_keeps_no_old_name() {
-        let place = Place::watching(&["app"], &[]);
-        fs::create_dir_all(place.path("app/new/deeper")).unwrap();
-        place.notices("app/new", &["app/new/deeper"]);
-        place.write("app/new/deeper/b.js");
-        place.notices("app/new/deeper/b.js", &["app/new/deeper"]);
-        fs::rename(place.path("app/new"), place.path("app/newer")).unwrap();
-        place.notices("app/newer", &["app/new"]);
-        place.write("app/newer/deeper/c.js");
-        place.notices("app/newer/deeper/c.js", &[]);
-        fs::rename(place.path("app/newer"), place.path("elsewhere")).unwrap();
-        place.notices("app/newer", &[]);
-        place.write("elsewhere/deeper/d.js");
-        place.write("app/last.js");
-        place.notices("app/last.js", &[]);
+        let watched = WatchedFolder::watching(&["app"], &[]);
+        fs::create_dir_all(watched.path("app/new/deeper")).unwrap();
+        watched.notices("app/new", &["app/new/deeper"]);
+        watched.write("app/new/deeper/b.js");
+        watched.notices("app/new/deeper/b.js", &["app/new/deeper"]);
+        fs::rename(watched.path("app/new"), watched.path("app/newer")).unwrap();
+        watched.notices("app/newer", &["app/new"]);
+        watched.write("app/newer/deeper/c.js");
+        watched.notices("app/newer/deeper/c.js", &[]);
+        fs::rename(watched.path("app/newer"), watched.path("elsewhere")).unwrap();
+        watched.notices("app/newer", &[]);
+        watched.write("elsewhere/deeper/d.js");
+        watched.write("app/last.js");
+        watched.notices("app/last.js", &[]);
     }
 
     #[test]
     fn a_file_is_watched_by_its_name() {
-        let place = Place::watching(&["app/server.js"], &[]);
-        place.write("app/other.js");
-        place.write("app/server.js");
-        place.notices("app/server.js", &[]);
-        place.write("app/server.js.new");
-        fs::rename(place.path("app/server.js.new"), place.path("app/server.js")).unwrap();
-        place.notices("app/server.js", &[]);
+        let watched = WatchedFolder::watching(&["app/server.js"], &[]);
+        watched.write("app/other.js");
+        watched.write("app/server.js");
+        watched.notices("app/server.js", &[]);
+        watched.write("app/server.js.new");
+        fs::rename(watched.path("app/server.js.new"), watched.path("app/server.js")).unwrap();
+        watched.notices("app/server.js", &[]);
     }
 
     #[test]
     fn a_link_that_is_exchanged_leads_to_what_is_watched_then() {
-        let place = Place::watching(&["current"], &[]);
-        place.write("app/server.js");
-        place.notices("current/server.js", &[]);
-        std::os::unix::fs::symlink("release-2", place.path("next")).unwrap();
-        fs::rename(place.path("next"), place.path("current")).unwrap();
-        place.notices("current", &[]);
-        place.write("app/server.js");
-        place.write("release-2/server.js");
-        place.notices("current/server.js", &[]);
-        place.write("release-2/more.js");
-        place.notices("current/more.js", &[]);
+        let watched = WatchedFolder::watching(&["current"], &[]);
+        watched.write("app/server.js");
+        watched.notices("current/server.js", &[]);
+        std::os::unix::fs::symlink("release-2", watched.path("next")).unwrap();
+        fs::rename(watched.path("next"), watched.path("current")).unwrap();
+        watched.notices("current", &[]);
+        watched.write("app/server.js");
+        watched.write("release-2/server.js");
+        watched.notices("current/server.js", &[]);
+        watched.write("release-2/more.js");
+        watched.notices("current/more.js", &[]);
     }
 
     #[test]
     fn a_folder_that_is_replaced_is_watched_again() {
-        let place = Place::watching(&["app/src"], &[]);
-        fs::remove_dir_all(place.path("app/src")).unwrap();
-        place.notices("app/src", &["app/src/deep"]);
-        fs::create_dir(place.path("app/src")).unwrap();
-        place.notices("app/src", &["app/src/deep"]);
-        place.write("app/src/a.js");
-        place.notices("app/src/a.js", &["app/src/deep"]);
+        let watched = WatchedFolder::watching(&["app/src"], &[]);
+        fs::remove_dir_all(watched.path("app/src")).unwrap();
+        watched.notices("app/src", &["app/src/deep"]);
+        fs::create_dir(watched.path("app/src")).unwrap();
+        watched.notices("app/src", &["app/src/deep"]);
+        watched.write("app/src/a.js");
+        watched.notices("app/src/a.js", &["app/src/deep"]);
     }
 
     #[test]

@@ -21,21 +21,24 @@
 //!                                     └─ deadline ─► Killed ─ ended ─► Stopped
 //! ```
 
-use std::collections::BTreeSet;
+mod readiness;
+mod state;
+
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
+pub use self::readiness::{Answer, Missing, Readiness};
+pub use self::state::{Chance, Phase, Process, State};
 use super::ends::{End, Ended, Reason};
 use super::restart::{self, Next, Run, Went};
 use crate::ids::{WorkerId, WorkerPort};
-use crate::protocol::wire::Token;
 
 /// How long a worker may take to listen before something is said about it.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const ADVISE_AFTER: Duration = Duration::from_secs(10);
 /// How long the kernel may take to carry out SIGKILL before nobody waits for it any more: a process in an
 /// uninterruptible system call does not die before that call ends.
-pub const KILL_PATIENCE: Duration = Duration::from_secs(2);
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long it may take to hear what a worker that has ended had done.
 pub const SETTLING: Duration = Duration::from_secs(2);
 
@@ -54,228 +57,6 @@ pub struct Rules {
     pub kill_timeout: Duration,
     /// Whether and when it is started again.
     pub restart: restart::Policy,
-}
-
-/// A running worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// Which launch it is.
-    pub id: WorkerId,
-    /// Its process, which leads the process group of the same number.
-    pub group: Pid,
-    /// What its processes show at the attach socket.
-    pub token: Token,
-}
-
-/// Where a worker stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// No process, and none wanted.
-    Stopped,
-    /// It has ended as it was meant to, and stays so.
-    Left(End),
-    /// It has failed too often, the last time like this.
-    Errored(End),
-    /// A process is being started.
-    Starting {
-        /// What this run is worth.
-        run: Run,
-        /// Why it is another run, if it is.
-        again: Option<Reason>,
-    },
-    /// The process runs and is not ready yet.
-    Launching {
-        /// The process.
-        process: Process,
-        /// When it was started.
-        since: Instant,
-        /// What is missing.
-        missing: Missing,
-        /// When it must be ready.
-        ready_by: Instant,
-        /// When to say that it still is not, unless that was said.
-        advise_at: Option<Instant>,
-        /// What this run is worth.
-        run: Run,
-    },
-    /// The process is ready.
-    Online {
-        /// The process.
-        process: Process,
-        /// When it was started.
-        since: Instant,
-        /// When it was ready.
-        ready: Instant,
-        /// What this run is worth.
-        run: Run,
-    },
-    /// The process was not ready in time, and was asked to end.
-    Failing {
-        /// The process.
-        process: Process,
-        /// When it is killed, unless it was.
-        kill_at: Option<Instant>,
-        /// What this run is worth.
-        run: Run,
-    },
-    /// The process has ended; whether it had served anybody is being found out.
-    Settling {
-        /// Which launch it was.
-        id: WorkerId,
-        /// How it went, as far as it is known.
-        went: Went,
-        /// What the run was worth.
-        run: Run,
-        /// How long to wait for that.
-        until: Instant,
-        /// A random number from 0 to 1.
-        chance: Chance,
-    },
-    /// The next process is not due yet.
-    WaitingRestart {
-        /// When it is due.
-        until: Instant,
-        /// What the next run will be worth.
-        run: Run,
-        /// Why there is one.
-        again: Reason,
-    },
-    /// The process gets no further connection, and finishes those that it has; none will follow it.
-    Draining {
-        /// The process.
-        process: Process,
-        /// When it is asked to end all the same.
-        until: Instant,
-    },
-    /// The process group was asked to end.
-    Stopping {
-        /// The process.
-        process: Process,
-        /// When it is killed.
-        kill_at: Instant,
-    },
-    /// The process ended as it was asked to; others of its group have not yet.
-    Orphaned {
-        /// The group's number.
-        group: Pid,
-        /// When they are killed.
-        kill_at: Instant,
-    },
-    /// The process group was killed, and the process has not been waited for yet.
-    Killed {
-        /// The process.
-        process: Process,
-        /// When to stop waiting for it.
-        give_up_at: Instant,
-    },
-}
-
-/// What a worker lacks to be ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// The ports on which it does not listen yet.
-    pub ports: BTreeSet<WorkerPort>,
-    /// Its word that it is ready.
-    pub word: bool,
-    /// Its answer to a probe.
-    pub answer: Answer,
-}
-
-/// Whether a worker has answered its probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It has, or need not.
-    Given,
-    /// It was asked.
-    Awaited,
-    /// It is asked once it has all else.
-    NotAskedFor,
-}
-
-/// How far a worker is from being ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readiness {
-    /// It has more to do.
-    Waiting,
-    /// It has done its part, and is to be probed.
-    ToBeProbed,
-    /// It is: clients may come.
-    Ready,
-}
-
-impl Missing {
-    /// What a worker that was just started lacks.
-    fn at_first(rules: &Rules) -> Self {
-        let answer = if rules.probes { Answer::NotAskedFor } else { Answer::Given };
-        Self { ports: rules.ports.iter().copied().collect(), word: rules.wait_ready, answer }
-    }
-
-    /// Whether the worker may be given clients. Nothing else decides it, whoever has said whatever in which order.
-    pub fn readiness(&self) -> Readiness {
-        match self {
-            Missing { ports, word: false, answer } if ports.is_empty() => match answer {
-                Answer::Given => Readiness::Ready,
-                Answer::Awaited => Readiness::Waiting,
-                Answer::NotAskedFor => Readiness::ToBeProbed,
-            },
-            Missing { .. } => Readiness::Waiting,
-        }
-    }
-}
-
-/// A random number from 0 to 1, in thousandths.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chance(pub u16);
-
-impl Chance {
-    fn part(self) -> f64 {
-        f64::from(self.0) / 1000.0
-    }
-}
-
-/// A state without its data, as metrics and users see it; the words are PM2's where it has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Starts, or is not ready yet.
-    Launching,
-    /// Is ready.
-    Online,
-    /// Finishes what it has.
-    Draining,
-    /// Was asked to end.
-    Stopping,
-    /// Will not be started again.
-    Stopped,
-    /// Ended, and is started again soon.
-    WaitingRestart,
-    /// Has failed too often.
-    Errored,
-}
-
-impl Phase {
-    /// Every phase.
-    pub const ALL: [Phase; 7] = [
-        Phase::Launching,
-        Phase::Online,
-        Phase::Draining,
-        Phase::Stopping,
-        Phase::Stopped,
-        Phase::WaitingRestart,
-        Phase::Errored,
-    ];
-
-    /// The value of the `state` label.
-    pub fn label(self) -> &'static str {
-        match self {
-            Phase::Launching => "launching",
-            Phase::Online => "online",
-            Phase::Draining => "draining",
-            Phase::Stopping => "stopping",
-            Phase::Stopped => "stopped",
-            Phase::WaitingRestart => "waiting_restart",
-            Phase::Errored => "errored",
-        }
-    }
 }
 
 /// What happened to a worker.
@@ -363,99 +144,6 @@ pub enum Action {
     Advise(Process),
 }
 
-impl State {
-    /// The state without its data.
-    pub fn phase(&self) -> Phase {
-        match self {
-            State::Stopped | State::Left(_) => Phase::Stopped,
-            State::Errored(_) => Phase::Errored,
-            State::Starting { .. } | State::Launching { .. } => Phase::Launching,
-            State::Online { .. } => Phase::Online,
-            State::Settling { .. } | State::WaitingRestart { .. } => Phase::WaitingRestart,
-            State::Draining { .. } => Phase::Draining,
-            State::Failing { .. }
-            | State::Stopping { .. }
-            | State::Orphaned { .. }
-            | State::Killed { .. } => Phase::Stopping,
-        }
-    }
-
-    /// The process, while it may still run.
-    pub fn process(&self) -> Option<&Process> {
-        match self {
-            State::Launching { process, .. }
-            | State::Online { process, .. }
-            | State::Failing { process, .. }
-            | State::Draining { process, .. }
-            | State::Stopping { process, .. }
-            | State::Killed { process, .. } => Some(process),
-            State::Stopped
-            | State::Left(_)
-            | State::Errored(_)
-            | State::Starting { .. }
-            | State::Settling { .. }
-            | State::WaitingRestart { .. }
-            | State::Orphaned { .. } => None,
-        }
-    }
-
-    /// The process, if it may be given connections.
-    pub fn serving(&self) -> Option<&Process> {
-        match self {
-            State::Launching { process, .. } | State::Online { process, .. } => Some(process),
-            _ => None,
-        }
-    }
-
-    /// The launch of which something may still be heard.
-    pub fn launch(&self) -> Option<WorkerId> {
-        match self {
-            State::Settling { id, .. } => Some(*id),
-            _ => self.serving().map(|process| process.id),
-        }
-    }
-
-    /// The process group, while it may still have members.
-    pub fn group(&self) -> Option<Pid> {
-        match self {
-            State::Orphaned { group, .. } => Some(*group),
-            _ => self.process().map(|process| process.group),
-        }
-    }
-
-    /// Its run is, or was, a trial.
-    pub fn is_on_trial(&self) -> bool {
-        match self {
-            State::Starting { run, .. }
-            | State::Launching { run, .. }
-            | State::Online { run, .. }
-            | State::Failing { run, .. }
-            | State::Settling { run, .. } => *run == Run::Trial,
-            _ => false,
-        }
-    }
-
-    /// When a [`Input::Tick`] will change something.
-    pub fn deadline(&self) -> Option<Instant> {
-        match self {
-            State::Launching { ready_by, advise_at, .. } => {
-                Some(advise_at.map_or(*ready_by, |advise_at| advise_at.min(*ready_by)))
-            }
-            State::Failing { kill_at, .. } => *kill_at,
-            State::Settling { until, .. }
-            | State::WaitingRestart { until, .. }
-            | State::Draining { until, .. } => Some(*until),
-            State::Stopping { kill_at, .. } | State::Orphaned { kill_at, .. } => Some(*kill_at),
-            State::Killed { give_up_at, .. } => Some(*give_up_at),
-            State::Stopped
-            | State::Left(_)
-            | State::Errored(_)
-            | State::Starting { .. }
-            | State::Online { .. } => None,
-        }
-    }
-}
-
 /// What follows when `input` happens to a worker in `state` at `now`.
 pub fn step(state: State, input: Input, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
     match input {
@@ -510,7 +198,7 @@ fn launched(state: State, process: Process, rules: &Rules, now: Instant) -> (Sta
                 since: now,
                 missing: Missing::at_first(rules),
                 ready_by: now + rules.ready_timeout,
-                advise_at: Some(now + PATIENCE.min(rules.ready_timeout / 2)),
+                advise_at: Some(now + ADVISE_AFTER.min(rules.ready_timeout / 2)),
                 run,
             };
             (launching, again.map(Action::Count).into_iter().collect())
@@ -688,7 +376,7 @@ fn terminate(process: Process, kill_at: Instant) -> (State, Vec<Action>) {
 }
 
 fn kill(process: Process, now: Instant) -> (State, Vec<Action>) {
-    let killed = State::Killed { process, give_up_at: now + KILL_PATIENCE };
+    let killed = State::Killed { process, give_up_at: now + KILL_TIMEOUT };
     (killed, vec![Action::Kill(process.group)])
 }
 
