@@ -117,7 +117,7 @@ fn is_too_long(rejection: &BytesRejection) -> bool {
 }
 
 fn not_json() -> Problem {
-    Problem::new(Code::UnsupportedMediaType, "the body is not sent as JSON")
+    Problem::new(Code::UnsupportedMediaType, "the Content-Type of the body is not JSON")
         .help("send it with the header Content-Type: application/json, as curl --json does")
 }
 

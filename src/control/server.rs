@@ -132,6 +132,8 @@ async fn converse(
     };
     let service = ServiceBuilder::new().layer(Extension(by)).service(router);
     tokio::select! {
+        // What a client asked for before it left is done.
+        biased;
         () = http::serve_connection(stream, service, limits) => {}
         () = hang_up.happened() => {}
     }

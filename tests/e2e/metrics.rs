@@ -1,6 +1,7 @@
 //! /metrics counts exactly, and the probes tell the truth.
 
-use std::net::TcpStream;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 
 use crate::harness::needs::needs;
 use crate::harness::{Cluster, Signal, http, until};
@@ -94,6 +95,20 @@ fn the_metrics_port_answers_nothing_but_its_three_paths() {
     assert_eq!(head.status, 200);
     let metrics = cluster.probe("/metrics");
     assert!(metrics.header("content-type").is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4")));
+}
+
+/// As `printf 'GET /livez HTTP/1.0\r\n\r\n' | nc -N` does.
+#[test]
+fn a_client_that_closes_its_sending_side_still_gets_its_answer() {
+    let cluster = Cluster::demo().start();
+    for (path, end) in [("/livez", "ok\n"), ("/metrics", "\n")] {
+        let mut stream = http::connect(cluster.admin()).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("sent");
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with(end), "{path}: {answer}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Commands: their verbs and the bodies that go with them.
+//! Commands: their verbs and their bodies.
 //!
 //! What a command does is the supervisor's concern.
 
@@ -29,7 +29,7 @@ impl Verb {
     /// Every verb.
     pub const ALL: [Verb; 5] = [Verb::Reload, Verb::Restart, Verb::Scale, Verb::Stop, Verb::Start];
 
-    /// As it stands in a path.
+    /// Its name in a path.
     pub fn name(self) -> &'static str {
         match self {
             Verb::Reload => "reload",
@@ -52,7 +52,7 @@ impl Verb {
     }
 }
 
-/// The body of a restart.
+/// The body of a restart command.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RestartBody {
@@ -60,7 +60,7 @@ struct RestartBody {
     worker: Option<u32>,
 }
 
-/// The body of a scale.
+/// The body of a scale command.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ScaleBody {
@@ -72,7 +72,7 @@ struct ScaleBody {
 #[serde(deny_unknown_fields)]
 struct EmptyBody {}
 
-/// The body that goes with a command.
+/// The body to send with a command.
 pub fn body_of(command: Command) -> Vec<u8> {
     let body = match command {
         Command::Restart(worker) => serde_json::to_vec(&RestartBody { worker: worker.map(|slot| slot.0) }),
@@ -82,7 +82,7 @@ pub fn body_of(command: Command) -> Vec<u8> {
     body.expect("plain structures can be written")
 }
 
-/// The command that a verb and a body stand for. No body is an empty object.
+/// The command of a verb and a body. An empty body is an empty object.
 ///
 /// # Errors
 /// What is wrong with the body.
@@ -107,7 +107,7 @@ pub fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
     read.map_err(|error| Problem::new(Code::BadRequest, format!("{}: {error}", verb.name())).help(wanted))
 }
 
-/// How many workers are wanted, as people write it: `4`, `+1`, `-2`; in JSON, `4` may be a number.
+/// A number of workers to scale to or by, as people write it: `4`, `+1`, `-2`; in JSON, `4` may be a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workers(pub Scale);
 

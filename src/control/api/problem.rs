@@ -24,7 +24,7 @@ pub struct Refusal {
     pub error: Problem,
 }
 
-/// Why something was not done.
+/// Why a request was refused, or a command failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Problem {
@@ -32,10 +32,10 @@ pub struct Problem {
     pub code: Code,
     /// What was wrong.
     pub message: String,
-    /// What would help.
+    /// What would help: the right value, or what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// The last lines that the worker which failed has written to standard error.
+    /// The last lines that the failed worker wrote to standard error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_lines: Vec<String>,
 }
@@ -44,7 +44,7 @@ pub struct Problem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
-    /// The request makes no sense.
+    /// The request is invalid.
     BadRequest,
     /// The client is not trusted.
     Forbidden,

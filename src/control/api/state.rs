@@ -18,11 +18,11 @@ pub struct Apps {
 /// An app, as it is now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct App {
-    /// What it is called (`--name`).
+    /// Its name (`--name`).
     pub name: String,
-    /// What its workers run; empty for the built-in demo.
+    /// The command of its workers; empty for the built-in demo.
     pub command: Vec<String>,
-    /// The process of its clusterd.
+    /// The process id of its clusterd.
     pub pid: u32,
     /// The version of its clusterd.
     pub version: String,
@@ -36,7 +36,7 @@ pub struct App {
     pub wanted: u32,
     /// It was stopped by a command.
     pub stopped: bool,
-    /// Who has asked for the reload that is under way.
+    /// Who started the reload that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<String>,
     /// Its workers, in the order of their numbers. While a worker is replaced, two have the same one.
@@ -52,7 +52,7 @@ pub struct Address {
     pub worker_port: u16,
 }
 
-/// A worker, as it is now. What is of a process is absent while it has none.
+/// A worker, as it is now. Facts of its process are absent while it has none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Worker {
     /// Its number, from 1.
@@ -68,22 +68,22 @@ pub struct Worker {
     /// How long ago that is, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_ms: Option<u64>,
-    /// How many times it was started again.
+    /// How many times it was restarted.
     pub restarts: u64,
-    /// The CPU time of its whole process group since somebody looked before, or since its start, in percent of one CPU.
+    /// The CPU time of its process group since the last sample, or since its start, in percent of one CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<f64>,
-    /// The resident memory of its whole process group, in bytes.
+    /// The resident memory of its process group, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
     /// How many connections workers of this number have taken.
     pub connections: u64,
     /// The ports on which it listens.
     pub listening: Vec<u16>,
-    /// How the process before ended.
+    /// How its previous process ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_end: Option<String>,
-    /// The last lines that it has written to standard error.
+    /// The last lines that it wrote to standard error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_lines: Vec<String>,
 }

@@ -174,6 +174,23 @@ fn a_command_goes_on_without_its_client() {
 }
 
 #[test]
+fn a_command_is_begun_for_a_client_that_has_left_already() {
+    let served = Served::start(LIMITS);
+    for count in 1..=20 {
+        let mut client = served.connect();
+        client
+            .write_all(b"POST /v1/apps/web/restart HTTP/1.1\r\nContent-Length: 12\r\n\r\n{\"worker\":2}")
+            .unwrap();
+        drop(client);
+        let deadline = Instant::now() + PATIENCE;
+        while served.app.begun.lock().unwrap().len() < count {
+            assert!(Instant::now() < deadline, "command {count} was lost");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
 fn an_end_of_the_server_is_no_end_of_the_stream() {
     let served = Served::start(LIMITS);
     runtime().block_on(async {

@@ -1,7 +1,8 @@
 //! The control socket itself: where it is, whom it serves, and what it stands.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -153,6 +154,34 @@ fn garbage_and_silence_at_the_socket_hurt_nobody() {
     cluster.get("/");
     drop(silent);
     assert_eq!(cluster.say("reload").done(), "demo: 1 worker replaced\n");
+}
+
+/// As `printf 'POST ...\r\n\r\n' | nc -N -U` does.
+#[test]
+fn a_client_that_closes_its_sending_side_follows_its_command_to_the_end() {
+    let cluster = Cluster::demo().start();
+    let mut client = connect(&socket(&cluster));
+    client.write_all(b"POST /v1/apps/demo/reload HTTP/1.0\r\n\r\n").expect("sent");
+    client.shutdown(Shutdown::Write).expect("it is open");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains(r#""event":"reload-started""#), "{answer}");
+    assert!(answer.ends_with("{\"done\":\"1 worker replaced\"}\n"), "{answer}");
+}
+
+#[test]
+fn events_can_be_followed_as_server_sent_events() {
+    let cluster = Cluster::demo().start();
+    let mut client = connect(&socket(&cluster));
+    client.write_all(b"GET /v1/events HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n").expect("sent");
+    let mut lines = BufReader::new(client).lines().map(|line| line.expect("a line"));
+    let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    assert!(head.iter().any(|line| line == "content-type: text/event-stream"), "{head:?}");
+    cluster.say("restart").done();
+    let event = lines.next().expect("an event");
+    let event: serde_json::Value =
+        serde_json::from_str(event.strip_prefix("data: ").expect("data")).expect("JSON");
+    assert_eq!(event["app"], "demo");
 }
 
 #[test]
