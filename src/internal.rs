@@ -9,7 +9,7 @@ pub mod logs {
 
 /// See `crate::policy`.
 pub mod policy {
-    pub use crate::policy::round_robin;
+    pub use crate::policy::{Balancer, Choice, Seat};
 }
 
 /// See `crate::protocol`.

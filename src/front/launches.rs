@@ -2,7 +2,7 @@
 //!
 //! It moves no connection: services write into it what they see, and ask it for whom a new channel is there.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,10 @@ pub struct LaunchTable {
     holds: bool,
     recycle: RecycleLimits,
     launches: BTreeMap<WorkerId, Launch>,
+    /// When each of those that are stalled will be stuck.
+    stuck_at: BTreeSet<(Instant, WorkerId)>,
     /// What is to be told, in this order.
-    pub notices: VecDeque<Notice>,
+    notices: VecDeque<Notice>,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +60,31 @@ impl LaunchTable {
     /// No launch yet. If the front `holds` workers, each gets clients once it is released, and otherwise once it
     /// listens.
     pub fn new(holds: bool, recycle: RecycleLimits) -> Self {
-        Self { holds, recycle, launches: BTreeMap::new(), notices: VecDeque::new() }
+        Self {
+            holds,
+            recycle,
+            launches: BTreeMap::new(),
+            stuck_at: BTreeSet::new(),
+            notices: VecDeque::new(),
+        }
+    }
+
+    /// Changes what is known of a launch that has a listener, or has had one.
+    fn change<T>(&mut self, worker: WorkerId, act: impl FnOnce(&mut Launch) -> T) -> Option<T> {
+        let launch = self.launches.get_mut(&worker)?;
+        let before = launch.stuck_at();
+        let result = act(launch);
+        let after = launch.stuck_at();
+        self.watch(worker, before, after);
+        Some(result)
+    }
+
+    /// When the launch will be stuck has changed.
+    fn watch(&mut self, worker: WorkerId, before: Option<Instant>, after: Option<Instant>) {
+        if before != after {
+            before.map(|at| self.stuck_at.remove(&(at, worker)));
+            after.map(|at| self.stuck_at.insert((at, worker)));
+        }
     }
 
     fn launch(&mut self, worker: WorkerId) -> &mut Launch {
@@ -93,17 +119,21 @@ impl LaunchTable {
 
     /// The worker gets no connection any more: nobody is to look after it.
     pub fn retire(&mut self, worker: WorkerId) {
-        let launch = self.launch(worker);
-        launch.is_retired = true;
-        launch.limit = None;
-        if let Some(stall) = &mut launch.stall {
-            stall.stuck_at = None;
-        }
+        self.launch(worker);
+        self.change(worker, |launch| {
+            launch.is_retired = true;
+            launch.limit = None;
+            if let Some(stall) = &mut launch.stall {
+                stall.stuck_at = None;
+            }
+        });
     }
 
     /// The worker is gone. Returns how many connections it has taken.
     pub fn forget(&mut self, worker: WorkerId) -> u64 {
-        self.launches.remove(&worker).map_or(0, |launch| launch.taken)
+        let Some(launch) = self.launches.remove(&worker) else { return 0 };
+        self.watch(worker, launch.stuck_at(), None);
+        launch.taken
     }
 
     /// The worker listens.
@@ -119,17 +149,20 @@ impl LaunchTable {
     /// The worker has taken a client's connection.
     pub fn took(&mut self, worker: WorkerId, now: Instant) {
         let stuck_timeout = self.recycle.stuck_timeout;
-        let Some(launch) = self.launches.get_mut(&worker) else { return };
-        launch.taken += 1;
-        if let Some(stall) = &mut launch.stall {
-            stall.since = now;
-            stall.stuck_at = stall.stuck_at.and(stuck_timeout).map(|timeout| now + timeout);
-        }
-        if let Some((share, until)) = &mut launch.limit
-            && launch.taken >= *until
-        {
+        let worn = self.change(worker, |launch| {
+            launch.taken += 1;
+            if let Some(stall) = &mut launch.stall {
+                stall.since = now;
+                stall.stuck_at = stall.stuck_at.and(stuck_timeout).map(|timeout| now + timeout);
+            }
+            let (share, until) = launch.limit.as_mut()?;
+            if launch.taken < *until {
+                return None;
+            }
             *until += *share;
-            let connections = launch.taken;
+            Some(launch.taken)
+        });
+        if let Some(connections) = worn.flatten() {
             self.notices.push_back(Notice::ReplaceReason { worker, connections });
         }
     }
@@ -137,45 +170,73 @@ impl LaunchTable {
     /// A listener of the worker left a connection untaken, and gets none until it moves.
     pub fn stalls(&mut self, worker: WorkerId, now: Instant) {
         let stuck_timeout = self.recycle.stuck_timeout;
-        let Some(launch) = self.launches.get_mut(&worker) else { return };
-        if let Some(stall) = &mut launch.stall {
-            stall.listeners += 1;
-            return;
+        let is_first = self.change(worker, |launch| {
+            if let Some(stall) = &mut launch.stall {
+                stall.listeners += 1;
+                return false;
+            }
+            let stuck_at = stuck_timeout.filter(|_| !launch.is_retired).map(|timeout| now + timeout);
+            launch.stall = Some(Stall { listeners: 1, since: now, stuck_at });
+            true
+        });
+        if is_first == Some(true) {
+            self.notices.push_back(Notice::Stalled { worker });
         }
-        let stuck_at = stuck_timeout.filter(|_| !launch.is_retired).map(|timeout| now + timeout);
-        launch.stall = Some(Stall { listeners: 1, since: now, stuck_at });
-        self.notices.push_back(Notice::Stalled { worker });
     }
 
     /// A listener that was stalled moves again, or is closed.
     pub fn moves(&mut self, worker: WorkerId) {
-        let Some(launch) = self.launches.get_mut(&worker) else { return };
-        let Some(stall) = &mut launch.stall else { return };
-        stall.listeners -= 1;
-        if stall.listeners == 0 {
+        let all_move = self.change(worker, |launch| {
+            let Some(stall) = &mut launch.stall else { return false };
+            stall.listeners -= 1;
+            if stall.listeners > 0 {
+                return false;
+            }
             launch.stall = None;
+            true
+        });
+        if all_move == Some(true) {
             self.notices.push_back(Notice::Moving { worker });
         }
     }
 
     /// When [`LaunchTable::tick`] is next needed.
     pub fn deadline(&self) -> Option<Instant> {
-        self.recycle.stuck_timeout?;
-        self.launches.values().filter_map(|launch| launch.stall.as_ref()?.stuck_at).min()
+        self.stuck_at.first().map(|&(at, _)| at)
     }
 
     /// Tells who has been stuck for too long, and tells it again when that has lasted as long once more.
     pub fn tick(&mut self, now: Instant) {
         let Some(timeout) = self.recycle.stuck_timeout else { return };
-        for (&worker, launch) in &mut self.launches {
-            if let Some(stall) = &mut launch.stall
-                && stall.stuck_at.is_some_and(|at| at <= now)
-            {
+        let late = self.stuck_at.iter().take_while(|&&(at, _)| at <= now);
+        for worker in late.map(|&(_, worker)| worker).collect::<Vec<_>>() {
+            let since = self.change(worker, |launch| {
+                let stall = launch.stall.as_mut()?;
                 stall.stuck_at = Some(now + timeout);
-                let time = now.saturating_duration_since(stall.since);
+                Some(stall.since)
+            });
+            if let Some(since) = since.flatten() {
+                let time = now.saturating_duration_since(since);
                 self.notices.push_back(Notice::Stuck { worker, time });
             }
         }
+    }
+
+    /// Whether something is to be told.
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    /// What is to be told next.
+    pub fn next_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+}
+
+impl Launch {
+    /// When it will have been stuck for too long.
+    fn stuck_at(&self) -> Option<Instant> {
+        self.stall.as_ref()?.stuck_at
     }
 }
 
@@ -186,105 +247,4 @@ fn spread(most: NonZeroU64, chance: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::ids::Slot;
-
-    const WORKER: WorkerId = WorkerId { slot: Slot(2), launch: 7 };
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn told(launches: &mut LaunchTable) -> Vec<Notice> {
-        launches.notices.drain(..).collect()
-    }
-
-    #[test]
-    fn a_held_worker_gets_clients_once_it_is_released_and_never_when_it_is_retired() {
-        for (holds, gate) in [(false, Gate::Open), (true, Gate::Held)] {
-            let mut launches = LaunchTable::new(holds, RecycleLimits::default());
-            assert_eq!(launches.attaches(WORKER), gate);
-            launches.release(WORKER);
-            assert_eq!(launches.attaches(WORKER), Gate::Open);
-            launches.retire(WORKER);
-            launches.release(WORKER);
-            assert_eq!(launches.attaches(WORKER), Gate::Retired);
-            launches.forget(WORKER);
-            launches.release(WORKER);
-            assert!(!launches.knows(WORKER), "a release that comes late leaves nothing behind");
-            assert_eq!(launches.attaches(WORKER), gate);
-        }
-    }
-
-    #[test]
-    fn a_launch_is_worn_at_its_limit_and_again_after_as_many() {
-        let now = Instant::now();
-        let recycle = RecycleLimits { max_connections: NonZeroU64::new(5), stuck_timeout: None };
-        let mut launches = LaunchTable::new(false, recycle);
-        launches.attaches(WORKER);
-        let mut worn = Vec::new();
-        for _ in 0..12 {
-            launches.took(WORKER, now);
-            worn.extend(told(&mut launches));
-        }
-        let at = |connections| Notice::ReplaceReason { worker: WORKER, connections };
-        assert_eq!(worn, [at(5), at(10)]);
-        launches.retire(WORKER);
-        for _ in 0..12 {
-            launches.took(WORKER, now);
-        }
-        assert_eq!(told(&mut launches), []);
-        assert_eq!(launches.forget(WORKER), 24);
-        assert_eq!(launches.forget(WORKER), 0);
-    }
-
-    #[test]
-    fn a_worker_that_takes_nothing_for_too_long_is_stuck() {
-        let start = Instant::now();
-        let at = |seconds| start + SECOND * seconds;
-        let recycle = RecycleLimits { max_connections: None, stuck_timeout: Some(SECOND * 10) };
-        let mut launches = LaunchTable::new(false, recycle);
-        launches.attaches(WORKER);
-        launches.stalls(WORKER, at(0));
-        launches.stalls(WORKER, at(1));
-        assert_eq!(told(&mut launches), [Notice::Stalled { worker: WORKER }]);
-        // It takes one on a listener that is not stalled.
-        launches.took(WORKER, at(5));
-        assert_eq!(launches.deadline(), Some(at(15)));
-        launches.tick(at(14));
-        assert_eq!(told(&mut launches), []);
-        launches.tick(at(15));
-        launches.tick(at(16));
-        launches.tick(at(25));
-        let stuck = |seconds| Notice::Stuck { worker: WORKER, time: SECOND * seconds };
-        assert_eq!(told(&mut launches), [stuck(10), stuck(20)]);
-        launches.moves(WORKER);
-        assert_eq!(told(&mut launches), []);
-        launches.moves(WORKER);
-        assert_eq!(told(&mut launches), [Notice::Moving { worker: WORKER }]);
-        assert_eq!(launches.deadline(), None);
-    }
-
-    #[test]
-    fn nobody_looks_after_a_retired_worker() {
-        let start = Instant::now();
-        let recycle = RecycleLimits { max_connections: None, stuck_timeout: Some(SECOND) };
-        let mut launches = LaunchTable::new(false, recycle);
-        launches.attaches(WORKER);
-        launches.stalls(WORKER, start);
-        launches.retire(WORKER);
-        launches.took(WORKER, start);
-        assert_eq!(launches.deadline(), None);
-        launches.moves(WORKER);
-        launches.stalls(WORKER, start);
-        assert_eq!(launches.deadline(), None);
-    }
-
-    proptest! {
-        #[test]
-        fn a_share_is_at_most_a_tenth_below_the_limit(most in 1u64.., chance in any::<u64>()) {
-            let share = spread(NonZeroU64::new(most).expect("not zero"), chance);
-            prop_assert!(share >= 1 && share <= most && most - share <= most / 10, "{share}");
-        }
-    }
-}
+mod tests;

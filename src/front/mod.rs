@@ -7,14 +7,20 @@
 //! [`queue`], and [`crate::front::links`] hands it over. What becomes of each launch of a worker is noted in the
 //! [`launches`]. With the shared policy connections do not come this way at all: [`shared`] only keeps the sockets.
 
+mod dispatch;
+mod intake;
+mod link_events;
+mod queue;
+mod reclaim;
+mod service;
+mod setup;
+
 pub mod connection;
 pub mod handle;
 pub mod launches;
 pub mod links;
 pub mod listener;
 pub mod private;
-pub mod queue;
-pub mod service;
 pub mod shared;
 
 #[cfg(test)]
@@ -22,7 +28,6 @@ mod tests;
 
 use std::future::poll_fn;
 use std::io;
-use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -33,83 +38,35 @@ use tokio_util::sync::PollSender;
 use tracing::warn;
 
 use self::handle::{Command, Notice, PortStatus};
-use self::launches::{LaunchTable, RecycleLimits};
+use self::launches::LaunchTable;
+use self::links::Attachment;
 use self::listener::{Bound, Listener};
 use self::private::{Delivery, Undelivered};
-use self::queue::Queue;
 use self::service::{Progress, Service};
+pub use self::setup::{Accepts, SLOW, ServiceLimits, Setup};
 use self::shared::SharedSockets;
-use crate::front::links::{Attachment, Link, Timeouts};
-use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
+use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::metrics::Metrics;
-use crate::policy::window::Window;
-use crate::settings::Policy;
-
-/// A hand-off that takes longer than this may have gone to a listener that its server has closed, or to a worker that is
-/// busy for long: what was given to it ahead is taken back.
-pub const SLOW: Duration = Duration::from_millis(20);
-
-/// What the front needs to begin.
-#[derive(Debug)]
-pub struct Setup {
-    /// The public sockets of each worker port; a single one for each if they are shared.
-    pub ports: Vec<(WorkerPort, Vec<Bound>)>,
-    /// Who accepts: the front, or the workers.
-    pub policy: Policy,
-    /// How many connections may wait, for each worker port.
-    pub queue: NonZeroUsize,
-    /// How long each may wait.
-    pub queue_timeout: Duration,
-    /// How many connections may be on their way to one listener of a worker that takes them quickly.
-    pub window: NonZeroUsize,
-    /// How long a worker may leave a connection untaken: [`SLOW`], and the hand-off timeout.
-    pub timeouts: Timeouts,
-    /// Whether clients are kept from a worker that listens until it is released.
-    pub holds: bool,
-    /// When a launch of a worker is to be looked after.
-    pub recycle: RecycleLimits,
-    /// Where it counts.
-    pub metrics: Metrics,
-}
 
 /// The front: one task that owns the whole data path.
 #[derive(Debug)]
 pub struct Front {
     services: Vec<Service>,
     shared: SharedSockets,
-    policy: Policy,
+    accepts: Accepts,
     launches: LaunchTable,
     /// Workers that are to get nothing more, and who is told when that is so.
     retiring: Vec<(WorkerId, oneshot::Sender<()>)>,
     commands: mpsc::Receiver<Command>,
     notices: PollSender<Notice>,
     status: watch::Sender<Vec<PortStatus>>,
+    /// How many listeners each port has, as far as that was published.
+    published: Vec<usize>,
     timer: Pin<Box<Sleep>>,
     armed: Option<Instant>,
     stopping: Stopping,
-    limits: Limits,
+    limits: ServiceLimits,
     metrics: Metrics,
-}
-
-/// What every service is bounded by.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    queue: NonZeroUsize,
-    queue_timeout: Duration,
-    window: NonZeroUsize,
-    timeouts: Timeouts,
-}
-
-impl Limits {
-    fn service(&self, id: ServiceId, bound: Vec<Bound>, metrics: &Metrics) -> io::Result<Service> {
-        let mut listeners = Vec::new();
-        for address in bound {
-            listeners.extend(Listener::watch(address)?);
-        }
-        let queue = Queue::new(self.queue, self.queue_timeout);
-        let window = Window::new(self.window, self.timeouts.slow);
-        Ok(Service::new(id, listeners, queue, window, metrics.clone()))
-    }
 }
 
 /// How far the stop is.
@@ -126,35 +83,40 @@ impl Front {
     /// # Errors
     /// Those of epoll_ctl(2).
     pub fn new(setup: Setup, ends: handle::FrontEnds) -> io::Result<Self> {
-        let limits = Limits {
-            queue: setup.queue,
-            queue_timeout: setup.queue_timeout,
-            window: setup.window,
-            timeouts: setup.timeouts,
-        };
-        let (mut services, mut shared) = (Vec::new(), SharedSockets::default());
-        for (port, bound) in setup.ports {
-            let id = ServiceId::Port(port);
-            match setup.policy {
-                Policy::RoundRobin => services.push(limits.service(id, bound, &setup.metrics)?),
-                Policy::Shared => bound.into_iter().for_each(|bound| shared.open(id, bound)),
-            }
-        }
-        Ok(Self {
-            services,
-            shared,
-            policy: setup.policy,
+        let published = vec![0; ends.status.borrow().len()];
+        let mut front = Self {
+            services: Vec::new(),
+            shared: SharedSockets::default(),
+            accepts: setup.accepts,
             launches: LaunchTable::new(setup.holds, setup.recycle),
             retiring: Vec::new(),
             commands: ends.commands,
             notices: PollSender::new(ends.notices),
             status: ends.status,
+            published,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             stopping: Stopping::No,
-            limits,
+            limits: setup.limits,
             metrics: setup.metrics,
-        })
+        };
+        for (port, bound) in setup.ports {
+            front.serve(ServiceId::Port(port), bound)?;
+        }
+        Ok(front)
+    }
+
+    fn serve(&mut self, id: ServiceId, bound: Vec<Bound>) -> io::Result<()> {
+        if self.accepts == Accepts::Workers {
+            bound.into_iter().for_each(|bound| self.shared.open(id, bound));
+            return Ok(());
+        }
+        let mut listeners = Vec::new();
+        for address in bound {
+            listeners.extend(Listener::watch(address)?);
+        }
+        self.services.push(Service::new(id, listeners, &self.limits, self.metrics.clone()));
+        Ok(())
     }
 
     /// Serves until every [`handle::Handle`] is gone.
@@ -169,14 +131,14 @@ impl Front {
         if self.poll_commands(cx).is_ready() {
             return Poll::Ready(());
         }
-        let commands_wait = !self.launches.notices.is_empty();
+        let commands_wait = self.launches.has_notices();
         self.poll_services(cx);
         self.poll_timer(cx);
         self.publish();
         self.poll_retiring();
         self.poll_stopping();
         self.poll_notices(cx);
-        if commands_wait && self.launches.notices.is_empty() {
+        if commands_wait && !self.launches.has_notices() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -185,7 +147,7 @@ impl Front {
     /// Ready when nobody can give commands any more. While notices wait to be fetched no command is taken, so that
     /// neither grows without bound.
     fn poll_commands(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.launches.notices.is_empty() {
+        while !self.launches.has_notices() {
             match self.commands.poll_recv(cx) {
                 Poll::Ready(Some(command)) => self.obey(command),
                 Poll::Ready(None) => return Poll::Ready(()),
@@ -240,20 +202,15 @@ impl Front {
             return;
         };
         let gate = self.launches.attaches(worker);
-        match Link::new(attachment, self.limits.timeouts, gate) {
-            Ok(link) => service.attach(link),
-            Err(error) => warn!(%worker, service = %id, %error, "cannot watch a worker's channel"),
+        if let Err(error) = service.attach(attachment, gate) {
+            warn!(%worker, service = %id, %error, "cannot watch a worker's channel");
         }
     }
 
     /// What is opened once the stop has begun is told to stop like all else.
     fn open(&mut self, id: ServiceId, bound: Bound) {
-        match self.policy {
-            Policy::Shared => self.shared.open(id, bound),
-            Policy::RoundRobin => match self.limits.service(id, vec![bound], &self.metrics) {
-                Ok(service) => self.services.push(service),
-                Err(error) => warn!(service = %id, %error, "cannot watch a listener"),
-            },
+        if let Err(error) = self.serve(id, vec![bound]) {
+            warn!(service = %id, %error, "cannot watch a listener");
         }
         if !matches!(self.stopping, Stopping::No) {
             self.stop(Instant::now());
@@ -270,17 +227,17 @@ impl Front {
     fn detach(&mut self, link: LinkId) {
         self.shared.drop_members(|member, _| member == link);
         for service in &mut self.services {
-            service.drop_links(|candidate| candidate.id() == link, &mut self.launches);
+            service.detach(link, &mut self.launches);
         }
     }
 
     fn deliver(&mut self, delivery: Delivery) {
         let service = self.services.iter_mut().find(|service| service.id() == delivery.service);
-        let refused = match (service, self.policy) {
+        let refused = match (service, self.accepts) {
             (Some(service), _) if self.launches.knows(delivery.worker) => return service.deliver(delivery),
             (Some(_), _) => Undelivered::Gone,
-            (None, Policy::Shared) => Undelivered::Shared,
-            (None, Policy::RoundRobin) => Undelivered::NotListening,
+            (None, Accepts::Workers) => Undelivered::Shared,
+            (None, Accepts::Primary) => Undelivered::NotListening,
         };
         let _ = delivery.reply.send(Err(refused));
     }
@@ -291,7 +248,7 @@ impl Front {
         let mut taken = self.launches.forget(worker);
         self.shared.drop_members(|_, member| member == worker);
         for service in &mut self.services {
-            taken += service.drop_links(|link| link.worker() == worker, &mut self.launches);
+            taken += service.forget(worker, &mut self.launches);
         }
         taken
     }
@@ -347,11 +304,12 @@ impl Front {
     }
 
     fn poll_stopping(&mut self) {
-        let is_done = self.shared.is_done() && self.services.iter().all(Service::is_done);
-        if !is_done || !matches!(self.stopping, Stopping::Draining { .. }) {
+        if !matches!(self.stopping, Stopping::Draining { .. }) {
             return;
         }
-        if let Stopping::Draining { done } = std::mem::replace(&mut self.stopping, Stopping::Done) {
+        let is_done = self.shared.is_done() && self.services.iter().all(Service::is_done);
+        if is_done && let Stopping::Draining { done } = std::mem::replace(&mut self.stopping, Stopping::Done)
+        {
             let _ = done.send(());
         }
     }
@@ -360,26 +318,32 @@ impl Front {
     fn publish(&mut self) {
         let waiting: usize = self.services.iter().map(Service::waiting).sum();
         self.metrics.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        self.status.send_if_modified(|status| {
-            let mut changed = false;
-            let listening = self.services.iter().map(Service::listening).chain(self.shared.listening());
-            for (status, listening) in status.iter_mut().zip(listening) {
-                changed |= status.listening != listening;
-                status.listening = listening;
-            }
-            changed
-        });
+        let listening = self.services.iter().map(Service::listening).chain(self.shared.listening());
+        let mut is_news = false;
+        for (published, listening) in self.published.iter_mut().zip(listening) {
+            is_news |= *published != listening;
+            *published = listening;
+        }
+        if is_news {
+            let published = &self.published;
+            self.status.send_modify(|status| {
+                status
+                    .iter_mut()
+                    .zip(published)
+                    .for_each(|(status, &listening)| status.listening = listening);
+            });
+        }
     }
 
     fn poll_notices(&mut self, cx: &mut Context<'_>) {
-        while !self.launches.notices.is_empty() {
+        while self.launches.has_notices() {
             match self.notices.poll_reserve(cx) {
                 Poll::Ready(Ok(())) => {
-                    if let Some(notice) = self.launches.notices.pop_front() {
+                    if let Some(notice) = self.launches.next_notice() {
                         let _ = self.notices.send_item(notice);
                     }
                 }
-                Poll::Ready(Err(_)) => self.launches.notices.clear(),
+                Poll::Ready(Err(_)) => while self.launches.next_notice().is_some() {},
                 Poll::Pending => return,
             }
         }

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use crate::front::connection::Connection;
+use crate::protocol::wire::Endpoint;
 
 /// The queue of one worker port.
 #[derive(Debug)]
@@ -40,6 +41,11 @@ impl Queue {
     /// Those who wait, the oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.waiting.iter()
+    }
+
+    /// Whose connection is next.
+    pub fn next_client(&self) -> Option<Endpoint> {
+        self.waiting.front().map(|connection| connection.peer)
     }
 
     /// Adds a newly accepted connection; the caller has asked whether there is room.

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
+use super::intake::LAST_HANDSHAKES;
 use super::launches::LaunchTable;
 use super::listener::Bound;
-use super::service::LAST_HANDSHAKES;
 use crate::front::links::{ChannelPermit, Gate};
 use crate::ids::{LinkId, ServiceId, WorkerId};
 

@@ -11,13 +11,14 @@ use super::handle::{self, Handle, Notice, Reports};
 use super::launches::RecycleLimits;
 use super::listener::Bound;
 use super::private::Undelivered;
-use super::{Front, Setup};
+use super::{Accepts, Front, ServiceLimits, Setup};
 use crate::front::connection::Connection;
 use crate::front::links::{Attachment, ChannelPermits, Holder, Timeouts};
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
+use crate::policy::Choice;
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
-use crate::settings::{Bind, Policy};
+use crate::settings::Bind;
 use crate::sys::scarcity::{no_descriptor_left, run_alone};
 use crate::sys::seqpacket;
 
@@ -62,21 +63,24 @@ const PATIENT: Limits = Limits {
 
 impl Stage {
     fn new(limits: Limits) -> Self {
-        Self::with(limits, Policy::RoundRobin)
+        Self::with(limits, Accepts::Primary)
     }
 
-    fn with(limits: Limits, policy: Policy) -> Self {
+    fn with(limits: Limits, accepts: Accepts) -> Self {
         let (handle, reports, ends) = handle::channels(&[PORT]);
         let bound = Bound::single(Bind::Address("127.0.0.1:0".parse().unwrap()), 64).unwrap();
         let address = bound.address();
         let metrics = Metrics::new();
         let setup = Setup {
             ports: vec![(PORT, vec![bound])],
-            policy,
-            queue: NonZeroUsize::new(limits.queue).unwrap(),
-            queue_timeout: limits.queue_timeout,
-            window: NonZeroUsize::new(limits.window).unwrap(),
-            timeouts: Timeouts { slow: limits.slow, timeout: limits.handoff_timeout },
+            accepts,
+            limits: ServiceLimits {
+                choice: Choice::RoundRobin,
+                queue: NonZeroUsize::new(limits.queue).unwrap(),
+                queue_timeout: limits.queue_timeout,
+                window: NonZeroUsize::new(limits.window).unwrap(),
+                timeouts: Timeouts { slow: limits.slow, timeout: limits.handoff_timeout },
+            },
             holds: limits.wait_ready,
             recycle: limits.recycle,
             metrics: metrics.clone(),

@@ -1,109 +1,148 @@
 //! The free pool: idle workers in the order in which they became idle, as in Node's `round_robin_handle`.
 //!
-//! It does not know why a worker is idle, nor through which channel it is reached.
+//! It looks at no worker to find the next: each is linked to the one before it and the one behind it.
 
-use std::collections::VecDeque;
+use super::{Balancer, Seat};
+use crate::protocol::wire::Endpoint;
 
 /// Idle workers, the one that has been idle longest first.
 ///
 /// A worker is in the pool at most once.
-#[derive(Debug)]
-pub struct RoundRobin<W> {
-    free: VecDeque<W>,
+#[derive(Debug, Default)]
+pub struct RoundRobin {
+    /// By seat.
+    places: Vec<Place>,
+    first: Option<Seat>,
+    last: Option<Seat>,
 }
 
-impl<W: Copy + PartialEq> RoundRobin<W> {
-    /// An empty pool.
-    pub fn new() -> Self {
-        Self { free: VecDeque::new() }
+/// Where a worker stands.
+#[derive(Clone, Copy, Debug, Default)]
+enum Place {
+    /// Nowhere: it is not in the pool.
+    #[default]
+    Out,
+    /// Between these two.
+    Between { before: Option<Seat>, behind: Option<Seat> },
+}
+
+impl RoundRobin {
+    fn place(&mut self, seat: Seat) -> &mut Place {
+        if seat.0 >= self.places.len() {
+            self.places.resize(seat.0 + 1, Place::Out);
+        }
+        &mut self.places[seat.0]
     }
 
-    /// Takes the worker that is next out of the pool.
-    pub fn take(&mut self) -> Option<W> {
-        self.free.pop_front()
+    /// Links two neighbours, or an end of the pool to the one that stands there.
+    fn link(&mut self, left: Option<Seat>, right: Option<Seat>) {
+        match left {
+            None => self.first = right,
+            Some(seat) => {
+                if let Place::Between { behind, .. } = self.place(seat) {
+                    *behind = right;
+                }
+            }
+        }
+        match right {
+            None => self.last = left,
+            Some(seat) => {
+                if let Place::Between { before, .. } = self.place(seat) {
+                    *before = left;
+                }
+            }
+        }
     }
+}
 
-    /// Puts an idle worker at the end, unless it is in the pool already.
-    pub fn release(&mut self, worker: W) {
-        if !self.free.contains(&worker) {
-            self.free.push_back(worker);
+impl Balancer for RoundRobin {
+    /// It is the last one, unless it is in the pool already.
+    fn joined(&mut self, seat: Seat) {
+        if let Place::Out = self.place(seat) {
+            let last = self.last;
+            *self.place(seat) = Place::Between { before: None, behind: None };
+            self.link(last, Some(seat));
+            self.link(Some(seat), None);
         }
     }
 
-    /// Takes a worker out, wherever it stands.
-    pub fn remove(&mut self, worker: W) {
-        self.free.retain(|&free| free != worker);
+    fn left(&mut self, seat: Seat) {
+        if let Place::Between { before, behind } = std::mem::take(self.place(seat)) {
+            self.link(before, behind);
+        }
     }
 
-    /// Whether no worker is idle.
-    pub fn is_empty(&self) -> bool {
-        self.free.is_empty()
-    }
-}
-
-impl<W: Copy + PartialEq> Default for RoundRobin<W> {
-    fn default() -> Self {
-        Self::new()
+    /// The first one, which is the last one then.
+    fn next(&mut self, _client: &Endpoint) -> Option<Seat> {
+        let next = self.first?;
+        self.left(next);
+        self.joined(next);
+        Some(next)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::RoundRobin;
     use proptest::prelude::*;
+
+    use super::*;
+
+    const CLIENT: Endpoint = Endpoint::V4 { address: [192, 0, 2, 7], port: 4321 };
+
+    fn pool(workers: std::ops::RangeInclusive<usize>) -> RoundRobin {
+        let mut pool = RoundRobin::default();
+        workers.for_each(|worker| pool.joined(Seat(worker)));
+        pool
+    }
 
     #[test]
     fn idle_workers_take_turns() {
-        let mut pool = RoundRobin::new();
-        for worker in 1..=3 {
-            pool.release(worker);
-        }
-        let mut turns = Vec::new();
-        for _ in 0..7 {
-            let worker = pool.take().unwrap();
-            turns.push(worker);
-            pool.release(worker);
-        }
+        let mut pool = pool(1..=3);
+        let turns: Vec<_> = (0..7).filter_map(|_| pool.next(&CLIENT)).map(|seat| seat.0).collect();
         assert_eq!(turns, [1, 2, 3, 1, 2, 3, 1]);
     }
 
     #[test]
     fn a_busy_worker_is_passed_over_and_comes_back_last() {
-        let mut pool = RoundRobin::new();
-        for worker in 1..=3 {
-            pool.release(worker);
-        }
-        let busy = pool.take().unwrap();
-        assert_eq!(pool.take(), Some(2));
-        pool.release(2);
-        pool.release(busy);
-        assert_eq!([pool.take(), pool.take(), pool.take(), pool.take()], [Some(3), Some(2), Some(1), None]);
+        let mut pool = pool(1..=3);
+        let busy = pool.next(&CLIENT).unwrap();
+        pool.left(busy);
+        assert_eq!(pool.next(&CLIENT), Some(Seat(2)));
+        pool.joined(busy);
+        let turns = [(); 4].map(|()| {
+            let next = pool.next(&CLIENT)?;
+            pool.left(next);
+            Some(next)
+        });
+        assert_eq!(turns, [Some(Seat(3)), Some(Seat(2)), Some(Seat(1)), None]);
     }
 
     proptest! {
-        /// Whatever happens, the pool holds just the workers that were released and neither taken nor removed since.
+        /// Whatever happens, the pool holds just the workers that have joined and not left, in turn.
         #[test]
-        fn the_pool_holds_each_idle_worker_once(steps in prop::collection::vec((0u8..3, 0u8..5), 0..200)) {
-            let mut pool = RoundRobin::new();
+        fn the_pool_holds_each_idle_worker_once(steps in prop::collection::vec((0u8..3, 0usize..5), 0..200)) {
+            let mut pool = RoundRobin::default();
             let mut idle = Vec::new();
             for (step, worker) in steps {
+                let seat = Seat(worker);
                 match step {
                     0 => {
-                        pool.release(worker);
-                        if !idle.contains(&worker) {
-                            idle.push(worker);
+                        pool.joined(seat);
+                        if !idle.contains(&seat) {
+                            idle.push(seat);
                         }
                     }
                     1 => {
-                        pool.remove(worker);
-                        idle.retain(|&other| other != worker);
+                        pool.left(seat);
+                        idle.retain(|&other| other != seat);
                     }
                     _ => {
-                        let expected = if idle.is_empty() { None } else { Some(idle.remove(0)) };
-                        prop_assert_eq!(pool.take(), expected);
+                        prop_assert_eq!(pool.next(&CLIENT), idle.first().copied());
+                        if !idle.is_empty() {
+                            idle.rotate_left(1);
+                        }
                     }
                 }
-                prop_assert_eq!(pool.is_empty(), idle.is_empty());
             }
         }
     }

@@ -14,9 +14,10 @@ use super::public_sockets::{self, Ports};
 use crate::front::handle::{FrontEnds, Handle, Reports};
 use crate::front::launches::RecycleLimits;
 use crate::front::links::Timeouts;
-use crate::front::{self, Front, Setup};
+use crate::front::{self, Accepts, Front, ServiceLimits, Setup};
 use crate::metrics::Metrics;
-use crate::settings::Config;
+use crate::policy::Choice;
+use crate::settings::{Config, Policy};
 
 /// Starts it.
 ///
@@ -46,17 +47,28 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Se
     }
     Setup {
         ports,
-        policy: config.policy,
-        queue,
-        queue_timeout: config.queue_timeout,
-        window: config.window,
-        timeouts: Timeouts { slow: front::SLOW, timeout: config.handoff_timeout },
+        accepts: accepts(config.policy),
+        limits: ServiceLimits {
+            choice: Choice::RoundRobin,
+            queue,
+            queue_timeout: config.queue_timeout,
+            window: config.window,
+            timeouts: Timeouts { slow: front::SLOW, timeout: config.handoff_timeout },
+        },
         holds: config.wait_ready || config.ready_http.is_some(),
         recycle: RecycleLimits {
             max_connections: config.max_connections.map(NonZeroU64::from),
             stuck_timeout: config.stuck_timeout,
         },
         metrics: metrics.clone(),
+    }
+}
+
+/// `--policy` names who accepts, and whom to choose if that is the primary.
+pub fn accepts(policy: Policy) -> Accepts {
+    match policy {
+        Policy::RoundRobin => Accepts::Primary,
+        Policy::Shared => Accepts::Workers,
     }
 }
 

@@ -39,11 +39,6 @@ impl InFlight {
         self.given.is_empty()
     }
 
-    /// The one that was given first.
-    pub(super) fn oldest(&self) -> Option<&Given> {
-        self.given.front()
-    }
-
     /// Whether there are any that were taken.
     pub(super) fn has_taken(&self) -> bool {
         self.taken > 0
@@ -168,7 +163,7 @@ mod tests {
             seen.extend(told(&mut in_flight));
             prop_assert_eq!(seen, taken);
             prop_assert_eq!(in_flight.untaken(), channel.len());
-            prop_assert_eq!(in_flight.oldest().map(|next| next.peer.port()), channel.front().map(|&(port, _)| port));
+            prop_assert_eq!(in_flight.given.front().map(|next| next.peer.port()), channel.front().map(|&(port, _)| port));
         }
     }
 }

@@ -1,10 +1,279 @@
-//! Channels to workers' listeners: what each is made of, and what lies in it.
+//! The channels to workers' listeners that belong to one service, and what they come to.
 //!
-//! It chooses no worker: who gets a connection is decided by the service that the channel belongs to.
+//! It chooses no worker. Every change of a link goes through [`Links::change`], so that nothing which follows from how
+//! links stand, least of all who is available, is kept in step by hand.
 
 mod attachment;
+mod channel;
 mod in_flight;
 mod link;
+mod member;
+mod ready_set;
+mod slab;
+mod state;
+mod tally;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::Instant;
 
 pub use self::attachment::{Attachment, ChannelPermit, ChannelPermits, Holder};
-pub use self::link::{Due, Gate, Link, LinkEvent, NotGiven, Timeouts};
+pub use self::link::{LinkEvent, NotGiven};
+pub use self::member::Member;
+pub use self::state::{Due, Gate, Timeouts};
+
+use self::link::Link;
+use self::ready_set::ReadySet;
+use self::slab::Slab;
+use self::tally::{Changes, Standing, Tally};
+use super::connection::Connection;
+use super::private::Private;
+use crate::ids::{LinkId, WorkerId};
+use crate::metrics::Metrics;
+use crate::policy::window::Window;
+use crate::policy::{Balancer, Seat};
+
+/// Where a link is kept, as long as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkKey(usize);
+
+/// The links of one service.
+#[derive(Debug)]
+pub struct Links {
+    members: Slab<Member>,
+    seats: Slab<Vec<LinkKey>>,
+    workers: BTreeMap<WorkerId, Seat>,
+    tally: Tally,
+    changes: Changes,
+    ready: Arc<ReadySet>,
+    /// Room for the keys of those that were woken.
+    woken: Vec<LinkKey>,
+    /// The window of a new link.
+    window: Window,
+    timeouts: Timeouts,
+}
+
+impl Links {
+    /// None yet.
+    pub fn new(window: Window, timeouts: Timeouts) -> Self {
+        Self {
+            members: Slab::new(),
+            seats: Slab::new(),
+            workers: BTreeMap::new(),
+            tally: Tally::default(),
+            changes: Changes::default(),
+            ready: Arc::default(),
+            woken: Vec::new(),
+            window,
+            timeouts,
+        }
+    }
+
+    /// Adds a channel. It is available once its server listens.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn attach(&mut self, attachment: Attachment, gate: Gate, metrics: &Metrics) -> io::Result<()> {
+        let key = LinkKey(self.members.next_key());
+        let mark = self.ready.mark(key);
+        let link = Link::new(attachment, self.timeouts, gate, Waker::from(Arc::clone(&mark)))?;
+        if link.is_retired() {
+            link.drain();
+        }
+        let worker = link.worker();
+        let slot = worker.slot.to_string();
+        let seats = &mut self.seats;
+        let seat = *self.workers.entry(worker).or_insert_with(|| Seat(seats.insert(Vec::new())));
+        let member = Member {
+            handed: metrics.handed.with_label_values(&[&slot]),
+            stalled: metrics.stalled.with_label_values(&[&slot]),
+            window: self.window,
+            private: Private::default(),
+            link,
+            seat,
+            mark,
+        };
+        let standing = member.standing();
+        // It is looked at once, and from then on when it is woken.
+        member.mark.wake_by_ref();
+        self.members.insert(member);
+        if let Some(links) = self.seats.get_mut(seat.0) {
+            links.push(key);
+        }
+        self.settle(seat, key, &Standing::default(), &standing);
+        Ok(())
+    }
+
+    /// Takes a link out, with all that is in it.
+    pub fn remove(&mut self, key: LinkKey) -> Option<Member> {
+        let member = self.members.remove(key.0)?;
+        let seat = member.seat;
+        self.settle(seat, key, &member.standing(), &Standing::default());
+        let links = self.seats.get_mut(seat.0)?;
+        links.retain(|&link| link != key);
+        if links.is_empty() {
+            self.seats.remove(seat.0);
+            self.workers.remove(&member.link.worker());
+        }
+        Some(member)
+    }
+
+    /// A link, to look at.
+    pub fn get(&self, key: LinkKey) -> Option<&Member> {
+        self.members.get(key.0)
+    }
+
+    /// Changes a link. There is no other way to do so.
+    pub fn change<T>(&mut self, key: LinkKey, act: impl FnOnce(&mut Member) -> T) -> Option<T> {
+        let member = self.members.get_mut(key.0)?;
+        let before = member.standing();
+        let result = act(member);
+        let after = member.standing();
+        let seat = member.seat;
+        self.settle(seat, key, &before, &after);
+        Some(result)
+    }
+
+    fn settle(&mut self, seat: Seat, key: LinkKey, before: &Standing, after: &Standing) {
+        if before == after {
+            return;
+        }
+        if let Some(availability) = self.tally.step(seat, key, before, after) {
+            self.changes.note(seat, availability);
+        }
+        if before.untaken != after.untaken {
+            self.changes.load(seat, self.tally.untaken(seat));
+        }
+    }
+
+    /// Tells the balancer which workers have become available, and which are not any more, since it was last told.
+    pub fn tell(&mut self, balancer: &mut dyn Balancer) {
+        self.changes.tell(balancer);
+    }
+
+    /// Gives a worker a connection and closes the primary's copy.
+    ///
+    /// # Errors
+    /// The connection and what sendmsg(2) said; the link is as it was.
+    pub fn hand_off(&mut self, key: LinkKey, connection: Connection, now: Instant) -> Result<(), NotGiven> {
+        let Some(member) = self.members.get_mut(key.0) else {
+            return Err(NotGiven { connection, error: io::ErrorKind::NotConnected.into() });
+        };
+        let (seat, before) = (member.seat, member.standing());
+        let handed = member.link.hand_off(connection, now);
+        let after = member.standing();
+        self.settle(seat, key, &before, &after);
+        handed
+    }
+
+    /// Those that were woken since this was last asked, in that order; `task` is woken when there are more. To be given
+    /// back with [`Links::looked_at_all`].
+    pub fn woken(&mut self, task: &Waker) -> Vec<LinkKey> {
+        let mut keys = std::mem::take(&mut self.woken);
+        self.ready.drain(&mut keys, task);
+        keys
+    }
+
+    /// All that were woken were looked at.
+    pub fn looked_at_all(&mut self, mut woken: Vec<LinkKey>) {
+        woken.clear();
+        self.woken = woken;
+    }
+
+    /// The link is looked at, and woken again by what happens from now on.
+    pub fn looked_at(&self, key: LinkKey) {
+        if let Some(member) = self.members.get(key.0) {
+            member.mark.clear();
+        }
+    }
+
+    /// Has the link looked at.
+    pub fn wake(&self, key: LinkKey) {
+        if let Some(member) = self.members.get(key.0) {
+            member.mark.wake_by_ref();
+        }
+    }
+
+    /// The links of a worker.
+    pub fn of_worker(&self, worker: WorkerId) -> &[LinkKey] {
+        self.workers.get(&worker).map_or(&[], |&seat| self.of_seat(seat))
+    }
+
+    fn of_seat(&self, seat: Seat) -> &[LinkKey] {
+        self.seats.get(seat.0).map_or(&[], Vec::as_slice)
+    }
+
+    /// The link with this name.
+    pub fn find(&self, id: LinkId) -> Option<LinkKey> {
+        let named = |key: &usize| self.members.get(*key).is_some_and(|member| member.link.id() == id);
+        self.members.keys().find(named).map(LinkKey)
+    }
+
+    /// Of a worker's available links, the one that was used longest ago.
+    pub fn available(&self, seat: Seat) -> Option<LinkKey> {
+        let links = self.of_seat(seat).iter().filter_map(|&key| Some((&self.get(key)?.link, key)));
+        let available = links.filter(|(link, _)| link.is_available());
+        available.min_by_key(|(link, _)| link.last_handed()).map(|(_, key)| key)
+    }
+
+    /// The busy link that is next to be given a connection ahead.
+    pub fn next_ahead(&self) -> Option<LinkKey> {
+        self.tally.next_ahead()
+    }
+
+    /// The busy links that are passed over if that is done, in turn.
+    pub fn passed_over(&self) -> impl Iterator<Item = LinkKey> {
+        self.tally.passed_over()
+    }
+
+    /// How many connections were given ahead.
+    pub fn ahead(&self) -> usize {
+        self.tally.ahead()
+    }
+
+    /// How many links have a listening server at their other end to which clients are sent.
+    pub fn listening(&self) -> usize {
+        self.tally.listening()
+    }
+
+    /// Whether a connection is on its way to anybody.
+    pub fn is_any_busy(&self) -> bool {
+        self.tally.is_any_busy()
+    }
+
+    /// Whether a connection is on its way to this worker.
+    pub fn is_busy(&self, worker: WorkerId) -> bool {
+        self.workers.get(&worker).is_some_and(|&seat| self.tally.is_busy(seat))
+    }
+
+    /// Nothing is due before this.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.tally.due()
+    }
+
+    /// What is due at `now`; nothing before [`Links::deadline`]. All links are looked at, and those that have something
+    /// due are woken.
+    pub fn due(&mut self, now: Instant) -> Vec<(LinkKey, Due)> {
+        let mut found = Vec::new();
+        if self.tally.due().is_none_or(|due| due > now) {
+            return found;
+        }
+        self.tally.forget_due();
+        let keys: Vec<_> = self.members.keys().map(LinkKey).collect();
+        for key in keys {
+            let is_due = |member: &Member| member.standing().deadline.is_some_and(|deadline| deadline <= now);
+            if self.get(key).is_some_and(is_due) {
+                self.wake(key);
+                self.change(key, |member| member.private.expire(now));
+                let due = self.change(key, |member| member.link.due(now)).flatten();
+                found.extend(due.map(|due| (key, due)));
+            }
+            let deadline = self.get(key).and_then(|member| member.standing().deadline);
+            // Reading is tried again by whoever looks at the link next.
+            self.tally.due_by(deadline.filter(|&deadline| deadline > now));
+        }
+        found
+    }
+}

@@ -13,7 +13,7 @@ struct Sharer {
 
 impl Stage {
     fn sharing(limits: Limits) -> Self {
-        Self::with(limits, Policy::Shared)
+        Self::with(limits, Accepts::Workers)
     }
 
     /// A server that has a copy of the shared socket, and does not listen yet.

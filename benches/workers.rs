@@ -1,0 +1,263 @@
+//! What a connection costs the data path with a few workers and with many, in one run and in turn.
+//!
+//! The number of workers must not matter: a connection goes to one of them. In every round, clusterd with each number of
+//! workers is measured under three conditions:
+//!
+//! - *single*: one client at a time, so that all other workers are idle;
+//! - *loaded*: some clients, each of which connects again as soon as it was answered;
+//! - *burst*: the primary is stopped (SIGSTOP) until a burst of connections fills the kernel's backlog.
+//!
+//! What counts is the CPU time of the thread `front`, user's and system's. It decides nothing: timings depend on the
+//! machine, so it prints them and fails only if a connection does. With `cargo bench` it measures; with `--test` or
+//! `--smoke`, and under `cargo test`, it only shows in a moment that everything runs.
+//!
+//! Environment: `CLUSTERD_BENCH_CONNECTIONS` (a round and condition), `CLUSTERD_BENCH_ROUNDS`, `CLUSTERD_BENCH_CLIENTS`,
+//! `CLUSTERD_BENCH_BURST`, `CLUSTERD_BENCH_WORKERS` (numbers, as in `4,64`), and `CLUSTERD_BENCH_PROGRAMS`: paths of
+//! `clusterd` programs to compare with each other in turn (`/old/clusterd,/new/clusterd`).
+
+#[path = "handoff/load.rs"]
+mod load;
+#[path = "handoff/process.rs"]
+#[allow(dead_code, reason = "the other benchmark also measures whole processes")]
+mod process;
+#[path = "handoff/worker.rs"]
+mod worker;
+
+use std::fmt;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
+
+use load::Exchange;
+
+/// What the workers say.
+const EXCHANGE: Exchange = Exchange { request: b"", answer: b"x" };
+/// How long a cluster may take to serve its first connection, or to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> anyhow::Result<()> {
+    match std::env::args().nth(1).as_deref() {
+        Some(worker::ROLE) => worker::run(),
+        _ => compare(&Options::of_this_run()?),
+    }
+}
+
+/// How much is measured.
+struct Options {
+    connections: usize,
+    rounds: usize,
+    clients: usize,
+    burst: usize,
+    workers: Vec<usize>,
+    programs: Vec<String>,
+}
+
+impl Options {
+    fn of_this_run() -> anyhow::Result<Self> {
+        let arguments: Vec<String> = std::env::args().collect();
+        let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+        let is_short = !has("--bench") || has("--test") || has("--smoke");
+        let (connections, rounds, workers) = if is_short { (200, 1, "1,4") } else { (10_000, 9, "4,64") };
+        let programs = variable("CLUSTERD_BENCH_PROGRAMS", env!("CARGO_BIN_EXE_clusterd"));
+        let workers = variable("CLUSTERD_BENCH_WORKERS", workers);
+        Ok(Self {
+            connections: number("CLUSTERD_BENCH_CONNECTIONS", connections)?,
+            rounds: number("CLUSTERD_BENCH_ROUNDS", rounds)?,
+            clients: number("CLUSTERD_BENCH_CLIENTS", 64)?,
+            burst: number("CLUSTERD_BENCH_BURST", 2_000)?.min(connections).min(process::longest_backlog()),
+            workers: workers.split(',').map(str::parse).collect::<Result<_, _>>()?,
+            programs: programs.split(',').map(str::to_owned).collect(),
+        })
+    }
+}
+
+fn variable(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+fn number(name: &str, default: usize) -> anyhow::Result<usize> {
+    let text = variable(name, &default.to_string());
+    text.parse().with_context(|| format!("{name} is not a number: {text:?}"))
+}
+
+fn compare(options: &Options) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    for program in &options.programs {
+        for &workers in &options.workers {
+            rows.push(Row { cluster: Cluster::start(program, workers)?, samples: Default::default() });
+        }
+    }
+    for round in 0..=options.rounds {
+        // Whoever comes first in a round may find the machine in another state, so each does in turn.
+        for turn in 0..rows.len() {
+            let index = (round + turn) % rows.len();
+            for condition in Condition::ALL {
+                let sample = rows[index].cluster.measure(condition, options)?;
+                // The first round only warms up.
+                if round > 0 {
+                    rows[index].samples[condition as usize].push(sample);
+                }
+            }
+        }
+    }
+    report(options, &rows);
+    Ok(())
+}
+
+/// What the clients do.
+#[derive(Clone, Copy)]
+enum Condition {
+    Single,
+    Loaded,
+    Burst,
+}
+
+impl Condition {
+    const ALL: [Condition; 3] = [Condition::Single, Condition::Loaded, Condition::Burst];
+}
+
+/// A running clusterd with its workers, ended when it is dropped.
+struct Cluster {
+    program: String,
+    workers: usize,
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Cluster {
+    /// Starts it and waits until every worker serves.
+    fn start(program: &str, workers: usize) -> anyhow::Result<Self> {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let child = Command::new(program)
+            .env("CLUSTERD_LOG_LEVEL", "warn")
+            .args(["--bind", &address.to_string(), "--workers", &workers.to_string(), "--"])
+            .arg(std::env::current_exe()?)
+            .arg(worker::ROLE)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {program}"))?;
+        let cluster = Self { program: program.to_owned(), workers, child, address };
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            anyhow::ensure!(Instant::now() < deadline, "{cluster} serves nothing within {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // One for each, and some for those that start late.
+        load::run(address, EXCHANGE, workers * 16, workers, || Ok(()))?;
+        Ok(cluster)
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The front's CPU time a connection, in microseconds.
+    fn measure(&self, condition: Condition, options: &Options) -> anyhow::Result<f64> {
+        let context = || format!("the connections to {self}");
+        let before = front_cpu_time(self.pid())?;
+        let connections = self.load(condition, options).with_context(context)?;
+        let used = front_cpu_time(self.pid())?.saturating_sub(before);
+        Ok(used.as_secs_f64() * 1e6 / connections as f64)
+    }
+
+    /// Returns how many connections there were.
+    fn load(&self, condition: Condition, options: &Options) -> anyhow::Result<usize> {
+        let run = |total, at_once| load::run(self.address, EXCHANGE, total, at_once, || Ok(()));
+        match condition {
+            Condition::Single => run(options.connections, 1)?,
+            Condition::Loaded => run(options.connections, options.clients)?,
+            Condition::Burst => {
+                let bursts = options.connections.div_ceil(options.burst);
+                for _ in 0..bursts {
+                    process::stop(self.pid())?;
+                    let resume = || process::resume(self.pid());
+                    load::run(self.address, EXCHANGE, options.burst, options.burst, resume)?;
+                }
+                return Ok(bursts * options.burst);
+            }
+        }
+        Ok(options.connections)
+    }
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {} workers", self.program, self.workers)
+    }
+}
+
+impl Drop for Cluster {
+    /// A stopped process takes no notice of SIGTERM until it continues.
+    fn drop(&mut self) {
+        let _ = kill_process(self.pid(), Signal::TERM);
+        let _ = kill_process(self.pid(), Signal::CONT);
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The CPU time of the thread that moves connections, to the nanosecond (the first number of `schedstat`,
+/// Documentation/scheduler/sched-stats.rst).
+fn front_cpu_time(pid: Pid) -> anyhow::Result<Duration> {
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?.path();
+        if fs::read_to_string(task.join("comm"))?.trim_end() == "front" {
+            let schedstat = fs::read_to_string(task.join("schedstat"))?;
+            let nanoseconds = schedstat.split_whitespace().next().context("schedstat is empty")?;
+            return Ok(Duration::from_nanos(nanoseconds.parse()?));
+        }
+    }
+    anyhow::bail!("process {pid} has no thread that is called front")
+}
+
+/// What was measured of one cluster, by condition.
+struct Row {
+    cluster: Cluster,
+    samples: [Vec<f64>; 3],
+}
+
+/// Medians over the rounds, and each as a multiple of what the same program needs with the first number of workers.
+fn report(options: &Options, rows: &[Row]) {
+    println!(
+        "{} rounds of {} connections; loaded: {} clients; burst: {} at once",
+        options.rounds, options.connections, options.clients, options.burst
+    );
+    println!("CPU time of the front a connection in microseconds, median (least-most), and ratio of medians");
+    println!(
+        "{:>7} {:>26} {:>6} {:>26} {:>6} {:>26} {:>6}  program",
+        "workers", "single", "", "loaded", "", "burst", ""
+    );
+    for of_program in rows.chunks(options.workers.len()) {
+        for row in of_program {
+            print!("{:>7}", row.cluster.workers);
+            for (samples, first) in row.samples.iter().zip(&of_program[0].samples) {
+                print!(" {:>26} {:>6.2}", spread(samples), median(samples) / median(first));
+            }
+            println!("  {}", row.cluster.program);
+        }
+    }
+}
+
+fn spread(samples: &[f64]) -> String {
+    let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = samples.iter().copied().fold(0.0, f64::max);
+    format!("{:.2} ({least:.2}-{most:.2})", median(samples))
+}
+
+fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}

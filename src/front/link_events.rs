@@ -1,0 +1,189 @@
+//! What follows from what the links of a service have seen: told by the workers, or asked of the kernel.
+//!
+//! It gives nobody a client's connection.
+
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use tracing::warn;
+
+use super::links::{Due, LinkEvent, LinkKey};
+use super::listener;
+use super::private::{Delivery, Undelivered};
+use super::service::{Parts, Progress};
+use crate::ids::WorkerId;
+use crate::protocol::wire::SocketOption;
+
+/// How many messages of one worker are read before everything else gets its turn.
+const EVENTS: usize = 16;
+
+impl Parts<'_> {
+    /// Looks at the links that were woken; `task` is woken when there are more.
+    pub(super) fn poll_links(&mut self, task: &Waker) -> Progress {
+        let mut progress = Progress::Waiting;
+        let woken = self.links.woken(task);
+        for &key in &woken {
+            if self.look_at(key) == Progress::More {
+                progress = Progress::More;
+            }
+        }
+        self.links.looked_at_all(woken);
+        progress
+    }
+
+    fn look_at(&mut self, key: LinkKey) -> Progress {
+        self.links.looked_at(key);
+        for _ in 0..EVENTS {
+            match self.links.change(key, |member| member.link.poll()) {
+                Some(Poll::Ready(event)) => self.on_event(key, event),
+                Some(Poll::Pending) if self.give_private(key) => {}
+                Some(Poll::Pending) | None => return Progress::Waiting,
+            }
+        }
+        self.links.wake(key);
+        Progress::More
+    }
+
+    /// Asks the kernel whether the worker has taken what it was given, which may not have been announced yet.
+    pub(super) fn ask(&mut self, key: LinkKey) {
+        self.links.change(key, |member| member.link.ask());
+        while let Some(event) = self.links.change(key, |member| member.link.next_taken()).flatten() {
+            self.on_event(key, event);
+        }
+        self.give_private(key);
+    }
+
+    /// Hands over a connection of clusterd's own if one waits and the worker has a turn for it; whether it did. For
+    /// clients this is as if the worker had been given one of theirs.
+    fn give_private(&mut self, key: LinkKey) -> bool {
+        let has_turn = |key| {
+            let member = self.links.get(key)?;
+            Some(!member.private.is_empty() && member.link.is_idle())
+        };
+        if has_turn(key) != Some(true) {
+            return false;
+        }
+        let next = self.links.change(key, |member| member.private.pop()).flatten();
+        let Some(Delivery { connection, reply, .. }) = next else { return false };
+        match self.links.hand_off(key, connection, Instant::now()) {
+            Ok(()) => {
+                self.links.change(key, |member| member.private.begin(reply));
+                true
+            }
+            Err(not_given) => {
+                let _ = reply.send(Err(Undelivered::HandOff(not_given.error.kind())));
+                false
+            }
+        }
+    }
+
+    fn on_event(&mut self, key: LinkKey, event: LinkEvent) {
+        let Some(member) = self.links.get(key) else { return };
+        let worker = member.link.worker();
+        match event {
+            LinkEvent::Taken { since } => self.on_taken(key, worker, since),
+            LinkEvent::Listening => {
+                self.launches.listens(worker, self.service, member.link.speaks_for_itself());
+            }
+            LinkEvent::Moving => {
+                member.stalled.dec();
+                self.launches.moves(worker);
+            }
+            LinkEvent::Nothing => {}
+            LinkEvent::Declined(connection) => {
+                self.reclaim.given_back(self.links, key, connection, Undelivered::Declined, self.queue);
+            }
+            LinkEvent::Paused(connection) => {
+                self.stalled(key, Instant::now());
+                self.reclaim.given_back(self.links, key, connection, Undelivered::Stalled, self.queue);
+            }
+            LinkEvent::SetOption(option) => self.set_option(worker, option),
+            LinkEvent::Broken(fault) => {
+                let service = self.service;
+                warn!(%worker, %service, ?fault, "closed a channel that does not speak the attach protocol");
+                self.drop_link(key);
+            }
+        }
+    }
+
+    fn on_taken(&mut self, key: LinkKey, worker: WorkerId, since: Instant) {
+        let now = Instant::now();
+        let after = now.saturating_duration_since(since);
+        let taken = self.links.change(key, |member| {
+            if member.link.is_retired() && !member.link.is_busy() {
+                member.link.drain();
+            }
+            let is_clients = !member.private.end(Ok(()));
+            if is_clients {
+                member.handed.inc();
+            }
+            (is_clients, member.window.taken(after))
+        });
+        let Some((is_clients, in_time)) = taken else { return };
+        if is_clients {
+            self.handoff.observe(after.as_secs_f64());
+            self.launches.took(worker, now);
+        }
+        if !in_time {
+            self.take_back_ahead(key);
+        }
+    }
+
+    fn set_option(&mut self, worker: WorkerId, option: SocketOption) {
+        if self.intake.set_option(worker, option) {
+            for connection in self.queue.iter() {
+                listener::apply(&option, &connection.socket);
+            }
+        }
+    }
+
+    /// Does what has become due on a link.
+    pub(super) fn on_due(&mut self, key: LinkKey, due: Due, now: Instant) {
+        match due {
+            Due::Slow => {
+                if let Some(link) = self.links.get(key).map(|member| &member.link) {
+                    self.launches.slow(link.id(), link.holder());
+                }
+                self.links.change(key, |member| member.window.close());
+                self.take_back_ahead(key);
+            }
+            Due::TimedOut => self.stall(key, now),
+            Due::Rested => {}
+        }
+    }
+
+    /// The worker is too slow for what it was given ahead: it goes to others. The youngest is left.
+    fn take_back_ahead(&mut self, key: LinkKey) {
+        self.reclaim.take_back(self.links, key, 1, Undelivered::Stalled, self.queue);
+    }
+
+    fn stall(&mut self, key: LinkKey, now: Instant) {
+        let back = self.reclaim.take_back(self.links, key, 0, Undelivered::Stalled, self.queue);
+        let is_empty = self.links.get(key).is_some_and(|member| member.link.untaken() == 0);
+        if back > 0 && is_empty {
+            self.links.change(key, |member| member.link.stall());
+            self.stalled(key, now);
+        }
+    }
+
+    /// A worker has left what it was given untaken.
+    fn stalled(&mut self, key: LinkKey, now: Instant) {
+        self.links.change(key, |member| {
+            member.stalled.inc();
+            member.private.refuse(Undelivered::Stalled);
+        });
+        if let Some(member) = self.links.get(key) {
+            self.launches.stalls(member.link.worker(), now);
+        }
+    }
+
+    /// Drops a channel after taking back what is in it. Returns how many connections were found to have been taken.
+    pub(super) fn drop_link(&mut self, key: LinkKey) -> u64 {
+        let Some(member) = self.links.remove(key) else { return 0 };
+        if member.link.is_stalled() {
+            member.stalled.dec();
+            self.launches.moves(member.link.worker());
+        }
+        self.reclaim.recover(member, self.queue, self.launches)
+    }
+}

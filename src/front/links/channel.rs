@@ -1,0 +1,185 @@
+//! The two descriptors of a link: records out, records in, and records taken back.
+//!
+//! It decides nothing: which records there should be is known to the link.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::Interest;
+
+use crate::front::connection::Connection;
+use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
+use crate::sys::seqpacket;
+use crate::sys::watched::Watched;
+
+/// Both ends of a channel, of which the worker has the other in its listener's place.
+#[derive(Debug)]
+pub(super) struct Channel {
+    ours: Watched,
+    worker_end: OwnedFd,
+    wake: Waker,
+}
+
+/// Why a link is broken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A record that is no message, or one that has no place in this state.
+    Malformed,
+    /// The channel was shut down, or failed in this way.
+    Channel(io::ErrorKind),
+}
+
+/// A message and its descriptor, or why there is none.
+pub(super) type Received = Result<(FromWorker, Option<OwnedFd>), Fault>;
+
+/// What came of reading a worker's next message.
+pub(super) enum Reading {
+    /// This.
+    Message(Received),
+    /// There is nothing that was not read before.
+    Nothing,
+    /// There is something, and no descriptor is free for the one that may be beside it.
+    NoRoom,
+}
+
+/// What came of taking a record back.
+pub(super) enum Recovered {
+    /// A connection.
+    Connection { socket: OwnedFd, peer: Endpoint },
+    /// Something else, which is gone now.
+    Other,
+    /// Nothing is left.
+    Nothing,
+}
+
+impl Channel {
+    /// Watches the primary's end; `wake` is used when there is something to look at.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub(super) fn new(ours: OwnedFd, worker_end: OwnedFd, wake: Waker) -> io::Result<Self> {
+        let ours = Watched::new(ours, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { ours, worker_end, wake })
+    }
+
+    /// Sends a connection; returns the size of its record.
+    ///
+    /// # Errors
+    /// Those of sendmsg(2).
+    pub(super) fn send(&self, connection: &Connection) -> io::Result<usize> {
+        let message = ToWorker::Connection { peer: connection.peer };
+        self.send_record(message, Some(connection.socket.as_fd()))
+    }
+
+    /// Sends a message that carries no descriptor.
+    ///
+    /// # Errors
+    /// Those of sendmsg(2).
+    pub(super) fn notify(&self, message: ToWorker) -> io::Result<usize> {
+        self.send_record(message, None)
+    }
+
+    fn send_record(&self, message: ToWorker, fd: Option<BorrowedFd<'_>>) -> io::Result<usize> {
+        let mut buffer = [0; MAX_MESSAGE];
+        let record = message.encode(&mut buffer);
+        seqpacket::send(&self.ours, record, fd)?;
+        Ok(record.len())
+    }
+
+    /// From now on the waker is used when the worker receives a record: to be called before one is sent into an empty
+    /// channel.
+    ///
+    /// The kernel signals EPOLLOUT each time a record is received, so what was signalled before is cleared. Had that been
+    /// left until after the sending, it could only be cleared together with a question what lies in the channel.
+    pub(super) fn expect_taking(&self) {
+        let mut cx = Context::from_waker(&self.wake);
+        // A signal may come in between; and a channel that has failed is ready for good.
+        for _ in 0..2 {
+            match self.ours.poll_write_ready(&mut cx) {
+                Poll::Ready(Ok(mut guard)) => guard.clear_ready(),
+                Poll::Ready(Err(_)) | Poll::Pending => return,
+            }
+        }
+        self.wake.wake_by_ref();
+    }
+
+    /// Ready when the worker has received something that `is_news` tells of, given how many bytes lie in the channel.
+    ///
+    /// The readiness is cleared before the question is asked, so that an answer which changes in between brings another
+    /// signal.
+    pub(super) fn poll_taking(&self, mut is_news: impl FnMut(usize) -> bool) -> Poll<io::Result<()>> {
+        let mut cx = Context::from_waker(&self.wake);
+        loop {
+            ready!(self.ours.poll_write_ready(&mut cx))?.clear_ready();
+            if is_news(self.untaken_bytes()?) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// How many bytes of records the worker has not received.
+    ///
+    /// # Errors
+    /// Those of ioctl(2).
+    pub(super) fn untaken_bytes(&self) -> io::Result<usize> {
+        seqpacket::waiting_bytes(&self.worker_end)
+    }
+
+    /// Reads the next message, or registers the waker for it.
+    pub(super) fn poll_read(&self, may_carry_descriptor: bool) -> Poll<Reading> {
+        let mut cx = Context::from_waker(&self.wake);
+        loop {
+            let mut guard = match ready!(self.ours.poll_read_ready(&mut cx)) {
+                Ok(guard) => guard,
+                Err(error) => return Poll::Ready(Reading::Message(Err(Fault::Channel(error.kind())))),
+            };
+            match self.read(may_carry_descriptor) {
+                Reading::Nothing => guard.clear_ready(),
+                reading => return Poll::Ready(reading),
+            }
+        }
+    }
+
+    /// Reads the next message, if there is one. If it may carry a descriptor, it is left where it is until there is room
+    /// for that.
+    pub(super) fn read(&self, may_carry_descriptor: bool) -> Reading {
+        if may_carry_descriptor && matches!(seqpacket::has_record(&self.ours), Ok(false)) {
+            return Reading::Nothing;
+        }
+        if may_carry_descriptor && seqpacket::room_for_a_descriptor(&self.ours).is_err() {
+            return Reading::NoRoom;
+        }
+        // One byte more than any message, so that a longer record is seen to be longer.
+        let mut buffer = [0; MAX_MESSAGE + 1];
+        let received = match seqpacket::receive(&self.ours, &mut buffer) {
+            Ok(record) if record.len == 0 => Err(Fault::Channel(io::ErrorKind::UnexpectedEof)),
+            Ok(record) => match FromWorker::decode(&buffer[..record.len]) {
+                Ok(message) => Ok((message, record.fd)),
+                Err(_) => Err(Fault::Malformed),
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Reading::Nothing,
+            Err(error) => Err(Fault::Channel(error.kind())),
+        };
+        Reading::Message(received)
+    }
+
+    /// Receives, in the worker's place, the next record that it has not.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2), and that there is no descriptor free.
+    pub(super) fn take_back(&self) -> io::Result<Recovered> {
+        seqpacket::room_for_a_descriptor(&self.worker_end)?;
+        let mut buffer = [0; MAX_MESSAGE];
+        let record = match seqpacket::receive(&self.worker_end, &mut buffer) {
+            Ok(record) if record.len == 0 => return Ok(Recovered::Nothing),
+            Ok(record) => record,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Recovered::Nothing),
+            Err(error) => return Err(error),
+        };
+        Ok(match (ToWorker::decode(&buffer[..record.len]), record.fd) {
+            (Ok(ToWorker::Connection { peer }), Some(socket)) => Recovered::Connection { socket, peer },
+            _ => Recovered::Other,
+        })
+    }
+}

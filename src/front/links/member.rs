@@ -1,0 +1,65 @@
+//! A link, with what the front keeps for it: its window, clusterd's own connections to it, and its counters.
+
+use std::sync::Arc;
+
+use prometheus::{IntCounter, IntGauge};
+
+use super::link::Link;
+use super::ready_set::Mark;
+use super::tally::{Ahead, Standing};
+use crate::front::connection::Connection;
+use crate::front::private::{Private, Undelivered};
+use crate::policy::Seat;
+use crate::policy::window::Window;
+
+/// A channel of a service.
+#[derive(Debug)]
+pub struct Member {
+    pub(in crate::front) link: Link,
+    pub(in crate::front) window: Window,
+    pub(in crate::front) private: Private,
+    pub(in crate::front) handed: IntCounter,
+    pub(in crate::front) stalled: IntGauge,
+    pub(super) seat: Seat,
+    pub(super) mark: Arc<Mark>,
+}
+
+impl Member {
+    /// What of it matters beyond it.
+    pub(super) fn standing(&self) -> Standing {
+        let link = &self.link;
+        Standing {
+            is_available: link.is_available(),
+            is_listening: link.is_listening(),
+            is_busy: link.is_busy(),
+            untaken: link.untaken(),
+            ahead: self.ahead(),
+            last_handed: link.last_handed(),
+            deadline: link.deadline().into_iter().chain(self.private.deadline()).min(),
+        }
+    }
+
+    /// Whether it may be given a connection before it has taken those that it was given. One of clusterd's own is on its
+    /// way alone, and does not wait until nobody comes any more.
+    fn ahead(&self) -> Ahead {
+        if !self.link.may_be_given_ahead() {
+            return Ahead::Never;
+        }
+        let has_room = self.link.untaken() < self.window.size();
+        if has_room && self.private.is_empty() && !self.private.is_under_way() {
+            Ahead::Room
+        } else {
+            Ahead::Full
+        }
+    }
+
+    /// A connection has come back from the worker, for this reason. One of clusterd's own is closed: it is for nobody
+    /// else.
+    pub(in crate::front) fn returned(
+        &mut self,
+        connection: Connection,
+        why: Undelivered,
+    ) -> Option<Connection> {
+        if self.private.end(Err(why)) { None } else { Some(connection) }
+    }
+}

@@ -1,0 +1,58 @@
+//! What the front needs to begin, as plain values.
+//!
+//! Where they come from is not known here.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::launches::RecycleLimits;
+use super::links::Timeouts;
+use super::listener::Bound;
+use crate::ids::WorkerPort;
+use crate::metrics::Metrics;
+use crate::policy::Choice;
+
+/// A hand-off that takes longer than this may have gone to a listener that its server has closed, or to a worker that is
+/// busy for long: what was given to it ahead is taken back.
+pub const SLOW: Duration = Duration::from_millis(20);
+
+/// Who accepts connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepts {
+    /// The front, which chooses a worker for each.
+    Primary,
+    /// Workers that share the listening socket; the kernel chooses.
+    Workers,
+}
+
+/// What the front needs to begin.
+#[derive(Debug)]
+pub struct Setup {
+    /// The public sockets of each worker port; a single one for each if they are shared.
+    pub ports: Vec<(WorkerPort, Vec<Bound>)>,
+    /// Who accepts.
+    pub accepts: Accepts,
+    /// What bounds each service.
+    pub limits: ServiceLimits,
+    /// Whether clients are kept from a worker that listens until it is released.
+    pub holds: bool,
+    /// When a launch of a worker is to be looked after.
+    pub recycle: RecycleLimits,
+    /// Where it counts.
+    pub metrics: Metrics,
+}
+
+/// How each service chooses workers, and what it is bounded by.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceLimits {
+    /// Whom to choose.
+    pub choice: Choice,
+    /// How many connections may wait.
+    pub queue: NonZeroUsize,
+    /// How long each may wait.
+    pub queue_timeout: Duration,
+    /// How many connections may be on their way to one listener of a worker that takes them quickly.
+    pub window: NonZeroUsize,
+    /// How long a worker may leave a connection untaken: [`SLOW`], and the hand-off timeout.
+    pub timeouts: Timeouts,
+}
