@@ -18,7 +18,7 @@
 //! - [`logs`]: carries what workers and clusterd itself write.
 //! - [`metrics`]: what is counted; [`admin`]: where it is shown, with the probes.
 //! - [`preload`]: the shim that makes unmodified programs workers.
-//! - [`demo`]: the built-in server; [`worker`]: the listener of `clusterd-worker`, compiled in for it.
+//! - [`demo`]: the built-in server; `worker`: the listener of `clusterd-worker`, compiled in for it.
 //! - [`sys`]: system calls that no safe library wraps.
 
 pub mod admin;
@@ -44,7 +44,7 @@ pub mod settings;
 pub mod supervisor;
 pub mod sys;
 pub mod systemd;
-pub mod worker;
+mod worker;
 
 use std::process::ExitCode;
 

@@ -26,7 +26,7 @@ pub struct Base {
 }
 
 impl Base {
-    /// What this configuration wants, whose [`exec_context`] these are.
+    /// What this configuration wants, whose [`exec_context`](fn@exec_context) these are.
     pub fn wanted(&self, config: &Config, context: ExecContext) -> DesiredState {
         let spec = CommandSpec {
             command: config.command.clone(),

@@ -78,7 +78,7 @@ pub struct Failed {
     pub last_lines: Vec<String>,
 }
 
-/// A command under way: what happens meanwhile is told by [`Handle::events`]. Dropping it does not stop it.
+/// A command under way. [`Handle::events`](super::Handle::events) reports what happens meanwhile. Dropping it does not stop it.
 #[derive(Debug)]
 pub struct Underway(pub(super) oneshot::Receiver<Result<String, Failed>>);
 
@@ -97,7 +97,7 @@ impl Underway {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// They get no further connection. Each is asked to end when it has none any more, or at `until`; what still
-    /// runs [`Rules::kill_timeout`] later is killed.
+    /// runs [`Rules::kill_timeout`](super::lifecycle::Rules::kill_timeout) later is killed.
     Graceful {
         /// When.
         until: Instant,

@@ -9,7 +9,7 @@ mod channel;
 mod error;
 mod listener;
 
-pub use listener::Listener;
+pub(crate) use listener::Listener;
 
 use crate::protocol::wire;
 use crate::sys::seqpacket;

@@ -5,7 +5,7 @@
 //! listener: from then on Node is a worker like any other. For a worker without the shim, a [`relay`] passes
 //! connections on as Node's own primary does. With the shared policy each gets the listening socket itself.
 //!
-//! - [`worker`]: what is said to one worker, and heard from it.
+//! - [`session`]: the conversation with one worker.
 //! - [`relay`], [`offers`]: connections for a worker without the shim.
 //! - [`listeners`]: what all of them listen on, and who wants it.
 

@@ -198,7 +198,7 @@ impl State {
         }
     }
 
-    /// When a [`Input::Tick`] will change something.
+    /// When an [`Input::Tick`](super::Input::Tick) will change something.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
             State::Launching { ready_by, advise_at, .. } => {
