@@ -1,6 +1,31 @@
 //! How the processes of workers get the channels that their connections come through.
 //!
 //! What goes through a channel is the front's; which workers there are is the supervisor's.
+//!
+//! - [`admission`]: who may attach, to what, and how it is served; one decision for every way.
+//! - [`socket`]: the way of the shim and of the library; [`closer`]: what becomes of those that are not admitted.
+//! - [`node`]: the way of Node's cluster workers.
 
+pub mod admission;
+mod closer;
 pub mod node;
 pub mod socket;
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use tracing::debug;
+
+use crate::sys::seqpacket;
+
+/// How often it is looked whether a descriptor has become free.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Returns when a descriptor can be received on `socket`: the kernel destroys what the table has no room for.
+async fn room_for_a_descriptor(socket: impl AsFd) {
+    let Err(error) = seqpacket::room_for_a_descriptor(&socket) else { return };
+    debug!(%error, "waiting until a file descriptor is free");
+    while seqpacket::room_for_a_descriptor(&socket).is_err() {
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,7 +1,8 @@
 //! The attach socket: where a worker's process asks to listen, and gets its channel.
 //!
-//! It checks who asks and passes the channel on; from then on the channel is the front's.
+//! Whether it gets one is [`admission`](super::admission)'s to decide; from then on the channel is the front's.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -11,13 +12,17 @@ use std::time::Duration;
 
 use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::admission::{self, Admission, Applicant, Grant, Refusal, Request, Rules, Source, Takes};
+use super::closer::{Closer, Turn};
+use super::room_for_a_descriptor;
 use crate::front;
 use crate::front::links::{Attachment, ChannelPermits, Holder};
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
-use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
+use crate::protocol::wire::{self, Endpoint, FromWorker, MAX_MESSAGE, ToWorker, Token};
 use crate::settings::Policy;
 use crate::supervisor::{self, identity::Users};
 use crate::sys::peer::Peer;
@@ -27,8 +32,9 @@ use crate::sys::watched::Watched;
 /// How many connections may wait in the attach socket's backlog.
 const BACKLOG: i32 = 256;
 
-/// How many handshakes may be under way at once. Only processes of our own user get this far.
-const HANDSHAKES: usize = 64;
+/// How many processes may be waited for that have said nothing yet. If another comes, the first of them has to go: who
+/// wants to attach speaks as soon as it is connected.
+const SILENT: usize = 64;
 
 /// How long a process may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,21 +46,27 @@ pub struct AttachSocket {
     name: String,
 }
 
-/// Whom the handshakes speak with.
+/// What the handshakes depend on.
 #[derive(Clone, Debug)]
-pub struct Rooms {
-    /// Knows which tokens are living workers'.
+pub struct AttachContext {
+    /// Knows whose tokens there are.
     pub supervisor: supervisor::Handle,
     /// Gets the channels.
     pub front: front::handle::Handle,
     /// Room for channels.
-    pub places: ChannelPermits,
-    /// The ports that are served.
+    pub permits: ChannelPermits,
+    /// The ports that are always served.
     pub ports: Arc<[WorkerPort]>,
     /// Whose processes may attach.
     pub users: Users,
     /// Who accepts there.
     pub policy: Policy,
+}
+
+impl AttachContext {
+    fn rules(&self) -> Rules<'_> {
+        Rules { users: &self.users, ports: &self.ports, policy: self.policy }
+    }
 }
 
 impl AttachSocket {
@@ -86,13 +98,11 @@ impl AttachSocket {
         &self.name
     }
 
-    /// Answers for ever.
-    pub async fn serve(self, rooms: Rooms) {
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-        loop {
-            let Ok(turn) = Arc::clone(&handshakes).acquire_owned().await else {
-                return;
-            };
+    /// Answers for as long as the program runs.
+    pub async fn serve(self, context: AttachContext) {
+        let closer = Closer::default();
+        let mut silent = Silent::default();
+        while let Some(turn) = closer.turn().await {
             let channel = match self.listener.when_readable(|listener| seqpacket::accept(listener)).await {
                 Ok(channel) => channel,
                 Err(error) => {
@@ -101,138 +111,156 @@ impl AttachSocket {
                     continue;
                 }
             };
-            let rooms = rooms.clone();
-            tokio::spawn(async move {
-                handshake(channel, &rooms).await;
-                drop(turn);
-            });
+            tokio::spawn(handshake(channel, turn, silent.joined(), context.clone()));
         }
+    }
+}
+
+/// The processes that have said nothing yet, in the order in which they came.
+#[derive(Debug, Default)]
+struct Silent(VecDeque<oneshot::Sender<()>>);
+
+impl Silent {
+    /// There is another. What is returned ends when it has to go.
+    fn joined(&mut self) -> oneshot::Receiver<()> {
+        self.0.retain(|process| !process.is_closed());
+        if self.0.len() >= SILENT {
+            self.0.pop_front();
+        }
+        let (stays, goes) = oneshot::channel();
+        self.0.push_back(stays);
+        goes
     }
 }
 
 /// Why a process gets no channel.
 #[derive(Debug, thiserror::Error)]
-enum Denied {
-    #[error("it belongs to user {uid}, and only processes of these may attach: {users}")]
-    OtherUser { uid: u32, users: Users },
-    #[error("it said nothing for {PATIENCE:?}")]
+enum AttachError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("process sent no message within {PATIENCE:?}")]
     Silent,
-    #[error("what it said is not the attach protocol")]
+    #[error("process sent no message, and others wait")]
+    GaveWay,
+    #[error("message is not one of the attach protocol")]
     Malformed,
-    #[error("its token is not a living worker's")]
-    UnknownToken,
-    #[error("port {0} is not served")]
-    NotServed(WorkerPort),
-    #[error(
-        "`--policy shared` is for Node's cluster workers, which accept by themselves on port {0}; other servers are \
-         served with `--policy round-robin`"
-    )]
-    Shared(WorkerPort),
-    #[error("the primary has no room for another channel")]
-    Full,
-    #[error("its socket failed: {0}")]
+    #[error("no file descriptor is free for its channel")]
+    NoDescriptor,
+    #[error("socket failed: {0}")]
     Socket(#[from] io::Error),
 }
 
-impl Denied {
-    /// What the process is told.
-    fn refusal(&self) -> Refusal {
+impl AttachError {
+    /// What the process is answered.
+    fn refusal(&self) -> wire::Refusal {
         match self {
-            Denied::NotServed(_) => Refusal::NotServed,
-            Denied::Shared(_) => Refusal::Shared,
-            Denied::Full => Refusal::Full,
-            Denied::OtherUser { .. }
-            | Denied::Silent
-            | Denied::Malformed
-            | Denied::UnknownToken
-            | Denied::Socket(_) => Refusal::NotAdmitted,
+            AttachError::Refused(refusal) => refusal.on_the_wire(),
+            AttachError::NoDescriptor => wire::Refusal::Full,
+            AttachError::Silent | AttachError::GaveWay | AttachError::Malformed | AttachError::Socket(_) => {
+                wire::Refusal::NotAdmitted
+            }
         }
     }
 }
 
-async fn handshake(channel: OwnedFd, rooms: &Rooms) {
-    let Ok(peer) = Peer::of(&channel) else {
-        return;
+/// Answers one process. What is not admitted is closed elsewhere, unread.
+async fn handshake(channel: OwnedFd, turn: Turn, goes: oneshot::Receiver<()>, context: AttachContext) {
+    let Ok(peer) = Peer::of(&channel) else { return turn.close(channel) };
+    let Err(error) = attach(&channel, peer, goes, &context).await else { return };
+    match error {
+        AttachError::Refused(Refusal::NotServed(_)) => {
+            debug!(pid = peer.pid, %error, "refused a process at the attach socket");
+        }
+        _ => warn!(pid = peer.pid, %error, "refused a process at the attach socket"),
+    }
+    let refuse = ToWorker::Refuse(error.refusal());
+    let _ = seqpacket::send(&channel, refuse.encode(&mut [0; MAX_MESSAGE]), None);
+    turn.close(channel);
+}
+
+async fn attach(
+    channel: &OwnedFd,
+    peer: Peer,
+    goes: oneshot::Receiver<()>,
+    context: &AttachContext,
+) -> Result<(), AttachError> {
+    admission::may_speak(peer.uid, &context.users)?;
+    let hello = tokio::select! {
+        hello = timeout(PATIENCE, Hello::read(channel)) => hello.map_err(|_| AttachError::Silent)??,
+        _ = goes => return Err(AttachError::GaveWay),
     };
-    let mut buffer = [0; MAX_MESSAGE];
-    if let Err(denied) = attach(&channel, peer, rooms).await {
-        match denied {
-            Denied::NotServed(_) => debug!(pid = peer.pid, %denied, "refused a process at the attach socket"),
-            _ => warn!(pid = peer.pid, %denied, "refused a process at the attach socket"),
-        }
-        let refuse = ToWorker::Refuse(denied.refusal());
-        let _ = seqpacket::send(&channel, refuse.encode(&mut buffer), None);
-    }
-}
-
-async fn attach(channel: &OwnedFd, peer: Peer, rooms: &Rooms) -> Result<(), Denied> {
-    if !rooms.users.contains(peer.uid) {
-        return Err(Denied::OtherUser { uid: peer.uid, users: rooms.users.clone() });
-    }
-    let request = tokio::time::timeout(PATIENCE, hear(channel)).await.map_err(|_| Denied::Silent)??;
-    let port = WorkerPort(request.address.port());
-    if !rooms.ports.contains(&port) {
-        return Err(Denied::NotServed(port));
-    }
-    if rooms.policy == Policy::Shared {
-        return Err(Denied::Shared(port));
-    }
-    let place = rooms.places.take().ok_or(Denied::Full)?;
-    let worker = admit(rooms, request.token, peer.uid).await?;
-    let inode = rustix::fs::fstat(&request.worker_end).map_err(io::Error::from)?.st_ino;
-    let mut buffer = [0; MAX_MESSAGE];
-    seqpacket::send(channel, ToWorker::Welcome.encode(&mut buffer), None)?;
+    let (uid, permit) = (peer.uid, context.permits.take());
+    let worker = context.supervisor.admit(hello.token, uid).await;
+    let port = WorkerPort(hello.address.port());
+    let request = Request { applicant: Applicant::Process { uid, worker }, port, takes: Takes::Channel };
+    let admitted = admission::admit(request, permit.as_ref(), context.rules())?;
+    let (Admission { worker, source: Source::Served(port), grant: Grant::Channel }, Some(permit)) =
+        (admitted, permit)
+    else {
+        return Err(Refusal::NotServed(port).into());
+    };
+    let worker_end = receive_worker_end(channel).await?;
+    let inode = rustix::fs::fstat(&worker_end).map_err(io::Error::from)?.st_ino;
+    seqpacket::send(channel, ToWorker::Welcome.encode(&mut [0; MAX_MESSAGE]), None)?;
     let attachment = Attachment {
         worker,
         service: ServiceId::Port(port),
         channel: channel.try_clone()?,
-        worker_end: request.worker_end,
+        worker_end,
         holder: Holder { inode, pid: peer.pid },
-        wants_drain: request.wants_drain,
+        wants_drain: hello.wants_drain,
         relayed: false,
-        permit: place,
+        permit,
     };
-    rooms.front.attach(attachment).await;
+    context.front.attach(attachment).await;
     // The worker may have died, and been forgotten by the front, since it was admitted. One that only drains keeps its
     // channels, for to close one is to tell a process that the primary is gone.
-    if admit(rooms, request.token, peer.uid).await.is_err() && !runs(rooms, worker) {
-        rooms.front.forget(worker).await;
+    let serves = context.supervisor.admit(hello.token, uid).await.is_some();
+    if !serves && !runs(context, worker) {
+        context.front.forget(worker).await;
     }
     Ok(())
 }
 
-fn runs(rooms: &Rooms, launch: WorkerId) -> bool {
-    let app = Arc::clone(&rooms.supervisor.status().borrow());
+fn runs(context: &AttachContext, launch: WorkerId) -> bool {
+    let app = Arc::clone(&context.supervisor.status().borrow());
     app.workers.iter().any(|worker| worker.running.is_some_and(|(running, _)| running == launch))
 }
 
-async fn admit(rooms: &Rooms, token: Token, uid: u32) -> Result<WorkerId, Denied> {
-    rooms.supervisor.admit(token, uid).await.ok_or(Denied::UnknownToken)
-}
-
 /// What a process asks for.
-#[derive(Debug)]
-struct Request {
+#[derive(Clone, Copy, Debug)]
+struct Hello {
     token: Token,
     address: Endpoint,
     wants_drain: bool,
-    worker_end: OwnedFd,
 }
 
-/// Waits for the one message that opens a channel.
-async fn hear(channel: &OwnedFd) -> Result<Request, Denied> {
-    let watched = Watched::new(channel.try_clone()?, Interest::READABLE)?;
-    let mut buffer = [0; MAX_MESSAGE + 1];
-    let record = watched.when_readable(|channel| seqpacket::receive(channel, &mut buffer)).await?;
-    let said = FromWorker::decode(&buffer[..record.len]).map_err(|_| Denied::Malformed)?;
-    let FromWorker::Attach { token, address, wants_drain } = said else {
-        return Err(Denied::Malformed);
-    };
-    let worker_end = record.fd.ok_or(Denied::Malformed)?;
-    if !is_other_end(channel, &worker_end) {
-        return Err(Denied::Malformed);
+impl Hello {
+    /// Waits for the one message that opens a channel, and leaves it where it is: no descriptor of a process that may
+    /// not be admitted is received.
+    async fn read(channel: &OwnedFd) -> Result<Self, AttachError> {
+        let watched = Watched::new(channel.try_clone()?, Interest::READABLE)?;
+        let mut buffer = [0; MAX_MESSAGE + 1];
+        let len = watched.when_readable(|channel| seqpacket::peek_bytes(channel, &mut buffer)).await?;
+        match FromWorker::decode(&buffer[..len]) {
+            Ok(FromWorker::Attach { token, address, wants_drain }) => {
+                Ok(Self { token, address, wants_drain })
+            }
+            _ => Err(AttachError::Malformed),
+        }
     }
-    Ok(Request { token, address, wants_drain, worker_end })
+}
+
+/// Receives the message that was read, and the worker's end of the channel beside it.
+async fn receive_worker_end(channel: &OwnedFd) -> Result<OwnedFd, AttachError> {
+    timeout(PATIENCE, room_for_a_descriptor(channel)).await.map_err(|_| AttachError::NoDescriptor)?;
+    let record = seqpacket::receive(channel, &mut [0; MAX_MESSAGE])?;
+    match record.fd {
+        Some(worker_end) if is_other_end(channel, &worker_end) => Ok(worker_end),
+        // Somebody else was faster to take the last descriptor that was free.
+        None if record.truncated => Err(AttachError::NoDescriptor),
+        _ => Err(AttachError::Malformed),
+    }
 }
 
 /// Whether `worker_end` is the socket at the other end of `channel`: the only one that has its name.
@@ -242,5 +270,28 @@ fn is_other_end(channel: impl AsFd, worker_end: impl AsFd) -> bool {
     match (peer, own) {
         (Some(Ok(peer)), Ok(Ok(own))) => !peer.is_unnamed() && peer == own,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_those_that_say_nothing_the_first_has_to_go_when_there_are_too_many() {
+        let mut silent = Silent::default();
+        let mut here: VecDeque<_> = (0..SILENT).map(|_| silent.joined()).collect();
+        let goes = |process: &mut oneshot::Receiver<()>| {
+            matches!(process.try_recv(), Err(oneshot::error::TryRecvError::Closed))
+        };
+        assert!(!here.iter_mut().any(goes), "there is room for all of them");
+        here.push_back(silent.joined());
+        assert!(goes(&mut here[0]), "the first goes");
+        assert!(!here.iter_mut().skip(1).any(goes));
+        // One that has spoken makes room.
+        here.truncate(SILENT);
+        here.push_back(silent.joined());
+        assert!(!here.iter_mut().skip(1).any(goes));
+        assert_eq!(silent.0.len(), SILENT);
     }
 }

@@ -52,7 +52,7 @@ const LAST_OUTPUT: Duration = Duration::from_secs(1);
 pub fn run(config: Config, command_line: CommandLine) -> Result<u8, Failure> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let output = Output::stdio()?;
         logs::messages::install(&output, config.log_format, config.log_level)?;
         let ended = serve(config, command_line, &output).await;
@@ -60,7 +60,10 @@ pub fn run(config: Config, command_line: CommandLine) -> Result<u8, Failure> {
             debug!("nobody reads the output; the rest of it is dropped");
         }
         ended
-    })
+    });
+    // What a stranger has sent may take long to be closed.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Result<u8, Failure> {
@@ -75,7 +78,8 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let public = addresses.iter().map(SocketAddr::port).collect();
     let around =
         Bootstrapped { bootstrap: &bootstrap, ports, public, front: &front, output, metrics: &metrics };
-    let Wiring { supervisor, task, rooms, words, ready, asking } = Wiring::new(&config, command_line, around);
+    let Wiring { supervisor, task, attach_context, words, ready, asking } =
+        Wiring::new(&config, command_line, around);
 
     let (readiness, watched) = watch::channel(front_reports::readiness(&reports.status.borrow()));
     let scraper = asking.scraper(&config, &supervisor, &metrics);
@@ -93,7 +97,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     asking.start_health(&config, &supervisor, &metrics);
     triggers::attend(&config, bootstrap.changes, &supervisor);
     tokio::spawn(worker_notify::pass_on(ready, supervisor.clone()));
-    tokio::spawn(bootstrap.attach.serve(rooms));
+    tokio::spawn(bootstrap.attach.serve(attach_context));
     let told = Told { supervisor: supervisor.clone(), front: front.clone(), readiness: readiness.clone() };
     tokio::spawn(front_reports::follow(Heard { reports, words }, told, addresses));
 

@@ -13,7 +13,7 @@ use super::probes::Asking;
 use super::worker_hooks::PrimaryHooks;
 use super::worker_plan::Base;
 use crate::attach::node::{self, Listeners, Nodes, Word};
-use crate::attach::socket::Rooms;
+use crate::attach::socket::AttachContext;
 use crate::front;
 use crate::front::links::ChannelPermits;
 use crate::ids::{WorkerId, WorkerPort};
@@ -51,8 +51,8 @@ pub struct Wiring {
     pub supervisor: Handle,
     /// The supervisor itself.
     pub task: Supervisor,
-    /// Whom the attach socket speaks with.
-    pub rooms: Rooms,
+    /// What the attach socket depends on.
+    pub attach_context: AttachContext,
     /// What Node workers say.
     pub words: mpsc::Receiver<Word>,
     /// Who says to be ready.
@@ -74,14 +74,15 @@ impl Wiring {
             scope: Scope::Everyone,
             guardian: guardian(config, bootstrap.folder()),
         };
-        let places = ChannelPermits::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
+        let permits = ChannelPermits::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
         let asking = Asking::new(front.clone(), ports[0]);
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
-        let (nodes, words) = Nodes::new(node::Rooms {
+        let (nodes, words) = Nodes::new(node::NodeContext {
             front: front.clone(),
-            places: places.clone(),
+            permits: permits.clone(),
             ports: Arc::clone(&ports),
+            users: users.clone(),
             policy: config.policy,
             shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
             handoff_timeout: config.handoff_timeout,
@@ -99,8 +100,9 @@ impl Wiring {
         let reread = base.reread(config.clone(), command_line);
         let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
         let (front, policy) = (front.clone(), config.policy);
-        let rooms = Rooms { supervisor: supervisor.clone(), front, places, ports, users, policy };
-        Self { supervisor, task, rooms, words, ready, asking }
+        let attach_context =
+            AttachContext { supervisor: supervisor.clone(), front, permits, ports, users, policy };
+        Self { supervisor, task, attach_context, words, ready, asking }
     }
 }
 

@@ -123,6 +123,17 @@ pub fn has_record(socket: impl AsFd) -> io::Result<bool> {
     }
 }
 
+/// Looks at the bytes of the next record, of which as many are told as fit into `buffer`. The record stays where it is, and
+/// no descriptor is received. Never blocks.
+///
+/// # Errors
+/// Those of recv(2); `WouldBlock` when there is no record.
+pub fn peek_bytes(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let (len, _) = rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut *buffer, flags))?;
+    Ok(len)
+}
+
 /// Receives one record into `buffer`. Never blocks. The descriptor is close-on-exec.
 ///
 /// # Errors

@@ -5,17 +5,18 @@
 //! listener: from then on Node is a worker like any other. For a worker without the shim, a [`relay`] passes
 //! connections on as Node's own primary does. With the shared policy each gets the listening socket itself.
 //!
-//! - [`session`]: the conversation with one worker.
+//! - [`session`]: what follows from what one worker says; [`transport`], how it is said, and [`servers`], what it has.
 //! - [`relay`], [`offers`]: connections for a worker without the shim.
 //! - [`listeners`]: what all of them listen on, and who wants it.
 
 mod listeners;
 mod offers;
 mod relay;
+mod servers;
 mod session;
+mod transport;
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,15 +24,16 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{debug, warn};
+use tracing::warn;
 
 pub use self::listeners::Listeners;
+use super::admission::Rules;
 use crate::front;
 use crate::front::links::ChannelPermits;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::settings::Policy;
 use crate::supervisor::NodeChannel;
-use crate::sys::seqpacket;
+use crate::supervisor::identity::Users;
 
 /// How long the last words of a worker that is gone may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -48,27 +50,17 @@ pub enum Word {
     Says(WorkerId, Box<RawValue>),
 }
 
-/// How often it is looked whether a descriptor has become free.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// Returns when a descriptor can be received on `socket`: the kernel destroys what the table has no room for.
-async fn room(socket: impl AsFd) {
-    let Err(error) = seqpacket::room_for_a_descriptor(&socket) else { return };
-    debug!(%error, "a connection waits until a descriptor is free");
-    while seqpacket::room_for_a_descriptor(&socket).is_err() {
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Those whom the words of a worker concern.
+/// What the sessions depend on.
 #[derive(Clone, Debug)]
-pub struct Rooms {
+pub struct NodeContext {
     /// Gets the channels that connections go through.
     pub front: front::handle::Handle,
     /// Room for those.
-    pub places: ChannelPermits,
+    pub permits: ChannelPermits,
     /// The ports that are served.
     pub ports: Arc<[WorkerPort]>,
+    /// Whose processes may attach.
+    pub users: Users,
     /// Who accepts at TCP ports: the front, or the workers.
     pub policy: Policy,
     /// The shim that workers may have loaded.
@@ -79,10 +71,16 @@ pub struct Rooms {
     pub listeners: Arc<Mutex<Listeners>>,
 }
 
+impl NodeContext {
+    fn rules(&self) -> Rules<'_> {
+        Rules { users: &self.users, ports: &self.ports, policy: self.policy }
+    }
+}
+
 /// The channels to all Node workers.
 #[derive(Debug)]
 pub struct Nodes {
-    rooms: Rooms,
+    context: NodeContext,
     words: mpsc::Sender<Word>,
     sessions: HashMap<WorkerId, Talking>,
 }
@@ -116,17 +114,17 @@ impl Disconnecting {
 
 impl Nodes {
     /// No worker yet.
-    pub fn new(rooms: Rooms) -> (Self, mpsc::Receiver<Word>) {
+    pub fn new(context: NodeContext) -> (Self, mpsc::Receiver<Word>) {
         let (words, heard) = mpsc::channel(WORDS);
-        (Self { rooms, words, sessions: HashMap::new() }, heard)
+        (Self { context, words, sessions: HashMap::new() }, heard)
     }
 
     /// Speaks with a worker until it is gone.
     pub fn greet(&mut self, worker: WorkerId, channel: NodeChannel) {
         let (disconnect, asked) = watch::channel(false);
         let (gone, told) = oneshot::channel();
-        let lines = session::Lines { disconnect: asked, gone: told, words: self.words.clone() };
-        match session::NodeSession::new(worker, channel, self.rooms.clone(), lines) {
+        let signals = session::SessionSignals { disconnect: asked, gone: told, words: self.words.clone() };
+        match session::NodeSession::new(worker, channel, self.context.clone(), signals) {
             Ok(session) => {
                 let task = tokio::spawn(session.run());
                 self.sessions.insert(worker, Talking { disconnect, gone, task });
@@ -138,7 +136,7 @@ impl Nodes {
     /// What asks this worker to leave.
     pub fn disconnecting(&self, worker: WorkerId) -> Disconnecting {
         let ask = self.sessions.get(&worker).map(|talking| talking.disconnect.clone());
-        Disconnecting { ask, listeners: Arc::clone(&self.rooms.listeners) }
+        Disconnecting { ask, listeners: Arc::clone(&self.context.listeners) }
     }
 
     /// Done when everything was read that a worker said before it was gone: what it has taken must not be taken for

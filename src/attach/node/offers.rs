@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::relay::Answer;
-use super::room;
+use crate::attach::room_for_a_descriptor;
 use crate::protocol::node::{Seq, offered};
 use crate::sys::seqpacket;
 
@@ -117,7 +117,7 @@ impl Unread {
     pub async fn take(worker_end: impl AsFd, buffer: &mut [u8]) -> io::Result<Self> {
         let mut unread = Self { connections: Vec::new(), rest: Vec::new() };
         loop {
-            room(&worker_end).await;
+            room_for_a_descriptor(&worker_end).await;
             match seqpacket::receive(&worker_end, buffer) {
                 Ok(record) if record.len == 0 => return Ok(unread),
                 Ok(record) => unread.sort(&buffer[..record.len], record.fd, record.truncated),

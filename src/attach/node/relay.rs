@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
-use super::room;
+use crate::attach::room_for_a_descriptor;
 use crate::ids::WorkerId;
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
 use crate::sys::seqpacket::{self, Record};
@@ -105,7 +105,7 @@ async fn look(channel: &Watched) -> io::Result<Option<(Endpoint, OwnedFd)>> {
 /// Waits for the next record, and until there is a descriptor for the one that is beside it.
 async fn peek(channel: &Watched, buffer: &mut [u8]) -> io::Result<Record> {
     loop {
-        room(channel).await;
+        room_for_a_descriptor(channel).await;
         let record = channel.when_readable(|channel| seqpacket::peek(channel, &mut *buffer)).await?;
         // Somebody else may have taken the last descriptor meanwhile.
         if !record.truncated {

@@ -132,6 +132,12 @@ impl Query {
     /// A bit of `flags`, for UDP: `SO_REUSEADDR` (`UV_UDP_REUSEADDR`).
     pub const REUSE_ADDRESS: i64 = 4;
 
+    /// The TCP port, 0 for any free one; `None` if it asks for something else.
+    pub fn tcp_port(&self) -> Option<u16> {
+        let is_tcp = matches!(self.address_type, AddressType::V4 | AddressType::V6);
+        u16::try_from(self.port).ok().filter(|_| is_tcp)
+    }
+
     /// The name under which the worker shall know the listener: the same for the same address, in every worker.
     ///
     /// To ask for any free port twice is to ask for two listeners. To ask for another address twice is an error.

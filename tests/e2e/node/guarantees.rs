@@ -124,7 +124,7 @@ fn a_primary_without_descriptors_loses_nothing() {
         limit(Rlimit { current: Some(3), maximum: rustix::process::getrlimit(Resource::Nofile).maximum });
     worker.signal(Signal::CONT);
     until("clusterd waits for a descriptor", || {
-        let waits = cluster.stderr.text().contains("a connection waits until a descriptor is free");
+        let waits = cluster.stderr.text().contains("waiting until a file descriptor is free");
         waits.then_some(())
     });
     limit(usual);

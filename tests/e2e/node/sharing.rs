@@ -145,13 +145,15 @@ fn a_reload_refuses_nobody(attach: Attach) {
     });
 }
 
+/// Why other servers than Node's are refused.
+const SHARED: &str = "port 8080 is shared by Node's cluster workers (`--policy shared`); other servers need \
+                      `--policy round-robin`";
+
 #[test]
 fn a_server_that_is_not_node_is_refused_with_the_reason() {
     needs!("python3");
     let cluster = sharing(Cluster::of_servers()).launch();
-    until("clusterd says why", || {
-        cluster.stderr.text().contains("`--policy shared` is for Node's cluster workers").then_some(())
-    });
+    until("clusterd says why", || cluster.stderr.text().contains(SHARED).then_some(()));
     until("the server is told that the port is in use", || {
         cluster.stderr.text().contains("Address already in use").then_some(())
     });
@@ -164,8 +166,6 @@ fn deno_is_refused_with_the_reason() {
                .on('error', (error) => { console.log('refused: ' + error.code); process.exit(1); });";
     let cluster = Cluster::of("deno run -A {folder}/app.cjs").file("app.cjs", app);
     let cluster = sharing(cluster).launch();
-    until("clusterd says why", || {
-        cluster.stderr.text().contains("Deno makes nothing of a socket").then_some(())
-    });
+    until("clusterd says why", || cluster.stderr.text().contains(SHARED).then_some(()));
     until("the server is told", || cluster.stdout.text().contains("refused: ENOTSUP").then_some(()));
 }

@@ -1,0 +1,250 @@
+//! Who may attach, to what, and how it is served: one decision for every way in which a worker's process asks.
+//!
+//! Pure. Whose token it is, whether a channel is left and what the process can make use of is found out by the ways
+//! themselves, which also carry out what is decided here.
+
+use crate::front::links::ChannelPermit;
+use crate::ids::{WorkerId, WorkerPort};
+use crate::protocol::wire;
+use crate::settings::Policy;
+use crate::supervisor::identity::Users;
+
+/// Who asks to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applicant {
+    /// A process of this user that shows a token, and the running worker whose token that is.
+    Process {
+        /// The user, as the kernel tells it.
+        uid: u32,
+        /// The worker, if there is one.
+        worker: Option<WorkerId>,
+    },
+    /// Whoever speaks on the channel that this worker was started with.
+    Started(WorkerId),
+}
+
+/// What its server can be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// A channel, on a port that is always served: the shim and the library. Any other port is theirs to bind.
+    Channel,
+    /// A channel or a relay, or the listening socket, on any port: Node.
+    ChannelOrSocket,
+    /// A channel or a relay, on any port: Deno, which makes nothing of a socket that it is sent.
+    ChannelOnAnyPort,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// By whom.
+    pub applicant: Applicant,
+    /// To listen on which port.
+    pub port: WorkerPort,
+    /// What would serve it.
+    pub takes: Takes,
+}
+
+/// What the decision depends on beside the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// Whose processes may attach.
+    pub users: &'a Users,
+    /// The ports that are always served.
+    pub ports: &'a [WorkerPort],
+    /// Who accepts there.
+    pub policy: Policy,
+}
+
+/// What an admitted worker gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Who it is.
+    pub worker: WorkerId,
+    /// From where.
+    pub source: Source,
+    /// What.
+    pub grant: Grant,
+}
+
+/// Where connections come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From the public addresses of a port that is always served.
+    Served(WorkerPort),
+    /// From an address that is opened for the workers that ask for it.
+    OnDemand,
+}
+
+/// How a server gets its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// The primary accepts, and passes each on.
+    Channel,
+    /// It accepts by itself, from a socket that all share.
+    Socket,
+}
+
+/// Why a process gets nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Only users whose workers these are may attach.
+    #[error("process belongs to user {uid}; only processes of these users may attach: {users}")]
+    OtherUser {
+        /// Whose it is.
+        uid: u32,
+        /// Whose it might be.
+        users: Users,
+    },
+    /// It belongs to no worker, or to one that has ended or is ending.
+    #[error("token does not belong to a running worker")]
+    UnknownToken,
+    /// It is the server's own affair.
+    #[error("port {0} is not served")]
+    NotServed(WorkerPort),
+    /// There are no channels there.
+    #[error(
+        "port {0} is shared by Node's cluster workers (`--policy shared`); other servers need `--policy round-robin`"
+    )]
+    Shared(WorkerPort),
+    /// As many as there may be are open.
+    #[error("no room for another channel")]
+    Full,
+}
+
+impl Refusal {
+    /// What the process is answered at the attach socket.
+    pub fn on_the_wire(&self) -> wire::Refusal {
+        match self {
+            Refusal::NotServed(_) => wire::Refusal::NotServed,
+            Refusal::Shared(_) => wire::Refusal::Shared,
+            Refusal::Full => wire::Refusal::Full,
+            Refusal::OtherUser { .. } | Refusal::UnknownToken => wire::Refusal::NotAdmitted,
+        }
+    }
+}
+
+/// Whether a process of this user is listened to at all.
+///
+/// # Errors
+/// It is not.
+pub fn may_speak(uid: u32, users: &Users) -> Result<(), Refusal> {
+    if users.contains(uid) { Ok(()) } else { Err(Refusal::OtherUser { uid, users: users.clone() }) }
+}
+
+/// Decides. A stop that has begun changes nothing: what was accepted is served by whoever attaches, and an address that
+/// is opened meanwhile stops like all others.
+///
+/// # Errors
+/// Why not. That a port is not served comes before the token: a process that a worker has left behind may still listen
+/// elsewhere.
+pub fn admit(request: Request, room: Option<&ChannelPermit>, rules: Rules<'_>) -> Result<Admission, Refusal> {
+    let Request { applicant, port, takes } = request;
+    if let Applicant::Process { uid, .. } = applicant {
+        may_speak(uid, rules.users)?;
+    }
+    let source = match (rules.ports.contains(&port), takes) {
+        (true, _) => Source::Served(port),
+        (false, Takes::Channel) => return Err(Refusal::NotServed(port)),
+        (false, Takes::ChannelOrSocket | Takes::ChannelOnAnyPort) => Source::OnDemand,
+    };
+    let grant = match (rules.policy, takes) {
+        (Policy::RoundRobin, _) => Grant::Channel,
+        (Policy::Shared, Takes::ChannelOrSocket) => Grant::Socket,
+        (Policy::Shared, Takes::Channel | Takes::ChannelOnAnyPort) => return Err(Refusal::Shared(port)),
+    };
+    let worker = match applicant {
+        Applicant::Started(worker) => worker,
+        Applicant::Process { worker, .. } => worker.ok_or(Refusal::UnknownToken)?,
+    };
+    room.ok_or(Refusal::Full)?;
+    Ok(Admission { worker, source, grant })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::links::ChannelPermits;
+    use crate::ids::Slot;
+
+    const WORKER: WorkerId = WorkerId { slot: Slot(2), launch: 9 };
+    const SERVED: WorkerPort = WorkerPort(3000);
+    const OTHER: WorkerPort = WorkerPort(9000);
+
+    fn own() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    fn decided(
+        applicant: Applicant,
+        port: WorkerPort,
+        takes: Takes,
+        policy: Policy,
+    ) -> Result<Admission, Refusal> {
+        let (users, room) = (Users::of_workers(None), ChannelPermits::new(1).take());
+        admit(
+            Request { applicant, port, takes },
+            room.as_ref(),
+            Rules { users: &users, ports: &[SERVED], policy },
+        )
+    }
+
+    #[test]
+    fn whoever_belongs_to_a_worker_gets_what_it_can_take() {
+        use Policy::{RoundRobin, Shared};
+        use Takes::{Channel, ChannelOnAnyPort, ChannelOrSocket};
+        let started = Applicant::Started(WORKER);
+        let process = Applicant::Process { uid: own(), worker: Some(WORKER) };
+        let admitted = |source, grant| Ok(Admission { worker: WORKER, source, grant });
+        let (served, on_demand) = (Source::Served(SERVED), Source::OnDemand);
+        let table = [
+            (process, SERVED, Channel, RoundRobin, admitted(served, Grant::Channel)),
+            (process, OTHER, Channel, RoundRobin, Err(Refusal::NotServed(OTHER))),
+            (process, SERVED, Channel, Shared, Err(Refusal::Shared(SERVED))),
+            (process, OTHER, Channel, Shared, Err(Refusal::NotServed(OTHER))),
+            (started, SERVED, ChannelOrSocket, RoundRobin, admitted(served, Grant::Channel)),
+            (started, OTHER, ChannelOrSocket, RoundRobin, admitted(on_demand, Grant::Channel)),
+            (started, SERVED, ChannelOrSocket, Shared, admitted(served, Grant::Socket)),
+            (started, OTHER, ChannelOrSocket, Shared, admitted(on_demand, Grant::Socket)),
+            (started, SERVED, ChannelOnAnyPort, RoundRobin, admitted(served, Grant::Channel)),
+            (started, OTHER, ChannelOnAnyPort, RoundRobin, admitted(on_demand, Grant::Channel)),
+            (started, SERVED, ChannelOnAnyPort, Shared, Err(Refusal::Shared(SERVED))),
+        ];
+        for (applicant, port, takes, policy, expected) in table {
+            assert_eq!(
+                decided(applicant, port, takes, policy),
+                expected,
+                "{applicant:?} {port} {takes:?} {policy:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_workers_token_or_user_nobody_is_served() {
+        let nobody = Applicant::Process { uid: own(), worker: None };
+        let unknown = decided(nobody, SERVED, Takes::Channel, Policy::RoundRobin);
+        assert_eq!(unknown, Err(Refusal::UnknownToken));
+        // With a token or without, another port is its own affair.
+        let elsewhere = decided(nobody, OTHER, Takes::Channel, Policy::RoundRobin);
+        assert_eq!(elsewhere, Err(Refusal::NotServed(OTHER)));
+        let stranger = Applicant::Process { uid: own() ^ 0x5555, worker: Some(WORKER) };
+        for port in [SERVED, OTHER] {
+            let refused = decided(stranger, port, Takes::Channel, Policy::RoundRobin).unwrap_err();
+            assert!(matches!(refused, Refusal::OtherUser { .. }), "{refused}");
+            assert_eq!(refused.on_the_wire(), wire::Refusal::NotAdmitted);
+        }
+    }
+
+    #[test]
+    fn without_room_a_worker_is_refused_whichever_way_it_comes() {
+        let users = Users::of_workers(None);
+        let rules = Rules { users: &users, ports: &[SERVED], policy: Policy::RoundRobin };
+        let process = Applicant::Process { uid: own(), worker: Some(WORKER) };
+        for (applicant, takes) in
+            [(process, Takes::Channel), (Applicant::Started(WORKER), Takes::ChannelOrSocket)]
+        {
+            let request = Request { applicant, port: SERVED, takes };
+            assert_eq!(admit(request, None, rules), Err(Refusal::Full));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The channel of one Node worker: what was read of it in part, what waits to be written, and which descriptors that were
+//! sent are not acknowledged yet.
+//!
+//! What the messages mean is the session's.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::process::Pid;
+use tokio::io::Interest;
+
+use super::offers::Unread;
+use crate::protocol::node::{Decoder, Fault, Full, Outgoing, Received, Seq, ToNode};
+use crate::supervisor::NodeChannel;
+use crate::sys::seqpacket;
+use crate::sys::watched::Watched;
+
+/// How much is read at once, in bytes: what libuv writes at most.
+const READ: usize = 64 * 1024;
+
+/// Both directions of the channel.
+#[derive(Debug)]
+pub struct NodeTransport {
+    channel: Arc<Watched>,
+    worker_end: OwnedFd,
+    speaker: Option<Pid>,
+    decoder: Decoder,
+    buffer: Box<[u8]>,
+    outgoing: Outgoing,
+    seq: Seq,
+    /// Acknowledgements carry no name, and come in order.
+    unacknowledged: VecDeque<Sent>,
+}
+
+/// Something that was sent with a descriptor.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// What the server with this key listens on.
+    Listener(String),
+    /// A connection.
+    Connection(Seq),
+}
+
+/// How far the worker's messages have been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// There may be more.
+    More,
+    /// There is nothing now.
+    Empty,
+    /// There will be nothing.
+    End,
+}
+
+/// Why the channel cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The system refuses.
+    #[error("channel failed: {0}")]
+    Channel(#[from] io::Error),
+    /// What came is no message of it.
+    #[error("worker does not speak Node's protocol: {0}")]
+    Fault(#[from] Fault),
+    /// The worker reads too little of what is written to it.
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
+impl NodeTransport {
+    /// The channel, which is in non-blocking mode.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn new(channel: NodeChannel) -> io::Result<Self> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        Ok(Self {
+            channel: Arc::new(Watched::new(channel.primary_end, interest)?),
+            worker_end: channel.worker_end,
+            speaker: None,
+            decoder: Decoder::default(),
+            buffer: vec![0; READ].into_boxed_slice(),
+            outgoing: Outgoing::default(),
+            seq: Seq::default(),
+            unacknowledged: VecDeque::new(),
+        })
+    }
+
+    /// What to wait on.
+    pub fn channel(&self) -> Arc<Watched> {
+        Arc::clone(&self.channel)
+    }
+
+    /// The process that wrote last: Node, which may be a child of the worker's first process.
+    pub fn speaker(&self) -> Option<Pid> {
+        self.speaker
+    }
+
+    /// The number of the next message.
+    pub fn next_seq(&mut self) -> Seq {
+        self.seq.take()
+    }
+
+    /// Reads once. What is whole by then is in `messages`, also if there is an error.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2), or what came is no message.
+    pub fn read(&mut self, messages: &mut Vec<Received>) -> Result<Reading, TransportError> {
+        let record = match seqpacket::receive(&*self.channel, &mut self.buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Reading::Empty),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Reading::End),
+            other => other?,
+        };
+        if record.len == 0 {
+            return Ok(Reading::End);
+        }
+        self.speaker = record.sender.or(self.speaker);
+        self.decoder.feed(&self.buffer[..record.len], record.fd, messages)?;
+        Ok(Reading::More)
+    }
+
+    /// Queues a message.
+    ///
+    /// # Errors
+    /// Too much waits to be written already.
+    pub fn push(&mut self, message: ToNode<'_>) -> Result<(), TransportError> {
+        Ok(self.outgoing.push(message)?)
+    }
+
+    /// Queues a message with a descriptor, which is acknowledged when it has arrived.
+    ///
+    /// # Errors
+    /// Too much waits to be written already.
+    pub fn push_descriptor(&mut self, message: ToNode<'_>, sent: Sent) -> Result<(), TransportError> {
+        self.push(message)?;
+        self.unacknowledged.push_back(sent);
+        Ok(())
+    }
+
+    /// Whether something waits to be written.
+    pub fn has_to_write(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Writes what there is room for; whether that was everything.
+    ///
+    /// # Errors
+    /// Those of sendmsg(2).
+    pub fn flush(&mut self) -> Result<bool, TransportError> {
+        while let Some((bytes, fd)) = self.outgoing.front() {
+            match seqpacket::send_part(&*self.channel, bytes, fd.map(AsFd::as_fd)) {
+                Ok(len) => self.outgoing.sent(len),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                // The worker is gone; what it wrote before can still be read.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    self.outgoing = Outgoing::default();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The descriptor that was sent first has arrived, or has not: what it was.
+    pub fn acknowledged(&mut self) -> Option<Sent> {
+        self.unacknowledged.pop_front()
+    }
+
+    /// Whether the worker has read all that there was for it.
+    ///
+    /// # Errors
+    /// Those of ioctl(2).
+    pub fn is_read(&self) -> io::Result<bool> {
+        Ok(self.outgoing.is_empty() && seqpacket::waiting_bytes(&self.worker_end)? == 0)
+    }
+
+    /// Reads what the worker has not read, in its place, and queues whatever is no connection again. The connections among
+    /// it are closed hereby; these are their numbers.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2).
+    pub async fn take_back(&mut self) -> io::Result<Vec<Seq>> {
+        let Unread { connections, rest } = Unread::take(&self.worker_end, &mut self.buffer).await?;
+        let is_back = |sent: &Sent| matches!(sent, Sent::Connection(seq) if connections.contains(seq));
+        self.unacknowledged.retain(|sent| !is_back(sent));
+        self.outgoing.put_back(rest.into_iter());
+        Ok(connections)
+    }
+}
