@@ -1,6 +1,11 @@
-//! What benches, tests and fuzz targets reach of the command's inside, with the feature `internal`.
+//! What benches, tests, fuzz targets and xtask reach of the command's inside, with the feature `internal`.
 //!
 //! It is no interface: it changes with any version.
+
+/// See `crate::cli`.
+pub mod cli {
+    pub use crate::cli::arguments::everything;
+}
 
 /// See `crate::logs`.
 pub mod logs {
@@ -19,7 +24,7 @@ pub mod protocol {
 
 /// See `crate::settings`.
 pub mod settings {
-    pub use crate::settings::LogFormat;
+    pub use crate::settings::{LogFormat, reference};
 }
 
 /// See `crate::sys`.

@@ -5,13 +5,15 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::verbs;
-use crate::settings::keys;
+use crate::settings::kind::Arity;
 use crate::settings::load::CommandLine;
 use crate::settings::origin::{Layer, Origin, Value};
-use crate::settings::setting::{Key, Kind, Section};
+use crate::settings::setting::{Key, Section};
+use crate::settings::{reference, table};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,19 +21,17 @@ Examples:
   clusterd --port 3000 --workers 4 -- ./my-server    four workers behind one port
   clusterd --port 80:8080 -- node app.js             clients use port 80, the server listens on 8080
   clusterd --bind 127.0.0.1:3000 -i max node app.js  this machine only, a worker for each CPU
-  clusterd --config clusterd.toml --check            is everything right?
+  clusterd --config clusterd.toml --check            look for errors only
 
-A flag goes before its variable, a variable before the file, the file before the default.
+A flag overrides its variable, a variable the file, and the file the default.
 The highest of these that names a port or an address decides where to listen.";
 
 const ABOUT: &str = "\
 Turns any TCP server into a cluster of worker processes behind one port.
 
 clusterd starts COMMAND several times, accepts connections on the public port and passes each one to the next idle \
-worker. The server needs no change: it listens on its port as ever. Without a COMMAND a small built-in demo runs.";
-
-/// `--autorestart=false`, as PM2 has it.
-const NO_AUTORESTART: &str = "no-autorestart";
+worker. The server needs no change: it listens on its port as usual. Without a COMMAND, a small \
+built-in demo runs.";
 
 /// What was asked for, every value still a string.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Arguments {
     /// Reads the arguments; the first is the program's name.
     ///
     /// # Errors
-    /// If they are wrong, or ask for the help or the version.
+    /// They are wrong, or ask for the help or the version.
     pub fn parse(arguments: impl Iterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
         let mut matches = command().try_get_matches_from(arguments)?;
         Ok(Self {
@@ -57,7 +57,7 @@ impl Arguments {
             command_line: CommandLine {
                 flags: flags(&mut matches),
                 config: matches.remove_one("config"),
-                command: matches.remove_many(keys::COMMAND).map(Iterator::collect).unwrap_or_default(),
+                command: matches.remove_many(table::COMMAND).map(Iterator::collect).unwrap_or_default(),
             },
         })
     }
@@ -65,68 +65,87 @@ impl Arguments {
 
 fn flags(matches: &mut ArgMatches) -> Layer {
     let mut flags = Layer::default();
-    for key in keys::all() {
+    for key in table::all() {
         for text in matches.remove_many::<String>(key.name).into_iter().flatten() {
             flags.add(Value::new(key.name, text, Origin::Flag(key.name)));
         }
-    }
-    if matches.get_flag(NO_AUTORESTART) {
-        flags.add(Value::new(keys::AUTORESTART.key.name, "false", Origin::Flag(NO_AUTORESTART)));
+        if let Some(negation) = key.negation.filter(|negation| matches.get_flag(negation)) {
+            flags.add(Value::new(key.name, "false", Origin::Flag(negation)));
+        }
     }
     flags
 }
 
 /// The declaration, for clap.
 fn command() -> Command {
-    let settings = keys::SECTIONS.iter().flat_map(section);
+    declare(flag).after_help(format!("{}\n\n{EXAMPLES}", verbs::summary()))
+}
+
+/// The same with all that is known of each setting, and with the verbs: for the man page and the shells' completion,
+/// not to be parsed with.
+pub fn everything() -> Command {
+    let detailed =
+        |key: &'static Key| flag(key).long_help(reference::long_help(key)).value_parser(words(key));
+    declare(detailed).subcommands(verbs::declared()).disable_help_subcommand(true).after_help(EXAMPLES)
+}
+
+fn declare(flag: fn(&'static Key) -> Arg) -> Command {
     Command::new("clusterd")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
-        .after_help(format!("{}\n\n{EXAMPLES}", verbs::summary()))
         .max_term_width(110)
         .next_line_help(true)
         .override_usage("clusterd [OPTIONS] [-- COMMAND [ARGS]...]")
-        .args(settings)
-        .mut_arg(keys::WORKERS.key.name, |workers| {
-            workers.short('w').visible_alias("instances").visible_short_alias('i')
-        })
+        .args(table::SECTIONS.iter().flat_map(|section| flags_of(section, flag)))
         .args(others())
 }
 
-fn section(section: &'static Section) -> impl Iterator<Item = Arg> {
-    section.keys.iter().flat_map(|key| {
-        let negation = (key.name == keys::AUTORESTART.key.name).then(no_autorestart);
-        [Some(flag(key)), negation].into_iter().flatten().map(|flag| flag.help_heading(section.title))
-    })
+fn flags_of(section: &'static Section, flag: fn(&'static Key) -> Arg) -> impl Iterator<Item = Arg> {
+    let flags = section
+        .keys
+        .iter()
+        .flat_map(move |key| [Some(flag(key)), key.negation.map(|name| negation(key, name))]);
+    flags.flatten().map(|flag| flag.help_heading(section.title))
 }
 
 fn flag(key: &'static Key) -> Arg {
     let flag = Arg::new(key.name)
         .long(key.name)
-        .value_name(key.value_name)
-        .help(help(key))
+        .value_name(key.placeholder())
+        .help(reference::help(key))
         // That a number may not be negative is for its parser to say.
         .allow_negative_numbers(true);
-    match key.kind {
-        Kind::One => flag.action(ArgAction::Set),
-        Kind::Truth => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
-        Kind::List { .. } => flag.action(ArgAction::Append),
+    let flag = [key.short].into_iter().flatten().fold(flag, Arg::short);
+    let flag = [key.short_alias].into_iter().flatten().fold(flag, Arg::visible_short_alias);
+    let flag = [key.alias].into_iter().flatten().fold(flag, Arg::visible_alias);
+    match key.values.arity() {
+        Arity::One => flag.action(ArgAction::Set),
+        Arity::Switch => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        Arity::List { .. } => flag.action(ArgAction::Append),
     }
 }
 
-fn no_autorestart() -> Arg {
-    Arg::new(NO_AUTORESTART)
-        .long(NO_AUTORESTART)
+fn negation(key: &'static Key, name: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
         .action(ArgAction::SetTrue)
-        .conflicts_with(keys::AUTORESTART.key.name)
-        .help("The same as --autorestart=false")
+        .conflicts_with(key.name)
+        .help(format!("The same as --{}=false", key.name))
+}
+
+/// What a shell may complete: the words, where only a few are accepted.
+fn words(key: &Key) -> ValueParser {
+    match key.values.words() {
+        words if words.is_empty() => ValueParser::string(),
+        words => PossibleValuesParser::new(words).into(),
+    }
 }
 
 /// What is no setting.
 fn others() -> [Arg; 4] {
     let config = format!(
-        "Read settings from this TOML file; its keys are called as the flags are\n[env: {}]",
-        keys::CONFIG_VARIABLE
+        "Read settings from this TOML file; its keys have the names of the flags\n[env: {}]",
+        table::CONFIG_VARIABLE
     );
     [
         Arg::new("config")
@@ -137,13 +156,13 @@ fn others() -> [Arg; 4] {
         Arg::new("check")
             .long("check")
             .action(ArgAction::SetTrue)
-            .help("Look for errors in flags, environment and file, and for the command; print nothing else"),
+            .help("Check flags, environment, file and command for errors, and exit"),
         Arg::new("show-config")
             .long("show-config")
             .action(ArgAction::SetTrue)
             .conflicts_with("check")
-            .help("Print every setting and where its value comes from"),
-        Arg::new(keys::COMMAND)
+            .help("Print every setting and where its value comes from, and exit"),
+        Arg::new(table::COMMAND)
             .value_name("COMMAND")
             .num_args(0..)
             .trailing_var_arg(true)
@@ -152,23 +171,12 @@ fn others() -> [Arg; 4] {
     ]
 }
 
-/// The table's line, with default and variables as clap would write them.
-fn help(key: &Key) -> String {
-    let repeatable = if key.is_list() { "; repeatable" } else { "" };
-    let default = key.default.unwrap_or("none");
-    let own = key.variable();
-    let variables = match key.platform_variable {
-        Some(platform) => format!("{own}, {platform}"),
-        None => own,
-    };
-    format!("{}{repeatable}\n[default: {default}] [env: {variables}]", key.help)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::settings::table::keys;
 
     fn parse(arguments: &[&str]) -> Result<CommandLine, clap::error::ErrorKind> {
         let program = std::iter::once(&"clusterd");
@@ -189,15 +197,16 @@ mod tests {
     #[test]
     fn every_setting_has_its_flag_and_no_other() {
         let command = command();
-        let beside = [NO_AUTORESTART, "config", "check", "show-config"];
+        let beside = ["config", "check", "show-config"];
+        let negations = table::all().filter_map(|key| key.negation);
         let flags: BTreeSet<_> = command.get_arguments().filter_map(|flag| flag.get_long()).collect();
-        let keys: BTreeSet<_> = keys::all().map(|key| key.name).chain(beside).collect();
+        let keys: BTreeSet<_> = table::all().map(|key| key.name).chain(negations).chain(beside).collect();
         assert_eq!(flags, keys);
     }
 
     #[test]
     fn every_flag_reaches_its_setting() {
-        for key in keys::all() {
+        for key in table::all() {
             let line = parse(&[&format!("--{}=x", key.name)]).expect("accepted");
             assert_eq!(values(&line, key), [format!("--{} x", key.name)]);
         }
@@ -205,7 +214,7 @@ mod tests {
 
     #[test]
     fn flags_may_be_repeated_only_where_a_list_is_meant() {
-        for key in keys::all() {
+        for key in table::all() {
             let flag = |value| format!("--{}={value}", key.name);
             assert_eq!(parse(&[&flag(1), &flag(2)]).is_ok(), key.is_list(), "--{}", key.name);
         }
@@ -214,7 +223,7 @@ mod tests {
     #[test]
     fn a_flag_for_yes_or_no_needs_no_value() {
         let line = parse(&["--wait-ready", "node", "app.js"]).expect("accepted");
-        assert_eq!(values(&line, &keys::WAIT_READY.key), ["--wait-ready true"]);
+        assert_eq!(values(&line, &keys::wait_ready.key), ["--wait-ready true"]);
         assert_eq!(line.command, ["node", "app.js"]);
         assert_eq!(parse(&["--wait-ready", "--wait-ready"]), Err(clap::error::ErrorKind::ArgumentConflict));
     }
@@ -225,7 +234,7 @@ mod tests {
             [("--autorestart=false", "--autorestart"), ("--no-autorestart", "--no-autorestart")]
         {
             let line = parse(&[flag, "node"]).expect("accepted");
-            let value = &line.flags.of(&keys::AUTORESTART.key)[0];
+            let value = &line.flags.of(&keys::autorestart.key)[0];
             assert_eq!((value.text.as_str(), value.origin.to_string().as_str()), ("false", origin));
         }
         assert_eq!(
@@ -237,14 +246,14 @@ mod tests {
     #[test]
     fn a_value_may_begin_with_a_dash_if_it_is_a_number() {
         let line = parse(&["--oom-score-adj", "-500", "node"]).expect("accepted");
-        assert_eq!(values(&line, &keys::OOM_SCORE_ADJ.key), ["--oom-score-adj -500"]);
+        assert_eq!(values(&line, &keys::oom_score_adj.key), ["--oom-score-adj -500"]);
     }
 
     #[test]
     fn the_number_of_workers_has_the_names_that_people_know() {
         for flag in ["-w", "--workers", "-i", "--instances"] {
             let line = parse(&[flag, "max"]).expect("accepted");
-            assert_eq!(values(&line, &keys::WORKERS.key), ["--workers max"]);
+            assert_eq!(values(&line, &keys::workers.key), ["--workers max"]);
         }
     }
 
@@ -270,14 +279,42 @@ mod tests {
     }
 
     #[test]
+    fn the_help_names_every_setting_in_its_section() {
+        let help = command().term_width(100).render_help().to_string();
+        let mut rest = help.as_str();
+        for section in table::SECTIONS {
+            let (_, behind) = rest.split_once(&format!("\n{}:\n", section.title)).expect("the section");
+            rest = behind;
+            for key in section.keys {
+                let (_, behind) = rest.split_once(&format!("--{}", key.name)).expect(key.name);
+                rest = behind;
+            }
+        }
+    }
+
+    #[test]
     fn the_help_is_plain() {
-        let help = command().term_width(100).render_help();
-        insta::assert_snapshot!(help, @r#"
+        let all = command().term_width(100).render_help().to_string();
+        // The settings are for the table to say; one of each sort shows how.
+        let shown = [
+            "\n      --port",
+            "\n  -w, --workers",
+            "\n      --attach",
+            "\n      --autorestart",
+            "\n      --no-auto",
+        ];
+        let entries = shown.map(|start| {
+            let (_, rest) = all.split_once(start).expect(start);
+            format!("{start}{}", rest.split("\n      -").next().unwrap_or_default())
+        });
+        let (head, _) = all.split_once("Listening:\n").expect("the first section");
+        let (_, tail) = all.split_once("\nControl a running").expect("the verbs");
+        insta::assert_snapshot!(format!("{head}{}\n\nControl a running{tail}", entries.concat()), @"
         Turns any TCP server into a cluster of worker processes behind one port.
 
         clusterd starts COMMAND several times, accepts connections on the public port and passes each one to
-        the next idle worker. The server needs no change: it listens on its port as ever. Without a COMMAND
-        a small built-in demo runs.
+        the next idle worker. The server needs no change: it listens on its port as usual. Without a
+        COMMAND, a small built-in demo runs.
 
         Usage: clusterd [OPTIONS] [-- COMMAND [ARGS]...]
 
@@ -287,166 +324,39 @@ mod tests {
 
         Options:
               --config <FILE>
-                  Read settings from this TOML file; its keys are called as the flags are
+                  Read settings from this TOML file; its keys have the names of the flags
                   [env: CLUSTERD_CONFIG]
               --check
-                  Look for errors in flags, environment and file, and for the command; print nothing else
+                  Check flags, environment, file and command for errors, and exit
               --show-config
-                  Print every setting and where its value comes from
+                  Print every setting and where its value comes from, and exit
           -h, --help
                   Print help
           -V, --version
                   Print version
 
-        Listening:
+
               --port <PUBLIC[:WORKER]>
-                  Serve this port on every address, for workers that listen on it or on WORKER; repeatable
-                  [default: 3000] [env: CLUSTERD_PORT, PORT]
-              --bind <ADDR:PORT[:WORKER]>
-                  Serve this address only; there is then no default port; repeatable
-                  [default: none] [env: CLUSTERD_BIND]
-              --backlog <CONNECTIONS>
-                  How many connections the kernel may hold for each public address (see listen(2))
-                  [default: 4096] [env: CLUSTERD_BACKLOG]
-              --queue <CONNECTIONS>
-                  How many accepted connections may wait for an idle worker; the backlog holds the rest
-                  [default: 1024] [env: CLUSTERD_QUEUE]
-              --queue-timeout <DURATION>
-                  How long a connection may wait for a worker before it is closed
-                  [default: 1m] [env: CLUSTERD_QUEUE_TIMEOUT]
-              --window <CONNECTIONS>
-                  How many may be on their way to a worker that takes them quickly; 1: only to an idle one
-                  [default: 16] [env: CLUSTERD_WINDOW]
-              --handoff-timeout <DURATION>
-                  How long a worker may leave a connection untaken before another worker gets it
-                  [default: 1s] [env: CLUSTERD_HANDOFF_TIMEOUT]
-              --policy <round-robin|shared>
-                  Who chooses the worker: clusterd, in turn, or the kernel (workers share the listener)
-                  [default: round-robin] [env: CLUSTERD_POLICY, NODE_CLUSTER_SCHED_POLICY]
-
-        Workers:
+                  Serve this port on every address, for workers that listen on it or on WORKER
+                  [default: 3000] [repeatable] [env: CLUSTERD_PORT, PORT]
           -w, --workers <N|max>
-                  How many workers run; max is one for each CPU that clusterd may use
-                  [default: max] [env: CLUSTERD_WORKERS, WEB_CONCURRENCY] [aliases: -i, --instances]
-              --name <NAME>
-                  What the application is called; auto is the name of the command's program
-                  [default: auto] [env: CLUSTERD_NAME]
+                  Number of workers; max is one for each CPU that clusterd may use
+                  [default: max] [range: 1 to 1024] [env: CLUSTERD_WORKERS, WEB_CONCURRENCY] [aliases: -i,
+                  --instances]
               --attach <auto|preload|node>
-                  How workers get connections: by the preloaded shim, Node's cluster channel, or (auto) both
+                  How workers get connections
+                  - auto: Whatever fits: the preloaded shim or the library; Node is also given its cluster
+                  channel
+                  - preload: The preloaded shim or the library, and nothing else
+                  - node: Node's cluster channel or the library, and nothing else
                   [default: auto] [env: CLUSTERD_ATTACH]
-              --user <USER>
-                  Run workers as this user, by name or number
-                  [default: off] [env: CLUSTERD_USER]
-              --group <GROUP>
-                  Run workers with this group, by name or number; off is the user's own
-                  [default: off] [env: CLUSTERD_GROUP]
-              --nofile <FILES>
-                  How many files a worker may have open; off leaves it clusterd's own limit
-                  [default: off] [env: CLUSTERD_NOFILE]
-              --oom-score-adj <SCORE>
-                  How readily the kernel kills a worker for lack of memory: -1000 never, 1000 first
-                  [default: off] [env: CLUSTERD_OOM_SCORE_ADJ]
-              --cpu-affinity[=<true|false>]
-                  Run worker 1 on the first CPU only, worker 2 on the second, and so on
-                  [default: false] [env: CLUSTERD_CPU_AFFINITY]
-              --cpu-scheduling <batch|inherit>
-                  How workers are scheduled: not interrupting each other (SCHED_BATCH), or as clusterd is
-                  [default: batch] [env: CLUSTERD_CPU_SCHEDULING]
-
-        Readiness:
-              --wait-ready[=<true|false>]
-                  A worker gets no connections before it says that it is ready: process.send('ready'),
-                  READY=1, or the library
-                  [default: false] [env: CLUSTERD_WAIT_READY]
-              --ready-http <PATH>
-                  A worker gets no connections before it answers GET PATH with a 2xx status
-                  [default: off] [env: CLUSTERD_READY_HTTP]
-              --ready-timeout <DURATION>
-                  How long a worker may take to become ready; after that, its start has failed
-                  [default: 30s] [env: CLUSTERD_READY_TIMEOUT]
-
-        Restarts:
               --autorestart[=<true|false>]
-                  Start a worker again when it ends
+                  Start a worker again when it exits
                   [default: true] [env: CLUSTERD_AUTORESTART]
               --no-autorestart
                   The same as --autorestart=false
-              --min-uptime <DURATION>
-                  A worker that ran for less has failed; its next start waits, ever longer
-                  [default: 1s] [env: CLUSTERD_MIN_UPTIME]
-              --max-restarts <TIMES>
-                  How many times in a row a failing worker is started again before it is given up
-                  [default: 16] [env: CLUSTERD_MAX_RESTARTS]
-              --stop-exit-codes <CODE>
-                  A worker that ends with this code has stopped, and is not started again; repeatable
-                  [default: none] [env: CLUSTERD_STOP_EXIT_CODES]
 
-        Stop and reload:
-              --drain-timeout <DURATION>
-                  How long a worker may go on with open connections once it gets no further one
-                  [default: 6s] [env: CLUSTERD_DRAIN_TIMEOUT]
-              --stop-signal <SIGNAL>
-                  What then asks the worker to stop: a signal's name or number
-                  [default: TERM] [env: CLUSTERD_STOP_SIGNAL]
-              --kill-timeout <DURATION>
-                  How long the worker may take to end after that signal before it is killed
-                  [default: 1600ms] [env: CLUSTERD_KILL_TIMEOUT]
-              --reload-parallel <WORKERS>
-                  How many workers a reload replaces at a time
-                  [default: 1] [env: CLUSTERD_RELOAD_PARALLEL]
-              --cron <EXPRESSION>
-                  Reload at these times: minute, hour, day, month and weekday, such as "0 3 * * *"
-                  [default: off] [env: CLUSTERD_CRON]
-              --watch <PATH>
-                  Reload when this file, or one in this folder, changes; repeatable
-                  [default: none] [env: CLUSTERD_WATCH]
-              --ignore <PATTERN>
-                  Do not reload for what matches this pattern, such as "**/*.log"; repeatable
-                  [default: none] [env: CLUSTERD_IGNORE]
-
-        Health:
-              --health-http <PATH>
-                  Replace a worker that does not answer GET PATH with a 2xx status
-                  [default: off] [env: CLUSTERD_HEALTH_HTTP]
-              --health-interval <DURATION>
-                  How often each worker is asked
-                  [default: 10s] [env: CLUSTERD_HEALTH_INTERVAL]
-              --health-failures <TIMES>
-                  How many times in a row a worker may fail to answer
-                  [default: 3] [env: CLUSTERD_HEALTH_FAILURES]
-              --stuck-timeout <DURATION>
-                  Replace a worker that takes no connection for so long while one waits for it
-                  [default: off] [env: CLUSTERD_STUCK_TIMEOUT]
-
-        Limits:
-              --max-memory <SIZE>
-                  Replace a worker that uses more memory, with its children, such as 512M or 1.5G
-                  [default: off] [env: CLUSTERD_MAX_MEMORY]
-              --max-age <DURATION>
-                  Replace a worker that has run for so long
-                  [default: off] [env: CLUSTERD_MAX_AGE]
-              --max-connections <CONNECTIONS>
-                  Replace a worker that has been given so many connections
-                  [default: off] [env: CLUSTERD_MAX_CONNECTIONS]
-
-        Metrics, messages and events:
-              --metrics <ADDR|off>
-                  Serve /metrics, /livez and /readyz at ADDR:PORT; a bare port means 127.0.0.1
-                  [default: off] [env: CLUSTERD_METRICS]
-              --scrape <PATH>
-                  Add to /metrics what each worker serves at this path, labelled with its number
-                  [default: off] [env: CLUSTERD_SCRAPE]
-              --log-format <text|json>
-                  The shape of clusterd's own messages, which go to stderr
-                  [default: text] [env: CLUSTERD_LOG_FORMAT]
-              --log-level <error|warn|info|debug|trace>
-                  Which of clusterd's own messages are written
-                  [default: info] [env: CLUSTERD_LOG_LEVEL]
-              --on-event <COMMAND>
-                  Run this shell command for each event in a worker's life, with JSON on its input
-                  [default: off] [env: CLUSTERD_ON_EVENT]
-
-        To a clusterd that runs (clusterd list --help tells more; a program of that name: clusterd -- list):
+        Control a running clusterd (details: clusterd list --help; a program named list: clusterd -- list):
           list      Show every app and its workers [aliases: ls, status]
           describe  Show everything about one app [alias: show]
           reload    Replace every worker by a new one, which is ready first
@@ -462,10 +372,10 @@ mod tests {
           clusterd --port 3000 --workers 4 -- ./my-server    four workers behind one port
           clusterd --port 80:8080 -- node app.js             clients use port 80, the server listens on 8080
           clusterd --bind 127.0.0.1:3000 -i max node app.js  this machine only, a worker for each CPU
-          clusterd --config clusterd.toml --check            is everything right?
+          clusterd --config clusterd.toml --check            look for errors only
 
-        A flag goes before its variable, a variable before the file, the file before the default.
+        A flag overrides its variable, a variable the file, and the file the default.
         The highest of these that names a port or an address decides where to listen.
-        "#);
+        ");
     }
 }

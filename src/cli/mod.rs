@@ -45,10 +45,10 @@ enum Failure {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// The workers' program is; it may have been meant for a verb.
-    #[error("{error}; did you mean `clusterd {verb}`?")]
+    #[error("cannot start {}: not found in PATH\nhint: did you mean `clusterd {verb}`?", .program.display())]
     Mistyped {
-        /// What is wrong.
-        error: CommandError,
+        /// What is not found.
+        program: OsString,
         /// The verb.
         verb: String,
     },
@@ -65,11 +65,9 @@ impl Failure {
     fn or_mistyped(self, first: Option<&OsStr>) -> Self {
         match self {
             Failure::Command(CommandError::NotInPath { program }) if first == Some(&program) => {
-                let verb = program.to_str().and_then(verbs::nearest);
-                let error = CommandError::NotInPath { program };
-                match verb {
-                    Some(verb) => Failure::Mistyped { error, verb },
-                    None => Failure::Command(error),
+                match program.to_str().and_then(verbs::nearest) {
+                    Some(verb) => Failure::Mistyped { program, verb },
+                    None => Failure::Command(CommandError::NotInPath { program }),
                 }
             }
             failure => failure,
@@ -151,9 +149,9 @@ fn report(failure: &Failure) -> ExitCode {
             complain(&error.to_string());
             ExitCode::from(error.exit_code())
         }
-        Failure::Mistyped { error, .. } => {
+        Failure::Mistyped { .. } => {
             complain(&failure.to_string());
-            ExitCode::from(error.exit_code())
+            ExitCode::from(command::NOT_FOUND)
         }
         Failure::Verb(failure) => {
             failure.complaint().iter().for_each(|complaint| complain(complaint));

@@ -95,6 +95,8 @@ where
         }
         let mut text = String::new();
         context.format_fields(Writer::new(&mut text), event)?;
+        // An error's hint has a line of its own, a message has one line.
+        let text = text.replace("\nhint: ", "; hint: ");
         // A field may hold what a worker or a client chose: it must not forge a line or steer a terminal.
         for character in text.chars() {
             if character.is_control() {

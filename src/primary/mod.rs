@@ -54,7 +54,7 @@ pub fn run(config: Config, command_line: CommandLine) -> Result<u8, Failure> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     let ended = runtime.block_on(async {
         let output = Output::stdio()?;
-        logs::messages::install(&output, config.log_format, config.log_level)?;
+        logs::messages::install(&output, config.log_format, config.log_level.into())?;
         let ended = serve(config, command_line, &output).await;
         if output.finish(tokio::time::Instant::now() + LAST_OUTPUT).await.is_err() {
             debug!("nobody reads the output; the rest of it is dropped");

@@ -48,7 +48,7 @@ pub enum ListenError {
 /// The first one that cannot be bound, or an inherited socket that cannot be used.
 pub fn bind(config: &Config) -> Result<Ports, ListenError> {
     let inherited = inherit::inherited()?.into_iter().map(|socket| (socket.address, socket));
-    let Plan { ports: plan } = inherit::plan(&config.listen, config.listen_is_default, inherited)?;
+    let Plan { ports: plan } = inherit::plan(&config.listen(), config.listen_is_default, inherited)?;
     let mut ports = Ports::new();
     for (listen, inherited) in plan {
         let bound = open(listen, inherited, config.policy, config.backlog.get())?;

@@ -3,48 +3,67 @@
 //! Pure: whether the system grants an address is seen when it is listened on.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use super::error::{Problem, Reason};
-use super::keys;
+use super::kind::is_none;
 use super::origin::Value;
-use super::resolve::Values;
+use super::resolve::WinningValues;
 use super::setting::Key;
-use super::show::duration;
+use super::table::{self, keys};
 use super::{Attach, Bind, Config, Listen, Policy, WorkerCommand};
 
 /// Settings that need another one, or another value of it. Each is reported at the value that is in vain.
-pub fn together(config: &Config, values: &Values) -> Vec<Problem> {
+pub fn together(config: &Config, values: &WinningValues) -> Vec<Problem> {
+    let declared = table::all().filter_map(|key| Some((key, declared(config, key)?)));
+    let special = [stuck_too_soon(config), shared(config)].into_iter().flatten();
+    let wrong = declared.chain(special);
+    wrong.filter_map(|(key, reason)| Some(Problem::with(values.get(key.name)?.first()?, reason))).collect()
+}
+
+/// What the table itself says: `needs` and `not_with`.
+fn declared(config: &Config, key: &Key) -> Option<Reason> {
+    let shown = |name| table::named(name).map(|other| (other.show)(config)).unwrap_or_default();
+    if is_none(&(key.show)(config)) {
+        return None;
+    }
+    if let Some(needed) = key.needs.filter(|needed| is_none(&shown(needed))) {
+        let what = format!("has no effect without {needed}");
+        return Some(Reason::new(what).hint(format!("set --{needed}, or leave this out")));
+    }
+    let (other, value) = key.not_with.filter(|(other, value)| shown(other) == *value)?;
+    let what = format!("cannot be used with --{other} {value}");
+    Some(Reason::new(what).hint(format!("leave this out, or use another {other}")))
+}
+
+/// A connection is taken back first.
+fn stuck_too_soon(config: &Config) -> Option<(&'static Key, Reason)> {
     let handoff = config.handoff_timeout;
     let is_too_soon = config.stuck_timeout.is_some_and(|stuck| stuck < handoff);
-    let found = [
-        (!config.ignore.is_empty() && config.watch.is_empty(), &keys::IGNORE.key, Reason::NothingWatched),
-        (is_too_soon, &keys::STUCK_TIMEOUT.key, Reason::StuckTooSoon(duration(handoff))),
-        (config.scrape.is_some() && config.metrics.is_none(), &keys::SCRAPE.key, Reason::ScrapeUnseen),
-    ];
-    let wrong = found.into_iter().chain(shared(config)).filter(|(is_wrong, ..)| *is_wrong);
-    wrong.filter_map(|(_, key, reason)| Some(Problem::with(values.get(key.name)?, reason))).collect()
+    let reason = || {
+        let hint = format!("use {} or longer", humantime::format_duration(handoff));
+        Reason::new("shorter than handoff-timeout, before which no worker is late").hint(hint)
+    };
+    is_too_soon.then(|| (&keys::stuck_timeout.key, reason()))
 }
 
 /// What does not go with workers that share the ports.
-fn shared(config: &Config) -> [(bool, &'static Key, Reason); 8] {
-    let with = |condition| condition && config.policy == Policy::Shared;
-    let is_demo = config.command == WorkerCommand::Demo;
-    let probes = |path: &Option<_>| with(path.is_some());
-    [
-        (with(is_demo), &keys::POLICY.key, Reason::SharedWithoutNode("name a command that runs Node")),
-        (
-            with(config.attach == Attach::Preload),
-            &keys::ATTACH.key,
-            Reason::SharedWithoutNode("another --attach"),
-        ),
-        (with(!is_a_socket_a_port(&config.listen)), &keys::POLICY.key, Reason::SharedAddress),
-        (probes(&config.ready_http), &keys::READY_HTTP.key, Reason::SharedUnseen),
-        (probes(&config.health_http), &keys::HEALTH_HTTP.key, Reason::SharedUnseen),
-        (probes(&config.scrape), &keys::SCRAPE.key, Reason::SharedUnseen),
-        (with(config.stuck_timeout.is_some()), &keys::STUCK_TIMEOUT.key, Reason::SharedUnseen),
-        (with(config.max_connections.is_some()), &keys::MAX_CONNECTIONS.key, Reason::SharedUnseen),
-    ]
+fn shared(config: &Config) -> Option<(&'static Key, Reason)> {
+    const ONLY_NODE: &str = "only Node's cluster workers can share a port";
+    if config.policy != Policy::Shared {
+        return None;
+    }
+    if config.command == WorkerCommand::Demo {
+        let hint = "name a command that runs Node, or use --policy round-robin";
+        return Some((&keys::policy.key, Reason::new(ONLY_NODE).hint(hint)));
+    }
+    if config.attach == Attach::Preload {
+        let hint = "use another --attach, or --policy round-robin";
+        return Some((&keys::attach.key, Reason::new(ONLY_NODE).hint(hint)));
+    }
+    let hint = "use one address for each port, with the same number for clients and workers";
+    let reason =
+        || Reason::new("workers share the public sockets, which needs one socket for each port").hint(hint);
+    (!is_a_socket_a_port(&config.listen())).then(|| (&keys::policy.key, reason()))
 }
 
 /// Whether each port that workers ask for is one public address of the same port. Node makes sure that a socket which it
@@ -57,15 +76,13 @@ fn is_a_socket_a_port(listen: &[Listen]) -> bool {
 
 /// A public address is named once, and the metrics have one of their own: two sockets cannot listen on one
 /// address. Each address comes with the value that named it.
-pub fn addresses(listen: &[(Listen, Value)], metrics: Option<(SocketAddr, &Value)>) -> Vec<Problem> {
-    let metrics = metrics.map(|(address, value)| (Bind::Address(address), value));
-    let all: Vec<(Bind, &Value)> =
-        listen.iter().map(|(listen, value)| (listen.bind, value)).chain(metrics).collect();
+pub fn addresses(listen: &[(Bind, Value)]) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (index, (bind, value)) in all.iter().enumerate() {
-        let earlier = all.iter().take(index);
+    for (index, (bind, value)) in listen.iter().enumerate() {
+        let earlier = listen.iter().take(index);
         if let Some((_, other)) = earlier.into_iter().find(|(earlier, _)| overlap(*earlier, *bind)) {
-            problems.push(Problem::with(value, Reason::SameAddress(other.to_string())));
+            let reason = Reason::new(format!("the same address as {other}"));
+            problems.push(Problem::with(value, reason.hint("name each address once")));
         }
     }
     problems
@@ -135,21 +152,25 @@ mod tests {
         let given = |name: &'static str, text: &str| {
             let read = if name == "port" { parse::port } else { parse::bind };
             let value = Value::new(name, text, Origin::Flag(name));
-            (read(text).expect("an address"), value)
+            (read(text).expect("an address").bind, value)
         };
+        let metrics = Value::new("metrics", "80", Origin::Flag("metrics"));
         let listen = [
             given("port", "80"),
             given("port", "81"),
             given("port", "80:8080"),
             given("bind", "127.0.0.1:81"),
+            (Bind::Address(([127, 0, 0, 1], 80).into()), metrics),
         ];
-        let metrics = Value::new("metrics", "80", Origin::Flag("metrics"));
-        let problems = addresses(&listen, Some((([127, 0, 0, 1], 80).into(), &metrics)));
+        let problems = addresses(&listen);
         let said: Vec<_> = problems.iter().map(Problem::to_string).collect();
         insta::assert_snapshot!(said.join("\n"), @"
-        --port 80:8080: the same address as --port 80: name each address once
-        --bind 127.0.0.1:81: the same address as --port 81: name each address once
-        --metrics 80: the same address as --port 80: name each address once
+        --port 80:8080: the same address as --port 80
+        hint: name each address once
+        --bind 127.0.0.1:81: the same address as --port 81
+        hint: name each address once
+        --metrics 80: the same address as --port 80
+        hint: name each address once
         ");
     }
 }

@@ -1,4 +1,4 @@
-//! Finds the program that the workers run, as execvp(3) would, so that it can be told before anything is started.
+//! Finds the program that the workers run, as execvp(3) would, so that an error is reported before anything is started.
 //!
 //! It runs nothing.
 
@@ -13,17 +13,23 @@ use super::WorkerCommand;
 /// Where programs are looked up when `PATH` is not set, as glibc's execvp does.
 pub const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
+/// What shells exit with if a program is not found.
+pub const NOT_FOUND: u8 = 127;
+
+/// What they exit with if it cannot be executed.
+pub const NOT_EXECUTABLE: u8 = 126;
+
 /// Why a program cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// No file of that name in any folder of `PATH`.
-    #[error("cannot start {}: not found in PATH; {}", .program.display(), advice(program))]
+    #[error("cannot start {}: not found in PATH\nhint: {}", .program.display(), advice(program))]
     NotInPath {
         /// As the user wrote it.
         program: OsString,
     },
     /// The program has a slash in it, and there is no such file.
-    #[error("cannot start {}: {error}; a relative path starts at the current folder", .program.display())]
+    #[error("cannot start {}: {error}\nhint: a relative path starts from the folder in which clusterd was started", .program.display())]
     NotFound {
         /// As the user wrote it.
         program: OsString,
@@ -32,13 +38,13 @@ pub enum CommandError {
         error: io::Error,
     },
     /// There is a file, which this user may not execute.
-    #[error("cannot start {file}: permission denied; if it is meant to be run: chmod +x {file}", file = .file.display())]
+    #[error("cannot start {file}: permission denied\nhint: if it is a program, make it executable: chmod +x {file}", file = .file.display())]
     NotExecutable {
         /// The file.
         file: PathBuf,
     },
     /// There is something else than a file.
-    #[error("cannot start {}: it is a folder, or something else that is no program", .file.display())]
+    #[error("cannot start {}: not a regular file", .file.display())]
     NotAFile {
         /// What there is.
         file: PathBuf,
@@ -46,11 +52,11 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// 127 if it was not found, 126 if it cannot be executed, as shells have it.
+    /// As a shell's.
     pub fn exit_code(&self) -> u8 {
         match self {
-            CommandError::NotInPath { .. } | CommandError::NotFound { .. } => 127,
-            CommandError::NotExecutable { .. } | CommandError::NotAFile { .. } => 126,
+            CommandError::NotInPath { .. } | CommandError::NotFound { .. } => NOT_FOUND,
+            CommandError::NotExecutable { .. } | CommandError::NotAFile { .. } => NOT_EXECUTABLE,
         }
     }
 }
@@ -115,7 +121,7 @@ fn advice(program: &OsStr) -> String {
     if Path::new(".").join(program).is_file() {
         format!("for the file in this folder, use ./{}", program.display())
     } else {
-        "check its spelling, or give its full path".to_owned()
+        "check the spelling, or give the full path".to_owned()
     }
 }
 
@@ -192,10 +198,22 @@ mod tests {
             let error = find(OsStr::new(program), OsStr::new("/nowhere:/nor/here")).expect_err("refused");
             error.to_string()
         };
-        insta::assert_snapshot!(said("node"), @"cannot start node: not found in PATH; check its spelling, or give its full path");
-        insta::assert_snapshot!(said("Cargo.toml"), @"cannot start Cargo.toml: not found in PATH; for the file in this folder, use ./Cargo.toml");
-        insta::assert_snapshot!(said("./none"), @"cannot start ./none: No such file or directory (os error 2); a relative path starts at the current folder");
-        insta::assert_snapshot!(said("./Cargo.toml"), @"cannot start ./Cargo.toml: permission denied; if it is meant to be run: chmod +x ./Cargo.toml");
-        insta::assert_snapshot!(said("./src"), @"cannot start ./src: it is a folder, or something else that is no program");
+        insta::assert_snapshot!(said("node"), @"
+        cannot start node: not found in PATH
+        hint: check the spelling, or give the full path
+        ");
+        insta::assert_snapshot!(said("Cargo.toml"), @"
+        cannot start Cargo.toml: not found in PATH
+        hint: for the file in this folder, use ./Cargo.toml
+        ");
+        insta::assert_snapshot!(said("./none"), @"
+        cannot start ./none: No such file or directory (os error 2)
+        hint: a relative path starts from the folder in which clusterd was started
+        ");
+        insta::assert_snapshot!(said("./Cargo.toml"), @"
+        cannot start ./Cargo.toml: permission denied
+        hint: if it is a program, make it executable: chmod +x ./Cargo.toml
+        ");
+        insta::assert_snapshot!(said("./src"), @"cannot start ./src: not a regular file");
     }
 }

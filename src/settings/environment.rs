@@ -6,9 +6,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::error::{Problem, Reason};
-use super::keys;
 use super::origin::{Layer, Origin, Value};
 use super::setting::Key;
+use super::table;
 
 /// Looks up a variable, as [`std::env::var_os`] does.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -29,10 +29,10 @@ pub struct Environment {
 /// Reads every variable of the table. An empty one counts as unset; a list has commas between its values.
 pub fn read(lookup: Lookup<'_>) -> Environment {
     let mut environment = Environment {
-        config: set(lookup, keys::CONFIG_VARIABLE).map(PathBuf::from),
+        config: set(lookup, table::CONFIG_VARIABLE).map(PathBuf::from),
         ..Environment::default()
     };
-    for key in keys::all() {
+    for key in table::all() {
         let Environment { own, platform, problems, .. } = &mut environment;
         problems.extend(add(own, key, &key.variable(), lookup).err());
         if let Some(variable) = key.platform_variable {
@@ -46,7 +46,7 @@ fn add(layer: &mut Layer, key: &Key, variable: &str, lookup: Lookup<'_>) -> Resu
     let Some(text) = set(lookup, variable) else {
         return Ok(());
     };
-    let text = text.into_string().map_err(|_| Problem::at(variable, Reason::NotUnicode))?;
+    let text = text.into_string().map_err(|_| Problem::at(variable, Reason::new("not valid UTF-8")))?;
     let origin = Origin::Environment(variable.to_owned());
     if key.is_list() {
         for part in text.split(',') {
@@ -66,6 +66,7 @@ fn set(lookup: Lookup<'_>, variable: &str) -> Option<OsString> {
 mod tests {
     use std::os::unix::ffi::OsStringExt;
 
+    use super::super::table::keys;
     use super::*;
 
     fn with(variables: &[(&str, &[u8])]) -> Environment {
@@ -82,8 +83,8 @@ mod tests {
     #[test]
     fn a_list_has_commas() {
         let environment = with(&[("CLUSTERD_PORT", b"3000, 80:8080"), ("PORT", b"5000")]);
-        assert_eq!(texts(&environment.own, &keys::PORT.key), ["3000", "80:8080"]);
-        assert_eq!(texts(&environment.platform, &keys::PORT.key), ["5000"]);
+        assert_eq!(texts(&environment.own, &keys::port.key), ["3000", "80:8080"]);
+        assert_eq!(texts(&environment.platform, &keys::port.key), ["5000"]);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::{Problem, Reason};
-use super::keys;
+use super::kind::Arity;
 use super::origin::{Layer, Origin, Value};
-use super::setting::{Key, Kind};
+use super::setting::Key;
+use super::table;
 
 /// The longest file that is read, in bytes.
 pub const MAX_LEN: u64 = 1 << 20;
@@ -33,16 +34,19 @@ pub struct Contents {
 /// Reads the file itself.
 ///
 /// # Errors
-/// [`Reason::Unreadable`], [`Reason::TooLong`]
+/// It cannot be read, or is longer than [`MAX_LEN`].
 pub fn load(path: &Path) -> Result<String, Problem> {
-    let unreadable = |error: io::Error| Problem::at(path.display(), Reason::Unreadable(error));
+    let unreadable = |error: io::Error| {
+        Problem::at(path.display(), Reason::new(format!("cannot read the configuration file: {error}")))
+    };
     let mut text = String::new();
     // One byte more than allowed tells a file that is too long from one that just fits.
     let read = File::open(path)
         .and_then(|file| file.take(MAX_LEN + 1).read_to_string(&mut text))
         .map_err(unreadable)?;
     if read as u64 > MAX_LEN {
-        return Err(Problem::at(path.display(), Reason::TooLong));
+        let too_long = Reason::new(format!("the configuration file is longer than {MAX_LEN} bytes"));
+        return Err(Problem::at(path.display(), too_long));
     }
     Ok(text)
 }
@@ -60,7 +64,8 @@ pub fn read(path: &Path, text: &str) -> Contents {
     }
     for error in errors {
         let line = reading.line(&error.span().unwrap_or(0..0));
-        reading.problem(line, Reason::Syntax(error.message().replace('\n', ", ")));
+        reading
+            .problem(line, Reason::new(format!("not valid TOML: {}", error.message().replace('\n', ", "))));
     }
     reading.contents
 }
@@ -74,22 +79,26 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn entry(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
         let name_read = name.get_ref().as_ref();
-        if name_read == keys::COMMAND {
+        if name_read == table::COMMAND {
             self.command(value);
-        } else if let Some(key) = keys::all().find(|key| key.name == name_read) {
+        } else if let Some(key) = table::named(name_read) {
             self.setting(key, value);
         } else {
             let place = format!("{}: {}", self.origin(&name.span()), super::origin::legible(name_read));
-            let nearest = nearest_key(name_read);
-            let problem = Problem::at(place, Reason::UnknownKey { nearest });
-            self.contents.problems.push(problem);
+            let hint = match nearest_key(name_read) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => "`clusterd --show-config` lists every key".to_owned(),
+            };
+            self.contents.problems.push(Problem::at(place, Reason::new("no such key").hint(hint)));
         }
     }
 
     fn setting(&mut self, key: &'static Key, value: &Spanned<DeValue<'_>>) {
-        let otherwise = || match key.kind {
-            Kind::List { example } => Reason::ListOfValues(example),
-            Kind::One | Kind::Truth => Reason::OneValue(key.default.unwrap_or_default()),
+        let otherwise = || match key.values.arity() {
+            Arity::List { example } => Reason::new("neither a value nor a list of values")
+                .hint(format!("use a value or a list, such as {example}")),
+            Arity::One | Arity::Switch => Reason::new("not a single value")
+                .hint(format!("use one value, such as {:?}", key.default.unwrap_or_default())),
         };
         match value.get_ref() {
             DeValue::Array(values) if key.is_list() => {
@@ -123,13 +132,21 @@ impl Reading<'_> {
         };
         match words {
             Some(words) if words.iter().any(|word| word.contains('\0')) => {
-                self.wrong(keys::COMMAND, value, Reason::ZeroByte);
+                let zero =
+                    Reason::new("not a command: neither a program nor an argument can hold a zero byte");
+                self.wrong(table::COMMAND, value, zero);
             }
             Some(words) if words.first().is_some_and(|program| !program.is_empty()) => {
                 let command = words.into_iter().map(OsString::from).collect();
                 self.contents.command = Some((command, self.origin(&value.span())));
             }
-            _ => self.wrong(keys::COMMAND, value, Reason::Command),
+            _ => {
+                let hint = format!(
+                    "use a list of the program and its arguments, such as {}",
+                    table::COMMAND_EXAMPLE
+                );
+                self.wrong(table::COMMAND, value, Reason::new("not a command").hint(hint));
+            }
         }
     }
 
@@ -173,7 +190,7 @@ fn strings(values: &DeArray<'_>) -> Option<Vec<String>> {
 
 /// The key that was probably meant, if one is near enough to be worth naming.
 fn nearest_key(name: &str) -> Option<&'static str> {
-    let names = keys::all().map(|key| key.name).chain([keys::COMMAND]);
+    let names = table::all().map(|key| key.name).chain([table::COMMAND]);
     names
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
@@ -185,6 +202,7 @@ fn nearest_key(name: &str) -> Option<&'static str> {
 mod tests {
     use insta::assert_snapshot;
 
+    use super::super::table::keys;
     use super::*;
 
     fn read_text(text: &str) -> Contents {
@@ -205,9 +223,9 @@ mod tests {
             let values = contents.layer.of(key).iter();
             values.map(|value| format!("{} {}", value.origin, value.text)).collect()
         };
-        assert_eq!(shown(&keys::WORKERS.key), ["clusterd.toml:2 16"]);
-        assert_eq!(shown(&keys::PORT.key), ["clusterd.toml:4 3000", "clusterd.toml:5 80:8080"]);
-        assert_eq!(shown(&keys::KILL_TIMEOUT.key), ["clusterd.toml:7 9s"]);
+        assert_eq!(shown(&keys::workers.key), ["clusterd.toml:2 16"]);
+        assert_eq!(shown(&keys::port.key), ["clusterd.toml:4 3000", "clusterd.toml:5 80:8080"]);
+        assert_eq!(shown(&keys::kill_timeout.key), ["clusterd.toml:7 9s"]);
         assert!(contents.problems.is_empty());
     }
 
@@ -227,21 +245,36 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
         assert_snapshot!(problems("wrokers = 4\n\nqueue_timeout = \"8s\"\nlisten = 3\n\"a b\" = 1\n[log]\nlevel = 1\n"), @r#"
-        clusterd.toml:1: wrokers: no such key: did you mean workers?
-        clusterd.toml:3: queue_timeout: no such key: did you mean queue-timeout?
+        clusterd.toml:1: wrokers: no such key
+        hint: did you mean workers?
+        clusterd.toml:3: queue_timeout: no such key
+        hint: did you mean queue-timeout?
         clusterd.toml:4: listen: no such key
+        hint: `clusterd --show-config` lists every key
         clusterd.toml:5: "a b": no such key
+        hint: `clusterd --show-config` lists every key
         clusterd.toml:6: log: no such key
+        hint: `clusterd --show-config` lists every key
         "#);
         assert_snapshot!(problems("workers = [1, 2]\nport = [[1]]\nbind = { a = 1 }\nkill-timeout = [\n\"8s\"]"), @r#"
-        clusterd.toml:1: workers = [1, 2]: one value is needed here, such as "max"
-        clusterd.toml:2: port = [1]: a value or a list of values is needed here, such as [3000, "80:8080"]
-        clusterd.toml:3: bind = { a = 1 }: a value or a list of values is needed here, such as ["127.0.0.1:3000", "[::1]:80:8080"]
-        clusterd.toml:4: kill-timeout = [ ...: one value is needed here, such as "1600ms"
+        clusterd.toml:1: workers = [1, 2]: not a single value
+        hint: use one value, such as "max"
+        clusterd.toml:2: port = [1]: neither a value nor a list of values
+        hint: use a value or a list, such as [3000, "80:8080"]
+        clusterd.toml:3: bind = { a = 1 }: neither a value nor a list of values
+        hint: use a value or a list, such as ["127.0.0.1:3000", "[::1]:80:8080"]
+        clusterd.toml:4: kill-timeout = [ ...: not a single value
+        hint: use one value, such as "1600ms"
         "#);
-        assert_snapshot!(problems("command = \"./my-server --x\""), @r#"clusterd.toml:1: command = "./my-server --x": not a command: use a list of the program and its arguments, such as ["./my-server", "--verbose"]"#);
-        assert_snapshot!(problems("command = []"), @r#"clusterd.toml:1: command = []: not a command: use a list of the program and its arguments, such as ["./my-server", "--verbose"]"#);
-        assert_snapshot!(problems("command = [\"a\\u0000\"]"), @r#"clusterd.toml:1: command = ["a\u0000"]: a program or an argument cannot hold a zero byte"#);
+        assert_snapshot!(problems("command = \"./my-server --x\""), @r#"
+        clusterd.toml:1: command = "./my-server --x": not a command
+        hint: use a list of the program and its arguments, such as ["node", "app.js"]
+        "#);
+        assert_snapshot!(problems("command = []"), @r#"
+        clusterd.toml:1: command = []: not a command
+        hint: use a list of the program and its arguments, such as ["node", "app.js"]
+        "#);
+        assert_snapshot!(problems("command = [\"a\\u0000\"]"), @r#"clusterd.toml:1: command = ["a\u0000"]: not a command: neither a program nor an argument can hold a zero byte"#);
         assert_snapshot!(problems("workers = 4\nport = = 3\nkill-timeout = \"8s\nworkers = 5\n"), @r#"
         clusterd.toml:2: not valid TOML: extra `=`, expected nothing
         clusterd.toml:2: not valid TOML: unexpected key or value, expected newline, `#`

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::error::Invalid;
 use super::origin::{Layer, Origin};
 use super::resolve::{Resolved, Sources, resolve};
-use super::{environment, file, keys};
+use super::{environment, file, table};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
     let environment = environment::read(&|variable| std::env::var_os(variable));
     let by_flag = command_line.config.map(|path| (path, Origin::Flag("config")));
     let by_environment =
-        environment.config.map(|path| (path, Origin::Environment(keys::CONFIG_VARIABLE.to_owned())));
+        environment.config.map(|path| (path, Origin::Environment(table::CONFIG_VARIABLE.to_owned())));
     let config = by_flag.or(by_environment);
     let file = match &config {
         Some((path, _)) => match file::load(path) {

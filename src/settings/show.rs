@@ -3,15 +3,13 @@
 //! It decides nothing and prints nothing.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::WorkerCommand;
-use super::keys;
-use super::origin::Origin;
+use super::kind::NONE;
+use super::origin::{Origin, Value};
 use super::resolve::Resolved;
 use super::setting::Key;
-
-const NONE: &str = "none";
+use super::table;
 
 /// One aligned line a value: its key, the value that counts, and where it comes from.
 pub fn table(resolved: &Resolved) -> String {
@@ -34,32 +32,16 @@ fn rows(resolved: &Resolved) -> Vec<[String; 3]> {
         None => [NONE.to_owned(), from(&Origin::Default)],
     };
     let command = [command(&resolved.config.command), from(&resolved.command)];
-    let settings = keys::all().map(|key| {
+    let settings = table::all().map(|key| {
         let value = (key.show)(&resolved.config);
         let origin = origin(resolved, key, &value);
         [key.name.to_owned(), value, origin]
     });
     let mut rows = Vec::from_iter(settings);
-    for (name, [value, origin]) in [(keys::COMMAND, command), ("config", file)] {
+    for (name, [value, origin]) in [(table::COMMAND, command), ("config", file)] {
         rows.push([name.to_owned(), value, origin]);
     }
     rows
-}
-
-/// A duration, with its units.
-pub(super) fn duration(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
-}
-
-/// A value that may be switched off.
-pub(super) fn or_off(value: Option<impl ToString>) -> String {
-    value.map_or_else(|| "off".to_owned(), |value| value.to_string())
-}
-
-/// Values with commas between them.
-pub(super) fn list(values: impl IntoIterator<Item = impl ToString>) -> String {
-    let all: Vec<_> = values.into_iter().map(|value| value.to_string()).collect();
-    if all.is_empty() { NONE.to_owned() } else { all.join(", ") }
 }
 
 /// As the file has it, so that it can be copied there.
@@ -75,23 +57,20 @@ fn command(command: &WorkerCommand) -> String {
 
 /// With the default's own spelling where that is another: `max` stands for a number.
 fn origin(resolved: &Resolved, key: &Key, shown: &str) -> String {
-    match resolved.values.get(key.name) {
+    match first(resolved, key) {
         Some(value) if value.origin == Origin::Default && value.text != shown => {
             format!("default: {}", value.text)
         }
         Some(value) => from(&value.origin),
-        None => match other_of_listen(resolved, key) {
-            Some(other) if *other != Origin::Default => format!("{other} decides"),
+        None => match key.decided_with.and_then(table::named).and_then(|other| first(resolved, other)) {
+            Some(Value { origin, .. }) if *origin != Origin::Default => format!("{origin} decides"),
             _ => from(&Origin::Default),
         },
     }
 }
 
-/// Who decided where to listen, for whichever of `port` and `bind` was not named.
-fn other_of_listen<'a>(resolved: &'a Resolved, key: &Key) -> Option<&'a Origin> {
-    let (port, bind) = (keys::PORT.key.name, keys::BIND.key.name);
-    let other = [(port, bind), (bind, port)].into_iter().find(|(name, _)| *name == key.name)?.1;
-    resolved.values.get(other).map(|value| &value.origin)
+fn first<'a>(resolved: &'a Resolved, key: &Key) -> Option<&'a Value> {
+    resolved.values.get(key.name)?.first()
 }
 
 fn from(origin: &Origin) -> String {
@@ -121,59 +100,17 @@ mod tests {
     fn every_key_has_a_row_in_the_order_of_the_table() {
         let table = shown(Sources::default());
         let names = table.lines().map(|line| line.split(' ').next().unwrap_or_default());
-        let keys = keys::all().map(|key| key.name).chain([keys::COMMAND, "config"]);
+        let keys = table::all().map(|key| key.name).chain([table::COMMAND, "config"]);
         assert!(names.eq(keys), "{table}");
     }
 
     #[test]
-    fn defaults() {
-        assert_snapshot!(shown(Sources::default()), @"
-        port             3000               (default)
-        bind             none               (default)
-        backlog          4096               (default)
-        queue            1024               (default)
-        queue-timeout    1m                 (default)
-        window           16                 (default)
-        handoff-timeout  1s                 (default)
-        policy           round-robin        (default)
-        workers          3                  (default: max)
-        name             demo               (default: auto)
-        attach           auto               (default)
-        user             off                (default)
-        group            off                (default)
-        nofile           off                (default)
-        oom-score-adj    off                (default)
-        cpu-affinity     false              (default)
-        cpu-scheduling   batch              (default)
-        wait-ready       false              (default)
-        ready-http       off                (default)
-        ready-timeout    30s                (default)
-        autorestart      true               (default)
-        min-uptime       1s                 (default)
-        max-restarts     16                 (default)
-        stop-exit-codes  none               (default)
-        drain-timeout    6s                 (default)
-        stop-signal      TERM               (default)
-        kill-timeout     1s 600ms           (default: 1600ms)
-        reload-parallel  1                  (default)
-        cron             off                (default)
-        watch            none               (default)
-        ignore           none               (default)
-        health-http      off                (default)
-        health-interval  10s                (default)
-        health-failures  3                  (default)
-        stuck-timeout    off                (default)
-        max-memory       off                (default)
-        max-age          off                (default)
-        max-connections  off                (default)
-        metrics          off                (default)
-        scrape           off                (default)
-        log-format       text               (default)
-        log-level        info               (default)
-        on-event         off                (default)
-        command          the built-in demo  (default)
-        config           none               (default)
-        ");
+    fn a_default_is_shown_as_such_in_aligned_columns() {
+        let table = shown(Sources::default());
+        assert!(table.contains("\nwindow           16                 (default)\n"), "{table}");
+        assert!(table.contains("\nworkers          3                  (default: max)\n"), "{table}");
+        assert!(table.contains("\ncommand          the built-in demo  (default)\n"), "{table}");
+        assert!(table.lines().all(|line| line.find('(') == table.find('(')), "{table}");
     }
 
     #[test]
@@ -198,50 +135,16 @@ mod tests {
             config: Some((path.to_owned(), Origin::Flag("config"))),
             problems: Vec::new(),
         };
-        assert_snapshot!(shown(sources), @r#"
+        let table = shown(sources);
+        let named: Vec<_> = table.lines().filter(|line| !line.ends_with("(default)")).collect();
+        assert_snapshot!(named.join("\n"), @r#"
         port             none                              (--bind decides)
         bind             [::1]:80:8080, 127.0.0.1:80:8080  (from --bind)
-        backlog          4096                              (default)
         queue            16                                (from clusterd.toml:2)
-        queue-timeout    1m                                (default)
-        window           16                                (default)
-        handoff-timeout  1s                                (default)
-        policy           round-robin                       (default)
         workers          2                                 (from WEB_CONCURRENCY)
         name             my-server                         (default: auto)
-        attach           auto                              (default)
-        user             off                               (default)
-        group            off                               (default)
-        nofile           off                               (default)
-        oom-score-adj    off                               (default)
-        cpu-affinity     false                             (default)
-        cpu-scheduling   batch                             (default)
-        wait-ready       false                             (default)
-        ready-http       off                               (default)
-        ready-timeout    30s                               (default)
-        autorestart      true                              (default)
-        min-uptime       1s                                (default)
-        max-restarts     16                                (default)
-        stop-exit-codes  none                              (default)
-        drain-timeout    6s                                (default)
-        stop-signal      TERM                              (default)
         kill-timeout     1s 500ms                          (from CLUSTERD_KILL_TIMEOUT)
-        reload-parallel  1                                 (default)
-        cron             off                               (default)
-        watch            none                              (default)
-        ignore           none                              (default)
-        health-http      off                               (default)
-        health-interval  10s                               (default)
-        health-failures  3                                 (default)
-        stuck-timeout    off                               (default)
-        max-memory       off                               (default)
-        max-age          off                               (default)
-        max-connections  off                               (default)
         metrics          127.0.0.1:9090                    (from --metrics)
-        scrape           off                               (default)
-        log-format       text                              (default)
-        log-level        info                              (default)
-        on-event         off                               (default)
         command          ["./my-server", "a b"]            (from clusterd.toml:3)
         config           clusterd.toml                     (from --config)
         "#);

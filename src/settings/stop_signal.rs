@@ -6,6 +6,9 @@ use std::fmt;
 
 use rustix::process::Signal;
 
+use super::error::Reason;
+use super::kind::{Automatic, Kind, Values, or};
+
 /// Those that some server stops on: nginx and php-fpm take QUIT, Apache WINCH, others INT or USR1 (signal(7)). One
 /// that only pauses a process, or that is ignored unless it is caught, would stop nothing.
 const SIGNALS: [(&str, Signal); 11] = [
@@ -49,6 +52,30 @@ impl StopSignal {
 impl fmt::Display for StopSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
+    }
+}
+
+/// The name of a signal, or its number.
+#[derive(Debug)]
+pub struct SignalName;
+
+impl Values for SignalName {
+    fn placeholder(&self) -> String {
+        "SIGNAL".to_owned()
+    }
+
+    fn accepts(&self) -> String {
+        format!("{}, with or without SIG, or its number", or(&SIGNALS.map(|(name, _)| name.to_owned())))
+    }
+}
+
+impl Kind<StopSignal> for SignalName {
+    fn read(&self, text: &str, _: &Automatic) -> Result<StopSignal, Reason> {
+        StopSignal::named(text).ok_or_else(|| Reason::new("not a signal that stops a server"))
+    }
+
+    fn show(&self, value: &StopSignal) -> String {
+        value.to_string()
     }
 }
 

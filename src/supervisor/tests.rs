@@ -381,7 +381,7 @@ async fn a_program_that_cannot_be_started_is_an_error_with_its_exit_code() {
         ("/no/such/program", 127, "No such file"),
         (script.to_str().expect("text"), 127, "/no/such/interpreter"),
         (plain.to_str().expect("text"), 126, "chmod +x"),
-        (folder.path().to_str().expect("text"), 126, "folder"),
+        (folder.path().to_str().expect("text"), 126, "not a regular file"),
     ];
     for ((program, code, part), node_channel) in cases.iter().flat_map(|case| [(case, false), (case, true)]) {
         let mut spec = spec(program, &[], 2);

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pages that people read.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -25,6 +25,7 @@ const PAGES: [&str; 11] = [
     "docs/protocol.md",
     "docs/reference.md",
     "docs/runbook.md",
+    "docs/settings.md",
 ];
 /// What else names flags, variables and metrics.
 const FILES: [&str; 5] = [
@@ -35,7 +36,7 @@ const FILES: [&str; 5] = [
     "config/prometheus.yml",
 ];
 /// Every setting, with its variable.
-const SETTINGS: &str = "config/clusterd.toml";
+const SETTINGS: &str = "docs/settings.md";
 /// Everything else.
 const REFERENCE: &str = "docs/reference.md";
 

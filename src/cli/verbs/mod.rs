@@ -117,9 +117,17 @@ fn names() -> impl Iterator<Item = String> {
     command.get_subcommands().flat_map(names).collect::<Vec<_>>().into_iter()
 }
 
+/// The verbs themselves.
+pub(super) fn declared() -> Vec<clap::Command> {
+    Arguments::command().get_subcommands().cloned().collect()
+}
+
 /// A line for each verb, for the help of the whole.
 pub(super) fn summary() -> String {
-    let mut lines = vec!["To a clusterd that runs (clusterd list --help tells more; a program of that name: clusterd -- list):".to_owned()];
+    let mut lines = vec![
+        "Control a running clusterd (details: clusterd list --help; a program named list: clusterd -- list):"
+            .to_owned(),
+    ];
     for verb in Arguments::command().get_subcommands() {
         let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
         lines.push(format!("  {:<9} {about}", verb.get_name()));

@@ -7,44 +7,89 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::is_digits;
 use crate::ids::WorkerPort;
 use crate::settings::error::Reason;
+use crate::settings::kind::Parsed;
 use crate::settings::{Bind, Listen};
+
+/// A port, for every address of the machine.
+pub const PORT: Parsed<Listen> = Parsed {
+    placeholder: "PUBLIC[:WORKER]",
+    accepts: "a number from 1 to 65535, or PUBLIC:WORKER, such as 80:8080",
+    read: port,
+    show: Listen::to_string,
+};
+
+/// An address and a port.
+pub const BIND: Parsed<Listen> = Parsed {
+    placeholder: "ADDR:PORT[:WORKER]",
+    accepts: "a numeric ADDR:PORT, or ADDR:PORT:WORKER, such as 127.0.0.1:3000 or [::1]:80:8080",
+    read: bind,
+    show: Listen::to_string,
+};
+
+/// An address of clusterd's own; a bare port means the loopback.
+pub const METRICS: Parsed<SocketAddr> = Parsed {
+    placeholder: "[ADDR:]PORT",
+    accepts: "a port, or a numeric ADDR:PORT, such as 0.0.0.0:9090 or [::]:9090",
+    read: metrics,
+    show: SocketAddr::to_string,
+};
+
+fn not_a_port() -> Reason {
+    Reason::new("not a port")
+}
+
+fn not_an_address() -> Reason {
+    Reason::new("not an address")
+}
 
 /// `PUBLIC` or `PUBLIC:WORKER`, as a container's published ports are written.
 ///
 /// # Errors
-/// [`Reason::Port`], [`Reason::ServiceLink`], [`Reason::FreePortUnmapped`], [`Reason::WorkerPortZero`]
+/// It is neither, or no port that workers can be served on follows from it.
 pub fn port(text: &str) -> Result<Listen, Reason> {
     if text.starts_with("tcp://") {
-        return Err(Reason::ServiceLink);
+        return Err(Reason::new(
+            "not a port, but an address that Kubernetes sets for a service of this name",
+        )
+        .hint("rename the service, or set enableServiceLinks: false in the pod"));
     }
     let (public, worker) = match text.split_once(':') {
         Some((public, worker)) => (public, Some(worker)),
         None => (text, None),
     };
-    let port = port_number(public).ok_or(Reason::Port)?;
-    let worker = worker.map(|worker| port_number(worker).ok_or(Reason::Port)).transpose()?;
+    let port = port_number(public).ok_or_else(not_a_port)?;
+    let worker = worker.map(|worker| port_number(worker).ok_or_else(not_a_port)).transpose()?;
     listen(Bind::Everywhere { port }, worker)
 }
 
 /// `ADDR:PORT` or `ADDR:PORT:WORKER`, with an IPv6 address in brackets.
 ///
 /// # Errors
-/// [`Reason::Bind`], [`Reason::FreePortUnmapped`], [`Reason::WorkerPortZero`]
+/// It is neither, or no port that workers can be served on follows from it.
 pub fn bind(text: &str) -> Result<Listen, Reason> {
     if let Ok(address) = text.parse() {
         return listen(Bind::Address(canonical(address)), None);
     }
-    let (address, worker) = text.rsplit_once(':').ok_or(Reason::Bind)?;
-    let address = address.parse().map_err(|_| Reason::Bind)?;
-    let worker = port_number(worker).ok_or(Reason::Bind)?;
+    let (address, worker) = text.rsplit_once(':').ok_or_else(not_an_address)?;
+    let address = address.parse().map_err(|_| not_an_address())?;
+    let worker = port_number(worker).ok_or_else(not_an_address)?;
     listen(Bind::Address(canonical(address)), Some(worker))
 }
 
 fn listen(bind: Bind, worker: Option<u16>) -> Result<Listen, Reason> {
     let worker_port = match (worker, bind.address().port()) {
-        (Some(0), _) => return Err(Reason::WorkerPortZero),
+        (Some(0), _) => {
+            return Err(
+                Reason::new("workers cannot listen on port 0").hint("name the port that they listen on")
+            );
+        }
         (Some(worker), _) => worker,
-        (None, 0) => return Err(Reason::FreePortUnmapped(free_port_mapped(bind))),
+        (None, 0) => {
+            let hint = format!("use {}", free_port_mapped(bind));
+            return Err(
+                Reason::new("port 0 means any free port, so the workers' port must be named").hint(hint)
+            );
+        }
         (None, public) => public,
     };
     Ok(Listen { bind, worker_port: WorkerPort(worker_port) })
@@ -64,18 +109,12 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// `PORT` or `:PORT` on the loopback, `ADDR:PORT`, or `off`.
-///
-/// # Errors
-/// [`Reason::Metrics`]
-pub fn metrics(text: &str) -> Result<Option<SocketAddr>, Reason> {
-    if text == "off" {
-        return Ok(None);
-    }
+/// `PORT` or `:PORT` on the loopback, or `ADDR:PORT`.
+fn metrics(text: &str) -> Result<SocketAddr, Reason> {
     if let Some(port) = port_number(text.strip_prefix(':').unwrap_or(text)) {
-        return Ok(Some((Ipv4Addr::LOCALHOST, port).into()));
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
     }
-    text.parse().map(|address| Some(canonical(address))).map_err(|_| Reason::Metrics)
+    text.parse().map(canonical).map_err(|_| not_an_address())
 }
 
 fn port_number(text: &str) -> Option<u16> {
@@ -94,7 +133,7 @@ mod tests {
     #[test]
     fn ports() {
         const NOT: &str = "not a port";
-        const ZERO: &str = "workers cannot be asked for on port 0";
+        const ZERO: &str = "workers cannot listen on port 0";
         let cases = [
             ("3000", "3000"),
             ("80:8080", "80:8080"),
@@ -102,7 +141,7 @@ mod tests {
             ("8080:8080", "8080"),
             ("0:3000", "0:3000"),
             ("65535", "65535"),
-            ("0", "port 0 stands for any free port, so the workers' port must be named"),
+            ("0", "port 0 means any free port, so the workers' port must be named"),
             ("80:0", ZERO),
             ("0:0", ZERO),
             ("65536", NOT),
@@ -116,10 +155,13 @@ mod tests {
             ("http", NOT),
             ("127.0.0.1:80", NOT),
             (" 80", NOT),
-            ("tcp://10.0.0.1:80", "an address that Kubernetes set for a service of that name, not a port"),
+            (
+                "tcp://10.0.0.1:80",
+                "not a port, but an address that Kubernetes sets for a service of this name",
+            ),
         ];
         for (text, expected) in cases {
-            assert_eq!(outcome(port(text)), expected, "{text}");
+            assert_eq!(outcome(&PORT, text), expected, "{text}");
         }
     }
 
@@ -134,8 +176,8 @@ mod tests {
             ("[fe80::1%2]:80", "[fe80::1%2]:80"),
             ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
             ("0.0.0.0:0:3000", "0.0.0.0:0:3000"),
-            ("[::]:0", "port 0 stands for any free port, so the workers' port must be named"),
-            ("[::]:80:0", "workers cannot be asked for on port 0"),
+            ("[::]:0", "port 0 means any free port, so the workers' port must be named"),
+            ("[::]:80:0", "workers cannot listen on port 0"),
             ("::1:80", NOT),
             ("[::1]", NOT),
             ("127.0.0.1", NOT),
@@ -149,7 +191,7 @@ mod tests {
             ("", NOT),
         ];
         for (text, expected) in cases {
-            assert_eq!(outcome(bind(text)), expected, "{text}");
+            assert_eq!(outcome(&BIND, text), expected, "{text}");
         }
     }
 
@@ -169,7 +211,6 @@ mod tests {
             ("0", "127.0.0.1:0"),
             ("0.0.0.0:9090", "0.0.0.0:9090"),
             ("[::]:9090", "[::]:9090"),
-            ("off", "off"),
             ("", "not an address"),
             (":", "not an address"),
             ("::9090", "not an address"),
@@ -177,8 +218,7 @@ mod tests {
             ("99999", "not an address"),
         ];
         for (text, expected) in cases {
-            let shown = metrics(text).map(|address| address.map_or("off".to_owned(), |it| it.to_string()));
-            assert_eq!(outcome(shown), expected, "{text}");
+            assert_eq!(outcome(&METRICS, text), expected, "{text}");
         }
     }
 

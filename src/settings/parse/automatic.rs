@@ -1,0 +1,182 @@
+//! The settings whose default is found out: how many workers, and the name of the app.
+//!
+//! They do not find it out: they are given it.
+
+use std::ffi::OsStr;
+use std::num::NonZeroU32;
+
+use super::is_digits;
+use crate::settings::error::Reason;
+use crate::settings::kind::{Automatic, Kind, Number, Values, number};
+
+/// The most workers that can be asked for.
+pub const MAX_WORKERS: u32 = 1024;
+
+const NUMBER: Number = number(1, MAX_WORKERS as i64);
+
+/// The longest name of an app, in bytes.
+const MAX_NAME: usize = 64;
+
+/// A number of workers, or `max`, as PM2's `-i max`.
+#[derive(Debug)]
+pub struct Workers;
+
+impl Values for Workers {
+    fn placeholder(&self) -> String {
+        "N|max".to_owned()
+    }
+
+    fn accepts(&self) -> String {
+        format!("{}, or \"max\"", NUMBER.accepts())
+    }
+
+    fn range(&self) -> Option<String> {
+        NUMBER.range()
+    }
+}
+
+impl Kind<NonZeroU32> for Workers {
+    fn read(&self, text: &str, automatic: &Automatic) -> Result<NonZeroU32, Reason> {
+        if text == "max" {
+            return Ok(automatic.workers.min(NonZeroU32::new(MAX_WORKERS).unwrap_or(NonZeroU32::MIN)));
+        }
+        NUMBER.read(text, automatic)
+    }
+
+    fn show(&self, value: &NonZeroU32) -> String {
+        value.to_string()
+    }
+}
+
+/// The name of an app, or `auto`. Numbers and `all` are what verbs of the command line take for others.
+#[derive(Debug)]
+pub struct AppName;
+
+impl Values for AppName {
+    fn placeholder(&self) -> String {
+        "NAME".to_owned()
+    }
+
+    fn accepts(&self) -> String {
+        "1 to 64 letters, digits, dots, dashes or underscores; not digits alone, not \"all\", no leading dot or dash"
+            .to_owned()
+    }
+}
+
+impl Kind<String> for AppName {
+    fn read(&self, text: &str, automatic: &Automatic) -> Result<String, Reason> {
+        match text {
+            "auto" => Ok(automatic.name.clone()),
+            name if is_name(name) => Ok(name.to_owned()),
+            _ => Err(Reason::new("not a valid name")),
+        }
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    // A verb takes a leading dash for a flag, and a file of this name would be hidden by a leading dot.
+    let begins_well = !text.starts_with(['.', '-']);
+    (1..=MAX_NAME).contains(&text.len())
+        && begins_well
+        && text.chars().all(is_of_name)
+        && !is_digits(text)
+        && text != "all"
+}
+
+fn is_of_name(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-')
+}
+
+/// A valid name for an app whose program is this: the file's own name, each character that no name may have replaced
+/// by `-`; `app` where that is none.
+pub fn name_of(program: &OsStr) -> String {
+    let file = std::path::Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+    let name: String = file.chars().map(|c| if is_of_name(c) { c } else { '-' }).take(MAX_NAME).collect();
+    let is_valid = is_name(&name) && name != "auto";
+    if is_valid { name } else { "app".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outcome;
+    use super::*;
+
+    #[test]
+    fn numbers_of_workers() {
+        let cases = [
+            ("1", "1"),
+            ("1024", "1024"),
+            ("max", "1"),
+            ("0", "out of range"),
+            ("1025", "out of range"),
+            ("-1", "out of range"),
+            ("+1", "not a whole number"),
+            ("1.5", "not a whole number"),
+            ("MAX", "not a whole number"),
+            ("", "not a whole number"),
+            ("99999999999999999999", "out of range"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(outcome(&Workers, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn max_workers_is_the_number_of_cpus_within_bounds() {
+        for (cpus, expected) in [(3, 3), (4096, MAX_WORKERS)] {
+            let automatic = Automatic { workers: NonZeroU32::new(cpus).unwrap(), name: String::new() };
+            assert_eq!(Workers.read("max", &automatic).unwrap().get(), expected);
+            assert_eq!(Workers.read("5", &automatic).unwrap().get(), 5);
+        }
+    }
+
+    #[test]
+    fn names_of_applications() {
+        const NOT: &str = "not a valid name";
+        let long = "x".repeat(64);
+        let too_long = "x".repeat(65);
+        let cases = [
+            ("web", "web"),
+            ("my-app_1.2", "my-app_1.2"),
+            ("1a", "1a"),
+            (long.as_str(), long.as_str()),
+            (too_long.as_str(), NOT),
+            ("auto", "the-program"),
+            ("all", NOT),
+            ("12", NOT),
+            ("a b", NOT),
+            ("a/b", NOT),
+            ("-a", NOT),
+            ("..", NOT),
+            ("ä", NOT),
+            ("", NOT),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(outcome(&AppName, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_application_is_called_as_its_program() {
+        let cases = [
+            ("node", "node"),
+            ("./my-server", "my-server"),
+            ("/usr/bin/python3.11", "python3.11"),
+            ("my server", "my-server"),
+            ("7", "app"),
+            ("./all", "app"),
+            ("auto", "app"),
+            ("/", "app"),
+            ("..", "app"),
+            ("", "app"),
+        ];
+        for (program, expected) in cases {
+            assert_eq!(name_of(program.as_ref()), expected, "{program}");
+        }
+        assert_eq!(name_of("x".repeat(100).as_ref()).len(), 64);
+    }
+}

@@ -1,0 +1,475 @@
+//! Every setting, declared once: its flag, variable, key, help, reference and place in [`Config`] come from here.
+//!
+//! The first sentence of a comment is the help; what follows is for `config/clusterd.toml`, `docs/settings.md` and the
+//! man page (`cargo xtask generate` writes them). What values may not do together beyond `needs` and `not_with` is in
+//! [`super::check`].
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use croner::Cron;
+use globset::Glob;
+use hyper::Uri;
+
+use super::kind::{Memory, OrOff, Truth, choice, duration, list, number};
+use super::parse::{
+    ACCOUNT, AppName, BIND, CRON, HTTP_PATH, MAX_WORKERS, METRICS, PATH, PATTERN, PORT, SHELL_LINE, Workers,
+};
+use super::resolve::Reading;
+use super::setting::{Doc, InForce, Key, Section, Setting, dashed, settings, text};
+use super::stop_signal::{SignalName, StopSignal};
+use super::{Attach, CpuScheduling, Listen, LogFormat, LogLevel, Policy, WorkerCommand};
+
+settings! {
+    "Listening" {
+        /// Serve this port on every address, for workers that listen on it or on WORKER.
+        ///
+        /// IPv6 and IPv4 alike. With `"80:8080"`, clients connect to port 80 and the server
+        /// listens on 8080. `"0:8080"` takes any free public port.
+        port: Vec<Listen> {
+            values: list(PORT, "[3000, \"80:8080\"]"),
+            in_force: AtNextStart,
+            default: "3000",
+            platform_variable: "PORT",
+            decided_with: "bind",
+        }
+
+        /// Serve this address only, such as `127.0.0.1:3000` or `[::1]:80:8080`.
+        ///
+        /// Without `port`, there is then no default port. The highest of flags, variables and file that names a port or
+        /// an address decides both.
+        bind: Vec<Listen> {
+            values: list(BIND, "[\"127.0.0.1:3000\", \"[::1]:80:8080\"]"),
+            in_force: AtNextStart,
+            decided_with: "port",
+        }
+
+        /// Number of connections that the kernel may hold for each public address (see listen(2)).
+        ///
+        /// They wait there until clusterd accepts them. The kernel does not go above net.core.somaxconn.
+        backlog: NonZeroU32 {
+            values: number(1, 2_147_483_647),
+            in_force: AtNextStart,
+            default: "4096",
+            placeholder: "CONNECTIONS",
+        }
+
+        /// Number of accepted connections that may wait for an idle worker, for each port of the workers.
+        ///
+        /// When the queue is full, nothing is refused: clusterd stops accepting, and the backlog fills.
+        queue: NonZeroUsize {
+            // Each of them is an open descriptor.
+            values: number(1, 65_536),
+            in_force: AtNextStart,
+            default: "1024",
+            placeholder: "CONNECTIONS",
+        }
+
+        /// Close a connection that has waited this long for a worker.
+        queue_timeout: Duration {
+            values: duration("1ms", "24h"),
+            in_force: AtNextStart,
+            default: "1m",
+        }
+
+        /// Number of connections that may be on their way to one worker that takes them quickly.
+        ///
+        /// More than one only if no worker is idle. A worker that has not taken a connection within 20 ms gets one at a
+        /// time, and the others that it was given go to other workers. With 1, a connection goes to an idle worker
+        /// only, as with Node's cluster.
+        window: NonZeroUsize {
+            // The kernel signals that a connection was taken only while what lies in a channel is less than a quarter
+            // of its send buffer (`unix_writable`): with the usual buffer, about 64 records.
+            values: number(1, 64),
+            in_force: AtNextStart,
+            default: "16",
+            placeholder: "CONNECTIONS",
+        }
+
+        /// Give a connection to another worker if the first has not taken it within this time.
+        handoff_timeout: Duration {
+            values: duration("1ms", "24h"),
+            in_force: AtNextStart,
+            default: "1s",
+        }
+
+        /// Who chooses the worker of a connection.
+        ///
+        /// If workers accept by themselves, clusterd neither counts nor chooses: settings that need either cannot be
+        /// used. Each public port then has one address, and the same number for clients and workers.
+        policy: Policy {
+            values: choice::<Policy>(),
+            in_force: AtNextStart,
+            default: "round-robin",
+            platform_variable: "NODE_CLUSTER_SCHED_POLICY",
+        }
+    }
+
+    "Workers" {
+        /// Number of workers; `max` is one for each CPU that clusterd may use.
+        ///
+        /// The CPU affinity and the CPU limit of the container count.
+        workers: NonZeroU32 {
+            values: Workers,
+            in_force: AtReload,
+            default: "max",
+            platform_variable: "WEB_CONCURRENCY",
+            short: 'w',
+            alias: "instances",
+            short_alias: 'i',
+        }
+
+        /// Name of the app; `auto` is the name of the command's program.
+        ///
+        /// Commands such as `clusterd reload NAME` take it.
+        name: String {
+            values: AppName,
+            in_force: AtNextStart,
+            default: "auto",
+        }
+
+        /// How workers get connections.
+        attach: Attach {
+            // `CLUSTERD_ATTACH_SOCKET` is what workers get: the attach socket.
+            values: choice::<Attach>(),
+            in_force: AtNextStart,
+            default: "auto",
+        }
+
+        /// Run workers as this user, by name or number.
+        ///
+        /// clusterd itself, which opens the ports, stays the user that it was started as, usually root. Workers also
+        /// get the user's groups, and its `HOME`, `USER` and `LOGNAME`.
+        user: Option<String> {
+            values: OrOff(ACCOUNT),
+            in_force: AtNextStart,
+            default: "off",
+            placeholder: "USER",
+        }
+
+        /// Run workers with this group, by name or number; `off` is the user's own.
+        ///
+        /// Without `user`, workers keep clusterd's user, and get this group instead of clusterd's.
+        group: Option<String> {
+            values: OrOff(ACCOUNT),
+            in_force: AtNextStart,
+            default: "off",
+            placeholder: "GROUP",
+        }
+
+        /// Number of files, connections among them, that each worker may have open (RLIMIT_NOFILE).
+        ///
+        /// Both the soft and the hard limit. More than clusterd's own hard limit takes CAP_SYS_RESOURCE. `off` leaves the
+        /// limits that clusterd was started with.
+        nofile: Option<u64> {
+            // As far as systemd raises `fs.nr_open`, and no limit can be above that.
+            values: OrOff(number(1, 1_073_741_816)),
+            in_force: AtReload,
+            default: "off",
+            placeholder: "FILES",
+        }
+
+        /// How readily the kernel kills a worker when memory runs out: -1000 never, 1000 first.
+        ///
+        /// Less than clusterd's own takes CAP_SYS_RESOURCE; `off` leaves it at clusterd's own. See
+        /// proc_pid_oom_score_adj(5).
+        oom_score_adj: Option<i16> {
+            values: OrOff(number(-1000, 1000)),
+            in_force: AtReload,
+            default: "off",
+            placeholder: "SCORE",
+        }
+
+        /// Run each worker on one CPU only.
+        ///
+        /// Worker 1 runs on the first CPU that clusterd may use, worker 2 on the second, and so on, round and round.
+        cpu_affinity: bool {
+            values: Truth,
+            in_force: AtReload,
+            default: "false",
+        }
+
+        /// How the kernel schedules workers (see sched(7)).
+        cpu_scheduling: CpuScheduling {
+            values: choice::<CpuScheduling>(),
+            in_force: AtReload,
+            default: "batch",
+        }
+    }
+
+    "Readiness" {
+        /// Send a worker no connections before it reports that it is ready.
+        ///
+        /// A worker reports it with `process.send('ready')` in Node, with `READY=1` to `NOTIFY_SOCKET` as any service
+        /// of systemd does, or through the library's listener, which does so by itself.
+        wait_ready: bool {
+            values: Truth,
+            in_force: AtNextStart,
+            default: "false",
+        }
+
+        /// Send a worker no connections before it answers GET PATH with a 2xx or 3xx status.
+        ready_http: Option<Uri> {
+            values: OrOff(HTTP_PATH),
+            in_force: AtNextStart,
+            default: "off",
+            not_with: ("policy", "shared"),
+        }
+
+        /// Time that a worker has to become ready; after that, its start has failed.
+        ready_timeout: Duration {
+            values: duration("1ms", "24h"),
+            in_force: AtReload,
+            default: "30s",
+        }
+    }
+
+    "Restarts" {
+        /// Start a worker again when it exits.
+        autorestart: bool {
+            values: Truth,
+            in_force: AtReload,
+            default: "true",
+            negation: "no-autorestart",
+        }
+
+        /// A worker that exits before this time, and has served nobody, has failed.
+        ///
+        /// Its next start is delayed, longer each time in a row. The first new worker of a reload must have been ready
+        /// for this time before an old one is stopped.
+        min_uptime: Duration {
+            values: duration("1ms", "24h"),
+            in_force: AtReload,
+            default: "1s",
+        }
+
+        /// Number of times in a row that a failing worker is started again before clusterd gives it up.
+        max_restarts: u32 {
+            values: number(0, 1_000_000),
+            in_force: AtReload,
+            default: "16",
+            placeholder: "TIMES",
+        }
+
+        /// Do not restart a worker that exits with this code.
+        ///
+        /// With such a code a worker says that its work is done.
+        stop_exit_codes: Vec<u8> {
+            values: list(number(0, 255), "[0, 3]"),
+            in_force: AtReload,
+            placeholder: "CODE",
+        }
+    }
+
+    "Stop and reload" {
+        /// Time that a worker has to finish its open connections once it gets no new ones.
+        ///
+        /// It gets the stop signal as soon as it has none left, and after this time even if some are left.
+        drain_timeout: Duration {
+            values: duration("1ms", "24h"),
+            in_force: AtReload,
+            default: "6s",
+        }
+
+        /// Signal that asks a worker to stop once it has drained.
+        stop_signal: StopSignal {
+            values: SignalName,
+            in_force: AtReload,
+            default: "TERM",
+        }
+
+        /// Time that a worker has to exit after the stop signal before it is killed.
+        ///
+        /// The default is PM2's. Together with that of `drain-timeout` it stays below the 10 s that a container usually
+        /// has.
+        kill_timeout: Duration {
+            values: duration("1ms", "24h"),
+            in_force: AtReload,
+            default: "1600ms",
+        }
+
+        /// Number of workers that a reload replaces at a time.
+        reload_parallel: NonZeroU32 {
+            values: number(1, MAX_WORKERS as i64),
+            in_force: AtReload,
+            default: "1",
+            placeholder: "WORKERS",
+        }
+
+        /// Reload at these times, as in crontab(5), such as `"0 3 * * *"`.
+        ///
+        /// The fields are minute, hour, day of the month, month and day of the week; `"0 3 * * *"` is three o'clock in
+        /// the night. A sixth field in front is the second. Nicknames such as `@daily` work. The time is local: that of
+        /// the variable `TZ`, or of /etc/localtime.
+        cron: Option<Cron> {
+            values: OrOff(CRON),
+            in_force: AtNextStart,
+            default: "off",
+        }
+
+        /// Reload when this file, or a file in this folder, changes.
+        ///
+        /// A folder is watched with everything below it. clusterd reloads when nothing more has changed for 200 ms.
+        watch: Vec<PathBuf> {
+            values: list(PATH, "[\"src\", \"app.js\"]"),
+            in_force: AtNextStart,
+        }
+
+        /// Ignore changes of files that match this pattern, such as `"**/*.log"`.
+        ///
+        /// `*` and `?` match anything but a slash, `**` any folders, `{a,b}` one of several. A pattern without a slash
+        /// matches names at any depth; one with a slash matches paths, below the watched folder or from the root.
+        /// `docs/guide.md` lists what is always ignored. In the variable, `{a,b}` cannot be used.
+        ignore: Vec<Glob> {
+            values: list(PATTERN, "[\"*.md\", \"public/**\"]"),
+            in_force: AtNextStart,
+            needs: "watch",
+        }
+    }
+
+    "Health" {
+        /// Replace a worker that repeatedly fails to answer GET PATH with a 2xx or 3xx status.
+        health_http: Option<Uri> {
+            values: OrOff(HTTP_PATH),
+            in_force: AtNextStart,
+            default: "off",
+            not_with: ("policy", "shared"),
+        }
+
+        /// Time between two health checks of a worker.
+        health_interval: Duration {
+            values: duration("1ms", "24h"),
+            in_force: AtNextStart,
+            default: "10s",
+        }
+
+        /// Number of failed health checks in a row after which a worker is replaced.
+        health_failures: NonZeroU32 {
+            values: number(1, 1000),
+            in_force: AtNextStart,
+            default: "3",
+            placeholder: "TIMES",
+        }
+
+        /// Replace a worker that takes no connection for this time while one waits for it.
+        ///
+        /// Not shorter than `handoff-timeout`.
+        stuck_timeout: Option<Duration> {
+            values: OrOff(duration("1ms", "24h")),
+            in_force: AtNextStart,
+            default: "off",
+            not_with: ("policy", "shared"),
+        }
+    }
+
+    /// A worker that reaches a limit is replaced; its successor is ready before it stops.
+    "Limits" {
+        /// Replace a worker whose processes together use more memory than this, such as `512M` or `1.5G`.
+        ///
+        /// Units are of 1024, however they are written: 1G, 1GB and 1GiB are the same. Memory is checked every second;
+        /// memory that several processes share is counted once.
+        max_memory: Option<ByteSize> {
+            values: OrOff(Memory),
+            in_force: AtNextStart,
+            default: "off",
+        }
+
+        /// Replace a worker that has run for this time, such as `24h` or `7d`.
+        ///
+        /// Each worker runs for up to a tenth less, so that they are not replaced all at once.
+        max_age: Option<Duration> {
+            values: OrOff(duration("1s", "30d")),
+            in_force: AtNextStart,
+            default: "off",
+        }
+
+        /// Replace a worker that has been given this number of connections.
+        max_connections: Option<NonZeroU32> {
+            values: OrOff(number(1, u32::MAX as i64)),
+            in_force: AtNextStart,
+            default: "off",
+            placeholder: "CONNECTIONS",
+            not_with: ("policy", "shared"),
+        }
+    }
+
+    "Metrics, messages and events" {
+        /// Serve /metrics, /livez and /readyz at this address; a bare port means 127.0.0.1.
+        ///
+        /// `"0.0.0.0:9090"` is every IPv4 address.
+        metrics: Option<SocketAddr> {
+            values: OrOff(METRICS),
+            in_force: AtNextStart,
+            default: "off",
+        }
+
+        /// Add the metrics that each worker serves at PATH to /metrics, with the label `worker`.
+        scrape: Option<Uri> {
+            values: OrOff(HTTP_PATH),
+            in_force: AtNextStart,
+            default: "off",
+            needs: "metrics",
+            not_with: ("policy", "shared"),
+        }
+
+        /// Format of clusterd's own messages, which go to stderr.
+        log_format: LogFormat {
+            values: choice::<LogFormat>(),
+            in_force: AtNextStart,
+            default: "text",
+        }
+
+        /// Write clusterd's own messages of this level and above.
+        log_level: LogLevel {
+            values: choice::<LogLevel>(),
+            in_force: AtNextStart,
+            default: "info",
+        }
+
+        /// Run this shell command for each event in a worker's life, with the event as JSON on its input.
+        ///
+        /// It has `CLUSTERD_EVENT`, `CLUSTERD_APP` and `CLUSTERD_WORKER` in its environment. Nothing waits for it.
+        on_event: Option<String> {
+            values: OrOff(SHELL_LINE),
+            in_force: AtNextStart,
+            default: "off",
+        }
+    }
+}
+
+impl Config {
+    /// Where the primary listens: at least one place, none twice.
+    pub fn listen(&self) -> Vec<Listen> {
+        [self.port.as_slice(), &self.bind].concat()
+    }
+}
+
+/// Every setting, section by section.
+pub fn all() -> impl Iterator<Item = &'static Key> {
+    SECTIONS.iter().flat_map(|section| section.keys).copied()
+}
+
+/// The setting of this name.
+pub fn named(name: &str) -> Option<&'static Key> {
+    all().find(|key| key.name == name)
+}
+
+/// The file's one key that is no setting of the table: what the workers run, a list of strings.
+pub const COMMAND: &str = "command";
+
+/// What it is for.
+pub const COMMAND_DOC: Doc = Doc(&[
+    "What each worker runs: a program, looked up in PATH unless it has a slash, and its arguments.",
+    "",
+    "A relative path starts from the folder in which clusterd is started. There is no shell: for one, use",
+    "`[\"sh\", \"-c\", \"...\"]`. Without a command a small built-in demo runs.",
+]);
+
+/// A valid command, as the file has it.
+pub const COMMAND_EXAMPLE: &str = "[\"node\", \"app.js\"]";
+
+/// The environment variable that names the file, as `--config` does.
+pub const CONFIG_VARIABLE: &str = "CLUSTERD_CONFIG";
