@@ -52,6 +52,8 @@ impl Bootstrap {
     /// # Errors
     /// The first thing that is refused.
     pub fn prepare(config: &Config) -> Result<Self, Failure> {
+        // A blocked signal would never arrive, neither here nor in a worker that waits for it.
+        sys::process::unblock_signals().map_err(Failure::Signals)?;
         let signals = Signals::new().map_err(Failure::Signals)?;
         let limits = descriptor_limits::prepare().map_err(Failure::Descriptors)?;
         sys::process::become_subreaper().map_err(Failure::Subreaper)?;

@@ -280,6 +280,22 @@ pub fn ignore(signals: &[Signal]) -> io::Result<()> {
     Ok(())
 }
 
+/// Unblocks every signal for the calling thread, and so for the threads and programs that it starts later. Meant for
+/// the very start: the mask is inherited, and some container inits leave SIGTTIN and SIGTTOU blocked.
+///
+/// # Errors
+/// Those of pthread_sigmask(3).
+pub fn unblock_signals() -> io::Result<()> {
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset(3) fills the whole set, which pthread_sigmask(3) then only reads; a null pointer is no place
+    // for the old mask. Only the calling thread's mask changes.
+    let error = unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
 /// Lets the calling thread write to a terminal whatever process group that belongs to, even where others are stopped
 /// for it (`stty tostop`): where SIGTTOU is blocked the kernel does not send it (termios(3)).
 ///

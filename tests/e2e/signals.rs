@@ -84,6 +84,15 @@ fn ttin_and_ttou_change_the_number_of_workers() {
 }
 
 #[test]
+fn signals_that_were_blocked_at_the_start_arrive_here_and_in_workers() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().under(&["env", "--block-signal=TTIN,TTOU,TSTP"]).start();
+    assert_eq!(cluster.worker(1).blocked_signals(), Some(0));
+    cluster.primary().signal(Signal::TTIN);
+    said(&cluster, "SIGTTIN: 2 workers wanted, 1 before");
+}
+
+#[test]
 fn winch_stops_the_workers_and_hup_starts_them_again() {
     needs!("python3", "setsid");
     // Without a terminal, which would send it whenever its size changes.

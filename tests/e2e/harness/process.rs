@@ -55,6 +55,11 @@ impl Process {
         stat(self.pid).is_some_and(|stat| stat.state == 'T')
     }
 
+    /// The signals that it blocks, as a mask.
+    pub(crate) fn blocked_signals(&self) -> Option<u64> {
+        procfs::process::Process::new(self.pid).ok()?.status().ok().map(|status| status.sigblk)
+    }
+
     /// Whether it leads a process group, as every worker does.
     pub(crate) fn leads_its_group(&self) -> bool {
         stat(self.pid).is_some_and(|stat| stat.pgrp == self.pid)
