@@ -146,7 +146,7 @@ fn a_reload_refuses_nobody(attach: Attach) {
 }
 
 /// Why other servers than Node's are refused.
-const SHARED: &str = "port 8080 is shared by Node's cluster workers (`--policy shared`); other servers need \
+const SHARED: &str = " is shared by Node's cluster workers (`--policy shared`); other servers need \
                       `--policy round-robin`";
 
 #[test]
