@@ -32,12 +32,10 @@ pub struct Delivery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Undelivered {
     /// It has no listener there.
-    #[error("the worker does not listen there")]
+    #[error("the worker does not listen on that port")]
     NotListening,
     /// Nobody can be given a connection there.
-    #[error(
-        "workers share the port (`--policy shared`), and accept by themselves: none of them can be chosen"
-    )]
+    #[error("workers share the port (`--policy shared`), so clusterd cannot choose one of them")]
     Shared,
     /// It gets no connections any more.
     #[error("the worker is being stopped")]
@@ -49,10 +47,10 @@ pub enum Undelivered {
     #[error("the worker has declined the connection")]
     Declined,
     /// Too many wait already.
-    #[error("{MOST} connections wait for the worker already")]
+    #[error("{MOST} connections are already waiting for the worker")]
     Full,
     /// Its turn did not come in time.
-    #[error("the worker had no turn for the connection in time")]
+    #[error("the worker was busy for too long to take the connection")]
     TooLate,
     /// The worker, its listener or the front is gone, or the worker has never had a listener.
     #[error("the worker has no listener yet, has closed it, or has ended")]

@@ -138,10 +138,7 @@ impl Following {
         let now = Instant::now();
         if now >= self.complain_from {
             self.complain_from = now + COMPLAIN;
-            warn!(
-                dropped = dropped.get(),
-                "events were dropped because the commands of --on-event are too slow"
-            );
+            warn!(dropped = dropped.get(), "events dropped: the commands of --on-event are too slow");
         }
     }
 }

@@ -156,7 +156,7 @@ impl Running {
         out.lines().iter().for_each(|line| info!(event, worker, "hook: {line}"));
         err.lines().iter().for_each(|line| warn!(event, worker, "hook: {line}"));
         if ran == Hooked::Killed {
-            warn!(event, worker, "the command of --on-event was killed: it ran for {PATIENCE:?}");
+            warn!(event, worker, "killed the command of --on-event: it ran for {PATIENCE:?}");
         }
         ran
     }

@@ -170,7 +170,7 @@ fn write_until_closed(queue: &Queue, destination: &OwnedFd) {
             tracing::warn!(
                 target: messages::REPORT_OF_DROPPED,
                 dropped = batch.dropped,
-                "messages were dropped because the reader of this output was too slow"
+                "messages dropped: the reader of this output was too slow"
             );
         }
     }

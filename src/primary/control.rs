@@ -46,9 +46,7 @@ pub fn open(
             Some(guard)
         }
         Err(error) => {
-            warn!(
-                "there is no control socket, so `clusterd list` and the like cannot reach this clusterd: {error}"
-            );
+            warn!("no control socket; commands cannot reach this clusterd: {error}");
             None
         }
     }

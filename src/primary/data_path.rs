@@ -40,8 +40,8 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Se
     let queue = descriptor_limits::affordable_queue(config.queue, limits.primary, workers, ports.len());
     if queue < config.queue {
         warn!(
-            "the limit of open files has room for a queue of {queue}, not {}: raise it (ulimit -n) \
-             or lower --queue; further connections wait in the kernel's backlog",
+            "the open file limit allows a queue of {queue}, not {}; further connections wait in the \
+             kernel's backlog: raise the limit (ulimit -n) or lower --queue",
             config.queue
         );
     }

@@ -42,10 +42,7 @@ impl Shutdown {
         self.supervisor.close().await;
         self.supervisor.tell(EventKind::Stopping { by: name.to_owned() }).await;
         if wish == SignalAction::Graceful {
-            info!(
-                "{name}: stopping; connections that were accepted are served (at most {:?})",
-                self.drain_timeout
-            );
+            info!("{name}: stopping; serving accepted connections for at most {:?}", self.drain_timeout);
             tokio::select! {
                 () = self.graceful() => {}
                 _ = orders.stop() => {}
@@ -61,7 +58,7 @@ impl Shutdown {
     async fn graceful(&self) {
         let until = Instant::now() + self.drain_timeout;
         if timeout_at(until.into(), self.front.stop()).await.is_err() {
-            warn!("not every accepted connection was taken by a worker in time");
+            warn!("workers did not take every accepted connection in time");
         }
         self.supervisor.stop(Stop::Graceful { until }).await;
         std::future::pending().await

@@ -51,11 +51,11 @@ impl Orders {
             SignalAction::Drain if has_terminal() => debug!("{name}: the terminal has another size"),
             SignalAction::Drain => self.give(Command::Stop, name).await,
             SignalAction::Reopen => {
-                info!("{name}: clusterd writes to its standard streams only: there is no file to reopen")
+                info!("{name}: no log files to reopen; clusterd writes to its standard streams")
             }
-            SignalAction::Upgrade => warn!(
-                "{name}: this version does not replace itself while it runs: stop it, and start the new one"
-            ),
+            SignalAction::Upgrade => {
+                warn!("{name}: cannot upgrade clusterd while it runs; stop it and start the new version")
+            }
             SignalAction::Graceful | SignalAction::Fast => {}
         }
     }

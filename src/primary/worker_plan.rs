@@ -69,7 +69,7 @@ impl Base {
             let in_force = diff::in_force(&first, &new);
             let waiting = diff::waiting(&in_force, &new);
             if !waiting.is_empty() {
-                warn!("changed, but not in force before clusterd is started again: {}", waiting.join(", "));
+                warn!("changed settings that need a restart of clusterd: {}", waiting.join(", "));
             }
             let context = exec_context(&in_force, self.limits).map_err(|error| error.to_string())?;
             Ok(self.wanted(&in_force, context))

@@ -52,13 +52,13 @@ pub enum Refused {
     #[error("the app is stopped: start it first")]
     Stopped,
     /// A number of workers that cannot be.
-    #[error("{asked} workers cannot be: from 1 to {MOST_WORKERS} can")]
+    #[error("{asked} workers requested; must be between 1 and {MOST_WORKERS}")]
     OutOfRange {
         /// What was asked for.
         asked: i64,
     },
     /// The configuration was changed, and is wrong now.
-    #[error("the configuration is wrong, and the old one stays in force: {0}")]
+    #[error("invalid configuration; the old one stays in force: {0}")]
     Configuration(String),
     /// There is no worker with this number.
     #[error("there is no worker {0}")]

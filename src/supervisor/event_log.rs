@@ -16,39 +16,41 @@ pub(super) fn log(kind: &EventKind) {
         EventKind::WorkerStarted { worker, pid } => info!(%worker, pid, "worker started"),
         EventKind::WorkerListens { worker, port, .. } => info!(%worker, %port, "worker listens"),
         EventKind::WorkerOnline { worker, pid } => debug!(%worker, pid, "worker is online"),
-        EventKind::WorkerFailed { worker, pid, reason } => warn!(%worker, pid, "worker {reason}; ending it"),
-        EventKind::WorkerDraining { worker, pid } => info!(%worker, pid, "worker finishes what it has"),
-        EventKind::WorkerStopping { worker, pid } => debug!(%worker, pid, "worker was asked to end"),
+        EventKind::WorkerFailed { worker, pid, reason } => {
+            warn!(%worker, pid, "worker {reason}; stopping it")
+        }
+        EventKind::WorkerDraining { worker, pid } => info!(%worker, pid, "worker draining"),
+        EventKind::WorkerStopping { worker, pid } => debug!(%worker, pid, "worker stopping"),
         EventKind::WorkerEnded { worker, pid, how, expected: true, .. } => {
             info!(%worker, pid, "worker {how}")
         }
         // What follows is told next, with the reason.
         EventKind::WorkerEnded { worker, pid, how, .. } => debug!(%worker, pid, "worker {how}"),
         EventKind::WorkerRestarts { worker, reason, in_ms: 0 } => {
-            warn!(%worker, "worker {reason}; starting it again");
+            warn!(%worker, "worker {reason}; restarting");
         }
         EventKind::WorkerRestarts { worker, reason, in_ms } => {
             let wait = format_duration(Duration::from_millis(*in_ms));
-            warn!(%worker, "worker {reason}; starting it again in {wait}");
+            warn!(%worker, "worker {reason}; restarting in {wait}");
         }
         EventKind::WorkerErrored { worker, reason, last_lines } => {
             let said = said("its", last_lines);
-            error!(%worker, "worker {reason}; it is given up{said}");
+            error!(%worker, "worker {reason}; giving it up{said}");
         }
         EventKind::WorkerStalled { worker } => {
-            warn!(%worker, "worker took no connection in time; others get its share until it moves");
+            warn!(%worker, "worker took no connection in time; others get its share until it recovers");
         }
-        EventKind::WorkerMoves { worker } => info!(%worker, "worker moves again"),
-        EventKind::WorkerReplaced { worker, reason } => info!(%worker, "worker is replaced: {reason}"),
+        EventKind::WorkerMoves { worker } => info!(%worker, "worker recovered"),
+        EventKind::WorkerReplaced { worker, reason } => info!(%worker, "replacing worker: {reason}"),
         EventKind::WorkerSays { worker, message } => debug!(%worker, %message, "worker says"),
-        EventKind::ReloadStarted { by } => info!("reload, by {by}"),
+        EventKind::ReloadStarted { by } => info!("reload started by {by}"),
         EventKind::ReloadDone { workers } => info!("reload done: {workers} replaced"),
         EventKind::ReloadFailed { reason, last_lines } => {
             error!("reload failed: {reason}{}", said("the new worker's", last_lines));
         }
-        EventKind::Scaled { workers, by } => info!(workers, "scaled, by {by}"),
-        EventKind::AppStarted { by } => info!("started, by {by}"),
-        EventKind::AppStopping { by } => info!("workers are stopped, by {by}; the ports stay open"),
+        EventKind::Scaled { workers, by } => info!(workers, "scaled by {by}"),
+        EventKind::AppStarted { by } => info!("started by {by}"),
+        EventKind::AppStopping { by } => info!("workers stopped by {by}; the ports stay open"),
         EventKind::Stopping { .. } | EventKind::Missed { .. } => {}
     }
 }

@@ -30,10 +30,10 @@ pub struct Inherited {
 #[derive(Debug, thiserror::Error)]
 pub enum InheritError {
     /// `LISTEN_FDS` is for us, and no number.
-    #[error("LISTEN_FDS={0:?} is not a number of descriptors; it is the service manager that sets it")]
+    #[error("LISTEN_FDS={0:?} is not a number of descriptors; the service manager sets this variable")]
     Count(String),
     /// One of them is not there.
-    #[error("LISTEN_FDS={count} promises descriptor {number}, which cannot be taken: {source}")]
+    #[error("LISTEN_FDS={count} includes descriptor {number}, which cannot be used: {source}")]
     Missing {
         /// The promise.
         count: u32,
@@ -55,7 +55,7 @@ pub enum InheritError {
     },
     /// Nobody has asked for it.
     #[error(
-        "the inherited socket {address} (LISTEN_FDS) is none that clusterd was told to serve: name it by {}, or take \
+        "the inherited socket {address} (LISTEN_FDS) is not one of the configured ports: name it with {}, or take \
          it out of the .socket unit",
         flag(*address)
     )]
@@ -245,7 +245,7 @@ mod tests {
         ];
         for (asked, inherited, flag) in cases {
             let said = planned(asked, false, &[inherited]);
-            assert!(said.contains(inherited) && said.contains(&format!("name it by {flag},")), "{said}");
+            assert!(said.contains(inherited) && said.contains(&format!("name it with {flag},")), "{said}");
         }
     }
 }

@@ -35,8 +35,8 @@ pub async fn feed<F: Future, S: Future>(
         let supervisor = tokio::time::timeout(timeout / 4, supervisor());
         match tokio::join!(front, supervisor) {
             (Ok(_), Ok(_)) => socket.say("WATCHDOG=1\n").await,
-            (Err(_), _) => warn!("the data path does not answer: the service manager gets no sign of life"),
-            (_, Err(_)) => warn!("the supervisor does not answer: the service manager gets no sign of life"),
+            (Err(_), _) => warn!("the data path does not answer: not notifying the watchdog"),
+            (_, Err(_)) => warn!("the supervisor does not answer: not notifying the watchdog"),
         }
     }
 }

@@ -46,7 +46,7 @@ impl Notices {
         let (users, ready) = (self.users.clone(), self.ready.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = listen(worker, socket, &users, &ready).await {
-                warn!(%worker, %error, "cannot hear any more whether a worker is ready");
+                warn!(%worker, %error, "cannot receive a worker's readiness any more");
             }
         });
         self.listening.insert(worker, task.abort_handle());
@@ -95,10 +95,10 @@ async fn listen(
 
 fn note(worker: WorkerId, said: &Said) {
     if let Some(status) = &said.status {
-        debug!(%worker, status, "worker tells its status");
+        debug!(%worker, status, "worker status");
     }
     if !said.others.is_empty() {
-        debug!(%worker, names = ?said.others, "worker says what nothing follows from");
+        debug!(%worker, names = ?said.others, "worker notification has no effect");
     }
 }
 

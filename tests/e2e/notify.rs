@@ -63,7 +63,7 @@ fn other_words_and_other_users_change_nothing() {
     cluster.open_gate("gate");
     until("both are heard", || cluster.stderr.messages("a notification was not read").pop());
     assert_eq!(cluster.metrics().count("clusterd_workers", &[("state", "online")]), 0);
-    assert_eq!(cluster.stderr.messages("worker tells its status").len(), 1);
+    assert_eq!(cluster.stderr.messages("worker status").len(), 1);
     cluster.open_gate("end");
     cluster.wait_online();
 }

@@ -29,7 +29,7 @@ fn hup_replaces_every_worker() {
     cluster.primary().signal(Signal::HUP);
     old.iter().for_each(wait_gone);
     cluster.wait_online();
-    said(&cluster, "reload, by SIGHUP");
+    said(&cluster, "reload started by SIGHUP");
     until("it is counted", || (reloads(&cluster, "done") == 1).then_some(()));
     assert_eq!(reloads(&cluster, "failed"), 0);
 }
@@ -41,7 +41,7 @@ fn a_second_hup_does_not_disturb_a_reload() {
     let old = cluster.worker(1);
     fs::remove_file(cluster.folder().join("gate")).unwrap();
     cluster.primary().signal(Signal::HUP);
-    said(&cluster, "reload, by SIGHUP");
+    said(&cluster, "reload started by SIGHUP");
     cluster.primary().signal(Signal::HUP);
     said(&cluster, "SIGHUP: a reload by SIGHUP is under way");
     cluster.open_gate("gate");
@@ -79,7 +79,7 @@ fn ttin_and_ttou_change_the_number_of_workers() {
     online(1);
     said(&cluster, "SIGTTOU: 1 worker wanted, 2 before");
     cluster.primary().signal(Signal::TTOU);
-    said(&cluster, "SIGTTOU: 0 workers cannot be");
+    said(&cluster, "SIGTTOU: 0 workers requested; must be between 1 and 1024");
     cluster.get("/");
 }
 

@@ -159,7 +159,7 @@ impl NodeSession {
             }
             FromNode::Close { key, .. } => self.close(key).await,
             FromNode::ExitedAfterDisconnect { seq: ack } => {
-                debug!(%worker, "worker leaves of its own accord");
+                debug!(%worker, "worker disconnects by itself");
                 let seq = self.transport.next_seq();
                 self.transport.push(ToNode::Ack { seq, ack })?;
             }
@@ -171,7 +171,7 @@ impl NodeSession {
                     debug!(%worker, message = shortened(&message), "worker says");
                 }
                 let kind = kind.as_deref().unwrap_or("unknown");
-                warn!(%worker, kind, "worker sent a handle, which clusterd has no use for; it is closed");
+                warn!(%worker, kind, "worker sent a handle, which clusterd cannot use; closing it");
                 self.transport.push(ToNode::HandleAck)?;
             }
             FromNode::Unknown(message) => debug!(%worker, message = shortened(&message), "Node says"),

@@ -52,26 +52,26 @@ fn described(kind: &EventKind) -> String {
             format!("worker {worker} failed (pid {pid}): {reason}")
         }
         EventKind::WorkerDraining { worker, pid } => {
-            format!("worker {worker} finishes what it has (pid {pid})")
+            format!("worker {worker} draining (pid {pid})")
         }
-        EventKind::WorkerStopping { worker, pid } => format!("worker {worker} was asked to end (pid {pid})"),
+        EventKind::WorkerStopping { worker, pid } => format!("worker {worker} stopping (pid {pid})"),
         EventKind::WorkerEnded { worker, pid, how, .. } => format!("worker {worker} {how} (pid {pid})"),
         EventKind::WorkerRestarts { worker, reason, in_ms } => {
             let time = humantime::format_duration(Duration::from_millis(*in_ms));
-            format!("worker {worker} is started again in {time}: {reason}")
+            format!("worker {worker} restarts in {time}: {reason}")
         }
-        EventKind::WorkerErrored { worker, reason, .. } => format!("worker {worker} is given up: {reason}"),
+        EventKind::WorkerErrored { worker, reason, .. } => format!("worker {worker} given up: {reason}"),
         EventKind::WorkerStalled { worker } => format!("worker {worker} took no connection in time"),
-        EventKind::WorkerMoves { worker } => format!("worker {worker} moves again"),
-        EventKind::WorkerReplaced { worker, reason } => format!("worker {worker} is replaced: {reason}"),
+        EventKind::WorkerMoves { worker } => format!("worker {worker} recovered"),
+        EventKind::WorkerReplaced { worker, reason } => format!("replacing worker {worker}: {reason}"),
         EventKind::WorkerSays { worker, message } => format!("worker {worker} says {message}"),
-        EventKind::ReloadStarted { by } => format!("reload begun by {by}"),
+        EventKind::ReloadStarted { by } => format!("reload started by {by}"),
         EventKind::ReloadDone { workers } => format!("reload done, workers replaced: {workers}"),
         EventKind::ReloadFailed { reason, .. } => format!("reload failed: {reason}"),
         EventKind::Scaled { workers, by } => format!("workers wanted by {by}: {workers}"),
         EventKind::AppStarted { by } => format!("started by {by}"),
-        EventKind::AppStopping { by } => format!("workers are stopped by {by}; the ports stay open"),
-        EventKind::Stopping { by } => format!("clusterd stops, by {by}"),
+        EventKind::AppStopping { by } => format!("workers stopped by {by}; the ports stay open"),
+        EventKind::Stopping { by } => format!("clusterd stopping, by {by}"),
         EventKind::Missed { events } => format!("{events} events were missed"),
     }
 }

@@ -145,7 +145,7 @@ impl ExecContext {
 fn may_be_batch() -> bool {
     let outcome = process::may_be_batch();
     if let Err(error) = &outcome {
-        warn!(%error, "workers are scheduled as clusterd is: SCHED_BATCH is not allowed here (--cpu-scheduling inherit)");
+        warn!(%error, "SCHED_BATCH is not permitted here; workers run with clusterd's policy (--cpu-scheduling inherit)");
     }
     outcome.is_ok()
 }

@@ -23,7 +23,7 @@ pub async fn follow(cron: Cron, supervisor: Handle) {
             Some(Turn::Now) => reload::reload(&supervisor, Asker::Cron).await,
             Some(Turn::Later(nap)) => tokio::time::sleep(nap).await,
             None => {
-                return tracing::warn!("--cron {}: that time never comes", clock.cron.pattern);
+                return tracing::warn!("--cron {}: no such time exists", clock.cron.pattern);
             }
         }
     }

@@ -19,9 +19,9 @@ pub async fn reload(supervisor: &Handle, by: Asker) {
         // The supervisor has told it.
         Some(Refused::Configuration(_)) => {}
         Some(Refused::Stopped) => {
-            info!("no reload, by {by}: the app is stopped, and starts with what is there then");
+            info!("skipping the reload by {by}: the app is stopped");
         }
-        Some(refused) => warn!("no reload, by {by}: {refused}"),
+        Some(refused) => warn!("skipping the reload by {by}: {refused}"),
     }
 }
 

@@ -28,15 +28,12 @@ fn a_reload_puts_a_changed_file_in_force_and_a_wrong_one_is_refused() {
     cluster.write("clusterd.toml", &file("\"env\", \"VERSION=2\", ", "queue = 7"));
     cluster.primary().signal(Signal::HUP);
     says(&cluster, "reload done: 2 replaced");
-    says(&cluster, "changed, but not in force before clusterd is started again: queue");
+    says(&cluster, "changed settings that need a restart of clusterd: queue");
     assert_eq!([cluster.get("/env/VERSION"), cluster.get("/env/VERSION")], ["2", "2"]);
 
     cluster.write("clusterd.toml", &file("\"env\", \"VERSION=3\", ", "max-restarts = \"many\""));
     cluster.primary().signal(Signal::HUP);
-    says(
-        &cluster,
-        "the configuration is wrong, and the old one stays in force: clusterd.toml:2: max-restarts",
-    );
+    says(&cluster, "invalid configuration; the old one stays in force: clusterd.toml:2: max-restarts");
     assert_eq!(cluster.get("/env/VERSION"), "2");
     let failed = || cluster.metrics().count("clusterd_reloads_total", &[("result", "failed")]);
     until("the failure is counted", || (failed() == 1).then_some(()));

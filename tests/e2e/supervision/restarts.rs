@@ -17,8 +17,8 @@ fn when_every_worker_has_failed_too_often_clusterd_ends_with_its_code() {
         let started = format!(r#""message":"worker started","worker":"{worker}""#);
         assert_eq!(ended.stderr.matches(&started).count(), 3, "{}", ended.stderr);
     }
-    assert_eq!(ended.stderr.matches("starting it again in").count(), 2 * 2, "{}", ended.stderr);
-    let given_up = "it is given up; its last lines: there is no database";
+    assert_eq!(ended.stderr.matches("restarting in").count(), 2 * 2, "{}", ended.stderr);
+    let given_up = "giving it up; its last lines: there is no database";
     assert_eq!(ended.stderr.matches(given_up).count(), 2, "{}", ended.stderr);
 }
 
@@ -28,11 +28,9 @@ fn a_worker_that_is_not_ready_in_time_has_failed() {
     let ended = setup.run();
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
     let said = "worker was not ready within 100ms";
-    for message in [
-        format!("{said}; ending it"),
-        format!("{said}; starting it again"),
-        format!("{said}; it is given up"),
-    ] {
+    for message in
+        [format!("{said}; stopping it"), format!("{said}; restarting"), format!("{said}; giving it up")]
+    {
         assert!(ended.stderr.contains(&message), "{message} in {}", ended.stderr);
     }
 }

@@ -103,7 +103,7 @@ fn pass_on(tree: &mut Tree, tell: &mpsc::Sender<PathBuf>) {
                 }
             }
             Err(error) => {
-                return tracing::warn!("cannot see any more what changes, and do not reload for it: {error}");
+                return tracing::warn!("cannot watch for changes any more: {error}");
             }
         }
     }
