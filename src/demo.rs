@@ -1,6 +1,9 @@
-//! The built-in hello server: an ordinary worker, like any other Rust server that uses [`crate::worker`].
+//! The built-in hello server: an ordinary worker, like any other server in Rust that uses the library `clusterd-worker`.
 //!
-//! It shows that a cluster works and how a worker stops gracefully; it knows nothing that other workers do not.
+//! It shows that a cluster works and how a worker stops gracefully. It knows nothing that other workers do not.
+//!
+//! It uses the library rather than the shim, so that `clusterd` without a command also runs where no shim can be
+//! preloaded into clusterd's own program: in a static build, and with `--attach node`.
 
 use std::convert::Infallible;
 use std::io;
