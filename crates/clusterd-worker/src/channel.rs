@@ -153,11 +153,13 @@ fn receive_incoming(socket: &UnixDatagram) -> io::Result<Option<Incoming>> {
 
 fn receive(socket: &UnixDatagram) -> io::Result<(ToWorker, Record)> {
     let mut buffer = [0; MAX_MESSAGE];
-    let record = seqpacket::receive(socket, &mut buffer).map_err(|error| match error.kind() {
-        // The end of a primary that has not read everything shows as ECONNRESET, not as the end of the stream.
-        io::ErrorKind::ConnectionReset => primary_gone(),
-        _ => error,
-    })?;
+    let record = match seqpacket::receive(socket, &mut buffer) {
+        // A primary that is gone and had not read everything shows like this, once, before what it has sent.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+            seqpacket::receive(socket, &mut buffer)
+        }
+        received => received,
+    }?;
     if record.len == 0 {
         return Err(primary_gone());
     }

@@ -234,6 +234,23 @@ async fn a_primary_that_is_gone_before_it_read_everything_ends_the_server() {
 }
 
 #[tokio::test]
+async fn a_connection_outlives_the_primary_that_handed_it_over() {
+    let primary = Primary::new();
+    let (paused, link) = tokio::join!(
+        PausedListener::bind(3000.into(), primary.environment()),
+        primary.answer(3000, ToWorker::Welcome)
+    );
+    // The primary never reads that the worker listens.
+    let mut listener = paused.unwrap().ready().unwrap();
+    let client = link.hand_over();
+    drop(link);
+    let (_, peer) = accept(&mut listener).await.unwrap().unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
+    let error = accept(&mut listener).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
 async fn bytes_that_are_no_message_are_an_error() {
     let primary = Primary::new();
     let (mut listener, link) = attached(&primary).await;
