@@ -17,6 +17,7 @@ COPY Cargo.toml Cargo.lock build.rs ./
 COPY src src
 # Cargo wants to see every member and target that Cargo.toml names; `src` has links into `crates`.
 COPY crates crates
+COPY xtask xtask
 COPY benches benches
 RUN cargo build --release --locked --bin clusterd
 
