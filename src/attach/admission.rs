@@ -3,10 +3,10 @@
 //! Pure. Whose token it is, whether a channel is left and what the process can make use of is found out by the ways
 //! themselves, which also carry out what is decided here.
 
+use crate::front::Accepts;
 use crate::front::links::ChannelPermit;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire;
-use crate::settings::Policy;
 use crate::supervisor::identity::Users;
 
 /// Who asks to listen.
@@ -53,7 +53,7 @@ pub struct Rules<'a> {
     /// The ports that are always served.
     pub ports: &'a [WorkerPort],
     /// Who accepts there.
-    pub policy: Policy,
+    pub accepts: Accepts,
 }
 
 /// What an admitted worker gets.
@@ -148,10 +148,10 @@ pub fn admit(request: Request, room: Option<&ChannelPermit>, rules: Rules<'_>) -
         (false, Takes::Channel) => return Err(Refusal::NotServed(port)),
         (false, Takes::ChannelOrSocket | Takes::ChannelOnAnyPort) => Source::OnDemand,
     };
-    let grant = match (rules.policy, takes) {
-        (Policy::RoundRobin, _) => Grant::Channel,
-        (Policy::Shared, Takes::ChannelOrSocket) => Grant::Socket,
-        (Policy::Shared, Takes::Channel | Takes::ChannelOnAnyPort) => return Err(Refusal::Shared(port)),
+    let grant = match (rules.accepts, takes) {
+        (Accepts::Primary, _) => Grant::Channel,
+        (Accepts::Workers, Takes::ChannelOrSocket) => Grant::Socket,
+        (Accepts::Workers, Takes::Channel | Takes::ChannelOnAnyPort) => return Err(Refusal::Shared(port)),
     };
     let worker = match applicant {
         Applicant::Started(worker) => worker,
@@ -179,42 +179,42 @@ mod tests {
         applicant: Applicant,
         port: WorkerPort,
         takes: Takes,
-        policy: Policy,
+        accepts: Accepts,
     ) -> Result<Admission, Refusal> {
         let (users, room) = (Users::of_workers(None), ChannelPermits::new(1).take());
         admit(
             Request { applicant, port, takes },
             room.as_ref(),
-            Rules { users: &users, ports: &[SERVED], policy },
+            Rules { users: &users, ports: &[SERVED], accepts },
         )
     }
 
     #[test]
     fn whoever_belongs_to_a_worker_gets_what_it_can_take() {
-        use Policy::{RoundRobin, Shared};
+        use Accepts::{Primary, Workers};
         use Takes::{Channel, ChannelOnAnyPort, ChannelOrSocket};
         let started = Applicant::Started(WORKER);
         let process = Applicant::Process { uid: own(), worker: Some(WORKER) };
         let admitted = |source, grant| Ok(Admission { worker: WORKER, source, grant });
         let (served, on_demand) = (Source::Served(SERVED), Source::OnDemand);
         let table = [
-            (process, SERVED, Channel, RoundRobin, admitted(served, Grant::Channel)),
-            (process, OTHER, Channel, RoundRobin, Err(Refusal::NotServed(OTHER))),
-            (process, SERVED, Channel, Shared, Err(Refusal::Shared(SERVED))),
-            (process, OTHER, Channel, Shared, Err(Refusal::NotServed(OTHER))),
-            (started, SERVED, ChannelOrSocket, RoundRobin, admitted(served, Grant::Channel)),
-            (started, OTHER, ChannelOrSocket, RoundRobin, admitted(on_demand, Grant::Channel)),
-            (started, SERVED, ChannelOrSocket, Shared, admitted(served, Grant::Socket)),
-            (started, OTHER, ChannelOrSocket, Shared, admitted(on_demand, Grant::Socket)),
-            (started, SERVED, ChannelOnAnyPort, RoundRobin, admitted(served, Grant::Channel)),
-            (started, OTHER, ChannelOnAnyPort, RoundRobin, admitted(on_demand, Grant::Channel)),
-            (started, SERVED, ChannelOnAnyPort, Shared, Err(Refusal::Shared(SERVED))),
+            (process, SERVED, Channel, Primary, admitted(served, Grant::Channel)),
+            (process, OTHER, Channel, Primary, Err(Refusal::NotServed(OTHER))),
+            (process, SERVED, Channel, Workers, Err(Refusal::Shared(SERVED))),
+            (process, OTHER, Channel, Workers, Err(Refusal::NotServed(OTHER))),
+            (started, SERVED, ChannelOrSocket, Primary, admitted(served, Grant::Channel)),
+            (started, OTHER, ChannelOrSocket, Primary, admitted(on_demand, Grant::Channel)),
+            (started, SERVED, ChannelOrSocket, Workers, admitted(served, Grant::Socket)),
+            (started, OTHER, ChannelOrSocket, Workers, admitted(on_demand, Grant::Socket)),
+            (started, SERVED, ChannelOnAnyPort, Primary, admitted(served, Grant::Channel)),
+            (started, OTHER, ChannelOnAnyPort, Primary, admitted(on_demand, Grant::Channel)),
+            (started, SERVED, ChannelOnAnyPort, Workers, Err(Refusal::Shared(SERVED))),
         ];
-        for (applicant, port, takes, policy, expected) in table {
+        for (applicant, port, takes, accepts, expected) in table {
             assert_eq!(
-                decided(applicant, port, takes, policy),
+                decided(applicant, port, takes, accepts),
                 expected,
-                "{applicant:?} {port} {takes:?} {policy:?}"
+                "{applicant:?} {port} {takes:?} {accepts:?}"
             );
         }
     }
@@ -222,14 +222,14 @@ mod tests {
     #[test]
     fn without_a_workers_token_or_user_nobody_is_served() {
         let nobody = Applicant::Process { uid: own(), worker: None };
-        let unknown = decided(nobody, SERVED, Takes::Channel, Policy::RoundRobin);
+        let unknown = decided(nobody, SERVED, Takes::Channel, Accepts::Primary);
         assert_eq!(unknown, Err(Refusal::UnknownToken));
         // With a token or without, another port is its own affair.
-        let elsewhere = decided(nobody, OTHER, Takes::Channel, Policy::RoundRobin);
+        let elsewhere = decided(nobody, OTHER, Takes::Channel, Accepts::Primary);
         assert_eq!(elsewhere, Err(Refusal::NotServed(OTHER)));
         let stranger = Applicant::Process { uid: own() ^ 0x5555, worker: Some(WORKER) };
         for port in [SERVED, OTHER] {
-            let refused = decided(stranger, port, Takes::Channel, Policy::RoundRobin).unwrap_err();
+            let refused = decided(stranger, port, Takes::Channel, Accepts::Primary).unwrap_err();
             assert!(matches!(refused, Refusal::OtherUser { .. }), "{refused}");
             assert_eq!(refused.on_the_wire(), wire::Refusal::NotAdmitted);
         }
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn without_room_a_worker_is_refused_whichever_way_it_comes() {
         let users = Users::of_workers(None);
-        let rules = Rules { users: &users, ports: &[SERVED], policy: Policy::RoundRobin };
+        let rules = Rules { users: &users, ports: &[SERVED], accepts: Accepts::Primary };
         let process = Applicant::Process { uid: own(), worker: Some(WORKER) };
         for (applicant, takes) in
             [(process, Takes::Channel), (Applicant::Started(WORKER), Takes::ChannelOrSocket)]

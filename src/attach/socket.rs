@@ -20,10 +20,10 @@ use super::admission::{self, Admission, Applicant, Grant, Refusal, Request, Rule
 use super::closer::{Closer, Turn};
 use super::room_for_a_descriptor;
 use crate::front;
+use crate::front::Accepts;
 use crate::front::links::{Attachment, ChannelPermits, Holder};
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Endpoint, FromWorker, MAX_MESSAGE, ToWorker, Token};
-use crate::settings::Policy;
 use crate::supervisor::{self, identity::Users};
 use crate::sys::peer::Peer;
 use crate::sys::seqpacket;
@@ -60,12 +60,12 @@ pub struct AttachContext {
     /// Whose processes may attach.
     pub users: Users,
     /// Who accepts there.
-    pub policy: Policy,
+    pub accepts: Accepts,
 }
 
 impl AttachContext {
     fn rules(&self) -> Rules<'_> {
-        Rules { users: &self.users, ports: &self.ports, policy: self.policy }
+        Rules { users: &self.users, ports: &self.ports, accepts: self.accepts }
     }
 }
 

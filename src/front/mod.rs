@@ -3,9 +3,11 @@
 //! It runs on a thread of its own and owns listeners, queues and channels. It knows no processes: the rest of
 //! the program reaches it through [`handle::Handle`], and it answers with [`handle::Notice`]s.
 //!
-//! A connection's way: [`listener`] accepts it, [`service`] gives it to the next idle worker or puts it into the
-//! [`queue`], and [`crate::front::links`] hands it over. What becomes of each launch of a worker is noted in the
-//! [`launches`]. With the shared policy connections do not come this way at all: [`shared`] only keeps the sockets.
+//! A connection's way: [`intake`] accepts it from a [`listener`], [`dispatch`] gives it to the worker that the balancer
+//! chooses, or puts it into the [`queue`], and its link in [`links`] hands it over. [`link_events`] finds out what the worker
+//! makes of it, and [`reclaim`] takes it back if that is nothing. [`service`] is all of these for one port. What becomes of
+//! each launch of a worker is noted in the [`launches`]. If workers accept, connections do not come this way at all:
+//! [`shared`] only keeps the sockets.
 
 mod dispatch;
 mod intake;

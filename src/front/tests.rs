@@ -23,6 +23,8 @@ use crate::sys::scarcity::{no_descriptor_left, run_alone};
 use crate::sys::seqpacket;
 
 mod ahead;
+mod private;
+mod reclaim;
 mod sharing;
 
 const PORT: WorkerPort = WorkerPort(3000);
@@ -362,59 +364,6 @@ fn a_worker_that_is_waited_for_gets_nothing_before_it_is_ready() {
 }
 
 #[test]
-fn a_retired_worker_gets_nothing_more_and_what_it_had_not_taken_goes_to_another() {
-    let mut stage = Stage::new(PATIENT);
-    let retired = stage.worker(1);
-    let client = stage.connect();
-    let handed = seqpacket_has_record(&retired);
-    until(|| handed().then_some(()));
-    stage.retire(&retired);
-    assert_eq!(retired.hear().map(|(message, _)| message), Some(ToWorker::Drain));
-    assert_eq!(stage.reports.status.borrow()[0].listening, 0);
-    let late = stage.worker(1);
-    assert_eq!(late.hear().map(|(message, _)| message), Some(ToWorker::Drain));
-    let other = stage.worker(2);
-    other.serve();
-    assert_eq!(answer(client), "2");
-    for _ in 0..3 {
-        let client = stage.connect();
-        other.serve();
-        assert_eq!(answer(client), "2");
-    }
-    assert_eq!((retired.hear().is_none(), late.hear().is_none()), (true, true));
-    assert_eq!(stage.metrics.redispatched.get(), 1);
-    assert_eq!((stage.forget(&retired), stage.forget(&other)), (0, 4));
-    // Only that launch was retired.
-    let client = stage.connect();
-    stage.worker(1).serve();
-    assert_eq!(answer(client), "1");
-}
-
-#[test]
-fn what_a_relay_has_offered_is_not_taken_back_from_a_retired_worker() {
-    let mut stage = Stage::new(PATIENT);
-    stage.relayed = true;
-    let relayed = stage.worker(1);
-    let client = stage.connect();
-    let handed = seqpacket_has_record(&relayed);
-    until(|| handed().then_some(()));
-    let handle = stage.handle();
-    let id = relayed.id;
-    let mut retired = stage.runtime.spawn(async move { handle.retire(id).await });
-    // What is told later is answered, so that the retirement is known to the front.
-    let elsewhere = WorkerId { slot: Slot(9), launch: 9 };
-    stage.runtime.block_on(async {
-        tokio::task::yield_now().await;
-        stage.handle().forget(elsewhere).await;
-    });
-    assert!(!retired.is_finished());
-    relayed.serve();
-    assert_eq!(answer(client), "1");
-    stage.runtime.block_on(async { tokio::time::timeout(DEADLINE, &mut retired).await }).unwrap().unwrap();
-    assert_eq!(stage.forget(&relayed), 1);
-}
-
-#[test]
 fn a_worker_that_has_taken_its_share_is_worn() {
     let recycle = RecycleLimits { max_connections: NonZeroU64::new(3), stuck_timeout: None };
     let mut stage = Stage::new(Limits { recycle, ..PATIENT });
@@ -425,27 +374,6 @@ fn a_worker_that_has_taken_its_share_is_worn() {
         assert_eq!(answer(client), "1");
     }
     assert_eq!(stage.notice_beside_slow(), Notice::ReplaceReason { worker: worker.id, connections: 3 });
-}
-
-#[test]
-fn a_worker_that_stays_stalled_is_stuck() {
-    let brief = Duration::from_millis(50);
-    let recycle = RecycleLimits { max_connections: None, stuck_timeout: Some(brief) };
-    let mut stage = Stage::new(Limits { handoff_timeout: brief, recycle, ..PATIENT });
-    let stuck = stage.worker(1);
-    let _client = stage.connect();
-    assert_eq!(stage.notice_beside_slow(), Notice::Stalled { worker: stuck.id });
-    let notice = stage.notice_beside_slow();
-    assert!(
-        matches!(notice, Notice::Stuck { worker, time } if worker == stuck.id && time >= brief),
-        "{notice:?}"
-    );
-    assert_eq!(stuck.hear().map(|(message, _)| message), Some(ToWorker::Wake));
-    until(|| match stage.notice_beside_slow() {
-        Notice::Moving { .. } => Some(()),
-        Notice::Stuck { .. } => None,
-        other => panic!("{other:?}"),
-    });
 }
 
 #[test]
@@ -470,44 +398,6 @@ fn a_connection_that_waits_too_long_is_closed_and_counted() {
     until(|| (stage.rejected("queue_timeout") == 1).then_some(()));
 }
 
-#[test]
-fn a_stuck_workers_connection_goes_to_another_and_it_gets_no_more_until_it_moves() {
-    let mut stage = Stage::new(Limits { handoff_timeout: Duration::from_millis(50), ..PATIENT });
-    let stuck = stage.worker(1);
-    let client = stage.connect();
-    assert_eq!(stage.notice_beside_slow(), Notice::Stalled { worker: stuck.id });
-    let busy = stage.worker(2);
-    busy.serve();
-    assert_eq!(answer(client), "2");
-    for _ in 0..5 {
-        let client = stage.connect();
-        busy.serve();
-        assert_eq!(answer(client), "2");
-    }
-    assert_eq!(stuck.hear().map(|(message, _)| message), Some(ToWorker::Wake));
-    assert_eq!(stage.notice_beside_slow(), Notice::Moving { worker: stuck.id });
-    assert_eq!(stage.metrics.redispatched.get(), 1);
-    stage.forget(&busy);
-    let client = stage.connect();
-    stuck.serve();
-    assert_eq!(answer(client), "1");
-}
-
-#[test]
-fn what_a_dead_worker_had_not_taken_is_served_by_another() {
-    let mut stage = Stage::new(PATIENT);
-    let doomed = stage.worker(1);
-    let client = stage.connect();
-    let handed = seqpacket_has_record(&doomed);
-    until(|| handed().then_some(()));
-    let forgotten = doomed.id;
-    drop(doomed);
-    stage.runtime.block_on(stage.handle().forget(forgotten));
-    stage.worker(2).serve();
-    assert_eq!(answer(client), "2");
-    assert_eq!(stage.metrics.redispatched.get(), 1);
-}
-
 /// Whether a record lies in the worker's end, without taking it.
 fn seqpacket_has_record(worker: &Worker) -> impl Fn() -> bool + use<> {
     let channel = worker.channel.try_clone().unwrap();
@@ -516,75 +406,6 @@ fn seqpacket_has_record(worker: &Worker) -> impl Fn() -> bool + use<> {
         let mut fds = [PollFd::new(&channel, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
     }
-}
-
-#[test]
-fn a_listener_that_its_server_closed_loses_nothing() {
-    let mut stage = Stage::new(PATIENT);
-    let closed = stage.worker(1);
-    let client = stage.connect();
-    assert_eq!(stage.notice(), Notice::Slow { link: closed.link, holder: Holder { inode: 0, pid: 0 } });
-    stage.runtime.block_on(stage.handle().detach(closed.link));
-    stage.worker(1).serve();
-    assert_eq!(answer(client), "1");
-}
-
-#[test]
-fn a_channel_with_garbage_in_it_is_closed_and_loses_nothing() {
-    let mut stage = Stage::new(PATIENT);
-    let bad = stage.worker(1);
-    let client = stage.connect();
-    let handed = seqpacket_has_record(&bad);
-    until(|| handed().then_some(()));
-    seqpacket::send(&bad.channel, b"garbage", None).unwrap();
-    stage.worker(2).serve();
-    assert_eq!(answer(client), "2");
-}
-
-#[test]
-fn a_declined_connection_goes_to_another_and_the_worker_rests() {
-    let mut stage = Stage::new(PATIENT);
-    let picky = stage.worker(1);
-    let client = stage.connect();
-    picky.decline();
-    drop(picky.hear());
-    let other = stage.worker(2);
-    other.serve();
-    assert_eq!(answer(client), "2");
-    stage.forget(&other);
-    let client = stage.connect();
-    picky.serve();
-    assert_eq!(answer(client), "1");
-}
-
-#[test]
-fn without_a_free_descriptor_a_declined_connection_waits() {
-    run_alone("front::tests::alone_without_a_free_descriptor");
-}
-
-#[test]
-#[ignore = "lowers the limits of its process; run by without_a_free_descriptor_a_declined_connection_waits"]
-fn alone_without_a_free_descriptor() {
-    let mut stage = Stage::new(PATIENT);
-    let [picky, other] = [stage.worker(1), stage.bound_worker(2)];
-    let client = stage.connect();
-    let mut buffer = [0; MAX_MESSAGE];
-    let seen = until(|| seqpacket::peek(&picky.channel, &mut buffer).ok());
-    let Ok(ToWorker::Connection { peer }) = ToWorker::decode(&buffer[..seen.len]) else { panic!() };
-    let used = cpu_milliseconds();
-    let filling = no_descriptor_left(&picky.channel);
-    let decline = FromWorker::Decline { peer, pause: false };
-    seqpacket::send(&picky.channel, decline.encode(&mut buffer), seen.fd.as_ref().map(AsFd::as_fd)).unwrap();
-    drop(picky.hear());
-    let begin = Instant::now();
-    until(|| (begin.elapsed() > Duration::from_millis(300)).then_some(()));
-    assert_eq!(stage.metrics.redispatched.get(), 0);
-    drop((filling, seen));
-    assert!(cpu_milliseconds() - used < 150, "it spins");
-    until(|| (stage.metrics.redispatched.get() == 1).then_some(()));
-    other.say(FromWorker::Listening);
-    other.serve();
-    assert_eq!(answer(client), "2");
 }
 
 #[test]
@@ -642,111 +463,4 @@ fn what_nobody_served_is_counted_at_the_end() {
     until(|| (stage.metrics.queue.get() == 1).then_some(()));
     drop(stage);
     assert_eq!(metrics.rejected.with_label_values(&["shutdown"]).get(), 1);
-}
-
-#[test]
-fn a_connection_of_clusterds_own_reaches_its_worker_and_no_other() {
-    let mut stage = Stage::new(PATIENT);
-    let workers = [stage.worker(1), stage.worker(2), stage.worker(3)];
-    for worker in workers.iter().cycle().take(9) {
-        let delivered = stage.deliver(worker);
-        let mut server = worker.accept();
-        assert_eq!(delivered.result(&stage), Ok(()));
-        server.write_all(b"hello").unwrap();
-        drop(server);
-        assert_eq!(answer(&delivered.client), "hello");
-    }
-    assert!(workers.iter().all(|worker| worker.hear().is_none()));
-    let handed = |slot: u32| stage.metrics.handed.with_label_values(&[&slot.to_string()]).get();
-    assert_eq!([handed(1), handed(2), handed(3), stage.metrics.accepted.get()], [0; 4]);
-    assert_eq!(workers.map(|worker| stage.forget(&worker)), [0; 3]);
-}
-
-#[test]
-fn a_connection_of_clusterds_own_is_the_next_when_its_worker_has_a_turn() {
-    let mut stage = Stage::new(PATIENT);
-    let [busy, other] = [stage.worker(1), stage.worker(2)];
-    let client = stage.connect();
-    let handed = seqpacket_has_record(&busy);
-    until(|| handed().then_some(()));
-    let delivered = stage.deliver(&busy);
-    busy.serve();
-    assert_eq!(answer(client), "1");
-    drop(busy.accept());
-    assert_eq!(delivered.result(&stage), Ok(()));
-    // Clients are served in turn as if it had been one of theirs.
-    for worker in [&other, &busy, &other] {
-        let client = stage.connect();
-        worker.serve();
-        assert_eq!(answer(client), worker.id.slot.to_string());
-    }
-}
-
-#[test]
-fn a_worker_that_is_held_from_clients_takes_connections_of_clusterds_own() {
-    let mut stage = Stage::new(Limits { wait_ready: true, ..PATIENT });
-    let unbound = stage.bound_worker(2);
-    assert_eq!(stage.deliver(&unbound).result(&stage), Err(Undelivered::NotListening));
-    let held = stage.worker(1);
-    let client = stage.connect();
-    for _ in 0..2 {
-        let delivered = stage.deliver(&held);
-        drop(held.accept());
-        assert_eq!(delivered.result(&stage), Ok(()));
-    }
-    stage.runtime.block_on(stage.handle().release(held.id));
-    held.serve();
-    assert_eq!(answer(client), "1");
-}
-
-#[test]
-fn a_connection_of_clusterds_own_that_is_not_taken_is_closed() {
-    let mut stage = Stage::new(Limits { handoff_timeout: Duration::from_millis(50), ..PATIENT });
-    let [stuck, other] = [stage.worker(1), stage.worker(2)];
-    let delivered = stage.deliver(&stuck);
-    let waiting = stage.deliver(&stuck);
-    assert_eq!(stage.notice_beside_slow(), Notice::Stalled { worker: stuck.id });
-    for delivered in [delivered, waiting] {
-        assert_eq!(delivered.result(&stage), Err(Undelivered::Stalled));
-        assert_eq!(answer(&delivered.client), "");
-    }
-    assert_eq!(stage.deliver(&stuck).result(&stage), Err(Undelivered::Stalled));
-    assert!(other.hear().is_none());
-
-    let delivered = stage.deliver(&other);
-    let handed = seqpacket_has_record(&other);
-    until(|| handed().then_some(()));
-    stage.retire(&other);
-    assert_eq!(delivered.result(&stage), Err(Undelivered::Retired));
-    assert_eq!(answer(&delivered.client), "");
-    assert_eq!(stage.deliver(&other).result(&stage), Err(Undelivered::Retired));
-    assert_eq!(stage.metrics.redispatched.get(), 0);
-
-    let third = stage.worker(3);
-    let delivered = stage.deliver(&third);
-    let handed = seqpacket_has_record(&third);
-    until(|| handed().then_some(()));
-    stage.forget(&third);
-    assert_eq!(delivered.result(&stage), Err(Undelivered::Gone));
-    assert_eq!(stage.deliver(&third).result(&stage), Err(Undelivered::Gone));
-}
-
-#[test]
-fn a_connection_of_clusterds_own_waits_for_its_turn_and_not_longer() {
-    let mut stage = Stage::new(PATIENT);
-    let busy = stage.worker(1);
-    let client = stage.connect();
-    let handed = seqpacket_has_record(&busy);
-    until(|| handed().then_some(()));
-    let late = stage.deliver_within(&busy, Duration::from_millis(20));
-    assert_eq!(late.result(&stage), Err(Undelivered::TooLate));
-    drop(stage.deliver(&busy));
-    let waiting: Vec<_> = (0..8).map(|_| stage.deliver(&busy)).collect();
-    busy.serve();
-    assert_eq!(answer(client), "1");
-    for delivered in waiting {
-        drop(busy.accept());
-        assert_eq!(delivered.result(&stage), Ok(()));
-    }
-    assert!(busy.hear().is_none());
 }

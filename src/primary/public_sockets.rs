@@ -3,9 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::data_path::accepts;
+use crate::front::Accepts;
 use crate::front::listener::Bound;
 use crate::ids::WorkerPort;
-use crate::settings::{Bind, Config, Listen, Policy};
+use crate::settings::{Bind, Config, Listen};
 use crate::supervisor::process_table;
 use crate::systemd::inherit::{self, InheritError, Inherited, Plan};
 
@@ -49,16 +51,17 @@ pub enum ListenError {
 pub fn bind(config: &Config) -> Result<Ports, ListenError> {
     let inherited = inherit::inherited()?.into_iter().map(|socket| (socket.address, socket));
     let Plan { ports: plan } = inherit::plan(&config.listen(), config.listen_is_default, inherited)?;
+    let accepts = accepts(config.policy);
     let mut ports = Ports::new();
     for (listen, inherited) in plan {
-        let bound = open(listen, inherited, config.policy, config.backlog.get())?;
+        let bound = open(listen, inherited, accepts, config.backlog.get())?;
         match ports.iter_mut().find(|(port, _)| *port == listen.worker_port) {
             Some((_, sockets)) => sockets.extend(bound),
             None => ports.push((listen.worker_port, bound)),
         }
     }
     match ports.iter().find(|(_, sockets)| sockets.len() > 1) {
-        Some((port, sockets)) if config.policy == Policy::Shared => {
+        Some((port, sockets)) if accepts == Accepts::Workers => {
             Err(ListenError::Several { port: *port, count: sockets.len() })
         }
         _ => Ok(ports),
@@ -68,13 +71,13 @@ pub fn bind(config: &Config) -> Result<Ports, ListenError> {
 fn open(
     listen: Listen,
     inherited: Vec<Inherited>,
-    policy: Policy,
+    accepts: Accepts,
     backlog: u32,
 ) -> Result<Vec<Bound>, ListenError> {
     if inherited.is_empty() {
-        let bound = match policy {
-            Policy::RoundRobin => Bound::new(listen.bind, backlog),
-            Policy::Shared => Bound::single(listen.bind, backlog),
+        let bound = match accepts {
+            Accepts::Primary => Bound::new(listen.bind, backlog),
+            Accepts::Workers => Bound::single(listen.bind, backlog),
         };
         return Ok(vec![bound.map_err(|source| refused(listen.bind, source))?]);
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 
 use super::bootstrap::Bootstrap;
+use super::data_path::accepts;
 use super::probes::Asking;
 use super::worker_hooks::PrimaryHooks;
 use super::worker_plan::Base;
@@ -75,6 +76,7 @@ impl Wiring {
             guardian: guardian(config, bootstrap.folder()),
         };
         let permits = ChannelPermits::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
+        let accepts = accepts(config.policy);
         let asking = Asking::new(front.clone(), ports[0]);
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
@@ -83,10 +85,10 @@ impl Wiring {
             permits: permits.clone(),
             ports: Arc::clone(&ports),
             users: users.clone(),
-            policy: config.policy,
+            accepts,
             shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
             handoff_timeout: config.handoff_timeout,
-            listeners: Arc::new(Mutex::new(Listeners::new(config.policy, user))),
+            listeners: Arc::new(Mutex::new(Listeners::new(accepts, user))),
         });
         let (notices, ready) = Notices::new(users.clone());
         let neighbours = PrimaryHooks {
@@ -99,9 +101,9 @@ impl Wiring {
         };
         let reread = base.reread(config.clone(), command_line);
         let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
-        let (front, policy) = (front.clone(), config.policy);
+        let front = front.clone();
         let attach_context =
-            AttachContext { supervisor: supervisor.clone(), front, permits, ports, users, policy };
+            AttachContext { supervisor: supervisor.clone(), front, permits, ports, users, accepts };
         Self { supervisor, task, attach_context, words, ready, asking }
     }
 }

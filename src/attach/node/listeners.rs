@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 use serde_json::value::RawValue;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::front::Accepts;
 use crate::front::listener::Bound;
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::node::{AddressType, Errno, HandleType, Query};
-use crate::settings::{Bind, Policy};
+use crate::settings::Bind;
 use crate::sys::acting;
 use crate::sys::process::Credentials;
 
@@ -33,7 +34,7 @@ const MOST: usize = 1024;
 /// The entries, by the key of the query.
 #[derive(Debug)]
 pub struct Listeners {
-    policy: Policy,
+    accepts: Accepts,
     /// Whom workers run as, if not as clusterd does.
     user: Option<Credentials>,
     entries: BTreeMap<String, Entry>,
@@ -84,10 +85,10 @@ pub enum Joined {
 }
 
 impl Listeners {
-    /// None yet. With the shared policy a TCP port is a single socket. Workers of another `user` get what that one may
+    /// None yet. If workers accept, a TCP port is a single socket. Workers of another `user` get what that one may
     /// have: what they ask for is bound, and a path removed, with its rights.
-    pub fn new(policy: Policy, user: Option<Credentials>) -> Self {
-        Self { policy, user, entries: BTreeMap::new(), opened: 0 }
+    pub fn new(accepts: Accepts, user: Option<Credentials>) -> Self {
+        Self { accepts, user, entries: BTreeMap::new(), opened: 0 }
     }
 
     /// Joins a server of `worker` to the entry for its query, which is made for the first. `served` are the ports
@@ -137,9 +138,9 @@ impl Listeners {
         let only_ipv6 = query.flags & Query::IPV6_ONLY != 0;
         let everywhere = ip.is_none_or(|ip| ip == Ipv6Addr::UNSPECIFIED) && !only_ipv6;
         let bind = if everywhere { Bind::Everywhere { port } } else { Bind::Address(asked) };
-        let bound = match self.policy {
-            Policy::RoundRobin => Bound::new(bind, backlog(query))?,
-            Policy::Shared => Bound::single(bind, backlog(query))?,
+        let bound = match self.accepts {
+            Accepts::Primary => Bound::new(bind, backlog(query))?,
+            Accepts::Workers => Bound::single(bind, backlog(query))?,
         };
         let (id, address) = (ServiceId::Opened(self.opened), bound.address());
         self.opened += 1;

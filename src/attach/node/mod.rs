@@ -29,9 +29,9 @@ use tracing::warn;
 pub use self::listeners::Listeners;
 use super::admission::Rules;
 use crate::front;
+use crate::front::Accepts;
 use crate::front::links::ChannelPermits;
 use crate::ids::{WorkerId, WorkerPort};
-use crate::settings::Policy;
 use crate::supervisor::NodeChannel;
 use crate::supervisor::identity::Users;
 
@@ -62,7 +62,7 @@ pub struct NodeContext {
     /// Whose processes may attach.
     pub users: Users,
     /// Who accepts at TCP ports: the front, or the workers.
-    pub policy: Policy,
+    pub accepts: Accepts,
     /// The shim that workers may have loaded.
     pub shim: Option<Arc<Path>>,
     /// How long a worker may leave a connection unread.
@@ -73,7 +73,7 @@ pub struct NodeContext {
 
 impl NodeContext {
     fn rules(&self) -> Rules<'_> {
-        Rules { users: &self.users, ports: &self.ports, policy: self.policy }
+        Rules { users: &self.users, ports: &self.ports, accepts: self.accepts }
     }
 }
 

@@ -19,12 +19,12 @@ use super::servers::{Begin, Server, ServerTable, Supply};
 use super::transport::{NodeTransport, Reading, Sent, TransportError};
 use super::{NodeContext, Word};
 use crate::attach::admission::{self, Applicant, Grant, Refusal, Request, Takes};
+use crate::front::Accepts;
 use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::protocol::name_address;
 use crate::protocol::node::{Errno, FromNode, HandleType, Query, Received, ToNode};
 use crate::protocol::wire::{ChannelName, Endpoint};
-use crate::settings::Policy;
 use crate::supervisor::{NodeChannel, process_table};
 use crate::sys::seqpacket;
 
@@ -208,9 +208,9 @@ impl NodeSession {
     /// Whether a server may listen on a TCP port, and how; `None` for one that asks for something else.
     async fn admit(&self, query: &Query) -> Result<Option<(Grant, ChannelPermit)>, Refusal> {
         let Some(port) = query.tcp_port() else { return Ok(None) };
-        let takes = match self.context.policy {
-            Policy::Shared if self.is_deno().await => Takes::ChannelOnAnyPort,
-            Policy::Shared | Policy::RoundRobin => Takes::ChannelOrSocket,
+        let takes = match self.context.accepts {
+            Accepts::Workers if self.is_deno().await => Takes::ChannelOnAnyPort,
+            Accepts::Workers | Accepts::Primary => Takes::ChannelOrSocket,
         };
         let request = Request { applicant: Applicant::Started(self.worker), port: WorkerPort(port), takes };
         let permit = self.context.permits.take();
