@@ -63,9 +63,13 @@ pub struct BindError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "; stop the program that listens there, or choose another port",
-        io::ErrorKind::AddrNotAvailable => "; choose an address of this machine, as 127.0.0.1 or 0.0.0.0",
-        io::ErrorKind::PermissionDenied => "; choose a port from 1024 upwards, or grant CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrInUse => "\nhint: stop the program that listens there, or choose another port",
+        io::ErrorKind::AddrNotAvailable => {
+            "\nhint: choose an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "\nhint: choose a port from 1024 upwards, or grant CAP_NET_BIND_SERVICE"
+        }
         _ => "",
     }
 }

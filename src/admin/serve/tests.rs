@@ -363,5 +363,5 @@ fn an_address_in_use_names_the_option_and_what_would_help() {
     let error = Admin::bind(first.address()).unwrap_err().to_string();
     let expected = format!("cannot listen on --metrics {}: Address already in use", first.address());
     assert!(error.starts_with(&expected), "{error}");
-    assert!(error.ends_with("; stop the program that listens there, or choose another port"));
+    assert!(error.ends_with("\nhint: stop the program that listens there, or choose another port"));
 }

@@ -63,7 +63,7 @@ pub(super) fn json_line(object: &impl Serialize) -> io::Result<()> {
 pub(super) fn problem(problem: &Problem) -> String {
     let mut text = clean(&problem.message);
     if let Some(help) = &problem.help {
-        text += &format!("; {}", clean(help));
+        text += &format!("\nhint: {}", clean(help));
     }
     if !problem.last_lines.is_empty() {
         text += "\nthe worker's last lines:";
@@ -149,7 +149,8 @@ mod tests {
         let last_lines = vec!["\u{1b}[31mboom".to_owned(), "a\tb".to_owned()];
         let told = Problem { last_lines, ..Problem::new(Code::Failed, "it crashed").help("look at it") };
         insta::assert_snapshot!(problem(&told), @"
-        it crashed; look at it
+        it crashed
+        hint: look at it
         the worker's last lines:
           |  [31mboom
           | a b

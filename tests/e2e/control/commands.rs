@@ -140,7 +140,7 @@ fn a_worker_that_cannot_be_asked_is_told_of() {
     let cluster = Cluster::of_servers().start();
     let table = [
         ("curl --worker 9 /", 1, "there is no worker 9"),
-        ("curl --worker 1 --port 99 /", 1, "workers do not serve on that port; they serve on 8080"),
+        ("curl --worker 1 --port 99 /", 1, "workers do not serve on that port\nhint: they serve on 8080"),
         ("curl --worker 1 /exit/0", 1, "worker 1 does not answer: "),
         ("curl --worker 1", 2, "a path, such as /healthz"),
         ("curl --worker 1 python3 path", 2, "a path, such as /healthz"),
