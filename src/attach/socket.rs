@@ -1,6 +1,6 @@
 //! The attach socket: where a worker's process asks to listen, and gets its channel.
 //!
-//! Whether it gets one is [`admission`](super::admission)'s to decide; from then on the channel is the front's.
+//! Whether it gets one is [`admission`]'s to decide; from then on the channel is the front's.
 
 use std::collections::VecDeque;
 use std::io;

@@ -3,7 +3,8 @@
 //! Flags, environment and file meet in [`resolve`] and nowhere else; after that there is only [`Config`].
 //! In reading order: [`table`] (every setting), [`setting`] (what is declared of one) and [`kind`] (which values one may
 //! have, with [`parse`]), [`environment`] and [`mod@file`] (where values come from), [`resolve`], [`check`] (what values
-//! may not do together), [`load`], [`diff`] (what another reading changes), [`show`] and [`reference`] (what people see).
+//! may not do together), [`load`], [`diff`] (what another reading changes),
+//! [`show`] and [`reference`](mod@reference) (what people see).
 
 pub mod check;
 pub mod command;
