@@ -132,7 +132,7 @@ impl Running {
     /// Until the shell has ended, or had its time. What is left of its group goes with it, as with a worker.
     async fn attend(self, hook: &Hook) -> Hooked {
         let Self { group, pidfd, stdin, stdout, stderr } = self;
-        let (mut out, mut err) = (Said::default(), Said::default());
+        let (mut out, mut err) = (Excerpt::default(), Excerpt::default());
         let session = async { tokio::join!(tell(stdin, &hook.json), out.listen(stdout), err.listen(stderr)) };
         let ended = async { pidfd.readable().await.map(drop) };
         let ran = {
@@ -181,13 +181,13 @@ async fn tell(mut stdin: pipe::Sender, json: &str) {
 
 /// The beginning of what a command has written to one stream.
 #[derive(Debug, Default)]
-struct Said {
+struct Excerpt {
     start: Vec<u8>,
     /// How many bytes followed.
     dropped: usize,
 }
 
-impl Said {
+impl Excerpt {
     /// Reads to the end, so that the command never waits.
     async fn listen(&mut self, mut pipe: pipe::Receiver) {
         let mut buffer = [0; 1024];
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn of_a_long_output_the_beginning_is_kept() {
-        let mut said = Said::default();
+        let mut said = Excerpt::default();
         said.push(b"one\ntwo\xff\n");
         assert_eq!(said.lines(), ["one", "two\u{fffd}"]);
         for _ in 0..3 {

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use tracing::warn;
 
-use super::descriptor_limits::{self, Limits};
-use super::error::Failure;
+use super::descriptor_limits::{self, DescriptorLimits};
+use super::error::PrimaryError;
 use super::public_sockets::{self, Ports};
-use super::runtime_folder::Folder;
+use super::runtime_folder::RuntimeFolder;
 use super::signals::Signals;
 use super::{triggers, worker_plan};
 use crate::admin::Admin;
@@ -29,7 +29,7 @@ pub struct Bootstrap {
     /// The signals, from the first moment.
     pub signals: Signals,
     /// How many descriptors there may be.
-    pub limits: Limits,
+    pub limits: DescriptorLimits,
     /// What workers run as and with.
     pub context: ExecContext,
     /// The files that are watched, if any.
@@ -39,7 +39,7 @@ pub struct Bootstrap {
     /// Where metrics and probes are served, if anywhere.
     pub admin: Option<Admin>,
     /// The runtime folder, where there is one.
-    pub folder: Option<Folder>,
+    pub folder: Option<RuntimeFolder>,
     /// Where workers attach.
     pub attach: AttachSocket,
     /// The shim, if workers get one.
@@ -51,19 +51,19 @@ impl Bootstrap {
     ///
     /// # Errors
     /// The first thing that is refused.
-    pub fn prepare(config: &Config) -> Result<Self, Failure> {
+    pub fn prepare(config: &Config) -> Result<Self, PrimaryError> {
         // A blocked signal would never arrive, neither here nor in a worker that waits for it.
-        sys::process::unblock_signals().map_err(Failure::Signals)?;
-        let signals = Signals::new().map_err(Failure::Signals)?;
-        let limits = descriptor_limits::prepare().map_err(Failure::Descriptors)?;
-        sys::process::become_subreaper().map_err(Failure::Subreaper)?;
+        sys::process::unblock_signals().map_err(PrimaryError::Signals)?;
+        let signals = Signals::new().map_err(PrimaryError::Signals)?;
+        let limits = descriptor_limits::prepare().map_err(PrimaryError::Descriptors)?;
+        sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
         let context = worker_plan::exec_context(config, limits.workers)?;
         let changes = triggers::changes(config)?;
         let bound = public_sockets::bind(config)?;
         let admin = config.metrics.map(Admin::bind).transpose()?;
-        let folder = Folder::create(context.identity.as_ref());
-        let path = folder.as_ref().map(Folder::path);
-        let attach = AttachSocket::bind(path).map_err(Failure::AttachSocket)?;
+        let folder = RuntimeFolder::create(context.identity.as_ref());
+        let path = folder.as_ref().map(RuntimeFolder::path);
+        let attach = AttachSocket::bind(path).map_err(PrimaryError::AttachSocket)?;
         let shim = if config.attach.has_shim() { expose_shim(path, &context)? } else { None };
         Ok(Self { signals, limits, context, changes, bound, admin, folder, attach, shim })
     }
@@ -80,7 +80,7 @@ impl Bootstrap {
 
     /// The runtime folder.
     pub fn folder(&self) -> Option<&Path> {
-        self.folder.as_ref().map(Folder::path)
+        self.folder.as_ref().map(RuntimeFolder::path)
     }
 
     /// How workers get their connections.

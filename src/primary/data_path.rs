@@ -8,8 +8,8 @@ use std::num::NonZeroU64;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::descriptor_limits::{self, Limits};
-use super::error::Failure;
+use super::descriptor_limits::{self, DescriptorLimits};
+use super::error::PrimaryError;
 use super::public_sockets::{self, Ports};
 use crate::front::handle::{FrontEnds, Handle, Reports};
 use crate::front::launches::RecycleLimits;
@@ -26,16 +26,16 @@ use crate::settings::{Config, Policy};
 pub async fn start(
     config: &Config,
     bound: Ports,
-    limits: Limits,
+    limits: DescriptorLimits,
     metrics: &Metrics,
-) -> Result<(Handle, Reports), Failure> {
+) -> Result<(Handle, Reports), PrimaryError> {
     let ports = public_sockets::worker_ports(&bound);
     let (front, reports, ends) = front::handle::channels(&ports);
     start_thread(setup(config, bound, metrics, limits), ends).await?;
     Ok((front, reports))
 }
 
-fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: Limits) -> Setup {
+fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: DescriptorLimits) -> Setup {
     let workers = config.workers.get();
     let queue = descriptor_limits::affordable_queue(config.queue, limits.primary, workers, ports.len());
     if queue < config.queue {
@@ -73,11 +73,11 @@ pub fn accepts(policy: Policy) -> Accepts {
 }
 
 /// Starts the data path on a thread of its own, which ends with the program.
-async fn start_thread(setup: Setup, ends: FrontEnds) -> Result<(), Failure> {
-    let (started, told) = oneshot::channel();
+async fn start_thread(setup: Setup, ends: FrontEnds) -> Result<(), PrimaryError> {
+    let (started, outcome) = oneshot::channel();
     let thread = std::thread::Builder::new().name("front".to_owned());
-    thread.spawn(move || run_front(setup, ends, started)).map_err(Failure::Front)?;
-    told.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(Failure::Front)
+    thread.spawn(move || run_front(setup, ends, started)).map_err(PrimaryError::Front)?;
+    outcome.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(PrimaryError::Front)
 }
 
 fn run_front(setup: Setup, ends: FrontEnds, started: oneshot::Sender<io::Result<()>>) {

@@ -11,9 +11,9 @@ use crate::{admin, logs, preload};
 /// EX_CONFIG of sysexits(3).
 const CONFIGURATION: u8 = 78;
 
-/// Why the primary ended without being told to.
+/// Why the primary could not start, or not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum PrimaryError {
     /// No event loop.
     #[error("cannot start the event loop: {0}")]
     Runtime(io::Error),
@@ -61,13 +61,13 @@ pub enum Failure {
     Start(#[from] StartError),
 }
 
-impl Failure {
+impl PrimaryError {
     /// The exit code of clusterd: 127 and 126 for a command that cannot be found or run, 78 for inherited sockets that
     /// are not those of the configuration, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::Start(error) => error.exit_code(),
-            Failure::Listen(ListenError::Inherited(_) | ListenError::Several { .. }) => CONFIGURATION,
+            PrimaryError::Start(error) => error.exit_code(),
+            PrimaryError::Listen(ListenError::Inherited(_) | ListenError::Several { .. }) => CONFIGURATION,
             _ => 1,
         }
     }

@@ -16,7 +16,7 @@ use crate::ids::{LinkId, ServiceId};
 use crate::supervisor::events::{EventKind, ReplaceReason};
 use crate::supervisor::{self, process_table};
 
-/// The longest message of a worker that whoever follows the events is told, in bytes of JSON: the last of them are
+/// The longest message of a worker that is passed on to those who follow the events, in bytes of JSON: the last of them are
 /// kept for those who are slow.
 const LONGEST_WORD: usize = 16 * 1024;
 
@@ -25,7 +25,7 @@ const MOST_SUSPECTS: usize = 4 * 1024;
 
 /// What is passed on.
 #[derive(Debug)]
-pub struct Heard {
+pub struct ReportSources {
     /// What the front tells.
     pub reports: Reports,
     /// What Node workers say.
@@ -34,7 +34,7 @@ pub struct Heard {
 
 /// Those to whom it is passed on.
 #[derive(Debug)]
-pub struct Told {
+pub struct Recipients {
     /// Hears of workers.
     pub supervisor: supervisor::Handle,
     /// Hears of channels that nobody holds any more.
@@ -44,22 +44,22 @@ pub struct Told {
 }
 
 /// Follows the front until it ends.
-pub async fn follow(mut heard: Heard, told: Told, addresses: Vec<SocketAddr>) {
+pub async fn follow(mut sources: ReportSources, recipients: Recipients, addresses: Vec<SocketAddr>) {
     let (suspects, suspected) = mpsc::channel(MOST_SUSPECTS);
-    tokio::spawn(detach_closed(suspected, told.front.clone()));
+    tokio::spawn(detach_closed(suspected, recipients.front.clone()));
     let mut greeted = false;
     loop {
         tokio::select! {
             // What is said of a worker comes before what follows from it.
             biased;
-            Some(notice) = heard.reports.notices.recv() => told.pass_on(notice, &suspects).await,
-            Ok(()) = heard.reports.status.changed() => {
-                let now = self::readiness(&heard.reports.status.borrow_and_update());
+            Some(notice) = sources.reports.notices.recv() => recipients.pass_on(notice, &suspects).await,
+            Ok(()) = sources.reports.status.changed() => {
+                let now = self::readiness(&sources.reports.status.borrow_and_update());
                 if now == Readiness::Ready && !greeted {
                     greeted = true;
                     startup_log::ready(&addresses);
                 }
-                told.readiness.send_if_modified(|readiness| {
+                recipients.readiness.send_if_modified(|readiness| {
                     let changes = *readiness != Readiness::Stopping && *readiness != now;
                     if changes {
                         *readiness = now;
@@ -67,13 +67,13 @@ pub async fn follow(mut heard: Heard, told: Told, addresses: Vec<SocketAddr>) {
                     changes
                 });
             }
-            Some(word) = heard.words.recv() => told.pass_on_word(word).await,
+            Some(word) = sources.words.recv() => recipients.pass_on_word(word).await,
             else => return,
         }
     }
 }
 
-impl Told {
+impl Recipients {
     async fn pass_on(&self, notice: Notice, suspects: &mpsc::Sender<(LinkId, Holder)>) {
         match notice {
             Notice::Listening { worker, service: ServiceId::Port(port), ready } => {

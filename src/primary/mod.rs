@@ -27,11 +27,11 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use self::bootstrap::Bootstrap;
-pub use self::error::Failure;
-use self::front_reports::{Heard, Told};
+pub use self::error::PrimaryError;
+use self::front_reports::{Recipients, ReportSources};
 use self::shutdown::Shutdown;
-use self::signal_actions::Orders;
-use self::wiring::{Bootstrapped, Wiring};
+use self::signal_actions::SignalActions;
+use self::wiring::{Dependencies, Wiring};
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::hooks::{Hooks, Shell};
 use crate::logs::{self, Output};
@@ -45,13 +45,13 @@ use crate::systemd::{self, worker_notify};
 /// How long the last output may take to be written.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
-/// Serves until it is told to stop, or until every worker has ended for good. Returns the code to exit with.
+/// Serves until it is stopped, or until every worker has ended for good. Returns the code to exit with.
 ///
 /// # Errors
 /// Why it could not start.
-pub fn run(config: Config, command_line: CommandLine) -> Result<u8, Failure> {
+pub fn run(config: Config, command_line: CommandLine) -> Result<u8, PrimaryError> {
     let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PrimaryError::Runtime)?;
     let ended = runtime.block_on(async {
         let output = Output::stdio()?;
         logs::messages::install(&output, config.log_format, config.log_level.into())?;
@@ -66,7 +66,7 @@ pub fn run(config: Config, command_line: CommandLine) -> Result<u8, Failure> {
     ended
 }
 
-async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Result<u8, Failure> {
+async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Result<u8, PrimaryError> {
     let mut bootstrap = Bootstrap::prepare(&config)?;
     startup_log::listening(&config, &bootstrap.bound, bootstrap.admin.as_ref());
     let metrics = Metrics::new();
@@ -76,13 +76,13 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let (front, reports) = data_path::start(&config, bound, bootstrap.limits, &metrics).await?;
 
     let public = addresses.iter().map(SocketAddr::port).collect();
-    let around =
-        Bootstrapped { bootstrap: &bootstrap, ports, public, front: &front, output, metrics: &metrics };
-    let Wiring { supervisor, task, attach_context, words, ready, asking } =
-        Wiring::new(&config, command_line, around);
+    let dependencies =
+        Dependencies { bootstrap: &bootstrap, ports, public, front: &front, output, metrics: &metrics };
+    let Wiring { supervisor, task, attach_context, words, ready, probes } =
+        Wiring::new(&config, command_line, dependencies);
 
     let (readiness, watched) = watch::channel(front_reports::readiness(&reports.status.borrow()));
-    let scraper = asking.scraper(&config, &supervisor, &metrics);
+    let scraper = probes.scraper(&config, &supervisor, &metrics);
     start_admin(bootstrap.admin, &metrics, scraper, &supervisor, watched.clone())?;
     let systemd = systemd::start(systemd::Sources {
         readiness: watched,
@@ -94,14 +94,15 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         Hooks::start(shell, supervisor.events(), metrics.clone())
     });
     let _control = control::open(app, &supervisor, &metrics, &front);
-    asking.start_health(&config, &supervisor, &metrics);
+    probes.start_health(&config, &supervisor, &metrics);
     triggers::attend(&config, bootstrap.changes, &supervisor);
     tokio::spawn(worker_notify::pass_on(ready, supervisor.clone()));
     tokio::spawn(bootstrap.attach.serve(attach_context));
-    let told = Told { supervisor: supervisor.clone(), front: front.clone(), readiness: readiness.clone() };
-    tokio::spawn(front_reports::follow(Heard { reports, words }, told, addresses));
+    let recipients =
+        Recipients { supervisor: supervisor.clone(), front: front.clone(), readiness: readiness.clone() };
+    tokio::spawn(front_reports::follow(ReportSources { reports, words }, recipients, addresses));
 
-    let mut orders = Orders::new(bootstrap.signals, supervisor.clone(), systemd);
+    let mut orders = SignalActions::new(bootstrap.signals, supervisor.clone(), systemd);
     let shutdown = Shutdown { front, supervisor, readiness, drain_timeout: config.drain_timeout };
     let ended = tokio::select! {
         ended = task.run() => ended,
@@ -120,14 +121,14 @@ fn start_admin(
     scraper: Option<Scraper>,
     supervisor: &supervisor::Handle,
     readiness: watch::Receiver<Readiness>,
-) -> Result<(), Failure> {
+) -> Result<(), PrimaryError> {
     let Some(admin) = admin else { return Ok(()) };
     let status = supervisor.status();
     let processes = move || {
         let status = status.borrow();
         status.workers.iter().filter_map(|worker| Some((worker.slot, worker.running?.1))).collect()
     };
-    admin::collect::register(&metrics.registry, Box::new(processes)).map_err(Failure::Metrics)?;
+    admin::collect::register(&metrics.registry, Box::new(processes)).map_err(PrimaryError::Metrics)?;
     let state = AdminState { registry: metrics.registry.clone(), scraper, readiness };
     tokio::spawn(async move {
         if let Err(error) = admin.serve(state, std::future::pending()).await {

@@ -1,6 +1,6 @@
 //! What is asked of workers over private connections, as the configuration wants it.
 //!
-//! How it is asked is told in [`private`](crate::private).
+//! How a worker is asked is in [`private`](crate::private).
 
 use hyper::Uri;
 
@@ -15,27 +15,27 @@ use crate::supervisor;
 
 /// Where workers are asked: on the port that was named first.
 #[derive(Clone, Debug)]
-pub struct Asking {
+pub struct WorkerProbes {
     dialer: WorkerDialer,
     port: WorkerPort,
 }
 
 /// What a worker has to answer before it is ready.
 #[derive(Clone, Debug)]
-pub struct ReadyHttp {
-    asking: Asking,
+pub struct ReadinessProbe {
+    probes: WorkerProbes,
     path: Uri,
 }
 
-impl Asking {
+impl WorkerProbes {
     /// Questions to the listeners on `port`.
     pub fn new(front: front::handle::Handle, port: WorkerPort) -> Self {
         Self { dialer: WorkerDialer::new(front), port }
     }
 
     /// `--ready-http`.
-    pub fn ready_http(&self, config: &Config) -> Option<ReadyHttp> {
-        Some(ReadyHttp { asking: self.clone(), path: config.ready_http.clone()? })
+    pub fn ready_http(&self, config: &Config) -> Option<ReadinessProbe> {
+        Some(ReadinessProbe { probes: self.clone(), path: config.ready_http.clone()? })
     }
 
     /// `--scrape`.
@@ -63,10 +63,10 @@ impl Asking {
     }
 }
 
-impl ReadyHttp {
+impl ReadinessProbe {
     /// Done when the worker has answered well. Not bounded in time.
     pub async fn answered(self, worker: WorkerId) {
-        let Asking { dialer, port } = self.asking;
+        let WorkerProbes { dialer, port } = self.probes;
         probe::until_ready(&dialer, worker, port, &self.path).await;
     }
 }

@@ -16,11 +16,11 @@ const LONGEST: usize = 90;
 
 /// A folder that others may pass through but not list (0711), removed on drop.
 #[derive(Debug)]
-pub struct Folder {
+pub struct RuntimeFolder {
     path: PathBuf,
 }
 
-impl Folder {
+impl RuntimeFolder {
     /// Makes the folder in the first place that lets us, and these workers in: `/run` (as root), the folder for
     /// temporary files, `/dev/shm`. `None` on a system where none can be written.
     pub fn create(workers: Option<&Identity>) -> Option<Self> {
@@ -54,7 +54,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for RuntimeFolder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
             debug!(folder = %self.path.display(), %error, "cannot remove the runtime folder");
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn others_may_pass_through_it_but_not_list_it_and_it_goes_away() {
         let parent = tempfile::tempdir().unwrap();
-        let folder = Folder::create_in(parent.path()).unwrap();
+        let folder = RuntimeFolder::create_in(parent.path()).unwrap();
         let path = folder.path().to_owned();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o711);
         drop(folder);
@@ -81,6 +81,6 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let long = parent.path().join("x".repeat(LONGEST));
         std::fs::create_dir(&long).unwrap();
-        assert!(Folder::create_in(&long).is_err());
+        assert!(RuntimeFolder::create_in(&long).is_err());
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::timeout_at;
 use tracing::{info, warn};
 
-use super::signal_actions::Orders;
+use super::signal_actions::SignalActions;
 use super::signals::SignalAction;
 use crate::admin::Readiness;
 use crate::front;
@@ -27,7 +27,7 @@ pub struct Shutdown {
     pub front: front::handle::Handle,
     /// Stops the workers.
     pub supervisor: supervisor::Handle,
-    /// Is told first.
+    /// Shows it first.
     pub readiness: watch::Sender<Readiness>,
     /// From the signal until the last worker is asked to end.
     pub drain_timeout: Duration,
@@ -36,12 +36,12 @@ pub struct Shutdown {
 impl Shutdown {
     /// Waits for a signal and stops everything; then strengthens the stop at each further signal. Never returns:
     /// the supervisor's task ends when its workers are gone.
-    pub async fn when_told(&self, orders: &mut Orders) -> Infallible {
-        let (wish, name) = orders.stop().await;
+    pub async fn when_told(&self, orders: &mut SignalActions) -> Infallible {
+        let (action, name) = orders.stop().await;
         self.readiness.send_replace(Readiness::Stopping);
         self.supervisor.close().await;
         self.supervisor.tell(EventKind::Stopping { by: name.to_owned() }).await;
-        if wish == SignalAction::Graceful {
+        if action == SignalAction::Graceful {
             info!("{name}: stopping; serving accepted connections for at most {:?}", self.drain_timeout);
             tokio::select! {
                 () = self.graceful() => {}

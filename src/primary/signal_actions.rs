@@ -13,7 +13,7 @@ use crate::systemd::Systemd;
 
 /// The signals, and whom they concern.
 #[derive(Debug)]
-pub struct Orders {
+pub struct SignalActions {
     /// Where wishes come from.
     signals: Signals,
     /// Who fulfils most of them.
@@ -24,28 +24,28 @@ pub struct Orders {
     is_stopping: bool,
 }
 
-impl Orders {
+impl SignalActions {
     /// Of these signals.
     pub fn new(signals: Signals, supervisor: Handle, systemd: Systemd) -> Self {
         Self { signals, supervisor, systemd, is_stopping: false }
     }
 
-    /// The next wish to stop, and the name of the signal. Whatever else is wished meanwhile is obeyed.
+    /// The next action to stop, and the name of the signal. Whatever else is wished meanwhile is obeyed.
     pub async fn stop(&mut self) -> (SignalAction, &'static str) {
         loop {
             match self.signals.next().await {
-                told @ (SignalAction::Graceful | SignalAction::Fast, _) => {
+                stop @ (SignalAction::Graceful | SignalAction::Fast, _) => {
                     self.is_stopping = true;
-                    return told;
+                    return stop;
                 }
                 (_, name) if self.is_stopping => info!("{name}: {}", Refused::Stopping),
-                (wish, name) => self.obey(wish, name).await,
+                (action, name) => self.obey(action, name).await,
             }
         }
     }
 
-    async fn obey(&self, wish: SignalAction, name: &'static str) {
-        match wish {
+    async fn obey(&self, action: SignalAction, name: &'static str) {
+        match action {
             SignalAction::Reload => self.reload(name).await,
             SignalAction::Scale(scale) => self.give(Command::Scale(scale), name).await,
             SignalAction::Drain if has_terminal() => debug!("{name}: the terminal has another size"),
@@ -67,7 +67,7 @@ impl Orders {
                 self.give(Command::Start, name).await;
                 self.systemd.no_reload();
             }
-            // The supervisor has told it.
+            // The supervisor has logged it.
             Err(Refused::Configuration(_)) => self.systemd.no_reload(),
             Err(refused) => {
                 warn!("{name}: {refused}");

@@ -52,18 +52,18 @@ impl Signals {
     /// # Errors
     /// Those of sigaction(2).
     pub fn new() -> io::Result<Self> {
-        let listen = |(number, name, wish)| Ok((signal(SignalKind::from_raw(number))?, name, wish));
+        let listen = |(number, name, action)| Ok((signal(SignalKind::from_raw(number))?, name, action));
         MEANINGS.into_iter().map(listen).collect::<io::Result<_>>().map(Self)
     }
 
-    /// The next wish, and the name of the signal that carried it. Signals of one kind that come together count once
+    /// The next action, and the name of the signal that carried it. Signals of one kind that come together count once
     /// (signal(7)).
     pub async fn next(&mut self) -> (SignalAction, &'static str) {
         poll_fn(|cx| {
-            let heard = self.0.iter_mut().find_map(|(signal, name, wish)| {
-                matches!(signal.poll_recv(cx), Poll::Ready(Some(()))).then_some((*wish, *name))
+            let next = self.0.iter_mut().find_map(|(signal, name, action)| {
+                matches!(signal.poll_recv(cx), Poll::Ready(Some(()))).then_some((*action, *name))
             });
-            heard.map_or(Poll::Pending, Poll::Ready)
+            next.map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }

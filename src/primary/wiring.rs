@@ -10,10 +10,10 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::bootstrap::Bootstrap;
 use super::data_path::accepts;
-use super::probes::Asking;
+use super::probes::WorkerProbes;
 use super::worker_hooks::PrimaryHooks;
 use super::worker_plan::Base;
-use crate::attach::node::{self, Listeners, Nodes, Word};
+use crate::attach::node::{self, Listeners, NodeSessions, Word};
 use crate::attach::socket::AttachContext;
 use crate::front;
 use crate::front::links::ChannelPermits;
@@ -23,14 +23,14 @@ use crate::metrics::Metrics;
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
 use crate::supervisor::{self, Handle, MOST_WORKERS, Scope, Spec, Supervisor, guardian};
-use crate::systemd::worker_notify::Notices;
+use crate::systemd::worker_notify::WorkerNotifications;
 
 /// How many channels to listeners there may be for each worker that there may be.
 const CHANNELS_A_WORKER: usize = 4;
 
 /// What is there already.
 #[derive(Debug)]
-pub struct Bootstrapped<'a> {
+pub struct Dependencies<'a> {
     /// What everything stands on.
     pub bootstrap: &'a Bootstrap,
     /// The ports that workers ask for.
@@ -59,13 +59,13 @@ pub struct Wiring {
     /// Who says to be ready.
     pub ready: mpsc::Receiver<WorkerId>,
     /// Asks workers over private connections.
-    pub asking: Asking,
+    pub probes: WorkerProbes,
 }
 
 impl Wiring {
     /// Puts it together.
-    pub fn new(config: &Config, command_line: CommandLine, around: Bootstrapped<'_>) -> Self {
-        let Bootstrapped { bootstrap, ports, public, front, output, metrics } = around;
+    pub fn new(config: &Config, command_line: CommandLine, dependencies: Dependencies<'_>) -> Self {
+        let Dependencies { bootstrap, ports, public, front, output, metrics } = dependencies;
         let users = bootstrap.context.users();
         let attach = bootstrap.attach_env(config);
         let base = Base { ports: ports.clone(), attach, limits: bootstrap.limits.workers };
@@ -77,10 +77,10 @@ impl Wiring {
         };
         let permits = ChannelPermits::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
         let accepts = accepts(config.policy);
-        let asking = Asking::new(front.clone(), ports[0]);
+        let probes = WorkerProbes::new(front.clone(), ports[0]);
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
-        let (nodes, words) = Nodes::new(node::NodeContext {
+        let (nodes, words) = NodeSessions::new(node::NodeContext {
             front: front.clone(),
             permits: permits.clone(),
             ports: Arc::clone(&ports),
@@ -90,21 +90,21 @@ impl Wiring {
             handoff_timeout: config.handoff_timeout,
             listeners: Arc::new(Mutex::new(Listeners::new(accepts, user))),
         });
-        let (notices, ready) = Notices::new(users.clone());
+        let (notices, ready) = WorkerNotifications::new(users.clone());
         let neighbours = PrimaryHooks {
             output: output.clone(),
             front: front.clone(),
             nodes,
             notices,
             ports: public,
-            ready_http: asking.ready_http(config),
+            ready_http: probes.ready_http(config),
         };
         let reread = base.reread(config.clone(), command_line);
         let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
         let front = front.clone();
         let attach_context =
             AttachContext { supervisor: supervisor.clone(), front, permits, ports, users, accepts };
-        Self { supervisor, task, attach_context, words, ready, asking }
+        Self { supervisor, task, attach_context, words, ready, probes }
     }
 }
 

@@ -8,14 +8,14 @@ use futures_util::future::BoxFuture;
 use rustix::process::Pid;
 use tracing::warn;
 
-use super::probes::ReadyHttp;
-use crate::attach::node::Nodes;
+use super::probes::ReadinessProbe;
+use crate::attach::node::NodeSessions;
 use crate::front;
 use crate::ids::{Slot, WorkerId};
 use crate::logs::LastLines;
 use crate::logs::{Output, Stream};
 use crate::supervisor::{Launched, Pipes, WorkerHooks, process_table};
-use crate::systemd::worker_notify::Notices;
+use crate::systemd::worker_notify::WorkerNotifications;
 
 /// Those whom a worker's launch and end concern.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ pub struct PrimaryHooks {
     /// Hands connections to them.
     pub front: front::handle::Handle,
     /// Speaks with those that are Node.
-    pub nodes: Nodes,
+    pub nodes: NodeSessions,
     /// Hears those that say that they are ready.
-    pub notices: Notices,
+    pub notices: WorkerNotifications,
     /// The public ports that are always served.
     pub ports: Vec<u16>,
     /// What a worker has to answer before it is ready, if anything.
-    pub ready_http: Option<ReadyHttp>,
+    pub ready_http: Option<ReadinessProbe>,
 }
 
 impl WorkerHooks for PrimaryHooks {
@@ -74,9 +74,9 @@ impl WorkerHooks for PrimaryHooks {
 
     fn gone(&mut self, worker: WorkerId) -> BoxFuture<'static, u64> {
         self.notices.gone(worker);
-        let (front, heard) = (self.front.clone(), self.nodes.gone(worker));
+        let (front, last_words) = (self.front.clone(), self.nodes.gone(worker));
         Box::pin(async move {
-            heard.await;
+            last_words.await;
             front.forget(worker).await
         })
     }

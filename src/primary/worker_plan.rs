@@ -1,4 +1,4 @@
-//! What the supervisor is told about the workers, from the configuration: at the start, and again at each reload.
+//! What the supervisor knows about the workers, from the configuration: at the start, and again at each reload.
 //!
 //! It reads the file again, but starts and changes nothing.
 

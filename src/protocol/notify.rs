@@ -7,7 +7,7 @@ pub const MAX_MESSAGE: usize = 4096;
 
 /// What one message says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct Notification {
     /// `READY=1`.
     pub ready: bool,
     /// `STATUS=`: a sentence for people.
@@ -16,7 +16,7 @@ pub struct Said {
     pub others: Vec<String>,
 }
 
-impl Said {
+impl Notification {
     /// Reads a message: assignments, one a line. What is not one is left out, as systemd does.
     pub fn read(message: &[u8]) -> Self {
         let mut said = Self::default();
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn assignments_are_read_line_by_line() {
-        let said = |ready, status: Option<&str>, others: &[&str]| Said {
+        let said = |ready, status: Option<&str>, others: &[&str]| Notification {
             ready,
             status: status.map(str::to_owned),
             others: others.iter().map(|&name| name.to_owned()).collect(),
@@ -54,14 +54,14 @@ mod tests {
             ("", said(false, None, &[])),
         ];
         for (message, expected) in cases {
-            assert_eq!(Said::read(message.as_bytes()), expected, "{message:?}");
+            assert_eq!(Notification::read(message.as_bytes()), expected, "{message:?}");
         }
     }
 
     proptest! {
         #[test]
         fn anything_can_be_read(message: Vec<u8>) {
-            let said = Said::read(&message);
+            let said = Notification::read(&message);
             prop_assert!(!said.ready || message.windows(7).any(|part| part == b"READY=1"));
         }
     }

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use crate::ids::WorkerId;
-use crate::protocol::notify::{MAX_MESSAGE, Said};
+use crate::protocol::notify::{MAX_MESSAGE, Notification};
 use crate::supervisor;
 use crate::supervisor::identity::Users;
 use crate::supervisor::processes::notify_socket::NotifySocket;
@@ -28,13 +28,13 @@ const READY: usize = 64;
 
 /// The workers that are listened to.
 #[derive(Debug)]
-pub struct Notices {
+pub struct WorkerNotifications {
     users: Users,
     ready: mpsc::Sender<WorkerId>,
     listening: HashMap<WorkerId, AbortHandle>,
 }
 
-impl Notices {
+impl WorkerNotifications {
     /// No worker yet; those that say that they are ready come out at the other end. Processes of these users are heard.
     pub fn new(users: Users) -> (Self, mpsc::Receiver<WorkerId>) {
         let (ready, said) = mpsc::channel(READY);
@@ -80,7 +80,7 @@ async fn listen(
         let received = socket.when_readable(|socket| datagram::receive(socket, &mut buffer)).await?;
         match received.uid {
             Some(uid) if users.contains(uid) && !received.truncated => {
-                let said = Said::read(&buffer[..received.len]);
+                let said = Notification::read(&buffer[..received.len]);
                 note(worker, &said);
                 if said.ready {
                     // Nobody is left to be told when the program ends.
@@ -93,7 +93,7 @@ async fn listen(
     }
 }
 
-fn note(worker: WorkerId, said: &Said) {
+fn note(worker: WorkerId, said: &Notification) {
     if let Some(status) = &said.status {
         debug!(%worker, status, "worker status");
     }
@@ -115,7 +115,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(20);
 
     /// A worker that is listened to, and where it speaks.
-    fn worker(notices: &mut Notices, folder: &tempfile::TempDir) -> UnixDatagram {
+    fn worker(notices: &mut WorkerNotifications, folder: &tempfile::TempDir) -> UnixDatagram {
         let attach = folder.path().join("attach");
         let (socket, name) = notify_socket::bind(OsStr::new(&attach), WORKER.launch).unwrap();
         notices.listen(WORKER, socket);
@@ -127,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn ready_is_passed_on_and_the_rest_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut notices, mut ready) = Notices::new(Users::of_workers(None));
+        let (mut notices, mut ready) = WorkerNotifications::new(Users::of_workers(None));
         let speaker = worker(&mut notices, &folder);
         let long = [b"READY=1\n".as_slice(), &[b'x'; MAX_MESSAGE]].concat();
         for message in [b"STATUS=READY=1".as_slice(), &long, b"", b"STOPPING=1\nREADY=1\n"] {
@@ -141,7 +141,7 @@ mod tests {
     #[tokio::test]
     async fn a_worker_that_is_gone_is_not_heard() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut notices, _ready) = Notices::new(Users::of_workers(None));
+        let (mut notices, _ready) = WorkerNotifications::new(Users::of_workers(None));
         let speaker = worker(&mut notices, &folder);
         notices.gone(WORKER);
         let refused = async {

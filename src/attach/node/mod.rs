@@ -79,15 +79,15 @@ impl NodeContext {
 
 /// The channels to all Node workers.
 #[derive(Debug)]
-pub struct Nodes {
+pub struct NodeSessions {
     context: NodeContext,
     words: mpsc::Sender<Word>,
-    sessions: HashMap<WorkerId, Talking>,
+    sessions: HashMap<WorkerId, OpenSession>,
 }
 
 /// A session under way.
 #[derive(Debug)]
-struct Talking {
+struct OpenSession {
     disconnect: watch::Sender<bool>,
     gone: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -96,12 +96,12 @@ struct Talking {
 /// Asks one worker, if it is Node, to leave when it has finished what it has: `worker.disconnect()`, as Node's primary
 /// has it. Clones ask the same worker.
 #[derive(Clone, Debug)]
-pub struct Disconnecting {
+pub struct DisconnectRequest {
     ask: Option<watch::Sender<bool>>,
     listeners: Arc<Mutex<Listeners>>,
 }
 
-impl Disconnecting {
+impl DisconnectRequest {
     /// Asks, once however often it is called. Returns the ports on which Node workers serve beside those that are
     /// always served: who waits until the worker has no connection any more has to look at those too.
     pub async fn ask(&self) -> Vec<u16> {
@@ -112,7 +112,7 @@ impl Disconnecting {
     }
 }
 
-impl Nodes {
+impl NodeSessions {
     /// No worker yet.
     pub fn new(context: NodeContext) -> (Self, mpsc::Receiver<Word>) {
         let (words, heard) = mpsc::channel(WORDS);
@@ -127,24 +127,24 @@ impl Nodes {
         match session::NodeSession::new(worker, channel, self.context.clone(), signals) {
             Ok(session) => {
                 let task = tokio::spawn(session.run());
-                self.sessions.insert(worker, Talking { disconnect, gone, task });
+                self.sessions.insert(worker, OpenSession { disconnect, gone, task });
             }
             Err(error) => warn!(%worker, %error, "cannot watch a worker's Node channel"),
         }
     }
 
     /// What asks this worker to leave.
-    pub fn disconnecting(&self, worker: WorkerId) -> Disconnecting {
-        let ask = self.sessions.get(&worker).map(|talking| talking.disconnect.clone());
-        Disconnecting { ask, listeners: Arc::clone(&self.context.listeners) }
+    pub fn disconnecting(&self, worker: WorkerId) -> DisconnectRequest {
+        let ask = self.sessions.get(&worker).map(|session| session.disconnect.clone());
+        DisconnectRequest { ask, listeners: Arc::clone(&self.context.listeners) }
     }
 
     /// Done when everything was read that a worker said before it was gone: what it has taken must not be taken for
     /// untaken.
     pub fn gone(&mut self, worker: WorkerId) -> impl Future<Output = ()> + Send + use<> {
-        let talking = self.sessions.remove(&worker);
+        let session = self.sessions.remove(&worker);
         async move {
-            let Some(Talking { gone, mut task, .. }) = talking else { return };
+            let Some(OpenSession { gone, mut task, .. }) = session else { return };
             // A session that has ended already does not hear it.
             let _ = gone.send(());
             if tokio::time::timeout(LAST_WORDS, &mut task).await.is_err() {
