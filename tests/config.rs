@@ -192,7 +192,7 @@ fn a_verb_has_arguments_of_its_own() {
         (
             &["scale"],
             2,
-            "clusterd: scale to how many workers? 4 for four, +1 for one more, -1 for one fewer\n",
+            "clusterd: no number of workers given\nhint: use 4 for four, +1 for one more, -1 for one fewer\n",
         ),
         (&["restart", "--worker", "0"], 2, "clusterd: invalid value '0' for '--worker <N>'"),
     ];
@@ -236,4 +236,21 @@ fn what_is_only_wrong_together_is_told() {
              is late\n\
              hint: use 1s or longer\n",
         );
+}
+
+#[test]
+fn every_shell_gets_a_completion_script_that_knows_flags_words_and_verbs() {
+    let folder = with_file("");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = clusterd(folder.path(), &["completions", shell]).assert().success().stderr("");
+        let script = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+        for word in ["queue-timeout", "round-robin", "reload"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+        if shell == "bash" {
+            Command::new("bash").arg("-n").write_stdin(script).assert().success().stderr("");
+        }
+    }
+    clusterd(folder.path(), &["completions", "cmd"]).assert().code(2);
+    clusterd(folder.path(), &["--check", "--", "completions"]).assert().code(127);
 }

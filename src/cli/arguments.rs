@@ -357,15 +357,16 @@ mod tests {
                   The same as --autorestart=false
 
         Control a running clusterd (details: clusterd list --help; a program named list: clusterd -- list):
-          list      Show every app and its workers [aliases: ls, status]
-          describe  Show everything about one app [alias: show]
-          reload    Replace every worker by a new one, which is ready first
-          restart   End every worker, or one, and start it again
-          scale     Have N workers, or N more or fewer
-          stop      End all workers; clusterd runs on, and clients wait
-          start     Start workers that were stopped, or given up
-          events    Follow what happens, of every app or of one, until it is interrupted
-          curl      Ask one worker by HTTP, by a connection of its own
+          list        Show every app and its workers [aliases: ls, status]
+          describe    Show everything about one app [alias: show]
+          reload      Replace every worker; each new worker is ready before the old one is drained
+          restart     Stop every worker, or one, and start it again
+          scale       Set the number of workers, or add or remove some
+          stop        Stop all workers; clusterd keeps running, its ports stay open, and clients wait
+          start       Start workers that were stopped or given up
+          events      Follow the events of every app, or of one, until interrupted
+          curl        Send an HTTP request to one worker, over a connection of its own
+          completions Print a completion script for a shell
 
         Examples:
           clusterd                                           the built-in demo on port 3000

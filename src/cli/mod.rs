@@ -1,7 +1,7 @@
 //! The command line: what was asked for, done or handed on, with one exit code and one place that prints errors.
 //!
-//! Arguments are declared in [`arguments`]; what their values mean is known in [`crate::settings`]. What is said to a
-//! clusterd that runs is in `verbs`. Serving is the caller's: it is passed in.
+//! Arguments are declared in [`arguments`]; what their values mean is known in [`crate::settings`]. `verbs` control a
+//! running clusterd. Serving is the caller's: it is passed in.
 
 pub mod arguments;
 mod verbs;
@@ -26,7 +26,7 @@ enum Action {
     Check(Config),
     /// Print every value and where it comes from.
     ShowConfig(Resolved),
-    /// Say something to a clusterd that runs.
+    /// Control a running clusterd.
     Say(verbs::Asked),
     /// The main job, and what to read the configuration from again.
     Serve(Config, CommandLine),
@@ -34,7 +34,7 @@ enum Action {
 
 /// Why nothing was served.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum CliError {
     /// The arguments are wrong.
     #[error(transparent)]
     Arguments(#[from] clap::Error),
@@ -54,20 +54,20 @@ enum Failure {
     },
     /// A verb was not carried out.
     #[error(transparent)]
-    Verb(#[from] verbs::Failure),
+    Verb(#[from] verbs::VerbError),
     /// The terminal, pipe or file is gone or full.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
 }
 
-impl Failure {
+impl CliError {
     /// A program that is not found, and was the first argument, may have been meant for a verb.
     fn or_mistyped(self, first: Option<&OsStr>) -> Self {
         match self {
-            Failure::Command(CommandError::NotInPath { program }) if first == Some(&program) => {
+            CliError::Command(CommandError::NotInPath { program }) if first == Some(&program) => {
                 match program.to_str().and_then(verbs::nearest) {
-                    Some(verb) => Failure::Mistyped { program, verb },
-                    None => Failure::Command(CommandError::NotInPath { program }),
+                    Some(verb) => CliError::Mistyped { program, verb },
+                    None => CliError::Command(CommandError::NotInPath { program }),
                 }
             }
             failure => failure,
@@ -89,7 +89,7 @@ pub fn run(
     done.unwrap_or_else(|failure| report(&failure.or_mistyped(first.as_deref())))
 }
 
-fn asked(arguments: Vec<OsString>) -> Result<Action, Failure> {
+fn asked(arguments: Vec<OsString>) -> Result<Action, CliError> {
     let explain =
         |asked: clap::Error| if asked.use_stderr() { Err(asked.into()) } else { Ok(Action::Explain(asked)) };
     if arguments.get(1).is_some_and(|first| verbs::is_verb(first)) {
@@ -109,7 +109,7 @@ fn asked(arguments: Vec<OsString>) -> Result<Action, Failure> {
     })
 }
 
-fn act(action: Action, serve: impl FnOnce(Config, CommandLine) -> ExitCode) -> Result<ExitCode, Failure> {
+fn act(action: Action, serve: impl FnOnce(Config, CommandLine) -> ExitCode) -> Result<ExitCode, CliError> {
     match action {
         Action::Explain(text) => {
             text.print()?;
@@ -132,32 +132,32 @@ fn act(action: Action, serve: impl FnOnce(Config, CommandLine) -> ExitCode) -> R
 }
 
 /// Prints what is wrong, each problem as `clusterd: ...`, and says what to exit with.
-fn report(failure: &Failure) -> ExitCode {
+fn report(failure: &CliError) -> ExitCode {
     match failure {
-        Failure::Arguments(error) => {
+        CliError::Arguments(error) => {
             let text = error.to_string();
             complain(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
             ExitCode::from(2)
         }
-        Failure::Invalid(invalid) => {
+        CliError::Invalid(invalid) => {
             for problem in invalid.problems() {
                 complain(&problem.to_string());
             }
             ExitCode::from(invalid.exit_code())
         }
-        Failure::Command(error) => {
+        CliError::Command(error) => {
             complain(&error.to_string());
             ExitCode::from(error.exit_code())
         }
-        Failure::Mistyped { .. } => {
+        CliError::Mistyped { .. } => {
             complain(&failure.to_string());
             ExitCode::from(command::NOT_FOUND)
         }
-        Failure::Verb(failure) => {
+        CliError::Verb(failure) => {
             failure.complaint().iter().for_each(|complaint| complain(complaint));
             failure.exit_code()
         }
-        Failure::Output(_) => {
+        CliError::Output(_) => {
             complain(&failure.to_string());
             ExitCode::FAILURE
         }

@@ -41,3 +41,30 @@ fn man(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     clap_mangen::generate_to(cli::everything(), folder)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_man_pages_are_complete_and_without_warnings() {
+        let folder = tempfile::tempdir().expect("a folder");
+        man(folder.path()).expect("written");
+        let page = folder.path().join("clusterd.1");
+        let text = fs::read_to_string(&page).expect("a page");
+        for part in
+            ["queue\\-timeout", "CLUSTERD_QUEUE_TIMEOUT", "takes effect at a reload", "clusterd\\-reload"]
+        {
+            assert!(text.contains(part), "{part}");
+        }
+        assert!(folder.path().join("clusterd-reload.1").exists());
+        // Without groff, nothing more can be said.
+        let Ok(output) = Command::new("groff").args(["-man", "-ww", "-z", "-Tutf8"]).arg(&page).output()
+        else {
+            return;
+        };
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    }
+}

@@ -24,7 +24,7 @@ pub(crate) enum NotChosen {
         silent: Option<String>,
     },
     /// There is no such one.
-    #[error("there is no app {wanted}; there is {known}")]
+    #[error("no app {wanted} is running\nhint: these are: {known}")]
     Unknown {
         /// What was asked for.
         wanted: String,
@@ -32,7 +32,7 @@ pub(crate) enum NotChosen {
         known: String,
     },
     /// There are several.
-    #[error("{what}: {known}; name one{hint}")]
+    #[error("{what}: {known}\nhint: name one{hint}")]
     Ambiguous {
         /// Why.
         what: String,
@@ -54,8 +54,8 @@ pub(super) fn choose<'a>(
         return Err(NotChosen::Nothing { silent: found.errors.first().map(ToString::to_string) });
     }
     let Some(wanted) = wanted else {
-        let hint = if many == Many::All { ", or say all" } else { "" };
-        return one(apps.iter().collect(), "several apps run", hint);
+        let hint = if many == Many::All { ", or use all" } else { "" };
+        return one(apps.iter().collect(), "several apps are running", hint);
     };
     if wanted == "all" && many == Many::All {
         return Ok(apps.iter().collect());
@@ -65,7 +65,7 @@ pub(super) fn choose<'a>(
     if meant.is_empty() {
         return Err(NotChosen::Unknown { wanted: wanted.to_owned(), known: list(apps.iter()) });
     }
-    one(meant, &format!("several apps are called {wanted}"), " by its pid")
+    one(meant, &format!("several apps have the name {wanted}"), " by its pid")
 }
 
 fn one<'a>(
@@ -142,15 +142,18 @@ mod tests {
         let two = [("api", 1), ("web", 2)];
         let said = |apps: &[_], wanted, many| chosen(apps, wanted, many).expect_err("unclear");
         assert_eq!(said(&[], None, Many::All), "no running clusterd found for this user");
-        assert_eq!(said(&two, None, Many::One), "several apps run: api (pid 1), web (pid 2); name one");
-        assert!(said(&two, None, Many::All).ends_with("; name one, or say all"));
+        assert_eq!(
+            said(&two, None, Many::One),
+            "several apps are running: api (pid 1), web (pid 2)\nhint: name one"
+        );
+        assert!(said(&two, None, Many::All).ends_with("\nhint: name one, or use all"));
         assert_eq!(
             said(&two, Some("all"), Many::One),
-            "there is no app all; there is api (pid 1), web (pid 2)"
+            "no app all is running\nhint: these are: api (pid 1), web (pid 2)"
         );
         assert_eq!(
             said(&[("web", 1), ("web", 2)], Some("web"), Many::All),
-            "several apps are called web: web (pid 1), web (pid 2); name one by its pid"
+            "several apps have the name web: web (pid 1), web (pid 2)\nhint: name one by its pid"
         );
     }
 }

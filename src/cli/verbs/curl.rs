@@ -10,7 +10,8 @@ use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response};
 use serde_json::json;
 
-use super::Failure;
+use super::VerbError;
+use super::app::one_app;
 use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
 use crate::control::api::{PORT_HEADER, WORKER_HEADER};
@@ -21,35 +22,39 @@ use crate::ids::Slot;
 /// The longest body that is printed as JSON, in bytes.
 const LONGEST_BODY: usize = 64 * 1024 * 1024;
 
-/// Ask one worker by HTTP, by a connection of its own
+/// Send an HTTP request to one worker, over a connection of its own
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "clusterd curl [OPTIONS] --worker <N> [APP] PATH")]
 pub(super) struct Curl {
-    /// The app's name, or the pid of its clusterd; not needed where only one runs. Then what to ask for, from the / on
+    /// Name of the app, or the pid of its clusterd (not needed if only one app is running), and the path to request
     #[arg(value_names = ["APP", "PATH"], num_args = 0..=2)]
     words: Vec<String>,
 
-    /// Which worker
+    /// The same as APP
+    #[arg(long, value_name = "APP")]
+    name: Option<String>,
+
+    /// Number of the worker
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     worker: u32,
 
-    /// On which of the ports that workers listen on; without it, the first
+    /// Worker port, if workers listen on several; default: the first
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
 
-    /// With this method; without it GET, or POST if there is a body
+    /// Request method; default: GET, or POST with a body
     #[arg(long, short = 'X', value_name = "METHOD")]
     request: Option<Method>,
 
-    /// With this header; repeatable
+    /// Request header; repeatable
     #[arg(long, short = 'H', value_name = "NAME: VALUE")]
     header: Vec<String>,
 
-    /// With this body, as a form would send it unless a header says otherwise
+    /// Request body, sent as a form unless a header says otherwise
     #[arg(long, short, value_name = "BODY")]
     data: Option<String>,
 
-    /// Print the head of the answer, too
+    /// Also print the response headers
     #[arg(long, short)]
     include: bool,
 
@@ -58,11 +63,12 @@ pub(super) struct Curl {
 }
 
 impl Curl {
-    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let request = self.request()?;
         let found = client::find(&Home::of_this_process()).await;
-        let app = self.words.split_last().and_then(|(_, app)| app.first()).map(String::as_str);
-        for (clusterd, app) in choose(&found, app, Many::One)? {
+        let app = self.words.split_last().and_then(|(_, app)| app.first());
+        let app = one_app(app, self.name.as_ref())?;
+        for (clusterd, app) in choose(&found, app.as_deref(), Many::One)? {
             let answer = clusterd.exchange(&app.name, Slot(self.worker), request.clone()).await?;
             match self.shape.output {
                 Output::Json => print_json(answer).await?,
@@ -72,9 +78,10 @@ impl Curl {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn request(&self) -> Result<Request<Full<Bytes>>, Failure> {
+    fn request(&self) -> Result<Request<Full<Bytes>>, VerbError> {
         let path = self.words.last().filter(|path| path.starts_with('/'));
-        let path = path.ok_or_else(|| usage("what is to be asked for? a path, such as /healthz"))?;
+        let path = path
+            .ok_or_else(|| usage("no path given\nhint: use a path that begins with /, such as /healthz"))?;
         let method = match (&self.request, &self.data) {
             (Some(method), _) => method.clone(),
             (None, Some(_)) => Method::POST,
@@ -84,7 +91,7 @@ impl Curl {
         for header in &self.header {
             let (name, value) = header
                 .split_once(':')
-                .ok_or_else(|| usage(&format!("{header}: not a header: use NAME: VALUE")))?;
+                .ok_or_else(|| usage(&format!("{header}: not a header\nhint: use NAME: VALUE")))?;
             request = request.header(name.trim(), value.trim());
         }
         if let Some(port) = self.port {
@@ -92,7 +99,7 @@ impl Curl {
         }
         let body = Full::from(self.data.clone().unwrap_or_default());
         let mut request =
-            request.body(body).map_err(|error| usage(&format!("that cannot be asked: {error}")))?;
+            request.body(body).map_err(|error| usage(&format!("not a valid request: {error}")))?;
         let headers = request.headers_mut();
         headers.entry(HOST).or_insert_with(|| "localhost".parse().expect("a header"));
         if self.data.is_some() {
@@ -102,7 +109,7 @@ impl Curl {
         Ok(request)
     }
 
-    async fn print(&self, answer: Response<Incoming>) -> Result<(), Failure> {
+    async fn print(&self, answer: Response<Incoming>) -> Result<(), VerbError> {
         if self.include {
             print::bytes(&head(&answer))?;
         }
@@ -125,20 +132,20 @@ fn head(answer: &Response<Incoming>) -> Vec<u8> {
     head
 }
 
-async fn print_json(answer: Response<Incoming>) -> Result<(), Failure> {
+async fn print_json(answer: Response<Incoming>) -> Result<(), VerbError> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers = answer.headers().iter().filter(|(name, _)| *name != WORKER_HEADER);
     let headers: Vec<_> = headers.map(|(name, value)| [name.to_string(), text(value.as_bytes())]).collect();
     let status = answer.status().as_u16();
     let body = Limited::new(answer.into_body(), LONGEST_BODY).collect().await;
-    let body = body.map_err(|error| Failure::Broken(error.to_string()))?.to_bytes();
+    let body = body.map_err(|error| VerbError::Broken(error.to_string()))?.to_bytes();
     Ok(print::json(&json!({ "status": status, "headers": headers, "body": text(&body) }))?)
 }
 
-fn usage(what: &str) -> Failure {
-    Failure::Usage(what.to_owned())
+fn usage(what: &str) -> VerbError {
+    VerbError::Usage(what.to_owned())
 }
 
-fn broken(error: &hyper::Error) -> Failure {
-    Failure::Broken(error.to_string())
+fn broken(error: &hyper::Error) -> VerbError {
+    VerbError::Broken(error.to_string())
 }

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::Failure;
+use super::VerbError;
+use super::app::AppArgument;
 use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
 use crate::control::api::{App, Worker};
@@ -13,17 +14,17 @@ use crate::control::home::Home;
 #[derive(Debug, clap::Args)]
 #[command(alias = "show")]
 pub(super) struct Describe {
-    /// Its name, or the pid of its clusterd; not needed where only one runs
-    app: Option<String>,
+    #[command(flatten)]
+    app: AppArgument,
 
     #[command(flatten)]
     shape: Shape,
 }
 
 impl Describe {
-    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
-        for (clusterd, app) in choose(&found, self.app.as_deref(), Many::One)? {
+        for (clusterd, app) in choose(&found, self.app.wanted(), Many::One)? {
             let app = clusterd.app(&app.name).await?;
             match self.shape.output {
                 Output::Json => print::json(&app)?,
@@ -45,7 +46,7 @@ fn text(app: &App) -> String {
         ("address", format!("{public}, for workers that listen on {worker_port}"))
     }));
     facts.push(("workers", wanted(app)));
-    facts.extend(app.reload.iter().map(|by| ("reload", format!("under way, by {by}"))));
+    facts.extend(app.reload.iter().map(|by| ("reload", format!("in progress, by {by}"))));
     let mut text: String =
         facts.iter().map(|(name, fact)| format!("{name:<9} {}\n", print::clean(fact))).collect();
     text += "\n";
@@ -61,7 +62,7 @@ fn command(app: &App) -> String {
 fn wanted(app: &App) -> String {
     let online = app.workers.iter().filter(|worker| worker.state == "online").count();
     match app.stopped {
-        true => "stopped by a command; `clusterd start` starts them".to_owned(),
+        true => "stopped by a command; `clusterd start` starts them again".to_owned(),
         false => format!("{online} of {} online", app.wanted),
     }
 }

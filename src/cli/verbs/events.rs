@@ -4,27 +4,32 @@ use std::process::ExitCode;
 
 use futures_util::{StreamExt, stream};
 
-use super::Failure;
+use super::VerbError;
+use super::app::NameFlag;
 use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
 use super::sentence;
 use crate::control::client;
 use crate::control::home::Home;
 
-/// Follow what happens, of every app or of one, until it is interrupted
+/// Follow the events of every app, or of one, until interrupted
 #[derive(Debug, clap::Args)]
 pub(super) struct Events {
-    /// The app's name, or the pid of its clusterd; without it, every app is followed
+    /// Name of the app, or the pid of its clusterd; without it, follow every app
+    #[arg(value_name = "APP")]
     app: Option<String>,
+
+    #[command(flatten)]
+    flag: NameFlag,
 
     #[command(flatten)]
     shape: Shape,
 }
 
 impl Events {
-    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
-        let wanted = self.app.as_deref().unwrap_or("all");
+        let wanted = self.app.as_deref().or(self.flag.name.as_deref()).unwrap_or("all");
         let mut lines = stream::SelectAll::new();
         for (clusterd, app) in choose(&found, Some(wanted), Many::All)? {
             lines.push(clusterd.events(Some(&app.name)).await?);

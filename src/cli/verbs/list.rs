@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::print::{self, Output, Shape};
-use super::{Failure, choose};
+use super::{VerbError, choose};
 use crate::cli::complain;
 use crate::control::api::App;
 use crate::control::client;
@@ -18,7 +18,7 @@ pub(super) struct List {
 }
 
 impl List {
-    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
         found.errors.iter().for_each(|error| complain(&error.to_string()));
         if self.shape.output == Output::Json {

@@ -1,9 +1,11 @@
-//! The verbs: what is said to a clusterd that runs already, one file each.
+//! The verbs, which control a running clusterd: one file each.
 //!
 //! The first argument decides whether it is one: a server program that is called as a verb is run with
 //! `clusterd -- list`. They reach clusterd by its control socket ([`crate::control`]) and know nothing else of it.
 
+mod app;
 mod choose;
+mod completions;
 mod curl;
 mod describe;
 mod events;
@@ -45,11 +47,12 @@ enum Verb {
     Start(start::Start),
     Events(events::Events),
     Curl(curl::Curl),
+    Completions(completions::Completions),
 }
 
 /// Why a verb was not carried out.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum VerbError {
     /// The arguments are wrong.
     #[error("{0}")]
     Usage(String),
@@ -60,7 +63,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     Client(#[from] client::Error),
     /// A worker's answer has no end.
-    #[error("the worker's answer ended too soon: {0}")]
+    #[error("the worker's response is incomplete: {0}")]
     Broken(String),
     /// There is no way to clusterd.
     #[error("cannot start the event loop: {0}")]
@@ -70,13 +73,13 @@ pub(super) enum Failure {
     Output(#[from] io::Error),
 }
 
-impl Failure {
+impl VerbError {
     /// 2 if something else has to be said, otherwise 1.
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
-            Failure::Usage(_) | Failure::NotChosen(NotChosen::Ambiguous { .. }) => ExitCode::from(2),
+            VerbError::Usage(_) | VerbError::NotChosen(NotChosen::Ambiguous { .. }) => ExitCode::from(2),
             // As a program that SIGPIPE ends says nothing: nobody wants to read more.
-            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            VerbError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         }
     }
@@ -84,8 +87,8 @@ impl Failure {
     /// What is said about it; `None` if nobody would read it.
     pub(super) fn complaint(&self) -> Option<String> {
         match self {
-            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
-            Failure::Client(client::Error::Refused(problem)) => Some(print::problem(problem)),
+            VerbError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
+            VerbError::Client(client::Error::Refused(problem)) => Some(print::problem(problem)),
             _ => Some(self.to_string()),
         }
     }
@@ -130,7 +133,7 @@ pub(super) fn summary() -> String {
     ];
     for verb in Arguments::command().get_subcommands() {
         let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-        lines.push(format!("  {:<9} {about}", verb.get_name()));
+        lines.push(format!("  {:<11} {about}", verb.get_name()));
     }
     lines.join("\n")
 }
@@ -147,9 +150,9 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, 
 ///
 /// # Errors
 /// Why not.
-pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, Failure> {
+pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
     let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(VerbError::Runtime)?;
     runtime.block_on(async {
         match verb {
             Verb::List(list) => list.run().await,
@@ -161,6 +164,7 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, Failure> {
             Verb::Start(start) => start.run().await,
             Verb::Events(events) => events.run().await,
             Verb::Curl(curl) => curl.run().await,
+            Verb::Completions(completions) => completions.run(),
         }
     })
 }

@@ -1,4 +1,4 @@
-//! A command to an app: given, followed to its end, and told of.
+//! A command to an app: given, followed to its end, and reported.
 //!
 //! It goes on if whoever follows it is interrupted: it is clusterd that carries it out.
 
@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use futures_util::TryStreamExt;
 
-use super::Failure;
+use super::VerbError;
+use super::app::NameFlag;
 use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
 use super::sentence;
@@ -16,11 +17,15 @@ use crate::control::client::{self, Clusterd};
 use crate::control::home::Home;
 use crate::supervisor::Command;
 
-/// To whom it is given, and how it is told of.
+/// To which app it is given, and how its course is printed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Order {
-    /// The app's name, the pid of its clusterd, or all; not needed where only one runs
+    /// Name of the app, the pid of its clusterd, or `all`; not needed if only one app is running
+    #[arg(value_name = "APP")]
     pub(super) app: Option<String>,
+
+    #[command(flatten)]
+    pub(super) flag: NameFlag,
 
     #[command(flatten)]
     pub(super) shape: Shape,
@@ -28,10 +33,10 @@ pub(super) struct Order {
 
 impl Order {
     /// Gives the command to each app that is meant, one after the other. Fails if one of them does.
-    pub(super) async fn carry_out(self, command: Command) -> Result<ExitCode, Failure> {
+    pub(super) async fn carry_out(self, command: Command) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
         let mut code = ExitCode::SUCCESS;
-        for (clusterd, app) in choose(&found, self.app.as_deref(), Many::All)? {
+        for (clusterd, app) in choose(&found, self.app.as_deref().or(self.flag.name.as_deref()), Many::All)? {
             let outcome = self.follow(clusterd, app, command).await?;
             if matches!(outcome, Outcome::Error(_)) {
                 code = ExitCode::FAILURE;
@@ -41,7 +46,7 @@ impl Order {
         Ok(code)
     }
 
-    async fn follow(&self, clusterd: &Clusterd, app: &App, command: Command) -> Result<Outcome, Failure> {
+    async fn follow(&self, clusterd: &Clusterd, app: &App, command: Command) -> Result<Outcome, VerbError> {
         let mut lines = match clusterd.command(&app.name, command).await {
             Ok(lines) => lines,
             Err(client::Error::Refused(problem)) => return Ok(Outcome::Error(problem)),
@@ -60,7 +65,7 @@ impl Order {
         }
     }
 
-    fn tell(&self, line: &str) -> Result<(), Failure> {
+    fn tell(&self, line: &str) -> Result<(), VerbError> {
         match self.shape.output {
             Output::Json => print::line(line)?,
             Output::Text if print::is_watched() => {
@@ -73,7 +78,7 @@ impl Order {
         Ok(())
     }
 
-    fn conclude(&self, app: &App, outcome: &Outcome) -> Result<(), Failure> {
+    fn conclude(&self, app: &App, outcome: &Outcome) -> Result<(), VerbError> {
         match (self.shape.output, outcome) {
             (Output::Json, _) => print::json_line(outcome)?,
             (Output::Text, Outcome::Done(done)) => print::line(&format!("{}: {done}", app.name))?,
@@ -86,5 +91,5 @@ impl Order {
 }
 
 fn ended() -> Outcome {
-    Outcome::Error(Problem::new(Code::Stopping, "clusterd has ended meanwhile"))
+    Outcome::Error(Problem::new(Code::Stopping, "clusterd exited before the command was done"))
 }

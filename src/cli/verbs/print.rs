@@ -25,7 +25,7 @@ pub(super) enum Output {
 /// The flag that chooses.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Shape {
-    /// Print for people, or for programs
+    /// Print text for people, or JSON for programs
     #[arg(short, long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
     pub(super) output: Output,
 }
@@ -61,7 +61,8 @@ pub(super) fn json_line(object: &impl Serialize) -> io::Result<()> {
 
 /// What is wrong, what would help, and what the worker said last.
 pub(super) fn problem(problem: &Problem) -> String {
-    let mut text = clean(&problem.message);
+    let lines: Vec<_> = problem.message.lines().map(clean).collect();
+    let mut text = lines.join("\n");
     if let Some(help) = &problem.help {
         text += &format!("\nhint: {}", clean(help));
     }

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::Failure;
+use super::VerbError;
 use super::order::Order;
 use crate::supervisor::Command;
 
-/// Replace every worker by a new one, which is ready first
+/// Replace every worker; each new worker is ready before the old one is drained
 #[derive(Debug, clap::Args)]
 pub(super) struct Reload {
     #[command(flatten)]
@@ -14,7 +14,7 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         self.order.carry_out(Command::Reload).await
     }
 }

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use super::Failure;
+use super::VerbError;
 use super::order::Order;
 use crate::ids::Slot;
 use crate::supervisor::Command;
 
-/// End every worker, or one, and start it again
+/// Stop every worker, or one, and start it again
 #[derive(Debug, clap::Args)]
 pub(super) struct Restart {
     #[command(flatten)]
@@ -19,7 +19,7 @@ pub(super) struct Restart {
 }
 
 impl Restart {
-    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         self.order.carry_out(Command::Restart(self.worker.map(Slot))).await
     }
 }

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::Failure;
+use super::VerbError;
 use super::order::Order;
 use crate::supervisor::Command;
 
-/// Start workers that were stopped, or given up
+/// Start workers that were stopped or given up
 #[derive(Debug, clap::Args)]
 pub(super) struct Start {
     #[command(flatten)]
@@ -14,7 +14,7 @@ pub(super) struct Start {
 }
 
 impl Start {
-    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         self.order.carry_out(Command::Start).await
     }
 }

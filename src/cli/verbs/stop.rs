@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::Failure;
+use super::VerbError;
 use super::order::Order;
 use crate::supervisor::Command;
 
-/// End all workers; clusterd runs on, and clients wait
+/// Stop all workers; clusterd keeps running, its ports stay open, and clients wait
 #[derive(Debug, clap::Args)]
 pub(super) struct Stop {
     #[command(flatten)]
@@ -14,7 +14,7 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         self.order.carry_out(Command::Stop).await
     }
 }

@@ -77,7 +77,11 @@ fn there_can_be_more_or_fewer_workers() {
     }
     for words in ["scale 0", "scale -1", "scale 1025"] {
         let said = cluster.say(words);
-        assert!(said.code == 1 && said.stderr.contains("from 1 to 1024 can"), "{words}: {}", said.stderr);
+        assert!(
+            said.code == 1 && said.stderr.contains("must be between 1 and 1024"),
+            "{words}: {}",
+            said.stderr
+        );
     }
     for words in ["scale", "scale many", "scale demo 1 2", "scale --workers 2"] {
         assert_eq!(cluster.say(words).code, 2, "{words}");
@@ -142,8 +146,8 @@ fn a_worker_that_cannot_be_asked_is_told_of() {
         ("curl --worker 9 /", 1, "there is no worker 9"),
         ("curl --worker 1 --port 99 /", 1, "workers do not serve on that port\nhint: they serve on 8080"),
         ("curl --worker 1 /exit/0", 1, "worker 1 does not answer: "),
-        ("curl --worker 1", 2, "a path, such as /healthz"),
-        ("curl --worker 1 python3 path", 2, "a path, such as /healthz"),
+        ("curl --worker 1", 2, "hint: use a path that begins with /, such as /healthz"),
+        ("curl --worker 1 python3 path", 2, "hint: use a path that begins with /, such as /healthz"),
         ("curl --worker 1 -H nothing /", 2, "not a header"),
         ("curl /", 2, "--worker <N>"),
     ];

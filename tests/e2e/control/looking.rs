@@ -113,7 +113,7 @@ fn several_clusterds_are_told_apart() {
     assert_eq!(names(&first.say("list -o json")), ["api", "web"]);
     let unclear = first.say("reload");
     assert_eq!((unclear.code, unclear.stdout.as_str()), (2, ""));
-    assert!(unclear.stderr.contains("several apps run: api (pid "), "{}", unclear.stderr);
+    assert!(unclear.stderr.contains("several apps are running: api (pid "), "{}", unclear.stderr);
     assert_eq!(first.say("describe api -o json").json()["pid"], second.primary().pid());
     assert_eq!(first.say("reload web").done(), "web: 1 worker replaced\n");
     assert_eq!(first.say("reload all").done(), "api: 1 worker replaced\nweb: 1 worker replaced\n");
@@ -123,7 +123,30 @@ fn several_clusterds_are_told_apart() {
     let by_pid = format!("stop {}", same.primary().pid());
     assert!(first.say(&by_pid).done().starts_with("web: stopped"));
     let unknown = first.say("stop wbe");
-    assert!(unknown.code == 1 && unknown.stderr.contains("there is no app wbe"), "{}", unknown.stderr);
+    assert!(unknown.code == 1 && unknown.stderr.contains("no app wbe is running"), "{}", unknown.stderr);
+}
+
+#[test]
+fn an_app_can_be_named_by_a_flag_as_well() {
+    let web = Cluster::demo().options("--name web").start();
+    let home = web.home();
+    let _api = Cluster::demo().options("--name api").env("CLUSTERD_HOME", home.as_os_str()).start();
+    let cases = [
+        ("describe --name web", "name      web\n"),
+        ("reload --name web", "web: 1 worker replaced\n"),
+        ("restart --name web", "web: "),
+        ("scale --name web 1", "web: "),
+        ("stop --name web", "web: stopped"),
+        ("start --name web", "web: "),
+        ("curl --name web --worker 1 /", ""),
+    ];
+    for (verb, start) in cases {
+        let said = web.say(verb);
+        assert!(said.done().starts_with(start), "{verb}: {}", said.stdout);
+    }
+    for twice in ["reload web --name web", "scale web 1 --name web", "curl web / --worker 1 --name web"] {
+        assert_eq!(web.say(twice).code, 2, "{twice}");
+    }
 }
 
 #[test]
