@@ -133,7 +133,7 @@ impl Metrics {
                 "Connections closed before a worker took them.",
                 &["reason"],
             ),
-            queue: IntGauge::new("clusterd_queue_connections", "Connections that wait for an idle worker.")
+            queue: IntGauge::new("clusterd_queue_connections", "Connections waiting for an idle worker.")
                 .expect("a valid metric"),
             queue_wait: histogram(
                 "clusterd_queue_wait_seconds",
@@ -151,18 +151,18 @@ impl Metrics {
             ),
             restarts: counters(
                 "clusterd_worker_restarts_total",
-                "Starts of a worker's process after its first.",
+                "Restarts of the worker's process.",
                 &["worker", "reason"],
             ),
             reloads: counters("clusterd_reloads_total", "Reloads that have ended.", &["result"]),
             hooks: counters(
                 "clusterd_hooks_total",
-                "Events for which the command of --on-event was run, or was not.",
+                "Events for --on-event, by what became of its command.",
                 &["result"],
             ),
             health_failures: counters(
                 "clusterd_worker_health_failures_total",
-                "Health probes that the worker did not answer well.",
+                "Health probes of the worker that failed.",
                 &["worker"],
             ),
             scrape_errors: counters(
@@ -209,7 +209,7 @@ impl Metrics {
     }
 
     fn build_info(&self) {
-        let info = gauges("clusterd_build_info", "Always 1; the label tells the version.", &["version"]);
+        let info = gauges("clusterd_build_info", "Always 1; the version is in the label.", &["version"]);
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         self.registry.register(Box::new(info)).expect("names are unique");
     }

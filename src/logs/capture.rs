@@ -36,7 +36,7 @@ impl Output {
         tokio::spawn(async move {
             let lines = LineSplitter::new(destination.look.prefix(slot));
             if let Err(error) = pass_on(pipe, lines, &destination.queue, feed).await {
-                tracing::warn!(worker = %slot, %error, "cannot read a worker's output any more");
+                tracing::warn!(worker = %slot, %error, "cannot read a worker's output any longer");
             }
             drop(capturing);
         });

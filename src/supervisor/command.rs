@@ -49,7 +49,7 @@ pub enum Refused {
     #[error("clusterd is stopping")]
     Stopping,
     /// There is nothing to reload or scale.
-    #[error("the app is stopped: start it first")]
+    #[error("the app is stopped; start it first")]
     Stopped,
     /// A number of workers that cannot be.
     #[error("{asked} workers requested; must be between 1 and {MOST_WORKERS}")]

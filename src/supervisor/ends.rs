@@ -34,8 +34,8 @@ impl fmt::Display for Ended {
             Ended::Code(code) => write!(f, "exited with code {code}"),
             Ended::Signal { signal, core } => {
                 match signal_name(signal) {
-                    Some(name) => write!(f, "was ended by {name}")?,
-                    None => write!(f, "was ended by signal {signal}")?,
+                    Some(name) => write!(f, "was killed by {name}")?,
+                    None => write!(f, "was killed by signal {signal}")?,
                 }
                 if core { f.write_str(" (core dumped)") } else { Ok(()) }
             }
@@ -140,8 +140,8 @@ mod tests {
     fn an_end_is_told_in_words_and_as_a_shell_would_exit() {
         let ended = [
             (Ended::Code(3), "exited with code 3", 3),
-            (Ended::Signal { signal: libc::SIGSEGV, core: true }, "was ended by SIGSEGV (core dumped)", 139),
-            (Ended::Signal { signal: 40, core: false }, "was ended by signal 40", 168),
+            (Ended::Signal { signal: libc::SIGSEGV, core: true }, "was killed by SIGSEGV (core dumped)", 139),
+            (Ended::Signal { signal: 40, core: false }, "was killed by signal 40", 168),
         ];
         for (ended, words, code) in ended {
             assert_eq!((ended.to_string().as_str(), ended.exit_code()), (words, code));

@@ -102,6 +102,11 @@ pub fn whole_millis(duration: Duration) -> Duration {
     Duration::from_millis(millis(duration))
 }
 
+/// An error as a part of an event or a message, which have one line: without the line breaks before its hints.
+pub fn on_one_line(error: &str) -> String {
+    error.replace("\nhint: ", "; ")
+}
+
 /// Who asks for something to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asker {

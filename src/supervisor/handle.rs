@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::accept::Order;
 use super::command::{Command, Refused, Stop, Underway};
-use super::events::{Asker, Event, EventKind, ReplaceReason};
+use super::events::{Asker, Event, EventKind, ReplaceReason, on_one_line};
 use super::plan::{DesiredState, Reread, Spec};
 use super::status::Overview;
 use super::task::{Ends, Supervisor};
@@ -98,7 +98,9 @@ impl Handle {
     async fn read_again(&self) -> Result<DesiredState, Refused> {
         let reread = Arc::clone(&self.reread);
         let read = tokio::task::spawn_blocking(move || reread()).await;
-        let wanted = read.unwrap_or_else(|error| Err(error.to_string())).map_err(Refused::Configuration);
+        let wanted = read
+            .unwrap_or_else(|error| Err(error.to_string()))
+            .map_err(|error| Refused::Configuration(on_one_line(&error)));
         if let Err(refused) = &wanted {
             self.tell(EventKind::ReloadFailed { reason: refused.to_string(), last_lines: Vec::new() }).await;
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Pid;
 
 use super::ends::{End, Ended};
-use super::events::{EventKind, millis, whole_millis};
+use super::events::{EventKind, millis, on_one_line, whole_millis};
 use super::lifecycle::{Action, Input, Phase, Process, State, step};
 use super::rollout::{InstanceId, Standing};
 use super::{Plan, StartError, Status};
@@ -118,7 +118,7 @@ impl Instance {
 
     /// Notes that its process could not be started.
     pub(super) fn not_started(&mut self, error: &StartError) {
-        self.last_end = Some((error.to_string(), error.exit_code()));
+        self.last_end = Some((on_one_line(&error.to_string()), error.exit_code()));
     }
 
     /// As a rollout sees it.
@@ -162,7 +162,7 @@ impl Instance {
         self.last_end = Some(match self.state {
             State::Failing { .. } => (self.was_not_ready(), 1),
             _ if out_of_memory => {
-                (format!("{how} after {ran}: the kernel had no more memory for it"), how.exit_code())
+                (format!("{how} after {ran}: the kernel ran out of memory"), how.exit_code())
             }
             _ => (format!("{how} after {ran}"), how.exit_code()),
         });

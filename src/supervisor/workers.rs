@@ -180,7 +180,7 @@ impl Workers {
     /// Waits, but not for long, for what is still under way.
     pub(super) async fn finish(&mut self) {
         if !self.background.finish(FINISH).await {
-            tracing::warn!("the front did not take back in time what the last workers left");
+            tracing::warn!("the front did not take back the last workers' connections in time");
         }
         self.processes.finish().await;
     }

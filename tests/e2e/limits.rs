@@ -164,7 +164,11 @@ fn a_shim_that_workers_of_another_user_could_not_load_is_an_error() {
     }
     let ended = Cluster::demo().options(OTHER).env("TMPDIR", "/tmp").under(&READ_ONLY).run();
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-    assert!(ended.stderr.contains("for workers of another user (--user)"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("cannot expose the shim to workers of another user (--user)"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
         ),
         Why::NoShim => format!(
             "with --attach node, and on processors without a shim, nothing is preloaded into {program}, and only Node \
-             and programs that use the library are served; take --attach auto, unless it only takes this long to start"
+             and programs that use the library are served; use --attach auto, unless it only takes this long to start"
         ),
         Why::NotLoaded => format!(
             "clusterd's shim was not loaded into {program}: a program that is setuid or has file capabilities \
@@ -200,7 +200,7 @@ fn about_end(how: Ended, seen: &Findings) -> String {
             "127 is a shell's code for a command that was not found; see the worker's output".to_owned()
         }
         Ended::Code(_) | Ended::Signal { .. } => {
-            "its output tells more; if it has none, run the command without clusterd".to_owned()
+            "see its output; if there is none, run the command without clusterd".to_owned()
         }
     }
 }
@@ -223,12 +223,11 @@ fn about_ports(seen: &Findings, missing: &str) -> String {
     if !seen.served.is_empty() {
         let served = list(seen.served.iter().map(|port| port.0));
         return format!(
-            "it listens on {served} alone; every worker is expected on every port, so remove a --port that is not \
-             used"
+            "it listens only on {served}; every worker must listen on every port, so remove a --port that is not used"
         );
     }
     if seen.wait_ready {
-        return "--wait-ready asks that it also says that it is ready: process.send('ready') in Node, \
+        return "--wait-ready also waits until it reports that it is ready: process.send('ready') in Node, \
                 READY=1 to the socket that NOTIFY_SOCKET names, or the library; if it takes this long to start, all is well"
             .to_owned();
     }
@@ -293,7 +292,7 @@ mod tests {
             (opened(&[8080, 9000]), "it listens on ports 8080 and 9000 instead; "),
             (opened(&[8080]), "--port 3000:8080"),
             (opened(&[3000]), "it opened port 3000 past the C library"),
-            (one_of_two, "it listens on port 3001 alone"),
+            (one_of_two, "it listens only on port 3001"),
             (
                 collided.clone(),
                 "exited with code 1 before it listened on port 3000: another worker opened port 8000",
@@ -304,14 +303,14 @@ mod tests {
             (with(Why::Static), "server is statically linked"),
             (with(Why::NotNamed), "clears the environment"),
             (with(Why::NotLoaded), "setuid"),
-            (with(Why::NoShim), "take --attach auto"),
+            (with(Why::NoShim), "use --attach auto"),
             (
                 ended(Ended::Code(0)),
                 "exited with code 0 before it listened on port 3000: a server has to stay",
             ),
             (ended(Ended::Code(127)), "a command that was not found"),
-            (ended(Ended::Code(1)), "exited with code 1 before it listened on port 3000: its output"),
-            (ended(Ended::Signal { signal: libc::SIGSEGV, core: false }), "was ended by SIGSEGV before"),
+            (ended(Ended::Code(1)), "exited with code 1 before it listened on port 3000: see its output"),
+            (ended(Ended::Signal { signal: libc::SIGSEGV, core: false }), "was killed by SIGSEGV before"),
         ];
         for (seen, part) in cases {
             let advice = advice(&seen);

@@ -53,9 +53,7 @@ pub enum ExecContextError {
     Identity(#[from] IdentityError),
     /// Not with so many files.
     #[error(
-        "cannot give workers {wanted} open files: {source}; the hard limit here is {hard}: raise it where clusterd is \
-         started (`LimitNOFILE=`, `ulimit -Hn`, `docker run --ulimit`), start it as root, or lower --nofile; more than \
-         fs.nr_open (sysctl) nobody gets"
+        "cannot give workers {wanted} open files: {source}; the hard limit here is {hard}\nhint: raise it where clusterd is started (`LimitNOFILE=`, `ulimit -Hn`, `docker run --ulimit`), start it as root, or lower --nofile; fs.nr_open (sysctl) bounds all of them"
     )]
     OpenFiles {
         /// How many were asked for.
@@ -67,8 +65,7 @@ pub enum ExecContextError {
     },
     /// Not with this score.
     #[error(
-        "cannot give workers an oom_score_adj of {wanted}: {source}; less than clusterd's own takes CAP_SYS_RESOURCE: \
-         set it where clusterd is started (`OOMScoreAdjust=`), or raise --oom-score-adj"
+        "cannot give workers an oom_score_adj of {wanted}: {source}\nhint: less than clusterd's own takes CAP_SYS_RESOURCE; set it where clusterd is started (`OOMScoreAdjust=`), or raise --oom-score-adj"
     )]
     OomScore {
         /// The score.
@@ -77,7 +74,7 @@ pub enum ExecContextError {
         source: io::Error,
     },
     /// It is not known which CPUs there are.
-    #[error("cannot tell on which CPUs clusterd may run, which --cpu-affinity needs: {0}")]
+    #[error("cannot read which CPUs clusterd may use, which --cpu-affinity needs: {0}")]
     Cpus(#[source] io::Error),
 }
 

@@ -131,7 +131,7 @@ impl Guardian {
             // EPIPE: it is dead, which is about to be noticed.
             Ok(_) | Err(Errno::PIPE) => {}
             Err(error) => {
-                tracing::warn!("the guardian does not listen ({error}); replacing it");
+                tracing::warn!("the guardian does not read its pipe ({error}); replacing it");
                 let _ = rustix::process::kill_process(self.pid, Signal::KILL);
             }
         }

@@ -32,13 +32,17 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// There is no such user.
-    #[error("there is no user {0}: give --user one of /etc/passwd (`getent passwd` lists all), or a number")]
+    #[error(
+        "there is no user {0}\nhint: --user takes a name from /etc/passwd (`getent passwd` lists all), or a number"
+    )]
     NoUser(String),
     /// There is no such group.
-    #[error("there is no group {0}: give --group one of /etc/group (`getent group` lists all), or a number")]
+    #[error(
+        "there is no group {0}\nhint: --group takes a name from /etc/group (`getent group` lists all), or a number"
+    )]
     NoGroup(String),
     /// A number without an entry belongs to no group.
-    #[error("user {0} has no entry in the user database, which would tell its group: add --group")]
+    #[error("user {0} is not in the user database, so its group is unknown\nhint: add --group")]
     GroupUnknown(u32),
     /// The database does not answer.
     #[error("cannot look up {what}: {source}")]
@@ -50,7 +54,7 @@ pub enum IdentityError {
     },
     /// clusterd itself lacks the privilege.
     #[error(
-        "cannot run workers as {who}: clusterd lacks {lacking}; start it as root, give it that, or leave out --user \
+        "cannot run workers as {who}: clusterd lacks {lacking}\nhint: start it as root, grant it that, or leave out --user \
          and --group"
     )]
     NotPermitted {
@@ -262,11 +266,11 @@ mod tests {
     #[test]
     fn who_is_not_there_is_named() {
         let table = [
-            (Some("no-such-user"), None, "there is no user no-such-user: "),
-            (Some("4294967295"), None, "there is no user 4294967295: "),
-            (Some("+5"), None, "there is no user +5: "),
-            (Some("root"), Some("no-such-group"), "there is no group no-such-group: "),
-            (Some("4294967294"), None, "user 4294967294 has no entry in the user database"),
+            (Some("no-such-user"), None, "there is no user no-such-user\nhint: "),
+            (Some("4294967295"), None, "there is no user 4294967295\nhint: "),
+            (Some("+5"), None, "there is no user +5\nhint: "),
+            (Some("root"), Some("no-such-group"), "there is no group no-such-group\nhint: "),
+            (Some("4294967294"), None, "user 4294967294 is not in the user database"),
         ];
         for (user, group, expected) in table {
             let error = Identity::look_up(user, group).unwrap_err().to_string();

@@ -81,7 +81,7 @@ impl Processes {
             }
             Err(error) => warn!(
                 "cannot start the guardian: {error}; if clusterd is killed with SIGKILL, processes that its workers \
-                 started may live on"
+                 started may keep running"
             ),
         }
     }

@@ -138,8 +138,7 @@ pub enum StartError {
     },
     /// Its user may not execute it, and clusterd's could.
     #[error(
-        "cannot start {program}: {user} may not execute it: give it the permission, and to pass through every folder \
-         above it"
+        "cannot start {program}: {user} may not execute it\nhint: permit that for the file, and allow passing through every folder above it"
     )]
     NotForUser {
         /// The program, as it was asked for.
@@ -166,13 +165,13 @@ pub enum StartError {
         source: io::Error,
     },
     /// The kernel gave no random numbers for a worker's token.
-    #[error("cannot start a worker: no random numbers from the kernel: {0}")]
+    #[error("cannot start a worker: cannot get random numbers from the kernel: {0}")]
     Token(#[source] io::Error),
     /// There is no socket on which a worker could say that it is ready.
-    #[error("cannot start a worker: no socket on which it could say that it is ready: {0}")]
+    #[error("cannot start a worker: cannot create its notification socket: {0}")]
     Notify(#[source] io::Error),
     /// There is no socket for a worker's Node channel.
-    #[error("cannot start a worker: no socket pair for its Node channel: {0}")]
+    #[error("cannot start a worker: cannot create a socket pair for its Node channel: {0}")]
     Channel(#[source] io::Error),
     /// Ends of children would not be noticed.
     #[error("cannot watch workers: SIGCHLD cannot be handled: {0}")]
@@ -358,7 +357,7 @@ fn why_not_loaded(file: &Path) -> String {
     match interpreter(file) {
         Some(interpreter) => {
             format!(
-                "its first line asks for {interpreter}, which does not exist; install it, or correct the line"
+                "its first line names {interpreter}, which does not exist\nhint: install it, or correct the line"
             )
         }
         None => format!(

@@ -187,8 +187,7 @@ fn say_if_too_low(worker: WorkerId, bytes: u64, served: Duration, greedy: u32) {
         let served = humantime::format_duration(whole_millis(served));
         tracing::warn!(
             %worker, bytes,
-            "worker uses more than --max-memory {served} after it came online, as the one before it did: it is likely to \
-             need more; it is replaced less often"
+            "worker exceeded --max-memory {served} after it came online, like the one before it; it probably needs more, and is replaced less often"
         );
     }
 }

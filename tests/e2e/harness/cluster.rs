@@ -235,7 +235,7 @@ impl Cluster {
     /// Has every worker replaced (HUP), and waits for the end of that: `Err` with the reason if it has failed.
     #[track_caller]
     pub(crate) fn reload(&self) -> Result<(), String> {
-        let ends = ["reload done", "reload failed", "SIGHUP: the configuration is wrong"];
+        let ends = ["reload done", "reload failed", "SIGHUP: invalid configuration"];
         let ends = || self.stderr.said(&ends);
         let before = ends().len();
         self.primary().signal(Signal::HUP);

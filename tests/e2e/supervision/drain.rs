@@ -68,7 +68,7 @@ fn a_reload_cuts_a_request_after_the_drain_timeout_and_not_before(app: App) {
         let said = cluster.stderr.messages(message).pop().expect("it was said");
         humantime::parse_rfc3339(said["timestamp"].as_str().expect("a time")).expect("a time")
     };
-    let ended = cluster.stderr.said(&["worker was ended by SIGTERM"]).pop().expect("it was said");
+    let ended = cluster.stderr.said(&["worker was killed by SIGTERM"]).pop().expect("it was said");
     let taken = at(&ended).duration_since(at("worker draining")).expect("one after the other");
     is_about_the_drain_timeout(taken);
 }

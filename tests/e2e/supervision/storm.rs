@@ -45,7 +45,7 @@ fn end(worker: &Process, load: &Load) -> BTreeSet<u16> {
 fn recovers(cluster: &Cluster) {
     until("no reload is under way", || {
         let said = |beginning| cluster.stderr.said(&[beginning]).len();
-        (said("reload, by") == said("reload done") + said("reload failed")).then_some(())
+        (said("reload started by") == said("reload done") + said("reload failed")).then_some(())
     });
     cluster.wait_for(u64::from(WORKERS), "online");
     cluster.reload().expect("nobody is killed any more");

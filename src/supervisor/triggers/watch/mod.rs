@@ -32,7 +32,7 @@ const CHANGES: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     /// There is nothing at this path, or nothing that may be seen.
-    #[error("cannot watch {}: {source}; --watch takes files and folders that are there", path.display())]
+    #[error("cannot watch {}: {source}\nhint: --watch takes files and folders that exist", path.display())]
     Path {
         /// The path.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum WatchError {
     },
     /// A limit of the kernel is reached.
     #[error(
-        "cannot watch {}: too many folders are watched ({source}); leave some out with --ignore, or raise \
+        "cannot watch {}: too many watched folders ({source})\nhint: leave some out with --ignore, or raise \
          fs.inotify.max_user_watches or fs.inotify.max_user_instances (sysctl)", path.display()
     )]
     Limit {

@@ -155,7 +155,7 @@ impl Tree {
 
     fn watch_new(&mut self, path: &Path, root: &Path) {
         if let Err(error) = self.watch_below(path, root) {
-            tracing::warn!("{}: changes there are not noticed", failed(path, error));
+            tracing::warn!("{}; changes there are missed", failed(path, error));
         }
     }
 
