@@ -212,7 +212,7 @@ fn who_connects_between_two_runs_is_served_by_the_second() {
     first.signal(Signal::TERM);
     until("the stop has begun", || (cluster.probe("/readyz").status == 503).then_some(()));
     until("nothing is accepted any more", || {
-        cluster.stderr.text().contains("stopping; connections").then_some(())
+        cluster.stderr.text().contains("stopping; serving accepted connections").then_some(())
     });
     cluster.open_gate("gate");
     assert!(held.response().is_ok(), "what was accepted is served");
