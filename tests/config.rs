@@ -254,3 +254,14 @@ fn every_shell_gets_a_completion_script_that_knows_flags_words_and_verbs() {
     clusterd(folder.path(), &["completions", "cmd"]).assert().code(2);
     clusterd(folder.path(), &["--check", "--", "completions"]).assert().code(127);
 }
+
+#[test]
+fn a_folder_that_is_not_there_is_an_error_at_the_start() {
+    let folder = with_file("");
+    let arguments = ["--port", "0:3000", "--cwd", "nowhere", "--", "sh"];
+    clusterd(folder.path(), &arguments)
+        .env("CLUSTERD_HOME", folder.path())
+        .assert()
+        .code(1)
+        .stderr("clusterd: cannot run workers in nowhere (--cwd): No such file or directory (os error 2)\n");
+}

@@ -83,6 +83,7 @@ impl Base {
 /// It cannot be done on this system, or not by this user.
 pub fn exec_context(config: &Config, limits: Rlimit) -> Result<ExecContext, ExecContextError> {
     let asked = exec_context::ContextSettings {
+        cwd: config.cwd.as_deref(),
         user: config.user.as_deref(),
         group: config.group.as_deref(),
         nofile: config.nofile,

@@ -131,6 +131,17 @@ settings! {
             default: "auto",
         }
 
+        /// Run workers in this folder.
+        ///
+        /// A relative path starts from the folder in which clusterd was started. So does the command's program, if it
+        /// has a slash; its arguments, such as `app.js`, are relative to this folder.
+        cwd: Option<PathBuf> {
+            values: OrOff(PATH),
+            in_force: AtReload,
+            default: "off",
+            placeholder: "DIR",
+        }
+
         /// How workers get connections.
         attach: Attach {
             // `CLUSTERD_ATTACH_SOCKET` is what workers get: the attach socket.

@@ -58,6 +58,21 @@ fn workers_run_as_the_user_that_they_are_given_and_are_served() {
 }
 
 #[test]
+fn workers_run_in_the_folder_that_is_asked_for_and_their_program_is_found_from_clusterds() {
+    let cluster =
+        Cluster::of("./where").file("where", "#!/bin/sh\npwd\nexec sleep 1000\n").file("apps/x", "");
+    let cluster =
+        cluster.under(&["sh", "-c", "chmod +x where; exec \"$0\" \"$@\""]).options("--cwd apps").launch();
+    until("it says where it is", || {
+        let lines = cluster.stdout.lines();
+        lines
+            .iter()
+            .any(|line| line.ends_with(&*cluster.folder().join("apps").to_string_lossy()))
+            .then_some(())
+    });
+}
+
+#[test]
 fn node_workers_of_another_user_are_served() {
     needs!("node");
     if !needs::root() {

@@ -212,7 +212,7 @@ pub fn fresh_token() -> io::Result<Token> {
 /// # Errors
 /// The program cannot be found or executed, or the system has no room for another process.
 pub fn spawn(spec: &CommandSpec, id: WorkerId, token: Token, workers: u32) -> Result<Spawned, StartError> {
-    let mut command = command(spec);
+    let mut command = command(spec).map_err(|error| explain(spec, error))?;
     forget_own(&mut command);
     for (name, value) in spec.context.identity.iter().flat_map(Identity::environment) {
         match value {
@@ -274,19 +274,28 @@ fn give_node_channel(command: &mut Command) -> io::Result<NodeChannel> {
     Ok(channel)
 }
 
-fn command(spec: &CommandSpec) -> Command {
-    match &spec.command {
+/// A program with a slash is the one that was looked up, wherever the worker runs.
+fn command(spec: &CommandSpec) -> io::Result<Command> {
+    let mut command = match &spec.command {
         WorkerCommand::Demo => {
             let mut command = Command::new("/proc/self/exe");
             command.arg0("clusterd").arg(DEMO_VERB);
             command
         }
         WorkerCommand::Program { program, arguments } => {
-            let mut command = Command::new(program);
+            let is_path = spec.context.cwd.is_some() && program.as_bytes().contains(&b'/');
+            let mut command = match is_path {
+                true => Command::new(std::path::absolute(program)?),
+                false => Command::new(program),
+            };
             command.args(arguments);
             command
         }
+    };
+    if let Some(folder) = &spec.context.cwd {
+        command.current_dir(folder);
     }
+    Ok(command)
 }
 
 /// What a worker's environment has beside what it inherits. `NODE_APP_INSTANCE` counts from 0, as PM2's does;
