@@ -41,7 +41,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Runs the hello server until SIGTERM, SIGINT or the primary ends it, and returns its exit code.
 ///
 /// It listens on the first port in `CLUSTERD_ATTACH_PORTS`, else on `PORT`, else on 3000.
-pub fn demo_main() -> ExitCode {
+pub(crate) fn demo_main() -> ExitCode {
     // It was started by a link in /proc, whose name would be shown instead.
     let _ = rustix::thread::set_name(c"clusterd-demo");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

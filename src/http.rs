@@ -17,17 +17,17 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
 /// The longest head of a request, in bytes; the least that hyper can be told.
-pub const LONGEST_HEAD: usize = 8 * 1024;
+pub(crate) const LONGEST_HEAD: usize = 8 * 1024;
 
 /// How many headers a request may have.
-pub const MOST_HEADERS: usize = 64;
+pub(crate) const MOST_HEADERS: usize = 64;
 
 /// How long to wait when a connection cannot be accepted, mostly for want of descriptors.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the clients of one listening socket may take.
 #[derive(Clone, Copy, Debug)]
-pub struct ConnectionLimits {
+pub(crate) struct ConnectionLimits {
     /// How many connections are open at once.
     pub connections: usize,
     /// How long a client may take to send the head of its request.
@@ -37,11 +37,11 @@ pub struct ConnectionLimits {
 }
 
 /// Work of which only so much is done at once, and only for so long.
-pub type Bounded<Input, Output> = BoxCloneSyncService<Input, Output, BoxError>;
+pub(crate) type Bounded<Input, Output> = BoxCloneSyncService<Input, Output, BoxError>;
 
 /// Answers the one request of a connection, within these limits. A client may close its sending side after the request;
 /// without keep-alive an idle client takes no place from others.
-pub async fn serve_connection<S>(
+pub(crate) async fn serve_connection<S>(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     service: S,
     limits: ConnectionLimits,
@@ -62,7 +62,7 @@ pub async fn serve_connection<S>(
 
 /// Does `most` pieces of `work` at once and refuses further ones ([`Overloaded`](tower::load_shed::error::Overloaded));
 /// gives up one that takes longer than `time` ([`Elapsed`](tower::timeout::error::Elapsed)).
-pub fn bounded<Input, Output, Working>(
+pub(crate) fn bounded<Input, Output, Working>(
     most: usize,
     time: Duration,
     work: impl Fn(Input) -> Working + Clone + Send + Sync + 'static,

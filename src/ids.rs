@@ -18,7 +18,7 @@ impl fmt::Display for Slot {
 /// One launch of a worker: a slot is filled by a new launch each time its process is started. A message about
 /// an old launch can thereby never be taken for one about its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkerId {
+pub(crate) struct WorkerId {
     /// The place that this launch fills.
     pub slot: Slot,
     /// Counts launches over the whole life of the primary; never used twice.
@@ -33,11 +33,11 @@ impl fmt::Display for WorkerId {
 
 /// One channel between the primary and a worker's listener. A worker has one for each listener it opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u64);
+pub(crate) struct LinkId(pub u64);
 
 /// The port that a worker asks to listen on. It is the public port too unless `--port PUBLIC:WORKER` maps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkerPort(pub u16);
+pub(crate) struct WorkerPort(pub u16);
 
 impl fmt::Display for WorkerPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,7 +47,7 @@ impl fmt::Display for WorkerPort {
 
 /// What a public listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ServiceId {
+pub(crate) enum ServiceId {
     /// A port that is served as long as clusterd runs.
     Port(WorkerPort),
     /// An address that workers asked for beside those, served as long as one of them wants it. Numbered, never used

@@ -21,29 +21,34 @@
 //! - [`demo`]: the built-in server; `worker`: the listener of `clusterd-worker`, compiled in for it.
 //! - [`sys`]: system calls that no safe library wraps.
 
-pub mod admin;
-pub mod attach;
-pub mod cli;
-pub mod control;
-pub mod demo;
-pub mod front;
-pub mod hooks;
-pub mod http;
-pub mod ids;
+// What only benches, tests and fuzz targets use is `pub` within its room, and is judged with the feature alone.
+#![cfg_attr(feature = "internal", warn(unreachable_pub))]
+#![cfg_attr(not(feature = "internal"), allow(dead_code, unused_imports))]
+
+pub(crate) mod admin;
+pub(crate) mod attach;
+pub(crate) mod cli;
+pub(crate) mod control;
+pub(crate) mod demo;
+pub(crate) mod front;
+pub(crate) mod hooks;
+pub(crate) mod http;
+pub(crate) mod ids;
 #[cfg(feature = "internal")]
 #[doc(hidden)]
 pub mod internal;
-pub mod logs;
-pub mod metrics;
-pub mod policy;
-pub mod preload;
-pub mod primary;
-pub mod private;
-pub mod protocol;
-pub mod settings;
-pub mod supervisor;
-pub mod sys;
-pub mod systemd;
+pub(crate) mod logs;
+pub(crate) mod metrics;
+pub(crate) mod policy;
+pub(crate) mod preload;
+pub(crate) mod primary;
+pub(crate) mod private;
+pub(crate) mod protocol;
+pub(crate) mod settings;
+pub(crate) mod supervisor;
+pub(crate) mod sys;
+pub(crate) mod systemd;
+#[allow(unreachable_pub, reason = "these files are the library's, too")]
 mod worker;
 
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use prometheus::{
 
 /// The counters and gauges. Cheap to clone: clones count together.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Where all of them are registered.
     pub registry: Registry,
     /// Connections accepted from clients.
@@ -43,7 +43,7 @@ pub struct Metrics {
 
 /// Why a connection was closed unserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
+pub(crate) enum Rejected {
     /// It waited longer than the queue timeout.
     QueueTimeout,
     /// clusterd stopped before a worker was free for it.
@@ -52,7 +52,7 @@ pub enum Rejected {
 
 impl Rejected {
     /// The value of the `reason` label.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Rejected::QueueTimeout => "queue_timeout",
             Rejected::Shutdown => "shutdown",
@@ -62,7 +62,7 @@ impl Rejected {
 
 /// How a reload has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reloaded {
+pub(crate) enum Reloaded {
     /// Every worker was replaced.
     Done,
     /// It was given up.
@@ -71,7 +71,7 @@ pub enum Reloaded {
 
 impl Reloaded {
     /// The value of the `result` label.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Reloaded::Done => "done",
             Reloaded::Failed => "failed",
@@ -81,7 +81,7 @@ impl Reloaded {
 
 /// What became of an event for `--on-event`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hooked {
+pub(crate) enum Hooked {
     /// Its command has ended by itself, well or not.
     Done,
     /// Its command was killed: it took too long.
@@ -94,10 +94,10 @@ pub enum Hooked {
 
 impl Hooked {
     /// Everything that can become of one.
-    pub const ALL: [Hooked; 4] = [Hooked::Done, Hooked::Killed, Hooked::Failed, Hooked::Dropped];
+    pub(crate) const ALL: [Hooked; 4] = [Hooked::Done, Hooked::Killed, Hooked::Failed, Hooked::Dropped];
 
     /// The value of the `result` label.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Hooked::Done => "done",
             Hooked::Killed => "killed",
@@ -115,7 +115,7 @@ impl Metrics {
     ///
     /// # Panics
     /// If two of the names below are the same.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let registry = Registry::new();
         let metrics = Self {
             accepted: counter("clusterd_connections_accepted_total", "Connections accepted from clients."),

@@ -12,13 +12,13 @@ use super::own_process::OwnProcess;
 use crate::ids::Slot;
 
 /// Tells the main process of each worker that has one now.
-pub type Processes = Box<dyn Fn() -> Vec<(Slot, Pid)> + Send + Sync>;
+pub(crate) type Processes = Box<dyn Fn() -> Vec<(Slot, Pid)> + Send + Sync>;
 
 /// Registers the metrics of these workers' processes, and the `process_*` of the calling one.
 ///
 /// # Errors
 /// A metric of one of these names is registered already.
-pub fn register(registry: &Registry, workers: Processes) -> Result<(), prometheus::Error> {
+pub(crate) fn register(registry: &Registry, workers: Processes) -> Result<(), prometheus::Error> {
     registry.register(Box::new(WorkerProcesses::new(workers)))?;
     registry.register(Box::new(OwnProcess::new()))
 }

@@ -2,7 +2,7 @@
 //!
 //! It only answers: no request changes anything.
 
-pub mod collect;
+pub(crate) mod collect;
 #[cfg(test)]
 mod lint;
 mod own_process;
@@ -10,5 +10,5 @@ mod readiness;
 mod routes;
 mod serve;
 
-pub use readiness::Readiness;
-pub use serve::{Admin, AdminState, BindError};
+pub(crate) use readiness::Readiness;
+pub(crate) use serve::{Admin, AdminState, BindError};

@@ -8,7 +8,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge};
 
 /// Reads `/proc/self`. What cannot be read is left out.
-pub struct OwnProcess {
+pub(super) struct OwnProcess {
     /// Never filled: it describes the families to the registry.
     template: Values,
     boot_seconds: Option<u64>,
@@ -27,7 +27,7 @@ struct Values {
 
 impl OwnProcess {
     /// Of the calling process.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { template: Values::new(), boot_seconds: procfs::boot_time_secs().ok() }
     }
 }

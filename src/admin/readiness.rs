@@ -8,7 +8,7 @@ use crate::ids::WorkerPort;
 
 /// What `/readyz` answers. Its `Display` is one sentence, without a newline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Readiness {
+pub(crate) enum Readiness {
     /// Not every port has had a worker yet.
     Starting {
         /// The ports that no worker listens on.
@@ -22,7 +22,7 @@ pub enum Readiness {
 
 impl Readiness {
     /// Whether clients may be sent here.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         *self == Readiness::Ready
     }
 }

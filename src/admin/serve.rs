@@ -32,7 +32,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// What the routes read.
 #[derive(Clone, Debug)]
-pub struct AdminState {
+pub(crate) struct AdminState {
     /// What `/metrics` shows.
     pub registry: Registry,
     /// Adds the metrics of the workers themselves.
@@ -43,7 +43,7 @@ pub struct AdminState {
 
 /// The listening socket of `--metrics`.
 #[derive(Debug)]
-pub struct Admin {
+pub(crate) struct Admin {
     listener: StdListener,
     address: SocketAddr,
     limits: ConnectionLimits,
@@ -53,7 +53,7 @@ pub struct Admin {
 /// Cannot listen on the address of `--metrics`.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on --metrics {address}: {source}{hint}", hint = hint(.source))]
-pub struct BindError {
+pub(crate) struct BindError {
     /// The address.
     pub address: SocketAddr,
     /// What bind(2) or listen(2) said.
@@ -80,7 +80,7 @@ impl Admin {
     ///
     /// # Errors
     /// [`BindError`], which names the option and says what would help.
-    pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
+    pub(crate) fn bind(address: SocketAddr) -> Result<Self, BindError> {
         let failed = |source| BindError { address, source };
         let listener = StdListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
@@ -89,7 +89,7 @@ impl Admin {
     }
 
     /// Where it listens; the port is the real one.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -97,7 +97,7 @@ impl Admin {
     ///
     /// # Errors
     /// The socket cannot be watched (epoll_ctl(2)).
-    pub async fn serve(self, state: AdminState, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    pub(crate) async fn serve(self, state: AdminState, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
         let router = routes::router(state);
         let mut connections = JoinSet::new();

@@ -11,7 +11,7 @@ use crate::supervisor::identity::Users;
 
 /// Who asks to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applicant {
+pub(crate) enum Applicant {
     /// A process of this user that shows a token, and the running worker whose token that is.
     Process {
         /// The user, as the kernel tells it.
@@ -25,7 +25,7 @@ pub enum Applicant {
 
 /// What its server can be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
+pub(crate) enum Takes {
     /// A channel, on a port that is always served: the shim and the library. Any other port is theirs to bind.
     Channel,
     /// A channel or a relay, or the listening socket, on any port: Node.
@@ -36,7 +36,7 @@ pub enum Takes {
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     /// By whom.
     pub applicant: Applicant,
     /// To listen on which port.
@@ -47,7 +47,7 @@ pub struct Request {
 
 /// What the decision depends on beside the request.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
+pub(crate) struct Rules<'a> {
     /// Whose processes may attach.
     pub users: &'a Users,
     /// The ports that are always served.
@@ -58,7 +58,7 @@ pub struct Rules<'a> {
 
 /// What an admitted worker gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admission {
+pub(crate) struct Admission {
     /// Who it is.
     pub worker: WorkerId,
     /// From where.
@@ -69,7 +69,7 @@ pub struct Admission {
 
 /// Where connections come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// From the public addresses of a port that is always served.
     Served(WorkerPort),
     /// From an address that is opened for the workers that ask for it.
@@ -78,7 +78,7 @@ pub enum Source {
 
 /// How a server gets its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grant {
+pub(crate) enum Grant {
     /// The primary accepts, and passes each on.
     Channel,
     /// It accepts by itself, from a socket that all share.
@@ -87,7 +87,7 @@ pub enum Grant {
 
 /// Why a process gets nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Only users whose workers these are may attach.
     #[error("process belongs to user {uid}; only processes of these users may attach: {users}")]
     OtherUser {
@@ -114,7 +114,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// What the process is answered at the attach socket.
-    pub fn on_the_wire(&self) -> wire::Refusal {
+    pub(crate) fn on_the_wire(&self) -> wire::Refusal {
         match self {
             Refusal::NotServed(_) => wire::Refusal::NotServed,
             Refusal::Shared(_) => wire::Refusal::Shared,
@@ -128,7 +128,7 @@ impl Refusal {
 ///
 /// # Errors
 /// It is not.
-pub fn may_speak(uid: u32, users: &Users) -> Result<(), Refusal> {
+pub(crate) fn may_speak(uid: u32, users: &Users) -> Result<(), Refusal> {
     if users.contains(uid) { Ok(()) } else { Err(Refusal::OtherUser { uid, users: users.clone() }) }
 }
 
@@ -138,7 +138,11 @@ pub fn may_speak(uid: u32, users: &Users) -> Result<(), Refusal> {
 /// # Errors
 /// Why not. That a port is not served comes before the token: a process that a worker has left behind may still listen
 /// elsewhere.
-pub fn admit(request: Request, room: Option<&ChannelPermit>, rules: Rules<'_>) -> Result<Admission, Refusal> {
+pub(crate) fn admit(
+    request: Request,
+    room: Option<&ChannelPermit>,
+    rules: Rules<'_>,
+) -> Result<Admission, Refusal> {
     let Request { applicant, port, takes } = request;
     if let Applicant::Process { uid, .. } = applicant {
         may_speak(uid, rules.users)?;

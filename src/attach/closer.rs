@@ -12,11 +12,11 @@ const TURNS: usize = 128;
 
 /// Gives out the turns.
 #[derive(Clone, Debug)]
-pub struct Closer(Arc<Semaphore>);
+pub(super) struct Closer(Arc<Semaphore>);
 
 /// The right to have a connection in hand.
 #[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "it is there to be dropped")] OwnedSemaphorePermit);
+pub(super) struct Turn(#[expect(dead_code, reason = "it is there to be dropped")] OwnedSemaphorePermit);
 
 impl Default for Closer {
     fn default() -> Self {
@@ -26,14 +26,14 @@ impl Default for Closer {
 
 impl Closer {
     /// Waits until there is room for another; `None` never comes, for nobody closes the semaphore.
-    pub async fn turn(&self) -> Option<Turn> {
+    pub(super) async fn turn(&self) -> Option<Turn> {
         Arc::clone(&self.0).acquire_owned().await.ok().map(Turn)
     }
 }
 
 impl Turn {
     /// Closes `stranger` elsewhere; the turn is over when that is done.
-    pub fn close(self, stranger: impl Send + 'static) {
+    pub(super) fn close(self, stranger: impl Send + 'static) {
         tokio::task::spawn_blocking(move || {
             drop(stranger);
             drop(self);

@@ -6,10 +6,10 @@
 //! - [`socket`]: the way of the shim and of the library; [`closer`]: what becomes of those that are not admitted.
 //! - [`node`]: the way of Node's cluster workers.
 
-pub mod admission;
+pub(crate) mod admission;
 mod closer;
-pub mod node;
-pub mod socket;
+pub(crate) mod node;
+pub(crate) mod socket;
 
 use std::os::fd::AsFd;
 use std::time::Duration;

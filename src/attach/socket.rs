@@ -41,14 +41,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The socket, listening.
 #[derive(Debug)]
-pub struct AttachSocket {
+pub(crate) struct AttachSocket {
     listener: Watched,
     name: String,
 }
 
 /// What the handshakes depend on.
 #[derive(Clone, Debug)]
-pub struct AttachContext {
+pub(crate) struct AttachContext {
     /// Knows whose tokens there are.
     pub supervisor: supervisor::Handle,
     /// Gets the channels.
@@ -74,7 +74,7 @@ impl AttachSocket {
     ///
     /// # Errors
     /// Those of bind(2) and listen(2).
-    pub fn bind(folder: Option<&Path>) -> io::Result<Self> {
+    pub(crate) fn bind(folder: Option<&Path>) -> io::Result<Self> {
         let (address, name) = match folder {
             Some(folder) => {
                 let path = folder.join("attach");
@@ -94,12 +94,12 @@ impl AttachSocket {
     }
 
     /// What workers find in their environment: a path, or `@name`.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Answers for as long as the program runs.
-    pub async fn serve(self, context: AttachContext) {
+    pub(crate) async fn serve(self, context: AttachContext) {
         let closer = Closer::default();
         let mut silent = Silent::default();
         while let Some(turn) = closer.turn().await {

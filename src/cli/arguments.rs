@@ -35,7 +35,7 @@ built-in demo runs.";
 
 /// What was asked for, every value still a string.
 #[derive(Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// What was said, for the configuration to read.
     pub(super) command_line: CommandLine,
     /// Only look for errors.
@@ -49,7 +49,9 @@ impl Arguments {
     ///
     /// # Errors
     /// They are wrong, or ask for the help or the version.
-    pub fn parse(arguments: impl Iterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+    pub(crate) fn parse(
+        arguments: impl Iterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
         let mut matches = command().try_get_matches_from(arguments)?;
         Ok(Self {
             check: matches.get_flag("check"),

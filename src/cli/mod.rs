@@ -3,7 +3,7 @@
 //! Arguments are declared in [`arguments`]; what their values mean is known in [`crate::settings`]. `verbs` control a
 //! running clusterd. Serving is the caller's: it is passed in.
 
-pub mod arguments;
+pub(crate) mod arguments;
 mod verbs;
 
 use std::ffi::{OsStr, OsString};
@@ -79,7 +79,7 @@ impl CliError {
 ///
 /// Exits with 0; with 2 for wrong arguments, 78 for a wrong environment or file, 126 and 127 for a command that
 /// cannot be executed or found, 1 for anything else; or as `serve` says.
-pub fn run(
+pub(crate) fn run(
     arguments: impl Iterator<Item = OsString>,
     serve: impl FnOnce(Config, CommandLine) -> ExitCode,
 ) -> ExitCode {
@@ -165,6 +165,6 @@ fn report(failure: &CliError) -> ExitCode {
 }
 
 /// Prints what is wrong to standard error; with that gone there is nobody left to tell.
-pub fn complain(message: &str) {
+pub(crate) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "clusterd: {message}");
 }

@@ -15,7 +15,7 @@ use crate::sys::unix::{self, Name};
 
 /// Where one control socket is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SocketAddress {
+pub(crate) enum SocketAddress {
     /// A file.
     File(PathBuf),
     /// An abstract name.
@@ -37,7 +37,7 @@ impl SocketAddress {
     ///
     /// # Errors
     /// Those of [`unix::connect`].
-    pub fn connect(&self) -> io::Result<UnixStream> {
+    pub(crate) fn connect(&self) -> io::Result<UnixStream> {
         unix::connect(self.name())
     }
 
@@ -45,7 +45,7 @@ impl SocketAddress {
     ///
     /// # Errors
     /// Those of [`unix::connect`].
-    pub fn connect_or_clear(&self) -> io::Result<UnixStream> {
+    pub(crate) fn connect_or_clear(&self) -> io::Result<UnixStream> {
         self.connect().inspect_err(|error| {
             if error.kind() == io::ErrorKind::ConnectionRefused {
                 self.remove();
@@ -54,7 +54,7 @@ impl SocketAddress {
     }
 
     /// The owner of the socket's folder, if no other user may create sockets in it.
-    pub fn folder_owner(&self) -> Option<u32> {
+    pub(crate) fn folder_owner(&self) -> Option<u32> {
         let SocketAddress::File(path) = self else { return None };
         let folder = fs::metadata(path.parent()?).ok()?;
         (folder.mode() & 0o022 == 0).then(|| folder.uid())
@@ -78,7 +78,7 @@ impl SocketAddress {
 
 /// The address of a socket that listens; dropping it removes the socket's file.
 #[derive(Debug)]
-pub struct SocketGuard(SocketAddress);
+pub(crate) struct SocketGuard(SocketAddress);
 
 impl SocketGuard {
     /// Guards this address, at which the caller listens.
@@ -87,7 +87,7 @@ impl SocketGuard {
     }
 
     /// The address.
-    pub fn address(&self) -> &SocketAddress {
+    pub(crate) fn address(&self) -> &SocketAddress {
         &self.0
     }
 }

@@ -23,10 +23,10 @@ use crate::supervisor::lifecycle::Phase;
 use crate::supervisor::{self, Command, Failed, Overview, Refused, Status};
 
 /// How a command ends: what was done, in a sentence, or why not.
-pub type CommandEnd = BoxFuture<'static, Result<String, Failed>>;
+pub(crate) type CommandEnd = BoxFuture<'static, Result<String, Failed>>;
 
 /// An app, as the handlers see it.
-pub trait AppBackend: Send + Sync + 'static {
+pub(crate) trait AppBackend: Send + Sync + 'static {
     /// The name of the app.
     fn name(&self) -> &str;
 
@@ -50,7 +50,7 @@ pub trait AppBackend: Send + Sync + 'static {
 
 /// The facts that do not change while an app runs.
 #[derive(Clone, Debug)]
-pub struct Profile {
+pub(crate) struct Profile {
     /// The name of the app.
     pub name: String,
     /// Where clients connect to.
@@ -61,7 +61,7 @@ pub struct Profile {
 
 /// The app that this clusterd runs.
 #[derive(Debug)]
-pub struct SupervisedApp {
+pub(crate) struct SupervisedApp {
     profile: Profile,
     supervisor: supervisor::Handle,
     metrics: Metrics,
@@ -71,7 +71,7 @@ pub struct SupervisedApp {
 
 impl SupervisedApp {
     /// The app of this supervisor; the dialer reaches its workers.
-    pub fn new(
+    pub(crate) fn new(
         profile: Profile,
         supervisor: supervisor::Handle,
         metrics: Metrics,

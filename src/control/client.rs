@@ -45,7 +45,7 @@ const LONGEST_LINE: usize = 32 * 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// No process listens, or the socket cannot be reached.
     #[error("cannot connect to the clusterd at {address}: {source}")]
     Unreachable {
@@ -89,17 +89,17 @@ pub enum Error {
 
 /// The lines of a stream, one object each. It fails when the clusterd exits, or sends what is no line; taking the next
 /// line can be given up without losing it.
-pub type JsonLines = BoxStream<'static, Result<String, Error>>;
+pub(crate) type JsonLines = BoxStream<'static, Result<String, Error>>;
 
 /// A clusterd that may run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Clusterd {
+pub(crate) struct Clusterd {
     address: SocketAddress,
 }
 
 /// What was found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub(crate) struct Found {
     /// Every app, with the clusterd that runs it.
     pub apps: Vec<(Clusterd, App)>,
     /// Why some of the clusterds could not be asked.
@@ -107,7 +107,7 @@ pub struct Found {
 }
 
 /// Asks every clusterd that may run under this home for its apps, all at once.
-pub async fn find(home: &Home) -> Found {
+pub(crate) async fn find(home: &Home) -> Found {
     let mut asked = JoinSet::new();
     for (index, address) in home.sockets().into_iter().enumerate() {
         let clusterd = Clusterd { address };
@@ -134,7 +134,8 @@ fn is_gone(error: &io::Error) -> bool {
 
 impl Clusterd {
     /// The one at this address.
-    pub fn at(address: SocketAddress) -> Self {
+    #[cfg(test)]
+    pub(crate) fn at(address: SocketAddress) -> Self {
         Self { address }
     }
 
@@ -142,7 +143,7 @@ impl Clusterd {
     ///
     /// # Errors
     /// There is no answer, or it is not understood.
-    pub async fn apps(&self) -> Result<Vec<App>, Error> {
+    pub(crate) async fn apps(&self) -> Result<Vec<App>, Error> {
         let asked = async { Ok(self.get::<Apps>(&Path::Apps).await?.apps) };
         timeout(LIST, asked).await.unwrap_or_else(|_| Err(self.silent()))
     }
@@ -151,7 +152,7 @@ impl Clusterd {
     ///
     /// # Errors
     /// There is no answer, it refuses, or it is not understood.
-    pub async fn app(&self, name: &str) -> Result<App, Error> {
+    pub(crate) async fn app(&self, name: &str) -> Result<App, Error> {
         self.get(&Path::App(name)).await
     }
 
@@ -159,7 +160,7 @@ impl Clusterd {
     ///
     /// # Errors
     /// There is no answer, or it refuses.
-    pub async fn command(&self, app: &str, command: Command) -> Result<JsonLines, Error> {
+    pub(crate) async fn command(&self, app: &str, command: Command) -> Result<JsonLines, Error> {
         let path = Path::Command(app, Verb::of(command));
         self.lines(self.request(Method::POST, &path, api::body_of(command).into())?).await
     }
@@ -168,7 +169,7 @@ impl Clusterd {
     ///
     /// # Errors
     /// There is no answer, or it refuses.
-    pub async fn events(&self, app: Option<&str>) -> Result<JsonLines, Error> {
+    pub(crate) async fn events(&self, app: Option<&str>) -> Result<JsonLines, Error> {
         self.lines(self.request(Method::GET, &Path::Events(app), Bytes::new())?).await
     }
 
@@ -182,7 +183,7 @@ impl Clusterd {
     ///
     /// # Errors
     /// There is no answer, the path cannot be asked for, or clusterd refuses.
-    pub async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         app: &str,
         worker: Slot,

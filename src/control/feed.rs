@@ -18,7 +18,7 @@ use crate::supervisor::events::{Event, EventKind, Time};
 
 /// The events of one app.
 #[derive(Debug)]
-pub struct EventSource {
+pub(super) struct EventSource {
     /// The name of the app.
     pub app: String,
     /// Its events.
@@ -34,14 +34,14 @@ impl EventSource {
 }
 
 /// The events of these apps, for ever.
-pub fn events(sources: Vec<EventSource>) -> impl Stream<Item = Event> + Send {
+pub(super) fn events(sources: Vec<EventSource>) -> impl Stream<Item = Event> + Send {
     stream::select_all(sources.into_iter().map(EventSource::into_stream))
 }
 
 /// An item of the stream that a command is answered with.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Progress {
+pub(super) enum Progress {
     /// An event of the app.
     Event(Event),
     /// The end of the command, and the last item.
@@ -49,7 +49,7 @@ pub enum Progress {
 }
 
 /// The events of an app until a command has ended, and its outcome.
-pub fn progress(source: EventSource, end: CommandEnd) -> impl Stream<Item = Progress> + Send {
+pub(super) fn progress(source: EventSource, end: CommandEnd) -> impl Stream<Item = Progress> + Send {
     stream::unfold(Some((source.into_stream(), end)), |underway| async move {
         let (mut events, mut end) = underway?;
         // What happened before the end comes before it.

@@ -24,7 +24,7 @@ use super::address::{SocketAddress, SocketGuard};
 use crate::sys::unix::{self, Name};
 
 /// The variable that names the folder.
-pub const HOME_VARIABLE: &str = "CLUSTERD_HOME";
+pub(crate) const HOME_VARIABLE: &str = "CLUSTERD_HOME";
 
 /// Where root's sockets are if it has no home.
 const RUNTIME: &str = "/run/clusterd";
@@ -43,7 +43,7 @@ const MOST_SOCKETS: usize = 256;
 
 /// The folders that may hold sockets, in the order in which they are tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Home {
+pub(crate) struct Home {
     folders: Vec<PathBuf>,
     /// The user has named the folder.
     is_named: bool,
@@ -61,7 +61,7 @@ struct Environment {
 
 impl Home {
     /// The folders of this process.
-    pub fn of_this_process() -> Self {
+    pub(crate) fn of_this_process() -> Self {
         let user = rustix::process::geteuid();
         Self::under(Environment {
             variable: env::var_os(HOME_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from),
@@ -100,7 +100,7 @@ impl Home {
     ///
     /// # Errors
     /// Those of bind(2) at the abstract name.
-    pub fn listen(&self, name: &str) -> io::Result<(UnixListener, SocketGuard)> {
+    pub(crate) fn listen(&self, name: &str) -> io::Result<(UnixListener, SocketGuard)> {
         for folder in &self.folders {
             match listen_in(folder, name) {
                 Ok(listening) => return Ok(listening),
@@ -120,7 +120,7 @@ impl Home {
 
     /// Every address where a clusterd may listen. Abstract names are left out if the user has named a folder that
     /// clusterd could use.
-    pub fn sockets(&self) -> Vec<SocketAddress> {
+    pub(crate) fn sockets(&self) -> Vec<SocketAddress> {
         let files = self.folders.iter().flat_map(|folder| files_in(folder));
         let includes_abstract = !(self.is_named && self.folders.iter().any(|folder| is_usable(folder)));
         let names = includes_abstract.then(abstract_names).into_iter().flatten();

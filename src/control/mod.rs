@@ -11,19 +11,19 @@
 //! - [`server`] and `hang_up`: the connections.
 //! - [`client`]: the other side.
 
-pub mod address;
-pub mod api;
-pub mod backend;
-pub mod client;
+pub(crate) mod address;
+pub(crate) mod api;
+pub(crate) mod backend;
+pub(crate) mod client;
 mod extract;
 #[cfg(test)]
 mod fake;
 mod feed;
 mod handlers;
 mod hang_up;
-pub mod home;
-pub mod peer;
+pub(crate) mod home;
+pub(crate) mod peer;
 mod respond;
 mod routes;
-pub mod server;
-pub mod usage;
+pub(crate) mod server;
+pub(crate) mod usage;

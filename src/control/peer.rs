@@ -12,7 +12,7 @@ use crate::sys::peer::Peer;
 
 /// Why the process at the other end is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Stranger {
+pub(crate) enum Stranger {
     /// Another user's process.
     #[error("user {uid} is not trusted; only user {ours} and root are")]
     OtherUser {
@@ -30,7 +30,7 @@ pub enum Stranger {
 ///
 /// # Errors
 /// The credentials cannot be read (getsockopt(2)).
-pub fn check_client(socket: impl AsFd, address: &SocketAddress) -> io::Result<Result<Peer, Stranger>> {
+pub(crate) fn check_client(socket: impl AsFd, address: &SocketAddress) -> io::Result<Result<Peer, Stranger>> {
     let peer = Peer::of(socket)?;
     let ours = rustix::process::geteuid().as_raw();
     Ok(judge(peer, ours, None).and_then(|()| same_container(peer, address)).map(|()| peer))
@@ -41,7 +41,7 @@ pub fn check_client(socket: impl AsFd, address: &SocketAddress) -> io::Result<Re
 ///
 /// # Errors
 /// The credentials cannot be read (getsockopt(2)).
-pub fn check_server(socket: impl AsFd, address: &SocketAddress) -> io::Result<Result<Peer, Stranger>> {
+pub(crate) fn check_server(socket: impl AsFd, address: &SocketAddress) -> io::Result<Result<Peer, Stranger>> {
     let peer = Peer::of(socket)?;
     let ours = rustix::process::geteuid().as_raw();
     let owner = address.folder_owner().filter(|_| ours == 0);

@@ -36,7 +36,7 @@ const REFUSALS: usize = 16;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server that listens.
-pub struct Server {
+pub(crate) struct Server {
     listener: UnixListener,
     address: SocketAddress,
     router: Router,
@@ -50,7 +50,7 @@ impl Server {
     ///
     /// # Errors
     /// The socket cannot be watched (epoll_ctl(2)).
-    pub fn new(
+    pub(crate) fn new(
         listener: StdListener,
         address: SocketAddress,
         apps: Vec<Arc<dyn AppBackend>>,
@@ -75,7 +75,7 @@ impl Server {
     }
 
     /// Answers for ever.
-    pub async fn serve(self) {
+    pub(crate) async fn serve(self) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => self.admit(stream),

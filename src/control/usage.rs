@@ -14,7 +14,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What a process group uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct GroupUsage {
+pub(crate) struct GroupUsage {
     /// CPU time since the last sample, or (at the first) since its start, in percent of one CPU.
     pub cpu_percent: f64,
     /// Resident memory, in bytes.
@@ -23,7 +23,7 @@ pub struct GroupUsage {
 
 /// Remembers the last sample of each process group.
 #[derive(Debug, Default)]
-pub struct UsageSampler(HashMap<Pid, Sample>);
+pub(crate) struct UsageSampler(HashMap<Pid, Sample>);
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
@@ -34,7 +34,7 @@ struct Sample {
 
 impl UsageSampler {
     /// Samples these process groups; with each comes the time for which it has run.
-    pub fn sample(&mut self, groups: &[(Pid, Duration)]) -> HashMap<Pid, GroupUsage> {
+    pub(crate) fn sample(&mut self, groups: &[(Pid, Duration)]) -> HashMap<Pid, GroupUsage> {
         let pids: Vec<Pid> = groups.iter().map(|&(pid, _)| pid).collect();
         self.record(groups, &group_usages(&pids), Instant::now())
     }

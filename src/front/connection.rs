@@ -9,7 +9,7 @@ use crate::protocol::wire::Endpoint;
 
 /// An accepted connection on its way to a worker, in non-blocking mode. Dropping it closes it.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// The socket.
     pub socket: OwnedFd,
     /// The client.

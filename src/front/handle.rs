@@ -15,7 +15,7 @@ use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 
 /// What the front is asked to do.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// A worker's process has a listener: connections may be given to it once it says that it listens.
     Attach(Attachment),
     /// A worker's server wants to accept by itself: give it a copy of the socket.
@@ -71,7 +71,7 @@ pub enum Command {
 
 /// What the front tells the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// The worker listens, whether or not it is ready.
     Listening {
         /// Which worker.
@@ -117,7 +117,7 @@ pub enum Notice {
 
 /// A port that is always served, as `/readyz` sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortStatus {
+pub(crate) struct PortStatus {
     /// The port that workers ask for.
     pub port: WorkerPort,
     /// How many listeners of workers have clients sent to them.
@@ -126,13 +126,13 @@ pub struct PortStatus {
 
 /// The front as the rest of the program sees it. Clones speak to the same front.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
 }
 
 /// What the front says, for whoever wires the rooms together.
 #[derive(Debug)]
-pub struct Reports {
+pub(crate) struct Reports {
     /// What happens, one thing after the other.
     pub notices: mpsc::Receiver<Notice>,
     /// How each port stands.
@@ -141,7 +141,7 @@ pub struct Reports {
 
 /// The front's own ends of both ways.
 #[derive(Debug)]
-pub struct FrontEnds {
+pub(crate) struct FrontEnds {
     /// What it is asked to do.
     pub commands: mpsc::Receiver<Command>,
     /// What it tells.
@@ -151,7 +151,7 @@ pub struct FrontEnds {
 }
 
 /// The two ways between the rest and a front that serves `ports`.
-pub fn channels(ports: &[WorkerPort]) -> (Handle, Reports, FrontEnds) {
+pub(crate) fn channels(ports: &[WorkerPort]) -> (Handle, Reports, FrontEnds) {
     let (commands, inbox) = mpsc::channel(64);
     let (outbox, notices) = mpsc::channel(256);
     let status = ports.iter().map(|&port| PortStatus { port, listening: 0 }).collect();
@@ -162,7 +162,7 @@ pub fn channels(ports: &[WorkerPort]) -> (Handle, Reports, FrontEnds) {
 
 impl Handle {
     /// Gives the front a channel to a worker's listener.
-    pub async fn attach(&self, attachment: Attachment) {
+    pub(crate) async fn attach(&self, attachment: Attachment) {
         self.send(Command::Attach(attachment)).await;
     }
 
@@ -170,7 +170,7 @@ impl Handle {
     ///
     /// # Errors
     /// `NotFound` if there is no such socket, `ECANCELED` when a stop has closed it, and those of fcntl(2).
-    pub async fn share(
+    pub(crate) async fn share(
         &self,
         worker: WorkerId,
         service: ServiceId,
@@ -181,30 +181,30 @@ impl Handle {
     }
 
     /// Says that a server which has a copy listens.
-    pub async fn listens(&self, link: LinkId) {
+    pub(crate) async fn listens(&self, link: LinkId) {
         self.send(Command::Listens(link)).await;
     }
 
     /// Serves an address that a worker asked for, from before whatever this handle is told next.
-    pub async fn open(&self, service: ServiceId, bound: Bound) {
+    pub(crate) async fn open(&self, service: ServiceId, bound: Bound) {
         self.send(Command::Open { service, bound }).await;
     }
 
     /// Closes an address that no worker wants any more. Returns when it is free to be opened again.
-    pub async fn close(&self, service: ServiceId) {
+    pub(crate) async fn close(&self, service: ServiceId) {
         self.ask(|done| Command::Close { service, done }).await;
     }
 
     /// Lets clients come to a worker that was held. Only the supervisor decides that: it alone knows all that a worker
     /// has to do before it is ready.
-    pub async fn release(&self, worker: WorkerId) {
+    pub(crate) async fn release(&self, worker: WorkerId) {
         self.send(Command::Release(worker)).await;
     }
 
     /// Gives a worker no connection any more, on the listeners that it has and on those that it may still open. What it
     /// was given and has not taken goes to others; those that understand it are told. Returns when nothing is on its
     /// way to the worker any more. To be followed by [`Handle::forget`] when the worker is gone.
-    pub async fn retire(&self, worker: WorkerId) {
+    pub(crate) async fn retire(&self, worker: WorkerId) {
         self.ask(|done| Command::Retire { worker, done }).await;
     }
 
@@ -213,7 +213,7 @@ impl Handle {
     ///
     /// # Errors
     /// Why it has not: the connection is closed.
-    pub async fn deliver(
+    pub(crate) async fn deliver(
         &self,
         worker: WorkerId,
         service: ServiceId,
@@ -226,23 +226,23 @@ impl Handle {
 
     /// Says that nobody holds the worker's end of this channel any more, or that a server which accepts by itself is
     /// closed.
-    pub async fn detach(&self, link: LinkId) {
+    pub(crate) async fn detach(&self, link: LinkId) {
         self.send(Command::Detach(link)).await;
     }
 
     /// Takes back every connection that this worker has not taken. Returns when they are in the queue again, with the
     /// number of those that it has taken in its life.
-    pub async fn forget(&self, worker: WorkerId) -> u64 {
+    pub(crate) async fn forget(&self, worker: WorkerId) -> u64 {
         self.ask(|done| Command::Forget { worker, done }).await.unwrap_or(0)
     }
 
     /// Stops accepting. Returns when every accepted connection has been taken by a worker.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.ask(|done| Command::Stop { done }).await;
     }
 
     /// Returns when the front has answered: it is alive.
-    pub async fn ping(&self) {
+    pub(crate) async fn ping(&self) {
         self.ask(|done| Command::Ping { done }).await;
     }
 

@@ -16,7 +16,7 @@ const JITTER: u64 = 10;
 
 /// When a launch is to be looked after.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RecycleLimits {
+pub(crate) struct RecycleLimits {
     /// After so many connections, or up to a tenth fewer.
     pub max_connections: Option<NonZeroU64>,
     /// When it has taken nothing that it was given for so long.
@@ -25,7 +25,7 @@ pub struct RecycleLimits {
 
 /// The launches, and what has not been told yet.
 #[derive(Debug)]
-pub struct LaunchTable {
+pub(crate) struct LaunchTable {
     holds: bool,
     recycle: RecycleLimits,
     launches: BTreeMap<WorkerId, Launch>,
@@ -59,7 +59,7 @@ struct Stall {
 impl LaunchTable {
     /// No launch yet. If the front `holds` workers, each gets clients once it is released, and otherwise once it
     /// listens.
-    pub fn new(holds: bool, recycle: RecycleLimits) -> Self {
+    pub(crate) fn new(holds: bool, recycle: RecycleLimits) -> Self {
         Self {
             holds,
             recycle,
@@ -96,7 +96,7 @@ impl LaunchTable {
     }
 
     /// For whom a channel that this worker attaches now is there.
-    pub fn attaches(&mut self, worker: WorkerId) -> Gate {
+    pub(crate) fn attaches(&mut self, worker: WorkerId) -> Gate {
         let holds = self.holds;
         match self.launch(worker) {
             Launch { is_retired: true, .. } => Gate::Retired,
@@ -106,19 +106,19 @@ impl LaunchTable {
     }
 
     /// Whether it has a listener, or has had one, and is not gone.
-    pub fn knows(&self, worker: WorkerId) -> bool {
+    pub(crate) fn knows(&self, worker: WorkerId) -> bool {
         self.launches.contains_key(&worker)
     }
 
     /// The worker may be given clients. One that is gone meanwhile is not remembered.
-    pub fn release(&mut self, worker: WorkerId) {
+    pub(crate) fn release(&mut self, worker: WorkerId) {
         if let Some(launch) = self.launches.get_mut(&worker) {
             launch.is_released = true;
         }
     }
 
     /// The worker gets no connection any more: nobody is to look after it.
-    pub fn retire(&mut self, worker: WorkerId) {
+    pub(crate) fn retire(&mut self, worker: WorkerId) {
         self.launch(worker);
         self.change(worker, |launch| {
             launch.is_retired = true;
@@ -130,24 +130,24 @@ impl LaunchTable {
     }
 
     /// The worker is gone. Returns how many connections it has taken.
-    pub fn forget(&mut self, worker: WorkerId) -> u64 {
+    pub(crate) fn forget(&mut self, worker: WorkerId) -> u64 {
         let Some(launch) = self.launches.remove(&worker) else { return 0 };
         self.watch(worker, launch.stuck_at(), None);
         launch.taken
     }
 
     /// The worker listens.
-    pub fn listens(&mut self, worker: WorkerId, service: ServiceId, ready: bool) {
+    pub(crate) fn listens(&mut self, worker: WorkerId, service: ServiceId, ready: bool) {
         self.notices.push_back(Notice::Listening { worker, service, ready });
     }
 
     /// A connection waits for long in a channel.
-    pub fn slow(&mut self, link: LinkId, holder: Holder) {
+    pub(crate) fn slow(&mut self, link: LinkId, holder: Holder) {
         self.notices.push_back(Notice::Slow { link, holder });
     }
 
     /// The worker has taken a client's connection.
-    pub fn took(&mut self, worker: WorkerId, now: Instant) {
+    pub(crate) fn took(&mut self, worker: WorkerId, now: Instant) {
         let stuck_timeout = self.recycle.stuck_timeout;
         let worn = self.change(worker, |launch| {
             launch.taken += 1;
@@ -168,7 +168,7 @@ impl LaunchTable {
     }
 
     /// A listener of the worker left a connection untaken, and gets none until it moves.
-    pub fn stalls(&mut self, worker: WorkerId, now: Instant) {
+    pub(crate) fn stalls(&mut self, worker: WorkerId, now: Instant) {
         let stuck_timeout = self.recycle.stuck_timeout;
         let is_first = self.change(worker, |launch| {
             if let Some(stall) = &mut launch.stall {
@@ -185,7 +185,7 @@ impl LaunchTable {
     }
 
     /// A listener that was stalled moves again, or is closed.
-    pub fn moves(&mut self, worker: WorkerId) {
+    pub(crate) fn moves(&mut self, worker: WorkerId) {
         let all_move = self.change(worker, |launch| {
             let Some(stall) = &mut launch.stall else { return false };
             stall.listeners -= 1;
@@ -201,12 +201,12 @@ impl LaunchTable {
     }
 
     /// When [`LaunchTable::tick`] is next needed.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.stuck_at.first().map(|&(at, _)| at)
     }
 
     /// Tells who has been stuck for too long, and tells it again when that has lasted as long once more.
-    pub fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         let Some(timeout) = self.recycle.stuck_timeout else { return };
         let late = self.stuck_at.iter().take_while(|&&(at, _)| at <= now);
         for worker in late.map(|&(_, worker)| worker).collect::<Vec<_>>() {
@@ -223,12 +223,12 @@ impl LaunchTable {
     }
 
     /// Whether something is to be told.
-    pub fn has_notices(&self) -> bool {
+    pub(crate) fn has_notices(&self) -> bool {
         !self.notices.is_empty()
     }
 
     /// What is to be told next.
-    pub fn next_notice(&mut self) -> Option<Notice> {
+    pub(crate) fn next_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
 }

@@ -24,7 +24,7 @@ use crate::sys::watched::Watched;
 /// on IPv4 may ask the connection for its addresses, and a v4-mapped one would be news to it. Redis, for instance,
 /// turns away `::ffff:127.0.0.1`, which is not the loopback address that it knows.
 #[derive(Debug)]
-pub struct Bound {
+pub(crate) struct Bound {
     sockets: Vec<OwnedFd>,
     address: SocketAddr,
     backlog: i32,
@@ -40,7 +40,7 @@ impl Bound {
     ///
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2).
-    pub fn single(bind: Bind, backlog: u32) -> io::Result<Self> {
+    pub(crate) fn single(bind: Bind, backlog: u32) -> io::Result<Self> {
         let Bind::Everywhere { port } = bind else {
             return Self::at(bind.address(), backlog, Families::Own);
         };
@@ -54,7 +54,7 @@ impl Bound {
     ///
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2).
-    pub fn new(bind: Bind, backlog: u32) -> io::Result<Self> {
+    pub(crate) fn new(bind: Bind, backlog: u32) -> io::Result<Self> {
         let Bind::Everywhere { port } = bind else {
             return Self::at(bind.address(), backlog, Families::Own);
         };
@@ -99,7 +99,7 @@ impl Bound {
 
     /// A socket that somebody else has bound, who listens with it again when this process is gone: non-blocking, and
     /// listening at `address`. At `[::]` it may serve both families.
-    pub fn inherited(socket: OwnedFd, address: SocketAddr) -> Self {
+    pub(crate) fn inherited(socket: OwnedFd, address: SocketAddr) -> Self {
         let backlog = socket::backlog_limit(&socket).unwrap_or(i32::MAX);
         Self { sockets: vec![socket], address, backlog, is_inherited: true }
     }
@@ -108,17 +108,17 @@ impl Bound {
     ///
     /// # Errors
     /// Those of listen(2).
-    pub fn listen(&self) -> io::Result<()> {
+    pub(crate) fn listen(&self) -> io::Result<()> {
         self.sockets.iter().try_for_each(|socket| Ok(rustix::net::listen(socket, self.backlog)?))
     }
 
     /// Where it listens, `[::]` for both families; the port is the real one where the kernel chose it.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Whether somebody else has bound it.
-    pub fn is_inherited(&self) -> bool {
+    pub(crate) fn is_inherited(&self) -> bool {
         self.is_inherited
     }
 
@@ -126,7 +126,7 @@ impl Bound {
     ///
     /// # Errors
     /// Those of fcntl(2).
-    pub fn copy(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
         self.sockets.first().ok_or(io::ErrorKind::NotFound)?.try_clone()
     }
 
@@ -134,12 +134,12 @@ impl Bound {
     ///
     /// # Errors
     /// Those of setsockopt(2): some kernels keep filters for the privileged.
-    pub fn filter_new_handshakes(&self) -> io::Result<()> {
+    pub(crate) fn filter_new_handshakes(&self) -> io::Result<()> {
         self.sockets.iter().try_for_each(socket::filter_new_handshakes)
     }
 
     /// Whether every connection that clients have established was accepted.
-    pub fn has_empty_backlog(&self) -> bool {
+    pub(crate) fn has_empty_backlog(&self) -> bool {
         self.sockets.iter().all(has_empty_backlog)
     }
 }
@@ -161,7 +161,7 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 
 /// A listening socket, watched by the front's runtime.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     socket: Watched,
     options: Vec<SocketOption>,
     /// How many connections of the backlog are older than the last change of `options`, and so do not have them.
@@ -175,7 +175,7 @@ impl Listener {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn watch(bound: Bound) -> io::Result<Vec<Self>> {
+    pub(crate) fn watch(bound: Bound) -> io::Result<Vec<Self>> {
         bound.sockets.into_iter().map(|socket| Self::new(socket, bound.is_inherited)).collect()
     }
 
@@ -195,7 +195,7 @@ impl Listener {
     ///
     /// # Errors
     /// Those of accept(2) that are about this process: no descriptors, no memory.
-    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Connection>> {
+    pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Connection>> {
         loop {
             let mut guard = ready!(self.socket.poll_read_ready(cx))?;
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -219,7 +219,7 @@ impl Listener {
     ///
     /// # Errors
     /// Those of setsockopt(2).
-    pub fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
+    pub(crate) fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
         if self.options.contains(&option) {
             return Ok(());
         }
@@ -245,12 +245,12 @@ impl Listener {
     }
 
     /// Whether every connection that clients have established was accepted.
-    pub fn has_empty_backlog(&self) -> bool {
+    pub(crate) fn has_empty_backlog(&self) -> bool {
         has_empty_backlog(&self.socket)
     }
 
     /// Whether its backlog is for whoever listens with it next: the socket is another's, who keeps it open.
-    pub fn is_inherited(&self) -> bool {
+    pub(crate) fn is_inherited(&self) -> bool {
         self.is_inherited
     }
 
@@ -258,14 +258,14 @@ impl Listener {
     ///
     /// # Errors
     /// Those of setsockopt(2).
-    pub fn stop(&mut self) -> io::Result<()> {
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
         self.stopped = true;
         socket::drop_new_handshakes(self.socket.as_fd())
     }
 }
 
 /// Sets an option on a connection that was accepted before the option was known.
-pub fn apply(option: &SocketOption, connection: &OwnedFd) {
+pub(crate) fn apply(option: &SocketOption, connection: &OwnedFd) {
     // The client may have reset the connection, which then needs no options.
     let _ = socket::set_option(connection, option.level, option.name, value(option));
 }

@@ -17,13 +17,13 @@ mod reclaim;
 mod service;
 mod setup;
 
-pub mod connection;
-pub mod handle;
-pub mod launches;
-pub mod links;
-pub mod listener;
-pub mod private;
-pub mod shared;
+pub(crate) mod connection;
+pub(crate) mod handle;
+pub(crate) mod launches;
+pub(crate) mod links;
+pub(crate) mod listener;
+pub(crate) mod private;
+pub(crate) mod shared;
 
 #[cfg(test)]
 mod tests;
@@ -45,14 +45,14 @@ use self::links::Attachment;
 use self::listener::{Bound, Listener};
 use self::private::{Delivery, Undelivered};
 use self::service::{Progress, Service};
-pub use self::setup::{Accepts, SLOW, ServiceLimits, Setup};
+pub(crate) use self::setup::{Accepts, SLOW, ServiceLimits, Setup};
 use self::shared::SharedSockets;
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::metrics::Metrics;
 
 /// The front: one task that owns the whole data path.
 #[derive(Debug)]
-pub struct Front {
+pub(crate) struct Front {
     services: Vec<Service>,
     shared: SharedSockets,
     accepts: Accepts,
@@ -84,7 +84,7 @@ impl Front {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn new(setup: Setup, ends: handle::FrontEnds) -> io::Result<Self> {
+    pub(crate) fn new(setup: Setup, ends: handle::FrontEnds) -> io::Result<Self> {
         let published = vec![0; ends.status.borrow().len()];
         let mut front = Self {
             services: Vec::new(),
@@ -125,7 +125,7 @@ impl Front {
     ///
     /// The front is alone on its runtime and bounds its own bursts, so tokio's cooperative budget would only
     /// interrupt it.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         tokio::task::unconstrained(poll_fn(|cx| self.poll(cx))).await;
     }
 

@@ -15,7 +15,7 @@ const MOST: usize = 8;
 
 /// A connection for one worker, and for no other.
 #[derive(Debug)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     /// For whom.
     pub worker: WorkerId,
     /// On what it shall come in.
@@ -30,7 +30,7 @@ pub struct Delivery {
 
 /// Why a worker has not got a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Undelivered {
+pub(crate) enum Undelivered {
     /// It has no listener there.
     #[error("the worker does not listen on that port")]
     NotListening,
@@ -62,7 +62,7 @@ pub enum Undelivered {
 
 /// Those for one listener. Whoever is left when it is dropped is told that the worker is gone.
 #[derive(Debug, Default)]
-pub struct Private {
+pub(crate) struct Private {
     /// The oldest first.
     waiting: Vec<Delivery>,
     under_way: Option<oneshot::Sender<Result<(), Undelivered>>>,
@@ -70,17 +70,17 @@ pub struct Private {
 
 impl Private {
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Adds one that waits, if there is room.
-    pub fn push(&mut self, delivery: Delivery) {
+    pub(crate) fn push(&mut self, delivery: Delivery) {
         self.drop_given_up();
         if self.waiting.len() < MOST {
             self.waiting.push(delivery);
@@ -91,7 +91,7 @@ impl Private {
 
     /// Takes the one that is next, if it was not given up meanwhile. What becomes of it is told with
     /// [`Private::begin`] and [`Private::end`].
-    pub fn pop(&mut self) -> Option<Delivery> {
+    pub(crate) fn pop(&mut self) -> Option<Delivery> {
         self.drop_given_up();
         if self.waiting.is_empty() { None } else { Some(self.waiting.remove(0)) }
     }
@@ -101,37 +101,37 @@ impl Private {
     }
 
     /// One was handed over.
-    pub fn begin(&mut self, reply: oneshot::Sender<Result<(), Undelivered>>) {
+    pub(crate) fn begin(&mut self, reply: oneshot::Sender<Result<(), Undelivered>>) {
         self.under_way = Some(reply);
     }
 
     /// Whether one was handed over, and nobody knows yet what becomes of it.
-    pub fn is_under_way(&self) -> bool {
+    pub(crate) fn is_under_way(&self) -> bool {
         self.under_way.is_some()
     }
 
     /// The connection that was handed over has been taken, or has come back for this reason. Returns whether it was one
     /// of these.
-    pub fn end(&mut self, result: Result<(), Undelivered>) -> bool {
+    pub(crate) fn end(&mut self, result: Result<(), Undelivered>) -> bool {
         let Some(reply) = self.under_way.take() else { return false };
         let _ = reply.send(result);
         true
     }
 
     /// Turns away all who wait.
-    pub fn refuse(&mut self, why: Undelivered) {
+    pub(crate) fn refuse(&mut self, why: Undelivered) {
         for delivery in self.waiting.drain(..) {
             let _ = delivery.reply.send(Err(why));
         }
     }
 
     /// When the next of them will have waited too long.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.waiting.iter().map(|delivery| delivery.until).min()
     }
 
     /// Turns away those who have waited too long.
-    pub fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Instant) {
         for late in self.waiting.extract_if(.., |delivery| delivery.until <= now) {
             let _ = late.reply.send(Err(Undelivered::TooLate));
         }

@@ -11,7 +11,7 @@ use crate::protocol::wire::Endpoint;
 
 /// The queue of one worker port.
 #[derive(Debug)]
-pub struct Queue {
+pub(super) struct Queue {
     waiting: VecDeque<Connection>,
     capacity: NonZeroUsize,
     timeout: Duration,
@@ -19,59 +19,59 @@ pub struct Queue {
 
 impl Queue {
     /// An empty queue for `capacity` connections, each of which may wait for `timeout`.
-    pub fn new(capacity: NonZeroUsize, timeout: Duration) -> Self {
+    pub(super) fn new(capacity: NonZeroUsize, timeout: Duration) -> Self {
         Self { waiting: VecDeque::new(), capacity, timeout }
     }
 
     /// Whether there is no room for a newly accepted connection, while room is kept for `ahead` that may come back.
-    pub fn is_full(&self, ahead: usize) -> bool {
+    pub(super) fn is_full(&self, ahead: usize) -> bool {
         self.waiting.len() + ahead >= self.capacity.get()
     }
 
     /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Those who wait, the oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.waiting.iter()
     }
 
     /// Whose connection is next.
-    pub fn next_client(&self) -> Option<Endpoint> {
+    pub(super) fn next_client(&self) -> Option<Endpoint> {
         self.waiting.front().map(|connection| connection.peer)
     }
 
     /// Adds a newly accepted connection; the caller has asked whether there is room.
-    pub fn push(&mut self, connection: Connection) {
+    pub(super) fn push(&mut self, connection: Connection) {
         self.waiting.push_back(connection);
     }
 
     /// Adds a connection that was taken back from a worker, in the order in which it was accepted. There is always
     /// room: beside those for whom room was kept, there are at most as many of them as there are channels.
-    pub fn put_back(&mut self, connection: Connection) {
+    pub(super) fn put_back(&mut self, connection: Connection) {
         let place = self.waiting.partition_point(|waiting| waiting.accepted <= connection.accepted);
         self.waiting.insert(place, connection);
     }
 
     /// Takes the connection that has waited longest.
-    pub fn pop(&mut self) -> Option<Connection> {
+    pub(super) fn pop(&mut self) -> Option<Connection> {
         self.waiting.pop_front()
     }
 
     /// Takes the oldest connection if it has waited too long.
-    pub fn pop_expired(&mut self, now: Instant) -> Option<Connection> {
+    pub(super) fn pop_expired(&mut self, now: Instant) -> Option<Connection> {
         if self.deadline()? <= now { self.waiting.pop_front() } else { None }
     }
 
     /// When the oldest connection will have waited too long.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.waiting.front().map(|oldest| oldest.accepted + self.timeout)
     }
 }

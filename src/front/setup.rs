@@ -14,11 +14,11 @@ use crate::policy::Choice;
 
 /// A hand-off that takes longer than this may have gone to a listener that its server has closed, or to a worker that is
 /// busy for long: what was given to it ahead is taken back.
-pub const SLOW: Duration = Duration::from_millis(20);
+pub(crate) const SLOW: Duration = Duration::from_millis(20);
 
 /// Who accepts connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accepts {
+pub(crate) enum Accepts {
     /// The front, which chooses a worker for each.
     Primary,
     /// Workers that share the listening socket; the kernel chooses.
@@ -27,7 +27,7 @@ pub enum Accepts {
 
 /// What the front needs to begin.
 #[derive(Debug)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// The public sockets of each worker port; a single one for each if they are shared.
     pub ports: Vec<(WorkerPort, Vec<Bound>)>,
     /// Who accepts.
@@ -44,7 +44,7 @@ pub struct Setup {
 
 /// How each service chooses workers, and what it is bounded by.
 #[derive(Clone, Copy, Debug)]
-pub struct ServiceLimits {
+pub(crate) struct ServiceLimits {
     /// Whom to choose.
     pub choice: Choice,
     /// How many connections may wait.

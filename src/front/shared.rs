@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// What a worker's server asks for that shall accept by itself.
 #[derive(Debug)]
-pub struct Sharing {
+pub(crate) struct Sharing {
     /// Whose it is.
     pub worker: WorkerId,
     /// On what it listens.
@@ -34,7 +34,7 @@ pub struct Sharing {
 
 /// The sockets; those that are always served come first.
 #[derive(Debug, Default)]
-pub struct SharedSockets(Vec<SharedSocket>);
+pub(crate) struct SharedSockets(Vec<SharedSocket>);
 
 #[derive(Debug)]
 struct SharedSocket {
@@ -66,17 +66,17 @@ struct Member {
 
 impl SharedSockets {
     /// Keeps a socket.
-    pub fn open(&mut self, id: ServiceId, bound: Bound) {
+    pub(crate) fn open(&mut self, id: ServiceId, bound: Bound) {
         self.0.push(SharedSocket { id, intake: Intake::Open(bound), members: Vec::new() });
     }
 
     /// Closes the primary's copy of a socket.
-    pub fn close(&mut self, id: ServiceId) {
+    pub(crate) fn close(&mut self, id: ServiceId) {
         self.0.retain(|socket| socket.id != id);
     }
 
     /// Gives a server a copy of its socket.
-    pub fn share(&mut self, sharing: Sharing, launches: &mut LaunchTable) {
+    pub(crate) fn share(&mut self, sharing: Sharing, launches: &mut LaunchTable) {
         let Sharing { worker, service, permit, reply } = sharing;
         let socket = self.0.iter_mut().find(|socket| socket.id == service);
         let copy = socket.ok_or(io::ErrorKind::NotFound.into()).and_then(|socket| {
@@ -90,7 +90,7 @@ impl SharedSockets {
     }
 
     /// A server listens.
-    pub fn listens(&mut self, link: LinkId, launches: &mut LaunchTable) {
+    pub(crate) fn listens(&mut self, link: LinkId, launches: &mut LaunchTable) {
         for socket in &mut self.0 {
             let member = socket.members.iter_mut().find(|member| member.permit.link() == link);
             let Some(member) = member.filter(|member| !member.listens) else { continue };
@@ -101,14 +101,14 @@ impl SharedSockets {
     }
 
     /// The worker is released: its servers that were held count.
-    pub fn release(&mut self, worker: WorkerId) {
+    pub(crate) fn release(&mut self, worker: WorkerId) {
         for member in self.members_of(worker).filter(|member| member.gate == Gate::Held) {
             member.gate = Gate::Open;
         }
     }
 
     /// The worker is to get nothing more: its servers count no more. It accepts until it closes them.
-    pub fn retire(&mut self, worker: WorkerId) {
+    pub(crate) fn retire(&mut self, worker: WorkerId) {
         self.members_of(worker).for_each(|member| member.gate = Gate::Retired);
     }
 
@@ -118,28 +118,28 @@ impl SharedSockets {
     }
 
     /// The servers that `which` picks listen no more.
-    pub fn drop_members(&mut self, which: impl Fn(LinkId, WorkerId) -> bool) {
+    pub(crate) fn drop_members(&mut self, which: impl Fn(LinkId, WorkerId) -> bool) {
         for socket in &mut self.0 {
             socket.members.retain(|member| !which(member.permit.link(), member.worker));
         }
     }
 
     /// Lets no new connection begin. Those that clients have already established are left to the workers.
-    pub fn stop(&mut self, now: Instant) {
+    pub(crate) fn stop(&mut self, now: Instant) {
         for socket in &mut self.0 {
             socket.stop(now);
         }
     }
 
     /// Closes the primary's copies when the last handshakes had their time and workers have emptied the backlogs.
-    pub fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         for socket in &mut self.0 {
             socket.tick(now);
         }
     }
 
     /// When [`SharedSockets::tick`] is next needed.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let ends = self.0.iter().filter_map(|socket| match socket.intake {
             Intake::Closing { until, .. } => Some(until),
             Intake::Open(_) | Intake::Closed => None,
@@ -148,12 +148,12 @@ impl SharedSockets {
     }
 
     /// Whether all were stopped, and workers have taken every connection.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.0.iter().all(|socket| matches!(socket.intake, Intake::Closed))
     }
 
     /// How many servers listen on each.
-    pub fn listening(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn listening(&self) -> impl Iterator<Item = usize> {
         let listens = |member: &&Member| member.listens && member.gate == Gate::Open;
         self.0.iter().map(move |socket| socket.members.iter().filter(listens).count())
     }

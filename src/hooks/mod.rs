@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::warn;
 
 use self::run::Hook;
-pub use self::run::Shell;
+pub(crate) use self::run::Shell;
 use crate::metrics::{Hooked, Metrics};
 use crate::supervisor::events::Event;
 
@@ -37,7 +37,7 @@ const COMPLAIN: Duration = Duration::from_secs(10);
 
 /// The hooks, running.
 #[derive(Debug)]
-pub struct Hooks {
+pub(crate) struct Hooks {
     end: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -45,7 +45,7 @@ pub struct Hooks {
 impl Hooks {
     /// Runs `shell` for each of these events. Commands are tied to the calling thread: to be called on the main
     /// thread's own runtime.
-    pub fn start(shell: Shell, events: broadcast::Receiver<Event>, metrics: Metrics) -> Self {
+    pub(crate) fn start(shell: Shell, events: broadcast::Receiver<Event>, metrics: Metrics) -> Self {
         let (end, told) = oneshot::channel();
         let following = Following {
             shell,
@@ -59,7 +59,7 @@ impl Hooks {
     }
 
     /// Runs what is queued, for a second at most; what still runs then is killed.
-    pub async fn finish(self) {
+    pub(crate) async fn finish(self) {
         let _ = self.end.send(());
         let _ = self.task.await;
     }

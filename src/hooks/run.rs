@@ -31,7 +31,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// An event, as a command gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hook {
+pub(crate) struct Hook {
     /// What happened: `worker-online`, for instance.
     pub event: String,
     /// To which app.
@@ -44,7 +44,7 @@ pub struct Hook {
 
 impl Hook {
     /// `None` for what workers say to each other: that is traffic, and no event of their lives.
-    pub fn of(event: &Event) -> Option<Self> {
+    pub(crate) fn of(event: &Event) -> Option<Self> {
         if let EventKind::WorkerSays { .. } = event.kind {
             return None;
         }
@@ -61,7 +61,7 @@ impl Hook {
 
 /// What runs for each event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shell {
+pub(crate) struct Shell {
     /// A line for sh(1).
     pub command: String,
     /// Its limits of open descriptors: what clusterd was started with.
@@ -70,7 +70,7 @@ pub struct Shell {
 
 impl Shell {
     /// Runs the command once, to its end or for 30 seconds. When the future is dropped the command is killed.
-    pub async fn run(self, hook: Hook) -> Hooked {
+    pub(crate) async fn run(self, hook: Hook) -> Hooked {
         let running = match self.start(&hook) {
             Ok(running) => running,
             Err(error) => {

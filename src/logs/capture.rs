@@ -85,8 +85,8 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::logs::Unwritten;
     use crate::logs::lines::LONGEST;
+    use crate::logs::write::Unwritten;
 
     fn output() -> (Output, PipeReader, PipeReader) {
         let ((stdout, out), (stderr, err)) = (pipe().unwrap(), pipe().unwrap());

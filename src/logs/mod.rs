@@ -16,5 +16,6 @@ pub mod messages;
 mod queue;
 mod write;
 
-pub use last::LastLines;
-pub use write::{Output, OutputError, Stream, Unwritten};
+pub(crate) use last::LastLines;
+pub use write::Output;
+pub(crate) use write::{OutputError, Stream};

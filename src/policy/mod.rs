@@ -2,8 +2,8 @@
 //!
 //! It does not know why a worker can be given a connection, nor through which channel it is reached.
 
-pub mod round_robin;
-pub mod window;
+pub(crate) mod round_robin;
+pub(crate) mod window;
 
 use self::round_robin::RoundRobin;
 use crate::protocol::wire::Endpoint;

@@ -9,7 +9,7 @@ use crate::protocol::wire::Endpoint;
 ///
 /// A worker is in the pool at most once.
 #[derive(Debug, Default)]
-pub struct RoundRobin {
+pub(crate) struct RoundRobin {
     /// By seat.
     places: Vec<Place>,
     first: Option<Seat>,

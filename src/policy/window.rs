@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The window of one channel.
 #[derive(Clone, Copy, Debug)]
-pub struct Window {
+pub(crate) struct Window {
     size: usize,
     most: usize,
     in_time: Duration,
@@ -19,17 +19,17 @@ pub struct Window {
 impl Window {
     /// A closed window, for one connection at a time, that opens for `most` at most. A connection that is taken later
     /// than `in_time` after it was given closes it.
-    pub fn new(most: NonZeroUsize, in_time: Duration) -> Self {
+    pub(crate) fn new(most: NonZeroUsize, in_time: Duration) -> Self {
         Self { size: 1, most: most.get(), in_time }
     }
 
     /// How many may be on their way: at least one.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.size
     }
 
     /// A connection was taken this long after it was given. Returns whether that was in time.
-    pub fn taken(&mut self, after: Duration) -> bool {
+    pub(crate) fn taken(&mut self, after: Duration) -> bool {
         let in_time = after <= self.in_time;
         if in_time {
             self.size = (self.size + 1).min(self.most);
@@ -40,7 +40,7 @@ impl Window {
     }
 
     /// A connection was not taken in time.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.size = 1;
     }
 }

@@ -15,7 +15,7 @@ use super::{FILE_NAME, SHIM};
 
 /// Why the shim cannot be exposed.
 #[derive(Debug, thiserror::Error)]
-pub enum ExposeError {
+pub(crate) enum ExposeError {
     /// There is no shim for this processor.
     #[error(
         "the shim exists for x86_64 and aarch64, not for {}; only Node and workers that use the library are served",
@@ -47,7 +47,7 @@ pub enum ExposeError {
 
 /// The shim where programs can load it, for as long as this lives and the folder exists.
 #[derive(Debug)]
-pub struct Exposed {
+pub(crate) struct Exposed {
     path: PathBuf,
     /// Keeps alive what `/proc/PID/fd/N` names.
     _memory: Option<OwnedFd>,
@@ -61,7 +61,7 @@ impl Exposed {
     ///
     /// # Errors
     /// [`ExposeError`].
-    pub fn new(folder: Option<&Path>, is_for_others: bool) -> Result<Self, ExposeError> {
+    pub(crate) fn new(folder: Option<&Path>, is_for_others: bool) -> Result<Self, ExposeError> {
         let shim = SHIM.ok_or(ExposeError::Unsupported)?;
         let file = match folder.map(|folder| write_file(folder, shim)) {
             Some(Ok(path)) => return Ok(Self { path, _memory: None }),
@@ -78,7 +78,7 @@ impl Exposed {
     }
 
     /// What to append to LD_PRELOAD; without a space or a colon, which separate its entries (ld.so(8)).
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }

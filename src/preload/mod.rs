@@ -5,18 +5,18 @@
 
 mod expose;
 
-pub use expose::{ExposeError, Exposed};
+pub(crate) use expose::{ExposeError, Exposed};
 
 /// The shim, an ELF shared object; `None` on processors for which there is none.
 #[cfg(shim)]
-pub const SHIM: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/shim.so")));
+pub(crate) const SHIM: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/shim.so")));
 
 /// The shim, an ELF shared object; `None` on processors for which there is none.
 #[cfg(not(shim))]
 pub const SHIM: Option<&[u8]> = None;
 
 /// What the shim's file is called: this name also shows in `/proc/PID/maps` of a process that has loaded it.
-pub const FILE_NAME: &str = "clusterd-shim.so";
+pub(crate) const FILE_NAME: &str = "clusterd-shim.so";
 
 // The shim's files without system calls are tested with the crate.
 #[cfg(all(test, shim))]

@@ -25,7 +25,7 @@ use crate::sys;
 
 /// All of it.
 #[derive(Debug)]
-pub struct Bootstrap {
+pub(super) struct Bootstrap {
     /// The signals, from the first moment.
     pub signals: Signals,
     /// How many descriptors there may be.
@@ -51,7 +51,7 @@ impl Bootstrap {
     ///
     /// # Errors
     /// The first thing that is refused.
-    pub fn prepare(config: &Config) -> Result<Self, PrimaryError> {
+    pub(super) fn prepare(config: &Config) -> Result<Self, PrimaryError> {
         // A blocked signal would never arrive, neither here nor in a worker that waits for it.
         sys::process::unblock_signals().map_err(PrimaryError::Signals)?;
         let signals = Signals::new().map_err(PrimaryError::Signals)?;
@@ -69,22 +69,22 @@ impl Bootstrap {
     }
 
     /// The ports that workers ask for.
-    pub fn ports(&self) -> Vec<WorkerPort> {
+    pub(super) fn ports(&self) -> Vec<WorkerPort> {
         public_sockets::worker_ports(&self.bound)
     }
 
     /// Where clients connect to.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         public_sockets::addresses(&self.bound)
     }
 
     /// The runtime folder.
-    pub fn folder(&self) -> Option<&Path> {
+    pub(super) fn folder(&self) -> Option<&Path> {
         self.folder.as_ref().map(RuntimeFolder::path)
     }
 
     /// How workers get their connections.
-    pub fn attach_env(&self, config: &Config) -> AttachEnv {
+    pub(super) fn attach_env(&self, config: &Config) -> AttachEnv {
         AttachEnv {
             socket: self.attach.name().into(),
             shim: self.shim.as_ref().map(|shim| shim.path().to_owned()),

@@ -20,7 +20,7 @@ use crate::settings::Config;
 use crate::supervisor;
 
 /// What runs here, and where clients connect to.
-pub fn profile(config: &Config, ports: &Ports) -> Profile {
+pub(super) fn profile(config: &Config, ports: &Ports) -> Profile {
     let addresses = ports.iter().flat_map(|(port, sockets)| {
         sockets.iter().map(|socket| Address { address: socket.address(), worker_port: port.0 })
     });
@@ -28,7 +28,7 @@ pub fn profile(config: &Config, ports: &Ports) -> Profile {
 }
 
 /// Listens until what is returned is dropped. Without it, clusterd serves all the same.
-pub fn open(
+pub(super) fn open(
     profile: Profile,
     supervisor: &supervisor::Handle,
     metrics: &Metrics,

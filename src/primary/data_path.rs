@@ -23,7 +23,7 @@ use crate::settings::{Config, Policy};
 ///
 /// # Errors
 /// No thread, or the sockets cannot be watched.
-pub async fn start(
+pub(super) async fn start(
     config: &Config,
     bound: Ports,
     limits: DescriptorLimits,
@@ -65,7 +65,7 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: DescriptorLim
 }
 
 /// `--policy` names who accepts, and whom to choose if that is the primary.
-pub fn accepts(policy: Policy) -> Accepts {
+pub(super) fn accepts(policy: Policy) -> Accepts {
     match policy {
         Policy::RoundRobin => Accepts::Primary,
         Policy::Shared => Accepts::Workers,

@@ -16,7 +16,7 @@ const WORKER: u64 = 12;
 
 /// RLIMIT_NOFILE, as getrlimit(2) tells it; `None` is no limit.
 #[derive(Clone, Copy, Debug)]
-pub struct DescriptorLimits {
+pub(super) struct DescriptorLimits {
     /// The primary's limit now.
     pub primary: Option<u64>,
     /// The limits that clusterd was started with, which the workers get.
@@ -28,7 +28,7 @@ pub struct DescriptorLimits {
 ///
 /// # Errors
 /// Those of setrlimit(2) and close_range(2).
-pub fn prepare() -> io::Result<DescriptorLimits> {
+pub(super) fn prepare() -> io::Result<DescriptorLimits> {
     sys::process::close_on_exec_above(3)?;
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
@@ -36,7 +36,7 @@ pub fn prepare() -> io::Result<DescriptorLimits> {
 }
 
 /// The longest queue of each port, up to the wanted one, that the limit has room for.
-pub fn affordable_queue(
+pub(super) fn affordable_queue(
     wanted: NonZeroUsize,
     limit: Option<u64>,
     workers: u32,

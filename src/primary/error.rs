@@ -13,7 +13,7 @@ const CONFIGURATION: u8 = 78;
 
 /// Why the primary could not start, or not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum PrimaryError {
+pub(crate) enum PrimaryError {
     /// No event loop.
     #[error("cannot start the event loop: {0}")]
     Runtime(io::Error),
@@ -64,7 +64,7 @@ pub enum PrimaryError {
 impl PrimaryError {
     /// The exit code of clusterd: 127 and 126 for a command that cannot be found or run, 78 for inherited sockets that
     /// are not those of the configuration, otherwise 1.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             PrimaryError::Start(error) => error.exit_code(),
             PrimaryError::Listen(ListenError::Inherited(_) | ListenError::Several { .. }) => CONFIGURATION,

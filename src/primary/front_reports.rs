@@ -25,7 +25,7 @@ const MOST_SUSPECTS: usize = 4 * 1024;
 
 /// What is passed on.
 #[derive(Debug)]
-pub struct ReportSources {
+pub(super) struct ReportSources {
     /// What the front tells.
     pub reports: Reports,
     /// What Node workers say.
@@ -34,7 +34,7 @@ pub struct ReportSources {
 
 /// Those to whom it is passed on.
 #[derive(Debug)]
-pub struct Recipients {
+pub(super) struct Recipients {
     /// Hears of workers.
     pub supervisor: supervisor::Handle,
     /// Hears of channels that nobody holds any more.
@@ -44,7 +44,7 @@ pub struct Recipients {
 }
 
 /// Follows the front until it ends.
-pub async fn follow(mut sources: ReportSources, recipients: Recipients, addresses: Vec<SocketAddr>) {
+pub(super) async fn follow(mut sources: ReportSources, recipients: Recipients, addresses: Vec<SocketAddr>) {
     let (suspects, suspected) = mpsc::channel(MOST_SUSPECTS);
     tokio::spawn(detach_closed(suspected, recipients.front.clone()));
     let mut greeted = false;
@@ -126,7 +126,7 @@ async fn detach_closed(mut suspects: mpsc::Receiver<(LinkId, Holder)>, front: Ha
 }
 
 /// Ready once every port has a worker.
-pub fn readiness(status: &[PortStatus]) -> Readiness {
+pub(super) fn readiness(status: &[PortStatus]) -> Readiness {
     let waiting_for: Vec<_> =
         status.iter().filter(|port| port.listening == 0).map(|port| port.port).collect();
     if waiting_for.is_empty() { Readiness::Ready } else { Readiness::Starting { waiting_for } }

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use self::bootstrap::Bootstrap;
-pub use self::error::PrimaryError;
+pub(crate) use self::error::PrimaryError;
 use self::front_reports::{Recipients, ReportSources};
 use self::shutdown::Shutdown;
 use self::signal_actions::SignalActions;
@@ -49,7 +49,7 @@ const LAST_OUTPUT: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Why it could not start.
-pub fn run(config: Config, command_line: CommandLine) -> Result<u8, PrimaryError> {
+pub(crate) fn run(config: Config, command_line: CommandLine) -> Result<u8, PrimaryError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PrimaryError::Runtime)?;
     let ended = runtime.block_on(async {

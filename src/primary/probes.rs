@@ -15,31 +15,31 @@ use crate::supervisor;
 
 /// Where workers are asked: on the port that was named first.
 #[derive(Clone, Debug)]
-pub struct WorkerProbes {
+pub(super) struct WorkerProbes {
     dialer: WorkerDialer,
     port: WorkerPort,
 }
 
 /// What a worker has to answer before it is ready.
 #[derive(Clone, Debug)]
-pub struct ReadinessProbe {
+pub(super) struct ReadinessProbe {
     probes: WorkerProbes,
     path: Uri,
 }
 
 impl WorkerProbes {
     /// Questions to the listeners on `port`.
-    pub fn new(front: front::handle::Handle, port: WorkerPort) -> Self {
+    pub(super) fn new(front: front::handle::Handle, port: WorkerPort) -> Self {
         Self { dialer: WorkerDialer::new(front), port }
     }
 
     /// `--ready-http`.
-    pub fn ready_http(&self, config: &Config) -> Option<ReadinessProbe> {
+    pub(super) fn ready_http(&self, config: &Config) -> Option<ReadinessProbe> {
         Some(ReadinessProbe { probes: self.clone(), path: config.ready_http.clone()? })
     }
 
     /// `--scrape`.
-    pub fn scraper(
+    pub(super) fn scraper(
         &self,
         config: &Config,
         supervisor: &supervisor::Handle,
@@ -50,7 +50,7 @@ impl WorkerProbes {
     }
 
     /// `--health-http`: looks after the workers for as long as the program runs.
-    pub fn start_health(&self, config: &Config, supervisor: &supervisor::Handle, metrics: &Metrics) {
+    pub(super) fn start_health(&self, config: &Config, supervisor: &supervisor::Handle, metrics: &Metrics) {
         let Some(path) = config.health_http.clone() else { return };
         let (interval, failures) = (config.health_interval, config.health_failures);
         let health = Health {
@@ -65,7 +65,7 @@ impl WorkerProbes {
 
 impl ReadinessProbe {
     /// Done when the worker has answered well. Not bounded in time.
-    pub async fn answered(self, worker: WorkerId) {
+    pub(super) async fn answered(self, worker: WorkerId) {
         let WorkerProbes { dialer, port } = self.probes;
         probe::until_ready(&dialer, worker, port, &self.path).await;
     }

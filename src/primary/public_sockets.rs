@@ -12,11 +12,11 @@ use crate::supervisor::process_table;
 use crate::systemd::inherit::{self, InheritError, Inherited, Plan};
 
 /// The public sockets of each worker port.
-pub type Ports = Vec<(WorkerPort, Vec<Bound>)>;
+pub(super) type Ports = Vec<(WorkerPort, Vec<Bound>)>;
 
 /// A public address could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum ListenError {
+pub(crate) enum ListenError {
     /// It cannot be bound.
     #[error("cannot listen on {address}: {source}{advice}")]
     Refused {
@@ -48,7 +48,7 @@ pub enum ListenError {
 ///
 /// # Errors
 /// The first one that cannot be bound, or an inherited socket that cannot be used.
-pub fn bind(config: &Config) -> Result<Ports, ListenError> {
+pub(super) fn bind(config: &Config) -> Result<Ports, ListenError> {
     let inherited = inherit::inherited()?.into_iter().map(|socket| (socket.address, socket));
     let Plan { ports: plan } = inherit::plan(&config.listen(), config.listen_is_default, inherited)?;
     let accepts = accepts(config.policy);
@@ -86,12 +86,12 @@ fn open(
 }
 
 /// The ports that workers ask for.
-pub fn worker_ports(ports: &Ports) -> Vec<WorkerPort> {
+pub(super) fn worker_ports(ports: &Ports) -> Vec<WorkerPort> {
     ports.iter().map(|(port, _)| *port).collect()
 }
 
 /// Every public address, with the ports that the kernel chose.
-pub fn addresses(ports: &Ports) -> Vec<SocketAddr> {
+pub(super) fn addresses(ports: &Ports) -> Vec<SocketAddr> {
     ports.iter().flat_map(|(_, sockets)| sockets).map(Bound::address).collect()
 }
 

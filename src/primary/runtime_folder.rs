@@ -16,14 +16,14 @@ const LONGEST: usize = 90;
 
 /// A folder that others may pass through but not list (0711), removed on drop.
 #[derive(Debug)]
-pub struct RuntimeFolder {
+pub(super) struct RuntimeFolder {
     path: PathBuf,
 }
 
 impl RuntimeFolder {
     /// Makes the folder in the first place that lets us, and these workers in: `/run` (as root), the folder for
     /// temporary files, `/dev/shm`. `None` on a system where none can be written.
-    pub fn create(workers: Option<&Identity>) -> Option<Self> {
+    pub(super) fn create(workers: Option<&Identity>) -> Option<Self> {
         let temporary = std::env::temp_dir();
         let parents = [Path::new("/run"), &temporary, Path::new("/tmp"), Path::new("/dev/shm")];
         let is_open = |parent: &&Path| workers.is_none_or(|workers| workers.may_pass(parent));
@@ -49,7 +49,7 @@ impl RuntimeFolder {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -22,7 +22,7 @@ use crate::supervisor::{self, Stop};
 
 /// What the way down needs.
 #[derive(Debug)]
-pub struct Shutdown {
+pub(super) struct Shutdown {
     /// Stops accepting.
     pub front: front::handle::Handle,
     /// Stops the workers.
@@ -36,7 +36,7 @@ pub struct Shutdown {
 impl Shutdown {
     /// Waits for a signal and stops everything; then strengthens the stop at each further signal. Never returns:
     /// the supervisor's task ends when its workers are gone.
-    pub async fn when_told(&self, orders: &mut SignalActions) -> Infallible {
+    pub(super) async fn when_told(&self, orders: &mut SignalActions) -> Infallible {
         let (action, name) = orders.stop().await;
         self.readiness.send_replace(Readiness::Stopping);
         self.supervisor.close().await;

@@ -13,7 +13,7 @@ use crate::systemd::Systemd;
 
 /// The signals, and whom they concern.
 #[derive(Debug)]
-pub struct SignalActions {
+pub(super) struct SignalActions {
     /// Where wishes come from.
     signals: Signals,
     /// Who fulfils most of them.
@@ -26,12 +26,12 @@ pub struct SignalActions {
 
 impl SignalActions {
     /// Of these signals.
-    pub fn new(signals: Signals, supervisor: Handle, systemd: Systemd) -> Self {
+    pub(super) fn new(signals: Signals, supervisor: Handle, systemd: Systemd) -> Self {
         Self { signals, supervisor, systemd, is_stopping: false }
     }
 
     /// The next action to stop, and the name of the signal. Whatever else is wished meanwhile is obeyed.
-    pub async fn stop(&mut self) -> (SignalAction, &'static str) {
+    pub(super) async fn stop(&mut self) -> (SignalAction, &'static str) {
         loop {
             match self.signals.next().await {
                 stop @ (SignalAction::Graceful | SignalAction::Fast, _) => {

@@ -12,7 +12,7 @@ use crate::supervisor::Scale;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignalAction {
+pub(super) enum SignalAction {
     /// Stop when everything that was accepted is served: TERM and QUIT.
     Graceful,
     /// Stop at once: INT, as nginx has it, and so Ctrl-C.
@@ -44,21 +44,21 @@ const MEANINGS: [(i32, &str, SignalAction); 9] = [
 
 /// The signals, from the moment of creation.
 #[derive(Debug)]
-pub struct Signals(Vec<(Signal, &'static str, SignalAction)>);
+pub(super) struct Signals(Vec<(Signal, &'static str, SignalAction)>);
 
 impl Signals {
     /// Starts to listen; from now on none of them ends the program by itself.
     ///
     /// # Errors
     /// Those of sigaction(2).
-    pub fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let listen = |(number, name, action)| Ok((signal(SignalKind::from_raw(number))?, name, action));
         MEANINGS.into_iter().map(listen).collect::<io::Result<_>>().map(Self)
     }
 
     /// The next action, and the name of the signal that carried it. Signals of one kind that come together count once
     /// (signal(7)).
-    pub async fn next(&mut self) -> (SignalAction, &'static str) {
+    pub(super) async fn next(&mut self) -> (SignalAction, &'static str) {
         poll_fn(|cx| {
             let next = self.0.iter_mut().find_map(|(signal, name, action)| {
                 matches!(signal.poll_recv(cx), Poll::Ready(Some(()))).then_some((*action, *name))

@@ -9,7 +9,7 @@ use crate::admin::Admin;
 use crate::settings::{Config, WorkerCommand};
 
 /// What runs where.
-pub fn listening(config: &Config, ports: &Ports, admin: Option<&Admin>) {
+pub(super) fn listening(config: &Config, ports: &Ports, admin: Option<&Admin>) {
     let command = match &config.command {
         WorkerCommand::Demo => "the built-in demo".to_owned(),
         WorkerCommand::Program { program, .. } => program.display().to_string(),
@@ -31,7 +31,7 @@ pub fn listening(config: &Config, ports: &Ports, admin: Option<&Admin>) {
 }
 
 /// That all ports are served, and what to try.
-pub fn ready(addresses: &[SocketAddr]) {
+pub(super) fn ready(addresses: &[SocketAddr]) {
     if let Some(&address) = addresses.first() {
         info!("ready; try: curl http://{}/", reachable(address));
     }

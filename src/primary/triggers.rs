@@ -12,13 +12,13 @@ use crate::supervisor::triggers::watch::{Changes, WatchError};
 ///
 /// # Errors
 /// Something cannot be watched.
-pub fn changes(config: &Config) -> Result<Option<Changes>, WatchError> {
+pub(super) fn changes(config: &Config) -> Result<Option<Changes>, WatchError> {
     let is_wanted = !config.watch.is_empty();
     is_wanted.then(|| Changes::of(&config.watch, &config.ignore)).transpose()
 }
 
 /// Attends to the workers for as long as the program runs.
-pub fn attend(config: &Config, changes: Option<Changes>, supervisor: &Handle) {
+pub(super) fn attend(config: &Config, changes: Option<Changes>, supervisor: &Handle) {
     let bounds = Bounds { memory: config.max_memory.map(|memory| memory.as_u64()), age: config.max_age };
     if !bounds.is_empty() {
         tokio::spawn(limits::hold(supervisor.clone(), bounds));

@@ -30,7 +30,7 @@ const CHANNELS_A_WORKER: usize = 4;
 
 /// What is there already.
 #[derive(Debug)]
-pub struct Dependencies<'a> {
+pub(super) struct Dependencies<'a> {
     /// What everything stands on.
     pub bootstrap: &'a Bootstrap,
     /// The ports that workers ask for.
@@ -47,7 +47,7 @@ pub struct Dependencies<'a> {
 
 /// The workers' side of clusterd.
 #[derive(Debug)]
-pub struct Wiring {
+pub(super) struct Wiring {
     /// What others ask the supervisor.
     pub supervisor: Handle,
     /// The supervisor itself.
@@ -64,7 +64,7 @@ pub struct Wiring {
 
 impl Wiring {
     /// Puts it together.
-    pub fn new(config: &Config, command_line: CommandLine, dependencies: Dependencies<'_>) -> Self {
+    pub(super) fn new(config: &Config, command_line: CommandLine, dependencies: Dependencies<'_>) -> Self {
         let Dependencies { bootstrap, ports, public, front, output, metrics } = dependencies;
         let users = bootstrap.context.users();
         let attach = bootstrap.attach_env(config);

@@ -19,7 +19,7 @@ use crate::systemd::worker_notify::WorkerNotifications;
 
 /// Those whom a worker's launch and end concern.
 #[derive(Debug)]
-pub struct PrimaryHooks {
+pub(super) struct PrimaryHooks {
     /// Reads what workers write.
     pub output: Output,
     /// Hands connections to them.

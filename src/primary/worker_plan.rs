@@ -16,7 +16,7 @@ use crate::supervisor::{AttachEnv, CommandSpec, DesiredState, Plan, Reread, rest
 
 /// What every worker is started with that no configuration changes.
 #[derive(Clone, Debug)]
-pub struct Base {
+pub(super) struct Base {
     /// The ports that workers are served on.
     pub ports: Vec<WorkerPort>,
     /// How they get their connections.
@@ -27,7 +27,7 @@ pub struct Base {
 
 impl Base {
     /// What this configuration wants, whose [`exec_context`](fn@exec_context) these are.
-    pub fn wanted(&self, config: &Config, context: ExecContext) -> DesiredState {
+    pub(super) fn wanted(&self, config: &Config, context: ExecContext) -> DesiredState {
         let spec = CommandSpec {
             command: config.command.clone(),
             ports: self.ports.clone(),
@@ -62,7 +62,7 @@ impl Base {
     }
 
     /// Reads the configuration again, as it was read at the start.
-    pub fn reread(self, first: Config, command_line: CommandLine) -> Reread {
+    pub(super) fn reread(self, first: Config, command_line: CommandLine) -> Reread {
         Arc::new(move || {
             let new = load(command_line.clone()).map_err(|invalid| invalid.to_string())?.config;
             command::find_for(&new.command).map_err(|error| error.to_string())?;
@@ -81,7 +81,7 @@ impl Base {
 ///
 /// # Errors
 /// It cannot be done on this system, or not by this user.
-pub fn exec_context(config: &Config, limits: Rlimit) -> Result<ExecContext, ExecContextError> {
+pub(super) fn exec_context(config: &Config, limits: Rlimit) -> Result<ExecContext, ExecContextError> {
     let asked = exec_context::ContextSettings {
         cwd: config.cwd.as_deref(),
         user: config.user.as_deref(),

@@ -20,7 +20,7 @@ const MOST_HEADERS: usize = 128;
 
 /// The connection's work. Without it nothing is sent or received any more.
 #[derive(Debug)]
-pub struct Driver {
+pub(super) struct Driver {
     _task: JoinSet<()>,
 }
 
@@ -28,7 +28,7 @@ pub struct Driver {
 ///
 /// # Errors
 /// The connection ends too soon, or what comes is not HTTP.
-pub async fn ask<B>(
+pub(super) async fn ask<B>(
     stream: TcpStream,
     mut request: hyper::Request<B>,
 ) -> hyper::Result<(Response<Incoming>, Driver)>

@@ -32,7 +32,7 @@ const OF_ONE_CONNECTION: [HeaderName; 7] = [
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum ExchangeError {
+pub(crate) enum ExchangeError {
     /// There is no connection.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
@@ -43,7 +43,7 @@ pub enum ExchangeError {
 
 /// The body of an answer, as it comes.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     incoming: Incoming,
     _driver: Driver,
 }
@@ -53,7 +53,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// Why there is no answer.
-pub async fn exchange<B>(
+pub(crate) async fn exchange<B>(
     dialer: &WorkerDialer,
     worker: WorkerId,
     port: WorkerPort,

@@ -10,7 +10,7 @@
 //!   are not in the format, samples of another type than the first worker's, and samples that are there already are
 //!   left out and counted.
 
-pub mod line;
+pub(crate) mod line;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -27,7 +27,7 @@ const OWN: [&str; 2] = ["clusterd_", "process_"];
 
 /// A page under construction.
 #[derive(Debug, Default)]
-pub struct Exposition {
+pub(crate) struct Exposition {
     families: BTreeMap<String, Family>,
 }
 
@@ -42,7 +42,7 @@ struct Family {
 
 impl Exposition {
     /// Adds what a worker tells of itself. Returns how many lines were left out.
-    pub fn add(&mut self, worker: Slot, page: &[u8]) -> u64 {
+    pub(crate) fn add(&mut self, worker: Slot, page: &[u8]) -> u64 {
         let lines = page.split(|&byte| byte == b'\n');
         let lines: Vec<_> =
             lines.map(|line| str::from_utf8(line).ok().and_then(|line| line::parse(line).ok())).collect();
@@ -99,7 +99,7 @@ impl Exposition {
     }
 
     /// The page.
-    pub fn into_text(self) -> String {
+    pub(crate) fn into_text(self) -> String {
         let mut text = String::new();
         for (name, family) in self.families.iter().filter(|(_, family)| !family.samples.is_empty()) {
             if let Some(help) = &family.help {

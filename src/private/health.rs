@@ -26,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the workers are asked.
 #[derive(Clone, Debug)]
-pub struct HealthRules {
+pub(crate) struct HealthRules {
     /// On which listener.
     pub port: WorkerPort,
     /// For what.
@@ -39,7 +39,7 @@ pub struct HealthRules {
 
 /// What asking needs.
 #[derive(Clone, Debug)]
-pub struct Health {
+pub(crate) struct Health {
     /// How it is done.
     pub rules: HealthRules,
     /// The way in to the workers.
@@ -52,7 +52,7 @@ pub struct Health {
 
 impl Health {
     /// Goes on until the supervisor is gone.
-    pub async fn watch(self) {
+    pub(crate) async fn watch(self) {
         let mut status = self.supervisor.status();
         let mut asking: BTreeMap<WorkerId, AbortHandle> = BTreeMap::new();
         let mut tasks = JoinSet::new();

@@ -10,12 +10,12 @@
 //! It decides nothing about workers: the supervisor replaces one that is unhealthy.
 
 mod conversation;
-pub mod exchange;
-pub mod exposition;
-pub mod health;
+pub(crate) mod exchange;
+pub(crate) mod exposition;
+pub(crate) mod health;
 mod pair;
-pub mod probe;
-pub mod scrape;
+pub(crate) mod probe;
+pub(crate) mod scrape;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -30,13 +30,13 @@ use crate::ids::{ServiceId, WorkerId, WorkerPort};
 
 /// The way in to each worker. Clones lead to the same workers.
 #[derive(Clone, Debug)]
-pub struct WorkerDialer {
+pub(crate) struct WorkerDialer {
     front: Handle,
 }
 
 /// Why there is no private connection.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreachable {
+pub(crate) enum Unreachable {
     /// This machine has no connection to itself.
     #[error("cannot make a connection over 127.0.0.1: {0}")]
     Loopback(#[from] io::Error),
@@ -50,14 +50,14 @@ pub enum Unreachable {
 
 impl Unreachable {
     /// Whether that is because the worker is about to end, or has ended: nothing is wrong with it then.
-    pub fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         matches!(self, Unreachable::Undelivered(Undelivered::Retired | Undelivered::Gone))
     }
 }
 
 impl WorkerDialer {
     /// Connections that go through this front.
-    pub fn new(front: Handle) -> Self {
+    pub(crate) fn new(front: Handle) -> Self {
         Self { front }
     }
 
@@ -65,7 +65,7 @@ impl WorkerDialer {
     ///
     /// # Errors
     /// Why the worker has not got it; nothing of it is left.
-    pub async fn connect(
+    pub(crate) async fn connect(
         &self,
         worker: WorkerId,
         port: WorkerPort,

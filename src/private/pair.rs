@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 ///
 /// # Errors
 /// Those of socket(2), bind(2), connect(2) and accept(2).
-pub async fn connected() -> io::Result<(TcpStream, OwnedFd, SocketAddr)> {
+pub(super) async fn connected() -> io::Result<(TcpStream, OwnedFd, SocketAddr)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let client = TcpStream::connect(listener.local_addr()?).await?;
     client.set_nodelay(true)?;

@@ -26,7 +26,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a probe has failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
+pub(crate) enum ProbeError {
     /// There is no connection.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
@@ -58,7 +58,7 @@ pub enum ProbeError {
 
 impl ProbeError {
     /// Whether that is because the worker is about to end, or has ended: nothing is wrong with it then.
-    pub fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         matches!(self, ProbeError::Unreachable(reason) if reason.is_leaving())
     }
 }
@@ -67,7 +67,7 @@ impl ProbeError {
 ///
 /// # Errors
 /// What came instead of 2xx or 3xx.
-pub async fn probe(
+pub(crate) async fn probe(
     dialer: &WorkerDialer,
     worker: WorkerId,
     port: WorkerPort,
@@ -98,7 +98,7 @@ async fn http(stream: TcpStream, path: &Uri, until: Instant) -> Result<(), Probe
 }
 
 /// Asks a worker that was just started again and again, until it answers. Whoever waits bounds the time.
-pub async fn until_ready(dialer: &WorkerDialer, worker: WorkerId, port: WorkerPort, path: &Uri) {
+pub(crate) async fn until_ready(dialer: &WorkerDialer, worker: WorkerId, port: WorkerPort, path: &Uri) {
     let mut pause = FIRST_PAUSE;
     let mut said = String::new();
     while let Err(error) = probe(dialer, worker, port, path, TIMEOUT).await {

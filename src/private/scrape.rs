@@ -29,7 +29,7 @@ const LONGEST_PAGE: usize = 1 << 20;
 
 /// Where workers' metrics are. Clones fetch the same.
 #[derive(Clone, Debug)]
-pub struct Scraper {
+pub(crate) struct Scraper {
     dialer: WorkerDialer,
     status: watch::Receiver<Arc<Overview>>,
     target: Target,
@@ -44,7 +44,7 @@ struct Target {
 
 /// What a worker tells of itself.
 #[derive(Debug)]
-pub struct Page {
+pub(crate) struct Page {
     /// Which worker.
     pub worker: Slot,
     /// The text.
@@ -69,7 +69,7 @@ enum ScrapeError {
 
 impl Scraper {
     /// Fetches `path` from the listeners that workers have on `port`; what fails is counted by worker.
-    pub fn new(
+    pub(crate) fn new(
         dialer: WorkerDialer,
         status: watch::Receiver<Arc<Overview>>,
         port: WorkerPort,
@@ -81,7 +81,7 @@ impl Scraper {
 
     /// The pages of all workers that are online, in the order of their slots; without those of workers that fail to
     /// give theirs within a second.
-    pub async fn fetch(&self) -> Vec<Page> {
+    pub(crate) async fn fetch(&self) -> Vec<Page> {
         let mut fetching = JoinSet::new();
         for worker in self.online() {
             self.errors.with_label_values(&[&worker.slot.to_string()]);
@@ -108,7 +108,7 @@ impl Scraper {
     }
 
     /// Counts what could not be used of a worker's page.
-    pub fn count_errors(&self, worker: Slot, errors: u64) {
+    pub(crate) fn count_errors(&self, worker: Slot, errors: u64) {
         self.errors.with_label_values(&[&worker.to_string()]).inc_by(errors);
     }
 

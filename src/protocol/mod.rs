@@ -5,7 +5,7 @@
 //! - [`notify`]: what a worker says of itself in the language of systemd.
 
 pub mod node;
-pub mod notify;
+pub(crate) mod notify;
 pub mod wire;
 
 use std::io;

@@ -3,11 +3,11 @@
 //! Pure: where it comes from is the supervisor's to know, what follows from it the primary's.
 
 /// The longest message that is read, in bytes. systemd itself takes as much (`NOTIFY_BUFFER_MAX`).
-pub const MAX_MESSAGE: usize = 4096;
+pub(crate) const MAX_MESSAGE: usize = 4096;
 
 /// What one message says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Notification {
+pub(crate) struct Notification {
     /// `READY=1`.
     pub ready: bool,
     /// `STATUS=`: a sentence for people.
@@ -18,7 +18,7 @@ pub struct Notification {
 
 impl Notification {
     /// Reads a message: assignments, one a line. What is not one is left out, as systemd does.
-    pub fn read(message: &[u8]) -> Self {
+    pub(crate) fn read(message: &[u8]) -> Self {
         let mut said = Self::default();
         for line in String::from_utf8_lossy(message).lines() {
             match line.split_once('=') {

@@ -13,7 +13,7 @@ use super::table::{self, keys};
 use super::{Attach, Bind, Config, Listen, Policy, WorkerCommand};
 
 /// Settings that need another one, or another value of it. Each is reported at the value that is in vain.
-pub fn together(config: &Config, values: &WinningValues) -> Vec<Problem> {
+pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> {
     let declared = table::all().filter_map(|key| Some((key, declared(config, key)?)));
     let special = [stuck_too_soon(config), shared(config)].into_iter().flatten();
     let wrong = declared.chain(special);
@@ -76,7 +76,7 @@ fn is_a_socket_a_port(listen: &[Listen]) -> bool {
 
 /// A public address is named once, and the metrics have one of their own: two sockets cannot listen on one
 /// address. Each address comes with the value that named it.
-pub fn addresses(listen: &[(Bind, Value)]) -> Vec<Problem> {
+pub(crate) fn addresses(listen: &[(Bind, Value)]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (index, (bind, value)) in listen.iter().enumerate() {
         let earlier = listen.iter().take(index);

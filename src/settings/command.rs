@@ -11,17 +11,17 @@ use rustix::fs::{Access, AtFlags, CWD};
 use super::WorkerCommand;
 
 /// Where programs are looked up when `PATH` is not set, as glibc's execvp does.
-pub const DEFAULT_PATH: &str = "/bin:/usr/bin";
+pub(crate) const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// What shells exit with if a program is not found.
-pub const NOT_FOUND: u8 = 127;
+pub(crate) const NOT_FOUND: u8 = 127;
 
 /// What they exit with if it cannot be executed.
-pub const NOT_EXECUTABLE: u8 = 126;
+pub(crate) const NOT_EXECUTABLE: u8 = 126;
 
 /// Why a program cannot be run.
 #[derive(Debug, thiserror::Error)]
-pub enum CommandError {
+pub(crate) enum CommandError {
     /// No file of that name in any folder of `PATH`.
     #[error("cannot start {}: not found in PATH\nhint: {}", .program.display(), advice(program))]
     NotInPath {
@@ -39,13 +39,13 @@ pub enum CommandError {
     },
     /// There is a file, which this user may not execute.
     #[error("cannot start {file}: permission denied\nhint: if it is a program, make it executable: chmod +x {file}", file = .file.display())]
-    NotExecutable {
+    PermissionDenied {
         /// The file.
         file: PathBuf,
     },
     /// There is something else than a file.
     #[error("cannot start {}: not a regular file", .file.display())]
-    NotAFile {
+    IrregularFile {
         /// What there is.
         file: PathBuf,
     },
@@ -53,10 +53,10 @@ pub enum CommandError {
 
 impl CommandError {
     /// As a shell's.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             CommandError::NotInPath { .. } | CommandError::NotFound { .. } => NOT_FOUND,
-            CommandError::NotExecutable { .. } | CommandError::NotAFile { .. } => NOT_EXECUTABLE,
+            CommandError::PermissionDenied { .. } | CommandError::IrregularFile { .. } => NOT_EXECUTABLE,
         }
     }
 }
@@ -65,7 +65,7 @@ impl CommandError {
 ///
 /// # Errors
 /// Those of [`find`].
-pub fn find_for(command: &WorkerCommand) -> Result<Option<PathBuf>, CommandError> {
+pub(crate) fn find_for(command: &WorkerCommand) -> Result<Option<PathBuf>, CommandError> {
     let WorkerCommand::Program { program, .. } = command else {
         return Ok(None);
     };
@@ -78,7 +78,7 @@ pub fn find_for(command: &WorkerCommand) -> Result<Option<PathBuf>, CommandError
 ///
 /// # Errors
 /// If there is none. A file that cannot be executed counts only if no later folder has one that can.
-pub fn find(program: &OsStr, path: &OsStr) -> Result<PathBuf, CommandError> {
+pub(crate) fn find(program: &OsStr, path: &OsStr) -> Result<PathBuf, CommandError> {
     if program.as_encoded_bytes().contains(&b'/') {
         let file = PathBuf::from(program);
         return look_at(&file).map(|()| file);
@@ -102,11 +102,11 @@ pub fn find(program: &OsStr, path: &OsStr) -> Result<PathBuf, CommandError> {
 /// May this user execute that file? The effective user counts, as for execve(2).
 fn look_at(file: &Path) -> Result<(), CommandError> {
     match file.metadata() {
-        Ok(metadata) if !metadata.is_file() => Err(CommandError::NotAFile { file: file.to_owned() }),
+        Ok(metadata) if !metadata.is_file() => Err(CommandError::IrregularFile { file: file.to_owned() }),
         Ok(_) if is_executable(file) => Ok(()),
-        Ok(_) => Err(CommandError::NotExecutable { file: file.to_owned() }),
+        Ok(_) => Err(CommandError::PermissionDenied { file: file.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(CommandError::NotExecutable { file: file.to_owned() })
+            Err(CommandError::PermissionDenied { file: file.to_owned() })
         }
         Err(error) => Err(CommandError::NotFound { program: file.into(), error }),
     }

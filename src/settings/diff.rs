@@ -7,12 +7,12 @@ use super::table;
 
 /// What a reload puts in force of a configuration that was read again: how workers are started, treated and replaced.
 /// All else stays as it was read `first`.
-pub fn in_force(first: &Config, new: &Config) -> Config {
+pub(crate) fn in_force(first: &Config, new: &Config) -> Config {
     first.reloaded(new)
 }
 
 /// The settings of `new` that are not in force, by their names.
-pub fn waiting(in_force: &Config, new: &Config) -> Vec<&'static str> {
+pub(crate) fn waiting(in_force: &Config, new: &Config) -> Vec<&'static str> {
     table::all().filter(|key| (key.show)(in_force) != (key.show)(new)).map(|key| key.name).collect()
 }
 

@@ -11,11 +11,11 @@ use super::setting::Key;
 use super::table;
 
 /// Looks up a variable, as [`std::env::var_os`] does.
-pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// What the environment says.
 #[derive(Debug, Default)]
-pub struct Environment {
+pub(crate) struct Environment {
     /// In clusterd's own variables.
     pub own: Layer,
     /// In those that hosting platforms set.
@@ -27,7 +27,7 @@ pub struct Environment {
 }
 
 /// Reads every variable of the table. An empty one counts as unset; a list has commas between its values.
-pub fn read(lookup: Lookup<'_>) -> Environment {
+pub(crate) fn read(lookup: Lookup<'_>) -> Environment {
     let mut environment = Environment {
         config: set(lookup, table::CONFIG_VARIABLE).map(PathBuf::from),
         ..Environment::default()

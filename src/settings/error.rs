@@ -8,30 +8,31 @@ use super::origin::{Origin, Value};
 
 /// Why a value, or a file, cannot be used, and what can be.
 #[derive(Debug)]
-pub struct Reason {
+pub(crate) struct Reason {
     what: String,
     hint: Option<String>,
 }
 
 impl Reason {
     /// What is wrong, to follow the value.
-    pub fn new(what: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), hint: None }
     }
 
     /// The same, and what to do about it.
-    pub fn hint(self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
     /// The same, and what to do about it if that has not been said.
-    pub fn or_hint(self, hint: impl FnOnce() -> String) -> Self {
+    pub(crate) fn or_hint(self, hint: impl FnOnce() -> String) -> Self {
         let hint = self.hint.or_else(|| Some(hint()));
         Self { hint, ..self }
     }
 
     /// What is wrong, without the hint.
-    pub fn what(&self) -> &str {
+    #[cfg(test)]
+    pub(crate) fn what(&self) -> &str {
         &self.what
     }
 }
@@ -46,7 +47,7 @@ impl fmt::Display for Reason {
 
 /// Whose fault a problem is, as far as the exit code goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The flags'.
     Usage,
     /// The environment's or the file's.
@@ -56,7 +57,7 @@ pub enum Fault {
 /// One thing that is wrong, and where: `clusterd.toml:4: workers = "fuor": not a whole number`, and a hint.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {reason}")]
-pub struct Problem {
+pub(crate) struct Problem {
     place: String,
     fault: Fault,
     reason: Reason,
@@ -64,7 +65,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with a value.
-    pub fn with(value: &Value, reason: Reason) -> Self {
+    pub(crate) fn with(value: &Value, reason: Reason) -> Self {
         Self {
             place: value.to_string(),
             fault: match value.origin {
@@ -76,30 +77,30 @@ impl Problem {
     }
 
     /// A problem of the environment or the file that is not one value's.
-    pub fn at(place: impl fmt::Display, reason: Reason) -> Self {
+    pub(crate) fn at(place: impl fmt::Display, reason: Reason) -> Self {
         Self { place: place.to_string(), fault: Fault::Configuration, reason }
     }
 }
 
 /// A configuration that cannot be used: everything that is wrong with it.
 #[derive(Debug)]
-pub struct Invalid {
+pub(crate) struct Invalid {
     problems: Vec<Problem>,
 }
 
 impl Invalid {
     /// A configuration with these problems.
-    pub fn new(problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(problems: Vec<Problem>) -> Self {
         Self { problems }
     }
 
     /// What is wrong, in the order in which people see the settings.
-    pub fn problems(&self) -> &[Problem] {
+    pub(crate) fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
     /// 2 if a flag is wrong (as clap has it), or else 78 (EX_CONFIG of sysexits.h).
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         if self.problems.iter().any(|problem| problem.fault == Fault::Usage) { 2 } else { 78 }
     }
 }

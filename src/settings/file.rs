@@ -18,11 +18,11 @@ use super::setting::Key;
 use super::table;
 
 /// The longest file that is read, in bytes.
-pub const MAX_LEN: u64 = 1 << 20;
+pub(crate) const MAX_LEN: u64 = 1 << 20;
 
 /// What the file says.
 #[derive(Debug, Default)]
-pub struct Contents {
+pub(crate) struct Contents {
     /// The settings.
     pub layer: Layer,
     /// The command, at least a program, and where it stands.
@@ -35,7 +35,7 @@ pub struct Contents {
 ///
 /// # Errors
 /// It cannot be read, or is longer than [`MAX_LEN`].
-pub fn load(path: &Path) -> Result<String, Problem> {
+pub(crate) fn load(path: &Path) -> Result<String, Problem> {
     let unreadable = |error: io::Error| {
         Problem::at(path.display(), Reason::new(format!("cannot read the configuration file: {error}")))
     };
@@ -52,7 +52,7 @@ pub fn load(path: &Path) -> Result<String, Problem> {
 }
 
 /// Reads the text of the file at `path`.
-pub fn read(path: &Path, text: &str) -> Contents {
+pub(crate) fn read(path: &Path, text: &str) -> Contents {
     let mut reading = Reading { path, text, contents: Contents::default() };
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {

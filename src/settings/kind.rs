@@ -17,7 +17,7 @@ use super::parse::is_digits;
 
 /// What the words `max` and `auto` stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Automatic {
+pub(crate) struct Automatic {
     /// The number of workers.
     pub workers: NonZeroU32,
     /// The name of the app.
@@ -26,7 +26,7 @@ pub struct Automatic {
 
 /// How many values a setting may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arity {
+pub(crate) enum Arity {
     /// Just one.
     One,
     /// One, `true` or `false`; the flag alone stands for `true`.
@@ -39,7 +39,7 @@ pub enum Arity {
 }
 
 /// The values of a setting, as far as people are concerned.
-pub trait Values: Sync {
+pub(crate) trait Values: Sync {
     /// Stands for a value in the help.
     fn placeholder(&self) -> String;
 
@@ -63,7 +63,7 @@ pub trait Values: Sync {
 }
 
 /// The same, and what each of them means.
-pub trait Kind<T>: Values {
+pub(crate) trait Kind<T>: Values {
     /// Reads one value.
     fn read(&self, text: &str, automatic: &Automatic) -> Result<T, Reason>;
 
@@ -78,13 +78,13 @@ pub trait Kind<T>: Values {
 
 /// A whole number within bounds.
 #[derive(Debug)]
-pub struct Number {
+pub(crate) struct Number {
     min: i64,
     max: i64,
 }
 
 /// From `min` to `max`, both of which the setting's type can hold.
-pub const fn number(min: i64, max: i64) -> Number {
+pub(crate) const fn number(min: i64, max: i64) -> Number {
     Number { min, max }
 }
 
@@ -119,13 +119,13 @@ impl<T: FromStr + Display> Kind<T> for Number {
 
 /// A duration within bounds.
 #[derive(Debug)]
-pub struct Span {
+pub(crate) struct Span {
     min: &'static str,
     max: &'static str,
 }
 
 /// From `min` to `max`, each with its unit.
-pub const fn duration(min: &'static str, max: &'static str) -> Span {
+pub(crate) const fn duration(min: &'static str, max: &'static str) -> Span {
     Span { min, max }
 }
 
@@ -170,7 +170,7 @@ impl Kind<Duration> for Span {
 /// An amount of memory. Every unit is of 1024, as in PM2 and Docker: 1K, 1KB and 1KiB are the same. (The crate takes
 /// the first two for 1000.)
 #[derive(Debug)]
-pub struct Memory;
+pub(crate) struct Memory;
 
 impl Memory {
     const MIN: ByteSize = ByteSize::mib(1);
@@ -210,10 +210,10 @@ impl Kind<ByteSize> for Memory {
 }
 
 /// One of a few words: those of an enum, with their aliases and documentation.
-pub struct Choice<E>(PhantomData<fn() -> E>);
+pub(crate) struct Choice<E>(PhantomData<fn() -> E>);
 
 /// The words of `E`.
-pub const fn choice<E: ValueEnum>() -> Choice<E> {
+pub(crate) const fn choice<E: ValueEnum>() -> Choice<E> {
     Choice(PhantomData)
 }
 
@@ -242,7 +242,7 @@ impl<E: ValueEnum> Kind<E> for Choice<E> {
 }
 
 /// The word for this value.
-pub fn word<E: ValueEnum>(value: &E) -> String {
+pub(crate) fn word<E: ValueEnum>(value: &E) -> String {
     value.to_possible_value().map(|word| word.get_name().to_owned()).unwrap_or_default()
 }
 
@@ -251,7 +251,7 @@ fn names<E: ValueEnum>() -> Vec<String> {
 }
 
 /// `a, b or c`.
-pub fn or(words: &[String]) -> String {
+pub(crate) fn or(words: &[String]) -> String {
     match words.split_last() {
         Some((last, [])) => last.clone(),
         Some((last, others)) => format!("{} or {last}", others.join(", ")),
@@ -261,7 +261,7 @@ pub fn or(words: &[String]) -> String {
 
 /// `true` or `false`.
 #[derive(Debug)]
-pub struct Truth;
+pub(crate) struct Truth;
 
 impl Values for Truth {
     fn placeholder(&self) -> String {
@@ -292,7 +292,7 @@ impl Kind<bool> for Truth {
 }
 
 /// Whatever one function reads: the kind of a single setting, or of two.
-pub struct Parsed<T> {
+pub(crate) struct Parsed<T> {
     /// Stands for a value in the help.
     pub placeholder: &'static str,
     /// Which values there are, to follow "use".
@@ -325,7 +325,7 @@ impl<T> Kind<T> for Parsed<T> {
 
 /// Another kind, or the word `off`.
 #[derive(Debug)]
-pub struct OrOff<K>(pub K);
+pub(crate) struct OrOff<K>(pub K);
 
 const OFF: &str = "off";
 
@@ -355,18 +355,18 @@ impl<T, K: Kind<T>> Kind<Option<T>> for OrOff<K> {
 
 /// Several of another kind, or none.
 #[derive(Debug)]
-pub struct List<K> {
+pub(crate) struct List<K> {
     each: K,
     example: &'static str,
 }
 
 /// Values of one kind; the example is a list of them as the file has it.
-pub const fn list<K>(each: K, example: &'static str) -> List<K> {
+pub(crate) const fn list<K>(each: K, example: &'static str) -> List<K> {
     List { each, example }
 }
 
 /// How an empty list is shown.
-pub const NONE: &str = "none";
+pub(crate) const NONE: &str = "none";
 
 impl<K: Values> Values for List<K> {
     fn placeholder(&self) -> String {
@@ -402,7 +402,7 @@ impl<T, K: Kind<T>> Kind<Vec<T>> for List<K> {
 }
 
 /// Whether a value that is shown like this stands for none.
-pub fn is_none(shown: &str) -> bool {
+pub(crate) fn is_none(shown: &str) -> bool {
     shown == OFF || shown == NONE
 }
 

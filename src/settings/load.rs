@@ -13,7 +13,7 @@ use super::{environment, file, table};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CommandLine {
+pub(crate) struct CommandLine {
     /// The settings.
     pub flags: Layer,
     /// Where the file is.
@@ -26,7 +26,7 @@ pub struct CommandLine {
 ///
 /// # Errors
 /// Everything that is wrong, in one.
-pub fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
+pub(crate) fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
     let environment = environment::read(&|variable| std::env::var_os(variable));
     let by_flag = command_line.config.map(|path| (path, Origin::Flag("config")));
     let by_environment =
@@ -56,7 +56,7 @@ pub fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
 
 /// How many CPUs this process may use: the smallest of the machine's, its affinity's (sched_getaffinity(2)) and its
 /// cgroup's quota (versions 1 and 2), rounded down; 1 where that cannot be told.
-pub fn cpus() -> NonZeroU32 {
+pub(crate) fn cpus() -> NonZeroU32 {
     std::thread::available_parallelism()
         .ok()
         .and_then(|cpus| NonZeroU32::try_from(cpus).ok())

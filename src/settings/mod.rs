@@ -6,22 +6,22 @@
 //! may not do together), [`load`], [`diff`] (what another reading changes),
 //! [`show`] and [`reference`](mod@reference) (what people see).
 
-pub mod check;
-pub mod command;
-pub mod diff;
-pub mod environment;
-pub mod error;
-pub mod file;
-pub mod kind;
-pub mod load;
-pub mod origin;
-pub mod parse;
+pub(crate) mod check;
+pub(crate) mod command;
+pub(crate) mod diff;
+pub(crate) mod environment;
+pub(crate) mod error;
+pub(crate) mod file;
+pub(crate) mod kind;
+pub(crate) mod load;
+pub(crate) mod origin;
+pub(crate) mod parse;
 pub mod reference;
-pub mod resolve;
-pub mod setting;
-pub mod show;
-pub mod stop_signal;
-pub mod table;
+pub(crate) mod resolve;
+pub(crate) mod setting;
+pub(crate) mod show;
+pub(crate) mod stop_signal;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 
@@ -33,11 +33,11 @@ use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 
 use crate::ids::WorkerPort;
-pub use table::Config;
+pub(crate) use table::Config;
 
 /// What the workers run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WorkerCommand {
+pub(crate) enum WorkerCommand {
     /// The built-in hello server.
     Demo,
     /// A program, looked up in PATH as execvp(3) does, and its arguments.
@@ -51,7 +51,7 @@ pub enum WorkerCommand {
 
 /// A public address, and the port that workers ask for to be served from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listen {
+pub(crate) struct Listen {
     /// Where clients connect to.
     pub bind: Bind,
     /// The port that the workers ask for.
@@ -77,7 +77,7 @@ impl fmt::Display for Listen {
 
 /// A public address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bind {
+pub(crate) enum Bind {
     /// `--port`: every address of the machine; `[::]` for both families, or 0.0.0.0 where there is no IPv6.
     Everywhere {
         /// The port; 0 asks the kernel for a free one.
@@ -89,7 +89,7 @@ pub enum Bind {
 
 impl Bind {
     /// The address as it was asked for, with `[::]` for everywhere.
-    pub fn address(self) -> SocketAddr {
+    pub(crate) fn address(self) -> SocketAddr {
         match self {
             Bind::Everywhere { port } => SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into(),
             Bind::Address(address) => address,
@@ -99,7 +99,7 @@ impl Bind {
 
 /// Who chooses the worker of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Policy {
+pub(crate) enum Policy {
     /// clusterd gives it to the worker that has been idle longest, as Node's SCHED_RR.
     #[value(alias = "rr")]
     RoundRobin,
@@ -110,7 +110,7 @@ pub enum Policy {
 
 /// By which policy the kernel schedules workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CpuScheduling {
+pub(crate) enum CpuScheduling {
     /// SCHED_BATCH instead of SCHED_OTHER: a worker that wakes up does not interrupt what runs, such as another worker.
     // Another policy than SCHED_OTHER was chosen by whoever started clusterd, and stays.
     Batch,
@@ -156,7 +156,7 @@ impl From<LogLevel> for LevelFilter {
 
 /// How workers are given their connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Attach {
+pub(crate) enum Attach {
     /// Whatever fits: the preloaded shim or the library; Node is also given its cluster channel.
     Auto,
     /// The preloaded shim or the library, and nothing else.
@@ -167,12 +167,12 @@ pub enum Attach {
 
 impl Attach {
     /// Whether the shim is preloaded into workers.
-    pub fn has_shim(self) -> bool {
+    pub(crate) fn has_shim(self) -> bool {
         self != Attach::Node
     }
 
     /// Whether workers get a channel on which Node's cluster module speaks with its primary.
-    pub fn has_node_channel(self) -> bool {
+    pub(crate) fn has_node_channel(self) -> bool {
         self != Attach::Preload
     }
 }

@@ -10,7 +10,7 @@ use super::setting::Key;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// The flag of this key.
     Flag(&'static str),
     /// The command line, behind the flags.
@@ -43,7 +43,7 @@ impl fmt::Display for Origin {
 
 /// A value, not yet read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Value {
+pub(crate) struct Value {
     /// Whose value it is.
     pub name: &'static str,
     /// The value itself.
@@ -56,7 +56,7 @@ pub struct Value {
 
 impl Value {
     /// A value that is spelled as it is.
-    pub fn new(name: &'static str, text: impl Into<String>, origin: Origin) -> Self {
+    pub(crate) fn new(name: &'static str, text: impl Into<String>, origin: Origin) -> Self {
         Self { name, text: text.into(), literal: None, origin }
     }
 }
@@ -84,18 +84,18 @@ pub(super) fn legible(text: &str) -> String {
 
 /// Every value that one source names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layer {
+pub(crate) struct Layer {
     values: BTreeMap<&'static str, Vec<Value>>,
 }
 
 impl Layer {
     /// Adds one: a key with more than one value is a list.
-    pub fn add(&mut self, value: Value) {
+    pub(crate) fn add(&mut self, value: Value) {
         self.values.entry(value.name).or_default().push(value);
     }
 
     /// The values of a key, in the order in which they were given; none if the source does not name it.
-    pub fn of(&self, key: &Key) -> &[Value] {
+    pub(crate) fn of(&self, key: &Key) -> &[Value] {
         self.values.get(key.name).map_or(&[], Vec::as_slice)
     }
 }

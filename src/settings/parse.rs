@@ -7,9 +7,11 @@ mod addresses;
 mod automatic;
 mod words;
 
-pub use addresses::{BIND, METRICS, PORT, bind, port};
-pub use automatic::{AppName, MAX_WORKERS, Workers, name_of};
-pub use words::{ACCOUNT, CRON, HTTP_PATH, PATH, PATTERN, SHELL_LINE};
+pub(crate) use addresses::{BIND, METRICS, PORT};
+#[cfg(test)]
+pub(crate) use addresses::{bind, port};
+pub(crate) use automatic::{AppName, MAX_WORKERS, Workers, name_of};
+pub(crate) use words::{ACCOUNT, CRON, HTTP_PATH, PATH, PATTERN, SHELL_LINE};
 
 /// The standard library's numbers may have a sign as well.
 pub(super) fn is_digits(text: &str) -> bool {

@@ -176,7 +176,7 @@ fn facts(key: &Key) -> Vec<String> {
 }
 
 /// The short help: one sentence, its words, and what can be derived, each on a line of its own.
-pub fn help(key: &Key) -> String {
+pub(crate) fn help(key: &Key) -> String {
     let mut lines = vec![plain(&key.doc.sentence())];
     lines.extend(words(key).map(|(word, meaning)| format!("- {word}: {meaning}")));
     lines.push(derived(key));
@@ -190,7 +190,7 @@ fn words(key: &Key) -> impl Iterator<Item = (String, String)> {
 }
 
 /// The long help, for the man page.
-pub fn long_help(key: &Key) -> String {
+pub(crate) fn long_help(key: &Key) -> String {
     let mut paragraphs: Vec<_> = key.doc.paragraphs().iter().map(|paragraph| plain(paragraph)).collect();
     paragraphs.push(facts(key).join(" "));
     paragraphs.push(derived(key));

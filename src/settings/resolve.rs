@@ -20,7 +20,7 @@ use super::{Bind, Config, WorkerCommand, check, parse};
 
 /// Everything that was said, by source.
 #[derive(Debug, Default)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// On the command line.
     pub flags: Layer,
     /// In `CLUSTERD_*`.
@@ -38,11 +38,11 @@ pub struct Sources {
 }
 
 /// The values that won, by key, in the order in which they were given; a key without any is not there.
-pub type WinningValues = BTreeMap<&'static str, Vec<Value>>;
+pub(crate) type WinningValues = BTreeMap<&'static str, Vec<Value>>;
 
 /// The configuration, and where each value comes from.
 #[derive(Debug)]
-pub struct Resolved {
+pub(crate) struct Resolved {
     /// What counts from now on.
     pub config: Config,
     /// The values that won.
@@ -57,7 +57,7 @@ pub struct Resolved {
 ///
 /// # Errors
 /// Everything that is wrong, in one.
-pub fn resolve(sources: Sources, cpus: NonZeroU32) -> Result<Resolved, Invalid> {
+pub(crate) fn resolve(sources: Sources, cpus: NonZeroU32) -> Result<Resolved, Invalid> {
     let (command, command_origin) = command(sources.command);
     let mut reading = Reading {
         layers: [sources.flags, sources.environment, sources.platform, sources.file, defaults()],

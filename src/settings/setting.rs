@@ -9,7 +9,7 @@ use super::error::Reason;
 use super::kind::{Arity, Automatic, Kind, Values};
 
 /// What is declared of a setting, but for the type of its values.
-pub struct Key {
+pub(crate) struct Key {
     /// In the file, and after `--` as a flag.
     pub name: &'static str,
     /// What it is for: the lines of its doc comment.
@@ -44,7 +44,7 @@ pub struct Key {
 
 impl Key {
     /// What a declaration may leave out.
-    pub const UNDECLARED: Key = Key {
+    pub(crate) const UNDECLARED: Key = Key {
         name: "",
         doc: Doc(&[]),
         values: &super::kind::Truth,
@@ -63,23 +63,23 @@ impl Key {
     };
 
     /// Its own environment variable: `CLUSTERD_QUEUE_TIMEOUT` for `queue-timeout`.
-    pub fn variable(&self) -> String {
+    pub(crate) fn variable(&self) -> String {
         format!("CLUSTERD_{}", self.name.replace('-', "_").to_ascii_uppercase())
     }
 
     /// Its own variable, and the platform's if there is one.
-    pub fn variables(&self) -> Vec<String> {
+    pub(crate) fn variables(&self) -> Vec<String> {
         let platform = self.platform_variable.map(str::to_owned);
         std::iter::once(self.variable()).chain(platform).collect()
     }
 
     /// Stands for a value in the help.
-    pub fn placeholder(&self) -> String {
+    pub(crate) fn placeholder(&self) -> String {
         self.placeholder.map_or_else(|| self.values.placeholder(), str::to_owned)
     }
 
     /// Whether it may have several values.
-    pub fn is_list(&self) -> bool {
+    pub(crate) fn is_list(&self) -> bool {
         matches!(self.values.arity(), Arity::List { .. })
     }
 }
@@ -92,7 +92,7 @@ impl fmt::Debug for Key {
 
 /// When a change of a setting takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InForce {
+pub(crate) enum InForce {
     /// A reload is enough.
     AtReload,
     /// It was bound, opened or started once, and stays until clusterd is started again.
@@ -101,17 +101,17 @@ pub enum InForce {
 
 /// The lines of a doc comment: one sentence, then paragraphs, with an empty line between them.
 #[derive(Clone, Copy, Debug)]
-pub struct Doc(pub &'static [&'static str]);
+pub(crate) struct Doc(pub &'static [&'static str]);
 
 impl Doc {
     /// What it is for, in one sentence without its full stop.
-    pub fn sentence(self) -> String {
+    pub(crate) fn sentence(self) -> String {
         let sentence = self.paragraphs().into_iter().next().unwrap_or_default();
         sentence.strip_suffix('.').map(str::to_owned).unwrap_or(sentence)
     }
 
     /// Everything, the sentence first.
-    pub fn paragraphs(self) -> Vec<String> {
+    pub(crate) fn paragraphs(self) -> Vec<String> {
         let lines: Vec<_> = self.0.iter().map(|line| line.trim()).collect();
         lines
             .split(|line| line.is_empty())
@@ -122,7 +122,7 @@ impl Doc {
 }
 
 /// A setting whose values are `T`.
-pub struct Setting<T: 'static> {
+pub(crate) struct Setting<T: 'static> {
     /// What it is called, and so on.
     pub key: Key,
     /// How its values are read and shown.
@@ -134,7 +134,7 @@ impl<T> Setting<T> {
     ///
     /// # Errors
     /// It is not accepted.
-    pub fn read(&self, text: &str, automatic: &Automatic) -> Result<T, Reason> {
+    pub(crate) fn read(&self, text: &str, automatic: &Automatic) -> Result<T, Reason> {
         let read = self.kind.read(text, automatic);
         read.map_err(|reason| reason.or_hint(|| format!("use {}", self.kind.accepts())))
     }
@@ -142,7 +142,7 @@ impl<T> Setting<T> {
 
 /// Settings that belong together, under one heading of the help.
 #[derive(Debug)]
-pub struct Section {
+pub(crate) struct Section {
     /// The heading.
     pub title: &'static str,
     /// What they have in common, if that needs saying.
@@ -152,7 +152,7 @@ pub struct Section {
 }
 
 /// `queue-timeout` from `queue_timeout`.
-pub const fn dashed<const LEN: usize>(field: &str) -> [u8; LEN] {
+pub(crate) const fn dashed<const LEN: usize>(field: &str) -> [u8; LEN] {
     let mut name = [0; LEN];
     let mut at = 0;
     while at < LEN {
@@ -164,7 +164,7 @@ pub const fn dashed<const LEN: usize>(field: &str) -> [u8; LEN] {
 }
 
 /// Bytes as the text that they are.
-pub const fn text(bytes: &'static [u8]) -> &'static str {
+pub(crate) const fn text(bytes: &'static [u8]) -> &'static str {
     match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(_) => panic!("a field's name is ASCII"),
@@ -187,7 +187,7 @@ macro_rules! settings {
     )*) => {
         /// Every setting, checked and with its default filled in.
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct Config {
+        pub(crate) struct Config {
             /// What the workers run.
             pub command: WorkerCommand,
             /// Whether nobody has named a port or an address.
@@ -197,12 +197,12 @@ macro_rules! settings {
 
         /// Each setting by its field's name.
         #[allow(non_upper_case_globals)]
-        pub mod keys {
+        pub(crate) mod keys {
             use super::*;
 
             $($(
                 #[doc = concat!("`--`, `", stringify!($field), "`")]
-                pub static $field: Setting<$type> = Setting {
+                pub(crate) static $field: Setting<$type> = Setting {
                     key: Key {
                         name: {
                             const FIELD: &str = stringify!($field);
@@ -222,7 +222,7 @@ macro_rules! settings {
         }
 
         /// Every setting, in the order in which people see them.
-        pub static SECTIONS: &[Section] = &[$(
+        pub(crate) static SECTIONS: &[Section] = &[$(
             Section {
                 title: $title,
                 doc: Doc(&[$($section_doc),*]),

@@ -12,7 +12,7 @@ use super::setting::Key;
 use super::table;
 
 /// One aligned line a value: its key, the value that counts, and where it comes from.
-pub fn table(resolved: &Resolved) -> String {
+pub(crate) fn table(resolved: &Resolved) -> String {
     let rows = rows(resolved);
     let width = |column: fn(&[String; 3]) -> &String| {
         let widths = rows.iter().map(|row| column(row).chars().count());

@@ -27,14 +27,14 @@ const SIGNALS: [(&str, Signal); 11] = [
 
 /// The signal that asks a worker to stop; shown as its name without SIG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StopSignal {
+pub(crate) struct StopSignal {
     name: &'static str,
     signal: Signal,
 }
 
 impl StopSignal {
     /// By its name, with or without SIG, in any case, or by its number.
-    pub fn named(text: &str) -> Option<Self> {
+    pub(crate) fn named(text: &str) -> Option<Self> {
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
         SIGNALS
@@ -44,7 +44,7 @@ impl StopSignal {
     }
 
     /// To be sent.
-    pub fn signal(self) -> Signal {
+    pub(crate) fn signal(self) -> Signal {
         self.signal
     }
 }
@@ -57,7 +57,7 @@ impl fmt::Display for StopSignal {
 
 /// The name of a signal, or its number.
 #[derive(Debug)]
-pub struct SignalName;
+pub(crate) struct SignalName;
 
 impl Values for SignalName {
     fn placeholder(&self) -> String {

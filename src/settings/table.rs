@@ -453,26 +453,26 @@ settings! {
 
 impl Config {
     /// Where the primary listens: at least one place, none twice.
-    pub fn listen(&self) -> Vec<Listen> {
+    pub(crate) fn listen(&self) -> Vec<Listen> {
         [self.port.as_slice(), &self.bind].concat()
     }
 }
 
 /// Every setting, section by section.
-pub fn all() -> impl Iterator<Item = &'static Key> {
+pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
     SECTIONS.iter().flat_map(|section| section.keys).copied()
 }
 
 /// The setting of this name.
-pub fn named(name: &str) -> Option<&'static Key> {
+pub(crate) fn named(name: &str) -> Option<&'static Key> {
     all().find(|key| key.name == name)
 }
 
 /// The file's one key that is no setting of the table: what the workers run, a list of strings.
-pub const COMMAND: &str = "command";
+pub(crate) const COMMAND: &str = "command";
 
 /// What it is for.
-pub const COMMAND_DOC: Doc = Doc(&[
+pub(crate) const COMMAND_DOC: Doc = Doc(&[
     "What each worker runs: a program, looked up in PATH unless it has a slash, and its arguments.",
     "",
     "A relative path starts from the folder in which clusterd is started. There is no shell: for one, use",
@@ -480,7 +480,7 @@ pub const COMMAND_DOC: Doc = Doc(&[
 ]);
 
 /// A valid command, as the file has it.
-pub const COMMAND_EXAMPLE: &str = "[\"node\", \"app.js\"]";
+pub(crate) const COMMAND_EXAMPLE: &str = "[\"node\", \"app.js\"]";
 
 /// The environment variable that names the file, as `--config` does.
-pub const CONFIG_VARIABLE: &str = "CLUSTERD_CONFIG";
+pub(crate) const CONFIG_VARIABLE: &str = "CLUSTERD_CONFIG";

@@ -8,7 +8,7 @@ use crate::ids::Slot;
 
 /// What is wanted of the whole app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(super) enum Mode {
     /// That it runs.
     Running,
     /// That its workers are stopped until they are started again.
@@ -21,12 +21,12 @@ pub enum Mode {
 
 impl Mode {
     /// Whether workers that are missing are started.
-    pub fn fills_slots(self) -> bool {
+    pub(super) fn fills_slots(self) -> bool {
         matches!(self, Mode::Running | Mode::Closing)
     }
 
     /// What it is once the stop of clusterd has begun.
-    pub fn closed(self) -> Self {
+    pub(super) fn closed(self) -> Self {
         match self {
             Mode::Running | Mode::Closing => Mode::Closing,
             Mode::Stopped | Mode::Ending => Mode::Ending,
@@ -36,7 +36,7 @@ impl Mode {
 
 /// How the app stands, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Situation {
+pub(super) struct Situation {
     /// What is wanted of it.
     pub mode: Mode,
     /// How many workers are wanted.
@@ -47,7 +47,7 @@ pub struct Situation {
 
 /// A command, with the configuration `C` that was read for it if it is a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order<C> {
+pub(super) enum Order<C> {
     /// [`Command::Reload`](super::Command::Reload).
     Reload(C),
     /// [`Command::Restart`](super::Command::Restart).
@@ -62,7 +62,7 @@ pub enum Order<C> {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Accepted<C> {
+pub(super) enum Accepted<C> {
     /// Replace every worker.
     Reload(C),
     /// Stop the worker in this slot, and start it again.
@@ -82,7 +82,7 @@ pub enum Accepted<C> {
 ///
 /// # Errors
 /// Why it is not carried out.
-pub fn accept<C>(order: Order<C>, situation: &Situation) -> Result<Accepted<C>, Refused> {
+pub(super) fn accept<C>(order: Order<C>, situation: &Situation) -> Result<Accepted<C>, Refused> {
     if matches!(situation.mode, Mode::Closing | Mode::Ending) {
         return Err(Refused::Stopping);
     }

@@ -10,11 +10,11 @@ use super::events::Asker;
 use crate::ids::Slot;
 
 /// How long a worker may take to end when the stop is a fast one.
-pub const FAST: Duration = Duration::from_secs(1);
+pub(crate) const FAST: Duration = Duration::from_secs(1);
 
 /// What can be asked of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     /// Replace every worker, each by a new one that is ready before the old one drains.
     Reload,
     /// End every worker, or this one, and start it again.
@@ -29,7 +29,7 @@ pub enum Command {
 
 /// How many workers are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scale {
+pub(crate) enum Scale {
     /// So many.
     To(u32),
     /// So many more or fewer.
@@ -38,7 +38,7 @@ pub enum Scale {
 
 /// Why a command is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// Another one is under way.
     #[error("a reload by {by} is under way; wait for it, or stop it with `stop`")]
     Busy {
@@ -66,12 +66,12 @@ pub enum Refused {
 }
 
 /// The most workers that an app can have.
-pub const MOST_WORKERS: u32 = 1024;
+pub(crate) const MOST_WORKERS: u32 = 1024;
 
 /// Why a command that was begun did not come to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct Failed {
+pub(crate) struct Failed {
     /// What went wrong.
     pub reason: String,
     /// The last lines that the worker which failed has written to standard error.
@@ -80,14 +80,14 @@ pub struct Failed {
 
 /// A command under way. [`Handle::events`](super::Handle::events) reports what happens meanwhile. Dropping it does not stop it.
 #[derive(Debug)]
-pub struct Underway(pub(super) oneshot::Receiver<Result<String, Failed>>);
+pub(crate) struct Underway(pub(super) oneshot::Receiver<Result<String, Failed>>);
 
 impl Underway {
     /// Waits for the end; a sentence about what was done.
     ///
     /// # Errors
     /// What went wrong, and what the worker said last.
-    pub async fn done(self) -> Result<String, Failed> {
+    pub(crate) async fn done(self) -> Result<String, Failed> {
         let ended = Failed { reason: "clusterd has ended".to_owned(), last_lines: Vec::new() };
         self.0.await.unwrap_or(Err(ended))
     }
@@ -95,7 +95,7 @@ impl Underway {
 
 /// How the workers are stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// They get no further connection. Each is asked to end when it has none any more, or at `until`; what still
     /// runs [`Rules::kill_timeout`](super::lifecycle::Rules::kill_timeout) later is killed.
     Graceful {

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// It exited with this code.
     Code(i32),
     /// This signal ended it.
@@ -20,7 +20,7 @@ pub enum Ended {
 
 impl Ended {
     /// The code with which a shell would exit after it.
-    pub fn exit_code(self) -> u8 {
+    pub(crate) fn exit_code(self) -> u8 {
         match self {
             Ended::Code(code) => u8::try_from(code).unwrap_or(1),
             Ended::Signal { signal, .. } => u8::try_from(128 + signal).unwrap_or(1),
@@ -70,7 +70,7 @@ fn signal_name(number: i32) -> Option<&'static str> {
 
 /// How a run of a worker came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The process ended by itself, or by somebody else's hand.
     Ended(Ended),
     /// It was not ready in time, and was stopped for it.
@@ -87,7 +87,7 @@ impl From<Ended> for End {
 
 /// Why a worker is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// It exited with code 0.
     Exit,
     /// It exited with another code.
@@ -104,11 +104,11 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 6] =
+    pub(crate) const ALL: [Reason; 6] =
         [Reason::Exit, Reason::Crash, Reason::Signal, Reason::Unready, Reason::Failed, Reason::Command];
 
     /// The value of the `reason` label.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Reason::Exit => "exit",
             Reason::Crash => "crash",

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Event {
+pub(crate) struct Event {
     /// When, in UTC and to the millisecond.
     pub time: Time,
     /// To which app.
@@ -22,9 +22,8 @@ pub struct Event {
 
 /// What happened. `worker` is always the number of the slot, `pid` the process that leads the worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "a field is what its name says; `docs/reference.md` lists them")]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "snake_case")]
-pub enum EventKind {
+pub(crate) enum EventKind {
     /// A worker's process was started.
     WorkerStarted { worker: u32, pid: i32 },
     /// It listens on a port.
@@ -71,7 +70,7 @@ pub enum EventKind {
 
 /// A time as RFC 3339 has it, in UTC and to the millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub SystemTime);
+pub(crate) struct Time(pub SystemTime);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,23 +92,23 @@ impl<'de> Deserialize<'de> for Time {
 }
 
 /// A duration as events and the control socket have it, in whole milliseconds.
-pub fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A duration without what is less than a millisecond, to be told in words.
-pub fn whole_millis(duration: Duration) -> Duration {
+pub(crate) fn whole_millis(duration: Duration) -> Duration {
     Duration::from_millis(millis(duration))
 }
 
 /// An error as a part of an event or a message, which have one line: without the line breaks before its hints.
-pub fn on_one_line(error: &str) -> String {
+pub(crate) fn on_one_line(error: &str) -> String {
     error.replace("\nhint: ", "; ")
 }
 
 /// Who asks for something to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asker {
+pub(crate) enum Asker {
     /// A signal to clusterd.
     Signal(&'static str),
     /// A command at the control socket.
@@ -138,7 +137,7 @@ impl fmt::Display for Asker {
 
 /// Why one worker is replaced while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReplaceReason {
+pub(crate) enum ReplaceReason {
     /// `--max-memory`: its process group has so many bytes.
     Memory(u64),
     /// `--max-age`.

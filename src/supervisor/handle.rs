@@ -23,7 +23,7 @@ const EVENTS: usize = 256;
 
 /// The supervisor as the rest of the program sees it. Clones speak to the same supervisor.
 #[derive(Clone)]
-pub struct Handle {
+pub(crate) struct Handle {
     requests: mpsc::Sender<Request>,
     status: watch::Receiver<Arc<Overview>>,
     events: broadcast::Sender<Event>,
@@ -37,7 +37,12 @@ impl fmt::Debug for Handle {
 }
 
 /// A supervisor that has started nothing yet, and the handle to it.
-pub fn new(spec: Spec, reread: Reread, hooks: impl WorkerHooks, metrics: Metrics) -> (Handle, Supervisor) {
+pub(crate) fn new(
+    spec: Spec,
+    reread: Reread,
+    hooks: impl WorkerHooks,
+    metrics: Metrics,
+) -> (Handle, Supervisor) {
     let (requests, inbox) = mpsc::channel(64);
     let (overview, status) = watch::channel(Arc::default());
     let (events, _) = broadcast::channel(EVENTS);
@@ -48,33 +53,33 @@ pub fn new(spec: Spec, reread: Reread, hooks: impl WorkerHooks, metrics: Metrics
 
 impl Handle {
     /// The living worker that holds this token, if a process of the user `uid` may speak for it.
-    pub async fn admit(&self, token: Token, uid: u32) -> Option<WorkerId> {
+    pub(crate) async fn admit(&self, token: Token, uid: u32) -> Option<WorkerId> {
         self.ask(|reply| Request::Admit { token, uid, reply }).await.flatten()
     }
 
     /// Says that a worker listens on a port.
-    pub async fn listening(&self, worker: WorkerId, port: WorkerPort) {
+    pub(crate) async fn listening(&self, worker: WorkerId, port: WorkerPort) {
         self.send(Request::Listening { worker, port }).await;
     }
 
     /// Takes no command any more, and goes on as before: the stop has begun. Returns when that holds.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.ask(|done| Request::Close { done }).await;
     }
 
     /// Returns when the supervisor has answered: it is alive.
-    pub async fn ping(&self) {
+    pub(crate) async fn ping(&self) {
         self.ask(|done| Request::Ping { done }).await;
     }
 
     /// Stops every worker for good. A stronger stop may follow a weaker one. Returns when it has begun: the
     /// supervisor's task ends when it is done.
-    pub async fn stop(&self, stop: Stop) {
+    pub(crate) async fn stop(&self, stop: Stop) {
         self.ask(|done| Request::Stop { stop, done }).await;
     }
 
     /// Says that a worker is ready: it has said so itself (`process.send('ready')`, `READY=1`).
-    pub async fn ready(&self, worker: WorkerId) {
+    pub(crate) async fn ready(&self, worker: WorkerId) {
         self.send(Request::Ready { worker }).await;
     }
 
@@ -82,7 +87,7 @@ impl Handle {
     ///
     /// # Errors
     /// Why it is not carried out.
-    pub async fn begin(&self, command: Command, by: Asker) -> Result<Underway, Refused> {
+    pub(crate) async fn begin(&self, command: Command, by: Asker) -> Result<Underway, Refused> {
         let order = match command {
             Command::Reload => Order::Reload(self.read_again().await?),
             Command::Restart(slot) => Order::Restart(slot),
@@ -109,22 +114,22 @@ impl Handle {
 
     /// Has a worker replaced while it runs: a new one is ready before the old one drains. Asked again while that is
     /// under way, it changes nothing.
-    pub async fn replace(&self, worker: WorkerId, reason: ReplaceReason) {
+    pub(crate) async fn replace(&self, worker: WorkerId, reason: ReplaceReason) {
         self.send(Request::Replace { worker, reason }).await;
     }
 
     /// Tells whoever follows what happened.
-    pub async fn tell(&self, kind: EventKind) {
+    pub(crate) async fn tell(&self, kind: EventKind) {
         self.send(Request::Tell(kind)).await;
     }
 
     /// The app and its workers as they are now and as they change.
-    pub fn status(&self) -> watch::Receiver<Arc<Overview>> {
+    pub(crate) fn status(&self) -> watch::Receiver<Arc<Overview>> {
         self.status.clone()
     }
 
     /// What happens from now on. Who is too slow misses some of it, and is told how much.
-    pub fn events(&self) -> broadcast::Receiver<Event> {
+    pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }
 

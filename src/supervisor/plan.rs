@@ -15,7 +15,7 @@ use super::processes::spawn::CommandSpec;
 
 /// What a worker is started with, and how it is treated. It keeps that for life; a reload brings another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// What it is started with.
     pub spec: CommandSpec,
     /// What holds for its life.
@@ -28,7 +28,7 @@ pub struct Plan {
 
 /// What is wanted by now, at the start and again at each reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DesiredState {
+pub(crate) struct DesiredState {
     /// How workers are started and treated.
     pub plan: Arc<Plan>,
     /// How many there are, unless another number was asked for meanwhile.
@@ -38,11 +38,11 @@ pub struct DesiredState {
 }
 
 /// Reads the configuration again. It may block. An error is for the user to read.
-pub type Reread = Arc<dyn Fn() -> Result<DesiredState, String> + Send + Sync>;
+pub(crate) type Reread = Arc<dyn Fn() -> Result<DesiredState, String> + Send + Sync>;
 
 /// What is to be supervised.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// The workers.
     pub wanted: DesiredState,
     /// Which children are waited for.

@@ -10,7 +10,7 @@ use rustix::process::Pid;
 
 use crate::front::links::Holder;
 use crate::sys::processes as table;
-pub use crate::sys::processes::{Named, listener_of};
+pub(crate) use crate::sys::processes::{Named, listener_of};
 use crate::sys::usage;
 
 /// How long to wait after the first look for connections, and after the later ones at most.
@@ -20,7 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const PAUSES_A_LOOK: u32 = 9;
 
 /// Does any process but this one hold this end of a channel?
-pub async fn is_held(holder: Holder) -> bool {
+pub(crate) async fn is_held(holder: Holder) -> bool {
     let look = move || table::is_held(holder.inode, Pid::from_raw(holder.pid));
     // Not to have looked must not cost a worker its channel.
     tokio::task::spawn_blocking(look).await.unwrap_or(true)
@@ -29,7 +29,7 @@ pub async fn is_held(holder: Holder) -> bool {
 /// Is this process Node itself, with the shim loaded? Others speak the protocol of Node's cluster too, but Deno, for
 /// one, makes nothing of a listener that it is sent. Of a process that lets nobody look into it, it is not assumed:
 /// a program that is setuid or has file capabilities loads no shim.
-pub async fn is_node_with(process: Pid, shim: PathBuf) -> bool {
+pub(crate) async fn is_node_with(process: Pid, shim: PathBuf) -> bool {
     let look = move || {
         let is_node = table::program_name(process).is_some_and(|name| name.as_bytes().starts_with(b"node"));
         is_node && table::has_mapped(process, &shim).unwrap_or(false)
@@ -39,21 +39,21 @@ pub async fn is_node_with(process: Pid, shim: PathBuf) -> bool {
 
 /// Is this process Deno, by the name of its program? It says that it listens on a socket that it is sent, and makes
 /// nothing of it.
-pub async fn is_deno(process: Pid) -> bool {
+pub(crate) async fn is_deno(process: Pid) -> bool {
     let look = move || table::program_name(process).is_some_and(|name| name == "deno");
     tokio::task::spawn_blocking(look).await.unwrap_or(false)
 }
 
 /// How many clients' connections to these public ports processes of this worker's group hold, or those that descend
 /// from them. `None` if one of the processes lets nobody look into it.
-pub async fn open_client_connections(group: Pid, ports: Vec<u16>) -> Option<usize> {
+pub(crate) async fn open_client_connections(group: Pid, ports: Vec<u16>) -> Option<usize> {
     let look = move || table::held_connections(group, &ports);
     tokio::task::spawn_blocking(look).await.ok().flatten()
 }
 
 /// Returns when no process of this worker's group, which gets no further connection, holds a client's connection to
 /// one of these public ports any more. Of a group that lets nobody look into it, when nobody has such a connection.
-pub async fn drained(group: Pid, ports: Vec<u16>) {
+pub(crate) async fn drained(group: Pid, ports: Vec<u16>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let start = Instant::now();
@@ -72,7 +72,7 @@ pub async fn drained(group: Pid, ports: Vec<u16>) {
 }
 
 /// How many TCP connections to these local ports are open.
-pub async fn open_connections(ports: &[u16]) -> usize {
+pub(crate) async fn open_connections(ports: &[u16]) -> usize {
     let ports = ports.to_vec();
     let look = move || table::open_connections(&ports);
     tokio::task::spawn_blocking(look).await.unwrap_or(0)
@@ -80,7 +80,7 @@ pub async fn open_connections(ports: &[u16]) -> usize {
 
 /// The memory of each of these groups, in their order and in bytes. Only of a group that may have more than `limit` is
 /// it told apart what its processes share, which costs more; unless one of them lets nobody look into it.
-pub async fn memory_if_above(limit: u64, groups: Vec<Pid>) -> Vec<u64> {
+pub(crate) async fn memory_if_above(limit: u64, groups: Vec<Pid>) -> Vec<u64> {
     let none = vec![0; groups.len()];
     let look = move || {
         let usages = usage::group_usages(&groups);

@@ -9,16 +9,16 @@ use std::time::Duration;
 use super::ends::{End, Ended};
 
 /// The first delay of a streak of bad runs.
-pub const SHORTEST: Duration = Duration::from_millis(100);
+pub(crate) const SHORTEST: Duration = Duration::from_millis(100);
 /// Delays double up to this one.
-pub const LONGEST: Duration = Duration::from_secs(15);
+pub(crate) const LONGEST: Duration = Duration::from_secs(15);
 /// Delays are spread by this part of themselves in both directions, so that workers which fail together do not
 /// come back together.
-pub const SPREAD: f64 = 0.2;
+pub(crate) const SPREAD: f64 = 0.2;
 
 /// What the user wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Whether anything is started again.
     pub autorestart: bool,
     /// A worker that ran for this long ran well.
@@ -39,7 +39,7 @@ impl Default for Policy {
 
 /// What a run of a worker is worth, by the runs before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Run {
+pub(crate) enum Run {
     /// The worker is to prove itself beside the one that it would replace: it has this one chance.
     Trial,
     /// One in a row of runs.
@@ -51,10 +51,10 @@ pub enum Run {
 
 impl Run {
     /// A run before which nothing has failed.
-    pub const FRESH: Run = Run::Regular { failures: 0 };
+    pub(crate) const FRESH: Run = Run::Regular { failures: 0 };
 
     /// The run, now that its worker has proved itself.
-    pub fn proved(self) -> Run {
+    pub(crate) fn proved(self) -> Run {
         match self {
             Run::Trial => Run::FRESH,
             regular @ Run::Regular { .. } => regular,
@@ -64,7 +64,7 @@ impl Run {
 
 /// How a run went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Went {
+pub(crate) struct Went {
     /// How it ended.
     pub end: End,
     /// How long it took.
@@ -77,7 +77,7 @@ pub struct Went {
 
 /// What follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Another run, after a while.
     Again {
         /// What it is worth.
@@ -94,7 +94,7 @@ pub enum Next {
 /// What follows a run. It went well if the worker was ready and either ran for a while or served somebody; after
 /// that it is started again at once. Of one that ends just after it has listened it may be known that it has served,
 /// and not that it was ready. `chance` is a random number from 0 to 1.
-pub fn next(policy: &Policy, run: Run, went: Went, chance: f64) -> Next {
+pub(crate) fn next(policy: &Policy, run: Run, went: Went, chance: f64) -> Next {
     let Run::Regular { failures } = run else {
         return Next::GiveUp;
     };

@@ -17,11 +17,11 @@ use crate::ids::Slot;
 
 /// One instance of a worker, from its first start to its last end. Two share a slot while one replaces the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct InstanceId(pub u64);
+pub(crate) struct InstanceId(pub u64);
 
 /// A worker, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Which.
     pub instance: InstanceId,
     /// In which slot.
@@ -34,7 +34,7 @@ pub struct Standing {
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RolloutAction {
+pub(crate) enum RolloutAction {
     /// Start a worker on trial in this slot, and say so with [`Rollout::began`].
     Start(Slot),
     /// This worker is on trial no longer: whatever becomes of it does not concern the replacement.
@@ -45,7 +45,7 @@ pub enum RolloutAction {
 
 /// How far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// This is to be done now.
     Now(Vec<RolloutAction>),
     /// Every slot has its new worker, and the old ones are gone.
@@ -56,7 +56,7 @@ pub enum Progress {
 
 /// A transaction under way.
 #[derive(Clone, Debug)]
-pub struct Rollout {
+pub(crate) struct Rollout {
     turns: Vec<(Slot, Turn)>,
     parallel: usize,
     prove: Duration,
@@ -74,40 +74,35 @@ enum Turn {
 impl Rollout {
     /// Replaces the workers of these slots, so many at a time. The first new one must have been online for `prove`
     /// before it is trusted.
-    pub fn new(slots: impl IntoIterator<Item = Slot>, parallel: usize, prove: Duration) -> Self {
+    pub(crate) fn new(slots: impl IntoIterator<Item = Slot>, parallel: usize, prove: Duration) -> Self {
         let turns = slots.into_iter().map(|slot| (slot, Turn::Waiting)).collect();
         Self { turns, parallel: parallel.max(1), prove }
     }
 
     /// It replaces the worker of this slot.
-    pub fn includes(&self, slot: Slot) -> bool {
+    pub(crate) fn includes(&self, slot: Slot) -> bool {
         self.turns.iter().any(|&(other, _)| other == slot)
     }
 
     /// This worker was started for the slot.
-    pub fn began(&mut self, slot: Slot, instance: InstanceId) {
+    pub(crate) fn began(&mut self, slot: Slot, instance: InstanceId) {
         if let Some((_, turn)) = self.turns.iter_mut().find(|(other, _)| *other == slot) {
             *turn = Turn::Trying(instance);
         }
     }
 
     /// How many slots have their new worker for good.
-    pub fn replaced(&self) -> usize {
+    pub(crate) fn replaced(&self) -> usize {
         self.turns.iter().filter(|(_, turn)| matches!(turn, Turn::Leaving(_) | Turn::Done)).count()
     }
 
     /// How many slots there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.turns.len()
     }
 
-    /// It replaces nothing.
-    pub fn is_empty(&self) -> bool {
-        self.turns.is_empty()
-    }
-
     /// The workers that are on trial.
-    pub fn on_trial(&self) -> Vec<InstanceId> {
+    pub(crate) fn on_trial(&self) -> Vec<InstanceId> {
         let trying = self.turns.iter().filter_map(|&(_, turn)| match turn {
             Turn::Trying(instance) => Some(instance),
             _ => None,
@@ -116,7 +111,7 @@ impl Rollout {
     }
 
     /// When to look again even if nothing happens: the canary will have proved itself.
-    pub fn deadline(&self, instances: &[Standing], now: Instant) -> Option<Instant> {
+    pub(crate) fn deadline(&self, instances: &[Standing], now: Instant) -> Option<Instant> {
         let Some(&(_, Turn::Trying(canary))) = self.turns.first() else { return None };
         let since =
             instances.iter().find(|seen| seen.instance == canary && seen.phase == Phase::Online)?.since?;
@@ -124,7 +119,7 @@ impl Rollout {
     }
 
     /// What follows from how the workers stand.
-    pub fn advance(&mut self, instances: &[Standing], now: Instant) -> Progress {
+    pub(crate) fn advance(&mut self, instances: &[Standing], now: Instant) -> Progress {
         let mut next = Vec::new();
         for index in 0..self.turns.len() {
             let (slot, turn) = self.turns[index];

@@ -14,7 +14,7 @@ use crate::ids::{Slot, WorkerId, WorkerPort};
 
 /// A worker as the rest of the program sees it. While a worker is replaced, its slot has two.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// Its place.
     pub slot: Slot,
     /// Where it stands.
@@ -35,7 +35,7 @@ pub struct Status {
 
 /// The app as the rest of the program sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overview {
+pub(crate) struct Overview {
     /// How many workers are wanted.
     pub wanted: u32,
     /// What a worker that is started now is started with; `None` before the first is.

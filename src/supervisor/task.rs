@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
 
 /// A supervisor that has started nothing yet. See [`super::new`].
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     spec: Spec,
     hooks: Box<dyn WorkerHooks>,
     metrics: Metrics,
@@ -60,7 +60,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// The first worker cannot be started; nothing runs then. A start that fails later is tried again.
-    pub async fn run(self) -> Result<u8, StartError> {
+    pub(crate) async fn run(self) -> Result<u8, StartError> {
         let Self { spec: Spec { wanted, scope, app, guardian }, hooks, metrics, ends } = self;
         let processes = Processes::new(scope, guardian)?;
         let publisher = Publisher::new(app, ends.events, ends.overview, metrics);

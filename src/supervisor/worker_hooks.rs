@@ -12,7 +12,7 @@ use crate::protocol::wire::Token;
 
 /// What the rest of the program does as workers come and go. All of it is called on the supervisor's own task, and
 /// must not block; what is returned is waited for beside it.
-pub trait WorkerHooks: Send + 'static {
+pub(crate) trait WorkerHooks: Send + 'static {
     /// A worker's process was started: its pipes are to be read to their ends, and its Node channel to be spoken on.
     /// What it writes to standard error is kept for those who ask.
     fn launched(&mut self, launched: Launched) -> Option<LastLines>;
@@ -33,10 +33,11 @@ pub trait WorkerHooks: Send + 'static {
 
 /// A worker that was just started, and what leads to it.
 #[derive(Debug)]
-pub struct Launched {
+pub(crate) struct Launched {
     /// Which launch of which worker.
     pub worker: WorkerId,
     /// What its processes attach with.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for tests, which attach with it"))]
     pub token: Token,
     /// What it writes.
     pub pipes: Pipes,

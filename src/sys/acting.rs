@@ -17,7 +17,7 @@ use super::process::Credentials;
 ///
 /// # Panics
 /// The thread cannot take back what it has put aside, which the kernel grants.
-pub fn with_rights_of<T>(user: &Credentials, act: impl FnOnce() -> T) -> io::Result<T> {
+pub(crate) fn with_rights_of<T>(user: &Credentials, act: impl FnOnce() -> T) -> io::Result<T> {
     let _own = Own::put_aside()?;
     if let Some(groups) = &user.groups {
         rustix::thread::set_thread_groups(groups)?;

@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// What was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Datagram {
+pub(crate) struct Datagram {
     /// Its length in bytes.
     pub len: usize,
     /// The user of its sender (SO_PASSCRED, unix(7)); `None` if descriptors came with it.
@@ -23,7 +23,7 @@ pub struct Datagram {
 ///
 /// # Errors
 /// Those of socket(2) and bind(2).
-pub fn bind(address: &SocketAddrUnix) -> io::Result<OwnedFd> {
+pub(crate) fn bind(address: &SocketAddrUnix) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
     rustix::net::sockopt::set_socket_passcred(&socket, true)?;
@@ -35,7 +35,7 @@ pub fn bind(address: &SocketAddrUnix) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Those of recvmsg(2); `WouldBlock` when there is none.
-pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Datagram> {
+pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Datagram> {
     // rustix has no number for a sender that lives in a pid namespace which this one cannot see: 0 is no `Pid`.
     let mut space = nix::cmsg_space!(nix::sys::socket::UnixCredentials);
     let mut parts = [IoSliceMut::new(buffer)];

@@ -4,15 +4,15 @@
 
 #![allow(unsafe_code)]
 
-pub mod acting;
-pub mod datagram;
-pub mod peer;
-pub mod process;
-pub mod processes;
+pub(crate) mod acting;
+pub(crate) mod datagram;
+pub(crate) mod peer;
+pub(crate) mod process;
+pub(crate) mod processes;
 #[cfg(test)]
 pub(crate) mod scarcity;
 pub mod seqpacket;
-pub mod socket;
-pub mod unix;
-pub mod usage;
-pub mod watched;
+pub(crate) mod socket;
+pub(crate) mod unix;
+pub(crate) mod usage;
+pub(crate) mod watched;

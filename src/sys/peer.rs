@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 /// The process at the other end of a Unix socket, when it connected (SO_PEERCRED, unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its process id; 0 if it lives in a pid namespace that this one cannot see.
     pub pid: i32,
     /// Its effective user id.
@@ -19,7 +19,7 @@ impl Peer {
     ///
     /// # Errors
     /// Those of getsockopt(2).
-    pub fn of(socket: impl AsFd) -> io::Result<Self> {
+    pub(crate) fn of(socket: impl AsFd) -> io::Result<Self> {
         let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
         let mut len =
             libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(|_| io::ErrorKind::InvalidInput)?;

@@ -15,7 +15,7 @@ use rustix::thread::CpuSet;
 
 /// What holds for a child from before its program starts.
 #[derive(Clone, Debug)]
-pub struct ChildSetup {
+pub(crate) struct ChildSetup {
     /// The signal that the kernel sends the child when the *thread* that spawned it ends: spawn from the main
     /// thread (PR_SET_PDEATHSIG, prctl(2)). A child that changes its credentials later loses it.
     pub parent_death: Signal,
@@ -33,7 +33,7 @@ pub struct ChildSetup {
 
 /// Whom a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// Its user.
     pub uid: Uid,
     /// Its group.
@@ -44,7 +44,7 @@ pub struct Credentials {
 
 /// What a child does before its program starts, where that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Setting its limits of open descriptors.
     OpenFiles = 1,
     /// Setting its `oom_score_adj`.
@@ -76,7 +76,7 @@ impl Step {
     }
 
     /// The step in which a child has failed, and why; `None` if it failed in none of them.
-    pub fn failed(error: &io::Error) -> Option<(Self, io::Error)> {
+    pub(crate) fn failed(error: &io::Error) -> Option<(Self, io::Error)> {
         let raw = error.raw_os_error()?;
         let step = Self::ALL.into_iter().find(|step| *step as i32 == raw >> Self::SHIFT)?;
         Some((step, io::Error::from_raw_os_error(raw & ((1 << Self::SHIFT) - 1))))
@@ -99,7 +99,7 @@ impl fmt::Display for Step {
 
 impl ChildSetup {
     /// With these limits, and otherwise as its parent is.
-    pub fn new(parent_death: Signal, nofile: Rlimit) -> Self {
+    pub(crate) fn new(parent_death: Signal, nofile: Rlimit) -> Self {
         Self { parent_death, nofile, oom_score_adj: None, cpu: None, batch: false, credentials: None }
     }
 
@@ -107,7 +107,7 @@ impl ChildSetup {
     ///
     /// The spawn fails with ESRCH if the parent dies before the child is tied to it; [`Step::failed`] tells of other
     /// failures.
-    pub fn apply_to(self, command: &mut Command) {
+    pub(crate) fn apply_to(self, command: &mut Command) {
         let parent = rustix::process::getpid();
         let oom_score_adj = self.oom_score_adj.map(|score| score.to_string());
         command.process_group(0);
@@ -149,7 +149,7 @@ impl ChildSetup {
 ///
 /// The number must be in use in this process, by this descriptor if by nothing else: std opens a pipe of its own for the
 /// child, on which that reports a failed exec, and it must not have this number.
-pub fn give_descriptor(command: &mut Command, fd: OwnedFd, number: i32) {
+pub(crate) fn give_descriptor(command: &mut Command, fd: OwnedFd, number: i32) {
     // SAFETY: between fork and exec only async-signal-safe calls are allowed. `place` makes one plain system call on what
     // was captured here, and neither allocates nor locks.
     unsafe { command.pre_exec(move || place(&fd, number)) };
@@ -187,7 +187,7 @@ impl Credentials {
 ///
 /// # Errors
 /// Those of sched_setscheduler(2).
-pub fn may_be_batch() -> io::Result<()> {
+pub(crate) fn may_be_batch() -> io::Result<()> {
     let tried = std::thread::Builder::new().spawn(be_batch)?.join();
     Ok(tried.unwrap_or(Err(Errno::IO))?)
 }
@@ -223,7 +223,7 @@ fn write_oom_score_adj(score: &str) -> rustix::io::Result<()> {
 ///
 /// # Errors
 /// Those of /proc/self/oom_score_adj: EACCES without the privilege.
-pub fn may_set_oom_score_adj(score: i16) -> io::Result<()> {
+pub(crate) fn may_set_oom_score_adj(score: i16) -> io::Result<()> {
     let own = std::fs::read_to_string("/proc/self/oom_score_adj")?;
     let own = own.trim();
     if own.parse::<i16>().is_ok_and(|own| score >= own) {
@@ -238,7 +238,7 @@ pub fn may_set_oom_score_adj(score: i16) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of setrlimit(2): EPERM.
-pub fn may_limit_open_files(limits: Rlimit) -> io::Result<()> {
+pub(crate) fn may_limit_open_files(limits: Rlimit) -> io::Result<()> {
     let own = rustix::process::getrlimit(Resource::Nofile);
     let is_within = |own| limits.maximum.is_some_and(|wanted| wanted <= own);
     if own.maximum.is_none_or(is_within) {
@@ -252,7 +252,7 @@ pub fn may_limit_open_files(limits: Rlimit) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of sched_getaffinity(2): EINVAL on a machine of more than 1024 CPUs.
-pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     let allowed = rustix::thread::sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
 }
@@ -262,7 +262,7 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
 ///
 /// # Errors
 /// Those of prctl(2).
-pub fn become_subreaper() -> io::Result<()> {
+pub(crate) fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
@@ -270,7 +270,7 @@ pub fn become_subreaper() -> io::Result<()> {
 ///
 /// # Errors
 /// Those of sigaction(2): SIGKILL and SIGSTOP cannot be ignored.
-pub fn ignore(signals: &[Signal]) -> io::Result<()> {
+pub(crate) fn ignore(signals: &[Signal]) -> io::Result<()> {
     for signal in signals {
         // SAFETY: SIG_IGN installs no handler, so no code of this process runs on the signal.
         if unsafe { libc::signal(signal.as_raw(), libc::SIG_IGN) } == libc::SIG_ERR {
@@ -285,7 +285,7 @@ pub fn ignore(signals: &[Signal]) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of pthread_sigmask(3).
-pub fn unblock_signals() -> io::Result<()> {
+pub(crate) fn unblock_signals() -> io::Result<()> {
     let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset(3) fills the whole set, which pthread_sigmask(3) then only reads; a null pointer is no place
     // for the old mask. Only the calling thread's mask changes.
@@ -301,7 +301,7 @@ pub fn unblock_signals() -> io::Result<()> {
 ///
 /// # Errors
 /// Those of pthread_sigmask(3).
-pub fn write_to_any_terminal() -> io::Result<()> {
+pub(crate) fn write_to_any_terminal() -> io::Result<()> {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset(3) fills the whole set, which the other two then read and change; a null pointer is no place
     // for the old mask. Only the calling thread's mask changes.
@@ -318,7 +318,7 @@ pub fn write_to_any_terminal() -> io::Result<()> {
 ///
 /// # Errors
 /// Those of close_range(2); on kernels older than 5.11, of reading /proc/self/fd.
-pub fn close_on_exec_above(first: u32) -> io::Result<()> {
+pub(crate) fn close_on_exec_above(first: u32) -> io::Result<()> {
     // SAFETY: with CLOSE_RANGE_CLOEXEC the call closes nothing and touches no memory; it only sets a flag.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result == 0 {
@@ -335,7 +335,7 @@ pub fn close_on_exec_above(first: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of fcntl(2) with F_DUPFD_CLOEXEC: EBADF if there is none.
-pub fn duplicate(number: u32) -> io::Result<OwnedFd> {
+pub(crate) fn duplicate(number: u32) -> io::Result<OwnedFd> {
     let raw = i32::try_from(number).map_err(|_| Errno::BADF)?;
     // SAFETY: the borrow ends with this statement; a number that is not open makes the call fail with EBADF and
     // nothing else, and the duplicate is a new descriptor.

@@ -21,7 +21,7 @@ const GENERATIONS: usize = 256;
 ///
 /// Of a process that lets nobody look into it, it is assumed if it descends from this process. A descriptor on
 /// its way through a Unix socket is held by nobody.
-pub fn is_held(inode: u64, hint: Option<Pid>) -> bool {
+pub(crate) fn is_held(inode: u64, hint: Option<Pid>) -> bool {
     let me = rustix::process::getpid().as_raw_pid();
     let holds = |process: &Process| match find_socket(process, |socket| socket == inode) {
         Found::Yes => true,
@@ -40,26 +40,26 @@ pub fn is_held(inode: u64, hint: Option<Pid>) -> bool {
 }
 
 /// The name of the file that this process executes; `None` if it is gone or lets nobody look into it.
-pub fn program_name(process: Pid) -> Option<OsString> {
+pub(crate) fn program_name(process: Pid) -> Option<OsString> {
     let file = Process::new(process.as_raw_pid()).ok()?.exe().ok()?;
     file.file_name().map(ToOwned::to_owned)
 }
 
 /// Has this process mapped the file, as it has a library that it loaded? `None` if it cannot be told: the process is
 /// gone or lets nobody look into it, or there is no such file.
-pub fn has_mapped(process: Pid, file: &Path) -> Option<bool> {
+pub(crate) fn has_mapped(process: Pid, file: &Path) -> Option<bool> {
     let inode = std::fs::metadata(file).ok()?.ino();
     let maps = Process::new(process.as_raw_pid()).ok()?.maps().ok()?;
     Some(maps.0.iter().any(|map| map.inode == inode))
 }
 
 /// The living members of a process group; zombies are not among them.
-pub fn members(group: Pid) -> Vec<Pid> {
+pub(crate) fn members(group: Pid) -> Vec<Pid> {
     group_processes(group).iter().filter_map(|process| Pid::from_raw(process.pid)).collect()
 }
 
 /// The TCP ports on which processes of this group listen themselves, as their network namespace has it.
-pub fn listening_ports(group: Pid) -> BTreeSet<u16> {
+pub(crate) fn listening_ports(group: Pid) -> BTreeSet<u16> {
     let processes = group_processes(group);
     let sockets: BTreeSet<u64> = processes.iter().flat_map(sockets).collect();
     // All of a group are in one network namespace, but for exotic cases.
@@ -72,7 +72,7 @@ pub fn listening_ports(group: Pid) -> BTreeSet<u16> {
 }
 
 /// How many TCP connections to these local ports are open: established, or closed by the client alone.
-pub fn open_connections(ports: &[u16]) -> usize {
+pub(crate) fn open_connections(ports: &[u16]) -> usize {
     let tables = Process::myself().as_ref().map(tcp_tables).unwrap_or_default();
     let is_open = |entry: &&TcpNetEntry| {
         matches!(entry.state, TcpState::Established | TcpState::CloseWait)
@@ -93,7 +93,7 @@ fn count_connections<'a>(entries: impl Iterator<Item = &'a TcpNetEntry>) -> usiz
 ///
 /// `None` if one of the processes lets nobody look into it. The connections are looked for in this process' network
 /// namespace: they were accepted here, wherever their holder lives.
-pub fn held_connections(group: Pid, ports: &[u16]) -> Option<usize> {
+pub(crate) fn held_connections(group: Pid, ports: &[u16]) -> Option<usize> {
     let mut held = BTreeSet::new();
     for process in family(group) {
         held.extend(sockets_if_allowed(&process)?);
@@ -111,7 +111,7 @@ pub fn held_connections(group: Pid, ports: &[u16]) -> Option<usize> {
 
 /// A process, as people know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
+pub(crate) struct Named {
     /// Its number.
     pub pid: i32,
     /// Its name, as ps(1) shows it.
@@ -125,7 +125,7 @@ impl fmt::Display for Named {
 }
 
 /// Who listens on this TCP port, in this network namespace; `None` if nobody does, or nobody that may be seen.
-pub fn listener_of(port: u16) -> Option<Named> {
+pub(crate) fn listener_of(port: u16) -> Option<Named> {
     let tables = tcp_tables(&Process::myself().ok()?);
     let listens =
         |entry: &&TcpNetEntry| entry.state == TcpState::Listen && entry.local_address.port() == port;

@@ -9,7 +9,7 @@ use socket2::{SockFilter, SockRef};
 ///
 /// # Errors
 /// Those of setsockopt(2).
-pub fn set_option(socket: impl AsFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+pub(crate) fn set_option(socket: impl AsFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     let fd = socket.as_fd().as_raw_fd();
     let len = libc::socklen_t::try_from(value.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the kernel reads `len` bytes from the pointer, which is a live slice of that length.
@@ -21,7 +21,7 @@ pub fn set_option(socket: impl AsFd, level: i32, name: i32, value: &[u8]) -> io:
 ///
 /// # Errors
 /// Those of getsockopt(2).
-pub fn backlog_len(listener: impl AsFd) -> io::Result<usize> {
+pub(crate) fn backlog_len(listener: impl AsFd) -> io::Result<usize> {
     Ok(tcp_info(listener)?.tcpi_unacked as usize)
 }
 
@@ -29,7 +29,7 @@ pub fn backlog_len(listener: impl AsFd) -> io::Result<usize> {
 ///
 /// # Errors
 /// Those of getsockopt(2).
-pub fn backlog_limit(listener: impl AsFd) -> io::Result<i32> {
+pub(crate) fn backlog_limit(listener: impl AsFd) -> io::Result<i32> {
     Ok(i32::try_from(tcp_info(listener)?.tcpi_sacked).unwrap_or(i32::MAX))
 }
 
@@ -56,7 +56,7 @@ fn tcp_info(listener: impl AsFd) -> io::Result<libc::tcp_info> {
 ///
 /// # Errors
 /// Those of setsockopt(2).
-pub fn drop_new_handshakes(listener: impl AsFd) -> io::Result<()> {
+pub(crate) fn drop_new_handshakes(listener: impl AsFd) -> io::Result<()> {
     match filter_new_handshakes(&listener) {
         // Some kernels keep filters for the privileged.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => set_least_hops(listener, u8::MAX),
@@ -68,7 +68,7 @@ pub fn drop_new_handshakes(listener: impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of setsockopt(2).
-pub fn welcome_late(connection: impl AsFd) -> io::Result<()> {
+pub(crate) fn welcome_late(connection: impl AsFd) -> io::Result<()> {
     set_least_hops(connection, 0)
 }
 
@@ -77,7 +77,7 @@ pub fn welcome_late(connection: impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of setsockopt(2): `PermissionDenied` where the kernel keeps filters for the privileged.
-pub fn filter_new_handshakes(listener: impl AsFd) -> io::Result<()> {
+pub(crate) fn filter_new_handshakes(listener: impl AsFd) -> io::Result<()> {
     const FLAGS_OFFSET: u32 = 13;
     const SYN: u32 = 0x02;
     const ACCEPT_ALL: u32 = u32::MAX;

@@ -15,7 +15,7 @@ const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 /// Where a socket is.
 #[derive(Clone, Copy, Debug)]
-pub enum Name<'a> {
+pub(crate) enum Name<'a> {
     /// A file.
     Path(&'a Path),
     /// A name of the network namespace (unix(7)).
@@ -26,7 +26,7 @@ pub enum Name<'a> {
 ///
 /// # Errors
 /// Those of socket(2), bind(2) and listen(2).
-pub fn listen(name: Name<'_>, backlog: i32) -> io::Result<UnixListener> {
+pub(crate) fn listen(name: Name<'_>, backlog: i32) -> io::Result<UnixListener> {
     let address = Address::of(name)?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
     rustix::net::bind(&socket, &address.socket)?;
@@ -38,7 +38,7 @@ pub fn listen(name: Name<'_>, backlog: i32) -> io::Result<UnixListener> {
 ///
 /// # Errors
 /// Those of socket(2) and connect(2): `ConnectionRefused` if nobody listens, `WouldBlock` if the backlog is full.
-pub fn connect(name: Name<'_>) -> io::Result<UnixStream> {
+pub(crate) fn connect(name: Name<'_>) -> io::Result<UnixStream> {
     let address = Address::of(name)?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
     rustix::net::connect(&socket, &address.socket)?;
@@ -49,7 +49,7 @@ pub fn connect(name: Name<'_>) -> io::Result<UnixStream> {
 ///
 /// # Errors
 /// Those of reading /proc/net/unix.
-pub fn listening(prefix: &str) -> io::Result<Vec<String>> {
+pub(crate) fn listening(prefix: &str) -> io::Result<Vec<String>> {
     Ok(listening_in(&std::fs::read("/proc/net/unix")?, prefix))
 }
 

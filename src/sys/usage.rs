@@ -10,7 +10,7 @@ use rustix::process::Pid;
 
 /// What the processes of a group use together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Resident memory in bytes. What several of them share, such as what a server had in memory before it forked, is
     /// counted for each.
     pub resident: u64,
@@ -19,7 +19,7 @@ pub struct Usage {
 }
 
 /// What each of these process groups uses, with one look at the process table. One without a living member is left out.
-pub fn group_usages(groups: &[Pid]) -> HashMap<Pid, Usage> {
+pub(crate) fn group_usages(groups: &[Pid]) -> HashMap<Pid, Usage> {
     let mut usages = HashMap::new();
     for (_, stat) in processes() {
         // Of one that ends at this moment, the group is -1.
@@ -36,7 +36,7 @@ pub fn group_usages(groups: &[Pid]) -> HashMap<Pid, Usage> {
 /// The memory of this group in bytes, a page that n processes share counted as its nth part for each (Pss,
 /// proc_pid_smaps(5)). The kernel walks through all of the memory for it: about a millisecond for 100 MB. `None` where
 /// one of the processes lets nobody look into it.
-pub fn proportional_memory(group: Pid) -> Option<u64> {
+pub(crate) fn proportional_memory(group: Pid) -> Option<u64> {
     let members = processes().filter(|(_, stat)| stat.pgrp == group.as_raw_pid() && stat.rss > 0);
     members.map(|(process, _)| proportional_memory_of(&process)).sum()
 }

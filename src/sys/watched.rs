@@ -9,11 +9,11 @@ use tokio::io::unix::AsyncFd;
 
 /// An owned descriptor, registered with the current tokio runtime until it is dropped.
 #[derive(Debug)]
-pub struct Watched(AsyncFd<Owned>);
+pub(crate) struct Watched(AsyncFd<Owned>);
 
 /// An `OwnedFd` that gives its number to tokio.
 #[derive(Debug)]
-pub struct Owned(OwnedFd);
+pub(crate) struct Owned(OwnedFd);
 
 impl AsRawFd for Owned {
     fn as_raw_fd(&self) -> RawFd {
@@ -29,7 +29,7 @@ impl Watched {
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
-    pub fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
+    pub(crate) fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
         // SAFETY: tokio asks that the descriptor stays open, and the same, for as long as it is registered.
         // `Owned` owns it, gives out only borrows, and is dropped by `AsyncFd` after the deregistration.
         let registered = unsafe { AsyncFd::register_with_interest(Owned(fd), interest) };
@@ -41,7 +41,10 @@ impl Watched {
     ///
     /// # Errors
     /// Those of `attempt`.
-    pub async fn when_readable<T>(&self, mut attempt: impl FnMut(&Self) -> io::Result<T>) -> io::Result<T> {
+    pub(crate) async fn when_readable<T>(
+        &self,
+        mut attempt: impl FnMut(&Self) -> io::Result<T>,
+    ) -> io::Result<T> {
         loop {
             let mut guard = self.0.readable().await?;
             if let Ok(result) = guard.try_io(|_| attempt(self)) {

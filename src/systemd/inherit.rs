@@ -19,7 +19,7 @@ const FIRST: u32 = 3;
 
 /// A listening TCP socket that was inherited.
 #[derive(Debug)]
-pub struct Inherited {
+pub(crate) struct Inherited {
     /// The socket.
     pub socket: OwnedFd,
     /// Where it listens.
@@ -28,7 +28,7 @@ pub struct Inherited {
 
 /// Why the inherited sockets cannot be the ports.
 #[derive(Debug, thiserror::Error)]
-pub enum InheritError {
+pub(crate) enum InheritError {
     /// `LISTEN_FDS` is for us, and no number.
     #[error("LISTEN_FDS={0:?} is not a number of descriptors; the service manager sets this variable")]
     Count(String),
@@ -76,7 +76,7 @@ fn flag(address: SocketAddr) -> String {
 ///
 /// # Errors
 /// They cannot be ports.
-pub fn inherited() -> Result<Vec<Inherited>, InheritError> {
+pub(crate) fn inherited() -> Result<Vec<Inherited>, InheritError> {
     let variable = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let count = promised(variable("LISTEN_PID"), variable("LISTEN_FDS"), std::process::id())?;
     (FIRST..FIRST.saturating_add(count)).map(|number| take(number, count)).collect()
@@ -123,7 +123,7 @@ fn examine(socket: &OwnedFd) -> Result<SocketAddr, String> {
 
 /// Which inherited sockets are for which of the addresses that were asked for; addresses without any are to be bound.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Plan<T> {
+pub(crate) struct Plan<T> {
     /// In the order of the configuration; the inherited ones that stand for it.
     pub ports: Vec<(Listen, Vec<T>)>,
 }
@@ -133,7 +133,7 @@ pub struct Plan<T> {
 ///
 /// # Errors
 /// The first one that nobody has asked for.
-pub fn plan<T>(
+pub(crate) fn plan<T>(
     listen: &[Listen],
     is_default: bool,
     inherited: impl IntoIterator<Item = (SocketAddr, T)>,

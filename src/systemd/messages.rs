@@ -18,7 +18,7 @@ use crate::supervisor::lifecycle::Phase;
 
 /// What has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(super) enum Change {
     /// Things stand so now.
     Now(Now),
     /// A reload has begun.
@@ -31,7 +31,7 @@ pub enum Change {
 
 /// How things stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Now {
+pub(super) struct Now {
     /// Every port has a worker.
     pub ready: bool,
     /// The stop has begun.
@@ -42,7 +42,7 @@ pub struct Now {
 
 impl Now {
     /// As these two tell it.
-    pub fn of(readiness: &Readiness, app: &Overview) -> Self {
+    pub(super) fn of(readiness: &Readiness, app: &Overview) -> Self {
         let stopping = *readiness == Readiness::Stopping;
         Self { ready: readiness.is_ready(), stopping, sentence: sentence(app, stopping) }
     }
@@ -69,7 +69,7 @@ fn sentence(app: &Overview, stopping: bool) -> String {
 
 /// What was told so far.
 #[derive(Debug, Default)]
-pub struct Told {
+pub(super) struct Told {
     ready: bool,
     stopping: bool,
     sentence: String,
@@ -77,7 +77,7 @@ pub struct Told {
 
 impl Told {
     /// The messages that follow from a change, in their order; `monotonic` is the time of CLOCK_MONOTONIC.
-    pub fn messages(&mut self, change: Change, monotonic: Duration) -> Vec<String> {
+    pub(super) fn messages(&mut self, change: Change, monotonic: Duration) -> Vec<String> {
         let may_reload = self.ready && !self.stopping;
         let reloading = || format!("RELOADING=1\nMONOTONIC_USEC={}\n", monotonic.as_micros());
         let ready = || "READY=1\n".to_owned();

@@ -7,11 +7,11 @@
 //! - [`inherit`]: the ports, opened by it.
 //! - [`worker_notify`]: what workers say to clusterd in the same language.
 
-pub mod inherit;
+pub(crate) mod inherit;
 mod messages;
 mod socket;
 mod watchdog;
-pub mod worker_notify;
+pub(crate) mod worker_notify;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,13 +33,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// The service manager, if there is one, as those see it who have something to tell it.
 #[derive(Clone, Debug)]
-pub struct Systemd {
+pub(crate) struct Systemd {
     no_reload: mpsc::Sender<()>,
 }
 
 impl Systemd {
     /// Says that there is no reload to wait for, after one was asked for: it was refused.
-    pub fn no_reload(&self) {
+    pub(crate) fn no_reload(&self) {
         // What is full will be said anyway.
         let _ = self.no_reload.try_send(());
     }
@@ -47,7 +47,7 @@ impl Systemd {
 
 /// What is told of.
 #[derive(Debug)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// Whether every port has a worker, and whether the stop has begun.
     pub readiness: watch::Receiver<Readiness>,
     /// The workers; asked whether it lives.
@@ -57,7 +57,7 @@ pub struct Sources {
 }
 
 /// Keeps the service manager informed for as long as the program runs; without one it does nothing.
-pub fn start(sources: Sources) -> Systemd {
+pub(crate) fn start(sources: Sources) -> Systemd {
     let (no_reload, refused) = mpsc::channel(1);
     if let Some(socket) = ManagerSocket::from_environment() {
         if let Some(timeout) = watchdog::timeout() {

@@ -18,11 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The service manager's socket.
 #[derive(Clone, Debug)]
-pub struct ManagerSocket(SocketAddr);
+pub(super) struct ManagerSocket(SocketAddr);
 
 impl ManagerSocket {
     /// The one that clusterd was started with; `None` if nobody wants to be told anything.
-    pub fn from_environment() -> Option<Self> {
+    pub(super) fn from_environment() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         match address(&name) {
             Ok(address) => Some(Self(address)),
@@ -34,7 +34,7 @@ impl ManagerSocket {
     }
 
     /// Sends one message, or says in the log that it could not be sent.
-    pub async fn say(&self, message: &str) {
+    pub(super) async fn say(&self, message: &str) {
         let sent = tokio::time::timeout(PATIENCE, self.send(message.as_bytes())).await;
         if let Err(error) = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             warn!("cannot notify the service manager: {error}");
@@ -60,13 +60,13 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use std::os::unix::net::UnixDatagram as Socket;
 
     use super::*;
 
     /// A service manager that listens at an abstract name and does not block, and the way to it.
-    pub fn manager() -> (Socket, ManagerSocket) {
+    pub(crate) fn manager() -> (Socket, ManagerSocket) {
         let name = format!("clusterd-test-{:016x}", fastrand::u64(..));
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = Socket::bind_addr(&address).unwrap();

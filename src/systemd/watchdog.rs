@@ -11,7 +11,7 @@ use tracing::warn;
 use super::socket::ManagerSocket;
 
 /// How long the service manager waits for a sign of life; `None` if it does not (sd_watchdog_enabled(3)).
-pub fn timeout() -> Option<Duration> {
+pub(super) fn timeout() -> Option<Duration> {
     let variable = |name| env::var(name).ok();
     asked_for(variable("WATCHDOG_USEC").as_deref(), variable("WATCHDOG_PID").as_deref(), std::process::id())
 }
@@ -23,7 +23,7 @@ fn asked_for(microseconds: Option<&str>, pid: Option<&str>, own: u32) -> Option<
 }
 
 /// Gives a sign of life after each half of `timeout`, as long as both answer within a quarter.
-pub async fn feed<F: Future, S: Future>(
+pub(super) async fn feed<F: Future, S: Future>(
     socket: ManagerSocket,
     timeout: Duration,
     front: impl Fn() -> F,

@@ -28,7 +28,7 @@ const READY: usize = 64;
 
 /// The workers that are listened to.
 #[derive(Debug)]
-pub struct WorkerNotifications {
+pub(crate) struct WorkerNotifications {
     users: Users,
     ready: mpsc::Sender<WorkerId>,
     listening: HashMap<WorkerId, AbortHandle>,
@@ -36,13 +36,13 @@ pub struct WorkerNotifications {
 
 impl WorkerNotifications {
     /// No worker yet; those that say that they are ready come out at the other end. Processes of these users are heard.
-    pub fn new(users: Users) -> (Self, mpsc::Receiver<WorkerId>) {
+    pub(crate) fn new(users: Users) -> (Self, mpsc::Receiver<WorkerId>) {
         let (ready, said) = mpsc::channel(READY);
         (Self { users, ready, listening: HashMap::new() }, said)
     }
 
     /// Listens to a worker until it is gone.
-    pub fn listen(&mut self, worker: WorkerId, socket: NotifySocket) {
+    pub(crate) fn listen(&mut self, worker: WorkerId, socket: NotifySocket) {
         let (users, ready) = (self.users.clone(), self.ready.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = listen(worker, socket, &users, &ready).await {
@@ -53,7 +53,7 @@ impl WorkerNotifications {
     }
 
     /// A worker that is gone says nothing any more.
-    pub fn gone(&mut self, worker: WorkerId) {
+    pub(crate) fn gone(&mut self, worker: WorkerId) {
         if let Some(task) = self.listening.remove(&worker) {
             task.abort();
         }
@@ -61,7 +61,7 @@ impl WorkerNotifications {
 }
 
 /// Tells the supervisor which workers are ready, until nobody listens to them any more.
-pub async fn pass_on(mut ready: mpsc::Receiver<WorkerId>, supervisor: supervisor::Handle) {
+pub(crate) async fn pass_on(mut ready: mpsc::Receiver<WorkerId>, supervisor: supervisor::Handle) {
     while let Some(worker) = ready.recv().await {
         supervisor.ready(worker).await;
     }

@@ -33,7 +33,7 @@ const MOST: usize = 1024;
 
 /// The entries, by the key of the query.
 #[derive(Debug)]
-pub struct Listeners {
+pub(crate) struct Listeners {
     accepts: Accepts,
     /// Whom workers run as, if not as clusterd does.
     user: Option<Credentials>,
@@ -70,7 +70,7 @@ struct Shared {
 
 /// What a server that joined an entry is to get.
 #[derive(Debug)]
-pub enum Joined {
+pub(crate) enum Joined {
     /// What the front has.
     Service {
         /// Of this service.
@@ -87,7 +87,7 @@ pub enum Joined {
 impl Listeners {
     /// None yet. If workers accept, a TCP port is a single socket. Workers of another `user` get what that one may
     /// have: what they ask for is bound, and a path removed, with its rights.
-    pub fn new(accepts: Accepts, user: Option<Credentials>) -> Self {
+    pub(crate) fn new(accepts: Accepts, user: Option<Credentials>) -> Self {
         Self { accepts, user, entries: BTreeMap::new(), opened: 0 }
     }
 
@@ -96,7 +96,12 @@ impl Listeners {
     ///
     /// # Errors
     /// What the worker is to be told.
-    pub fn join(&mut self, worker: WorkerId, query: &Query, served: &[WorkerPort]) -> Result<Joined, Errno> {
+    pub(crate) fn join(
+        &mut self,
+        worker: WorkerId,
+        query: &Query,
+        served: &[WorkerPort],
+    ) -> Result<Joined, Errno> {
         let key = query.key();
         let mut to_open = None;
         if !self.entries.contains_key(&key) {
@@ -149,12 +154,12 @@ impl Listeners {
     }
 
     /// What all servers of this key share.
-    pub fn data(&self, key: &str) -> Option<&RawValue> {
+    pub(crate) fn data(&self, key: &str) -> Option<&RawValue> {
         self.entries.get(key)?.data.as_deref()
     }
 
     /// The TCP ports that were opened here.
-    pub fn opened_ports(&self) -> Vec<u16> {
+    pub(crate) fn opened_ports(&self) -> Vec<u16> {
         let ports = self.entries.values().filter_map(|entry| match &entry.source {
             Source::Service { id: ServiceId::Opened(_), address } => Some(address.port()),
             Source::Service { .. } | Source::Shared(_) => None,
@@ -164,7 +169,7 @@ impl Listeners {
 
     /// The worker does not listen there any more. What nobody wants is gone; if it was opened here, the front is to
     /// close the service that is returned.
-    pub fn leave(&mut self, worker: WorkerId, key: &str) -> Option<ServiceId> {
+    pub(crate) fn leave(&mut self, worker: WorkerId, key: &str) -> Option<ServiceId> {
         let entry = self.entries.get_mut(key)?;
         entry.wanted_by.remove(&worker);
         if !entry.wanted_by.is_empty() {

@@ -26,7 +26,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-pub use self::listeners::Listeners;
+pub(crate) use self::listeners::Listeners;
 use super::admission::Rules;
 use crate::front;
 use crate::front::Accepts;
@@ -43,7 +43,7 @@ const WORDS: usize = 64;
 
 /// What a worker has said that is not about its listeners.
 #[derive(Debug)]
-pub enum Word {
+pub(crate) enum Word {
     /// It is ready: `process.send('ready')`, as PM2 has it (`wait_ready`).
     Ready(WorkerId),
     /// Anything that it has sent to its primary, be it that too.
@@ -52,7 +52,7 @@ pub enum Word {
 
 /// What the sessions depend on.
 #[derive(Clone, Debug)]
-pub struct NodeContext {
+pub(crate) struct NodeContext {
     /// Gets the channels that connections go through.
     pub front: front::handle::Handle,
     /// Room for those.
@@ -79,7 +79,7 @@ impl NodeContext {
 
 /// The channels to all Node workers.
 #[derive(Debug)]
-pub struct NodeSessions {
+pub(crate) struct NodeSessions {
     context: NodeContext,
     words: mpsc::Sender<Word>,
     sessions: HashMap<WorkerId, OpenSession>,
@@ -96,7 +96,7 @@ struct OpenSession {
 /// Asks one worker, if it is Node, to leave when it has finished what it has: `worker.disconnect()`, as Node's primary
 /// has it. Clones ask the same worker.
 #[derive(Clone, Debug)]
-pub struct DisconnectRequest {
+pub(crate) struct DisconnectRequest {
     ask: Option<watch::Sender<bool>>,
     listeners: Arc<Mutex<Listeners>>,
 }
@@ -104,7 +104,7 @@ pub struct DisconnectRequest {
 impl DisconnectRequest {
     /// Asks, once however often it is called. Returns the ports on which Node workers serve beside those that are
     /// always served: who waits until the worker has no connection any more has to look at those too.
-    pub async fn ask(&self) -> Vec<u16> {
+    pub(crate) async fn ask(&self) -> Vec<u16> {
         if let Some(ask) = &self.ask {
             ask.send_if_modified(|asked| !std::mem::replace(asked, true));
         }
@@ -114,13 +114,13 @@ impl DisconnectRequest {
 
 impl NodeSessions {
     /// No worker yet.
-    pub fn new(context: NodeContext) -> (Self, mpsc::Receiver<Word>) {
+    pub(crate) fn new(context: NodeContext) -> (Self, mpsc::Receiver<Word>) {
         let (words, heard) = mpsc::channel(WORDS);
         (Self { context, words, sessions: HashMap::new() }, heard)
     }
 
     /// Speaks with a worker until it is gone.
-    pub fn greet(&mut self, worker: WorkerId, channel: NodeChannel) {
+    pub(crate) fn greet(&mut self, worker: WorkerId, channel: NodeChannel) {
         let (disconnect, asked) = watch::channel(false);
         let (gone, told) = oneshot::channel();
         let signals = session::SessionSignals { disconnect: asked, gone: told, words: self.words.clone() };
@@ -134,14 +134,14 @@ impl NodeSessions {
     }
 
     /// What asks this worker to leave.
-    pub fn disconnecting(&self, worker: WorkerId) -> DisconnectRequest {
+    pub(crate) fn disconnecting(&self, worker: WorkerId) -> DisconnectRequest {
         let ask = self.sessions.get(&worker).map(|session| session.disconnect.clone());
         DisconnectRequest { ask, listeners: Arc::clone(&self.context.listeners) }
     }
 
     /// Done when everything was read that a worker said before it was gone: what it has taken must not be taken for
     /// untaken.
-    pub fn gone(&mut self, worker: WorkerId) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn gone(&mut self, worker: WorkerId) -> impl Future<Output = ()> + Send + use<> {
         let session = self.sessions.remove(&worker);
         async move {
             let Some(OpenSession { gone, mut task, .. }) = session else { return };

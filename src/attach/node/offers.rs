@@ -16,7 +16,7 @@ use crate::sys::seqpacket;
 
 /// What a worker was offered and has neither accepted nor refused.
 #[derive(Debug, Default)]
-pub struct Offers {
+pub(super) struct Offers {
     made: BTreeMap<Seq, Made>,
     stuck: Stuck,
 }
@@ -40,7 +40,10 @@ enum Stuck {
 
 impl Offers {
     /// Returns `answer` if the worker may be offered a connection; otherwise tells it that the worker is stuck.
-    pub fn unless_stuck(&mut self, answer: oneshot::Sender<Answer>) -> Option<oneshot::Sender<Answer>> {
+    pub(super) fn unless_stuck(
+        &mut self,
+        answer: oneshot::Sender<Answer>,
+    ) -> Option<oneshot::Sender<Answer>> {
         let Stuck::Yes(waiting) = &mut self.stuck else { return Some(answer) };
         let (moves, moving) = oneshot::channel();
         waiting.push(moves);
@@ -50,25 +53,25 @@ impl Offers {
     }
 
     /// A connection was offered, to be taken back at `until`.
-    pub fn made(&mut self, seq: Seq, answer: oneshot::Sender<Answer>, until: Instant) {
+    pub(super) fn made(&mut self, seq: Seq, answer: oneshot::Sender<Answer>, until: Instant) {
         self.made.insert(seq, Made { answer, until: Some(until) });
     }
 
     /// It is known what becomes of a connection.
-    pub fn told(&mut self, seq: Seq, answer: Answer) {
+    pub(super) fn told(&mut self, seq: Seq, answer: Answer) {
         if let Some(made) = self.made.remove(&seq) {
             let _ = made.answer.send(answer);
         }
     }
 
     /// When what the worker has not read is to be taken back.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.made.values().filter_map(|made| made.until).min()
     }
 
     /// These connections were taken back, and all others have been read by the worker. Returns whether there are any:
     /// the worker is stuck then.
-    pub fn taken_back(&mut self, connections: &[Seq]) -> bool {
+    pub(super) fn taken_back(&mut self, connections: &[Seq]) -> bool {
         for made in self.made.values_mut() {
             made.until = None;
         }
@@ -85,12 +88,12 @@ impl Offers {
     }
 
     /// Whether the worker has left a connection unread and has not moved since.
-    pub fn is_stuck(&self) -> bool {
+    pub(super) fn is_stuck(&self) -> bool {
         matches!(self.stuck, Stuck::Yes(_))
     }
 
     /// The worker reads again.
-    pub fn moves(&mut self) {
+    pub(super) fn moves(&mut self) {
         if let Stuck::Yes(waiting) = std::mem::take(&mut self.stuck) {
             for relay in waiting {
                 let _ = relay.send(());
@@ -101,7 +104,7 @@ impl Offers {
 
 /// What was sent to a worker and not read by it.
 #[derive(Debug)]
-pub struct Unread {
+pub(super) struct Unread {
     /// The connections among it, which are closed hereby: the relay has its own copy.
     pub connections: Vec<Seq>,
     /// All else, in its order: bytes, and the descriptor that was beside them.
@@ -114,7 +117,7 @@ impl Unread {
     ///
     /// # Errors
     /// Those of recvmsg(2).
-    pub async fn take(worker_end: impl AsFd, buffer: &mut [u8]) -> io::Result<Self> {
+    pub(super) async fn take(worker_end: impl AsFd, buffer: &mut [u8]) -> io::Result<Self> {
         let mut unread = Self { connections: Vec::new(), rest: Vec::new() };
         loop {
             room_for_a_descriptor(&worker_end).await;

@@ -18,7 +18,7 @@ use crate::sys::watched::Watched;
 
 /// A connection to be passed on.
 #[derive(Debug)]
-pub struct Offer {
+pub(super) struct Offer {
     /// The listener that it came to.
     pub key: String,
     /// A duplicate of the connection.
@@ -29,7 +29,7 @@ pub struct Offer {
 
 /// What became of an offered connection.
 #[derive(Debug)]
-pub enum Answer {
+pub(super) enum Answer {
     /// The worker has it.
     Accepted,
     /// The worker does not want it.
@@ -39,7 +39,7 @@ pub enum Answer {
 }
 
 /// Passes connections on until the channel ends, or nobody takes offers any more.
-pub async fn run(worker: WorkerId, key: String, channel: OwnedFd, offers: mpsc::Sender<Offer>) {
+pub(super) async fn run(worker: WorkerId, key: String, channel: OwnedFd, offers: mpsc::Sender<Offer>) {
     if let Err(error) = pass_on(&key, channel, &offers).await {
         debug!(%worker, key, %error, "no more connections are passed on");
     }

@@ -15,11 +15,11 @@ const MOST: usize = 256;
 
 /// The servers, by the keys of their queries.
 #[derive(Debug, Default)]
-pub struct ServerTable(BTreeMap<String, Server>);
+pub(super) struct ServerTable(BTreeMap<String, Server>);
 
 /// A server of the worker.
 #[derive(Debug)]
-pub struct Server {
+pub(super) struct Server {
     /// What it asked for.
     pub query: Query,
     /// How it gets its connections.
@@ -28,7 +28,7 @@ pub struct Server {
 
 /// How a server gets its connections.
 #[derive(Debug)]
-pub enum Supply {
+pub(super) enum Supply {
     /// From a channel of the attach protocol, on which the shim says that it listens.
     Channel(LinkId),
     /// From a relay, which begins when the server listens.
@@ -55,7 +55,7 @@ pub enum Supply {
 
 /// What is to be done for a server that listens by now.
 #[derive(Debug)]
-pub enum Begin {
+pub(super) enum Begin {
     /// Relay connections from this channel to the server with this key.
     Relay {
         /// The key.
@@ -69,7 +69,7 @@ pub enum Begin {
 
 impl Supply {
     /// What the front knows it by.
-    pub fn link(&self) -> Option<LinkId> {
+    pub(super) fn link(&self) -> Option<LinkId> {
         match self {
             Supply::Channel(link) | Supply::Relay { link, .. } | Supply::Shared { link, .. } => Some(*link),
             Supply::Other => None,
@@ -77,7 +77,7 @@ impl Supply {
     }
 
     /// No connection is relayed to it any more.
-    pub fn stop_relay(&mut self) {
+    pub(super) fn stop_relay(&mut self) {
         if let Supply::Relay { relay: Some(relay), .. } = self {
             relay.abort();
         }
@@ -86,28 +86,28 @@ impl Supply {
 
 impl ServerTable {
     /// Whether a server with this query may join: there are not too many, and none excludes it.
-    pub fn may_join(&self, query: &Query) -> bool {
+    pub(super) fn may_join(&self, query: &Query) -> bool {
         self.0.len() < MOST && !self.0.values().any(|server| server.query.excludes(query))
     }
 
     /// A server has been given its supply.
-    pub fn join(&mut self, query: Query, supply: Supply) {
+    pub(super) fn join(&mut self, query: Query, supply: Supply) {
         self.0.insert(query.key(), Server { query, supply });
     }
 
     /// A server is gone.
-    pub fn leave(&mut self, key: &str) -> Option<Server> {
+    pub(super) fn leave(&mut self, key: &str) -> Option<Server> {
         self.0.remove(key)
     }
 
     /// All of them are gone.
-    pub fn clear(&mut self) -> impl Iterator<Item = (String, Server)> + use<> {
+    pub(super) fn clear(&mut self) -> impl Iterator<Item = (String, Server)> + use<> {
         std::mem::take(&mut self.0).into_iter()
     }
 
     /// What is to begin now that the server which asked `query` listens. Who asked for any port tells which it got, so that
     /// the query alone would not be found.
-    pub fn listens(&mut self, query: &Query) -> Vec<Begin> {
+    pub(super) fn listens(&mut self, query: &Query) -> Vec<Begin> {
         let asked = query.key();
         let begins = self.0.iter_mut().filter_map(|(key, server)| {
             let any_port = server.query.port == 0;
@@ -125,7 +125,7 @@ impl ServerTable {
     }
 
     /// The relay of this server runs.
-    pub fn relayed_by(&mut self, key: &str, handle: AbortHandle) {
+    pub(super) fn relayed_by(&mut self, key: &str, handle: AbortHandle) {
         if let Some(Server { supply: Supply::Relay { relay, .. }, .. }) = self.0.get_mut(key) {
             *relay = Some(handle);
         }

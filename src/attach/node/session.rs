@@ -33,7 +33,7 @@ const READS: usize = 2;
 
 /// What one worker and clusterd say to each other.
 #[derive(Debug)]
-pub struct NodeSession {
+pub(super) struct NodeSession {
     worker: WorkerId,
     transport: NodeTransport,
     servers: ServerTable,
@@ -45,7 +45,7 @@ pub struct NodeSession {
 
 /// What a session learns from the rest of clusterd, and what it tells it.
 #[derive(Debug)]
-pub struct SessionSignals {
+pub(super) struct SessionSignals {
     /// The worker is to leave.
     pub disconnect: watch::Receiver<bool>,
     /// The worker is gone.
@@ -59,7 +59,7 @@ impl NodeSession {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn new(
+    pub(super) fn new(
         worker: WorkerId,
         channel: NodeChannel,
         context: NodeContext,
@@ -78,7 +78,7 @@ impl NodeSession {
     }
 
     /// Goes on until the channel ends. A worker that breaks the protocol is cut off, whereupon it exits.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         match self.session().await {
             Ok(()) => debug!(worker = %self.worker, "the Node channel is closed"),
             Err(ended) => warn!(worker = %self.worker, "closed the Node channel: {ended}"),

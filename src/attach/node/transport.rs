@@ -22,7 +22,7 @@ const READ: usize = 64 * 1024;
 
 /// Both directions of the channel.
 #[derive(Debug)]
-pub struct NodeTransport {
+pub(super) struct NodeTransport {
     channel: Arc<Watched>,
     worker_end: OwnedFd,
     speaker: Option<Pid>,
@@ -36,7 +36,7 @@ pub struct NodeTransport {
 
 /// Something that was sent with a descriptor.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Sent {
+pub(super) enum Sent {
     /// What the server with this key listens on.
     Listener(String),
     /// A connection.
@@ -45,7 +45,7 @@ pub enum Sent {
 
 /// How far the worker's messages have been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub(super) enum Reading {
     /// There may be more.
     More,
     /// There is nothing now.
@@ -56,7 +56,7 @@ pub enum Reading {
 
 /// Why the channel cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub enum TransportError {
+pub(super) enum TransportError {
     /// The system refuses.
     #[error("channel failed: {0}")]
     Channel(#[from] io::Error),
@@ -73,7 +73,7 @@ impl NodeTransport {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn new(channel: NodeChannel) -> io::Result<Self> {
+    pub(super) fn new(channel: NodeChannel) -> io::Result<Self> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         Ok(Self {
             channel: Arc::new(Watched::new(channel.primary_end, interest)?),
@@ -88,17 +88,17 @@ impl NodeTransport {
     }
 
     /// What to wait on.
-    pub fn channel(&self) -> Arc<Watched> {
+    pub(super) fn channel(&self) -> Arc<Watched> {
         Arc::clone(&self.channel)
     }
 
     /// The process that wrote last: Node, which may be a child of the worker's first process.
-    pub fn speaker(&self) -> Option<Pid> {
+    pub(super) fn speaker(&self) -> Option<Pid> {
         self.speaker
     }
 
     /// The number of the next message.
-    pub fn next_seq(&mut self) -> Seq {
+    pub(super) fn next_seq(&mut self) -> Seq {
         self.seq.take()
     }
 
@@ -106,7 +106,7 @@ impl NodeTransport {
     ///
     /// # Errors
     /// Those of recvmsg(2), or what came is no message.
-    pub fn read(&mut self, messages: &mut Vec<Received>) -> Result<Reading, TransportError> {
+    pub(super) fn read(&mut self, messages: &mut Vec<Received>) -> Result<Reading, TransportError> {
         let record = match seqpacket::receive(&*self.channel, &mut self.buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Reading::Empty),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Reading::End),
@@ -124,7 +124,7 @@ impl NodeTransport {
     ///
     /// # Errors
     /// Too much waits to be written already.
-    pub fn push(&mut self, message: ToNode<'_>) -> Result<(), TransportError> {
+    pub(super) fn push(&mut self, message: ToNode<'_>) -> Result<(), TransportError> {
         Ok(self.outgoing.push(message)?)
     }
 
@@ -132,14 +132,14 @@ impl NodeTransport {
     ///
     /// # Errors
     /// Too much waits to be written already.
-    pub fn push_descriptor(&mut self, message: ToNode<'_>, sent: Sent) -> Result<(), TransportError> {
+    pub(super) fn push_descriptor(&mut self, message: ToNode<'_>, sent: Sent) -> Result<(), TransportError> {
         self.push(message)?;
         self.unacknowledged.push_back(sent);
         Ok(())
     }
 
     /// Whether something waits to be written.
-    pub fn has_to_write(&self) -> bool {
+    pub(super) fn has_to_write(&self) -> bool {
         !self.outgoing.is_empty()
     }
 
@@ -147,7 +147,7 @@ impl NodeTransport {
     ///
     /// # Errors
     /// Those of sendmsg(2).
-    pub fn flush(&mut self) -> Result<bool, TransportError> {
+    pub(super) fn flush(&mut self) -> Result<bool, TransportError> {
         while let Some((bytes, fd)) = self.outgoing.front() {
             match seqpacket::send_part(&*self.channel, bytes, fd.map(AsFd::as_fd)) {
                 Ok(len) => self.outgoing.sent(len),
@@ -163,7 +163,7 @@ impl NodeTransport {
     }
 
     /// The descriptor that was sent first has arrived, or has not: what it was.
-    pub fn acknowledged(&mut self) -> Option<Sent> {
+    pub(super) fn acknowledged(&mut self) -> Option<Sent> {
         self.unacknowledged.pop_front()
     }
 
@@ -171,7 +171,7 @@ impl NodeTransport {
     ///
     /// # Errors
     /// Those of ioctl(2).
-    pub fn is_read(&self) -> io::Result<bool> {
+    pub(super) fn is_read(&self) -> io::Result<bool> {
         Ok(self.outgoing.is_empty() && seqpacket::waiting_bytes(&self.worker_end)? == 0)
     }
 
@@ -180,7 +180,7 @@ impl NodeTransport {
     ///
     /// # Errors
     /// Those of recvmsg(2).
-    pub async fn take_back(&mut self) -> io::Result<Vec<Seq>> {
+    pub(super) async fn take_back(&mut self) -> io::Result<Vec<Seq>> {
         let Unread { connections, rest } = Unread::take(&self.worker_end, &mut self.buffer).await?;
         let is_back = |sent: &Sent| matches!(sent, Sent::Connection(seq) if connections.contains(seq));
         self.unacknowledged.retain(|sent| !is_back(sent));

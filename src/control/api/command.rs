@@ -12,7 +12,7 @@ use crate::supervisor::{Command, Scale};
 
 /// The commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Replace every worker by a new one that is ready first.
     Reload,
     /// End and start again.
@@ -27,10 +27,10 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 5] = [Verb::Reload, Verb::Restart, Verb::Scale, Verb::Stop, Verb::Start];
+    pub(crate) const ALL: [Verb; 5] = [Verb::Reload, Verb::Restart, Verb::Scale, Verb::Stop, Verb::Start];
 
     /// Its name in a path.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Verb::Reload => "reload",
             Verb::Restart => "restart",
@@ -41,7 +41,7 @@ impl Verb {
     }
 
     /// The verb of a command.
-    pub fn of(command: Command) -> Self {
+    pub(crate) fn of(command: Command) -> Self {
         match command {
             Command::Reload => Verb::Reload,
             Command::Restart(_) => Verb::Restart,
@@ -73,7 +73,7 @@ struct ScaleBody {
 struct EmptyBody {}
 
 /// The body to send with a command.
-pub fn body_of(command: Command) -> Vec<u8> {
+pub(crate) fn body_of(command: Command) -> Vec<u8> {
     let body = match command {
         Command::Restart(worker) => serde_json::to_vec(&RestartBody { worker: worker.map(|slot| slot.0) }),
         Command::Scale(scale) => serde_json::to_vec(&ScaleBody { workers: Workers(scale) }),
@@ -86,7 +86,7 @@ pub fn body_of(command: Command) -> Vec<u8> {
 ///
 /// # Errors
 /// What is wrong with the body.
-pub fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
+pub(crate) fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     let read = match verb {
         Verb::Reload => serde_json::from_slice(body).map(|EmptyBody {}| Command::Reload),
@@ -109,12 +109,12 @@ pub fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
 
 /// A number of workers to scale to or by, as people write it: `4`, `+1`, `-2`; in JSON, `4` may be a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Workers(pub Scale);
+pub(crate) struct Workers(pub Scale);
 
 /// A number of workers that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}: not a number of workers: use 4 for four, +1 for one more, -1 for one fewer")]
-pub struct NotWorkers(String);
+pub(crate) struct NotWorkers(String);
 
 impl std::str::FromStr for Workers {
     type Err = NotWorkers;

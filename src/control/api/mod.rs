@@ -8,10 +8,10 @@ mod path;
 mod problem;
 mod state;
 
-pub use self::command::{Verb, Workers, body_of, command_of};
-pub use self::path::{PORT_HEADER, Path, WORKER_HEADER, port_of};
-pub use self::problem::{Code, Outcome, Problem, Refusal};
-pub use self::state::{Address, App, Apps, Worker};
+pub(crate) use self::command::{Verb, Workers, body_of, command_of};
+pub(crate) use self::path::{PORT_HEADER, Path, WORKER_HEADER, port_of};
+pub(crate) use self::problem::{Code, Outcome, Problem, Refusal};
+pub(crate) use self::state::{Address, App, Apps, Worker};
 
 /// The content type of a stream of objects, each on a line of its own.
-pub const JSON_LINES: &str = "application/jsonl";
+pub(crate) const JSON_LINES: &str = "application/jsonl";

@@ -8,14 +8,14 @@ use super::{Code, Problem, Verb};
 use crate::ids::{Slot, WorkerPort};
 
 /// The header that names the port of the worker which an exchange is for; without it, the first is meant.
-pub const PORT_HEADER: &str = "clusterd-port";
+pub(crate) const PORT_HEADER: &str = "clusterd-port";
 
 /// The header of an answer that is a worker's own, with its number. An answer without it is clusterd's.
-pub const WORKER_HEADER: &str = "clusterd-worker";
+pub(crate) const WORKER_HEADER: &str = "clusterd-worker";
 
 /// A path. The names of apps need no escaping: they have letters, digits, dots, dashes and underlines only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path<'a> {
+pub(crate) enum Path<'a> {
     /// `/v1/apps`: every app.
     Apps,
     /// `/v1/apps/{app}`: one of them.
@@ -54,7 +54,7 @@ impl fmt::Display for Path<'_> {
 ///
 /// # Errors
 /// What is there is no port.
-pub fn port_of(header: &str) -> Result<WorkerPort, Problem> {
+pub(crate) fn port_of(header: &str) -> Result<WorkerPort, Problem> {
     let port = header.parse().ok().filter(|&port| port > 0).map(WorkerPort);
     port.ok_or_else(|| Problem::new(Code::BadRequest, format!("{PORT_HEADER}: {header}: not a port")))
 }

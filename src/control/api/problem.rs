@@ -10,7 +10,7 @@ use crate::supervisor::{Failed, Refused};
 /// The last line of the stream that a command is answered with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It was carried out; what was done, in one sentence.
     Done(String),
     /// It was not.
@@ -19,7 +19,7 @@ pub enum Outcome {
 
 /// The body of every answer that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// Why.
     pub error: Problem,
 }
@@ -27,7 +27,7 @@ pub struct Refusal {
 /// Why a request was refused, or a command failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
-pub struct Problem {
+pub(crate) struct Problem {
     /// The kind.
     pub code: Code,
     /// What was wrong.
@@ -43,7 +43,7 @@ pub struct Problem {
 /// What kind of problem it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Code {
+pub(crate) enum Code {
     /// The request is invalid.
     BadRequest,
     /// The client is not trusted.
@@ -72,7 +72,7 @@ pub enum Code {
 
 impl Code {
     /// The status of an answer with this problem (RFC 9110).
-    pub fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         match self {
             Code::BadRequest => StatusCode::BAD_REQUEST,
             Code::Forbidden => StatusCode::FORBIDDEN,
@@ -90,13 +90,13 @@ impl Code {
 
 impl Problem {
     /// A problem without more words.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), help: None, last_lines: Vec::new() }
     }
 
     /// The same, and what would help.
     #[must_use]
-    pub fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }

@@ -10,14 +10,14 @@ use crate::supervisor::events::Time;
 
 /// What `/v1/apps` answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Apps {
+pub(crate) struct Apps {
     /// Every app, without the lines that workers wrote.
     pub apps: Vec<App>,
 }
 
 /// An app, as it is now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct App {
+pub(crate) struct App {
     /// Its name (`--name`).
     pub name: String,
     /// The command of its workers; empty for the built-in demo.
@@ -45,7 +45,7 @@ pub struct App {
 
 /// A public address, and the port that workers ask for to be served from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Address {
+pub(crate) struct Address {
     /// The address.
     pub address: SocketAddr,
     /// The port.
@@ -54,7 +54,7 @@ pub struct Address {
 
 /// A worker, as it is now. Facts of its process are absent while it has none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Worker {
+pub(crate) struct Worker {
     /// Its number, from 1.
     pub worker: u32,
     /// Its state, as the `state` label of the metrics has it.

@@ -11,7 +11,7 @@ use crate::ids::{LinkId, ServiceId, WorkerId};
 
 /// A channel to a worker's listener, as the attach socket delivered it.
 #[derive(Debug)]
-pub struct Attachment {
+pub(crate) struct Attachment {
     /// Whose it is.
     pub worker: WorkerId,
     /// What the worker asked to listen on.
@@ -33,33 +33,33 @@ pub struct Attachment {
 
 /// The channels that the primary keeps: numbered, and bounded, since each costs it two descriptors.
 #[derive(Clone, Debug)]
-pub struct ChannelPermits {
+pub(crate) struct ChannelPermits {
     free: Arc<Semaphore>,
     taken: Arc<AtomicU64>,
 }
 
 /// Permission to keep a channel, given back when it is dropped.
 #[derive(Debug)]
-pub struct ChannelPermit {
+pub(crate) struct ChannelPermit {
     link: LinkId,
     _permit: OwnedSemaphorePermit,
 }
 
 impl ChannelPermit {
     /// The name of the channel that has this permit.
-    pub fn link(&self) -> LinkId {
+    pub(crate) fn link(&self) -> LinkId {
         self.link
     }
 }
 
 impl ChannelPermits {
     /// Room for `count` channels.
-    pub fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         Self { free: Arc::new(Semaphore::new(count)), taken: Arc::default() }
     }
 
     /// A permit, if one is left.
-    pub fn take(&self) -> Option<ChannelPermit> {
+    pub(crate) fn take(&self) -> Option<ChannelPermit> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
         Some(ChannelPermit { link: LinkId(self.taken.fetch_add(1, Ordering::Relaxed)), _permit: permit })
     }
@@ -69,7 +69,7 @@ impl ChannelPermits {
 ///
 /// The primary's duplicate of that end hides its closing, so it has to be looked up in the process table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// The inode of the worker's end, as `/proc/PID/fd` shows it.
     pub inode: u64,
     /// The process that attached, and so the first to look at.

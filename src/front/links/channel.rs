@@ -23,7 +23,7 @@ pub(super) struct Channel {
 
 /// Why a link is broken.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// A record that is no message, or one that has no place in this state.
     Malformed,
     /// The channel was shut down, or failed in this way.

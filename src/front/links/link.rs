@@ -25,7 +25,7 @@ const LAST_MESSAGES: usize = 64;
 
 /// A channel to one listener of one worker. What it may be given is told by its state.
 #[derive(Debug)]
-pub struct Link {
+pub(crate) struct Link {
     id: LinkId,
     worker: WorkerId,
     channel: Channel,
@@ -41,7 +41,7 @@ pub struct Link {
 
 /// What a link has seen.
 #[derive(Debug)]
-pub enum LinkEvent {
+pub(crate) enum LinkEvent {
     /// The server listens now, and the link is idle.
     Listening,
     /// The worker has taken the connection that was given at `since`; the link is idle again if it was the last.
@@ -65,7 +65,7 @@ pub enum LinkEvent {
 
 /// A connection that could not be given, and why.
 #[derive(Debug)]
-pub struct NotGiven {
+pub(crate) struct NotGiven {
     /// The connection, still ours.
     pub connection: Connection,
     /// What sendmsg(2) said.
@@ -85,7 +85,12 @@ impl Link {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn new(attachment: Attachment, timeouts: Timeouts, gate: Gate, wake: Waker) -> io::Result<Self> {
+    pub(crate) fn new(
+        attachment: Attachment,
+        timeouts: Timeouts,
+        gate: Gate,
+        wake: Waker,
+    ) -> io::Result<Self> {
         Ok(Self {
             id: attachment.permit.link(),
             worker: attachment.worker,
@@ -101,32 +106,32 @@ impl Link {
     }
 
     /// The link's name.
-    pub fn id(&self) -> LinkId {
+    pub(crate) fn id(&self) -> LinkId {
         self.id
     }
 
     /// Whose listener this is.
-    pub fn worker(&self) -> WorkerId {
+    pub(crate) fn worker(&self) -> WorkerId {
         self.worker
     }
 
     /// Where to look whether anyone still holds the worker's end.
-    pub fn holder(&self) -> Holder {
+    pub(crate) fn holder(&self) -> Holder {
         self.holder
     }
 
     /// How many connections lie in the channel, as far as is known.
-    pub fn untaken(&self) -> usize {
+    pub(crate) fn untaken(&self) -> usize {
         self.in_flight.untaken()
     }
 
     /// Whether the worker says by its listening that it is ready: who uses the library does, for it listens then.
-    pub fn speaks_for_itself(&self) -> bool {
+    pub(crate) fn speaks_for_itself(&self) -> bool {
         self.wants_drain
     }
 
     /// When a connection was last given; `None` sorts first.
-    pub fn last_handed(&self) -> Option<Instant> {
+    pub(crate) fn last_handed(&self) -> Option<Instant> {
         self.last_handed
     }
 
@@ -134,7 +139,7 @@ impl Link {
     ///
     /// # Errors
     /// The connection and what sendmsg(2) said; the link is as it was.
-    pub fn hand_off(&mut self, connection: Connection, now: Instant) -> Result<(), NotGiven> {
+    pub(crate) fn hand_off(&mut self, connection: Connection, now: Instant) -> Result<(), NotGiven> {
         if !self.is_busy() {
             self.channel.expect_taking();
         }
@@ -151,7 +156,7 @@ impl Link {
 
     /// What the worker has done since the last call. Ready as long as there is more to tell; after that, the waker is
     /// used when there is.
-    pub fn poll(&mut self) -> Poll<LinkEvent> {
+    pub(crate) fn poll(&mut self) -> Poll<LinkEvent> {
         self.reads_paused_until = None;
         match self.channel.poll_read(self.is_busy()) {
             Poll::Ready(Reading::Message(received)) => return Poll::Ready(self.received(received)),
@@ -193,7 +198,7 @@ impl Link {
 
     /// [`LinkEvent::Taken`] if the worker is known to have taken one that was not told. Of a relayed link, only
     /// [`Link::poll`] knows whether it was not declined.
-    pub fn next_taken(&mut self) -> Option<LinkEvent> {
+    pub(crate) fn next_taken(&mut self) -> Option<LinkEvent> {
         let since = self.in_flight.tell()?.since;
         if self.in_flight.is_empty() {
             self.state.done(true);
@@ -205,7 +210,7 @@ impl Link {
 
     /// Asks the kernel whether the worker has taken what it was given, before that is heard of: [`Link::next_taken`]
     /// then tells it.
-    pub fn ask(&mut self) {
+    pub(crate) fn ask(&mut self) {
         // A failure shows itself again when the link is polled.
         if let Ok(bytes) = self.channel.untaken_bytes() {
             self.in_flight.left(bytes);
@@ -248,28 +253,28 @@ impl Link {
     }
 
     /// The worker is ready: clients' connections may come, unless it is retired.
-    pub fn open(&mut self) {
+    pub(crate) fn open(&mut self) {
         self.state.open();
     }
 
     /// The worker gets no connection any more.
-    pub fn retire(&mut self) {
+    pub(crate) fn retire(&mut self) {
         self.state.retire();
     }
 
     /// When [`Link::due`] next has something to say, or [`Link::poll`] something to try again.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.state.deadline().into_iter().chain(self.reads_paused_until).min()
     }
 
     /// What is due at `now`. The deadline is in the future afterwards, but for reading, which is [`Link::poll`]'s.
-    pub fn due(&mut self, now: Instant) -> Option<Due> {
+    pub(crate) fn due(&mut self, now: Instant) -> Option<Due> {
         self.state.due(now)
     }
 
     /// Leaves a [`ToWorker::Wake`] in a channel from which all was taken back: the link is stalled until the worker has
     /// read it.
-    pub fn stall(&mut self) {
+    pub(crate) fn stall(&mut self) {
         self.state.stall();
         self.channel.expect_taking();
         // A channel that was just emptied has room. If it fails all the same, the link stays stalled, which
@@ -282,7 +287,7 @@ impl Link {
     ///
     /// # Errors
     /// Those of recvmsg(2), and that there is no descriptor free.
-    pub fn take_back(&mut self) -> io::Result<Option<Connection>> {
+    pub(crate) fn take_back(&mut self) -> io::Result<Option<Connection>> {
         while self.in_flight.untaken() > 0 {
             match self.channel.take_back()? {
                 Recovered::Connection { socket, peer } => {
@@ -304,7 +309,7 @@ impl Link {
     ///
     /// # Errors
     /// Those of recvmsg(2), and that there is no descriptor free.
-    pub fn recover(&mut self) -> io::Result<Option<Connection>> {
+    pub(crate) fn recover(&mut self) -> io::Result<Option<Connection>> {
         if let Some(connection) = self.take_back()? {
             return Ok(Some(connection));
         }
@@ -328,7 +333,7 @@ impl Link {
 
     /// Tells a worker that understands it that no further connection will come. To be said when the link is not busy:
     /// a worker that has not received it looks as if it had not received the connection before it.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         if self.wants_drain {
             // A worker that cannot be told is stopped by its signal like any other.
             let _ = self.channel.notify(ToWorker::Drain);

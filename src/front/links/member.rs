@@ -14,7 +14,7 @@ use crate::policy::window::Window;
 
 /// A channel of a service.
 #[derive(Debug)]
-pub struct Member {
+pub(crate) struct Member {
     pub(in crate::front) link: Link,
     pub(in crate::front) window: Window,
     pub(in crate::front) private: Private,

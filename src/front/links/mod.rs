@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Instant;
 
-pub use self::attachment::{Attachment, ChannelPermit, ChannelPermits, Holder};
-pub use self::link::{LinkEvent, NotGiven};
-pub use self::member::Member;
-pub use self::state::{Due, Gate, Timeouts};
+pub(crate) use self::attachment::{Attachment, ChannelPermit, ChannelPermits, Holder};
+pub(crate) use self::link::{LinkEvent, NotGiven};
+pub(crate) use self::member::Member;
+pub(crate) use self::state::{Due, Gate, Timeouts};
 
 use self::link::Link;
 use self::ready_set::ReadySet;
@@ -37,11 +37,11 @@ use crate::policy::{Balancer, Seat};
 
 /// Where a link is kept, as long as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LinkKey(usize);
+pub(crate) struct LinkKey(usize);
 
 /// The links of one service.
 #[derive(Debug)]
-pub struct Links {
+pub(crate) struct Links {
     members: Slab<Member>,
     seats: Slab<Vec<LinkKey>>,
     workers: BTreeMap<WorkerId, Seat>,
@@ -57,7 +57,7 @@ pub struct Links {
 
 impl Links {
     /// None yet.
-    pub fn new(window: Window, timeouts: Timeouts) -> Self {
+    pub(crate) fn new(window: Window, timeouts: Timeouts) -> Self {
         Self {
             members: Slab::new(),
             seats: Slab::new(),
@@ -75,7 +75,7 @@ impl Links {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn attach(&mut self, attachment: Attachment, gate: Gate, metrics: &Metrics) -> io::Result<()> {
+    pub(crate) fn attach(&mut self, attachment: Attachment, gate: Gate, metrics: &Metrics) -> io::Result<()> {
         let key = LinkKey(self.members.next_key());
         let mark = self.ready.mark(key);
         let link = Link::new(attachment, self.timeouts, gate, Waker::from(Arc::clone(&mark)))?;
@@ -107,7 +107,7 @@ impl Links {
     }
 
     /// Takes a link out, with all that is in it.
-    pub fn remove(&mut self, key: LinkKey) -> Option<Member> {
+    pub(crate) fn remove(&mut self, key: LinkKey) -> Option<Member> {
         let member = self.members.remove(key.0)?;
         let seat = member.seat;
         self.settle(seat, key, &member.standing(), &Standing::default());
@@ -121,12 +121,12 @@ impl Links {
     }
 
     /// A link, to look at.
-    pub fn get(&self, key: LinkKey) -> Option<&Member> {
+    pub(crate) fn get(&self, key: LinkKey) -> Option<&Member> {
         self.members.get(key.0)
     }
 
     /// Changes a link. There is no other way to do so.
-    pub fn change<T>(&mut self, key: LinkKey, act: impl FnOnce(&mut Member) -> T) -> Option<T> {
+    pub(crate) fn change<T>(&mut self, key: LinkKey, act: impl FnOnce(&mut Member) -> T) -> Option<T> {
         let member = self.members.get_mut(key.0)?;
         let before = member.standing();
         let result = act(member);
@@ -149,7 +149,7 @@ impl Links {
     }
 
     /// Tells the balancer which workers have become available, and which are not any more, since it was last told.
-    pub fn tell(&mut self, balancer: &mut dyn Balancer) {
+    pub(crate) fn tell(&mut self, balancer: &mut dyn Balancer) {
         self.changes.tell(balancer);
     }
 
@@ -157,7 +157,12 @@ impl Links {
     ///
     /// # Errors
     /// The connection and what sendmsg(2) said; the link is as it was.
-    pub fn hand_off(&mut self, key: LinkKey, connection: Connection, now: Instant) -> Result<(), NotGiven> {
+    pub(crate) fn hand_off(
+        &mut self,
+        key: LinkKey,
+        connection: Connection,
+        now: Instant,
+    ) -> Result<(), NotGiven> {
         let Some(member) = self.members.get_mut(key.0) else {
             return Err(NotGiven { connection, error: io::ErrorKind::NotConnected.into() });
         };
@@ -170,34 +175,34 @@ impl Links {
 
     /// Those that were woken since this was last asked, in that order; `task` is woken when there are more. To be given
     /// back with [`Links::looked_at_all`].
-    pub fn woken(&mut self, task: &Waker) -> Vec<LinkKey> {
+    pub(crate) fn woken(&mut self, task: &Waker) -> Vec<LinkKey> {
         let mut keys = std::mem::take(&mut self.woken);
         self.ready.drain(&mut keys, task);
         keys
     }
 
     /// All that were woken were looked at.
-    pub fn looked_at_all(&mut self, mut woken: Vec<LinkKey>) {
+    pub(crate) fn looked_at_all(&mut self, mut woken: Vec<LinkKey>) {
         woken.clear();
         self.woken = woken;
     }
 
     /// The link is looked at, and woken again by what happens from now on.
-    pub fn looked_at(&self, key: LinkKey) {
+    pub(crate) fn looked_at(&self, key: LinkKey) {
         if let Some(member) = self.members.get(key.0) {
             member.mark.clear();
         }
     }
 
     /// Has the link looked at.
-    pub fn wake(&self, key: LinkKey) {
+    pub(crate) fn wake(&self, key: LinkKey) {
         if let Some(member) = self.members.get(key.0) {
             member.mark.wake_by_ref();
         }
     }
 
     /// The links of a worker.
-    pub fn of_worker(&self, worker: WorkerId) -> &[LinkKey] {
+    pub(crate) fn of_worker(&self, worker: WorkerId) -> &[LinkKey] {
         self.workers.get(&worker).map_or(&[], |&seat| self.of_seat(seat))
     }
 
@@ -206,56 +211,56 @@ impl Links {
     }
 
     /// The link with this name.
-    pub fn find(&self, id: LinkId) -> Option<LinkKey> {
+    pub(crate) fn find(&self, id: LinkId) -> Option<LinkKey> {
         let named = |key: &usize| self.members.get(*key).is_some_and(|member| member.link.id() == id);
         self.members.keys().find(named).map(LinkKey)
     }
 
     /// Of a worker's available links, the one that was used longest ago.
-    pub fn available(&self, seat: Seat) -> Option<LinkKey> {
+    pub(crate) fn available(&self, seat: Seat) -> Option<LinkKey> {
         let links = self.of_seat(seat).iter().filter_map(|&key| Some((&self.get(key)?.link, key)));
         let available = links.filter(|(link, _)| link.is_available());
         available.min_by_key(|(link, _)| link.last_handed()).map(|(_, key)| key)
     }
 
     /// The busy link that is next to be given a connection ahead.
-    pub fn next_ahead(&self) -> Option<LinkKey> {
+    pub(crate) fn next_ahead(&self) -> Option<LinkKey> {
         self.tally.next_ahead()
     }
 
     /// The busy links that are passed over if that is done, in turn.
-    pub fn passed_over(&self) -> impl Iterator<Item = LinkKey> {
+    pub(crate) fn passed_over(&self) -> impl Iterator<Item = LinkKey> {
         self.tally.passed_over()
     }
 
     /// How many connections were given ahead.
-    pub fn ahead(&self) -> usize {
+    pub(crate) fn ahead(&self) -> usize {
         self.tally.ahead()
     }
 
     /// How many links have a listening server at their other end to which clients are sent.
-    pub fn listening(&self) -> usize {
+    pub(crate) fn listening(&self) -> usize {
         self.tally.listening()
     }
 
     /// Whether a connection is on its way to anybody.
-    pub fn is_any_busy(&self) -> bool {
+    pub(crate) fn is_any_busy(&self) -> bool {
         self.tally.is_any_busy()
     }
 
     /// Whether a connection is on its way to this worker.
-    pub fn is_busy(&self, worker: WorkerId) -> bool {
+    pub(crate) fn is_busy(&self, worker: WorkerId) -> bool {
         self.workers.get(&worker).is_some_and(|&seat| self.tally.is_busy(seat))
     }
 
     /// Nothing is due before this.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.tally.due()
     }
 
     /// What is due at `now`; nothing before [`Links::deadline`]. All links are looked at, and those that have something
     /// due are woken.
-    pub fn due(&mut self, now: Instant) -> Vec<(LinkKey, Due)> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<(LinkKey, Due)> {
         let mut found = Vec::new();
         if self.tally.due().is_none_or(|due| due > now) {
             return found;

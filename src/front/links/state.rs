@@ -20,7 +20,7 @@ const REST: Duration = Duration::from_millis(100);
 
 /// Whose connections a link may be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub(crate) enum Gate {
     /// Only clusterd's own, until the worker is ready.
     Held,
     /// Everybody's.
@@ -31,7 +31,7 @@ pub enum Gate {
 
 /// How long a hand-off may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// Longer than this, and one may ask whether anyone is there.
     pub slow: Duration,
     /// Longer than this, and the worker counts as stuck.
@@ -40,7 +40,7 @@ pub struct Timeouts {
 
 /// What is due on a link at a certain time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// The connection waits longer than a hand-off takes when all is well.
     Slow,
     /// The hand-off timeout is over.
@@ -68,7 +68,7 @@ enum Phase {
 
 /// The state of one link.
 #[derive(Clone, Copy, Debug)]
-pub struct LinkState {
+pub(crate) struct LinkState {
     phase: Phase,
     gate: Gate,
     relayed: bool,
@@ -77,7 +77,7 @@ pub struct LinkState {
 
 /// What it means that a worker says it listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listens {
+pub(super) enum Listens {
     /// It does now: the link is idle.
     Now,
     /// It takes connections again: the link is idle.
@@ -88,53 +88,53 @@ pub enum Listens {
 
 impl LinkState {
     /// A channel whose server does not listen yet.
-    pub fn new(gate: Gate, relayed: bool, timeouts: Timeouts) -> Self {
+    pub(crate) fn new(gate: Gate, relayed: bool, timeouts: Timeouts) -> Self {
         Self { phase: Phase::Bound, gate, relayed, timeouts }
     }
 
     /// Whether it can be given a client's connection.
-    pub fn is_available(&self) -> bool {
+    pub(crate) fn is_available(&self) -> bool {
         self.phase == Phase::Idle && self.gate == Gate::Open
     }
 
     /// Whether it can be given another client's connection while it is busy. One at a time goes to a relay, which may
     /// decline it.
-    pub fn may_be_given_ahead(&self) -> bool {
+    pub(crate) fn may_be_given_ahead(&self) -> bool {
         self.is_busy() && self.gate == Gate::Open && !self.relayed
     }
 
     /// Whether the other end passes connections on, so that they are not taken back from it while it lives.
-    pub fn is_relayed(&self) -> bool {
+    pub(crate) fn is_relayed(&self) -> bool {
         self.relayed
     }
 
     /// Whether it can be given a connection of clusterd's own.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.phase == Phase::Idle && self.gate != Gate::Retired
     }
 
     /// Whether the server listens, be it for clients or not.
-    pub fn has_listened(&self) -> bool {
+    pub(crate) fn has_listened(&self) -> bool {
         self.phase != Phase::Bound
     }
 
     /// Whether the server listens, and clients' connections may come to it.
-    pub fn is_listening(&self) -> bool {
+    pub(crate) fn is_listening(&self) -> bool {
         self.has_listened() && self.gate == Gate::Open
     }
 
     /// Whether it gets no connection any more.
-    pub fn is_retired(&self) -> bool {
+    pub(crate) fn is_retired(&self) -> bool {
         self.gate == Gate::Retired
     }
 
     /// Whether a connection was given and not yet told to be taken.
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         matches!(self.phase, Phase::Busy { .. })
     }
 
     /// Whether it left a connection untaken and has not moved since.
-    pub fn is_stalled(&self) -> bool {
+    pub(crate) fn is_stalled(&self) -> bool {
         matches!(self.phase, Phase::Stalled | Phase::Paused)
     }
 

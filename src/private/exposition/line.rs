@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// Nothing: it is empty, or a comment.
     Nothing,
     /// What a family is about; the text is escaped as it was.
@@ -29,8 +29,7 @@ pub enum Line<'a> {
 
 /// What kind of metric a family is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of the format")]
-pub enum Kind {
+pub(crate) enum Kind {
     Counter,
     Gauge,
     Histogram,
@@ -43,7 +42,7 @@ impl Kind {
     const ALL: [Kind; 5] = [Kind::Counter, Kind::Gauge, Kind::Histogram, Kind::Summary, Kind::Untyped];
 
     /// As the format writes it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -54,7 +53,7 @@ impl Kind {
     }
 
     /// What the names of a family's samples may have after the family's own.
-    pub fn suffixes(self) -> &'static [&'static str] {
+    pub(crate) fn suffixes(self) -> &'static [&'static str] {
         match self {
             Kind::Histogram => &["_bucket", "_sum", "_count"],
             Kind::Summary => &["_sum", "_count"],
@@ -65,7 +64,7 @@ impl Kind {
 
 /// A value, and what it is a value of.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sample<'a> {
+pub(crate) struct Sample<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its labels, no name twice; the values are escaped as they were.
@@ -78,13 +77,13 @@ pub struct Sample<'a> {
 
 /// The line is not in the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub(crate) struct Malformed;
 
 /// Reads a line, without its end.
 ///
 /// # Errors
 /// It is not in the format.
-pub fn parse(line: &str) -> Result<Line<'_>, Malformed> {
+pub(crate) fn parse(line: &str) -> Result<Line<'_>, Malformed> {
     let mut rest = Cursor(line.trim_end_matches('\r'));
     rest.blanks();
     if rest.0.is_empty() {
@@ -231,7 +230,7 @@ impl<'a> Cursor<'a> {
 
 impl Sample<'_> {
     /// Writes the line under another name and with these labels.
-    pub fn write(&self, to: &mut String, name: &str, labels: &[(String, String)]) {
+    pub(crate) fn write(&self, to: &mut String, name: &str, labels: &[(String, String)]) {
         to.push_str(name);
         to.push('{');
         for (index, (name, value)) in labels.iter().enumerate() {

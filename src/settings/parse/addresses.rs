@@ -11,7 +11,7 @@ use crate::settings::kind::Parsed;
 use crate::settings::{Bind, Listen};
 
 /// A port, for every address of the machine.
-pub const PORT: Parsed<Listen> = Parsed {
+pub(crate) const PORT: Parsed<Listen> = Parsed {
     placeholder: "PUBLIC[:WORKER]",
     accepts: "a number from 1 to 65535, or PUBLIC:WORKER, such as 80:8080",
     read: port,
@@ -19,7 +19,7 @@ pub const PORT: Parsed<Listen> = Parsed {
 };
 
 /// An address and a port.
-pub const BIND: Parsed<Listen> = Parsed {
+pub(crate) const BIND: Parsed<Listen> = Parsed {
     placeholder: "ADDR:PORT[:WORKER]",
     accepts: "a numeric ADDR:PORT, or ADDR:PORT:WORKER, such as 127.0.0.1:3000 or [::1]:80:8080",
     read: bind,
@@ -27,7 +27,7 @@ pub const BIND: Parsed<Listen> = Parsed {
 };
 
 /// An address of clusterd's own; a bare port means the loopback.
-pub const METRICS: Parsed<SocketAddr> = Parsed {
+pub(crate) const METRICS: Parsed<SocketAddr> = Parsed {
     placeholder: "[ADDR:]PORT",
     accepts: "a port, or a numeric ADDR:PORT, such as 0.0.0.0:9090 or [::]:9090",
     read: metrics,
@@ -46,7 +46,7 @@ fn not_an_address() -> Reason {
 ///
 /// # Errors
 /// It is neither, or no port that workers can be served on follows from it.
-pub fn port(text: &str) -> Result<Listen, Reason> {
+pub(crate) fn port(text: &str) -> Result<Listen, Reason> {
     if text.starts_with("tcp://") {
         return Err(Reason::new(
             "not a port, but an address that Kubernetes sets for a service of this name",
@@ -66,7 +66,7 @@ pub fn port(text: &str) -> Result<Listen, Reason> {
 ///
 /// # Errors
 /// It is neither, or no port that workers can be served on follows from it.
-pub fn bind(text: &str) -> Result<Listen, Reason> {
+pub(crate) fn bind(text: &str) -> Result<Listen, Reason> {
     if let Ok(address) = text.parse() {
         return listen(Bind::Address(canonical(address)), None);
     }

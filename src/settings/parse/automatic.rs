@@ -10,7 +10,7 @@ use crate::settings::error::Reason;
 use crate::settings::kind::{Automatic, Kind, Number, Values, number};
 
 /// The most workers that can be asked for.
-pub const MAX_WORKERS: u32 = 1024;
+pub(crate) const MAX_WORKERS: u32 = 1024;
 
 const NUMBER: Number = number(1, MAX_WORKERS as i64);
 
@@ -19,7 +19,7 @@ const MAX_NAME: usize = 64;
 
 /// A number of workers, or `max`, as PM2's `-i max`.
 #[derive(Debug)]
-pub struct Workers;
+pub(crate) struct Workers;
 
 impl Values for Workers {
     fn placeholder(&self) -> String {
@@ -50,7 +50,7 @@ impl Kind<NonZeroU32> for Workers {
 
 /// The name of an app, or `auto`. Numbers and `all` are what verbs of the command line take for others.
 #[derive(Debug)]
-pub struct AppName;
+pub(crate) struct AppName;
 
 impl Values for AppName {
     fn placeholder(&self) -> String {
@@ -93,7 +93,7 @@ fn is_of_name(character: char) -> bool {
 
 /// A valid name for an app whose program is this: the file's own name, each character that no name may have replaced
 /// by `-`; `app` where that is none.
-pub fn name_of(program: &OsStr) -> String {
+pub(crate) fn name_of(program: &OsStr) -> String {
     let file = std::path::Path::new(program).file_name().unwrap_or_default().to_string_lossy();
     let name: String = file.chars().map(|c| if is_of_name(c) { c } else { '-' }).take(MAX_NAME).collect();
     let is_valid = is_name(&name) && name != "auto";

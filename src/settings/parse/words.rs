@@ -14,7 +14,7 @@ use crate::settings::error::Reason;
 use crate::settings::kind::Parsed;
 
 /// A user or a group, by name or number.
-pub const ACCOUNT: Parsed<String> = Parsed {
+pub(crate) const ACCOUNT: Parsed<String> = Parsed {
     placeholder: "ACCOUNT",
     accepts: "a name or a number, such as www-data or 1000",
     read: account,
@@ -22,7 +22,7 @@ pub const ACCOUNT: Parsed<String> = Parsed {
 };
 
 /// A path, with a query or without, to be asked of a worker by GET.
-pub const HTTP_PATH: Parsed<Uri> = Parsed {
+pub(crate) const HTTP_PATH: Parsed<Uri> = Parsed {
     placeholder: "PATH",
     accepts: "a path that begins with /, such as /healthz",
     read: http_path,
@@ -31,7 +31,7 @@ pub const HTTP_PATH: Parsed<Uri> = Parsed {
 
 /// Five fields, as crontab(5) has them, with one for the second before them if there are six, as PM2's `cron_restart` has
 /// it; or a nickname of crontab(5), such as `@daily`.
-pub const CRON: Parsed<Cron> = Parsed {
+pub(crate) const CRON: Parsed<Cron> = Parsed {
     placeholder: "EXPRESSION",
     accepts: "minute, hour, day of the month, month and day of the week, such as \"0 3 * * *\"",
     read: cron,
@@ -39,7 +39,7 @@ pub const CRON: Parsed<Cron> = Parsed {
 };
 
 /// A file or a folder.
-pub const PATH: Parsed<PathBuf> = Parsed {
+pub(crate) const PATH: Parsed<PathBuf> = Parsed {
     placeholder: "PATH",
     accepts: "the path of a file or a folder",
     read: path,
@@ -47,7 +47,7 @@ pub const PATH: Parsed<PathBuf> = Parsed {
 };
 
 /// A pattern in which `*` and `?` do not stand for a slash, and `**` stands for any folders.
-pub const PATTERN: Parsed<Glob> = Parsed {
+pub(crate) const PATTERN: Parsed<Glob> = Parsed {
     placeholder: "PATTERN",
     accepts: "a pattern, such as \"**/*.log\"",
     read: pattern,
@@ -55,7 +55,7 @@ pub const PATTERN: Parsed<Glob> = Parsed {
 };
 
 /// A command line for a shell.
-pub const SHELL_LINE: Parsed<String> = Parsed {
+pub(crate) const SHELL_LINE: Parsed<String> = Parsed {
     placeholder: "COMMAND",
     accepts: "a line for a shell, such as \"logger -t clusterd\"",
     read: shell_line,

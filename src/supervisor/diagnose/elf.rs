@@ -12,7 +12,7 @@ use object::read::{FileKind, ReadCache, ReadRef};
 
 /// What a program's file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// It is loaded with the C library, and so with the shim.
     Dynamic,
     /// It has everything in itself, and nothing is preloaded into it.
@@ -25,7 +25,7 @@ pub enum Kind {
 
 impl Kind {
     /// Looks at a file.
-    pub fn of(file: &Path) -> Self {
+    pub(crate) fn of(file: &Path) -> Self {
         File::open(file).ok().and_then(|file| Self::read(&ReadCache::new(file))).unwrap_or(Kind::Unknown)
     }
 

@@ -4,7 +4,7 @@
 //! milliseconds: call them where that holds up nobody. Nothing here changes what happens to the worker.
 
 mod advisor;
-pub mod elf;
+pub(crate) mod elf;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -25,7 +25,7 @@ use crate::sys::processes;
 
 /// What was seen of a worker that does not listen where it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// The ports on which it is expected and does not listen.
     pub missing: Vec<WorkerPort>,
     /// The ports on which it listens as it should.
@@ -42,7 +42,7 @@ pub struct Findings {
 
 /// A program that the shim cannot serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Obstacle {
+pub(crate) struct Obstacle {
     /// Its name.
     pub program: String,
     /// Why not.
@@ -51,7 +51,7 @@ pub struct Obstacle {
 
 /// Why the shim cannot serve a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub(crate) enum Why {
     /// Go calls the kernel past the C library.
     Go,
     /// A static program loads no library.
@@ -65,7 +65,7 @@ pub enum Why {
 }
 
 /// Looks at a worker that runs.
-pub fn running(
+pub(crate) fn running(
     group: Pid,
     (shim, wait_ready): (Option<&Path>, bool),
     missing: Vec<WorkerPort>,
@@ -82,7 +82,12 @@ pub fn running(
 }
 
 /// Looks at what is left of a worker that ended, the file of its program, and at the `others` that run.
-pub fn ended(command: &WorkerCommand, how: Ended, missing: Vec<WorkerPort>, others: &[Pid]) -> Findings {
+pub(crate) fn ended(
+    command: &WorkerCommand,
+    how: Ended,
+    missing: Vec<WorkerPort>,
+    others: &[Pid],
+) -> Findings {
     Findings {
         missing,
         served: vec![],
@@ -140,7 +145,7 @@ fn obstacle_in_file(command: &WorkerCommand) -> Option<Obstacle> {
 }
 
 /// What to tell the user: what was seen, and what to do.
-pub fn advice(seen: &Findings) -> String {
+pub(crate) fn advice(seen: &Findings) -> String {
     let missing = list(seen.missing.iter().map(|port| port.0));
     let mut text = match seen.ended {
         Some(how) => format!("the worker {how} before it listened on {missing}"),

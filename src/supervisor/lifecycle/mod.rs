@@ -28,23 +28,23 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-pub use self::readiness::{Answer, Missing, Readiness};
-pub use self::state::{Chance, Phase, Process, State};
+pub(crate) use self::readiness::{Answer, Missing, Readiness};
+pub(crate) use self::state::{Chance, Phase, Process, State};
 use super::ends::{End, Ended, Reason};
 use super::restart::{self, Next, Run, Went};
 use crate::ids::{WorkerId, WorkerPort};
 
 /// How long a worker may take to listen before something is said about it.
-pub const ADVISE_AFTER: Duration = Duration::from_secs(10);
+pub(crate) const ADVISE_AFTER: Duration = Duration::from_secs(10);
 /// How long the kernel may take to carry out SIGKILL before nobody waits for it any more: a process in an
 /// uninterruptible system call does not die before that call ends.
-pub const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long it may take to hear what a worker that has ended had done.
-pub const SETTLING: Duration = Duration::from_secs(2);
+pub(crate) const SETTLING: Duration = Duration::from_secs(2);
 
 /// What holds for every worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// A worker is ready when it listens on all of these.
     pub ports: Vec<WorkerPort>,
     /// It must also say that it is.
@@ -61,7 +61,7 @@ pub struct Rules {
 
 /// What happened to a worker.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Input {
+pub(crate) enum Input {
     /// A process is wanted, worth this.
     Start(Run),
     /// The process runs.
@@ -123,7 +123,7 @@ pub enum Input {
 
 /// What to do, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Start a process and report [`Input::Launched`] or [`Input::LaunchFailed`].
     Launch,
     /// Count a start after the first.
@@ -145,7 +145,7 @@ pub enum Action {
 }
 
 /// What follows when `input` happens to a worker in `state` at `now`.
-pub fn step(state: State, input: Input, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
+pub(crate) fn step(state: State, input: Input, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
     match input {
         Input::Start(run) => start(state, run),
         Input::Launched(process) => launched(state, process, rules, now),

@@ -9,7 +9,7 @@ use crate::ids::WorkerPort;
 
 /// What a worker lacks to be ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
+pub(crate) struct Missing {
     /// The ports on which it does not listen yet.
     pub ports: BTreeSet<WorkerPort>,
     /// Its word that it is ready.
@@ -20,7 +20,7 @@ pub struct Missing {
 
 /// Whether a worker has answered its probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// It has, or need not.
     Given,
     /// It was asked.
@@ -31,7 +31,7 @@ pub enum Answer {
 
 /// How far a worker is from being ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readiness {
+pub(crate) enum Readiness {
     /// It has more to do.
     Waiting,
     /// It has done its part, and is to be probed.
@@ -48,7 +48,7 @@ impl Missing {
     }
 
     /// Whether the worker may be given clients. Nothing else decides it, whoever has said whatever in which order.
-    pub fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Readiness {
         match self {
             Missing { ports, word: false, answer } if ports.is_empty() => match answer {
                 Answer::Given => Readiness::Ready,

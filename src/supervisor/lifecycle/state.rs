@@ -14,7 +14,7 @@ use crate::supervisor::restart::{Run, Went};
 
 /// A running worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
+pub(crate) struct Process {
     /// Which launch it is.
     pub id: WorkerId,
     /// Its process, which leads the process group of the same number.
@@ -25,7 +25,7 @@ pub struct Process {
 
 /// Where a worker stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// No process, and none wanted.
     Stopped,
     /// It has ended as it was meant to, and stays so.
@@ -128,7 +128,7 @@ pub enum State {
 
 impl State {
     /// The state without its data.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match self {
             State::Stopped | State::Left(_) => Phase::Stopped,
             State::Errored(_) => Phase::Errored,
@@ -144,7 +144,7 @@ impl State {
     }
 
     /// The process, while it may still run.
-    pub fn process(&self) -> Option<&Process> {
+    pub(crate) fn process(&self) -> Option<&Process> {
         match self {
             State::Launching { process, .. }
             | State::Online { process, .. }
@@ -163,7 +163,7 @@ impl State {
     }
 
     /// The process, if it may be given connections.
-    pub fn serving(&self) -> Option<&Process> {
+    pub(crate) fn serving(&self) -> Option<&Process> {
         match self {
             State::Launching { process, .. } | State::Online { process, .. } => Some(process),
             _ => None,
@@ -171,7 +171,7 @@ impl State {
     }
 
     /// The launch of which something may still be heard.
-    pub fn launch(&self) -> Option<WorkerId> {
+    pub(crate) fn launch(&self) -> Option<WorkerId> {
         match self {
             State::Settling { id, .. } => Some(*id),
             _ => self.serving().map(|process| process.id),
@@ -179,7 +179,7 @@ impl State {
     }
 
     /// The process group, while it may still have members.
-    pub fn group(&self) -> Option<Pid> {
+    pub(crate) fn group(&self) -> Option<Pid> {
         match self {
             State::Orphaned { group, .. } => Some(*group),
             _ => self.process().map(|process| process.group),
@@ -187,7 +187,7 @@ impl State {
     }
 
     /// Its run is, or was, a trial.
-    pub fn is_on_trial(&self) -> bool {
+    pub(crate) fn is_on_trial(&self) -> bool {
         match self {
             State::Starting { run, .. }
             | State::Launching { run, .. }
@@ -199,7 +199,7 @@ impl State {
     }
 
     /// When an [`Input::Tick`](super::Input::Tick) will change something.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {
             State::Launching { ready_by, advise_at, .. } => {
                 Some(advise_at.map_or(*ready_by, |advise_at| advise_at.min(*ready_by)))
@@ -221,7 +221,7 @@ impl State {
 
 /// A random number from 0 to 1, in thousandths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chance(pub u16);
+pub(crate) struct Chance(pub u16);
 
 impl Chance {
     pub(super) fn part(self) -> f64 {
@@ -231,7 +231,7 @@ impl Chance {
 
 /// A state without its data, as metrics and users see it; the words are PM2's where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Starts, or is not ready yet.
     Launching,
     /// Is ready.
@@ -250,7 +250,7 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase.
-    pub const ALL: [Phase; 7] = [
+    pub(crate) const ALL: [Phase; 7] = [
         Phase::Launching,
         Phase::Online,
         Phase::Draining,
@@ -261,7 +261,7 @@ impl Phase {
     ];
 
     /// The value of the `state` label.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Phase::Launching => "launching",
             Phase::Online => "online",

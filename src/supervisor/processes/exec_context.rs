@@ -16,7 +16,7 @@ use crate::sys::process::{self, ChildSetup};
 
 /// The terms, for every worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExecContext {
+pub(crate) struct ExecContext {
     /// The folder that they run in, from the root; `None` for clusterd's own.
     pub cwd: Option<PathBuf>,
     /// Whom they run as; `None` for whom clusterd does.
@@ -33,7 +33,7 @@ pub struct ExecContext {
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ContextSettings<'a> {
+pub(crate) struct ContextSettings<'a> {
     /// `--cwd`.
     pub cwd: Option<&'a Path>,
     /// `--user`.
@@ -52,7 +52,7 @@ pub struct ContextSettings<'a> {
 
 /// The terms cannot be met.
 #[derive(Debug, thiserror::Error)]
-pub enum ExecContextError {
+pub(crate) enum ExecContextError {
     /// Not as this user.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -93,7 +93,8 @@ pub enum ExecContextError {
 
 impl ExecContext {
     /// The terms that nobody has changed, with these limits of open descriptors.
-    pub fn inherited(nofile: Rlimit) -> Self {
+    #[cfg(test)]
+    pub(crate) fn inherited(nofile: Rlimit) -> Self {
         Self { cwd: None, identity: None, nofile, oom_score_adj: None, one_cpu_each: false, batch: false }
     }
 
@@ -101,7 +102,7 @@ impl ExecContext {
     ///
     /// # Errors
     /// [`ExecContextError`].
-    pub fn check(wanted: ContextSettings<'_>, inherited: Rlimit) -> Result<Self, ExecContextError> {
+    pub(crate) fn check(wanted: ContextSettings<'_>, inherited: Rlimit) -> Result<Self, ExecContextError> {
         let identity = Identity::look_up(wanted.user, wanted.group)?;
         let both = |limit| Rlimit { current: Some(limit), maximum: Some(limit) };
         let nofile = wanted.nofile.map_or(inherited, both);
@@ -131,7 +132,7 @@ impl ExecContext {
     }
 
     /// The users whose processes may speak for a worker.
-    pub fn users(&self) -> Users {
+    pub(crate) fn users(&self) -> Users {
         Users::of_workers(self.identity.as_ref())
     }
 
@@ -139,7 +140,7 @@ impl ExecContext {
     ///
     /// # Errors
     /// Those of sched_getaffinity(2): which CPUs there are may have changed.
-    pub fn setup_of(&self, worker: Slot) -> io::Result<ChildSetup> {
+    pub(crate) fn setup_of(&self, worker: Slot) -> io::Result<ChildSetup> {
         let cpus = self.one_cpu_each.then(process::allowed_cpus).transpose()?;
         Ok(ChildSetup {
             parent_death: Signal::TERM,

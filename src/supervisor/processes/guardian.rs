@@ -22,14 +22,14 @@ use rustix::process::{Pid, Signal};
 use crate::sys::{self, processes};
 
 /// The hidden verb with which clusterd runs itself as its guardian.
-pub const VERB: &str = "guardian";
+pub(crate) const VERB: &str = "guardian";
 
 /// How often it looks whether a process group is gone.
 const POLL: Duration = Duration::from_millis(50);
 
 /// What the guardian does when the primary is dead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Orders {
+pub(crate) struct Orders {
     /// How long process groups may take to end before they are killed.
     pub grace: Duration,
     /// The primary's runtime folder, which is removed with everything in it.
@@ -38,7 +38,7 @@ pub struct Orders {
 
 /// The primary's end of a running guardian.
 #[derive(Debug)]
-pub struct Guardian {
+pub(crate) struct Guardian {
     pid: Pid,
     since: Instant,
     pipe: OwnedFd,
@@ -83,7 +83,7 @@ impl Guardian {
     ///
     /// # Errors
     /// There is no room for another process or pipe, or /proc is not mounted.
-    pub fn start(orders: &Orders) -> io::Result<Self> {
+    pub(crate) fn start(orders: &Orders) -> io::Result<Self> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&write, OFlags::NONBLOCK)?;
         let mut command = Command::new("/proc/self/exe");
@@ -99,27 +99,27 @@ impl Guardian {
     }
 
     /// The guardian's process: a child of this one.
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         self.pid
     }
 
     /// When it was started.
-    pub fn since(&self) -> Instant {
+    pub(crate) fn since(&self) -> Instant {
         self.since
     }
 
     /// Puts a process group under its guard.
-    pub fn watch(&self, group: Pid) {
+    pub(crate) fn watch(&self, group: Pid) {
         self.tell(Message::Watch(group));
     }
 
     /// Takes away a process group that has ended.
-    pub fn release(&self, group: Pid) {
+    pub(crate) fn release(&self, group: Pid) {
         self.tell(Message::Release(group));
     }
 
     /// Lets it go, without doing anything.
-    pub fn dismiss(self) -> Pid {
+    pub(crate) fn dismiss(self) -> Pid {
         self.tell(Message::Dismiss);
         self.pid
     }
@@ -139,7 +139,7 @@ impl Guardian {
 }
 
 /// The guardian itself: `arguments` are those after the verb, the grace in milliseconds and the folder.
-pub fn guardian_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub(crate) fn guardian_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let grace = arguments.next().and_then(|grace| grace.to_str()?.parse().ok()).map(Duration::from_millis);
     let Some(grace) = grace else {

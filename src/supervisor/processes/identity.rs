@@ -17,7 +17,7 @@ use crate::sys::process::Credentials;
 
 /// Another user or group than clusterd's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// In numbers.
     pub credentials: Credentials,
     /// The user's name; `None` for a number that the user database does not have.
@@ -30,7 +30,7 @@ pub struct Identity {
 
 /// Workers cannot run as they should.
 #[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
+pub(crate) enum IdentityError {
     /// There is no such user.
     #[error(
         "there is no user {0}\nhint: --user takes a name from /etc/passwd (`getent passwd` lists all), or a number"
@@ -73,7 +73,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError`].
-    pub fn look_up(user: Option<&str>, group: Option<&str>) -> Result<Option<Self>, IdentityError> {
+    pub(crate) fn look_up(user: Option<&str>, group: Option<&str>) -> Result<Option<Self>, IdentityError> {
         let gid = group.map(look_up_group).transpose()?;
         let identity = match (user, gid) {
             (None, None) => return Ok(None),
@@ -132,7 +132,7 @@ impl Identity {
 
     /// What the user finds in its environment, and what it must not find there because it is about another one. With
     /// a group alone it is the same user, and so is its environment.
-    pub fn environment(&self) -> Vec<(&'static str, Option<OsString>)> {
+    pub(crate) fn environment(&self) -> Vec<(&'static str, Option<OsString>)> {
         if !self.is_other_user {
             return Vec::new();
         }
@@ -142,7 +142,7 @@ impl Identity {
 
     /// Whether it may pass through this folder and all above it, as their modes tell: access lists, for one, may say
     /// otherwise.
-    pub fn may_pass(&self, folder: &Path) -> bool {
+    pub(crate) fn may_pass(&self, folder: &Path) -> bool {
         folder.ancestors().all(|folder| folder.metadata().is_ok_and(|folder| self.may_enter(&folder)))
     }
 
@@ -175,17 +175,17 @@ impl fmt::Display for Identity {
 
 /// The users whose processes may speak for a worker: root, clusterd's own, and the workers'.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Users(BTreeSet<u32>);
+pub(crate) struct Users(BTreeSet<u32>);
 
 impl Users {
     /// Where workers run as this.
-    pub fn of_workers(identity: Option<&Identity>) -> Self {
+    pub(crate) fn of_workers(identity: Option<&Identity>) -> Self {
         let workers = identity.map(|identity| identity.credentials.uid.as_raw());
         Self([0, rustix::process::geteuid().as_raw()].into_iter().chain(workers).collect())
     }
 
     /// Whether a user is one of them.
-    pub fn contains(&self, uid: u32) -> bool {
+    pub(crate) fn contains(&self, uid: u32) -> bool {
         self.0.contains(&uid)
     }
 }

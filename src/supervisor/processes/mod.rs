@@ -2,13 +2,13 @@
 //!
 //! When one is wanted is not decided here, nor what follows from its end.
 
-pub mod exec_context;
-pub mod guardian;
-pub mod identity;
-pub mod notify_socket;
-pub mod oom;
-pub mod reaper;
-pub mod spawn;
+pub(crate) mod exec_context;
+pub(crate) mod guardian;
+pub(crate) mod identity;
+pub(crate) mod notify_socket;
+pub(crate) mod oom;
+pub(crate) mod reaper;
+pub(crate) mod spawn;
 
 use std::time::Duration;
 

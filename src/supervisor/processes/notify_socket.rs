@@ -17,7 +17,7 @@ use crate::sys::datagram;
 
 /// The socket, bound.
 #[derive(Debug)]
-pub struct NotifySocket {
+pub(crate) struct NotifySocket {
     /// Where messages arrive, in non-blocking mode.
     pub socket: OwnedFd,
     /// The path at which it is found, if it has one.
@@ -26,7 +26,7 @@ pub struct NotifySocket {
 
 /// The path of a socket, removed when this is dropped.
 #[derive(Debug)]
-pub struct SocketPath(PathBuf);
+pub(crate) struct SocketPath(PathBuf);
 
 impl Drop for SocketPath {
     fn drop(&mut self) {
@@ -40,7 +40,7 @@ impl Drop for SocketPath {
 ///
 /// # Errors
 /// Those of socket(2) and bind(2).
-pub fn bind(attach: &OsStr, launch: u64) -> io::Result<(NotifySocket, OsString)> {
+pub(crate) fn bind(attach: &OsStr, launch: u64) -> io::Result<(NotifySocket, OsString)> {
     if let Some(name) = attach.as_bytes().strip_prefix(b"@") {
         let name = [name, format!("-notify-{launch}").as_bytes()].concat();
         let socket = datagram::bind(&SocketAddrUnix::new_abstract_name(&name)?)?;

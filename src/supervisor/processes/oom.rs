@@ -14,14 +14,14 @@ use procfs::{ProcessCGroup, ProcessCGroups};
 /// below it too; v1 counts each group alone. Where there is none, the machine's own count is used: a worker and another
 /// program that die of want of memory at the same moment are then taken for each other.
 #[derive(Debug)]
-pub struct Kills {
+pub(crate) struct Kills {
     file: PathBuf,
     seen: u64,
 }
 
 impl Kills {
     /// From now on. `None` where nothing is counted.
-    pub fn from_now() -> Option<Self> {
+    pub(crate) fn from_now() -> Option<Self> {
         let own = own_files().into_iter();
         own.chain([PathBuf::from("/proc/vmstat")]).find_map(|file| {
             let seen = counted(&fs::read_to_string(&file).ok()?)?;
@@ -31,7 +31,7 @@ impl Kills {
 
     /// How many processes were killed since this was asked before. Ask at every end of a worker, whatever it was:
     /// else an older kill is taken for the reason of a later end.
-    pub fn since_last(&mut self) -> u64 {
+    pub(crate) fn since_last(&mut self) -> u64 {
         // A group whose count cannot be read any more has no news.
         let now = fs::read_to_string(&self.file).ok().and_then(|text| counted(&text)).unwrap_or(self.seen);
         let new = now.saturating_sub(self.seen);

@@ -13,16 +13,17 @@ use crate::supervisor::ends::Ended;
 
 /// Which children are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// Every child, as PID 1 and a subreaper must.
     Everyone,
     /// Only members of the process groups that are asked about: for a program that has other children.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for tests, which have other children"))]
     Groups,
 }
 
 /// The ends of children.
 #[derive(Debug)]
-pub struct Reaper {
+pub(crate) struct Reaper {
     signal: Signal,
     scope: Scope,
 }
@@ -35,14 +36,14 @@ impl Reaper {
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
-    pub fn new(scope: Scope) -> io::Result<Self> {
+    pub(crate) fn new(scope: Scope) -> io::Result<Self> {
         let signal = signal(SignalKind::child())?;
         Ok(Self { signal, scope })
     }
 
     /// Waits for the next child that ends. `groups` matters for [`Scope::Groups`] alone. A future that is
     /// dropped loses nothing: a child is taken only in the poll that returns it.
-    pub async fn next(&mut self, groups: &[Pid]) -> (Pid, Ended) {
+    pub(crate) async fn next(&mut self, groups: &[Pid]) -> (Pid, Ended) {
         loop {
             if let Some(ended) = self.take(groups) {
                 return ended;

@@ -25,7 +25,7 @@ use crate::settings::command::{self, CommandError};
 use crate::sys::process::{Step, give_descriptor};
 
 /// The hidden verb with which clusterd runs itself as the built-in demo worker.
-pub const DEMO_VERB: &str = "demo-worker";
+pub(crate) const DEMO_VERB: &str = "demo-worker";
 
 /// Where a worker finds its Node channel: the first number after the standard streams, as under Node's own primary.
 const NODE_CHANNEL_FD: i32 = 3;
@@ -48,7 +48,7 @@ fn is_for_clusterd_alone(name: &OsStr) -> bool {
 }
 
 /// Keeps from a program what was said to this clusterd alone.
-pub fn forget_own(command: &mut Command) {
+pub(crate) fn forget_own(command: &mut Command) {
     for (name, _) in env::vars_os().filter(|(name, _)| is_for_clusterd_alone(name)) {
         command.env_remove(name);
     }
@@ -59,7 +59,7 @@ pub fn forget_own(command: &mut Command) {
 
 /// How a worker's processes get their connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttachEnv {
+pub(crate) struct AttachEnv {
     /// The attach socket: a path, or `@name` for an abstract one.
     pub socket: OsString,
     /// The shim to preload, if there is one.
@@ -70,7 +70,7 @@ pub struct AttachEnv {
 
 /// What every worker is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandSpec {
+pub(crate) struct CommandSpec {
     /// What runs.
     pub command: WorkerCommand,
     /// The ports that they are served on; the first is `PORT`.
@@ -86,7 +86,7 @@ pub struct CommandSpec {
 
 /// A process that was just started.
 #[derive(Debug)]
-pub struct Spawned {
+pub(crate) struct Spawned {
     /// The process, and its process group.
     pub pid: Pid,
     /// What it writes.
@@ -98,7 +98,7 @@ pub struct Spawned {
 /// The socket pair on which a worker's Node and its cluster primary speak. A worker that is Node exits when both of
 /// these are closed.
 #[derive(Debug)]
-pub struct NodeChannel {
+pub(crate) struct NodeChannel {
     /// The primary's end, non-blocking and with SO_PASSCRED.
     pub primary_end: OwnedFd,
     /// A duplicate of the worker's end: what the worker has not read can be taken back from it.
@@ -107,7 +107,7 @@ pub struct NodeChannel {
 
 /// Where what a worker says comes out.
 #[derive(Debug)]
-pub struct Pipes {
+pub(crate) struct Pipes {
     /// The reading end of its standard output.
     pub stdout: OwnedFd,
     /// The reading end of its standard error.
@@ -118,7 +118,7 @@ pub struct Pipes {
 
 /// A worker's program could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// There is no such program, or it may not be executed.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -180,7 +180,7 @@ pub enum StartError {
 
 impl StartError {
     /// The exit code that a shell has for it: 127 not found, 126 not executable; 1 for anything else.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             StartError::Command(error) => error.exit_code(),
             StartError::NoInterpreter { .. } => 127,
@@ -199,7 +199,7 @@ impl StartError {
 ///
 /// # Errors
 /// Those of getrandom(2).
-pub fn fresh_token() -> io::Result<Token> {
+pub(crate) fn fresh_token() -> io::Result<Token> {
     let mut bytes = [0; 16];
     let filled = rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
     // getrandom(2): up to 256 bytes are never cut short.
@@ -211,7 +211,12 @@ pub fn fresh_token() -> io::Result<Token> {
 ///
 /// # Errors
 /// The program cannot be found or executed, or the system has no room for another process.
-pub fn spawn(spec: &CommandSpec, id: WorkerId, token: Token, workers: u32) -> Result<Spawned, StartError> {
+pub(crate) fn spawn(
+    spec: &CommandSpec,
+    id: WorkerId,
+    token: Token,
+    workers: u32,
+) -> Result<Spawned, StartError> {
     let mut command = command(spec).map_err(|error| explain(spec, error))?;
     forget_own(&mut command);
     for (name, value) in spec.context.identity.iter().flat_map(Identity::environment) {

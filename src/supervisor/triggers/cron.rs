@@ -16,7 +16,7 @@ use crate::supervisor::events::Asker;
 const LONGEST_NAP: Duration = Duration::from_secs(30);
 
 /// Reloads whenever it is time, for as long as the program runs.
-pub async fn follow(cron: Cron, supervisor: Handle) {
+pub(crate) async fn follow(cron: Cron, supervisor: Handle) {
     let mut clock = Clock { cron, seen: Local::now() };
     loop {
         match clock.look(Local::now()) {

@@ -25,7 +25,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// What a worker may reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// The memory of its process group, in bytes.
     pub memory: Option<u64>,
     /// The time since its start.
@@ -34,13 +34,13 @@ pub struct Bounds {
 
 impl Bounds {
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Bounds::default()
     }
 }
 
 /// Has workers replaced that are beyond these bounds, for as long as there is a supervisor.
-pub async fn hold(supervisor: Handle, bounds: Bounds) {
+pub(crate) async fn hold(supervisor: Handle, bounds: Bounds) {
     let mut status = supervisor.status();
     let mut launches = Launches::default();
     let mut looked = Instant::now();

@@ -2,7 +2,7 @@
 //!
 //! Each trigger is a task of its own that only asks, as a command does; what follows is the supervisor's.
 
-pub mod cron;
-pub mod limits;
+pub(crate) mod cron;
+pub(crate) mod limits;
 mod reload;
-pub mod watch;
+pub(crate) mod watch;

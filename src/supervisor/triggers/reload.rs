@@ -12,7 +12,7 @@ use crate::supervisor::{Command, Handle, Overview, Refused};
 
 /// Reloads, and returns when that is over. While another reload is under way it waits for its end, once: what has to
 /// be loaded may have come after that began. A reload that fails leaves the old workers serving.
-pub async fn reload(supervisor: &Handle, by: Asker) {
+pub(super) async fn reload(supervisor: &Handle, by: Asker) {
     let begin = || begin(supervisor.clone(), by.clone());
     match after_another(begin, supervisor.status()).await {
         None | Some(Refused::Stopping) => {}

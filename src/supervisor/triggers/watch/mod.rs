@@ -30,7 +30,7 @@ const CHANGES: usize = 16;
 
 /// Something cannot be watched.
 #[derive(Debug, thiserror::Error)]
-pub enum WatchError {
+pub(crate) enum WatchError {
     /// There is nothing at this path, or nothing that may be seen.
     #[error("cannot watch {}: {source}\nhint: --watch takes files and folders that exist", path.display())]
     Path {
@@ -60,14 +60,14 @@ pub enum WatchError {
 
 /// What has changed, as it changes.
 #[derive(Debug)]
-pub struct Changes(mpsc::Receiver<PathBuf>);
+pub(crate) struct Changes(mpsc::Receiver<PathBuf>);
 
 impl Changes {
     /// Watches these files and folders from now on, with everything below the folders; but for what is ignored.
     ///
     /// # Errors
     /// [`WatchError`].
-    pub fn of(paths: &[PathBuf], ignore: &[Glob]) -> Result<Self, WatchError> {
+    pub(crate) fn of(paths: &[PathBuf], ignore: &[Glob]) -> Result<Self, WatchError> {
         let mut tree = Tree::new(paths, Ignored::new(ignore)?)?;
         let (tell, changes) = mpsc::channel(CHANGES);
         // Looking through new folders may take long, and reading blocks.
@@ -78,7 +78,7 @@ impl Changes {
 
     /// Reloads when something has changed, for as long as the program runs. What changes during a reload leads to
     /// another one after it.
-    pub async fn reload(mut self, supervisor: Handle) {
+    pub(crate) async fn reload(mut self, supervisor: Handle) {
         while let Some(first) = self.0.recv().await {
             self.settle().await;
             reload::reload(&supervisor, Asker::Watch(shown(&first))).await;
