@@ -22,6 +22,8 @@ pub(crate) struct Member {
     pub(in crate::front) stalled: IntGauge,
     pub(super) seat: Seat,
     pub(super) mark: Arc<Mark>,
+    /// How it stood when the sums were last brought up to it.
+    pub(super) settled: Standing,
 }
 
 impl Member {

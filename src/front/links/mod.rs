@@ -94,15 +94,15 @@ impl Links {
             link,
             seat,
             mark,
+            settled: Standing::default(),
         };
-        let standing = member.standing();
         // It is looked at once, and from then on when it is woken.
         member.mark.wake_by_ref();
         self.members.insert(member);
         if let Some(links) = self.seats.get_mut(seat.0) {
             links.push(key);
         }
-        self.settle(seat, key, &Standing::default(), &standing);
+        self.settle(key);
         Ok(())
     }
 
@@ -110,7 +110,7 @@ impl Links {
     pub(crate) fn remove(&mut self, key: LinkKey) -> Option<Member> {
         let member = self.members.remove(key.0)?;
         let seat = member.seat;
-        self.settle(seat, key, &member.standing(), &Standing::default());
+        self.account(seat, key, &member.settled, &Standing::default());
         let links = self.seats.get_mut(seat.0)?;
         links.retain(|&link| link != key);
         if links.is_empty() {
@@ -128,18 +128,23 @@ impl Links {
     /// Changes a link. There is no other way to do so.
     pub(crate) fn change<T>(&mut self, key: LinkKey, act: impl FnOnce(&mut Member) -> T) -> Option<T> {
         let member = self.members.get_mut(key.0)?;
-        let before = member.standing();
         let result = act(member);
-        let after = member.standing();
-        let seat = member.seat;
-        self.settle(seat, key, &before, &after);
+        self.settle(key);
         Some(result)
     }
 
-    fn settle(&mut self, seat: Seat, key: LinkKey, before: &Standing, after: &Standing) {
-        if before == after {
-            return;
+    /// Accounts for what has become of a link since this was last done.
+    fn settle(&mut self, key: LinkKey) {
+        let Some(member) = self.members.get_mut(key.0) else { return };
+        let after = member.standing();
+        if member.settled != after {
+            let before = std::mem::replace(&mut member.settled, after);
+            let seat = member.seat;
+            self.account(seat, key, &before, &after);
         }
+    }
+
+    fn account(&mut self, seat: Seat, key: LinkKey, before: &Standing, after: &Standing) {
         if let Some(availability) = self.tally.step(seat, key, before, after) {
             self.changes.note(seat, availability);
         }
@@ -166,10 +171,8 @@ impl Links {
         let Some(member) = self.members.get_mut(key.0) else {
             return Err(NotGiven { connection, error: io::ErrorKind::NotConnected.into() });
         };
-        let (seat, before) = (member.seat, member.standing());
         let handed = member.link.hand_off(connection, now);
-        let after = member.standing();
-        self.settle(seat, key, &before, &after);
+        self.settle(key);
         handed
     }
 
