@@ -61,7 +61,7 @@ enum ScrapeError {
     NoAnswer(#[from] hyper::Error),
     #[error("its page is longer than {LONGEST_PAGE} bytes")]
     TooLong,
-    #[error("its page ended too soon: {0}")]
+    #[error("the response was cut short: {0}")]
     Cut(Box<dyn std::error::Error + Send + Sync>),
     #[error("it took longer than {TIMEOUT:?}")]
     TimedOut,

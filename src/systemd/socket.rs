@@ -55,7 +55,7 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes() {
         [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest),
         [b'/', ..] => SocketAddr::from_pathname(name),
-        _ => Err(io::Error::other("only a path and an abstract name (@...) are understood")),
+        _ => Err(io::Error::other("must be a path or an abstract name (@...)")),
     }
 }
 

@@ -308,10 +308,13 @@ mod tests {
     #[test]
     fn what_is_new_is_watched_and_what_is_moved_keeps_no_old_name() {
         let watched = WatchedFolder::watching(&["app"], &[]);
-        fs::create_dir_all(watched.path("app/new/deeper")).unwrap();
-        watched.notices("app/new", &["app/new/deeper"]);
+        // One after the other: a folder is watched by the time that it is noticed, and not before.
+        for folder in ["app/new", "app/new/deeper"] {
+            fs::create_dir(watched.path(folder)).unwrap();
+            watched.notices(folder, &[]);
+        }
         watched.write("app/new/deeper/b.js");
-        watched.notices("app/new/deeper/b.js", &["app/new/deeper"]);
+        watched.notices("app/new/deeper/b.js", &[]);
         fs::rename(watched.path("app/new"), watched.path("app/newer")).unwrap();
         watched.notices("app/newer", &["app/new"]);
         watched.write("app/newer/deeper/c.js");
