@@ -232,8 +232,7 @@ fn what_is_only_wrong_together_is_told() {
              hint: set --watch, or leave this out\n\
              clusterd: --scrape /metrics: has no effect without metrics\n\
              hint: set --metrics, or leave this out\n\
-             clusterd: clusterd.toml:2: stuck-timeout = \"500ms\": shorter than handoff-timeout, before which no worker \
-             is late\n\
+             clusterd: clusterd.toml:2: stuck-timeout = \"500ms\": shorter than handoff-timeout\n\
              hint: use 1s or longer\n",
         );
 }

@@ -24,7 +24,7 @@ Examples:
   clusterd --config clusterd.toml --check            look for errors only
 
 A flag overrides its variable, a variable the file, and the file the default.
-The highest of these that names a port or an address decides where to listen.";
+Ports and addresses come from the same source: the highest of these that has any.";
 
 const ABOUT: &str = "\
 Turns any TCP server into a cluster of worker processes behind one port.
@@ -378,7 +378,7 @@ mod tests {
           clusterd --config clusterd.toml --check            look for errors only
 
         A flag overrides its variable, a variable the file, and the file the default.
-        The highest of these that names a port or an address decides where to listen.
+        Ports and addresses come from the same source: the highest of these that has any.
         ");
     }
 }

@@ -69,7 +69,7 @@ pub(crate) enum Error {
         address: SocketAddress,
     },
     /// Its answer makes no sense.
-    #[error("unexpected exchange with the clusterd at {address}: {what}")]
+    #[error("protocol error from the clusterd at {address}: {what}")]
     Malformed {
         /// Where it is.
         address: SocketAddress,

@@ -46,7 +46,7 @@ impl ControlState {
         self.apps.iter().find(|app| app.name() == name).cloned().ok_or_else(|| {
             let known: Vec<_> = self.apps.iter().map(|app| app.name()).collect();
             Problem::new(Code::NotFound, format!("there is no app {name}"))
-                .help(format!("there is {}", known.join(", ")))
+                .help(format!("running apps: {}", known.join(", ")))
         })
     }
 

@@ -100,7 +100,7 @@ impl Server {
         };
         let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
             let problem = format!("{} clients are connected already", self.limits.connections);
-            let help = "end clients that follow events";
+            let help = "close clients that follow events (clusterd events)";
             return self.refuse(stream, Problem::new(Code::Overloaded, problem).help(help));
         };
         let by = Asker::Command { pid: client.pid, uid: client.uid };

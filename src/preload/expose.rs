@@ -36,7 +36,7 @@ pub(crate) enum ExposeError {
     /// In memory, it could not be loaded by another user.
     #[error(
         "cannot expose the shim to workers of another user (--user): {file}\n\
-         hint: let that user pass through /run, TMPDIR, /tmp or /dev/shm, writable and mounted without noexec\n\
+         hint: make one of /run, TMPDIR, /tmp and /dev/shm writable, mounted without noexec and accessible to that user\n\
          hint: with --attach node, Node workers need no shim"
     )]
     OtherUser {

@@ -41,7 +41,7 @@ fn stuck_too_soon(config: &Config) -> Option<(&'static Key, Reason)> {
     let is_too_soon = config.stuck_timeout.is_some_and(|stuck| stuck < handoff);
     let reason = || {
         let hint = format!("use {} or longer", humantime::format_duration(handoff));
-        Reason::new("shorter than handoff-timeout, before which no worker is late").hint(hint)
+        Reason::new("shorter than handoff-timeout").hint(hint)
     };
     is_too_soon.then(|| (&keys::stuck_timeout.key, reason()))
 }

@@ -98,8 +98,8 @@ settings! {
 
         /// Who chooses the worker of a connection.
         ///
-        /// If workers accept by themselves, clusterd neither counts nor chooses: settings that need either cannot be
-        /// used. Each public port then has one address, and the same number for clients and workers.
+        /// If workers accept by themselves, clusterd can neither count nor assign connections: settings that need
+        /// that cannot be used. Each public port then has one address, and the same number for clients and workers.
         policy: Policy {
             values: choice::<Policy>(),
             in_force: AtNextStart,
@@ -173,7 +173,7 @@ settings! {
 
         /// Number of files, connections among them, that each worker may have open (RLIMIT_NOFILE).
         ///
-        /// Both the soft and the hard limit. More than clusterd's own hard limit takes CAP_SYS_RESOURCE. `off` leaves the
+        /// Both the soft and the hard limit. More than clusterd's own hard limit needs CAP_SYS_RESOURCE. `off` leaves the
         /// limits that clusterd was started with.
         nofile: Option<u64> {
             // As far as systemd raises `fs.nr_open`, and no limit can be above that.
@@ -185,7 +185,7 @@ settings! {
 
         /// How readily the kernel kills a worker when memory runs out: -1000 never, 1000 first.
         ///
-        /// Less than clusterd's own takes CAP_SYS_RESOURCE; `off` leaves it at clusterd's own. See
+        /// Less than clusterd's own needs CAP_SYS_RESOURCE; `off` leaves it at clusterd's own. See
         /// proc_pid_oom_score_adj(5).
         oom_score_adj: Option<i16> {
             values: OrOff(number(-1000, 1000)),
@@ -267,7 +267,7 @@ settings! {
 
         /// Do not restart a worker that exits with this code.
         ///
-        /// With such a code a worker says that its work is done.
+        /// A worker exits with such a code when its work is done.
         stop_exit_codes: Vec<u8> {
             values: list(number(0, 255), "[0, 3]"),
             in_force: AtReload,
@@ -294,8 +294,8 @@ settings! {
 
         /// Time that a worker has to exit after the stop signal before it is killed.
         ///
-        /// The default is PM2's. Together with that of `drain-timeout` it stays below the 10 s that a container usually
-        /// has.
+        /// The default is PM2's. Together with that of `drain-timeout` it stays below the 10 s that container runtimes
+        /// usually allow.
         kill_timeout: Duration {
             values: duration("1ms", "24h"),
             in_force: AtReload,
@@ -312,8 +312,8 @@ settings! {
 
         /// Reload at these times, as in crontab(5), such as `"0 3 * * *"`.
         ///
-        /// The fields are minute, hour, day of the month, month and day of the week; `"0 3 * * *"` is three o'clock in
-        /// the night. A sixth field in front is the second. Nicknames such as `@daily` work. The time is local: that of
+        /// The fields are minute, hour, day of the month, month and day of the week; `"0 3 * * *"` is 03:00 every
+        /// day. A sixth field in front is the second. Nicknames such as `@daily` work. The time is local: that of
         /// the variable `TZ`, or of /etc/localtime.
         cron: Option<Cron> {
             values: OrOff(CRON),

@@ -176,7 +176,7 @@ fn kept(rollout: &Rollout) -> String {
         0 => "the old workers keep serving".to_owned(),
         replaced => {
             let all = rollout.len();
-            format!("{replaced} of {all} were replaced before, the other old workers keep serving")
+            format!("{replaced} of {all} workers were already replaced; the other old workers keep serving")
         }
     }
 }

@@ -219,7 +219,7 @@ impl Task {
             self.workers.retire(self.workers.table().ids_in(&slots));
             Goal::Empty(slots)
         };
-        self.jobs.begin(goal, format!("{} wanted, {before} before", jobs::workers(wanted)))
+        self.jobs.begin(goal, format!("scaled to {} (was {before})", jobs::workers(wanted)))
     }
 
     fn stop(&mut self, by: &Asker) -> Underway {

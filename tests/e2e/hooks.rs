@@ -85,5 +85,11 @@ fn too_many_events_for_a_slow_hook_are_dropped_and_counted() {
     let dropped = || cluster.metrics().count("clusterd_hooks_total", &[("result", "dropped")]);
     // Three events each, of which 4 are told at once and 64 wait.
     until("they are counted", || (dropped() == 40 * 3 - 4 - 64).then_some(()));
-    until("it is said", || cluster.stderr.text().contains("events dropped: the commands of --on-event are too slow").then_some(()));
+    until("it is said", || {
+        cluster
+            .stderr
+            .text()
+            .contains("events dropped: the commands of --on-event are too slow")
+            .then_some(())
+    });
 }

@@ -74,10 +74,10 @@ fn ttin_and_ttou_change_the_number_of_workers() {
     };
     cluster.primary().signal(Signal::TTIN);
     online(2);
-    said(&cluster, "SIGTTIN: 2 workers wanted, 1 before");
+    said(&cluster, "SIGTTIN: scaled to 2 workers (was 1)");
     cluster.primary().signal(Signal::TTOU);
     online(1);
-    said(&cluster, "SIGTTOU: 1 worker wanted, 2 before");
+    said(&cluster, "SIGTTOU: scaled to 1 worker (was 2)");
     cluster.primary().signal(Signal::TTOU);
     said(&cluster, "SIGTTOU: 0 workers requested; must be between 1 and 1024");
     cluster.get("/");
@@ -89,7 +89,7 @@ fn signals_that_were_blocked_at_the_start_arrive_here_and_in_workers() {
     let cluster = Cluster::of_servers().under(&["env", "--block-signal=TTIN,TTOU,TSTP"]).start();
     assert_eq!(cluster.worker(1).blocked_signals(), Some(0));
     cluster.primary().signal(Signal::TTIN);
-    said(&cluster, "SIGTTIN: 2 workers wanted, 1 before");
+    said(&cluster, "SIGTTIN: scaled to 2 workers (was 1)");
 }
 
 #[test]

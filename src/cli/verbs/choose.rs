@@ -24,7 +24,7 @@ pub(crate) enum NotChosen {
         silent: Option<String>,
     },
     /// There is no such one.
-    #[error("no app {wanted} is running\nhint: these are: {known}")]
+    #[error("no app {wanted} is running\nhint: running apps: {known}")]
     Unknown {
         /// What was asked for.
         wanted: String,
@@ -149,7 +149,7 @@ mod tests {
         assert!(said(&two, None, Many::All).ends_with("\nhint: name one, or use all"));
         assert_eq!(
             said(&two, Some("all"), Many::One),
-            "no app all is running\nhint: these are: api (pid 1), web (pid 2)"
+            "no app all is running\nhint: running apps: api (pid 1), web (pid 2)"
         );
         assert_eq!(
             said(&[("web", 1), ("web", 2)], Some("web"), Many::All),

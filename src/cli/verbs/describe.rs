@@ -46,7 +46,7 @@ fn text(app: &App) -> String {
         ("address", format!("{public}, for workers that listen on {worker_port}"))
     }));
     facts.push(("workers", wanted(app)));
-    facts.extend(app.reload.iter().map(|by| ("reload", format!("in progress, by {by}"))));
+    facts.extend(app.reload.iter().map(|by| ("reload", format!("in progress, started by {by}"))));
     let mut text: String =
         facts.iter().map(|(name, fact)| format!("{name:<9} {}\n", print::clean(fact))).collect();
     text += "\n";

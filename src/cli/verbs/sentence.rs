@@ -68,10 +68,10 @@ fn described(kind: &EventKind) -> String {
         EventKind::ReloadStarted { by } => format!("reload started by {by}"),
         EventKind::ReloadDone { workers } => format!("reload done, workers replaced: {workers}"),
         EventKind::ReloadFailed { reason, .. } => format!("reload failed: {reason}"),
-        EventKind::Scaled { workers, by } => format!("workers wanted by {by}: {workers}"),
+        EventKind::Scaled { workers, by } => format!("scaled to {workers} by {by}"),
         EventKind::AppStarted { by } => format!("started by {by}"),
         EventKind::AppStopping { by } => format!("workers stopped by {by}; the ports stay open"),
-        EventKind::Stopping { by } => format!("clusterd stopping, by {by}"),
+        EventKind::Stopping { by } => format!("clusterd stopping, requested by {by}"),
         EventKind::Missed { events } => format!("{events} events were missed"),
     }
 }

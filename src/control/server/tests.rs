@@ -117,7 +117,7 @@ fn a_client_finds_the_app_and_looks_at_it() {
         assert_eq!(clusterd.app("web").await.unwrap(), served.app.snapshot());
         let Err(Error::Refused(problem)) = clusterd.app("api").await else { panic!("there is none") };
         assert_eq!((problem.code, problem.to_string().as_str()), (Code::NotFound, "there is no app api"));
-        assert_eq!(problem.help.as_deref(), Some("there is web"));
+        assert_eq!(problem.help.as_deref(), Some("running apps: web"));
         let Err(Error::Malformed { .. }) = clusterd.app("not a name").await else {
             panic!("it cannot be asked")
         };

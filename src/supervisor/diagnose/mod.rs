@@ -164,7 +164,7 @@ pub(crate) fn advice(seen: &Findings) -> String {
 fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
     match why {
         Why::Go => format!(
-            "{program} is a Go program, which calls the kernel past the C library, so clusterd cannot give it \
+            "{program} is a Go program, which bypasses the C library, so clusterd cannot give it \
              connections; run it without clusterd"
         ),
         Why::Static => format!(
@@ -177,7 +177,7 @@ fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
         ),
         Why::NoShim => format!(
             "with --attach node, and on processors without a shim, nothing is preloaded into {program}, and only Node \
-             and programs that use the library are served; use --attach auto, unless it only takes this long to start"
+             and programs that use the library are served; use --attach auto, or ignore this if it is only slow to start"
         ),
         Why::NotLoaded => format!(
             "clusterd's shim was not loaded into {program}: a program that is setuid or has file capabilities \
@@ -216,7 +216,7 @@ fn about_ports(seen: &Findings, missing: &str) -> String {
     let other: Vec<u16> = seen.opened.iter().copied().filter(|port| !is_missing(port)).collect();
     if !own.is_empty() {
         return format!(
-            "it opened {} past the C library (io_uring, or system calls of its own), where clusterd cannot give it \
+            "it opened {} without the C library (io_uring, or direct system calls), so clusterd cannot give it \
              connections; run it without clusterd, or turn that off",
             list(own.into_iter())
         );
@@ -233,11 +233,11 @@ fn about_ports(seen: &Findings, missing: &str) -> String {
     }
     if seen.wait_ready {
         return "--wait-ready also waits until it reports that it is ready: process.send('ready') in Node, \
-                READY=1 to the socket that NOTIFY_SOCKET names, or the library; if it takes this long to start, all is well"
+                READY=1 to the socket that NOTIFY_SOCKET names, or the library; ignore this if it is only slow to start"
             .to_owned();
     }
     format!(
-        "it runs and listens on nothing; if it takes this long to start, all is well; if not, see its output, and \
+        "it runs and listens on nothing; ignore this if it is only slow to start; otherwise see its output, and \
          have it listen on {missing}"
     )
 }
@@ -296,7 +296,7 @@ mod tests {
             (opened(&[8080]), "it listens on port 8080 instead; "),
             (opened(&[8080, 9000]), "it listens on ports 8080 and 9000 instead; "),
             (opened(&[8080]), "--port 3000:8080"),
-            (opened(&[3000]), "it opened port 3000 past the C library"),
+            (opened(&[3000]), "it opened port 3000 without the C library"),
             (one_of_two, "it listens only on port 3001"),
             (
                 collided.clone(),

@@ -78,7 +78,7 @@ pub(crate) enum ExecContextError {
     },
     /// Not with this score.
     #[error(
-        "cannot give workers an oom_score_adj of {wanted}: {source}\nhint: less than clusterd's own takes CAP_SYS_RESOURCE; set it where clusterd is started (`OOMScoreAdjust=`), or raise --oom-score-adj"
+        "cannot give workers an oom_score_adj of {wanted}: {source}\nhint: a value below clusterd's own needs CAP_SYS_RESOURCE; set it where clusterd is started (`OOMScoreAdjust=`), or raise --oom-score-adj"
     )]
     OomScore {
         /// The score.
@@ -87,7 +87,7 @@ pub(crate) enum ExecContextError {
         source: io::Error,
     },
     /// It is not known which CPUs there are.
-    #[error("cannot read which CPUs clusterd may use, which --cpu-affinity needs: {0}")]
+    #[error("cannot determine which CPUs clusterd may use (--cpu-affinity): {0}")]
     Cpus(#[source] io::Error),
 }
 

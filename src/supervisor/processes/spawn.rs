@@ -138,7 +138,7 @@ pub(crate) enum StartError {
     },
     /// Its user may not execute it, and clusterd's could.
     #[error(
-        "cannot start {program}: {user} may not execute it\nhint: permit that for the file, and allow passing through every folder above it"
+        "cannot start {program}: {user} may not execute it\nhint: make the file executable for that user, and grant search permission (x) on every folder above it"
     )]
     NotForUser {
         /// The program, as it was asked for.
