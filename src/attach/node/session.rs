@@ -191,8 +191,13 @@ impl NodeSession {
         let _ = self.signals.words.send(word).await;
     }
 
-    /// Answers a server that wants to listen.
+    /// Answers a server that wants to listen. A worker that was asked to leave gets no answer: it disconnects without, but
+    /// one that came behind the request would either crash it, for Node acknowledges a listener on a channel that is
+    /// closed by then, or keep it alive.
     async fn answer(&mut self, query: Query) -> Result<(), TransportError> {
+        if *self.signals.disconnect.borrow() {
+            return Ok(());
+        }
         if !self.servers.may_join(&query) {
             return self.refuse(&query, Errno::ADDRESS_IN_USE);
         }

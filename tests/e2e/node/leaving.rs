@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use super::{Attach, app, both_ways};
-use crate::harness::{Signal, until};
+use crate::harness::{Cluster, Signal, until};
 use crate::shutdown::{
     an_open_request_is_answered_after_term, nothing_is_left, term_under_load_loses_nothing,
 };
@@ -16,6 +16,7 @@ both_ways!(
     term_under_load_loses_nothing_of_node_workers,
     a_kill_of_the_primary_leaves_no_node_worker,
     a_worker_that_disconnects_is_replaced_and_nobody_notices,
+    a_worker_that_leaves_before_it_listens_exits_by_itself,
 );
 
 fn term_lets_an_open_request_finish_and_disconnects_the_worker(attach: Attach) {
@@ -56,6 +57,35 @@ fn a_kill_of_the_primary_leaves_no_node_worker(attach: Attach) {
     cluster.wait_exit();
     nothing_is_left(&cluster, &processes);
     assert!(held.response().is_err());
+}
+
+/// It asks to listen without having read that it is to leave, and reads that and what it is answered in one.
+fn a_worker_that_leaves_before_it_listens_exits_by_itself(attach: Attach) {
+    let late = "
+        const sleep = (ms) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+        process.on('SIGTERM', () => {});
+        sleep(1500);
+        require('node:http').createServer((_, response) => response.end('here')).listen(process.env.PORT);
+        sleep(500);
+    ";
+    let cluster = Cluster::of("node late.js")
+        .options(attach.option())
+        .file("late.js", late)
+        .options("--drain-timeout 60s --kill-timeout 60s --log-level debug")
+        .start();
+    cluster.primary().signal(Signal::TTIN);
+    until("the second worker's Node is there", || {
+        (cluster.stderr.text().matches("Node is online").count() == 2).then_some(())
+    });
+    cluster.primary().signal(Signal::TTOU);
+    let end = until("it has ended", || {
+        let text = cluster.stderr.text();
+        text.lines()
+            .find(|line| line.contains("worker exited") || line.contains("was killed"))
+            .map(str::to_owned)
+    });
+    assert!(end.contains("exited with code 0"), "{end}");
+    assert_eq!(cluster.get("/"), "here");
 }
 
 fn a_worker_that_disconnects_is_replaced_and_nobody_notices(attach: Attach) {
