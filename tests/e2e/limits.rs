@@ -73,6 +73,17 @@ fn workers_run_in_the_folder_that_is_asked_for_and_their_program_is_found_from_c
 }
 
 #[test]
+fn a_folder_that_is_gone_by_the_next_start_is_named() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().file("apps/x", "").options("--cwd apps").start();
+    std::fs::rename(cluster.folder().join("apps"), cluster.folder().join("gone")).expect("it is renamed");
+    cluster.worker(1).signal(Signal::KILL);
+    until("the log says what is gone", || {
+        cluster.stderr.text().contains("apps (--cwd): No such file or directory").then_some(())
+    });
+}
+
+#[test]
 fn node_workers_of_another_user_are_served() {
     needs!("node");
     if !needs::root() {

@@ -4,6 +4,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +16,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Pid;
 use rustix::rand::GetRandomFlags;
 
-use super::exec_context::ExecContext;
+use super::exec_context::{ExecContext, ExecContextError};
 use super::identity::Identity;
 use super::notify_socket::{self, NotifySocket};
 use crate::ids::{WorkerId, WorkerPort};
@@ -122,6 +123,9 @@ pub(crate) enum StartError {
     /// There is no such program, or it may not be executed.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The folder that it is to run in is gone.
+    #[error(transparent)]
+    Folder(ExecContextError),
     /// The program is there, but what it needs to be loaded is not.
     #[error("cannot start {program}: {why}")]
     NoInterpreter {
@@ -185,7 +189,8 @@ impl StartError {
             StartError::Command(error) => error.exit_code(),
             StartError::NoInterpreter { .. } => 127,
             StartError::NoProgram { .. } | StartError::NotForUser { .. } => 126,
-            StartError::System { .. }
+            StartError::Folder(_)
+            | StartError::System { .. }
             | StartError::Step { .. }
             | StartError::Token(_)
             | StartError::Notify(_)
@@ -351,6 +356,12 @@ fn explain(spec: &CommandSpec, error: io::Error) -> StartError {
     };
     if let Some((step, source)) = Step::failed(&error) {
         return StartError::Step { program, step, source };
+    }
+    // It was there when the configuration was checked, and execve(2) says the same of a program that is not.
+    if let Some(folder) = &spec.context.cwd
+        && let Err(source) = fs::metadata(folder)
+    {
+        return StartError::Folder(ExecContextError::Cwd { folder: folder.clone(), source });
     }
     let found = match command::find_for(&spec.command) {
         Ok(Some(found)) => found,
