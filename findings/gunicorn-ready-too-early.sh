@@ -3,7 +3,7 @@
 # Expected: READY=1 once a worker has loaded the application; RELOADING=1 with MONOTONIC_USEC at HUP and STOPPING=1 at TERM, as
 #   Type=notify-reload wants it; MAINPID from the new master of an upgrade (USR2).
 # Seen: READY=1 comes from the master before any worker has loaded anything: an application that raises on import is READY and then
-#   gone with status 3, and one that takes 3 s is READY before it begins. HUP and TERM send nothing at all. The new master of USR2
+#   gone with status 1 or 3 (both were seen), and one that takes 3 s is READY before it begins. HUP and TERM send nothing at all. The new master of USR2
 #   sends a second READY=1, without MAINPID, from a process that the notified one never named.
 # How: a datagram socket with SO_PASSCRED in the place of systemd's; who sends what, and when the application's module begins.
 # Why: READY=1 is no proof that somebody serves. A rollout has to wait for a worker's first sign (its listening, its answer to a
@@ -49,12 +49,12 @@ def trial(module, steps):
 loaded = lambda count: lambda _: os.path.exists("loading") and os.path.getsize("loading") >= count
 ready = "READY+STATUS of master, nothing loaded"
 for module, steps, expected in (
-        ("broken:app", [], ([ready], 3)),
+        ("broken:app", [], ([ready], (1, 3))),  # both were seen
         ("slow:app", [(loaded(2), signal.SIGHUP), (loaded(4), signal.SIGUSR2), (lambda seen: "another" in seen[-1], signal.SIGTERM)],
-         ([ready, "SIGHUP", "SIGUSR2", "READY+STATUS of another, loading", "SIGTERM"], 0))):
+         ([ready, "SIGHUP", "SIGUSR2", "READY+STATUS of another, loading", "SIGTERM"], (0,)))):
     seen = trial(module, steps)
     print(f"{module}: {'; '.join(seen[0])}; exit {seen[1]}")
-    if seen != expected:
+    if seen[0] != expected[0] or seen[1] not in expected[1]:
         raise SystemExit(f"changed: it was {expected}")
 PY
 python3 probe.py && echo ok

@@ -17,7 +17,7 @@ cleanup() { if [ -n "$init" ]; then kill -CONT "$init"; kill "$init"; wait "$ini
 trap cleanup EXIT
 die() { echo "changed: $*" >&2; exit 1; }
 wait_for() { local end=$((SECONDS + 20)); until eval "$1"; do [ $SECONDS -lt $end ] || die "not within 20 s: $1"; sleep 0.1; done; }
-grown() { for _ in {1..50}; do [ "$(pgrep -c -P "$1")" = 1 ] || return 0; sleep 0.1; done; } # a second worker, or 5 s
+grown() { for _ in {1..150}; do [ "$(pgrep -c -P "$1")" = 1 ] || return 0; sleep 0.1; done; } # a second worker, or 15 s
 field() { awk -v "name=$1:" '$1 == name {print $2}' "/proc/$2/status"; }
 
 (cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download catatonit=0.1.7-1+b2 tini=0.19.0-1+b3 dumb-init=1.2.5-2 >/dev/null)
