@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use clusterd::internal::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, ToWorker, Token};
+use clusterd::internal::protocol::wire::{Binding, Endpoint, FromWorker, MAX_MESSAGE, ToWorker, Token};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const PEER: Endpoint = Endpoint::V6 {
@@ -26,7 +26,12 @@ fn connection(criterion: &mut Criterion) {
 
 /// Once for each listener.
 fn attach(criterion: &mut Criterion) {
-    let message = FromWorker::Attach { token: Token([7; 16]), address: PEER, wants_drain: true };
+    let message = FromWorker::Attach {
+        token: Token([7; 16]),
+        binding: Binding::new(PEER),
+        wants_drain: true,
+        brings_socket: false,
+    };
     let mut buffer = [0; MAX_MESSAGE];
     let record = message.encode(&mut buffer).to_vec();
     criterion.bench_function("write an attach", |bencher| {

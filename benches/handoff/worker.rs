@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::Context;
 use clusterd::internal::protocol::name_address;
 use clusterd::internal::protocol::wire::{
-    ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, FromWorker, MAX_MESSAGE, ToWorker, Token,
+    Binding, ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, FromWorker, MAX_MESSAGE, ToWorker, Token,
 };
 use clusterd::internal::sys::seqpacket;
 use rustix::io::Errno;
@@ -46,7 +46,9 @@ fn attach() -> anyhow::Result<OwnedFd> {
     let name = name_address(&name)?;
     let channel = seqpacket::connect(&name, &server).context("cannot connect to the primary")?;
     rustix::io::ioctl_fionbio(&channel, false)?;
-    send(&channel, FromWorker::Attach { token, address, wants_drain: false }, Some(&channel))?;
+    let binding = Binding::new(address);
+    let attach = FromWorker::Attach { token, binding, wants_drain: false, brings_socket: false };
+    send(&channel, attach, Some(&channel))?;
     let answer = receive(&channel)?;
     anyhow::ensure!(matches!(answer, Some((ToWorker::Welcome, _))), "the primary answered {answer:?}");
     send(&channel, FromWorker::Listening, None)?;

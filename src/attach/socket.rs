@@ -23,7 +23,7 @@ use crate::front;
 use crate::front::Accepts;
 use crate::front::links::{Attachment, ChannelPermits, Holder};
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
-use crate::protocol::wire::{self, Endpoint, FromWorker, MAX_MESSAGE, ToWorker, Token};
+use crate::protocol::wire::{self, Binding, FromWorker, MAX_MESSAGE, ToWorker, Token};
 use crate::supervisor::{self, identity::Users};
 use crate::sys::peer::Peer;
 use crate::sys::seqpacket;
@@ -191,7 +191,7 @@ async fn attach(
     };
     let (uid, permit) = (peer.uid, context.permits.take());
     let worker = context.supervisor.admit(hello.token, uid).await;
-    let port = WorkerPort(hello.address.port());
+    let port = WorkerPort(hello.binding.address.port());
     let request = Request { applicant: Applicant::Process { uid, worker }, port, takes: Takes::Channel };
     let admitted = admission::admit(request, permit.as_ref(), context.rules())?;
     let (Admission { worker, source: Source::Served(port), grant: Grant::Channel }, Some(permit)) =
@@ -205,6 +205,8 @@ async fn attach(
     let attachment = Attachment {
         worker,
         service: ServiceId::Port(port),
+        binding: hello.binding,
+        options: Vec::new(),
         channel: channel.try_clone()?,
         worker_end,
         holder: Holder { inode, pid: peer.pid },
@@ -231,7 +233,7 @@ fn runs(context: &AttachContext, launch: WorkerId) -> bool {
 #[derive(Clone, Copy, Debug)]
 struct Hello {
     token: Token,
-    address: Endpoint,
+    binding: Binding,
     wants_drain: bool,
 }
 
@@ -243,8 +245,8 @@ impl Hello {
         let mut buffer = [0; MAX_MESSAGE + 1];
         let len = watched.when_readable(|channel| seqpacket::peek_bytes(channel, &mut buffer)).await?;
         match FromWorker::decode(&buffer[..len]) {
-            Ok(FromWorker::Attach { token, address, wants_drain }) => {
-                Ok(Self { token, address, wants_drain })
+            Ok(FromWorker::Attach { token, binding, wants_drain, .. }) => {
+                Ok(Self { token, binding, wants_drain })
             }
             _ => Err(AttachError::Malformed),
         }

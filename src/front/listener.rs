@@ -223,7 +223,7 @@ impl Listener {
         if self.options.contains(&option) {
             return Ok(());
         }
-        socket::set_option(&self.socket, option.level, option.name, value(&option))?;
+        socket::set_option(&self.socket, option.level, option.name, option.bytes())?;
         self.options.retain(|old| (old.level, old.name) != (option.level, option.name));
         self.options.push(option);
         self.without_options = socket::backlog_len(&self.socket)?;
@@ -267,11 +267,7 @@ impl Listener {
 /// Sets an option on a connection that was accepted before the option was known.
 pub(crate) fn apply(option: &SocketOption, connection: &OwnedFd) {
     // The client may have reset the connection, which then needs no options.
-    let _ = socket::set_option(connection, option.level, option.name, value(option));
-}
-
-fn value(option: &SocketOption) -> &[u8] {
-    &option.value[..usize::from(option.len).min(option.value.len())]
+    let _ = socket::set_option(connection, option.level, option.name, option.bytes());
 }
 
 /// accept(2) also reports what befell the one connection that it would have returned.

@@ -199,13 +199,13 @@ impl Front {
     }
 
     fn attach(&mut self, attachment: Attachment) {
-        let (worker, id) = (attachment.worker, attachment.service);
+        let Attachment { worker, service: id, binding, .. } = attachment;
         let Some(service) = self.services.iter_mut().find(|service| service.id() == id) else {
             return;
         };
         let gate = self.launches.attaches(worker);
         if let Err(error) = service.attach(attachment, gate) {
-            warn!(%worker, service = %id, %error, "cannot watch a worker's channel");
+            warn!(%worker, service = %id, address = ?binding.address, %error, "cannot watch a worker's channel");
         }
     }
 

@@ -108,6 +108,9 @@ impl Service {
     /// # Errors
     /// Those of epoll_ctl(2).
     pub(super) fn attach(&mut self, attachment: Attachment, gate: Gate) -> io::Result<()> {
+        for &option in &attachment.options {
+            self.intake.set_option(attachment.worker, option);
+        }
         self.links.attach(attachment, gate, &self.metrics)
     }
 

@@ -17,7 +17,7 @@ use crate::front::links::{Attachment, ChannelPermits, Holder, Timeouts};
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::policy::Choice;
-use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
+use crate::protocol::wire::{Binding, Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
 use crate::settings::Bind;
 use crate::sys::scarcity::{no_descriptor_left, run_alone};
 use crate::sys::seqpacket;
@@ -118,6 +118,8 @@ impl Stage {
         let attachment = Attachment {
             worker: id,
             service: ServiceId::Port(PORT),
+            binding: Binding::new(std::net::SocketAddr::from(([0, 0, 0, 0], 3000)).into()),
+            options: Vec::new(),
             channel,
             worker_end: own_end.try_clone().unwrap(),
             holder: Holder { inode: 0, pid: 0 },
@@ -413,9 +415,7 @@ fn an_option_of_a_workers_listener_holds_for_every_connection() {
     let mut stage = Stage::new(PATIENT);
     let early = stage.connect();
     let worker = stage.bound_worker(1);
-    let mut value = [0; 8];
-    value[..4].copy_from_slice(&1i32.to_ne_bytes());
-    let nodelay = SocketOption { level: libc::IPPROTO_TCP, name: libc::TCP_NODELAY, value, len: 4 };
+    let nodelay = SocketOption::new(libc::IPPROTO_TCP, libc::TCP_NODELAY, &1i32.to_ne_bytes()).unwrap();
     worker.say(FromWorker::SetOption(nodelay));
     worker.say(FromWorker::Listening);
     stage.notice();

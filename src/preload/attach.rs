@@ -8,7 +8,7 @@ use crate::abi;
 use crate::options;
 use crate::settings;
 use crate::syscalls::{self as sys, Errno, Fd, Owned, Result};
-use crate::wire::{ChannelName, Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker};
+use crate::wire::{Binding, ChannelName, Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker};
 
 /// How long the primary may take for each step of the handshake.
 const PATIENCE_SECONDS: i64 = 5;
@@ -90,7 +90,9 @@ fn reach(channel: &Owned) -> Result<()> {
 
 /// Says who this is, and hears the answer.
 fn greet(channel: &Owned, address: Endpoint) -> Result<ToWorker> {
-    let hello = FromWorker::Attach { token: settings::token(), address, wants_drain: false };
+    let binding = Binding::new(address);
+    let hello =
+        FromWorker::Attach { token: settings::token(), binding, wants_drain: false, brings_socket: false };
     let mut buffer = [0; MAX_MESSAGE];
     let record = hello.encode(&mut buffer);
     let fd = channel.get();

@@ -43,22 +43,14 @@ pub(crate) fn report_all(fd: Fd, channel: &Owned) {
 }
 
 fn get(fd: Fd, level: i32, name: i32) -> Option<SocketOption> {
-    let mut value = [0; 8];
+    let mut value = [0; SocketOption::MAX_LEN];
     let len = sys::getsockopt(fd, level, name, &mut value).ok()?;
-    Some(SocketOption { level, name, value, len: if len == 8 { 8 } else { 4 } })
+    SocketOption::new(level, name, value.get(..len)?)
 }
 
 /// The message for an option that the server sets on its channel; `None` for values that no message can carry.
 pub(crate) fn to_report(level: i32, name: i32, value: &[u8]) -> Option<SocketOption> {
-    let mut padded = [0; 8];
-    padded.get_mut(..value.len())?.copy_from_slice(value);
-    let len = match value.len() {
-        8 => 8,
-        // Options of IP may be given as a single byte (ip(7)).
-        1 | 4 => 4,
-        _ => return None,
-    };
-    Some(SocketOption { level, name, value: padded, len })
+    SocketOption::new(level, name, value)
 }
 
 /// Options that a Unix socket knows too, but that connections are to inherit.

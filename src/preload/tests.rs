@@ -18,8 +18,8 @@ use rustix::process::{Resource, Rlimit};
 use super::{Exposed, SHIM};
 use crate::protocol::name_address;
 use crate::protocol::wire::{
-    ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, Endpoint, FromWorker, MAX_MESSAGE, NODE_CHANNEL, Refusal,
-    SocketOption, ToWorker, Token,
+    Binding, ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, Endpoint, FromWorker, MAX_MESSAGE, NODE_CHANNEL,
+    Refusal, SocketOption, ToWorker, Token,
 };
 use crate::sys::process::give_descriptor;
 use crate::sys::seqpacket;
@@ -143,7 +143,7 @@ impl Primary {
         readable(&channel);
         let mut buffer = [0; MAX_MESSAGE];
         let record = seqpacket::receive(&channel, &mut buffer).unwrap();
-        let Ok(FromWorker::Attach { token, address, wants_drain: false }) =
+        let Ok(FromWorker::Attach { token, binding: Binding { address, .. }, wants_drain: false, .. }) =
             FromWorker::decode(&buffer[..record.len])
         else {
             panic!("not an attach: {:?}", &buffer[..record.len]);
@@ -255,12 +255,7 @@ fn options_are_reported_and_the_listener_looks_like_one() {
     let mut primary = Primary::start("options");
     let (channel, _, _) = primary.welcomed();
     assert_eq!(hear(&channel), FromWorker::Listening);
-    let nodelay = SocketOption {
-        level: libc::IPPROTO_TCP,
-        name: libc::TCP_NODELAY,
-        value: [1, 0, 0, 0, 0, 0, 0, 0],
-        len: 4,
-    };
+    let nodelay = SocketOption::new(libc::IPPROTO_TCP, libc::TCP_NODELAY, &1_i32.to_ne_bytes()).unwrap();
     assert_eq!(hear(&channel), FromWorker::SetOption(nodelay));
     primary.line();
     assert_eq!(primary.line(), format!("options {:?} true", socket2::Type::STREAM));

@@ -16,16 +16,24 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 }
 
 fn option() -> impl Strategy<Value = SocketOption> {
-    (any::<i32>(), any::<i32>(), any::<[u8; 8]>(), prop_oneof![Just(4), Just(8)])
-        .prop_map(|(level, name, value, len)| SocketOption { level, name, value, len })
+    let value = proptest::collection::vec(any::<u8>(), 1..=SocketOption::MAX_LEN);
+    (any::<i32>(), any::<i32>(), value)
+        .prop_map(|(level, name, value)| SocketOption::new(level, name, &value).unwrap())
 }
 
 fn from_worker() -> impl Strategy<Value = FromWorker> {
     prop_oneof![
-        (any::<[u8; 16]>(), endpoint(), any::<bool>()).prop_map(|(token, address, wants_drain)| {
-            FromWorker::Attach { token: Token(token), address, wants_drain }
+        (any::<[u8; 16]>(), endpoint(), any::<[bool; 5]>()).prop_map(|(token, address, flags)| {
+            let [only_v6, reuses_address, reuses_port, wants_drain, brings_socket] = flags;
+            let binding = Binding { address, only_v6, reuses_address, reuses_port };
+            FromWorker::Attach { token: Token(token), binding, wants_drain, brings_socket }
         }),
+        Just(FromWorker::Socket),
         Just(FromWorker::Listening),
+        any::<([u8; 16], u64)>()
+            .prop_map(|(token, nonce)| FromWorker::FetchSocket { token: Token(token), nonce }),
+        any::<([u8; 16], u16)>()
+            .prop_map(|(token, port)| FromWorker::AskListened { token: Token(token), port }),
         option().prop_map(FromWorker::SetOption),
     ]
 }
@@ -37,9 +45,12 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
         Just(ToWorker::Refuse(Refusal::NotAdmitted)),
         Just(ToWorker::Refuse(Refusal::Full)),
         Just(ToWorker::Refuse(Refusal::Shared)),
+        Just(ToWorker::Refuse(Refusal::InUse)),
         endpoint().prop_map(|peer| ToWorker::Connection { peer }),
         Just(ToWorker::Wake),
         Just(ToWorker::Drain),
+        Just(ToWorker::Socket),
+        any::<bool>().prop_map(ToWorker::HasListened),
     ]
 }
 
@@ -54,9 +65,24 @@ fn the_bytes_are_those_of_the_specification() {
     let peer = Endpoint::V4 { address: [127, 0, 0, 1], port: 0x1f90 };
     let connection = [67, 1, 4, 0x90, 0x1f, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(ToWorker::Connection { peer }.encode(&mut buffer), connection);
-    let option = SocketOption { level: 6, name: 9, value: [30, 0, 0, 0, 0, 0, 0, 0], len: 4 };
-    let set_option = [3, 1, 6, 0, 0, 0, 9, 0, 0, 0, 4, 30, 0, 0, 0, 0, 0, 0, 0];
+    let option = SocketOption::new(6, 9, &[30, 0, 0, 0]).unwrap();
+    let set_option = [3, 1, 6, 0, 0, 0, 9, 0, 0, 0, 4, 30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(FromWorker::SetOption(option).encode(&mut buffer), set_option);
+    let binding = Binding { address: peer, only_v6: true, reuses_address: false, reuses_port: true };
+    let attach =
+        FromWorker::Attach { token: Token([7; 16]), binding, wants_drain: false, brings_socket: true };
+    let record = attach.encode(&mut buffer);
+    assert_eq!((record.len(), record[41]), (42, 1 + 4 + 16));
+    assert_eq!(FromWorker::Socket.encode(&mut buffer), [5, 1]);
+    let ask = FromWorker::AskListened { token: Token([7; 16]), port: 0x1f90 };
+    assert_eq!(ask.encode(&mut buffer)[18..], [0x90, 0x1f]);
+    assert_eq!(ToWorker::HasListened(true).encode(&mut buffer), [71, 1, 1]);
+}
+
+#[test]
+fn an_option_has_a_value_of_one_to_sixteen_bytes() {
+    let lengths: Vec<_> = (0..20).filter(|&len| SocketOption::new(6, 9, &vec![1; len]).is_some()).collect();
+    assert_eq!(lengths, (1..=16).collect::<Vec<_>>());
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl From<Endpoint> for SocketAddr {
     }
 }
 
-/// A socket option that the server set on its listener, for the primary to set on the public one, from which
+/// A socket option that the server set on its listener, for the primary to set on the public ones, from which
 /// every accepted connection inherits it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketOption {
@@ -154,10 +154,50 @@ pub struct SocketOption {
     pub level: i32,
     /// As in setsockopt(2): `TCP_NODELAY`, ...
     pub name: i32,
-    /// The value: an `int` in the first four bytes, or a `struct linger` in all eight.
-    pub value: [u8; 8],
-    /// How many bytes of the value count: 4 or 8.
+    /// The value in its first bytes, zero after them: an `int`, a `struct linger`, a `struct timeval`, a name.
+    pub value: [u8; SocketOption::MAX_LEN],
+    /// How many bytes of the value count: 1 to [`SocketOption::MAX_LEN`].
     pub len: u8,
+}
+
+impl SocketOption {
+    /// The longest value, in bytes: the name of a congestion control (TCP_CA_NAME_MAX).
+    pub const MAX_LEN: usize = 16;
+
+    /// The option with this value; `None` if no message can carry it.
+    pub fn new(level: i32, name: i32, value: &[u8]) -> Option<Self> {
+        let mut padded = [0; Self::MAX_LEN];
+        if value.is_empty() {
+            return None;
+        }
+        padded.get_mut(..value.len())?.copy_from_slice(value);
+        Some(Self { level, name, value: padded, len: value.len() as u8 })
+    }
+
+    /// The bytes that count.
+    pub fn bytes(&self) -> &[u8] {
+        self.value.get(..usize::from(self.len)).unwrap_or(&self.value)
+    }
+}
+
+/// What a server binds a listener to, and what bind(2) looks at beside the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The address that the server asked for.
+    pub address: Endpoint,
+    /// IPV6_V6ONLY (ipv6(7)): a listener on `[::]` is for IPv6 alone.
+    pub only_v6: bool,
+    /// SO_REUSEADDR (socket(7)).
+    pub reuses_address: bool,
+    /// SO_REUSEPORT (socket(7)).
+    pub reuses_port: bool,
+}
+
+impl Binding {
+    /// Of a socket on which no option was set.
+    pub fn new(address: Endpoint) -> Self {
+        Self { address, only_v6: false, reuses_address: false, reuses_port: false }
+    }
 }
 
 /// What a worker's process says to the primary.
@@ -168,11 +208,17 @@ pub enum FromWorker {
     Attach {
         /// Which worker.
         token: Token,
-        /// The address that the server asked for.
-        address: Endpoint,
+        /// What the server asked for.
+        binding: Binding,
         /// The client reads [`ToWorker::Drain`]; only the library does.
         wants_drain: bool,
+        /// [`FromWorker::Socket`] follows at once; only the shim has one.
+        brings_socket: bool,
     },
+    /// The server's own socket, which the channel is to replace, follows [`FromWorker::Attach`] as the only descriptor
+    /// of this message. The primary reads the options that were set before bind(2) from it, and keeps it for
+    /// [`FromWorker::FetchSocket`].
+    Socket,
     /// The server listens: from now on, connections may come. Said again, it changes nothing.
     Listening,
     /// The server set an option on its listener.
@@ -185,6 +231,22 @@ pub enum FromWorker {
         peer: Endpoint,
         /// It gets none until it says [`FromWorker::Listening`] again, however long that takes.
         pause: bool,
+    },
+    /// The first and only message on a new connection: asks for the socket of a channel, as [`FromWorker::Socket`]
+    /// brought it, or a new one of the same family. The answer is [`ToWorker::Socket`].
+    FetchSocket {
+        /// Which worker.
+        token: Token,
+        /// Which channel: the nonce in its [`ChannelName`].
+        nonce: u64,
+    },
+    /// The first and only message on a new connection: asks whether any process of this launch has listened. The answer
+    /// is [`ToWorker::HasListened`].
+    AskListened {
+        /// Which launch.
+        token: Token,
+        /// On which port.
+        port: u16,
     },
 }
 
@@ -204,6 +266,10 @@ pub enum ToWorker {
     Wake,
     /// No further connection will come on this channel: finish what is open.
     Drain,
+    /// The answer to [`FromWorker::FetchSocket`]; the socket is the message's only descriptor.
+    Socket,
+    /// The answer to [`FromWorker::AskListened`].
+    HasListened(bool),
 }
 
 /// Why an attach was refused.
@@ -211,12 +277,14 @@ pub enum ToWorker {
 pub enum Refusal {
     /// The primary does not serve that port: bind as if there were no primary.
     NotServed,
-    /// The token is not a living worker's, or the process belongs to another user.
+    /// The token is not a living worker's.
     NotAdmitted,
     /// The primary cannot take another channel now.
     Full,
     /// Node's cluster workers share the socket of that port, and there are no channels.
     Shared,
+    /// A process of the same launch has bound that address, and the kernel would not let another do so.
+    InUse,
 }
 
 /// The bytes are not a message of this version.
@@ -227,24 +295,60 @@ const ATTACH: u8 = 1;
 const LISTENING: u8 = 2;
 const SET_OPTION: u8 = 3;
 const DECLINE: u8 = 4;
+const SOCKET: u8 = 5;
+const FETCH_SOCKET: u8 = 6;
+const ASK_LISTENED: u8 = 7;
 const WELCOME: u8 = 65;
 const REFUSE: u8 = 66;
 const CONNECTION: u8 = 67;
 const WAKE: u8 = 68;
 const DRAIN: u8 = 69;
+const SOCKET_OF: u8 = 70;
+const HAS_LISTENED: u8 = 71;
+
+const ONLY_V6: u8 = 1;
+const REUSES_ADDRESS: u8 = 2;
+const REUSES_PORT: u8 = 4;
+const WANTS_DRAIN: u8 = 8;
+const BRINGS_SOCKET: u8 = 16;
+
+/// The value's longest length, as its byte on the wire.
+const SOCKET_OPTION_LEN: u8 = SocketOption::MAX_LEN as u8;
+
+/// The flags that hold, in one byte.
+fn flags<const N: usize>(all: [(bool, u8); N]) -> u8 {
+    all.iter().fold(0, |flags, &(holds, flag)| if holds { flags | flag } else { flags })
+}
 
 impl FromWorker {
     /// Writes the message into `buffer` and returns the part that it fills.
     pub fn encode<'a>(&self, buffer: &'a mut [u8; MAX_MESSAGE]) -> &'a [u8] {
         let mut out = Writer { buffer, len: 0 };
         match self {
-            FromWorker::Attach { token, address, wants_drain } => {
+            FromWorker::Attach { token, binding, wants_drain, brings_socket } => {
                 out.put(&[ATTACH, VERSION]);
                 out.put(&token.0);
-                address.put(&mut out);
-                out.put(&[u8::from(*wants_drain)]);
+                binding.address.put(&mut out);
+                out.put(&[flags([
+                    (binding.only_v6, ONLY_V6),
+                    (binding.reuses_address, REUSES_ADDRESS),
+                    (binding.reuses_port, REUSES_PORT),
+                    (*wants_drain, WANTS_DRAIN),
+                    (*brings_socket, BRINGS_SOCKET),
+                ])]);
             }
+            FromWorker::Socket => out.put(&[SOCKET, VERSION]),
             FromWorker::Listening => out.put(&[LISTENING, VERSION]),
+            FromWorker::FetchSocket { token, nonce } => {
+                out.put(&[FETCH_SOCKET, VERSION]);
+                out.put(&token.0);
+                out.put(&nonce.to_le_bytes());
+            }
+            FromWorker::AskListened { token, port } => {
+                out.put(&[ASK_LISTENED, VERSION]);
+                out.put(&token.0);
+                out.put(&port.to_le_bytes());
+            }
             FromWorker::SetOption(option) => {
                 out.put(&[SET_OPTION, VERSION]);
                 out.put(&option.level.to_le_bytes());
@@ -265,17 +369,40 @@ impl FromWorker {
     pub fn decode(record: &[u8]) -> Result<Self, Malformed> {
         let mut input = Reader { rest: record };
         let message = match input.kind()? {
-            ATTACH => FromWorker::Attach {
+            ATTACH => {
+                let (token, address) = (Token(input.array()?), Endpoint::take(&mut input)?);
+                let flags = input.u8()?;
+                if flags >= BRINGS_SOCKET << 1 {
+                    return Err(Malformed);
+                }
+                let has = |flag| flags & flag != 0;
+                FromWorker::Attach {
+                    token,
+                    binding: Binding {
+                        address,
+                        only_v6: has(ONLY_V6),
+                        reuses_address: has(REUSES_ADDRESS),
+                        reuses_port: has(REUSES_PORT),
+                    },
+                    wants_drain: has(WANTS_DRAIN),
+                    brings_socket: has(BRINGS_SOCKET),
+                }
+            }
+            SOCKET => FromWorker::Socket,
+            FETCH_SOCKET => FromWorker::FetchSocket {
                 token: Token(input.array()?),
-                address: Endpoint::take(&mut input)?,
-                wants_drain: input.bool()?,
+                nonce: u64::from_le_bytes(input.array()?),
+            },
+            ASK_LISTENED => FromWorker::AskListened {
+                token: Token(input.array()?),
+                port: u16::from_le_bytes(input.array()?),
             },
             LISTENING => FromWorker::Listening,
             SET_OPTION => FromWorker::SetOption(SocketOption {
                 level: i32::from_le_bytes(input.array()?),
                 name: i32::from_le_bytes(input.array()?),
                 len: match input.u8()? {
-                    len @ (4 | 8) => len,
+                    len @ 1..=SOCKET_OPTION_LEN => len,
                     _ => return Err(Malformed),
                 },
                 value: input.array()?,
@@ -301,6 +428,8 @@ impl ToWorker {
             }
             ToWorker::Wake => out.put(&[WAKE, VERSION]),
             ToWorker::Drain => out.put(&[DRAIN, VERSION]),
+            ToWorker::Socket => out.put(&[SOCKET_OF, VERSION]),
+            ToWorker::HasListened(has) => out.put(&[HAS_LISTENED, VERSION, u8::from(*has)]),
         }
         out.written()
     }
@@ -314,6 +443,8 @@ impl ToWorker {
             CONNECTION => ToWorker::Connection { peer: Endpoint::take(&mut input)? },
             WAKE => ToWorker::Wake,
             DRAIN => ToWorker::Drain,
+            SOCKET_OF => ToWorker::Socket,
+            HAS_LISTENED => ToWorker::HasListened(input.bool()?),
             _ => return Err(Malformed),
         };
         input.end()?;
@@ -328,6 +459,7 @@ impl Refusal {
             Refusal::NotAdmitted => 2,
             Refusal::Full => 3,
             Refusal::Shared => 4,
+            Refusal::InUse => 5,
         }
     }
 
@@ -337,6 +469,7 @@ impl Refusal {
             2 => Ok(Refusal::NotAdmitted),
             3 => Ok(Refusal::Full),
             4 => Ok(Refusal::Shared),
+            5 => Ok(Refusal::InUse),
             _ => Err(Malformed),
         }
     }

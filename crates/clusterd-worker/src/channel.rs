@@ -17,7 +17,7 @@ use tokio::net::UnixDatagram;
 
 use super::error::BindError;
 use super::seqpacket::{self, Record};
-use super::wire::{ChannelName, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
+use super::wire::{Binding, ChannelName, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
 
 /// Between two attempts to connect to an attach socket whose backlog is full. connect(2) on a Unix socket fails with
 /// EAGAIN then, and no event announces that there is room again.
@@ -91,7 +91,13 @@ impl Channel {
 
     async fn attach(self, token: Token, address: SocketAddr) -> Result<Attached, BindError> {
         let failed = |cause| BindError::Attach { address, cause };
-        let attach = FromWorker::Attach { token, address: address.into(), wants_drain: true };
+        let attach = FromWorker::Attach {
+            token,
+            // As tokio and the standard library bind.
+            binding: Binding { reuses_address: true, ..Binding::new(address.into()) },
+            wants_drain: true,
+            brings_socket: false,
+        };
         let mut buffer = [0; MAX_MESSAGE];
         // The primary keeps this duplicate, and takes back through it what the worker leaves untaken.
         seqpacket::send(&self.0, attach.encode(&mut buffer), Some(self.0.as_fd())).map_err(failed)?;
@@ -101,9 +107,8 @@ impl Channel {
             ToWorker::Refuse(Refusal::NotAdmitted) => Err(BindError::NotAdmitted { address }),
             ToWorker::Refuse(Refusal::Full) => Err(BindError::Full { address }),
             ToWorker::Refuse(Refusal::Shared) => Err(BindError::Shared { address }),
-            ToWorker::Connection { .. } | ToWorker::Wake | ToWorker::Drain => {
-                Err(failed(unexpected("the first message does not answer the attach")))
-            }
+            ToWorker::Refuse(Refusal::InUse) => Err(BindError::InUse { address }),
+            _ => Err(failed(unexpected("the first message does not answer the attach"))),
         }
     }
 
@@ -147,7 +152,9 @@ fn receive_incoming(socket: &UnixDatagram) -> io::Result<Option<Incoming>> {
         }
         ToWorker::Drain => Ok(Some(Incoming::Drain)),
         ToWorker::Wake => Ok(None),
-        ToWorker::Welcome | ToWorker::Refuse(_) => Err(unexpected("a second answer to the attach")),
+        ToWorker::Welcome | ToWorker::Refuse(_) | ToWorker::Socket | ToWorker::HasListened(_) => {
+            Err(unexpected("a second answer to the attach"))
+        }
     }
 }
 

@@ -34,8 +34,7 @@ pub enum BindError {
     },
     /// The primary does not accept this process as one of its workers.
     #[error(
-        "clusterd refused to serve {address}: this process does not have the token of a running worker, or runs as \
-         another user than clusterd\n\
+        "clusterd refused to serve {address}: this process does not have the token of a running worker\n\
          hint: start the server with clusterd, or unset CLUSTERD_ATTACH_SOCKET to run without it"
     )]
     NotAdmitted {
@@ -57,6 +56,15 @@ pub enum BindError {
          hint: start clusterd with `--policy round-robin`"
     )]
     Shared {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// A process of this worker has bound that address already.
+    #[error(
+        "cannot listen on {address}: a process of this worker has bound it already\n\
+         hint: bind one listener per address, or close the first one before"
+    )]
+    InUse {
         /// The address that was asked for.
         address: SocketAddr,
     },

@@ -57,10 +57,10 @@ impl Primary {
             link = record.fd;
             Ok(FromWorker::decode(&buffer[..record.len]).unwrap())
         });
-        let FromWorker::Attach { token, address, wants_drain } = message.await else {
+        let FromWorker::Attach { token, binding, wants_drain, brings_socket: false } = message.await else {
             panic!("the first message attaches");
         };
-        assert_eq!((token, address.port(), wants_drain), (TOKEN, port, true));
+        assert_eq!((token, binding.address.port(), wants_drain), (TOKEN, port, true));
         let link = Link { channel, worker_end: link.expect("a duplicate of the worker's end") };
         link.send(answer, None);
         link

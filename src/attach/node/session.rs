@@ -24,7 +24,7 @@ use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::protocol::name_address;
 use crate::protocol::node::{Errno, FromNode, HandleType, Query, Received, ToNode};
-use crate::protocol::wire::{ChannelName, Endpoint};
+use crate::protocol::wire::{Binding, ChannelName, Endpoint};
 use crate::supervisor::{NodeChannel, process_table};
 use crate::sys::seqpacket;
 
@@ -269,7 +269,10 @@ impl NodeSession {
     ) -> Result<(), TransportError> {
         let relayed = !self.takes_channels().await;
         let key = query.key();
-        let (link, worker_end) = match self.open_channel(permit, service, address, relayed).await {
+        let (link, worker_end) = match self
+            .open_channel(permit, service, binding(&query, address), relayed)
+            .await
+        {
             Ok(opened) => opened,
             Err(error) => {
                 warn!(worker = %self.worker, %address, %error, "cannot create a channel for a Node worker");
@@ -348,14 +351,16 @@ impl NodeSession {
         &self,
         permit: ChannelPermit,
         service: ServiceId,
-        address: SocketAddr,
+        binding: Binding,
         relayed: bool,
     ) -> io::Result<(LinkId, OwnedFd)> {
         let link = permit.link();
-        let ends = channel(address, link)?;
+        let ends = channel(binding.address, link)?;
         let attachment = Attachment {
             worker: self.worker,
             service,
+            binding,
+            options: Vec::new(),
             channel: ends.ours,
             worker_end: ends.kept,
             holder: Holder { inode: ends.inode, pid: self.transport.speaker().map_or(0, Pid::as_raw_pid) },
@@ -467,10 +472,16 @@ struct Ends {
     inode: u64,
 }
 
+/// What the primary of Node would have bound for a server that listens on `address`.
+fn binding(query: &Query, address: SocketAddr) -> Binding {
+    let only_v6 = query.flags & Query::IPV6_ONLY != 0;
+    Binding { only_v6, reuses_address: true, ..Binding::new(address.into()) }
+}
+
 /// A channel for a server that listens on `address`.
-fn channel(address: SocketAddr, link: LinkId) -> io::Result<Ends> {
+fn channel(address: Endpoint, link: LinkId) -> io::Result<Ends> {
     let nonce = u64::from(std::process::id()) << 32 ^ link.0;
-    let name = ChannelName { address: Endpoint::from(address), given: true, nonce };
+    let name = ChannelName { address, given: true, nonce };
     let (ours, workers) = seqpacket::named_pair(&name_address(&name)?)?;
     let kept = workers.try_clone()?;
     let inode = rustix::fs::fstat(&workers)?.st_ino;

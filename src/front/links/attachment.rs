@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ids::{LinkId, ServiceId, WorkerId};
+use crate::protocol::wire::{Binding, SocketOption};
 
 /// A channel to a worker's listener, as the attach socket delivered it.
 #[derive(Debug)]
@@ -16,6 +17,10 @@ pub(crate) struct Attachment {
     pub worker: WorkerId,
     /// What the worker asked to listen on.
     pub service: ServiceId,
+    /// What it bound, which decides whose connections it may be given.
+    pub binding: Binding,
+    /// The options that the server set before, and that its connections inherit.
+    pub options: Vec<SocketOption>,
     /// The primary's end.
     pub channel: OwnedFd,
     /// A duplicate of the worker's end, through which untaken connections are taken back.

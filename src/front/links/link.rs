@@ -226,9 +226,7 @@ impl Link {
             },
             Ok((FromWorker::SetOption(option), _)) => LinkEvent::SetOption(option),
             Ok((FromWorker::Decline { peer, pause }, Some(socket))) => self.declined(socket, peer, pause),
-            Ok((FromWorker::Attach { .. } | FromWorker::Decline { .. }, _)) => {
-                LinkEvent::Broken(Fault::Malformed)
-            }
+            Ok((_, _)) => LinkEvent::Broken(Fault::Malformed),
             Err(fault) => LinkEvent::Broken(fault),
         }
     }
@@ -348,7 +346,7 @@ mod tests {
     use super::*;
     use crate::front::links::ChannelPermits;
     use crate::ids::{ServiceId, Slot, WorkerPort};
-    use crate::protocol::wire::MAX_MESSAGE;
+    use crate::protocol::wire::{Binding, MAX_MESSAGE};
     use crate::sys::seqpacket;
 
     const PEER: Endpoint = Endpoint::V4 { address: [192, 0, 2, 7], port: 4321 };
@@ -359,6 +357,8 @@ mod tests {
         let attachment = Attachment {
             worker: WorkerId { slot: Slot(1), launch: 1 },
             service: ServiceId::Port(WorkerPort(3000)),
+            binding: Binding::new(PEER),
+            options: Vec::new(),
             channel,
             worker_end: workers.try_clone().unwrap(),
             holder: Holder { inode: 0, pid: 0 },
