@@ -3,14 +3,17 @@
 //! How a worker is asked is in [`private`](crate::private).
 
 use hyper::Uri;
+use hyper::header::HeaderMap;
 
 use crate::front;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::private::health::{self, Health};
+use crate::private::question::Question;
 use crate::private::scrape::Scraper;
 use crate::private::{WorkerDialer, probe};
 use crate::settings::Config;
+use crate::settings::parse::ProbeHeader;
 use crate::supervisor;
 
 /// Where workers are asked: on the port that was named first.
@@ -24,7 +27,7 @@ pub(super) struct WorkerProbes {
 #[derive(Clone, Debug)]
 pub(super) struct ReadinessProbe {
     probes: WorkerProbes,
-    path: Uri,
+    question: Question,
 }
 
 impl WorkerProbes {
@@ -35,7 +38,7 @@ impl WorkerProbes {
 
     /// `--ready-http`.
     pub(super) fn ready_http(&self, config: &Config) -> Option<ReadinessProbe> {
-        Some(ReadinessProbe { probes: self.clone(), path: config.ready_http.clone()? })
+        Some(ReadinessProbe { probes: self.clone(), question: question(config, &config.ready_http)? })
     }
 
     /// `--scrape`.
@@ -45,16 +48,16 @@ impl WorkerProbes {
         supervisor: &supervisor::Handle,
         metrics: &Metrics,
     ) -> Option<Scraper> {
-        let (path, errors) = (config.scrape.clone()?, metrics.scrape_errors.clone());
-        Some(Scraper::new(self.dialer.clone(), supervisor.status(), self.port, path, errors))
+        let (question, errors) = (question(config, &config.scrape)?, metrics.scrape_errors.clone());
+        Some(Scraper::new(self.dialer.clone(), supervisor.status(), self.port, question, errors))
     }
 
     /// `--health-http`: looks after the workers for as long as the program runs.
     pub(super) fn start_health(&self, config: &Config, supervisor: &supervisor::Handle, metrics: &Metrics) {
-        let Some(path) = config.health_http.clone() else { return };
+        let Some(question) = question(config, &config.health_http) else { return };
         let (interval, failures) = (config.health_interval, config.health_failures);
         let health = Health {
-            rules: health::HealthRules { port: self.port, path, interval, failures },
+            rules: health::HealthRules { port: self.port, question, interval, failures },
             dialer: self.dialer.clone(),
             supervisor: supervisor.clone(),
             failures: metrics.health_failures.clone(),
@@ -63,10 +66,19 @@ impl WorkerProbes {
     }
 }
 
+/// GET of this path, if there is one, with the headers of `--probe-header`.
+fn question(config: &Config, path: &Option<Uri>) -> Option<Question> {
+    let mut headers = HeaderMap::new();
+    for ProbeHeader { name, value } in config.probe_header.clone() {
+        headers.append(name, value);
+    }
+    Some(Question { path: path.clone()?, headers })
+}
+
 impl ReadinessProbe {
     /// Done when the worker has answered well. Not bounded in time.
     pub(super) async fn answered(self, worker: WorkerId) {
         let WorkerProbes { dialer, port } = self.probes;
-        probe::until_ready(&dialer, worker, port, &self.path).await;
+        probe::until_ready(&dialer, worker, port, &self.question).await;
     }
 }

@@ -7,7 +7,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Uri;
 use prometheus::IntCounterVec;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -15,6 +14,7 @@ use tracing::{info, warn};
 
 use super::WorkerDialer;
 use super::probe::probe;
+use super::question::Question;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::supervisor::Handle;
 use crate::supervisor::Overview;
@@ -30,7 +30,7 @@ pub(crate) struct HealthRules {
     /// On which listener.
     pub port: WorkerPort,
     /// For what.
-    pub path: Uri,
+    pub question: Question,
     /// How often.
     pub interval: Duration,
     /// How many times in a row they may fail to answer.
@@ -78,14 +78,14 @@ impl Health {
     /// Asks one worker for as long as it is online. The first question comes at any time within the interval, so that
     /// workers that came up together are not all asked at once.
     async fn ask(self, worker: WorkerId) {
-        let HealthRules { port, path, interval, failures: most } = &self.rules;
+        let HealthRules { port, question, interval, failures: most } = &self.rules;
         let failures = self.failures.with_label_values(&[&worker.slot.to_string()]);
         let mut ticks = interval_at(Instant::now() + interval.mul_f64(fastrand::f64()), *interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut record = Record::default();
         loop {
             ticks.tick().await;
-            match probe(&self.dialer, worker, *port, path, TIMEOUT.min(*interval)).await {
+            match probe(&self.dialer, worker, *port, question, TIMEOUT.min(*interval)).await {
                 Ok(()) => {
                     if record.answered() {
                         info!(%worker, "worker is healthy again");

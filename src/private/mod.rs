@@ -7,6 +7,8 @@
 //! - [`scrape`]: its own metrics, which [`exposition`] joins with those of the others.
 //! - [`exchange`]: whatever `clusterd curl` asks.
 //!
+//! The first two ask a [`question`].
+//!
 //! It decides nothing about workers: the supervisor replaces one that is unhealthy.
 
 mod conversation;
@@ -15,6 +17,7 @@ pub(crate) mod exposition;
 pub(crate) mod health;
 mod pair;
 pub(crate) mod probe;
+pub(crate) mod question;
 pub(crate) mod scrape;
 
 use std::io;

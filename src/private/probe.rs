@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Limited};
+use hyper::header::HOST;
+use hyper::{StatusCode, Uri};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::info;
 
+use super::question::Question;
 use super::{Unreachable, WorkerDialer, conversation};
 use crate::ids::{WorkerId, WorkerPort};
 
@@ -31,12 +32,14 @@ pub(crate) enum ProbeError {
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
     /// Another status than 2xx and 3xx came.
-    #[error("{path} answered {status}")]
+    #[error("{path} answered {status}{}", advice(*.status, *.names_host))]
     Status {
         /// What was asked for.
         path: Uri,
         /// What came.
         status: StatusCode,
+        /// Whether the user has said for which host.
+        names_host: bool,
     },
     /// No answer came.
     #[error("no answer to {path}: {source}")]
@@ -56,6 +59,16 @@ pub(crate) enum ProbeError {
     },
 }
 
+/// What a server answers that does not want to be asked for this host: 400 Django, 403 Rails, 421 by RFC 9110.
+fn advice(status: StatusCode, names_host: bool) -> &'static str {
+    let is_about_host =
+        matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST);
+    match is_about_host && !names_host {
+        true => " to \"Host: localhost\"; if it wants another host, set --probe-header \"Host: NAME\"",
+        false => "",
+    }
+}
+
 impl ProbeError {
     /// Whether that is because the worker is about to end, or has ended: nothing is wrong with it then.
     pub(crate) fn is_leaving(&self) -> bool {
@@ -71,37 +84,42 @@ pub(crate) async fn probe(
     dialer: &WorkerDialer,
     worker: WorkerId,
     port: WorkerPort,
-    path: &Uri,
+    question: &Question,
     time: Duration,
 ) -> Result<(), ProbeError> {
     let until = Instant::now() + time;
     let stream = dialer.connect(worker, port, time).await?;
-    match timeout_at(until, http(stream, path, until)).await {
+    match timeout_at(until, http(stream, question, until)).await {
         Ok(answer) => answer,
-        Err(_) => Err(ProbeError::TimedOut { path: path.clone(), time }),
+        Err(_) => Err(ProbeError::TimedOut { path: question.path.clone(), time }),
     }
 }
 
-async fn http(stream: TcpStream, path: &Uri, until: Instant) -> Result<(), ProbeError> {
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = path.clone();
+async fn http(stream: TcpStream, question: &Question, until: Instant) -> Result<(), ProbeError> {
+    let path = &question.path;
     let no_answer = |source| ProbeError::NoAnswer { path: path.clone(), source };
-    let (response, _driver) = conversation::ask(stream, request).await.map_err(no_answer)?;
+    let (response, _driver) = conversation::ask(stream, question.request()).await.map_err(no_answer)?;
     let status = response.status();
     // The status has told all. What comes after it is read for the server's sake, and not longer than is left.
     let _ = timeout_at(until, Limited::new(response.into_body(), LONGEST_BODY).collect()).await;
     if status.is_success() || status.is_redirection() {
         Ok(())
     } else {
-        Err(ProbeError::Status { path: path.clone(), status })
+        let names_host = question.headers.contains_key(HOST);
+        Err(ProbeError::Status { path: path.clone(), status, names_host })
     }
 }
 
 /// Asks a worker that was just started again and again, until it answers. Whoever waits bounds the time.
-pub(crate) async fn until_ready(dialer: &WorkerDialer, worker: WorkerId, port: WorkerPort, path: &Uri) {
+pub(crate) async fn until_ready(
+    dialer: &WorkerDialer,
+    worker: WorkerId,
+    port: WorkerPort,
+    question: &Question,
+) {
     let mut pause = FIRST_PAUSE;
     let mut said = String::new();
-    while let Err(error) = probe(dialer, worker, port, path, TIMEOUT).await {
+    while let Err(error) = probe(dialer, worker, port, question, TIMEOUT).await {
         let reason = error.to_string();
         if said != reason && !error.is_leaving() {
             info!(%worker, "worker is not ready yet: {reason}");
@@ -114,6 +132,7 @@ pub(crate) async fn until_ready(dialer: &WorkerDialer, worker: WorkerId, port: W
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -123,6 +142,10 @@ mod tests {
 
     /// What a server that answers with these bytes, and then closes, is told and judged.
     async fn judge(answer: &'static [u8]) -> (String, Result<(), ProbeError>) {
+        ask(answer, HeaderMap::new()).await
+    }
+
+    async fn ask(answer: &'static [u8], headers: HeaderMap) -> (String, Result<(), ProbeError>) {
         let (client, server, _) = pair::connected().await.unwrap();
         let server = tokio::spawn(async move {
             let mut server = TcpStream::from_std(server.into()).unwrap();
@@ -133,8 +156,8 @@ mod tests {
             server.write_all(answer).await.unwrap();
             String::from_utf8(asked).unwrap()
         });
-        let path = Uri::from_static("/healthz?deep=1");
-        let result = http(client, &path, Instant::now() + PATIENT).await;
+        let question = Question { path: Uri::from_static("/healthz?deep=1"), headers };
+        let result = http(client, &question, Instant::now() + PATIENT).await;
         (server.await.unwrap(), result)
     }
 
@@ -156,8 +179,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn headers_that_the_user_sets_replace_clusterds() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(HOST, "example.com"), (USER_AGENT, "kube-probe"), (ACCEPT, "a"), (ACCEPT, "b")]
+        {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let (asked, _) = ask(b"HTTP/1.1 200 OK\r\n\r\n", headers).await;
+        for header in ["host: example.com", "user-agent: kube-probe", "accept: a", "accept: b"] {
+            assert_eq!(asked.matches(header).count(), 1, "{asked}");
+        }
+        assert!(!asked.contains("localhost") && !asked.contains("clusterd"), "{asked}");
+    }
+
+    #[tokio::test]
     async fn everything_else_is_not_and_the_reason_is_told() {
-        let table: [(&[u8], &str); 4] = [
+        let table: [(&[u8], &str); 5] = [
+            (
+                b"HTTP/1.1 400 Bad Request\r\n\r\n",
+                "/healthz?deep=1 answered 400 Bad Request to \"Host: localhost\"; if it wants another host, set \
+                 --probe-header \"Host: NAME\"",
+            ),
             (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "/healthz?deep=1 answered 503 Service Unavailable"),
             (b"HTTP/1.1 404 Not Found\r\n\r\n", "/healthz?deep=1 answered 404 Not Found"),
             (b"", "no answer to /healthz?deep=1: connection closed before message completed"),

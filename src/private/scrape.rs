@@ -6,16 +6,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, HeaderValue};
-use hyper::{Request, StatusCode, Uri};
 use prometheus::IntCounterVec;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::question::Question;
 use super::{Unreachable, WorkerDialer, conversation};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::supervisor::Overview;
@@ -39,7 +40,7 @@ pub(crate) struct Scraper {
 #[derive(Clone, Debug)]
 struct Target {
     port: WorkerPort,
-    path: Uri,
+    question: Question,
 }
 
 /// What a worker tells of itself.
@@ -68,15 +69,15 @@ enum ScrapeError {
 }
 
 impl Scraper {
-    /// Fetches `path` from the listeners that workers have on `port`; what fails is counted by worker.
+    /// Asks this of the listeners that workers have on `port`; what fails is counted by worker.
     pub(crate) fn new(
         dialer: WorkerDialer,
         status: watch::Receiver<Arc<Overview>>,
         port: WorkerPort,
-        path: Uri,
+        question: Question,
         errors: IntCounterVec,
     ) -> Self {
-        Self { dialer, status, target: Target { port, path }, errors }
+        Self { dialer, status, target: Target { port, question }, errors }
     }
 
     /// The pages of all workers that are online, in the order of their slots; without those of workers that fail to
@@ -128,9 +129,9 @@ impl Scraper {
 
 async fn page(dialer: &WorkerDialer, worker: WorkerId, target: Target) -> Result<Bytes, ScrapeError> {
     let stream = dialer.connect(worker, target.port, TIMEOUT).await?;
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = target.path;
-    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/plain;version=0.0.4,*/*;q=0.1"));
+    let mut request = target.question.request();
+    let format = HeaderValue::from_static("text/plain;version=0.0.4,*/*;q=0.1");
+    request.headers_mut().entry(ACCEPT).or_insert(format);
     let (response, _driver) = conversation::ask(stream, request).await?;
     if response.status() != StatusCode::OK {
         return Err(ScrapeError::Status(response.status()));

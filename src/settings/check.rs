@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use hyper::header::HOST;
+
 use super::error::{Problem, Reason};
 use super::kind::is_none;
 use super::origin::Value;
@@ -15,7 +17,7 @@ use super::{Attach, Bind, Config, Listen, Policy, WorkerCommand};
 /// Settings that need another one, or another value of it. Each is reported at the value that is in vain.
 pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> {
     let declared = table::all().filter_map(|key| Some((key, declared(config, key)?)));
-    let special = [stuck_too_soon(config), shared(config)].into_iter().flatten();
+    let special = [stuck_too_soon(config), shared(config), probe_headers(config)].into_iter().flatten();
     let wrong = declared.chain(special);
     wrong.filter_map(|(key, reason)| Some(Problem::with(values.get(key.name)?.first()?, reason))).collect()
 }
@@ -44,6 +46,25 @@ fn stuck_too_soon(config: &Config) -> Option<(&'static Key, Reason)> {
         Reason::new("shorter than handoff-timeout").hint(hint)
     };
     is_too_soon.then(|| (&keys::stuck_timeout.key, reason()))
+}
+
+/// Servers answer 400 to a request with two hosts.
+fn probe_headers(config: &Config) -> Option<(&'static Key, Reason)> {
+    let key = &keys::probe_header.key;
+    let headers = &config.probe_header;
+    if headers.is_empty() {
+        return None;
+    }
+    if headers.iter().filter(|header| header.name == HOST).count() > 1 {
+        return Some((key, Reason::new("Host is set more than once").hint("use one Host")));
+    }
+    let asks_nothing =
+        [&config.ready_http, &config.health_http, &config.scrape].into_iter().all(Option::is_none);
+    let reason = || {
+        let hint = "set one of them, or leave this out";
+        Reason::new("has no effect without ready-http, health-http or scrape").hint(hint)
+    };
+    asks_nothing.then(|| (key, reason()))
 }
 
 /// What does not go with workers that share the ports.

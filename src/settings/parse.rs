@@ -5,12 +5,14 @@
 
 mod addresses;
 mod automatic;
+mod header;
 mod words;
 
 pub(crate) use addresses::{BIND, METRICS, PORT};
 #[cfg(test)]
 pub(crate) use addresses::{bind, port};
 pub(crate) use automatic::{AppName, MAX_WORKERS, Workers, name_of};
+pub(crate) use header::{HEADER, ProbeHeader};
 pub(crate) use words::{ACCOUNT, CRON, HTTP_PATH, PATH, PATTERN, SHELL_LINE};
 
 /// The standard library's numbers may have a sign as well.
@@ -49,6 +51,7 @@ mod tests {
             outcome(&Memory, &text);
             outcome(&CRON, &text);
             outcome(&HTTP_PATH, &text);
+            outcome(&HEADER, &text);
             outcome(&PATTERN, &text);
             outcome(&ACCOUNT, &text);
             outcome(&SignalName, &text);

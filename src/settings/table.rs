@@ -16,7 +16,8 @@ use hyper::Uri;
 
 use super::kind::{Memory, OrOff, Truth, choice, duration, list, number};
 use super::parse::{
-    ACCOUNT, AppName, BIND, CRON, HTTP_PATH, MAX_WORKERS, METRICS, PATH, PATTERN, PORT, SHELL_LINE, Workers,
+    ACCOUNT, AppName, BIND, CRON, HEADER, HTTP_PATH, MAX_WORKERS, METRICS, PATH, PATTERN, PORT, ProbeHeader,
+    SHELL_LINE, Workers,
 };
 use super::resolve::Reading;
 use super::setting::{Doc, InForce, Key, Section, Setting, dashed, settings, text};
@@ -348,6 +349,16 @@ settings! {
             in_force: AtNextStart,
             default: "off",
             not_with: ("policy", "shared"),
+        }
+
+        /// Send this header with each probe and each scrape of a worker; repeatable.
+        ///
+        /// Without one, `Host` is `localhost`, which servers with a list of permitted hosts refuse (Django's
+        /// `ALLOWED_HOSTS`, Rails' `config.hosts`): use `"Host: example.com"`. In the variable, a value with a comma
+        /// cannot be used.
+        probe_header: Vec<ProbeHeader> {
+            values: list(HEADER, "[\"Host: example.com\", \"X-Forwarded-Proto: https\"]"),
+            in_force: AtNextStart,
         }
 
         /// Time between two health checks of a worker.

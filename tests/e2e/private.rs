@@ -242,3 +242,36 @@ fn a_page_without_end_is_left_out() {
     let grown = cluster.primary().resident_bytes().saturating_sub(before);
     assert!(grown < 20_000_000, "clusterd has grown by {grown} bytes");
 }
+
+/// Django's ALLOWED_HOSTS: whoever asks for another host is answered 400.
+fn django() -> Setup {
+    let command =
+        "django-admin runserver --noreload --pythonpath {fixtures} --settings django_site 0.0.0.0:{port}";
+    Cluster::of(command)
+        .options("--ready-http /healthz --scrape /metrics --health-http /healthz --health-interval 50ms")
+}
+
+#[test]
+fn a_server_that_permits_only_its_hosts_is_asked_for_one_of_them() {
+    needs!("django-admin");
+    let cluster = django().env("CLUSTERD_PROBE_HEADER", "Host: example.com").start();
+    assert!(cluster.metrics().has("host_info", &[("host", "example.com")]));
+    let before = cluster.pids();
+    // Its health is asked for all the while.
+    until("it has been asked more often than it may fail", || {
+        let lines = cluster.stderr.text().lines().filter(|line| line.contains("GET /healthz")).count();
+        (lines > 5).then_some(())
+    });
+    assert_eq!(cluster.pids(), before);
+    assert_eq!(cluster.metrics().count("clusterd_worker_health_failures_total", &[]), 0);
+}
+
+#[test]
+fn a_server_that_refuses_the_host_of_probes_is_told_which_header_helps() {
+    needs!("django-admin");
+    let cluster = django().launch();
+    let said = until("the probe has failed", || {
+        cluster.stderr.lines().into_iter().find(|line| line.contains("worker is not ready yet: /healthz"))
+    });
+    assert!(said.contains("answered 400 Bad Request") && said.contains("--probe-header"), "{said}");
+}
