@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::look::Look;
 use super::messages;
 use super::queue::Queue;
-use crate::sys::process;
+use crate::sys::signals;
 
 /// One of the two standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl Destination {
             .spawn(move || {
                 // With a handler for SIGTTOU, which would otherwise stop the process, a write would be begun again
                 // and again.
-                let _ = process::write_to_any_terminal();
+                let _ = signals::write_to_any_terminal();
                 write_until_closed(&queue, &fd);
             })
             .map_err(OutputError::Thread)?;

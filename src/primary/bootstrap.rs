@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::descriptor_limits::{self, DescriptorLimits};
 use super::error::PrimaryError;
@@ -52,9 +52,13 @@ impl Bootstrap {
     /// # Errors
     /// The first thing that is refused.
     pub(super) fn prepare(config: &Config) -> Result<Self, PrimaryError> {
-        // A blocked signal would never arrive, neither here nor in a worker that waits for it.
-        sys::process::unblock_signals().map_err(PrimaryError::Signals)?;
+        // A signal that is blocked or ignored would never arrive, neither here nor in a worker that waits for it.
+        let inherited = sys::signals::reset_ignored();
         let signals = Signals::new().map_err(PrimaryError::Signals)?;
+        sys::signals::unblock().map_err(PrimaryError::Signals)?;
+        if inherited.ignores_hup {
+            debug!("SIGHUP was ignored at the start, as nohup does");
+        }
         let limits = descriptor_limits::prepare().map_err(PrimaryError::Descriptors)?;
         sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
         let context = worker_plan::exec_context(config, limits.workers)?;

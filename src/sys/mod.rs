@@ -12,6 +12,7 @@ pub(crate) mod processes;
 #[cfg(test)]
 pub(crate) mod scarcity;
 pub mod seqpacket;
+pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod unix;
 pub(crate) mod usage;

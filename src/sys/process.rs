@@ -266,53 +266,6 @@ pub(crate) fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
-/// Ignores these signals from now on, also in programs that are started later.
-///
-/// # Errors
-/// Those of sigaction(2): SIGKILL and SIGSTOP cannot be ignored.
-pub(crate) fn ignore(signals: &[Signal]) -> io::Result<()> {
-    for signal in signals {
-        // SAFETY: SIG_IGN installs no handler, so no code of this process runs on the signal.
-        if unsafe { libc::signal(signal.as_raw(), libc::SIG_IGN) } == libc::SIG_ERR {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
-}
-
-/// Unblocks every signal for the calling thread, and so for the threads and programs that it starts later. Meant for
-/// the very start: the mask is inherited, and some container inits leave SIGTTIN and SIGTTOU blocked.
-///
-/// # Errors
-/// Those of pthread_sigmask(3).
-pub(crate) fn unblock_signals() -> io::Result<()> {
-    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset(3) fills the whole set, which pthread_sigmask(3) then only reads; a null pointer is no place
-    // for the old mask. Only the calling thread's mask changes.
-    let error = unsafe {
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
-    };
-    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
-}
-
-/// Lets the calling thread write to a terminal whatever process group that belongs to, even where others are stopped
-/// for it (`stty tostop`): where SIGTTOU is blocked the kernel does not send it (termios(3)).
-///
-/// # Errors
-/// Those of pthread_sigmask(3).
-pub(crate) fn write_to_any_terminal() -> io::Result<()> {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset(3) fills the whole set, which the other two then read and change; a null pointer is no place
-    // for the old mask. Only the calling thread's mask changes.
-    let error = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGTTOU);
-        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut())
-    };
-    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
-}
-
 /// Keeps every open descriptor from `first` upwards out of the programs that this process starts. Meant for
 /// the very start, for descriptors that were inherited by mistake.
 ///

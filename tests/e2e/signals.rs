@@ -84,12 +84,32 @@ fn ttin_and_ttou_change_the_number_of_workers() {
 }
 
 #[test]
-fn signals_that_were_blocked_at_the_start_arrive_here_and_in_workers() {
+fn signals_that_were_blocked_or_ignored_at_the_start_arrive_here_and_in_workers() {
     needs!("python3");
-    let cluster = Cluster::of_servers().under(&["env", "--block-signal=TTIN,TTOU,TSTP"]).start();
-    assert_eq!(cluster.worker(1).blocked_signals(), Some(0));
+    let under = ["env", "--block-signal", "--ignore-signal"];
+    let cluster = Cluster::of_servers().under(&under).start();
+    let first = cluster.worker(1);
+    assert_eq!(first.blocked_signals(), Some(0));
+    // Python itself ignores SIGPIPE and SIGXFSZ, and glibc's posix_spawn the two that it uses itself.
+    let own = [libc::SIGPIPE, libc::SIGXFSZ, 32, 33].iter().fold(0, |own, signal| own | 1 << (signal - 1));
+    assert_eq!(first.ignored_signals().map(|ignored| ignored & !own), Some(0));
+    first.signal(Signal::KILL);
+    until("another worker has its place", || (cluster.worker(1).pid() != first.pid()).then_some(()));
+    cluster.wait_online();
     cluster.primary().signal(Signal::TTIN);
     said(&cluster, "SIGTTIN: scaled to 2 workers (was 1)");
+}
+
+/// What `nohup` does is said to clusterd: workers are asked to reload, or to end, with HUP as well.
+#[test]
+fn workers_of_a_clusterd_under_nohup_do_not_ignore_hup() {
+    needs!("python3", "nohup");
+    let cluster = Cluster::of_servers().under(&["nohup"]).options("--stop-signal HUP").start();
+    let worker = cluster.worker(1);
+    assert_eq!(worker.ignored_signals().map(|ignored| ignored & 1), Some(0));
+    cluster.primary().signal(Signal::HUP);
+    wait_gone(&worker);
+    cluster.get("/");
 }
 
 #[test]

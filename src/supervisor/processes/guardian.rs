@@ -147,7 +147,7 @@ pub(crate) fn guardian_main(arguments: impl IntoIterator<Item = OsString>) -> Ex
     };
     let orders = Orders { grace, folder: arguments.next().map(PathBuf::from) };
     let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
-    if sys::process::ignore(&signals).is_err() {
+    if sys::signals::ignore(&signals).is_err() {
         return ExitCode::FAILURE;
     }
     // The name is for people who look at a list of processes.

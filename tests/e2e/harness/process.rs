@@ -60,6 +60,11 @@ impl Process {
         procfs::process::Process::new(self.pid).ok()?.status().ok().map(|status| status.sigblk)
     }
 
+    /// The signals that it ignores, as a mask.
+    pub(crate) fn ignored_signals(&self) -> Option<u64> {
+        procfs::process::Process::new(self.pid).ok()?.status().ok().map(|status| status.sigign)
+    }
+
     /// Whether it leads a process group, as every worker does.
     pub(crate) fn leads_its_group(&self) -> bool {
         stat(self.pid).is_some_and(|stat| stat.pgrp == self.pid)

@@ -1,0 +1,100 @@
+//! The signal mask and the dispositions of this process: what it inherited of them, and what it changes.
+//!
+//! Which signals it listens for, and what they mean, is not known here.
+
+use std::io;
+
+use rustix::process::Signal;
+
+/// What this process was told of signals by whoever started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inherited {
+    /// SIGHUP was ignored, as nohup(1) does.
+    pub ignores_hup: bool,
+}
+
+/// Has every signal that is ignored do what it does by default, here and in the programs that are started later: what
+/// is ignored is inherited (execve(2)), and some shells, inits and supervisors leave it behind. Only SIGPIPE stays
+/// ignored here, as std wants it; std gives children the default. Meant for the very start, before any is listened for.
+///
+/// Returns what was inherited.
+pub(crate) fn reset_ignored() -> Inherited {
+    let inherited = Inherited { ignores_hup: is_ignored(libc::SIGHUP) };
+    let others = (1..=libc::SIGRTMAX()).filter(|&number| number != libc::SIGPIPE);
+    for number in others.filter(|&number| is_ignored(number)) {
+        // SAFETY: SIG_DFL installs no handler, so no code of this process runs on the signal.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    inherited
+}
+
+/// Whether this process ignores the signal of this number; not so of those that the C library keeps to itself.
+fn is_ignored(number: i32) -> bool {
+    let mut now = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: a null pointer changes nothing, and if the call succeeds it fills `now`.
+    unsafe {
+        libc::sigaction(number, std::ptr::null(), now.as_mut_ptr()) == 0
+            && now.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Unblocks every signal for the calling thread, and so for the threads and programs that it starts later. Meant for
+/// the very start, once they are listened for: what was pending arrives.
+///
+/// # Errors
+/// Those of pthread_sigmask(3).
+pub(crate) fn unblock() -> io::Result<()> {
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset(3) fills the whole set, which pthread_sigmask(3) then only reads; a null pointer is no place
+    // for the old mask. Only the calling thread's mask changes.
+    let error = unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// Ignores these signals from now on, also in programs that are started later.
+///
+/// # Errors
+/// Those of sigaction(2): SIGKILL and SIGSTOP cannot be ignored.
+pub(crate) fn ignore(signals: &[Signal]) -> io::Result<()> {
+    for signal in signals {
+        // SAFETY: SIG_IGN installs no handler, so no code of this process runs on the signal.
+        if unsafe { libc::signal(signal.as_raw(), libc::SIG_IGN) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Lets the calling thread write to a terminal whatever process group that belongs to, even where others are stopped
+/// for it (`stty tostop`): where SIGTTOU is blocked the kernel does not send it (termios(3)).
+///
+/// # Errors
+/// Those of pthread_sigmask(3).
+pub(crate) fn write_to_any_terminal() -> io::Result<()> {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset(3) fills the whole set, which the other two then read and change; a null pointer is no place
+    // for the old mask. Only the calling thread's mask changes.
+    let error = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGTTOU);
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_seen() {
+        // Nobody else in the tests has to do with it.
+        ignore(&[Signal::POWER]).unwrap_or_else(|error| panic!("{error}"));
+        assert!(is_ignored(libc::SIGPWR));
+        assert!(!is_ignored(libc::SIGSEGV));
+        assert!(!is_ignored(0) && !is_ignored(1 << 20), "no signal at all");
+    }
+}
