@@ -5,14 +5,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -29,6 +29,9 @@ use crate::sys::peer::Peer;
 use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
 
+/// What the socket is called in its folder.
+const FILE_NAME: &str = "attach";
+
 /// How many connections may wait in the attach socket's backlog.
 const BACKLOG: i32 = 256;
 
@@ -44,6 +47,31 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct AttachSocket {
     listener: Watched,
     name: String,
+    /// The ways in and out of one that takes the listener's place.
+    next: (mpsc::Sender<Watched>, mpsc::Receiver<Watched>),
+}
+
+/// Binds the attach socket again where its file was removed, while it is served.
+#[derive(Debug)]
+pub(crate) struct Rebind {
+    path: PathBuf,
+    next: mpsc::Sender<Watched>,
+}
+
+impl Rebind {
+    /// Whether there is a socket where workers look for it.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket())
+    }
+
+    /// Listens at the same path again. The listener before is closed once it has answered everybody that waits there.
+    ///
+    /// # Errors
+    /// Those of bind(2) and listen(2).
+    pub(crate) fn again(&self) -> io::Result<()> {
+        let listener = listen_at(&self.path)?;
+        self.next.try_send(listener).map_err(|_| io::Error::other("the attach socket is not served"))
+    }
 }
 
 /// What the handshakes depend on.
@@ -75,22 +103,24 @@ impl AttachSocket {
     /// # Errors
     /// Those of bind(2) and listen(2).
     pub(crate) fn bind(folder: Option<&Path>) -> io::Result<Self> {
-        let (address, name) = match folder {
+        let (listener, name) = match folder {
             Some(folder) => {
-                let path = folder.join("attach");
-                (SocketAddrUnix::new(&path)?, path.display().to_string())
+                let path = folder.join(FILE_NAME);
+                (listen_at(&path)?, path.display().to_string())
             }
             None => {
                 let name = format!("clusterd-{:016x}", fastrand::u64(..));
-                (SocketAddrUnix::new_abstract_name(name.as_bytes())?, format!("@{name}"))
+                let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
+                let listener = seqpacket::listen(&address, BACKLOG)?;
+                (Watched::new(listener, Interest::READABLE)?, format!("@{name}"))
             }
         };
-        let listener = seqpacket::listen(&address, BACKLOG)?;
-        if folder.is_some() {
-            // Who may attach is decided by user and token, and a refused process should read why.
-            std::fs::set_permissions(&name, std::fs::Permissions::from_mode(0o666))?;
-        }
-        Ok(Self { listener: Watched::new(listener, Interest::READABLE)?, name })
+        Ok(Self { listener, name, next: mpsc::channel(1) })
+    }
+
+    /// What binds it again in this folder, where it is bound.
+    pub(crate) fn rebind(&self, folder: &Path) -> Rebind {
+        Rebind { path: folder.join(FILE_NAME), next: self.next.0.clone() }
     }
 
     /// What workers find in their environment: a path, or `@name`.
@@ -99,11 +129,19 @@ impl AttachSocket {
     }
 
     /// Answers for as long as the program runs.
-    pub(crate) async fn serve(self, context: AttachContext) {
+    pub(crate) async fn serve(mut self, context: AttachContext) {
         let closer = Closer::default();
         let mut silent = Silent::default();
         while let Some(turn) = closer.turn().await {
-            let channel = match self.listener.when_readable(|listener| seqpacket::accept(listener)).await {
+            let accepted = tokio::select! {
+                biased;
+                accepted = self.listener.when_readable(|listener| seqpacket::accept(listener)) => accepted,
+                Some(bound) = self.next.1.recv() => {
+                    self.listener = bound;
+                    continue;
+                }
+            };
+            let channel = match accepted {
                 Ok(channel) => channel,
                 Err(error) => {
                     warn!(%error, "cannot accept at the attach socket; trying again");
@@ -114,6 +152,13 @@ impl AttachSocket {
             tokio::spawn(handshake(channel, turn, silent.joined(), context.clone()));
         }
     }
+}
+
+fn listen_at(path: &Path) -> io::Result<Watched> {
+    let listener = seqpacket::listen(&SocketAddrUnix::new(path)?, BACKLOG)?;
+    // Who may attach is decided by user and token, and a refused process should read why.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Watched::new(listener, Interest::READABLE)
 }
 
 /// The processes that have said nothing yet, in the order in which they came.

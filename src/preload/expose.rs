@@ -77,6 +77,15 @@ impl Exposed {
         }
     }
 
+    /// Writes the shim into `folder` again, from which it was removed.
+    ///
+    /// # Errors
+    /// Those of writing a file.
+    pub(crate) fn write_again(folder: &Path) -> io::Result<()> {
+        let shim = SHIM.ok_or(io::ErrorKind::Unsupported)?;
+        write_file(folder, shim).map(drop)
+    }
+
     /// What to append to LD_PRELOAD; without a space or a colon, which separate its entries (ld.so(8)).
     pub(crate) fn path(&self) -> &Path {
         &self.path

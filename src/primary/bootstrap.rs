@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::descriptor_limits::{self, DescriptorLimits};
 use super::error::PrimaryError;
 use super::public_sockets::{self, Ports};
-use super::runtime_folder::RuntimeFolder;
+use super::runtime_folder::{FolderKeeper, RuntimeFolder};
 use super::signals::Signals;
 use super::{triggers, worker_plan};
 use crate::admin::Admin;
@@ -85,6 +85,13 @@ impl Bootstrap {
     /// The runtime folder.
     pub(super) fn folder(&self) -> Option<&Path> {
         self.folder.as_ref().map(RuntimeFolder::path)
+    }
+
+    /// What keeps the runtime folder whole.
+    pub(super) fn folder_keeper(&self) -> Option<FolderKeeper> {
+        let folder = self.folder()?;
+        let shim = self.shim.as_ref().filter(|shim| shim.path().starts_with(folder));
+        Some(FolderKeeper::new(folder, self.attach.rebind(folder), shim.map(Exposed::path)))
     }
 
     /// How workers get their connections.

@@ -1,14 +1,18 @@
 //! The primary's runtime folder: where workers find the attach socket and the shim.
 //!
-//! It is for this one run: the name is random, and it is removed at the end.
+//! It is for this one run: the name is random, and it is removed at the end. Meanwhile it is kept whole.
 
-use std::fs::{DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tracing::debug;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use tracing::{debug, warn};
 
+use crate::attach::socket::Rebind;
+use crate::preload::Exposed;
 use crate::supervisor::identity::Identity;
 
 /// Longest path of the folder, in bytes, so that the socket in it fits into `sun_path` (unix(7)).
@@ -41,11 +45,8 @@ impl RuntimeFolder {
         if path.as_os_str().len() > LONGEST || !path.is_absolute() {
             return Err(io::ErrorKind::InvalidFilename.into());
         }
-        DirBuilder::new().mode(0o711).create(&path)?;
-        let folder = Self { path };
-        // The mode of a new folder is cut by the umask.
-        std::fs::set_permissions(&folder.path, Permissions::from_mode(0o711))?;
-        Ok(folder)
+        create(&path)?;
+        Ok(Self { path })
     }
 
     /// Where it is.
@@ -60,6 +61,94 @@ impl Drop for RuntimeFolder {
             debug!(folder = %self.path.display(), %error, "cannot remove the runtime folder");
         }
     }
+}
+
+/// The mode of a new folder is cut by the umask.
+fn create(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o711).create(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o711))
+}
+
+/// Keeps what workers look for in the folder: those who clean folders for temporary files remove what is old.
+#[derive(Debug)]
+pub(super) struct FolderKeeper {
+    folder: PathBuf,
+    attach: Rebind,
+    /// The shim, if it is in the folder.
+    shim: Option<PathBuf>,
+    /// The folder itself, locked: systemd-tmpfiles passes over it then (tmpfiles.d(5)).
+    lock: Option<OwnedFd>,
+}
+
+impl FolderKeeper {
+    /// Of this folder, in which all of it is by now.
+    pub(super) fn new(folder: &Path, attach: Rebind, shim: Option<&Path>) -> Self {
+        let lock = lock(folder);
+        Self { folder: folder.to_owned(), attach, shim: shim.map(ToOwned::to_owned), lock }
+    }
+
+    /// Looks whether everything is there, and makes again what is not.
+    pub(super) fn make_whole(&mut self) {
+        let outcome = self.make_missing();
+        let folder = self.folder.display();
+        match outcome {
+            Ok(false) => {}
+            Ok(true) => warn!(
+                "the runtime folder {folder} was emptied or removed; it is made again for new workers\n\
+                 hint: exclude it from what cleans temporary files (tmpfiles.d: x {folder})"
+            ),
+            Err(error) => warn!(
+                "cannot make the runtime folder {folder} again, which was emptied or removed: {error}; new workers get no \
+                 connections"
+            ),
+        }
+    }
+
+    /// Whether something was missing.
+    fn make_missing(&mut self) -> io::Result<bool> {
+        let has_folder = is_own_folder(&self.folder)?;
+        if !has_folder {
+            if let Some(parent) = self.folder.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            create(&self.folder)?;
+            self.lock = None;
+        }
+        if self.lock.is_none() {
+            self.lock = lock(&self.folder);
+        }
+        let has_attach = self.attach.is_bound();
+        if !has_attach {
+            self.attach.again()?;
+        }
+        let has_shim = self.shim.as_ref().is_none_or(|shim| shim.is_file());
+        if !has_shim {
+            Exposed::write_again(&self.folder)?;
+        }
+        Ok(!(has_folder && has_attach && has_shim))
+    }
+}
+
+/// Whether the folder is there; it may have another owner only if it was removed, and somebody took its name.
+fn is_own_folder(path: &Path) -> io::Result<bool> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Ok(found) if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() => Ok(true),
+        Ok(_) => Err(io::Error::other("something else has its name")),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whoever cleans it right now has it locked; then it is locked the next time.
+fn lock(folder: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let locked = rustix::fs::open(folder, flags, Mode::empty()).and_then(|folder| {
+        rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(folder)
+    });
+    locked
+        .inspect_err(|error| debug!(folder = %folder.display(), %error, "cannot lock the runtime folder"))
+        .ok()
 }
 
 #[cfg(test)]

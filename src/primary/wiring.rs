@@ -92,6 +92,7 @@ impl Wiring {
         });
         let (notices, ready) = WorkerNotifications::new(users.clone());
         let neighbours = PrimaryHooks {
+            folder: bootstrap.folder_keeper(),
             output: output.clone(),
             front: front.clone(),
             nodes,

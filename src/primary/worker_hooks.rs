@@ -9,6 +9,7 @@ use rustix::process::Pid;
 use tracing::warn;
 
 use super::probes::ReadinessProbe;
+use super::runtime_folder::FolderKeeper;
 use crate::attach::node::NodeSessions;
 use crate::front;
 use crate::ids::{Slot, WorkerId};
@@ -20,6 +21,8 @@ use crate::systemd::worker_notify::WorkerNotifications;
 /// Those whom a worker's launch and end concern.
 #[derive(Debug)]
 pub(super) struct PrimaryHooks {
+    /// Keeps what workers look for, where there is a runtime folder.
+    pub folder: Option<FolderKeeper>,
     /// Reads what workers write.
     pub output: Output,
     /// Hands connections to them.
@@ -35,6 +38,12 @@ pub(super) struct PrimaryHooks {
 }
 
 impl WorkerHooks for PrimaryHooks {
+    fn launching(&mut self) {
+        if let Some(folder) = &mut self.folder {
+            folder.make_whole();
+        }
+    }
+
     fn launched(&mut self, launched: Launched) -> Option<LastLines> {
         let Launched { worker, pipes, channel, .. } = launched;
         if let Some(channel) = channel {

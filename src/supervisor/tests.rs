@@ -40,6 +40,8 @@ struct Running {
 struct Watcher(mpsc::UnboundedSender<Launched>);
 
 impl WorkerHooks for Watcher {
+    fn launching(&mut self) {}
+
     fn launched(&mut self, launched: Launched) -> Option<LastLines> {
         // A test that has seen enough looks no more.
         let _ = self.0.send(launched);

@@ -13,6 +13,9 @@ use crate::protocol::wire::Token;
 /// What the rest of the program does as workers come and go. All of it is called on the supervisor's own task, and
 /// must not block; what is returned is waited for beside it.
 pub(crate) trait WorkerHooks: Send + 'static {
+    /// A worker's process is about to be started: what it will look for is to be there.
+    fn launching(&mut self);
+
     /// A worker's process was started: its pipes are to be read to their ends, and its Node channel to be spoken on.
     /// What it writes to standard error is kept for those who ask.
     fn launched(&mut self, launched: Launched) -> Option<LastLines>;

@@ -269,6 +269,7 @@ impl Workers {
     }
 
     fn launch(&mut self, id: InstanceId) -> Result<Process, StartError> {
+        self.hooks.launching();
         let instance = self.table.get(id).expect("it is there until it is dropped");
         let wanted = self.table.wanted();
         let (process, launched) = self.processes.launch(&instance.plan().spec, instance.slot(), wanted)?;

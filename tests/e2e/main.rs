@@ -23,6 +23,7 @@ mod queue;
 mod ready;
 mod recycling;
 mod restart;
+mod runtime_folder;
 mod servers;
 mod shutdown;
 mod signals;

@@ -15,7 +15,7 @@ use crate::harness::wait::PATIENCE;
 use crate::harness::{Cluster, Signal, http, until};
 
 /// The folder of clusterd that a worker knows of.
-fn runtime_folder(cluster: &Cluster) -> PathBuf {
+pub(crate) fn runtime_folder(cluster: &Cluster) -> PathBuf {
     let socket = cluster.worker(1).environment(wire::ENV_SOCKET).expect("a worker knows the attach socket");
     let folder = PathBuf::from(socket).parent().expect("the socket is in a folder").to_owned();
     assert!(folder.is_dir(), "{}", folder.display());
