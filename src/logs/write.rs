@@ -101,6 +101,11 @@ impl Output {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Whether stdout is a terminal that may show colours.
+    pub(crate) fn has_colours(&self) -> bool {
+        self.shared.stdout.look == Look::Terminal { colour: true }
+    }
+
     /// Waits until all pipes of workers are at their end and everything is written, but no longer than until
     /// `deadline`. The output can still be used afterwards.
     ///

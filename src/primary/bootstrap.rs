@@ -5,13 +5,14 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::descriptor_limits::{self, DescriptorLimits};
 use super::error::PrimaryError;
 use super::public_sockets::{self, Ports};
 use super::runtime_folder::{FolderKeeper, RuntimeFolder};
 use super::signals::Signals;
+use super::terminal::Terminal;
 use super::{triggers, worker_plan};
 use crate::admin::Admin;
 use crate::attach::socket::AttachSocket;
@@ -26,6 +27,8 @@ use crate::sys;
 /// All of it.
 #[derive(Debug)]
 pub(super) struct Bootstrap {
+    /// Where clusterd was started.
+    pub terminal: Terminal,
     /// The signals, from the first moment.
     pub signals: Signals,
     /// How many descriptors there may be.
@@ -54,11 +57,9 @@ impl Bootstrap {
     pub(super) fn prepare(config: &Config) -> Result<Self, PrimaryError> {
         // A signal that is blocked or ignored would never arrive, neither here nor in a worker that waits for it.
         let inherited = sys::signals::reset_ignored();
+        let terminal = Terminal::at_start(inherited.ignores_hup);
         let signals = Signals::new().map_err(PrimaryError::Signals)?;
         sys::signals::unblock().map_err(PrimaryError::Signals)?;
-        if inherited.ignores_hup {
-            debug!("SIGHUP was ignored at the start, as nohup does");
-        }
         let limits = descriptor_limits::prepare().map_err(PrimaryError::Descriptors)?;
         sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
         let context = worker_plan::exec_context(config, limits.workers)?;
@@ -69,7 +70,7 @@ impl Bootstrap {
         let path = folder.as_ref().map(RuntimeFolder::path);
         let attach = AttachSocket::bind(path).map_err(PrimaryError::AttachSocket)?;
         let shim = if config.attach.has_shim() { expose_shim(path, &context)? } else { None };
-        Ok(Self { signals, limits, context, changes, bound, admin, folder, attach, shim })
+        Ok(Self { terminal, signals, limits, context, changes, bound, admin, folder, attach, shim })
     }
 
     /// The ports that workers ask for.

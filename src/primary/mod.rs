@@ -15,6 +15,7 @@ mod shutdown;
 mod signal_actions;
 mod signals;
 mod startup_log;
+mod terminal;
 mod triggers;
 mod wiring;
 mod worker_hooks;
@@ -102,7 +103,8 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         Recipients { supervisor: supervisor.clone(), front: front.clone(), readiness: readiness.clone() };
     tokio::spawn(front_reports::follow(ReportSources { reports, words }, recipients, addresses));
 
-    let mut orders = SignalActions::new(bootstrap.signals, supervisor.clone(), systemd);
+    let origin = (bootstrap.signals, bootstrap.terminal);
+    let mut orders = SignalActions::new(origin, supervisor.clone(), systemd);
     let shutdown = Shutdown { front, supervisor, readiness, drain_timeout: config.drain_timeout };
     let ended = tokio::select! {
         ended = task.run() => ended,

@@ -7,6 +7,7 @@ use std::fs::File;
 use tracing::{debug, error, info, warn};
 
 use super::signals::{SignalAction, Signals};
+use super::terminal::Terminal;
 use crate::supervisor::events::Asker;
 use crate::supervisor::{Command, Handle, Refused};
 use crate::systemd::Systemd;
@@ -16,6 +17,8 @@ use crate::systemd::Systemd;
 pub(super) struct SignalActions {
     /// Where wishes come from.
     signals: Signals,
+    /// Its end is a wish as well.
+    terminal: Terminal,
     /// Who fulfils most of them.
     supervisor: Handle,
     /// Whoever has sent a HUP for systemd waits until it hears of a reload.
@@ -25,15 +28,19 @@ pub(super) struct SignalActions {
 }
 
 impl SignalActions {
-    /// Of these signals.
-    pub(super) fn new(signals: Signals, supervisor: Handle, systemd: Systemd) -> Self {
-        Self { signals, supervisor, systemd, is_stopping: false }
+    /// Of these signals, in a process that was started there.
+    pub(super) fn new(
+        (signals, terminal): (Signals, Terminal),
+        supervisor: Handle,
+        systemd: Systemd,
+    ) -> Self {
+        Self { signals, terminal, supervisor, systemd, is_stopping: false }
     }
 
     /// The next action to stop, and the name of the signal. Whatever else is wished meanwhile is obeyed.
     pub(super) async fn stop(&mut self) -> (SignalAction, &'static str) {
         loop {
-            match self.signals.next().await {
+            match self.next().await {
                 stop @ (SignalAction::Graceful | SignalAction::Fast, _) => {
                     self.is_stopping = true;
                     return stop;
@@ -41,6 +48,17 @@ impl SignalActions {
                 (_, name) if self.is_stopping => info!("{name}: {}", Refused::Stopping),
                 (action, name) => self.obey(action, name).await,
             }
+        }
+    }
+
+    /// The next action. A terminal that is closed ends what was started in it, as Ctrl-C does.
+    async fn next(&mut self) -> (SignalAction, &'static str) {
+        match self.signals.next().await {
+            (SignalAction::Reload, name) if self.terminal.is_closed() => {
+                info!("{name}: the terminal was closed");
+                (SignalAction::Fast, name)
+            }
+            other => other,
         }
     }
 

@@ -68,7 +68,8 @@ impl Wiring {
         let Dependencies { bootstrap, ports, public, front, output, metrics } = dependencies;
         let users = bootstrap.context.users();
         let attach = bootstrap.attach_env(config);
-        let base = Base { ports: ports.clone(), attach, limits: bootstrap.limits.workers };
+        let colours = output.has_colours();
+        let base = Base { ports: ports.clone(), attach, colours, limits: bootstrap.limits.workers };
         let spec = Spec {
             app: config.name.clone(),
             wanted: base.wanted(config, bootstrap.context.clone()),

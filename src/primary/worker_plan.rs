@@ -21,6 +21,8 @@ pub(super) struct Base {
     pub ports: Vec<WorkerPort>,
     /// How they get their connections.
     pub attach: AttachEnv,
+    /// Whether their output comes out on a terminal with colours.
+    pub colours: bool,
     /// The limit of open descriptors that clusterd was started with.
     pub limits: Rlimit,
 }
@@ -33,6 +35,7 @@ impl Base {
             ports: self.ports.clone(),
             attach: self.attach.clone(),
             notify: config.wait_ready,
+            colours: self.colours,
             context,
         };
         let plan = Plan {

@@ -74,6 +74,7 @@ fn spec(program: &str, arguments: &[&str], workers: u32) -> (CommandSpec, u32) {
         ports: vec![WorkerPort(3000), WorkerPort(3001)],
         attach: AttachEnv { socket: "@test".into(), shim: None, node_channel: false },
         notify: false,
+        colours: false,
         context: ExecContext::inherited(getrlimit(Resource::Nofile)),
     };
     (spec, workers)

@@ -48,6 +48,33 @@ fn on_a_terminal_lines_of_workers_bear_their_number() {
     }
 }
 
+/// The numbers of a coloured dump are yellow.
+const DUMP: &str = "console.log({ answer: 42 }); setInterval(() => {}, 1000)";
+
+#[test]
+fn on_a_terminal_workers_write_colours() {
+    needs!("script", "node");
+    for (said, expected) in [(&[][..], true), (&[("NO_COLOR", "1")], false), (&[("FORCE_COLOR", "0")], false)]
+    {
+        let setup = Cluster::of("node -e").arg(DUMP).env("TERM", "xterm");
+        let terminal =
+            said.iter().fold(setup, |setup, (name, value)| setup.env(name, *value)).on_a_terminal();
+        let line = until("the dump came", || {
+            terminal.stdout.lines().into_iter().find(|line| line.contains("answer"))
+        });
+        assert_eq!(line.contains("\x1b[33m42"), expected, "{said:?}: {line:?}");
+    }
+}
+
+#[test]
+fn without_a_terminal_workers_write_no_colours() {
+    needs!("node");
+    let cluster = Cluster::of("node -e").arg(DUMP).env("TERM", "xterm").launch();
+    let line =
+        until("the dump came", || cluster.stdout.lines().into_iter().find(|line| line.contains("answer")));
+    assert_eq!(line, "{ answer: 42 }");
+}
+
 fn without_colour(line: &str) -> String {
     let mut pieces = line.split('\x1b');
     let first = pieces.next().unwrap_or_default().to_owned();

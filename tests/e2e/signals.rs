@@ -143,6 +143,57 @@ fn winch_from_a_terminal_means_nothing() {
     assert!(cluster.worker(1).is_alive());
 }
 
+/// Without a worker that serves, nothing says so on a terminal.
+#[track_caller]
+fn wait_ready_on_terminal(cluster: &Cluster) {
+    let output = cluster.stdout.clone();
+    until("it is ready", || output.text().contains("ready; try").then_some(()));
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_what_was_started_in_it() {
+    needs!("python3", "script");
+    let mut cluster = Cluster::of_servers().workers(2).on_a_terminal();
+    wait_ready_on_terminal(&cluster);
+    let all = [cluster.primary(), cluster.worker(1), cluster.worker(2)];
+    cluster.close_terminal();
+    all.iter().for_each(wait_gone);
+}
+
+#[test]
+fn hup_in_a_terminal_that_is_open_reloads() {
+    needs!("python3", "script");
+    let cluster = Cluster::of_servers().options("--min-uptime 1ms").on_a_terminal();
+    wait_ready_on_terminal(&cluster);
+    let old = cluster.worker(1);
+    cluster.primary().signal(Signal::HUP);
+    wait_gone(&old);
+    assert!(cluster.primary().is_alive());
+}
+
+#[test]
+fn started_with_nohup_it_outlives_its_terminal() {
+    needs!("python3", "script", "nohup", "setsid");
+    // As nohup(1) does, but with standard streams that stay the terminal's.
+    let script = "trap '' HUP; exec \"$@\"";
+    for under in [&["sh", "-c", script, "sh"][..], &["nohup"], &["setsid", "-w"]] {
+        let mut cluster = Cluster::of_servers().options("--min-uptime 1ms").under(under).on_a_terminal();
+        until("a worker is started", || {
+            let mut all = cluster.processes().into_iter();
+            all.find(|process| process.environment("CLUSTERD_WORKER_ID").is_some())
+        });
+        let worker = cluster.worker(1);
+        let primary = cluster.primary();
+        cluster.close_terminal();
+        primary.signal(Signal::HUP);
+        wait_gone(&worker);
+        until("another one is started", || {
+            assert!(primary.is_alive(), "{under:?}");
+            primary.children().into_iter().find(|child| child.environment("CLUSTERD_WORKER_ID").is_some())
+        });
+    }
+}
+
 /// There, a write raises SIGTTOU unless it is seen to that it does not.
 #[test]
 fn in_the_background_of_a_terminal_that_stops_writers_it_writes_and_keeps_its_workers() {

@@ -81,6 +81,8 @@ pub(crate) struct CommandSpec {
     /// Whether they are told where to say that they are ready (`NOTIFY_SOCKET`). If nobody waits for it they are
     /// not: some servers speak with a service manager all the time.
     pub notify: bool,
+    /// Whether what they write comes out on a terminal with colours.
+    pub colours: bool,
     /// On what terms they run.
     pub context: ExecContext,
 }
@@ -230,6 +232,9 @@ pub(crate) fn spawn(
             None => command.env_remove(name),
         };
     }
+    if spec.colours {
+        command.envs(colours(|name| env::var_os(name)));
+    }
     command.envs(environment(spec, id, (token, workers), env::var_os("LD_PRELOAD")));
     let failed = |error| explain(spec, error);
     spec.context.setup_of(id.slot).map_err(failed)?.apply_to(&mut command);
@@ -339,6 +344,19 @@ fn environment(
     variables
 }
 
+/// A worker's output is a pipe, on which programs write no colours by themselves. These variables are for those that use
+/// the conventions of force-color.org (Node, Python, Ruby) and bixense.com/clicolors (Rust, Go). Whoever has said anything
+/// of colours is obeyed.
+fn colours(lookup: impl Fn(&str) -> Option<OsString>) -> Vec<(&'static str, &'static str)> {
+    const SAID: [&str; 4] = ["NO_COLOR", "NODE_DISABLE_COLORS", "CLICOLOR_FORCE", "FORCE_COLOR"];
+    let is_refused = lookup("CLICOLOR").is_some_and(|value| value == "0");
+    if is_refused || SAID.into_iter().any(|name| lookup(name).is_some()) {
+        return Vec::new();
+    }
+    // For Node, 1 is 16 colours, which every terminal has that has any.
+    vec![("FORCE_COLOR", "1"), ("CLICOLOR_FORCE", "1")]
+}
+
 /// ld.so(8) separates the list by spaces or colons.
 fn appended(preload: Option<OsString>, shim: &Path) -> OsString {
     let mut list = preload.unwrap_or_default();
@@ -399,4 +417,29 @@ fn interpreter(file: &Path) -> Option<String> {
     let line = start[..len].strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
     Some(line.split_whitespace().next()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_asked_for_unless_anything_was_said_of_them() {
+        let cases: [(&[(&str, &str)], bool); 8] = [
+            (&[], true),
+            (&[("CLICOLOR", "1")], true),
+            (&[("CLICOLOR", "0")], false),
+            (&[("NO_COLOR", "1")], false),
+            (&[("FORCE_COLOR", "0")], false),
+            (&[("FORCE_COLOR", "3")], false),
+            (&[("CLICOLOR_FORCE", "0")], false),
+            (&[("NODE_DISABLE_COLORS", "1")], false),
+        ];
+        for (environment, expected) in cases {
+            let given = colours(|wanted| {
+                environment.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.into())
+            });
+            assert_eq!(!given.is_empty(), expected, "{environment:?}");
+        }
+    }
 }

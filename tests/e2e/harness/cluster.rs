@@ -289,6 +289,12 @@ impl Cluster {
         Ended { status, stderr: stderr.text() }
     }
 
+    /// Closes the terminal that the cluster was started on, from outside, as a window is closed.
+    pub(crate) fn close_terminal(&mut self) {
+        self.child.kill().expect("script(1) is our child, and holds the terminal's other end");
+        self.child.wait().expect("it was killed");
+    }
+
     /// Ends what is left: politely where clusterd still listens to signals, then by force.
     fn end(&mut self) {
         let processes = self.processes();
