@@ -3,22 +3,18 @@
 //! Pure. Whose token it is, whether a channel is left and what the process can make use of is found out by the ways
 //! themselves, which also carry out what is decided here.
 
+use std::net::SocketAddr;
+
 use crate::front::Accepts;
 use crate::front::links::ChannelPermit;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire;
-use crate::supervisor::identity::Users;
 
 /// Who asks to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Applicant {
-    /// A process of this user that shows a token, and the running worker whose token that is.
-    Process {
-        /// The user, as the kernel tells it.
-        uid: u32,
-        /// The worker, if there is one.
-        worker: Option<WorkerId>,
-    },
+    /// A process that shows a token, of whichever user; and the running worker whose token that is, if there is one.
+    Process(Option<WorkerId>),
     /// Whoever speaks on the channel that this worker was started with.
     Started(WorkerId),
 }
@@ -48,8 +44,6 @@ pub(crate) struct Request {
 /// What the decision depends on beside the request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules<'a> {
-    /// Whose processes may attach.
-    pub users: &'a Users,
     /// The ports that are always served.
     pub ports: &'a [WorkerPort],
     /// Who accepts there.
@@ -88,14 +82,6 @@ pub(crate) enum Grant {
 /// Why a process gets nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// Only users whose workers these are may attach.
-    #[error("process belongs to user {uid}; only processes of these users may attach: {users}")]
-    OtherUser {
-        /// Whose it is.
-        uid: u32,
-        /// Whose it might be.
-        users: Users,
-    },
     /// It belongs to no worker, or to one that has ended or is ending.
     #[error("token does not belong to a running worker")]
     UnknownToken,
@@ -110,6 +96,26 @@ pub(crate) enum Refusal {
     /// As many as there may be are open.
     #[error("no room for another channel")]
     Full,
+    /// The kernel would not let two processes bind it.
+    #[error(
+        "worker {worker} binds {address} while its process {holder} listens on {other}; bind fails with EADDRINUSE, as it \
+         does without clusterd"
+    )]
+    InUse {
+        /// Whose listeners these are.
+        worker: WorkerId,
+        /// What is to be bound.
+        address: SocketAddr,
+        /// Who listens.
+        holder: i32,
+        /// Where.
+        other: SocketAddr,
+        /// It was not said of this worker before.
+        is_news: bool,
+    },
+    /// The launch has no channel of this name.
+    #[error("worker has no such channel")]
+    UnknownChannel,
 }
 
 impl Refusal {
@@ -119,17 +125,10 @@ impl Refusal {
             Refusal::NotServed(_) => wire::Refusal::NotServed,
             Refusal::Shared(_) => wire::Refusal::Shared,
             Refusal::Full => wire::Refusal::Full,
-            Refusal::OtherUser { .. } | Refusal::UnknownToken => wire::Refusal::NotAdmitted,
+            Refusal::UnknownToken | Refusal::UnknownChannel => wire::Refusal::NotAdmitted,
+            Refusal::InUse { .. } => wire::Refusal::InUse,
         }
     }
-}
-
-/// Whether a process of this user is listened to at all.
-///
-/// # Errors
-/// It is not.
-pub(crate) fn may_speak(uid: u32, users: &Users) -> Result<(), Refusal> {
-    if users.contains(uid) { Ok(()) } else { Err(Refusal::OtherUser { uid, users: users.clone() }) }
 }
 
 /// Decides. A stop that has begun changes nothing: what was accepted is served by whoever attaches, and an address that
@@ -144,9 +143,6 @@ pub(crate) fn admit(
     rules: Rules<'_>,
 ) -> Result<Admission, Refusal> {
     let Request { applicant, port, takes } = request;
-    if let Applicant::Process { uid, .. } = applicant {
-        may_speak(uid, rules.users)?;
-    }
     let source = match (rules.ports.contains(&port), takes) {
         (true, _) => Source::Served(port),
         (false, Takes::Channel) => return Err(Refusal::NotServed(port)),
@@ -159,7 +155,7 @@ pub(crate) fn admit(
     };
     let worker = match applicant {
         Applicant::Started(worker) => worker,
-        Applicant::Process { worker, .. } => worker.ok_or(Refusal::UnknownToken)?,
+        Applicant::Process(worker) => worker.ok_or(Refusal::UnknownToken)?,
     };
     room.ok_or(Refusal::Full)?;
     Ok(Admission { worker, source, grant })
@@ -175,22 +171,14 @@ mod tests {
     const SERVED: WorkerPort = WorkerPort(3000);
     const OTHER: WorkerPort = WorkerPort(9000);
 
-    fn own() -> u32 {
-        rustix::process::geteuid().as_raw()
-    }
-
     fn decided(
         applicant: Applicant,
         port: WorkerPort,
         takes: Takes,
         accepts: Accepts,
     ) -> Result<Admission, Refusal> {
-        let (users, room) = (Users::of_workers(None), ChannelPermits::new(1).take());
-        admit(
-            Request { applicant, port, takes },
-            room.as_ref(),
-            Rules { users: &users, ports: &[SERVED], accepts },
-        )
+        let room = ChannelPermits::new(1).take();
+        admit(Request { applicant, port, takes }, room.as_ref(), Rules { ports: &[SERVED], accepts })
     }
 
     #[test]
@@ -198,7 +186,7 @@ mod tests {
         use Accepts::{Primary, Workers};
         use Takes::{Channel, ChannelOnAnyPort, ChannelOrSocket};
         let started = Applicant::Started(WORKER);
-        let process = Applicant::Process { uid: own(), worker: Some(WORKER) };
+        let process = Applicant::Process(Some(WORKER));
         let admitted = |source, grant| Ok(Admission { worker: WORKER, source, grant });
         let (served, on_demand) = (Source::Served(SERVED), Source::OnDemand);
         let table = [
@@ -224,26 +212,20 @@ mod tests {
     }
 
     #[test]
-    fn without_a_workers_token_or_user_nobody_is_served() {
-        let nobody = Applicant::Process { uid: own(), worker: None };
+    fn without_a_workers_token_nobody_is_served() {
+        let nobody = Applicant::Process(None);
         let unknown = decided(nobody, SERVED, Takes::Channel, Accepts::Primary);
         assert_eq!(unknown, Err(Refusal::UnknownToken));
         // With a token or without, another port is its own affair.
         let elsewhere = decided(nobody, OTHER, Takes::Channel, Accepts::Primary);
         assert_eq!(elsewhere, Err(Refusal::NotServed(OTHER)));
-        let stranger = Applicant::Process { uid: own() ^ 0x5555, worker: Some(WORKER) };
-        for port in [SERVED, OTHER] {
-            let refused = decided(stranger, port, Takes::Channel, Accepts::Primary).unwrap_err();
-            assert!(matches!(refused, Refusal::OtherUser { .. }), "{refused}");
-            assert_eq!(refused.on_the_wire(), wire::Refusal::NotAdmitted);
-        }
+        assert_eq!(Refusal::UnknownToken.on_the_wire(), wire::Refusal::NotAdmitted);
     }
 
     #[test]
     fn without_room_a_worker_is_refused_whichever_way_it_comes() {
-        let users = Users::of_workers(None);
-        let rules = Rules { users: &users, ports: &[SERVED], accepts: Accepts::Primary };
-        let process = Applicant::Process { uid: own(), worker: Some(WORKER) };
+        let rules = Rules { ports: &[SERVED], accepts: Accepts::Primary };
+        let process = Applicant::Process(Some(WORKER));
         for (applicant, takes) in
             [(process, Takes::Channel), (Applicant::Started(WORKER), Takes::ChannelOrSocket)]
         {

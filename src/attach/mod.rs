@@ -3,12 +3,17 @@
 //! What goes through a channel is the front's; which workers there are is the supervisor's.
 //!
 //! - [`admission`]: who may attach, to what, and how it is served; one decision for every way.
-//! - [`socket`]: the way of the shim and of the library; [`closer`]: what becomes of those that are not admitted.
+//! - [`bound`]: what the processes of each launch have bound.
+//! - [`socket`]: the way of the shim and of the library: [`handshake`], [`questions`]; [`closer`]: what becomes of those
+//!   that are not admitted.
 //! - [`node`]: the way of Node's cluster workers.
 
 pub(crate) mod admission;
+pub(crate) mod bound;
 mod closer;
+mod handshake;
 pub(crate) mod node;
+mod questions;
 pub(crate) mod socket;
 
 use std::os::fd::AsFd;

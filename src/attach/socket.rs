@@ -1,10 +1,11 @@
 //! The attach socket: where a worker's process asks to listen, and gets its channel.
 //!
-//! Whether it gets one is [`admission`]'s to decide; from then on the channel is the front's.
+//! It listens, and hears the first message of each connection; what follows from that is in [`handshake`] and
+//! [`questions`].
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,17 +15,19 @@ use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::admission::{self, Admission, Applicant, Grant, Refusal, Request, Rules, Source, Takes};
+use super::admission::Rules;
+use super::bound::BoundChannels;
 use super::closer::{Closer, Turn};
-use super::room_for_a_descriptor;
+use super::handshake::{self, AttachError, Hello, PATIENCE};
+use super::questions;
 use crate::front;
 use crate::front::Accepts;
-use crate::front::links::{Attachment, ChannelPermits, Holder};
-use crate::ids::{ServiceId, WorkerId, WorkerPort};
-use crate::protocol::wire::{self, Binding, FromWorker, MAX_MESSAGE, ToWorker, Token};
-use crate::supervisor::{self, identity::Users};
+use crate::front::links::ChannelPermits;
+use crate::ids::WorkerPort;
+use crate::protocol::wire::{FromWorker, MAX_MESSAGE, ToWorker};
+use crate::supervisor;
 use crate::sys::peer::Peer;
 use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
@@ -38,9 +41,6 @@ const BACKLOG: i32 = 256;
 /// How many processes may be waited for that have said nothing yet. If another comes, the first of them has to go: who
 /// wants to attach speaks as soon as it is connected.
 const SILENT: usize = 64;
-
-/// How long a process may take to say what it wants.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The socket, listening.
 #[derive(Debug)]
@@ -85,15 +85,16 @@ pub(crate) struct AttachContext {
     pub permits: ChannelPermits,
     /// The ports that are always served.
     pub ports: Arc<[WorkerPort]>,
-    /// Whose processes may attach.
-    pub users: Users,
+    /// What workers have bound.
+    pub bound: BoundChannels,
     /// Who accepts there.
     pub accepts: Accepts,
 }
 
 impl AttachContext {
-    fn rules(&self) -> Rules<'_> {
-        Rules { users: &self.users, ports: &self.ports, accepts: self.accepts }
+    /// What admission depends on.
+    pub(super) fn rules(&self) -> Rules<'_> {
+        Rules { ports: &self.ports, accepts: self.accepts }
     }
 }
 
@@ -149,14 +150,14 @@ impl AttachSocket {
                     continue;
                 }
             };
-            tokio::spawn(handshake(channel, turn, silent.joined(), context.clone()));
+            tokio::spawn(answer(channel, turn, silent.joined(), context.clone()));
         }
     }
 }
 
 fn listen_at(path: &Path) -> io::Result<Watched> {
     let listener = seqpacket::listen(&SocketAddrUnix::new(path)?, BACKLOG)?;
-    // Who may attach is decided by user and token, and a refused process should read why.
+    // Who may attach is decided by the token, whatever user a process has become.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     Watched::new(listener, Interest::READABLE)
 }
@@ -178,146 +179,42 @@ impl Silent {
     }
 }
 
-/// Why a process gets no channel.
-#[derive(Debug, thiserror::Error)]
-enum AttachError {
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    #[error("process sent no message within {PATIENCE:?}")]
-    Silent,
-    #[error("process sent no message, and others wait")]
-    GaveWay,
-    #[error("message is not one of the attach protocol")]
-    Malformed,
-    #[error("no file descriptor is free for its channel")]
-    NoDescriptor,
-    #[error("socket failed: {0}")]
-    Socket(#[from] io::Error),
-}
-
-impl AttachError {
-    /// What the process is answered.
-    fn refusal(&self) -> wire::Refusal {
-        match self {
-            AttachError::Refused(refusal) => refusal.on_the_wire(),
-            AttachError::NoDescriptor => wire::Refusal::Full,
-            AttachError::Silent | AttachError::GaveWay | AttachError::Malformed | AttachError::Socket(_) => {
-                wire::Refusal::NotAdmitted
+/// Hears what one process wants, and answers. What is not admitted is closed elsewhere, unread.
+async fn answer(channel: OwnedFd, turn: Turn, goes: oneshot::Receiver<()>, context: AttachContext) {
+    let Ok(peer) = Peer::of(&channel) else { return turn.close(channel) };
+    let answered = match first_message(&channel, goes).await {
+        Ok(FromWorker::Attach { token, binding, wants_drain, brings_socket }) => {
+            let hello = Hello { token, binding, wants_drain, brings_socket };
+            match handshake::attach(&channel, peer, hello, &context).await {
+                Ok(()) => return,
+                refused => refused,
             }
         }
-    }
-}
-
-/// Answers one process. What is not admitted is closed elsewhere, unread.
-async fn handshake(channel: OwnedFd, turn: Turn, goes: oneshot::Receiver<()>, context: AttachContext) {
-    let Ok(peer) = Peer::of(&channel) else { return turn.close(channel) };
-    let Err(error) = attach(&channel, peer, goes, &context).await else { return };
-    match error {
-        AttachError::Refused(Refusal::NotServed(_)) => {
-            debug!(pid = peer.pid, %error, "refused a process at the attach socket");
+        Ok(FromWorker::FetchSocket { token, nonce }) => {
+            questions::fetch_socket(&channel, token, nonce, &context).await
         }
-        _ => warn!(pid = peer.pid, %error, "refused a process at the attach socket"),
+        Ok(FromWorker::AskListened { token, port }) => {
+            questions::ask_listened(&channel, token, WorkerPort(port), &context).await
+        }
+        Ok(_) => Err(AttachError::Malformed),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = answered {
+        error.log(peer);
+        let refuse = ToWorker::Refuse(error.refusal());
+        let _ = seqpacket::send(&channel, refuse.encode(&mut [0; MAX_MESSAGE]), None);
     }
-    let refuse = ToWorker::Refuse(error.refusal());
-    let _ = seqpacket::send(&channel, refuse.encode(&mut [0; MAX_MESSAGE]), None);
     turn.close(channel);
 }
 
-async fn attach(
-    channel: &OwnedFd,
-    peer: Peer,
-    goes: oneshot::Receiver<()>,
-    context: &AttachContext,
-) -> Result<(), AttachError> {
-    admission::may_speak(peer.uid, &context.users)?;
-    let hello = tokio::select! {
-        hello = timeout(PATIENCE, Hello::read(channel)) => hello.map_err(|_| AttachError::Silent)??,
+/// Waits for the message that opens a connection, and leaves it where it is: no descriptor of a process that may not be
+/// admitted is received.
+async fn first_message(channel: &OwnedFd, goes: oneshot::Receiver<()>) -> Result<FromWorker, AttachError> {
+    let message = tokio::select! {
+        message = timeout(PATIENCE, handshake::peek(channel)) => message.map_err(|_| AttachError::Silent)?,
         _ = goes => return Err(AttachError::GaveWay),
     };
-    let (uid, permit) = (peer.uid, context.permits.take());
-    let worker = context.supervisor.admit(hello.token, uid).await;
-    let port = WorkerPort(hello.binding.address.port());
-    let request = Request { applicant: Applicant::Process { uid, worker }, port, takes: Takes::Channel };
-    let admitted = admission::admit(request, permit.as_ref(), context.rules())?;
-    let (Admission { worker, source: Source::Served(port), grant: Grant::Channel }, Some(permit)) =
-        (admitted, permit)
-    else {
-        return Err(Refusal::NotServed(port).into());
-    };
-    let worker_end = receive_worker_end(channel).await?;
-    let inode = rustix::fs::fstat(&worker_end).map_err(io::Error::from)?.st_ino;
-    seqpacket::send(channel, ToWorker::Welcome.encode(&mut [0; MAX_MESSAGE]), None)?;
-    let attachment = Attachment {
-        worker,
-        service: ServiceId::Port(port),
-        binding: hello.binding,
-        options: Vec::new(),
-        channel: channel.try_clone()?,
-        worker_end,
-        holder: Holder { inode, pid: peer.pid },
-        wants_drain: hello.wants_drain,
-        relayed: false,
-        permit,
-    };
-    context.front.attach(attachment).await;
-    // The worker may have died, and been forgotten by the front, since it was admitted. One that only drains keeps its
-    // channels, for to close one is to tell a process that the primary is gone.
-    let serves = context.supervisor.admit(hello.token, uid).await.is_some();
-    if !serves && !runs(context, worker) {
-        context.front.forget(worker).await;
-    }
-    Ok(())
-}
-
-fn runs(context: &AttachContext, launch: WorkerId) -> bool {
-    let app = Arc::clone(&context.supervisor.status().borrow());
-    app.workers.iter().any(|worker| worker.running.is_some_and(|(running, _)| running == launch))
-}
-
-/// What a process asks for.
-#[derive(Clone, Copy, Debug)]
-struct Hello {
-    token: Token,
-    binding: Binding,
-    wants_drain: bool,
-}
-
-impl Hello {
-    /// Waits for the one message that opens a channel, and leaves it where it is: no descriptor of a process that may
-    /// not be admitted is received.
-    async fn read(channel: &OwnedFd) -> Result<Self, AttachError> {
-        let watched = Watched::new(channel.try_clone()?, Interest::READABLE)?;
-        let mut buffer = [0; MAX_MESSAGE + 1];
-        let len = watched.when_readable(|channel| seqpacket::peek_bytes(channel, &mut buffer)).await?;
-        match FromWorker::decode(&buffer[..len]) {
-            Ok(FromWorker::Attach { token, binding, wants_drain, .. }) => {
-                Ok(Self { token, binding, wants_drain })
-            }
-            _ => Err(AttachError::Malformed),
-        }
-    }
-}
-
-/// Receives the message that was read, and the worker's end of the channel beside it.
-async fn receive_worker_end(channel: &OwnedFd) -> Result<OwnedFd, AttachError> {
-    timeout(PATIENCE, room_for_a_descriptor(channel)).await.map_err(|_| AttachError::NoDescriptor)?;
-    let record = seqpacket::receive(channel, &mut [0; MAX_MESSAGE])?;
-    match record.fd {
-        Some(worker_end) if is_other_end(channel, &worker_end) => Ok(worker_end),
-        // Somebody else was faster to take the last descriptor that was free.
-        None if record.truncated => Err(AttachError::NoDescriptor),
-        _ => Err(AttachError::Malformed),
-    }
-}
-
-/// Whether `worker_end` is the socket at the other end of `channel`: the only one that has its name.
-fn is_other_end(channel: impl AsFd, worker_end: impl AsFd) -> bool {
-    let peer = rustix::net::getpeername(channel).ok().flatten().map(SocketAddrUnix::try_from);
-    let own = rustix::net::getsockname(worker_end).map(SocketAddrUnix::try_from);
-    match (peer, own) {
-        (Some(Ok(peer)), Ok(Ok(own))) => !peer.is_unnamed() && peer == own,
-        _ => false,
-    }
+    message
 }
 
 #[cfg(test)]

@@ -120,6 +120,7 @@ impl Stage {
             service: ServiceId::Port(PORT),
             binding: Binding::new(std::net::SocketAddr::from(([0, 0, 0, 0], 3000)).into()),
             options: Vec::new(),
+            registration: None,
             channel,
             worker_end: own_end.try_clone().unwrap(),
             holder: Holder { inode: 0, pid: 0 },

@@ -98,6 +98,7 @@ pub(crate) const SO_TYPE: i32 = 3;
 pub(crate) const SO_BROADCAST: i32 = 6;
 pub(crate) const SO_KEEPALIVE: i32 = 9;
 pub(crate) const SO_LINGER: i32 = 13;
+pub(crate) const SO_REUSEADDR: i32 = 2;
 pub(crate) const SO_REUSEPORT: i32 = 15;
 pub(crate) const SO_RCVTIMEO: i32 = 20;
 pub(crate) const SO_SNDTIMEO: i32 = 21;
@@ -111,6 +112,7 @@ pub(crate) const IPPROTO_IP: i32 = 0;
 pub(crate) const IP_TOS: i32 = 1;
 pub(crate) const IPPROTO_IPV6: i32 = 41;
 pub(crate) const IPV6_TCLASS: i32 = 67;
+pub(crate) const IPV6_V6ONLY: i32 = 26;
 pub(crate) const IPPROTO_MPTCP: i32 = 262;
 pub(crate) const IPPROTO_TCP: i32 = 6;
 pub(crate) const TCP_NODELAY: i32 = 1;
@@ -214,6 +216,7 @@ mod tests {
             SO_BROADCAST,
             SO_KEEPALIVE,
             SO_LINGER,
+            SO_REUSEADDR,
             SO_REUSEPORT,
             SO_RCVTIMEO,
             SO_SNDTIMEO,
@@ -226,6 +229,7 @@ mod tests {
             IP_TOS,
             IPPROTO_IPV6,
             IPV6_TCLASS,
+            IPV6_V6ONLY,
             IPPROTO_MPTCP,
             IPPROTO_TCP,
             TCP_NODELAY,

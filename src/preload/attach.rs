@@ -37,7 +37,7 @@ pub(crate) fn attach(fd: Fd, address: Endpoint) -> Result<Attached> {
         Err(Errno(abi::EACCES)) => return Err(Errno(abi::EACCES)),
         Err(_) => return Err(Errno(abi::EADDRINUSE)),
     }
-    match greet(&channel, address) {
+    match greet(&channel, binding(fd, address)) {
         Ok(ToWorker::Welcome) => {}
         Ok(ToWorker::Refuse(Refusal::NotServed)) => return Ok(Attached::NotServed),
         Ok(ToWorker::Refuse(Refusal::NotAdmitted)) => return Err(Errno(abi::EACCES)),
@@ -88,9 +88,19 @@ fn reach(channel: &Owned) -> Result<()> {
     through_signals(|| sys::connect(channel, address))
 }
 
+/// What the server binds, with the options that decide who else may bind it.
+fn binding(fd: Fd, address: Endpoint) -> Binding {
+    let is_set = |level, name| sys::getsockopt_int(fd, level, name).is_ok_and(|value| value != 0);
+    Binding {
+        address,
+        only_v6: is_set(abi::IPPROTO_IPV6, abi::IPV6_V6ONLY),
+        reuses_address: is_set(abi::SOL_SOCKET, abi::SO_REUSEADDR),
+        reuses_port: is_set(abi::SOL_SOCKET, abi::SO_REUSEPORT),
+    }
+}
+
 /// Says who this is, and hears the answer.
-fn greet(channel: &Owned, address: Endpoint) -> Result<ToWorker> {
-    let binding = Binding::new(address);
+fn greet(channel: &Owned, binding: Binding) -> Result<ToWorker> {
     let hello =
         FromWorker::Attach { token: settings::token(), binding, wants_drain: false, brings_socket: false };
     let mut buffer = [0; MAX_MESSAGE];

@@ -9,6 +9,7 @@ use tracing::{debug, info};
 
 use super::startup_log;
 use crate::admin::Readiness;
+use crate::attach::bound::BoundChannels;
 use crate::attach::node::Word;
 use crate::front::handle::{Handle, Notice, PortStatus, Reports};
 use crate::front::links::Holder;
@@ -39,6 +40,8 @@ pub(super) struct Recipients {
     pub supervisor: supervisor::Handle,
     /// Hears of channels that nobody holds any more.
     pub front: Handle,
+    /// Remembers who has listened.
+    pub bound: BoundChannels,
     /// Follows the ports.
     pub readiness: watch::Sender<Readiness>,
 }
@@ -77,6 +80,7 @@ impl Recipients {
     async fn pass_on(&self, notice: Notice, suspects: &mpsc::Sender<(LinkId, Holder)>) {
         match notice {
             Notice::Listening { worker, service: ServiceId::Port(port), ready } => {
+                self.bound.listened(worker, port);
                 self.supervisor.listening(worker, port).await;
                 if ready {
                     self.supervisor.ready(worker).await;

@@ -79,7 +79,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let public = addresses.iter().map(SocketAddr::port).collect();
     let dependencies =
         Dependencies { bootstrap: &bootstrap, ports, public, front: &front, output, metrics: &metrics };
-    let Wiring { supervisor, task, attach_context, words, ready, probes } =
+    let Wiring { supervisor, task, attach_context, bound: channels, words, ready, probes } =
         Wiring::new(&config, command_line, dependencies);
 
     let (readiness, watched) = watch::channel(front_reports::readiness(&reports.status.borrow()));
@@ -99,8 +99,12 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     triggers::attend(&config, bootstrap.changes, &supervisor);
     tokio::spawn(worker_notify::pass_on(ready, supervisor.clone()));
     tokio::spawn(bootstrap.attach.serve(attach_context));
-    let recipients =
-        Recipients { supervisor: supervisor.clone(), front: front.clone(), readiness: readiness.clone() };
+    let recipients = Recipients {
+        supervisor: supervisor.clone(),
+        front: front.clone(),
+        bound: channels,
+        readiness: readiness.clone(),
+    };
     tokio::spawn(front_reports::follow(ReportSources { reports, words }, recipients, addresses));
 
     let origin = (bootstrap.signals, bootstrap.terminal);

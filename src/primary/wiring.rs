@@ -13,6 +13,7 @@ use super::data_path::accepts;
 use super::probes::WorkerProbes;
 use super::worker_hooks::PrimaryHooks;
 use super::worker_plan::Base;
+use crate::attach::bound::BoundChannels;
 use crate::attach::node::{self, Listeners, NodeSessions, Word};
 use crate::attach::socket::AttachContext;
 use crate::front;
@@ -54,6 +55,8 @@ pub(super) struct Wiring {
     pub task: Supervisor,
     /// What the attach socket depends on.
     pub attach_context: AttachContext,
+    /// What workers have bound.
+    pub bound: BoundChannels,
     /// What Node workers say.
     pub words: mpsc::Receiver<Word>,
     /// Who says to be ready.
@@ -81,17 +84,18 @@ impl Wiring {
         let probes = WorkerProbes::new(front.clone(), ports[0]);
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
+        let bound = BoundChannels::new();
         let (nodes, words) = NodeSessions::new(node::NodeContext {
             front: front.clone(),
             permits: permits.clone(),
             ports: Arc::clone(&ports),
-            users: users.clone(),
+            bound: bound.clone(),
             accepts,
             shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
             handoff_timeout: config.handoff_timeout,
             listeners: Arc::new(Mutex::new(Listeners::new(accepts, user))),
         });
-        let (notices, ready) = WorkerNotifications::new(users.clone());
+        let (notices, ready) = WorkerNotifications::new(users);
         let neighbours = PrimaryHooks {
             folder: bootstrap.folder_keeper(),
             output: output.clone(),
@@ -99,14 +103,21 @@ impl Wiring {
             nodes,
             notices,
             ports: public,
+            bound: bound.clone(),
             ready_http: probes.ready_http(config),
         };
         let reread = base.reread(config.clone(), command_line);
         let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
         let front = front.clone();
-        let attach_context =
-            AttachContext { supervisor: supervisor.clone(), front, permits, ports, users, accepts };
-        Self { supervisor, task, attach_context, words, ready, probes }
+        let attach_context = AttachContext {
+            supervisor: supervisor.clone(),
+            front,
+            permits,
+            ports,
+            bound: bound.clone(),
+            accepts,
+        };
+        Self { supervisor, task, attach_context, bound, words, ready, probes }
     }
 }
 

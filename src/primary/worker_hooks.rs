@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::probes::ReadinessProbe;
 use super::runtime_folder::FolderKeeper;
+use crate::attach::bound::BoundChannels;
 use crate::attach::node::NodeSessions;
 use crate::front;
 use crate::ids::{Slot, WorkerId};
@@ -33,6 +34,8 @@ pub(super) struct PrimaryHooks {
     pub notices: WorkerNotifications,
     /// The public ports that are always served.
     pub ports: Vec<u16>,
+    /// What workers have bound.
+    pub bound: BoundChannels,
     /// What a worker has to answer before it is ready, if anything.
     pub ready_http: Option<ReadinessProbe>,
 }
@@ -83,6 +86,7 @@ impl WorkerHooks for PrimaryHooks {
 
     fn gone(&mut self, worker: WorkerId) -> BoxFuture<'static, u64> {
         self.notices.gone(worker);
+        self.bound.forget(worker);
         let (front, last_words) = (self.front.clone(), self.nodes.gone(worker));
         Box::pin(async move {
             last_words.await;

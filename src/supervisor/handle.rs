@@ -52,9 +52,9 @@ pub(crate) fn new(
 }
 
 impl Handle {
-    /// The living worker that holds this token, if a process of the user `uid` may speak for it.
-    pub(crate) async fn admit(&self, token: Token, uid: u32) -> Option<WorkerId> {
-        self.ask(|reply| Request::Admit { token, uid, reply }).await.flatten()
+    /// The living worker that holds this token.
+    pub(crate) async fn admit(&self, token: Token) -> Option<WorkerId> {
+        self.ask(|reply| Request::Admit { token, reply }).await.flatten()
     }
 
     /// Says that a worker listens on a port.
@@ -149,7 +149,7 @@ impl Handle {
 /// What the supervisor is asked.
 #[derive(Debug)]
 pub(super) enum Request {
-    Admit { token: Token, uid: u32, reply: oneshot::Sender<Option<WorkerId>> },
+    Admit { token: Token, reply: oneshot::Sender<Option<WorkerId>> },
     Listening { worker: WorkerId, port: WorkerPort },
     Stop { stop: Stop, done: oneshot::Sender<()> },
     Ready { worker: WorkerId },

@@ -23,9 +23,8 @@ use super::replacement::Replacements;
 use super::restart::Run;
 use super::workers::Workers;
 use super::{DesiredState, Overview, Spec, StartError, WorkerHooks};
-use crate::ids::{Slot, WorkerId};
+use crate::ids::Slot;
 use crate::metrics::Metrics;
-use crate::protocol::wire::Token;
 
 /// A supervisor that has started nothing yet. See [`super::new`].
 pub(crate) struct Supervisor {
@@ -147,7 +146,7 @@ impl Task {
     /// Whoever has asked may have given up meanwhile.
     fn answer(&mut self, request: Request) {
         match request {
-            Request::Admit { token, uid, reply } => drop(reply.send(self.admit(token, uid))),
+            Request::Admit { token, reply } => drop(reply.send(self.workers.table().holder_of(token))),
             Request::Listening { worker, port } => self.workers.listening(worker, port),
             Request::Ready { worker } => self.workers.apply_to(worker, Input::Ready(worker)),
             Request::Do { order, by, reply } => drop(reply.send(self.obey(order, by))),
@@ -167,11 +166,6 @@ impl Task {
                 let _ = done.send(());
             }
         }
-    }
-
-    fn admit(&self, token: Token, uid: u32) -> Option<WorkerId> {
-        let may_speak = self.wanted.plan.spec.context.users().contains(uid);
-        may_speak.then(|| self.workers.table().holder_of(token)).flatten()
     }
 
     /// Begins what a user asks for.

@@ -359,15 +359,12 @@ async fn only_the_holder_of_a_living_workers_token_is_admitted() {
     let told = Token::from_hex(read(pipes.stdout).await.trim().as_bytes());
     assert_eq!(told, Some(token));
     assert_eq!(workers[id.slot.0 as usize - 1].running.expect("it runs").0, id);
-    let euid = rustix::process::geteuid().as_raw();
-    assert_eq!(running.handle.admit(token, euid).await, Some(id));
-    assert_eq!(running.handle.admit(token, 0).await, Some(id));
-    assert_eq!(running.handle.admit(token, euid + 1).await, None);
-    assert_eq!(running.handle.admit(Token([0; 16]), euid).await, None);
+    assert_eq!(running.handle.admit(token).await, Some(id));
+    assert_eq!(running.handle.admit(Token([0; 16])).await, None);
     running.handle.stop(Stop::Fast).await;
     let handle = running.handle.clone();
     running.gone().await.expect("it ran");
-    assert_eq!(handle.admit(token, euid).await, None);
+    assert_eq!(handle.admit(token).await, None);
 }
 
 #[tokio::test]

@@ -17,6 +17,21 @@ pub(crate) fn set_option(socket: impl AsFd, level: i32, name: i32, value: &[u8])
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Reads an option into `value`: the part of it that the kernel filled.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub(crate) fn option(socket: impl AsFd, level: i32, name: i32, value: &mut [u8]) -> io::Result<&[u8]> {
+    let mut len = libc::socklen_t::try_from(value.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `len` bytes to the pointer, which is a live slice of that length.
+    let result = unsafe { libc::getsockopt(fd, level, name, value.as_mut_ptr().cast(), &raw mut len) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(value.get(..len as usize).unwrap_or(value))
+}
+
 /// How many established connections wait in a TCP listener's backlog (`tcpi_unacked` of tcp(7)).
 ///
 /// # Errors

@@ -86,15 +86,51 @@ fn a_process_with_a_wrong_token_is_refused() {
 }
 
 #[test]
-fn a_process_of_another_user_is_refused_even_with_the_right_token() {
+fn a_worker_that_becomes_another_user_before_it_binds_is_served() {
+    needs!("perl", "setpriv");
+    if !needs::root() {
+        return;
+    }
+    let script = "exec setpriv --reuid=65534 --regid=65534 --clear-groups perl {folder}/server.pl";
+    let servers = Cluster::of("sh -c").arg(script).file("server.pl", include_str!("fixtures/server.pl"));
+    let cluster = servers.workers(2).start();
+    workers_are_untouched(&cluster);
+    assert_eq!(cluster.worker(1).user(), Some(65534));
+}
+
+#[test]
+fn a_user_without_the_token_is_refused_and_the_log_says_so() {
     needs!("python3", "perl", "setpriv");
     if !needs::root() {
         return;
     }
     let cluster = Cluster::of_servers().workers(2).start();
-    let answer = bind_as_stranger(&Invitation::of(&cluster.worker(1)), &NOBODY);
-    assert!(answer.starts_with("refused: "), "{answer}");
+    let mut invitation = Invitation::of(&cluster.worker(1));
+    invitation.token = "0".repeat(32);
+    let answer = bind_as_stranger(&invitation, &NOBODY);
+    assert_eq!(answer, "refused: Permission denied");
+    until("the log tells it", || {
+        let told = |line: &String| line.contains("token does not belong to a running worker");
+        cluster.stderr.lines().iter().any(told).then_some(())
+    });
     workers_are_untouched(&cluster);
+}
+
+/// Whatever a worker binds beside a listener of its own, it is told what the kernel would have told it.
+#[test]
+fn a_second_listener_of_a_worker_is_refused_where_the_kernel_refuses_it() {
+    needs!("python3");
+    let cluster = Cluster::of("python3 {fixtures}/binds.py {port}").workers(1).start();
+    let done = |lines: &[String]| lines.iter().any(|line| line == "done");
+    until("it has tried everything", || done(&cluster.stdout.lines()).then_some(()));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/fixtures/binds.py");
+    let free = std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+    let native = Command::new("python3").args([script, &free.to_string(), "once"]).output().unwrap();
+    let native = String::from_utf8(native.stdout).unwrap();
+    assert_eq!(cluster.stdout.lines(), native.lines().collect::<Vec<_>>());
+    let said =
+        cluster.stderr.lines().iter().filter(|line| line.contains("bind fails with EADDRINUSE")).count();
+    assert_eq!(said, 1, "it is said once");
 }
 
 #[test]

@@ -28,12 +28,12 @@ use tracing::warn;
 
 pub(crate) use self::listeners::Listeners;
 use super::admission::Rules;
+use super::bound::BoundChannels;
 use crate::front;
 use crate::front::Accepts;
 use crate::front::links::ChannelPermits;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::supervisor::NodeChannel;
-use crate::supervisor::identity::Users;
 
 /// How long the last words of a worker that is gone may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -59,8 +59,8 @@ pub(crate) struct NodeContext {
     pub permits: ChannelPermits,
     /// The ports that are served.
     pub ports: Arc<[WorkerPort]>,
-    /// Whose processes may attach.
-    pub users: Users,
+    /// What workers have bound.
+    pub bound: BoundChannels,
     /// Who accepts at TCP ports: the front, or the workers.
     pub accepts: Accepts,
     /// The shim that workers may have loaded.
@@ -73,7 +73,7 @@ pub(crate) struct NodeContext {
 
 impl NodeContext {
     fn rules(&self) -> Rules<'_> {
-        Rules { users: &self.users, ports: &self.ports, accepts: self.accepts }
+        Rules { ports: &self.ports, accepts: self.accepts }
     }
 }
 

@@ -19,6 +19,7 @@ use super::servers::{Begin, Server, ServerTable, Supply};
 use super::transport::{NodeTransport, Reading, Sent, TransportError};
 use super::{NodeContext, Word};
 use crate::attach::admission::{self, Applicant, Grant, Refusal, Request, Takes};
+use crate::attach::bound::{Bound, Place};
 use crate::front::Accepts;
 use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
@@ -274,7 +275,12 @@ impl NodeSession {
             .await
         {
             Ok(opened) => opened,
-            Err(error) => {
+            Err(ChannelError::Refused(refusal)) => {
+                warn!(worker = %self.worker, %refusal, "refused a server of a Node worker");
+                self.leave(&key).await;
+                return self.refuse(&query, errno(&refusal));
+            }
+            Err(ChannelError::Io(error)) => {
                 warn!(worker = %self.worker, %address, %error, "cannot create a channel for a Node worker");
                 self.leave(&key).await;
                 return self.refuse(&query, Errno::ADDRESS_IN_USE);
@@ -353,17 +359,23 @@ impl NodeSession {
         service: ServiceId,
         binding: Binding,
         relayed: bool,
-    ) -> io::Result<(LinkId, OwnedFd)> {
+    ) -> Result<(LinkId, OwnedFd), ChannelError> {
         let link = permit.link();
         let ends = channel(binding.address, link)?;
+        let pid = self.transport.speaker().map_or(0, Pid::as_raw_pid);
+        let place = Place { link, holder: Holder { inode: ends.inode, pid }, nonce: ends.nonce };
+        // Whose it is matters to none that share a port: Node's do not.
+        let bound = Bound { worker: self.worker, uid: 0, binding };
+        let registration = self.context.bound.claim(bound, place, None, &self.context.front).await?;
         let attachment = Attachment {
             worker: self.worker,
             service,
             binding,
             options: Vec::new(),
+            registration: Some(registration),
             channel: ends.ours,
             worker_end: ends.kept,
-            holder: Holder { inode: ends.inode, pid: self.transport.speaker().map_or(0, Pid::as_raw_pid) },
+            holder: place.holder,
             wants_drain: false,
             relayed,
             permit,
@@ -456,9 +468,11 @@ impl NodeSession {
 fn errno(refusal: &Refusal) -> Errno {
     match refusal {
         Refusal::Shared(_) => Errno::NOT_SUPPORTED,
-        Refusal::OtherUser { .. } | Refusal::UnknownToken | Refusal::NotServed(_) | Refusal::Full => {
-            Errno::ADDRESS_IN_USE
-        }
+        Refusal::UnknownToken
+        | Refusal::UnknownChannel
+        | Refusal::NotServed(_)
+        | Refusal::InUse { .. }
+        | Refusal::Full => Errno::ADDRESS_IN_USE,
     }
 }
 
@@ -470,6 +484,17 @@ struct Ends {
     kept: OwnedFd,
     /// Of the worker's end.
     inode: u64,
+    /// In its name.
+    nonce: u64,
+}
+
+/// Why a server gets no channel.
+#[derive(Debug, thiserror::Error)]
+enum ChannelError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 /// What the primary of Node would have bound for a server that listens on `address`.
@@ -485,7 +510,7 @@ fn channel(address: Endpoint, link: LinkId) -> io::Result<Ends> {
     let (ours, workers) = seqpacket::named_pair(&name_address(&name)?)?;
     let kept = workers.try_clone()?;
     let inode = rustix::fs::fstat(&workers)?.st_ino;
-    Ok(Ends { ours, workers, kept, inode })
+    Ok(Ends { ours, workers, kept, inode, nonce })
 }
 
 async fn sleep_until(at: Option<Instant>) {

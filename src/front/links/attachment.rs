@@ -1,6 +1,7 @@
 //! What a channel is made of: the two descriptors that the attach socket or a Node worker's request brings, whose they
 //! are, and a bounded number of permits for them.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,8 @@ pub(crate) struct Attachment {
     pub binding: Binding,
     /// The options that the server set before, and that its connections inherit.
     pub options: Vec<SocketOption>,
+    /// Kept as long as the channel: dropping it tells whoever made it that the channel is gone.
+    pub registration: Option<Arc<dyn fmt::Debug + Send + Sync>>,
     /// The primary's end.
     pub channel: OwnedFd,
     /// A duplicate of the worker's end, through which untaken connections are taken back.

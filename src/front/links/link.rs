@@ -3,9 +3,11 @@
 //! It decides neither which connection goes to which worker nor what becomes of one that came back. A busy link may be
 //! given more, up to whatever window the front allows: `in_flight` knows which of them the worker has taken.
 
+use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -34,6 +36,7 @@ pub(crate) struct Link {
     /// When to read again: no descriptor was free for one that the worker may have sent.
     reads_paused_until: Option<Instant>,
     _permit: ChannelPermit,
+    _registration: Option<Arc<dyn fmt::Debug + Send + Sync>>,
     state: LinkState,
     in_flight: InFlight,
     last_handed: Option<Instant>,
@@ -99,6 +102,7 @@ impl Link {
             wants_drain: attachment.wants_drain,
             reads_paused_until: None,
             _permit: attachment.permit,
+            _registration: attachment.registration,
             state: LinkState::new(gate, attachment.relayed, timeouts),
             in_flight: InFlight::default(),
             last_handed: None,
@@ -359,6 +363,7 @@ mod tests {
             service: ServiceId::Port(WorkerPort(3000)),
             binding: Binding::new(PEER),
             options: Vec::new(),
+            registration: None,
             channel,
             worker_end: workers.try_clone().unwrap(),
             holder: Holder { inode: 0, pid: 0 },

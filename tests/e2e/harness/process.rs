@@ -55,6 +55,11 @@ impl Process {
         stat(self.pid).is_some_and(|stat| stat.state == 'T')
     }
 
+    /// The user that it acts as.
+    pub(crate) fn user(&self) -> Option<u32> {
+        procfs::process::Process::new(self.pid).ok()?.status().ok().map(|status| status.euid)
+    }
+
     /// The signals that it blocks, as a mask.
     pub(crate) fn blocked_signals(&self) -> Option<u64> {
         procfs::process::Process::new(self.pid).ok()?.status().ok().map(|status| status.sigblk)

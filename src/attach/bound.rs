@@ -1,0 +1,301 @@
+//! What the processes of each launch have bound: whether bind(2) of another listener fails beside it, and the server's own
+//! sockets, of which the channels have taken the place.
+//!
+//! It knows an entry for as long as the front has its channel. Whether a process still holds that, it does not know: the
+//! kernel shows it nobody's close(2), and who asks has to look.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use socket2::{Domain, Type};
+use tokio::sync::mpsc;
+
+use super::admission::Refusal;
+use crate::front;
+use crate::front::links::Holder;
+use crate::ids::{LinkId, WorkerId, WorkerPort};
+use crate::protocol::wire::{Binding, Endpoint, SocketOption};
+use crate::supervisor::process_table;
+use crate::sys::socket;
+
+/// The options that are looked for on a server's socket.
+const INHERITED: [(i32, i32); 10] = [
+    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+    (libc::SOL_SOCKET, libc::SO_LINGER),
+    (libc::IPPROTO_IP, libc::IP_TOS),
+    (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT),
+    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+];
+
+/// The table. Clones are the same one; the front's thread never waits for it.
+#[derive(Clone, Debug)]
+pub(crate) struct BoundChannels {
+    table: Arc<Mutex<Table>>,
+    closing: mpsc::UnboundedSender<OwnedFd>,
+    /// One is looked at after the other.
+    claims: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: Vec<Entry>,
+    /// Who has listened, and on which port: also on what is closed by now.
+    listened: BTreeSet<(WorkerId, WorkerPort)>,
+    /// Of whom it was said that it bound something twice.
+    told: BTreeSet<WorkerId>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    bound: Bound,
+    place: Place,
+    registration: Weak<Registration>,
+}
+
+/// A listener: whose it is, and what was bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    /// Of which launch.
+    pub worker: WorkerId,
+    /// The user of the process that bound it: sockets of two users do not share a port.
+    pub uid: u32,
+    /// What it bound.
+    pub binding: Binding,
+}
+
+/// That a channel is in the table. The front keeps it as long as the channel.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    socket: Mutex<Option<OwnedFd>>,
+    closing: mpsc::UnboundedSender<OwnedFd>,
+}
+
+impl Drop for Registration {
+    /// How long the last close(2) of a socket takes is in the hands of whoever sent it (SO_LINGER, socket(7)).
+    fn drop(&mut self) {
+        let socket = self.socket.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(socket) = socket {
+            // Nobody is left to close it when the program ends, and then the kernel does.
+            let _ = self.closing.send(socket);
+        }
+    }
+}
+
+/// The channel of a listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Its name in the front.
+    pub link: LinkId,
+    /// Who was seen to hold it.
+    pub holder: Holder,
+    /// What its [`ChannelName`](crate::protocol::wire::ChannelName) has to tell it from others.
+    pub nonce: u64,
+}
+
+impl BoundChannels {
+    /// None yet. Must be called on a runtime, which closes the sockets.
+    pub(crate) fn new() -> Self {
+        let (closing, mut closed) = mpsc::unbounded_channel::<OwnedFd>();
+        tokio::spawn(async move {
+            while let Some(socket) = closed.recv().await {
+                tokio::task::spawn_blocking(move || drop(socket));
+            }
+        });
+        Self { table: Arc::default(), closing, claims: Arc::default() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a channel, and the server's own `socket` if it has one. What is in its way and nobody holds any more, the
+    /// front is told to drop.
+    ///
+    /// # Errors
+    /// [`Refusal::InUse`].
+    pub(crate) async fn claim(
+        &self,
+        bound: Bound,
+        place: Place,
+        socket: Option<OwnedFd>,
+        front: &front::handle::Handle,
+    ) -> Result<Arc<Registration>, Refusal> {
+        let _alone = self.claims.lock().await;
+        for (old, Place { link, holder, .. }) in self.in_the_way(&bound) {
+            if process_table::is_held(holder).await {
+                return Err(Refusal::InUse {
+                    worker: bound.worker,
+                    address: bound.binding.address.into(),
+                    holder: holder.pid,
+                    other: old.binding.address.into(),
+                    is_news: self.table().told.insert(bound.worker),
+                });
+            }
+            front.detach(link).await;
+        }
+        Ok(self.register(bound, place, socket))
+    }
+
+    /// What is bound by the same launch and would let bind(2) fail.
+    fn in_the_way(&self, new: &Bound) -> Vec<(Bound, Place)> {
+        let mut table = self.table();
+        table.entries.retain(|entry| entry.registration.strong_count() > 0);
+        let conflicting = table.entries.iter().filter(|entry| conflicts(new, &entry.bound));
+        conflicting.map(|entry| (entry.bound, entry.place)).collect()
+    }
+
+    fn register(&self, bound: Bound, place: Place, socket: Option<OwnedFd>) -> Arc<Registration> {
+        let (socket, closing) = (Mutex::new(socket), self.closing.clone());
+        let registration = Arc::new(Registration { socket, closing });
+        let entry = Entry { bound, place, registration: Arc::downgrade(&registration) };
+        self.table().entries.push(entry);
+        registration
+    }
+
+    /// The socket of a channel of this launch, or a new one in its place if it has none; `None` if there is no such
+    /// channel.
+    ///
+    /// # Errors
+    /// Those of socket(2) and fcntl(2).
+    pub(crate) fn socket_of(&self, worker: WorkerId, nonce: u64) -> Option<io::Result<OwnedFd>> {
+        let table = self.table();
+        let entry =
+            table.entries.iter().find(|entry| entry.bound.worker == worker && entry.place.nonce == nonce)?;
+        let registration = entry.registration.upgrade()?;
+        let mut socket = registration.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(copy_or_new(&mut socket, entry.bound.binding.address))
+    }
+
+    /// A server of this launch listens.
+    pub(crate) fn listened(&self, worker: WorkerId, port: WorkerPort) {
+        self.table().listened.insert((worker, port));
+    }
+
+    /// Whether any has.
+    pub(crate) fn has_listened(&self, worker: WorkerId, port: WorkerPort) -> bool {
+        self.table().listened.contains(&(worker, port))
+    }
+
+    /// The launch is gone.
+    pub(crate) fn forget(&self, worker: WorkerId) {
+        let mut table = self.table();
+        table.listened.retain(|(listener, _)| *listener != worker);
+        table.told.remove(&worker);
+    }
+}
+
+fn copy_or_new(socket: &mut Option<OwnedFd>, address: Endpoint) -> io::Result<OwnedFd> {
+    if let Some(socket) = socket {
+        return socket.try_clone();
+    }
+    let domain = match address {
+        Endpoint::V4 { .. } => Domain::IPV4,
+        Endpoint::V6 { .. } => Domain::IPV6,
+    };
+    let new = OwnedFd::from(socket2::Socket::new(domain, Type::STREAM, None)?);
+    let copy = new.try_clone()?;
+    *socket = Some(new);
+    Ok(copy)
+}
+
+/// The options that the server set on its socket before it bound it, of those that connections inherit: the ones in which
+/// it differs from a new one.
+pub(super) fn options_set_on(socket: &OwnedFd) -> Vec<SocketOption> {
+    let Ok(domain) = socket2::SockRef::from(socket).domain() else { return Vec::new() };
+    let Ok(new) = socket2::Socket::new(domain, Type::STREAM, None) else { return Vec::new() };
+    let differs = INHERITED.iter().filter_map(|&(level, name)| {
+        let value = option(socket, level, name)?;
+        (option(&new, level, name) != Some(value)).then(|| as_it_was_set(value))
+    });
+    differs.collect()
+}
+
+fn option(socket: impl AsFd, level: i32, name: i32) -> Option<SocketOption> {
+    let mut value = [0; SocketOption::MAX_LEN];
+    SocketOption::new(level, name, socket::option(socket, level, name, &mut value).ok()?)
+}
+
+/// getsockopt(2) tells twice the size of a buffer that was set (socket(7)).
+fn as_it_was_set(option: SocketOption) -> SocketOption {
+    match (option.level, option.name, option.bytes()) {
+        (libc::SOL_SOCKET, libc::SO_RCVBUF | libc::SO_SNDBUF, &[a, b, c, d]) => {
+            let half = i32::from_ne_bytes([a, b, c, d]) / 2;
+            SocketOption::new(option.level, option.name, &half.to_ne_bytes()).unwrap_or(option)
+        }
+        _ => option,
+    }
+}
+
+/// Whether this is a socket that a server would bind and listen with.
+pub(super) fn is_tcp(socket: impl AsFd) -> bool {
+    let socket = socket2::SockRef::from(&socket);
+    let is_internet = socket.domain().is_ok_and(|domain| matches!(domain, Domain::IPV4 | Domain::IPV6));
+    is_internet && socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
+}
+
+/// Whether bind(2) of `new` fails while `old` listens, as Linux decides it (`inet_csk_bind_conflict`). With SO_REUSEADDR
+/// on both, the kernel lets bind(2) pass as long as `old` does not listen, and refuses the second listen(2) instead; here
+/// it is refused at bind(2).
+fn conflicts(new: &Bound, old: &Bound) -> bool {
+    let share_port = new.binding.reuses_port && old.binding.reuses_port && new.uid == old.uid;
+    new.worker == old.worker && !share_port && overlap(&new.binding, &old.binding)
+}
+
+/// Whether a client could mean both (`inet_rcv_saddr_equal`).
+fn overlap(a: &Binding, b: &Binding) -> bool {
+    if a.address.port() != b.address.port() {
+        return false;
+    }
+    match (a.address, b.address) {
+        (
+            Endpoint::V6 { address: first, scope: one, .. },
+            Endpoint::V6 { address: second, scope: other, .. },
+        ) => {
+            let other_interface = one != 0 && other != 0 && one != other;
+            let takes_all = |wildcard: &Binding, wild: [u8; 16], address: [u8; 16]| {
+                wild == [0; 16] && !(wildcard.only_v6 && mapped(address).is_some())
+            };
+            !other_interface
+                && (first == second
+                    || takes_all(a, first, second)
+                    || takes_all(b, second, first)
+                    || matches!((mapped(first), mapped(second)), (Some(x), Some(y)) if overlap_v4(x, y)))
+        }
+        (Endpoint::V4 { address: x, .. }, Endpoint::V4 { address: y, .. }) => overlap_v4(x, y),
+        (Endpoint::V4 { address, .. }, Endpoint::V6 { address: v6, .. }) => {
+            overlap_mixed(address, v6, b.only_v6)
+        }
+        (Endpoint::V6 { address: v6, .. }, Endpoint::V4 { address, .. }) => {
+            overlap_mixed(address, v6, a.only_v6)
+        }
+    }
+}
+
+fn overlap_mixed(v4: [u8; 4], v6: [u8; 16], only_v6: bool) -> bool {
+    match mapped(v6) {
+        Some(address) => overlap_v4(v4, address),
+        None => v6 == [0; 16] && !only_v6,
+    }
+}
+
+fn overlap_v4(a: [u8; 4], b: [u8; 4]) -> bool {
+    a == b || a == [0; 4] || b == [0; 4]
+}
+
+/// The IPv4 address of a v4-mapped one.
+fn mapped(address: [u8; 16]) -> Option<[u8; 4]> {
+    match address {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

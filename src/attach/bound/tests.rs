@@ -1,0 +1,113 @@
+use std::net::SocketAddr;
+
+use socket2::{Protocol, SockAddr, Socket};
+
+use super::*;
+use crate::ids::Slot;
+
+const WORKER: WorkerId = WorkerId { slot: Slot(1), launch: 7 };
+
+/// Addresses of which every kind overlaps with some of the others.
+const ADDRESSES: [&str; 9] = [
+    "0.0.0.0",
+    "127.0.0.1",
+    "127.0.0.2",
+    "::",
+    "::1",
+    "::ffff:0.0.0.0",
+    "::ffff:127.0.0.1",
+    "::ffff:127.0.0.3",
+    "::2",
+];
+
+fn bound(address: &str, port: u16, [only_v6, reuses_address, reuses_port]: [bool; 3]) -> Bound {
+    let address = SocketAddr::new(address.parse().unwrap(), port).into();
+    Bound { worker: WORKER, uid: 0, binding: Binding { address, only_v6, reuses_address, reuses_port } }
+}
+
+/// The same, by the kernel; `None` if it does not even make the socket.
+fn bind(Bound { binding, .. }: &Bound) -> Option<io::Result<Socket>> {
+    let address = SocketAddr::from(binding.address);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).ok()?;
+    if address.is_ipv6() {
+        socket.set_only_v6(binding.only_v6).unwrap();
+    }
+    socket.set_reuse_address(binding.reuses_address).unwrap();
+    socket.set_reuse_port(binding.reuses_port).unwrap();
+    match socket.bind(&SockAddr::from(address)) {
+        Ok(()) => Some(Ok(socket)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Some(Err(error)),
+        // This machine has no such address, or no such family.
+        Err(_) => None,
+    }
+}
+
+#[test]
+fn a_second_bind_fails_where_the_kernel_lets_it_fail() {
+    let flags = (0..8).map(|bits| [bits & 1 != 0, bits & 2 != 0, bits & 4 != 0]);
+    let all = ADDRESSES.iter().flat_map(|address| flags.clone().map(move |flags| (address, flags)));
+    let mut compared = 0;
+    for (old, new) in all.clone().flat_map(|old| all.clone().map(move |new| (old, new))) {
+        // A new port for each pair: the kernel remembers of a port who shared it last.
+        let Some(first) = bind(&bound(old.0, 0, old.1)) else { continue };
+        let first = first.unwrap();
+        first.listen(1).unwrap();
+        let port = first.local_addr().unwrap().as_socket().unwrap().port();
+        let (old, new) = (bound(old.0, port, old.1), bound(new.0, port, new.1));
+        let Some(second) = bind(&new) else { continue };
+        assert_eq!(conflicts(&new, &old), second.is_err(), "{new:?} beside {old:?}");
+        compared += 1;
+    }
+    assert!(compared > 500, "{compared} pairs were compared");
+}
+
+#[test]
+fn another_launch_user_port_or_interface_is_another_listener() {
+    let old = bound("0.0.0.0", 80, [false, false, true]);
+    assert!(!conflicts(&old, &old), "they share the port");
+    assert!(conflicts(&Bound { uid: 1, ..old }, &old));
+    let other = WorkerId { launch: 8, ..WORKER };
+    let alone = bound("0.0.0.0", 80, [false; 3]);
+    assert!(conflicts(&alone, &alone));
+    assert!(!conflicts(&Bound { worker: other, ..alone }, &alone));
+    assert!(!conflicts(&bound("0.0.0.0", 81, [false; 3]), &alone));
+    let link_local = |scope| {
+        let mut octets = [0; 16];
+        (octets[0], octets[1], octets[15]) = (0xfe, 0x80, 1);
+        let address = Endpoint::V6 { address: octets, port: 80, scope };
+        Bound { binding: Binding::new(address), ..alone }
+    };
+    assert!(conflicts(&link_local(1), &link_local(1)));
+    assert!(!conflicts(&link_local(1), &link_local(2)));
+}
+
+#[tokio::test]
+async fn a_channel_is_in_the_way_as_long_as_the_front_has_it() {
+    let table = BoundChannels::new();
+    let listener = bound("127.0.0.1", 80, [false; 3]);
+    let place = Place { link: LinkId(3), holder: Holder { inode: 5, pid: 6 }, nonce: 9 };
+    let registration = table.register(listener, place, None);
+    let found = table.in_the_way(&bound("0.0.0.0", 80, [false; 3]));
+    assert_eq!(found.iter().map(|(_, place)| place.link).collect::<Vec<_>>(), [LinkId(3)]);
+    assert!(table.socket_of(WORKER, 8).is_none(), "there is no such channel");
+    let [one, again] = [(); 2].map(|()| table.socket_of(WORKER, 9).unwrap().unwrap());
+    assert!(is_tcp(&one));
+    socket2::SockRef::from(&one).set_tcp_nodelay(true).unwrap();
+    assert!(socket2::SockRef::from(&again).tcp_nodelay().unwrap(), "it is the same socket");
+    let other = WorkerId { launch: 8, ..WORKER };
+    assert!(table.socket_of(other, 9).is_none(), "it is another's");
+    drop(registration);
+    assert!(table.in_the_way(&listener).is_empty());
+    assert!(table.socket_of(WORKER, 9).is_none());
+}
+
+#[tokio::test]
+async fn who_has_listened_is_known_until_the_launch_is_gone() {
+    let table = BoundChannels::new();
+    let (port, other) = (WorkerPort(80), WorkerPort(81));
+    assert!(!table.has_listened(WORKER, port));
+    table.listened(WORKER, port);
+    assert!(table.has_listened(WORKER, port) && !table.has_listened(WORKER, other));
+    table.forget(WORKER);
+    assert!(!table.has_listened(WORKER, port));
+}

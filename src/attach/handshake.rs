@@ -1,0 +1,184 @@
+//! The handshake: from a process that says what it binds to a channel that the front has.
+//!
+//! Whether it gets one is [`admission`]'s to decide, and what stands in its way is known to [`bound`](super::bound).
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::SocketAddrUnix;
+use tokio::io::Interest;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::admission::{self, Admission, Applicant, Grant, Refusal, Request, Source, Takes};
+use super::bound::{self, Bound};
+use super::room_for_a_descriptor;
+use super::socket::AttachContext;
+use crate::front::links::{Attachment, Holder};
+use crate::ids::{ServiceId, WorkerId, WorkerPort};
+use crate::protocol::wire::{self, Binding, ChannelName, FromWorker, MAX_MESSAGE, ToWorker, Token};
+use crate::sys::peer::Peer;
+use crate::sys::seqpacket;
+use crate::sys::watched::Watched;
+
+/// How long a process may take for what it has to say.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a process does not get what it asks for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AttachError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("process sent no message within {PATIENCE:?}")]
+    Silent,
+    #[error("process sent no message, and others wait")]
+    GaveWay,
+    #[error("message is not one of the attach protocol")]
+    Malformed,
+    #[error("no file descriptor is free for its channel")]
+    NoDescriptor,
+    #[error("socket failed: {0}")]
+    Socket(#[from] io::Error),
+}
+
+impl AttachError {
+    /// What the process is answered.
+    pub(super) fn refusal(&self) -> wire::Refusal {
+        match self {
+            AttachError::Refused(refusal) => refusal.on_the_wire(),
+            AttachError::NoDescriptor => wire::Refusal::Full,
+            AttachError::Silent | AttachError::GaveWay | AttachError::Malformed | AttachError::Socket(_) => {
+                wire::Refusal::NotAdmitted
+            }
+        }
+    }
+
+    /// Says it to the operator, if that is news.
+    pub(super) fn log(&self, peer: Peer) {
+        match self {
+            AttachError::Refused(Refusal::NotServed(_) | Refusal::InUse { is_news: false, .. }) => {
+                debug!(pid = peer.pid, error = %self, "refused a process at the attach socket");
+            }
+            _ => warn!(pid = peer.pid, error = %self, "refused a process at the attach socket"),
+        }
+    }
+}
+
+/// What a process asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hello {
+    pub(super) token: Token,
+    pub(super) binding: Binding,
+    pub(super) wants_drain: bool,
+    pub(super) brings_socket: bool,
+}
+
+/// Gives the front the channel, if the process may have it.
+pub(super) async fn attach(
+    channel: &OwnedFd,
+    peer: Peer,
+    hello: Hello,
+    context: &AttachContext,
+) -> Result<(), AttachError> {
+    let permit = context.permits.take();
+    let worker = context.supervisor.admit(hello.token).await;
+    let port = WorkerPort(hello.binding.address.port());
+    let request = Request { applicant: Applicant::Process(worker), port, takes: Takes::Channel };
+    let admitted = admission::admit(request, permit.as_ref(), context.rules())?;
+    let (Admission { worker, source: Source::Served(port), grant: Grant::Channel }, Some(permit)) =
+        (admitted, permit)
+    else {
+        return Err(Refusal::NotServed(port).into());
+    };
+    let worker_end = receive_worker_end(channel).await?;
+    let socket = if hello.brings_socket { Some(receive_socket(channel).await?) } else { None };
+    let options = socket.as_ref().map(bound::options_set_on).unwrap_or_default();
+    let inode = rustix::fs::fstat(&worker_end).map_err(io::Error::from)?.st_ino;
+    let holder = Holder { inode, pid: peer.pid };
+    let place = bound::Place { link: permit.link(), holder, nonce: nonce_of(channel)? };
+    let bound = Bound { worker, uid: peer.uid, binding: hello.binding };
+    let registration = context.bound.claim(bound, place, socket, &context.front).await?;
+    seqpacket::send(channel, ToWorker::Welcome.encode(&mut [0; MAX_MESSAGE]), None)?;
+    let attachment = Attachment {
+        worker,
+        service: ServiceId::Port(port),
+        binding: hello.binding,
+        options,
+        registration: Some(registration),
+        channel: channel.try_clone()?,
+        worker_end,
+        holder,
+        wants_drain: hello.wants_drain,
+        relayed: false,
+        permit,
+    };
+    context.front.attach(attachment).await;
+    // The worker may have died, and been forgotten by the front, since it was admitted. One that only drains keeps its
+    // channels, for to close one is to tell a process that the primary is gone.
+    let serves = context.supervisor.admit(hello.token).await.is_some();
+    if !serves && !runs(context, worker) {
+        context.front.forget(worker).await;
+    }
+    Ok(())
+}
+
+fn runs(context: &AttachContext, launch: WorkerId) -> bool {
+    let app = Arc::clone(&context.supervisor.status().borrow());
+    app.workers.iter().any(|worker| worker.running.is_some_and(|(running, _)| running == launch))
+}
+
+/// Waits for the next message, and leaves it where it is.
+pub(super) async fn peek(channel: &OwnedFd) -> Result<FromWorker, AttachError> {
+    let watched = Watched::new(channel.try_clone()?, Interest::READABLE)?;
+    let mut buffer = [0; MAX_MESSAGE + 1];
+    let len = watched.when_readable(|channel| seqpacket::peek_bytes(channel, &mut buffer)).await?;
+    FromWorker::decode(&buffer[..len]).map_err(|_| AttachError::Malformed)
+}
+
+/// Receives the message that was read, and the worker's end of the channel beside it.
+async fn receive_worker_end(channel: &OwnedFd) -> Result<OwnedFd, AttachError> {
+    let worker_end = receive_descriptor(channel).await?;
+    if is_other_end(channel, &worker_end) { Ok(worker_end) } else { Err(AttachError::Malformed) }
+}
+
+/// Waits for the server's own socket.
+async fn receive_socket(channel: &OwnedFd) -> Result<OwnedFd, AttachError> {
+    let next = timeout(PATIENCE, peek(channel)).await.map_err(|_| AttachError::Silent)??;
+    if next != FromWorker::Socket {
+        return Err(AttachError::Malformed);
+    }
+    let socket = receive_descriptor(channel).await?;
+    if bound::is_tcp(&socket) { Ok(socket) } else { Err(AttachError::Malformed) }
+}
+
+async fn receive_descriptor(channel: &OwnedFd) -> Result<OwnedFd, AttachError> {
+    timeout(PATIENCE, room_for_a_descriptor(channel)).await.map_err(|_| AttachError::NoDescriptor)?;
+    let record = seqpacket::receive(channel, &mut [0; MAX_MESSAGE])?;
+    match record.fd {
+        Some(fd) => Ok(fd),
+        // Somebody else was faster to take the last descriptor that was free.
+        None if record.truncated => Err(AttachError::NoDescriptor),
+        None => Err(AttachError::Malformed),
+    }
+}
+
+/// Whether `worker_end` is the socket at the other end of `channel`: the only one that has its name.
+fn is_other_end(channel: impl AsFd, worker_end: impl AsFd) -> bool {
+    let peer = rustix::net::getpeername(channel).ok().flatten().map(SocketAddrUnix::try_from);
+    let own = rustix::net::getsockname(worker_end).map(SocketAddrUnix::try_from);
+    match (peer, own) {
+        (Some(Ok(peer)), Ok(Ok(own))) => !peer.is_unnamed() && peer == own,
+        _ => false,
+    }
+}
+
+/// What tells the channel from all others, by the name of its other end.
+fn nonce_of(channel: impl AsFd) -> Result<u64, AttachError> {
+    let name = rustix::net::getpeername(channel).map_err(io::Error::from)?;
+    let name = name.and_then(|name| SocketAddrUnix::try_from(name).ok()).ok_or(AttachError::Malformed)?;
+    let name = name.abstract_name().ok_or(AttachError::Malformed)?;
+    let name = ChannelName::decode(&[&[0], name].concat()).ok_or(AttachError::Malformed)?;
+    Ok(name.nonce)
+}

@@ -1,0 +1,47 @@
+//! What a process of a worker asks without wanting a channel. Each question has a connection of its own, and one answer.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use super::admission::Refusal;
+use super::handshake::AttachError;
+use super::socket::AttachContext;
+use crate::ids::{WorkerId, WorkerPort};
+use crate::protocol::wire::{MAX_MESSAGE, ToWorker, Token};
+use crate::sys::seqpacket;
+
+/// How long it may take until the front has told of a server that it listens: another process of the launch may have
+/// begun just now.
+const NEWS: Duration = Duration::from_millis(20);
+
+/// Hands out the server's own socket, of which this channel has taken the place.
+pub(super) async fn fetch_socket(
+    channel: &OwnedFd,
+    token: Token,
+    nonce: u64,
+    context: &AttachContext,
+) -> Result<(), AttachError> {
+    let worker = whose(token, context).await?;
+    let socket = context.bound.socket_of(worker, nonce).ok_or(Refusal::UnknownChannel)??;
+    let record = ToWorker::Socket;
+    Ok(seqpacket::send(channel, record.encode(&mut [0; MAX_MESSAGE]), Some(socket.as_fd()))?)
+}
+
+/// Says whether any process of the launch has listened on this port.
+pub(super) async fn ask_listened(
+    channel: &OwnedFd,
+    token: Token,
+    port: WorkerPort,
+    context: &AttachContext,
+) -> Result<(), AttachError> {
+    let worker = whose(token, context).await?;
+    if !context.bound.has_listened(worker, port) {
+        tokio::time::sleep(NEWS).await;
+    }
+    let answer = ToWorker::HasListened(context.bound.has_listened(worker, port));
+    Ok(seqpacket::send(channel, answer.encode(&mut [0; MAX_MESSAGE]), None)?)
+}
+
+async fn whose(token: Token, context: &AttachContext) -> Result<WorkerId, AttachError> {
+    Ok(context.supervisor.admit(token).await.ok_or(Refusal::UnknownToken)?)
+}
