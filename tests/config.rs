@@ -133,14 +133,22 @@ fn a_command_that_cannot_run_exits_as_in_a_shell() {
         .code(127)
         .stdout("")
         .stderr("clusterd: cannot start no-such-program: not found in PATH\nhint: check the spelling, or give the full path\n");
-    clusterd(path, &["relaod"])
-        .assert()
-        .code(127)
-        .stdout("")
-        .stderr("clusterd: cannot start relaod: not found in PATH\nhint: did you mean `clusterd reload`?\n");
+    let says = |words: &[&str], code, what: &str| {
+        let said = stderr(&clusterd(path, words).assert().code(code).stdout(""));
+        assert!(said.contains(what), "{words:?}: {said}");
+    };
+    says(&["relaod"], 127, "cannot start relaod: not found in PATH\nhint: did you mean `clusterd reload`? ");
+    says(&["gunicron"], 127, "the commands of clusterd are ");
+    // It is a program, and no server.
+    says(&["kill"], 2, "clusterd has no command kill\nhint: did you mean `clusterd stop`? ");
     clusterd(path, &["--", "relaod"]).assert().code(127).stderr(
         "clusterd: cannot start relaod: not found in PATH\nhint: check the spelling, or give the full path\n",
     );
+    fs::write(path.join("app.py"), "").expect("written");
+    says(&["app.js"], 127, "hint: a script is run by its interpreter: clusterd -- node app.js\n");
+    says(&["--port", "3000", "--", "app.rb"], 127, "clusterd -- ruby app.rb\n");
+    says(&["-i", "4", "./app.py"], 126, "clusterd -- python3 ./app.py\n");
+    says(&["start", "app.js"], 1, "clusterd -- node app.js\n");
     clusterd(path, &["--check", "clusterd.toml"]).assert().code(127).stderr(
         "clusterd: cannot start clusterd.toml: not found in PATH\nhint: \
              for the file in this folder, use ./clusterd.toml\n",

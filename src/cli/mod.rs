@@ -45,12 +45,19 @@ enum CliError {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// The workers' program is; it may have been meant for a verb.
-    #[error("cannot start {}: not found in PATH\nhint: did you mean `clusterd {verb}`?", .program.display())]
+    #[error("cannot start {word}: not found in PATH\nhint: {}", verbs::words::advice(word))]
     Mistyped {
         /// What is not found.
-        program: OsString,
-        /// The verb.
-        verb: String,
+        word: String,
+    },
+    /// It is what another tool calls a verb.
+    #[error(
+        "clusterd has no command {word}\nhint: {}; a program of this name is run with `clusterd -- {word}`",
+        verbs::words::advice(word)
+    )]
+    OfOthers {
+        /// What was asked for.
+        word: String,
     },
     /// A verb was not carried out.
     #[error(transparent)]
@@ -61,12 +68,13 @@ enum CliError {
 }
 
 impl CliError {
-    /// A program that is not found, and was the first argument, may have been meant for a verb.
+    /// A program that is not found, and was the first argument, may have been meant for a verb; a name with a dot or a
+    /// slash was not.
     fn or_mistyped(self, first: Option<&OsStr>) -> Self {
         match self {
             CliError::Command(CommandError::NotInPath { program }) if first == Some(&program) => {
-                match program.to_str().and_then(verbs::nearest) {
-                    Some(verb) => CliError::Mistyped { program, verb },
+                match program.to_str().filter(|word| !word.contains('.')) {
+                    Some(word) => CliError::Mistyped { word: word.to_owned() },
                     None => CliError::Command(CommandError::NotInPath { program }),
                 }
             }
@@ -90,10 +98,15 @@ pub(crate) fn run(
 }
 
 fn asked(arguments: Vec<OsString>) -> Result<Action, CliError> {
+    let arguments = as_flags(arguments);
     let explain =
         |asked: clap::Error| if asked.use_stderr() { Err(asked.into()) } else { Ok(Action::Explain(asked)) };
     if arguments.get(1).is_some_and(|first| verbs::is_verb(first)) {
         return verbs::parse(arguments.into_iter()).map_or_else(explain, |verb| Ok(Action::Say(verb)));
+    }
+    let first = arguments.get(1).and_then(|first| first.to_str());
+    if let Some(word) = first.filter(|first| verbs::words::is_of_others(first)) {
+        return Err(CliError::OfOthers { word: word.to_owned() });
     }
     let arguments = match Arguments::parse(arguments.into_iter()) {
         Ok(arguments) => arguments,
@@ -107,6 +120,21 @@ fn asked(arguments: Vec<OsString>) -> Result<Action, CliError> {
     } else {
         Action::Serve(resolved.config, arguments.command_line)
     })
+}
+
+/// `clusterd help`, `clusterd help VERB` and `clusterd version` are what most tools have.
+fn as_flags(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let words: Vec<_> = arguments.iter().skip(1).map(|word| word.to_str().unwrap_or_default()).collect();
+    match words[..] {
+        ["help"] => arguments[1] = "--help".into(),
+        ["version"] => arguments[1] = "--version".into(),
+        ["help", verb] if verbs::is_verb(verb.as_ref()) => {
+            arguments.swap(1, 2);
+            arguments[2] = "--help".into();
+        }
+        _ => {}
+    }
+    arguments
 }
 
 fn act(action: Action, serve: impl FnOnce(Config, CommandLine) -> ExitCode) -> Result<ExitCode, CliError> {
@@ -152,6 +180,10 @@ fn report(failure: &CliError) -> ExitCode {
         CliError::Mistyped { .. } => {
             complain(&failure.to_string());
             ExitCode::from(command::NOT_FOUND)
+        }
+        CliError::OfOthers { .. } => {
+            complain(&failure.to_string());
+            ExitCode::from(2)
         }
         CliError::Verb(failure) => {
             failure.complaint().iter().for_each(|complaint| complain(complaint));

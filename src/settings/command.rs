@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD};
 
-use super::WorkerCommand;
+use super::{WorkerCommand, script};
 
 /// Where programs are looked up when `PATH` is not set, as glibc's execvp does.
 pub(crate) const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -38,7 +38,7 @@ pub(crate) enum CommandError {
         error: io::Error,
     },
     /// There is a file, which this user may not execute.
-    #[error("cannot start {file}: permission denied\nhint: if it is a program, make it executable: chmod +x {file}", file = .file.display())]
+    #[error("cannot start {}: permission denied\nhint: {}", .file.display(), advice_on_file(file))]
     PermissionDenied {
         /// The file.
         file: PathBuf,
@@ -116,9 +116,17 @@ fn is_executable(file: &Path) -> bool {
     rustix::fs::accessat(CWD, file, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }
 
-/// It is easy to forget the `./`.
+/// It may be a script, which is not executable, or no program by itself.
+fn advice_on_file(file: &Path) -> String {
+    let program = || format!("if it is a program, make it executable: chmod +x {}", file.display());
+    script::advice(file.as_os_str()).unwrap_or_else(program)
+}
+
+/// It is easy to forget the interpreter, or the `./`.
 fn advice(program: &OsStr) -> String {
-    if Path::new(".").join(program).is_file() {
+    if let Some(advice) = script::advice(program) {
+        advice
+    } else if Path::new(".").join(program).is_file() {
         format!("for the file in this folder, use ./{}", program.display())
     } else {
         "check the spelling, or give the full path".to_owned()
@@ -206,6 +214,10 @@ mod tests {
         cannot start Cargo.toml: not found in PATH
         hint: for the file in this folder, use ./Cargo.toml
         ");
+        insta::assert_snapshot!(said("app.js"), @"
+        cannot start app.js: not found in PATH
+        hint: a script is run by its interpreter: clusterd -- node app.js
+        ");
         insta::assert_snapshot!(said("./none"), @"
         cannot start ./none: No such file or directory (os error 2)
         hint: a relative path starts from the folder in which clusterd was started
@@ -213,6 +225,10 @@ mod tests {
         insta::assert_snapshot!(said("./Cargo.toml"), @"
         cannot start ./Cargo.toml: permission denied
         hint: if it is a program, make it executable: chmod +x ./Cargo.toml
+        ");
+        insta::assert_snapshot!(said("./tests/e2e/fixtures/server.py"), @"
+        cannot start ./tests/e2e/fixtures/server.py: permission denied
+        hint: a script is run by its interpreter: clusterd -- python3 ./tests/e2e/fixtures/server.py
         ");
         insta::assert_snapshot!(said("./src"), @"cannot start ./src: not a regular file");
     }

@@ -18,6 +18,7 @@ mod scale;
 mod sentence;
 mod start;
 mod stop;
+pub(super) mod words;
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -59,6 +60,14 @@ pub(super) enum VerbError {
     /// It is not clear which app is meant.
     #[error(transparent)]
     NotChosen(#[from] NotChosen),
+    /// A script was meant, which is no app yet.
+    #[error("no app {script} is running\nhint: start a new clusterd for it: clusterd -- {command}")]
+    NoApp {
+        /// The script.
+        script: String,
+        /// What runs it.
+        command: String,
+    },
     /// clusterd gives no answer, or refuses.
     #[error(transparent)]
     Client(#[from] client::Error),
@@ -101,15 +110,6 @@ pub(super) struct Asked(Verb);
 /// Whether this first argument is a verb.
 pub(super) fn is_verb(word: &OsStr) -> bool {
     names().any(|name| word == name.as_str())
-}
-
-/// The verb that may have been meant by this word.
-pub(super) fn nearest(word: &str) -> Option<String> {
-    names()
-        .map(|name| (strsim::damerau_levenshtein(word, &name), name))
-        .filter(|(distance, name)| name.len() > 2 && *distance <= 1 + name.len() / 4)
-        .min()
-        .map(|(_, name)| name)
 }
 
 fn names() -> impl Iterator<Item = String> {

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use super::VerbError;
+use super::choose::NotChosen;
 use super::order::Order;
+use crate::settings::script;
 use crate::supervisor::Command;
 
 /// Start workers that were stopped or given up
@@ -15,6 +17,18 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        self.order.carry_out(Command::Start).await
+        let script = self.order.app.clone();
+        self.order.carry_out(Command::Start).await.map_err(|error| or_script(error, script))
+    }
+}
+
+/// `pm2 start app.js` starts a new app.
+fn or_script(error: VerbError, app: Option<String>) -> VerbError {
+    let is_no_app =
+        matches!(error, VerbError::NotChosen(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }));
+    let command = app.as_deref().and_then(|app| script::command_for(app.as_ref()));
+    match (is_no_app, app, command) {
+        (true, Some(script), Some(command)) => VerbError::NoApp { script, command },
+        _ => error,
     }
 }

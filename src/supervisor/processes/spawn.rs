@@ -21,8 +21,8 @@ use super::identity::Identity;
 use super::notify_socket::{self, NotifySocket};
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Token};
-use crate::settings::WorkerCommand;
 use crate::settings::command::{self, CommandError};
+use crate::settings::{WorkerCommand, script};
 use crate::sys::process::{Step, give_descriptor};
 
 /// The hidden verb with which clusterd runs itself as the built-in demo worker.
@@ -137,7 +137,10 @@ pub(crate) enum StartError {
         why: String,
     },
     /// The program is there and may be executed, but is no program.
-    #[error("cannot start {program}: it is neither a program for this machine nor a script with a #! line")]
+    #[error(
+        "cannot start {program}: it is neither a program for this machine nor a script with a #! line{}",
+        script_hint(program)
+    )]
     NoProgram {
         /// The program, as it was asked for.
         program: String,
@@ -394,6 +397,10 @@ fn explain(spec: &CommandSpec, error: io::Error) -> StartError {
         (Some(libc::ENOEXEC), _) => StartError::NoProgram { program },
         _ => StartError::System { program, source: error },
     }
+}
+
+fn script_hint(program: &str) -> String {
+    script::advice(program.as_ref()).map(|advice| format!("\nhint: {advice}")).unwrap_or_default()
 }
 
 fn why_not_loaded(file: &Path) -> String {

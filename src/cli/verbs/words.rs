@@ -1,0 +1,103 @@
+//! Words that were meant for a verb: mistyped ones, and those of other tools.
+//!
+//! It only advises.
+
+use clap::CommandFactory as _;
+
+use super::{Arguments, names};
+
+/// What other tools (PM2, systemctl, supervisorctl, docker) call something, what comes nearest here, and whether no server
+/// has this name: a program that is not meant must not run.
+const OF_OTHERS: [(&str, &str, bool); 20] = [
+    ("kill", "stop", true),
+    ("halt", "stop", true),
+    ("shutdown", "stop", true),
+    ("quit", "stop", true),
+    ("delete", "stop", false),
+    ("del", "stop", false),
+    ("rm", "stop", true),
+    ("down", "stop", false),
+    ("ps", "list", true),
+    ("top", "list", true),
+    ("monit", "list", false),
+    ("info", "describe", true),
+    ("inspect", "describe", false),
+    ("log", "describe", false),
+    ("logs", "describe", false),
+    ("logtail", "describe", false),
+    ("up", "start", false),
+    ("resurrect", "start", false),
+    ("reset", "restart", true),
+    ("update", "reload", false),
+];
+
+/// Whether this first argument is a word of another tool, and not a server's name.
+pub(crate) fn is_of_others(word: &str) -> bool {
+    OF_OTHERS.iter().any(|(name, _, is_no_server)| *name == word && *is_no_server)
+}
+
+/// What to say of a first argument that is neither a verb nor a program: the nearest verb, if one is near, and what
+/// verbs there are, the nearest first.
+pub(crate) fn advice(word: &str) -> String {
+    let verbs = by_distance(word).join(", ");
+    match nearest(word) {
+        Some(verb) => format!("did you mean `clusterd {verb}`? The commands of clusterd are {verbs}"),
+        None => format!(
+            "for a program, check the spelling, or give the full path; the commands of clusterd are {verbs}"
+        ),
+    }
+}
+
+/// The verb that may have been meant by this word.
+fn nearest(word: &str) -> Option<String> {
+    if let Some((_, verb, _)) = OF_OTHERS.iter().find(|(name, ..)| *name == word) {
+        return Some((*verb).to_owned());
+    }
+    names()
+        .map(|name| (strsim::damerau_levenshtein(word, &name), name))
+        .filter(|(distance, name)| name.len() > 2 && *distance <= 1 + name.len() / 4)
+        .min()
+        .map(|(_, name)| name)
+}
+
+fn by_distance(word: &str) -> Vec<String> {
+    let nearest = nearest(word);
+    let mut verbs: Vec<String> =
+        Arguments::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    verbs.sort_by_key(|verb| (nearest.as_ref() != Some(verb), strsim::damerau_levenshtein(word, verb)));
+    verbs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_of_others_leads_to_a_verb_and_is_none() {
+        let verbs: Vec<_> = names().collect();
+        for (word, verb, _) in OF_OTHERS {
+            assert!(verbs.iter().any(|known| known == verb), "{verb}");
+            assert!(verbs.iter().all(|known| known != word), "{word}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_verb_is_named_first() {
+        let all = [
+            ("kill", "did you mean `clusterd stop`? The commands of clusterd are stop, "),
+            ("relaod", "did you mean `clusterd reload`? The commands of clusterd are reload, "),
+            ("lst", "did you mean `clusterd list`? The commands of clusterd are list, "),
+            (
+                "gunicorn",
+                "for a program, check the spelling, or give the full path; the commands of clusterd are ",
+            ),
+        ];
+        for (word, start) in all {
+            let advice = advice(word);
+            assert!(advice.starts_with(start), "{advice}");
+            for verb in Arguments::command().get_subcommands() {
+                assert!(advice.contains(verb.get_name()), "{advice}");
+            }
+        }
+    }
+}
