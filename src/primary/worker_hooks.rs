@@ -48,13 +48,13 @@ impl WorkerHooks for PrimaryHooks {
     }
 
     fn launched(&mut self, launched: Launched) -> Option<LastLines> {
-        let Launched { worker, pipes, channel, .. } = launched;
+        let Launched { worker, group, pipes, channel, .. } = launched;
         if let Some(channel) = channel {
             self.nodes.greet(worker, channel);
         }
         let Pipes { stdout, stderr, notify } = pipes;
         if let Some(socket) = notify {
-            self.notices.listen(worker, socket);
+            self.notices.listen(worker, group, socket);
         }
         self.capture(worker.slot, stdout, stderr)
     }

@@ -44,6 +44,11 @@ pub(crate) async fn is_deno(process: Pid) -> bool {
     tokio::task::spawn_blocking(look).await.unwrap_or(false)
 }
 
+/// Is this process one of a worker's, whose group this is?
+pub(crate) async fn belongs_to(process: Pid, group: Pid) -> bool {
+    tokio::task::spawn_blocking(move || table::belongs_to(process, group)).await.unwrap_or(false)
+}
+
 /// How many clients' connections to these public ports processes of this worker's group hold, or those that descend
 /// from them. `None` if one of the processes lets nobody look into it.
 pub(crate) async fn open_client_connections(group: Pid, ports: Vec<u16>) -> Option<usize> {

@@ -39,6 +39,8 @@ pub(crate) trait WorkerHooks: Send + 'static {
 pub(crate) struct Launched {
     /// Which launch of which worker.
     pub worker: WorkerId,
+    /// Its process group.
+    pub group: Pid,
     /// What its processes attach with.
     #[cfg_attr(not(test), expect(dead_code, reason = "for tests, which attach with it"))]
     pub token: Token,

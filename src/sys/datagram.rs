@@ -1,4 +1,4 @@
-//! Datagrams of a Unix socket, with the user who has sent each of them.
+//! Datagrams of a Unix socket, with the process and the user that have sent each of them.
 //!
 //! Descriptors that come with one are not received: the kernel closes what there is no room for.
 
@@ -13,10 +13,19 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 pub(crate) struct Datagram {
     /// Its length in bytes.
     pub len: usize,
-    /// The user of its sender (SO_PASSCRED, unix(7)); `None` if descriptors came with it.
-    pub uid: Option<u32>,
+    /// Who has sent it; `None` if descriptors came with it.
+    pub sender: Option<Sender>,
     /// It was longer than the buffer.
     pub truncated: bool,
+}
+
+/// The sender of a datagram (SO_PASSCRED, unix(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sender {
+    /// Its process id; 0 if it lives in a pid namespace that this one cannot see.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
 }
 
 /// A new socket in non-blocking mode, bound to `address`.
@@ -41,13 +50,15 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Datagr
     let mut parts = [IoSliceMut::new(buffer)];
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let received = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    let uid = received.cmsgs().ok().and_then(|mut messages| {
+    let sender = received.cmsgs().ok().and_then(|mut messages| {
         messages.find_map(|message| match message {
-            ControlMessageOwned::ScmCredentials(sender) => Some(sender.uid()),
+            ControlMessageOwned::ScmCredentials(sender) => {
+                Some(Sender { pid: sender.pid(), uid: sender.uid() })
+            }
             _ => None,
         })
     });
-    Ok(Datagram { len: received.bytes, uid, truncated: received.flags.contains(MsgFlags::MSG_TRUNC) })
+    Ok(Datagram { len: received.bytes, sender, truncated: received.flags.contains(MsgFlags::MSG_TRUNC) })
 }
 
 #[cfg(test)]
@@ -70,10 +81,11 @@ mod tests {
         let (socket, address) = bound();
         let (sender, _) = bound();
         rustix::net::sendto(&sender, b"hello", SendFlags::empty(), &address).unwrap();
-        let uid = Some(rustix::process::geteuid().as_raw());
+        let pid = rustix::process::getpid().as_raw_pid();
+        let sender = Some(Sender { pid, uid: rustix::process::geteuid().as_raw() });
         let mut buffer = [0; 4];
         let received = receive(&socket, &mut buffer).unwrap();
-        assert_eq!(received, Datagram { len: 4, uid, truncated: true });
+        assert_eq!(received, Datagram { len: 4, sender, truncated: true });
         let none = receive(&socket, &mut buffer).unwrap_err();
         assert_eq!(none.kind(), io::ErrorKind::WouldBlock);
     }
@@ -91,7 +103,7 @@ mod tests {
         let text = [IoSlice::new(b"BARRIER=1")];
         rustix::net::sendmsg(&sender, &text, &mut ancillary, SendFlags::empty()).unwrap();
         drop(writer);
-        assert_eq!(receive(&socket, &mut [0; 64]).unwrap().uid, None);
+        assert_eq!(receive(&socket, &mut [0; 64]).unwrap().sender, None);
         // At its end: nobody can write to it any more.
         let mut rest = Vec::new();
         std::io::Read::read_to_end(&mut &reader, &mut rest).unwrap();

@@ -202,6 +202,11 @@ fn group_processes(group: Pid) -> Vec<Process> {
     members.map(|(process, _)| process).collect()
 }
 
+/// Whether a process is a member of a group, or descends from one.
+pub(crate) fn belongs_to(process: Pid, group: Pid) -> bool {
+    family(group).iter().any(|member| member.pid == process.as_raw_pid())
+}
+
 /// The members of a group and what descends from them, in whatever group that is by now.
 fn family(group: Pid) -> Vec<Process> {
     let (mut family, mut others): (Vec<_>, Vec<_>) =

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -15,8 +16,9 @@ use crate::ids::WorkerId;
 use crate::protocol::notify::{MAX_MESSAGE, Notification};
 use crate::supervisor;
 use crate::supervisor::identity::Users;
+use crate::supervisor::process_table;
 use crate::supervisor::processes::notify_socket::NotifySocket;
-use crate::sys::datagram;
+use crate::sys::datagram::{self, Sender};
 use crate::sys::watched::Watched;
 
 /// How long nothing is heard of a worker after it has said something: one that says more is made to wait by the
@@ -42,10 +44,10 @@ impl WorkerNotifications {
     }
 
     /// Listens to a worker until it is gone.
-    pub(crate) fn listen(&mut self, worker: WorkerId, socket: NotifySocket) {
+    pub(crate) fn listen(&mut self, worker: WorkerId, group: Pid, socket: NotifySocket) {
         let (users, ready) = (self.users.clone(), self.ready.clone());
         let task = tokio::spawn(async move {
-            if let Err(error) = listen(worker, socket, &users, &ready).await {
+            if let Err(error) = listen((worker, group), socket, &users, &ready).await {
                 warn!(%worker, %error, "cannot receive a worker's readiness any more");
             }
         });
@@ -68,7 +70,7 @@ pub(crate) async fn pass_on(mut ready: mpsc::Receiver<WorkerId>, supervisor: sup
 }
 
 async fn listen(
-    worker: WorkerId,
+    (worker, group): (WorkerId, Pid),
     socket: NotifySocket,
     users: &Users,
     ready: &mpsc::Sender<WorkerId>,
@@ -78,8 +80,8 @@ async fn listen(
     let mut buffer = [0; MAX_MESSAGE];
     loop {
         let received = socket.when_readable(|socket| datagram::receive(socket, &mut buffer)).await?;
-        match received.uid {
-            Some(uid) if users.contains(uid) && !received.truncated => {
+        match received.sender {
+            Some(sender) if !received.truncated && may_speak(sender, users, group).await => {
                 let said = Notification::read(&buffer[..received.len]);
                 note(worker, &said);
                 if said.ready {
@@ -87,9 +89,21 @@ async fn listen(
                     let _ = ready.send(worker).await;
                 }
             }
-            uid => debug!(%worker, ?uid, received.truncated, "a notification was not read"),
+            sender => debug!(%worker, ?sender, received.truncated, "a notification was not read"),
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether a process speaks for a worker: by its user, for it may have ended by now; or else, since a server may give up
+/// root, by being one of the worker's.
+async fn may_speak(sender: Sender, users: &Users, group: Pid) -> bool {
+    if users.contains(sender.uid) {
+        return true;
+    }
+    match Pid::from_raw(sender.pid) {
+        Some(process) => process_table::belongs_to(process, group).await,
+        None => false,
     }
 }
 
@@ -118,7 +132,7 @@ mod tests {
     fn worker(notices: &mut WorkerNotifications, folder: &tempfile::TempDir) -> UnixDatagram {
         let attach = folder.path().join("attach");
         let (socket, name) = notify_socket::bind(OsStr::new(&attach), WORKER.launch).unwrap();
-        notices.listen(WORKER, socket);
+        notices.listen(WORKER, rustix::process::getpgrp(), socket);
         let speaker = UnixDatagram::unbound().unwrap();
         speaker.connect(name).unwrap();
         speaker

@@ -2,7 +2,7 @@
 
 use crate::harness::needs::{self, needs};
 use crate::harness::setup::Setup;
-use crate::harness::{Cluster, until};
+use crate::harness::{Cluster, NOBODY, until};
 
 /// A server that listens at once, and says by this command that it is ready once there is a gate.
 fn server(says: &str) -> Setup {
@@ -49,21 +49,37 @@ fn without_a_folder_it_is_said_at_an_abstract_name() {
 }
 
 #[test]
-fn other_words_and_other_users_change_nothing() {
+fn a_worker_that_has_become_another_user_is_heard() {
+    needs!("python3", "perl", "setpriv");
+    if !needs::root() {
+        return;
+    }
+    let says = "exec setpriv --reuid=65534 --regid=65534 --clear-groups perl -MIO::Socket::UNIX -e \
+                '$s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Peer => $ENV{NOTIFY_SOCKET}); \
+                $s->send(\"READY=1\"); sleep 60'";
+    is_served_once_it_has_said_so(server(says));
+}
+
+#[test]
+fn other_words_and_strangers_of_another_user_change_nothing() {
     needs!("python3", "setpriv", "systemd-notify");
     if !needs::root() {
         return;
     }
-    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
-    let says = format!(
-        "python3 {{fixtures}}/notify.py STATUS=READY=1; {nobody} systemd-notify --ready; \
-         until [ -e end ]; do sleep 0.05; done; python3 {{fixtures}}/notify.py READY=1"
-    );
-    let cluster = server(&says).options("--log-level debug").launch();
+    let says = "python3 {fixtures}/notify.py STATUS=READY=1; \
+                until [ -e end ]; do sleep 0.05; done; python3 {fixtures}/notify.py READY=1";
+    let cluster = server(says).options("--log-level debug").launch();
     cluster.open_gate("gate");
-    until("both are heard", || cluster.stderr.messages("a notification was not read").pop());
+    let place = until("the worker has its socket", || {
+        cluster.workers().first().and_then(|worker| worker.environment("NOTIFY_SOCKET"))
+    });
+    let mut stranger = std::process::Command::new(NOBODY[0]);
+    stranger.args(&NOBODY[1..]).args(["systemd-notify", "--no-block", "--ready"]).env("NOTIFY_SOCKET", place);
+    assert!(stranger.status().expect("it can be started").success());
+    for heard in ["a notification was not read", "worker status"] {
+        until(heard, || cluster.stderr.messages(heard).pop());
+    }
     assert_eq!(cluster.metrics().count("clusterd_workers", &[("state", "online")]), 0);
-    assert_eq!(cluster.stderr.messages("worker status").len(), 1);
     cluster.open_gate("end");
     cluster.wait_online();
 }

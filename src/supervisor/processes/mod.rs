@@ -97,7 +97,7 @@ impl Processes {
         let id = WorkerId { slot, launch: self.launches + 1 };
         let Spawned { pid, pipes, channel } = spawn::spawn(spec, id, token, workers)?;
         self.launches = id.launch;
-        let launched = Launched { worker: id, token, pipes, channel };
+        let launched = Launched { worker: id, group: pid, token, pipes, channel };
         Ok((Process { id, group: pid, token }, launched))
     }
 

@@ -50,7 +50,7 @@ pub(crate) fn bind(attach: &OsStr, launch: u64) -> io::Result<(NotifySocket, OsS
     let path = Path::new(attach).with_file_name(format!("notify-{launch}"));
     let socket = datagram::bind(&SocketAddrUnix::new(&path)?)?;
     let bound = NotifySocket { socket, path: Some(SocketPath(path.clone())) };
-    // Who is heard is decided by user, as at the attach socket.
+    // Who is heard is decided by user and process.
     fs::set_permissions(&path, Permissions::from_mode(0o666))?;
     Ok((bound, path.into()))
 }
