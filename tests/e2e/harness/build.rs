@@ -15,6 +15,22 @@ pub(crate) fn c(name: &str, compiler: &[&str]) -> String {
     built(name, command)
 }
 
+/// A program from `fixtures/SOURCE`, built as `name` by this compiler with these arguments.
+pub(crate) fn program(name: &str, source: &str, compiler: &[&str]) -> String {
+    let mut command = Command::new(compiler[0]);
+    command.arg("-O1").arg("-o").arg(target(name)).arg(fixtures().join(source)).args(&compiler[1..]);
+    built(name, command)
+}
+
+/// A library for LD_PRELOAD from `fixtures/SOURCE`, in C. Programs may use an older one while it is built.
+pub(crate) fn library(name: &str, source: &str) -> String {
+    let finished = target(&format!("lib{name}.so")).to_string_lossy().into_owned();
+    let built =
+        program(&format!("lib{name}-{}.so", std::process::id()), source, &["gcc", "-shared", "-fPIC"]);
+    std::fs::rename(built, &finished).expect("it was built");
+    finished
+}
+
 /// The server in Go, built as `name`.
 pub(crate) fn go(name: &str) -> String {
     let mut command = Command::new("go");

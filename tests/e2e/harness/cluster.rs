@@ -129,6 +129,17 @@ impl Cluster {
         self.write(name, "");
     }
 
+    /// The folder that clusterd has made for this run: there its workers find it.
+    pub(crate) fn runtime_folder(&self) -> std::path::PathBuf {
+        let sockets = self.primary().unix_sockets();
+        let mut folders = sockets.iter().filter_map(|socket| socket.parent());
+        let folder = folders.find(|folder| {
+            folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"clusterd-"))
+                && *folder != self.home()
+        });
+        folder.expect("clusterd has a runtime folder").to_owned()
+    }
+
     /// Where clients connect to.
     pub(crate) fn address(&self) -> SocketAddr {
         self.addresses[0]

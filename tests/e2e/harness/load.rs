@@ -1,8 +1,9 @@
 //! Clients that ask a cluster again and again, so that what happens to its workers happens under load.
 //!
-//! They look only whether an answer is there and whole: what it says is the test's affair.
+//! They look only whether an answer is there and whole, unless the test gives them an exchange of its own.
 
 use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -55,7 +56,22 @@ impl Load {
                 *client = Some(stream.local_addr()?.port());
                 // No socket stays behind in TIME_WAIT: they would be as many as the requests.
                 SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-                http::send_on(stream, "GET", "/").and_then(Pending::response)
+                http::send_on(stream, "GET", "/").and_then(Pending::response).and_then(is_good)
+            }
+        })
+    }
+
+    /// Clients that connect for each exchange, which says whether the answer was right.
+    pub(crate) fn of_exchanges<Exchange>(address: SocketAddr, exchange: Exchange) -> Self
+    where
+        Exchange: Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static,
+    {
+        Self::of(|| {
+            let exchange = exchange.clone();
+            move |client| {
+                let stream = http::connect(address)?;
+                *client = Some(stream.local_addr()?.port());
+                exchange(stream)
             }
         })
     }
@@ -65,13 +81,13 @@ impl Load {
         let address = cluster.address();
         Self::of(|| {
             let mut kept = Kept::new(address);
-            move |_| kept.get("/")
+            move |_| kept.get("/").and_then(is_good)
         })
     }
 
     fn of<Ask>(client: impl Fn() -> Ask) -> Self
     where
-        Ask: FnMut(&mut Option<u16>) -> io::Result<Response> + Send + 'static,
+        Ask: FnMut(&mut Option<u16>) -> io::Result<()> + Send + 'static,
     {
         let tally = Arc::new(Tally::default());
         let clients = (0..CLIENTS).map(|_| {
@@ -125,24 +141,28 @@ impl Drop for Load {
 }
 
 impl Tally {
-    fn count(&self, mut ask: impl FnMut(&mut Option<u16>) -> io::Result<Response>) {
+    fn count(&self, mut ask: impl FnMut(&mut Option<u16>) -> io::Result<()>) {
         while !self.over.load(Ordering::Relaxed) && self.failures().len() < ENOUGH {
             let (begin, mut client) = (Instant::now(), None);
-            let error = match ask(&mut client) {
-                Ok(response) if response.status == 200 => {
+            match ask(&mut client) {
+                Ok(()) => {
                     self.answered.fetch_add(1, Ordering::Relaxed);
                     thread::sleep(REST);
-                    continue;
                 }
-                Ok(response) => io::Error::other(format!("status {}", response.status)),
-                Err(error) => error,
-            };
-            self.failures().push(Failure { client, error, after: begin.elapsed() });
+                Err(error) => self.failures().push(Failure { client, error, after: begin.elapsed() }),
+            }
         }
     }
 
     fn failures(&self) -> MutexGuard<'_, Vec<Failure>> {
         self.failures.lock().expect("no client panics while it holds the failures")
+    }
+}
+
+fn is_good(response: Response) -> io::Result<()> {
+    match response.status {
+        200 => Ok(()),
+        status => Err(io::Error::other(format!("status {status}"))),
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod folder;
 pub(crate) mod http;
 pub(crate) mod load;
+pub(crate) mod native;
 pub(crate) mod needs;
 pub(crate) mod output;
 pub(crate) mod process;
@@ -14,12 +15,15 @@ pub(crate) mod said;
 pub(crate) mod samples;
 pub(crate) mod setup;
 pub(crate) mod wait;
+pub(crate) mod witness;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use load::Load;
+pub(crate) use native::Native;
 pub(crate) use rustix::process::Signal;
 pub(crate) use said::Said;
 pub(crate) use wait::until;
+pub(crate) use witness::Witness;
 
 /// What makes a command run as a user without any privilege.
 pub(crate) const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];

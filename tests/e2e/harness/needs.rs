@@ -32,7 +32,8 @@ pub(crate) fn ipv6() -> bool {
     speaks
 }
 
-fn met(met: bool, lack: &str) -> bool {
+/// Says that a test is skipped for this lack, or fails it where all is required.
+pub(crate) fn met(met: bool, lack: &str) -> bool {
     if !met {
         assert!(env::var_os("CLUSTERD_TEST_REQUIRE_ALL").is_none_or(|all| all != "1"), "{lack}");
         println!("skipped: {lack}");
@@ -46,6 +47,6 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|folder| folder.join(name)).find(|file| is_executable(file))
 }
 
-fn is_executable(file: &Path) -> bool {
+pub(crate) fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }

@@ -92,18 +92,36 @@ impl Process {
 
     /// The clients' ports of the connections among its descriptors; none if it has ended.
     pub(crate) fn clients(&self) -> BTreeSet<u16> {
+        let sockets = self.sockets();
+        let connections = procfs::net::tcp().into_iter().chain(procfs::net::tcp6()).flatten();
+        let own = connections.filter(|connection| sockets.contains(&connection.inode));
+        own.map(|connection| connection.remote_address.port()).collect()
+    }
+
+    /// The paths of the Unix sockets among its descriptors.
+    pub(crate) fn unix_sockets(&self) -> BTreeSet<std::path::PathBuf> {
+        let sockets = self.sockets();
+        // Paths, of other programs too, need not be text (unix(7)), which `procfs` does not read.
+        let table = std::fs::read("/proc/net/unix").expect("/proc is mounted");
+        let table = String::from_utf8_lossy(&table);
+        let paths = table.lines().filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(6);
+            let inode = fields.next()?.parse().ok()?;
+            sockets.contains(&inode).then(|| fields.next())?.map(Into::into)
+        });
+        paths.collect()
+    }
+
+    fn sockets(&self) -> BTreeSet<u64> {
         let process = procfs::process::Process::new(self.pid);
         let descriptors =
             process.and_then(|process| process.fd()).into_iter().flatten().filter_map(Result::ok);
-        let sockets: BTreeSet<_> = descriptors
+        descriptors
             .filter_map(|descriptor| match descriptor.target {
                 FDTarget::Socket(inode) => Some(inode),
                 _ => None,
             })
-            .collect();
-        let connections = procfs::net::tcp().into_iter().chain(procfs::net::tcp6()).flatten();
-        let own = connections.filter(|connection| sockets.contains(&connection.inode));
-        own.map(|connection| connection.remote_address.port()).collect()
+            .collect()
     }
 
     /// Its program's file.

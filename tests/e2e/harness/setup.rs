@@ -113,6 +113,12 @@ impl Setup {
         self
     }
 
+    /// A file as [`Setup::file`], in which what stands in braces is replaced as in the command.
+    pub(crate) fn filled_file(self, name: &str, content: &str) -> Self {
+        let content = self.fill(content);
+        self.file(name, &content)
+    }
+
     /// clusterd is started by this command, to which its own is appended: `unshare`, `setpriv`, ...
     pub(crate) fn under(mut self, command: &[&str]) -> Self {
         self.under = command.iter().map(|&word| word.to_owned()).collect();
@@ -164,6 +170,22 @@ impl Setup {
     /// Starts it and waits for its end.
     pub(crate) fn run(self) -> Ended {
         Cluster::spawn(self).ended()
+    }
+
+    /// The port that the workers' command asks for.
+    pub(crate) fn asks_for(&self) -> u16 {
+        self.worker_port
+    }
+
+    /// The workers' command without clusterd. As for a worker, `PORT` names its port, and `CLUSTERD_WORKER_ID` is 0.
+    pub(crate) fn native_command(&self, mark: &str) -> Command {
+        let words: Vec<_> = self.command.iter().map(|word| self.fill(word)).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).current_dir(self.folder.path()).env(MARK, mark);
+        command.env("PORT", self.worker_port.to_string()).env("CLUSTERD_WORKER_ID", "0");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     /// The command that starts it.

@@ -1,0 +1,122 @@
+//! What is proved of each server of the table.
+//!
+//! 1. Three workers answer in equal turns.
+//! 2. It sees its clients, over IPv4 and over IPv6, exactly as it does without clusterd, and who is refused there is
+//!    refused here.
+//! 3. A reload under load loses no request.
+//! 4. A stop exits with 0, and leaves no process and no file.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::dialogue::Dialogue;
+use super::server::Server;
+use super::turns::took_turns;
+use crate::harness::witness::Sighting;
+use crate::harness::{Cluster, Load, Native, Signal, Witness, http, needs, until};
+use crate::shutdown::nothing_is_left;
+
+/// The connections that are to be dealt in turns.
+const ROUNDS: u64 = 12;
+
+/// What the client of a family meets.
+#[derive(Debug, PartialEq, Eq)]
+enum Meeting {
+    Refused,
+    Served(Sighting),
+    /// Accepted, but not answered as others are.
+    Broken(String),
+}
+
+/// Proves it all.
+#[track_caller]
+pub(super) fn prove(server: &Server) {
+    if !server.is_wanted() {
+        return;
+    }
+    let witness = Witness::new();
+    let natively = natively(server, &witness);
+    let cluster = server.cluster(&witness);
+    let ip = natively.iter().find(|(_, met)| *met != Meeting::Refused).expect("one family is served").0;
+    let address = (ip, cluster.address().port()).into();
+    takes_turns(&cluster, address, server.dialogue);
+    let here: Vec<_> = natively
+        .iter()
+        .map(|&(ip, _)| (ip, meet(&witness, (ip, cluster.address().port()).into(), server.dialogue)))
+        .collect();
+    loses_nothing_by_a_reload(&cluster, address, server.dialogue);
+    leaves_nothing(cluster);
+    assert_eq!(here, natively, "clients meet (left: under clusterd) what they meet without clusterd (right)");
+}
+
+/// What clients meet without clusterd, by family.
+#[track_caller]
+fn natively(server: &Server, witness: &Witness) -> Vec<(IpAddr, Meeting)> {
+    let mut native = server.native(witness);
+    let families = families();
+    until("the server answers without clusterd", || {
+        native.must_live();
+        answers(&native, &families, server.dialogue)
+    });
+    families.into_iter().map(|ip| (ip, meet(witness, native.at(ip), server.dialogue))).collect()
+}
+
+fn answers(native: &Native, families: &[IpAddr], dialogue: Dialogue) -> Option<()> {
+    let mut connections = families.iter().filter_map(|&ip| http::connect(native.at(ip)).ok());
+    dialogue.hold(connections.next()?).ok().map(drop)
+}
+
+fn families() -> Vec<IpAddr> {
+    let v6 = needs::ipv6().then_some(Ipv6Addr::LOCALHOST.into());
+    [Ipv4Addr::LOCALHOST.into()].into_iter().chain(v6).collect()
+}
+
+#[track_caller]
+fn meet(witness: &Witness, address: SocketAddr, dialogue: Dialogue) -> Meeting {
+    witness.forget();
+    let connection = match http::connect(address) {
+        Ok(connection) => connection,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Meeting::Refused,
+        Err(error) => panic!("a client of {address}: {error}"),
+    };
+    let client = connection.local_addr().expect("it is connected");
+    match dialogue.hold(connection) {
+        Ok(_) => Meeting::Served(witness.saw(client, address)),
+        Err(error) => Meeting::Broken(error.to_string()),
+    }
+}
+
+/// By what clusterd counts, and by what the answers say where they name the worker.
+#[track_caller]
+fn takes_turns(cluster: &Cluster, address: SocketAddr, dialogue: Dialogue) {
+    let mut answers = BTreeMap::<String, u64>::new();
+    for _ in 0..ROUNDS {
+        let connection = http::connect(address).expect("the cluster listens");
+        let answer =
+            dialogue.hold(connection).unwrap_or_else(|error| panic!("a client of {address}: {error}"));
+        if let Some(worker) = answer {
+            *answers.entry(worker).or_default() += 1;
+        }
+    }
+    let handed = cluster.handed(ROUNDS);
+    took_turns(&handed, ROUNDS);
+    assert!(answers.is_empty() || answers == handed, "answers of {answers:?}, connections to {handed:?}");
+}
+
+#[track_caller]
+fn loses_nothing_by_a_reload(cluster: &Cluster, address: SocketAddr, dialogue: Dialogue) {
+    let load = Load::of_exchanges(address, move |connection| dialogue.hold(connection).map(drop));
+    cluster.reload().unwrap_or_else(|reason| panic!("{reason}"));
+    load.goes_on();
+    load.lost_nothing();
+}
+
+#[track_caller]
+fn leaves_nothing(mut cluster: Cluster) {
+    let (processes, folder) = (cluster.processes(), cluster.runtime_folder());
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_success();
+    nothing_is_left(&cluster, &processes);
+    assert!(!folder.exists(), "{} is left", folder.display());
+}

@@ -1,0 +1,245 @@
+//! A row of the table: one configuration of a real server, as its users would write it down.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::dialogue::Dialogue;
+use crate::harness::build;
+use crate::harness::needs;
+use crate::harness::setup::Setup;
+use crate::harness::{Cluster, Native, Witness};
+
+/// The configuration; the methods read as its description.
+///
+/// In the command and in files, `{port}` is the port that it asks for, `{folder}` where its files are, `{python}` the
+/// Python that has the packages, and `{program}` what was compiled for it.
+pub(super) struct Server {
+    command: Vec<&'static str>,
+    files: Vec<(&'static str, &'static str)>,
+    environment: Vec<(&'static str, &'static str)>,
+    needs: Vec<Need>,
+    compiled: Option<(&'static str, &'static [&'static str])>,
+    options: &'static str,
+    own_folder: bool,
+    in_ci: bool,
+    pub(super) dialogue: Dialogue,
+}
+
+enum Need {
+    Program(&'static str),
+    File(&'static str),
+    Python(&'static str),
+    Npm(&'static str),
+}
+
+impl Server {
+    /// A server that is started by this command, whose words are separated by spaces, and answers GET /. Its first word
+    /// has to be installed.
+    pub(super) fn of(command: &'static str) -> Self {
+        let command: Vec<_> = command.split_whitespace().collect();
+        let needs = match command[0] {
+            "{python}" | "{program}" => Vec::new(),
+            program => vec![Need::Program(program)],
+        };
+        Self {
+            command,
+            files: Vec::new(),
+            environment: Vec::new(),
+            needs,
+            compiled: None,
+            options: "",
+            own_folder: false,
+            in_ci: false,
+            dialogue: Dialogue::Page { path: "/", says: "worker" },
+        }
+    }
+
+    /// One that is started by this line of a shell.
+    pub(super) fn of_shell(line: &'static str) -> Self {
+        Self::of("sh -c").arg(line)
+    }
+
+    /// A program from `fixtures/SOURCE`, built by this compiler with these arguments.
+    pub(super) fn compiled(source: &'static str, compiler: &'static [&'static str]) -> Self {
+        let mut server = Self::of("{program}").needs(compiler[0]);
+        server.compiled = Some((source, compiler));
+        server
+    }
+
+    /// One more word of the command, which may hold spaces.
+    pub(super) fn arg(mut self, word: &'static str) -> Self {
+        self.command.push(word);
+        self
+    }
+
+    /// A file in its folder, where it is started.
+    pub(super) fn file(mut self, name: &'static str, content: &'static str) -> Self {
+        self.files.push((name, content));
+        self
+    }
+
+    pub(super) fn env(mut self, name: &'static str, value: &'static str) -> Self {
+        self.environment.push((name, value));
+        self
+    }
+
+    /// Further options of clusterd.
+    pub(super) fn options(mut self, options: &'static str) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// It keeps files where it is started, so each launch is started in an empty folder of its own, which any user may
+    /// write.
+    pub(super) fn in_its_own_folder(mut self) -> Self {
+        self.own_folder = true;
+        self
+    }
+
+    /// This program has to be installed too.
+    pub(super) fn needs(mut self, program: &'static str) -> Self {
+        self.needs.push(Need::Program(program));
+        self
+    }
+
+    /// This file, or folder, has to be there.
+    pub(super) fn needs_file(mut self, path: &'static str) -> Self {
+        self.needs.push(Need::File(path));
+        self
+    }
+
+    /// This Python module has to be installed.
+    pub(super) fn python(mut self, module: &'static str) -> Self {
+        self.needs.push(Need::Python(module));
+        self
+    }
+
+    /// This npm package has to be installed.
+    pub(super) fn npm(mut self, package: &'static str) -> Self {
+        self.needs.push(Need::Npm(package));
+        self
+    }
+
+    /// It is one of those that run everywhere.
+    pub(super) fn in_ci(mut self) -> Self {
+        self.in_ci = true;
+        self
+    }
+
+    /// The page / contains this.
+    pub(super) fn says(self, says: &'static str) -> Self {
+        self.page("/", says)
+    }
+
+    /// This page contains this.
+    pub(super) fn page(mut self, path: &'static str, says: &'static str) -> Self {
+        self.dialogue = Dialogue::Page { path, says };
+        self
+    }
+
+    /// It does not speak HTTP: it answers these bytes with these.
+    pub(super) fn answers(mut self, say: &'static [u8], hear: &'static [u8]) -> Self {
+        self.dialogue = Dialogue::Words { say, hear };
+        self
+    }
+
+    /// It speaks first.
+    pub(super) fn greets(self, hear: &'static [u8]) -> Self {
+        self.answers(b"", hear)
+    }
+
+    /// Whether it is to run now, and can; says why not.
+    pub(super) fn is_wanted(&self) -> bool {
+        let wanted = match env::var("CLUSTERD_TEST_SERVERS").as_deref() {
+            Ok("all") => true,
+            Ok("few") => self.in_ci,
+            _ => false,
+        };
+        if !wanted {
+            println!("skipped: CLUSTERD_TEST_SERVERS=all runs it");
+        }
+        wanted && self.needs.iter().all(Need::is_met)
+    }
+
+    /// It alone, without clusterd.
+    pub(super) fn native(&self, witness: &Witness) -> Native {
+        Native::start(self.setup(witness))
+    }
+
+    /// Three workers of it.
+    pub(super) fn cluster(&self, witness: &Witness) -> Cluster {
+        self.setup(witness).options(self.options).taking_turns().start()
+    }
+
+    fn setup(&self, witness: &Witness) -> Setup {
+        const OWN_FOLDER: &str =
+            r#"own=$(mktemp -d "$0/own.XXXXXX") && chmod 777 "$own" && cd "$own" && exec "$@""#;
+        let mut setup = Cluster::of("").worker_port(crate::harness::native::free_port());
+        if self.own_folder {
+            setup = setup.arg("sh").arg("-c").arg(OWN_FOLDER).arg("{folder}");
+        }
+        let program =
+            self.compiled.map(|(source, compiler)| build::program(&name_of(source), source, compiler));
+        let fill = |text: &str| {
+            text.replace("{python}", &python().to_string_lossy())
+                .replace("{program}", program.as_deref().unwrap_or("{program}"))
+        };
+        setup = self.command.iter().fold(setup, |setup, word| setup.arg(&fill(word)));
+        setup =
+            self.files.iter().fold(setup, |setup, (name, content)| setup.filled_file(name, &fill(content)));
+        setup = self.environment.iter().fold(setup, |setup, (name, value)| setup.env(name, *value));
+        setup = witness.environment().into_iter().fold(setup, |setup, (name, value)| setup.env(name, value));
+        setup.env("PATH", path()).env("NODE_PATH", tools().join("node/node_modules"))
+    }
+}
+
+impl Need {
+    fn is_met(&self) -> bool {
+        match self {
+            Self::Program(name) => needs::met(
+                env::split_paths(&path()).any(|folder| needs::is_executable(&folder.join(name))),
+                &format!("{name} is not installed"),
+            ),
+            Self::File(path) => needs::met(Path::new(path).exists(), &format!("there is no {path}")),
+            Self::Python(module) => {
+                let mut import = Command::new(python());
+                let found = import.arg("-c").arg(format!("import {module}")).output();
+                needs::met(
+                    found.is_ok_and(|output| output.status.success()),
+                    &format!("Python's {module} is not installed"),
+                )
+            }
+            Self::Npm(package) => needs::met(
+                tools().join("node/node_modules").join(package).exists(),
+                &format!("npm's {package} is not installed"),
+            ),
+        }
+    }
+}
+
+fn name_of(source: &str) -> String {
+    source.replace(['/', '.'], "-")
+}
+
+/// Where `.ci/servers` installs what is not Debian's.
+fn tools() -> PathBuf {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ci-tools");
+    env::var_os("CLUSTERD_CI_TOOLS").map_or_else(default, PathBuf::from)
+}
+
+fn python() -> PathBuf {
+    let own = tools().join("python/bin/python3");
+    if own.exists() { own } else { PathBuf::from("python3") }
+}
+
+/// Where programs are: what a user of these servers has in PATH.
+fn path() -> OsString {
+    let of_tools =
+        ["python/bin", "node/node_modules/.bin", "debian/usr/sbin"].map(|folder| tools().join(folder));
+    let of_root = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let known = env::var_os("PATH").unwrap_or_default();
+    let all = of_tools.into_iter().chain(env::split_paths(&known)).chain(of_root);
+    env::join_paths(all).expect("no folder's name holds a colon")
+}
