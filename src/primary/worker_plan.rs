@@ -35,6 +35,7 @@ impl Base {
             ports: self.ports.clone(),
             attach: self.attach.clone(),
             notify: config.wait_ready,
+            stdin: config.stdin,
             colours: self.colours,
             context,
         };

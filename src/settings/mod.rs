@@ -119,6 +119,15 @@ pub(crate) enum CpuScheduling {
     Inherit,
 }
 
+/// What workers read from their standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stdin {
+    /// /dev/null: it ends at once.
+    Null,
+    /// Nothing, and it never ends: for servers that stop when it does.
+    Open,
+}
+
 /// The format of clusterd's own messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {

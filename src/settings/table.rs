@@ -22,7 +22,7 @@ use super::parse::{
 use super::resolve::Reading;
 use super::setting::{Doc, InForce, Key, Section, Setting, dashed, settings, text};
 use super::stop_signal::{SignalName, StopSignal};
-use super::{Attach, CpuScheduling, Listen, LogFormat, LogLevel, Policy, WorkerCommand};
+use super::{Attach, CpuScheduling, Listen, LogFormat, LogLevel, Policy, Stdin, WorkerCommand};
 
 settings! {
     "Listening" {
@@ -141,6 +141,15 @@ settings! {
             in_force: AtReload,
             default: "off",
             placeholder: "DIR",
+        }
+
+        /// What workers read from their standard input.
+        ///
+        /// Some servers stop at its end, such as `esbuild --serve`, or one that waits for Enter.
+        stdin: Stdin {
+            values: choice::<Stdin>(),
+            in_force: AtReload,
+            default: "null",
         }
 
         /// How workers get connections.

@@ -28,6 +28,8 @@ pub(super) struct Instance {
     started: Option<(Instant, SystemTime)>,
     /// How its last process ended, in words, and the code with which clusterd would exit for it.
     last_end: Option<(String, u8)>,
+    /// A process of its last launch runs on out of its group.
+    left: bool,
     /// What it writes to standard error.
     output: Option<LastLines>,
 }
@@ -54,6 +56,7 @@ impl Instance {
             listening: Vec::new(),
             started: None,
             last_end: None,
+            left: false,
             output: None,
         }
     }
@@ -95,6 +98,7 @@ impl Instance {
         let (old, new) = (before.group(), self.state.group());
         if matches!(self.state, State::Launching { .. }) && new != old {
             self.listening.clear();
+            self.left = false;
             self.started = Some((now, SystemTime::now()));
         }
         let event = self.news(&before);
@@ -154,6 +158,16 @@ impl Instance {
     pub(super) fn missing(&self) -> Vec<WorkerPort> {
         let ports = self.plan.spec.ports.iter().copied();
         ports.filter(|port| !self.listening.contains(port)).collect()
+    }
+
+    /// Whether a process of its last launch runs on out of its group, as a daemon does.
+    pub(super) fn left(&self) -> bool {
+        self.left
+    }
+
+    /// Notes that one does.
+    pub(super) fn has_left(&mut self) {
+        self.left = true;
     }
 
     /// Remembers how its process ended, and whether it was for want of memory.

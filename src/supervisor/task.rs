@@ -97,7 +97,9 @@ impl Task {
             self.workers.tick();
         };
         if self.mode == Mode::Running {
-            tracing::error!("every worker has ended for good; exiting with code {code}");
+            let advice = self.workers.last_advice().await;
+            let why = advice.map(|advice| format!("\nhint: {advice}")).unwrap_or_default();
+            tracing::error!("every worker has ended for good; exiting with code {code}{why}");
         }
         self.workers.finish().await;
         Ok(code)

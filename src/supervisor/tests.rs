@@ -22,7 +22,7 @@ use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::logs::LastLines;
 use crate::metrics::Metrics;
 use crate::protocol::wire::{self, Token};
-use crate::settings::WorkerCommand;
+use crate::settings::{Stdin, WorkerCommand};
 use exec_context::ExecContext;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -74,6 +74,7 @@ fn spec(program: &str, arguments: &[&str], workers: u32) -> (CommandSpec, u32) {
         ports: vec![WorkerPort(3000), WorkerPort(3001)],
         attach: AttachEnv { socket: "@test".into(), shim: None, node_channel: false },
         notify: false,
+        stdin: Stdin::Null,
         colours: false,
         context: ExecContext::inherited(getrlimit(Resource::Nofile)),
     };

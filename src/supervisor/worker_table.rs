@@ -103,6 +103,13 @@ impl WorkerTable {
         Some(instance.id())
     }
 
+    /// Notes that a process of an instance runs on out of its group.
+    pub(super) fn left(&mut self, id: InstanceId) {
+        if let Some(instance) = self.get_mut(id) {
+            instance.has_left();
+        }
+    }
+
     /// Counts a start after the first.
     pub(super) fn count_restart(&mut self, slot: Slot) {
         *self.restarts.entry(slot).or_default() += 1;

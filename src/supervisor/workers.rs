@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use super::background::Background;
-use super::diagnose::Advisor;
+use super::diagnose::{Advisor, Awaited};
 use super::ends::{End, Ended, Reason};
 use super::events::EventKind;
 use super::instance::{Instance, Transition};
-use super::lifecycle::{Action, Chance, Input, Process, State};
+use super::lifecycle::{Action, Answer, Chance, Input, Process, State, advise_after};
 use super::processes::{self, Died, Processes};
 use super::publisher::Publisher;
 use super::restart::Run;
@@ -20,6 +20,7 @@ use super::rollout::InstanceId;
 use super::worker_table::WorkerTable;
 use super::{Overview, Plan, StartError, WorkerHooks};
 use crate::ids::{Slot, WorkerId, WorkerPort};
+use crate::sys::processes::has_adopted;
 
 /// How often an orphaned process group is looked at: its members need not be children of this process, so
 /// nothing tells when the last one ends.
@@ -185,6 +186,11 @@ impl Workers {
         self.processes.finish().await;
     }
 
+    /// What was said last of why workers do not listen.
+    pub(super) async fn last_advice(&mut self) -> Option<&str> {
+        self.advisor.last().await
+    }
+
     fn ended(&mut self, pid: Pid, how: Ended) {
         let Died::Child { out_of_memory } = self.processes.ended(pid, how, &self.table.groups()) else {
             return;
@@ -194,15 +200,23 @@ impl Workers {
             return;
         };
         let others = processes::has_members(pid);
+        // A daemon is looked for at once: what is left of a worker does not stay.
+        if how == Ended::Code(0) && (others || has_adopted(&self.table.groups())) {
+            self.table.left(instance);
+        }
         self.apply(instance, Input::Ended { group: pid, how, others, chance: chance() });
     }
 
     /// Something that was done beside the task has come to this.
     fn reported(&mut self, instance: InstanceId, input: Input) {
-        if matches!(input, Input::Forgotten { served: 0, .. }) {
+        let has_served_nobody = matches!(input, Input::Forgotten { served: 0, .. });
+        if has_served_nobody {
             self.advise_ended(instance);
         }
         self.apply(instance, input);
+        if has_served_nobody {
+            self.repeat_advice(instance);
+        }
     }
 
     /// Lets this happen to a worker and does what follows from it; to one that is gone nothing happens.
@@ -281,8 +295,23 @@ impl Workers {
         let Some(instance) = self.table.get(id) else { return };
         let (slot, served) = (instance.slot(), instance.listening().to_vec());
         let plan = instance.plan();
-        let how = (plan.spec.attach.shim.clone(), plan.rules.wait_ready);
+        let awaited = match instance.state() {
+            State::Launching { missing, .. } if missing.word => Awaited::Word,
+            State::Launching { missing, .. } if missing.answer == Answer::Awaited => Awaited::Answer,
+            _ => Awaited::Nothing,
+        };
+        let how = (plan.spec.attach.shim.clone(), awaited, advise_after(&plan.rules));
         self.advisor.look_at((slot, group), how, instance.missing(), served);
+    }
+
+    /// The first of many starts is long ago when the last has failed. If it was the last worker, that is said with it.
+    fn repeat_advice(&mut self, id: InstanceId) {
+        let given_up = self.table.get(id).filter(|instance| matches!(instance.state(), State::Errored(_)));
+        if let Some(slot) = given_up.map(Instance::slot)
+            && self.table.verdict().is_none()
+        {
+            self.advisor.repeat(slot);
+        }
     }
 
     /// Once a streak: the other runs of it are likely to end for the same reason.
@@ -294,7 +323,12 @@ impl Workers {
             return;
         }
         let (slot, command) = (instance.slot(), instance.plan().spec.command.clone());
-        self.advisor.look_back_at((slot, how), command, instance.missing(), self.table.groups());
+        self.advisor.look_back_at(
+            (slot, how, instance.left()),
+            command,
+            instance.missing(),
+            self.table.groups(),
+        );
     }
 }
 

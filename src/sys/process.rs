@@ -296,6 +296,16 @@ pub(crate) fn duplicate(number: u32) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
+/// A standard input that says nothing and never ends: a pipe opened for both directions, whose reader is its own writer.
+///
+/// # Errors
+/// Those of pipe(2), and of opening it again in /proc.
+pub(crate) fn endless_input() -> io::Result<OwnedFd> {
+    let (reader, _writer) = io::pipe()?;
+    let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+    Ok(rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 fn close_on_exec_one_by_one(first: u32) -> io::Result<()> {
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let name = entry?.file_name();

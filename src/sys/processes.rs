@@ -4,7 +4,7 @@
 //! milliseconds: never on a data path.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -56,6 +56,18 @@ pub(crate) fn has_mapped(process: Pid, file: &Path) -> Option<bool> {
 /// The living members of a process group; zombies are not among them.
 pub(crate) fn members(group: Pid) -> Vec<Pid> {
     group_processes(group).iter().filter_map(|process| Pid::from_raw(process.pid)).collect()
+}
+
+/// Whether a worker has left a process behind that has become a child of this one and is in none of these groups. A worker
+/// is known by its environment.
+pub(crate) fn has_adopted(groups: &[Pid]) -> bool {
+    let me = rustix::process::getpid().as_raw_pid();
+    let is_adopted =
+        |stat: &Stat| stat.ppid == me && groups.iter().all(|group| group.as_raw_pid() != stat.pgrp);
+    let is_worker = |process: &Process| {
+        process.environ().is_ok_and(|environment| environment.contains_key(OsStr::new("CLUSTERD_WORKER_ID")))
+    };
+    living().any(|(process, stat)| is_adopted(&stat) && is_worker(&process))
 }
 
 /// The TCP ports on which processes of this group listen themselves, as their network namespace has it.

@@ -2,7 +2,7 @@
 
 use crate::harness::build;
 use crate::harness::needs::needs;
-use crate::harness::{Cluster, until};
+use crate::harness::{Cluster, Signal, until};
 
 /// The warning about a worker that does not listen, once it came.
 fn warning(cluster: &Cluster) -> String {
@@ -60,4 +60,61 @@ fn it_is_written_in_go() {
     let program = build::go("go-server");
     let cluster = Cluster::of(&program).worker_port(free_port()).launch();
     says(&warning(&cluster), &["go"]);
+}
+
+/// Serves until its standard input ends.
+const UNTIL_END_OF_INPUT: &str = "
+import http.server, os, sys, threading
+server = http.server.HTTPServer(('', int(os.environ['PORT'])), http.server.SimpleHTTPRequestHandler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+sys.stdin.read()
+";
+
+#[test]
+fn it_ends_with_its_standard_input() {
+    needs!("python3");
+    let program = "import sys; sys.stdin.read()";
+    let cluster = Cluster::of("python3 -c").arg(program).launch();
+    let warning = warning(&cluster);
+    says(&warning, &["code 0", "standard input", "--stdin open"]);
+    assert!(!warning.contains("daemon off"), "{warning}");
+}
+
+#[test]
+fn a_server_that_stops_at_the_end_of_its_input_serves_while_that_is_open() {
+    needs!("python3");
+    let mut cluster =
+        Cluster::of("python3 -c").arg(UNTIL_END_OF_INPUT).options("--stdin open").workers(2).start();
+    for _ in 0..4 {
+        cluster.get("/");
+    }
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_success();
+}
+
+#[test]
+fn it_has_become_a_daemon() {
+    needs!("sh", "setsid");
+    let cluster = Cluster::of("sh -c").arg("setsid sleep 1000 & sleep 0.1").launch();
+    says(&warning(&cluster), &["code 0", "daemon mode off"]);
+}
+
+#[test]
+fn it_listens_and_does_not_say_that_it_is_ready() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().options("--wait-ready --ready-timeout 2s").launch();
+    let warning = warning(&cluster);
+    says(&warning, &["listens on port 8080 and is not ready after 1s", "--wait-ready", "ready=1"]);
+}
+
+#[test]
+fn what_it_is_stands_in_the_last_line_too() {
+    needs!("go");
+    let program = build::go("go-server");
+    let port = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
+    let number = port.local_addr().expect("a bound socket has an address").port();
+    // Nobody else can listen on it.
+    let ended = Cluster::of(&program).worker_port(number).options("--max-restarts 1").run();
+    let last = ended.stderr.lines().last().expect("it says why");
+    says(last, &["every worker has ended for good", "is a go program"]);
 }

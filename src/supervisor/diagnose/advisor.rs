@@ -8,10 +8,16 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 use tokio::task::JoinSet;
 
-use super::Findings;
+use super::{Awaited, Findings};
 use crate::ids::{Slot, WorkerPort};
 use crate::settings::WorkerCommand;
 use crate::supervisor::ends::Ended;
+
+/// What was said so long ago stands right above.
+const JUST_NOW: Duration = Duration::from_secs(1);
+
+/// How long a look that is under way may take at the very end.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// How long the same advice is not repeated.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -28,27 +34,24 @@ impl Advisor {
     pub(in crate::supervisor) fn look_at(
         &mut self,
         (worker, group): (Slot, Pid),
-        (shim, wait_ready): (Option<PathBuf>, bool),
+        (shim, awaited, after): (Option<PathBuf>, Awaited, Duration),
         missing: Vec<WorkerPort>,
         served: Vec<WorkerPort>,
     ) {
-        // It only has to answer its probe, and why it does not is told by that.
-        if missing.is_empty() && !wait_ready {
-            return;
-        }
-        let look = move || (worker, super::running(group, (shim.as_deref(), wait_ready), missing, served));
+        let look =
+            move || (worker, super::running(group, (shim.as_deref(), awaited, after), missing, served));
         self.looking.spawn_blocking(look);
     }
 
     /// Looks for why a worker ended, while the `others` run.
     pub(in crate::supervisor) fn look_back_at(
         &mut self,
-        (worker, how): (Slot, Ended),
+        (worker, how, left): (Slot, Ended, bool),
         command: WorkerCommand,
         missing: Vec<WorkerPort>,
         others: Vec<Pid>,
     ) {
-        let look = move || (worker, super::ended(&command, how, missing, &others));
+        let look = move || (worker, super::ended(&command, (how, left), missing, &others));
         self.looking.spawn_blocking(look);
     }
 
@@ -57,6 +60,26 @@ impl Advisor {
         let (worker, seen) = self.looking.join_next().await?.ok()?;
         self.say(worker, super::advice(&seen));
         Some(())
+    }
+
+    /// Says again what was said last, if that is long ago: a worker is given up for it.
+    pub(in crate::supervisor) fn repeat(&mut self, worker: Slot) {
+        let now = Instant::now();
+        if let Some((when, advice)) = &mut self.said
+            && now - *when > JUST_NOW
+        {
+            tracing::warn!(%worker, "{advice}");
+            *when = now;
+        }
+    }
+
+    /// What was said last, once the looks that are under way have ended. It is worth repeating where clusterd gives up: what
+    /// was said at the first of many starts is far above.
+    pub(in crate::supervisor) async fn last(&mut self) -> Option<&str> {
+        let all = async { while self.say_next().await.is_some() {} };
+        // What takes longer is left out.
+        let _ = tokio::time::timeout(LAST_LOOK, all).await;
+        self.said.as_ref().map(|(_, advice)| advice.as_str())
     }
 
     /// Workers that run the same program have the same trouble: one of them is enough.

@@ -11,14 +11,15 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use humantime::format_duration;
 use procfs::process::Process;
 use rustix::process::Pid;
 
 pub(super) use self::advisor::Advisor;
 use self::elf::Kind;
 use super::ends::Ended;
-use super::lifecycle::ADVISE_AFTER;
 use crate::ids::WorkerPort;
 use crate::settings::{WorkerCommand, command};
 use crate::sys::processes;
@@ -36,8 +37,23 @@ pub(crate) struct Findings {
     pub opened: BTreeSet<u16>,
     /// What keeps the shim from serving it.
     pub obstacle: Option<Obstacle>,
-    /// It also has to say that it is ready.
-    pub wait_ready: bool,
+    /// A process of the worker that ended runs on, out of its group.
+    pub left: bool,
+    /// What it is waited for beside its ports.
+    pub awaited: Awaited,
+    /// How long it has run.
+    pub after: Duration,
+}
+
+/// What a worker still has to do to be ready, beside listening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// Nothing.
+    Nothing,
+    /// To say that it is ready (`--wait-ready`).
+    Word,
+    /// To answer its probe well (`--ready-http`).
+    Answer,
 }
 
 /// A program that the shim cannot serve.
@@ -67,7 +83,7 @@ pub(crate) enum Why {
 /// Looks at a worker that runs.
 pub(crate) fn running(
     group: Pid,
-    (shim, wait_ready): (Option<&Path>, bool),
+    (shim, awaited, after): (Option<&Path>, Awaited, Duration),
     missing: Vec<WorkerPort>,
     served: Vec<WorkerPort>,
 ) -> Findings {
@@ -77,14 +93,16 @@ pub(crate) fn running(
         ended: None,
         opened: processes::listening_ports(group),
         obstacle: leaves(group).iter().find_map(|process| obstacle(process, shim)),
-        wait_ready,
+        left: false,
+        awaited,
+        after,
     }
 }
 
 /// Looks at what is left of a worker that ended, the file of its program, and at the `others` that run.
 pub(crate) fn ended(
     command: &WorkerCommand,
-    how: Ended,
+    (how, left): (Ended, bool),
     missing: Vec<WorkerPort>,
     others: &[Pid],
 ) -> Findings {
@@ -94,7 +112,9 @@ pub(crate) fn ended(
         ended: Some(how),
         opened: others.iter().flat_map(|&group| processes::listening_ports(group)).collect(),
         obstacle: obstacle_in_file(command),
-        wait_ready: false,
+        left,
+        awaited: Awaited::Nothing,
+        after: Duration::ZERO,
     }
 }
 
@@ -146,10 +166,13 @@ fn obstacle_in_file(command: &WorkerCommand) -> Option<Obstacle> {
 
 /// What to tell the user: what was seen, and what to do.
 pub(crate) fn advice(seen: &Findings) -> String {
+    if seen.ended.is_none() && seen.missing.is_empty() {
+        return about_readiness(seen);
+    }
     let missing = list(seen.missing.iter().map(|port| port.0));
     let mut text = match seen.ended {
         Some(how) => format!("the worker {how} before it listened on {missing}"),
-        None => format!("the worker does not listen on {missing} after {} s", ADVISE_AFTER.as_secs()),
+        None => format!("the worker does not listen on {missing} after {}", format_duration(seen.after)),
     };
     let rest = match (&seen.obstacle, seen.ended) {
         (Some(obstacle), _) => about_obstacle(obstacle),
@@ -193,6 +216,11 @@ fn about_end(how: Ended, seen: &Findings) -> String {
             let opened = list(seen.opened.iter().copied());
             format!("another worker opened {opened} itself, and only one can; {}", agree_on_port(seen))
         }
+        Ended::Code(0) if !seen.left => {
+            "it left no process behind, so it is no daemon; if it ends when its standard input ends, which is /dev/null, \
+             set --stdin open; otherwise see its output"
+                .to_owned()
+        }
         Ended::Code(0) => {
             "a server has to stay in the foreground; turn its daemon mode off (nginx: -g 'daemon off;', \
                            redis-server: --daemonize no)"
@@ -231,14 +259,27 @@ fn about_ports(seen: &Findings, missing: &str) -> String {
             "it listens only on {served}; every worker must listen on every port, so remove a --port that is not used"
         );
     }
-    if seen.wait_ready {
-        return "--wait-ready also waits until it reports that it is ready: process.send('ready') in Node, \
-                READY=1 to the socket that NOTIFY_SOCKET names, or the library; ignore this if it is only slow to start"
-            .to_owned();
-    }
     format!(
         "it runs and listens on nothing; ignore this if it is only slow to start; otherwise see its output, and \
          have it listen on {missing}"
+    )
+}
+
+/// It listens, so that nothing is wrong with how it is served.
+fn about_readiness(seen: &Findings) -> String {
+    let served = list(seen.served.iter().map(|port| port.0));
+    let awaited = match seen.awaited {
+        Awaited::Nothing | Awaited::Word => {
+            "--wait-ready waits until it reports that it is: process.send('ready') in Node, READY=1 to the socket that \
+             NOTIFY_SOCKET names, or the library"
+        }
+        Awaited::Answer => {
+            "--ready-http waits for an answer of 2xx or 3xx; the last answer is in the messages above"
+        }
+    };
+    let after = format_duration(seen.after);
+    format!(
+        "the worker listens on {served} and is not ready after {after}: {awaited}; ignore this if it is only slow to start"
     )
 }
 
@@ -276,7 +317,9 @@ mod tests {
             ended: None,
             opened: BTreeSet::new(),
             obstacle: None,
-            wait_ready: false,
+            left: false,
+            awaited: Awaited::Nothing,
+            after: Duration::from_secs(10),
         }
     }
 
@@ -289,10 +332,12 @@ mod tests {
         let opened = |ports: &[u16]| Findings { opened: ports.iter().copied().collect(), ..seen() };
         let ended = |how| Findings { ended: Some(how), ..seen() };
         let collided = Findings { ended: Some(Ended::Code(1)), ..opened(&[8000]) };
-        let unready = Findings { wait_ready: true, ..seen() };
+        let ready_but =
+            |awaited| Findings { missing: vec![], served: vec![WorkerPort(3000)], awaited, ..seen() };
+        let daemon = Findings { left: true, ..ended(Ended::Code(0)) };
         let one_of_two = Findings { served: vec![WorkerPort(3001)], ..seen() };
         let cases = [
-            (seen(), "does not listen on port 3000 after 10 s: it runs and listens on nothing"),
+            (seen(), "does not listen on port 3000 after 10s: it runs and listens on nothing"),
             (opened(&[8080]), "it listens on port 8080 instead; "),
             (opened(&[8080, 9000]), "it listens on ports 8080 and 9000 instead; "),
             (opened(&[8080]), "--port 3000:8080"),
@@ -303,16 +348,20 @@ mod tests {
                 "exited with code 1 before it listened on port 3000: another worker opened port 8000",
             ),
             (collided, "--port 3000:8000"),
-            (unready, "process.send('ready')"),
+            (ready_but(Awaited::Word), "listens on port 3000 and is not ready after 10s: --wait-ready waits"),
+            (ready_but(Awaited::Word), "process.send('ready')"),
+            (
+                ready_but(Awaited::Answer),
+                "listens on port 3000 and is not ready after 10s: --ready-http waits",
+            ),
             (with(Why::Go), "server is a Go program"),
             (with(Why::Static), "server is statically linked"),
             (with(Why::NotNamed), "clears the environment"),
             (with(Why::NotLoaded), "setuid"),
             (with(Why::NoShim), "use --attach auto"),
-            (
-                ended(Ended::Code(0)),
-                "exited with code 0 before it listened on port 3000: a server has to stay",
-            ),
+            (daemon, "exited with code 0 before it listened on port 3000: a server has to stay"),
+            (ended(Ended::Code(0)), "exited with code 0 before it listened on port 3000: it left no process"),
+            (ended(Ended::Code(0)), "--stdin open"),
             (ended(Ended::Code(127)), "a command that was not found"),
             (ended(Ended::Code(1)), "exited with code 1 before it listened on port 3000: see its output"),
             (ended(Ended::Signal { signal: libc::SIGSEGV, core: false }), "was killed by SIGSEGV before"),
@@ -357,7 +406,8 @@ mod tests {
         }
 
         fn seen(&self, shim: &Path) -> Findings {
-            running(Pid::from_child(&self.0), (Some(shim), false), vec![WorkerPort(3000)], vec![])
+            let how = (Some(shim), Awaited::Nothing, Duration::ZERO);
+            running(Pid::from_child(&self.0), how, vec![WorkerPort(3000)], vec![])
         }
     }
 

@@ -144,6 +144,11 @@ pub(crate) enum Action {
     Advise(Process),
 }
 
+/// When something is said about a worker that is not ready: before it is stopped for that.
+pub(crate) fn advise_after(rules: &Rules) -> Duration {
+    ADVISE_AFTER.min(rules.ready_timeout / 2)
+}
+
 /// What follows when `input` happens to a worker in `state` at `now`.
 pub(crate) fn step(state: State, input: Input, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
     match input {
@@ -198,7 +203,7 @@ fn launched(state: State, process: Process, rules: &Rules, now: Instant) -> (Sta
                 since: now,
                 missing: Missing::at_first(rules),
                 ready_by: now + rules.ready_timeout,
-                advise_at: Some(now + ADVISE_AFTER.min(rules.ready_timeout / 2)),
+                advise_at: Some(now + advise_after(rules)),
                 run,
             };
             (launching, again.map(Action::Count).into_iter().collect())

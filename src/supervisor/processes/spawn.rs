@@ -22,8 +22,8 @@ use super::notify_socket::{self, NotifySocket};
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Token};
 use crate::settings::command::{self, CommandError};
-use crate::settings::{WorkerCommand, script};
-use crate::sys::process::{Step, give_descriptor};
+use crate::settings::{Stdin, WorkerCommand, script};
+use crate::sys::process::{Step, endless_input, give_descriptor};
 
 /// The hidden verb with which clusterd runs itself as the built-in demo worker.
 pub(crate) const DEMO_VERB: &str = "demo-worker";
@@ -81,6 +81,8 @@ pub(crate) struct CommandSpec {
     /// Whether they are told where to say that they are ready (`NOTIFY_SOCKET`). If nobody waits for it they are
     /// not: some servers speak with a service manager all the time.
     pub notify: bool,
+    /// What they read.
+    pub stdin: Stdin,
     /// Whether what they write comes out on a terminal with colours.
     pub colours: bool,
     /// On what terms they run.
@@ -250,20 +252,25 @@ pub(crate) fn spawn(
     Ok(Spawned { pid: Pid::from_child(&child), pipes, channel })
 }
 
-/// Gives the process nothing to read and two pipes to write, which `command` holds until it is dropped. They belong to
+/// Gives the process an input without a word and two pipes to write, which `command` holds until it is dropped. They belong to
 /// its user: `/dev/stderr` and `/dev/stdout` are these pipes, opened again, which takes permission.
 fn give_streams(command: &mut Command, spec: &CommandSpec) -> io::Result<Pipes> {
     let ((stdout, out), (stderr, err)) = (io::pipe()?, io::pipe()?);
+    let input = match spec.stdin {
+        Stdin::Null => None,
+        Stdin::Open => Some(endless_input()?),
+    };
     if let Some(identity) = &spec.context.identity {
         let (uid, gid) = (identity.credentials.uid, identity.credentials.gid);
-        for pipe in [&out, &err] {
+        let outputs = [out.as_fd(), err.as_fd()];
+        for pipe in outputs.into_iter().chain(input.as_ref().map(AsFd::as_fd)) {
             // Without it nearly every program does as well.
             if let Err(error) = rustix::fs::fchown(pipe, Some(uid), Some(gid)) {
                 tracing::debug!(%error, "cannot give a worker's pipe to its user");
             }
         }
     }
-    command.stdin(Stdio::null()).stdout(out).stderr(err);
+    command.stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(out).stderr(err);
     Ok(Pipes { stdout: stdout.into(), stderr: stderr.into(), notify: None })
 }
 
