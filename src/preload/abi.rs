@@ -1,10 +1,11 @@
 //! Numbers of the kernel's interface: system calls, errors, flags and options, for each supported processor.
 //!
-//! Only constants; their tests compare them with the `libc` crate, which the shim itself cannot use.
+//! Only constants; their tests compare those that the `libc` crate knows with it, which the shim itself cannot use.
 
 /// Numbers of system calls.
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod number {
+    pub(crate) const READ: usize = 0;
     pub(crate) const CLOSE: usize = 3;
     pub(crate) const NANOSLEEP: usize = 35;
     pub(crate) const GETPID: usize = 39;
@@ -23,19 +24,29 @@ pub(crate) mod number {
     pub(crate) const KILL: usize = 62;
     pub(crate) const FCNTL: usize = 72;
     pub(crate) const GETPGID: usize = 121;
+    pub(crate) const GETDENTS64: usize = 217;
     pub(crate) const CLOCK_GETTIME: usize = 228;
+    pub(crate) const EPOLL_CTL: usize = 233;
+    pub(crate) const OPENAT: usize = 257;
+    pub(crate) const READLINKAT: usize = 267;
     pub(crate) const PPOLL: usize = 271;
     pub(crate) const ACCEPT4: usize = 288;
     pub(crate) const DUP3: usize = 292;
+    pub(crate) const PRLIMIT64: usize = 302;
 }
 
 /// Numbers of system calls.
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod number {
+    pub(crate) const EPOLL_CTL: usize = 21;
     pub(crate) const DUP3: usize = 24;
     pub(crate) const FCNTL: usize = 25;
+    pub(crate) const OPENAT: usize = 56;
     pub(crate) const CLOSE: usize = 57;
+    pub(crate) const GETDENTS64: usize = 61;
+    pub(crate) const READ: usize = 63;
     pub(crate) const PPOLL: usize = 73;
+    pub(crate) const READLINKAT: usize = 78;
     pub(crate) const NANOSLEEP: usize = 101;
     pub(crate) const CLOCK_GETTIME: usize = 113;
     pub(crate) const KILL: usize = 129;
@@ -54,14 +65,20 @@ pub(crate) mod number {
     pub(crate) const SENDMSG: usize = 211;
     pub(crate) const RECVMSG: usize = 212;
     pub(crate) const ACCEPT4: usize = 242;
+    pub(crate) const PRLIMIT64: usize = 261;
 }
 
+pub(crate) const EPERM: i32 = 1;
 pub(crate) const ENOENT: i32 = 2;
 pub(crate) const EINTR: i32 = 4;
 pub(crate) const EAGAIN: i32 = 11;
 pub(crate) const EACCES: i32 = 13;
+pub(crate) const EFAULT: i32 = 14;
 pub(crate) const EINVAL: i32 = 22;
 pub(crate) const EMFILE: i32 = 24;
+pub(crate) const EPIPE: i32 = 32;
+pub(crate) const EPROTO: i32 = 71;
+pub(crate) const ENOPROTOOPT: i32 = 92;
 pub(crate) const EOPNOTSUPP: i32 = 95;
 pub(crate) const EADDRINUSE: i32 = 98;
 pub(crate) const ECONNABORTED: i32 = 103;
@@ -81,10 +98,28 @@ pub(crate) const SOCK_CLOEXEC: i32 = 0o2_000_000;
 pub(crate) const F_GETFD: i32 = 1;
 pub(crate) const F_GETFL: i32 = 3;
 pub(crate) const F_SETFL: i32 = 4;
+pub(crate) const F_SETSIG: i32 = 10;
+pub(crate) const F_GETSIG: i32 = 11;
+pub(crate) const F_SETOWN_EX: i32 = 15;
+pub(crate) const F_GETOWN_EX: i32 = 16;
 pub(crate) const F_DUPFD_CLOEXEC: i32 = 1030;
 pub(crate) const FD_CLOEXEC: i32 = 1;
 pub(crate) const O_NONBLOCK: i32 = 0o4000;
+pub(crate) const O_ASYNC: i32 = 0o20_000;
 pub(crate) const O_CLOEXEC: i32 = 0o2_000_000;
+#[cfg(target_arch = "x86_64")]
+pub(crate) const O_DIRECTORY: i32 = 0o200_000;
+#[cfg(target_arch = "aarch64")]
+pub(crate) const O_DIRECTORY: i32 = 0o40_000;
+pub(crate) const AT_FDCWD: i32 = -100;
+
+pub(crate) const EPOLL_CTL_ADD: i32 = 1;
+pub(crate) const EPOLL_CTL_DEL: i32 = 2;
+pub(crate) const EPOLLOUT: u32 = 0x4;
+pub(crate) const EPOLLWRNORM: u32 = 0x100;
+pub(crate) const EPOLLWRBAND: u32 = 0x200;
+
+pub(crate) const RLIMIT_NOFILE: i32 = 7;
 
 pub(crate) const MSG_PEEK: i32 = 0x2;
 pub(crate) const MSG_DONTWAIT: i32 = 0x40;
@@ -94,33 +129,32 @@ pub(crate) const SCM_RIGHTS: i32 = 1;
 pub(crate) const POLLOUT: i16 = 4;
 
 pub(crate) const SOL_SOCKET: i32 = 1;
-pub(crate) const SO_TYPE: i32 = 3;
-pub(crate) const SO_BROADCAST: i32 = 6;
-pub(crate) const SO_KEEPALIVE: i32 = 9;
-pub(crate) const SO_LINGER: i32 = 13;
 pub(crate) const SO_REUSEADDR: i32 = 2;
+pub(crate) const SO_TYPE: i32 = 3;
+pub(crate) const SO_ERROR: i32 = 4;
+pub(crate) const SO_BROADCAST: i32 = 6;
 pub(crate) const SO_REUSEPORT: i32 = 15;
 pub(crate) const SO_RCVTIMEO: i32 = 20;
 pub(crate) const SO_SNDTIMEO: i32 = 21;
 pub(crate) const SO_ACCEPTCONN: i32 = 30;
 pub(crate) const SO_PROTOCOL: i32 = 38;
 pub(crate) const SO_DOMAIN: i32 = 39;
-pub(crate) const SO_ATTACH_REUSEPORT_CBPF: i32 = 51;
-pub(crate) const SO_ATTACH_REUSEPORT_EBPF: i32 = 52;
+pub(crate) const SO_COOKIE: i32 = 57;
+pub(crate) const SO_RCVTIMEO_NEW: i32 = 66;
 
 pub(crate) const IPPROTO_IP: i32 = 0;
-pub(crate) const IP_TOS: i32 = 1;
+/// Answered with the number of the port (`inet_num`); no header names it yet.
+pub(crate) const IP_PROTOCOL: i32 = 52;
+pub(crate) const IPPROTO_TCP: i32 = 6;
+pub(crate) const TCP_INFO: i32 = 11;
+pub(crate) const TCP_REPAIR: i32 = 19;
+pub(crate) const TCP_QUEUE_SEQ: i32 = 21;
+pub(crate) const TCP_FASTOPEN_CONNECT: i32 = 30;
+/// The first byte of a `struct tcp_info`.
+pub(crate) const TCP_LISTEN: u8 = 10;
 pub(crate) const IPPROTO_IPV6: i32 = 41;
-pub(crate) const IPV6_TCLASS: i32 = 67;
 pub(crate) const IPV6_V6ONLY: i32 = 26;
 pub(crate) const IPPROTO_MPTCP: i32 = 262;
-pub(crate) const IPPROTO_TCP: i32 = 6;
-pub(crate) const TCP_NODELAY: i32 = 1;
-pub(crate) const TCP_KEEPIDLE: i32 = 4;
-pub(crate) const TCP_KEEPINTVL: i32 = 5;
-pub(crate) const TCP_KEEPCNT: i32 = 6;
-pub(crate) const TCP_DEFER_ACCEPT: i32 = 9;
-pub(crate) const TCP_USER_TIMEOUT: i32 = 18;
 
 pub(crate) const SIGABRT: i32 = 6;
 pub(crate) const SIGTERM: i32 = 15;
@@ -161,6 +195,12 @@ mod tests {
             (number::PPOLL, libc::SYS_ppoll),
             (number::ACCEPT4, libc::SYS_accept4),
             (number::DUP3, libc::SYS_dup3),
+            (number::READ, libc::SYS_read),
+            (number::GETDENTS64, libc::SYS_getdents64),
+            (number::EPOLL_CTL, libc::SYS_epoll_ctl),
+            (number::OPENAT, libc::SYS_openat),
+            (number::READLINKAT, libc::SYS_readlinkat),
+            (number::PRLIMIT64, libc::SYS_prlimit64),
         ];
         for (ours, theirs) in pairs {
             assert_eq!(i64::try_from(ours), Ok(theirs));
@@ -170,12 +210,17 @@ mod tests {
     #[test]
     fn errors_families_and_flags_are_those_of_libc() {
         same_as_libc!(
+            EPERM,
             ENOENT,
             EINTR,
             EAGAIN,
             EACCES,
+            EFAULT,
             EINVAL,
             EMFILE,
+            EPIPE,
+            EPROTO,
+            ENOPROTOOPT,
             EOPNOTSUPP,
             EADDRINUSE,
             ECONNABORTED,
@@ -195,7 +240,16 @@ mod tests {
             F_DUPFD_CLOEXEC,
             FD_CLOEXEC,
             O_NONBLOCK,
+            O_ASYNC,
             O_CLOEXEC,
+            O_DIRECTORY,
+            AT_FDCWD,
+            EPOLL_CTL_ADD,
+            EPOLL_CTL_DEL,
+            EPOLLOUT,
+            EPOLLWRNORM,
+            EPOLLWRBAND,
+            RLIMIT_NOFILE,
             MSG_PEEK,
             MSG_DONTWAIT,
             MSG_NOSIGNAL,
@@ -212,32 +266,25 @@ mod tests {
     fn socket_options_are_those_of_libc() {
         same_as_libc!(
             SOL_SOCKET,
-            SO_TYPE,
-            SO_BROADCAST,
-            SO_KEEPALIVE,
-            SO_LINGER,
             SO_REUSEADDR,
+            SO_TYPE,
+            SO_ERROR,
+            SO_BROADCAST,
             SO_REUSEPORT,
             SO_RCVTIMEO,
             SO_SNDTIMEO,
             SO_ACCEPTCONN,
             SO_PROTOCOL,
             SO_DOMAIN,
-            SO_ATTACH_REUSEPORT_CBPF,
-            SO_ATTACH_REUSEPORT_EBPF,
             IPPROTO_IP,
-            IP_TOS,
+            IPPROTO_TCP,
+            TCP_INFO,
+            TCP_REPAIR,
+            TCP_QUEUE_SEQ,
+            TCP_FASTOPEN_CONNECT,
             IPPROTO_IPV6,
-            IPV6_TCLASS,
             IPV6_V6ONLY,
             IPPROTO_MPTCP,
-            IPPROTO_TCP,
-            TCP_NODELAY,
-            TCP_KEEPIDLE,
-            TCP_KEEPINTVL,
-            TCP_KEEPCNT,
-            TCP_DEFER_ACCEPT,
-            TCP_USER_TIMEOUT,
         );
     }
 }

@@ -72,37 +72,28 @@ pub(crate) fn family(endpoint: &Endpoint) -> u16 {
     }
 }
 
+/// The same address with another port.
+pub(crate) fn with_port(endpoint: &Endpoint, port: u16) -> Endpoint {
+    match *endpoint {
+        Endpoint::V4 { address, .. } => Endpoint::V4 { address, port },
+        Endpoint::V6 { address, scope, .. } => Endpoint::V6 { address, port, scope },
+    }
+}
+
 /// The client's address as accept(2) would give it on a listener bound to `listener`: always in the listener's
-/// family. A dual-stack listener sees IPv4 clients as v4-mapped, an IPv4 listener sees them plain. Only the public
-/// socket lets an IPv6 client come to an IPv4 listener; see [`stand_in`].
+/// family. A dual-stack listener sees IPv4 clients as v4-mapped, an IPv4 listener sees them plain. IPv6 clients come to
+/// no IPv4 listener.
 pub(crate) fn as_seen_by(listener: &Endpoint, client: Endpoint) -> Endpoint {
     match (listener, client) {
         (Endpoint::V6 { .. }, Endpoint::V4 { address: [a, b, c, d], port }) => {
             Endpoint::V6 { address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], port, scope: 0 }
         }
-        (Endpoint::V4 { .. }, Endpoint::V6 { address, port, .. }) => Endpoint::V4 {
-            address: match address {
-                [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => [a, b, c, d],
-                [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] => [127, 0, 0, 1],
-                _ => stand_in(address),
-            },
-            port,
-        },
+        (
+            Endpoint::V4 { .. },
+            Endpoint::V6 { address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], port, .. },
+        ) => Endpoint::V4 { address: [a, b, c, d], port },
         (_, client) => client,
     }
-}
-
-/// An IPv4 address for an IPv6 client, for servers that bound an IPv4 listener and never expect another family:
-/// nginx drops such a client at once. It lies in 240.0.0.0/5, which belongs to nobody (RFC 1112, section 4), so
-/// that no list of trusted addresses contains it, and is the same for all of the client's /64, so that limits for
-/// each address hold. getpeername(2) on the connection still tells the real one.
-fn stand_in([network @ .., _, _, _, _, _, _, _, _]: [u8; 16]) -> [u8; 4] {
-    let network: [u8; 8] = network;
-    // FNV-1a.
-    let hash = network
-        .iter()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-    (0xf000_0000 | hash >> 5).to_be_bytes()
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -129,32 +120,10 @@ mod tests {
         let v4 = endpoint(Ipv4Addr::LOCALHOST.into(), 1234);
         let mapped = endpoint(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), 1234);
         let v6 = endpoint(Ipv6Addr::LOCALHOST.into(), 1234);
-        for (listener, client, seen) in [
-            (v4, v4, v4),
-            (v4, mapped, v4),
-            (v4, v6, v4),
-            (v6, v4, mapped),
-            (v6, mapped, mapped),
-            (v6, v6, v6),
-        ] {
+        for (listener, client, seen) in
+            [(v4, v4, v4), (v4, mapped, v4), (v6, v4, mapped), (v6, mapped, mapped), (v6, v6, v6)]
+        {
             assert_eq!(as_seen_by(&listener, client), seen, "{client:?} on {listener:?}");
-        }
-    }
-
-    #[test]
-    fn an_ipv6_network_has_one_stand_in_that_belongs_to_nobody() {
-        let listener = endpoint(Ipv4Addr::UNSPECIFIED.into(), 80);
-        let seen = |client: &str| {
-            let client = endpoint(IpAddr::V6(client.parse().unwrap()), 1234);
-            match as_seen_by(&listener, client) {
-                Endpoint::V4 { address, port: 1234 } => Ipv4Addr::from(address),
-                other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(seen("2001:db8:0:1::1"), seen("2001:db8:0:1:ffff::2"));
-        assert_ne!(seen("2001:db8:0:1::1"), seen("2001:db8:0:2::1"));
-        for client in ["2001:db8::1", "::", "ffff::", "fe80::1"] {
-            assert!((240..248).contains(&seen(client).octets()[0]), "{client}");
         }
     }
 
@@ -189,6 +158,9 @@ mod tests {
             let [a, b, c, d, ..] = address;
             let v4 = Endpoint::V4 { address: [a, b, c, d], port };
             prop_assert_eq!(read(write(&v4).bytes()), Some(v4));
+            for endpoint in [v4, v6] {
+                prop_assert_eq!(with_port(&with_port(&endpoint, 0), port), endpoint);
+            }
         }
     }
 }

@@ -5,13 +5,12 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::abi;
-use crate::options;
+use crate::descriptors::Descriptors;
+use crate::primary::{self, PATIENCE_SECONDS};
+use crate::replace;
 use crate::settings;
 use crate::syscalls::{self as sys, Errno, Fd, Owned, Result};
-use crate::wire::{Binding, ChannelName, Endpoint, FromWorker, MAX_MESSAGE, Refusal, ToWorker};
-
-/// How long the primary may take for each step of the handshake.
-const PATIENCE_SECONDS: i64 = 5;
+use crate::wire::{Binding, ChannelName, Endpoint, FromWorker, Refusal, ToWorker};
 
 /// How often another name is tried when one is in use.
 const NAME_ATTEMPTS: u32 = 16;
@@ -26,25 +25,26 @@ pub(crate) enum Attached {
 
 /// Replaces the server's socket `fd` by a channel that stands for a listener on `address`.
 ///
-/// Errors: EACCES when the primary does not admit this process; EADDRINUSE, on which servers try again, when it
-/// cannot take another channel or does not answer; else what making a socket failed with.
+/// Errors: EACCES when the primary does not admit this process; EADDRINUSE, on which servers try again, when another
+/// process of the worker has the address, or the primary cannot take another channel or does not answer; else what
+/// making a socket failed with.
 pub(crate) fn attach(fd: Fd, address: Endpoint) -> Result<Attached> {
     let channel = named_socket(address)?;
-    set_patience(&channel, PATIENCE_SECONDS)?;
-    match reach(&channel) {
+    match primary::reach(&channel, PATIENCE_SECONDS) {
         Ok(()) => {}
         Err(Errno(abi::ENOENT | abi::ECONNREFUSED)) => return Ok(Attached::NotServed),
-        Err(Errno(abi::EACCES)) => return Err(Errno(abi::EACCES)),
+        Err(Errno(abi::EACCES | abi::EPERM)) => return Err(Errno(abi::EACCES)),
         Err(_) => return Err(Errno(abi::EADDRINUSE)),
     }
-    match greet(&channel, binding(fd, address)) {
-        Ok(ToWorker::Welcome) => {}
-        Ok(ToWorker::Refuse(Refusal::NotServed)) => return Ok(Attached::NotServed),
-        Ok(ToWorker::Refuse(Refusal::NotAdmitted)) => return Err(Errno(abi::EACCES)),
+    let descriptors = Descriptors::open();
+    match greet(&channel, fd, address, descriptors.is_some()) {
+        Ok((ToWorker::Welcome, _)) => {}
+        Ok((ToWorker::Refuse(Refusal::NotServed), _)) => return Ok(Attached::NotServed),
+        Ok((ToWorker::Refuse(Refusal::NotAdmitted), _)) => return Err(Errno(abi::EACCES)),
         _ => return Err(Errno(abi::EADDRINUSE)),
     }
-    options::report_all(fd, &channel);
-    take_over(fd, &channel)?;
+    primary::set_patience(&channel, 0)?;
+    replace::everywhere(fd, &channel, descriptors.as_ref())?;
     Ok(Attached::Yes)
 }
 
@@ -75,65 +75,25 @@ fn nonce(fd: Fd) -> u64 {
     sys::monotonic().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ process ^ here
 }
 
-fn set_patience(channel: &Owned, seconds: i64) -> Result<()> {
-    let mut time = [0; 16];
-    time[..8].copy_from_slice(&seconds.to_ne_bytes());
-    sys::setsockopt(channel.get(), abi::SOL_SOCKET, abi::SO_RCVTIMEO, &time)?;
-    sys::setsockopt(channel.get(), abi::SOL_SOCKET, abi::SO_SNDTIMEO, &time)
-}
-
-fn reach(channel: &Owned) -> Result<()> {
-    let (address, len) = settings::attach_socket();
-    let address = address.get(..len).unwrap_or(&address);
-    through_signals(|| sys::connect(channel, address))
-}
-
-/// What the server binds, with the options that decide who else may bind it.
-fn binding(fd: Fd, address: Endpoint) -> Binding {
-    let is_set = |level, name| sys::getsockopt_int(fd, level, name).is_ok_and(|value| value != 0);
-    Binding {
+/// Says who this is and what it binds, and hears the answer.
+///
+/// The primary keeps the server's own socket, and with it whatever registrations at epoll instances could not be
+/// found: without a look at the process's descriptors it does not get the socket.
+fn greet(
+    channel: &Owned,
+    fd: Fd,
+    address: Endpoint,
+    brings_socket: bool,
+) -> Result<(ToWorker, Option<Owned>)> {
+    let is_set = |level, name| sys::getsockopt_int(fd, level, name).is_ok_and(|flag| flag != 0);
+    let binding = Binding {
         address,
         only_v6: is_set(abi::IPPROTO_IPV6, abi::IPV6_V6ONLY),
         reuses_address: is_set(abi::SOL_SOCKET, abi::SO_REUSEADDR),
         reuses_port: is_set(abi::SOL_SOCKET, abi::SO_REUSEPORT),
-    }
-}
-
-/// Says who this is, and hears the answer.
-fn greet(channel: &Owned, binding: Binding) -> Result<ToWorker> {
-    let hello =
-        FromWorker::Attach { token: settings::token(), binding, wants_drain: false, brings_socket: false };
-    let mut buffer = [0; MAX_MESSAGE];
-    let record = hello.encode(&mut buffer);
-    let fd = channel.get();
-    through_signals(|| sys::send(fd, record, Some(fd), 0))?;
-    let mut buffer = [0; MAX_MESSAGE];
-    let len = through_signals(|| sys::receive_bytes(fd, &mut buffer, 0))?;
-    let record = buffer.get(..len).unwrap_or_default();
-    ToWorker::decode(record).map_err(|_| Errno(abi::EADDRINUSE))
-}
-
-/// Puts the channel in the place of the server's socket, in the same modes and with the same timeout for accept.
-fn take_over(fd: Fd, channel: &Owned) -> Result<()> {
-    set_patience(channel, 0)?;
-    let mut time = [0; 16];
-    if sys::getsockopt(fd, abi::SOL_SOCKET, abi::SO_RCVTIMEO, &mut time).is_ok() {
-        sys::setsockopt(channel.get(), abi::SOL_SOCKET, abi::SO_RCVTIMEO, &time)?;
-    }
-    if sys::fcntl(fd, abi::F_GETFL, 0)? & abi::O_NONBLOCK != 0 {
-        sys::fcntl(channel.get(), abi::F_SETFL, abi::O_NONBLOCK)?;
-    }
-    let cloexec = sys::fcntl(fd, abi::F_GETFD, 0)? & abi::FD_CLOEXEC != 0;
-    through_signals(|| sys::dup3(channel, fd, if cloexec { abi::O_CLOEXEC } else { 0 }))
-}
-
-/// Repeats what a signal interrupted, but not for ever: a profiler's timer may interrupt every attempt.
-fn through_signals<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let deadline = sys::monotonic() + PATIENCE_SECONDS as u64 * 1_000_000_000;
-    loop {
-        match attempt() {
-            Err(Errno(abi::EINTR)) if sys::monotonic() < deadline => {}
-            outcome => return outcome,
-        }
-    }
+    };
+    let hello = FromWorker::Attach { token: settings::token(), binding, wants_drain: false, brings_socket };
+    let messages = [(hello, Some(channel.get())), (FromWorker::Socket, Some(fd))];
+    let [hello, _] = &messages;
+    primary::exchange(channel, if brings_socket { &messages } else { core::slice::from_ref(hello) })
 }

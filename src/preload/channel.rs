@@ -6,6 +6,7 @@
 use core::ops::ControlFlow;
 
 use crate::abi;
+use crate::primary;
 use crate::syscalls::{self as sys, Errno, Fd, Owned, Result};
 use crate::wire::{ChannelName, Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
 
@@ -13,7 +14,7 @@ use crate::wire::{ChannelName, Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
 const SEND_ATTEMPTS: u32 = 5;
 const SEND_WAIT_SECONDS: i64 = 1;
 
-/// How long an accept on a dead channel takes, so that a server which repeats it does not spin.
+/// How long an accept on a channel at its end takes, so that a server which repeats it does not spin.
 const END_PAUSE_MILLISECONDS: i64 = 50;
 
 /// How long an accept of Node takes that has no free descriptor.
@@ -102,7 +103,7 @@ fn take(fd: Fd, flags: i32) -> Result<ControlFlow<(Fd, Endpoint)>> {
     let cloexec = if flags & abi::SOCK_CLOEXEC != 0 { abi::MSG_CMSG_CLOEXEC } else { 0 };
     let (len, passed) = match sys::receive(fd, &mut buffer, abi::MSG_DONTWAIT | cloexec) {
         Err(Errno(abi::EAGAIN)) => return wait(fd).map(ControlFlow::Continue),
-        // The primary died; what it sent before can still be read.
+        // The primary closed its end; what it sent before can still be read.
         Err(Errno(abi::ECONNRESET)) => return Ok(ControlFlow::Continue(())),
         Err(errno) => return Err(errno),
         Ok((0, _)) => return Err(end(fd)),
@@ -135,15 +136,25 @@ fn into_mode(connection: Owned, flags: i32) -> Fd {
     connection.release()
 }
 
-/// The primary is gone for good, and the worker ends as its supervisor would have ended it. The whole process
-/// group, which the primary made for this worker, is asked to: a pre-forking parent that only waits for its
-/// children would otherwise start them again and again.
+/// No connection will come any more.
 ///
-/// An event loop then hears that there is nothing to accept, and returns to where it notices signals; a thread
-/// that blocks hears of a connection that was aborted, since accept(2) in that mode never has nothing.
+/// If the primary is gone, that is for good, and the worker ends as its supervisor would have ended it. The whole process
+/// group, which the primary made for this worker, is asked to: a pre-forking parent that only waits for its
+/// children would otherwise start them again and again. Otherwise this listener alone was closed.
+///
+/// An event loop then hears that there is nothing to accept, and returns to where it notices signals. A thread
+/// that blocks hears of a connection that was aborted, since accept(2) in that mode never has nothing; on a closed
+/// listener, of what accept(2) says after shutdown(2).
 fn end(fd: Fd) -> Errno {
-    sys::kill(0, abi::SIGTERM);
+    let lives = primary::lives();
+    if !lives {
+        sys::kill(0, abi::SIGTERM);
+    }
     sys::pause_milliseconds(END_PAUSE_MILLISECONDS);
     let mode = sys::fcntl(fd, abi::F_GETFL, 0).unwrap_or(0);
-    Errno(if mode & abi::O_NONBLOCK != 0 { abi::EAGAIN } else { abi::ECONNABORTED })
+    Errno(match mode & abi::O_NONBLOCK {
+        0 if lives => abi::EINVAL,
+        0 => abi::ECONNABORTED,
+        _ => abi::EAGAIN,
+    })
 }

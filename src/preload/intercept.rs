@@ -10,10 +10,11 @@ use crate::abi::{self, number};
 use crate::address::{self, Sockaddr};
 use crate::attach::{self, Attached};
 use crate::channel;
-use crate::options;
+use crate::listening;
+use crate::options::{self, Name};
 use crate::settings;
 use crate::syscalls::{self as sys, Errno, Fd, Result, forward};
-use crate::wire::{Endpoint, FromWorker};
+use crate::wire::Endpoint;
 
 unsafe extern "C" {
     /// Where the calling thread's `errno` is, in glibc and musl.
@@ -68,17 +69,38 @@ unsafe fn served_address(fd: Fd, address: *const u8, len: u32) -> Option<Endpoin
     is_tcp.then_some(endpoint)
 }
 
+/// connect(2): to a served port of this machine before the worker listens there, it is refused, as it would be without
+/// the primary.
+///
+/// # Safety
+/// As for connect(2): `address` must be valid for reads of `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn connect(fd: Fd, address: *const u8, len: u32) -> i32 {
+    // SAFETY: the caller's promise.
+    let dead_end = unsafe { served_address(fd, address, len) }.and_then(|to| listening::dead_end(&to));
+    let to = match &dead_end {
+        Some(dead_end) => (dead_end.bytes().as_ptr() as usize, dead_end.bytes().len()),
+        None => (address as usize, len as usize),
+    };
+    // SAFETY: the program's own arguments, or an address that lives until the call returns.
+    answer(unsafe { forward(number::CONNECT, [fd as usize, to.0, to.1, 0, 0]) })
+}
+
 /// listen(2): on a channel, tells the primary.
 #[unsafe(no_mangle)]
 pub extern "C" fn listen(fd: Fd, backlog: i32) -> i32 {
     // SAFETY: no pointers.
     let result = unsafe { forward(number::LISTEN, [fd as usize, backlog as usize, 0, 0, 0]) };
     answer(match result {
-        Err(_) if channel::name(fd).is_some() => {
-            channel::listen(fd);
-            Ok(0)
-        }
-        result => result,
+        Err(errno) => match channel::name(fd) {
+            Some(name) => {
+                listening::begins(name.address.port());
+                channel::listen(fd);
+                Ok(0)
+            }
+            None => Err(errno),
+        },
+        done => done,
     })
 }
 
@@ -197,47 +219,27 @@ unsafe fn may_be_channel(address: *const u8, room: u32) -> bool {
 /// As for getsockopt(2): `value` must be valid for writes of as many bytes as `len` points to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getsockopt(fd: Fd, level: i32, name: i32, value: *mut c_void, len: *mut u32) -> i32 {
+    let option = Name { level, name };
     let arguments = [fd as usize, level as usize, name as usize, value as usize, len as usize];
-    // SAFETY: the program's own arguments.
-    let result = unsafe { forward(number::GETSOCKOPT, arguments) };
     // SAFETY: the caller's promise; after a call that succeeded, the kernel found both pointers valid.
     unsafe {
-        match result {
-            Ok(_) if level == abi::SOL_SOCKET && *len == 4 => {
-                let value = value.cast::<i32>();
-                if options::betrays_channel(level, name, value.read_unaligned())
-                    && let Some(channel) = channel::name(fd)
-                {
-                    value.write_unaligned(options::answer_of_listener(fd, &channel, name));
-                }
-                answer(result)
+        let room = if len.is_null() { 0 } else { *len };
+        let result = forward(number::GETSOCKOPT, arguments);
+        let said = result.map(|_| (*len == 4).then(|| value.cast::<i32>().read_unaligned()));
+        if options::may_be_channels(option, said)
+            && let Some(channel) = channel::name(fd)
+        {
+            if result.is_ok() {
+                *len = room;
             }
-            Err(Errno(abi::EOPNOTSUPP)) if options::is_internet(level) && channel::name(fd).is_some() => {
-                answer(give_zero(value.cast(), len))
-            }
-            _ => answer(result),
+            return answer(options::get(fd, &channel, option, value, len));
         }
+        answer(result)
     }
 }
 
-/// The value of an option of TCP or IP on a channel: what was set there is known to the primary alone, so each
-/// has its zero, an `int`.
-///
-/// # Safety
-/// `value` and `len` must be null, or `value` valid for writes of as many bytes as `len` points to.
-unsafe fn give_zero(value: *mut u8, len: *mut u32) -> Result<i32> {
-    if value.is_null() || len.is_null() {
-        return Err(Errno(abi::EOPNOTSUPP));
-    }
-    // SAFETY: the caller's promise; no more is written than fits.
-    unsafe {
-        *len = (*len).min(4);
-        value.write_bytes(0, *len as usize);
-    }
-    Ok(0)
-}
-
-/// setsockopt(2): on a channel, tells the primary, from whose socket the connections inherit.
+/// setsockopt(2): never on a channel itself, whose options are a Unix socket's: with SO_PASSCRED, say, it would bring no
+/// more connections.
 ///
 /// # Safety
 /// As for setsockopt(2): `value` must be valid for reads of `len` bytes.
@@ -245,25 +247,19 @@ unsafe fn give_zero(value: *mut u8, len: *mut u32) -> Result<i32> {
 pub unsafe extern "C" fn setsockopt(fd: Fd, level: i32, name: i32, value: *const c_void, len: u32) -> i32 {
     let arguments = [fd as usize, level as usize, name as usize, value as usize, len as usize];
     // SAFETY: the program's own arguments.
-    let result = unsafe { forward(number::SETSOCKOPT, arguments) };
-    let tell = match result {
-        Ok(_) => options::is_inherited(level, name),
-        Err(Errno(errno)) => errno == abi::EOPNOTSUPP && options::is_internet(level),
+    let real = || unsafe { forward(number::SETSOCKOPT, arguments) };
+    // A Unix socket refuses what is of another level: then the call may be made first.
+    let refused = if level == abi::SOL_SOCKET { None } else { Some(real()) };
+    let channel = match refused {
+        None | Some(Err(Errno(abi::EOPNOTSUPP))) => channel::name(fd),
+        Some(_) => None,
     };
-    let pass_over = result.is_err() && options::shares_port(level, name);
-    if !(tell || pass_over) || value.is_null() || channel::name(fd).is_none() {
-        return answer(result);
-    }
-    if pass_over {
-        return 0;
-    }
-    // SAFETY: the caller's promise, for no more bytes than `len`; a message carries no more than eight.
-    let value = unsafe { slice::from_raw_parts(value.cast(), len.min(9) as usize) };
-    let Some(option) = options::to_report(level, name, value) else {
-        return answer(result);
-    };
-    channel::say(fd, &FromWorker::SetOption(option));
-    0
+    answer(match (channel, refused) {
+        // SAFETY: the caller's promise.
+        (Some(channel), _) => unsafe { options::set(fd, &channel, Name { level, name }, value, len) },
+        (None, Some(result)) => result,
+        (None, None) => real(),
+    })
 }
 
 /// shutdown(2): a channel stays open, since it is shared by all processes of the worker and could not be opened

@@ -6,9 +6,12 @@
 //! functions may be called wherever those that they stand in for may: in signal handlers and after fork.
 //!
 //! - `intercept`: the functions that programs call.
-//! - `attach`: how a listener becomes a channel.
+//! - `attach`: how a listener becomes a channel, which `replace` puts in its place; `descriptors` and `fdinfo` tell
+//!   where that is.
 //! - `channel`: how connections come out of one.
-//! - `options`, `address`: what a channel says in a listener's place.
+//! - `options`, `shadow`, `address`: what a channel says in a listener's place.
+//! - `listening`: whether anybody listens yet.
+//! - `primary`: words with the primary beside the channels.
 //! - `settings`: what the environment tells.
 //! - `node`: which process may speak on the worker's Node channel.
 //! - `syscalls`, `abi`: the kernel.
@@ -21,10 +24,16 @@ mod abi;
 mod address;
 mod attach;
 mod channel;
+mod descriptors;
+mod fdinfo;
 mod intercept;
+mod listening;
 mod node;
 mod options;
+mod primary;
+mod replace;
 mod settings;
+mod shadow;
 mod syscalls;
 #[allow(dead_code)]
 #[path = "../protocol/wire.rs"]

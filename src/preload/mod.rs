@@ -20,9 +20,12 @@ pub(crate) const FILE_NAME: &str = "clusterd-shim.so";
 
 // The shim's files without system calls are tested with the crate.
 #[cfg(all(test, shim))]
+#[allow(dead_code)]
 mod abi;
 #[cfg(all(test, shim))]
 mod address;
+#[cfg(all(test, shim))]
+mod fdinfo;
 #[cfg(all(test, shim))]
 mod tests;
 #[cfg(all(test, shim))]

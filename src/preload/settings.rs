@@ -14,8 +14,31 @@ const PATH_LEN: usize = 108;
 static COMPLETE: AtomicBool = AtomicBool::new(false);
 static PATH: [AtomicU8; PATH_LEN] = [const { AtomicU8::new(0) }; PATH_LEN];
 static TOKEN: [AtomicU8; 16] = [const { AtomicU8::new(0) }; 16];
-/// One bit a port.
-static PORTS: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
+static PORTS: Ports = Ports::none();
+
+/// A set of ports, one bit each.
+pub(crate) struct Ports([AtomicU64; 1024]);
+
+impl Ports {
+    pub(crate) const fn none() -> Self {
+        Self([const { AtomicU64::new(0) }; 1024])
+    }
+
+    pub(crate) fn has(&self, port: u16) -> bool {
+        let word = self.0.get(usize::from(port / 64)).map_or(0, |word| word.load(Ordering::Relaxed));
+        word & Self::bit(port) != 0
+    }
+
+    pub(crate) fn add(&self, port: u16) {
+        if let Some(word) = self.0.get(usize::from(port / 64)) {
+            word.fetch_or(Self::bit(port), Ordering::Relaxed);
+        }
+    }
+
+    fn bit(port: u16) -> u64 {
+        1 << (port % 64)
+    }
+}
 
 unsafe extern "C" {
     fn getenv(name: *const c_char) -> *const c_char;
@@ -30,8 +53,7 @@ pub(crate) fn read() {
 
 /// Whether a listener on this port belongs to the primary.
 pub(crate) fn serves(port: u16) -> bool {
-    let word = PORTS.get(usize::from(port / 64)).map_or(0, |word| word.load(Ordering::Relaxed));
-    COMPLETE.load(Ordering::Acquire) && word & bit(port) != 0
+    COMPLETE.load(Ordering::Acquire) && PORTS.has(port)
 }
 
 pub(crate) fn token() -> Token {
@@ -97,13 +119,7 @@ fn keep_ports(value: &[u8]) -> bool {
         let Some(port) = port else {
             return false;
         };
-        if let Some(word) = PORTS.get(usize::from(port / 64)) {
-            word.fetch_or(bit(port), Ordering::Relaxed);
-        }
+        PORTS.add(port);
     }
     true
-}
-
-fn bit(port: u16) -> u64 {
-    1 << (port % 64)
 }

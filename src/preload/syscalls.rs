@@ -4,12 +4,15 @@
 //! It decides nothing and never touches `errno`. Calling the kernel directly keeps the shim free of any libc's
 //! own idea of these structures, and of its wrappers, some of which are the very functions that it replaces.
 
+mod files;
+mod records;
+
 use core::arch::asm;
-use core::ffi::c_void;
-use core::mem::offset_of;
-use core::ptr::null_mut;
 
 use crate::abi::{self, number};
+
+pub(crate) use files::{Change, Watch, epoll_ctl, getdents, open, read, readlink};
+pub(crate) use records::{receive, receive_bytes, send};
 
 /// A descriptor's number, as the program passes it.
 pub(crate) type Fd = i32;
@@ -124,6 +127,42 @@ pub(crate) fn fcntl(fd: Fd, command: i32, argument: i32) -> Result<i32> {
     result.map(|value| value as i32)
 }
 
+/// A duplicate, close-on-exec, with the first free number from `lowest` on.
+pub(crate) fn duplicate(fd: &Owned, lowest: i32) -> Result<Owned> {
+    fcntl(fd.0, abi::F_DUPFD_CLOEXEC, lowest).map(Owned)
+}
+
+/// `struct f_owner_ex`: who gets a signal when something happens at a descriptor (fcntl(2)).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct SignalOwner {
+    kind: i32,
+    id: i32,
+}
+
+pub(crate) fn signal_owner(fd: Fd) -> Result<SignalOwner> {
+    let mut owner = SignalOwner { kind: 0, id: 0 };
+    let arguments = [fd as usize, abi::F_GETOWN_EX as usize, &raw mut owner as usize, 0, 0];
+    // SAFETY: the kernel writes one f_owner_ex.
+    unsafe { call(number::FCNTL, arguments) }.map(|_| owner)
+}
+
+pub(crate) fn set_signal_owner(fd: &Owned, owner: SignalOwner) -> Result<()> {
+    let arguments = [fd.0 as usize, abi::F_SETOWN_EX as usize, &raw const owner as usize, 0, 0];
+    // SAFETY: the kernel reads one f_owner_ex.
+    unsafe { call(number::FCNTL, arguments) }.map(drop)
+}
+
+/// How many descriptors this process may have: RLIMIT_NOFILE, the soft limit.
+pub(crate) fn descriptor_limit() -> Result<u64> {
+    let mut limits = [0_u64; 2];
+    let arguments = [0, abi::RLIMIT_NOFILE as usize, 0, limits.as_mut_ptr() as usize, 0];
+    // SAFETY: process 0 is this one; there are no new limits, and the kernel writes the two old ones.
+    unsafe { call(number::PRLIMIT64, arguments) }?;
+    let [soft, _] = limits;
+    Ok(soft)
+}
+
 /// getsockname(2): the part of `buffer` that it filled.
 pub(crate) fn getsockname(fd: Fd, buffer: &mut [u8; 128]) -> Result<&[u8]> {
     let mut len = buffer.len() as u32;
@@ -143,6 +182,13 @@ pub(crate) fn getsockopt(fd: Fd, level: i32, name: i32, value: &mut [u8]) -> Res
     Ok(len as usize)
 }
 
+/// A number that no other socket of this machine has had: SO_COOKIE.
+pub(crate) fn cookie(fd: Fd) -> Result<u64> {
+    let mut value = [0; 8];
+    getsockopt(fd, abi::SOL_SOCKET, abi::SO_COOKIE, &mut value)?;
+    Ok(u64::from_ne_bytes(value))
+}
+
 /// getsockopt(2) for an option whose value is an `int`.
 pub(crate) fn getsockopt_int(fd: Fd, level: i32, name: i32) -> Result<i32> {
     let mut value = [0; 4];
@@ -154,104 +200,6 @@ pub(crate) fn setsockopt(fd: Fd, level: i32, name: i32, value: &[u8]) -> Result<
     let arguments = [fd as usize, level as usize, name as usize, value.as_ptr() as usize, value.len()];
     // SAFETY: the kernel reads `len` bytes of the borrowed slice.
     unsafe { call(number::SETSOCKOPT, arguments) }.map(drop)
-}
-
-/// `struct iovec`.
-#[repr(C)]
-struct Slice {
-    base: *mut c_void,
-    len: usize,
-}
-
-/// `struct msghdr`, as the kernel has it on 64-bit processors.
-#[repr(C)]
-struct Message {
-    name: *mut c_void,
-    name_len: u32,
-    slices: *mut Slice,
-    slice_count: usize,
-    control: *mut Rights,
-    control_len: usize,
-    flags: i32,
-}
-
-/// A `struct cmsghdr` with one descriptor: as large as CMSG_SPACE says.
-#[repr(C)]
-struct Rights {
-    len: usize,
-    level: i32,
-    kind: i32,
-    fd: Fd,
-}
-
-impl Rights {
-    /// CMSG_LEN for one descriptor. With no more than that, the kernel cannot pass two.
-    const LEN: usize = offset_of!(Rights, fd) + size_of::<Fd>();
-
-    fn one(fd: Fd) -> Self {
-        Self { len: Self::LEN, level: abi::SOL_SOCKET, kind: abi::SCM_RIGHTS, fd }
-    }
-
-    fn none() -> Self {
-        Self { len: 0, level: 0, kind: 0, fd: -1 }
-    }
-}
-
-/// Sends one record, with a duplicate of `passed` if there is one. Never raises SIGPIPE.
-pub(crate) fn send(fd: Fd, record: &[u8], passed: Option<Fd>, flags: i32) -> Result<()> {
-    let mut rights = passed.map(Rights::one);
-    let control = rights.as_mut().map_or(null_mut(), |rights| &raw mut *rights);
-    let mut slice = Slice { base: record.as_ptr().cast_mut().cast(), len: record.len() };
-    let message = Message {
-        name: null_mut(),
-        name_len: 0,
-        slices: &raw mut slice,
-        slice_count: 1,
-        control,
-        control_len: if control.is_null() { 0 } else { Rights::LEN },
-        flags: 0,
-    };
-    let flags = flags | abi::MSG_NOSIGNAL;
-    // SAFETY: `message` and what it points to live until the call returns; the kernel only reads them.
-    unsafe { call(number::SENDMSG, [fd as usize, &raw const message as usize, flags as usize, 0, 0]) }
-        .map(drop)
-}
-
-/// Receives one record: its length, and the descriptor that came with it, if there was room for it in the
-/// descriptor table.
-pub(crate) fn receive(fd: Fd, buffer: &mut [u8], flags: i32) -> Result<(usize, Option<Owned>)> {
-    let mut rights = Rights::none();
-    let len = receive_with(fd, buffer, &raw mut rights, Rights::LEN, flags)?;
-    let has_fd =
-        rights.len == Rights::LEN && rights.level == abi::SOL_SOCKET && rights.kind == abi::SCM_RIGHTS;
-    Ok((len, has_fd.then_some(Owned(rights.fd))))
-}
-
-/// Receives one record without its descriptor.
-pub(crate) fn receive_bytes(fd: Fd, buffer: &mut [u8], flags: i32) -> Result<usize> {
-    receive_with(fd, buffer, null_mut(), 0, flags)
-}
-
-fn receive_with(
-    fd: Fd,
-    buffer: &mut [u8],
-    control: *mut Rights,
-    control_len: usize,
-    flags: i32,
-) -> Result<usize> {
-    let mut slice = Slice { base: buffer.as_mut_ptr().cast(), len: buffer.len() };
-    let mut message = Message {
-        name: null_mut(),
-        name_len: 0,
-        slices: &raw mut slice,
-        slice_count: 1,
-        control,
-        control_len,
-        flags: 0,
-    };
-    // SAFETY: `message` and what it points to live until the call returns; the kernel writes at most `len` bytes
-    // to the borrowed buffer and `control_len` to `control`, which the two callers above keep alive.
-    unsafe { call(number::RECVMSG, [fd as usize, &raw mut message as usize, flags as usize, 0, 0]) }
 }
 
 #[repr(C)]

@@ -1,9 +1,13 @@
 //! The shim at work: this test program runs itself behind the shim, with std's `TcpListener` as the server that
 //! knows nothing, and plays the primary.
 
+mod connecting;
+mod options;
+mod registered;
+
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -19,7 +23,7 @@ use super::{Exposed, SHIM};
 use crate::protocol::name_address;
 use crate::protocol::wire::{
     Binding, ChannelName, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, Endpoint, FromWorker, MAX_MESSAGE, NODE_CHANNEL,
-    Refusal, SocketOption, ToWorker, Token,
+    Refusal, ToWorker, Token,
 };
 use crate::sys::process::give_descriptor;
 use crate::sys::seqpacket;
@@ -37,6 +41,12 @@ fn as_server() {
         return;
     };
     let port = std::env::var(ENV_PORTS).unwrap();
+    match role.as_str() {
+        "registered" => return registered::serve(port.parse().unwrap()),
+        "options" => return options::serve(port.parse().unwrap()),
+        "asks" => return connecting::serve(port.parse().unwrap()),
+        _ => {}
+    }
     let listener = match role.as_str() {
         "given" => Ok(given_listener()),
         "v6" => TcpListener::bind(format!("[::]:{port}")),
@@ -49,13 +59,6 @@ fn as_server() {
         Err(error) => return println!("@bind failed: {:?}", error.raw_os_error().unwrap()),
     };
     println!("@bound {}", listener.local_addr().unwrap());
-    if role == "options" {
-        let socket = socket2::SockRef::from(&listener);
-        socket.set_tcp_nodelay(true).unwrap();
-        println!("@options {:?} {}", socket.r#type().unwrap(), socket.is_listener().unwrap());
-        println!("@peer {}", socket.peer_addr().is_err());
-        socket.shutdown(std::net::Shutdown::Both).unwrap();
-    }
     loop {
         match listener.accept() {
             Ok((mut connection, client)) => writeln!(connection, "hello {client}").unwrap(),
@@ -96,6 +99,57 @@ impl Drop for Primary {
     }
 }
 
+/// This test program as the server of this role.
+fn server(role: &str, port: u16) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "preload::tests::as_server", "--nocapture"]);
+    command.env(ENV_ROLE, role).env(ENV_PORTS, port.to_string());
+    command
+}
+
+/// What a server prints next, without what the test harness prints around it.
+fn next_line(output: &mut Lines<BufReader<ChildStdout>>) -> String {
+    let line = output.find_map(|line| Some(line.unwrap().split_once('@')?.1.to_owned()));
+    line.expect("the server prints a line")
+}
+
+/// The server of this role without the shim, and what it prints, until its end.
+struct Natively {
+    server: Child,
+    output: Lines<BufReader<ChildStdout>>,
+    port: u16,
+}
+
+impl Natively {
+    fn start(role: &str) -> Self {
+        // Nobody else is given the port so soon.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let mut server = server(role, port).stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(server.stdout.take().unwrap()).lines();
+        Self { server, output, port }
+    }
+
+    fn line(&mut self) -> String {
+        next_line(&mut self.output)
+    }
+}
+
+impl Drop for Natively {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// What the primary got from a worker that binds a served port.
+struct Attached {
+    channel: OwnedFd,
+    worker_end: OwnedFd,
+    binding: Binding,
+    nonce: u64,
+    socket: OwnedFd,
+}
+
 fn readable(fd: impl AsFd) {
     let ready = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&PATIENCE)).unwrap();
     assert_eq!(ready, 1, "nothing came in time");
@@ -114,12 +168,9 @@ impl Primary {
         let attach = seqpacket::listen(&SocketAddrUnix::new(&socket).unwrap(), 16).unwrap();
         let public = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = public.local_addr().unwrap().port();
-        let mut worker = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "preload::tests::as_server", "--nocapture"])
-            .env(ENV_ROLE, role)
+        let mut worker = server(role, port)
             .env(ENV_SOCKET, &socket)
             .env(ENV_TOKEN, str::from_utf8(&TOKEN.to_hex()).unwrap())
-            .env(ENV_PORTS, port.to_string())
             .env("LD_PRELOAD", exposed.path())
             .stdin(stdin(port))
             .stdout(Stdio::piped())
@@ -132,56 +183,68 @@ impl Primary {
 
     /// What the server prints next, without what the test harness prints around it.
     fn line(&mut self) -> String {
-        let line = self.output.find_map(|line| Some(line.unwrap().split_once('@')?.1.to_owned()));
-        line.expect("the server prints a line")
+        next_line(&mut self.output)
     }
 
-    /// Waits for an attach, and checks it: the primary's end, and the duplicate of the worker's.
-    fn attached(&self) -> (OwnedFd, OwnedFd, Endpoint) {
-        readable(&self.attach);
-        let channel = seqpacket::accept(&self.attach).unwrap();
-        readable(&channel);
-        let mut buffer = [0; MAX_MESSAGE];
-        let record = seqpacket::receive(&channel, &mut buffer).unwrap();
-        let Ok(FromWorker::Attach { token, binding: Binding { address, .. }, wants_drain: false, .. }) =
-            FromWorker::decode(&buffer[..record.len])
-        else {
-            panic!("not an attach: {:?}", &buffer[..record.len]);
+    /// Waits for an attach, and checks it.
+    fn attached(&self) -> Attached {
+        let channel = self.connected();
+        let (message, worker_end) = hear_with(&channel);
+        let FromWorker::Attach { token, binding, wants_drain: false, brings_socket: true } = message else {
+            panic!("not an attach: {message:?}");
         };
         assert_eq!(token, TOKEN);
-        assert_eq!(address.port(), self.port);
-        let worker_end = record.fd.expect("a duplicate of the worker's end");
+        assert_eq!(binding.address.port(), self.port);
+        let worker_end = worker_end.expect("a duplicate of the worker's end");
         let name = SocketAddrUnix::try_from(rustix::net::getsockname(&worker_end).unwrap()).unwrap();
         let path = [b"\0", name.abstract_name().unwrap()].concat();
-        assert_eq!(ChannelName::decode(&path).unwrap().address, address);
-        (channel, worker_end, address)
+        let name = ChannelName::decode(&path).unwrap();
+        assert_eq!(name.address, binding.address);
+        let (message, socket) = hear_with(&channel);
+        assert_eq!(message, FromWorker::Socket);
+        let socket = socket.expect("the server's own socket");
+        Attached { channel, worker_end, binding, nonce: name.nonce, socket }
     }
 
-    /// The primary's end of the channel, the duplicate of the worker's, and the address.
-    fn welcomed(&self) -> (OwnedFd, OwnedFd, Endpoint) {
-        let (channel, worker_end, address) = self.attached();
-        say(&channel, &ToWorker::Welcome, None);
-        (channel, worker_end, address)
+    /// Nobody is there at the attach socket any more.
+    fn stop_listening(&mut self) {
+        self.attach = std::fs::File::open("/dev/null").unwrap().into();
+    }
+
+    /// The next connection to the attach socket.
+    fn connected(&self) -> OwnedFd {
+        readable(&self.attach);
+        seqpacket::accept(&self.attach).unwrap()
+    }
+
+    fn welcomed(&self) -> Attached {
+        let attached = self.attached();
+        say(&attached.channel, &ToWorker::Welcome, None);
+        attached
     }
 
     fn refuse(role: &str, refusal: Refusal) -> String {
         let mut primary = Self::start(role);
-        let (channel, _, _) = primary.attached();
+        let Attached { channel, .. } = primary.attached();
         say(&channel, &ToWorker::Refuse(refusal), None);
         primary.line()
     }
 }
 
-fn say(channel: &OwnedFd, message: &ToWorker, fd: Option<&TcpStream>) {
+fn say(channel: &OwnedFd, message: &ToWorker, fd: Option<BorrowedFd<'_>>) {
     let mut buffer = [0; MAX_MESSAGE];
-    seqpacket::send(channel, message.encode(&mut buffer), fd.map(AsFd::as_fd)).unwrap();
+    seqpacket::send(channel, message.encode(&mut buffer), fd).unwrap();
 }
 
 fn hear(channel: &OwnedFd) -> FromWorker {
+    hear_with(channel).0
+}
+
+fn hear_with(channel: &OwnedFd) -> (FromWorker, Option<OwnedFd>) {
     readable(channel);
     let mut buffer = [0; MAX_MESSAGE];
     let record = seqpacket::receive(channel, &mut buffer).unwrap();
-    FromWorker::decode(&buffer[..record.len]).unwrap()
+    (FromWorker::decode(&buffer[..record.len]).unwrap(), record.fd)
 }
 
 /// A connection, handed over on `channel` as one of `peer`: what the server says to it.
@@ -191,7 +254,7 @@ fn served(channel: &OwnedFd, peer: Endpoint) -> String {
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let (accepted, _) = front.accept().unwrap();
     accepted.set_nonblocking(true).unwrap();
-    say(channel, &ToWorker::Connection { peer }, Some(&accepted));
+    say(channel, &ToWorker::Connection { peer }, Some(accepted.as_fd()));
     drop(accepted);
     let mut reply = String::new();
     client.read_to_string(&mut reply).unwrap();
@@ -203,7 +266,7 @@ const CLIENT: Endpoint = Endpoint::V4 { address: [192, 0, 2, 7], port: 4321 };
 #[test]
 fn a_std_listener_is_served_through_its_channel() {
     let mut primary = Primary::start("v4");
-    let (channel, worker_end, address) = primary.welcomed();
+    let Attached { channel, worker_end, binding: Binding { address, .. }, .. } = primary.welcomed();
     assert_eq!(address, Endpoint::V4 { address: [127, 0, 0, 1], port: primary.port });
     assert_eq!(hear(&channel), FromWorker::Listening);
     assert_eq!(primary.line(), format!("bound 127.0.0.1:{}", primary.port));
@@ -217,7 +280,7 @@ fn a_std_listener_is_served_through_its_channel() {
 #[test]
 fn an_ipv6_listener_sees_ipv4_clients_as_mapped() {
     let primary = Primary::start("v6");
-    let (channel, _, address) = primary.welcomed();
+    let Attached { channel, binding: Binding { address, .. }, .. } = primary.welcomed();
     assert_eq!(address, Endpoint::V6 { address: [0; 16], port: primary.port, scope: 0 });
     assert_eq!(hear(&channel), FromWorker::Listening);
     assert_eq!(served(&channel, CLIENT), "hello [::ffff:192.0.2.7]:4321\n");
@@ -251,22 +314,9 @@ fn a_channel_that_was_given_is_a_listener_on_which_nobody_listens_yet() {
 }
 
 #[test]
-fn options_are_reported_and_the_listener_looks_like_one() {
-    let mut primary = Primary::start("options");
-    let (channel, _, _) = primary.welcomed();
-    assert_eq!(hear(&channel), FromWorker::Listening);
-    let nodelay = SocketOption::new(libc::IPPROTO_TCP, libc::TCP_NODELAY, &1_i32.to_ne_bytes()).unwrap();
-    assert_eq!(hear(&channel), FromWorker::SetOption(nodelay));
-    primary.line();
-    assert_eq!(primary.line(), format!("options {:?} true", socket2::Type::STREAM));
-    assert_eq!(primary.line(), "peer true");
-    assert_eq!(served(&channel, CLIENT), "hello 192.0.2.7:4321\n");
-}
-
-#[test]
 fn a_server_out_of_descriptors_leaves_the_connection_in_the_channel() {
     let mut primary = Primary::start("v4");
-    let (channel, worker_end, _) = primary.welcomed();
+    let Attached { channel, worker_end, .. } = primary.welcomed();
     assert_eq!(hear(&channel), FromWorker::Listening);
     primary.line();
     let pid = Some(rustix::process::Pid::from_child(&primary.worker));
@@ -276,7 +326,7 @@ fn a_server_out_of_descriptors_leaves_the_connection_in_the_channel() {
     let front = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut client = TcpStream::connect(front.local_addr().unwrap()).unwrap();
     let (accepted, _) = front.accept().unwrap();
-    say(&channel, &ToWorker::Connection { peer: CLIENT }, Some(&accepted));
+    say(&channel, &ToWorker::Connection { peer: CLIENT }, Some(accepted.as_fd()));
     drop(accepted);
     let refused = format!("accept failed: {}", libc::EMFILE);
     for _ in 0..3 {
@@ -294,8 +344,9 @@ fn a_server_out_of_descriptors_leaves_the_connection_in_the_channel() {
 fn a_worker_ends_with_its_primary() {
     use std::os::unix::process::ExitStatusExt;
     let mut primary = Primary::start("v4");
-    let (channel, _, _) = primary.welcomed();
+    let Attached { channel, .. } = primary.welcomed();
     assert_eq!(hear(&channel), FromWorker::Listening);
+    primary.stop_listening();
     drop(channel);
     assert_eq!(primary.worker.wait().unwrap().signal(), Some(libc::SIGTERM));
 }
@@ -397,6 +448,7 @@ fn the_shim_asks_libc_for_little_and_replaces_only_what_it_means_to() {
         "accept",
         "accept4",
         "bind",
+        "connect",
         "getpeername",
         "getsockname",
         "getsockopt",

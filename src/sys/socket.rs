@@ -48,7 +48,11 @@ pub(crate) fn backlog_limit(listener: impl AsFd) -> io::Result<i32> {
     Ok(i32::try_from(tcp_info(listener)?.tcpi_sacked).unwrap_or(i32::MAX))
 }
 
-fn tcp_info(listener: impl AsFd) -> io::Result<libc::tcp_info> {
+/// What the kernel knows of a TCP socket (TCP_INFO).
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub(crate) fn tcp_info(listener: impl AsFd) -> io::Result<libc::tcp_info> {
     let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
     let mut len =
         libc::socklen_t::try_from(size_of::<libc::tcp_info>()).map_err(|_| io::ErrorKind::InvalidInput)?;

@@ -1,0 +1,46 @@
+//! Whether a process of this launch listens on a served port, for servers that ask by connect(2) whether a port is free.
+//!
+//! The public sockets belong to the primary and are always there: who connects to them before the worker listens would
+//! find the port in use, where without clusterd nobody answers.
+
+use crate::abi;
+use crate::address::{self, Sockaddr};
+use crate::primary;
+use crate::settings::{self, Ports};
+use crate::syscalls as sys;
+use crate::wire::{Endpoint, FromWorker, ToWorker};
+
+/// The ports on which somebody is known to have listened.
+static LISTENED: Ports = Ports::none();
+
+/// This process listens on the port.
+pub(crate) fn begins(port: u16) {
+    LISTENED.add(port);
+}
+
+/// Where a connection to `address`, on a served port, has to go to be refused as the kernel refuses it; `None` if it is
+/// not to be refused: somebody listens, it is another machine's address, or nobody could be asked.
+pub(crate) fn dead_end(address: &Endpoint) -> Option<Sockaddr> {
+    let port = address.port();
+    if LISTENED.has(port) {
+        return None;
+    }
+    let free = unused_port_at(address)?;
+    match primary::ask(FromWorker::AskListened { token: settings::token(), port }) {
+        Ok((ToWorker::HasListened(false), _)) => Some(free),
+        Ok((ToWorker::HasListened(true), _)) => {
+            LISTENED.add(port);
+            None
+        }
+        _ => None,
+    }
+}
+
+/// A port on which nobody listens, at the same address; `None` if the address is not one of this machine.
+fn unused_port_at(address: &Endpoint) -> Option<Sockaddr> {
+    let socket = sys::socket(address::family(address), abi::SOCK_STREAM | abi::SOCK_CLOEXEC).ok()?;
+    sys::bind(&socket, address::write(&address::with_port(address, 0)).bytes()).ok()?;
+    let mut buffer = [0; 128];
+    let bound = address::read(sys::getsockname(socket.get(), &mut buffer).ok()?)?;
+    Some(address::write(&bound))
+}
