@@ -100,6 +100,7 @@ pub(super) async fn attach(
     let place = bound::Place { link: permit.link(), holder, nonce: nonce_of(channel)? };
     let bound = Bound { worker, uid: peer.uid, binding: hello.binding };
     let registration = context.bound.claim(bound, place, socket, &context.front).await?;
+    context.supervisor.binds(peer.pid).await;
     seqpacket::send(channel, ToWorker::Welcome.encode(&mut [0; MAX_MESSAGE]), None)?;
     let attachment = Attachment {
         worker,

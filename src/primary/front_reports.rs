@@ -4,16 +4,18 @@
 
 use std::net::SocketAddr;
 
+use rustix::process::Pid;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info};
 
+use super::stalls::Stalls;
 use super::startup_log;
 use crate::admin::Readiness;
 use crate::attach::bound::BoundChannels;
 use crate::attach::node::Word;
 use crate::front::handle::{Handle, Notice, PortStatus, Reports};
 use crate::front::links::Holder;
-use crate::ids::{LinkId, ServiceId};
+use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::supervisor::events::{EventKind, ReplaceReason};
 use crate::supervisor::{self, process_table};
 
@@ -42,12 +44,18 @@ pub(super) struct Recipients {
     pub front: Handle,
     /// Remembers who has listened.
     pub bound: BoundChannels,
+    /// Looks at workers that take no connection.
+    pub stalls: Stalls,
     /// Follows the ports.
     pub readiness: watch::Sender<Readiness>,
 }
 
 /// Follows the front until it ends.
-pub(super) async fn follow(mut sources: ReportSources, recipients: Recipients, addresses: Vec<SocketAddr>) {
+pub(super) async fn follow(
+    mut sources: ReportSources,
+    mut recipients: Recipients,
+    addresses: Vec<SocketAddr>,
+) {
     let (suspects, suspected) = mpsc::channel(MOST_SUSPECTS);
     tokio::spawn(detach_closed(suspected, recipients.front.clone()));
     let mut greeted = false;
@@ -77,7 +85,7 @@ pub(super) async fn follow(mut sources: ReportSources, recipients: Recipients, a
 }
 
 impl Recipients {
-    async fn pass_on(&self, notice: Notice, suspects: &mpsc::Sender<(LinkId, Holder)>) {
+    async fn pass_on(&mut self, notice: Notice, suspects: &mpsc::Sender<(LinkId, Holder)>) {
         match notice {
             Notice::Listening { worker, service: ServiceId::Port(port), ready } => {
                 self.bound.listened(worker, port);
@@ -88,9 +96,15 @@ impl Recipients {
             }
             Notice::Listening { worker, service, .. } => info!(%worker, %service, "worker listens"),
             // A channel that is not looked at stalls.
-            Notice::Slow { link, holder } => drop(suspects.try_send((link, holder))),
+            Notice::Slow { link, holder } => {
+                self.stalls.slow(holder);
+                let _ = suspects.try_send((link, holder));
+            }
             Notice::Stalled { worker } => {
                 self.supervisor.tell(EventKind::WorkerStalled { worker: worker.slot.0 }).await;
+                if let Some(group) = self.group_of(worker) {
+                    self.stalls.stalled(worker, group);
+                }
             }
             Notice::Moving { worker } => {
                 self.supervisor.tell(EventKind::WorkerMoves { worker: worker.slot.0 }).await;
@@ -102,6 +116,12 @@ impl Recipients {
                 self.supervisor.replace(worker, ReplaceReason::Connections(connections)).await;
             }
         }
+    }
+
+    fn group_of(&self, worker: WorkerId) -> Option<Pid> {
+        let app = self.supervisor.status().borrow().clone();
+        let mut running = app.workers.iter().filter_map(|worker| worker.running);
+        running.find(|(id, _)| *id == worker).map(|(_, group)| group)
     }
 
     async fn pass_on_word(&self, word: Word) {

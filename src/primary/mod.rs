@@ -14,6 +14,7 @@ mod runtime_folder;
 mod shutdown;
 mod signal_actions;
 mod signals;
+mod stalls;
 mod startup_log;
 mod terminal;
 mod triggers;
@@ -32,6 +33,7 @@ pub(crate) use self::error::PrimaryError;
 use self::front_reports::{Recipients, ReportSources};
 use self::shutdown::Shutdown;
 use self::signal_actions::SignalActions;
+use self::stalls::Stalls;
 use self::wiring::{Dependencies, Wiring};
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::hooks::{Hooks, Shell};
@@ -103,6 +105,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         supervisor: supervisor.clone(),
         front: front.clone(),
         bound: channels,
+        stalls: Stalls::new(bootstrap.shim.as_ref().map(|shim| shim.path().to_owned())),
         readiness: readiness.clone(),
     };
     tokio::spawn(front_reports::follow(ReportSources { reports, words }, recipients, addresses));

@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::accept::Order;
 use super::command::{Command, Refused, Stop, Underway};
+use super::diagnose;
 use super::events::{Asker, Event, EventKind, ReplaceReason, on_one_line};
 use super::plan::{DesiredState, Reread, Spec};
 use super::status::Overview;
@@ -60,6 +61,14 @@ impl Handle {
     /// Says that a worker listens on a port.
     pub(crate) async fn listening(&self, worker: WorkerId, port: WorkerPort) {
         self.send(Request::Listening { worker, port }).await;
+    }
+
+    /// Says that a process of a worker has an io_uring, if it has one: by it, connections of clusterd's cannot be accepted.
+    /// To be asked while the process waits for an answer, for it may end soon after.
+    pub(crate) async fn binds(&self, process: i32) {
+        if let Some(ring) = diagnose::ring_of(process) {
+            self.send(Request::HasRing(ring)).await;
+        }
     }
 
     /// Takes no command any more, and goes on as before: the stop has begun. Returns when that holds.
@@ -149,13 +158,37 @@ impl Handle {
 /// What the supervisor is asked.
 #[derive(Debug)]
 pub(super) enum Request {
-    Admit { token: Token, reply: oneshot::Sender<Option<WorkerId>> },
-    Listening { worker: WorkerId, port: WorkerPort },
-    Stop { stop: Stop, done: oneshot::Sender<()> },
-    Ready { worker: WorkerId },
-    Do { order: Order<DesiredState>, by: Asker, reply: oneshot::Sender<Result<Underway, Refused>> },
-    Replace { worker: WorkerId, reason: ReplaceReason },
+    Admit {
+        token: Token,
+        reply: oneshot::Sender<Option<WorkerId>>,
+    },
+    Listening {
+        worker: WorkerId,
+        port: WorkerPort,
+    },
+    /// A worker's program has an io_uring.
+    HasRing(diagnose::Obstacle),
+    Stop {
+        stop: Stop,
+        done: oneshot::Sender<()>,
+    },
+    Ready {
+        worker: WorkerId,
+    },
+    Do {
+        order: Order<DesiredState>,
+        by: Asker,
+        reply: oneshot::Sender<Result<Underway, Refused>>,
+    },
+    Replace {
+        worker: WorkerId,
+        reason: ReplaceReason,
+    },
     Tell(EventKind),
-    Close { done: oneshot::Sender<()> },
-    Ping { done: oneshot::Sender<()> },
+    Close {
+        done: oneshot::Sender<()>,
+    },
+    Ping {
+        done: oneshot::Sender<()>,
+    },
 }

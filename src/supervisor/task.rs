@@ -150,6 +150,7 @@ impl Task {
         match request {
             Request::Admit { token, reply } => drop(reply.send(self.workers.table().holder_of(token))),
             Request::Listening { worker, port } => self.workers.listening(worker, port),
+            Request::HasRing(ring) => self.workers.has_ring(ring),
             Request::Ready { worker } => self.workers.apply_to(worker, Input::Ready(worker)),
             Request::Do { order, by, reply } => drop(reply.send(self.obey(order, by))),
             Request::Replace { worker, reason } => {

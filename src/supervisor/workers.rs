@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use super::background::Background;
-use super::diagnose::{Advisor, Awaited};
+use super::diagnose::{Advisor, Awaited, Obstacle};
 use super::ends::{End, Ended, Reason};
 use super::events::EventKind;
 use super::instance::{Instance, Transition};
@@ -139,6 +139,11 @@ impl Workers {
             self.tell(EventKind::WorkerListens { worker, pid, port: port.0 });
         }
         self.apply(id, Input::Listening { id: worker, port });
+    }
+
+    /// Notes that the workers' program has an io_uring.
+    pub(super) fn has_ring(&mut self, ring: Obstacle) {
+        self.advisor.has_ring(ring);
     }
 
     /// Drops the workers that have ended and that nobody wants any more.
@@ -317,18 +322,19 @@ impl Workers {
     /// Once a streak: the other runs of it are likely to end for the same reason.
     fn advise_ended(&mut self, id: InstanceId) {
         let Some(instance) = self.table.get(id) else { return };
-        let State::Settling { went, run: Run::FRESH | Run::Trial, .. } = instance.state() else { return };
+        let State::Settling { went, run, .. } = instance.state() else { return };
         let End::Ended(how) = went.end else { return };
-        if !instance.listening().is_empty() {
+        if how != Ended::Code(0) && self.advisor.blames_ring(instance.slot())
+            || !instance.listening().is_empty()
+        {
+            return;
+        }
+        if !matches!(*run, Run::FRESH | Run::Trial) {
             return;
         }
         let (slot, command) = (instance.slot(), instance.plan().spec.command.clone());
-        self.advisor.look_back_at(
-            (slot, how, instance.left()),
-            command,
-            instance.missing(),
-            self.table.groups(),
-        );
+        let (shim, others) = (instance.plan().spec.attach.shim.clone(), self.table.groups());
+        self.advisor.look_back_at((slot, how, instance.left()), command, instance.missing(), (shim, others));
     }
 }
 

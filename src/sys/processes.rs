@@ -70,6 +70,19 @@ pub(crate) fn has_adopted(groups: &[Pid]) -> bool {
     living().any(|(process, stat)| is_adopted(&stat) && is_worker(&process))
 }
 
+/// The members of a group, and what descends from them, that hold a socket of such an inode.
+pub(crate) fn family_with(group: Pid, is_wanted: impl Fn(u64) -> bool) -> Vec<Pid> {
+    let family = family(group);
+    let holders = family.iter().filter(|process| find_socket(process, &is_wanted) == Found::Yes);
+    holders.filter_map(|process| Pid::from_raw(process.pid)).collect()
+}
+
+/// Whether this process has an io_uring open.
+pub(crate) fn has_io_uring(process: &Process) -> bool {
+    let mut fds = process.fd().into_iter().flatten().filter_map(Result::ok);
+    fds.any(|fd| matches!(fd.target, FDTarget::AnonInode(name) if name.contains("io_uring")))
+}
+
 /// The TCP ports on which processes of this group listen themselves, as their network namespace has it.
 pub(crate) fn listening_ports(group: Pid) -> BTreeSet<u16> {
     let processes = group_processes(group);

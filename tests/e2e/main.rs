@@ -30,3 +30,4 @@ mod signals;
 mod start;
 mod supervision;
 mod systemd;
+mod unfit;

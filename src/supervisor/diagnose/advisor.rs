@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 use tokio::task::JoinSet;
 
-use super::{Awaited, Findings};
+use super::{Awaited, Findings, Obstacle};
 use crate::ids::{Slot, WorkerPort};
 use crate::settings::WorkerCommand;
 use crate::supervisor::ends::Ended;
@@ -26,10 +26,23 @@ const PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(in crate::supervisor) struct Advisor {
     looking: JoinSet<(Slot, Findings)>,
+    /// A program of the workers that has an io_uring, if one was seen.
+    ring: Option<Obstacle>,
     said: Option<(Instant, String)>,
 }
 
 impl Advisor {
+    /// Remembers that the workers' program has an io_uring.
+    pub(in crate::supervisor) fn has_ring(&mut self, ring: Obstacle) {
+        self.ring = Some(ring);
+    }
+
+    /// Says why a worker ended that has taken no connection, if it is that; whether it is.
+    pub(in crate::supervisor) fn blames_ring(&mut self, worker: Slot) -> bool {
+        let advice = self.ring.as_ref().map(super::advice_on_ring);
+        advice.map(|advice| self.say(worker, advice)).is_some()
+    }
+
     /// Looks at a worker that runs.
     pub(in crate::supervisor) fn look_at(
         &mut self,
@@ -38,9 +51,8 @@ impl Advisor {
         missing: Vec<WorkerPort>,
         served: Vec<WorkerPort>,
     ) {
-        let look =
-            move || (worker, super::running(group, (shim.as_deref(), awaited, after), missing, served));
-        self.looking.spawn_blocking(look);
+        let look = move || super::running(group, (shim.as_deref(), awaited, after), missing, served);
+        self.looking.spawn_blocking(move || (worker, look()));
     }
 
     /// Looks for why a worker ended, while the `others` run.
@@ -49,10 +61,10 @@ impl Advisor {
         (worker, how, left): (Slot, Ended, bool),
         command: WorkerCommand,
         missing: Vec<WorkerPort>,
-        others: Vec<Pid>,
+        (shim, others): (Option<PathBuf>, Vec<Pid>),
     ) {
-        let look = move || (worker, super::ended(&command, (how, left), missing, &others));
-        self.looking.spawn_blocking(look);
+        let look = move || super::ended(&command, (how, left), missing, (shim.as_deref(), &others));
+        self.looking.spawn_blocking(move || (worker, look()));
     }
 
     /// Says what the next look has seen; `None` if none is under way. A future that is dropped loses nothing.

@@ -5,6 +5,7 @@
 
 mod advisor;
 pub(crate) mod elf;
+mod holder;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -19,6 +20,7 @@ use rustix::process::Pid;
 
 pub(super) use self::advisor::Advisor;
 use self::elf::Kind;
+pub(crate) use self::holder::{advice_on_holder, ring_of, unfit_holder};
 use super::ends::Ended;
 use crate::ids::WorkerPort;
 use crate::settings::{WorkerCommand, command};
@@ -76,8 +78,12 @@ pub(crate) enum Why {
     NotNamed,
     /// Its environment names the shim, and it was not loaded.
     NotLoaded,
+    /// The same, and the shim is nothing but memory of clusterd, which other users may not look into.
+    InMemory,
     /// No shim is preloaded into anything.
     NoShim,
+    /// It has an io_uring, by which the kernel accepts past the C library.
+    Ring,
 }
 
 /// Looks at a worker that runs.
@@ -104,14 +110,21 @@ pub(crate) fn ended(
     command: &WorkerCommand,
     (how, left): (Ended, bool),
     missing: Vec<WorkerPort>,
-    others: &[Pid],
+    (shim, others): (Option<&Path>, &[Pid]),
 ) -> Findings {
+    let opened: BTreeSet<u16> = others.iter().flat_map(|&group| processes::listening_ports(group)).collect();
+    // What another worker opened itself is what this one could not open.
+    let of_others = || {
+        let leaves = others.iter().filter(|_| !opened.is_empty()).flat_map(|&group| leaves(group));
+        leaves.into_iter().find_map(|process| obstacle(&process, shim))
+    };
+    let obstacle = obstacle_in_file(command).or_else(of_others);
     Findings {
         missing,
         served: vec![],
         ended: Some(how),
-        opened: others.iter().flat_map(|&group| processes::listening_ports(group)).collect(),
-        obstacle: obstacle_in_file(command),
+        opened,
+        obstacle,
         left,
         awaited: Awaited::Nothing,
         after: Duration::ZERO,
@@ -151,7 +164,11 @@ fn not_loaded(process: &Process, shim: &Path) -> Option<Why> {
             entries.any(|entry| entry == shim.as_os_str().as_bytes())
         })
     });
-    Some(if named { Why::NotLoaded } else { Why::NotNamed })
+    Some(match named {
+        true if shim.starts_with("/proc") => Why::InMemory,
+        true => Why::NotLoaded,
+        false => Why::NotNamed,
+    })
 }
 
 fn obstacle_in_file(command: &WorkerCommand) -> Option<Obstacle> {
@@ -162,6 +179,11 @@ fn obstacle_in_file(command: &WorkerCommand) -> Option<Obstacle> {
         Kind::Dynamic | Kind::Unknown => return None,
     };
     Some(Obstacle { program: file.file_name()?.display().to_string(), why })
+}
+
+/// What to tell of a program that bound its port, and ended without having taken a connection.
+pub(crate) fn advice_on_ring(ring: &Obstacle) -> String {
+    format!("the worker ended before it took a connection: {}", about_obstacle(ring))
 }
 
 /// What to tell the user: what was seen, and what to do.
@@ -201,6 +223,15 @@ fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
         Why::NoShim => format!(
             "with --attach node, and on processors without a shim, nothing is preloaded into {program}, and only Node \
              and programs that use the library are served; use --attach auto, or ignore this if it is only slow to start"
+        ),
+        Why::InMemory => format!(
+            "{program} could not load clusterd's shim, which is only in clusterd's own memory here, out of reach for a \
+             process that has changed its user: mount a tmpfs without noexec at /run, or let TMPDIR name a folder \
+             that is writable and mounted without noexec"
+        ),
+        Why::Ring => format!(
+            "{program} has an io_uring; if it accepts by it, past the C library, accept fails with EINVAL, and clusterd \
+             cannot give it connections: have it accept without io_uring, or run it without clusterd"
         ),
         Why::NotLoaded => format!(
             "clusterd's shim was not loaded into {program}: a program that is setuid or has file capabilities \
@@ -359,6 +390,7 @@ mod tests {
             (with(Why::NotNamed), "clears the environment"),
             (with(Why::NotLoaded), "setuid"),
             (with(Why::NoShim), "use --attach auto"),
+            (with(Why::InMemory), "mount a tmpfs without noexec at /run"),
             (daemon, "exited with code 0 before it listened on port 3000: a server has to stay"),
             (ended(Ended::Code(0)), "exited with code 0 before it listened on port 3000: it left no process"),
             (ended(Ended::Code(0)), "--stdin open"),

@@ -1,0 +1,59 @@
+//! Looks at workers that left a connection untaken, once per launch, and says so if the process that has their listener
+//! cannot take any.
+//!
+//! What is seen and said is in [`diagnose`].
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::process::Pid;
+use tracing::warn;
+
+use crate::front::links::Holder;
+use crate::ids::WorkerId;
+use crate::supervisor::diagnose::{advice_on_holder, unfit_holder};
+
+/// How many channels are remembered: one that stalls was slow moments before.
+const CHANNELS: usize = 64;
+
+/// How many launches are remembered. Those before were replaced long ago.
+const LAUNCHES: usize = 1024;
+
+/// What was slow, and who was looked at.
+#[derive(Debug)]
+pub(super) struct Stalls {
+    shim: Option<Arc<PathBuf>>,
+    slow: VecDeque<u64>,
+    looked_at: BTreeSet<WorkerId>,
+}
+
+impl Stalls {
+    /// Nothing yet, of workers that load this shim.
+    pub(super) fn new(shim: Option<PathBuf>) -> Self {
+        Self { shim: shim.map(Arc::new), slow: VecDeque::new(), looked_at: BTreeSet::new() }
+    }
+
+    /// A connection waits in this channel.
+    pub(super) fn slow(&mut self, channel: Holder) {
+        self.slow.truncate(CHANNELS - 1);
+        self.slow.push_front(channel.inode);
+    }
+
+    /// A worker, whose processes are this group, has left a connection untaken.
+    pub(super) fn stalled(&mut self, worker: WorkerId, group: Pid) {
+        if !self.looked_at.insert(worker) {
+            return;
+        }
+        if self.looked_at.len() > LAUNCHES {
+            self.looked_at.pop_first();
+        }
+        let (channels, shim) = (Vec::from_iter(self.slow.iter().copied()), self.shim.clone());
+        tokio::task::spawn_blocking(move || {
+            let shim = shim.as_ref().map(|path| path.as_path());
+            if let Some(unfit) = unfit_holder(group, &channels, shim) {
+                warn!(%worker, "{}", advice_on_holder(&unfit));
+            }
+        });
+    }
+}
