@@ -83,6 +83,18 @@ pub(crate) fn drop_new_handshakes(listener: impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Undoes [`drop_new_handshakes`].
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub(crate) fn take_new_handshakes(listener: impl AsFd) -> io::Result<()> {
+    match SockRef::from(&listener).detach_filter() {
+        // There is none where the kernel keeps filters for the privileged.
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        Ok(()) | Err(_) => set_least_hops(listener, 0),
+    }
+}
+
 /// Makes a connection whole that was accepted after [`drop_new_handshakes`].
 ///
 /// # Errors
@@ -165,6 +177,19 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             keeps_out_newcomers_alone(address, |listener| super::drop_new_handshakes(listener));
             keeps_out_newcomers_alone(address, |listener| super::set_least_hops(listener, u8::MAX));
+        }
+    }
+
+    #[test]
+    fn new_connections_can_be_taken_again() {
+        for has_filter in [true, false] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            match has_filter {
+                true => super::drop_new_handshakes(&listener).unwrap(),
+                false => super::set_least_hops(&listener, u8::MAX).unwrap(),
+            }
+            super::take_new_handshakes(&listener).unwrap();
+            TcpStream::connect_timeout(&listener.local_addr().unwrap(), Duration::from_secs(5)).unwrap();
         }
     }
 }

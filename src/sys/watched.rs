@@ -36,6 +36,11 @@ impl Watched {
         registered.map(Self).map_err(|error| error.into_parts().1)
     }
 
+    /// The descriptor, no longer registered.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.0.into_inner().0
+    }
+
     /// Waits until `attempt` does not say `WouldBlock`, and returns what it says. Cancel safe: there is no await
     /// between an attempt that succeeds and the return.
     ///
