@@ -14,25 +14,12 @@ use tokio::sync::mpsc;
 
 use super::admission::Refusal;
 use crate::front;
+use crate::front::inheritance::INHERITED;
 use crate::front::links::Holder;
 use crate::ids::{LinkId, WorkerId, WorkerPort};
 use crate::protocol::wire::{Binding, Endpoint, SocketOption};
 use crate::supervisor::process_table;
 use crate::sys::socket;
-
-/// The options that are looked for on a server's socket.
-const INHERITED: [(i32, i32); 10] = [
-    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
-    (libc::SOL_SOCKET, libc::SO_LINGER),
-    (libc::IPPROTO_IP, libc::IP_TOS),
-    (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
-    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
-    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
-    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
-    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
-    (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT),
-    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
-];
 
 /// The table. Clones are the same one; the front's thread never waits for it.
 #[derive(Clone, Debug)]

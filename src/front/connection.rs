@@ -5,6 +5,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use super::arrival::Arrival;
 use crate::protocol::wire::Endpoint;
 
 /// An accepted connection on its way to a worker, in non-blocking mode. Dropping it closes it.
@@ -14,6 +15,8 @@ pub(crate) struct Connection {
     pub socket: OwnedFd,
     /// The client.
     pub peer: Endpoint,
+    /// How it arrived.
+    pub arrival: Arrival,
     /// When it was accepted.
     pub accepted: Instant,
 }

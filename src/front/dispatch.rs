@@ -1,23 +1,19 @@
-//! Who gets the next connection of a service, and handing it over.
+//! Who gets the next connection of a group, and handing it over.
 //!
 //! Whom to choose is the balancer's: it is asked from here and nowhere else, and hears from here, of the links alone, who
 //! is available. What a worker makes of its connection is found out in `link_events`.
 
 use std::io;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use prometheus::{Histogram, IntCounter};
+use prometheus::Histogram;
 
 use super::connection::Connection;
+use super::group::Parts;
 use super::links::{LinkKey, Links, NotGiven};
-use super::service::Parts;
 use crate::metrics::Metrics;
 use crate::policy::{Balancer, Choice};
 use crate::protocol::wire::Endpoint;
-
-/// How many connections move before everything else gets its turn.
-pub(super) const BURST: usize = 64;
 
 /// How many busy workers are asked whether they still are, before a connection is given ahead or waits.
 const ASKED: usize = 4;
@@ -26,54 +22,44 @@ const ASKED: usize = 4;
 #[derive(Debug)]
 pub(super) struct Dispatch {
     balancer: Box<dyn Balancer>,
-    accepted: IntCounter,
+    /// Whether busy workers may have something to tell, if asked in this burst.
+    may_ask: bool,
     queue_wait: Histogram,
 }
 
 impl Dispatch {
     pub(super) fn new(choice: Choice, metrics: &Metrics) -> Self {
-        let (accepted, queue_wait) = (metrics.accepted.clone(), metrics.queue_wait.clone());
-        Self { balancer: choice.balancer(), accepted, queue_wait }
+        Self { balancer: choice.balancer(), may_ask: true, queue_wait: metrics.queue_wait.clone() }
     }
 
-    /// Gives connections to workers; returns how many moved.
-    pub(super) fn distribute(&mut self, cx: &mut Context<'_>, parts: &mut Parts<'_>) -> usize {
-        self.hear(parts.links);
-        let mut may_ask = true;
-        for moved in 0..BURST {
-            if parts.intake.is_paused() {
-                return moved;
-            }
-            if let Some(client) = parts.queue.next_client()
-                && let Some(key) = self.next(client, &mut may_ask, parts)
-                && let Some(connection) = parts.queue.pop()
-            {
-                self.give(key, connection, parts);
-                continue;
-            }
-            if parts.queue.is_full(parts.links.ahead()) {
-                return moved;
-            }
-            match parts.intake.poll_accept(cx) {
-                Poll::Ready(Ok(connection)) => {
-                    self.accepted.inc();
-                    match self.next(connection.peer, &mut may_ask, parts) {
-                        Some(key) => self.give(key, connection, parts),
-                        None => parts.queue.push(connection),
-                    }
-                }
-                Poll::Ready(Err(error)) => {
-                    parts.intake.pause("cannot accept; clients wait in the kernel's backlog", &error);
-                    return moved;
-                }
-                Poll::Pending => return moved,
-            }
+    /// A burst of connections begins.
+    pub(super) fn begin(&mut self, links: &mut Links) {
+        self.may_ask = true;
+        self.hear(links);
+    }
+
+    /// Gives the connection that waits longest to a worker; whether there was one, and somebody for it.
+    pub(super) fn give_next(&mut self, parts: &mut Parts<'_>) -> bool {
+        if let Some(client) = parts.queue.next_client()
+            && let Some(key) = self.next(client, parts)
+            && let Some(connection) = parts.queue.pop()
+        {
+            self.give(key, connection, parts);
+            return true;
         }
-        BURST
+        false
+    }
+
+    /// Gives a new connection to a worker, or has it wait.
+    pub(super) fn offer(&mut self, connection: Connection, parts: &mut Parts<'_>) {
+        match self.next(connection.peer, parts) {
+            Some(key) => self.give(key, connection, parts),
+            None => parts.queue.push(connection),
+        }
     }
 
     /// Lets the balancer know which workers are available.
-    pub(super) fn hear(&mut self, links: &mut Links) {
+    fn hear(&mut self, links: &mut Links) {
         links.tell(&mut *self.balancer);
     }
 
@@ -81,11 +67,11 @@ impl Dispatch {
     ///
     /// Before somebody busy is passed over, it is asked whether it still is, for the kernel may not have announced that
     /// it is not. Not again in the same burst once nobody had anything to tell.
-    fn next(&mut self, client: Endpoint, may_ask: &mut bool, parts: &mut Parts<'_>) -> Option<LinkKey> {
+    fn next(&mut self, client: Endpoint, parts: &mut Parts<'_>) -> Option<LinkKey> {
         if let available @ Some(_) = self.next_available(client, parts.links) {
             return available;
         }
-        if *may_ask {
+        if self.may_ask {
             let mut asked = [None; ASKED];
             asked.iter_mut().zip(parts.links.passed_over()).for_each(|(asked, key)| *asked = Some(key));
             for key in asked.into_iter().flatten() {
@@ -94,7 +80,7 @@ impl Dispatch {
                     return available;
                 }
             }
-            *may_ask = false;
+            self.may_ask = false;
         }
         parts.links.next_ahead()
     }

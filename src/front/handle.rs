@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::front::bound::Bound;
 use crate::front::connection::Connection;
 use crate::front::links::{Attachment, ChannelPermit, Holder};
-use crate::front::listener::Bound;
 use crate::front::private::{Delivery, Undelivered};
 use crate::front::shared::Sharing;
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
@@ -57,6 +57,8 @@ pub(crate) enum Command {
         /// Told how many connections it has taken, when it is done.
         done: oneshot::Sender<u64>,
     },
+    /// The app is stopped, and its ports refuse clients; or it is started again, and they do so until a worker listens.
+    AppStopped(bool),
     /// Show that the front is alive.
     Ping {
         /// Told at once.
@@ -234,6 +236,11 @@ impl Handle {
     /// number of those that it has taken in its life.
     pub(crate) async fn forget(&self, worker: WorkerId) -> u64 {
         self.ask(|done| Command::Forget { worker, done }).await.unwrap_or(0)
+    }
+
+    /// Has the ports refuse clients while the app is stopped, and after that until a worker listens.
+    pub(crate) async fn app_stopped(&self, is_stopped: bool) {
+        self.send(Command::AppStopped(is_stopped)).await;
     }
 
     /// Stops accepting. Returns when every accepted connection has been taken by a worker.

@@ -1,6 +1,6 @@
-//! Where a service's connections come from: its listeners, open, closing or closed, and pauses when the system is short.
+//! Where a service's connections come from: its public sockets, and pauses when the system is short.
 //!
-//! It keeps no connection, and does not know who gets it.
+//! It keeps no connection, and knows neither who gets it nor who may come.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -8,40 +8,76 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
+use super::arrival::{Arrival, Arrivals};
+use super::bound::Bound;
 use super::connection::Connection;
+use super::inheritance;
 use super::listener::Listener;
+use super::public_socket::{LAST_HANDSHAKES, PublicSocket};
 use crate::ids::{ServiceId, WorkerId};
 use crate::protocol::wire::SocketOption;
 
 /// How long nothing is accepted or given after the kernel ran out of descriptors or memory.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long handshakes that had begun when the stop came may take to be completed.
-pub(super) const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
+/// How long until a public socket that cannot be opened is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// How often a lasting shortage is logged.
 const COMPLAINTS: Duration = Duration::from_secs(10);
 
-/// The listeners of one service.
+/// The public sockets of one service.
 #[derive(Debug)]
 pub(super) struct Intake {
     service: ServiceId,
-    source: Source,
+    sockets: Vec<Socket>,
+    /// Which of them is asked first, so that none keeps the others waiting.
+    next: usize,
+    state: State,
     paused_until: Option<Instant>,
+    retry_at: Option<Instant>,
     /// When the next shortage may be logged.
     complain_from: Option<Instant>,
 }
 
 #[derive(Debug)]
-enum Source {
-    Open(Vec<Listener>),
-    Closing { listeners: Vec<Listener>, until: Instant },
+enum Socket {
+    /// It listens when workers do.
+    Switched(PublicSocket),
+    /// It listens from the start to the end.
+    Listening { listener: Listener, is_inherited: bool },
+}
+
+#[derive(Debug)]
+enum State {
+    /// Those may come who arrive so.
+    Open(Arrivals),
+    /// Nobody may, and those who have come before are accepted.
+    Closing {
+        until: Instant,
+    },
     Closed,
 }
 
 impl Intake {
-    pub(super) fn new(service: ServiceId, listeners: Vec<Listener>) -> Self {
-        Self { service, source: Source::Open(listeners), paused_until: None, complain_from: None }
+    /// Watches the sockets of these addresses.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub(super) fn new(service: ServiceId, bound: Vec<Bound>) -> io::Result<Self> {
+        let mut sockets = Vec::new();
+        for bound in bound {
+            match bound {
+                Bound::Address(address) => sockets.extend(address.sockets.into_iter().map(Socket::Switched)),
+                Bound::Socket(socket) => {
+                    let (takes, is_inherited) = (socket.takes(), socket.is_inherited());
+                    let listener = Listener::watch(socket.into_socket(), takes, Vec::new())?;
+                    sockets.push(Socket::Listening { listener, is_inherited });
+                }
+            }
+        }
+        let state = State::Open(Arrivals::default());
+        Ok(Self { service, sockets, next: 0, state, paused_until: None, retry_at: None, complain_from: None })
     }
 
     /// The next connection.
@@ -49,27 +85,93 @@ impl Intake {
     /// # Errors
     /// As [`Listener::poll_accept`].
     pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Connection>> {
-        let (Source::Open(listeners) | Source::Closing { listeners, .. }) = &mut self.source else {
-            return Poll::Pending;
-        };
-        for turn in 0..listeners.len() {
-            if let ready @ Poll::Ready(_) = listeners[turn].poll_accept(cx) {
-                // The next one is asked first next time, so that none keeps the others waiting.
-                listeners.rotate_left(turn + 1);
-                return ready;
+        let count = self.sockets.len();
+        for turn in 0..count {
+            let index = (self.next + turn) % count;
+            let accepted = match &mut self.sockets[index] {
+                Socket::Switched(socket) => socket.poll_accept(cx),
+                Socket::Listening { listener, .. } => listener.poll_accept(cx),
+            };
+            if accepted.is_ready() {
+                self.next = (index + 1) % count;
+                return accepted;
             }
         }
         Poll::Pending
     }
 
-    /// Sets an option of a worker's listener, which holds for all. Returns whether it was taken over.
-    pub(super) fn set_option(&mut self, worker: WorkerId, option: SocketOption) -> bool {
-        let Source::Open(listeners) = &mut self.source else { return false };
-        if !may_be_inherited(&option) {
+    /// Those may come from now on who arrive so, and nobody else.
+    pub(super) fn open(&mut self, arrivals: Arrivals, now: Instant) {
+        if let State::Open(open) = &mut self.state {
+            *open = arrivals;
+            self.switch(now);
+        }
+    }
+
+    fn switch(&mut self, now: Instant) {
+        let State::Open(open) = self.state else { return };
+        self.retry_at = None;
+        for index in 0..self.sockets.len() {
+            let Some((socket, twin)) = self.with_twin(index) else { continue };
+            let is_wanted = socket.is_for(open);
+            let switched = match (is_wanted, socket.is_accepting()) {
+                (true, false) => socket.accept_clients(twin),
+                (false, true) => socket.close(now),
+                (true, true) | (false, false) => continue,
+            };
+            let address = socket.address();
+            match switched {
+                Ok(()) => {
+                    debug!(service = %self.service, %address, open = is_wanted, "switched a public socket")
+                }
+                Err(error) if is_wanted => {
+                    self.retry_at = Some(now + RETRY);
+                    self.complain(now, |service| {
+                        warn!(%service, %address, %error, "cannot listen on a public address; trying again");
+                    });
+                }
+                Err(error) => {
+                    debug!(service = %self.service, %address, %error, "cannot filter new connections");
+                }
+            }
+        }
+    }
+
+    /// A socket that is switched, and the other one for the same clients.
+    fn with_twin(&mut self, index: usize) -> Option<(&mut PublicSocket, Option<&PublicSocket>)> {
+        let Socket::Switched(socket) = self.sockets.get(index)? else { return None };
+        let (address, arrival) = (socket.address(), socket.arrival());
+        let is_twin = |other: &Socket| match other {
+            Socket::Switched(other) => {
+                let same_clients = other.address().ip().to_canonical() == address.ip().to_canonical();
+                same_clients && other.address().port() == address.port() && other.arrival() != arrival
+            }
+            Socket::Listening { .. } => false,
+        };
+        let twin = arrival.twin().and_then(|_| self.sockets.iter().position(is_twin));
+        let Some(twin) = twin else {
+            let Socket::Switched(socket) = self.sockets.get_mut(index)? else { return None };
+            return Some((socket, None));
+        };
+        match self.sockets.get_disjoint_mut([index, twin]) {
+            Ok([Socket::Switched(socket), Socket::Switched(twin)]) => Some((socket, Some(twin))),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Sets an option of a listener that takes those who arrive so; it holds for all of them. Returns whether it was taken
+    /// over.
+    pub(super) fn set_option(&mut self, worker: WorkerId, arrivals: Arrivals, option: SocketOption) -> bool {
+        if !inheritance::is_inherited(option.level, option.name) {
             return false;
         }
-        for listener in listeners {
-            if let Err(error) = listener.set_option(option) {
+        for socket in &mut self.sockets {
+            let set = match socket {
+                Socket::Switched(socket) if socket.is_for(arrivals) => socket.set_option(option),
+                Socket::Listening { listener, .. } if listener.takes(arrivals) => listener.set_option(option),
+                Socket::Switched(_) | Socket::Listening { .. } => continue,
+            };
+            if let Err(error) = set {
                 debug!(%worker, service = %self.service, ?option, %error, "cannot set a worker's socket option");
             }
         }
@@ -80,9 +182,13 @@ impl Intake {
     pub(super) fn pause(&mut self, what: &str, error: &io::Error) {
         let now = Instant::now();
         self.paused_until = Some(now + PAUSE);
+        self.complain(now, |service| warn!(%service, %error, "{what}"));
+    }
+
+    fn complain(&mut self, now: Instant, say: impl FnOnce(ServiceId)) {
         if self.complain_from.is_none_or(|from| from <= now) {
             self.complain_from = Some(now + COMPLAINTS);
-            warn!(service = %self.service, %error, "{what}");
+            say(self.service);
         }
     }
 
@@ -90,71 +196,108 @@ impl Intake {
         self.paused_until.is_some()
     }
 
-    /// Lets no new connection begin. Those that clients have already established are still accepted; at an inherited
-    /// socket they wait for whoever listens with it next.
+    /// Lets no new connection begin, for good. Those that clients have already established are still accepted; at an
+    /// inherited socket they wait for whoever listens with it next.
     pub(super) fn stop(&mut self, now: Instant) {
-        match std::mem::replace(&mut self.source, Source::Closed) {
-            Source::Open(mut listeners) => {
-                listeners.retain(|listener| !listener.is_inherited());
-                for listener in &mut listeners {
-                    if let Err(error) = listener.stop() {
-                        debug!(service = %self.service, %error, "cannot filter new connections while stopping");
-                    }
-                }
-                self.source = Source::Closing { listeners, until: now + LAST_HANDSHAKES };
+        if !matches!(self.state, State::Open(_)) {
+            return;
+        }
+        self.state = State::Closing { until: now + LAST_HANDSHAKES };
+        self.sockets.retain(|socket| match socket {
+            Socket::Switched(socket) => socket.listens(),
+            Socket::Listening { is_inherited, .. } => !is_inherited,
+        });
+        for socket in &mut self.sockets {
+            let kept_out = match socket {
+                Socket::Switched(socket) => socket.close(now),
+                Socket::Listening { listener, .. } => listener.keep_out(),
+            };
+            if let Err(error) = kept_out {
+                debug!(service = %self.service, %error, "cannot filter new connections while stopping");
             }
-            stopped => self.source = stopped,
         }
     }
 
-    /// Ends a pause, and closes the listeners when the last handshakes had their time and nobody is left in the backlogs.
+    /// Ends a pause, and closes sockets when the last handshakes had their time and nobody is left in the backlogs.
     pub(super) fn tick(&mut self, now: Instant) {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
         }
-        let Source::Closing { listeners, until } = &mut self.source else { return };
-        if *until > now {
-            return;
+        match self.state {
+            State::Open(_) => self.refuse_late(now),
+            State::Closing { until } if until <= now => {
+                if self.sockets.iter().all(Socket::has_empty_backlog) {
+                    self.sockets.clear();
+                    self.state = State::Closed;
+                } else {
+                    self.state = State::Closing { until: now + PAUSE };
+                }
+            }
+            State::Closing { .. } | State::Closed => {}
         }
-        if listeners.iter().all(Listener::has_empty_backlog) {
-            self.source = Source::Closed;
-        } else {
-            *until = now + PAUSE;
+    }
+
+    /// Refuses clients where they were kept out, once all are accepted who came before.
+    fn refuse_late(&mut self, now: Instant) {
+        let mut closed = Vec::new();
+        for socket in self.sockets.iter_mut().filter_map(Socket::switched) {
+            match socket.tick(now) {
+                Ok(false) => {}
+                Ok(true) => closed.push(socket.address().port()),
+                Err(error) => {
+                    let address = socket.address();
+                    debug!(service = %self.service, %address, %error, "cannot refuse clients");
+                }
+            }
+        }
+        for port in closed {
+            let v6 = self
+                .sockets
+                .iter_mut()
+                .filter_map(Socket::switched)
+                .find(|socket| socket.arrival() == Arrival::V6 && socket.address().port() == port);
+            PublicSocket::share_no_longer(port, v6.as_deref());
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.switch(now);
         }
     }
 
     /// When [`Intake::tick`] is next needed.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let closing = match &self.source {
-            Source::Closing { until, .. } => Some(*until),
-            Source::Open(_) | Source::Closed => None,
+        let ends = match self.state {
+            State::Open(_) => self.sockets.iter().filter_map(Socket::deadline).chain(self.retry_at).min(),
+            State::Closing { until } => Some(until),
+            State::Closed => None,
         };
-        closing.into_iter().chain(self.paused_until).min()
+        ends.into_iter().chain(self.paused_until).min()
     }
 
     /// Whether it was stopped, and everybody was accepted.
     pub(super) fn is_closed(&self) -> bool {
-        matches!(self.source, Source::Closed)
+        matches!(self.state, State::Closed)
     }
 }
 
-/// Whether this is an option that accepted connections inherit from their listener and that does no harm to other
-/// workers: a worker may not, for instance, bind the public socket to a device or filter its traffic.
-fn may_be_inherited(option: &SocketOption) -> bool {
-    match option.level {
-        libc::SOL_SOCKET => matches!(option.name, libc::SO_KEEPALIVE | libc::SO_LINGER),
-        libc::IPPROTO_TCP => matches!(
-            option.name,
-            libc::TCP_NODELAY
-                | libc::TCP_KEEPIDLE
-                | libc::TCP_KEEPINTVL
-                | libc::TCP_KEEPCNT
-                | libc::TCP_USER_TIMEOUT
-                | libc::TCP_DEFER_ACCEPT
-                | libc::TCP_LINGER2
-        ),
-        libc::IPPROTO_IP => option.name == libc::IP_TOS,
-        libc::IPPROTO_IPV6 => option.name == libc::IPV6_TCLASS,
-        _ => false,
+impl Socket {
+    fn switched(&mut self) -> Option<&mut PublicSocket> {
+        match self {
+            Socket::Switched(socket) => Some(socket),
+            Socket::Listening { .. } => None,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Socket::Switched(socket) => socket.deadline(),
+            Socket::Listening { .. } => None,
+        }
+    }
+
+    fn has_empty_backlog(&self) -> bool {
+        match self {
+            Socket::Switched(socket) => socket.has_empty_backlog(),
+            Socket::Listening { listener, .. } => listener.has_empty_backlog(),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What follows from what the links of a service have seen: told by the workers, or asked of the kernel.
+//! What follows from what the links of a group have seen: told by the workers, or asked of the kernel.
 //!
 //! It gives nobody a client's connection.
 
@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use tracing::warn;
 
+use super::group::Parts;
 use super::links::{Due, LinkEvent, LinkKey};
 use super::listener;
 use super::private::{Delivery, Undelivered};
-use super::service::{Parts, Progress};
+use super::service::Progress;
 use crate::ids::WorkerId;
 use crate::protocol::wire::SocketOption;
 
@@ -130,8 +131,10 @@ impl Parts<'_> {
     }
 
     fn set_option(&mut self, worker: WorkerId, option: SocketOption) {
-        if self.intake.set_option(worker, option) {
-            for connection in self.queue.iter() {
+        let takes = self.bindings.takes;
+        if self.intake.set_option(worker, takes, option) {
+            let parked = self.parked.iter().filter(|connection| takes.has(connection.arrival));
+            for connection in self.queue.iter().chain(parked) {
                 listener::apply(&option, &connection.socket);
             }
         }

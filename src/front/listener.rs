@@ -1,192 +1,73 @@
-//! A public listening socket.
+//! A public socket that listens, watched: accepts when it is asked to, and keeps nothing.
 //!
-//! It accepts when it is asked to and keeps nothing; what happens to a connection is decided in `service`.
+//! What happens to a connection is decided in `service`.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use rustix::net::SocketFlags;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::Interest;
 
+use super::arrival::{Arrival, Arrivals};
 use crate::front::connection::Connection;
 use crate::protocol::wire::{Endpoint, SocketOption};
-use crate::settings::Bind;
 use crate::sys::socket;
 use crate::sys::watched::Watched;
 
-/// A public address that is bound and listening, and that nobody watches.
-///
-/// Both families together are two sockets, so that a client over IPv4 is an IPv4 connection: a server that listens
-/// on IPv4 may ask the connection for its addresses, and a v4-mapped one would be news to it. Redis, for instance,
-/// turns away `::ffff:127.0.0.1`, which is not the loopback address that it knows.
-#[derive(Debug)]
-pub(crate) struct Bound {
-    sockets: Vec<OwnedFd>,
-    address: SocketAddr,
-    backlog: i32,
-    is_inherited: bool,
-}
-
-/// How many times the kernel may choose a port for one family that is taken in the other.
-const CHOICES: usize = 16;
-
-impl Bound {
-    /// Binds and listens with a single socket, which workers can share. `Bind::Everywhere` takes both families with
-    /// it, as Node does, or IPv4 alone where there is no IPv6.
-    ///
-    /// # Errors
-    /// Those of socket(2), bind(2) and listen(2).
-    pub(crate) fn single(bind: Bind, backlog: u32) -> io::Result<Self> {
-        let Bind::Everywhere { port } = bind else {
-            return Self::at(bind.address(), backlog, Families::Own);
-        };
-        match Self::at(bind.address(), backlog, Families::Both) {
-            Err(error) if has_no_ipv6(&error) => Self::over_ipv4(port, backlog),
-            other => other,
-        }
-    }
-
-    /// Binds and listens. `Bind::Everywhere` takes both families, or IPv4 alone where there is no IPv6.
-    ///
-    /// # Errors
-    /// Those of socket(2), bind(2) and listen(2).
-    pub(crate) fn new(bind: Bind, backlog: u32) -> io::Result<Self> {
-        let Bind::Everywhere { port } = bind else {
-            return Self::at(bind.address(), backlog, Families::Own);
-        };
-        for _ in 1..CHOICES {
-            match Self::everywhere(port, backlog) {
-                Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
-                other => return other,
-            }
-        }
-        Self::everywhere(port, backlog)
-    }
-
-    fn everywhere(port: u16, backlog: u32) -> io::Result<Self> {
-        let mut bound = match Self::at(Bind::Everywhere { port }.address(), backlog, Families::Own) {
-            Err(error) if has_no_ipv6(&error) => return Self::over_ipv4(port, backlog),
-            other => other?,
-        };
-        let over_ipv4 = Self::over_ipv4(bound.address.port(), backlog)?;
-        bound.sockets.extend(over_ipv4.sockets);
-        Ok(bound)
-    }
-
-    fn over_ipv4(port: u16, backlog: u32) -> io::Result<Self> {
-        Self::at((Ipv4Addr::UNSPECIFIED, port).into(), backlog, Families::Own)
-    }
-
-    fn at(address: SocketAddr, backlog: u32, families: Families) -> io::Result<Self> {
-        let socket =
-            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        socket.set_cloexec(true)?;
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(families == Families::Own)?;
-        }
-        socket.bind(&SockAddr::from(address))?;
-        let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
-        let bound = Self { sockets: vec![socket.into()], address, backlog, is_inherited: false };
-        bound.listen()?;
-        Ok(bound)
-    }
-
-    /// A socket that somebody else has bound, who listens with it again when this process is gone: non-blocking, and
-    /// listening at `address`. At `[::]` it may serve both families.
-    pub(crate) fn inherited(socket: OwnedFd, address: SocketAddr) -> Self {
-        let backlog = socket::backlog_limit(&socket).unwrap_or(i32::MAX);
-        Self { sockets: vec![socket], address, backlog, is_inherited: true }
-    }
-
-    /// Listens, with the backlog that was asked for, whatever another process has made of it since.
-    ///
-    /// # Errors
-    /// Those of listen(2).
-    pub(crate) fn listen(&self) -> io::Result<()> {
-        self.sockets.iter().try_for_each(|socket| Ok(rustix::net::listen(socket, self.backlog)?))
-    }
-
-    /// Where it listens, `[::]` for both families; the port is the real one where the kernel chose it.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Whether somebody else has bound it.
-    pub(crate) fn is_inherited(&self) -> bool {
-        self.is_inherited
-    }
-
-    /// A copy of the socket of [`Bound::single`], for a process that accepts by itself.
-    ///
-    /// # Errors
-    /// Those of fcntl(2).
-    pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
-        self.sockets.first().ok_or(io::ErrorKind::NotFound)?.try_clone()
-    }
-
-    /// Lets no new connection begin, while those that have begun can still be accepted by whoever has a copy.
-    ///
-    /// # Errors
-    /// Those of setsockopt(2): some kernels keep filters for the privileged.
-    pub(crate) fn filter_new_handshakes(&self) -> io::Result<()> {
-        self.sockets.iter().try_for_each(socket::filter_new_handshakes)
-    }
-
-    /// Whether every connection that clients have established was accepted.
-    pub(crate) fn has_empty_backlog(&self) -> bool {
-        self.sockets.iter().all(has_empty_backlog)
-    }
-}
-
-/// What an IPv6 socket takes (IPV6_V6ONLY, ipv6(7)).
+/// How those arrive who come to a listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Families {
-    Own,
+pub(super) enum Takes {
+    /// All in the same way.
+    Only(Arrival),
+    /// Over IPv4 or IPv6, as each client tells.
     Both,
 }
 
-fn has_empty_backlog(socket: impl AsFd) -> bool {
-    !socket::backlog_len(socket).is_ok_and(|len| len > 0)
-}
-
-fn has_no_ipv6(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+impl Takes {
+    fn arrival(self, peer: SocketAddr) -> Arrival {
+        match self {
+            Takes::Only(arrival) => arrival,
+            Takes::Both => Arrival::at_dual_stack(peer),
+        }
+    }
 }
 
 /// A listening socket, watched by the front's runtime.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub(super) struct Listener {
     socket: Watched,
+    takes: Takes,
     options: Vec<SocketOption>,
     /// How many connections of the backlog are older than the last change of `options`, and so do not have them.
     without_options: usize,
-    is_inherited: bool,
-    stopped: bool,
+    /// New clients are kept out, or were so when those were who are in the backlog.
+    is_kept_out: bool,
 }
 
 impl Listener {
-    /// Watches the sockets of an address.
+    /// Watches a listening socket on which these options are set.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub(crate) fn watch(bound: Bound) -> io::Result<Vec<Self>> {
-        bound.sockets.into_iter().map(|socket| Self::new(socket, bound.is_inherited)).collect()
+    pub(super) fn watch(socket: OwnedFd, takes: Takes, options: Vec<SocketOption>) -> io::Result<Self> {
+        let socket = Watched::new(socket, Interest::READABLE)?;
+        Ok(Self { socket, takes, options, without_options: 0, is_kept_out: false })
     }
 
-    fn new(socket: OwnedFd, is_inherited: bool) -> io::Result<Self> {
-        Ok(Self {
-            socket: Watched::new(socket, Interest::READABLE)?,
-            options: Vec::new(),
-            without_options: 0,
-            is_inherited,
-            stopped: false,
-        })
+    /// The socket, watched no longer.
+    pub(super) fn into_socket(self) -> OwnedFd {
+        self.socket.into_fd()
+    }
+
+    /// Whether one who arrives so may come to it.
+    pub(super) fn takes(&self, arrivals: Arrivals) -> bool {
+        match self.takes {
+            Takes::Only(arrival) => arrivals.has(arrival),
+            Takes::Both => arrivals.has(Arrival::Mapped) || arrivals.has(Arrival::V6),
+        }
     }
 
     /// The next connection from the backlog.
@@ -195,7 +76,7 @@ impl Listener {
     ///
     /// # Errors
     /// Those of accept(2) that are about this process: no descriptors, no memory.
-    pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Connection>> {
+    pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Connection>> {
         loop {
             let mut guard = ready!(self.socket.poll_read_ready(cx))?;
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -204,9 +85,10 @@ impl Listener {
                     let Some(peer) = peer.and_then(|peer| SocketAddr::try_from(peer).ok()) else {
                         continue;
                     };
-                    let accepted = Instant::now();
+                    let (accepted, arrival) = (Instant::now(), self.takes.arrival(peer));
                     self.complete_options(&socket);
-                    return Poll::Ready(Ok(Connection { socket, peer: endpoint(peer), accepted }));
+                    let connection = Connection { socket, peer: endpoint(peer), arrival, accepted };
+                    return Poll::Ready(Ok(connection));
                 }
                 Err(rustix::io::Errno::AGAIN) => guard.clear_ready(),
                 Err(error) if is_ours(error) => return Poll::Ready(Err(error.into())),
@@ -219,7 +101,7 @@ impl Listener {
     ///
     /// # Errors
     /// Those of setsockopt(2).
-    pub(crate) fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
+    pub(super) fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
         if self.options.contains(&option) {
             return Ok(());
         }
@@ -231,7 +113,7 @@ impl Listener {
     }
 
     fn complete_options(&mut self, socket: &OwnedFd) {
-        if self.stopped {
+        if self.is_kept_out {
             // The client may have reset the connection, which then needs nothing.
             let _ = socket::welcome_late(socket);
         }
@@ -245,29 +127,43 @@ impl Listener {
     }
 
     /// Whether every connection that clients have established was accepted.
-    pub(crate) fn has_empty_backlog(&self) -> bool {
+    pub(super) fn has_empty_backlog(&self) -> bool {
         has_empty_backlog(&self.socket)
-    }
-
-    /// Whether its backlog is for whoever listens with it next: the socket is another's, who keeps it open.
-    pub(crate) fn is_inherited(&self) -> bool {
-        self.is_inherited
     }
 
     /// Lets no new connection begin, while those that have begun can still be accepted.
     ///
     /// # Errors
     /// Those of setsockopt(2).
-    pub(crate) fn stop(&mut self) -> io::Result<()> {
-        self.stopped = true;
-        socket::drop_new_handshakes(self.socket.as_fd())
+    pub(super) fn keep_out(&mut self) -> io::Result<()> {
+        self.is_kept_out = true;
+        socket::drop_new_handshakes(&self.socket)
+    }
+
+    /// Lets new connections begin again.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub(super) fn go_on(&mut self) -> io::Result<()> {
+        socket::take_new_handshakes(&self.socket)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
 /// Sets an option on a connection that was accepted before the option was known.
-pub(crate) fn apply(option: &SocketOption, connection: &OwnedFd) {
+pub(super) fn apply(option: &SocketOption, connection: &OwnedFd) {
     // The client may have reset the connection, which then needs no options.
     let _ = socket::set_option(connection, option.level, option.name, option.bytes());
+}
+
+/// Whether every connection that clients have established was accepted.
+pub(super) fn has_empty_backlog(socket: impl AsFd) -> bool {
+    !socket::backlog_len(socket).is_ok_and(|len| len > 0)
 }
 
 /// accept(2) also reports what befell the one connection that it would have returned.

@@ -3,25 +3,33 @@
 //! It runs on a thread of its own and owns listeners, queues and channels. It knows no processes: the rest of
 //! the program reaches it through [`handle::Handle`], and it answers with [`handle::Notice`]s.
 //!
-//! A connection's way: [`intake`] accepts it from a [`listener`], [`dispatch`] gives it to the worker that the balancer
-//! chooses, or puts it into the [`queue`], and its link in [`links`] hands it over. [`link_events`] finds out what the worker
-//! makes of it, and [`reclaim`] takes it back if that is nothing. [`service`] is all of these for one port. What becomes of
+//! A connection's way: [`intake`] accepts it from a [`public_socket`], [`routes`] decides which [`group`] of listeners it is
+//! for, [`dispatch`] gives it to the worker that the balancer chooses, or puts it into the [`queue`], and its link in
+//! [`links`] hands it over. [`link_events`] finds out what the worker makes of it, and [`reclaim`] takes it back if that is
+//! nothing. [`service`] is all of these for one port. Which clients may come is decided in [`openness`]. What becomes of
 //! each launch of a worker is noted in the [`launches`]. If workers accept, connections do not come this way at all:
 //! [`shared`] only keeps the sockets.
 
 mod dispatch;
+mod group;
 mod intake;
 mod link_events;
+mod listener;
+mod openness;
+mod public_socket;
 mod queue;
 mod reclaim;
+mod routes;
 mod service;
 mod setup;
 
+pub(crate) mod arrival;
+pub(crate) mod bound;
 pub(crate) mod connection;
 pub(crate) mod handle;
+pub(crate) mod inheritance;
 pub(crate) mod launches;
 pub(crate) mod links;
-pub(crate) mod listener;
 pub(crate) mod private;
 pub(crate) mod shared;
 
@@ -39,10 +47,10 @@ use tokio::time::Sleep;
 use tokio_util::sync::PollSender;
 use tracing::warn;
 
+use self::bound::Bound;
 use self::handle::{Command, Notice, PortStatus};
 use self::launches::LaunchTable;
 use self::links::Attachment;
-use self::listener::{Bound, Listener};
 use self::private::{Delivery, Undelivered};
 use self::service::{Progress, Service};
 pub(crate) use self::setup::{Accepts, SLOW, ServiceLimits, Setup};
@@ -110,14 +118,13 @@ impl Front {
 
     fn serve(&mut self, id: ServiceId, bound: Vec<Bound>) -> io::Result<()> {
         if self.accepts == Accepts::Workers {
-            bound.into_iter().for_each(|bound| self.shared.open(id, bound));
+            for bound in bound {
+                let Bound::Socket(socket) = bound else { return Err(io::ErrorKind::InvalidInput.into()) };
+                self.shared.open(id, socket);
+            }
             return Ok(());
         }
-        let mut listeners = Vec::new();
-        for address in bound {
-            listeners.extend(Listener::watch(address)?);
-        }
-        self.services.push(Service::new(id, listeners, &self.limits, self.metrics.clone()));
+        self.services.push(Service::new(id, bound, self.limits, self.metrics.clone())?);
         Ok(())
     }
 
@@ -189,6 +196,10 @@ impl Front {
             }
             Command::Forget { worker, done } => {
                 let _ = done.send(self.forget(worker));
+            }
+            Command::AppStopped(is_stopped) => {
+                let now = Instant::now();
+                self.services.iter_mut().for_each(|service| service.app_stopped(is_stopped, now));
             }
             Command::Ping { done } => drop(done.send(())),
             Command::Stop { done } => {

@@ -143,6 +143,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::front::arrival::Arrival;
     use crate::ids::{Slot, WorkerPort};
     use crate::protocol::wire::Endpoint;
 
@@ -152,7 +153,7 @@ mod tests {
         let (reply, told) = oneshot::channel();
         let (socket, _) = crate::sys::seqpacket::pair().unwrap();
         let peer = Endpoint::V4 { address: [127, 0, 0, 1], port: 1 };
-        let connection = Connection { socket, peer, accepted: Instant::now() };
+        let connection = Connection { socket, peer, arrival: Arrival::V4, accepted: Instant::now() };
         let worker = WorkerId { slot: Slot(1), launch: 1 };
         (Delivery { worker, service: ServiceId::Port(WorkerPort(1)), connection, until, reply }, told)
     }

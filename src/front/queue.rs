@@ -1,31 +1,24 @@
-//! Connections that wait for an idle worker: first come, first served, and bounded.
+//! Connections that wait for an idle worker: first come, first served.
 //!
-//! It counts nothing and closes nothing by itself.
+//! It counts nothing and closes nothing by itself, and whoever adds to it bounds it.
 
 use std::collections::VecDeque;
-use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use crate::front::connection::Connection;
 use crate::protocol::wire::Endpoint;
 
-/// The queue of one worker port.
+/// A queue of one worker port.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: VecDeque<Connection>,
-    capacity: NonZeroUsize,
     timeout: Duration,
 }
 
 impl Queue {
-    /// An empty queue for `capacity` connections, each of which may wait for `timeout`.
-    pub(super) fn new(capacity: NonZeroUsize, timeout: Duration) -> Self {
-        Self { waiting: VecDeque::new(), capacity, timeout }
-    }
-
-    /// Whether there is no room for a newly accepted connection, while room is kept for `ahead` that may come back.
-    pub(super) fn is_full(&self, ahead: usize) -> bool {
-        self.waiting.len() + ahead >= self.capacity.get()
+    /// An empty queue for connections each of which may wait for `timeout`.
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { waiting: VecDeque::new(), timeout }
     }
 
     /// Whether nobody waits.
@@ -48,7 +41,7 @@ impl Queue {
         self.waiting.front().map(|connection| connection.peer)
     }
 
-    /// Adds a newly accepted connection; the caller has asked whether there is room.
+    /// Adds a newly accepted connection; the caller has seen to it that there is room.
     pub(super) fn push(&mut self, connection: Connection) {
         self.waiting.push_back(connection);
     }
@@ -58,6 +51,11 @@ impl Queue {
     pub(super) fn put_back(&mut self, connection: Connection) {
         let place = self.waiting.partition_point(|waiting| waiting.accepted <= connection.accepted);
         self.waiting.insert(place, connection);
+    }
+
+    /// Adds all who wait in another queue.
+    pub(super) fn append(&mut self, other: &mut Queue) {
+        other.waiting.drain(..).for_each(|connection| self.put_back(connection));
     }
 
     /// Takes the connection that has waited longest.
@@ -70,6 +68,11 @@ impl Queue {
         if self.deadline()? <= now { self.waiting.pop_front() } else { None }
     }
 
+    /// Since when the oldest connection waits.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.waiting.front().map(|oldest| oldest.accepted)
+    }
+
     /// When the oldest connection will have waited too long.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waiting.front().map(|oldest| oldest.accepted + self.timeout)
@@ -79,30 +82,39 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::arrival::Arrival;
     use crate::protocol::wire::Endpoint;
 
     fn connection(port: u16, accepted: Instant) -> Connection {
         let (socket, _) = crate::sys::seqpacket::pair().unwrap();
-        Connection { socket, peer: Endpoint::V4 { address: [127, 0, 0, 1], port }, accepted }
+        Connection {
+            socket,
+            peer: Endpoint::V4 { address: [127, 0, 0, 1], port },
+            arrival: Arrival::V4,
+            accepted,
+        }
     }
 
     fn ports(queue: &mut Queue) -> Vec<u16> {
         std::iter::from_fn(|| queue.pop()).map(|connection| connection.peer.port()).collect()
     }
 
-    fn queue(capacity: usize) -> Queue {
-        Queue::new(NonZeroUsize::new(capacity).unwrap(), Duration::from_secs(10))
+    fn queue() -> Queue {
+        Queue::new(Duration::from_secs(10))
     }
 
     #[test]
     fn a_connection_that_came_back_keeps_its_turn() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut queue = queue(8);
+        let mut queue = queue();
         queue.push(connection(2, at(2)));
         queue.push(connection(4, at(4)));
-        queue.put_back(connection(1, at(1)));
-        queue.put_back(connection(3, at(3)));
+        let mut other = Queue::new(Duration::from_secs(10));
+        other.push(connection(1, at(1)));
+        other.push(connection(3, at(3)));
+        queue.append(&mut other);
+        assert!(other.is_empty());
         queue.put_back(connection(5, at(5)));
         assert_eq!(ports(&mut queue), [1, 2, 3, 4, 5]);
     }
@@ -110,7 +122,7 @@ mod tests {
     #[test]
     fn only_connections_that_waited_too_long_expire() {
         let start = Instant::now();
-        let mut queue = queue(8);
+        let mut queue = queue();
         queue.push(connection(1, start));
         queue.push(connection(2, start + Duration::from_secs(5)));
         assert_eq!(queue.deadline(), Some(start + Duration::from_secs(10)));
@@ -118,15 +130,5 @@ mod tests {
         assert_eq!(queue.pop_expired(start + Duration::from_secs(10)).unwrap().peer.port(), 1);
         assert!(queue.pop_expired(start + Duration::from_secs(10)).is_none());
         assert_eq!(queue.len(), 1);
-    }
-
-    #[test]
-    fn it_is_full_at_its_capacity() {
-        let mut queue = queue(2);
-        queue.push(connection(1, Instant::now()));
-        assert!(!queue.is_full(0));
-        assert!(queue.is_full(1));
-        queue.push(connection(2, Instant::now()));
-        assert!(queue.is_full(0));
     }
 }

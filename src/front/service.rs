@@ -1,48 +1,44 @@
-//! One service: its intake, its queue, its links, and who brings connections and workers together.
+//! One service: its intake, and the groups of listeners among which its connections are divided.
 //!
 //! It moves connections whenever it is polled, and keeps no clock of its own beyond asking what time it is.
 
 use std::io;
-use std::task::Context;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use prometheus::Histogram;
-
-use super::dispatch::{BURST, Dispatch};
+use super::bound::Bound;
+use super::connection::Connection;
+use super::dispatch::Dispatch;
+use super::group::{Around, Group, Parts};
 use super::intake::Intake;
 use super::launches::LaunchTable;
-use super::links::{Attachment, Gate, Links};
-use super::listener::Listener;
+use super::links::{Attachment, Gate};
+use super::openness::{GRACE, Openness, Seen};
 use super::private::{Delivery, Undelivered};
 use super::queue::Queue;
-use super::reclaim::Reclaim;
+use super::routes::{self, Bindings, Route, Routes};
 use super::setup::ServiceLimits;
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::metrics::{Metrics, Rejected};
-use crate::policy::window::Window;
+
+/// How many connections move before everything else gets its turn.
+const BURST: usize = 64;
 
 /// A port that workers listen on.
 #[derive(Debug)]
 pub(super) struct Service {
     id: ServiceId,
     intake: Intake,
-    queue: Queue,
-    links: Links,
-    dispatch: Dispatch,
-    reclaim: Reclaim,
+    openness: Openness,
+    groups: Vec<Group>,
+    routes: Routes,
+    /// Whose turn it is where several groups would do.
+    turn: usize,
+    /// Those who wait until there is a group for them.
+    parked: Queue,
+    limits: ServiceLimits,
     metrics: Metrics,
-}
-
-/// A service without who chooses: what a choice, and what becomes of it, is about. Each of these is changed by its own
-/// methods.
-pub(super) struct Parts<'a> {
-    pub(super) service: ServiceId,
-    pub(super) intake: &'a mut Intake,
-    pub(super) queue: &'a mut Queue,
-    pub(super) links: &'a mut Links,
-    pub(super) reclaim: &'a mut Reclaim,
-    pub(super) launches: &'a mut LaunchTable,
-    pub(super) handoff: &'a Histogram,
 }
 
 /// Whether a service could go on at once.
@@ -56,36 +52,38 @@ pub(super) enum Progress {
 
 impl Service {
     /// A service without workers.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
     pub(super) fn new(
         id: ServiceId,
-        listeners: Vec<Listener>,
-        limits: &ServiceLimits,
+        bound: Vec<Bound>,
+        limits: ServiceLimits,
         metrics: Metrics,
-    ) -> Self {
-        let window = Window::new(limits.window, limits.timeouts.slow);
-        Self {
+    ) -> io::Result<Self> {
+        Ok(Self {
             id,
-            intake: Intake::new(id, listeners),
-            queue: Queue::new(limits.queue, limits.queue_timeout),
-            links: Links::new(window, limits.timeouts),
-            dispatch: Dispatch::new(limits.choice, &metrics),
-            reclaim: Reclaim::new(metrics.redispatched.clone()),
+            intake: Intake::new(id, bound)?,
+            openness: Openness::default(),
+            groups: Vec::new(),
+            routes: Routes::default(),
+            turn: 0,
+            parked: Queue::new(limits.queue_timeout),
+            limits,
             metrics,
-        }
+        })
     }
 
-    /// The parts, and who chooses.
-    fn split<'a>(&'a mut self, launches: &'a mut LaunchTable) -> (Parts<'a>, &'a mut Dispatch) {
-        let parts = Parts {
+    /// A group's parts, and who chooses in it.
+    fn split<'a>(&'a mut self, group: usize, launches: &'a mut LaunchTable) -> (Parts<'a>, &'a mut Dispatch) {
+        let around = Around {
             service: self.id,
             intake: &mut self.intake,
-            queue: &mut self.queue,
-            links: &mut self.links,
-            reclaim: &mut self.reclaim,
+            parked: &self.parked,
             launches,
             handoff: &self.metrics.handoff,
         };
-        (parts, &mut self.dispatch)
+        self.groups[group].split(around)
     }
 
     /// What it is for.
@@ -95,12 +93,12 @@ impl Service {
 
     /// How many channels have a listening server at their other end to which clients are sent.
     pub(super) fn listening(&self) -> usize {
-        self.links.listening()
+        self.groups.iter().map(|group| group.links.listening()).sum()
     }
 
     /// How many connections wait for a worker.
     pub(super) fn waiting(&self) -> usize {
-        self.queue.len() + self.links.ahead()
+        self.parked.len() + self.groups.iter().map(Group::waiting).sum::<usize>()
     }
 
     /// Adds a channel. It gets connections once its server listens.
@@ -108,26 +106,38 @@ impl Service {
     /// # Errors
     /// Those of epoll_ctl(2).
     pub(super) fn attach(&mut self, attachment: Attachment, gate: Gate) -> io::Result<()> {
+        let bindings = Bindings::of(&attachment.binding);
         for &option in &attachment.options {
-            self.intake.set_option(attachment.worker, option);
+            self.intake.set_option(attachment.worker, bindings.takes, option);
         }
-        self.links.attach(attachment, gate, &self.metrics)
+        let known = self.groups.iter().position(|group| group.bindings == bindings);
+        let group = known.unwrap_or_else(|| {
+            self.groups.push(Group::new(bindings, &self.limits, &self.metrics));
+            self.groups.len() - 1
+        });
+        self.groups[group].links.attach(attachment, gate, &self.metrics)
     }
 
     /// Hands a connection of clusterd's own to its worker when that has a turn for it.
     pub(super) fn deliver(&mut self, delivery: Delivery) {
-        let links = self.links.of_worker(delivery.worker).iter();
-        let members = links.filter_map(|&key| Some((key, self.links.get(key)?)));
-        let best = members.filter(|(_, member)| member.link.has_listened()).min_by_key(|(_, member)| {
-            (member.link.is_stalled(), !member.link.is_idle(), member.private.len())
+        let arrival = delivery.connection.arrival;
+        let links = self.groups.iter().enumerate().flat_map(|(index, group)| {
+            let links = group.links.of_worker(delivery.worker).iter();
+            links.filter_map(move |&key| Some((index, group, key, group.links.get(key)?)))
         });
+        let best =
+            links.filter(|(.., member)| member.link.has_listened()).min_by_key(|(_, group, _, member)| {
+                let is_other_kind = !group.bindings.takes.has(arrival);
+                (member.link.is_stalled(), is_other_kind, !member.link.is_idle(), member.private.len())
+            });
         let refused = match best {
             None => Undelivered::NotListening,
-            Some((_, member)) if member.link.is_retired() => Undelivered::Retired,
-            Some((_, member)) if member.link.is_stalled() => Undelivered::Stalled,
-            Some((key, _)) => {
-                self.links.change(key, |member| member.private.push(delivery));
-                self.links.wake(key);
+            Some((.., member)) if member.link.is_retired() => Undelivered::Retired,
+            Some((.., member)) if member.link.is_stalled() => Undelivered::Stalled,
+            Some((index, _, key, _)) => {
+                let links = &mut self.groups[index].links;
+                links.change(key, |member| member.private.push(delivery));
+                links.wake(key);
                 return;
             }
         };
@@ -136,77 +146,203 @@ impl Service {
 
     /// The worker is released: clients may be sent to its channels that were held.
     pub(super) fn release(&mut self, worker: WorkerId) {
-        for key in self.links.of_worker(worker).to_vec() {
-            self.links.change(key, |member| member.link.open());
-        }
+        self.groups.iter_mut().for_each(|group| group.release(worker));
     }
 
     /// The worker gets no connection any more: what it has not taken goes to others.
     pub(super) fn retire(&mut self, worker: WorkerId) {
-        for key in self.links.of_worker(worker).to_vec() {
-            let is_relayed = self.links.change(key, |member| {
-                member.private.refuse(Undelivered::Retired);
-                member.link.retire();
-                member.link.is_relayed()
-            });
-            // The other end of a relayed channel may have offered a connection to the worker by now, and is left to say
-            // what became of it.
-            if is_relayed == Some(false) {
-                self.reclaim.take_back(&mut self.links, key, 0, Undelivered::Retired, &mut self.queue);
-            }
-            self.links.change(key, |member| {
-                if !member.link.is_busy() {
-                    member.link.drain();
-                }
-            });
-        }
+        self.groups.iter_mut().for_each(|group| group.retire(worker));
     }
 
     /// Drops the channel with this name, if it is one of these.
     pub(super) fn detach(&mut self, link: LinkId, launches: &mut LaunchTable) {
-        if let Some(key) = self.links.find(link) {
-            self.split(launches).0.drop_link(key);
+        let found =
+            self.groups.iter().enumerate().find_map(|(index, group)| Some((index, group.links.find(link)?)));
+        if let Some((group, key)) = found {
+            self.split(group, launches).0.drop_link(key);
         }
     }
 
     /// Drops the channels of a worker that is gone. Returns how many connections were found to have been taken.
     pub(super) fn forget(&mut self, worker: WorkerId, launches: &mut LaunchTable) -> u64 {
-        let keys = self.links.of_worker(worker).to_vec();
-        let (mut parts, _) = self.split(launches);
-        keys.into_iter().map(|key| parts.drop_link(key)).sum()
+        let mut taken = 0;
+        for group in 0..self.groups.len() {
+            let keys = self.groups[group].links.of_worker(worker).to_vec();
+            let (mut parts, _) = self.split(group, launches);
+            taken += keys.into_iter().map(|key| parts.drop_link(key)).sum::<u64>();
+        }
+        taken
+    }
+
+    /// The app is stopped, and clients are refused; or it is started again, and they are until a worker listens.
+    pub(super) fn app_stopped(&mut self, is_stopped: bool, now: Instant) {
+        self.see_listeners();
+        self.openness.stopped(is_stopped, now);
+        self.intake.open(self.openness.open(), now);
     }
 
     /// Whether a connection is on its way to this worker.
     pub(super) fn is_giving_to(&self, worker: WorkerId) -> bool {
-        self.links.is_busy(worker)
+        self.groups.iter().any(|group| group.links.is_busy(worker))
     }
 
     /// Moves everything that can be moved now.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, launches: &mut LaunchTable) -> Progress {
-        let (mut parts, dispatch) = self.split(launches);
-        let progress = parts.poll_links(cx.waker());
-        if dispatch.distribute(cx, &mut parts) == BURST {
+        let mut progress = Progress::Waiting;
+        for group in 0..self.groups.len() {
+            let (mut parts, dispatch) = self.split(group, launches);
+            if parts.poll_links(cx.waker()) == Progress::More {
+                progress = Progress::More;
+            }
+            dispatch.begin(parts.links);
+        }
+        self.settle();
+        if self.distribute(cx, launches) == BURST || self.is_unsettled() {
             return Progress::More;
         }
         progress
     }
 
+    /// Gives connections to workers; returns how many moved.
+    fn distribute(&mut self, cx: &mut Context<'_>, launches: &mut LaunchTable) -> usize {
+        for moved in 0..BURST {
+            if self.intake.is_paused() {
+                return moved;
+            }
+            if self.give_one(launches) {
+                continue;
+            }
+            if self.waiting() >= self.limits.queue.get() {
+                return moved;
+            }
+            match self.intake.poll_accept(cx) {
+                Poll::Ready(Ok(connection)) => {
+                    self.metrics.accepted.inc();
+                    match self.group_for(&connection) {
+                        Some(group) => {
+                            let (mut parts, dispatch) = self.split(group, launches);
+                            dispatch.offer(connection, &mut parts);
+                        }
+                        None => self.parked.push(connection),
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    self.intake.pause("cannot accept; clients wait in the kernel's backlog", &error);
+                    return moved;
+                }
+                Poll::Pending => return moved,
+            }
+        }
+        BURST
+    }
+
+    /// Gives the connection that waits longest in some group; whether there was one, and somebody for it.
+    fn give_one(&mut self, launches: &mut LaunchTable) -> bool {
+        (0..self.groups.len()).any(|group| {
+            let (mut parts, dispatch) = self.split(group, launches);
+            dispatch.give_next(&mut parts)
+        })
+    }
+
+    /// The group that the connection is for.
+    fn group_for(&mut self, connection: &Connection) -> Option<usize> {
+        match self.routes.of(connection.arrival) {
+            Route::Nowhere => None,
+            Route::To(group) => Some(*group),
+            Route::ByAddress(takers) => {
+                let local = rustix::net::getsockname(&connection.socket).ok();
+                let local = local.and_then(|local| SocketAddr::try_from(local).ok());
+                self.turn = self.turn.wrapping_add(1);
+                routes::by_address(takers, local.map(|local| local.ip()), self.turn)
+            }
+        }
+    }
+
+    /// Whether a group has begun or ceased to serve since this was last looked at, or got a connection back after that.
+    fn is_unsettled(&self) -> bool {
+        self.groups.iter().any(|group| {
+            let is_left = !group.is_served && !group.queue.is_empty();
+            group.is_served != group.serves() || is_left || group.is_over()
+        })
+    }
+
+    /// Lets what follows from how listeners stand follow: which public sockets listen, and where connections go.
+    fn settle(&mut self) {
+        self.see_listeners();
+        if self.is_unsettled() {
+            self.reroute();
+        }
+    }
+
+    fn see_listeners(&mut self) {
+        let seen = self.groups.iter().map(Group::seen).fold(Seen::default(), Seen::and);
+        if self.openness.is_news(seen) {
+            let now = Instant::now();
+            self.openness.see(seen, now);
+            self.intake.open(self.openness.open(), now);
+        }
+    }
+
+    /// Those who wait for a group that does not serve any more wait for another, or for it to serve again.
+    fn reroute(&mut self) {
+        let mut waiting = std::mem::replace(&mut self.parked, Queue::new(self.limits.queue_timeout));
+        for group in &mut self.groups {
+            group.is_served = group.serves();
+            if !group.is_served {
+                waiting.append(&mut group.queue);
+            }
+        }
+        self.groups.retain(|group| !group.is_over());
+        let serving = self.groups.iter().enumerate().filter(|(_, group)| group.is_served);
+        self.routes = Routes::to(serving.map(|(index, group)| (group.bindings, index)));
+        while let Some(connection) = waiting.pop() {
+            match self.group_for(&connection) {
+                Some(group) => self.groups[group].queue.put_back(connection),
+                None => self.parked.put_back(connection),
+            }
+        }
+    }
+
     /// Does what has become due.
     pub(super) fn tick(&mut self, now: Instant, launches: &mut LaunchTable) {
         self.intake.tick(now);
-        self.reclaim.tick(now, &mut self.queue, launches);
-        while self.queue.pop_expired(now).is_some() {
-            self.metrics.rejected.with_label_values(&[Rejected::QueueTimeout.label()]).inc();
+        self.openness.tick(now);
+        self.intake.open(self.openness.open(), now);
+        let expired = self.expire(now);
+        self.metrics.rejected.with_label_values(&[Rejected::QueueTimeout.label()]).inc_by(expired);
+        for index in 0..self.groups.len() {
+            let group = &mut self.groups[index];
+            group.reclaim.tick(now, &mut group.queue, launches);
+            for (key, due) in self.groups[index].links.due(now) {
+                self.split(index, launches).0.on_due(key, due, now);
+            }
         }
-        for (key, due) in self.links.due(now) {
-            self.split(launches).0.on_due(key, due, now);
+    }
+
+    /// Closes the connections that have waited too long; how many there were.
+    fn expire(&mut self, now: Instant) -> u64 {
+        let mut expired = 0;
+        for queue in self.groups.iter_mut().map(|group| &mut group.queue).chain([&mut self.parked]) {
+            while queue.pop_expired(now).is_some() {
+                expired += 1;
+            }
         }
+        while self.unwanted_from().is_some_and(|from| from <= now) && self.parked.pop().is_some() {
+            expired += 1;
+        }
+        expired
+    }
+
+    /// When the connection that has waited longest for a group will have done so in vain: workers serve others.
+    fn unwanted_from(&self) -> Option<Instant> {
+        let any_serves = self.groups.iter().any(Group::serves);
+        self.parked.oldest().filter(|_| any_serves).map(|oldest| oldest + GRACE)
     }
 
     /// When [`Service::tick`] is next needed.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let due = self.links.deadline().into_iter().chain(self.queue.deadline());
-        due.chain(self.intake.deadline()).chain(self.reclaim.deadline()).min()
+        let due = self.groups.iter().filter_map(Group::deadline).chain(self.parked.deadline());
+        due.chain(self.unwanted_from()).chain(self.intake.deadline()).chain(self.openness.deadline()).min()
     }
 
     /// Lets no new connection begin. Those that clients have already established are still accepted; at an inherited
@@ -217,16 +353,13 @@ impl Service {
 
     /// Whether it was stopped and every connection has been taken by a worker.
     pub(super) fn is_done(&self) -> bool {
-        self.intake.is_closed()
-            && self.queue.is_empty()
-            && self.reclaim.is_done()
-            && !self.links.is_any_busy()
+        self.intake.is_closed() && self.parked.is_empty() && self.groups.iter().all(Group::is_done)
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let unserved = self.queue.len() as u64;
-        self.metrics.rejected.with_label_values(&[Rejected::Shutdown.label()]).inc_by(unserved);
+        let unserved = self.parked.len() + self.groups.iter().map(|group| group.queue.len()).sum::<usize>();
+        self.metrics.rejected.with_label_values(&[Rejected::Shutdown.label()]).inc_by(unserved as u64);
     }
 }

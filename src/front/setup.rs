@@ -5,9 +5,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::bound::Bound;
 use super::launches::RecycleLimits;
 use super::links::Timeouts;
-use super::listener::Bound;
 use crate::ids::WorkerPort;
 use crate::metrics::Metrics;
 use crate::policy::Choice;

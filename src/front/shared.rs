@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::intake::LAST_HANDSHAKES;
+use super::bound::ListeningSocket;
 use super::launches::LaunchTable;
-use super::listener::Bound;
+use super::public_socket::LAST_HANDSHAKES;
 use crate::front::links::{ChannelPermit, Gate};
 use crate::ids::{LinkId, ServiceId, WorkerId};
 
@@ -46,10 +46,10 @@ struct SharedSocket {
 /// Whether clients may come.
 #[derive(Debug)]
 enum Intake {
-    Open(Bound),
+    Open(ListeningSocket),
     /// They may not, but those that are in the backlog are still taken by workers.
     Closing {
-        bound: Bound,
+        bound: ListeningSocket,
         until: Instant,
     },
     Closed,
@@ -66,7 +66,7 @@ struct Member {
 
 impl SharedSockets {
     /// Keeps a socket.
-    pub(crate) fn open(&mut self, id: ServiceId, bound: Bound) {
+    pub(crate) fn open(&mut self, id: ServiceId, bound: ListeningSocket) {
         self.0.push(SharedSocket { id, intake: Intake::Open(bound), members: Vec::new() });
     }
 

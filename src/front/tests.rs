@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::arrival::Arrival;
+use super::bound::{Bound, ListeningSocket};
 use super::handle::{self, Handle, Notice, Reports};
 use super::launches::RecycleLimits;
-use super::listener::Bound;
 use super::private::Undelivered;
 use super::{Accepts, Front, ServiceLimits, Setup};
 use crate::front::connection::Connection;
@@ -23,6 +24,8 @@ use crate::sys::scarcity::{no_descriptor_left, run_alone};
 use crate::sys::seqpacket;
 
 mod ahead;
+mod families;
+mod options;
 mod private;
 mod reclaim;
 mod sharing;
@@ -69,8 +72,12 @@ impl Stage {
     }
 
     fn with(limits: Limits, accepts: Accepts) -> Self {
+        Self::at(limits, accepts, listening())
+    }
+
+    /// A front that serves this public address.
+    fn at(limits: Limits, accepts: Accepts, bound: Bound) -> Self {
         let (handle, reports, ends) = handle::channels(&[PORT]);
-        let bound = Bound::single(Bind::Address("127.0.0.1:0".parse().unwrap()), 64).unwrap();
         let address = bound.address();
         let metrics = Metrics::new();
         let setup = Setup {
@@ -111,6 +118,14 @@ impl Stage {
 
     /// A worker that has attached and does not listen yet.
     fn bound_worker(&mut self, slot: u32) -> Worker {
+        self.worker_bound_to(slot, Binding::new(SocketAddr::from(([0, 0, 0, 0], 3000)).into()))
+    }
+
+    fn worker_bound_to(&mut self, slot: u32, binding: Binding) -> Worker {
+        self.worker_with(slot, binding, Vec::new())
+    }
+
+    fn worker_with(&mut self, slot: u32, binding: Binding, options: Vec<SocketOption>) -> Worker {
         let (channel, own_end) = seqpacket::pair().unwrap();
         let place = self.places.take().unwrap();
         let link = place.link();
@@ -118,8 +133,8 @@ impl Stage {
         let attachment = Attachment {
             worker: id,
             service: ServiceId::Port(PORT),
-            binding: Binding::new(std::net::SocketAddr::from(([0, 0, 0, 0], 3000)).into()),
-            options: Vec::new(),
+            binding,
+            options,
             registration: None,
             channel,
             worker_end: own_end.try_clone().unwrap(),
@@ -182,7 +197,8 @@ impl Stage {
         let (server, peer) = listener.accept().unwrap();
         server.set_nonblocking(true).unwrap();
         let now = Instant::now();
-        let connection = Connection { socket: server.into(), peer: Endpoint::from(peer), accepted: now };
+        let (socket, peer, arrival) = (server.into(), Endpoint::from(peer), Arrival::V4);
+        let connection = Connection { socket, peer, arrival, accepted: now };
         let (handle, worker) = (self.handle(), worker.id);
         let (tell, told) = std::sync::mpsc::channel();
         let delivering = self.runtime.spawn(async move {
@@ -299,6 +315,12 @@ fn until<T>(mut condition: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "nothing happened in time");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A public socket that listens whether workers do or not.
+fn listening() -> Bound {
+    let bind = Bind::Address("127.0.0.1:0".parse().unwrap());
+    Bound::Socket(ListeningSocket::new(bind, 64).unwrap())
 }
 
 /// The CPU time that this process has used.
@@ -449,7 +471,7 @@ fn a_stop_serves_whoever_is_connected_and_then_tells_the_workers() {
 fn what_is_opened_once_the_stop_has_begun_accepts_nothing() {
     let stage = Stage::new(PATIENT);
     stage.runtime.block_on(stage.handle().stop());
-    let bound = Bound::new(Bind::Address("127.0.0.1:0".parse().unwrap()), 64).unwrap();
+    let bound = listening();
     let address = bound.address();
     stage.runtime.block_on(stage.handle().open(ServiceId::Opened(0), bound));
     let late = until(|| TcpStream::connect(address).err());

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::data_path::accepts;
 use crate::front::Accepts;
-use crate::front::listener::Bound;
+use crate::front::bound::{Bound, BoundAddress, ListeningSocket};
 use crate::ids::WorkerPort;
 use crate::settings::{Bind, Config, Listen};
 use crate::supervisor::process_table;
@@ -76,13 +76,15 @@ fn open(
 ) -> Result<Vec<Bound>, ListenError> {
     if inherited.is_empty() {
         let bound = match accepts {
-            Accepts::Primary => Bound::new(listen.bind, backlog),
-            Accepts::Workers => Bound::single(listen.bind, backlog),
+            Accepts::Primary => BoundAddress::new(listen.bind, backlog).map(Bound::Address),
+            Accepts::Workers => ListeningSocket::new(listen.bind, backlog).map(Bound::Socket),
         };
         return Ok(vec![bound.map_err(|source| refused(listen.bind, source))?]);
     }
     let sockets = inherited.into_iter();
-    Ok(sockets.map(|Inherited { socket, address }| Bound::inherited(socket, address)).collect())
+    let inherited =
+        |Inherited { socket, address }| Bound::Socket(ListeningSocket::inherited(socket, address));
+    Ok(sockets.map(inherited).collect())
 }
 
 /// The ports that workers ask for.

@@ -93,7 +93,7 @@ impl Wiring {
             accepts,
             shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
             handoff_timeout: config.handoff_timeout,
-            listeners: Arc::new(Mutex::new(Listeners::new(accepts, user))),
+            listeners: Arc::new(Mutex::new(Listeners::new(user))),
         });
         let (notices, ready) = WorkerNotifications::new(users);
         let neighbours = PrimaryHooks {

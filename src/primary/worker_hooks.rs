@@ -59,6 +59,11 @@ impl WorkerHooks for PrimaryHooks {
         self.capture(worker.slot, stdout, stderr)
     }
 
+    fn app_stopped(&mut self, is_stopped: bool) -> BoxFuture<'static, ()> {
+        let front = self.front.clone();
+        Box::pin(async move { front.app_stopped(is_stopped).await })
+    }
+
     fn release(&mut self, worker: WorkerId) -> BoxFuture<'static, ()> {
         let front = self.front.clone();
         Box::pin(async move { front.release(worker).await })

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::front::arrival::Arrival;
 use crate::front::connection::Connection;
 use crate::front::handle::Handle;
 use crate::front::private::Undelivered;
@@ -77,7 +78,8 @@ impl WorkerDialer {
         let until = Instant::now() + time;
         let connecting = async {
             let (ours, socket, peer) = pair::connected().await?;
-            let connection = Connection { socket, peer: peer.into(), accepted: Instant::now() };
+            let accepted = Instant::now();
+            let connection = Connection { socket, peer: peer.into(), arrival: Arrival::V4, accepted };
             self.front.deliver(worker, ServiceId::Port(port), connection, until).await?;
             Ok(ours)
         };

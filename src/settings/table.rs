@@ -28,8 +28,8 @@ settings! {
     "Listening" {
         /// Serve this port on every address, for workers that listen on it or on WORKER.
         ///
-        /// IPv6 and IPv4 alike. With `"80:8080"`, clients connect to port 80 and the server
-        /// listens on 8080. `"0:8080"` takes any free public port.
+        /// Over IPv4 and IPv6, as far as workers listen on them. With `"80:8080"`, clients connect
+        /// to port 80 and the server listens on 8080. `"0:8080"` takes any free public port.
         port: Vec<Listen> {
             values: list(PORT, "[3000, \"80:8080\"]"),
             in_force: AtNextStart,

@@ -55,9 +55,9 @@ impl Background {
     }
 
     /// Sees to it that this is done.
-    pub(super) fn release(&mut self, released: BoxFuture<'static, ()>) {
+    pub(super) fn see_to(&mut self, done: BoxFuture<'static, ()>) {
         self.helping.spawn(async move {
-            released.await;
+            done.await;
             None
         });
     }

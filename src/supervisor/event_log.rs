@@ -50,7 +50,9 @@ pub(super) fn log(kind: &EventKind) {
         }
         EventKind::Scaled { workers, by } => info!(workers, "scaled by {by}"),
         EventKind::AppStarted { by } => info!("started by {by}"),
-        EventKind::AppStopping { by } => info!("workers stopped by {by}; the ports stay open"),
+        EventKind::AppStopping { by } => {
+            info!("workers stopped by {by}; the ports are kept, and refuse clients")
+        }
         EventKind::Stopping { .. } | EventKind::Missed { .. } => {}
     }
 }

@@ -60,7 +60,7 @@ pub(crate) enum EventKind {
     Scaled { workers: u32, by: String },
     /// The app was started by a command after it had been stopped.
     AppStarted { by: String },
-    /// The app is stopped by a command; its ports stay open.
+    /// The app is stopped by a command; its ports are kept, and refuse clients.
     AppStopping { by: String },
     /// clusterd itself stops.
     Stopping { by: String },

@@ -223,14 +223,16 @@ impl Task {
         self.workers.tell(EventKind::AppStopping { by: by.to_string() });
         self.mode = Mode::Stopped;
         self.overtake(&format!("stopped by {by}"));
+        self.workers.app_stopped(true);
         self.workers.retire(self.workers.table().ids());
         let goal = Goal::Empty(self.workers.table().slots());
-        self.jobs.begin(goal, "stopped; the ports stay open, and clients wait".to_owned())
+        self.jobs.begin(goal, "stopped; the ports are kept, and refuse clients".to_owned())
     }
 
     fn start(&mut self, by: &Asker) -> Underway {
         self.workers.tell(EventKind::AppStarted { by: by.to_string() });
         self.mode = Mode::Running;
+        self.workers.app_stopped(false);
         self.workers.start_settled();
         let table = self.workers.table();
         let done = format!("{} online", jobs::workers(table.wanted()));

@@ -48,6 +48,10 @@ impl WorkerHooks for Watcher {
         None
     }
 
+    fn app_stopped(&mut self, _: bool) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn release(&mut self, _: WorkerId) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }

@@ -20,6 +20,9 @@ pub(crate) trait WorkerHooks: Send + 'static {
     /// What it writes to standard error is kept for those who ask.
     fn launched(&mut self, launched: Launched) -> Option<LastLines>;
 
+    /// The app is stopped until it is started again; or it is started.
+    fn app_stopped(&mut self, is_stopped: bool) -> BoxFuture<'static, ()>;
+
     /// A worker is ready: it may be given connections, if it was kept from them.
     fn release(&mut self, worker: WorkerId) -> BoxFuture<'static, ()>;
 

@@ -55,6 +55,12 @@ impl Workers {
         &self.table
     }
 
+    /// The app is stopped until it is started again; or it is started.
+    pub(super) fn app_stopped(&mut self, is_stopped: bool) {
+        let done = self.hooks.app_stopped(is_stopped);
+        self.background.see_to(done);
+    }
+
     /// Wants so many from now on; how many were wanted before. Nothing is started or stopped by that.
     pub(super) fn resize(&mut self, wanted: u32) -> u32 {
         self.table.resize(wanted)
@@ -265,7 +271,7 @@ impl Workers {
                 let limit = instance.plan().rules.ready_timeout;
                 self.background.probe((id, worker), self.hooks.probe(worker), limit);
             }
-            Action::Release(worker) => self.background.release(self.hooks.release(worker)),
+            Action::Release(worker) => self.background.see_to(self.hooks.release(worker)),
             Action::Advise(process) => self.advise_running(id, process.group),
         }
         None

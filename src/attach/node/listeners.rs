@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 use serde_json::value::RawValue;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::front::Accepts;
-use crate::front::listener::Bound;
+use crate::front::bound::{Bound, ListeningSocket};
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::node::{AddressType, Errno, HandleType, Query};
 use crate::settings::Bind;
@@ -34,7 +33,6 @@ const MOST: usize = 1024;
 /// The entries, by the key of the query.
 #[derive(Debug)]
 pub(crate) struct Listeners {
-    accepts: Accepts,
     /// Whom workers run as, if not as clusterd does.
     user: Option<Credentials>,
     entries: BTreeMap<String, Entry>,
@@ -85,10 +83,10 @@ pub(crate) enum Joined {
 }
 
 impl Listeners {
-    /// None yet. If workers accept, a TCP port is a single socket. Workers of another `user` get what that one may
+    /// None yet. Workers of another `user` get what that one may
     /// have: what they ask for is bound, and a path removed, with its rights.
-    pub(crate) fn new(accepts: Accepts, user: Option<Credentials>) -> Self {
-        Self { accepts, user, entries: BTreeMap::new(), opened: 0 }
+    pub(crate) fn new(user: Option<Credentials>) -> Self {
+        Self { user, entries: BTreeMap::new(), opened: 0 }
     }
 
     /// Joins a server of `worker` to the entry for its query, which is made for the first. `served` are the ports
@@ -143,13 +141,10 @@ impl Listeners {
         let only_ipv6 = query.flags & Query::IPV6_ONLY != 0;
         let everywhere = ip.is_none_or(|ip| ip == Ipv6Addr::UNSPECIFIED) && !only_ipv6;
         let bind = if everywhere { Bind::Everywhere { port } } else { Bind::Address(asked) };
-        let bound = match self.accepts {
-            Accepts::Primary => Bound::new(bind, backlog(query))?,
-            Accepts::Workers => Bound::single(bind, backlog(query))?,
-        };
-        let (id, address) = (ServiceId::Opened(self.opened), bound.address());
+        let socket = ListeningSocket::new(bind, backlog(query))?;
+        let (id, address) = (ServiceId::Opened(self.opened), socket.address());
         self.opened += 1;
-        *to_open = Some(bound);
+        *to_open = Some(Bound::Socket(socket));
         Ok(Source::Service { id, address })
     }
 

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::front::arrival::Arrival;
 use crate::protocol::wire::Endpoint;
 
 /// A connection that was given.
@@ -12,6 +13,8 @@ use crate::protocol::wire::Endpoint;
 pub(super) struct Given {
     /// The client.
     pub(super) peer: Endpoint,
+    /// How it arrived.
+    pub(super) arrival: Arrival,
     /// When it was accepted.
     pub(super) accepted: Instant,
     /// When it was given.
@@ -88,8 +91,8 @@ mod tests {
     use super::*;
 
     fn given(port: u16, size: usize) -> Given {
-        let now = Instant::now();
-        Given { peer: Endpoint::V4 { address: [127, 0, 0, 1], port }, accepted: now, since: now, size }
+        let (now, peer) = (Instant::now(), Endpoint::V4 { address: [127, 0, 0, 1], port });
+        Given { peer, arrival: Arrival::V4, accepted: now, since: now, size }
     }
 
     fn told(in_flight: &mut InFlight) -> Vec<u16> {

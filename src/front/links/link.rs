@@ -151,8 +151,8 @@ impl Link {
             Ok(size) => size,
             Err(error) => return Err(NotGiven { connection, error }),
         };
-        let Connection { peer, accepted, .. } = connection;
-        self.in_flight.push(Given { peer, accepted, since: now, size });
+        let Connection { peer, arrival, accepted, .. } = connection;
+        self.in_flight.push(Given { peer, arrival, accepted, since: now, size });
         self.last_handed = Some(now);
         self.state.given(now);
         Ok(())
@@ -236,10 +236,10 @@ impl Link {
     }
 
     fn declined(&mut self, socket: OwnedFd, peer: Endpoint, pause: bool) -> LinkEvent {
-        let Some(Given { accepted, .. }) = self.in_flight.declined(&peer) else {
+        let Some(Given { arrival, accepted, .. }) = self.in_flight.declined(&peer) else {
             return LinkEvent::Broken(Fault::Malformed);
         };
-        let connection = Connection { socket, peer, accepted };
+        let connection = Connection { socket, peer, arrival, accepted };
         if pause {
             self.state.pause();
             return LinkEvent::Paused(connection);
@@ -294,9 +294,11 @@ impl Link {
             match self.channel.take_back()? {
                 Recovered::Connection { socket, peer } => {
                     // One that the worker has declined, and not yet received, is not among them.
-                    let Some(Given { accepted, .. }) = self.in_flight.taken_back(&peer) else { continue };
+                    let Some(Given { arrival, accepted, .. }) = self.in_flight.taken_back(&peer) else {
+                        continue;
+                    };
                     self.state.done(self.in_flight.is_empty());
-                    return Ok(Some(Connection { socket, peer, accepted }));
+                    return Ok(Some(Connection { socket, peer, arrival, accepted }));
                 }
                 Recovered::Other => {}
                 Recovered::Nothing => break,
@@ -321,9 +323,11 @@ impl Link {
         for _ in 0..LAST_MESSAGES {
             match self.channel.read(self.is_busy()) {
                 Reading::Message(Ok((FromWorker::Decline { peer, .. }, Some(socket)))) => {
-                    let Some(Given { accepted, .. }) = self.in_flight.declined(&peer) else { continue };
+                    let Some(Given { arrival, accepted, .. }) = self.in_flight.declined(&peer) else {
+                        continue;
+                    };
                     self.state.done(self.in_flight.is_empty());
-                    return Ok(Some(Connection { socket, peer, accepted }));
+                    return Ok(Some(Connection { socket, peer, arrival, accepted }));
                 }
                 Reading::Message(Ok(_)) => {}
                 Reading::Message(Err(_)) | Reading::Nothing => return Ok(None),
@@ -348,6 +352,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::front::arrival::Arrival;
     use crate::front::links::ChannelPermits;
     use crate::ids::{ServiceId, Slot, WorkerPort};
     use crate::protocol::wire::{Binding, MAX_MESSAGE};
@@ -375,7 +380,7 @@ mod tests {
         let timeouts = Timeouts { slow: second, timeout: second };
         let mut link = Link::new(attachment, timeouts, Gate::Open, Waker::noop().clone()).unwrap();
         let socket = seqpacket::pair().unwrap().0;
-        link.hand_off(Connection { socket, peer: PEER, accepted: now }, now).unwrap();
+        link.hand_off(Connection { socket, peer: PEER, arrival: Arrival::V4, accepted: now }, now).unwrap();
         (link, workers)
     }
 

@@ -33,6 +33,7 @@ impl Member {
         Standing {
             is_available: link.is_available(),
             is_listening: link.is_listening(),
+            is_up: link.is_up(),
             is_busy: link.is_busy(),
             untaken: link.untaken(),
             ahead: self.ahead(),

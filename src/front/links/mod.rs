@@ -1,4 +1,4 @@
-//! The channels to workers' listeners that belong to one service, and what they come to.
+//! The channels to workers' listeners that belong to one group, and what they come to.
 //!
 //! It chooses no worker. Every change of a link goes through [`Links::change`], so that nothing which follows from how
 //! links stand, least of all who is available, is kept in step by hand.
@@ -39,7 +39,7 @@ use crate::policy::{Balancer, Seat};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LinkKey(usize);
 
-/// The links of one service.
+/// The links of one group.
 #[derive(Debug)]
 pub(crate) struct Links {
     members: Slab<Member>,
@@ -244,6 +244,16 @@ impl Links {
     /// How many links have a listening server at their other end to which clients are sent.
     pub(crate) fn listening(&self) -> usize {
         self.tally.listening()
+    }
+
+    /// How many links have a listening server at their other end whose worker is not to end.
+    pub(crate) fn up(&self) -> usize {
+        self.tally.up()
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.workers.is_empty()
     }
 
     /// Whether a connection is on its way to anybody.

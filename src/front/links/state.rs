@@ -123,6 +123,11 @@ impl LinkState {
         self.has_listened() && self.gate == Gate::Open
     }
 
+    /// Whether the server listens, be it ready or not, and is not to end.
+    pub(crate) fn is_up(&self) -> bool {
+        self.has_listened() && self.gate != Gate::Retired
+    }
+
     /// Whether it gets no connection any more.
     pub(crate) fn is_retired(&self) -> bool {
         self.gate == Gate::Retired

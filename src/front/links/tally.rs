@@ -16,6 +16,8 @@ pub(super) struct Standing {
     pub(super) is_available: bool,
     /// Clients are sent to it.
     pub(super) is_listening: bool,
+    /// Its server listens, and is not to end: clients may come.
+    pub(super) is_up: bool,
     /// Something was given to it and not told to be taken.
     pub(super) is_busy: bool,
     /// How many connections lie in it.
@@ -58,6 +60,7 @@ type Turn = (usize, Option<Instant>, LinkKey);
 pub(super) struct Tally {
     seats: Vec<SeatTally>,
     listening: usize,
+    up: usize,
     busy: usize,
     ahead: usize,
     room: BTreeSet<Turn>,
@@ -84,6 +87,7 @@ impl Tally {
         after: &Standing,
     ) -> Option<Availability> {
         self.listening = moved(self.listening, before.is_listening.into(), after.is_listening.into());
+        self.up = moved(self.up, before.is_up.into(), after.is_up.into());
         self.busy = moved(self.busy, before.is_busy.into(), after.is_busy.into());
         self.ahead = moved(self.ahead, before.untaken.saturating_sub(1), after.untaken.saturating_sub(1));
         self.turn(key, before, after);
@@ -127,6 +131,11 @@ impl Tally {
     /// How many links clients are sent to.
     pub(super) fn listening(&self) -> usize {
         self.listening
+    }
+
+    /// How many links clients may come for.
+    pub(super) fn up(&self) -> usize {
+        self.up
     }
 
     /// Whether any link is busy.

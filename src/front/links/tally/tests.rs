@@ -42,6 +42,7 @@ impl Model {
         Standing {
             is_available: self.state.is_available(),
             is_listening: self.state.is_listening(),
+            is_up: self.state.is_up(),
             is_busy: self.state.is_busy(),
             untaken: self.untaken,
             ahead,
