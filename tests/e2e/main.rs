@@ -9,6 +9,7 @@ mod harness;
 
 mod attach;
 mod control;
+mod families;
 mod handoff;
 mod hooks;
 mod library;

@@ -69,9 +69,7 @@ fn ready_means_that_a_worker_listens_and_that_no_shutdown_has_begun() {
 fn ready_means_a_worker_for_every_port() {
     needs!("python3");
     let cluster = Cluster::of_servers().port("0:8080").port("0:8081").launch();
-    until("the worker listens on one of the ports", || {
-        cluster.probe("/readyz").text().contains("8081").then_some(())
-    });
+    cluster.wait_listening();
     cluster.get("/");
     assert_eq!(cluster.probe("/readyz").status, 503);
 }

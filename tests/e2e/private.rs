@@ -146,12 +146,12 @@ fn workers_metrics_are_told_apart_by_a_label(setup: Setup) {
 
 fn a_worker_gets_no_client_before_it_answers_its_probe(setup: Setup) {
     let cluster = setup.workers(2).options("--ready-http /ready").launch();
-    let pending = cluster.send("/");
     let output = cluster.stderr.clone();
     until("the probe has failed", || {
         let said = output.text();
         said.contains("worker is not ready yet: /ready answered 503 Service Unavailable").then_some(())
     });
+    let pending = cluster.send("/");
     assert_eq!(cluster.probe("/readyz").status, 503);
     assert_eq!(cluster.metrics().count("clusterd_workers", &[("state", "online")]), 0);
     assert_eq!(cluster.metrics().count("clusterd_connections_handed_total", &[]), 0);

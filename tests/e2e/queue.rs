@@ -37,26 +37,20 @@ fn a_full_queue_refuses_nobody_and_the_backlog_holds_the_rest() {
     assert_eq!(cluster.handed(40).values().sum::<u64>(), 40);
 }
 
-#[test]
-fn connections_that_come_before_any_worker_wait_for_one() {
-    needs!("python3");
-    let cluster = Cluster::of_servers().env("SERVER_GATE", "gate").workers(2).launch();
-    let pending: Vec<_> = (0..20).map(|_| cluster.send("/")).collect();
-    assert_eq!(cluster.probe("/readyz").status, 503);
-    cluster.open_gate("gate");
-    all_are_answered(pending);
+/// A cluster whose only worker has served and is gone, and whose next one waits for the gate.
+fn without_a_worker(setup: impl FnOnce(Setup) -> Setup) -> Cluster {
+    let script = "if [ -e started ]; then while [ ! -e gate ]; do sleep 0.05; done; fi; \
+                  touch started; exec python3 {fixtures}/server.py";
+    let cluster = setup(Cluster::of("sh -c").arg(script)).start();
+    let _ = cluster.try_get("/exit/1");
+    cluster.wait_for(0, "online");
+    cluster
 }
 
 #[test]
 fn connections_that_come_while_every_worker_is_dead_wait_for_the_next() {
     needs!("python3");
-    let script = "if [ -e started ]; then while [ ! -e gate ]; do sleep 0.05; done; fi; \
-                  touch started; exec python3 {fixtures}/server.py";
-    let cluster = Cluster::of("sh -c").arg(script).start();
-    let _ = cluster.try_get("/exit/1");
-    until("the worker is gone", || {
-        (cluster.metrics().count("clusterd_workers", &[("state", "online")]) == 0).then_some(())
-    });
+    let cluster = without_a_worker(|setup| setup);
     let pending: Vec<_> = (0..20).map(|_| cluster.send("/")).collect();
     cluster.open_gate("gate");
     all_are_answered(pending);
@@ -86,7 +80,7 @@ fn a_connection_that_waits_too_long_is_closed_and_counted() {
 fn a_primary_without_free_descriptors_refuses_nobody_and_loses_nothing() {
     needs!("python3");
     let few = "ulimit -n 64; exec \"$@\"";
-    let cluster = Cluster::of_servers().env("SERVER_GATE", "gate").under(&["sh", "-c", few, "sh"]).launch();
+    let cluster = without_a_worker(|setup| setup.under(&["sh", "-c", few, "sh"]));
     let pending: Vec<_> = (0..200).map(|_| cluster.send("/")).collect();
     assert_eq!(cluster.probe("/livez").status, 200, "there are descriptors for the probes");
     cluster.open_gate("gate");

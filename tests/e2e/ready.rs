@@ -37,6 +37,7 @@ fn probes_fail(cluster: &Cluster) {
 #[track_caller]
 fn gets_no_client_before_the_probe_succeeds(setup: Setup) {
     let cluster = setup.launch();
+    cluster.wait_listening();
     let clients: Vec<_> = (0..4).map(|_| cluster.send("/")).collect();
     probes_fail(&cluster);
     assert_eq!(cluster.metrics().count("clusterd_connections_handed_total", &[]), 0);
@@ -104,10 +105,10 @@ fn a_word_given_before_the_last_port_is_listened_on_opens_none() {
             .options(attach)
             .options("--wait-ready");
         let cluster = cluster.launch_with(2);
-        let client = cluster.send("/");
         let listening = cluster.folder().join("listening");
         until("it listens on its first port", || listening.exists().then_some(()));
-        until("clusterd knows it", || cluster.stderr.messages("worker listens").pop());
+        cluster.wait_listening();
+        let client = cluster.send("/");
         assert_eq!(cluster.metrics().count("clusterd_connections_handed_total", &[]), 0);
         cluster.open_gate("second");
         cluster.wait_online();

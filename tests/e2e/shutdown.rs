@@ -224,8 +224,12 @@ fn a_stopped_worker_does_not_outlive_the_timeouts() {
 
 #[test]
 fn with_no_worker_up_waiting_connections_do_not_hold_up_the_end() {
-    let mut cluster =
-        Cluster::of("sleep 1000").options("--drain-timeout 500ms --kill-timeout 500ms").launch();
+    needs!("python3");
+    let script = "[ ! -e started ] || exec sleep 1000; touch started; exec python3 {fixtures}/server.py";
+    let options = "--drain-timeout 500ms --kill-timeout 500ms";
+    let mut cluster = Cluster::of("sh -c").arg(script).options(options).start();
+    let _ = cluster.try_get("/exit/1");
+    cluster.wait_for(0, "online");
     let _waiting: Vec<_> = (0..5).map(|_| cluster.send("/")).collect();
     let processes = cluster.processes();
     cluster.primary().signal(Signal::TERM);

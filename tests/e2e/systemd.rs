@@ -141,8 +141,8 @@ fn inherited_sockets_stand_for_the_ports_that_are_named() {
     }
     let port = free_port();
     let sockets = [format!("127.0.0.1:{port}"), format!("v6:{port}")];
-    let setup =
-        Cluster::of_servers().port(&format!("{port}:8080")).port("0:8081").env("SERVER_PORTS", "8080 8081");
+    let setup = Cluster::of_servers().port(&format!("{port}:8080")).port("0:8081");
+    let setup = setup.env("SERVER_PORTS", "8080 8081").env("SERVER_HOST", "::");
     let cluster = activated(setup, &sockets.each_ref().map(String::as_str)).launch_with(3);
     cluster.wait_online();
     let addresses = [0, 1].map(|index| cluster.address_of(index));
@@ -162,8 +162,11 @@ fn a_client_over_ipv4_at_a_socket_of_both_families_is_one() {
     let cluster = activated(Cluster::of_servers(), &["[::]:0"]).no_port().start();
     assert!(cluster.get("/peer").starts_with("127.0.0.1 "), "{}", cluster.get("/peer"));
     let port = cluster.address().port();
-    let over_ipv6 = http::request((Ipv6Addr::LOCALHOST, port).into(), "GET", "/").expect("it is served");
-    assert!(over_ipv6.text().starts_with("worker 1"));
+    let over_ipv6 = |port| http::request((Ipv6Addr::LOCALHOST, port).into(), "GET", "/");
+    assert!(over_ipv6(port).is_err(), "no worker listens for it");
+    let of_both = Cluster::of_servers().env("SERVER_HOST", "::");
+    let cluster = activated(of_both, &["[::]:0"]).no_port().start();
+    assert!(over_ipv6(cluster.address().port()).expect("it is served").text().starts_with("worker 1"));
 }
 
 #[test]

@@ -104,6 +104,12 @@ impl Cluster {
         self.wait_for(u64::from(self.setup.workers), "online");
     }
 
+    /// Waits until a worker listens, ready or not: from then on clients are not refused.
+    #[track_caller]
+    pub(crate) fn wait_listening(&self) {
+        until("a worker listens", || self.stderr.messages("worker listens").pop());
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.setup.folder.path()
     }

@@ -76,6 +76,7 @@ fn others_serve_beside(attach: Attach, way: &str) -> Option<Cluster> {
          exec node {{fixtures}}/node/app.js"
     );
     let cluster = Cluster::of("sh -c").arg(&script).workers(3).options(attach.option()).launch();
+    cluster.wait_listening();
     cluster.get("/");
     let written = cluster.folder().join("written");
     until("the misuse has begun", || {
