@@ -13,7 +13,7 @@
 //! - `listening`: whether anybody listens yet.
 //! - `primary`: words with the primary beside the channels.
 //! - `settings`: what the environment tells.
-//! - `node`: which process may speak on the worker's Node channel.
+//! - `node`: which process may speak on the worker's Node channel; `runtime`: which program.
 //! - `syscalls`, `abi`: the kernel.
 
 #![no_std]
@@ -32,6 +32,7 @@ mod node;
 mod options;
 mod primary;
 mod replace;
+mod runtime;
 mod settings;
 mod shadow;
 mod syscalls;

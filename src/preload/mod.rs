@@ -27,6 +27,8 @@ mod address;
 #[cfg(all(test, shim))]
 mod fdinfo;
 #[cfg(all(test, shim))]
+mod runtime;
+#[cfg(all(test, shim))]
 mod tests;
 #[cfg(all(test, shim))]
 use crate::protocol::wire;

@@ -1,11 +1,13 @@
 //! Keeps Node from a channel that it could not use: the variables that announce one are removed from the environment.
 //!
-//! Node dies at its start if the announced descriptor is not a channel, as below a wrapper that closes descriptors. It
-//! does not speak on a channel: that is Node's own business.
+//! Node dies at its start if the announced descriptor is not a channel, as below a wrapper that closes descriptors; and
+//! what is like Node, and yet not a worker of a cluster, is led astray by it. It does not speak on a channel: that is
+//! Node's own business.
 
 use core::ffi::{CStr, c_char};
 
 use crate::abi;
+use crate::runtime;
 use crate::settings;
 use crate::syscalls::{self as sys, Fd};
 use crate::wire::NODE_CHANNEL;
@@ -26,6 +28,9 @@ pub(crate) fn protect() {
     }
 }
 
+/// How much of a process's arguments is looked at, in bytes.
+const ARGUMENTS: usize = 4096;
+
 /// Whether this is not the number of a channel on which this process may speak.
 ///
 /// The channel that clusterd made is for the process that it started, or what that became with exec: a cluster worker
@@ -36,7 +41,16 @@ fn is_useless(value: &[u8]) -> bool {
     let Some(fd) = fd.filter(|&fd| is_unix_stream(fd)) else {
         return true;
     };
-    is_clusterds(fd) && !sys::leads_group()
+    is_clusterds(fd) && !(sys::leads_group() && is_for_this_program())
+}
+
+/// Without /proc nothing is known of the program, and Node is the one that is meant.
+fn is_for_this_program() -> bool {
+    let (mut file, mut arguments) = ([0; 256], [0; ARGUMENTS]);
+    let (Ok(file), Ok(arguments)) = (sys::own_program(&mut file), sys::own_arguments(&mut arguments)) else {
+        return true;
+    };
+    runtime::speaks(file, arguments.split(|&byte| byte == 0).skip(1))
 }
 
 fn is_unix_stream(fd: Fd) -> bool {

@@ -251,6 +251,28 @@ pub(crate) fn leads_group() -> bool {
     group == Ok(getpid() as usize)
 }
 
+/// The path of the file that this process executes, in `buffer`.
+pub(crate) fn own_program(buffer: &mut [u8; 256]) -> Result<&[u8]> {
+    let path = c"/proc/self/exe";
+    let arguments =
+        [abi::AT_FDCWD as usize, path.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0];
+    // SAFETY: the path is terminated; the kernel writes at most `len` bytes to the borrowed buffer.
+    let len = unsafe { call(number::READLINKAT, arguments) }?;
+    Ok(buffer.get(..len).unwrap_or_default())
+}
+
+/// The arguments of this process, each with a zero byte after it: as many as fit into `buffer`.
+pub(crate) fn own_arguments(buffer: &mut [u8]) -> Result<&[u8]> {
+    let path = c"/proc/self/cmdline";
+    let arguments = [abi::AT_FDCWD as usize, path.as_ptr() as usize, abi::O_CLOEXEC as usize, 0, 0];
+    // SAFETY: the path is terminated.
+    let file = Owned(unsafe { call(number::OPENAT, arguments) }? as Fd);
+    let arguments = [file.get() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0];
+    // SAFETY: the kernel writes at most `len` bytes to the borrowed buffer.
+    let len = unsafe { call(number::READ, arguments) }?;
+    Ok(buffer.get(..len).unwrap_or_default())
+}
+
 /// Sends a signal; process 0 is the whole group of the calling one.
 pub(crate) fn kill(process: i32, signal: i32) {
     // SAFETY: no pointers.
