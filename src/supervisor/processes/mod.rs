@@ -5,6 +5,7 @@
 pub(crate) mod exec_context;
 pub(crate) mod guardian;
 pub(crate) mod identity;
+mod inspector;
 pub(crate) mod notify_socket;
 pub(crate) mod oom;
 pub(crate) mod reaper;

@@ -18,8 +18,9 @@ use rustix::rand::GetRandomFlags;
 
 use super::exec_context::{ExecContext, ExecContextError};
 use super::identity::Identity;
+use super::inspector;
 use super::notify_socket::{self, NotifySocket};
-use crate::ids::{WorkerId, WorkerPort};
+use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Token};
 use crate::settings::command::{self, CommandError};
 use crate::settings::{Stdin, WorkerCommand, script};
@@ -229,7 +230,7 @@ pub(crate) fn spawn(
     token: Token,
     workers: u32,
 ) -> Result<Spawned, StartError> {
-    let mut command = command(spec).map_err(|error| explain(spec, error))?;
+    let mut command = command(spec, id.slot).map_err(|error| explain(spec, error))?;
     forget_own(&mut command);
     for (name, value) in spec.context.identity.iter().flat_map(Identity::environment) {
         match value {
@@ -300,7 +301,7 @@ fn give_node_channel(command: &mut Command) -> io::Result<NodeChannel> {
 }
 
 /// A program with a slash is the one that was looked up, wherever the worker runs.
-fn command(spec: &CommandSpec) -> io::Result<Command> {
+fn command(spec: &CommandSpec, slot: Slot) -> io::Result<Command> {
     let mut command = match &spec.command {
         WorkerCommand::Demo => {
             let mut command = Command::new("/proc/self/exe");
@@ -313,7 +314,7 @@ fn command(spec: &CommandSpec) -> io::Result<Command> {
                 true => Command::new(std::path::absolute(program)?),
                 false => Command::new(program),
             };
-            command.args(arguments);
+            command.args(inspector::arguments(program, arguments, slot.0.saturating_sub(1)));
             command
         }
     };
@@ -333,9 +334,10 @@ fn environment(
 ) -> Vec<(&'static str, OsString)> {
     let ports: Vec<String> = spec.ports.iter().map(ToString::to_string).collect();
     let token = OsStr::from_bytes(&token.to_hex()).to_owned();
+    let number = id.slot.0.saturating_sub(1);
     let mut variables = vec![
         ("CLUSTERD_WORKER_ID", id.slot.to_string().into()),
-        ("NODE_APP_INSTANCE", id.slot.0.saturating_sub(1).to_string().into()),
+        ("NODE_APP_INSTANCE", number.to_string().into()),
         ("CLUSTERD_WORKERS", workers.to_string().into()),
         (wire::ENV_SOCKET, spec.attach.socket.clone()),
         (wire::ENV_TOKEN, token),
@@ -344,6 +346,8 @@ fn environment(
     if let Some(first) = ports.first() {
         variables.push(("PORT", first.into()));
     }
+    let options = env::var("NODE_OPTIONS").ok().and_then(|options| inspector::node_options(&options, number));
+    variables.extend(options.map(|options| ("NODE_OPTIONS", options.into())));
     if let Some(shim) = &spec.attach.shim {
         variables.push(("LD_PRELOAD", appended(preload, shim)));
     }

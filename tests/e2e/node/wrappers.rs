@@ -1,5 +1,6 @@
 //! Node below another program: the channel reaches it, or the shim serves it, and each connection is counted once.
 
+use super::case::free_ports;
 use crate::harness::Cluster;
 use crate::harness::needs::needs;
 use crate::servers::answer_in_turn;
@@ -70,4 +71,25 @@ fn a_launcher_that_forks_the_server_keeps_the_channel_and_the_shim_serves() {
     let launcher = "require('node:child_process').fork('app.js');";
     let cluster = Cluster::of("node launcher.js").file("launcher.js", launcher);
     answer_in_turn(&cluster.file("app.js", include_str!("../fixtures/node/app.js")).taking_turns().start());
+}
+
+/// As under Node's own primary, so that one does not keep the debugger from the others.
+#[test]
+fn each_worker_waits_for_a_debugger_on_a_port_of_its_own() {
+    needs!("node");
+    let app = "
+        const url = new URL(require('node:inspector').url() ?? 'ws://none:1');
+        require('node:http').createServer((_, response) => response.end(url.port)).listen(process.env.PORT);
+    ";
+    let first = free_ports();
+    let own = Cluster::of(&format!("node --inspect=127.0.0.1:{first} app.js")).file("app.js", app).workers(2);
+    let options = format!("--inspect={}", first + 2);
+    let from_environment =
+        Cluster::of("node app.js").file("app.js", app).workers(2).env("NODE_OPTIONS", options);
+    for (setup, first) in [(own, first), (from_environment, first + 2)] {
+        let cluster = setup.start();
+        let mut ports = [cluster.get("/"), cluster.get("/")];
+        ports.sort();
+        assert_eq!(ports, [first.to_string(), (first + 1).to_string()]);
+    }
 }
