@@ -35,6 +35,8 @@ pub(crate) struct Metrics {
     pub reloads: IntCounterVec,
     /// Commands of `--on-event`, by `result`.
     pub hooks: IntCounterVec,
+    /// Messages between workers (`--relay-messages`), by `result`.
+    pub messages: IntCounterVec,
     /// Health probes that failed, by slot.
     pub health_failures: IntCounterVec,
     /// Failures to fetch a worker's own metrics, and lines of them that were left out, by slot.
@@ -107,6 +109,31 @@ impl Hooked {
     }
 }
 
+/// What became of a message for one worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Messages {
+    /// It waits to be written to the worker.
+    Relayed,
+    /// It was dropped: too many wait for the worker.
+    Full,
+    /// It was dropped, for all workers: it is too long.
+    TooLong,
+}
+
+impl Messages {
+    /// Everything that can become of one.
+    const ALL: [Messages; 3] = [Messages::Relayed, Messages::Full, Messages::TooLong];
+
+    /// The value of the `result` label.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Messages::Relayed => "relayed",
+            Messages::Full => "full",
+            Messages::TooLong => "too_long",
+        }
+    }
+}
+
 /// A hand-off takes microseconds, a wait for a busy worker up to seconds.
 const SECONDS: &[f64] = &[1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0];
 
@@ -160,6 +187,11 @@ impl Metrics {
                 "Events for --on-event, by what became of its command.",
                 &["result"],
             ),
+            messages: counters(
+                "clusterd_worker_messages_total",
+                "Messages between workers (--relay-messages), for each that receives them.",
+                &["result"],
+            ),
             health_failures: counters(
                 "clusterd_worker_health_failures_total",
                 "Health probes of the worker that failed.",
@@ -178,7 +210,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let all: [Box<dyn prometheus::core::Collector>; 14] = [
+        let all: [Box<dyn prometheus::core::Collector>; 15] = [
             Box::new(self.accepted.clone()),
             Box::new(self.handed.clone()),
             Box::new(self.redispatched.clone()),
@@ -191,6 +223,7 @@ impl Metrics {
             Box::new(self.restarts.clone()),
             Box::new(self.reloads.clone()),
             Box::new(self.hooks.clone()),
+            Box::new(self.messages.clone()),
             Box::new(self.health_failures.clone()),
             Box::new(self.scrape_errors.clone()),
         ];
@@ -205,6 +238,9 @@ impl Metrics {
         }
         for result in Hooked::ALL {
             self.hooks.with_label_values(&[result.label()]);
+        }
+        for result in Messages::ALL {
+            self.messages.with_label_values(&[result.label()]);
         }
     }
 

@@ -14,7 +14,7 @@ use super::probes::WorkerProbes;
 use super::worker_hooks::PrimaryHooks;
 use super::worker_plan::Base;
 use crate::attach::bound::BoundChannels;
-use crate::attach::node::{self, Listeners, NodeSessions, Word};
+use crate::attach::node::{self, Listeners, MessageExchange, NodeSessions, Word};
 use crate::attach::socket::AttachContext;
 use crate::front;
 use crate::front::links::ChannelPermits;
@@ -94,6 +94,7 @@ impl Wiring {
             shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
             handoff_timeout: config.handoff_timeout,
             listeners: Arc::new(Mutex::new(Listeners::new(user))),
+            messages: MessageExchange::new(config.relay_messages, metrics),
         });
         let (notices, ready) = WorkerNotifications::new(users);
         let neighbours = PrimaryHooks {

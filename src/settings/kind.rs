@@ -401,9 +401,9 @@ impl<T, K: Kind<T>> Kind<Vec<T>> for List<K> {
     }
 }
 
-/// Whether a value that is shown like this stands for none.
+/// Whether a value that is shown like this stands for none, or for a setting that is not in use.
 pub(crate) fn is_none(shown: &str) -> bool {
-    shown == OFF || shown == NONE
+    shown == OFF || shown == NONE || shown == "false"
 }
 
 impl<E> fmt::Debug for Choice<E> {

@@ -160,6 +160,18 @@ settings! {
             default: "auto",
         }
 
+        /// Pass what a Node worker sends with `process.send` on to the app's other Node workers.
+        ///
+        /// They receive it as `process.on('message')`, in the words in which it was sent. @socket.io/cluster-adapter needs
+        /// it, and what PM2's users have from pm2-intercom. A message may have 1 MiB, and 4 MiB or 1024 messages may
+        /// wait for one worker; more is dropped and counted. `process.send('ready')` is not passed on.
+        relay_messages: bool {
+            values: Truth,
+            in_force: AtNextStart,
+            default: "false",
+            not_with: ("attach", "preload"),
+        }
+
         /// Run workers as this user, by name or number.
         ///
         /// clusterd itself, which opens the ports, stays the user that it was started as, usually root. Workers also

@@ -42,7 +42,6 @@ pub(super) fn log(kind: &EventKind) {
         }
         EventKind::WorkerMoves { worker } => info!(%worker, "worker recovered"),
         EventKind::WorkerReplaced { worker, reason } => info!(%worker, "replacing worker: {reason}"),
-        EventKind::WorkerSays { worker, message } => debug!(%worker, %message, "worker says"),
         EventKind::ReloadStarted { by } => info!("reload started by {by}"),
         EventKind::ReloadDone { workers } => info!("reload done: {workers} replaced"),
         EventKind::ReloadFailed { reason, last_lines } => {
@@ -53,7 +52,8 @@ pub(super) fn log(kind: &EventKind) {
         EventKind::AppStopping { by } => {
             info!("workers stopped by {by}; the ports are kept, and refuse clients")
         }
-        EventKind::Stopping { .. } | EventKind::Missed { .. } => {}
+        // What workers say is logged by the session that hears it, also what is too long for an event.
+        EventKind::WorkerSays { .. } | EventKind::Stopping { .. } | EventKind::Missed { .. } => {}
     }
 }
 

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use serde_json::value::RawValue;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -133,13 +134,14 @@ impl Listeners {
         if !matches!(query.address_type, AddressType::V4 | AddressType::V6) {
             return shared(query, self.user.clone()).map(Source::Shared);
         }
-        let (ip, port) = (address(query)?, port(query)?);
-        let asked = SocketAddr::new(ip.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port);
+        let port = port(query)?;
+        let address = address(query, port)?;
+        let asked = address.unwrap_or(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port));
         if served.contains(&WorkerPort(port)) {
             return Ok(Source::Service { id: ServiceId::Port(WorkerPort(port)), address: asked });
         }
         let only_ipv6 = query.flags & Query::IPV6_ONLY != 0;
-        let everywhere = ip.is_none_or(|ip| ip == Ipv6Addr::UNSPECIFIED) && !only_ipv6;
+        let everywhere = asked.ip() == Ipv6Addr::UNSPECIFIED && !only_ipv6;
         let bind = if everywhere { Bind::Everywhere { port } } else { Bind::Address(asked) };
         let socket = ListeningSocket::new(bind, backlog(query))?;
         let (id, address) = (ServiceId::Opened(self.opened), socket.address());
@@ -203,9 +205,9 @@ fn shared(query: &Query, user: Option<Credentials>) -> io::Result<Shared> {
             let (socket, path) = open_path(query)?;
             Ok(Shared { socket, handle: HandleType::Net, path, user })
         }
-        // A descriptor of the primary's is nothing that a worker could know of.
+        // A descriptor of the primary's, and none of those is a listener that a worker could mean.
         AddressType::V4 | AddressType::V6 | AddressType::Descriptor => {
-            Err(io::Error::from_raw_os_error(libc::EBADF))
+            Err(io::Error::from_raw_os_error(libc::EINVAL))
         }
     }
 }
@@ -225,7 +227,8 @@ fn open_udp(query: &Query) -> io::Result<OwnedFd> {
         AddressType::Udp6 => Ipv6Addr::UNSPECIFIED.into(),
         _ => Ipv4Addr::UNSPECIFIED.into(),
     };
-    let address = SocketAddr::new(address(query)?.unwrap_or(any), port(query)?);
+    let port = port(query)?;
+    let address = address(query, port)?.unwrap_or(SocketAddr::new(any, port));
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     socket.set_reuse_address(query.flags & Query::REUSE_ADDRESS != 0)?;
     if address.is_ipv6() {
@@ -242,15 +245,18 @@ fn open_path(query: &Query) -> io::Result<(OwnedFd, Option<PathBuf>)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     let name = abstract_name(given);
     let path = name.is_none().then(|| PathBuf::from(given));
-    let address = match &name {
+    match (&name, &path) {
         // libuv fills all of `sun_path`, so that the name ends in zero bytes, and its clients look for that.
-        Some(name) => SockAddr::unix(format!("\0{name:\0<width$}", width = SUN_PATH - 1))?,
-        None => SockAddr::unix(given)?,
-    };
-    if let Some(path) = &path {
-        remove_stale(path);
+        (Some(name), _) => {
+            socket.bind(&SockAddr::unix(format!("\0{name:\0<width$}", width = SUN_PATH - 1))?)?;
+        }
+        (None, Some(path)) => {
+            let place = Place::of(path)?;
+            remove_stale(path, &place.address);
+            socket.bind(&place.address)?;
+        }
+        (None, None) => {}
     }
-    socket.bind(&address)?;
     if let Some(path) = &path {
         let read = if query.readable_all { 0o444 } else { 0 };
         let write = if query.writable_all { 0o222 } else { 0 };
@@ -266,24 +272,61 @@ fn abstract_name(path: &str) -> Option<&str> {
     path.split_once('\0').map(|(_, name)| name)
 }
 
+/// A path as bind(2) and connect(2) take it.
+struct Place {
+    address: SockAddr,
+    /// What the address leads through.
+    _folder: Option<OwnedFd>,
+}
+
+impl Place {
+    /// Node makes the relative path of a worker absolute before it sends it, which may make it too long for `sun_path`.
+    /// Then its folder is opened, and the way there is short.
+    fn of(path: &Path) -> io::Result<Self> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if path.as_os_str().len() < SUN_PATH {
+            return Ok(Self { address: SockAddr::unix(path)?, _folder: None });
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+        let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+        Ok(Self { address: SockAddr::unix(short)?, _folder: Some(folder) })
+    }
+}
+
 /// A socket that nobody listens on is left from a server that was killed.
-fn remove_stale(path: &Path) {
+fn remove_stale(path: &Path, address: &SockAddr) {
     let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket && nobody_listens(path).unwrap_or(false) {
+    if is_socket && nobody_listens(address).unwrap_or(false) {
         let _ = std::fs::remove_file(path);
     }
 }
 
-fn nobody_listens(path: &Path) -> io::Result<bool> {
+fn nobody_listens(address: &SockAddr) -> io::Result<bool> {
     let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    let reached = probe.connect(&SockAddr::unix(path)?);
+    let reached = probe.connect(address);
     Ok(reached.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
 }
 
-fn address(query: &Query) -> io::Result<Option<IpAddr>> {
+/// The address that a server asks for, at this port; none for every address.
+fn address(query: &Query, port: u16) -> io::Result<Option<SocketAddr>> {
+    let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
     let Some(address) = query.address.as_deref() else { return Ok(None) };
-    // A zone (`fe80::1%eth0`) is beyond what a socket address can be parsed with.
-    address.parse().map(Some).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+    let Some((address, zone)) = address.split_once('%') else {
+        let ip: IpAddr = address.parse().map_err(|_| invalid())?;
+        return Ok(Some(SocketAddr::new(ip, port)));
+    };
+    let ip = address.parse().map_err(|_| invalid())?;
+    Ok(Some(SocketAddrV6::new(ip, port, 0, interface(zone)?).into()))
+}
+
+/// The number of a network interface, as `fe80::1%eth0` names it.
+fn interface(name: &str) -> io::Result<u32> {
+    let any = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    let number = rustix::net::netdevice::name_to_index(any, name);
+    number.map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
 fn port(query: &Query) -> io::Result<u16> {

@@ -7,8 +7,10 @@
 //!
 //! - [`session`]: what follows from what one worker says; [`transport`], how it is said, and [`servers`], what it has.
 //! - [`relay`], [`offers`]: connections for a worker without the shim.
+//! - [`exchange`]: messages from one worker to the others.
 //! - [`listeners`]: what all of them listen on, and who wants it.
 
+mod exchange;
 mod listeners;
 mod offers;
 mod relay;
@@ -26,6 +28,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+pub(crate) use self::exchange::MessageExchange;
 pub(crate) use self::listeners::Listeners;
 use super::admission::Rules;
 use super::bound::BoundChannels;
@@ -69,6 +72,8 @@ pub(crate) struct NodeContext {
     pub handoff_timeout: Duration,
     /// What all Node workers listen on.
     pub listeners: Arc<Mutex<Listeners>>,
+    /// Where what they send to each other goes.
+    pub messages: MessageExchange,
 }
 
 impl NodeContext {
@@ -152,4 +157,12 @@ impl NodeSessions {
             }
         }
     }
+}
+
+/// Messages may be of any length.
+fn shortened(message: &RawValue) -> &str {
+    const MOST: usize = 200;
+    let text = message.get();
+    let end = (0..=MOST.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
 }

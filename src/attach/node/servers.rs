@@ -100,6 +100,15 @@ impl ServerTable {
         self.0.remove(key)
     }
 
+    /// Those that get their connections over Node's channel are gone.
+    pub(super) fn clear_relayed(&mut self) -> impl Iterator<Item = (String, Server)> + use<> {
+        let is_relayed = |server: &Server| matches!(server.supply, Supply::Relay { .. });
+        let (relayed, others) =
+            std::mem::take(&mut self.0).into_iter().partition(|(_, server)| is_relayed(server));
+        self.0 = others;
+        relayed.into_iter()
+    }
+
     /// All of them are gone.
     pub(super) fn clear(&mut self) -> impl Iterator<Item = (String, Server)> + use<> {
         std::mem::take(&mut self.0).into_iter()

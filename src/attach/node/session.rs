@@ -12,12 +12,13 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, warn};
 
+use super::exchange::Mailbox;
 use super::listeners::Joined;
 use super::offers::Offers;
 use super::relay::{self, Answer, Offer};
 use super::servers::{Begin, Server, ServerTable, Supply};
 use super::transport::{NodeTransport, Reading, Sent, TransportError};
-use super::{NodeContext, Word};
+use super::{NodeContext, Word, shortened};
 use crate::attach::admission::{self, Applicant, Grant, Refusal, Request, Takes};
 use crate::attach::bound::{Bound, Place};
 use crate::front::Accepts;
@@ -40,6 +41,8 @@ pub(super) struct NodeSession {
     servers: ServerTable,
     offers: Offers,
     relays: (mpsc::Sender<Offer>, mpsc::Receiver<Offer>),
+    /// What other workers have sent, once this one is online.
+    mailbox: Mailbox,
     context: NodeContext,
     signals: SessionSignals,
 }
@@ -73,16 +76,27 @@ impl NodeSession {
             offers: Offers::default(),
             // A relay offers one connection, and waits for what becomes of it.
             relays: mpsc::channel(1),
+            mailbox: Mailbox::default(),
             context,
             signals,
         })
     }
 
-    /// Goes on until the channel ends. A worker that breaks the protocol is cut off, whereupon it exits.
+    /// Goes on until the channel ends.
     pub(super) async fn run(mut self) {
         match self.session().await {
             Ok(()) => debug!(worker = %self.worker, "the Node channel is closed"),
-            Err(ended) => warn!(worker = %self.worker, "closed the Node channel: {ended}"),
+            Err(TransportError::Channel(error)) => {
+                warn!(worker = %self.worker, %error, "closed the Node channel, which failed");
+            }
+            Err(ended) => {
+                warn!(
+                    worker = %self.worker,
+                    "ignoring the worker's Node channel from now on: {ended}\n\
+                     hint: a program that is not Node needs no such channel: --attach preload"
+                );
+                self.stand_aside().await;
+            }
         }
         for (key, server) in self.servers.clear() {
             self.end(key, server).await;
@@ -111,9 +125,35 @@ impl NodeSession {
                     }
                 }
                 Some(offer) = self.relays.1.recv() => self.offer(offer)?,
+                message = self.mailbox.next(), if !self.transport.has_to_write() => {
+                    self.transport.push(ToNode::User(&message))?;
+                }
                 () = sleep_until(take_back_at), if take_back_at.is_some() => self.take_back().await?,
                 Ok(()) = self.signals.disconnect.changed() => self.disconnect()?,
                 _ = &mut self.signals.gone => return self.read_rest().await,
+            }
+        }
+    }
+
+    /// The worker does not speak as Node does. It keeps its channel, for without it some programs end; what it goes on to
+    /// say is dropped. Servers that accept by themselves go on, and the others get no more connections.
+    async fn stand_aside(&mut self) {
+        self.mailbox = Mailbox::default();
+        for (key, server) in self.servers.clear_relayed() {
+            self.end(key, server).await;
+        }
+        let channel = self.transport.channel();
+        loop {
+            tokio::select! {
+                ready = channel.readable() => {
+                    let Ok(mut ready) = ready else { return };
+                    match self.transport.discard() {
+                        Ok(Reading::More) => tokio::task::yield_now().await,
+                        Ok(Reading::Empty) => ready.clear_ready(),
+                        Ok(Reading::End) | Err(_) => return,
+                    }
+                }
+                _ = &mut self.signals.gone => return,
             }
         }
     }
@@ -152,7 +192,12 @@ impl NodeSession {
     async fn hear(&mut self, Received { message, fd }: Received) -> Result<(), TransportError> {
         let worker = self.worker;
         match message {
-            FromNode::Online => debug!(%worker, "Node is online"),
+            FromNode::Online => {
+                debug!(%worker, "Node is online");
+                // The old one leaves before the new one joins.
+                self.mailbox = Mailbox::default();
+                self.mailbox = self.context.messages.join(worker);
+            }
             FromNode::QueryServer(query) => self.answer(query).await?,
             FromNode::Listening(query) => self.listens(&query).await,
             FromNode::Accepted { ack, accepted } => {
@@ -175,11 +220,17 @@ impl NodeSession {
                 warn!(%worker, kind, "worker sent a handle, which clusterd cannot use; closing it");
                 self.transport.push(ToNode::HandleAck)?;
             }
+            // A handle that was sent to the primary is closed at once.
+            FromNode::SentSockets { question, key } => {
+                self.transport.push(ToNode::NoSockets { question, key: &key })?;
+            }
             FromNode::Unknown(message) => debug!(%worker, message = shortened(&message), "Node says"),
             FromNode::User(message) => {
                 debug!(%worker, message = shortened(&message), "worker says");
                 if message.get() == "\"ready\"" {
                     self.tell(Word::Ready(worker)).await;
+                } else {
+                    self.context.messages.post(worker, &message);
                 }
                 self.tell(Word::Says(worker, message)).await;
             }
@@ -290,7 +341,8 @@ impl NodeSession {
             return self.share(query, data, HandleType::Net, worker_end, Supply::Channel(link));
         }
         let (seq, ack, sockname) = (self.transport.next_seq(), query.seq, Some(address));
-        self.transport.push(ToNode::Sockname { seq, ack, key: &key, data, sockname })?;
+        let zone = query.zone();
+        self.transport.push(ToNode::Sockname { seq, ack, key: &key, data, sockname, zone })?;
         let (port, worker_end) = (address.port(), Some(worker_end));
         self.servers.join(query, Supply::Relay { link, port, worker_end, relay: None });
         Ok(())
@@ -518,12 +570,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// Messages may be of any length.
-fn shortened(message: &RawValue) -> &str {
-    const MOST: usize = 200;
-    let text = message.get();
-    let end = (0..=MOST.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
-    &text[..end.unwrap_or(0)]
 }

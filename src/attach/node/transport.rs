@@ -120,6 +120,20 @@ impl NodeTransport {
         Ok(Reading::More)
     }
 
+    /// Reads once, and keeps nothing.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2).
+    pub(super) fn discard(&mut self) -> io::Result<Reading> {
+        match seqpacket::receive(&*self.channel, &mut self.buffer) {
+            Ok(record) if record.len == 0 => Ok(Reading::End),
+            Ok(_) => Ok(Reading::More),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Reading::Empty),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Reading::End),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Queues a message.
     ///
     /// # Errors

@@ -16,7 +16,7 @@
 //!     ◀──────────────────────────────────────────── Ack
 //! ```
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -78,10 +78,27 @@ pub enum FromNode {
         /// What the program sent with it.
         message: Option<Box<RawValue>>,
     },
+    /// A server of the worker that has sent connections to its primary asks what became of them: `getConnections`, or
+    /// `close`, which waits until all of them are closed.
+    SentSockets {
+        /// Which of the two.
+        question: SocketQuestion,
+        /// The server, in Node's words.
+        key: Box<RawValue>,
+    },
     /// A message between Node's own parts that means nothing to a primary: to be ignored.
     Unknown(Box<RawValue>),
     /// What the program gave to `process.send`, any JSON value.
     User(Box<RawValue>),
+}
+
+/// What a server asks about the connections that it has sent away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketQuestion {
+    /// How many are open?
+    Count,
+    /// Tell when all are closed.
+    Close,
 }
 
 /// What a worker's server wants to listen on, as `net.Server.listen` or `dgram.Socket.bind` had it.
@@ -136,6 +153,11 @@ impl Query {
     pub fn tcp_port(&self) -> Option<u16> {
         let is_tcp = matches!(self.address_type, AddressType::V4 | AddressType::V6);
         u16::try_from(self.port).ok().filter(|_| is_tcp)
+    }
+
+    /// The network interface that the address names, as in `fe80::1%eth0`.
+    pub fn zone(&self) -> Option<&str> {
+        Some(self.address.as_deref()?.split_once('%')?.1)
     }
 
     /// The name under which the worker shall know the listener: the same for the same address, in every worker.
@@ -241,6 +263,11 @@ struct Numbered {
 }
 
 #[derive(Deserialize)]
+struct OfServer {
+    key: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
 struct Handle {
     #[serde(rename = "type")]
     kind: Option<String>,
@@ -270,9 +297,16 @@ impl FromNode {
             }
             Some("NODE_HANDLE_ACK") => Ok(FromNode::HandleAck),
             Some("NODE_HANDLE_NACK") => Ok(FromNode::HandleNack),
+            Some("NODE_SOCKET_GET_COUNT") => Self::sent_sockets(SocketQuestion::Count, value),
+            Some("NODE_SOCKET_NOTIFY_CLOSE") => Self::sent_sockets(SocketQuestion::Close, value),
             Some(cmd) if is_internal(cmd) => Ok(FromNode::Unknown(value.to_owned())),
             _ => user(),
         }
+    }
+
+    fn sent_sockets(question: SocketQuestion, value: &RawValue) -> Result<Self, Fault> {
+        let OfServer { key } = parse("NODE_SOCKET", value)?;
+        Ok(FromNode::SentSockets { question, key })
     }
 
     fn read_cluster(head: &Head<'_>, value: &RawValue) -> Result<Self, Fault> {
@@ -328,6 +362,8 @@ pub enum ToNode<'a, F = OwnedFd> {
         /// Where the server shall believe that it listens; none for a Unix socket. If it asked for a port and
         /// this is another, Node reports EADDRINUSE (`checkBindError` in `lib/net.js`).
         sockname: Option<SocketAddr>,
+        /// The network interface of a link-local address, as the query named it.
+        zone: Option<&'a str>,
     },
     /// The answer to [`FromNode::QueryServer`]: it cannot be.
     Refused {
@@ -381,6 +417,15 @@ pub enum ToNode<'a, F = OwnedFd> {
     },
     /// The answer to [`FromNode::Handle`]: the handle arrived.
     HandleAck,
+    /// The answer to [`FromNode::SentSockets`]: none is open.
+    NoSockets {
+        /// What was asked.
+        question: SocketQuestion,
+        /// About which server.
+        key: &'a RawValue,
+    },
+    /// What another worker has given to `process.send`: one line of JSON.
+    User(&'a str),
     /// Nothing: a worker ignores it, and shows by reading it that it moves.
     Nudge,
 }
@@ -408,9 +453,17 @@ struct Answer<'a> {
 
 #[derive(Serialize)]
 struct Sockname {
-    address: IpAddr,
+    address: String,
     family: &'static str,
     port: u16,
+}
+
+#[derive(Serialize)]
+struct SocketAnswer<'a> {
+    cmd: &'static str,
+    key: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -440,8 +493,8 @@ impl<F> ToNode<'_, F> {
     /// The message as a line, with its line feed, and the descriptor that has to travel with it.
     pub fn into_line(self) -> (Vec<u8>, Option<F>) {
         match self {
-            ToNode::Sockname { seq, ack, key, data, sockname } => {
-                let sockname = sockname.map(Sockname::from);
+            ToNode::Sockname { seq, ack, key, data, sockname, zone } => {
+                let sockname = sockname.map(|address| Sockname::new(address, zone));
                 (line(&Answer { cmd: CLUSTER, errno: None, key, ack, data, sockname, seq }), None)
             }
             ToNode::Refused { seq, ack, key, data, errno } => {
@@ -461,6 +514,8 @@ impl<F> ToNode<'_, F> {
                 (line(&Plain { act: Some("disconnect"), ..Plain::numbered(seq) }), None)
             }
             ToNode::HandleAck => (b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n".to_vec(), None),
+            ToNode::NoSockets { question, key } => (line(&question.none_is_open(key)), None),
+            ToNode::User(message) => ([message.as_bytes(), b"\n"].concat(), None),
             ToNode::Nudge => (b"{\"cmd\":\"NODE_CLUSTERD_NUDGE\"}\n".to_vec(), None),
         }
     }
@@ -489,6 +544,15 @@ impl Plain<'_> {
     }
 }
 
+impl SocketQuestion {
+    fn none_is_open(self, key: &RawValue) -> SocketAnswer<'_> {
+        match self {
+            SocketQuestion::Count => SocketAnswer { cmd: "NODE_SOCKET_COUNT", key, count: Some(0) },
+            SocketQuestion::Close => SocketAnswer { cmd: "NODE_SOCKET_ALL_CLOSED", key, count: None },
+        }
+    }
+}
+
 impl HandleType {
     fn around<M>(self, msg: M) -> WithHandle<M> {
         let kind = match self {
@@ -499,10 +563,11 @@ impl HandleType {
     }
 }
 
-impl From<SocketAddr> for Sockname {
-    fn from(address: SocketAddr) -> Self {
+impl Sockname {
+    fn new(address: SocketAddr, zone: Option<&str>) -> Self {
         let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-        Sockname { address: address.ip(), family, port: address.port() }
+        let zone = zone.map(|zone| format!("%{zone}")).unwrap_or_default();
+        Sockname { address: format!("{}{zone}", address.ip()), family, port: address.port() }
     }
 }
 

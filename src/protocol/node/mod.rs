@@ -16,4 +16,4 @@ mod reach;
 
 pub use codec::{Decoder, Fault, Full, MAX_LINE, MAX_QUEUED, Outgoing, Received};
 pub use errno::Errno;
-pub use message::{AddressType, FromNode, HandleType, Query, Seq, ToNode, offered};
+pub use message::{AddressType, FromNode, HandleType, Query, Seq, SocketQuestion, ToNode, offered};

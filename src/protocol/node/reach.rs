@@ -29,7 +29,9 @@ enum Reach {
 impl Reach {
     fn of(query: &Query) -> Self {
         let all = if query.flags & Query::IPV6_ONLY == 0 { Reach::All } else { Reach::AllV6 };
-        match query.address.as_deref().map(str::parse::<IpAddr>) {
+        // With a zone (`fe80::1%eth0`), the interface is a part of the address; two of them on one port are rare enough.
+        let address = query.address.as_deref().map(|address| address.split('%').next().unwrap_or(address));
+        match address.map(str::parse::<IpAddr>) {
             Some(Ok(IpAddr::V4(ip))) if ip.is_unspecified() => Reach::AllV4,
             Some(Ok(ip)) if !ip.is_unspecified() => Reach::One(ip),
             _ => all,

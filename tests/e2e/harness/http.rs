@@ -105,6 +105,16 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str) -> io::Resu
     read_response(&mut BufReader::new(send(address, method, path)?.0), method == "HEAD")
 }
 
+/// One whole exchange, with something for the server to read.
+pub(crate) fn post(address: SocketAddr, path: &str, body: &str) -> io::Result<Response> {
+    let length = body.len();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}");
+    let mut stream = connect(address)?;
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes())?;
+    Pending(stream).response()
+}
+
 fn read_response(input: &mut BufReader<TcpStream>, is_head: bool) -> io::Result<Response> {
     let status = status_of(&line(input)?)?;
     let mut headers = Vec::new();

@@ -18,6 +18,13 @@ pub(crate) fn program(name: &str) -> bool {
     met(find(name).is_some(), &format!("{name} is not installed"))
 }
 
+/// Whether this package of Node is in NODE_PATH.
+pub(crate) fn package(name: &str) -> bool {
+    let path = env::var_os("NODE_PATH").unwrap_or_default();
+    let is_there = program("node") && env::split_paths(&path).any(|folder| folder.join(name).is_dir());
+    met(is_there, &format!("{name} is not in NODE_PATH"))
+}
+
 /// Whether the tests may become other users and make namespaces.
 pub(crate) fn root() -> bool {
     met(rustix::process::geteuid().is_root(), "the tests do not run as root")

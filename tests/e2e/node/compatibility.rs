@@ -11,6 +11,10 @@ both_ways!(
     port_0_gives_the_same_ports_to_every_worker,
     unix_paths_are_served_with_their_permissions,
     abstract_unix_sockets_are_served,
+    a_unix_path_may_be_too_long_when_it_is_absolute,
+    a_link_local_address_has_its_interface,
+    a_descriptor_that_is_no_listener_is_refused,
+    a_server_learns_what_has_become_of_a_connection_that_it_sent_away,
     an_exclusive_port_stays_with_its_worker,
     a_served_port_can_be_closed_and_listened_on_again,
     a_port_opened_on_demand_can_be_closed_and_listened_on_again,
@@ -62,6 +66,22 @@ fn unix_paths_are_served_with_their_permissions(attach: Attach) {
 
 fn abstract_unix_sockets_are_served(attach: Attach) {
     same(attach, "abstract.js");
+}
+
+fn a_unix_path_may_be_too_long_when_it_is_absolute(attach: Attach) {
+    same(attach, "long_path.js");
+}
+
+fn a_link_local_address_has_its_interface(attach: Attach) {
+    same(attach, "link_local.js");
+}
+
+fn a_descriptor_that_is_no_listener_is_refused(attach: Attach) {
+    same(attach, "descriptor.js");
+}
+
+fn a_server_learns_what_has_become_of_a_connection_that_it_sent_away(attach: Attach) {
+    same(attach, "sent_sockets.js");
 }
 
 fn an_exclusive_port_stays_with_its_worker(attach: Attach) {

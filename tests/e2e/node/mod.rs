@@ -9,6 +9,8 @@ mod guarantees;
 mod leaving;
 mod messages;
 mod reference;
+mod relay;
+mod runtimes;
 mod sharing;
 mod storm;
 mod wrappers;

@@ -212,23 +212,25 @@ fn what_a_primary_says_is_what_nodes_own_would_say() {
     let key = "null:3000:4:undefined:0";
     let v6 = Some("[::]:3000".parse().unwrap());
     let v4 = Some("127.0.0.1:80".parse().unwrap());
+    let local = Some("[fe80::1]:80".parse().unwrap());
+    let server = raw(r#""6::::3000""#);
     let (seq, ack) = (Seq(0), Seq(1));
     let keys = raw(r#"{"ticketKeys":"ab"}"#);
     let data = Some(&*keys);
     let errno = Errno::from(&io::Error::from_raw_os_error(13));
     for (message, expected, descriptor) in [
         (
-            ToNode::Sockname { seq, ack, key, data: None, sockname: v6 },
+            ToNode::Sockname { seq, ack, key, data: None, sockname: v6, zone: None },
             r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"null:3000:4:undefined:0","ack":1,"data":null,"sockname":{"address":"::","family":"IPv6","port":3000},"seq":0}"#,
             None,
         ),
         (
-            ToNode::Sockname { seq, ack, key: "k", data, sockname: v4 },
+            ToNode::Sockname { seq, ack, key: "k", data, sockname: v4, zone: None },
             r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":{"ticketKeys":"ab"},"sockname":{"address":"127.0.0.1","family":"IPv4","port":80},"seq":0}"#,
             None,
         ),
         (
-            ToNode::Sockname { seq, ack, key: "/a\u{0}\"b", data: None, sockname: None },
+            ToNode::Sockname { seq, ack, key: "/a\u{0}\"b", data: None, sockname: None, zone: None },
             r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"/a\u0000\"b","ack":1,"data":null,"seq":0}"#,
             None,
         ),
@@ -255,6 +257,22 @@ fn what_a_primary_says_is_what_nodes_own_would_say() {
         (ToNode::Ack { seq: Seq(3), ack: Seq(5) }, r#"{"cmd":"NODE_CLUSTER","ack":5,"seq":3}"#, None),
         (ToNode::Disconnect { seq: Seq(4) }, r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":4}"#, None),
         (ToNode::HandleAck, r#"{"cmd":"NODE_HANDLE_ACK"}"#, None),
+        (
+            ToNode::Sockname { seq, ack, key: "k", data: None, sockname: local, zone: Some("eth0") },
+            r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"fe80::1%eth0","family":"IPv6","port":80},"seq":0}"#,
+            None,
+        ),
+        (
+            ToNode::NoSockets { question: SocketQuestion::Count, key: &server },
+            r#"{"cmd":"NODE_SOCKET_COUNT","key":"6::::3000","count":0}"#,
+            None,
+        ),
+        (
+            ToNode::NoSockets { question: SocketQuestion::Close, key: &server },
+            r#"{"cmd":"NODE_SOCKET_ALL_CLOSED","key":"6::::3000"}"#,
+            None,
+        ),
+        (ToNode::User(r#"{ "a": [1] }"#), r#"{ "a": [1] }"#, None),
     ] {
         let (line, fd) = message.into_line();
         assert_eq!(String::from_utf8(line).unwrap(), format!("{expected}\n"));
