@@ -142,7 +142,7 @@ impl Recipients {
 /// notices that nobody fetches.
 async fn detach_closed(mut suspects: mpsc::Receiver<(LinkId, Holder)>, front: Handle) {
     while let Some((link, holder)) = suspects.recv().await {
-        if !process_table::is_held(holder).await {
+        if !process_table::may_be_held(holder).await {
             debug!(?link, "a worker has closed its listener");
             front.detach(link).await;
         }

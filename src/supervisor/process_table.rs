@@ -26,6 +26,12 @@ pub(crate) async fn is_held(holder: Holder) -> bool {
     tokio::task::spawn_blocking(look).await.unwrap_or(true)
 }
 
+/// The same, but that it may also be on its way to a process of the worker.
+pub(crate) async fn may_be_held(holder: Holder) -> bool {
+    let look = move || table::may_be_held(holder.inode, Pid::from_raw(holder.pid));
+    tokio::task::spawn_blocking(look).await.unwrap_or(true)
+}
+
 /// Is this process Node itself, with the shim loaded? Others speak the protocol of Node's cluster too, but Deno, for
 /// one, makes nothing of a listener that it is sent. Of a process that lets nobody look into it, it is not assumed:
 /// a program that is setuid or has file capabilities loads no shim.

@@ -39,6 +39,48 @@ pub(crate) fn is_held(inode: u64, hint: Option<Pid>) -> bool {
     }
 }
 
+/// Is the socket with this inode held as for [`is_held`], or may it be on its way from the hinted process to another one? A
+/// server may be sent to a child process that has yet to start.
+pub(crate) fn may_be_held(inode: u64, hint: Option<Pid>) -> bool {
+    // In this order: what arrives meanwhile is found to be held.
+    hint.is_some_and(passes_descriptors) || is_held(inode, hint)
+}
+
+/// Whether descriptors lie unread in streams between processes of this one's group (`scm_fds`, since Linux 5.5). Nobody
+/// can be asked what they are.
+fn passes_descriptors(process: Pid) -> bool {
+    let Ok(group) = rustix::process::getpgid(Some(process)) else { return false };
+    let unread: BTreeSet<u64> =
+        group_processes(group).iter().flat_map(sockets_with_unread_descriptors).collect();
+    // Those with connections for the worker are no streams.
+    !unread.is_empty() && unix_streams().iter().any(|stream| unread.contains(stream))
+}
+
+/// The Unix sockets of the type SOCK_STREAM. Their names, at the end of each line, may be anything but text.
+fn unix_streams() -> Vec<u64> {
+    let table = std::fs::read("/proc/net/unix").unwrap_or_default();
+    let streams = table.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ').filter(|field| !field.is_empty());
+        let is_stream = fields.nth(4)? == b"0001";
+        let inode = str::from_utf8(fields.nth(1)?).ok()?.parse().ok()?;
+        is_stream.then_some(inode)
+    });
+    streams.collect()
+}
+
+fn sockets_with_unread_descriptors(process: &Process) -> Vec<u64> {
+    let unread = |fd: i32| {
+        let text = std::fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", process.pid)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("scm_fds:")?.trim().parse::<u64>().ok())
+    };
+    let fds = process.fd().into_iter().flatten().filter_map(Result::ok);
+    fds.filter_map(|fd| match fd.target {
+        FDTarget::Socket(inode) if unread(fd.fd).is_some_and(|count| count > 0) => Some(inode),
+        _ => None,
+    })
+    .collect()
+}
+
 /// The name of the file that this process executes; `None` if it is gone or lets nobody look into it.
 pub(crate) fn program_name(process: Pid) -> Option<OsString> {
     let file = Process::new(process.as_raw_pid()).ok()?.exe().ok()?;
@@ -336,6 +378,25 @@ mod tests {
         drop(sleeper);
         eventually(|| !is_held(inode_of_theirs, None));
         drop(copy);
+    }
+
+    #[test]
+    fn a_socket_on_its_way_to_another_process_may_be_held() {
+        use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let sleeper = Sleeper::new(OwnedFd::from(theirs));
+        let (_other_end, sent) = UnixStream::pair().expect("a pair");
+        let inode_of_sent = inode(&sent);
+        eventually(|| !may_be_held(inode_of_sent, Some(sleeper.pid())));
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let passed = [sent.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&passed)));
+        sendmsg(&ours, &[std::io::IoSlice::new(b"x")], &mut control, SendFlags::empty())
+            .expect("there is room");
+        drop(sent);
+        assert!(may_be_held(inode_of_sent, Some(sleeper.pid())));
+        assert!(!is_held(inode_of_sent, Some(sleeper.pid())));
     }
 
     #[test]

@@ -6,10 +6,12 @@
 //! connections on as Node's own primary does. With the shared policy each gets the listening socket itself.
 //!
 //! - [`session`]: what follows from what one worker says; [`transport`], how it is said, and [`servers`], what it has.
+//! - [`closed`]: servers that it has closed, and that a child of it may serve on with.
 //! - [`relay`], [`offers`]: connections for a worker without the shim.
 //! - [`exchange`]: messages from one worker to the others.
 //! - [`listeners`]: what all of them listen on, and who wants it.
 
+mod closed;
 mod exchange;
 mod listeners;
 mod offers;

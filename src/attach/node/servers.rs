@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 
 use tokio::task::AbortHandle;
 
+use crate::front::links::Holder;
 use crate::ids::LinkId;
 use crate::protocol::node::Query;
 
@@ -29,8 +30,8 @@ pub(super) struct Server {
 /// How a server gets its connections.
 #[derive(Debug)]
 pub(super) enum Supply {
-    /// From a channel of the attach protocol, on which the shim says that it listens.
-    Channel(LinkId),
+    /// From a channel of the attach protocol, on which the shim says that it listens; and who holds it.
+    Channel(LinkId, Holder),
     /// From a relay, which begins when the server listens.
     Relay {
         /// The relay's channel.
@@ -71,7 +72,9 @@ impl Supply {
     /// What the front knows it by.
     pub(super) fn link(&self) -> Option<LinkId> {
         match self {
-            Supply::Channel(link) | Supply::Relay { link, .. } | Supply::Shared { link, .. } => Some(*link),
+            Supply::Channel(link, _) | Supply::Relay { link, .. } | Supply::Shared { link, .. } => {
+                Some(*link)
+            }
             Supply::Other => None,
         }
     }
@@ -98,6 +101,11 @@ impl ServerTable {
     /// A server is gone.
     pub(super) fn leave(&mut self, key: &str) -> Option<Server> {
         self.0.remove(key)
+    }
+
+    /// Whether there is a server with this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
     }
 
     /// Those that get their connections over Node's channel are gone.
@@ -127,7 +135,7 @@ impl ServerTable {
                     Some(Begin::Relay { key: key.clone(), worker_end })
                 }
                 Supply::Shared { link, port } if is_it(*port) => Some(Begin::Share(*link)),
-                Supply::Relay { .. } | Supply::Shared { .. } | Supply::Channel(_) | Supply::Other => None,
+                Supply::Relay { .. } | Supply::Shared { .. } | Supply::Channel(..) | Supply::Other => None,
             }
         });
         begins.collect()

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, warn};
 
+use super::closed::ClosedServers;
 use super::exchange::Mailbox;
 use super::listeners::Joined;
 use super::offers::Offers;
@@ -39,6 +40,7 @@ pub(super) struct NodeSession {
     worker: WorkerId,
     transport: NodeTransport,
     servers: ServerTable,
+    closed: ClosedServers,
     offers: Offers,
     relays: (mpsc::Sender<Offer>, mpsc::Receiver<Offer>),
     /// What other workers have sent, once this one is online.
@@ -73,6 +75,7 @@ impl NodeSession {
             worker,
             transport: NodeTransport::new(channel)?,
             servers: ServerTable::default(),
+            closed: ClosedServers::default(),
             offers: Offers::default(),
             // A relay offers one connection, and waits for what becomes of it.
             relays: mpsc::channel(1),
@@ -98,7 +101,7 @@ impl NodeSession {
                 self.stand_aside().await;
             }
         }
-        for (key, server) in self.servers.clear() {
+        for (key, server) in self.servers.clear().chain(self.closed.clear()) {
             self.end(key, server).await;
         }
     }
@@ -107,7 +110,7 @@ impl NodeSession {
         let channel = self.transport.channel();
         loop {
             self.transport.flush()?;
-            let take_back_at = self.offers.deadline();
+            let (take_back_at, look_at) = (self.offers.deadline(), self.closed.deadline());
             tokio::select! {
                 ready = channel.readable() => {
                     let mut ready = ready?;
@@ -129,6 +132,7 @@ impl NodeSession {
                     self.transport.push(ToNode::User(&message))?;
                 }
                 () = sleep_until(take_back_at), if take_back_at.is_some() => self.take_back().await?,
+                () = sleep_until(look_at), if look_at.is_some() => self.look_at_closed().await,
                 Ok(()) = self.signals.disconnect.changed() => self.disconnect()?,
                 _ = &mut self.signals.gone => return self.read_rest().await,
             }
@@ -321,7 +325,7 @@ impl NodeSession {
     ) -> Result<(), TransportError> {
         let relayed = !self.takes_channels().await;
         let key = query.key();
-        let (link, worker_end) = match self
+        let (link, holder, worker_end) = match self
             .open_channel(permit, service, binding(&query, address), relayed)
             .await
         {
@@ -338,7 +342,8 @@ impl NodeSession {
             }
         };
         if !relayed {
-            return self.share(query, data, HandleType::Net, worker_end, Supply::Channel(link));
+            let supply = Supply::Channel(link, holder);
+            return self.share(query, data, HandleType::Net, worker_end, supply);
         }
         let (seq, ack, sockname) = (self.transport.next_seq(), query.seq, Some(address));
         let zone = query.zone();
@@ -411,7 +416,7 @@ impl NodeSession {
         service: ServiceId,
         binding: Binding,
         relayed: bool,
-    ) -> Result<(LinkId, OwnedFd), ChannelError> {
+    ) -> Result<(LinkId, Holder, OwnedFd), ChannelError> {
         let link = permit.link();
         let ends = channel(binding.address, link)?;
         let pid = self.transport.speaker().map_or(0, Pid::as_raw_pid);
@@ -433,7 +438,7 @@ impl NodeSession {
             permit,
         };
         self.context.front.attach(attachment).await;
-        Ok((link, ends.workers))
+        Ok((link, place.holder, ends.workers))
     }
 
     /// The handle that was sent first did not arrive: the worker is without free descriptors.
@@ -493,10 +498,26 @@ impl NodeSession {
         Ok(())
     }
 
-    /// A server of the worker is closed.
+    /// A server of the worker is closed. The child process that it was sent to, if there is one, serves on.
     async fn close(&mut self, key: String) {
-        if let Some(server) = self.servers.leave(&key) {
-            self.end(key, server).await;
+        match self.servers.leave(&key) {
+            Some(server @ Server { supply: Supply::Channel(_, holder), .. }) => {
+                self.closed.add(key, server, holder, Instant::now());
+            }
+            Some(server) => self.end(key, server).await,
+            None => {}
+        }
+    }
+
+    /// Ends closed servers that nobody holds any more; but none of a worker that is to leave, for to end one would tell
+    /// those who hold it that clusterd is gone.
+    async fn look_at_closed(&mut self) {
+        while let Some(closed) = self.closed.due(Instant::now()) {
+            if *self.signals.disconnect.borrow() || process_table::may_be_held(closed.holder).await {
+                self.closed.is_held(closed, Instant::now());
+            } else {
+                self.end(closed.key, closed.server).await;
+            }
         }
     }
 
@@ -505,7 +526,10 @@ impl NodeSession {
         if let Some(link) = server.supply.link() {
             self.context.front.detach(link).await;
         }
-        self.leave(&key).await;
+        // The worker may listen there again by now.
+        if !self.servers.has(&key) {
+            self.leave(&key).await;
+        }
     }
 
     async fn leave(&self, key: &str) {

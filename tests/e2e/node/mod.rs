@@ -4,6 +4,7 @@
 //! shared handle, and `newconn`, over Node's channel, for workers without the shim.
 
 mod case;
+mod children;
 mod compatibility;
 mod guarantees;
 mod leaving;

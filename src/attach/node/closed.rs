@@ -1,0 +1,57 @@
+//! Servers that a worker has closed, and whose listeners it may have given to a child process before (`child.send` with a
+//! server): natively the child serves on.
+//!
+//! It only keeps them, and when to look whether anybody holds them. To look, and to end them, is the session's.
+
+use std::time::{Duration, Instant};
+
+use super::servers::Server;
+use crate::front::links::Holder;
+
+/// How long after its first look a server is looked at again, which doubles up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The servers.
+#[derive(Debug, Default)]
+pub(super) struct ClosedServers(Vec<Closed>);
+
+/// A server that is closed in the process that had opened it.
+#[derive(Debug)]
+pub(super) struct Closed {
+    pub key: String,
+    pub server: Server,
+    pub holder: Holder,
+    look_at: Instant,
+    pause: Duration,
+}
+
+impl ClosedServers {
+    /// A server was closed; it is to be looked at now.
+    pub(super) fn add(&mut self, key: String, server: Server, holder: Holder, now: Instant) {
+        self.0.push(Closed { key, server, holder, look_at: now, pause: FIRST_PAUSE });
+    }
+
+    /// When to look next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.0.iter().map(|closed| closed.look_at).min()
+    }
+
+    /// One that is to be looked at now.
+    pub(super) fn due(&mut self, now: Instant) -> Option<Closed> {
+        let at = self.0.iter().position(|closed| closed.look_at <= now)?;
+        Some(self.0.swap_remove(at))
+    }
+
+    /// Somebody holds it: it is looked at again, less and less often.
+    pub(super) fn is_held(&mut self, mut closed: Closed, now: Instant) {
+        closed.look_at = now + closed.pause;
+        closed.pause = (closed.pause * 2).min(LAST_PAUSE);
+        self.0.push(closed);
+    }
+
+    /// All of them.
+    pub(super) fn clear(&mut self) -> impl Iterator<Item = (String, Server)> + use<> {
+        std::mem::take(&mut self.0).into_iter().map(|closed| (closed.key, closed.server))
+    }
+}
