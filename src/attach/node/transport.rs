@@ -12,7 +12,7 @@ use rustix::process::Pid;
 use tokio::io::Interest;
 
 use super::offers::Unread;
-use crate::protocol::node::{Decoder, Fault, Full, Outgoing, Received, Seq, ToNode};
+use crate::protocol::node::{Decoder, Fault, Full, Outgoing, Received, Seq, ToNode, offered};
 use crate::supervisor::NodeChannel;
 use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
@@ -195,7 +195,9 @@ impl NodeTransport {
     /// # Errors
     /// Those of recvmsg(2).
     pub(super) async fn take_back(&mut self) -> io::Result<Vec<Seq>> {
-        let Unread { connections, rest } = Unread::take(&self.worker_end, &mut self.buffer).await?;
+        let Unread { mut connections, rest } = Unread::take(&self.worker_end, &mut self.buffer).await?;
+        // Behind a long message, some may not even have been sent.
+        connections.extend(self.outgoing.take_unsent(offered));
         let is_back = |sent: &Sent| matches!(sent, Sent::Connection(seq) if connections.contains(seq));
         self.unacknowledged.retain(|sent| !is_back(sent));
         self.outgoing.put_back(rest.into_iter());

@@ -218,6 +218,21 @@ impl<F> Outgoing<F> {
         }
     }
 
+    /// Removes the lines with a descriptor of which nothing has been sent and that `wanted` knows; what it knows of them is
+    /// returned.
+    pub fn take_unsent<T>(&mut self, wanted: impl Fn(&[u8]) -> Option<T>) -> Vec<T> {
+        let (mut taken, size) = (Vec::new(), &mut self.size);
+        self.lines.retain(|line| {
+            // One that was begun has none any more.
+            let known = line.fd.as_ref().and_then(|_| wanted(&line.bytes));
+            let Some(known) = known else { return true };
+            *size -= line.size();
+            taken.push(known);
+            false
+        });
+        taken
+    }
+
     /// What the next sendmsg(2) has to carry, if there is anything: bytes, and the descriptor beside them.
     pub fn front(&self) -> Option<(&[u8], Option<&F>)> {
         let line = self.lines.front()?;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::node::message::Seq;
+use crate::protocol::node::message::{HandleType, Seq, offered};
 
 const HANDLE: &str = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":1}"#;
 
@@ -184,6 +184,27 @@ fn read(segments: &mut VecDeque<Segment>, room: usize) -> (Vec<u8>, Option<usize
         }
     }
     (bytes, None)
+}
+
+#[test]
+fn what_has_not_been_begun_can_be_taken_back() {
+    let mut outgoing = Outgoing::default();
+    let connection = |seq, fd| ToNode::NewConn { seq: Seq(seq), key: "k", fd };
+    outgoing.push(connection(1, 7)).unwrap();
+    outgoing.push(ToNode::HandleAck).unwrap();
+    outgoing.push(connection(2, 8)).unwrap();
+    let (key, data, handle) = ("k", None, HandleType::Net);
+    outgoing.push(ToNode::Shared { seq: Seq(3), ack: Seq(0), key, data, handle, fd: 9 }).unwrap();
+    outgoing.push(connection(4, 10)).unwrap();
+    outgoing.sent(1);
+    assert_eq!(outgoing.take_unsent(offered), [Seq(2), Seq(4)]);
+    let mut fds = Vec::new();
+    while let Some((bytes, fd)) = outgoing.front() {
+        fds.extend(fd.copied());
+        let len = bytes.len();
+        outgoing.sent(len);
+    }
+    assert_eq!((fds, outgoing.size), (vec![9], 0));
 }
 
 proptest! {
