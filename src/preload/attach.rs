@@ -43,9 +43,22 @@ pub(crate) fn attach(fd: Fd, address: Endpoint) -> Result<Attached> {
         Ok((ToWorker::Refuse(Refusal::NotAdmitted), _)) => return Err(Errno(abi::EACCES)),
         _ => return Err(Errno(abi::EADDRINUSE)),
     }
+    if is_of_one_ipv6_address(&address) {
+        // As the kernel does at bind(2), and undoes when that fails.
+        let _ = sys::setsockopt(fd, abi::IPPROTO_IPV6, abi::IPV6_V6ONLY, &1_i32.to_ne_bytes());
+    }
     primary::set_patience(&channel, 0)?;
     replace::everywhere(fd, &channel, descriptors.as_ref())?;
     Ok(Attached::Yes)
+}
+
+/// Whether no IPv4 client could come to such a listener, whatever its options are.
+fn is_of_one_ipv6_address(address: &Endpoint) -> bool {
+    match address {
+        Endpoint::V4 { .. } => false,
+        Endpoint::V6 { address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..], .. } => false,
+        Endpoint::V6 { address, .. } => *address != [0; 16],
+    }
 }
 
 /// A new socket, bound to a channel's name.

@@ -7,6 +7,7 @@
 
 mod harness;
 
+mod as_natively;
 mod attach;
 mod control;
 mod families;
