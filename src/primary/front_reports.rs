@@ -3,9 +3,11 @@
 //! It decides nothing but what is worth a message.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rustix::process::Pid;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::stalls::Stalls;
@@ -22,6 +24,10 @@ use crate::supervisor::{self, process_table};
 /// The longest message of a worker that is passed on to those who follow the events, in bytes of JSON: the last of them are
 /// kept for those who are slow.
 const LONGEST_WORD: usize = 16 * 1024;
+
+/// How long every port must have had a worker before that is told. A server that turns itself into a daemon listens, and
+/// ends a moment later.
+const LASTING: Duration = Duration::from_millis(100);
 
 /// How many channels may wait to be looked at: more than there can be.
 const MOST_SUSPECTS: usize = 4 * 1024;
@@ -59,24 +65,34 @@ pub(super) async fn follow(
     let (suspects, suspected) = mpsc::channel(MOST_SUSPECTS);
     tokio::spawn(detach_closed(suspected, recipients.front.clone()));
     let mut greeted = false;
+    let mut lasts_at = None;
     loop {
+        let lasts = tokio::time::sleep_until(lasts_at.unwrap_or_else(Instant::now));
         tokio::select! {
             // What is said of a worker comes before what follows from it.
             biased;
             Some(notice) = sources.reports.notices.recv() => recipients.pass_on(notice, &suspects).await,
             Ok(()) = sources.reports.status.changed() => {
-                let now = self::readiness(&sources.reports.status.borrow_and_update());
-                if now == Readiness::Ready && !greeted {
+                match self::readiness(&sources.reports.status.borrow_and_update()) {
+                    Readiness::Ready if *recipients.readiness.borrow() == Readiness::Ready => lasts_at = None,
+                    Readiness::Ready => lasts_at = lasts_at.or_else(|| Some(Instant::now() + LASTING)),
+                    other => {
+                        lasts_at = None;
+                        recipients.tell(other);
+                    }
+                }
+            }
+            () = lasts, if lasts_at.is_some() => {
+                if recipients.has_lost_a_worker() {
+                    lasts_at = Some(Instant::now() + LASTING);
+                    continue;
+                }
+                lasts_at = None;
+                if !greeted {
                     greeted = true;
                     startup_log::ready(&addresses);
                 }
-                recipients.readiness.send_if_modified(|readiness| {
-                    let changes = *readiness != Readiness::Stopping && *readiness != now;
-                    if changes {
-                        *readiness = now;
-                    }
-                    changes
-                });
+                recipients.tell(Readiness::Ready);
             }
             Some(word) = sources.words.recv() => recipients.pass_on_word(word).await,
             else => return,
@@ -85,6 +101,24 @@ pub(super) async fn follow(
 }
 
 impl Recipients {
+    /// Whether a worker that listens has ended, which was not heard yet.
+    fn has_lost_a_worker(&self) -> bool {
+        let app = self.supervisor.status().borrow().clone();
+        let mut listening = app.workers.iter().filter(|worker| !worker.listening.is_empty());
+        listening.any(|worker| worker.running.is_some_and(|(_, process)| process_table::has_ended(process)))
+    }
+
+    /// Once the stop has begun, nothing else is told.
+    fn tell(&self, now: Readiness) {
+        self.readiness.send_if_modified(|readiness| {
+            let changes = *readiness != Readiness::Stopping && *readiness != now;
+            if changes {
+                *readiness = now;
+            }
+            changes
+        });
+    }
+
     async fn pass_on(&mut self, notice: Notice, suspects: &mpsc::Sender<(LinkId, Holder)>) {
         match notice {
             Notice::Listening { worker, service: ServiceId::Port(port), ready } => {

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
 use crate::supervisor::{self, Handle, MOST_WORKERS, Scope, Spec, Supervisor, guardian};
+use crate::sys::mark::Family;
 use crate::systemd::worker_notify::WorkerNotifications;
 
 /// How many channels to listeners there may be for each worker that there may be.
@@ -73,11 +74,14 @@ impl Wiring {
         let attach = bootstrap.attach_env(config);
         let colours = output.has_colours();
         let base = Base { ports: ports.clone(), attach, colours, limits: bootstrap.limits.workers };
+        let family = Family::random();
         let spec = Spec {
             app: config.name.clone(),
             wanted: base.wanted(config, bootstrap.context.clone()),
             scope: Scope::Everyone,
-            guardian: guardian(config, bootstrap.folder()),
+            guardian: guardian(config, family, bootstrap.folder()),
+            family,
+            treekill: config.treekill,
         };
         let permits = ChannelPermits::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
         let accepts = accepts(config.policy);
@@ -123,8 +127,12 @@ impl Wiring {
 }
 
 /// As PID 1 there is no need for one: when that process dies, the kernel kills everything in its namespace.
-fn guardian(config: &Config, folder: Option<&Path>) -> Option<guardian::Orders> {
+fn guardian(config: &Config, family: Family, folder: Option<&Path>) -> Option<guardian::Orders> {
     let grace = config.drain_timeout + config.kill_timeout;
-    let orders = || guardian::Orders { grace, folder: folder.map(ToOwned::to_owned) };
+    let orders = || guardian::Orders {
+        grace,
+        family: config.treekill.then_some(family),
+        folder: folder.map(ToOwned::to_owned),
+    };
     (std::process::id() != 1).then(orders)
 }

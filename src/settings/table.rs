@@ -324,6 +324,17 @@ settings! {
             default: "1600ms",
         }
 
+        /// End with a worker everything that it has started, also what has detached itself.
+        ///
+        /// What a server leaves in the background, in a session of its own, gets the stop signal when the worker has
+        /// ended, and KILL after `kill-timeout`. Without this only the worker's process group ends.
+        treekill: bool {
+            values: Truth,
+            in_force: AtNextStart,
+            default: "true",
+            negation: "no-treekill",
+        }
+
         /// Number of workers that a reload replaces at a time.
         reload_parallel: NonZeroU32 {
             values: number(1, MAX_WORKERS as i64),

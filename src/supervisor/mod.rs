@@ -14,7 +14,8 @@
 //! - `task` owns the rest, and brings one thing after the other: `workers`, which carries out what the lifecycle decides,
 //!   `replacement` for reloads and the like, and `jobs` for the other commands under way.
 //! - `workers` owns `worker_table` (slots, and the `instance`s that fill them), [`processes`] (how one is started, and how
-//!   its end is noticed) and `background` (what is waited for beside the task).
+//!   its end is noticed), `leftovers` (what workers that have ended left behind) and `background` (what is waited for
+//!   beside the task).
 //! - [`triggers`]: what has workers replaced without anybody asking.
 //! - [`diagnose`]: why a worker does not listen.
 //! - [`process_table`]: the process table, for whoever has a question.
@@ -29,6 +30,7 @@ pub(crate) mod events;
 mod handle;
 mod instance;
 mod jobs;
+mod leftovers;
 pub(crate) mod lifecycle;
 mod plan;
 pub(crate) mod process_table;

@@ -12,6 +12,7 @@ use super::lifecycle::Rules;
 use super::processes::guardian::Orders;
 use super::processes::reaper::Scope;
 use super::processes::spawn::CommandSpec;
+use crate::sys::mark::Family;
 
 /// What a worker is started with, and how it is treated. It keeps that for life; a reload brings another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,4 +53,8 @@ pub(crate) struct Spec {
     /// What a guardian does if this process is killed; `None` for no guardian. PID 1 needs none: when it dies,
     /// the kernel kills the whole namespace.
     pub guardian: Option<Orders>,
+    /// What all that descends from workers is known by.
+    pub family: Family,
+    /// Whether what leaves the workers' process groups ends with them.
+    pub treekill: bool,
 }

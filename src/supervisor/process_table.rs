@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use crate::front::links::Holder;
 use crate::sys::processes as table;
@@ -30,6 +30,12 @@ pub(crate) async fn is_held(holder: Holder) -> bool {
 pub(crate) async fn may_be_held(holder: Holder) -> bool {
     let look = move || table::may_be_held(holder.inode, Pid::from_raw(holder.pid));
     tokio::task::spawn_blocking(look).await.unwrap_or(true)
+}
+
+/// Whether this child of ours has ended. Nobody needs to have waited for it.
+pub(crate) fn has_ended(child: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(rustix::process::waitid(WaitId::Pid(child), options), Ok(None))
 }
 
 /// Is this process Node itself, with the shim loaded? Others speak the protocol of Node's cluster too, but Deno, for

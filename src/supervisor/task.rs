@@ -60,8 +60,9 @@ impl Supervisor {
     /// # Errors
     /// The first worker cannot be started; nothing runs then. A start that fails later is tried again.
     pub(crate) async fn run(self) -> Result<u8, StartError> {
-        let Self { spec: Spec { wanted, scope, app, guardian }, hooks, metrics, ends } = self;
-        let processes = Processes::new(scope, guardian)?;
+        let Self { spec: Spec { wanted, scope, app, guardian, family, treekill }, hooks, metrics, ends } =
+            self;
+        let processes = Processes::new(scope, guardian, (family, treekill))?;
         let publisher = Publisher::new(app, ends.events, ends.overview, metrics);
         let workers = Workers::new(wanted.workers.get(), processes, hooks, publisher);
         let (replacements, jobs) = (Replacements::default(), Jobs::default());
@@ -117,6 +118,9 @@ impl Task {
 
     /// The code to exit with, when nothing runs and nothing will.
     fn over(&self) -> Option<u8> {
+        if !self.workers.left_nothing() {
+            return None;
+        }
         match self.mode {
             Mode::Stopped | Mode::Closing => None,
             Mode::Ending => self.workers.table().ids().is_empty().then_some(0),
@@ -249,10 +253,10 @@ impl Task {
     fn end(&mut self, stop: Stop) {
         self.mode = Mode::Ending;
         self.overtake("clusterd is stopping");
-        self.workers.apply_to_all(&match stop {
-            Stop::Graceful { until } => Input::Retire { until },
-            Stop::Fast => Input::Stop { kill_at: Instant::now() + FAST },
-        });
+        match stop {
+            Stop::Graceful { until } => self.workers.apply_to_all(&Input::Retire { until }),
+            Stop::Fast => self.workers.stop_all(Instant::now() + FAST),
+        }
     }
 
     /// Whatever was asked for before is not done any more.

@@ -23,6 +23,7 @@ use crate::logs::LastLines;
 use crate::metrics::Metrics;
 use crate::protocol::wire::{self, Token};
 use crate::settings::{Stdin, WorkerCommand};
+use crate::sys::mark::Family;
 use exec_context::ExecContext;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -108,7 +109,14 @@ fn start_under((spec, workers): (CommandSpec, u32), change: impl FnOnce(&mut Pla
         workers: NonZeroU32::new(workers).expect("not zero"),
         reload_parallel: 1,
     };
-    let spec = Spec { wanted: wanted.clone(), scope: Scope::Groups, app: "test".to_owned(), guardian: None };
+    let spec = Spec {
+        wanted: wanted.clone(),
+        scope: Scope::Groups,
+        app: "test".to_owned(),
+        guardian: None,
+        family: Family::random(),
+        treekill: false,
+    };
     let (handle, supervisor) =
         new(spec, Arc::new(move || Ok(wanted.clone())), Watcher(give), metrics.clone());
     Running { handle, metrics, ended: tokio::spawn(supervisor.run()), launches }

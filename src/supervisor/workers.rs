@@ -12,6 +12,7 @@ use super::diagnose::{Advisor, Awaited, Obstacle};
 use super::ends::{End, Ended, Reason};
 use super::events::EventKind;
 use super::instance::{Instance, Transition};
+use super::leftovers::Leftovers;
 use super::lifecycle::{Action, Answer, Chance, Input, Process, State, advise_after};
 use super::processes::{self, Died, Processes};
 use super::publisher::Publisher;
@@ -20,7 +21,6 @@ use super::rollout::InstanceId;
 use super::worker_table::WorkerTable;
 use super::{Overview, Plan, StartError, WorkerHooks};
 use crate::ids::{Slot, WorkerId, WorkerPort};
-use crate::sys::processes::has_adopted;
 
 /// How often an orphaned process group is looked at: its members need not be children of this process, so
 /// nothing tells when the last one ends.
@@ -32,6 +32,7 @@ const FINISH: Duration = Duration::from_secs(1);
 pub(super) struct Workers {
     table: WorkerTable,
     processes: Processes,
+    leftovers: Leftovers,
     background: Background,
     advisor: Advisor,
     hooks: Box<dyn WorkerHooks>,
@@ -47,7 +48,8 @@ impl Workers {
         publisher: Publisher,
     ) -> Self {
         let (background, advisor) = (Background::default(), Advisor::default());
-        Self { table: WorkerTable::new(wanted), processes, background, advisor, hooks, publisher }
+        let leftovers = Leftovers::default();
+        Self { table: WorkerTable::new(wanted), processes, leftovers, background, advisor, hooks, publisher }
     }
 
     /// How they stand.
@@ -114,6 +116,17 @@ impl Workers {
         }
     }
 
+    /// Asks everybody to end by then, also what workers that have ended left behind.
+    pub(super) fn stop_all(&mut self, kill_at: Instant) {
+        self.apply_to_all(&Input::Stop { kill_at });
+        self.leftovers.hurry(kill_at);
+    }
+
+    /// Whether nothing is left of the workers that have ended.
+    pub(super) fn left_nothing(&self) -> bool {
+        self.leftovers.is_empty()
+    }
+
     /// Starts those again that have no process: they are errored, or wait.
     pub(super) fn start_settled(&mut self) {
         let settled = self.table.iter().filter(|instance| instance.state().process().is_none());
@@ -176,7 +189,7 @@ impl Workers {
     /// When something is due even if nothing happens.
     fn wake(&self) -> Option<Instant> {
         let poll = (!self.table.orphaned().is_empty()).then(|| Instant::now() + GROUP_POLL);
-        self.table.deadline().into_iter().chain(poll).min()
+        self.table.deadline().into_iter().chain(poll).chain(self.leftovers.due()).min()
     }
 
     /// Does what is due by now.
@@ -187,6 +200,18 @@ impl Workers {
             }
         }
         self.apply_to_all(&Input::Tick);
+        self.end_leftovers();
+    }
+
+    fn end_leftovers(&mut self) {
+        let now = Instant::now();
+        if self.leftovers.due().is_none_or(|due| now < due) {
+            return;
+        }
+        let left = self.processes.left(&self.table.groups());
+        for to_signal in self.leftovers.look(&left, now) {
+            self.processes.signal_left(to_signal);
+        }
     }
 
     /// Waits, but not for long, for what is still under way.
@@ -210,12 +235,34 @@ impl Workers {
             tracing::debug!(pid = pid.as_raw_pid(), "an adopted process {how}");
             return;
         };
+        self.expect_leftovers(instance);
         let others = processes::has_members(pid);
         // A daemon is looked for at once: what is left of a worker does not stay.
-        if how == Ended::Code(0) && (others || has_adopted(&self.table.groups())) {
+        if how == Ended::Code(0) && (others || self.has_left_its_group(instance)) {
             self.table.left(instance);
         }
         self.apply(instance, Input::Ended { group: pid, how, others, chance: chance() });
+    }
+
+    fn has_left_its_group(&self, instance: InstanceId) -> bool {
+        let process = self.table.get(instance).and_then(|instance| instance.state().process());
+        let mark = process.map(|process| self.processes.mark(process.id.launch));
+        self.processes.left(&self.table.groups()).iter().any(|(_, of)| *of == mark)
+    }
+
+    /// The process that leads this instance has ended. What has left its group is ended in the time that it had itself.
+    fn expect_leftovers(&mut self, instance: InstanceId) {
+        let Some(instance) = self.table.get(instance) else { return };
+        let Some(process) = instance.state().process() else { return };
+        let (plan, now) = (instance.plan(), Instant::now());
+        let kill_at = match instance.state() {
+            State::Stopping { kill_at, .. } => *kill_at,
+            State::Killed { .. } => now,
+            _ => now + plan.rules.kill_timeout,
+        };
+        if self.processes.treekill() {
+            self.leftovers.add(self.processes.mark(process.id.launch), plan.stop_signal, kill_at, now);
+        }
     }
 
     /// Something that was done beside the task has come to this.
@@ -330,8 +377,9 @@ impl Workers {
         let Some(instance) = self.table.get(id) else { return };
         let State::Settling { went, run, .. } = instance.state() else { return };
         let End::Ended(how) = went.end else { return };
+        // A daemon may have listened before its first process ended.
         if how != Ended::Code(0) && self.advisor.blames_ring(instance.slot())
-            || !instance.listening().is_empty()
+            || !instance.listening().is_empty() && !instance.left()
         {
             return;
         }

@@ -6,6 +6,7 @@
 
 pub(crate) mod acting;
 pub(crate) mod datagram;
+pub(crate) mod mark;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod processes;

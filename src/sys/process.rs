@@ -13,6 +13,8 @@ use rustix::io::{Errno, FdFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use rustix::thread::CpuSet;
 
+use super::mark::Mark;
+
 /// What holds for a child from before its program starts.
 #[derive(Clone, Debug)]
 pub(crate) struct ChildSetup {
@@ -29,6 +31,8 @@ pub(crate) struct ChildSetup {
     pub batch: bool,
     /// Whom it runs as; `None` for whom its parent does.
     pub credentials: Option<Credentials>,
+    /// What it and all that descends from it is known by.
+    pub mark: Option<Mark>,
 }
 
 /// Whom a process runs as.
@@ -100,7 +104,15 @@ impl fmt::Display for Step {
 impl ChildSetup {
     /// With these limits, and otherwise as its parent is.
     pub(crate) fn new(parent_death: Signal, nofile: Rlimit) -> Self {
-        Self { parent_death, nofile, oom_score_adj: None, cpu: None, batch: false, credentials: None }
+        Self {
+            parent_death,
+            nofile,
+            oom_score_adj: None,
+            cpu: None,
+            batch: false,
+            credentials: None,
+            mark: None,
+        }
     }
 
     /// Makes `command` apply this in the child, in a process group of its own.
@@ -119,6 +131,9 @@ impl ChildSetup {
     fn in_child(&self, parent: Pid, oom_score_adj: Option<&str>) -> io::Result<()> {
         if rustix::process::getrlimit(Resource::Nofile) != self.nofile {
             Step::OpenFiles.of(rustix::process::setrlimit(Resource::Nofile, self.nofile))?;
+        }
+        if let Some(mark) = self.mark {
+            mark.apply();
         }
         if let Some(score) = oom_score_adj {
             Step::OomScore.of(write_oom_score_adj(score))?;

@@ -4,7 +4,7 @@
 //! milliseconds: never on a data path.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::path::Path;
 use procfs::ProcError;
 use procfs::net::{TcpNetEntry, TcpState};
 use procfs::process::{FDTarget, Process, Stat, all_processes};
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 /// How many generations a process may be away from its ancestor.
 const GENERATIONS: usize = 256;
@@ -95,21 +95,68 @@ pub(crate) fn has_mapped(process: Pid, file: &Path) -> Option<bool> {
     Some(maps.0.iter().any(|map| map.inode == inode))
 }
 
+/// A living process, and its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// The process.
+    pub pid: Pid,
+    /// Its process group.
+    pub group: i32,
+}
+
+/// Every living process that is `wanted`.
+pub(crate) fn members_where(wanted: impl Fn(Pid) -> bool) -> Vec<Member> {
+    living().filter_map(|(_, stat)| member(&stat)).filter(|member| wanted(member.pid)).collect()
+}
+
+/// What this process has adopted: its living children but those of these numbers, and what descends from them. Where
+/// the kernel tells whose children there are (CONFIG_PROC_CHILDREN), nobody else is looked at.
+pub(crate) fn adopted(own: &BTreeSet<i32>) -> Vec<Member> {
+    let me = rustix::process::getpid().as_raw_pid();
+    let Some(mut found) = children(me) else {
+        let adopted = families(|stat| stat.ppid == me && !own.contains(&stat.pid));
+        return adopted.iter().filter_map(|(_, stat)| member(stat)).collect();
+    };
+    found.retain(|child| !own.contains(child));
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(children(parent).unwrap_or_default());
+        next += 1;
+    }
+    let stated = found.into_iter().filter_map(|pid| Process::new(pid).ok()?.stat().ok());
+    stated.filter(is_alive).filter_map(|stat| member(&stat)).collect()
+}
+
+fn member(stat: &Stat) -> Option<Member> {
+    Some(Member { pid: Pid::from_raw(stat.pid)?, group: stat.pgrp })
+}
+
+/// The children of a process, also those that have ended; `None` if it is gone, or the kernel does not tell.
+fn children(parent: i32) -> Option<Vec<i32>> {
+    let mut children = Vec::new();
+    if !Path::new("/proc/thread-self/children").exists() {
+        return None;
+    }
+    // A thread may end meanwhile; its children have another parent then.
+    for task in Process::new(parent).ok()?.tasks().ok()?.filter_map(Result::ok) {
+        let of_task = task.children().unwrap_or_default();
+        children.extend(of_task.into_iter().filter_map(|child| i32::try_from(child).ok()));
+    }
+    Some(children)
+}
+
+/// Sends a signal to a process if it is still `wanted`, and to no other that was given its number meanwhile.
+pub(crate) fn signal_if(pid: Pid, signal: Signal, wanted: impl FnOnce() -> bool) {
+    let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if wanted() {
+        // It may have ended, or be another user's: nothing can be done about it then.
+        let _ = rustix::process::pidfd_send_signal(handle, signal);
+    }
+}
+
 /// The living members of a process group; zombies are not among them.
 pub(crate) fn members(group: Pid) -> Vec<Pid> {
     group_processes(group).iter().filter_map(|process| Pid::from_raw(process.pid)).collect()
-}
-
-/// Whether a worker has left a process behind that has become a child of this one and is in none of these groups. A worker
-/// is known by its environment.
-pub(crate) fn has_adopted(groups: &[Pid]) -> bool {
-    let me = rustix::process::getpid().as_raw_pid();
-    let is_adopted =
-        |stat: &Stat| stat.ppid == me && groups.iter().all(|group| group.as_raw_pid() != stat.pgrp);
-    let is_worker = |process: &Process| {
-        process.environ().is_ok_and(|environment| environment.contains_key(OsStr::new("CLUSTERD_WORKER_ID")))
-    };
-    living().any(|(process, stat)| is_adopted(&stat) && is_worker(&process))
 }
 
 /// The members of a group, and what descends from them, that hold a socket of such an inode.
@@ -276,14 +323,19 @@ pub(crate) fn belongs_to(process: Pid, group: Pid) -> bool {
 
 /// The members of a group and what descends from them, in whatever group that is by now.
 fn family(group: Pid) -> Vec<Process> {
-    let (mut family, mut others): (Vec<_>, Vec<_>) =
-        living().partition(|(_, stat)| stat.pgrp == group.as_raw_pid());
+    let families = families(|stat| stat.pgrp == group.as_raw_pid());
+    families.into_iter().map(|(process, _)| process).collect()
+}
+
+/// The processes that are `first`, and what descends from them.
+fn families(first: impl Fn(&Stat) -> bool) -> Vec<(Process, Stat)> {
+    let (mut family, mut others): (Vec<_>, Vec<_>) = living().partition(|(_, stat)| first(stat));
     let mut pids: BTreeSet<i32> = family.iter().map(|(process, _)| process.pid).collect();
     loop {
         let (children, rest): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|(_, stat)| pids.contains(&stat.ppid));
         if children.is_empty() {
-            return family.into_iter().map(|(process, _)| process).collect();
+            return family;
         }
         pids.extend(children.iter().map(|(process, _)| process.pid));
         family.extend(children);
@@ -295,7 +347,11 @@ fn family(group: Pid) -> Vec<Process> {
 fn living() -> impl Iterator<Item = (Process, Stat)> {
     let processes = all_processes().into_iter().flatten().filter_map(Result::ok);
     let stated = processes.filter_map(|process| process.stat().ok().map(|stat| (process, stat)));
-    stated.filter(|(_, stat)| !matches!(stat.state, 'Z' | 'X'))
+    stated.filter(|(_, stat)| is_alive(stat))
+}
+
+fn is_alive(stat: &Stat) -> bool {
+    !matches!(stat.state, 'Z' | 'X')
 }
 
 fn tcp_tables(process: &Process) -> Vec<TcpNetEntry> {

@@ -10,6 +10,7 @@ mod harness;
 mod as_natively;
 mod attach;
 mod control;
+mod daemons;
 mod families;
 mod handoff;
 mod hooks;

@@ -193,6 +193,7 @@ pub(crate) fn advice(seen: &Findings) -> String {
     }
     let missing = list(seen.missing.iter().map(|port| port.0));
     let mut text = match seen.ended {
+        Some(how) if seen.missing.is_empty() => format!("the worker {how} as soon as it listened"),
         Some(how) => format!("the worker {how} before it listened on {missing}"),
         None => format!("the worker does not listen on {missing} after {}", format_duration(seen.after)),
     };
@@ -391,6 +392,10 @@ mod tests {
             (with(Why::NotLoaded), "setuid"),
             (with(Why::NoShim), "use --attach auto"),
             (with(Why::InMemory), "mount a tmpfs without noexec at /run"),
+            (
+                Findings { missing: vec![], ..daemon.clone() },
+                "exited with code 0 as soon as it listened: a server has to stay",
+            ),
             (daemon, "exited with code 0 before it listened on port 3000: a server has to stay"),
             (ended(Ended::Code(0)), "exited with code 0 before it listened on port 3000: it left no process"),
             (ended(Ended::Code(0)), "--stdin open"),

@@ -149,6 +149,7 @@ impl ExecContext {
             cpu: cpus.and_then(|cpus| cpu_of(worker, &cpus)),
             batch: self.batch,
             credentials: self.identity.as_ref().map(|identity| identity.credentials.clone()),
+            mark: None,
         })
     }
 }

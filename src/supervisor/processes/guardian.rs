@@ -5,7 +5,7 @@
 //! descendants. The guardian knows every worker's process group, from a pipe whose other end only the primary
 //! holds: when the pipe ends unannounced, the primary is dead. It watches nothing else and restarts nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -19,10 +19,14 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
+use crate::sys::mark::Family;
 use crate::sys::{self, processes};
 
 /// The hidden verb with which clusterd runs itself as its guardian.
 pub(crate) const VERB: &str = "guardian";
+
+/// What stands for no family.
+const NO_FAMILY: &str = "-";
 
 /// How often it looks whether a process group is gone.
 const POLL: Duration = Duration::from_millis(50);
@@ -32,6 +36,9 @@ const POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Orders {
     /// How long process groups may take to end before they are killed.
     pub grace: Duration,
+    /// What the primary's workers, and all that descends from them, are known by; `None` to end only their process
+    /// groups.
+    pub family: Option<Family>,
     /// The primary's runtime folder, which is removed with everything in it.
     pub folder: Option<PathBuf>,
 }
@@ -89,6 +96,7 @@ impl Guardian {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("clusterd").arg(VERB);
         command.arg(orders.grace.as_millis().to_string());
+        command.arg(orders.family.map_or_else(|| NO_FAMILY.to_owned(), |family| family.number().to_string()));
         if let Some(folder) = &orders.folder {
             command.arg(std::path::absolute(folder)?);
         }
@@ -138,14 +146,15 @@ impl Guardian {
     }
 }
 
-/// The guardian itself: `arguments` are those after the verb, the grace in milliseconds and the folder.
+/// The guardian itself: `arguments` are those after the verb, the grace in milliseconds, the family and the folder.
 pub(crate) fn guardian_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let grace = arguments.next().and_then(|grace| grace.to_str()?.parse().ok()).map(Duration::from_millis);
     let Some(grace) = grace else {
         return ExitCode::from(2);
     };
-    let orders = Orders { grace, folder: arguments.next().map(PathBuf::from) };
+    let family = arguments.next().and_then(|family| family.to_str()?.parse().ok()).map(Family::of_number);
+    let orders = Orders { grace, family, folder: arguments.next().map(PathBuf::from) };
     let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
     if sys::signals::ignore(&signals).is_err() {
         return ExitCode::FAILURE;
@@ -160,7 +169,7 @@ fn guard(pipe: impl Read, orders: &Orders) {
     let Some(groups) = orphaned_groups(pipe) else {
         return;
     };
-    end(groups, orders.grace);
+    end(groups, orders);
     if let Some(folder) = &orders.folder {
         remove(folder);
     }
@@ -185,18 +194,68 @@ fn orphaned_groups(mut pipe: impl Read) -> Option<BTreeSet<i32>> {
     Some(groups)
 }
 
-fn end(groups: BTreeSet<i32>, grace: Duration) {
-    let mut groups: Vec<Pid> = groups.into_iter().filter_map(Pid::from_raw).collect();
-    let deadline = Instant::now() + grace;
-    let send = |group: Pid, signal| rustix::process::kill_process_group(group, signal) != Err(Errno::SRCH);
-    groups.retain(|&group| send(group, Signal::TERM));
-    while !groups.is_empty() && Instant::now() < deadline {
+/// Asks the groups to end, and what has left them, and kills what is there after the grace.
+fn end(groups: BTreeSet<i32>, orders: &Orders) {
+    let deadline = Instant::now() + orders.grace;
+    let mut left = Left { groups, family: orders.family, asked: HashSet::new() };
+    left.groups.retain(|&group| send(group, Signal::TERM));
+    while left.is_asked() && Instant::now() < deadline {
         std::thread::sleep(POLL);
-        // A zombie that its new parent does not wait for is signalled as if it lived, and needs nothing.
-        groups.retain(|&group| !processes::members(group).is_empty());
     }
-    for group in groups {
-        send(group, Signal::KILL);
+    left.kill();
+}
+
+/// Whether there was anybody to send it to.
+fn send(group: i32, signal: Signal) -> bool {
+    Pid::from_raw(group)
+        .is_some_and(|group| rustix::process::kill_process_group(group, signal) != Err(Errno::SRCH))
+}
+
+/// What a dead primary has left.
+struct Left {
+    groups: BTreeSet<i32>,
+    family: Option<Family>,
+    /// The processes outside of the groups that were asked to end.
+    asked: HashSet<Pid>,
+}
+
+impl Left {
+    /// Asks whoever was not asked yet, and tells whether somebody is left.
+    fn is_asked(&mut self) -> bool {
+        // A zombie that its new parent does not wait for is signalled as if it lived, and needs nothing.
+        let has_members =
+            |group: &i32| Pid::from_raw(*group).is_some_and(|group| !processes::members(group).is_empty());
+        self.groups.retain(has_members);
+        let detached = self.detached();
+        for &pid in &detached {
+            if self.asked.insert(pid) {
+                self.signal(pid, Signal::TERM);
+            }
+        }
+        !(self.groups.is_empty() && detached.is_empty())
+    }
+
+    fn kill(&self) {
+        for &group in &self.groups {
+            send(group, Signal::KILL);
+        }
+        for pid in self.detached() {
+            self.signal(pid, Signal::KILL);
+        }
+    }
+
+    fn detached(&self) -> Vec<Pid> {
+        let all = self.family.map(Family::living).unwrap_or_default();
+        all.into_iter()
+            .filter(|member| !self.groups.contains(&member.group))
+            .map(|member| member.pid)
+            .collect()
+    }
+
+    fn signal(&self, pid: Pid, signal: Signal) {
+        if let Some(family) = self.family {
+            processes::signal_if(pid, signal, || family.knows(pid));
+        }
     }
 }
 
@@ -221,7 +280,7 @@ mod tests {
     }
 
     fn orders(folder: &Path, grace: Duration) -> Orders {
-        Orders { grace, folder: Some(folder.to_owned()) }
+        Orders { grace, family: None, folder: Some(folder.to_owned()) }
     }
 
     fn bytes(messages: &[Message]) -> Vec<u8> {

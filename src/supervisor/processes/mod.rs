@@ -11,6 +11,7 @@ pub(crate) mod oom;
 pub(crate) mod reaper;
 pub(crate) mod spawn;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -22,9 +23,12 @@ use self::oom::Kills;
 use self::reaper::{Reaper, Scope};
 use self::spawn::{CommandSpec, Spawned, StartError};
 use super::ends::Ended;
+use super::leftovers::ToSignal;
 use super::lifecycle::Process;
 use super::worker_hooks::Launched;
 use crate::ids::{Slot, WorkerId};
+use crate::sys::mark::{Family, Mark};
+use crate::sys::processes;
 
 /// A guardian that ends sooner than this after its start would end again.
 const GUARDIAN_RAN_WELL: Duration = Duration::from_secs(1);
@@ -40,6 +44,10 @@ pub(super) struct Processes {
     /// What the kernel has killed for want of memory.
     kills: Option<Kills>,
     launches: u64,
+    /// What all that descends from workers is known by.
+    family: Family,
+    /// Whether what leaves its process group ends with its worker.
+    treekill: bool,
 }
 
 /// Whose end it was.
@@ -59,10 +67,15 @@ impl Processes {
     ///
     /// # Errors
     /// The ends of children would not be noticed.
-    pub(super) fn new(scope: Scope, guardian_orders: Option<Orders>) -> Result<Self, StartError> {
+    pub(super) fn new(
+        scope: Scope,
+        guardian_orders: Option<Orders>,
+        (family, treekill): (Family, bool),
+    ) -> Result<Self, StartError> {
         let reaper = Reaper::new(scope).map_err(StartError::Signals)?;
         let kills = Kills::from_now();
-        let mut processes = Self { reaper, guardian_orders, guardian: None, kills, launches: 0 };
+        let mut processes =
+            Self { reaper, guardian_orders, guardian: None, kills, launches: 0, family, treekill };
         processes.start_guardian(&[]);
         Ok(processes)
     }
@@ -96,7 +109,9 @@ impl Processes {
     ) -> Result<(Process, Launched), StartError> {
         let token = spawn::fresh_token().map_err(StartError::Token)?;
         let id = WorkerId { slot, launch: self.launches + 1 };
-        let Spawned { pid, pipes, channel } = spawn::spawn(spec, id, token, workers)?;
+        let mark = self.mark(id.launch);
+        let launch = spawn::Launch { id, token, workers, mark };
+        let Spawned { pid, pipes, channel } = spawn::spawn(spec, launch)?;
         self.launches = id.launch;
         let launched = Launched { worker: id, group: pid, token, pipes, channel };
         Ok((Process { id, group: pid, token }, launched))
@@ -141,6 +156,33 @@ impl Processes {
     pub(super) fn release(&self, group: Pid) {
         if let Some(guardian) = &self.guardian {
             guardian.release(group);
+        }
+    }
+
+    /// The processes that have left their launch, or that it has left: those in none of these groups whose own parents
+    /// are gone.
+    pub(super) fn left(&self, groups: &[Pid]) -> Vec<(Pid, Option<Mark>)> {
+        let groups: BTreeSet<i32> = groups.iter().map(|group| group.as_raw_pid()).collect();
+        let guardian = self.guardian.as_ref().map(|guardian| guardian.pid().as_raw_pid());
+        let adopted = processes::adopted(&groups.iter().copied().chain(guardian).collect());
+        let outside = adopted.into_iter().filter(|member| !groups.contains(&member.group));
+        outside.map(|member| (member.pid, Mark::of(member.pid))).collect()
+    }
+
+    /// What this launch, and all that descends from it, is known by.
+    pub(super) fn mark(&self, launch: u64) -> Mark {
+        self.family.member(launch)
+    }
+
+    /// Whether what leaves its process group ends with its worker.
+    pub(super) fn treekill(&self) -> bool {
+        self.treekill
+    }
+
+    /// Sends a signal to processes with this mark, and to no others that were given their numbers meanwhile.
+    pub(super) fn signal_left(&self, ToSignal { mark, pids, signal }: ToSignal) {
+        for pid in pids {
+            processes::signal_if(pid, signal, || Mark::of(pid) == Some(mark));
         }
     }
 

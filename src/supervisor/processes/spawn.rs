@@ -24,7 +24,8 @@ use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Token};
 use crate::settings::command::{self, CommandError};
 use crate::settings::{Stdin, WorkerCommand, script};
-use crate::sys::process::{Step, endless_input, give_descriptor};
+use crate::sys::mark::Mark;
+use crate::sys::process::{ChildSetup, Step, endless_input, give_descriptor};
 
 /// The hidden verb with which clusterd runs itself as the built-in demo worker.
 pub(crate) const DEMO_VERB: &str = "demo-worker";
@@ -220,16 +221,25 @@ pub(crate) fn fresh_token() -> io::Result<Token> {
     Ok(Token(bytes))
 }
 
-/// Starts the worker `id`, one of so many, tied to the calling thread (see [`ChildSetup`](crate::sys::process::ChildSetup)).
+/// What one launch has for itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Launch {
+    /// Which launch of which worker.
+    pub id: WorkerId,
+    /// What its processes attach with.
+    pub token: Token,
+    /// How many workers there are to be.
+    pub workers: u32,
+    /// What it and all that descends from it is known by.
+    pub mark: Mark,
+}
+
+/// Starts a worker, tied to the calling thread (see [`ChildSetup`](crate::sys::process::ChildSetup)).
 ///
 /// # Errors
 /// The program cannot be found or executed, or the system has no room for another process.
-pub(crate) fn spawn(
-    spec: &CommandSpec,
-    id: WorkerId,
-    token: Token,
-    workers: u32,
-) -> Result<Spawned, StartError> {
+pub(crate) fn spawn(spec: &CommandSpec, launch: Launch) -> Result<Spawned, StartError> {
+    let id = launch.id;
     let mut command = command(spec, id.slot).map_err(|error| explain(spec, error))?;
     forget_own(&mut command);
     for (name, value) in spec.context.identity.iter().flat_map(Identity::environment) {
@@ -241,9 +251,10 @@ pub(crate) fn spawn(
     if spec.colours {
         command.envs(colours(|name| env::var_os(name)));
     }
-    command.envs(environment(spec, id, (token, workers), env::var_os("LD_PRELOAD")));
+    command.envs(environment(spec, launch, env::var_os("LD_PRELOAD")));
     let failed = |error| explain(spec, error);
-    spec.context.setup_of(id.slot).map_err(failed)?.apply_to(&mut command);
+    let setup = spec.context.setup_of(id.slot).map_err(failed)?;
+    ChildSetup { mark: Some(launch.mark), ..setup }.apply_to(&mut command);
     let mut pipes = give_streams(&mut command, spec).map_err(failed)?;
     let notify = spec.notify.then(|| give_notify_socket(&mut command, &spec.attach.socket, id));
     pipes.notify = notify.transpose().map_err(StartError::Notify)?;
@@ -328,8 +339,7 @@ fn command(spec: &CommandSpec, slot: Slot) -> io::Result<Command> {
 /// `NODE_UNIQUE_ID` (`cluster.worker.id`) is another for each launch, as that of Node's own primary is.
 fn environment(
     spec: &CommandSpec,
-    id: WorkerId,
-    (token, workers): (Token, u32),
+    Launch { id, token, workers, .. }: Launch,
     preload: Option<OsString>,
 ) -> Vec<(&'static str, OsString)> {
     let ports: Vec<String> = spec.ports.iter().map(ToString::to_string).collect();

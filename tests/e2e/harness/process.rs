@@ -75,6 +75,11 @@ impl Process {
         stat(self.pid).is_some_and(|stat| stat.pgrp == self.pid)
     }
 
+    /// Whether it leads a session, as a daemon does.
+    pub(crate) fn leads_its_session(&self) -> bool {
+        stat(self.pid).is_some_and(|stat| stat.session == self.pid)
+    }
+
     /// The CPU time that it has used, in clock ticks.
     pub(crate) fn cpu_ticks(&self) -> u64 {
         stat(self.pid).map_or(0, |stat| stat.utime + stat.stime)
