@@ -4,8 +4,10 @@
 
 use std::os::fd::OwnedFd;
 
+use procfs::process::Process;
+use rustix::fs::{major, minor};
 use rustix::io::Errno;
-use rustix::termios::{tcgetattr, tcgetsid};
+use rustix::termios::tcgetattr;
 
 use crate::sys::process::duplicate;
 
@@ -30,15 +32,29 @@ impl Terminal {
     }
 }
 
-/// A process that left its terminal's session (setsid(1)) gets no SIGHUP from it.
+/// A process that left its terminal's session (setsid(1)) gets no SIGHUP from it. Sessions are not compared by number: in
+/// a process namespace of its own, as in a container, a process may be of one that has none there.
 fn controls_this_session(stream: &OwnedFd) -> bool {
-    let own = rustix::process::getsid(None);
-    matches!((tcgetsid(stream), own), (Ok(session), Ok(own)) if session == own)
+    let Ok(file) = rustix::fs::fstat(stream) else { return false };
+    let Ok(this) = Process::myself().and_then(|process| process.stat()) else { return false };
+    let controlling = device(this.tty_nr.cast_unsigned());
+    tcgetattr(stream).is_ok() && (major(file.st_rdev), minor(file.st_rdev)) == controlling
+}
+
+/// Major and minor number of a terminal, as proc_pid_stat(5) has them.
+fn device(tty_nr: u32) -> (u32, u32) {
+    (tty_nr >> 8 & 0xfff, tty_nr & 0xff | tty_nr >> 12 & 0xfff00)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn terminals_are_known_by_their_numbers() {
+        assert_eq!(device(0x8805), (136, 5));
+        assert_eq!(device(0x0010_8802), (136, 0x102), "the minor number has bits on both sides");
+    }
 
     #[test]
     fn a_pipe_is_no_terminal_and_never_closed_as_one() {
