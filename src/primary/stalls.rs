@@ -6,8 +6,10 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::Pid;
+use tokio::time::sleep;
 use tracing::warn;
 
 use crate::front::links::Holder;
@@ -19,6 +21,12 @@ const CHANNELS: usize = 64;
 
 /// How many launches are remembered. Those before were replaced long ago.
 const LAUNCHES: usize = 1024;
+
+/// How often a worker is looked at: the process that is to accept may still be starting.
+const LOOKS: usize = 5;
+
+/// How long is waited between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What was slow, and who was looked at.
 #[derive(Debug)]
@@ -48,11 +56,17 @@ impl Stalls {
         if self.looked_at.len() > LAUNCHES {
             self.looked_at.pop_first();
         }
-        let (channels, shim) = (Vec::from_iter(self.slow.iter().copied()), self.shim.clone());
-        tokio::task::spawn_blocking(move || {
-            let shim = shim.as_ref().map(|path| path.as_path());
-            if let Some(unfit) = unfit_holder(group, &channels, shim) {
-                warn!(%worker, "{}", advice_on_holder(&unfit));
+        let channels: Arc<[u64]> = self.slow.iter().copied().collect();
+        let shim = self.shim.clone();
+        tokio::spawn(async move {
+            for _ in 0..LOOKS {
+                let (channels, shim) = (Arc::clone(&channels), shim.clone());
+                let look = move || unfit_holder(group, &channels, shim.as_ref().map(|path| path.as_path()));
+                if let Ok(Some(unfit)) = tokio::task::spawn_blocking(look).await {
+                    warn!(%worker, "{}", advice_on_holder(&unfit));
+                    return;
+                }
+                sleep(PAUSE).await;
             }
         });
     }
