@@ -38,6 +38,13 @@ pub(crate) fn has_ended(child: Pid) -> bool {
     !matches!(rustix::process::waitid(WaitId::Pid(child), options), Ok(None))
 }
 
+/// Is this listener, which its process has closed, still held? Its child processes may have got it; without any, it is only
+/// looked whether the process has come to close it.
+pub(crate) async fn is_passed_on(holder: Holder) -> bool {
+    let look = move || table::is_passed_on(holder.inode, Pid::from_raw(holder.pid));
+    tokio::task::spawn_blocking(look).await.unwrap_or(true)
+}
+
 /// Is this process Node itself, with the shim loaded? Others speak the protocol of Node's cluster too, but Deno, for
 /// one, makes nothing of a listener that it is sent. Of a process that lets nobody look into it, it is not assumed:
 /// a program that is setuid or has file capabilities loads no shim.

@@ -46,6 +46,27 @@ pub(crate) fn may_be_held(inode: u64, hint: Option<Pid>) -> bool {
     hint.is_some_and(passes_descriptors) || is_held(inode, hint)
 }
 
+/// As [`may_be_held`], where only the hinted process and its children can have the socket.
+pub(crate) fn is_passed_on(inode: u64, hint: Option<Pid>) -> bool {
+    let process = hint.and_then(|pid| Process::new(pid.as_raw_pid()).ok());
+    match process {
+        Some(process) if has_children(&process) == Some(false) => {
+            find_socket(&process, |socket| socket == inode) != Found::No
+        }
+        _ => may_be_held(inode, hint),
+    }
+}
+
+/// `None` if the kernel does not tell (CONFIG_PROC_CHILDREN).
+fn has_children(process: &Process) -> Option<bool> {
+    for task in process.tasks().ok()? {
+        if !task.ok()?.children().ok()?.is_empty() {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
 /// Whether descriptors lie unread in streams between processes of this one's group (`scm_fds`, since Linux 5.5). Nobody
 /// can be asked what they are.
 fn passes_descriptors(process: Pid) -> bool {
@@ -453,6 +474,8 @@ mod tests {
         drop(sent);
         assert!(may_be_held(inode_of_sent, Some(sleeper.pid())));
         assert!(!is_held(inode_of_sent, Some(sleeper.pid())));
+        assert!(!is_passed_on(inode_of_sent, Some(sleeper.pid())), "it has no children");
+        assert!(is_passed_on(inode_of_sent, None) == is_held(inode_of_sent, None));
     }
 
     #[test]

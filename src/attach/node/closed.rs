@@ -10,7 +10,7 @@ use crate::front::links::Holder;
 
 /// How long after its first look a server is looked at again, which doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The servers.
 #[derive(Debug, Default)]
@@ -37,10 +37,16 @@ impl ClosedServers {
         self.0.iter().map(|closed| closed.look_at).min()
     }
 
-    /// One that is to be looked at now.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Closed> {
-        let at = self.0.iter().position(|closed| closed.look_at <= now)?;
-        Some(self.0.swap_remove(at))
+    /// Those that are to be looked at by now.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Closed> {
+        let (due, others) = std::mem::take(&mut self.0).into_iter().partition(|closed| closed.look_at <= now);
+        self.0 = others;
+        due
+    }
+
+    /// Whether there is any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Somebody holds it: it is looked at again, less and less often.
@@ -50,7 +56,7 @@ impl ClosedServers {
         self.0.push(closed);
     }
 
-    /// All of them.
+    /// All of them are gone.
     pub(super) fn clear(&mut self) -> impl Iterator<Item = (String, Server)> + use<> {
         std::mem::take(&mut self.0).into_iter().map(|closed| (closed.key, closed.server))
     }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, warn};
 
-use super::closed::ClosedServers;
+use super::closed::{self, ClosedServers};
 use super::exchange::Mailbox;
 use super::listeners::Joined;
 use super::offers::Offers;
@@ -132,7 +132,7 @@ impl NodeSession {
                     self.transport.push(ToNode::User(&message))?;
                 }
                 () = sleep_until(take_back_at), if take_back_at.is_some() => self.take_back().await?,
-                () = sleep_until(look_at), if look_at.is_some() => self.look_at_closed().await,
+                () = sleep_until(look_at), if look_at.is_some() => self.look_at_closed(Instant::now()).await,
                 Ok(()) = self.signals.disconnect.changed() => self.disconnect()?,
                 _ = &mut self.signals.gone => return self.read_rest().await,
             }
@@ -253,6 +253,10 @@ impl NodeSession {
     async fn answer(&mut self, query: Query) -> Result<(), TransportError> {
         if *self.signals.disconnect.borrow() {
             return Ok(());
+        }
+        if !self.closed.is_empty() {
+            // What the worker has closed is not in the way of what it opens.
+            self.look_at_closed(Instant::now() + closed::LAST_PAUSE).await;
         }
         if !self.servers.may_join(&query) {
             return self.refuse(&query, Errno::ADDRESS_IN_USE);
@@ -511,9 +515,9 @@ impl NodeSession {
 
     /// Ends closed servers that nobody holds any more; but none of a worker that is to leave, for to end one would tell
     /// those who hold it that clusterd is gone.
-    async fn look_at_closed(&mut self) {
-        while let Some(closed) = self.closed.due(Instant::now()) {
-            if *self.signals.disconnect.borrow() || process_table::may_be_held(closed.holder).await {
+    async fn look_at_closed(&mut self, now: Instant) {
+        for closed in self.closed.due(now) {
+            if *self.signals.disconnect.borrow() || process_table::is_passed_on(closed.holder).await {
                 self.closed.is_held(closed, Instant::now());
             } else {
                 self.end(closed.key, closed.server).await;
