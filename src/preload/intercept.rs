@@ -94,8 +94,8 @@ pub extern "C" fn listen(fd: Fd, backlog: i32) -> i32 {
     answer(match result {
         Err(errno) => match channel::name(fd) {
             Some(name) => {
-                listening::begins(name.address.port());
                 channel::listen(fd);
+                listening::begins(name.address.port());
                 Ok(0)
             }
             None => Err(errno),

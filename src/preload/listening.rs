@@ -13,9 +13,25 @@ use crate::wire::{Endpoint, FromWorker, ToWorker};
 /// The ports on which somebody is known to have listened.
 static LISTENED: Ports = Ports::none();
 
-/// This process listens on the port.
+/// How often the primary is asked whether it has noticed that this process listens. It takes its time to say no.
+const ATTEMPTS: u32 = 16;
+
+/// This process has begun to listen on the port, and said so: returns once clients are let in, as they are when listen(2)
+/// returns. The first worker of all opens the public sockets.
 pub(crate) fn begins(port: u16) {
+    if LISTENED.has(port) {
+        return;
+    }
     LISTENED.add(port);
+    for _ in 0..ATTEMPTS {
+        let Ok((ToWorker::HasListened(false), _)) = ask(port) else {
+            return;
+        };
+    }
+}
+
+fn ask(port: u16) -> sys::Result<(ToWorker, Option<sys::Owned>)> {
+    primary::ask(FromWorker::AskListened { token: settings::token(), port })
 }
 
 /// Where a connection to `address`, on a served port, has to go to be refused as the kernel refuses it; `None` if it is
@@ -26,7 +42,7 @@ pub(crate) fn dead_end(address: &Endpoint) -> Option<Sockaddr> {
         return None;
     }
     let free = unused_port_at(address)?;
-    match primary::ask(FromWorker::AskListened { token: settings::token(), port }) {
+    match ask(port) {
         Ok((ToWorker::HasListened(false), _)) => Some(free),
         Ok((ToWorker::HasListened(true), _)) => {
             LISTENED.add(port);

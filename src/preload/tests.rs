@@ -217,6 +217,21 @@ impl Primary {
         seqpacket::accept(&self.attach).unwrap()
     }
 
+    /// The worker listens, and waits until the primary has noticed.
+    fn hears_listening(&self, channel: &OwnedFd) {
+        assert_eq!(hear(channel), FromWorker::Listening);
+        for answer in [false, true] {
+            self.told_whether_listened(&ToWorker::HasListened(answer));
+        }
+    }
+
+    /// The next question whether anybody has listened, answered.
+    fn told_whether_listened(&self, answer: &ToWorker) {
+        let connection = self.connected();
+        assert_eq!(hear(&connection), FromWorker::AskListened { token: TOKEN, port: self.port });
+        say(&connection, answer, None);
+    }
+
     fn welcomed(&self) -> Attached {
         let attached = self.attached();
         say(&attached.channel, &ToWorker::Welcome, None);
@@ -268,7 +283,7 @@ fn a_std_listener_is_served_through_its_channel() {
     let mut primary = Primary::start("v4");
     let Attached { channel, worker_end, binding: Binding { address, .. }, .. } = primary.welcomed();
     assert_eq!(address, Endpoint::V4 { address: [127, 0, 0, 1], port: primary.port });
-    assert_eq!(hear(&channel), FromWorker::Listening);
+    primary.hears_listening(&channel);
     assert_eq!(primary.line(), format!("bound 127.0.0.1:{}", primary.port));
     for _ in 0..10 {
         say(&channel, &ToWorker::Wake, None);
@@ -282,7 +297,7 @@ fn an_ipv6_listener_sees_ipv4_clients_as_mapped() {
     let primary = Primary::start("v6");
     let Attached { channel, binding: Binding { address, .. }, .. } = primary.welcomed();
     assert_eq!(address, Endpoint::V6 { address: [0; 16], port: primary.port, scope: 0 });
-    assert_eq!(hear(&channel), FromWorker::Listening);
+    primary.hears_listening(&channel);
     assert_eq!(served(&channel, CLIENT), "hello [::ffff:192.0.2.7]:4321\n");
 }
 
@@ -307,9 +322,9 @@ fn a_channel_that_was_given_is_a_listener_on_which_nobody_listens_yet() {
     let channel = channel.unwrap();
     let (domain, kind) = (socket2::Domain::IPV6, socket2::Type::STREAM);
     assert_eq!(primary.line(), format!("given {domain:?} {kind:?} {} false", libc::ENOTCONN));
+    primary.hears_listening(&channel);
     assert_eq!(primary.line(), "listens true");
     assert_eq!(primary.line(), format!("bound [::]:{}", primary.port));
-    assert_eq!(hear(&channel), FromWorker::Listening);
     assert_eq!(served(&channel, CLIENT), "hello [::ffff:192.0.2.7]:4321\n");
 }
 
@@ -317,7 +332,7 @@ fn a_channel_that_was_given_is_a_listener_on_which_nobody_listens_yet() {
 fn a_server_out_of_descriptors_leaves_the_connection_in_the_channel() {
     let mut primary = Primary::start("v4");
     let Attached { channel, worker_end, .. } = primary.welcomed();
-    assert_eq!(hear(&channel), FromWorker::Listening);
+    primary.hears_listening(&channel);
     primary.line();
     let pid = Some(rustix::process::Pid::from_child(&primary.worker));
     let usual = rustix::process::getrlimit(Resource::Nofile);
@@ -345,7 +360,7 @@ fn a_worker_ends_with_its_primary() {
     use std::os::unix::process::ExitStatusExt;
     let mut primary = Primary::start("v4");
     let Attached { channel, .. } = primary.welcomed();
-    assert_eq!(hear(&channel), FromWorker::Listening);
+    primary.hears_listening(&channel);
     primary.stop_listening();
     drop(channel);
     assert_eq!(primary.worker.wait().unwrap().signal(), Some(libc::SIGTERM));

@@ -41,15 +41,6 @@ fn later(to: SocketAddr) -> (Option<ErrorKind>, Option<ErrorKind>) {
     (begin, socket.take_error().unwrap().map(|error| error.kind()))
 }
 
-impl Primary {
-    /// The next question whether anybody has listened, answered.
-    fn told_whether_listened(&self, answer: &ToWorker) {
-        let connection = self.connected();
-        assert_eq!(hear(&connection), FromWorker::AskListened { token: TOKEN, port: self.port });
-        say(&connection, answer, None);
-    }
-}
-
 const REFUSED: &str = "Err(ConnectionRefused)";
 
 #[test]
@@ -62,7 +53,7 @@ fn a_server_that_asks_whether_its_port_is_free_is_refused_until_it_listens() {
     primary.told_whether_listened(&ToWorker::HasListened(false));
     assert_eq!(primary.line(), "later (None, Some(ConnectionRefused))");
     let Attached { channel, .. } = primary.welcomed();
-    assert_eq!(hear(&channel), FromWorker::Listening);
+    primary.hears_listening(&channel);
     assert_eq!(primary.line(), "listening Ok(())", "it need not ask whether it listens itself");
     assert_eq!(served(&channel, CLIENT), "hello");
 }
@@ -84,7 +75,7 @@ fn a_server_that_gets_no_answer_connects() {
 fn a_channel_that_a_living_primary_closed_is_a_closed_listener() {
     let mut primary = Primary::start("v4");
     let Attached { channel, .. } = primary.welcomed();
-    assert_eq!(hear(&channel), FromWorker::Listening);
+    primary.hears_listening(&channel);
     primary.line();
     drop(channel);
     for _ in 0..3 {
@@ -101,7 +92,7 @@ fn a_primary_that_hangs_up_while_it_is_asked_is_gone() {
     use std::os::unix::process::ExitStatusExt;
     let mut primary = Primary::start("v4");
     let Attached { channel, .. } = primary.welcomed();
-    assert_eq!(hear(&channel), FromWorker::Listening);
+    primary.hears_listening(&channel);
     drop(channel);
     for _ in 0..3 {
         drop(primary.connected());

@@ -68,12 +68,12 @@ fn a_channel_answers_as_a_listener_does_natively() {
     assert!(binding.reuses_address && !binding.reuses_port && !binding.only_v6);
     // The number of questions shows that the process keeps the socket until somebody closes it.
     fetched(&primary, nonce, &socket);
+    primary.hears_listening(&channel);
     let before: Vec<_> = (0..7).map(|_| primary.line()).collect();
     fetched(&primary, nonce, &socket);
     let after = (7..LINES).map(|_| primary.line());
     assert_eq!(before.into_iter().chain(after).collect::<Vec<_>>(), expected);
 
-    assert_eq!(hear(&channel), FromWorker::Listening);
     let told = |level, name, value: i32| {
         let option = SocketOption::new(level, name, &value.to_ne_bytes()).unwrap();
         assert_eq!(hear(&channel), FromWorker::SetOption(option));

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
-use super::{Attached, CLIENT, Natively, Primary, hear, say};
-use crate::protocol::wire::{FromWorker, ToWorker};
+use super::{Attached, CLIENT, Natively, Primary, say};
+use crate::protocol::wire::ToWorker;
 
 /// The ways to wait for a connection, each with an epoll instance of its own.
 const WAYS: [(&str, EventFlags); 6] = [
@@ -86,7 +86,7 @@ fn a_socket_that_was_registered_before_bind_reports_as_it_does_natively() {
 
     let mut primary = Primary::start("registered");
     let Attached { channel, worker_end: _worker_end, socket: _socket, .. } = primary.welcomed();
-    assert_eq!(hear(&channel), FromWorker::Listening);
+    primary.hears_listening(&channel);
     let mut found: Vec<_> = (0..LINES_BEFORE).map(|_| primary.line()).collect();
     let front = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let client = TcpStream::connect(front.local_addr().unwrap()).unwrap();
