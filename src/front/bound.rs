@@ -4,9 +4,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use super::arrival::Arrival;
+use super::arrival::{Arrival, Arrivals};
 use super::listener::{self, Takes};
 use super::public_socket::PublicSocket;
 use crate::settings::Bind;
@@ -44,6 +44,7 @@ impl Bound {
 #[derive(Debug)]
 pub(crate) struct BoundAddress {
     address: SocketAddr,
+    backlog: i32,
     pub(super) sockets: Vec<PublicSocket>,
 }
 
@@ -62,7 +63,7 @@ impl BoundAddress {
             Bind::Address(address @ SocketAddr::V4(_)) => return Self::over_ipv4(address, backlog),
             Bind::Address(address @ SocketAddr::V6(_)) => {
                 let socket = PublicSocket::bound(address, Arrival::V6, backlog)?;
-                return Ok(Self { address: socket.address(), sockets: vec![socket] });
+                return Ok(Self { address: socket.address(), backlog, sockets: vec![socket] });
             }
         };
         for _ in 1..CHOICES {
@@ -83,7 +84,7 @@ impl BoundAddress {
         let address = over_ipv6.address();
         let mut sockets = Self::over_ipv4(every_ipv4(address.port()), backlog)?.sockets;
         sockets.push(over_ipv6);
-        Ok(Self { address, sockets })
+        Ok(Self { address, backlog, sockets })
     }
 
     fn over_ipv4(address: SocketAddr, backlog: i32) -> io::Result<Self> {
@@ -92,11 +93,43 @@ impl BoundAddress {
         let SocketAddr::V4(v4) = address else { return Err(io::ErrorKind::InvalidInput.into()) };
         // A worker that asks for both families, as Node does, gets the one that there is.
         if Socket::new(Domain::IPV6, Type::STREAM, None).is_err_and(|error| has_no_ipv6(&error)) {
-            return Ok(Self { address, sockets: vec![socket.also_for(Arrival::Mapped)] });
+            return Ok(Self { address, backlog, sockets: vec![socket.also_for(Arrival::Mapped)] });
         }
         let mapped = (v4.ip().to_ipv6_mapped(), v4.port()).into();
         let mapped = PublicSocket::unbound(mapped, Arrival::Mapped, backlog);
-        Ok(Self { address, sockets: vec![socket, mapped] })
+        Ok(Self { address, backlog, sockets: vec![socket, mapped] })
+    }
+}
+
+impl BoundAddress {
+    /// A socket for workers that take these, which listens. Where both families are meant it is one socket, as a worker
+    /// would have bound it. It stands beside those that others listen with already.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and listen(2), and that these do not arrive at this address.
+    pub(super) fn share(&self, takes: Arrivals, others: &[&ListeningSocket]) -> io::Result<ListeningSocket> {
+        let meant: Vec<_> = self.sockets.iter().filter(|socket| socket.is_for(takes)).collect();
+        let (address, only_v6) = match meant[..] {
+            [] => return Err(io::ErrorKind::AddrNotAvailable.into()),
+            [socket] => (socket.address(), true),
+            _ => (self.address, false),
+        };
+        let reserved = self.sockets.iter().filter_map(PublicSocket::socket);
+        let all: Vec<_> = reserved.chain(others.iter().map(|other| SockRef::from(&other.socket))).collect();
+        let let_in = |shares: bool| {
+            all.iter().try_for_each(|socket| {
+                socket.set_reuse_address(true)?;
+                socket.set_reuse_port(shares)
+            })
+        };
+        let_in(!others.is_empty())?;
+        let bound = ListeningSocket::at(address, self.backlog, only_v6, !others.is_empty());
+        let_in(false)?;
+        self.sockets
+            .iter()
+            .filter_map(PublicSocket::socket)
+            .try_for_each(|socket| socket.set_reuse_address(false))?;
+        bound
     }
 }
 
@@ -120,28 +153,30 @@ impl ListeningSocket {
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2).
     pub(crate) fn new(bind: Bind, backlog: u32) -> io::Result<Self> {
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
         let Bind::Everywhere { port } = bind else {
-            return Self::at(bind.address(), backlog, true);
+            return Self::at(bind.address(), backlog, true, false);
         };
-        match Self::at(bind.address(), backlog, false) {
-            Err(error) if has_no_ipv6(&error) => Self::at(every_ipv4(port), backlog, true),
+        match Self::at(bind.address(), backlog, false, false) {
+            Err(error) if has_no_ipv6(&error) => Self::at(every_ipv4(port), backlog, true, false),
             other => other,
         }
     }
 
-    fn at(address: SocketAddr, backlog: u32, only_v6: bool) -> io::Result<Self> {
+    fn at(address: SocketAddr, backlog: i32, only_v6: bool, shares: bool) -> io::Result<Self> {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_cloexec(true)?;
         socket.set_reuse_address(true)?;
+        socket.set_reuse_port(shares)?;
         if let IpAddr::V6(ip) = address.ip() {
             socket.set_only_v6(only_v6 && ip.to_ipv4_mapped().is_none())?;
         }
         socket.bind(&SockAddr::from(address))?;
         let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
         let bound = Self { socket: socket.into(), address, backlog, is_inherited: false };
         bound.listen()?;
+        SockRef::from(&bound.socket).set_reuse_port(false)?;
         Ok(bound)
     }
 

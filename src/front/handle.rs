@@ -12,6 +12,7 @@ use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::front::private::{Delivery, Undelivered};
 use crate::front::shared::Sharing;
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
+use crate::protocol::wire::Binding;
 
 /// What the front is asked to do.
 #[derive(Debug)]
@@ -168,17 +169,20 @@ impl Handle {
         self.send(Command::Attach(attachment)).await;
     }
 
-    /// A copy of a socket that workers share, for a server of this worker.
+    /// A copy of a socket that workers share, for a server of this worker that would bind this.
     ///
     /// # Errors
-    /// `NotFound` if there is no such socket, `ECANCELED` when a stop has closed it, and those of fcntl(2).
+    /// `NotFound` if there is no such service, `ECANCELED` when a stop has closed it, and those of bind(2), listen(2) and
+    /// fcntl(2).
     pub(crate) async fn share(
         &self,
         worker: WorkerId,
         service: ServiceId,
+        binding: Binding,
         permit: ChannelPermit,
     ) -> io::Result<OwnedFd> {
-        let copy = self.ask(|reply| Command::Share(Sharing { worker, service, permit, reply })).await;
+        let sharing = |reply| Command::Share(Sharing { worker, service, binding, permit, reply });
+        let copy = self.ask(sharing).await;
         copy.unwrap_or_else(|| Err(io::Error::from_raw_os_error(libc::ECANCELED)))
     }
 

@@ -118,10 +118,7 @@ impl Front {
 
     fn serve(&mut self, id: ServiceId, bound: Vec<Bound>) -> io::Result<()> {
         if self.accepts == Accepts::Workers {
-            for bound in bound {
-                let Bound::Socket(socket) = bound else { return Err(io::ErrorKind::InvalidInput.into()) };
-                self.shared.open(id, socket);
-            }
+            bound.into_iter().for_each(|bound| self.shared.open(id, bound));
             return Ok(());
         }
         self.services.push(Service::new(id, bound, self.limits, self.metrics.clone())?);
@@ -200,6 +197,9 @@ impl Front {
             Command::AppStopped(is_stopped) => {
                 let now = Instant::now();
                 self.services.iter_mut().for_each(|service| service.app_stopped(is_stopped, now));
+                if is_stopped {
+                    self.shared.app_stopped(now);
+                }
             }
             Command::Ping { done } => drop(done.send(())),
             Command::Stop { done } => {

@@ -254,7 +254,8 @@ impl PublicSocket {
         let _ = share(false);
     }
 
-    fn socket(&self) -> Option<SockRef<'_>> {
+    /// The socket itself, if it is bound.
+    pub(super) fn socket(&self) -> Option<SockRef<'_>> {
         match &self.state {
             State::Unbound => None,
             State::Refusing(socket) => Some(SockRef::from(socket)),

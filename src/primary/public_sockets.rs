@@ -54,7 +54,7 @@ pub(super) fn bind(config: &Config) -> Result<Ports, ListenError> {
     let accepts = accepts(config.policy);
     let mut ports = Ports::new();
     for (listen, inherited) in plan {
-        let bound = open(listen, inherited, accepts, config.backlog.get())?;
+        let bound = open(listen, inherited, config.backlog.get())?;
         match ports.iter_mut().find(|(port, _)| *port == listen.worker_port) {
             Some((_, sockets)) => sockets.extend(bound),
             None => ports.push((listen.worker_port, bound)),
@@ -68,17 +68,9 @@ pub(super) fn bind(config: &Config) -> Result<Ports, ListenError> {
     }
 }
 
-fn open(
-    listen: Listen,
-    inherited: Vec<Inherited>,
-    accepts: Accepts,
-    backlog: u32,
-) -> Result<Vec<Bound>, ListenError> {
+fn open(listen: Listen, inherited: Vec<Inherited>, backlog: u32) -> Result<Vec<Bound>, ListenError> {
     if inherited.is_empty() {
-        let bound = match accepts {
-            Accepts::Primary => BoundAddress::new(listen.bind, backlog).map(Bound::Address),
-            Accepts::Workers => ListeningSocket::new(listen.bind, backlog).map(Bound::Socket),
-        };
+        let bound = BoundAddress::new(listen.bind, backlog).map(Bound::Address);
         return Ok(vec![bound.map_err(|source| refused(listen.bind, source))?]);
     }
     let sockets = inherited.into_iter();

@@ -309,7 +309,7 @@ impl NodeSession {
                 self.answer_served((query, permit), service, address, data.as_deref()).await
             }
             Some((Grant::Socket, permit)) => {
-                self.answer_shared((query, permit), service, address.port(), data.as_deref()).await
+                self.answer_shared((query, permit), service, address, data.as_deref()).await
             }
             None => {
                 self.leave(&key).await;
@@ -362,11 +362,11 @@ impl NodeSession {
         &mut self,
         (query, permit): (Query, ChannelPermit),
         service: ServiceId,
-        port: u16,
+        address: SocketAddr,
         data: Option<&RawValue>,
     ) -> Result<(), TransportError> {
-        let link = permit.link();
-        match self.context.front.share(self.worker, service, permit).await {
+        let (link, port, binding) = (permit.link(), address.port(), binding(&query, address));
+        match self.context.front.share(self.worker, service, binding, permit).await {
             Ok(socket) => self.share(query, data, HandleType::Net, socket, Supply::Shared { link, port }),
             Err(error) => {
                 self.leave(&query.key()).await;

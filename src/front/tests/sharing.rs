@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use super::*;
+use crate::front::bound::BoundAddress;
 
 /// A server that accepts by itself.
 struct Sharer {
@@ -18,10 +19,16 @@ impl Stage {
 
     /// A server that has a copy of the shared socket, and does not listen yet.
     fn sharer(&self, slot: u32) -> Sharer {
+        self.sharer_of(slot, "0.0.0.0:3000", false)
+    }
+
+    fn sharer_of(&self, slot: u32, address: &str, only_v6: bool) -> Sharer {
+        let address: SocketAddr = address.parse().unwrap();
+        let binding = Binding { only_v6, ..Binding::new(address.into()) };
         let place = self.places.take().unwrap();
         let (id, link) = (WorkerId { slot: Slot(slot), launch: u64::from(slot) }, place.link());
         let handle = self.handle();
-        let shared = handle.share(id, ServiceId::Port(PORT), place);
+        let shared = handle.share(id, ServiceId::Port(PORT), binding, place);
         let shared = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, shared).await });
         let listener = TcpListener::from(shared.expect("an answer in time").unwrap());
         Sharer { id, link, listener }
@@ -90,6 +97,59 @@ fn a_server_that_shares_counts_once_its_worker_is_ready_and_until_it_is_retired(
     stage.until_listening(1);
 }
 
+/// The address of a client over IPv4 as this server sees it; `None` if it does not get it.
+fn peer_over_ipv4(stage: &Stage, sharer: &Sharer) -> Option<std::net::IpAddr> {
+    let port = stage.address.port();
+    let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    until(|| {
+        Some(sharer.listener.accept()).filter(
+            |accepted| !matches!(accepted, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock),
+        )
+    })
+    .ok()
+    .map(|(_, peer)| peer.ip())
+}
+
+#[test]
+fn each_server_shares_a_socket_of_its_own_kind() {
+    let cases = [("0.0.0.0:3000", false, "127.0.0.1"), ("[::]:3000", false, "::ffff:127.0.0.1")];
+    for (address, only_v6, seen) in cases {
+        let bound = BoundAddress::new(Bind::Everywhere { port: 0 }, 64).unwrap();
+        let mut stage = Stage::at(PATIENT, Accepts::Workers, Bound::Address(bound));
+        let port = stage.address.port();
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "nobody listens yet");
+        let sharer = stage.sharer_of(1, address, only_v6);
+        stage.listen(&sharer);
+        stage.notice();
+        assert_eq!(peer_over_ipv4(&stage, &sharer), Some(seen.parse().unwrap()));
+        assert_eq!(TcpStream::connect(("::1", port)).is_ok(), address.starts_with('['));
+    }
+}
+
+#[test]
+fn servers_of_a_version_that_listens_otherwise_share_another_socket() {
+    let bound = BoundAddress::new(Bind::Everywhere { port: 0 }, 64).unwrap();
+    let mut stage = Stage::at(PATIENT, Accepts::Workers, Bound::Address(bound));
+    let old = stage.sharer_of(1, "0.0.0.0:3000", false);
+    stage.listen(&old);
+    stage.notice();
+    let new = stage.sharer_of(2, "[::]:3000", false);
+    stage.listen(&new);
+    stage.notice();
+    stage.runtime.block_on(stage.handle().forget(old.id));
+    drop(old);
+    let port = stage.address.port();
+    let came = until(|| {
+        let _client = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), DEADLINE).ok()?;
+        new.listener.accept().ok()
+    });
+    assert_eq!(came.1.ip(), "::ffff:127.0.0.1".parse::<std::net::IpAddr>().unwrap());
+    stage.runtime.block_on(stage.handle().app_stopped(true));
+    stage.runtime.block_on(stage.handle().forget(new.id));
+    drop(new);
+    until(|| TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), DEADLINE).err());
+}
+
 #[test]
 fn the_backlog_is_not_what_a_server_makes_of_it() {
     let mut stage = Stage::sharing(PATIENT);
@@ -120,7 +180,8 @@ fn a_stop_leaves_the_backlog_to_the_workers_that_share_it() {
     stage.runtime.block_on(async { tokio::time::timeout(DEADLINE, stopped).await }).unwrap().unwrap();
     let place = stage.places.take().unwrap();
     let handle = stage.handle();
-    let late = handle.share(sharer.id, ServiceId::Port(PORT), place);
+    let binding = Binding::new(SocketAddr::from(([0, 0, 0, 0], 3000)).into());
+    let late = handle.share(sharer.id, ServiceId::Port(PORT), binding, place);
     assert!(stage.runtime.block_on(late).is_err());
     drop(sharer);
     let late = TcpStream::connect(stage.address).unwrap_err();
