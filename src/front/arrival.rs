@@ -66,6 +66,12 @@ impl Arrivals {
         Self(self.0 | others.0)
     }
 
+    /// These, and the other ways in which the same clients can arrive.
+    pub(crate) fn with_twins(self) -> Self {
+        let these = Arrival::ALL.into_iter().filter(|&arrival| self.has(arrival));
+        self.and(these.filter_map(Arrival::twin).collect())
+    }
+
     /// Whether this is one of them.
     pub(crate) fn has(self, arrival: Arrival) -> bool {
         self.0 & Self::from(arrival).0 != 0

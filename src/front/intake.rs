@@ -100,6 +100,15 @@ impl Intake {
         Poll::Pending
     }
 
+    /// Whether there is a socket for any who arrive so, or for the same clients.
+    pub(super) fn is_for(&self, arrivals: Arrivals) -> bool {
+        let arrivals = arrivals.with_twins();
+        self.sockets.iter().any(|socket| match socket {
+            Socket::Switched(socket) => socket.is_for(arrivals),
+            Socket::Listening { listener, .. } => listener.takes(arrivals),
+        })
+    }
+
     /// Those may come from now on who arrive so, and nobody else.
     pub(super) fn open(&mut self, arrivals: Arrivals, now: Instant) {
         if let State::Open(open) = &mut self.state {

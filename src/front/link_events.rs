@@ -84,6 +84,10 @@ impl Parts<'_> {
         match event {
             LinkEvent::Taken { since } => self.on_taken(key, worker, since),
             LinkEvent::Listening => {
+                if !self.intake.is_for(self.bindings.takes) {
+                    let (service, address) = (self.service, self.bindings.address);
+                    warn!(%worker, %service, %address, "no public address is of the family of this listener");
+                }
                 self.launches.listens(worker, self.service, member.link.speaks_for_itself());
             }
             LinkEvent::Moving => {

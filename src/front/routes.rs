@@ -11,7 +11,7 @@ use crate::protocol::wire::Binding;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bindings {
     /// The address that they bound.
-    address: IpAddr,
+    pub(super) address: IpAddr,
     /// What they take.
     pub(super) takes: Arrivals,
 }
