@@ -13,13 +13,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pages that people read.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "SECURITY.md",
     "docs/architecture.md",
     "docs/comparison.md",
+    "docs/compatibility.md",
     "docs/guide.md",
     "docs/out-of-scope.md",
     "docs/protocol.md",
