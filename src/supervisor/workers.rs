@@ -377,10 +377,12 @@ impl Workers {
         let Some(instance) = self.table.get(id) else { return };
         let State::Settling { went, run, .. } = instance.state() else { return };
         let End::Ended(how) = went.end else { return };
-        // A daemon may have listened before its first process ended.
-        if how != Ended::Code(0) && self.advisor.blames_ring(instance.slot())
-            || !instance.listening().is_empty() && !instance.left()
-        {
+        if how != Ended::Code(0) && self.advisor.blames_ring(instance.slot()) {
+            return;
+        }
+        // A daemon may have listened before its first process ended, and so may one that ends with its input.
+        let has_done_nothing = how == Ended::Code(0) && went.ran < instance.plan().rules.restart.min_uptime;
+        if !instance.listening().is_empty() && !instance.left() && !has_done_nothing {
             return;
         }
         if !matches!(*run, Run::FRESH | Run::Trial) {

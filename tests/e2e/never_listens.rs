@@ -81,6 +81,16 @@ fn it_ends_with_its_standard_input() {
 }
 
 #[test]
+fn it_ends_with_its_standard_input_as_soon_as_it_listens() {
+    needs!("python3");
+    // On a loaded machine it may take long to start.
+    let options = "--min-uptime 30s --max-restarts 0";
+    let ended = Cluster::of("python3 -c").arg(UNTIL_END_OF_INPUT).options(options).run();
+    let last = ended.stderr.lines().last().expect("it says why");
+    says(last, &["exited with code 0", "standard input", "--stdin open"]);
+}
+
+#[test]
 fn a_server_that_stops_at_the_end_of_its_input_serves_while_that_is_open() {
     needs!("python3");
     let mut cluster =
@@ -102,9 +112,9 @@ fn it_has_become_a_daemon() {
 #[test]
 fn it_listens_and_does_not_say_that_it_is_ready() {
     needs!("python3");
-    let cluster = Cluster::of_servers().options("--wait-ready --ready-timeout 2s").launch();
+    let cluster = Cluster::of_servers().options("--wait-ready --ready-timeout 8s").launch();
     let warning = warning(&cluster);
-    says(&warning, &["listens on port 8080 and is not ready after 1s", "--wait-ready", "ready=1"]);
+    says(&warning, &["listens on port 8080 and is not ready after 4s", "--wait-ready", "ready=1"]);
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn a_worker_that_cannot_load_the_shim_from_memory_is_told_what_to_mount() {
     let worker = "setpriv --reuid=65534 --regid=65534 --clear-groups sleep 1000";
     let cluster = Cluster::of(worker)
         .worker_port(port)
-        .options("--ready-timeout 2s")
+        .options("--ready-timeout 6s")
         .under(&["unshare", "--mount", "--propagation", "private", "sh", "-c", noexec, "sh"])
         .launch();
     let warning = warning(&cluster, "could not load clusterd's shim");
