@@ -55,6 +55,11 @@ impl Leftovers {
         self.launches.is_empty()
     }
 
+    /// Whether something with this mark is left, as far as it is known.
+    pub(super) fn has(&self, mark: Mark) -> bool {
+        self.launches.iter().any(|leftover| leftover.mark == mark)
+    }
+
     /// When the next look is due, if any.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due

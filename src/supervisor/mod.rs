@@ -30,6 +30,7 @@ pub(crate) mod events;
 mod handle;
 mod instance;
 mod jobs;
+mod lanes;
 mod leftovers;
 pub(crate) mod lifecycle;
 mod plan;

@@ -153,6 +153,12 @@ impl WorkerTable {
         serving.find(|process| process.token == token).map(|process| process.id)
     }
 
+    /// The ports on which a worker listens.
+    pub(super) fn served(&self) -> Vec<WorkerPort> {
+        let serving = self.instances.iter().filter(|instance| instance.serving().is_some());
+        serving.flat_map(|instance| instance.listening().iter().copied()).collect()
+    }
+
     /// The process groups that may have members.
     pub(super) fn groups(&self) -> Vec<Pid> {
         self.instances.iter().filter_map(|instance| instance.state().group()).collect()

@@ -12,6 +12,7 @@ use super::diagnose::{Advisor, Awaited, Obstacle};
 use super::ends::{End, Ended, Reason};
 use super::events::EventKind;
 use super::instance::{Instance, Transition};
+use super::lanes::Lanes;
 use super::leftovers::Leftovers;
 use super::lifecycle::{Action, Answer, Chance, Input, Process, State, advise_after};
 use super::processes::{self, Died, Processes};
@@ -21,6 +22,7 @@ use super::rollout::InstanceId;
 use super::worker_table::WorkerTable;
 use super::{Overview, Plan, StartError, WorkerHooks};
 use crate::ids::{Slot, WorkerId, WorkerPort};
+use crate::sys::mark::Mark;
 
 /// How often an orphaned process group is looked at: its members need not be children of this process, so
 /// nothing tells when the last one ends.
@@ -33,6 +35,8 @@ pub(super) struct Workers {
     table: WorkerTable,
     processes: Processes,
     leftovers: Leftovers,
+    /// Who has which lane: the launch's process group, and what is known by its mark.
+    lanes: Lanes<(Pid, Mark)>,
     background: Background,
     advisor: Advisor,
     hooks: Box<dyn WorkerHooks>,
@@ -48,8 +52,17 @@ impl Workers {
         publisher: Publisher,
     ) -> Self {
         let (background, advisor) = (Background::default(), Advisor::default());
-        let leftovers = Leftovers::default();
-        Self { table: WorkerTable::new(wanted), processes, leftovers, background, advisor, hooks, publisher }
+        let (leftovers, lanes) = (Leftovers::default(), Lanes::default());
+        Self {
+            table: WorkerTable::new(wanted),
+            processes,
+            leftovers,
+            lanes,
+            background,
+            advisor,
+            hooks,
+            publisher,
+        }
     }
 
     /// How they stand.
@@ -344,7 +357,12 @@ impl Workers {
         self.hooks.launching();
         let instance = self.table.get(id).expect("it is there until it is dropped");
         let wanted = self.table.wanted();
-        let (process, launched) = self.processes.launch(&instance.plan().spec, instance.slot(), wanted)?;
+        let leftovers = &self.leftovers;
+        let lane =
+            self.lanes.lowest_free(|&(group, mark)| processes::has_members(group) || leftovers.has(mark));
+        let (process, launched) =
+            self.processes.launch(&instance.plan().spec, (instance.slot(), lane), wanted)?;
+        self.lanes.give(lane, (process.group, self.processes.mark(process.id.launch)));
         self.table.launched(id, self.hooks.launched(launched));
         Ok(process)
     }
@@ -390,7 +408,8 @@ impl Workers {
         }
         let (slot, command) = (instance.slot(), instance.plan().spec.command.clone());
         let (shim, others) = (instance.plan().spec.attach.shim.clone(), self.table.groups());
-        self.advisor.look_back_at((slot, how, instance.left()), command, instance.missing(), (shim, others));
+        let ended = (slot, how, instance.left());
+        self.advisor.look_back_at(ended, command, (instance.missing(), self.table.served()), (shim, others));
     }
 }
 

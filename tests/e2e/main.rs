@@ -14,6 +14,7 @@ mod daemons;
 mod families;
 mod handoff;
 mod hooks;
+mod lanes;
 mod library;
 mod limits;
 mod logs;

@@ -60,10 +60,10 @@ impl Advisor {
         &mut self,
         (worker, how, left): (Slot, Ended, bool),
         command: WorkerCommand,
-        missing: Vec<WorkerPort>,
+        (missing, served): (Vec<WorkerPort>, Vec<WorkerPort>),
         (shim, others): (Option<PathBuf>, Vec<Pid>),
     ) {
-        let look = move || super::ended(&command, (how, left), missing, (shim.as_deref(), &others));
+        let look = move || super::ended(&command, (how, left), (missing, served), (shim.as_deref(), &others));
         self.looking.spawn_blocking(move || (worker, look()));
     }
 

@@ -31,7 +31,7 @@ use crate::sys::processes;
 pub(crate) struct Findings {
     /// The ports on which it is expected and does not listen.
     pub missing: Vec<WorkerPort>,
-    /// The ports on which it listens as it should.
+    /// The ports on which it listens as it should; of one that ended, those on which other workers do.
     pub served: Vec<WorkerPort>,
     /// How it ended, if it did.
     pub ended: Option<Ended>,
@@ -109,7 +109,7 @@ pub(crate) fn running(
 pub(crate) fn ended(
     command: &WorkerCommand,
     (how, left): (Ended, bool),
-    missing: Vec<WorkerPort>,
+    (missing, served): (Vec<WorkerPort>, Vec<WorkerPort>),
     (shim, others): (Option<&Path>, &[Pid]),
 ) -> Findings {
     let opened: BTreeSet<u16> = others.iter().flat_map(|&group| processes::listening_ports(group)).collect();
@@ -121,7 +121,7 @@ pub(crate) fn ended(
     let obstacle = obstacle_in_file(command).or_else(of_others);
     Findings {
         missing,
-        served: vec![],
+        served,
         ended: Some(how),
         opened,
         obstacle,
@@ -186,6 +186,13 @@ pub(crate) fn advice_on_ring(ring: &Obstacle) -> String {
     format!("the worker ended before it took a connection: {}", about_obstacle(ring))
 }
 
+impl Findings {
+    /// Whether other workers listen on the ports on which this one did not.
+    fn is_served_elsewhere(&self) -> bool {
+        self.missing.iter().all(|port| self.served.contains(port))
+    }
+}
+
 /// What to tell the user: what was seen, and what to do.
 pub(crate) fn advice(seen: &Findings) -> String {
     if seen.ended.is_none() && seen.missing.is_empty() {
@@ -246,7 +253,8 @@ fn about_end(how: Ended, seen: &Findings) -> String {
     match how {
         Ended::Code(code) if code != 0 && !seen.opened.is_empty() => {
             let opened = list(seen.opened.iter().copied());
-            format!("another worker opened {opened} itself, and only one can; {}", agree_on_port(seen))
+            let help = if seen.is_served_elsewhere() { share_port(seen) } else { agree_on_port(seen) };
+            format!("another worker opened {opened} itself, and only one can; {help}")
         }
         Ended::Code(0) if !seen.left => {
             "it left no process behind, so it is no daemon; if it ends when its standard input ends, which is /dev/null, \
@@ -315,6 +323,15 @@ fn about_readiness(seen: &Findings) -> String {
     )
 }
 
+/// It is a port beside the one that clients come to: metrics, a debugger.
+fn share_port(seen: &Findings) -> String {
+    let opened = seen.opened.first().copied().unwrap_or(0);
+    format!(
+        "give each worker another port (a number from the environment variable CLUSTERD_LANE, as in \
+         $((9100 + CLUSTERD_LANE))), or have clusterd serve it too, to every client: --port {opened}"
+    )
+}
+
 fn agree_on_port(seen: &Findings) -> String {
     let wanted = seen.missing.first().map_or(0, |port| port.0);
     let opened = seen.opened.first().copied().unwrap_or(0);
@@ -379,7 +396,9 @@ mod tests {
                 collided.clone(),
                 "exited with code 1 before it listened on port 3000: another worker opened port 8000",
             ),
-            (collided, "--port 3000:8000"),
+            (collided.clone(), "--port 3000:8000"),
+            (Findings { served: vec![WorkerPort(3000)], ..collided.clone() }, "to every client: --port 8000"),
+            (Findings { served: vec![WorkerPort(3000)], ..collided }, "$((9100 + CLUSTERD_LANE))"),
             (ready_but(Awaited::Word), "listens on port 3000 and is not ready after 10s: --wait-ready waits"),
             (ready_but(Awaited::Word), "process.send('ready')"),
             (

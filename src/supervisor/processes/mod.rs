@@ -23,6 +23,7 @@ use self::oom::Kills;
 use self::reaper::{Reaper, Scope};
 use self::spawn::{CommandSpec, Spawned, StartError};
 use super::ends::Ended;
+use super::lanes::Lane;
 use super::leftovers::ToSignal;
 use super::lifecycle::Process;
 use super::worker_hooks::Launched;
@@ -104,13 +105,13 @@ impl Processes {
     pub(super) fn launch(
         &mut self,
         spec: &CommandSpec,
-        slot: Slot,
+        (slot, lane): (Slot, Lane),
         workers: u32,
     ) -> Result<(Process, Launched), StartError> {
         let token = spawn::fresh_token().map_err(StartError::Token)?;
         let id = WorkerId { slot, launch: self.launches + 1 };
         let mark = self.mark(id.launch);
-        let launch = spawn::Launch { id, token, workers, mark };
+        let launch = spawn::Launch { id, lane, token, workers, mark };
         let Spawned { pid, pipes, channel } = spawn::spawn(spec, launch)?;
         self.launches = id.launch;
         let launched = Launched { worker: id, group: pid, token, pipes, channel };

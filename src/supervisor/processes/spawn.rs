@@ -24,6 +24,7 @@ use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Token};
 use crate::settings::command::{self, CommandError};
 use crate::settings::{Stdin, WorkerCommand, script};
+use crate::supervisor::lanes::Lane;
 use crate::sys::mark::Mark;
 use crate::sys::process::{ChildSetup, Step, endless_input, give_descriptor};
 
@@ -226,6 +227,8 @@ pub(crate) fn fresh_token() -> io::Result<Token> {
 pub(crate) struct Launch {
     /// Which launch of which worker.
     pub id: WorkerId,
+    /// The number that no other living launch has.
+    pub lane: Lane,
     /// What its processes attach with.
     pub token: Token,
     /// How many workers there are to be.
@@ -339,7 +342,7 @@ fn command(spec: &CommandSpec, slot: Slot) -> io::Result<Command> {
 /// `NODE_UNIQUE_ID` (`cluster.worker.id`) is another for each launch, as that of Node's own primary is.
 fn environment(
     spec: &CommandSpec,
-    Launch { id, token, workers, .. }: Launch,
+    Launch { id, lane, token, workers, .. }: Launch,
     preload: Option<OsString>,
 ) -> Vec<(&'static str, OsString)> {
     let ports: Vec<String> = spec.ports.iter().map(ToString::to_string).collect();
@@ -348,6 +351,7 @@ fn environment(
     let mut variables = vec![
         ("CLUSTERD_WORKER_ID", id.slot.to_string().into()),
         ("NODE_APP_INSTANCE", number.to_string().into()),
+        ("CLUSTERD_LANE", lane.0.to_string().into()),
         ("CLUSTERD_WORKERS", workers.to_string().into()),
         (wire::ENV_SOCKET, spec.attach.socket.clone()),
         (wire::ENV_TOKEN, token),
