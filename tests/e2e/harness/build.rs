@@ -18,7 +18,7 @@ pub(crate) fn c(name: &str, compiler: &[&str]) -> String {
 /// A program from `fixtures/SOURCE`, built as `name` by this compiler with these arguments.
 pub(crate) fn program(name: &str, source: &str, compiler: &[&str]) -> String {
     let mut command = Command::new(compiler[0]);
-    command.arg("-O1").arg("-o").arg(target(name)).arg(fixtures().join(source)).args(&compiler[1..]);
+    command.arg("-o").arg(target(name)).arg(fixtures().join(source)).args(&compiler[1..]);
     built(name, command)
 }
 

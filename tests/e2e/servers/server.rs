@@ -23,6 +23,7 @@ pub(super) struct Server {
     compiled: Option<(&'static str, &'static [&'static str])>,
     options: &'static str,
     own_folder: bool,
+    pub(super) accepts: bool,
     in_ci: bool,
     pub(super) dialogue: Dialogue,
 }
@@ -51,6 +52,7 @@ impl Server {
             compiled: None,
             options: "",
             own_folder: false,
+            accepts: true,
             in_ci: false,
             dialogue: Dialogue::Page { path: "/", says: "worker" },
         }
@@ -95,6 +97,12 @@ impl Server {
     /// write.
     pub(super) fn in_its_own_folder(mut self) -> Self {
         self.own_folder = true;
+        self
+    }
+
+    /// As a cluster worker it accepts nothing itself, so that nobody can tell what accept would give it.
+    pub(super) fn gets_connections_from_its_primary(mut self) -> Self {
+        self.accepts = false;
         self
     }
 
@@ -152,11 +160,7 @@ impl Server {
 
     /// Whether it is to run now, and can; says why not.
     pub(super) fn is_wanted(&self) -> bool {
-        let wanted = match env::var("CLUSTERD_TEST_SERVERS").as_deref() {
-            Ok("all") => true,
-            Ok("few") => self.in_ci,
-            _ => false,
-        };
+        let wanted = self.in_ci || env::var_os("CLUSTERD_TEST_SERVERS").is_some_and(|which| which == "all");
         if !wanted {
             println!("skipped: CLUSTERD_TEST_SERVERS=all runs it");
         }
@@ -170,7 +174,10 @@ impl Server {
 
     /// Three workers of it.
     pub(super) fn cluster(&self, witness: &Witness) -> Cluster {
-        self.setup(witness).options(self.options).taking_turns().start()
+        let quickly = "--reload-parallel 3 --min-uptime 300ms";
+        let setup = self.setup(witness).options(quickly).options(self.options).taking_turns();
+        let port = setup.asks_for().to_string();
+        setup.port(&port).start()
     }
 
     fn setup(&self, witness: &Witness) -> Setup {

@@ -12,7 +12,7 @@ servers! {
     websocketpp => Server::compiled("servers/websocketpp.cpp", &["g++", "-pthread"])
         .needs_file("/usr/include/websocketpp/server.hpp").needs_file("/usr/include/asio.hpp")
         .answers(UPGRADE, b"101 Switching Protocols");
-    libevent => Server::compiled("servers/libevent.c", &["gcc", "-levent"]).needs_file("/usr/include/event2/http.h").in_ci();
+    libevent => Server::compiled("servers/libevent.c", &["gcc", "-levent"]).needs_file("/usr/include/event2/http.h");
     libuv => Server::compiled("servers/libuv.c", &["gcc", "-luv"]).needs_file("/usr/include/uv.h");
     libmicrohttpd => Server::compiled("servers/libmicrohttpd.c", &["gcc", "-lmicrohttpd"])
         .needs_file("/usr/include/microhttpd.h").in_ci();

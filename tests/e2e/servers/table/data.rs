@@ -5,19 +5,25 @@ use super::{Server, servers};
 /// PostgreSQL's answer to a session of this user that asks for the client's address.
 const POSTGRES_SESSION: &[u8] = b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0";
 
+/// It makes its data once and copies them for each launch, becomes its own user, and says by sd_notify when it is ready.
+const POSTGRES: &str = r#"
+PG=$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)
+as="setpriv --reuid=postgres --regid=postgres --clear-groups"
+flock {folder}/lock sh -c '[ -d {folder}/data ] || { install -d -o postgres {folder}/data && '"$as $PG/"'initdb \
+    -D {folder}/data -A trust --no-sync --no-instructions >/dev/null; }'
+cp -a {folder}/data data
+exec $as $PG/postgres -D data -p {port} -k '' -c fsync=off -c listen_addresses="$LISTEN"
+"#;
+
 fn postgres(listen: &'static str) -> Server {
-    Server::of_shell(
-        "chown postgres . && PG=$(ls -d /usr/lib/postgresql/*/bin | tail -n 1); \
-         as='setpriv --reuid=postgres --regid=postgres --clear-groups'; \
-         $as $PG/initdb -D data -A trust --no-sync --no-instructions >/dev/null && \
-         exec $as $PG/postgres -D data -p {port} -k '' -c fsync=off -c listen_addresses=\"$LISTEN\"",
-    )
-    .env("LISTEN", listen)
-    .needs("setpriv")
-    .needs_file("/usr/lib/postgresql")
-    .in_its_own_folder()
-    // AuthenticationOk: what pg_hba.conf says of this client.
-    .answers(POSTGRES_SESSION, b"R\0\0\0\x08\0\0\0\0")
+    Server::of_shell(POSTGRES)
+        .env("LISTEN", listen)
+        .needs("setpriv")
+        .needs_file("/usr/lib/postgresql")
+        .in_its_own_folder()
+        .options("--wait-ready")
+        // AuthenticationOk: what pg_hba.conf says of this client.
+        .answers(POSTGRES_SESSION, b"R\0\0\0\x08\0\0\0\0")
 }
 
 servers! {
@@ -41,14 +47,15 @@ allow_anonymous true
 ").answers(b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01a", b"\x20\x02\0\0").in_ci();
     postgres_of_every_address => postgres("*").in_ci();
     postgres_of_localhost => postgres("localhost");
-    mariadb => Server::of_shell("mariadb-install-db --no-defaults --datadir=$PWD/data --user=mysql \
---auth-root-authentication-method=normal --skip-test-db >/dev/null && exec mariadbd --no-defaults --datadir=$PWD/data \
---user=mysql --port={port} --socket=$PWD/sock --innodb-buffer-pool-size=8M --skip-log-bin")
+    mariadb => Server::of_shell("flock {folder}/lock sh -c '[ -d {folder}/data ] || mariadb-install-db --no-defaults \
+--datadir={folder}/data --user=mysql --auth-root-authentication-method=normal --skip-test-db >/dev/null'; \
+cp -a {folder}/data data; exec mariadbd --no-defaults --datadir=$PWD/data --user=mysql --port={port} --socket=$PWD/sock \
+--innodb-buffer-pool-size=8M --skip-log-bin")
         .needs("mariadbd").needs("mariadb-install-db").in_its_own_folder().greets(b"MariaDB");
     gearmand => Server::of("gearmand -u nobody -p {port} -l stderr")
         .answers(b"version\n", b"OK ");
     gearmand_of_ipv4 => Server::of("gearmand -u nobody -L 0.0.0.0 -p {port} -l stderr").answers(b"version\n", b"OK ");
-    beanstalkd => Server::of("beanstalkd -p {port}").answers(b"stats\r\n", b"OK ").in_ci();
+    beanstalkd => Server::of("beanstalkd -p {port}").answers(b"stats\r\n", b"OK ");
     tarantool => Server::of("tarantool {folder}/init.lua").file("init.lua", "
 box.cfg{ listen = os.getenv('PORT'), log_level = 1, wal_mode = 'none', memtx_memory = 33554432 }
 ").in_its_own_folder().greets(b"Tarantool ");

@@ -61,7 +61,7 @@ require('node:https').createServer({ key: pem, cert: pem }, (request, response) 
         b"\x16\x03\x01\0\x2d\x01\0\0\x29\x03\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02\0\x2f\x01\0",
         b"\x15\x03",
     );
-    express => Server::of("node server.js").npm("express").file("server.js", EXPRESS).in_ci();
+    express => Server::of("node server.js").npm("express").file("server.js", EXPRESS);
     fastify => Server::of("node server.js").npm("fastify").file("server.js", "
 const app = require('fastify')();
 app.get('/', async () => 'worker ' + process.env.CLUSTERD_WORKER_ID);
@@ -124,7 +124,8 @@ Deno.serve({ port }, () => new Response('worker ' + Deno.env.get('CLUSTERD_WORKE
     deno_serve => Server::of("deno serve --port {port} server.ts").file("server.ts", "
 export default { fetch: () => new Response('worker of deno') };
 ").in_ci();
-    deno_with_nodes_http => Server::of("deno run --allow-all server.cjs").file("server.cjs", HTTP);
+    deno_with_nodes_http => Server::of("deno run --allow-all server.cjs").gets_connections_from_its_primary()
+        .file("server.cjs", HTTP);
     bun => Server::of("bun server.js").file("server.js", "
 Bun.serve({ port: process.env.PORT, fetch: () => new Response('worker ' + process.env.CLUSTERD_WORKER_ID) });
 ");

@@ -151,7 +151,7 @@ async def main():
     tornado.web.Application([('/', Main)]).listen(PORT)
     await asyncio.Event().wait()
 asyncio.run(main())
-").python("tornado").in_ci();
+").python("tornado");
     tornado_with_two_processes => script("
 from head import *
 import asyncio, tornado.netutil, tornado.process, tornado.web, tornado.httpserver
@@ -166,7 +166,7 @@ async def main():
 asyncio.run(main())
 ").python("tornado");
     twisted => Server::of("{python} -m twisted web --listen tcp:{port} --path .").python("twisted.web")
-        .says("Directory listing").in_ci();
+        .says("Directory listing");
     twisted_of_both_families => Server::of("{python} -m twisted web --path .").arg("--listen")
         .arg(r"tcp6:{port}:interface=\:\:").python("twisted.web").says("Directory listing");
     hypercorn => asgi("{python} -m hypercorn -b 0.0.0.0:{port} app:app", "hypercorn");
@@ -181,7 +181,7 @@ asyncio.run(main())
     granian_of_wsgi => wsgi("granian --interface wsgi --port {port} app:app", "granian");
     gunicorn => wsgi("gunicorn -b 0.0.0.0:{port} app:app", "gunicorn");
     gunicorn_of_both_families => wsgi("gunicorn -b 0.0.0.0:{port} -b [::1]:{port} app:app", "gunicorn").in_ci();
-    gunicorn_with_threads => wsgi("gunicorn -b [::]:{port} -w 2 --threads 4 app:app", "gunicorn").in_ci();
+    gunicorn_with_threads => wsgi("gunicorn -b [::]:{port} -w 2 --threads 4 app:app", "gunicorn");
     gunicorn_with_gevent => wsgi("gunicorn -b 0.0.0.0:{port} -k gevent -w 2 app:app", "gevent");
     gunicorn_with_tornado => wsgi("gunicorn -b 0.0.0.0:{port} -k tornado -w 2 app:app", "tornado");
     gunicorn_that_preloads =>
@@ -234,7 +234,7 @@ async def main():
     async with websockets.serve(None, None, PORT, process_request=page):
         await asyncio.Event().wait()
 asyncio.run(main())
-").python("websockets").in_ci();
+").python("websockets");
     gevent => script("
 from head import *
 from gevent.pywsgi import WSGIServer

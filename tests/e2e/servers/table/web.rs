@@ -98,7 +98,7 @@ http {
 server.document-root = "{folder}"
 server.port = {port}
 index-file.names = ("index.html")
-"#).in_ci();
+"#);
     lighttpd_of_both_families => Server::of("lighttpd -D -f lighttpd.conf").file("index.html", PAGE)
         .file("lighttpd.conf", r#"
 server.document-root = "{folder}"
@@ -147,7 +147,7 @@ hosts:
         .answers(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", b"\0\0\0\x04\x01\0\0\0\0");
     nghttpx => Server::of("nghttpx -f *,{port};no-tls -b 127.0.0.1,1 --workers=2 --no-location-rewrite")
         .answers(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 50");
-    busybox => Server::of("busybox httpd -f -p {port} -h .").file("index.html", PAGE).in_ci();
+    busybox => Server::of("busybox httpd -f -p {port} -h .").file("index.html", PAGE);
     mini_httpd => Server::of("mini_httpd -D -p {port} -d public -i mini.pid -u root")
         .file("public/index.html", PAGE).in_ci();
     micro_httpd_below_tcpserver => Server::of("tcpserver -RHl0 0 {port} micro-httpd public")
@@ -155,7 +155,7 @@ hosts:
     micro_httpd_below_tcpsvd => Server::of("tcpsvd -E 0 {port} micro-httpd public")
         .needs("micro-httpd").file("public/index.html", PAGE);
     webfs => Server::of("webfsd -F -p {port} -r . -f index.html").file("index.html", PAGE);
-    weborf => Server::of("weborf -p {port} -b .").file("index.html", PAGE);
+    weborf => Server::of("weborf -p {port} -b .").file("index.html", PAGE).page("/index.html", PAGE);
     tinyproxy => Server::of("tinyproxy -d -c tinyproxy.conf").file("tinyproxy.conf", "
 Port {port}
 Timeout 10
@@ -166,7 +166,7 @@ Allow ::1
 ").answers(b"GET http://stat.test/ HTTP/1.0\r\nHost: stat.test\r\n\r\n", b"200 OK").in_ci();
     privoxy => Server::of("privoxy --no-daemon privoxy.conf").file("privoxy.conf", "
 listen-address 0.0.0.0:{port}
-").answers(b"GET http://p.p/ HTTP/1.0\r\nHost: p.p\r\n\r\n", b"HTTP/1.1 200");
+").answers(b"GET http://p.p/ HTTP/1.0\r\nHost: p.p\r\n\r\n", b"Privoxy");
     squid => Server::of("squid -N -f {folder}/squid.conf").in_its_own_folder().file("squid.conf", "
 http_port {port}
 pid_filename none
