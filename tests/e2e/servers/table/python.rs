@@ -198,7 +198,7 @@ class Root:
         return BODY
 cherrypy.config.update({'server.socket_host': '0.0.0.0', 'server.socket_port': PORT})
 cherrypy.quickstart(Root())
-").python("cherrypy").in_ci();
+").python("cherrypy");
     robyn => script("
 from head import *
 from robyn import Robyn
