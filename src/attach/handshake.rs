@@ -31,6 +31,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) enum AttachError {
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A question is not answered. A process that a worker has left behind may ask again and again.
+    #[error(transparent)]
+    Question(Refusal),
     #[error("process sent no message within {PATIENCE:?}")]
     Silent,
     #[error("process sent no message, and others wait")]
@@ -47,7 +50,7 @@ impl AttachError {
     /// What the process is answered.
     pub(super) fn refusal(&self) -> wire::Refusal {
         match self {
-            AttachError::Refused(refusal) => refusal.on_the_wire(),
+            AttachError::Refused(refusal) | AttachError::Question(refusal) => refusal.on_the_wire(),
             AttachError::NoDescriptor => wire::Refusal::Full,
             AttachError::Silent | AttachError::GaveWay | AttachError::Malformed | AttachError::Socket(_) => {
                 wire::Refusal::NotAdmitted
@@ -58,7 +61,8 @@ impl AttachError {
     /// Says it to the operator, if that is news.
     pub(super) fn log(&self, peer: Peer) {
         match self {
-            AttachError::Refused(Refusal::NotServed(_) | Refusal::InUse { is_news: false, .. }) => {
+            AttachError::Refused(Refusal::NotServed(_) | Refusal::InUse { is_news: false, .. })
+            | AttachError::Question(_) => {
                 debug!(pid = peer.pid, error = %self, "refused a process at the attach socket");
             }
             _ => warn!(pid = peer.pid, error = %self, "refused a process at the attach socket"),

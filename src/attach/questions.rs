@@ -22,7 +22,8 @@ pub(super) async fn fetch_socket(
     context: &AttachContext,
 ) -> Result<(), AttachError> {
     let worker = whose(token, context).await?;
-    let socket = context.bound.socket_of(worker, nonce).ok_or(Refusal::UnknownChannel)??;
+    let socket =
+        context.bound.socket_of(worker, nonce).ok_or(AttachError::Question(Refusal::UnknownChannel))??;
     let record = ToWorker::Socket;
     Ok(seqpacket::send(channel, record.encode(&mut [0; MAX_MESSAGE]), Some(socket.as_fd()))?)
 }
@@ -43,5 +44,5 @@ pub(super) async fn ask_listened(
 }
 
 async fn whose(token: Token, context: &AttachContext) -> Result<WorkerId, AttachError> {
-    Ok(context.supervisor.admit(token).await.ok_or(Refusal::UnknownToken)?)
+    context.supervisor.admit(token).await.ok_or(AttachError::Question(Refusal::UnknownToken))
 }

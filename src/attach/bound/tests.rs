@@ -55,6 +55,12 @@ fn a_second_bind_fails_where_the_kernel_lets_it_fail() {
         let port = first.local_addr().unwrap().as_socket().unwrap().port();
         let (old, new) = (bound(old.0, port, old.1), bound(new.0, port, new.1));
         let Some(second) = bind(&new) else { continue };
+        drop(first);
+        // Another process of this machine may have the port at another address.
+        let is_anothers = second.is_err() && bind(&new).is_some_and(|again| again.is_err());
+        if is_anothers {
+            continue;
+        }
         assert_eq!(conflicts(&new, &old), second.is_err(), "{new:?} beside {old:?}");
         compared += 1;
     }
