@@ -65,7 +65,7 @@ pub(super) async fn follow(
     let (suspects, suspected) = mpsc::channel(MOST_SUSPECTS);
     tokio::spawn(detach_closed(suspected, recipients.front.clone()));
     let mut greeted = false;
-    let mut lasts_at = None;
+    let (mut lasts_at, mut seen) = (None, Vec::new());
     loop {
         let lasts = tokio::time::sleep_until(lasts_at.unwrap_or_else(Instant::now));
         tokio::select! {
@@ -75,7 +75,7 @@ pub(super) async fn follow(
             Ok(()) = sources.reports.status.changed() => {
                 match self::readiness(&sources.reports.status.borrow_and_update()) {
                     Readiness::Ready if *recipients.readiness.borrow() == Readiness::Ready => lasts_at = None,
-                    Readiness::Ready => lasts_at = lasts_at.or_else(|| Some(Instant::now() + LASTING)),
+                    Readiness::Ready => lasts_at = lasts_at.or_else(|| Some(Instant::now() + LASTING / 2)),
                     other => {
                         lasts_at = None;
                         recipients.tell(other);
@@ -83,8 +83,11 @@ pub(super) async fn follow(
                 }
             }
             () = lasts, if lasts_at.is_some() => {
-                if recipients.has_lost_a_worker() {
-                    lasts_at = Some(Instant::now() + LASTING);
+                let now = recipients.listening();
+                // Not one after the other, each for a moment.
+                if !now.iter().any(|launch| seen.contains(launch)) && recipients.knows_listeners() {
+                    seen = now;
+                    lasts_at = Some(Instant::now() + LASTING / 2);
                     continue;
                 }
                 lasts_at = None;
@@ -101,11 +104,18 @@ pub(super) async fn follow(
 }
 
 impl Recipients {
-    /// Whether a worker that listens has ended, which was not heard yet.
-    fn has_lost_a_worker(&self) -> bool {
+    /// The launches that listen, and have not ended unheard.
+    fn listening(&self) -> Vec<u64> {
         let app = self.supervisor.status().borrow().clone();
-        let mut listening = app.workers.iter().filter(|worker| !worker.listening.is_empty());
-        listening.any(|worker| worker.running.is_some_and(|(_, process)| process_table::has_ended(process)))
+        let listening = app.workers.iter().filter(|worker| !worker.listening.is_empty());
+        let lives =
+            listening.filter_map(|worker| worker.running).filter(|&(_, pid)| !process_table::has_ended(pid));
+        lives.map(|(worker, _)| worker.launch).collect()
+    }
+
+    /// Whether it is heard who listens, if anybody does.
+    fn knows_listeners(&self) -> bool {
+        self.supervisor.status().borrow().workers.iter().any(|worker| !worker.listening.is_empty())
     }
 
     /// Once the stop has begun, nothing else is told.
