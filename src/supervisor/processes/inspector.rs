@@ -1,4 +1,4 @@
-//! The port on which each Node worker waits for a debugger: one for each, as under Node's own cluster primary.
+//! The port on which each Node worker waits for a debugger: one for each launch, as under Node's own cluster primary.
 //!
 //! Pure. With the same one for all, the first worker would have it and the others would start without.
 
@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 /// The port that Node takes if none is named.
 const DEFAULT: u16 = 9229;
 
-/// The arguments of a program, where worker `number` (from 0) gets a port of its own if Node is to wait for a debugger.
+/// The arguments of a program, where the launch in lane `number` (from 0) gets a port of its own if Node is to wait for a debugger.
 pub(super) fn arguments(program: &OsStr, arguments: &[OsString], number: u32) -> Vec<OsString> {
     let mut arguments = arguments.to_vec();
     let name = program.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();

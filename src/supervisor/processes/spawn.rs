@@ -20,7 +20,7 @@ use super::exec_context::{ExecContext, ExecContextError};
 use super::identity::Identity;
 use super::inspector;
 use super::notify_socket::{self, NotifySocket};
-use crate::ids::{Slot, WorkerId, WorkerPort};
+use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Token};
 use crate::settings::command::{self, CommandError};
 use crate::settings::{Stdin, WorkerCommand, script};
@@ -243,7 +243,7 @@ pub(crate) struct Launch {
 /// The program cannot be found or executed, or the system has no room for another process.
 pub(crate) fn spawn(spec: &CommandSpec, launch: Launch) -> Result<Spawned, StartError> {
     let id = launch.id;
-    let mut command = command(spec, id.slot).map_err(|error| explain(spec, error))?;
+    let mut command = command(spec, launch.lane).map_err(|error| explain(spec, error))?;
     forget_own(&mut command);
     for (name, value) in spec.context.identity.iter().flat_map(Identity::environment) {
         match value {
@@ -315,7 +315,7 @@ fn give_node_channel(command: &mut Command) -> io::Result<NodeChannel> {
 }
 
 /// A program with a slash is the one that was looked up, wherever the worker runs.
-fn command(spec: &CommandSpec, slot: Slot) -> io::Result<Command> {
+fn command(spec: &CommandSpec, lane: Lane) -> io::Result<Command> {
     let mut command = match &spec.command {
         WorkerCommand::Demo => {
             let mut command = Command::new("/proc/self/exe");
@@ -328,7 +328,7 @@ fn command(spec: &CommandSpec, slot: Slot) -> io::Result<Command> {
                 true => Command::new(std::path::absolute(program)?),
                 false => Command::new(program),
             };
-            command.args(inspector::arguments(program, arguments, slot.0.saturating_sub(1)));
+            command.args(inspector::arguments(program, arguments, lane.0.saturating_sub(1)));
             command
         }
     };
@@ -360,7 +360,9 @@ fn environment(
     if let Some(first) = ports.first() {
         variables.push(("PORT", first.into()));
     }
-    let options = env::var("NODE_OPTIONS").ok().and_then(|options| inspector::node_options(&options, number));
+    let inspected = lane.0.saturating_sub(1);
+    let options = env::var("NODE_OPTIONS").ok();
+    let options = options.and_then(|options| inspector::node_options(&options, inspected));
     variables.extend(options.map(|options| ("NODE_OPTIONS", options.into())));
     if let Some(shim) = &spec.attach.shim {
         variables.push(("LD_PRELOAD", appended(preload, shim)));
