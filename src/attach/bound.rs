@@ -43,6 +43,7 @@ struct Table {
 struct Entry {
     bound: Bound,
     place: Place,
+    listens: bool,
     registration: Weak<Registration>,
 }
 
@@ -141,7 +142,7 @@ impl BoundChannels {
     fn register(&self, bound: Bound, place: Place, socket: Option<OwnedFd>) -> Arc<Registration> {
         let (socket, closing) = (Mutex::new(socket), self.closing.clone());
         let registration = Arc::new(Registration { socket, closing });
-        let entry = Entry { bound, place, registration: Arc::downgrade(&registration) };
+        let entry = Entry { bound, place, listens: false, registration: Arc::downgrade(&registration) };
         self.table().entries.push(entry);
         registration
     }
@@ -160,9 +161,20 @@ impl BoundChannels {
         Some(copy_or_new(&mut socket, entry.bound.binding.address))
     }
 
-    /// A server of this launch listens.
-    pub(crate) fn listened(&self, worker: WorkerId, port: WorkerPort) {
-        self.table().listened.insert((worker, port));
+    /// A server of this launch listens, on this channel.
+    pub(crate) fn listened(&self, worker: WorkerId, port: WorkerPort, link: LinkId) {
+        let mut table = self.table();
+        table.listened.insert((worker, port));
+        if let Some(entry) = table.entries.iter_mut().find(|entry| entry.place.link == link) {
+            entry.listens = true;
+        }
+    }
+
+    /// Whether a server listens on the channel with this nonce.
+    pub(crate) fn channel_listens(&self, worker: WorkerId, nonce: u64) -> bool {
+        let table = self.table();
+        let of_worker = table.entries.iter().filter(|entry| entry.bound.worker == worker);
+        of_worker.filter(|entry| entry.place.nonce == nonce).any(|entry| entry.listens)
     }
 
     /// Whether any has.

@@ -28,18 +28,23 @@ pub(super) async fn fetch_socket(
     Ok(seqpacket::send(channel, record.encode(&mut [0; MAX_MESSAGE]), Some(socket.as_fd()))?)
 }
 
-/// Says whether any process of the launch has listened on this port.
+/// Says whether any process of the launch has listened on this port, or by the channel that has this nonce, if that is
+/// not 0.
 pub(super) async fn ask_listened(
     channel: &OwnedFd,
     token: Token,
-    port: WorkerPort,
+    (port, nonce): (WorkerPort, u64),
     context: &AttachContext,
 ) -> Result<(), AttachError> {
     let worker = whose(token, context).await?;
-    if !context.bound.has_listened(worker, port) {
+    let has_listened = || match nonce {
+        0 => context.bound.has_listened(worker, port),
+        nonce => context.bound.channel_listens(worker, nonce),
+    };
+    if !has_listened() {
         tokio::time::sleep(NEWS).await;
     }
-    let answer = ToWorker::HasListened(context.bound.has_listened(worker, port));
+    let answer = ToWorker::HasListened(has_listened());
     Ok(seqpacket::send(channel, answer.encode(&mut [0; MAX_MESSAGE]), None)?)
 }
 

@@ -193,8 +193,8 @@ async fn answer(channel: OwnedFd, turn: Turn, goes: oneshot::Receiver<()>, conte
         Ok(FromWorker::FetchSocket { token, nonce }) => {
             questions::fetch_socket(&channel, token, nonce, &context).await
         }
-        Ok(FromWorker::AskListened { token, port }) => {
-            questions::ask_listened(&channel, token, WorkerPort(port), &context).await
+        Ok(FromWorker::AskListened { token, port, channel: nonce }) => {
+            questions::ask_listened(&channel, token, (WorkerPort(port), nonce), &context).await
         }
         Ok(_) => Err(AttachError::Malformed),
         Err(error) => Err(error),

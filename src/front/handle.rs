@@ -81,6 +81,8 @@ pub(crate) enum Notice {
         worker: WorkerId,
         /// On what.
         service: ServiceId,
+        /// By which channel.
+        link: LinkId,
         /// It has said by that that it is ready, as those do that use the library.
         ready: bool,
     },

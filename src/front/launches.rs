@@ -137,8 +137,8 @@ impl LaunchTable {
     }
 
     /// The worker listens.
-    pub(crate) fn listens(&mut self, worker: WorkerId, service: ServiceId, ready: bool) {
-        self.notices.push_back(Notice::Listening { worker, service, ready });
+    pub(crate) fn listens(&mut self, worker: WorkerId, service: ServiceId, link: LinkId, ready: bool) {
+        self.notices.push_back(Notice::Listening { worker, service, link, ready });
     }
 
     /// A connection waits for long in a channel.

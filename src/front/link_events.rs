@@ -88,7 +88,8 @@ impl Parts<'_> {
                     let (service, address) = (self.service, self.bindings.address);
                     warn!(%worker, %service, %address, "no public address is of the family of this listener");
                 }
-                self.launches.listens(worker, self.service, member.link.speaks_for_itself());
+                let (link, is_ready) = (member.link.id(), member.link.speaks_for_itself());
+                self.launches.listens(worker, self.service, link, is_ready);
             }
             LinkEvent::Moving => {
                 member.stalled.dec();

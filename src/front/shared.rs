@@ -116,7 +116,7 @@ impl SharedSockets {
                 let member = socket.members.iter_mut().find(|member| member.permit.link() == link);
                 let Some(member) = member.filter(|member| !member.listens) else { continue };
                 member.listens = true;
-                launches.listens(member.worker, port.id, false);
+                launches.listens(member.worker, port.id, link, false);
                 socket.restore_backlog();
             }
         }

@@ -157,7 +157,8 @@ impl Stage {
 
     /// What is told of a worker that listens.
     fn listens(&self, worker: &Worker) -> Notice {
-        Notice::Listening { worker: worker.id, service: ServiceId::Port(PORT), ready: self.wants_drain }
+        let (service, link) = (ServiceId::Port(PORT), worker.link);
+        Notice::Listening { worker: worker.id, service, link, ready: self.wants_drain }
     }
 
     fn notice(&mut self) -> Notice {

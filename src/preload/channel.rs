@@ -6,6 +6,7 @@
 use core::ops::ControlFlow;
 
 use crate::abi;
+use crate::numbers::Numbers;
 use crate::primary;
 use crate::syscalls::{self as sys, Errno, Fd, Owned, Result};
 use crate::wire::{ChannelName, Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
@@ -20,6 +21,14 @@ const END_PAUSE_MILLISECONDS: i64 = 50;
 /// How long an accept of Node takes that has no free descriptor.
 const FULL_PAUSE_MILLISECONDS: i64 = 10;
 
+/// The numbers that a channel has had in this process, as far as it was noticed.
+static SEEN: Numbers = Numbers::none();
+
+/// Whether this number was a channel's at some time, for calls that are too frequent to ask for the name each time.
+pub(crate) fn may_be_one(fd: Fd) -> bool {
+    u16::try_from(fd).map_or(fd >= 0, |number| SEEN.has(number))
+}
+
 /// The name of a channel; `None` for every other descriptor.
 pub(crate) fn name(fd: Fd) -> Option<ChannelName> {
     let mut buffer = [0; 128];
@@ -27,7 +36,11 @@ pub(crate) fn name(fd: Fd) -> Option<ChannelName> {
     if u16::from_ne_bytes(*family) != abi::AF_UNIX {
         return None;
     }
-    ChannelName::decode(path)
+    let name = ChannelName::decode(path)?;
+    if let Ok(number) = u16::try_from(fd) {
+        SEEN.add(number);
+    }
+    Some(name)
 }
 
 /// Tells the primary something, if it can be told: a primary that reads nothing for seconds, or is gone, shows

@@ -4,6 +4,7 @@
 //! looks wrong and the descriptor is a channel. What a channel is, and does, is told in `channel` and `attach`.
 
 use core::ffi::c_void;
+use core::ptr::null_mut;
 use core::slice;
 
 use crate::abi::{self, number};
@@ -19,6 +20,16 @@ use crate::wire::Endpoint;
 unsafe extern "C" {
     /// Where the calling thread's `errno` is, in glibc and musl.
     safe fn __errno_location() -> *mut i32;
+
+    /// recvfrom(2), as libc has it.
+    fn recvfrom(
+        fd: Fd,
+        buffer: *mut c_void,
+        len: usize,
+        flags: i32,
+        from: *mut c_void,
+        from_len: *mut u32,
+    ) -> isize;
 }
 
 /// A result in the manner of libc: -1 and `errno`.
@@ -94,14 +105,32 @@ pub extern "C" fn listen(fd: Fd, backlog: i32) -> i32 {
     answer(match result {
         Err(errno) => match channel::name(fd) {
             Some(name) => {
+                let listens_already = channel::listens(fd);
                 channel::listen(fd);
-                listening::begins(name.address.port());
+                if !listens_already {
+                    listening::begins(&name);
+                }
                 Ok(0)
             }
             None => Err(errno),
         },
         done => done,
     })
+}
+
+/// recv(2): a listener is not connected, which is how Python's ssl module knows one. What lies in a channel is for accept.
+///
+/// For all other descriptors it is libc's own call: threads that wait in it can be cancelled (pthreads(7)).
+///
+/// # Safety
+/// As for recv(2): `buffer` must be valid for writes of `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recv(fd: Fd, buffer: *mut c_void, len: usize, flags: i32) -> isize {
+    if channel::may_be_one(fd) && channel::name(fd).is_some() {
+        return answer(Err(Errno(abi::ENOTCONN))) as isize;
+    }
+    // SAFETY: the program's own arguments; without an address, recvfrom(2) is recv(2).
+    unsafe { recvfrom(fd, buffer, len, flags, null_mut(), null_mut()) }
 }
 
 /// accept(2): on a channel, takes what the primary sent.

@@ -2,7 +2,7 @@
 //! into a channel to the primary.
 //!
 //! It is not a part of the crate: `build.rs` compiles it alone, and the crate embeds the outcome. It needs no
-//! allocation and no libc but `errno`, `getenv` and `unsetenv`, so the same file loads into glibc and musl programs, and its
+//! allocation and no libc but `errno`, `getenv`, `unsetenv` and `recvfrom`, so the same file loads into glibc and musl programs, and its
 //! functions may be called wherever those that they stand in for may: in signal handlers and after fork.
 //!
 //! - `intercept`: the functions that programs call.
@@ -12,7 +12,7 @@
 //! - `options`, `shadow`, `address`: what a channel says in a listener's place.
 //! - `listening`: whether anybody listens yet.
 //! - `primary`: words with the primary beside the channels.
-//! - `settings`: what the environment tells.
+//! - `settings`: what the environment tells; `numbers`: sets of ports and descriptors.
 //! - `node`: which process may speak on the worker's Node channel; `runtime`: which program.
 //! - `syscalls`, `abi`: the kernel.
 
@@ -29,6 +29,7 @@ mod fdinfo;
 mod intercept;
 mod listening;
 mod node;
+mod numbers;
 mod options;
 mod primary;
 mod replace;

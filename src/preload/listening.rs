@@ -5,33 +5,33 @@
 
 use crate::abi;
 use crate::address::{self, Sockaddr};
+use crate::numbers::Numbers;
 use crate::primary;
-use crate::settings::{self, Ports};
+use crate::settings;
 use crate::syscalls as sys;
-use crate::wire::{Endpoint, FromWorker, ToWorker};
+use crate::wire::{ChannelName, Endpoint, FromWorker, ToWorker};
 
 /// The ports on which somebody is known to have listened.
-static LISTENED: Ports = Ports::none();
+static LISTENED: Numbers = Numbers::none();
 
 /// How often the primary is asked whether it has noticed that this process listens. It takes its time to say no.
 const ATTEMPTS: u32 = 16;
 
-/// This process has begun to listen on the port, and said so: returns once clients are let in, as they are when listen(2)
-/// returns. The first worker of all opens the public sockets.
-pub(crate) fn begins(port: u16) {
-    if LISTENED.has(port) {
-        return;
-    }
+/// This process has begun to listen on a channel, and said so: returns once clients are let in, as they are when listen(2)
+/// returns. The first listener of its kind opens a public socket.
+pub(crate) fn begins(channel: &ChannelName) {
+    let port = channel.address.port();
     LISTENED.add(port);
     for _ in 0..ATTEMPTS {
-        let Ok((ToWorker::HasListened(false), _)) = ask(port) else {
+        let Ok((ToWorker::HasListened(false), _)) = ask(port, channel.nonce) else {
             return;
         };
     }
 }
 
-fn ask(port: u16) -> sys::Result<(ToWorker, Option<sys::Owned>)> {
-    primary::ask(FromWorker::AskListened { token: settings::token(), port })
+/// Asks of one channel, or with 0 of any.
+fn ask(port: u16, channel: u64) -> sys::Result<(ToWorker, Option<sys::Owned>)> {
+    primary::ask(FromWorker::AskListened { token: settings::token(), port, channel })
 }
 
 /// Where a connection to `address`, on a served port, has to go to be refused as the kernel refuses it; `None` if it is
@@ -42,7 +42,7 @@ pub(crate) fn dead_end(address: &Endpoint) -> Option<Sockaddr> {
         return None;
     }
     let free = unused_port_at(address)?;
-    match ask(port) {
+    match ask(port, 0) {
         Ok((ToWorker::HasListened(false), _)) => Some(free),
         Ok((ToWorker::HasListened(true), _)) => {
             LISTENED.add(port);

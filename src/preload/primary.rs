@@ -87,7 +87,7 @@ pub(crate) fn ask(question: FromWorker) -> Result<(ToWorker, Option<Owned>)> {
 /// Whether there is still a primary: one that answers, whatever it says, or is only slow.
 pub(crate) fn lives() -> bool {
     for _ in 0..ATTEMPTS {
-        match ask(FromWorker::AskListened { token: settings::token(), port: 0 }) {
+        match ask(FromWorker::AskListened { token: settings::token(), port: 0, channel: 0 }) {
             Err(Errno(abi::ENOENT | abi::ECONNREFUSED)) => return false,
             Err(Errno(abi::ECONNRESET)) => sys::pause_milliseconds(AGAIN_MILLISECONDS),
             _ => return true,

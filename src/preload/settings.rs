@@ -3,9 +3,10 @@
 //! It is read once, before `main`, and never again: programs overwrite their environment to show a title.
 
 use core::ffi::{CStr, c_char};
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::abi::AF_UNIX;
+use crate::numbers::Numbers;
 use crate::wire::{ENV_PORTS, ENV_SOCKET, ENV_TOKEN, Token};
 
 /// The length of `sun_path`.
@@ -14,31 +15,7 @@ const PATH_LEN: usize = 108;
 static COMPLETE: AtomicBool = AtomicBool::new(false);
 static PATH: [AtomicU8; PATH_LEN] = [const { AtomicU8::new(0) }; PATH_LEN];
 static TOKEN: [AtomicU8; 16] = [const { AtomicU8::new(0) }; 16];
-static PORTS: Ports = Ports::none();
-
-/// A set of ports, one bit each.
-pub(crate) struct Ports([AtomicU64; 1024]);
-
-impl Ports {
-    pub(crate) const fn none() -> Self {
-        Self([const { AtomicU64::new(0) }; 1024])
-    }
-
-    pub(crate) fn has(&self, port: u16) -> bool {
-        let word = self.0.get(usize::from(port / 64)).map_or(0, |word| word.load(Ordering::Relaxed));
-        word & Self::bit(port) != 0
-    }
-
-    pub(crate) fn add(&self, port: u16) {
-        if let Some(word) = self.0.get(usize::from(port / 64)) {
-            word.fetch_or(Self::bit(port), Ordering::Relaxed);
-        }
-    }
-
-    fn bit(port: u16) -> u64 {
-        1 << (port % 64)
-    }
-}
+static PORTS: Numbers = Numbers::none();
 
 unsafe extern "C" {
     fn getenv(name: *const c_char) -> *const c_char;

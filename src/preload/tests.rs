@@ -155,6 +155,13 @@ fn readable(fd: impl AsFd) {
     assert_eq!(ready, 1, "nothing came in time");
 }
 
+/// By what the worker asks whether it listens on this channel.
+fn nonce_of(channel: &OwnedFd) -> u64 {
+    let name = rustix::net::getpeername(channel).unwrap().unwrap();
+    let name = SocketAddrUnix::try_from(name).unwrap();
+    ChannelName::decode(&[b"\0", name.abstract_name().unwrap()].concat()).unwrap().nonce
+}
+
 impl Primary {
     fn start(role: &str) -> Self {
         Self::start_with(role, |_| Stdio::null())
@@ -221,14 +228,14 @@ impl Primary {
     fn hears_listening(&self, channel: &OwnedFd) {
         assert_eq!(hear(channel), FromWorker::Listening);
         for answer in [false, true] {
-            self.told_whether_listened(&ToWorker::HasListened(answer));
+            self.told_whether_listened(nonce_of(channel), &ToWorker::HasListened(answer));
         }
     }
 
-    /// The next question whether anybody has listened, answered.
-    fn told_whether_listened(&self, answer: &ToWorker) {
+    /// The next question whether anybody has listened, be it on one channel, answered.
+    fn told_whether_listened(&self, channel: u64, answer: &ToWorker) {
         let connection = self.connected();
-        assert_eq!(hear(&connection), FromWorker::AskListened { token: TOKEN, port: self.port });
+        assert_eq!(hear(&connection), FromWorker::AskListened { token: TOKEN, port: self.port, channel });
         say(&connection, answer, None);
     }
 
@@ -468,6 +475,7 @@ fn the_shim_asks_libc_for_little_and_replaces_only_what_it_means_to() {
         "getsockname",
         "getsockopt",
         "listen",
+        "recv",
         "setsockopt",
         "shutdown",
     ];
@@ -482,6 +490,7 @@ fn the_shim_asks_libc_for_little_and_replaces_only_what_it_means_to() {
         "memcpy",
         "memmove",
         "memset",
+        "recvfrom",
         "strlen",
         "unsetenv",
     ];

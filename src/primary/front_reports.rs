@@ -131,8 +131,8 @@ impl Recipients {
 
     async fn pass_on(&mut self, notice: Notice, suspects: &mpsc::Sender<(LinkId, Holder)>) {
         match notice {
-            Notice::Listening { worker, service: ServiceId::Port(port), ready } => {
-                self.bound.listened(worker, port);
+            Notice::Listening { worker, service: ServiceId::Port(port), link, ready } => {
+                self.bound.listened(worker, port, link);
                 self.supervisor.listening(worker, port).await;
                 if ready {
                     self.supervisor.ready(worker).await;

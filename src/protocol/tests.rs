@@ -32,8 +32,11 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
         Just(FromWorker::Listening),
         any::<([u8; 16], u64)>()
             .prop_map(|(token, nonce)| FromWorker::FetchSocket { token: Token(token), nonce }),
-        any::<([u8; 16], u16)>()
-            .prop_map(|(token, port)| FromWorker::AskListened { token: Token(token), port }),
+        any::<([u8; 16], u16, u64)>().prop_map(|(token, port, channel)| FromWorker::AskListened {
+            token: Token(token),
+            port,
+            channel
+        }),
         option().prop_map(FromWorker::SetOption),
     ]
 }
@@ -74,8 +77,8 @@ fn the_bytes_are_those_of_the_specification() {
     let record = attach.encode(&mut buffer);
     assert_eq!((record.len(), record[41]), (42, 1 + 4 + 16));
     assert_eq!(FromWorker::Socket.encode(&mut buffer), [5, 1]);
-    let ask = FromWorker::AskListened { token: Token([7; 16]), port: 0x1f90 };
-    assert_eq!(ask.encode(&mut buffer)[18..], [0x90, 0x1f]);
+    let ask = FromWorker::AskListened { token: Token([7; 16]), port: 0x1f90, channel: 1 };
+    assert_eq!(ask.encode(&mut buffer)[18..], [0x90, 0x1f, 1, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(ToWorker::HasListened(true).encode(&mut buffer), [71, 1, 1]);
 }
 

@@ -247,6 +247,8 @@ pub enum FromWorker {
         token: Token,
         /// On which port.
         port: u16,
+        /// By which channel, by the nonce in its [`ChannelName`]; 0 stands for any.
+        channel: u64,
     },
 }
 
@@ -344,10 +346,11 @@ impl FromWorker {
                 out.put(&token.0);
                 out.put(&nonce.to_le_bytes());
             }
-            FromWorker::AskListened { token, port } => {
+            FromWorker::AskListened { token, port, channel } => {
                 out.put(&[ASK_LISTENED, VERSION]);
                 out.put(&token.0);
                 out.put(&port.to_le_bytes());
+                out.put(&channel.to_le_bytes());
             }
             FromWorker::SetOption(option) => {
                 out.put(&[SET_OPTION, VERSION]);
@@ -396,6 +399,7 @@ impl FromWorker {
             ASK_LISTENED => FromWorker::AskListened {
                 token: Token(input.array()?),
                 port: u16::from_le_bytes(input.array()?),
+                channel: u64::from_le_bytes(input.array()?),
             },
             LISTENING => FromWorker::Listening,
             SET_OPTION => FromWorker::SetOption(SocketOption {

@@ -141,3 +141,15 @@ fn a_server_that_asks_whether_its_port_is_free_hears_what_it_hears_natively() {
     }
     assert_eq!(cluster.metrics().count("clusterd_worker_restarts_total", &[]), 0);
 }
+
+#[test]
+fn a_listener_can_be_wrapped_for_tls() {
+    needs!("python3");
+    let native = Natively::python("tls_listener.py", &[]);
+    let natively = answer(SocketAddr::from((Ipv4Addr::LOCALHOST, native.port)));
+    let cluster = Cluster::of("python3 {fixtures}/tls_listener.py {port}").workers(2).start();
+    assert_eq!(natively, "ENOTCONN");
+    for _ in 0..4 {
+        assert_eq!(answer(cluster.address()), natively);
+    }
+}

@@ -46,13 +46,15 @@ fn bind_takes_an_ipv6_address() {
 }
 
 #[test]
-fn an_ipv6_client_reaches_a_server_that_listens_on_ipv4() {
+fn an_ipv6_client_is_refused_where_the_server_listens_on_ipv4() {
     needs!("python3");
     if !ipv6() {
         return;
     }
     let cluster = Cluster::of_servers().start();
-    assert!(get(over_ipv6(cluster.address()), "/").starts_with("worker 1"));
+    assert!(get(cluster.address(), "/").starts_with("worker 1"));
+    let refused = http::connect(over_ipv6(cluster.address())).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 #[test]

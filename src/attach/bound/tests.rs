@@ -96,6 +96,9 @@ async fn a_channel_is_in_the_way_as_long_as_the_front_has_it() {
     let found = table.in_the_way(&bound("0.0.0.0", 80, [false; 3]));
     assert_eq!(found.iter().map(|(_, place)| place.link).collect::<Vec<_>>(), [LinkId(3)]);
     assert!(table.socket_of(WORKER, 8).is_none(), "there is no such channel");
+    assert!(!table.channel_listens(WORKER, 9));
+    table.listened(WORKER, WorkerPort(80), LinkId(3));
+    assert!(table.channel_listens(WORKER, 9) && !table.channel_listens(WORKER, 8));
     let [one, again] = [(); 2].map(|()| table.socket_of(WORKER, 9).unwrap().unwrap());
     assert!(is_tcp(&one));
     socket2::SockRef::from(&one).set_tcp_nodelay(true).unwrap();
@@ -112,7 +115,7 @@ async fn who_has_listened_is_known_until_the_launch_is_gone() {
     let table = BoundChannels::new();
     let (port, other) = (WorkerPort(80), WorkerPort(81));
     assert!(!table.has_listened(WORKER, port));
-    table.listened(WORKER, port);
+    table.listened(WORKER, port, LinkId(3));
     assert!(table.has_listened(WORKER, port) && !table.has_listened(WORKER, other));
     table.forget(WORKER);
     assert!(!table.has_listened(WORKER, port));

@@ -54,7 +54,8 @@ fn workers_that_share_a_socket_accept_by_themselves() {
     for sharer in &sharers {
         stage.listen(sharer);
         let (worker, service) = (sharer.id, ServiceId::Port(PORT));
-        assert_eq!(stage.notice(), Notice::Listening { worker, service, ready: false });
+        let link = sharer.link;
+        assert_eq!(stage.notice(), Notice::Listening { worker, service, link, ready: false });
     }
     stage.until_listening(2);
     let (mut accepted, peer) = until(|| sharers[0].listener.accept().ok());

@@ -47,10 +47,10 @@ const REFUSED: &str = "Err(ConnectionRefused)";
 fn a_server_that_asks_whether_its_port_is_free_is_refused_until_it_listens() {
     let mut primary = Primary::start("asks");
     for ip in ["127.0.0.1", "0.0.0.0", "::1", "::ffff:127.0.0.1"] {
-        primary.told_whether_listened(&ToWorker::HasListened(false));
+        primary.told_whether_listened(0, &ToWorker::HasListened(false));
         assert_eq!(primary.line(), format!("{ip} {REFUSED}"));
     }
-    primary.told_whether_listened(&ToWorker::HasListened(false));
+    primary.told_whether_listened(0, &ToWorker::HasListened(false));
     assert_eq!(primary.line(), "later (None, Some(ConnectionRefused))");
     let Attached { channel, .. } = primary.welcomed();
     primary.hears_listening(&channel);
@@ -61,9 +61,9 @@ fn a_server_that_asks_whether_its_port_is_free_is_refused_until_it_listens() {
 #[test]
 fn a_server_that_gets_no_answer_connects() {
     let mut primary = Primary::start("asks");
-    primary.told_whether_listened(&ToWorker::Refuse(Refusal::NotAdmitted));
+    primary.told_whether_listened(0, &ToWorker::Refuse(Refusal::NotAdmitted));
     assert_eq!(primary.line(), "127.0.0.1 Ok(())");
-    primary.told_whether_listened(&ToWorker::HasListened(true));
+    primary.told_whether_listened(0, &ToWorker::HasListened(true));
     for ip in ["0.0.0.0", "::ffff:127.0.0.1"] {
         let line = std::iter::repeat_with(|| primary.line()).find(|line| line.starts_with(ip));
         assert_eq!(line.unwrap(), format!("{ip} Ok(())"), "an answer is remembered");
@@ -80,7 +80,7 @@ fn a_channel_that_a_living_primary_closed_is_a_closed_listener() {
     drop(channel);
     for _ in 0..3 {
         let connection = primary.connected();
-        assert_eq!(hear(&connection), FromWorker::AskListened { token: TOKEN, port: 0 });
+        assert_eq!(hear(&connection), FromWorker::AskListened { token: TOKEN, port: 0, channel: 0 });
         say(&connection, &ToWorker::HasListened(true), None);
         assert_eq!(primary.line(), format!("accept failed: {}", libc::EINVAL));
     }
