@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::front::arrival::Arrival;
 use crate::front::bound::Bound;
 use crate::front::connection::Connection;
 use crate::front::links::{Attachment, ChannelPermit, Holder};
@@ -40,6 +41,15 @@ pub(crate) enum Command {
     /// Nobody holds the worker's end of this channel any more: take back what is in it and drop it. Or a server that
     /// accepts by itself is closed.
     Detach(LinkId),
+    /// Tell how a connection has to arrive that a listener of this worker would accept.
+    HowToArrive {
+        /// Which launch of which worker.
+        worker: WorkerId,
+        /// On what it listens.
+        service: ServiceId,
+        /// Told that; `None` if it listens on nothing there.
+        reply: oneshot::Sender<Option<Arrival>>,
+    },
     /// Hand a connection to this worker, once it can take one, and to no other.
     Deliver(Delivery),
     /// The worker is ready: channels that were held are open to clients.
@@ -230,6 +240,11 @@ impl Handle {
     ) -> Result<(), Undelivered> {
         let delivery = |reply| Command::Deliver(Delivery { worker, service, connection, until, reply });
         self.ask(delivery).await.unwrap_or(Err(Undelivered::Gone))
+    }
+
+    /// How a connection has to arrive that a listener of this worker would accept; `None` if it has none there.
+    pub(crate) async fn how_to_arrive(&self, worker: WorkerId, service: ServiceId) -> Option<Arrival> {
+        self.ask(|reply| Command::HowToArrive { worker, service, reply }).await.flatten()
     }
 
     /// Says that nobody holds the worker's end of this channel any more, or that a server which accepts by itself is

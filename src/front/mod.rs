@@ -182,6 +182,10 @@ impl Front {
                 }
             }
             Command::Detach(link) => self.detach(link),
+            Command::HowToArrive { worker, service, reply } => {
+                let service = self.services.iter().find(|candidate| candidate.id() == service);
+                let _ = reply.send(service.and_then(|service| service.how_to_arrive(worker)));
+            }
             Command::Deliver(delivery) => self.deliver(delivery),
             Command::Retire { worker, done } => {
                 self.launches.retire(worker);

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::arrival::{Arrival, Arrivals};
 use super::bound::Bound;
 use super::connection::Connection;
 use super::dispatch::Dispatch;
@@ -116,6 +117,17 @@ impl Service {
             self.groups.len() - 1
         });
         self.groups[group].links.attach(attachment, gate, &self.metrics)
+    }
+
+    /// How a connection has to arrive that a listener of this worker would accept.
+    pub(super) fn how_to_arrive(&self, worker: WorkerId) -> Option<Arrival> {
+        let listens = |group: &&Group| {
+            let mut links = group.links.of_worker(worker).iter().filter_map(|&key| group.links.get(key));
+            links.any(|member| member.link.has_listened())
+        };
+        let takes = self.groups.iter().filter(listens).map(|group| group.bindings.takes);
+        let taken = takes.fold(Arrivals::default(), Arrivals::and);
+        Arrival::ALL.into_iter().find(|&arrival| taken.has(arrival))
     }
 
     /// Hands a connection of clusterd's own to its worker when that has a turn for it.

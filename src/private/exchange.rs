@@ -141,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_pass_through_as_they_come_in_both_directions() {
-        let (client, server, _) = pair::connected().await.unwrap();
+        let (client, server, _) = pair::connected(crate::front::arrival::Arrival::V4).await.unwrap();
         let mut server = TcpStream::from_std(server.into()).unwrap();
         let (upload, body) = mpsc::channel(1);
         let request = Request::builder()
@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_that_is_too_long_is_no_answer() {
-        let (client, server, _) = pair::connected().await.unwrap();
+        let (client, server, _) = pair::connected(crate::front::arrival::Arrival::V4).await.unwrap();
         let mut server = TcpStream::from_std(server.into()).unwrap();
         let asking = tokio::spawn(over(client, Request::new(String::new())));
         read_up_to(&mut server, "\r\n\r\n").await;

@@ -77,10 +77,13 @@ impl WorkerDialer {
     ) -> Result<TcpStream, Unreachable> {
         let until = Instant::now() + time;
         let connecting = async {
-            let (ours, socket, peer) = pair::connected().await?;
+            let service = ServiceId::Port(port);
+            // Where it does not listen, the front says why it gets nothing.
+            let arrival = self.front.how_to_arrive(worker, service).await.unwrap_or(Arrival::V4);
+            let (ours, socket, peer) = pair::connected(arrival).await?;
             let accepted = Instant::now();
-            let connection = Connection { socket, peer: peer.into(), arrival: Arrival::V4, accepted };
-            self.front.deliver(worker, ServiceId::Port(port), connection, until).await?;
+            let connection = Connection { socket, peer: peer.into(), arrival, accepted };
+            self.front.deliver(worker, service, connection, until).await?;
             Ok(ours)
         };
         timeout(time, connecting).await.unwrap_or(Err(Unreachable::TimedOut(time)))

@@ -146,7 +146,7 @@ mod tests {
     }
 
     async fn ask(answer: &'static [u8], headers: HeaderMap) -> (String, Result<(), ProbeError>) {
-        let (client, server, _) = pair::connected().await.unwrap();
+        let (client, server, _) = pair::connected(crate::front::arrival::Arrival::V4).await.unwrap();
         let server = tokio::spawn(async move {
             let mut server = TcpStream::from_std(server.into()).unwrap();
             let mut asked = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use crate::harness::needs::needs;
+use crate::harness::needs::{ipv6, needs};
 use crate::harness::process::Process;
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, Signal, until};
@@ -144,6 +144,19 @@ fn workers_metrics_are_told_apart_by_a_label(setup: Setup) {
     until("it is there again", || cluster.metrics().has("whoami", &[("worker", "1")]).then_some(()));
 }
 
+#[test]
+fn a_probe_arrives_over_ipv6_where_the_server_listens_on_that() {
+    needs!("python3");
+    if !ipv6() {
+        return;
+    }
+    let server = "python3 -u -m http.server {port} --bind ::1";
+    let cluster = Cluster::of(server).workers(1).bind("[::1]:0:8080").options("--ready-http /").start();
+    let told = || cluster.stderr.lines().into_iter().find(|line| line.contains("\"GET / HTTP/1.1\""));
+    let line = until("the server has told who asked", told);
+    assert!(line.starts_with("::1 "), "{line}");
+}
+
 fn a_worker_gets_no_client_before_it_answers_its_probe(setup: Setup) {
     let cluster = setup.workers(2).options("--ready-http /ready").launch();
     let output = cluster.stderr.clone();
@@ -263,7 +276,8 @@ fn a_server_that_permits_only_its_hosts_is_asked_for_one_of_them() {
         (lines > 5).then_some(())
     });
     assert_eq!(cluster.pids(), before);
-    assert_eq!(cluster.metrics().count("clusterd_worker_health_failures_total", &[]), 0);
+    // On a busy machine one may come too late, but none is refused.
+    assert!(!cluster.stderr.text().contains("answered 400"));
 }
 
 #[test]
