@@ -145,7 +145,7 @@ hosts:
 "#);
     nghttpd => Server::of("nghttpd --no-tls -d . {port}")
         .answers(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", b"\0\0\0\x04\x01\0\0\0\0");
-    nghttpx => Server::of("nghttpx -f *,{port};no-tls -b 127.0.0.1,1 --workers=2 --no-location-rewrite")
+    nghttpx => Server::of("nghttpx --conf=/dev/null -f *,{port};no-tls -b 127.0.0.1,1 --workers=2 --no-location-rewrite")
         .answers(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 50");
     busybox => Server::of("busybox httpd -f -p {port} -h .").file("index.html", PAGE);
     mini_httpd => Server::of("mini_httpd -D -p {port} -d public -i mini.pid -u root")
