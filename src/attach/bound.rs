@@ -16,7 +16,7 @@ use super::admission::Refusal;
 use crate::front;
 use crate::front::inheritance::INHERITED;
 use crate::front::links::Holder;
-use crate::ids::{LinkId, WorkerId, WorkerPort};
+use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::protocol::wire::{Binding, Endpoint, SocketOption};
 use crate::supervisor::process_table;
 use crate::sys::socket;
@@ -33,7 +33,7 @@ pub(crate) struct BoundChannels {
 #[derive(Debug, Default)]
 struct Table {
     entries: Vec<Entry>,
-    /// Who has listened, and on which port: also on what is closed by now.
+    /// Who has listened, and on which served port: also on what is closed by now.
     listened: BTreeSet<(WorkerId, WorkerPort)>,
     /// Of whom it was said that it bound something twice.
     told: BTreeSet<WorkerId>,
@@ -162,9 +162,11 @@ impl BoundChannels {
     }
 
     /// A server of this launch listens, on this channel.
-    pub(crate) fn listened(&self, worker: WorkerId, port: WorkerPort, link: LinkId) {
+    pub(crate) fn listened(&self, worker: WorkerId, service: ServiceId, link: LinkId) {
         let mut table = self.table();
-        table.listened.insert((worker, port));
+        if let ServiceId::Port(port) = service {
+            table.listened.insert((worker, port));
+        }
         if let Some(entry) = table.entries.iter_mut().find(|entry| entry.place.link == link) {
             entry.listens = true;
         }
@@ -177,7 +179,7 @@ impl BoundChannels {
         of_worker.filter(|entry| entry.place.nonce == nonce).any(|entry| entry.listens)
     }
 
-    /// Whether any has.
+    /// Whether any has listened on this served port.
     pub(crate) fn has_listened(&self, worker: WorkerId, port: WorkerPort) -> bool {
         self.table().listened.contains(&(worker, port))
     }

@@ -129,16 +129,24 @@ impl Recipients {
         });
     }
 
-    async fn pass_on(&mut self, notice: Notice, suspects: &mpsc::Sender<(LinkId, Holder)>) {
-        match notice {
-            Notice::Listening { worker, service: ServiceId::Port(port), link, ready } => {
-                self.bound.listened(worker, port, link);
+    async fn listens(&self, worker: WorkerId, service: ServiceId, ready: bool) {
+        match service {
+            ServiceId::Port(port) => {
                 self.supervisor.listening(worker, port).await;
                 if ready {
                     self.supervisor.ready(worker).await;
                 }
             }
-            Notice::Listening { worker, service, .. } => info!(%worker, %service, "worker listens"),
+            ServiceId::Opened(_) => info!(%worker, %service, "worker listens"),
+        }
+    }
+
+    async fn pass_on(&mut self, notice: Notice, suspects: &mpsc::Sender<(LinkId, Holder)>) {
+        match notice {
+            Notice::Listening { worker, service, link, ready } => {
+                self.bound.listened(worker, service, link);
+                self.listens(worker, service, ready).await;
+            }
             // A channel that is not looked at stalls.
             Notice::Slow { link, holder } => {
                 self.stalls.slow(holder);

@@ -97,7 +97,7 @@ async fn a_channel_is_in_the_way_as_long_as_the_front_has_it() {
     assert_eq!(found.iter().map(|(_, place)| place.link).collect::<Vec<_>>(), [LinkId(3)]);
     assert!(table.socket_of(WORKER, 8).is_none(), "there is no such channel");
     assert!(!table.channel_listens(WORKER, 9));
-    table.listened(WORKER, WorkerPort(80), LinkId(3));
+    table.listened(WORKER, ServiceId::Port(WorkerPort(80)), LinkId(3));
     assert!(table.channel_listens(WORKER, 9) && !table.channel_listens(WORKER, 8));
     let [one, again] = [(); 2].map(|()| table.socket_of(WORKER, 9).unwrap().unwrap());
     assert!(is_tcp(&one));
@@ -115,8 +115,18 @@ async fn who_has_listened_is_known_until_the_launch_is_gone() {
     let table = BoundChannels::new();
     let (port, other) = (WorkerPort(80), WorkerPort(81));
     assert!(!table.has_listened(WORKER, port));
-    table.listened(WORKER, port, LinkId(3));
+    table.listened(WORKER, ServiceId::Port(port), LinkId(3));
     assert!(table.has_listened(WORKER, port) && !table.has_listened(WORKER, other));
     table.forget(WORKER);
     assert!(!table.has_listened(WORKER, port));
+}
+
+#[tokio::test]
+async fn a_channel_of_a_port_that_was_opened_on_demand_listens_too() {
+    let table = BoundChannels::new();
+    let place = Place { link: LinkId(3), holder: Holder { inode: 5, pid: 6 }, nonce: 9 };
+    let _registration = table.register(bound("127.0.0.1", 80, [false; 3]), place, None);
+    table.listened(WORKER, ServiceId::Opened(0), LinkId(3));
+    assert!(table.channel_listens(WORKER, 9));
+    assert!(!table.has_listened(WORKER, WorkerPort(80)), "the port of that number is another");
 }

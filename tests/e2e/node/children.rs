@@ -30,13 +30,20 @@ fn without_clusterd_the_child_serves_on() {
 #[test]
 fn a_child_serves_on_when_its_parent_has_closed_the_server() {
     needs!("node");
+    let other = free_ports();
     for attach in ["auto", "preload"] {
         let cluster =
             Cluster::of("node {fixtures}/node/handing_over.js").options(&format!("--attach {attach}"));
+        // What workers open on demand is Node's primary's to open.
+        let ports = if attach == "auto" { vec![other] } else { vec![] };
+        let cluster = ports.iter().fold(cluster, |cluster, port| cluster.env("OTHER_PORT", port.to_string()));
         let cluster = cluster.start();
         let expected = format!("child of {}", cluster.worker(1).pid());
+        // The worker is ready once it listens on the served port.
+        ports.iter().for_each(|&port| drop(until("the other port answers", || get(port))));
         for _ in 0..20 {
             assert_eq!(cluster.get("/"), expected);
+            ports.iter().for_each(|&port| assert_eq!(get(port).as_ref(), Some(&expected)));
         }
         assert_eq!(cluster.metrics().count("clusterd_worker_restarts_total", &[]), 0);
     }
