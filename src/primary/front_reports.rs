@@ -3,13 +3,13 @@
 //! It decides nothing but what is worth a message.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use rustix::process::Pid;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
+use super::readiness::{Listeners, Verdict};
 use super::stalls::Stalls;
 use super::startup_log;
 use crate::admin::Readiness;
@@ -24,10 +24,6 @@ use crate::supervisor::{self, process_table};
 /// The longest message of a worker that is passed on to those who follow the events, in bytes of JSON: the last of them are
 /// kept for those who are slow.
 const LONGEST_WORD: usize = 16 * 1024;
-
-/// How long every port must have had a worker before that is told. A server that turns itself into a daemon listens, and
-/// ends a moment later.
-const LASTING: Duration = Duration::from_millis(100);
 
 /// How many channels may wait to be looked at: more than there can be.
 const MOST_SUSPECTS: usize = 4 * 1024;
@@ -54,6 +50,10 @@ pub(super) struct Recipients {
     pub stalls: Stalls,
     /// Follows the ports.
     pub readiness: watch::Sender<Readiness>,
+    /// Since when launches have listened.
+    pub listeners: Listeners,
+    /// It was said that clients may come.
+    pub greeted: bool,
 }
 
 /// Follows the front until it ends.
@@ -64,38 +64,21 @@ pub(super) async fn follow(
 ) {
     let (suspects, suspected) = mpsc::channel(MOST_SUSPECTS);
     tokio::spawn(detach_closed(suspected, recipients.front.clone()));
-    let mut greeted = false;
-    let (mut lasts_at, mut seen) = (None, Vec::new());
+    let mut look_at = None;
     loop {
-        let lasts = tokio::time::sleep_until(lasts_at.unwrap_or_else(Instant::now));
+        let look = tokio::time::sleep_until(look_at.unwrap_or_else(Instant::now));
         tokio::select! {
             // What is said of a worker comes before what follows from it.
             biased;
             Some(notice) = sources.reports.notices.recv() => recipients.pass_on(notice, &suspects).await,
             Ok(()) = sources.reports.status.changed() => {
-                match self::readiness(&sources.reports.status.borrow_and_update()) {
-                    Readiness::Ready if *recipients.readiness.borrow() == Readiness::Ready => lasts_at = None,
-                    Readiness::Ready => lasts_at = lasts_at.or_else(|| Some(Instant::now() + LASTING / 2)),
-                    other => {
-                        lasts_at = None;
-                        recipients.tell(other);
-                    }
-                }
+                // A copy: the front does not wait for this look.
+                let ports = sources.reports.status.borrow_and_update().clone();
+                look_at = recipients.look(&ports, &addresses);
             }
-            () = lasts, if lasts_at.is_some() => {
-                let now = recipients.listening();
-                // Not one after the other, each for a moment.
-                if !now.iter().any(|launch| seen.contains(launch)) && recipients.knows_listeners() {
-                    seen = now;
-                    lasts_at = Some(Instant::now() + LASTING / 2);
-                    continue;
-                }
-                lasts_at = None;
-                if !greeted {
-                    greeted = true;
-                    startup_log::ready(&addresses);
-                }
-                recipients.tell(Readiness::Ready);
+            () = look, if look_at.is_some() => {
+                let ports = sources.reports.status.borrow().clone();
+                look_at = recipients.look(&ports, &addresses);
             }
             Some(word) = sources.words.recv() => recipients.pass_on_word(word).await,
             else => return,
@@ -104,18 +87,31 @@ pub(super) async fn follow(
 }
 
 impl Recipients {
-    /// The launches that listen, and have not ended unheard.
-    fn listening(&self) -> Vec<u64> {
-        let app = self.supervisor.status().borrow().clone();
-        let listening = app.workers.iter().filter(|worker| !worker.listening.is_empty());
-        let lives =
-            listening.filter_map(|worker| worker.running).filter(|&(_, pid)| !process_table::has_ended(pid));
-        lives.map(|(worker, _)| worker.launch).collect()
+    /// Tells whether the app is ready, or when to look again.
+    fn look(&mut self, ports: &[PortStatus], addresses: &[SocketAddr]) -> Option<Instant> {
+        // One that has ended may not have been missed yet.
+        let living = self.running().into_iter().filter(|&(_, pid)| !process_table::has_ended(pid));
+        let living: Vec<_> = living.map(|(worker, _)| worker.launch).collect();
+        match self.listeners.verdict(ports, &living, Instant::now()) {
+            Verdict::LookAgain(at) => self.is_starting().then_some(at),
+            Verdict::Known(readiness) => {
+                if readiness == Readiness::Ready && !self.greeted {
+                    self.greeted = true;
+                    startup_log::ready(addresses);
+                }
+                self.tell(readiness);
+                None
+            }
+        }
     }
 
-    /// Whether it is heard who listens, if anybody does.
-    fn knows_listeners(&self) -> bool {
-        self.supervisor.status().borrow().workers.iter().any(|worker| !worker.listening.is_empty())
+    fn running(&self) -> Vec<(WorkerId, Pid)> {
+        self.supervisor.status().borrow().workers.iter().filter_map(|worker| worker.running).collect()
+    }
+
+    /// What is ready stays so until a port has no worker.
+    fn is_starting(&self) -> bool {
+        matches!(*self.readiness.borrow(), Readiness::Starting { .. })
     }
 
     /// Once the stop has begun, nothing else is told.
@@ -129,9 +125,13 @@ impl Recipients {
         });
     }
 
-    async fn listens(&self, worker: WorkerId, service: ServiceId, ready: bool) {
+    async fn listens(&mut self, worker: WorkerId, service: ServiceId, ready: bool) {
         match service {
             ServiceId::Port(port) => {
+                self.listeners.listens(worker.launch, port, Instant::now());
+                // The supervisor tells of a launch before that can have listened.
+                let running = self.running().into_iter().map(|(worker, _)| worker.launch);
+                self.listeners.keep(&running.collect::<Vec<_>>());
                 self.supervisor.listening(worker, port).await;
                 if ready {
                     self.supervisor.ready(worker).await;
@@ -171,9 +171,7 @@ impl Recipients {
     }
 
     fn group_of(&self, worker: WorkerId) -> Option<Pid> {
-        let app = self.supervisor.status().borrow().clone();
-        let mut running = app.workers.iter().filter_map(|worker| worker.running);
-        running.find(|(id, _)| *id == worker).map(|(_, group)| group)
+        self.running().into_iter().find(|(id, _)| *id == worker).map(|(_, group)| group)
     }
 
     async fn pass_on_word(&self, word: Word) {
@@ -199,11 +197,4 @@ async fn detach_closed(mut suspects: mpsc::Receiver<(LinkId, Holder)>, front: Ha
             front.detach(link).await;
         }
     }
-}
-
-/// Ready once every port has a worker.
-pub(super) fn readiness(status: &[PortStatus]) -> Readiness {
-    let waiting_for: Vec<_> =
-        status.iter().filter(|port| port.listening == 0).map(|port| port.port).collect();
-    if waiting_for.is_empty() { Readiness::Ready } else { Readiness::Starting { waiting_for } }
 }

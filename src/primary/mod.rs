@@ -10,6 +10,7 @@ mod error;
 mod front_reports;
 mod probes;
 mod public_sockets;
+mod readiness;
 mod runtime_folder;
 mod shutdown;
 mod signal_actions;
@@ -31,6 +32,7 @@ use tracing::{debug, warn};
 use self::bootstrap::Bootstrap;
 pub(crate) use self::error::PrimaryError;
 use self::front_reports::{Recipients, ReportSources};
+use self::readiness::Listeners;
 use self::shutdown::Shutdown;
 use self::signal_actions::SignalActions;
 use self::stalls::Stalls;
@@ -84,7 +86,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let Wiring { supervisor, task, attach_context, bound: channels, words, ready, probes } =
         Wiring::new(&config, command_line, dependencies);
 
-    let (readiness, watched) = watch::channel(front_reports::readiness(&reports.status.borrow()));
+    let (readiness, watched) = watch::channel(readiness::at_start(&reports.status.borrow()));
     let scraper = probes.scraper(&config, &supervisor, &metrics);
     start_admin(bootstrap.admin, &metrics, scraper, &supervisor, watched.clone())?;
     let systemd = systemd::start(systemd::Sources {
@@ -107,6 +109,8 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         bound: channels,
         stalls: Stalls::new(bootstrap.shim.as_ref().map(|shim| shim.path().to_owned())),
         readiness: readiness.clone(),
+        listeners: Listeners::default(),
+        greeted: false,
     };
     tokio::spawn(front_reports::follow(ReportSources { reports, words }, recipients, addresses));
 

@@ -78,6 +78,8 @@ fn leaves_nothing(setup: Setup, happens: impl FnOnce(&mut Cluster)) {
     happens(&mut cluster);
     cluster.wait_exit();
     is_empty(&folder);
+    let said = cluster.stderr.text();
+    assert!(!said.contains("ready; try"), "it was never ready: {said}");
 }
 
 #[test]
