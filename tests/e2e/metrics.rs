@@ -79,7 +79,7 @@ fn without_a_worker_it_is_not_ready_any_more() {
     needs!("python3");
     let script = "[ -e down ] && sleep 1000; touch down; exec python3 {fixtures}/server.py";
     let cluster = Cluster::of("sh -c").arg(script).start();
-    assert_eq!(cluster.probe("/readyz").status, 200);
+    until("it is ready", || (cluster.probe("/readyz").status == 200).then_some(()));
     let _ = cluster.try_get("/exit/1");
     until("it is not ready", || (cluster.probe("/readyz").status == 503).then_some(()));
 }
