@@ -7,16 +7,18 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use socket2::{Domain, Type};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Duration, Instant};
 
 use super::admission::Refusal;
 use crate::front;
 use crate::front::inheritance::INHERITED;
 use crate::front::links::Holder;
-use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
+use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::protocol::wire::{Binding, Endpoint, SocketOption};
 use crate::supervisor::process_table;
 use crate::sys::socket;
@@ -28,6 +30,8 @@ pub(crate) struct BoundChannels {
     closing: mpsc::UnboundedSender<OwnedFd>,
     /// One is looked at after the other.
     claims: Arc<tokio::sync::Mutex<()>>,
+    /// Told whenever somebody listens.
+    news: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -35,8 +39,8 @@ struct Table {
     entries: Vec<Entry>,
     /// Who has listened, and on which served port: also on what is closed by now.
     listened: BTreeSet<(WorkerId, WorkerPort)>,
-    /// Of whom it was said that it bound something twice.
-    told: BTreeSet<WorkerId>,
+    /// Of which workers it was said that they bind something twice: once, however often they are started.
+    told: BTreeSet<Slot>,
 }
 
 #[derive(Debug)]
@@ -96,7 +100,7 @@ impl BoundChannels {
                 tokio::task::spawn_blocking(move || drop(socket));
             }
         });
-        Self { table: Arc::default(), closing, claims: Arc::default() }
+        Self { table: Arc::default(), closing, claims: Arc::default(), news: Arc::default() }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -123,7 +127,7 @@ impl BoundChannels {
                     address: bound.binding.address.into(),
                     holder: holder.pid,
                     other: old.binding.address.into(),
-                    is_news: self.table().told.insert(bound.worker),
+                    is_news: self.table().told.insert(bound.worker.slot),
                 });
             }
             front.detach(link).await;
@@ -170,6 +174,24 @@ impl BoundChannels {
         if let Some(entry) = table.entries.iter_mut().find(|entry| entry.place.link == link) {
             entry.listens = true;
         }
+        drop(table);
+        self.news.notify_waiters();
+    }
+
+    /// Whether this is so, or becomes so within `time` because a server begins to listen.
+    pub(crate) async fn becomes(&self, time: Duration, is_so: impl Fn() -> bool) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            let mut news = pin!(self.news.notified());
+            // From here on nothing is missed.
+            news.as_mut().enable();
+            if is_so() {
+                return true;
+            }
+            if tokio::time::timeout_at(until, news).await.is_err() {
+                return is_so();
+            }
+        }
     }
 
     /// Whether a server listens on the channel with this nonce.
@@ -188,7 +210,6 @@ impl BoundChannels {
     pub(crate) fn forget(&self, worker: WorkerId) {
         let mut table = self.table();
         table.listened.retain(|(listener, _)| *listener != worker);
-        table.told.remove(&worker);
     }
 }
 

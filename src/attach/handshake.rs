@@ -5,17 +5,18 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::admission::{self, Admission, Applicant, Grant, Refusal, Request, Source, Takes};
 use super::bound::{self, Bound};
 use super::room_for_a_descriptor;
 use super::socket::AttachContext;
+use super::waiting::Complaints;
 use crate::front::links::{Attachment, Holder};
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Binding, ChannelName, FromWorker, MAX_MESSAGE, ToWorker, Token};
@@ -51,21 +52,30 @@ impl AttachError {
     pub(super) fn refusal(&self) -> wire::Refusal {
         match self {
             AttachError::Refused(refusal) | AttachError::Question(refusal) => refusal.on_the_wire(),
-            AttachError::NoDescriptor => wire::Refusal::Full,
-            AttachError::Silent | AttachError::GaveWay | AttachError::Malformed | AttachError::Socket(_) => {
+            // It may try again.
+            AttachError::NoDescriptor | AttachError::GaveWay => wire::Refusal::Full,
+            AttachError::Silent | AttachError::Malformed | AttachError::Socket(_) => {
                 wire::Refusal::NotAdmitted
             }
         }
     }
 
-    /// Says it to the operator, if that is news.
-    pub(super) fn log(&self, peer: Peer) {
+    /// Says it to the operator, if that is news. Whoever may connect could have a line written for each connection.
+    pub(super) fn log(&self, peer: Peer, complaints: &Complaints) {
+        let Peer { pid, uid } = peer;
         match self {
             AttachError::Refused(Refusal::NotServed(_) | Refusal::InUse { is_news: false, .. })
             | AttachError::Question(_) => {
-                debug!(pid = peer.pid, error = %self, "refused a process at the attach socket");
+                debug!(pid, uid, error = %self, "refused a process at the attach socket");
             }
-            _ => warn!(pid = peer.pid, error = %self, "refused a process at the attach socket"),
+            AttachError::Refused(refusal @ Refusal::InUse { .. }) => info!(pid, "{refusal}"),
+            _ => match complaints.say(Instant::now()) {
+                Some(0) => warn!(pid, uid, error = %self, "refused a process at the attach socket"),
+                Some(others) => {
+                    warn!(pid, uid, others, error = %self, "refused a process at the attach socket");
+                }
+                None => debug!(pid, uid, error = %self, "refused a process at the attach socket"),
+            },
         }
     }
 }

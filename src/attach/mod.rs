@@ -4,8 +4,8 @@
 //!
 //! - [`admission`]: who may attach, to what, and how it is served; one decision for every way.
 //! - [`bound`]: what the processes of each launch have bound.
-//! - [`socket`]: the way of the shim and of the library: [`handshake`], [`questions`]; [`closer`]: what becomes of those
-//!   that are not admitted.
+//! - [`socket`]: the way of the shim and of the library: [`handshake`], [`questions`]; [`waiting`], [`closer`]: what becomes
+//!   of those that say nothing or are not admitted.
 //! - [`node`]: the way of Node's cluster workers.
 
 pub(crate) mod admission;
@@ -15,6 +15,7 @@ mod handshake;
 pub(crate) mod node;
 mod questions;
 pub(crate) mod socket;
+mod waiting;
 
 use std::os::fd::AsFd;
 use std::time::Duration;

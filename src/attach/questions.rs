@@ -41,10 +41,7 @@ pub(super) async fn ask_listened(
         0 => context.bound.has_listened(worker, port),
         nonce => context.bound.channel_listens(worker, nonce),
     };
-    if !has_listened() {
-        tokio::time::sleep(NEWS).await;
-    }
-    let answer = ToWorker::HasListened(has_listened());
+    let answer = ToWorker::HasListened(context.bound.becomes(NEWS, has_listened).await);
     Ok(seqpacket::send(channel, answer.encode(&mut [0; MAX_MESSAGE]), None)?)
 }
 

@@ -3,7 +3,6 @@
 //! It listens, and hears the first message of each connection; what follows from that is in [`handshake`] and
 //! [`questions`].
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -22,6 +21,7 @@ use super::bound::BoundChannels;
 use super::closer::{Closer, Turn};
 use super::handshake::{self, AttachError, Hello, PATIENCE};
 use super::questions;
+use super::waiting::{Complaints, Waiting};
 use crate::front;
 use crate::front::Accepts;
 use crate::front::links::ChannelPermits;
@@ -37,10 +37,6 @@ const FILE_NAME: &str = "attach";
 
 /// How many connections may wait in the attach socket's backlog.
 const BACKLOG: i32 = 256;
-
-/// How many processes may be waited for that have said nothing yet. If another comes, the first of them has to go: who
-/// wants to attach speaks as soon as it is connected.
-const SILENT: usize = 64;
 
 /// The socket, listening.
 #[derive(Debug)]
@@ -132,7 +128,7 @@ impl AttachSocket {
     /// Answers for as long as the program runs.
     pub(crate) async fn serve(mut self, context: AttachContext) {
         let closer = Closer::default();
-        let mut silent = Silent::default();
+        let (mut waiting, complaints) = (Waiting::default(), Complaints::default());
         while let Some(turn) = closer.turn().await {
             let accepted = tokio::select! {
                 biased;
@@ -150,7 +146,12 @@ impl AttachSocket {
                     continue;
                 }
             };
-            tokio::spawn(answer(channel, turn, silent.joined(), context.clone()));
+            let Ok(peer) = Peer::of(&channel) else {
+                turn.close(channel);
+                continue;
+            };
+            let applicant = Applicant { channel, peer, turn, goes: waiting.joined(peer.uid) };
+            tokio::spawn(answer(applicant, context.clone(), complaints.clone()));
         }
     }
 }
@@ -162,26 +163,18 @@ fn listen_at(path: &Path) -> io::Result<Watched> {
     Watched::new(listener, Interest::READABLE)
 }
 
-/// The processes that have said nothing yet, in the order in which they came.
-#[derive(Debug, Default)]
-struct Silent(VecDeque<oneshot::Sender<()>>);
-
-impl Silent {
-    /// There is another. What is returned ends when it has to go.
-    fn joined(&mut self) -> oneshot::Receiver<()> {
-        self.0.retain(|process| !process.is_closed());
-        if self.0.len() >= SILENT {
-            self.0.pop_front();
-        }
-        let (stays, goes) = oneshot::channel();
-        self.0.push_back(stays);
-        goes
-    }
+/// A process that has connected.
+struct Applicant {
+    channel: OwnedFd,
+    peer: Peer,
+    turn: Turn,
+    /// Ends when it has to go.
+    goes: oneshot::Receiver<()>,
 }
 
 /// Hears what one process wants, and answers. What is not admitted is closed elsewhere, unread.
-async fn answer(channel: OwnedFd, turn: Turn, goes: oneshot::Receiver<()>, context: AttachContext) {
-    let Ok(peer) = Peer::of(&channel) else { return turn.close(channel) };
+async fn answer(applicant: Applicant, context: AttachContext, complaints: Complaints) {
+    let Applicant { channel, peer, turn, goes } = applicant;
     let answered = match first_message(&channel, goes).await {
         Ok(FromWorker::Attach { token, binding, wants_drain, brings_socket }) => {
             let hello = Hello { token, binding, wants_drain, brings_socket };
@@ -200,7 +193,7 @@ async fn answer(channel: OwnedFd, turn: Turn, goes: oneshot::Receiver<()>, conte
         Err(error) => Err(error),
     };
     if let Err(error) = answered {
-        error.log(peer);
+        error.log(peer, &complaints);
         let refuse = ToWorker::Refuse(error.refusal());
         let _ = seqpacket::send(&channel, refuse.encode(&mut [0; MAX_MESSAGE]), None);
     }
@@ -215,27 +208,4 @@ async fn first_message(channel: &OwnedFd, goes: oneshot::Receiver<()>) -> Result
         _ = goes => return Err(AttachError::GaveWay),
     };
     message
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_those_that_say_nothing_the_first_has_to_go_when_there_are_too_many() {
-        let mut silent = Silent::default();
-        let mut here: VecDeque<_> = (0..SILENT).map(|_| silent.joined()).collect();
-        let goes = |process: &mut oneshot::Receiver<()>| {
-            matches!(process.try_recv(), Err(oneshot::error::TryRecvError::Closed))
-        };
-        assert!(!here.iter_mut().any(goes), "there is room for all of them");
-        here.push_back(silent.joined());
-        assert!(goes(&mut here[0]), "the first goes");
-        assert!(!here.iter_mut().skip(1).any(goes));
-        // One that has spoken makes room.
-        here.truncate(SILENT);
-        here.push_back(silent.joined());
-        assert!(!here.iter_mut().skip(1).any(goes));
-        assert_eq!(silent.0.len(), SILENT);
-    }
 }

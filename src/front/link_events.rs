@@ -5,7 +5,7 @@
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::group::Parts;
 use super::links::{Due, LinkEvent, LinkKey};
@@ -86,7 +86,8 @@ impl Parts<'_> {
             LinkEvent::Listening => {
                 if !self.intake.is_for(self.bindings.takes) {
                     let (service, address) = (self.service, self.bindings.address);
-                    warn!(%worker, %service, %address, "no public address is of the family of this listener");
+                    // Many servers listen on both families whatever they are reached by.
+                    info!(%worker, %service, %address, "no public address is of the family of this listener");
                 }
                 let (link, is_ready) = (member.link.id(), member.link.speaks_for_itself());
                 self.launches.listens(worker, self.service, link, is_ready);

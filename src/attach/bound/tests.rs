@@ -130,3 +130,18 @@ async fn a_channel_of_a_port_that_was_opened_on_demand_listens_too() {
     assert!(table.channel_listens(WORKER, 9));
     assert!(!table.has_listened(WORKER, WorkerPort(80)), "the port of that number is another");
 }
+
+#[tokio::test]
+async fn who_asks_hears_at_once_of_a_server_that_begins_to_listen() {
+    let table = BoundChannels::new();
+    let port = WorkerPort(80);
+    let asking = table.clone();
+    let asked = tokio::spawn(async move {
+        let has_listened = || asking.has_listened(WORKER, port);
+        asking.becomes(Duration::from_secs(60), has_listened).await
+    });
+    tokio::task::yield_now().await;
+    table.listened(WORKER, ServiceId::Port(port), LinkId(3));
+    assert!(asked.await.unwrap());
+    assert!(!table.becomes(Duration::ZERO, || table.has_listened(WORKER, WorkerPort(81))).await);
+}
