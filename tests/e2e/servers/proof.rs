@@ -95,6 +95,7 @@ fn meet(server: &Server, witness: &Witness, address: SocketAddr) -> Meeting {
 /// connect to itself, and takes a turn with that: then it is asked again.
 #[track_caller]
 fn takes_turns(cluster: &Cluster, address: SocketAddr, dialogue: Dialogue) {
+    all_serve(cluster, address, dialogue);
     let (mut handed, mut answers) = a_round(cluster, address, dialogue);
     for _ in 0..3 {
         if handed.values().sum::<u64>() > ROUNDS {
@@ -103,6 +104,17 @@ fn takes_turns(cluster: &Cluster, address: SocketAddr, dialogue: Dialogue) {
     }
     took_turns(&handed, ROUNDS);
     assert!(answers.is_empty() || answers == handed, "answers of {answers:?}, connections to {handed:?}");
+}
+
+/// A worker is online once one of its listeners listens, which need not be the one for this address.
+#[track_caller]
+fn all_serve(cluster: &Cluster, address: SocketAddr, dialogue: Dialogue) {
+    let before = cluster.metrics().handed();
+    until("each worker serves this address", || {
+        dialogue.hold(http::connect(address).ok()?).ok()?;
+        let mut served = cluster.metrics().handed().into_iter();
+        served.all(|(worker, count)| count > *before.get(&worker).unwrap_or(&0)).then_some(())
+    });
 }
 
 /// The connections that each worker was handed meanwhile, and the answers that each gave.
