@@ -152,6 +152,13 @@ pub(super) async fn peek(channel: &OwnedFd) -> Result<FromWorker, AttachError> {
     FromWorker::decode(&buffer[..len]).map_err(|_| AttachError::Malformed)
 }
 
+/// The next message if it is there, which is left where it is.
+pub(super) fn peek_now(channel: &OwnedFd) -> Option<Result<FromWorker, AttachError>> {
+    let mut buffer = [0; MAX_MESSAGE + 1];
+    let len = seqpacket::peek_bytes(channel, &mut buffer).ok()?;
+    Some(FromWorker::decode(&buffer[..len]).map_err(|_| AttachError::Malformed))
+}
+
 /// Receives the message that was read, and the worker's end of the channel beside it.
 async fn receive_worker_end(channel: &OwnedFd) -> Result<OwnedFd, AttachError> {
     let worker_end = receive_descriptor(channel).await?;

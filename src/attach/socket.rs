@@ -205,7 +205,8 @@ async fn answer(applicant: Applicant, context: AttachContext, complaints: Compla
 async fn first_message(channel: &OwnedFd, goes: oneshot::Receiver<()>) -> Result<FromWorker, AttachError> {
     let message = tokio::select! {
         message = timeout(PATIENCE, handshake::peek(channel)) => message.map_err(|_| AttachError::Silent)?,
-        _ = goes => return Err(AttachError::GaveWay),
+        // Who has spoken by now is heard.
+        _ = goes => handshake::peek_now(channel).unwrap_or(Err(AttachError::GaveWay)),
     };
     message
 }

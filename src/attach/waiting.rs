@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// How many there may be of all users, and of each.
-const MOST: usize = 64;
-const MOST_OF_ONE: usize = 32;
+const MOST: usize = 96;
+const MOST_OF_ONE: usize = 64;
 
 /// How long nothing more is said of refused processes after something was.
 const QUIET: Duration = Duration::from_secs(10);
