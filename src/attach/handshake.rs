@@ -1,6 +1,6 @@
 //! The handshake: from a process that says what it binds to a channel that the front has.
 //!
-//! Whether it gets one is [`admission`]'s to decide, and what stands in its way is known to [`bound`](super::bound).
+//! Whether it gets one is [`admission`]'s to decide, and what stands in its way is known to [`bound`].
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,7 +1,7 @@
 //! Looks at workers that left a connection untaken, once per launch, and says so if the process that has their listener
 //! cannot take any.
 //!
-//! What is seen and said is in [`diagnose`].
+//! What is seen and said is in [`diagnose`](crate::supervisor::diagnose).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;

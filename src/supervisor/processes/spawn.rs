@@ -237,7 +237,7 @@ pub(crate) struct Launch {
     pub mark: Mark,
 }
 
-/// Starts a worker, tied to the calling thread (see [`ChildSetup`](crate::sys::process::ChildSetup)).
+/// Starts a worker, tied to the calling thread (see [`ChildSetup`]).
 ///
 /// # Errors
 /// The program cannot be found or executed, or the system has no room for another process.
