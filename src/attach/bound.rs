@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -217,10 +218,7 @@ fn copy_or_new(socket: &mut Option<OwnedFd>, address: Endpoint) -> io::Result<Ow
     if let Some(socket) = socket {
         return socket.try_clone();
     }
-    let domain = match address {
-        Endpoint::V4 { .. } => Domain::IPV4,
-        Endpoint::V6 { .. } => Domain::IPV6,
-    };
+    let domain = Domain::for_address(address.into());
     let new = OwnedFd::from(socket2::Socket::new(domain, Type::STREAM, None)?);
     let copy = new.try_clone()?;
     *socket = Some(new);
@@ -313,10 +311,7 @@ fn overlap_v4(a: [u8; 4], b: [u8; 4]) -> bool {
 
 /// The IPv4 address of a v4-mapped one.
 fn mapped(address: [u8; 16]) -> Option<[u8; 4]> {
-    match address {
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
-        _ => None,
-    }
+    Ipv6Addr::from(address).to_ipv4_mapped().map(|ip| ip.octets())
 }
 
 #[cfg(test)]

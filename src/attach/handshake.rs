@@ -149,14 +149,18 @@ pub(super) async fn peek(channel: &OwnedFd) -> Result<FromWorker, AttachError> {
     let watched = Watched::new(channel.try_clone()?, Interest::READABLE)?;
     let mut buffer = [0; MAX_MESSAGE + 1];
     let len = watched.when_readable(|channel| seqpacket::peek_bytes(channel, &mut buffer)).await?;
-    FromWorker::decode(&buffer[..len]).map_err(|_| AttachError::Malformed)
+    understood(&buffer[..len])
 }
 
 /// The next message if it is there, which is left where it is.
 pub(super) fn peek_now(channel: &OwnedFd) -> Option<Result<FromWorker, AttachError>> {
     let mut buffer = [0; MAX_MESSAGE + 1];
     let len = seqpacket::peek_bytes(channel, &mut buffer).ok()?;
-    Some(FromWorker::decode(&buffer[..len]).map_err(|_| AttachError::Malformed))
+    Some(understood(&buffer[..len]))
+}
+
+fn understood(record: &[u8]) -> Result<FromWorker, AttachError> {
+    FromWorker::decode(record).map_err(|_| AttachError::Malformed)
 }
 
 /// Receives the message that was read, and the worker's end of the channel beside it.

@@ -203,10 +203,9 @@ async fn answer(applicant: Applicant, context: AttachContext, complaints: Compla
 /// Waits for the message that opens a connection, and leaves it where it is: no descriptor of a process that may not be
 /// admitted is received.
 async fn first_message(channel: &OwnedFd, goes: oneshot::Receiver<()>) -> Result<FromWorker, AttachError> {
-    let message = tokio::select! {
+    tokio::select! {
         message = timeout(PATIENCE, handshake::peek(channel)) => message.map_err(|_| AttachError::Silent)?,
         // Who has spoken by now is heard.
         _ = goes => handshake::peek_now(channel).unwrap_or(Err(AttachError::GaveWay)),
-    };
-    message
+    }
 }
