@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::harness::needs::needs;
+use crate::harness::nginx_config;
 use crate::harness::process::Process;
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, Signal, until};
@@ -20,25 +21,8 @@ fn there(folder: &Path) -> Vec<Process> {
     all.filter(is_there).filter_map(|process| Process::find(process.pid)).collect()
 }
 
-/// nginx goes into the background unless it is told not to. Every path is relative to the prefix.
-const NGINX: &str = "
-worker_processes 2;
-pid nginx.pid;
-error_log stderr;
-events {}
-http {
-    access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    server {
-        listen 8080;
-        location / { return 200 nginx; }
-    }
-}
-";
+/// nginx goes into the background unless it is told not to.
+const NGINX: &str = nginx_config!("worker_processes 2; error_log stderr; events {}", "listen 8080;");
 
 const APP: &str = "
 def app(environment, start_response):

@@ -1,28 +1,7 @@
 //! Web servers and proxies, mostly as Debian configures them.
 
 use super::{Server, servers};
-
-/// Debian's default site: a listener for each family, in each of two processes.
-const NGINX: &str = r#"
-daemon off;
-worker_processes 2;
-pid nginx.pid;
-error_log stderr;
-events {}
-http {
-    access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    server {
-        listen {port} default_server;
-        listen [::]:{port} default_server;
-        location / { return 200 "worker of nginx"; }
-    }
-}
-"#;
+use crate::harness::nginx_config;
 
 /// One module after the other, as Debian has them.
 const APACHE: &str = r#"
@@ -56,42 +35,16 @@ fn apache(mpm: &'static str) -> Server {
 }
 
 servers! {
-    nginx_as_debian_configures_it => nginx(NGINX).in_ci();
-    nginx_of_both_families_at_once => nginx(r#"
-daemon off;
-pid nginx.pid;
-events {}
-http {
-    access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    server {
-        listen [::]:{port} ipv6only=off;
-        location / { return 200 "worker of nginx"; }
-    }
-}
-"#);
-    nginx_that_shares_its_port => nginx(r#"
-daemon off;
-worker_processes 2;
-pid nginx.pid;
-events { multi_accept on; }
-http {
-    access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    server {
-        listen {port} reuseport deferred backlog=100 so_keepalive=on;
-        location / { return 200 "worker of nginx"; }
-    }
-}
-"#);
+    /// A listener for each family, in each of two processes.
+    nginx_as_debian_configures_it => nginx(nginx_config!(
+        "daemon off; worker_processes 2; error_log stderr; events {}",
+        "listen {port} default_server; listen [::]:{port} default_server;"
+    )).in_ci();
+    nginx_of_both_families_at_once => nginx(nginx_config!("daemon off; events {}", "listen [::]:{port} ipv6only=off;"));
+    nginx_that_shares_its_port => nginx(nginx_config!(
+        "daemon off; worker_processes 2; events { multi_accept on; }",
+        "listen {port} reuseport deferred backlog=100 so_keepalive=on;"
+    ));
     apache_with_threads => apache("event").in_ci();
     apache_with_processes => apache("prefork");
     lighttpd => Server::of("lighttpd -D -f lighttpd.conf").file("index.html", PAGE).file("lighttpd.conf", r#"
