@@ -2,42 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::harness::folder::fixtures;
 use crate::harness::needs::{ipv6, needs};
-use crate::harness::{Cluster, until};
+use crate::harness::ports::free_port;
+use crate::harness::{Cluster, Native, until};
 
 /// What a server says, by name.
 type Said = BTreeMap<String, String>;
 
-/// A server without clusterd, until the end of the test.
-struct Natively {
-    server: Child,
-    port: u16,
-}
-
-impl Natively {
-    /// Runs the Python server in `fixtures` with a port that is free, and these words.
-    fn python(server: &str, words: &[&str]) -> Self {
-        let port = free_port();
-        let mut command = Command::new("python3");
-        command.arg(fixtures().join(server)).arg(port.to_string()).args(words).stdin(Stdio::null());
-        Self { server: command.spawn().expect("python3 can be started"), port }
-    }
-}
-
-impl Drop for Natively {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+/// A Python server of `fixtures` without clusterd, with a port that is free and these words.
+fn natively(server: &str, words: &[&str]) -> Native {
+    let command = format!("python3 {{fixtures}}/{server} {{port}} {}", words.join(" "));
+    Native::start(Cluster::of(&command).worker_port(free_port()))
 }
 
 /// What the server at this address answers, once it listens.
@@ -59,10 +37,10 @@ const CASES: [[&str; 2]; 5] = [
     ["v6", "before-listen"],
 ];
 
-fn loopback(family: &str, port: u16) -> SocketAddr {
+fn loopback(family: &str) -> IpAddr {
     match family {
-        "v4" => (Ipv4Addr::LOCALHOST, port).into(),
-        _ => (Ipv6Addr::LOCALHOST, port).into(),
+        "v4" => Ipv4Addr::LOCALHOST.into(),
+        _ => Ipv6Addr::LOCALHOST.into(),
     }
 }
 
@@ -77,7 +55,7 @@ fn options(address: SocketAddr) -> Said {
 
 /// In which options a listener or its connections, as `of` says, differ from those without clusterd.
 fn differences(of: fn(&str) -> bool) -> Vec<String> {
-    let servers: Vec<_> = CASES.iter().map(|words| Natively::python("options.py", words)).collect();
+    let servers: Vec<_> = CASES.iter().map(|words| natively("options.py", words)).collect();
     let ports = 8081..;
     let script: String = ports
         .clone()
@@ -91,8 +69,8 @@ fn differences(of: fn(&str) -> bool) -> Vec<String> {
     let cluster = cluster.start();
     let mut differences = Vec::new();
     for (index, (words, server)) in CASES.iter().zip(&servers).enumerate() {
-        let natively = options(loopback(words[0], server.port));
-        let here = options(loopback(words[0], cluster.address_of(index).port()));
+        let natively = options(server.at(loopback(words[0])));
+        let here = options((loopback(words[0]), cluster.address_of(index).port()).into());
         assert_eq!(natively.keys().collect::<Vec<_>>(), here.keys().collect::<Vec<_>>());
         let differ = natively.iter().filter(|(name, value)| of(name) && here[*name] != **value);
         differences.extend(
@@ -129,8 +107,8 @@ fn options_of_listener_and_connection_are_those_of_the_kernel() {
 #[test]
 fn a_server_that_asks_whether_its_port_is_free_hears_what_it_hears_natively() {
     needs!("python3");
-    let server = Natively::python("asks_first.py", &[]);
-    let natively = answer(loopback("v4", server.port));
+    let native = natively("asks_first.py", &[]);
+    let natively = answer(native.at(loopback("v4")));
     // The server connects to the port that it listens on, which has to be the public one.
     let port = free_port();
     let command = "python3 {fixtures}/asks_first.py {port}";
@@ -145,8 +123,8 @@ fn a_server_that_asks_whether_its_port_is_free_hears_what_it_hears_natively() {
 #[test]
 fn a_listener_can_be_wrapped_for_tls() {
     needs!("python3");
-    let native = Natively::python("tls_listener.py", &[]);
-    let natively = answer(SocketAddr::from((Ipv4Addr::LOCALHOST, native.port)));
+    let native = natively("tls_listener.py", &[]);
+    let natively = answer(native.at(loopback("v4")));
     let cluster = Cluster::of("python3 {fixtures}/tls_listener.py {port}").workers(2).start();
     assert_eq!(natively, "ENOTCONN");
     for _ in 0..4 {

@@ -2,22 +2,15 @@
 //! new launch of a reload lives beside the old, so they are named by `CLUSTERD_LANE`: the recipes of the guide.
 
 use std::collections::BTreeSet;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 use crate::harness::needs::needs;
+use crate::harness::ports::{free_port, free_ports};
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, Signal, until};
 
 const WORKERS: u32 = 2;
-
-/// A number after which so many ports are free.
-fn free_ports(count: u16) -> u16 {
-    until("some ports in a row are free", || {
-        let base = 20_000 + fastrand::u16(..10_000);
-        (1..=count).all(|lane| TcpListener::bind(("127.0.0.1", base + lane)).is_ok()).then_some(base)
-    })
-}
 
 const APP: &str = "
 def app(environment, start_response):
@@ -49,7 +42,7 @@ fn lanes(cluster: &Cluster) -> BTreeSet<u16> {
 #[test]
 fn each_launch_has_its_own_port_pid_file_control_socket_and_unix_socket() {
     needs!("gunicorn");
-    let base = free_ports(WORKERS as u16 + 1);
+    let base = free_ports(WORKERS as u16 + 1) - 1;
     let cluster = gunicorn("CLUSTERD_LANE", base).start();
     assert_eq!(lanes(&cluster), BTreeSet::from([1, 2]));
     for _ in 0..2 {
@@ -82,7 +75,7 @@ fn the_number_of_a_worker_is_for_the_old_and_the_new_launch() {
 #[test]
 fn a_second_port_of_all_workers_is_named_with_what_helps() {
     needs!("gunicorn");
-    let base = free_ports(1) + 1;
+    let base = free_port();
     let script = format!(
         "exec gunicorn -b 127.0.0.1:{base} -b 127.0.0.1:{{port}} --no-control-socket --chdir {{folder}} app:app"
     );

@@ -2,6 +2,7 @@
 
 use crate::harness::build;
 use crate::harness::needs::needs;
+use crate::harness::ports::free_port;
 use crate::harness::{Cluster, Signal, until};
 
 /// The warning about a worker that does not listen, once it came.
@@ -18,12 +19,6 @@ fn says(warning: &str, expected: &[&str]) {
     for expected in expected {
         assert!(lower.contains(expected), "{expected:?} is missing from: {warning}");
     }
-}
-
-/// A port that nobody has. It is really bound, since the shim does not see these programs or their port.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 #[test]
@@ -121,10 +116,10 @@ fn it_listens_and_does_not_say_that_it_is_ready() {
 fn what_it_is_stands_in_the_last_line_too() {
     needs!("go");
     let program = build::go("go-server");
-    let port = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
-    let number = port.local_addr().expect("a bound socket has an address").port();
     // Nobody else can listen on it.
-    let ended = Cluster::of(&program).worker_port(number).options("--max-restarts 1").run();
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
+    let port = taken.local_addr().expect("a bound socket has an address").port();
+    let ended = Cluster::of(&program).worker_port(port).options("--max-restarts 1").run();
     let last = ended.stderr.lines().last().expect("it says why");
     says(last, &["every worker has ended for good", "is a go program"]);
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 
 use crate::harness::needs::{self, ipv6, needs};
+use crate::harness::ports::free_port;
 use crate::harness::{Cluster, Signal, http, until};
 
 /// The same port, reached over IPv6.
@@ -71,7 +72,7 @@ fn a_server_that_listens_on_ipv6_gets_clients_of_both_families() {
 #[test]
 fn the_public_port_and_the_port_that_the_server_asks_for_may_differ() {
     needs!("python3");
-    let free = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let free = free_port();
     let cluster = Cluster::of_servers().port(&format!("{free}:80")).start();
     assert_eq!(cluster.address().port(), free);
     assert_eq!(cluster.get("/env/PORT"), "80");

@@ -1,9 +1,10 @@
 //! clusterd under a service manager: what it tells it, and the sockets that it gets from it.
 
-use std::net::{Ipv6Addr, TcpListener};
+use std::net::Ipv6Addr;
 use std::os::unix::net::UnixDatagram;
 
 use crate::harness::needs::{ipv6, needs};
+use crate::harness::ports::free_port;
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, Signal, http, until};
 
@@ -108,11 +109,6 @@ fn a_watchdog_that_is_for_another_process_hears_nothing() {
     let told = manager.until("STOPPING=1");
     assert!(!told.iter().any(|message| message.contains("WATCHDOG")), "{told:?}");
     cluster.wait_success();
-}
-
-/// A free port of every address.
-fn free_port() -> u16 {
-    TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 
 /// clusterd is started with these sockets, as `fixtures/activate.py` names them.

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Command;
 
 use crate::harness::needs::{needs, root};
+use crate::harness::ports::free_port;
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, build, until};
 
@@ -121,11 +122,9 @@ fn a_worker_that_cannot_load_the_shim_from_memory_is_told_what_to_mount() {
         return;
     }
     let noexec = "mount -t tmpfs -o noexec tmpfs /run && exec \"$@\"";
-    let port = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
-    let port = port.local_addr().expect("a bound socket has an address").port();
     let worker = "setpriv --reuid=65534 --regid=65534 --clear-groups sleep 1000";
     let cluster = Cluster::of(worker)
-        .worker_port(port)
+        .worker_port(free_port())
         .options("--ready-timeout 6s")
         .under(&["unshare", "--mount", "--propagation", "private", "sh", "-c", noexec, "sh"])
         .launch();

@@ -11,6 +11,7 @@ pub(crate) mod native;
 pub(crate) mod needs;
 pub(crate) mod nginx;
 pub(crate) mod output;
+pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod said;
 pub(crate) mod samples;

@@ -2,10 +2,9 @@
 //!
 //! What it does is what clusterd has to match. However the test ends, nothing of it is left.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::process::{self, Child};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -74,15 +73,4 @@ impl Drop for Native {
             eprintln!("--- what the command said without clusterd\n{}{}\n---", stdout.text(), stderr.text());
         }
     }
-}
-
-/// A port that nobody has: below those that the kernel chooses, and another one for each caller.
-pub(crate) fn free_port() -> u16 {
-    const FIRST: u16 = 10_000;
-    const COUNT: u16 = 20_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = process::id().wrapping_mul(97) as u16;
-    let ports = (0..COUNT).map(|_| FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT);
-    let mut free = ports.filter(|&port| TcpListener::bind(("::", port)).is_ok());
-    free.next().expect("a free port")
 }

@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{self, Command};
+use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::{env, fs};
 
 use serde_json::Value;
@@ -17,6 +16,7 @@ use serde_json::Value;
 use super::Attach;
 use super::reference::Reference;
 use crate::harness::folder::{Folder, fixtures};
+use crate::harness::ports::free_ports;
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, until};
 
@@ -68,7 +68,7 @@ impl Case {
         let (tcp, udp) = taken();
         let taken = tcp.local_addr().expect("a bound socket has an address").port();
         let case = self.env("CASE_TAKEN", &taken.to_string());
-        let base = free_ports();
+        let base = free_ports(PORTS);
         let under_node = case.play_under_node(base);
         let under_clusterd = match env::var_os("CLUSTERD_TEST_NODE_PRIMARY") {
             Some(_) => case.play_under_node(base),
@@ -214,19 +214,5 @@ fn taken() -> (TcpListener, UdpSocket) {
         let tcp = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         let udp = UdpSocket::bind(tcp.local_addr().ok()?).ok()?;
         Some((tcp, udp))
-    })
-}
-
-/// The first of [`PORTS`] ports that nobody has, outside of the range from which the kernel gives ports to clients.
-pub(crate) fn free_ports() -> u16 {
-    const FIRST: u16 = 12_000;
-    const BLOCKS: u16 = 2_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = process::id() as u16 % BLOCKS;
-    until("ten ports in a row are free", || {
-        let block = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % BLOCKS;
-        let base = FIRST + block * PORTS;
-        let free = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
-        (base..base + PORTS).all(free).then_some(base)
     })
 }

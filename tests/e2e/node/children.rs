@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use super::case::free_ports;
 use crate::harness::folder::fixtures;
 use crate::harness::needs::needs;
+use crate::harness::ports::free_port;
 use crate::harness::process::Process;
 use crate::harness::{Cluster, Signal, http, until};
 
@@ -16,7 +16,7 @@ fn get(port: u16) -> Option<String> {
 #[test]
 fn without_clusterd_the_child_serves_on() {
     needs!("node");
-    let port = free_ports();
+    let port = free_port();
     let mut parent = Command::new("node");
     parent.arg(fixtures().join("node/handing_over.js")).env("PORT", port.to_string());
     let mut parent = parent.spawn().expect("node can be started");
@@ -30,7 +30,7 @@ fn without_clusterd_the_child_serves_on() {
 #[test]
 fn a_child_serves_on_when_its_parent_has_closed_the_server() {
     needs!("node");
-    let other = free_ports();
+    let other = free_port();
     for attach in ["auto", "preload"] {
         let cluster =
             Cluster::of("node {fixtures}/node/handing_over.js").options(&format!("--attach {attach}"));

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::case::free_ports;
 use super::{Attach, app, both_ways};
 use crate::handoff::stop;
 use crate::harness::needs::{self, needs};
+use crate::harness::ports::free_port;
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, Signal, http, until};
 use crate::shutdown::{nothing_is_left, term_under_load_loses_nothing};
@@ -25,7 +25,7 @@ both_ways!(
 
 /// On a port of its own: what workers share has the same number for them as for clients.
 fn sharing(setup: Setup) -> Setup {
-    setup.port(&free_ports().to_string()).options("--policy shared")
+    setup.port(&free_port().to_string()).options("--policy shared")
 }
 
 fn online(cluster: &Cluster) -> u64 {
@@ -47,7 +47,7 @@ fn workers_share_the_port(attach: Attach) {
 }
 
 fn a_port_opened_on_demand_is_shared(attach: Attach) {
-    let opened = free_ports();
+    let opened = free_port();
     let script = format!("PORT={opened} exec node {{fixtures}}/node/app.js");
     let setup = Cluster::of("sh -c").arg(&script).workers(2).options(attach.option());
     let mut cluster = sharing(setup).options("--drain-timeout 60s").launch();

@@ -1,8 +1,8 @@
 //! Node below another program: the channel reaches it, or the shim serves it, and each connection is counted once.
 
-use super::case::free_ports;
 use crate::harness::Cluster;
 use crate::harness::needs::needs;
+use crate::harness::ports::free_ports;
 use crate::servers::answer_in_turn;
 
 #[test]
@@ -81,7 +81,7 @@ fn each_worker_waits_for_a_debugger_on_a_port_of_its_own() {
         const url = new URL(require('node:inspector').url() ?? 'ws://none:1');
         require('node:http').createServer((_, response) => response.end(url.port)).listen(process.env.PORT);
     ";
-    let first = free_ports();
+    let first = free_ports(4);
     let own = Cluster::of(&format!("node --inspect=127.0.0.1:{first} app.js")).file("app.js", app).workers(2);
     let options = format!("--inspect={}", first + 2);
     let from_environment =

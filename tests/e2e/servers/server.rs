@@ -8,6 +8,7 @@ use std::process::Command;
 use super::dialogue::Dialogue;
 use crate::harness::build;
 use crate::harness::needs;
+use crate::harness::ports::free_port;
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, Native, Witness};
 
@@ -183,7 +184,7 @@ impl Server {
     fn setup(&self, witness: &Witness) -> Setup {
         const OWN_FOLDER: &str =
             r#"own=$(mktemp -d "$0/own.XXXXXX") && chmod 777 "$own" && cd "$own" && exec "$@""#;
-        let mut setup = Cluster::of("").worker_port(crate::harness::native::free_port());
+        let mut setup = Cluster::of("").worker_port(free_port());
         if self.own_folder {
             setup = setup.arg("sh").arg("-c").arg(OWN_FOLDER).arg("{folder}");
         }
