@@ -90,7 +90,7 @@ pub(crate) enum Refusal {
     NotServed(WorkerPort),
     /// There are no channels there.
     #[error(
-        "port {0} is shared by Node's cluster workers (`--policy shared`); other servers need `--policy round-robin`"
+        "port {0} is shared by Node's cluster workers (`--accept workers`); other servers need `--accept primary`"
     )]
     Shared(WorkerPort),
     /// As many as there may be are open.

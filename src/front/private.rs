@@ -35,7 +35,7 @@ pub(crate) enum Undelivered {
     #[error("the worker does not listen on that port")]
     NotListening,
     /// Nobody can be given a connection there.
-    #[error("workers share the port (`--policy shared`), so clusterd cannot choose one of them")]
+    #[error("workers share the port (`--accept workers`), so clusterd cannot choose one of them")]
     Shared,
     /// It gets no connections any more.
     #[error("the worker is being stopped")]

@@ -17,7 +17,7 @@ use crate::front::links::Timeouts;
 use crate::front::{self, Accepts, Front, ServiceLimits, Setup};
 use crate::metrics::Metrics;
 use crate::policy::Choice;
-use crate::settings::{Config, Policy};
+use crate::settings::{Accept, Config};
 
 /// Starts it.
 ///
@@ -47,7 +47,7 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: DescriptorLim
     }
     Setup {
         ports,
-        accepts: accepts(config.policy),
+        accepts: accepts(config.accept),
         limits: ServiceLimits {
             choice: Choice::RoundRobin,
             queue,
@@ -64,11 +64,11 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: DescriptorLim
     }
 }
 
-/// `--policy` names who accepts, and whom to choose if that is the primary.
-pub(super) fn accepts(policy: Policy) -> Accepts {
-    match policy {
-        Policy::RoundRobin => Accepts::Primary,
-        Policy::Shared => Accepts::Workers,
+/// Who accepts, as `--accept` names it.
+pub(super) fn accepts(accept: Accept) -> Accepts {
+    match accept {
+        Accept::Primary => Accepts::Primary,
+        Accept::Workers => Accepts::Workers,
     }
 }
 

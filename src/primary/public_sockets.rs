@@ -32,7 +32,7 @@ pub(crate) enum ListenError {
     Inherited(#[from] InheritError),
     /// What was inherited cannot be shared.
     #[error(
-        "{count} sockets were inherited for port {port} (LISTEN_FDS), and with --policy shared workers share one: have one \
+        "{count} sockets were inherited for port {port} (LISTEN_FDS), and with --accept workers workers share one: have one \
          ListenStream= for it in the .socket unit"
     )]
     Several {
@@ -51,7 +51,7 @@ pub(crate) enum ListenError {
 pub(super) fn bind(config: &Config) -> Result<Ports, ListenError> {
     let inherited = inherit::inherited()?.into_iter().map(|socket| (socket.address, socket));
     let Plan { ports: plan } = inherit::plan(&config.listen(), config.listen_is_default, inherited)?;
-    let accepts = accepts(config.policy);
+    let accepts = accepts(config.accept);
     let mut ports = Ports::new();
     for (listen, inherited) in plan {
         let bound = open(listen, inherited, config.backlog.get())?;

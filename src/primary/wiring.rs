@@ -84,7 +84,7 @@ impl Wiring {
             treekill: config.treekill,
         };
         let permits = ChannelPermits::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
-        let accepts = accepts(config.policy);
+        let accepts = accepts(config.accept);
         let probes = WorkerProbes::new(front.clone(), ports[0]);
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());

@@ -7,23 +7,29 @@ use std::collections::BTreeSet;
 use hyper::header::HOST;
 
 use super::error::{Problem, Reason};
-use super::kind::is_none;
-use super::origin::Value;
+use super::kind::{is_none, or};
+use super::origin::{Origin, Value};
 use super::resolve::WinningValues;
 use super::setting::Key;
 use super::table::{self, keys};
-use super::{Attach, Bind, Config, Listen, Policy, WorkerCommand};
+use super::{Accept, Attach, Bind, Config, Listen, WorkerCommand};
 
 /// Settings that need another one, or another value of it. Each is reported at the value that is in vain.
 pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> {
-    let declared = table::all().filter_map(|key| Some((key, declared(config, key)?)));
-    let special = [stuck_too_soon(config), shared(config), probe_headers(config)].into_iter().flatten();
+    let declared = table::all().filter_map(|key| Some((key, declared(config, values, key)?)));
+    let special = [
+        stuck_too_soon(config),
+        workers_accept(config),
+        nobody_is_chosen(config, values),
+        probe_headers(config),
+    ];
+    let special = special.into_iter().flatten();
     let wrong = declared.chain(special);
     wrong.filter_map(|(key, reason)| Some(Problem::with(values.get(key.name)?.first()?, reason))).collect()
 }
 
 /// What the table itself says: `needs` and `not_with`.
-fn declared(config: &Config, key: &Key) -> Option<Reason> {
+fn declared(config: &Config, values: &WinningValues, key: &Key) -> Option<Reason> {
     let shown = |name| table::named(name).map(|other| (other.show)(config)).unwrap_or_default();
     if is_none(&(key.show)(config)) {
         return None;
@@ -33,8 +39,18 @@ fn declared(config: &Config, key: &Key) -> Option<Reason> {
         return Some(Reason::new(what).hint(format!("set --{needed}, or leave this out")));
     }
     let (other, value) = key.not_with.filter(|(other, value)| shown(other) == *value)?;
-    let what = format!("cannot be used with --{other} {value}");
-    Some(Reason::new(what).hint(format!("leave this out, or use another {other}")))
+    Some(not_with(table::named(other)?, value, values))
+}
+
+/// It cannot be used with this value of another setting.
+fn not_with(other: &Key, value: &str, values: &WinningValues) -> Reason {
+    let name = other.name;
+    let said = values.get(name).and_then(|values| values.first());
+    let said = said.map_or_else(|| format!("--{name} {value}"), Value::to_string);
+    let words = other.values.words().into_iter().map(|word| word.get_name().to_owned());
+    let others: Vec<_> = words.filter(|word| word != value).collect();
+    let hint = format!("leave this out, or use --{name} {}", or(&others));
+    Reason::new(format!("cannot be used with {said}")).hint(hint)
 }
 
 /// A connection is taken back first.
@@ -68,23 +84,31 @@ fn probe_headers(config: &Config) -> Option<(&'static Key, Reason)> {
 }
 
 /// What does not go with workers that share the ports.
-fn shared(config: &Config) -> Option<(&'static Key, Reason)> {
+fn workers_accept(config: &Config) -> Option<(&'static Key, Reason)> {
     const ONLY_NODE: &str = "only Node's cluster workers can share a port";
-    if config.policy != Policy::Shared {
+    if config.accept != Accept::Workers {
         return None;
     }
     if config.command == WorkerCommand::Demo {
-        let hint = "name a command that runs Node, or use --policy round-robin";
-        return Some((&keys::policy.key, Reason::new(ONLY_NODE).hint(hint)));
+        let hint = "name a command that runs Node, or use --accept primary";
+        return Some((&keys::accept.key, Reason::new(ONLY_NODE).hint(hint)));
     }
     if config.attach == Attach::Preload {
-        let hint = "use another --attach, or --policy round-robin";
+        let hint = "use another --attach, or --accept primary";
         return Some((&keys::attach.key, Reason::new(ONLY_NODE).hint(hint)));
     }
     let hint = "use one address for each port, with the same number for clients and workers";
     let reason =
         || Reason::new("workers share the public sockets, which needs one socket for each port").hint(hint);
-    (!is_a_socket_a_port(&config.listen())).then(|| (&keys::policy.key, reason()))
+    (!is_a_socket_a_port(&config.listen())).then(|| (&keys::accept.key, reason()))
+}
+
+/// Who has named a policy wants it to be followed, and workers that accept follow none.
+fn nobody_is_chosen(config: &Config, values: &WinningValues) -> Option<(&'static Key, Reason)> {
+    let key = &keys::policy.key;
+    let said = values.get(key.name)?.first()?;
+    let is_vain = config.accept == Accept::Workers && said.origin != Origin::Default;
+    is_vain.then(|| (key, not_with(&keys::accept.key, "workers", values)))
 }
 
 /// Whether each port that workers ask for is one public address of the same port. Node makes sure that a socket which it

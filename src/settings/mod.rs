@@ -98,15 +98,28 @@ impl Bind {
     }
 }
 
-/// Who chooses the worker of a connection.
+/// Which worker gets a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Policy {
-    /// clusterd gives it to the worker that has been idle longest, as Node's SCHED_RR.
-    #[value(alias = "rr")]
+    /// The worker that has been idle longest, as Node's SCHED_RR.
     RoundRobin,
-    /// The kernel, among Node's cluster workers, which share the listening socket and accept by themselves (SCHED_NONE).
+    /// The worker with the fewest open connections; of several, the one that has been idle longest.
+    LeastConnections,
+    /// The same worker for the same client address, or IPv6 network (/64), as long as that worker serves.
+    SourceIp,
+    /// Of two workers, picked at random, the one with fewer open connections.
+    RandomTwo,
+}
+
+/// Who accepts connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Accept {
+    /// clusterd, which gives each connection to a worker by its `policy`.
+    #[value(alias = "rr")]
+    Primary,
+    /// Node's cluster workers, which share the listening socket; the kernel chooses among them (Node's SCHED_NONE).
     #[value(alias = "none")]
-    Shared,
+    Workers,
 }
 
 /// By which policy the kernel schedules workers.

@@ -13,7 +13,7 @@ pub(crate) use addresses::{BIND, METRICS, PORT};
 pub(crate) use addresses::{bind, port};
 pub(crate) use automatic::{AppName, MAX_WORKERS, Workers, name_of};
 pub(crate) use header::{HEADER, ProbeHeader};
-pub(crate) use words::{ACCOUNT, CRON, HTTP_PATH, PATH, PATTERN, SHELL_LINE};
+pub(crate) use words::{ACCOUNT, CRON, HTTP_PATH, PATH, PATTERN, PolicyWord, SHELL_LINE};
 
 /// The standard library's numbers may have a sign as well.
 pub(super) fn is_digits(text: &str) -> bool {
@@ -55,6 +55,7 @@ mod tests {
             outcome(&PATTERN, &text);
             outcome(&ACCOUNT, &text);
             outcome(&SignalName, &text);
+            outcome(&PolicyWord, &text);
             let name = name_of(text.as_ref());
             prop_assert_eq!(outcome(&AppName, &name), name);
         }

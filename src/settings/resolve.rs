@@ -180,7 +180,7 @@ mod tests {
 
     use insta::assert_snapshot;
 
-    use super::super::{Listen, Policy, environment, file};
+    use super::super::{Accept, Listen, Policy, environment, file};
     use super::*;
 
     /// What each source says, in short: flags and environment as pairs, the file as text.
@@ -316,12 +316,46 @@ mod tests {
     }
 
     #[test]
-    fn nodes_variable_chooses_the_policy() {
+    fn nodes_variable_says_who_accepts() {
         let node: &[(&str, &str)] = &[("NODE_CLUSTER_SCHED_POLICY", "none")];
         let told = Told { environment: node, file: "command = [\"node\", \"app.js\"]", ..Told::default() };
-        assert_eq!(told.config().policy, Policy::Shared);
-        let both = Told { flags: &[("policy", "round-robin")], ..told };
-        assert_eq!(both.config().policy, Policy::RoundRobin);
+        assert_eq!(told.config().accept, Accept::Workers);
+        let both = Told { flags: &[("accept", "primary")], ..told };
+        assert_eq!(both.config().accept, Accept::Primary);
+        let node: &[(&str, &str)] = &[("NODE_CLUSTER_SCHED_POLICY", "rr")];
+        let told = Told { environment: node, file: "accept = \"workers\"", ..Told::default() };
+        assert_eq!(told.config().accept, Accept::Primary, "the environment goes before the file");
+    }
+
+    #[test]
+    fn a_policy_needs_the_primary_to_accept() {
+        let command = "command = [\"node\", \"app.js\"]\n";
+        for policy in ["round-robin", "least-connections", "source-ip", "random-two"] {
+            let file = format!("{command}policy = {policy:?}\naccept = \"workers\"");
+            let invalid = Told { file: &file, ..Told::default() }.invalid();
+            let said = format!(
+                "clusterd.toml:2: policy = {policy:?}: cannot be used with clusterd.toml:3: accept = \"workers\"\n\
+                 hint: leave this out, or use --accept primary"
+            );
+            assert_eq!((invalid.to_string(), invalid.exit_code()), (said, 78));
+        }
+        let node: &[(&str, &str)] = &[("NODE_CLUSTER_SCHED_POLICY", "none")];
+        let file = format!("{command}policy = \"source-ip\"");
+        let invalid = Told { environment: node, file: &file, ..Told::default() }.invalid();
+        assert_snapshot!(invalid, @r#"
+        clusterd.toml:2: policy = "source-ip": cannot be used with NODE_CLUSTER_SCHED_POLICY=none
+        hint: leave this out, or use --accept primary
+        "#);
+        assert_eq!(Told { file: "policy = \"rr\"", ..Told::default() }.config().policy, Policy::RoundRobin);
+    }
+
+    #[test]
+    fn a_policy_that_says_who_accepts_is_told_the_setting_for_that() {
+        let invalid = Told { file: "policy = \"shared\"", ..Told::default() }.invalid();
+        assert_snapshot!(invalid, @r#"
+        clusterd.toml:1: policy = "shared": not a policy
+        hint: to let workers accept by themselves, use --accept workers
+        "#);
     }
 
     #[test]
@@ -345,7 +379,7 @@ mod tests {
     #[test]
     fn workers_share_a_port_as_it_is_and_only_node_does() {
         let problems = |flags: &[(&'static str, &'static str)], file| {
-            let flags = [&[("policy", "shared")], flags].concat();
+            let flags = [&[("accept", "workers")], flags].concat();
             let told = Told { flags: &flags, file, ..Told::default() };
             let problems = told
                 .resolve()
@@ -358,9 +392,9 @@ mod tests {
             assert_eq!(problems(good, node), Vec::<String>::new(), "{good:?}");
         }
         for (bad, place) in [
-            (&[("port", "80:8080")][..], "--policy"),
-            (&[("port", "0:80")], "--policy"),
-            (&[("bind", "127.0.0.1:80"), ("bind", "127.0.0.2:80")], "--policy"),
+            (&[("port", "80:8080")][..], "--accept"),
+            (&[("port", "0:80")], "--accept"),
+            (&[("bind", "127.0.0.1:80"), ("bind", "127.0.0.2:80")], "--accept"),
             (&[("attach", "preload")], "--attach"),
             (&[("ready-http", "/")], "--ready-http"),
             (&[("health-http", "/")], "--health-http"),

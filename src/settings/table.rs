@@ -16,13 +16,13 @@ use hyper::Uri;
 
 use super::kind::{Memory, OrOff, Truth, choice, duration, list, number};
 use super::parse::{
-    ACCOUNT, AppName, BIND, CRON, HEADER, HTTP_PATH, MAX_WORKERS, METRICS, PATH, PATTERN, PORT, ProbeHeader,
-    SHELL_LINE, Workers,
+    ACCOUNT, AppName, BIND, CRON, HEADER, HTTP_PATH, MAX_WORKERS, METRICS, PATH, PATTERN, PORT, PolicyWord,
+    ProbeHeader, SHELL_LINE, Workers,
 };
 use super::resolve::Reading;
 use super::setting::{Doc, InForce, Key, Section, Setting, dashed, settings, text};
 use super::stop_signal::{SignalName, StopSignal};
-use super::{Attach, CpuScheduling, Listen, LogFormat, LogLevel, Policy, Stdin, WorkerCommand};
+use super::{Accept, Attach, CpuScheduling, Listen, LogFormat, LogLevel, Policy, Stdin, WorkerCommand};
 
 settings! {
     "Listening" {
@@ -97,14 +97,23 @@ settings! {
             default: "1s",
         }
 
-        /// Who chooses the worker of a connection.
+        /// Which worker gets a connection.
+        ///
+        /// Whichever it is, a worker that takes nothing gets nothing. `docs/guide.md` tells when to use which.
+        policy: Policy {
+            values: PolicyWord,
+            in_force: AtNextStart,
+            default: "round-robin",
+        }
+
+        /// Who accepts connections.
         ///
         /// If workers accept by themselves, clusterd can neither count nor assign connections: settings that need
         /// that cannot be used. Each public port then has one address, and the same number for clients and workers.
-        policy: Policy {
-            values: choice::<Policy>(),
+        accept: Accept {
+            values: choice::<Accept>(),
             in_force: AtNextStart,
-            default: "round-robin",
+            default: "primary",
             platform_variable: "NODE_CLUSTER_SCHED_POLICY",
         }
     }
@@ -249,7 +258,7 @@ settings! {
             values: OrOff(HTTP_PATH),
             in_force: AtNextStart,
             default: "off",
-            not_with: ("policy", "shared"),
+            not_with: ("accept", "workers"),
         }
 
         /// Time that a worker has to become ready; after that, its start has failed.
@@ -380,7 +389,7 @@ settings! {
             values: OrOff(HTTP_PATH),
             in_force: AtNextStart,
             default: "off",
-            not_with: ("policy", "shared"),
+            not_with: ("accept", "workers"),
         }
 
         /// Send this header with each probe and each scrape of a worker; repeatable.
@@ -415,7 +424,7 @@ settings! {
             values: OrOff(duration("1ms", "24h")),
             in_force: AtNextStart,
             default: "off",
-            not_with: ("policy", "shared"),
+            not_with: ("accept", "workers"),
         }
     }
 
@@ -446,7 +455,7 @@ settings! {
             in_force: AtNextStart,
             default: "off",
             placeholder: "CONNECTIONS",
-            not_with: ("policy", "shared"),
+            not_with: ("accept", "workers"),
         }
     }
 
@@ -466,7 +475,7 @@ settings! {
             in_force: AtNextStart,
             default: "off",
             needs: "metrics",
-            not_with: ("policy", "shared"),
+            not_with: ("accept", "workers"),
         }
 
         /// Format of clusterd's own messages, which go to stderr.

@@ -52,8 +52,8 @@ pub enum BindError {
     },
     /// The primary serves nothing but Node's cluster workers.
     #[error(
-        "clusterd refused to serve {address}: with `--policy shared` it serves only Node's cluster workers\n\
-         hint: start clusterd with `--policy round-robin`"
+        "clusterd refused to serve {address}: with `--accept workers` it serves only Node's cluster workers\n\
+         hint: start clusterd with `--accept primary`"
     )]
     Shared {
         /// The address that was asked for.

@@ -3,7 +3,7 @@
 //! Words go over that channel; connections do not, where it can be helped. A server that asks to listen on a TCP
 //! port gets, as a *shared handle*, a channel of the attach protocol, which the shim in the worker turns into a
 //! listener: from then on Node is a worker like any other. For a worker without the shim, a [`relay`] passes
-//! connections on as Node's own primary does. With the shared policy each gets the listening socket itself.
+//! connections on as Node's own primary does. Where workers accept (`--accept workers`), each gets the listening socket itself.
 //!
 //! - [`session`]: what follows from what one worker says; [`transport`], how it is said, and [`servers`], what it has.
 //! - [`closed`]: servers that it has closed, and that a child of it may serve on with.

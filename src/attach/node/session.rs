@@ -357,7 +357,7 @@ impl NodeSession {
         Ok(())
     }
 
-    /// Gives a server the listening socket itself, as Node's own primary does with its shared policy.
+    /// Gives a server the listening socket itself, as Node's own primary does with SCHED_NONE.
     async fn answer_shared(
         &mut self,
         (query, permit): (Query, ChannelPermit),

@@ -4,14 +4,16 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use globset::{Glob, GlobBuilder};
 use hyper::Uri;
 
 use super::is_digits;
+use crate::settings::Policy;
 use crate::settings::error::Reason;
-use crate::settings::kind::Parsed;
+use crate::settings::kind::{Automatic, Kind, Parsed, Values, choice, word};
 
 /// A user or a group, by name or number.
 pub(crate) const ACCOUNT: Parsed<String> = Parsed {
@@ -61,6 +63,42 @@ pub(crate) const SHELL_LINE: Parsed<String> = Parsed {
     read: shell_line,
     show: String::clone,
 };
+
+/// The words of [`Policy`].
+#[derive(Debug)]
+pub(crate) struct PolicyWord;
+
+impl Values for PolicyWord {
+    fn placeholder(&self) -> String {
+        choice::<Policy>().placeholder()
+    }
+
+    fn accepts(&self) -> String {
+        choice::<Policy>().accepts()
+    }
+
+    fn words(&self) -> Vec<PossibleValue> {
+        choice::<Policy>().words()
+    }
+}
+
+impl Kind<Policy> for PolicyWord {
+    /// Who accepts is another setting, but Node has one word for both.
+    fn read(&self, text: &str, automatic: &Automatic) -> Result<Policy, Reason> {
+        match text {
+            "rr" => Ok(Policy::RoundRobin),
+            "shared" | "none" => {
+                let hint = "to let workers accept by themselves, use --accept workers";
+                Err(Reason::new("not a policy").hint(hint))
+            }
+            _ => choice::<Policy>().read(text, automatic),
+        }
+    }
+
+    fn show(&self, value: &Policy) -> String {
+        word(value)
+    }
+}
 
 fn account(text: &str) -> Result<String, Reason> {
     // (uid_t)-1 stands for none (setuid(2)).

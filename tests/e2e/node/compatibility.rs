@@ -24,13 +24,13 @@ both_ways!(
     https_resumes_sessions_in_any_worker,
     http2_with_tls_and_without,
     a_plain_tcp_server,
-    a_plain_tcp_server_with_the_shared_policy,
-    a_server_has_the_same_address_and_clients_with_the_shared_policy,
-    ports_with_the_shared_policy,
-    port_0_with_the_shared_policy,
-    one_address_with_the_shared_policy,
-    https_with_the_shared_policy,
-    a_worker_that_disconnects_ends_as_under_node_with_the_shared_policy,
+    a_plain_tcp_server_whose_workers_accept,
+    a_server_has_the_same_address_and_clients_when_workers_accept,
+    ports_at_which_workers_accept,
+    port_0_at_which_workers_accept,
+    one_address_at_which_workers_accept,
+    https_when_workers_accept,
+    a_worker_that_disconnects_ends_as_under_node_when_workers_accept,
     a_server_of_datagrams,
     an_application_of_modules,
     an_application_that_would_make_a_cluster_of_itself,
@@ -130,37 +130,37 @@ fn sharing(app: &str) -> Case {
     Case::of(app).workers(1).env("NODE_CLUSTER_SCHED_POLICY", "none")
 }
 
-fn a_plain_tcp_server_with_the_shared_policy(attach: Attach) {
+fn a_plain_tcp_server_whose_workers_accept(attach: Attach) {
     sharing("net_echo.js").workers(2).assert_same(attach);
 }
 
-fn a_server_has_the_same_address_and_clients_with_the_shared_policy(attach: Attach) {
+fn a_server_has_the_same_address_and_clients_when_workers_accept(attach: Attach) {
     sharing("http.js").assert_same(attach);
 }
 
-fn ports_with_the_shared_policy(attach: Attach) {
+fn ports_at_which_workers_accept(attach: Attach) {
     for served in [&[0, 1, 2][..], &[9]] {
         sharing("two_ports.js").serving(served).assert_same(attach);
         sharing("close_and_listen.js").serving(served).assert_same(attach);
     }
 }
 
-fn port_0_with_the_shared_policy(attach: Attach) {
+fn port_0_at_which_workers_accept(attach: Attach) {
     sharing("any_port.js").assert_same(attach);
 }
 
-fn one_address_with_the_shared_policy(attach: Attach) {
+fn one_address_at_which_workers_accept(attach: Attach) {
     if needs::ipv6() {
         sharing("addresses.js").serving(&[9]).assert_same(attach);
     }
 }
 
-fn https_with_the_shared_policy(attach: Attach) {
+fn https_when_workers_accept(attach: Attach) {
     needs!("openssl");
     sharing("https.js").assert_same(attach);
 }
 
-fn a_worker_that_disconnects_ends_as_under_node_with_the_shared_policy(attach: Attach) {
+fn a_worker_that_disconnects_ends_as_under_node_when_workers_accept(attach: Attach) {
     sharing("leave.js").client_first().env("CASE_WAY", "worker.disconnect").assert_same(attach);
 }
 

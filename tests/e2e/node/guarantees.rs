@@ -64,7 +64,7 @@ fn with_every_worker_stopped_connections_wait_and_none_is_lost(attach: Attach) {
 }
 
 /// A Node worker with `maxConnections` refuses what comes as `newconn`, and it waits; on a handle of its own it
-/// accepts and closes the connection, as under Node's shared policy. Neither may keep the primary busy.
+/// accepts and closes the connection, as under Node's SCHED_NONE. Neither may keep the primary busy.
 fn workers_with_all_the_connections_they_want_do_not_make_the_primary_spin(attach: Attach) {
     let cluster = app(attach).workers(2).env("MAX_CONNECTIONS", "1").start();
     let held = [cluster.send("/hold/gate"), cluster.send("/hold/gate")];

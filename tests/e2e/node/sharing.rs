@@ -1,4 +1,4 @@
-//! With `--policy shared` Node workers accept by themselves, and clusterd keeps the port open for them.
+//! With `--accept workers` Node workers accept by themselves, and clusterd keeps the port open for them.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,7 @@ both_ways!(
 
 /// On a port of its own: what workers share has the same number for them as for clients.
 fn sharing(setup: Setup) -> Setup {
-    setup.port(&free_port().to_string()).options("--policy shared")
+    setup.port(&free_port().to_string()).options("--accept workers")
 }
 
 fn online(cluster: &Cluster) -> u64 {
@@ -146,8 +146,8 @@ fn a_reload_refuses_nobody(attach: Attach) {
 }
 
 /// Why other servers than Node's are refused.
-const SHARED: &str = " is shared by Node's cluster workers (`--policy shared`); other servers need \
-                      `--policy round-robin`";
+const SHARED: &str = " is shared by Node's cluster workers (`--accept workers`); other servers need \
+                      `--accept primary`";
 
 #[test]
 fn a_server_that_is_not_node_is_refused_with_the_reason() {
