@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
-        Some(worker::ROLE) => worker::run(),
+        Some(worker::ROLE) => worker::run(|_| {}),
         _ => compare(&Options::of_this_run()?),
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Metrics {
     pub handoff: Histogram,
     /// Workers by `state`.
     pub workers: IntGaugeVec,
+    /// Connections that went to an idle worker because this one was late, by slot.
+    pub late: IntCounterVec,
     /// Listeners of workers that left a connection untaken for the hand-off timeout and have not moved since, by slot.
     pub stalled: IntGaugeVec,
     /// Starts of a worker's process after its first, by slot and `reason`.
@@ -176,6 +178,11 @@ impl Metrics {
                 "Listeners of the worker that left a connection untaken and have not moved since.",
                 &["worker"],
             ),
+            late: counters(
+                "clusterd_worker_late_connections_total",
+                "Connections that went to an idle worker because this one had not taken them in time.",
+                &["worker"],
+            ),
             restarts: counters(
                 "clusterd_worker_restarts_total",
                 "Restarts of the worker's process.",
@@ -210,7 +217,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let all: [Box<dyn prometheus::core::Collector>; 15] = [
+        let all: [Box<dyn prometheus::core::Collector>; 16] = [
             Box::new(self.accepted.clone()),
             Box::new(self.handed.clone()),
             Box::new(self.redispatched.clone()),
@@ -219,6 +226,7 @@ impl Metrics {
             Box::new(self.queue_wait.clone()),
             Box::new(self.handoff.clone()),
             Box::new(self.workers.clone()),
+            Box::new(self.late.clone()),
             Box::new(self.stalled.clone()),
             Box::new(self.restarts.clone()),
             Box::new(self.reloads.clone()),

@@ -40,6 +40,12 @@ impl Dispatch {
 
     /// Gives the connection that waits longest to a worker; whether there was one, and somebody for it.
     pub(super) fn give_next(&mut self, parts: &mut Parts<'_>) -> bool {
+        if let Some((accepted, late)) = parts.links.latest()
+            && parts.queue.oldest().is_none_or(|oldest| accepted < oldest)
+            && self.bypass(late, parts)
+        {
+            return true;
+        }
         if let Some(client) = parts.queue.next_client()
             && let Some(key) = self.next(client, parts)
             && let Some(connection) = parts.queue.pop()
@@ -58,16 +64,34 @@ impl Dispatch {
         }
     }
 
+    /// Gives the connection that this worker has not taken in time to one that is available; whether that could be done.
+    fn bypass(&mut self, late: LinkKey, parts: &mut Parts<'_>) -> bool {
+        let oldest = parts.links.get(late).and_then(|member| member.link.oldest_untaken());
+        if let Some((_, client)) = oldest
+            && let Some(next) = self.next_asked(client, parts)
+            && let Some(connection) = parts.reclaim.bypass(parts.links, late)
+        {
+            self.give(next, connection, parts);
+            return true;
+        }
+        false
+    }
+
     /// Lets the balancer know which workers are available.
     fn hear(&mut self, links: &mut Links) {
         links.tell(&mut *self.balancer);
     }
 
     /// Who gets this client's connection: an available worker, or else one that is given it ahead.
+    fn next(&mut self, client: Endpoint, parts: &mut Parts<'_>) -> Option<LinkKey> {
+        self.next_asked(client, parts).or_else(|| parts.links.next_ahead())
+    }
+
+    /// An available worker.
     ///
     /// Before somebody busy is passed over, it is asked whether it still is, for the kernel may not have announced that
     /// it is not. Not again in the same burst once nobody had anything to tell.
-    fn next(&mut self, client: Endpoint, parts: &mut Parts<'_>) -> Option<LinkKey> {
+    fn next_asked(&mut self, client: Endpoint, parts: &mut Parts<'_>) -> Option<LinkKey> {
         if let available @ Some(_) = self.next_available(client, parts.links) {
             return available;
         }
@@ -82,7 +106,7 @@ impl Dispatch {
             }
             self.may_ask = false;
         }
-        parts.links.next_ahead()
+        None
     }
 
     /// The next worker in turn, by the one of its available links that was used longest ago.

@@ -96,7 +96,7 @@ impl Parts<'_> {
                 member.stalled.dec();
                 self.launches.moves(worker);
             }
-            LinkEvent::Nothing => {}
+            LinkEvent::Nothing | LinkEvent::CaughtUp => {}
             LinkEvent::Declined(connection) => {
                 self.reclaim.given_back(self.links, key, connection, Undelivered::Declined, self.queue);
             }
@@ -157,7 +157,8 @@ impl Parts<'_> {
                 self.take_back_ahead(key);
             }
             Due::TimedOut => self.stall(key, now),
-            Due::Rested => {}
+            Due::Unmoved => self.stalls(key, now),
+            Due::Late | Due::Rested => {}
         }
     }
 
@@ -170,7 +171,12 @@ impl Parts<'_> {
         let back = self.reclaim.take_back(self.links, key, 0, Undelivered::Stalled, self.queue);
         let is_empty = self.links.get(key).is_some_and(|member| member.link.untaken() == 0);
         if back > 0 && is_empty {
-            self.links.change(key, |member| member.link.stall());
+            self.stalls(key, now);
+        }
+    }
+
+    fn stalls(&mut self, key: LinkKey, now: Instant) {
+        if self.links.change(key, |member| member.link.stall()) == Some(true) {
             self.stalled(key, now);
         }
     }

@@ -62,6 +62,29 @@ impl Reclaim {
         back
     }
 
+    /// Takes its oldest connection from a worker that is late; `None` if it has taken it after all, or there is no room.
+    pub(super) fn bypass(&mut self, links: &mut Links, key: LinkKey) -> Option<Connection> {
+        let back = links.change(key, |member| {
+            let back = member.link.bypass();
+            if let Ok(Some(_)) = back {
+                member.late.inc();
+            }
+            back
+        });
+        // Those before it are known to have been taken now, and no waker announces them.
+        links.wake(key);
+        match back? {
+            Ok(connection) => {
+                self.redispatched.inc_by(connection.is_some().into());
+                connection
+            }
+            Err(error) => {
+                debug!(?key, %error, "cannot take back a connection yet");
+                None
+            }
+        }
+    }
+
     /// The worker has given this connection back, and gets none for a while: what was given ahead, behind it, goes to
     /// others too.
     pub(super) fn given_back(

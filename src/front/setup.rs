@@ -53,6 +53,6 @@ pub(crate) struct ServiceLimits {
     pub queue_timeout: Duration,
     /// How many connections may be on their way to one listener of a worker that takes them quickly.
     pub window: NonZeroUsize,
-    /// How long a worker may leave a connection untaken: [`SLOW`], and the hand-off timeout.
+    /// How long a worker may leave a connection untaken: [`SLOW`], and two settings.
     pub timeouts: Timeouts,
 }

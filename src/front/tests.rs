@@ -25,6 +25,7 @@ use crate::sys::seqpacket;
 
 mod ahead;
 mod families;
+mod late;
 mod options;
 mod private;
 mod reclaim;
@@ -51,6 +52,7 @@ struct Limits {
     queue_timeout: Duration,
     window: usize,
     slow: Duration,
+    late: Duration,
     handoff_timeout: Duration,
     wait_ready: bool,
     recycle: RecycleLimits,
@@ -61,6 +63,7 @@ const PATIENT: Limits = Limits {
     queue_timeout: DEADLINE,
     window: 1,
     slow: super::SLOW,
+    late: DEADLINE,
     handoff_timeout: DEADLINE,
     wait_ready: false,
     recycle: RecycleLimits { max_connections: None, stuck_timeout: None },
@@ -88,7 +91,7 @@ impl Stage {
                 queue: NonZeroUsize::new(limits.queue).unwrap(),
                 queue_timeout: limits.queue_timeout,
                 window: NonZeroUsize::new(limits.window).unwrap(),
-                timeouts: Timeouts { slow: limits.slow, timeout: limits.handoff_timeout },
+                timeouts: Timeouts { slow: limits.slow, late: limits.late, timeout: limits.handoff_timeout },
             },
             holds: limits.wait_ready,
             recycle: limits.recycle,

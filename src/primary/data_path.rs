@@ -53,7 +53,11 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: DescriptorLim
             queue,
             queue_timeout: config.queue_timeout,
             window: config.window,
-            timeouts: Timeouts { slow: front::SLOW, timeout: config.handoff_timeout },
+            timeouts: Timeouts {
+                slow: front::SLOW,
+                late: config.redispatch_after,
+                timeout: config.handoff_timeout,
+            },
         },
         holds: config.wait_ready || config.ready_http.is_some(),
         recycle: RecycleLimits {

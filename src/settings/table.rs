@@ -90,7 +90,19 @@ settings! {
             placeholder: "CONNECTIONS",
         }
 
-        /// Give a connection to another worker if the first has not taken it within this time.
+        /// Give a connection to an idle worker if the first has not taken it within this time.
+        ///
+        /// If no worker is idle then, the first one that is gets it. The worker that was late gets no connection until
+        /// it moves. Without effect if it is not shorter than `handoff-timeout`, and for Node workers without the shim.
+        redispatch_after: Duration {
+            values: duration("1ms", "24h"),
+            in_force: AtNextStart,
+            default: "20ms",
+        }
+
+        /// Take a connection back if the worker has not taken it within this time, whether or not another one is idle.
+        ///
+        /// It waits for the next idle worker then. A worker that has taken nothing for so long is stalled.
         handoff_timeout: Duration {
             values: duration("1ms", "24h"),
             in_force: AtNextStart,

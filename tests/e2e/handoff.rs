@@ -38,7 +38,7 @@ fn a_stopped_workers_connection_is_served_by_another_and_it_gets_no_more_until_i
         1,
         "one was enough to find out"
     );
-    assert_eq!(stalled(&cluster, "2"), 1);
+    until("it is found to be stuck", || (stalled(&cluster, "2") == 1).then_some(()));
 
     stopped.signal(Signal::CONT);
     until("the worker serves again", || cluster.get("/").starts_with("worker 2 ").then_some(()));
@@ -106,7 +106,7 @@ fn a_connection_that_a_killed_worker_had_not_taken_goes_to_another() {
 
 #[track_caller]
 pub(crate) fn what_a_killed_worker_had_not_taken_is_served(setup: Setup) {
-    let cluster = setup.workers(2).options("--handoff-timeout 60s").start();
+    let cluster = setup.workers(2).options("--handoff-timeout 60s --redispatch-after 60s").start();
     let doomed = cluster.worker(1);
     stop(&doomed);
     let pending = [cluster.send("/"), cluster.send("/")];

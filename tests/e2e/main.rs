@@ -15,6 +15,7 @@ mod families;
 mod handoff;
 mod hooks;
 mod lanes;
+mod late;
 mod library;
 mod limits;
 mod logs;

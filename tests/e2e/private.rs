@@ -118,7 +118,7 @@ fn private_connections_reach_their_worker_and_no_client_loses_one(setup: Setup) 
 }
 
 fn workers_metrics_are_told_apart_by_a_label(setup: Setup) {
-    let cluster = setup.workers(2).options("--scrape /metrics").start();
+    let cluster = setup.workers(2).options("--scrape /metrics --redispatch-after 30s").start();
     for _ in 0..4 {
         cluster.get("/");
     }

@@ -52,6 +52,11 @@ impl InFlight {
         self.given.len() - self.taken
     }
 
+    /// The one that was given first of those that were not taken, as far as is known.
+    pub(super) fn next(&self) -> Option<&Given> {
+        self.given.get(self.taken)
+    }
+
     /// The channel holds no more than so many bytes: all that came before these were taken.
     pub(super) fn left(&mut self, bytes: usize) {
         let mut untaken: usize = self.given.range(self.taken..).map(|given| given.size).sum();

@@ -54,6 +54,8 @@ pub(crate) enum LinkEvent {
     },
     /// The worker that was stalled moves again, and the link is idle.
     Moving,
+    /// The worker that was late has moved in time, and the link is idle.
+    CaughtUp,
     /// The server has set an option on its listener.
     SetOption(SocketOption),
     /// The worker gives the connection back, and rests for a moment.
@@ -129,6 +131,11 @@ impl Link {
         self.in_flight.untaken()
     }
 
+    /// When the first of them was accepted, and whose it is.
+    pub(crate) fn oldest_untaken(&self) -> Option<(Instant, Endpoint)> {
+        self.in_flight.next().map(|given| (given.accepted, given.peer))
+    }
+
     /// Whether the worker says by its listening that it is ready: who uses the library does, for it listens then.
     pub(crate) fn speaks_for_itself(&self) -> bool {
         self.wants_drain
@@ -194,9 +201,9 @@ impl Link {
                 Reading::Message(_) | Reading::Nothing => {}
             }
         }
-        Poll::Ready(self.next_taken().unwrap_or_else(|| {
-            self.state.moves();
-            LinkEvent::Moving
+        Poll::Ready(self.next_taken().unwrap_or_else(|| match self.state.moves() {
+            true => LinkEvent::Moving,
+            false => LinkEvent::CaughtUp,
         }))
     }
 
@@ -274,12 +281,39 @@ impl Link {
         self.state.due(now)
     }
 
-    /// Leaves a [`ToWorker::Wake`] in a channel from which all was taken back: the link is stalled until the worker has
-    /// read it.
-    pub(crate) fn stall(&mut self) {
+    /// Has the link stalled until the worker has read the [`ToWorker::Wake`] that is left in its channel, from which all
+    /// was taken back. Returns whether the worker has not.
+    pub(crate) fn stall(&mut self) -> bool {
+        if !self.is_bypassed() {
+            self.leave_wake();
+        } else if matches!(self.channel.untaken_bytes(), Ok(0)) {
+            return false;
+        }
         self.state.stall();
+        true
+    }
+
+    /// As [`Link::take_back`], from a worker that is late. If nothing is left then, it gets no other connection until it
+    /// has read the [`ToWorker::Wake`] that is left in the channel.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2), and that there is no descriptor free.
+    pub(crate) fn bypass(&mut self) -> io::Result<Option<Connection>> {
+        let since = self.waits_since();
+        let back = self.take_back()?;
+        if back.is_some()
+            && self.untaken() == 0
+            && let Some(since) = since
+        {
+            self.leave_wake();
+            self.state.bypass(since);
+        }
+        Ok(back)
+    }
+
+    fn leave_wake(&mut self) {
         self.channel.expect_taking();
-        // A channel that was just emptied has room. If it fails all the same, the link stays stalled, which
+        // A channel that was just emptied has room. If it fails all the same, the link gets nothing for good, which
         // costs a worker that failed to answer its share of the connections, and no connection.
         let _ = self.channel.notify(ToWorker::Wake);
     }
@@ -377,7 +411,7 @@ mod tests {
             permit: ChannelPermits::new(1).take().unwrap(),
         };
         let (now, second) = (Instant::now(), Duration::from_secs(1));
-        let timeouts = Timeouts { slow: second, timeout: second };
+        let timeouts = Timeouts { slow: second, late: second, timeout: second };
         let mut link = Link::new(attachment, timeouts, Gate::Open, Waker::noop().clone()).unwrap();
         let socket = seqpacket::pair().unwrap().0;
         link.hand_off(Connection { socket, peer: PEER, arrival: Arrival::V4, accepted: now }, now).unwrap();

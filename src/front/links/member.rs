@@ -1,6 +1,7 @@
 //! A link, with what the front keeps for it: its window, clusterd's own connections to it, and its counters.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use prometheus::{IntCounter, IntGauge};
 
@@ -19,6 +20,7 @@ pub(crate) struct Member {
     pub(in crate::front) window: Window,
     pub(in crate::front) private: Private,
     pub(in crate::front) handed: IntCounter,
+    pub(in crate::front) late: IntCounter,
     pub(in crate::front) stalled: IntGauge,
     pub(super) seat: Seat,
     pub(super) mark: Arc<Mark>,
@@ -37,6 +39,7 @@ impl Member {
             is_busy: link.is_busy(),
             untaken: link.untaken(),
             ahead: self.ahead(),
+            late: self.late(),
             last_handed: link.last_handed(),
             deadline: link.deadline().into_iter().chain(self.private.deadline()).min(),
         }
@@ -54,6 +57,13 @@ impl Member {
         } else {
             Ahead::Full
         }
+    }
+
+    /// When the connection was accepted that it has not taken and that others may have. One of clusterd's own is for
+    /// nobody else.
+    fn late(&self) -> Option<Instant> {
+        let may_go = self.link.is_late() && !self.private.is_under_way();
+        self.link.oldest_untaken().filter(|_| may_go).map(|(accepted, _)| accepted)
     }
 
     /// A connection has come back from the worker, for this reason. One of clusterd's own is closed: it is for nobody

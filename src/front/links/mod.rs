@@ -88,6 +88,7 @@ impl Links {
         let seat = *self.workers.entry(worker).or_insert_with(|| Seat(seats.insert(Vec::new())));
         let member = Member {
             handed: metrics.handed.with_label_values(&[&slot]),
+            late: metrics.late.with_label_values(&[&slot]),
             stalled: metrics.stalled.with_label_values(&[&slot]),
             window: self.window,
             private: Private::default(),
@@ -234,6 +235,11 @@ impl Links {
     /// The busy links that are passed over if that is done, in turn.
     pub(crate) fn passed_over(&self) -> impl Iterator<Item = LinkKey> {
         self.tally.passed_over()
+    }
+
+    /// Of the links whose workers are late, the one with the oldest connection, and when that was accepted.
+    pub(crate) fn latest(&self) -> Option<(Instant, LinkKey)> {
+        self.tally.latest()
     }
 
     /// How many connections were given ahead.

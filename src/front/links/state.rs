@@ -3,15 +3,21 @@
 //! Pure: no I/O, no clock but a passed time. What lies in the channel is known to `in_flight`.
 //!
 //! ```text
-//!        Listening          given                      (not taken in time)
-//! Bound ────────────▶ Idle ───────────────▶ Busy ──────────────────────────▶ Stalled
-//!                      ▲ ▲      all taken     │        take_back, Wake            │
-//!                      │ ├────────────────────┘                                   │
-//!                      │ ├─────── Resting ◀── Decline ── Busy                     │
-//!                      │ └─ Listening ── Paused ◀── Decline, pause ── Busy        │
-//!                      └──────────────────────────────────────────────────────────┘
+//!        Listening          given                 (late: another worker was idle)
+//! Bound ────────────▶ Idle ───────────────▶ Busy ────────────────────────────▶ Bypassed ─┐
+//!                      ▲ ▲      all taken     │       take_back, Wake               │     │
+//!                      │ ├────────────────────┤                   (hand-off timeout)│     │
+//!                      │ │                    │        take_back, Wake              ▼     │
+//!                      │ │                    └────────────────────────────────▶ Stalled  │
+//!                      │ │                              (hand-off timeout)          │     │
+//!                      │ ├─────── Resting ◀── Decline ── Busy                       │     │
+//!                      │ └─ Listening ── Paused ◀── Decline, pause ── Busy          │     │
+//!                      └────────────────────────────────────────────────────────────┴─────┘
 //!                                    the worker has read the Wake
 //! ```
+//!
+//! A worker that is late has done nothing wrong: it works for longer than usual, and somebody else has the time. So it is
+//! only left out until it moves. One that moves in none of the hand-off timeout, bypassed or not, is stalled.
 
 use std::time::{Duration, Instant};
 
@@ -34,6 +40,8 @@ pub(crate) enum Gate {
 pub(crate) struct Timeouts {
     /// Longer than this, and one may ask whether anyone is there.
     pub slow: Duration,
+    /// Longer than this, and an idle worker gets the connection.
+    pub late: Duration,
     /// Longer than this, and the worker counts as stuck.
     pub timeout: Duration,
 }
@@ -43,8 +51,12 @@ pub(crate) struct Timeouts {
 pub(crate) enum Due {
     /// The connection waits longer than a hand-off takes when all is well.
     Slow,
+    /// From now on, another worker that is idle gets it.
+    Late,
     /// The hand-off timeout is over.
     TimedOut,
+    /// The hand-off timeout is over for a connection that went to another worker, and this one has not moved.
+    Unmoved,
     /// A worker that declined a connection may be given one again: the link is idle.
     Rested,
 }
@@ -56,8 +68,13 @@ enum Phase {
     Idle,
     /// Of what was given, something was not yet told to be taken. This is due for the next of them.
     Busy {
+        since: Instant,
         due: Due,
         at: Instant,
+    },
+    /// Its connection went to another worker. It is stalled if it does not move until then.
+    Bypassed {
+        until: Instant,
     },
     Resting {
         until: Instant,
@@ -138,14 +155,26 @@ impl LinkState {
         matches!(self.phase, Phase::Busy { .. })
     }
 
-    /// Whether it left a connection untaken and has not moved since.
+    /// Whether what it was given may go to another worker: it was not taken for long.
+    pub(crate) fn is_late(&self) -> bool {
+        let Timeouts { late, timeout, .. } = self.timeouts;
+        let is_over = late < timeout && matches!(self.phase, Phase::Busy { due: Due::TimedOut, .. });
+        is_over && self.gate == Gate::Open
+    }
+
+    /// Whether all that it was given went to other workers, and it has not moved since.
+    pub(super) fn is_bypassed(&self) -> bool {
+        matches!(self.phase, Phase::Bypassed { .. })
+    }
+
+    /// Whether it left a connection untaken for the hand-off timeout and has not moved since.
     pub(crate) fn is_stalled(&self) -> bool {
         matches!(self.phase, Phase::Stalled | Phase::Paused)
     }
 
     /// Whether it is told of when the worker receives what lies in the channel.
     pub(super) fn awaits_taking(&self) -> bool {
-        matches!(self.phase, Phase::Busy { .. } | Phase::Stalled)
+        matches!(self.phase, Phase::Busy { .. } | Phase::Bypassed { .. } | Phase::Stalled)
     }
 
     /// The worker says that it listens.
@@ -154,7 +183,11 @@ impl LinkState {
         match was {
             Phase::Bound => Listens::Now,
             Phase::Paused => Listens::Again,
-            Phase::Idle | Phase::Busy { .. } | Phase::Resting { .. } | Phase::Stalled => {
+            Phase::Idle
+            | Phase::Busy { .. }
+            | Phase::Bypassed { .. }
+            | Phase::Resting { .. }
+            | Phase::Stalled => {
                 self.phase = was;
                 Listens::Still
             }
@@ -177,8 +210,21 @@ impl LinkState {
 
     /// The next connection in the channel has its turn from now on.
     pub(super) fn wait_from(&mut self, now: Instant) {
-        let Timeouts { slow, timeout } = self.timeouts;
-        self.phase = Phase::Busy { due: Due::Slow, at: now + slow.min(timeout) };
+        let Timeouts { slow, timeout, .. } = self.timeouts;
+        self.phase = Phase::Busy { since: now, due: Due::Slow, at: now + slow.min(timeout) };
+    }
+
+    /// All that it was given went to other workers before it was taken. Only a late one is bypassed.
+    pub(super) fn bypass(&mut self, since: Instant) {
+        self.phase = Phase::Bypassed { until: since + self.timeouts.timeout };
+    }
+
+    /// Since when the connection in front has had its turn.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Busy { since, .. } => Some(since),
+            _ => None,
+        }
     }
 
     /// The worker has given a connection back, and rests for a moment.
@@ -196,9 +242,9 @@ impl LinkState {
         self.phase = Phase::Stalled;
     }
 
-    /// The stalled worker moves again.
-    pub(super) fn moves(&mut self) {
-        self.phase = Phase::Idle;
+    /// The worker that was bypassed or stalled moves again. Returns whether it was stalled.
+    pub(super) fn moves(&mut self) -> bool {
+        std::mem::replace(&mut self.phase, Phase::Idle) == Phase::Stalled
     }
 
     /// The worker is ready: clients' connections may come, unless it is retired.
@@ -217,7 +263,7 @@ impl LinkState {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Busy { at, .. } => (!self.relayed).then_some(at),
-            Phase::Resting { until } => Some(until),
+            Phase::Resting { until } | Phase::Bypassed { until } => Some(until),
             Phase::Bound | Phase::Idle | Phase::Paused | Phase::Stalled => None,
         }
     }
@@ -228,17 +274,112 @@ impl LinkState {
         if self.deadline().is_none_or(|end| end > now) {
             return None;
         }
-        let Phase::Busy { due, at } = &mut self.phase else {
-            self.phase = Phase::Idle;
-            return Some(Due::Rested);
-        };
-        let said = *due;
-        let Timeouts { slow, timeout } = self.timeouts;
-        *at = match said {
-            Due::Slow => (*at + timeout.saturating_sub(slow)).max(now),
-            Due::TimedOut | Due::Rested => now + timeout,
-        };
-        *due = Due::TimedOut;
-        Some(said)
+        let Timeouts { slow, late, timeout } = self.timeouts;
+        match &mut self.phase {
+            Phase::Busy { since, due, at } => {
+                let said = *due;
+                (*due, *at) = match said {
+                    Due::Slow if late > slow && late < timeout => (Due::Late, *since + late),
+                    Due::Slow | Due::Late => (Due::TimedOut, *since + timeout),
+                    _ => (Due::TimedOut, now + timeout),
+                };
+                Some(said)
+            }
+            Phase::Bypassed { until } => {
+                *until = now + timeout;
+                Some(Due::Unmoved)
+            }
+            _ => {
+                self.phase = Phase::Idle;
+                Some(Due::Rested)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// A link that was given a connection at `now`.
+    fn busy(now: Instant, late: Duration, timeout: Duration) -> LinkState {
+        let mut state = LinkState::new(Gate::Open, false, Timeouts { slow: ms(20), late, timeout });
+        state.listens();
+        state.given(now);
+        state
+    }
+
+    #[test]
+    fn a_connection_that_is_not_taken_is_slow_then_late_then_over_time() {
+        /// When, what is due, and whether the worker is late then.
+        type Expected<'a> = &'a [(u64, Due, bool)];
+        let cases: [(Duration, Duration, Expected<'_>); 6] = [
+            (
+                ms(20),
+                ms(1000),
+                &[(20, Due::Slow, true), (1000, Due::TimedOut, true), (2000, Due::TimedOut, true)],
+            ),
+            (ms(1), ms(1000), &[(20, Due::Slow, true), (1000, Due::TimedOut, true)]),
+            (ms(50), ms(1000), &[(20, Due::Slow, false), (50, Due::Late, true), (1000, Due::TimedOut, true)]),
+            (
+                ms(20),
+                ms(20),
+                &[(20, Due::Slow, false), (20, Due::TimedOut, false), (40, Due::TimedOut, false)],
+            ),
+            (ms(20), ms(5), &[(5, Due::Slow, false), (5, Due::TimedOut, false)]),
+            (ms(9000), ms(1000), &[(20, Due::Slow, false), (1000, Due::TimedOut, false)]),
+        ];
+        for (late, timeout, expected) in cases {
+            let start = Instant::now();
+            let mut state = busy(start, late, timeout);
+            for &(at, due, is_late) in expected {
+                let when = state.deadline().unwrap();
+                assert_eq!(when, start + ms(at), "{late:?} {timeout:?}");
+                assert_eq!(state.due(when - ms(1)), None);
+                assert_eq!(
+                    (state.due(when), state.is_late()),
+                    (Some(due), is_late),
+                    "{late:?} {timeout:?} {at}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_that_was_bypassed_is_stalled_only_when_the_hand_off_timeout_is_over() {
+        let start = Instant::now();
+        let mut state = busy(start, ms(20), ms(1000));
+        state.due(start + ms(20));
+        state.done(true);
+        state.bypass(start);
+        assert!(!state.is_late() && !state.is_stalled() && !state.is_idle() && !state.is_busy());
+        assert!(state.awaits_taking(), "it is heard of when it moves");
+        assert_eq!(state.due(start + ms(999)), None);
+        assert_eq!(state.due(start + ms(1000)), Some(Due::Unmoved));
+        let mut quick = state;
+        assert!(!quick.moves() && quick.is_available(), "it was never stalled");
+        state.stall();
+        assert!(state.is_stalled() && state.moves() && state.is_available());
+    }
+
+    #[test]
+    fn neither_a_relay_nor_a_worker_that_is_to_end_is_late() {
+        let start = Instant::now();
+        let mut relayed =
+            LinkState::new(Gate::Open, true, Timeouts { slow: ms(20), late: ms(20), timeout: ms(1000) });
+        relayed.listens();
+        relayed.given(start);
+        assert_eq!(
+            (relayed.deadline(), relayed.due(start + ms(500)), relayed.is_late()),
+            (None, None, false)
+        );
+        let mut retired = busy(start, ms(20), ms(1000));
+        retired.due(start + ms(20));
+        retired.retire();
+        assert!(!retired.is_late());
     }
 }

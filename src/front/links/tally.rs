@@ -24,6 +24,8 @@ pub(super) struct Standing {
     pub(super) untaken: usize,
     /// Whether it can be given connections ahead.
     pub(super) ahead: Ahead,
+    /// If the worker is late: when the oldest connection in it was accepted.
+    pub(super) late: Option<Instant>,
     /// When it was last given one.
     pub(super) last_handed: Option<Instant>,
     /// When something is due.
@@ -65,6 +67,7 @@ pub(super) struct Tally {
     ahead: usize,
     room: BTreeSet<Turn>,
     full: BTreeSet<Turn>,
+    late: BTreeSet<(Instant, LinkKey)>,
     /// Nothing is due before this.
     due: Option<Instant>,
 }
@@ -91,6 +94,10 @@ impl Tally {
         self.busy = moved(self.busy, before.is_busy.into(), after.is_busy.into());
         self.ahead = moved(self.ahead, before.untaken.saturating_sub(1), after.untaken.saturating_sub(1));
         self.turn(key, before, after);
+        if before.late != after.late {
+            before.late.map(|accepted| self.late.remove(&(accepted, key)));
+            after.late.map(|accepted| self.late.insert((accepted, key)));
+        }
         self.due_by(after.deadline);
         let sums = self.seat(seat);
         sums.busy = moved(sums.busy, before.is_busy.into(), after.is_busy.into());
@@ -161,6 +168,11 @@ impl Tally {
     /// Which link is next to be given a connection ahead.
     pub(super) fn next_ahead(&self) -> Option<LinkKey> {
         self.room.first().map(|&(.., key)| key)
+    }
+
+    /// Of the links whose workers are late, the one with the oldest connection, and when that was accepted.
+    pub(super) fn latest(&self) -> Option<(Instant, LinkKey)> {
+        self.late.first().copied()
     }
 
     /// The links that are passed over if that is done, in turn.

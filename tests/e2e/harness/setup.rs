@@ -99,7 +99,7 @@ impl Setup {
     /// Three workers that keep their turns however slowly they start: on a loaded machine the processes of a
     /// pre-forking server may come up long after its listener.
     pub(crate) fn taking_turns(self) -> Self {
-        self.workers(3).env("CLUSTERD_HANDOFF_TIMEOUT", "30s")
+        self.workers(3).env("CLUSTERD_HANDOFF_TIMEOUT", "30s").env("CLUSTERD_REDISPATCH_AFTER", "30s")
     }
 
     pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {

@@ -99,7 +99,8 @@ impl Case {
         let mut setup = Cluster::of(&command)
             .workers(self.workers)
             .options(attach.option())
-            .env("CLUSTERD_HANDOFF_TIMEOUT", "30s");
+            .env("CLUSTERD_HANDOFF_TIMEOUT", "30s")
+            .env("CLUSTERD_REDISPATCH_AFTER", "30s");
         setup = self.served.iter().fold(setup, |setup, port| setup.port(&(base + port).to_string()));
         setup = files().iter().fold(setup, |setup, (name, content)| setup.file(name, content));
         let cluster = self.environment(base).iter().fold(setup, with_variable).launch();

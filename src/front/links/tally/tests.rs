@@ -12,7 +12,7 @@ use crate::protocol::wire::Endpoint;
 
 const CLIENT: Endpoint = Endpoint::V4 { address: [192, 0, 2, 7], port: 4321 };
 const SECOND: Duration = Duration::from_secs(1);
-const TIMEOUTS: Timeouts = Timeouts { slow: SECOND, timeout: SECOND };
+const TIMEOUTS: Timeouts = Timeouts { slow: SECOND, late: SECOND, timeout: Duration::from_secs(3) };
 
 /// Two links for each of three workers.
 const LINKS: usize = 6;
@@ -25,12 +25,14 @@ struct Model {
     untaken: usize,
     window: usize,
     last_handed: Option<Instant>,
+    /// When the oldest connection in it was accepted.
+    oldest: Option<Instant>,
 }
 
 impl Model {
     fn new(gate: Gate, is_relayed: bool) -> Self {
         let state = LinkState::new(gate, is_relayed, TIMEOUTS);
-        Self { state, untaken: 0, window: 1, last_handed: None }
+        Self { state, untaken: 0, window: 1, last_handed: None, oldest: None }
     }
 
     fn standing(&self) -> Standing {
@@ -46,6 +48,7 @@ impl Model {
             is_busy: self.state.is_busy(),
             untaken: self.untaken,
             ahead,
+            late: self.oldest.filter(|_| self.state.is_late() && self.untaken > 0),
             last_handed: self.last_handed,
             deadline: self.state.deadline(),
         }
@@ -55,6 +58,7 @@ impl Model {
         match step {
             Step::Listen => drop(self.state.listens()),
             Step::Give if self.state.is_idle() || self.state.may_be_given_ahead() => {
+                self.oldest = if self.untaken == 0 { Some(now) } else { self.oldest };
                 self.untaken += 1;
                 self.last_handed = Some(now);
                 self.state.given(now);
@@ -71,7 +75,11 @@ impl Model {
                 self.untaken = 0;
                 self.state.stall();
             }
-            Step::Move if self.state.is_stalled() => self.state.moves(),
+            Step::Bypass if self.untaken > 0 && self.state.is_late() => {
+                self.untaken = 0;
+                self.state.bypass(now);
+            }
+            Step::Move if self.state.is_stalled() || self.state.is_bypassed() => drop(self.state.moves()),
             Step::Due => drop(self.state.due(now)),
             Step::Open => self.state.open(),
             Step::Retire => self.state.retire(),
@@ -92,6 +100,7 @@ enum Step {
         pause: bool,
     },
     Stall,
+    Bypass,
     Move,
     Due,
     Open,
@@ -112,6 +121,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::TakeBack),
         1 => any::<bool>().prop_map(|pause| Step::Decline { pause }),
         1 => Just(Step::Stall),
+        2 => Just(Step::Bypass),
         1 => Just(Step::Move),
         2 => Just(Step::Due),
         2 => Just(Step::Open),
@@ -187,6 +197,9 @@ fn check(tally: &Tally, links: &[Model]) -> Result<(), TestCaseError> {
         prop_assert_eq!(tally.is_busy(worker), own(&|model| model.state.is_busy().into()) > 0);
         prop_assert_eq!(tally.untaken(worker), own(&|model| model.untaken));
     }
+    let late =
+        links.iter().enumerate().filter_map(|(link, model)| Some((model.standing().late?, LinkKey(link))));
+    prop_assert_eq!(tally.latest(), late.min());
     let (room, full) = (in_turn(links, Ahead::Room), in_turn(links, Ahead::Full));
     prop_assert_eq!(tally.next_ahead(), room.first().map(|turn| turn.2));
     let passed: Vec<_> =
