@@ -15,6 +15,7 @@
 //! - [`private`]: connections of clusterd's own to one worker: probes, metrics, and what is asked of one alone.
 //! - [`supervisor`]: starts, watches, restarts and stops the workers.
 //! - [`hooks`]: runs a command for each event; [`systemd`]: speaks with service managers, and as one.
+//! - [`controls`]: which characters of others' texts are never printed as they are.
 //! - [`logs`]: carries what workers and clusterd itself write.
 //! - [`metrics`]: what is counted; [`admin`]: where it is shown, with the probes.
 //! - [`preload`]: the shim that makes unmodified programs workers.
@@ -29,6 +30,7 @@ pub(crate) mod admin;
 pub(crate) mod attach;
 pub(crate) mod cli;
 pub(crate) mod control;
+pub(crate) mod controls;
 pub(crate) mod demo;
 pub(crate) mod front;
 pub(crate) mod hooks;

@@ -10,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::controls;
 use crate::settings::command::{self, CommandError};
 use crate::settings::error::Invalid;
 use crate::settings::load::CommandLine;
@@ -148,7 +149,7 @@ fn act(action: Action, serve: impl FnOnce(Config, CommandLine) -> ExitCode) -> R
             Ok(ExitCode::SUCCESS)
         }
         Action::ShowConfig(resolved) => {
-            io::stdout().write_all(show::table(&resolved).as_bytes())?;
+            io::stdout().write_all(controls::blanked_lines(&show::table(&resolved)).as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
         Action::Say(verb) => Ok(verbs::run(verb)?),
@@ -198,5 +199,5 @@ fn report(failure: &CliError) -> ExitCode {
 
 /// Prints what is wrong to standard error; with that gone there is nobody left to tell.
 pub(crate) fn complain(message: &str) {
-    let _ = writeln!(io::stderr(), "clusterd: {message}");
+    let _ = writeln!(io::stderr(), "clusterd: {}", controls::blanked_lines(message));
 }

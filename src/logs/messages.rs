@@ -19,6 +19,7 @@ use tracing_subscriber::{Layer, Registry};
 use super::look::Look;
 use super::queue::Queue;
 use super::write::{Output, Stream};
+use crate::controls;
 use crate::settings::LogFormat;
 
 /// The target of the message that tells how many messages were dropped: it alone is never dropped itself.
@@ -99,7 +100,7 @@ where
         let text = text.replace("\nhint: ", "; hint: ");
         // A field may hold what a worker or a client chose: it must not forge a line or steer a terminal.
         for character in text.chars() {
-            if character.is_control() {
+            if controls::is_control(character) {
                 write!(line, "{}", character.escape_default())?;
             } else {
                 line.write_char(character)?;
@@ -230,9 +231,9 @@ mod tests {
     #[test]
     fn a_message_cannot_forge_another_line_or_colour_the_terminal() {
         let text = written(LogFormat::Text, LevelFilter::INFO, || {
-            tracing::info!(program = %"x\nERROR forged \x1b[31m", "started");
+            tracing::info!(program = %"x\nERROR forged \x1b[31m\u{202e}", "started");
         });
-        let expected = " INFO started program=x\\nERROR forged \\u{1b}[31m\n";
+        let expected = " INFO started program=x\\nERROR forged \\u{1b}[31m\\u{202e}\n";
         assert!(text.ends_with(expected), "{text:?}");
     }
 

@@ -9,6 +9,7 @@ use super::print::{self, Output, Shape};
 use crate::control::api::{App, Worker};
 use crate::control::client;
 use crate::control::home::Home;
+use crate::controls;
 
 /// Show everything about one app [alias: show]
 #[derive(Debug, clap::Args)]
@@ -48,7 +49,7 @@ fn text(app: &App) -> String {
     facts.push(("workers", wanted(app)));
     facts.extend(app.reload.iter().map(|by| ("reload", format!("in progress, started by {by}"))));
     let mut text: String =
-        facts.iter().map(|(name, fact)| format!("{name:<9} {}\n", print::clean(fact))).collect();
+        facts.iter().map(|(name, fact)| format!("{name:<9} {}\n", controls::blanked(fact))).collect();
     text += "\n";
     text += &print::workers([(app.name.clone(), app)].into_iter());
     text.extend(app.workers.iter().filter_map(past));
@@ -72,7 +73,7 @@ fn past(worker: &Worker) -> Option<String> {
     if worker.last_end.is_none() && worker.last_lines.is_empty() {
         return None;
     }
-    let end = worker.last_end.as_deref().map(|end| format!(" before: {}", print::clean(end)));
+    let end = worker.last_end.as_deref().map(|end| format!(" before: {}", controls::blanked(end)));
     let lines = print::quoted(&worker.last_lines);
     Some(format!("\n\nworker {}{}{lines}", worker.worker, end.unwrap_or_else(|| " wrote:".to_owned())))
 }

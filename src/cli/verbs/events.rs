@@ -38,7 +38,7 @@ impl Events {
         while let Some(line) = lines.next().await {
             let Ok(line) = line else { continue };
             match self.shape.output {
-                Output::Json => print::line(&line)?,
+                Output::Json => print::json_text(&line)?,
                 Output::Text => print::line(&sentence::event(&line))?,
             }
         }

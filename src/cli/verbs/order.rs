@@ -15,6 +15,7 @@ use crate::cli::complain;
 use crate::control::api::{App, Code, Outcome, Problem};
 use crate::control::client::{self, Clusterd};
 use crate::control::home::Home;
+use crate::controls;
 use crate::supervisor::Command;
 
 /// To which app it is given, and how its course is printed.
@@ -67,7 +68,7 @@ impl Order {
 
     fn tell(&self, line: &str) -> Result<(), VerbError> {
         match self.shape.output {
-            Output::Json => print::line(line)?,
+            Output::Json => print::json_text(line)?,
             Output::Text if print::is_watched() => {
                 if let Some(sentence) = sentence::progress(line) {
                     print::line(&sentence)?;
@@ -81,7 +82,9 @@ impl Order {
     fn conclude(&self, app: &App, outcome: &Outcome) -> Result<(), VerbError> {
         match (self.shape.output, outcome) {
             (Output::Json, _) => print::json_line(outcome)?,
-            (Output::Text, Outcome::Done(done)) => print::line(&format!("{}: {done}", app.name))?,
+            (Output::Text, Outcome::Done(done)) => {
+                print::line(&controls::blanked(&format!("{}: {done}", app.name)))?
+            }
             (Output::Text, Outcome::Error(problem)) => {
                 complain(&format!("{}: {}", app.name, print::problem(problem)));
             }

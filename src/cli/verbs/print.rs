@@ -1,7 +1,7 @@
 //! How verbs print: tables and lines for people, JSON for programs.
 //!
-//! It is the one place where they write to standard output. What others have written is stripped of control
-//! characters first: a terminal would obey them.
+//! It is the one place where they write to standard output. What others have written is rid of control characters
+//! first: a terminal would obey them.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::control::api::{App, Problem, Worker};
+use crate::controls;
 
 /// How it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,20 +52,24 @@ pub(super) fn bytes(bytes: &[u8]) -> io::Result<()> {
 
 /// Prints an object as JSON, readable.
 pub(super) fn json(object: &impl Serialize) -> io::Result<()> {
-    line(&serde_json::to_string_pretty(object)?)
+    json_text(&serde_json::to_string_pretty(object)?)
 }
 
 /// Prints an object as JSON on a line of its own.
 pub(super) fn json_line(object: &impl Serialize) -> io::Result<()> {
-    line(&serde_json::to_string(object)?)
+    json_text(&serde_json::to_string(object)?)
+}
+
+/// Prints JSON that is written already.
+pub(super) fn json_text(json: &str) -> io::Result<()> {
+    line(&controls::escaped_json(json))
 }
 
 /// What is wrong, what would help, and what the worker said last.
 pub(super) fn problem(problem: &Problem) -> String {
-    let lines: Vec<_> = problem.message.lines().map(clean).collect();
-    let mut text = lines.join("\n");
+    let mut text = controls::blanked_lines(&problem.message);
     if let Some(help) = &problem.help {
-        text += &format!("\nhint: {}", clean(help));
+        text += &format!("\nhint: {}", controls::blanked(help));
     }
     if !problem.last_lines.is_empty() {
         text += "\nthe worker's last lines:";
@@ -75,12 +80,7 @@ pub(super) fn problem(problem: &Problem) -> String {
 
 /// Lines that a worker wrote, each on a line of its own, indented.
 pub(super) fn quoted(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("\n  | {}", clean(line))).collect()
-}
-
-/// Without what a terminal would obey.
-pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+    lines.iter().map(|line| format!("\n  | {}", controls::blanked(line))).collect()
 }
 
 /// The workers of these apps, a row each; an app without any has a row, too.
@@ -90,7 +90,7 @@ pub(super) fn workers<'a>(apps: impl Iterator<Item = (String, &'a App)>) -> Stri
     let rows = apps.flat_map(|(label, app)| {
         let of = |worker: &Worker| row(&label, worker);
         match app.workers.is_empty() {
-            true => vec![[label.clone(), "-".to_owned(), idle(app).to_owned()].to_vec()],
+            true => vec![[controls::blanked(&label), "-".to_owned(), idle(app).to_owned()].to_vec()],
             false => app.workers.iter().map(of).collect(),
         }
     });
@@ -104,9 +104,9 @@ fn idle(app: &App) -> &'static str {
 fn row(label: &str, worker: &Worker) -> Vec<String> {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
-        label.to_owned(),
+        controls::blanked(label),
         worker.worker.to_string(),
-        clean(&worker.state).replace('_', " "),
+        controls::blanked(&worker.state).replace('_', " "),
         or_none(worker.pid.map(|pid| pid.to_string())),
         or_none(worker.uptime_ms.map(duration)),
         worker.restarts.to_string(),
@@ -147,14 +147,14 @@ mod tests {
 
     #[test]
     fn a_problem_is_told_with_what_would_help_and_what_was_said_last() {
-        let last_lines = vec!["\u{1b}[31mboom".to_owned(), "a\tb".to_owned()];
+        let last_lines = vec!["\u{1b}[31mboom".to_owned(), "a\tb\u{202e}c".to_owned()];
         let told = Problem { last_lines, ..Problem::new(Code::Failed, "it crashed").help("look at it") };
         insta::assert_snapshot!(problem(&told), @"
         it crashed
         hint: look at it
         the worker's last lines:
           |  [31mboom
-          | a b
+          | a b c
         ");
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::print;
+use crate::controls;
 use crate::supervisor::events::{Event, EventKind};
 
 /// An event of a stream, with its time and app.
@@ -15,7 +15,7 @@ pub(super) fn event(line: &str) -> String {
         Ok(event) => format!("{}  {}  {}", event.time, event.app, described(&event.kind)),
         Err(_) => unknown(line),
     };
-    print::clean(&sentence)
+    controls::blanked(&sentence)
 }
 
 /// An event in the course of a command; `None` for those that are not part of the story.
@@ -29,7 +29,7 @@ pub(super) fn progress(line: &str) -> Option<String> {
             | EventKind::ReloadDone { .. }
             | EventKind::ReloadFailed { .. }
     );
-    is_told.then(|| print::clean(&format!("{}: {}", event.app, described(&event.kind))))
+    is_told.then(|| controls::blanked(&format!("{}: {}", event.app, described(&event.kind))))
 }
 
 /// `{"time":...,"app":"web","event":"worker-says","worker":1,"message":...}`, for one.

@@ -44,6 +44,26 @@ fn the_list_is_a_table_that_other_programs_can_read() {
     assert_eq!(said.stderr, "");
 }
 
+/// As in CVE-2021-42574, where text is shown in another order than it is stored in.
+#[test]
+fn what_a_worker_wrote_cannot_steer_the_terminal_of_who_looks() {
+    const SAID: &str = "\u{202e}dlrow\u{2069} \u{1b}[2J\u{200b}\u{9b}m end";
+    let script = format!("echo '{SAID}' >&2; exit 3");
+    let cluster = Cluster::of("sh -c").arg(&script).options("--name web").launch();
+    let hidden = |text: &str| {
+        text.chars().any(|one| (one.is_control() && one != '\n') || "\u{202e}\u{2069}\u{200b}".contains(one))
+    };
+    let said = until("its line is shown", || {
+        let said = cluster.say("describe web");
+        said.done().contains("\n  | ").then_some(said)
+    });
+    assert!(said.done().contains("  |  dlrow   [2J  m end"), "{said:?}");
+    assert!(!hidden(said.done()), "{said:?}");
+    let said = cluster.say("describe web -o json");
+    assert_eq!(said.json()["workers"][0]["last_lines"][0], SAID);
+    assert!(!hidden(said.done()), "{said:?}");
+}
+
 #[test]
 fn without_a_clusterd_the_list_is_empty_and_a_command_fails() {
     let home = tempfile::tempdir().expect("a temporary folder");
