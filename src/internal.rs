@@ -7,6 +7,11 @@ pub mod cli {
     pub use crate::cli::arguments::everything;
 }
 
+/// See `crate::ids`.
+pub mod ids {
+    pub use crate::ids::Slot;
+}
+
 /// See `crate::logs`.
 pub mod logs {
     pub use crate::logs::{Output, messages};
@@ -15,6 +20,11 @@ pub mod logs {
 /// See `crate::policy`.
 pub mod policy {
     pub use crate::policy::{Balancer, Choice, Seat};
+}
+
+/// See `crate::private`.
+pub mod private {
+    pub use crate::private::exposition::{Exposition, Format, LeftOut, Reason};
 }
 
 /// See `crate::protocol`.

@@ -73,9 +73,9 @@ async fn scrape(registry: Registry, scraper: Option<Scraper>) -> Result<Vec<u8>,
     let encoded = tokio::task::spawn_blocking(move || {
         let mut of_workers = Exposition::default();
         for page in pages {
-            let left_out = of_workers.add(page.worker, &page.text);
+            let left_out = of_workers.add(page.worker, &page.text, page.format);
             if let Some(scraper) = &scraper {
-                scraper.count_errors(page.worker, left_out);
+                scraper.count_left_out(page.worker, &left_out);
             }
         }
         let mut text = Vec::new();

@@ -9,13 +9,14 @@ use std::time::Duration;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use prometheus::IntCounterVec;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::exposition::{Format, LeftOut};
 use super::question::Question;
 use super::{Unreachable, WorkerDialer, conversation};
 use crate::ids::{Slot, WorkerId, WorkerPort};
@@ -50,6 +51,8 @@ pub(crate) struct Page {
     pub worker: Slot,
     /// The text.
     pub text: Bytes,
+    /// What it is written in.
+    pub format: Format,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +98,7 @@ impl Scraper {
         let mut pages = Vec::new();
         while let Some(fetched) = fetching.join_next().await {
             match fetched {
-                Ok((worker, Ok(text))) => pages.push(Page { worker, text }),
+                Ok((worker, Ok((text, format)))) => pages.push(Page { worker, text, format }),
                 Ok((_, Err(ScrapeError::Unreachable(reason)))) if reason.is_leaving() => {}
                 Ok((worker, Err(error))) => {
                     debug!(%worker, %error, "cannot fetch a worker's metrics");
@@ -108,8 +111,16 @@ impl Scraper {
         pages
     }
 
-    /// Counts what could not be used of a worker's page.
-    pub(crate) fn count_errors(&self, worker: Slot, errors: u64) {
+    /// Counts what could not be used of a worker's page, and tells the first of it.
+    pub(crate) fn count_left_out(&self, worker: Slot, left_out: &LeftOut) {
+        if let Some((line, reason)) = &left_out.first {
+            let lines = left_out.lines;
+            debug!(%worker, lines, ?line, "left out of the worker's metrics: {reason}");
+        }
+        self.count_errors(worker, left_out.lines);
+    }
+
+    fn count_errors(&self, worker: Slot, errors: u64) {
         self.errors.with_label_values(&[&worker.to_string()]).inc_by(errors);
     }
 
@@ -127,18 +138,50 @@ impl Scraper {
     }
 }
 
-async fn page(dialer: &WorkerDialer, worker: WorkerId, target: Target) -> Result<Bytes, ScrapeError> {
+async fn page(
+    dialer: &WorkerDialer,
+    worker: WorkerId,
+    target: Target,
+) -> Result<(Bytes, Format), ScrapeError> {
     let stream = dialer.connect(worker, target.port, TIMEOUT).await?;
     let mut request = target.question.request();
-    let format = HeaderValue::from_static("text/plain;version=0.0.4,*/*;q=0.1");
-    request.headers_mut().entry(ACCEPT).or_insert(format);
+    let accepted = HeaderValue::from_static("text/plain;version=0.0.4,*/*;q=0.1");
+    request.headers_mut().entry(ACCEPT).or_insert(accepted);
     let (response, _driver) = conversation::ask(stream, request).await?;
     if response.status() != StatusCode::OK {
         return Err(ScrapeError::Status(response.status()));
     }
+    let format = format(response.headers());
     match Limited::new(response.into_body(), LONGEST_PAGE).collect().await {
-        Ok(page) => Ok(page.to_bytes()),
+        Ok(page) => Ok((page.to_bytes(), format)),
         Err(error) if error.is::<LengthLimitError>() => Err(ScrapeError::TooLong),
         Err(error) => Err(ScrapeError::Cut(error)),
+    }
+}
+
+/// Whoever does not say is taken to write the text format, as Prometheus does it.
+fn format(headers: &HeaderMap) -> Format {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case("application/openmetrics-text") { Format::OpenMetrics } else { Format::Text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_content_type_tells_the_format() {
+        let table = [
+            (None, Format::Text),
+            (Some("text/plain; version=0.0.4"), Format::Text),
+            (Some("application/json"), Format::Text),
+            (Some("application/openmetrics-text; version=1.0.0; charset=utf-8"), Format::OpenMetrics),
+            (Some("Application/OpenMetrics-Text"), Format::OpenMetrics),
+        ];
+        for (kind, expected) in table {
+            let headers = kind.map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind)));
+            assert_eq!(format(&headers.into_iter().collect()), expected, "{kind:?}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod as_natively;
 mod attach;
 mod control;
 mod daemons;
+mod exposition;
 mod families;
 mod handoff;
 mod hooks;

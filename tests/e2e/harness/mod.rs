@@ -13,6 +13,7 @@ pub(crate) mod nginx;
 pub(crate) mod output;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod said;
 pub(crate) mod samples;
 pub(crate) mod setup;
