@@ -12,6 +12,7 @@
 //! - [`protocol`]: how a worker is spoken to; its messages, one channel, and Node's cluster protocol.
 //! - [`policy`]: which idle worker is next.
 //! - [`front`]: the data path, from a client's connection to a worker that takes it.
+//! - [`connections`]: who has which connection, what is open and what has ended.
 //! - [`private`]: connections of clusterd's own to one worker: probes, metrics, and what is asked of one alone.
 //! - [`supervisor`]: starts, watches, restarts and stops the workers.
 //! - [`hooks`]: runs a command for each event; [`systemd`]: speaks with service managers, and as one.
@@ -29,6 +30,7 @@
 pub(crate) mod admin;
 pub(crate) mod attach;
 pub(crate) mod cli;
+pub(crate) mod connections;
 pub(crate) mod control;
 pub(crate) mod controls;
 pub(crate) mod demo;

@@ -4,13 +4,14 @@
 //! is available. What a worker makes of its connection is found out in `link_events`.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::Histogram;
 
 use super::connection::Connection;
 use super::group::Parts;
 use super::links::{LinkKey, Links, NotGiven};
+use crate::connections::notes::{Note, Notes};
 use crate::metrics::Metrics;
 use crate::policy::{Balancer, Choice};
 use crate::protocol::wire::Endpoint;
@@ -25,11 +26,17 @@ pub(super) struct Dispatch {
     /// Whether busy workers may have something to tell, if asked in this burst.
     may_ask: bool,
     queue_wait: Histogram,
+    notes: Notes,
 }
 
 impl Dispatch {
-    pub(super) fn new(choice: Choice, metrics: &Metrics) -> Self {
-        Self { balancer: choice.balancer(), may_ask: true, queue_wait: metrics.queue_wait.clone() }
+    pub(super) fn new(choice: Choice, metrics: &Metrics, notes: &Notes) -> Self {
+        Self {
+            balancer: choice.balancer(),
+            may_ask: true,
+            queue_wait: metrics.queue_wait.clone(),
+            notes: notes.clone(),
+        }
     }
 
     /// A burst of connections begins.
@@ -116,13 +123,26 @@ impl Dispatch {
         links.available(seat)
     }
 
+    fn note(&self, key: LinkKey, connection: &Connection, waited: Duration, links: &Links) {
+        let Some(member) = links.get(key) else { return };
+        self.notes.given(&connection.socket, |cookie| Note {
+            cookie,
+            worker: Some(member.link.worker()),
+            client: connection.peer.into(),
+            accepted: connection.accepted,
+            waited,
+        });
+    }
+
     /// Gives a connection to the one that is next, or keeps it if that cannot be.
     fn give(&mut self, key: LinkKey, connection: Connection, parts: &mut Parts<'_>) {
         let now = Instant::now();
         let waited = now.saturating_duration_since(connection.accepted);
+        self.note(key, &connection, waited, parts.links);
         match parts.links.hand_off(key, connection, now) {
             Ok(()) => self.queue_wait.observe(waited.as_secs_f64()),
             Err(NotGiven { connection, error }) => {
+                self.notes.taken_back(&connection.socket, connection.peer.into(), connection.accepted);
                 parts.queue.put_back(connection);
                 not_given(key, &error, parts);
             }

@@ -16,6 +16,7 @@ use super::queue::Queue;
 use super::reclaim::Reclaim;
 use super::routes::Bindings;
 use super::setup::ServiceLimits;
+use crate::connections::notes::Notes;
 use crate::ids::{ServiceId, WorkerId};
 use crate::metrics::Metrics;
 use crate::policy::window::Window;
@@ -58,14 +59,14 @@ pub(super) struct Around<'a> {
 
 impl Group {
     /// Nobody yet.
-    pub(super) fn new(bindings: Bindings, limits: &ServiceLimits, metrics: &Metrics) -> Self {
+    pub(super) fn new(bindings: Bindings, limits: &ServiceLimits, metrics: &Metrics, notes: &Notes) -> Self {
         let window = Window::new(limits.window, limits.timeouts.slow);
         Self {
             bindings,
             queue: Queue::new(limits.queue_timeout),
             links: Links::new(window, limits.timeouts),
-            dispatch: Dispatch::new(limits.choice, metrics),
-            reclaim: Reclaim::new(metrics.redispatched.clone()),
+            dispatch: Dispatch::new(limits.choice, metrics, notes),
+            reclaim: Reclaim::new(metrics.redispatched.clone(), notes.clone()),
             is_served: false,
         }
     }

@@ -55,6 +55,7 @@ use self::private::{Delivery, Undelivered};
 use self::service::{Progress, Service};
 pub(crate) use self::setup::{Accepts, SLOW, ServiceLimits, Setup};
 use self::shared::SharedSockets;
+use crate::connections::notes::Notes;
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::metrics::Metrics;
 
@@ -77,6 +78,9 @@ pub(crate) struct Front {
     stopping: Stopping,
     limits: ServiceLimits,
     metrics: Metrics,
+    notes: Notes,
+    /// The ports of what is open, as they are noted.
+    ports: Vec<(ServiceId, u16)>,
 }
 
 /// How far the stop is.
@@ -109,6 +113,8 @@ impl Front {
             stopping: Stopping::No,
             limits: setup.limits,
             metrics: setup.metrics,
+            notes: setup.notes,
+            ports: Vec::new(),
         };
         for (port, bound) in setup.ports {
             front.serve(ServiceId::Port(port), bound)?;
@@ -117,11 +123,15 @@ impl Front {
     }
 
     fn serve(&mut self, id: ServiceId, bound: Vec<Bound>) -> io::Result<()> {
+        for port in bound.iter().map(|bound| bound.address().port()) {
+            self.notes.serves(port);
+            self.ports.push((id, port));
+        }
         if self.accepts == Accepts::Workers {
             bound.into_iter().for_each(|bound| self.shared.open(id, bound));
             return Ok(());
         }
-        self.services.push(Service::new(id, bound, self.limits, self.metrics.clone())?);
+        self.services.push(Service::new(id, bound, self.limits, self.metrics.clone(), self.notes.clone())?);
         Ok(())
     }
 
@@ -170,8 +180,7 @@ impl Front {
             Command::Listens(link) => self.shared.listens(link, &mut self.launches),
             Command::Open { service, bound } => self.open(service, bound),
             Command::Close { service, done } => {
-                self.shared.close(service);
-                self.services.retain(|candidate| candidate.id() != service);
+                self.close(service);
                 let _ = done.send(());
             }
             Command::Release(worker) => {
@@ -232,6 +241,13 @@ impl Front {
         if !matches!(self.stopping, Stopping::No) {
             self.stop(Instant::now());
         }
+    }
+
+    fn close(&mut self, id: ServiceId) {
+        self.shared.close(id);
+        self.services.retain(|service| service.id() != id);
+        let closed = self.ports.extract_if(.., |(service, _)| *service == id);
+        closed.for_each(|(_, port)| self.notes.serves_no_more(port));
     }
 
     fn stop(&mut self, now: Instant) {

@@ -14,6 +14,7 @@ use super::launches::LaunchTable;
 use super::links::{LinkKey, Links, Member};
 use super::private::Undelivered;
 use super::queue::Queue;
+use crate::connections::notes::Notes;
 
 /// Takes connections back for one service.
 #[derive(Debug)]
@@ -23,11 +24,12 @@ pub(super) struct Reclaim {
     /// When that is tried again.
     retry_at: Option<Instant>,
     redispatched: IntCounter,
+    notes: Notes,
 }
 
 impl Reclaim {
-    pub(super) fn new(redispatched: IntCounter) -> Self {
-        Self { gone: Vec::new(), retry_at: None, redispatched }
+    pub(super) fn new(redispatched: IntCounter, notes: Notes) -> Self {
+        Self { gone: Vec::new(), retry_at: None, redispatched, notes }
     }
 
     /// Whether nothing is left to be taken back from those who are gone.
@@ -115,6 +117,7 @@ impl Reclaim {
     fn put_back(&self, connection: Option<Connection>, queue: &mut Queue) {
         if let Some(connection) = connection {
             self.redispatched.inc();
+            self.notes.taken_back(&connection.socket, connection.peer.into(), connection.accepted);
             queue.put_back(connection);
         }
     }

@@ -20,6 +20,7 @@ use super::private::{Delivery, Undelivered};
 use super::queue::Queue;
 use super::routes::{self, Bindings, Route, Routes};
 use super::setup::ServiceLimits;
+use crate::connections::notes::Notes;
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::metrics::{Metrics, Rejected};
 
@@ -40,6 +41,7 @@ pub(super) struct Service {
     parked: Queue,
     limits: ServiceLimits,
     metrics: Metrics,
+    notes: Notes,
 }
 
 /// Whether a service could go on at once.
@@ -61,6 +63,7 @@ impl Service {
         bound: Vec<Bound>,
         limits: ServiceLimits,
         metrics: Metrics,
+        notes: Notes,
     ) -> io::Result<Self> {
         Ok(Self {
             id,
@@ -72,6 +75,7 @@ impl Service {
             parked: Queue::new(limits.queue_timeout),
             limits,
             metrics,
+            notes,
         })
     }
 
@@ -113,7 +117,7 @@ impl Service {
         }
         let known = self.groups.iter().position(|group| group.bindings == bindings);
         let group = known.unwrap_or_else(|| {
-            self.groups.push(Group::new(bindings, &self.limits, &self.metrics));
+            self.groups.push(Group::new(bindings, &self.limits, &self.metrics, &self.notes));
             self.groups.len() - 1
         });
         self.groups[group].links.attach(attachment, gate, &self.metrics)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::bound::Bound;
 use super::launches::RecycleLimits;
 use super::links::Timeouts;
+use crate::connections::notes::Notes;
 use crate::ids::WorkerPort;
 use crate::metrics::Metrics;
 use crate::policy::Choice;
@@ -40,6 +41,8 @@ pub(crate) struct Setup {
     pub recycle: RecycleLimits,
     /// Where it counts.
     pub metrics: Metrics,
+    /// Where it notes who gets which connection.
+    pub notes: Notes,
 }
 
 /// How each service chooses workers, and what it is bounded by.

@@ -13,6 +13,7 @@ use super::handle::{self, Handle, Notice, Reports};
 use super::launches::RecycleLimits;
 use super::private::Undelivered;
 use super::{Accepts, Front, ServiceLimits, Setup};
+use crate::connections::notes::Notes;
 use crate::front::connection::Connection;
 use crate::front::links::{Attachment, ChannelPermits, Holder, Timeouts};
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
@@ -96,6 +97,7 @@ impl Stage {
             holds: limits.wait_ready,
             recycle: limits.recycle,
             metrics: metrics.clone(),
+            notes: Notes::new().unwrap(),
         };
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

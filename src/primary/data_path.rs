@@ -11,6 +11,7 @@ use tracing::warn;
 use super::descriptor_limits::{self, DescriptorLimits};
 use super::error::PrimaryError;
 use super::public_sockets::{self, Ports};
+use crate::connections::notes::Notes;
 use crate::front::handle::{FrontEnds, Handle, Reports};
 use crate::front::launches::RecycleLimits;
 use crate::front::links::Timeouts;
@@ -28,14 +29,20 @@ pub(super) async fn start(
     bound: Ports,
     limits: DescriptorLimits,
     metrics: &Metrics,
+    notes: Notes,
 ) -> Result<(Handle, Reports), PrimaryError> {
     let ports = public_sockets::worker_ports(&bound);
     let (front, reports, ends) = front::handle::channels(&ports);
-    start_thread(setup(config, bound, metrics, limits), ends).await?;
+    start_thread(setup(config, bound, limits, (metrics, notes)), ends).await?;
     Ok((front, reports))
 }
 
-fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: DescriptorLimits) -> Setup {
+fn setup(
+    config: &Config,
+    ports: Ports,
+    limits: DescriptorLimits,
+    (metrics, notes): (&Metrics, Notes),
+) -> Setup {
     let workers = config.workers.get();
     let queue = descriptor_limits::affordable_queue(config.queue, limits.primary, workers, ports.len());
     if queue < config.queue {
@@ -65,6 +72,7 @@ fn setup(config: &Config, ports: Ports, metrics: &Metrics, limits: DescriptorLim
             stuck_timeout: config.stuck_timeout,
         },
         metrics: metrics.clone(),
+        notes,
     }
 }
 

@@ -56,6 +56,9 @@ pub(crate) enum PrimaryError {
     /// No data path.
     #[error("cannot start the data path: {0}")]
     Front(io::Error),
+    /// Connections cannot be followed.
+    #[error("cannot start to follow connections: {0}")]
+    Connections(io::Error),
     /// The workers cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),

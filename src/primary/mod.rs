@@ -38,6 +38,8 @@ use self::signal_actions::SignalActions;
 use self::stalls::Stalls;
 use self::wiring::{Dependencies, Wiring};
 use crate::admin::{self, Admin, AdminState, Readiness};
+use crate::connections::{self, notes::Notes};
+use crate::front::Accepts;
 use crate::hooks::{Hooks, Shell};
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
@@ -45,6 +47,7 @@ use crate::private::scrape::Scraper;
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
 use crate::supervisor;
+use crate::sys::mark::Family;
 use crate::systemd::{self, worker_notify};
 
 /// How long the last output may take to be written.
@@ -78,11 +81,24 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let app = control::profile(&config, &bootstrap.bound);
     let (ports, addresses) = (bootstrap.ports(), bootstrap.addresses());
     let bound = std::mem::take(&mut bootstrap.bound);
-    let (front, reports) = data_path::start(&config, bound, bootstrap.limits, &metrics).await?;
+    let family = Family::random();
+    let notes = Notes::new().map_err(PrimaryError::Connections)?;
+    let (front, reports) =
+        data_path::start(&config, bound, bootstrap.limits, &metrics, notes.clone()).await?;
+    let workers_accept = data_path::accepts(config.accept) == Accepts::Workers;
+    let connections = connections::start(notes, family, workers_accept).map_err(PrimaryError::Connections)?;
 
     let public = addresses.iter().map(SocketAddr::port).collect();
-    let dependencies =
-        Dependencies { bootstrap: &bootstrap, ports, public, front: &front, output, metrics: &metrics };
+    let dependencies = Dependencies {
+        bootstrap: &bootstrap,
+        ports,
+        public,
+        family,
+        front: &front,
+        connections: &connections,
+        output,
+        metrics: &metrics,
+    };
     let Wiring { supervisor, task, attach_context, bound: channels, words, ready, probes } =
         Wiring::new(&config, command_line, dependencies);
 

@@ -16,6 +16,7 @@ use super::worker_plan::Base;
 use crate::attach::bound::BoundChannels;
 use crate::attach::node::{self, Listeners, MessageExchange, NodeSessions, Word};
 use crate::attach::socket::AttachContext;
+use crate::connections;
 use crate::front;
 use crate::front::links::ChannelPermits;
 use crate::ids::{WorkerId, WorkerPort};
@@ -39,6 +40,10 @@ pub(super) struct Dependencies<'a> {
     pub ports: Vec<WorkerPort>,
     /// The ports that clients connect to.
     pub public: Vec<u16>,
+    /// What all that descends from workers is known by.
+    pub family: Family,
+    /// Knows who has which connection.
+    pub connections: &'a connections::Handle,
     /// Hands connections to workers.
     pub front: &'a front::handle::Handle,
     /// Where workers' output goes.
@@ -69,12 +74,12 @@ pub(super) struct Wiring {
 impl Wiring {
     /// Puts it together.
     pub(super) fn new(config: &Config, command_line: CommandLine, dependencies: Dependencies<'_>) -> Self {
-        let Dependencies { bootstrap, ports, public, front, output, metrics } = dependencies;
+        let Dependencies { bootstrap, ports, public, family, connections, front, output, metrics } =
+            dependencies;
         let users = bootstrap.context.users();
         let attach = bootstrap.attach_env(config);
         let colours = output.has_colours();
         let base = Base { ports: ports.clone(), attach, colours, limits: bootstrap.limits.workers };
-        let family = Family::random();
         let spec = Spec {
             app: config.name.clone(),
             wanted: base.wanted(config, bootstrap.context.clone()),
@@ -105,6 +110,7 @@ impl Wiring {
             folder: bootstrap.folder_keeper(),
             output: output.clone(),
             front: front.clone(),
+            connections: connections.clone(),
             nodes,
             notices,
             ports: public,

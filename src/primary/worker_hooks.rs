@@ -5,18 +5,18 @@
 use std::os::fd::OwnedFd;
 
 use futures_util::future::BoxFuture;
-use rustix::process::Pid;
 use tracing::warn;
 
 use super::probes::ReadinessProbe;
 use super::runtime_folder::FolderKeeper;
 use crate::attach::bound::BoundChannels;
 use crate::attach::node::NodeSessions;
+use crate::connections;
 use crate::front;
 use crate::ids::{Slot, WorkerId};
 use crate::logs::LastLines;
 use crate::logs::{Output, Stream};
-use crate::supervisor::{Launched, Pipes, WorkerHooks, process_table};
+use crate::supervisor::{Launched, Pipes, WorkerHooks};
 use crate::systemd::worker_notify::WorkerNotifications;
 
 /// Those whom a worker's launch and end concern.
@@ -28,6 +28,8 @@ pub(super) struct PrimaryHooks {
     pub output: Output,
     /// Hands connections to them.
     pub front: front::handle::Handle,
+    /// Knows who has which connection.
+    pub connections: connections::Handle,
     /// Speaks with those that are Node.
     pub nodes: NodeSessions,
     /// Hears those that say that they are ready.
@@ -49,6 +51,7 @@ impl WorkerHooks for PrimaryHooks {
 
     fn launched(&mut self, launched: Launched) -> Option<LastLines> {
         let Launched { worker, group, pipes, channel, .. } = launched;
+        self.connections.began(worker, group);
         if let Some(channel) = channel {
             self.nodes.greet(worker, channel);
         }
@@ -80,18 +83,20 @@ impl WorkerHooks for PrimaryHooks {
 
     /// Node is asked to leave only when nothing is on its way to it any more: what it has not accepted by then would
     /// be lost with its listener.
-    fn drain(&mut self, worker: WorkerId, group: Pid) -> BoxFuture<'static, ()> {
-        let (front, node, ports) = (self.front.clone(), self.nodes.disconnecting(worker), self.ports.clone());
+    fn drain(&mut self, worker: WorkerId) -> BoxFuture<'static, ()> {
+        let (front, connections) = (self.front.clone(), self.connections.clone());
+        let (node, ports) = (self.nodes.disconnecting(worker), self.ports.clone());
         Box::pin(async move {
             front.retire(worker).await;
             let opened = node.ask().await;
-            process_table::drained(group, [ports, opened].concat()).await;
+            connections.drained(worker, [ports, opened].concat()).await;
         })
     }
 
     fn gone(&mut self, worker: WorkerId) -> BoxFuture<'static, u64> {
         self.notices.gone(worker);
         self.bound.forget(worker);
+        self.connections.gone(worker);
         let (front, last_words) = (self.front.clone(), self.nodes.gone(worker));
         Box::pin(async move {
             last_words.await;

@@ -4,7 +4,6 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
@@ -12,12 +11,6 @@ use crate::front::links::Holder;
 use crate::sys::processes as table;
 pub(crate) use crate::sys::processes::{Named, listener_of};
 use crate::sys::usage;
-
-/// How long to wait after the first look for connections, and after the later ones at most.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// A pause is so many times as long as the look before it, within those bounds.
-const PAUSES_A_LOOK: u32 = 9;
 
 /// Does any process but this one hold this end of a channel?
 pub(crate) async fn is_held(holder: Holder) -> bool {
@@ -66,40 +59,6 @@ pub(crate) async fn is_deno(process: Pid) -> bool {
 /// Is this process one of a worker's, whose group this is?
 pub(crate) async fn belongs_to(process: Pid, group: Pid) -> bool {
     tokio::task::spawn_blocking(move || table::belongs_to(process, group)).await.unwrap_or(false)
-}
-
-/// How many clients' connections to these public ports processes of this worker's group hold, or those that descend
-/// from them. `None` if one of the processes lets nobody look into it.
-pub(crate) async fn open_client_connections(group: Pid, ports: Vec<u16>) -> Option<usize> {
-    let look = move || table::held_connections(group, &ports);
-    tokio::task::spawn_blocking(look).await.ok().flatten()
-}
-
-/// Returns when no process of this worker's group, which gets no further connection, holds a client's connection to
-/// one of these public ports any more. Of a group that lets nobody look into it, when nobody has such a connection.
-pub(crate) async fn drained(group: Pid, ports: Vec<u16>) {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let start = Instant::now();
-        let open = match open_client_connections(group, ports.clone()).await {
-            Some(open) => open,
-            None => open_connections(&ports).await,
-        };
-        if open == 0 {
-            return;
-        }
-        // A machine with very many connections is not to be kept busy with counting them.
-        let pace = (start.elapsed() * PAUSES_A_LOOK).clamp(pause, LONGEST_PAUSE);
-        tokio::time::sleep(pace).await;
-        pause = (pause * 5 / 4).min(LONGEST_PAUSE);
-    }
-}
-
-/// How many TCP connections to these local ports are open.
-pub(crate) async fn open_connections(ports: &[u16]) -> usize {
-    let ports = ports.to_vec();
-    let look = move || table::open_connections(&ports);
-    tokio::task::spawn_blocking(look).await.unwrap_or(0)
 }
 
 /// The memory of each of these groups, in their order and in bytes. Only of a group that may have more than `limit` is

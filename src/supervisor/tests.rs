@@ -61,7 +61,7 @@ impl WorkerHooks for Watcher {
         Box::pin(std::future::ready(()))
     }
 
-    fn drain(&mut self, _: WorkerId, _: Pid) -> BoxFuture<'static, ()> {
+    fn drain(&mut self, _: WorkerId) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 

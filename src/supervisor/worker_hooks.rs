@@ -30,7 +30,7 @@ pub(crate) trait WorkerHooks: Send + 'static {
     fn probe(&mut self, worker: WorkerId) -> BoxFuture<'static, ()>;
 
     /// Gives a worker no further connection; done when it has none any more.
-    fn drain(&mut self, worker: WorkerId, group: Pid) -> BoxFuture<'static, ()>;
+    fn drain(&mut self, worker: WorkerId) -> BoxFuture<'static, ()>;
 
     /// A worker is gone: done when every connection that it has not taken is in the queue again. How many it has
     /// taken.

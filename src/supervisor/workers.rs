@@ -324,7 +324,7 @@ impl Workers {
             }
             Action::Drain(process) => {
                 let limit = instance.plan().drain_timeout;
-                let drained = self.hooks.drain(process.id, process.group);
+                let drained = self.hooks.drain(process.id);
                 self.background.drain((id, process.id), drained, limit);
             }
             Action::Probe(worker) => {

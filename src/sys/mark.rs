@@ -4,6 +4,10 @@
 //! It is the soft limit RLIMIT_RTTIME (setrlimit(2)): limits survive fork and exec, everybody may read them in
 //! /proc/PID/limits, and this one, of so many thousand years, limits nothing.
 
+use std::io;
+
+use procfs::ProcError;
+use procfs::process::{LimitValue, Process};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
 use super::processes;
@@ -62,10 +66,22 @@ impl Family {
 impl Mark {
     /// The mark of this process; `None` without one, or if it is gone.
     pub(crate) fn of(process: Pid) -> Option<Self> {
-        let limits = procfs::process::Process::new(process.as_raw_pid()).ok()?.limits().ok()?;
-        match limits.max_realtime_timeout.soft_limit {
-            procfs::process::LimitValue::Value(value) if value & BASE != 0 => Some(Self(value)),
-            _ => None,
+        Self::read(process.as_raw_pid()).ok().flatten()
+    }
+
+    /// The same, told apart from what cannot be told.
+    ///
+    /// # Errors
+    /// Those of reading /proc.
+    pub(crate) fn read(process: i32) -> io::Result<Option<Self>> {
+        match Process::new(process).and_then(|process| process.limits()) {
+            Ok(limits) => Ok(match limits.max_realtime_timeout.soft_limit {
+                LimitValue::Value(value) if value & BASE != 0 => Some(Self(value)),
+                _ => None,
+            }),
+            Err(ProcError::NotFound(_) | ProcError::PermissionDenied(_)) => Ok(None),
+            Err(ProcError::Io(error, _)) => Err(error),
+            Err(error) => Err(io::Error::other(error)),
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod acting;
 pub(crate) mod datagram;
+pub(crate) mod kin;
 pub(crate) mod mark;
 pub(crate) mod peer;
 pub(crate) mod process;
@@ -14,6 +15,7 @@ pub(crate) mod processes;
 pub(crate) mod scarcity;
 pub mod seqpacket;
 pub(crate) mod signals;
+pub(crate) mod sock_diag;
 pub(crate) mod socket;
 pub(crate) mod unix;
 pub(crate) mod usage;

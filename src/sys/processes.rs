@@ -206,44 +206,6 @@ pub(crate) fn listening_ports(group: Pid) -> BTreeSet<u16> {
         .collect()
 }
 
-/// How many TCP connections to these local ports are open: established, or closed by the client alone.
-pub(crate) fn open_connections(ports: &[u16]) -> usize {
-    let tables = Process::myself().as_ref().map(tcp_tables).unwrap_or_default();
-    let is_open = |entry: &&TcpNetEntry| {
-        matches!(entry.state, TcpState::Established | TcpState::CloseWait)
-            && ports.contains(&entry.local_address.port())
-    };
-    count_connections(tables.iter().filter(is_open))
-}
-
-/// Counts each once: the kernel writes its table in parts, and when it changes in between, an entry may come twice.
-fn count_connections<'a>(entries: impl Iterator<Item = &'a TcpNetEntry>) -> usize {
-    let ends: BTreeSet<_> = entries.map(|entry| (entry.local_address, entry.remote_address)).collect();
-    ends.len()
-}
-
-/// How many TCP connections to these local ports are held by processes of this group, and by those that descend from
-/// them: not those that are on their way to it, nor those that only the kernel still has to do with. A connection that
-/// the server has closed in its own direction counts for as long as the client has not done so too.
-///
-/// `None` if one of the processes lets nobody look into it. The connections are looked for in this process' network
-/// namespace: they were accepted here, wherever their holder lives.
-pub(crate) fn held_connections(group: Pid, ports: &[u16]) -> Option<usize> {
-    let mut held = BTreeSet::new();
-    for process in family(group) {
-        held.extend(sockets_if_allowed(&process)?);
-    }
-    let tables = Process::myself().as_ref().map(tcp_tables).ok()?;
-    let is_open = |state: &TcpState| {
-        use TcpState::{CloseWait, Established, FinWait1, FinWait2};
-        matches!(state, Established | CloseWait | FinWait1 | FinWait2)
-    };
-    let counts = |entry: &&TcpNetEntry| {
-        is_open(&entry.state) && ports.contains(&entry.local_address.port()) && held.contains(&entry.inode)
-    };
-    Some(count_connections(tables.iter().filter(counts)))
-}
-
 /// A process, as people know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
@@ -298,29 +260,6 @@ fn find_socket(process: &Process, is_wanted: impl Fn(u64) -> bool) -> Found {
         }
     }
     Found::No
-}
-
-/// The sockets of a process, none if it has ended; `None` if it lets nobody look into it.
-fn sockets_if_allowed(process: &Process) -> Option<Vec<u64>> {
-    let fds = match process.fd() {
-        Ok(fds) => fds,
-        Err(ProcError::PermissionDenied(_)) => return None,
-        Err(_) => return Some(Vec::new()),
-    };
-    let mut sockets = Vec::new();
-    for fd in fds {
-        match fd {
-            Ok(fd) => {
-                if let FDTarget::Socket(inode) = fd.target {
-                    sockets.push(inode);
-                }
-            }
-            Err(ProcError::PermissionDenied(_)) => return None,
-            // Closed meanwhile.
-            Err(_) => {}
-        }
-    }
-    Some(sockets)
 }
 
 fn sockets(process: &Process) -> Vec<u64> {
@@ -398,7 +337,7 @@ fn descends_from(process: &Process, ancestor: i32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv6Addr, TcpListener, TcpStream};
+    use std::net::{Ipv6Addr, TcpListener};
     use std::os::fd::{AsFd, OwnedFd};
     use std::os::unix::net::UnixStream;
     use std::os::unix::process::CommandExt;
@@ -495,54 +434,6 @@ mod tests {
         rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).expect("it ends");
         assert_eq!(members(pid), []);
         child.wait().expect("it ended");
-    }
-
-    #[test]
-    fn open_connections_are_counted_by_local_port() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(listener) = TcpListener::bind(address) else {
-                continue;
-            };
-            let address = listener.local_addr().expect("bound");
-            let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).expect("connected")).collect();
-            let servers: Vec<_> = (0..3).map(|_| listener.accept().expect("accepted")).collect();
-            // Another test's client may have this port at another address, for a moment.
-            eventually(|| open_connections(&[address.port()]) == 3);
-            drop(servers);
-            drop(clients);
-            eventually(|| open_connections(&[address.port()]) == 0);
-        }
-    }
-
-    #[test]
-    fn a_groups_connections_are_those_that_its_processes_and_their_children_hold() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-        let address = listener.local_addr().expect("bound");
-        let connect = || {
-            let client = TcpStream::connect(address).expect("connected");
-            (client, OwnedFd::from(listener.accept().expect("accepted").0))
-        };
-        let count = |sleeper: &Sleeper, port| held_connections(sleeper.pid(), &[port]);
-        let (client, server) = connect();
-        let (_mine, _not_theirs) = connect();
-        let sleeper = Sleeper::new(server);
-        eventually(|| count(&sleeper, address.port()) == Some(1));
-        assert_eq!(count(&sleeper, address.port().wrapping_add(1)), Some(0));
-        // The client has said all it has to say, and may still be answered.
-        client.shutdown(std::net::Shutdown::Write).expect("open");
-        assert_eq!(count(&sleeper, address.port()), Some(1));
-        drop((client, sleeper));
-
-        let (_client, server) = connect();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "exec 3<&0 0</dev/null; setsid sleep 60 <&3 & exec 3<&-; wait"]);
-        let shell = Sleeper(shell.stdin(server).process_group(0).spawn().expect("sh"));
-        let child = || living().find(|(_, stat)| stat.ppid == shell.0.id() as i32 && stat.comm == "sleep");
-        eventually(|| child().is_some());
-        assert_eq!(count(&shell, address.port()), Some(1));
-        let child = Pid::from_raw(child().expect("it sleeps").0.pid).expect("a pid");
-        rustix::process::kill_process(child, rustix::process::Signal::KILL).expect("it is ours");
-        eventually(|| count(&shell, address.port()) == Some(0));
     }
 
     #[test]

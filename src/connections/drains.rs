@@ -1,0 +1,145 @@
+//! Those who wait until a worker holds no client's connection any more, and when it does not.
+//!
+//! A connection is held as long as a process of the worker has it, however far it is closed. Neither one that is on its way
+//! to the worker is, nor one that only the kernel still has to do with.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use tokio::sync::oneshot;
+
+use super::holders::{Held, Holders, Kin};
+use super::table::Table;
+use crate::ids::WorkerId;
+use crate::sys::sock_diag::{TcpSocket, state};
+
+/// So many looks in a row have to find nothing. A list can miss a socket that has another place when the kernel goes on writing,
+/// and a descriptor can be on its way from one process of the worker to another.
+const LOOKS: u8 = 2;
+
+/// A worker that gets no further connection, and who waits for it.
+#[derive(Debug)]
+pub(super) struct Drain {
+    /// The worker.
+    pub(super) worker: WorkerId,
+    /// The ports of the connections that count.
+    pub(super) ports: Vec<u16>,
+    /// Told when it has none.
+    pub(super) done: oneshot::Sender<()>,
+    /// How many looks in a row found none.
+    pub(super) clear: u8,
+}
+
+/// Whether a process may hold this connection, and it counts: established, or closed by one side.
+pub(super) fn counts(socket: &TcpSocket) -> bool {
+    let is_open =
+        matches!(socket.state, state::ESTABLISHED | state::CLOSE_WAIT | state::FIN_WAIT1 | state::FIN_WAIT2);
+    is_open && socket.inode != 0
+}
+
+/// Looks at all of them, and lets those go who have waited long enough. Whether some have been found to have none, and are to
+/// be looked at again.
+pub(super) fn look(
+    drains: &mut Vec<Drain>,
+    sockets: &[TcpSocket],
+    table: &Table,
+    holders: &mut Holders,
+    kin: &mut Option<io::Result<Kin>>,
+) -> bool {
+    let mut is_any_clear = false;
+    let mut index = 0;
+    while let Some(drain) = drains.get_mut(index) {
+        let open =
+            sockets.iter().filter(|socket| counts(socket) && drain.ports.contains(&socket.local.port()));
+        let open: Vec<&TcpSocket> = open.collect();
+        if !open.is_empty() && holds(drain.worker, &open, table, holders, kin) {
+            drain.clear = 0;
+        } else {
+            drain.clear += 1;
+        }
+        is_any_clear |= drain.clear > 0;
+        match drain.clear >= LOOKS || drain.done.is_closed() {
+            true => drop(drains.swap_remove(index).done.send(())),
+            false => index += 1,
+        }
+    }
+    is_any_clear
+}
+
+/// Does the worker hold one of these? What cannot be told is taken for yes.
+fn holds(
+    worker: WorkerId,
+    open: &[&TcpSocket],
+    table: &Table,
+    holders: &mut Holders,
+    kin: &mut Option<io::Result<Kin>>,
+) -> bool {
+    let Ok(kin) = kin.get_or_insert_with(|| holders.kin()) else { return true };
+    let wanted: BTreeSet<u64> = open.iter().map(|socket| socket.inode).collect();
+    let Ok(held) = holders.held(kin, worker, &wanted, false) else { return true };
+    let noted = open.iter().filter_map(|socket| table.get(socket.cookie));
+    match verdict(&held, noted.map(|noted| noted.worker).any(|of| of == Some(worker))) {
+        Verdict::Holds => true,
+        Verdict::HoldsNone => false,
+        Verdict::HoldsWhatNobodyHas => {
+            let unnoted = open.iter().filter(|socket| table.get(socket.cookie).is_none());
+            let unnoted: BTreeSet<u64> = unnoted.map(|socket| socket.inode).collect();
+            !unnoted.is_empty() && is_any_left(unnoted, worker, holders, kin)
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Holds,
+    HoldsNone,
+    /// It lets nobody look into it: what is not noted for another worker, and not found at one, may be its own.
+    HoldsWhatNobodyHas,
+}
+
+fn verdict(held: &Held, is_noted: bool) -> Verdict {
+    match held {
+        Held { sockets, .. } if !sockets.is_empty() => Verdict::Holds,
+        Held { is_closed: false, has_ring: false, .. } => Verdict::HoldsNone,
+        _ if is_noted => Verdict::Holds,
+        Held { is_closed, .. } => match is_closed {
+            true => Verdict::HoldsWhatNobodyHas,
+            false => Verdict::HoldsNone,
+        },
+    }
+}
+
+/// Whether one of these sockets is left that no other worker is seen to hold.
+fn is_any_left(mut sockets: BTreeSet<u64>, worker: WorkerId, holders: &mut Holders, kin: &Kin) -> bool {
+    for other in holders.workers().into_iter().filter(|&other| other != worker) {
+        let Ok(held) = holders.held(kin, other, &sockets, true) else { return true };
+        sockets.retain(|socket| !held.sockets.contains(socket));
+    }
+    !sockets.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_seen_is_told_by_what_was_noted() {
+        let held = |socket: bool, is_closed, has_ring| {
+            let sockets = socket.then_some(9).into_iter().collect();
+            Held { sockets, is_closed, has_ring }
+        };
+        let cases = [
+            (held(true, false, false), false, Verdict::Holds),
+            (held(false, false, false), false, Verdict::HoldsNone),
+            // It was passed on to somebody else, or only the kernel has it.
+            (held(false, false, false), true, Verdict::HoldsNone),
+            (held(false, true, false), true, Verdict::Holds),
+            (held(false, true, false), false, Verdict::HoldsWhatNobodyHas),
+            (held(false, false, true), true, Verdict::Holds),
+            (held(false, false, true), false, Verdict::HoldsNone),
+        ];
+        for (held, is_noted, expected) in cases {
+            assert_eq!(verdict(&held, is_noted), expected, "{held:?}, noted: {is_noted}");
+        }
+    }
+}

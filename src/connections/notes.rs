@@ -1,0 +1,192 @@
+//! What the front notes of each connection: which worker it goes to.
+//!
+//! A note costs the front a system call and an uncontended lock, and wakes nobody but now and then. What nobody reads in time
+//! is dropped and counted; whose connection it is, is then found out from the descriptors of processes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::sockopt::socket_cookie;
+
+use crate::ids::WorkerId;
+
+/// How many notes may wait to be read.
+const MOST: usize = 32 * 1024;
+
+/// After so many notes whoever reads them is woken.
+const WAKE_AFTER: usize = 2048;
+
+/// What is noted of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// What the kernel calls it (SO_COOKIE).
+    pub cookie: u64,
+    /// Whom it is given to; `None` if it was taken back.
+    pub worker: Option<WorkerId>,
+    /// The client.
+    pub client: SocketAddr,
+    /// When it was accepted.
+    pub accepted: Instant,
+    /// How long it waited for a worker.
+    pub waited: Duration,
+}
+
+/// Where notes are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Notes(Arc<Pad>);
+
+#[derive(Debug)]
+struct Pad {
+    page: Mutex<Page>,
+    wake: OwnedFd,
+}
+
+/// What was noted since it was last read.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    /// In the order in which they were made.
+    pub(super) notes: Vec<Note>,
+    /// How many were not kept.
+    pub(super) dropped: u64,
+    /// The local ports of clients' connections, and how many sockets have each.
+    ports: BTreeMap<u16, usize>,
+}
+
+impl Notes {
+    /// None yet.
+    ///
+    /// # Errors
+    /// Those of eventfd(2).
+    pub(crate) fn new() -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self(Arc::new(Pad { page: Mutex::default(), wake })))
+    }
+
+    /// A connection is about to be given to this worker. To be called before, so that its end is not known first.
+    pub(crate) fn given(&self, socket: impl AsFd, note: impl FnOnce(u64) -> Note) {
+        // Without a name it is found out from the descriptors of processes whose it is.
+        if let Ok(cookie) = socket_cookie(socket) {
+            self.add(note(cookie));
+        }
+    }
+
+    /// A connection that was given, or was to be, is the front's again.
+    pub(crate) fn taken_back(&self, socket: impl AsFd, client: SocketAddr, accepted: Instant) {
+        self.given(socket, |cookie| Note { cookie, worker: None, client, accepted, waited: Duration::ZERO });
+    }
+
+    fn add(&self, note: Note) {
+        let mut page = self.page();
+        if page.notes.len() >= MOST {
+            page.dropped += 1;
+            return;
+        }
+        page.notes.push(note);
+        if page.notes.len() == WAKE_AFTER {
+            drop(page);
+            self.wake();
+        }
+    }
+
+    /// Clients connect to this port, too.
+    pub(crate) fn serves(&self, port: u16) {
+        *self.page().ports.entry(port).or_default() += 1;
+    }
+
+    /// They do so no more.
+    pub(crate) fn serves_no_more(&self, port: u16) {
+        let mut page = self.page();
+        if let Some(count) = page.ports.get_mut(&port) {
+            *count -= 1;
+            if *count == 0 {
+                page.ports.remove(&port);
+            }
+        }
+    }
+
+    /// The ports that clients connect to.
+    pub(super) fn ports(&self) -> Vec<u16> {
+        self.page().ports.keys().copied().collect()
+    }
+
+    /// Takes what was noted; `room` is left in its place.
+    pub(super) fn take(&self, room: Vec<Note>) -> (Vec<Note>, u64) {
+        let mut page = self.page();
+        let dropped = std::mem::take(&mut page.dropped);
+        (std::mem::replace(&mut page.notes, room), dropped)
+    }
+
+    /// Wakes whoever reads.
+    pub(super) fn wake(&self) {
+        // It is full only if it was not read for a long time.
+        let _ = rustix::io::write(&self.0.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Forgets that somebody was to be woken.
+    pub(super) fn awake(&self) {
+        let _ = rustix::io::read(&self.0.wake, &mut [0; 8]);
+    }
+
+    /// Readable when there is something to do.
+    pub(super) fn waker(&self) -> BorrowedFd<'_> {
+        self.0.wake.as_fd()
+    }
+
+    fn page(&self) -> MutexGuard<'_, Page> {
+        // A note is whole or not there.
+        self.0.page.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::ids::Slot;
+
+    fn note(cookie: u64) -> Note {
+        let worker = Some(WorkerId { slot: Slot(1), launch: 1 });
+        let client = ([127, 0, 0, 1], 1).into();
+        Note { cookie, worker, client, accepted: Instant::now(), waited: Duration::ZERO }
+    }
+
+    #[test]
+    fn notes_are_read_in_order_and_bounded() {
+        let notes = Notes::new().unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = socket_cookie(&socket).unwrap();
+        notes.given(&socket, note);
+        notes.taken_back(&socket, ([127, 0, 0, 1], 1).into(), Instant::now());
+        let (read, dropped) = notes.take(Vec::new());
+        assert_eq!(
+            read.iter().map(|note| (note.cookie, note.worker.is_some())).collect::<Vec<_>>(),
+            [(name, true), (name, false)]
+        );
+        assert_eq!(dropped, 0);
+        for cookie in 0..MOST as u64 + 7 {
+            notes.add(note(cookie));
+        }
+        let (read, dropped) = notes.take(Vec::new());
+        assert_eq!((read.len(), dropped), (MOST, 7));
+        assert_eq!(notes.take(Vec::new()), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn a_port_is_served_until_its_last_socket_is_gone() {
+        let notes = Notes::new().unwrap();
+        notes.serves(80);
+        notes.serves(80);
+        notes.serves(443);
+        notes.serves_no_more(80);
+        assert_eq!(notes.ports(), [80, 443]);
+        notes.serves_no_more(80);
+        notes.serves_no_more(81);
+        assert_eq!(notes.ports(), [443]);
+    }
+}

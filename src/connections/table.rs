@@ -1,0 +1,271 @@
+//! What was noted of the connections that have not ended, by their cookies.
+//!
+//! It does no I/O. A connection leaves it when its end is told, or when it is missing from a list.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::listing::canonical;
+use super::notes::Note;
+use super::{Ended, Figures};
+use crate::ids::WorkerId;
+use crate::sys::sock_diag::{TcpFigures, TcpSocket};
+
+/// So many may have ended without that having been seen, beside as many as are open.
+const STALE: usize = 8 * 1024;
+
+/// The table.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    noted: HashMap<u64, Noted>,
+    /// How many were open when that was last seen.
+    open: usize,
+    /// What was last seen of those that are open; nothing unless somebody waits for their ends.
+    figures: HashMap<u64, Figures>,
+}
+
+/// What is known of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Noted {
+    /// Whose it is; the front's if nobody's.
+    pub(super) worker: Option<WorkerId>,
+    /// When it was accepted.
+    pub(super) accepted: Instant,
+    /// How long it waited for a worker.
+    pub(super) waited: Duration,
+    client: SocketAddr,
+    /// No process has it any more, which was told.
+    is_freed: bool,
+    /// It was missing from the last list, and its end may still be told.
+    is_missing: bool,
+}
+
+/// What follows from something that was seen.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Those that have ended.
+    pub(super) ended: Vec<Ended>,
+    /// For each that no process has any more, whose it was.
+    pub(super) freed: Vec<WorkerId>,
+}
+
+impl Table {
+    /// Notes something.
+    pub(super) fn note(&mut self, note: Note) {
+        let Note { cookie, worker, client, accepted, waited } = note;
+        let noted = Noted { worker, accepted, waited, client, is_freed: false, is_missing: false };
+        self.noted.insert(cookie, noted);
+    }
+
+    /// What is known of a connection.
+    pub(super) fn get(&self, cookie: u64) -> Option<&Noted> {
+        self.noted.get(&cookie)
+    }
+
+    /// Whose connections have which names, where the kernel tells none.
+    pub(super) fn by_client(&self) -> HashMap<SocketAddr, u64> {
+        self.noted.iter().map(|(&cookie, noted)| (canonical(noted.client), cookie)).collect()
+    }
+
+    /// Whether it is time to look which of them are still there.
+    pub(super) fn is_stale(&self) -> bool {
+        self.noted.len() > 2 * self.open + STALE
+    }
+
+    /// The kernel has destroyed this socket. Whose it was, if that was noted.
+    pub(super) fn destroyed(
+        &mut self,
+        socket: &TcpSocket,
+        now: Instant,
+        outcome: &mut Outcome,
+    ) -> Option<WorkerId> {
+        self.figures.remove(&socket.cookie);
+        let noted = self.noted.remove(&socket.cookie)?;
+        end(&noted, socket.figures.map(Into::into), now, outcome);
+        noted.worker
+    }
+
+    /// These are all that there are, in the order of their cookies; nothing was noted since they were listed. `waits` says
+    /// whether somebody waits for ends: what is missing is then taken for ended only when it is missing again, for its end
+    /// may be on its way.
+    pub(super) fn listed(&mut self, sockets: &[TcpSocket], waits: bool, now: Instant) -> Outcome {
+        let mut outcome = Outcome::default();
+        let listed = |cookie: u64| {
+            let at = sockets.binary_search_by_key(&cookie, |socket| socket.cookie).ok()?;
+            sockets.get(at)
+        };
+        let figures = &mut self.figures;
+        self.noted.retain(|&cookie, noted| {
+            let Some(socket) = listed(cookie) else {
+                let is_over = noted.is_missing || !waits;
+                if is_over {
+                    end(noted, figures.remove(&cookie), now, &mut outcome);
+                }
+                noted.is_missing = true;
+                return !is_over;
+            };
+            noted.is_missing = false;
+            if socket.inode == 0 {
+                free(noted, &mut outcome);
+            }
+            true
+        });
+        if waits {
+            let noted = &self.noted;
+            self.figures.retain(|cookie, _| noted.contains_key(cookie));
+            let seen = sockets.iter().filter_map(|socket| Some((socket.cookie, socket.figures?.into())));
+            self.figures.extend(seen.filter(|(cookie, _)| noted.contains_key(cookie)));
+        } else {
+            self.figures = HashMap::new();
+        }
+        self.open = self.noted.len();
+        if self.noted.capacity() > 4 * (self.open + STALE) {
+            self.noted.shrink_to_fit();
+        }
+        outcome
+    }
+
+    /// Whether some are missing whose ends were not told.
+    pub(super) fn is_any_missing(&self) -> bool {
+        self.noted.values().any(|noted| noted.is_missing)
+    }
+}
+
+fn end(noted: &Noted, figures: Option<Figures>, now: Instant, outcome: &mut Outcome) {
+    free(&mut noted.clone(), outcome);
+    if let Some(worker) = noted.worker {
+        let lived = now.saturating_duration_since(noted.accepted);
+        outcome.ended.push(Ended { worker, lived, figures });
+    }
+}
+
+fn free(noted: &mut Noted, outcome: &mut Outcome) {
+    if !std::mem::replace(&mut noted.is_freed, true) {
+        outcome.freed.extend(noted.worker);
+    }
+}
+
+impl From<TcpFigures> for Figures {
+    fn from(figures: TcpFigures) -> Self {
+        Self {
+            idle: figures.idle,
+            received: figures.received,
+            sent: figures.acknowledged,
+            rtt: figures.round_trip,
+            rtt_variation: figures.round_trip_variation,
+            retransmitted: figures.retransmitted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Slot;
+    use crate::sys::sock_diag::state;
+
+    const WORKER: WorkerId = WorkerId { slot: Slot(1), launch: 1 };
+    const OTHER: WorkerId = WorkerId { slot: Slot(2), launch: 2 };
+
+    fn note(cookie: u64, worker: Option<WorkerId>, accepted: Instant) -> Note {
+        let client = ([127, 0, 0, 1], u16::try_from(cookie).unwrap()).into();
+        Note { cookie, worker, client, accepted, waited: Duration::from_millis(3) }
+    }
+
+    fn socket(cookie: u64, inode: u64, received: u64) -> TcpSocket {
+        let address = ([127, 0, 0, 1], 1).into();
+        let figures = TcpFigures {
+            idle: Duration::ZERO,
+            round_trip: Duration::from_micros(50),
+            round_trip_variation: Duration::ZERO,
+            retransmitted: 0,
+            acknowledged: 7,
+            received,
+        };
+        TcpSocket {
+            cookie,
+            inode,
+            state: state::ESTABLISHED,
+            local: address,
+            remote: address,
+            figures: Some(figures),
+        }
+    }
+
+    fn received(ended: &[Ended]) -> Vec<Option<u64>> {
+        ended.iter().map(|ended| ended.figures.map(|figures| figures.received)).collect()
+    }
+
+    #[test]
+    fn an_end_is_told_once_with_what_was_measured() {
+        let start = Instant::now();
+        let mut table = Table::default();
+        table.note(note(5, Some(WORKER), start));
+        let mut outcome = Outcome::default();
+        let now = start + Duration::from_secs(2);
+        assert_eq!(table.destroyed(&socket(5, 0, 100), now, &mut outcome), Some(WORKER));
+        assert_eq!(table.destroyed(&socket(5, 0, 100), now, &mut outcome), None);
+        assert_eq!(table.destroyed(&socket(6, 0, 100), now, &mut outcome), None, "nobody's");
+        assert_eq!((received(&outcome.ended), outcome.freed), (vec![Some(100)], vec![WORKER]));
+        assert_eq!(outcome.ended[0].lived, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn an_end_that_was_not_heard_of_is_told_with_what_was_last_seen() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.note(note(5, Some(WORKER), now));
+        assert_eq!(table.listed(&[socket(5, 77, 100)], true, now), Outcome::default());
+        assert_eq!(table.listed(&[], true, now), Outcome::default(), "its end may be on its way");
+        assert!(table.is_any_missing());
+        let outcome = table.listed(&[], true, now);
+        assert_eq!((received(&outcome.ended), outcome.freed), (vec![Some(100)], vec![WORKER]));
+        assert_eq!(table.listed(&[], true, now), Outcome::default());
+        assert!(!table.is_any_missing());
+    }
+
+    #[test]
+    fn one_that_no_process_has_is_free_before_it_ends_and_only_once() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.note(note(5, Some(WORKER), now));
+        assert_eq!(table.listed(&[socket(5, 0, 1)], true, now).freed, [WORKER]);
+        assert_eq!(table.listed(&[socket(5, 0, 1)], true, now), Outcome::default());
+        let mut outcome = Outcome::default();
+        table.destroyed(&socket(5, 0, 1), now, &mut outcome);
+        assert_eq!((outcome.ended.len(), outcome.freed), (1, vec![]));
+    }
+
+    #[test]
+    fn one_that_was_taken_back_is_nobodys_until_it_is_given_again() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.note(note(5, Some(WORKER), now));
+        table.note(note(5, None, now));
+        let mut outcome = Outcome::default();
+        assert_eq!(table.get(5).unwrap().worker, None);
+        table.note(note(6, Some(WORKER), now));
+        table.note(note(6, None, now));
+        table.note(note(6, Some(OTHER), now));
+        table.destroyed(&socket(5, 0, 1), now, &mut outcome);
+        table.destroyed(&socket(6, 0, 1), now, &mut outcome);
+        assert_eq!(outcome.freed, [OTHER]);
+    }
+
+    #[test]
+    fn it_does_not_grow_with_what_has_ended() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        let mut cookie = 0;
+        for _ in 0..5 {
+            while !table.is_stale() {
+                cookie += 1;
+                table.note(note(cookie % 60_000, Some(WORKER), now));
+                assert!(cookie < 100_000);
+            }
+            table.listed(&[socket(1, 9, 9)], false, now);
+            assert!(table.noted.len() <= 1);
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! The thread of this room: reads notes and events, lists sockets when that is needed, and tells what follows.
+//!
+//! What follows is decided in the other files; here is when it is looked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use super::drains::{self, Drain, counts};
+use super::handle::{EndsSink, FreedSink, Inbox, Request};
+use super::holders::{Holders, Kin};
+use super::listing::{Listing, is_refusal};
+use super::notes::{Note, Notes};
+use super::table::{Outcome, Table};
+use super::{ConnectionState, Handle, OpenConnection};
+use crate::ids::WorkerId;
+use crate::sys::mark::Family;
+use crate::sys::sock_diag::{DestroyedSockets, News, TcpSocket, state};
+
+/// Events are gathered for so long.
+const BATCH: Duration = Duration::from_millis(2);
+/// The time between two looks for those who wait: at first, and later at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// The same once nothing was found.
+const CONFIRMATION: Duration = Duration::from_millis(5);
+/// The same while somebody waits for a connection to be free.
+const HURRY: Duration = Duration::from_millis(5);
+/// The same where the kernel tells of no ends, or some were lost.
+const HEALING: Duration = Duration::from_millis(500);
+/// How often it is looked at most what of the table is over.
+const PURGE: Duration = Duration::from_secs(1);
+/// A pause is so many times as long as the look before it at least: a machine with very many sockets is not to be kept busy
+/// with counting them.
+const PAUSES_A_LOOK: u32 = 9;
+
+/// Starts the thread, which ends with the program. `workers_accept` tells that the front notes nothing.
+///
+/// # Errors
+/// There can be no thread.
+pub(crate) fn start(notes: Notes, family: Family, workers_accept: bool) -> io::Result<Handle> {
+    let inbox = Inbox::default();
+    let handle = Handle::new(Arc::clone(&inbox), notes.clone());
+    let task = move || Task::new(inbox, notes, family, workers_accept).run();
+    thread::Builder::new().name("connections".to_owned()).stack_size(256 * 1024).spawn(task)?;
+    Ok(handle)
+}
+
+struct Task {
+    inbox: Inbox,
+    notes: Notes,
+    /// Room for notes.
+    room: Vec<Note>,
+    /// Whether each connection that a worker has was noted.
+    notes_all: bool,
+    listing: Listing,
+    events: Events,
+    table: Table,
+    holders: Holders,
+    drains: Vec<Drain>,
+    snapshots: Vec<oneshot::Sender<io::Result<Vec<OpenConnection>>>>,
+    ends: Vec<EndsSink>,
+    freed: Vec<FreedSink>,
+    hurries: bool,
+    /// Ports that are served no more, and may still have connections.
+    left_ports: BTreeSet<u16>,
+    served: Vec<u16>,
+    /// How long the last look took, and when it ended.
+    cost: Duration,
+    looked: Instant,
+    /// How long to wait between two looks for drains.
+    pause: Duration,
+    /// An end was told that may have been what a drain waited for.
+    is_news: bool,
+    /// A drain was found to have nothing.
+    is_any_clear: bool,
+    /// Some events were lost, or none are told: so many looks heal that.
+    healing: u8,
+}
+
+/// What is heard of ends.
+#[derive(Debug)]
+enum Events {
+    /// Nothing, because nobody wants to know.
+    Off,
+    /// All of them.
+    On { socket: DestroyedSockets, ports: Vec<u16> },
+    /// The kernel does not tell.
+    Never,
+}
+
+impl Task {
+    fn new(inbox: Inbox, notes: Notes, family: Family, workers_accept: bool) -> Self {
+        Self {
+            inbox,
+            notes,
+            room: Vec::new(),
+            notes_all: !workers_accept,
+            listing: Listing::new(),
+            events: Events::Off,
+            table: Table::default(),
+            holders: Holders::new(family),
+            drains: Vec::new(),
+            snapshots: Vec::new(),
+            ends: Vec::new(),
+            freed: Vec::new(),
+            hurries: false,
+            left_ports: BTreeSet::new(),
+            served: Vec::new(),
+            cost: Duration::ZERO,
+            looked: Instant::now(),
+            pause: FIRST_PAUSE,
+            is_news: false,
+            is_any_clear: false,
+            healing: 0,
+        }
+    }
+
+    fn run(mut self) {
+        loop {
+            self.wait();
+            self.notes.awake();
+            self.take_requests();
+            self.listen();
+            self.hear();
+            if self.due().is_some_and(|due| due <= Instant::now()) {
+                self.look();
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&self) {
+        let timeout = self.due().map(|due| due.saturating_duration_since(Instant::now()));
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let wake = self.notes.waker();
+        let mut fds = vec![PollFd::from_borrowed_fd(wake, PollFlags::IN)];
+        if let Events::On { socket, .. } = &self.events {
+            fds.push(PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN));
+        }
+        if let Err(error) = poll(&mut fds, timeout.as_ref()) {
+            debug!(%error, "cannot wait for news of connections");
+            thread::sleep(BATCH);
+        }
+        let has_events = fds.get(1).is_some_and(|events| !events.revents().is_empty());
+        if has_events {
+            thread::sleep(BATCH);
+        }
+    }
+
+    fn take_requests(&mut self) {
+        let requests = std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        for request in requests {
+            match request {
+                Request::Began { worker, group } => self.holders.began(worker, group),
+                Request::Gone(worker) => {
+                    self.holders.gone(worker);
+                    self.is_news = true;
+                }
+                Request::Snapshot(reply) => self.snapshots.push(reply),
+                Request::Drain { worker, ports, done } => {
+                    self.drains.push(Drain { worker, ports, done, clear: 0 });
+                    self.pause = FIRST_PAUSE;
+                    self.is_news = true;
+                }
+                Request::WatchEnds(sink) => self.ends.push(sink),
+                Request::WatchFreed(sink) => self.freed.push(sink),
+                Request::Hurry(hurries) => self.hurries = hurries,
+            }
+        }
+    }
+
+    fn is_watched(&self) -> bool {
+        !self.ends.is_empty() || !self.freed.is_empty()
+    }
+
+    /// Listens to events while somebody needs them.
+    fn listen(&mut self) {
+        let is_wanted = self.is_watched() || !self.drains.is_empty();
+        if !is_wanted {
+            if matches!(self.events, Events::On { .. }) {
+                self.events = Events::Off;
+            }
+            return;
+        }
+        let wanted = self.ports();
+        match &mut self.events {
+            Events::On { socket, ports } if *ports != wanted => {
+                socket.only(&wanted);
+                *ports = wanted;
+            }
+            Events::Off => match DestroyedSockets::listen(&wanted) {
+                Ok(socket) => {
+                    self.events = Events::On { socket, ports: wanted };
+                    // What ended before is not told any more.
+                    self.healing = 2;
+                }
+                Err(error) if is_refusal(&error) => {
+                    debug!(%error, "the kernel does not tell of connections that end; looking for them instead");
+                    self.events = Events::Never;
+                }
+                Err(error) => debug!(%error, "cannot hear of connections that end; trying again"),
+            },
+            Events::On { .. } | Events::Never => {}
+        }
+    }
+
+    /// The ports of clients' connections, in order: those that are served, that were, and that somebody waits for.
+    fn ports(&mut self) -> Vec<u16> {
+        let served = self.notes.ports();
+        let closed = self.served.iter().filter(|port| !served.contains(port));
+        self.left_ports.extend(closed);
+        let drained = self.drains.iter().flat_map(|drain| &drain.ports);
+        let all: BTreeSet<u16> = served.iter().chain(&self.left_ports).chain(drained).copied().collect();
+        self.served = served;
+        all.into_iter().collect()
+    }
+
+    /// Reads events and then the notes, in this order: the note of a connection comes before its end.
+    fn hear(&mut self) {
+        let mut destroyed = Vec::new();
+        if let Events::On { socket, .. } = &mut self.events {
+            match socket.read(|socket| destroyed.push(socket)) {
+                Ok(News::All) => {}
+                Ok(News::SomeLost) => {
+                    debug!("more connections have ended at once than can be told; looking for them instead");
+                    self.healing = 2;
+                    self.is_news = true;
+                }
+                Err(error) => {
+                    warn!(%error, "cannot read which connections have ended; listening anew");
+                    self.events = Events::Off;
+                    self.healing = 2;
+                }
+            }
+        }
+        self.read_notes();
+        let (now, mut outcome) = (Instant::now(), Outcome::default());
+        for socket in &destroyed {
+            let worker = self.table.destroyed(socket, now, &mut outcome);
+            let is_awaited = |drain: &Drain| worker.is_none_or(|worker| worker == drain.worker);
+            self.is_news |= self.drains.iter().any(is_awaited);
+        }
+        self.tell(outcome);
+    }
+
+    fn read_notes(&mut self) {
+        let (mut notes, dropped) = self.notes.take(std::mem::take(&mut self.room));
+        if dropped > 0 {
+            debug!(dropped, "connections were handed over more quickly than they were noted");
+            self.notes_all = false;
+        }
+        notes.drain(..).for_each(|note| self.table.note(note));
+        if notes.capacity() <= 4096 {
+            self.room = notes;
+        }
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        let Outcome { ended, freed } = outcome;
+        if !ended.is_empty() {
+            for sink in &mut self.ends {
+                sink(ended.clone());
+            }
+        }
+        if !freed.is_empty() {
+            for sink in &mut self.freed {
+                sink(freed.clone());
+            }
+        }
+    }
+
+    /// When it is to be looked next, if at all.
+    fn due(&self) -> Option<Instant> {
+        let paced = |pause: Duration| self.looked + pause.max(self.cost * PAUSES_A_LOOK);
+        let mut due = Vec::new();
+        if !self.snapshots.is_empty() {
+            due.push(self.looked);
+        }
+        if !self.drains.is_empty() {
+            due.push(match (self.is_news, self.is_any_clear) {
+                (true, _) => paced(Duration::ZERO),
+                (false, true) => paced(CONFIRMATION),
+                (false, false) => paced(self.pause),
+            });
+        }
+        if self.hurries && !self.freed.is_empty() {
+            due.push(paced(HURRY));
+        }
+        let must_heal = self.healing > 0 || matches!(self.events, Events::Never);
+        if self.is_watched() && must_heal {
+            due.push(paced(HEALING));
+        }
+        if self.table.is_stale() {
+            due.push(paced(PURGE));
+        }
+        due.into_iter().min()
+    }
+
+    /// Lists all connections, and lets everybody know who waits for that.
+    fn look(&mut self) {
+        let start = Instant::now();
+        let ports = self.ports();
+        self.read_notes();
+        let listed = self.listing.connections(&ports, &self.table);
+        if let Err(error) = &listed {
+            debug!(%error, "cannot list connections now");
+        }
+        let mut kin = None;
+        let drains_end = match &listed {
+            Ok(sockets) => {
+                self.answer(sockets, &mut kin);
+                let outcome = self.table.listed(sockets, self.is_watched(), Instant::now());
+                self.tell(outcome);
+                self.left_ports.retain(|port| sockets.iter().any(|socket| socket.local.port() == *port));
+                drains::look(&mut self.drains, sockets, &self.table, &mut self.holders, &mut kin)
+            }
+            Err(error) => {
+                for reply in self.snapshots.drain(..) {
+                    let _ = reply.send(Err(io::Error::new(error.kind(), error.to_string())));
+                }
+                false
+            }
+        };
+        if self.is_any_clear || !self.is_news {
+            self.pause = (self.pause * 5 / 4).min(LONGEST_PAUSE);
+        }
+        (self.is_any_clear, self.is_news) = (drains_end && !self.drains.is_empty(), false);
+        self.healing = match self.table.is_any_missing() {
+            true => self.healing.max(1),
+            false => self.healing.saturating_sub(1),
+        };
+        self.looked = Instant::now();
+        self.cost = self.looked - start;
+    }
+
+    fn answer(&mut self, sockets: &[TcpSocket], kin: &mut Option<io::Result<Kin>>) {
+        if self.snapshots.is_empty() {
+            return;
+        }
+        let open = sockets.iter().filter(|socket| counts(socket));
+        let unnoted: BTreeSet<u64> = match self.notes_all {
+            true => BTreeSet::new(),
+            false => {
+                let unnoted = open.clone().filter(|socket| self.table.get(socket.cookie).is_none());
+                unnoted.map(|socket| socket.inode).collect()
+            }
+        };
+        let holders = self.find_holders(&unnoted, kin);
+        let now = Instant::now();
+        let connections: Vec<OpenConnection> = open
+            .filter_map(|socket| {
+                let noted = self.table.get(socket.cookie);
+                let holder = holders.get(&socket.inode).copied();
+                Some(OpenConnection {
+                    worker: noted.and_then(|noted| noted.worker).or(holder),
+                    local: socket.local,
+                    client: socket.remote,
+                    state: connection_state(socket)?,
+                    age: noted.map(|noted| now.saturating_duration_since(noted.accepted)),
+                    queued_for: noted.filter(|noted| noted.worker.is_some()).map(|noted| noted.waited),
+                    figures: socket.figures.map(Into::into),
+                })
+            })
+            .collect();
+        for reply in self.snapshots.drain(..) {
+            let _ = reply.send(Ok(connections.clone()));
+        }
+    }
+
+    /// Which worker holds which of these sockets.
+    fn find_holders(
+        &mut self,
+        sockets: &BTreeSet<u64>,
+        kin: &mut Option<io::Result<Kin>>,
+    ) -> BTreeMap<u64, WorkerId> {
+        let mut found = BTreeMap::new();
+        if sockets.is_empty() {
+            return found;
+        }
+        let Ok(kin) = kin.get_or_insert_with(|| self.holders.kin()) else { return found };
+        for worker in self.holders.workers() {
+            if let Ok(held) = self.holders.held(kin, worker, sockets, true) {
+                found.extend(held.sockets.into_iter().map(|socket| (socket, worker)));
+            }
+        }
+        found
+    }
+}
+
+fn connection_state(socket: &TcpSocket) -> Option<ConnectionState> {
+    match socket.state {
+        state::ESTABLISHED => Some(ConnectionState::Established),
+        state::CLOSE_WAIT => Some(ConnectionState::CloseWait),
+        state::FIN_WAIT1 => Some(ConnectionState::FinWait1),
+        state::FIN_WAIT2 => Some(ConnectionState::FinWait2),
+        _ => None,
+    }
+}
