@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -21,7 +22,8 @@ impl Output {
     /// Passes what a worker writes into `pipe` on to `stream`, line by line, until the pipe's last writer closes
     /// it. While the destination has no room nothing is read, so the worker blocks as if it wrote there itself.
     ///
-    /// The answer keeps the last lines that came.
+    /// The answer keeps the last lines that came. Of a worker that was started very often meanwhile, the pipe of an
+    /// earlier launch is given up.
     ///
     /// # Errors
     /// `pipe` is not the reading end of a pipe, or cannot be watched (fcntl(2), epoll_ctl(2)).
@@ -32,14 +34,18 @@ impl Output {
         let pipe = pipe::Receiver::from_owned_fd(pipe)?;
         let capturing = self.capturing();
         let destination = self.destination(stream).clone();
+        let pipes = Arc::clone(&destination.pipes);
         let (last, feed) = LastLines::new();
-        tokio::spawn(async move {
+        let reading = tokio::spawn(async move {
             let lines = LineSplitter::new(destination.look.prefix(slot));
             if let Err(error) = pass_on(pipe, lines, &destination.queue, feed).await {
                 tracing::warn!(worker = %slot, %error, "cannot read a worker's output any longer");
             }
             drop(capturing);
         });
+        if pipes.add(slot, reading.abort_handle()) {
+            tracing::warn!(worker = %slot, "dropped the output of an earlier process: nobody reads it");
+        }
         Ok(last)
     }
 }
@@ -86,6 +92,7 @@ mod tests {
 
     use super::*;
     use crate::logs::lines::LONGEST;
+    use crate::logs::open_pipes::MOST;
     use crate::logs::write::Unwritten;
 
     fn output() -> (Output, PipeReader, PipeReader) {
@@ -114,6 +121,34 @@ mod tests {
         assert_eq!(output.finish(deadline).await, Ok(()));
         drop(output);
         reading.join().unwrap()
+    }
+
+    #[tokio::test]
+    async fn while_nobody_reads_the_pipes_of_a_worker_that_is_started_again_and_again_are_bounded() {
+        let (output, stdout, _stderr) = output();
+        // It fills the output's own pipe, the queue and the worker's pipe.
+        let mut first = worker(&output, 1, Stream::Stdout);
+        rustix::io::ioctl_fionbio(&first, true).unwrap();
+        let line = [b'x'; 4095].iter().chain(b"\n").copied().collect::<Vec<_>>();
+        let is_full = |first: &mut PipeWriter| first.write(&line).is_err();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut times = 0;
+        while times < 50 {
+            assert!(Instant::now() < deadline, "there is room without end");
+            times = if is_full(&mut first) { times + 1 } else { 0 };
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut others: Vec<_> = (0..MOST).map(|_| worker(&output, 1, Stream::Stdout)).collect();
+        // The first has nobody who reads any more, and the others have.
+        while !matches!(first.write(b"x\n"), Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            assert!(Instant::now() < deadline, "it was not given up");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let reading = read_all(stdout);
+        others.iter_mut().for_each(|other| other.write_all(b"last\n").unwrap());
+        drop((others, first));
+        let all = finish(output, reading).await;
+        assert_eq!(all.windows(5).filter(|&line| line == b"last\n").count(), MOST);
     }
 
     #[tokio::test]

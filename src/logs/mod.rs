@@ -13,6 +13,7 @@ mod last;
 mod lines;
 mod look;
 pub mod messages;
+mod open_pipes;
 mod queue;
 mod write;
 

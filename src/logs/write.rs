@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::look::Look;
 use super::messages;
+use super::open_pipes::OpenPipes;
 use super::queue::Queue;
 use crate::sys::signals;
 
@@ -48,11 +49,12 @@ impl Drop for Shared {
     }
 }
 
-/// One stream's queue, and how lines look at its end.
+/// One stream's queue, how lines look at its end, and the pipes from which they come.
 #[derive(Clone, Debug)]
 pub(super) struct Destination {
     pub(super) queue: Arc<Queue>,
     pub(super) look: Look,
+    pub(super) pipes: Arc<OpenPipes>,
 }
 
 /// The output could not be set up.
@@ -149,7 +151,8 @@ impl Drop for Capturing {
 
 impl Destination {
     fn start(fd: OwnedFd) -> Result<Self, OutputError> {
-        let destination = Self { queue: Arc::new(Queue::new()), look: Look::of(&fd) };
+        let (queue, look) = (Arc::new(Queue::new()), Look::of(&fd));
+        let destination = Self { queue, look, pipes: Arc::default() };
         let queue = destination.queue.clone();
         thread::Builder::new()
             .name("clusterd-log".to_owned())
