@@ -9,6 +9,7 @@ mod harness;
 
 mod as_natively;
 mod attach;
+mod campaign;
 mod control;
 mod daemons;
 mod exposition;

@@ -98,6 +98,13 @@ impl Cluster {
         }
     }
 
+    /// Reads the standard output from now on, if nobody did.
+    pub(crate) fn read_stdout(&mut self) {
+        if let Some(stdout) = self.child.stdout.take() {
+            self.stdout = Output::read(stdout);
+        }
+    }
+
     /// Waits until every worker is online.
     #[track_caller]
     pub(crate) fn wait_online(&self) {

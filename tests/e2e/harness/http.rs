@@ -28,6 +28,11 @@ impl Response {
 pub(crate) struct Pending(TcpStream);
 
 impl Pending {
+    /// The answer that comes on this connection.
+    pub(crate) fn of(stream: TcpStream) -> Self {
+        Self(stream)
+    }
+
     /// Reads the answer.
     pub(crate) fn response(self) -> io::Result<Response> {
         read_response(&mut BufReader::new(self.0), false)

@@ -90,6 +90,11 @@ impl Process {
         stat(self.pid).map_or(0, |stat| stat.rss * procfs::page_size())
     }
 
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> i64 {
+        stat(self.pid).map_or(0, |stat| stat.num_threads)
+    }
+
     /// How many descriptors it has.
     pub(crate) fn open_files(&self) -> usize {
         procfs::process::Process::new(self.pid).and_then(|process| process.fd_count()).unwrap_or(0)
