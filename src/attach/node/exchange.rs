@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus::IntCounterVec;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -33,7 +34,7 @@ enum Exchange {
     /// To the other workers.
     Relaying {
         addresses: Mutex<BTreeMap<WorkerId, Address>>,
-        metrics: Metrics,
+        counts: IntCounterVec,
         too_long_said: AtomicBool,
         full_said: AtomicBool,
     },
@@ -72,7 +73,7 @@ impl MessageExchange {
         Self(Arc::new(match relays {
             true => Exchange::Relaying {
                 addresses: Mutex::default(),
-                metrics: metrics.clone(),
+                counts: metrics.messages.clone(),
                 too_long_said: AtomicBool::new(false),
                 full_said: AtomicBool::new(false),
             },
@@ -105,9 +106,9 @@ impl MessageExchange {
                     info!(worker = %from, sent = text, "nobody receives what workers send with process.send\n{hint}");
                 }
             }
-            Exchange::Relaying { addresses, metrics, too_long_said, full_said } => {
+            Exchange::Relaying { addresses, counts, too_long_said, full_said } => {
                 if message.get().len() > LONGEST {
-                    metrics.messages.with_label_values(&[Messages::TooLong.label()]).inc();
+                    counts.with_label_values(&[Messages::TooLong.label()]).inc();
                     if !too_long_said.swap(true, Ordering::Relaxed) {
                         let bytes = message.get().len();
                         warn!(
@@ -122,7 +123,7 @@ impl MessageExchange {
                 for (to, address) in addresses.iter().filter(|(to, _)| **to != from) {
                     let delivered = address.put(Arc::clone(&message));
                     let became = if delivered { Messages::Relayed } else { Messages::Full };
-                    metrics.messages.with_label_values(&[became.label()]).inc();
+                    counts.with_label_values(&[became.label()]).inc();
                     if !delivered && !full_said.swap(true, Ordering::Relaxed) {
                         warn!(worker = %to, "dropping messages of other workers: the worker does not read them in time");
                     }
