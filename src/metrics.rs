@@ -3,7 +3,7 @@
 //! What is read from the kernel at scrape time (the workers' memory and so on) is in `admin`.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// The counters and gauges. Cheap to clone: clones count together.
@@ -43,6 +43,23 @@ pub(crate) struct Metrics {
     pub health_failures: IntCounterVec,
     /// Failures to fetch a worker's own metrics, and lines of them that were left out, by slot.
     pub scrape_errors: IntCounterVec,
+    /// What clients' connections move (`--connection-stats`).
+    pub connections: ConnectionMetrics,
+}
+
+/// What clients' connections move, and how they are, by slot. Without `--connection-stats` there is nothing in them.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionMetrics {
+    /// Bytes that clients have sent.
+    pub received: IntCounterVec,
+    /// Bytes that clients have acknowledged.
+    pub sent: IntCounterVec,
+    /// Segments that were sent again.
+    pub retransmitted: IntCounterVec,
+    /// From accepting a connection to its end, in seconds.
+    pub duration: HistogramVec,
+    /// The smoothed round-trip time of a connection at its end, in seconds.
+    pub rtt: HistogramVec,
 }
 
 /// Why a connection was closed unserved.
@@ -139,6 +156,12 @@ impl Messages {
 /// A hand-off takes microseconds, a wait for a busy worker up to seconds.
 const SECONDS: &[f64] = &[1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0];
 
+/// From one answer over a connection of its own to a day of a websocket.
+const DURATIONS: &[f64] = &[1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3600.0, 86400.0];
+
+/// From the same machine to a satellite.
+const ROUND_TRIPS: &[f64] = &[1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0];
+
 impl Metrics {
     /// All metrics, at zero, in a registry of their own.
     ///
@@ -209,6 +232,7 @@ impl Metrics {
                 "Failures to fetch the worker's own metrics, and lines of them that were left out.",
                 &["worker"],
             ),
+            connections: ConnectionMetrics::new(),
             registry,
         };
         metrics.register_all();
@@ -235,7 +259,7 @@ impl Metrics {
             Box::new(self.health_failures.clone()),
             Box::new(self.scrape_errors.clone()),
         ];
-        for metric in all {
+        for metric in all.into_iter().chain(self.connections.all()) {
             self.registry.register(metric).expect("names are unique");
         }
         for reason in [Rejected::QueueTimeout, Rejected::Shutdown] {
@@ -256,6 +280,48 @@ impl Metrics {
         let info = gauges("clusterd_build_info", "Always 1; the version is in the label.", &["version"]);
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         self.registry.register(Box::new(info)).expect("names are unique");
+    }
+}
+
+impl ConnectionMetrics {
+    fn new() -> Self {
+        Self {
+            received: counters(
+                "clusterd_worker_connection_received_bytes_total",
+                "Bytes received over clients' connections.",
+                &["worker"],
+            ),
+            sent: counters(
+                "clusterd_worker_connection_sent_bytes_total",
+                "Bytes sent over clients' connections and acknowledged.",
+                &["worker"],
+            ),
+            retransmitted: counters(
+                "clusterd_worker_connection_retransmitted_segments_total",
+                "TCP segments sent again over clients' connections.",
+                &["worker"],
+            ),
+            duration: histograms(
+                "clusterd_worker_connection_duration_seconds",
+                "From accepting a client's connection to its end.",
+                DURATIONS,
+            ),
+            rtt: histograms(
+                "clusterd_worker_connection_rtt_seconds",
+                "Smoothed round-trip time of a client's connection at its end.",
+                ROUND_TRIPS,
+            ),
+        }
+    }
+
+    fn all(&self) -> [Box<dyn prometheus::core::Collector>; 5] {
+        [
+            Box::new(self.received.clone()),
+            Box::new(self.sent.clone()),
+            Box::new(self.retransmitted.clone()),
+            Box::new(self.duration.clone()),
+            Box::new(self.rtt.clone()),
+        ]
     }
 }
 
@@ -280,4 +346,9 @@ fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
 fn histogram(name: &str, help: &str) -> Histogram {
     let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
     Histogram::with_opts(options).expect("a valid metric")
+}
+
+fn histograms(name: &str, help: &str, buckets: &[f64]) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    HistogramVec::new(options, &["worker"]).expect("a valid metric")
 }

@@ -5,6 +5,7 @@
 pub(crate) mod collect;
 #[cfg(test)]
 mod lint;
+pub(crate) mod open_connections;
 mod own_process;
 mod readiness;
 mod routes;

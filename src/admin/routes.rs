@@ -14,6 +14,7 @@ use prometheus::{Encoder, Registry, TEXT_FORMAT, TextEncoder};
 use tokio::sync::watch;
 use tower::{BoxError, ServiceExt};
 
+use super::open_connections::OpenConnections;
 use super::readiness::Readiness;
 use super::serve::AdminState;
 use crate::http::{self, Bounded};
@@ -32,8 +33,9 @@ const METHODS: &str = "GET, HEAD, OPTIONS";
 /// Builds the router. Its clones share the limits, which are on scrapes alone: a flood of them must not let a probe
 /// fail and get the program restarted.
 pub(super) fn router(state: AdminState) -> Router {
-    let AdminState { registry, scraper, readiness } = state;
-    let scrapes = http::bounded(SCRAPES, SCRAPE_TIMEOUT, move |()| scrape(registry.clone(), scraper.clone()));
+    let AdminState { registry, scraper, open_connections, readiness } = state;
+    let work = move |()| scrape(registry.clone(), scraper.clone(), open_connections.clone());
+    let scrapes = http::bounded(SCRAPES, SCRAPE_TIMEOUT, work);
     Router::new()
         .route("/livez", get("ok\n"))
         .route("/readyz", get(ready).with_state(readiness))
@@ -65,11 +67,18 @@ async fn other_method(method: Method) -> Response {
 
 /// Reads and encodes the metrics, off the caller's thread: a worker may have very many open files to count, and many
 /// metrics of its own.
-async fn scrape(registry: Registry, scraper: Option<Scraper>) -> Result<Vec<u8>, BoxError> {
-    let pages = match &scraper {
-        Some(scraper) => scraper.fetch().await,
-        None => Vec::new(),
+async fn scrape(
+    registry: Registry,
+    scraper: Option<Scraper>,
+    open_connections: OpenConnections,
+) -> Result<Vec<u8>, BoxError> {
+    let pages = async {
+        match &scraper {
+            Some(scraper) => scraper.fetch().await,
+            None => Vec::new(),
+        }
     };
+    let (pages, ()) = tokio::join!(pages, open_connections.refresh());
     let encoded = tokio::task::spawn_blocking(move || {
         let mut of_workers = Exposition::default();
         for page in pages {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time;
 
+use super::open_connections::OpenConnections;
 use super::readiness::Readiness;
 use super::routes;
 use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits};
@@ -37,6 +38,8 @@ pub(crate) struct AdminState {
     pub registry: Registry,
     /// Adds the metrics of the workers themselves.
     pub scraper: Option<Scraper>,
+    /// Counted anew for each scrape.
+    pub open_connections: OpenConnections,
     /// What `/readyz` answers.
     pub readiness: watch::Receiver<Readiness>,
 }

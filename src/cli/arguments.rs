@@ -366,6 +366,7 @@ mod tests {
           scale       Set the number of workers, or add or remove some
           stop        Stop all workers; clusterd keeps running, its ports stay open, and clients wait
           start       Start workers that were stopped or given up
+          connections Show the open connections of every app, or of one, with their workers and traffic
           events      Follow the events of every app, or of one, until interrupted
           curl        Send an HTTP request to one worker, over a connection of its own
           completions Print a completion script for a shell

@@ -16,6 +16,7 @@ mod table;
 mod task;
 
 pub(crate) mod notes;
+pub(crate) mod statistics;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,8 @@ use crate::ids::WorkerId;
 /// A client's connection that a process has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenConnection {
+    /// What it is called, from its beginning to its end.
+    pub cookie: u64,
     /// Whose it is; `None` if it still waits for a worker, or if that cannot be told.
     pub worker: Option<WorkerId>,
     /// The address to which the client has connected.
@@ -79,6 +82,8 @@ pub(crate) struct Figures {
 /// A client's connection that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
+    /// What it was called.
+    pub cookie: u64,
     /// Whose it was.
     pub worker: WorkerId,
     /// From its acceptance to its end.

@@ -82,7 +82,7 @@ impl Table {
     ) -> Option<WorkerId> {
         self.figures.remove(&socket.cookie);
         let noted = self.noted.remove(&socket.cookie)?;
-        end(&noted, socket.figures.map(Into::into), now, outcome);
+        end(socket.cookie, &noted, socket.figures.map(Into::into), now, outcome);
         noted.worker
     }
 
@@ -100,7 +100,7 @@ impl Table {
             let Some(socket) = listed(cookie) else {
                 let is_over = noted.is_missing || !waits;
                 if is_over {
-                    end(noted, figures.remove(&cookie), now, &mut outcome);
+                    end(cookie, noted, figures.remove(&cookie), now, &mut outcome);
                 }
                 noted.is_missing = true;
                 return !is_over;
@@ -132,11 +132,11 @@ impl Table {
     }
 }
 
-fn end(noted: &Noted, figures: Option<Figures>, now: Instant, outcome: &mut Outcome) {
+fn end(cookie: u64, noted: &Noted, figures: Option<Figures>, now: Instant, outcome: &mut Outcome) {
     free(&mut noted.clone(), outcome);
     if let Some(worker) = noted.worker {
         let lived = now.saturating_duration_since(noted.accepted);
-        outcome.ended.push(Ended { worker, lived, figures });
+        outcome.ended.push(Ended { cookie, worker, lived, figures });
     }
 }
 

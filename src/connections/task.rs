@@ -360,6 +360,7 @@ impl Task {
                 let noted = self.table.get(socket.cookie);
                 let holder = holders.get(&socket.inode).copied();
                 Some(OpenConnection {
+                    cookie: socket.cookie,
                     worker: noted.and_then(|noted| noted.worker).or(holder),
                     local: socket.local,
                     client: socket.remote,

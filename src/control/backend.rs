@@ -2,6 +2,7 @@
 //!
 //! It carries out nothing itself: commands are the supervisor's.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -12,8 +13,9 @@ use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use tokio::sync::broadcast::Receiver;
 
-use super::api::{Address, App, Code, Problem, Worker};
+use super::api::{Address, App, Code, Connection, Problem, Worker};
 use super::usage::{GroupUsage, UsageSampler};
+use crate::connections::{self, ConnectionState, OpenConnection};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::private::{WorkerDialer, exchange};
@@ -38,6 +40,9 @@ pub(crate) trait AppBackend: Send + Sync + 'static {
 
     /// The events from now on.
     fn events(&self) -> Receiver<Event>;
+
+    /// The open connections of its clients, or of one worker's.
+    fn connections(&self, worker: Option<Slot>) -> BoxFuture<'static, Result<Vec<Connection>, Problem>>;
 
     /// Sends a request, whose URI is a path, to one worker: to its listener on `port`, or on its first port.
     fn exchange(
@@ -66,6 +71,7 @@ pub(crate) struct SupervisedApp {
     supervisor: supervisor::Handle,
     metrics: Metrics,
     dialer: WorkerDialer,
+    connections: connections::Handle,
     usage: Mutex<UsageSampler>,
 }
 
@@ -76,8 +82,9 @@ impl SupervisedApp {
         supervisor: supervisor::Handle,
         metrics: Metrics,
         dialer: WorkerDialer,
+        connections: connections::Handle,
     ) -> Self {
-        Self { profile, supervisor, metrics, dialer, usage: Mutex::default() }
+        Self { profile, supervisor, metrics, dialer, connections, usage: Mutex::default() }
     }
 
     fn find(&self, slot: Slot, port: Option<WorkerPort>) -> Result<(WorkerId, WorkerPort), Problem> {
@@ -133,6 +140,24 @@ impl AppBackend for SupervisedApp {
         self.supervisor.events()
     }
 
+    fn connections(&self, worker: Option<Slot>) -> BoxFuture<'static, Result<Vec<Connection>, Problem>> {
+        let overview = Arc::clone(&self.supervisor.status().borrow());
+        let connections = self.connections.clone();
+        Box::pin(async move {
+            if let Some(worker) = worker
+                && overview.workers.iter().all(|status| status.slot != worker)
+            {
+                return Err(no_worker(worker));
+            }
+            let open = connections.snapshot().await.map_err(|error| {
+                Problem::new(Code::Failed, format!("cannot list the connections: {error}"))
+            })?;
+            let is_meant =
+                |open: &&OpenConnection| worker.is_none() || open.worker.map(|of| of.slot) == worker;
+            Ok(open.iter().filter(is_meant).map(connection).collect())
+        })
+    }
+
     fn exchange(
         &self,
         worker: Slot,
@@ -155,7 +180,7 @@ impl AppBackend for SupervisedApp {
 fn find(overview: &Overview, slot: Slot) -> Result<WorkerId, Problem> {
     let launches = || overview.workers.iter().filter(|worker| worker.slot == slot);
     if launches().next().is_none() {
-        return Err(Problem::new(Code::NotFound, format!("there is no worker {slot}")));
+        return Err(no_worker(slot));
     }
     let running = || launches().filter_map(|worker| Some((worker.phase, worker.running?.0)));
     let online = running().find(|(phase, _)| *phase == Phase::Online);
@@ -163,6 +188,10 @@ fn find(overview: &Overview, slot: Slot) -> Result<WorkerId, Problem> {
         .or_else(|| running().next())
         .map(|(_, worker)| worker)
         .ok_or_else(|| Problem::new(Code::Unreachable, format!("worker {slot} is not running")))
+}
+
+fn no_worker(slot: Slot) -> Problem {
+    Problem::new(Code::NotFound, format!("there is no worker {slot}"))
 }
 
 fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: SystemTime) -> App {
@@ -206,6 +235,42 @@ fn worker(status: &Status, used: Option<GroupUsage>, taken: u64, now: SystemTime
         listening: status.listening.iter().map(|port| port.0).collect(),
         last_end: status.last_end.clone(),
         last_lines: status.last_lines.clone(),
+    }
+}
+
+fn connection(open: &OpenConnection) -> Connection {
+    let seconds = |time: Duration| time.as_secs_f64();
+    let figures = open.figures;
+    Connection {
+        client: canonical(open.client),
+        local: canonical(open.local),
+        worker: open.worker.map(|worker| worker.slot.0),
+        state: state(open.state).to_owned(),
+        age_seconds: open.age.map(seconds),
+        idle_seconds: figures.map(|figures| seconds(figures.idle)),
+        received_bytes: figures.map(|figures| figures.received),
+        sent_bytes: figures.map(|figures| figures.sent),
+        rtt_seconds: figures.map(|figures| seconds(figures.rtt)),
+        rtt_variation_seconds: figures.map(|figures| seconds(figures.rtt_variation)),
+        retransmitted_segments: figures.map(|figures| figures.retransmitted),
+        queued_seconds: open.queued_for.map(seconds),
+    }
+}
+
+fn state(state: ConnectionState) -> &'static str {
+    match state {
+        ConnectionState::Established => "established",
+        ConnectionState::CloseWait => "close-wait",
+        ConnectionState::FinWait1 => "fin-wait-1",
+        ConnectionState::FinWait2 => "fin-wait-2",
+    }
+}
+
+/// An IPv4 client of an IPv6 socket is an IPv4 client.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip if ip == address.ip() => address,
+        ip => SocketAddr::new(ip, address.port()),
     }
 }
 

@@ -22,7 +22,7 @@ use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::io::StreamReader;
 
 use super::address::SocketAddress;
-use super::api::{self, App, Apps, Path, Problem, Refusal, Verb};
+use super::api::{self, App, Apps, Connection, Path, Problem, Refusal, Verb};
 use super::home::Home;
 use super::peer::{self, Stranger};
 use crate::ids::Slot;
@@ -163,6 +163,22 @@ impl Clusterd {
     pub(crate) async fn command(&self, app: &str, command: Command) -> Result<JsonLines, Error> {
         let path = Path::Command(app, Verb::of(command));
         self.lines(self.request(Method::POST, &path, api::body_of(command).into())?).await
+    }
+
+    /// The open connections of an app's clients, or of one of its workers', as they come.
+    ///
+    /// # Errors
+    /// There is no answer, or it refuses.
+    pub(crate) async fn connections(
+        &self,
+        app: &str,
+        worker: Option<Slot>,
+    ) -> Result<BoxStream<'static, Result<Connection, Error>>, Error> {
+        let path = Path::Connections(app, worker);
+        let lines = self.lines(self.request(Method::GET, &path, Bytes::new())?).await?;
+        let clusterd = self.clone();
+        let read = move |line: String| serde_json::from_str(&line).map_err(|error| clusterd.malformed(error));
+        Ok(lines.map(move |line| line.and_then(&read)).boxed())
     }
 
     /// The events from now on, of all its apps or of one.

@@ -55,12 +55,16 @@ impl<S: Sync> FromRequestParts<S> for NamedWorker {
             worker: String,
         }
         let Names { worker } = names(parts).await?;
-        let number = worker.parse().ok().filter(|&number| number > 0);
-        number.map(|number| Self(Slot(number))).ok_or_else(|| {
-            Problem::new(Code::NotFound, format!("there is no worker {worker}"))
-                .help("workers are numbered from 1")
-        })
+        worker_of(&worker).map(Self)
     }
+}
+
+/// The worker of this number, which may not exist.
+pub(super) fn worker_of(number: &str) -> Result<Slot, Problem> {
+    number.parse().ok().filter(|&number| number > 0).map(Slot).ok_or_else(|| {
+        Problem::new(Code::NotFound, format!("there is no worker {number}"))
+            .help("workers are numbered from 1")
+    })
 }
 
 async fn names<T>(parts: &mut Parts) -> Result<T, Problem>

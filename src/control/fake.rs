@@ -14,7 +14,7 @@ use futures_util::stream;
 use http_body_util::BodyExt;
 use tokio::sync::{broadcast, oneshot};
 
-use super::api::{App, Code, Problem, Worker};
+use super::api::{App, Code, Connection, Problem, Worker};
 use super::backend::{AppBackend, CommandEnd};
 use crate::ids::{Slot, WorkerPort};
 use crate::supervisor::events::{Asker, Event, EventKind, Time};
@@ -94,6 +94,15 @@ impl AppBackend for Fake {
         self.events.subscribe()
     }
 
+    fn connections(&self, worker: Option<Slot>) -> BoxFuture<'static, Result<Vec<Connection>, Problem>> {
+        let connections = match worker {
+            None => Ok((1..=3).map(connection).collect()),
+            Some(Slot(1)) => Ok(vec![connection(1)]),
+            Some(worker) => Err(Problem::new(Code::NotFound, format!("there is no worker {worker}"))),
+        };
+        Box::pin(async { connections })
+    }
+
     /// Says what it was asked, as a worker might.
     fn exchange(
         &self,
@@ -114,5 +123,23 @@ impl AppBackend for Fake {
             let said = stream::once(async { Ok::<_, Infallible>(said) });
             Ok(answer.body(Body::from_stream(said)).unwrap())
         })
+    }
+}
+
+/// The connection of a client with this port.
+fn connection(port: u16) -> Connection {
+    Connection {
+        client: ([127, 0, 0, 1], port).into(),
+        local: ([127, 0, 0, 1], 80).into(),
+        worker: Some(1),
+        state: "established".to_owned(),
+        age_seconds: Some(1.5),
+        idle_seconds: None,
+        received_bytes: Some(7),
+        sent_bytes: None,
+        rtt_seconds: None,
+        rtt_variation_seconds: None,
+        retransmitted_segments: None,
+        queued_seconds: None,
     }
 }

@@ -9,16 +9,18 @@ use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
+use futures_util::stream;
 use hyper::header::HeaderValue;
 use serde::Deserialize;
-use tower::ServiceExt;
+use tower::{BoxError, ServiceExt};
 
-use super::api::{self, App, Apps, Code, PORT_HEADER, Problem, Verb, WORKER_HEADER};
+use super::api::{self, App, Apps, Code, Connection, PORT_HEADER, Problem, Verb, WORKER_HEADER};
 use super::backend::AppBackend;
-use super::extract::{CommandBody, NamedApp, NamedWorker, StreamFormat, WorkerPath};
+use super::extract::{CommandBody, NamedApp, NamedWorker, StreamFormat, WorkerPath, worker_of};
 use super::feed::{self, EventSource};
 use super::respond::Json;
 use crate::http::{self, Bounded};
+use crate::ids::Slot;
 use crate::supervisor::events::Asker;
 
 /// How many snapshots may be under way at once; further ones are refused.
@@ -27,18 +29,36 @@ const SNAPSHOTS: usize = 16;
 /// How long a snapshot may take.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How many requests for connections may be under way at once; further ones are refused.
+const LISTINGS: usize = 4;
+
+/// How long the kernel may take to list them.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The connections of an app, or of one of its workers.
+struct Listing {
+    app: Arc<dyn AppBackend>,
+    worker: Option<Slot>,
+}
+
 /// The apps, and how their state is read. Clones share the limits.
 #[derive(Clone)]
 pub(super) struct ControlState {
     apps: Arc<[Arc<dyn AppBackend>]>,
     snapshots: Bounded<NamedApp, App>,
+    listings: Bounded<Listing, Result<Vec<Connection>, Problem>>,
 }
 
 impl ControlState {
     pub(super) fn new(apps: Vec<Arc<dyn AppBackend>>) -> Self {
         let snapshot =
             |NamedApp(app)| async move { Ok(tokio::task::spawn_blocking(move || app.snapshot()).await?) };
-        Self { apps: apps.into(), snapshots: http::bounded(SNAPSHOTS, SNAPSHOT_TIMEOUT, snapshot) }
+        let listing = |Listing { app, worker }| async move { Ok(app.connections(worker).await) };
+        Self {
+            apps: apps.into(),
+            snapshots: http::bounded(SNAPSHOTS, SNAPSHOT_TIMEOUT, snapshot),
+            listings: http::bounded(LISTINGS, LISTING_TIMEOUT, listing),
+        }
     }
 
     /// The app of this name.
@@ -51,15 +71,24 @@ impl ControlState {
     }
 
     async fn snapshot(&self, app: NamedApp) -> Result<App, Problem> {
-        self.snapshots.clone().oneshot(app).await.map_err(|error| {
-            let message = if error.is::<tower::load_shed::error::Overloaded>() {
-                format!("{SNAPSHOTS} requests are reading the state of the workers already")
-            } else {
-                format!("cannot read the state of the workers: {error}")
-            };
-            Problem::new(Code::Overloaded, message)
-        })
+        let snapshot = self.snapshots.clone().oneshot(app).await;
+        snapshot.map_err(|error| overloaded(&error, SNAPSHOTS, "the state of the workers"))
     }
+
+    async fn listing(&self, listing: Listing) -> Result<Vec<Connection>, Problem> {
+        let connections = self.listings.clone().oneshot(listing).await;
+        connections.map_err(|error| overloaded(&error, LISTINGS, "the connections"))?
+    }
+}
+
+/// Why `what` could not be read, of which so many readings may be under way.
+fn overloaded(error: &BoxError, most: usize, what: &str) -> Problem {
+    let message = if error.is::<tower::load_shed::error::Overloaded>() {
+        format!("{most} requests are reading {what} already")
+    } else {
+        format!("cannot read {what}: {error}")
+    };
+    Problem::new(Code::Overloaded, message)
 }
 
 pub(super) async fn list(State(state): State<ControlState>) -> Result<Json<Apps>, Problem> {
@@ -74,6 +103,27 @@ pub(super) async fn list(State(state): State<ControlState>) -> Result<Json<Apps>
 
 pub(super) async fn show(State(state): State<ControlState>, app: NamedApp) -> Result<Json<App>, Problem> {
     state.snapshot(app).await.map(Json)
+}
+
+/// The query of a request for connections.
+#[derive(Debug, Deserialize)]
+pub(super) struct ConnectionQuery {
+    worker: Option<String>,
+}
+
+/// One object a connection, as there may be very many.
+pub(super) async fn connections(
+    State(state): State<ControlState>,
+    NamedApp(app): NamedApp,
+    format: StreamFormat,
+    query: Result<Query<ConnectionQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|rejection| {
+        Problem::new(Code::BadRequest, rejection.body_text()).help("the query is empty, or worker=N")
+    })?;
+    let worker = query.worker.as_deref().map(worker_of).transpose()?;
+    let connections = state.listing(Listing { app, worker }).await?;
+    Ok(format.respond(stream::iter(connections)))
 }
 
 /// The query of a request for events.

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use tracing::{debug, warn};
 
 use super::public_sockets::Ports;
+use crate::connections;
 use crate::control::address::SocketGuard;
 use crate::control::api::Address;
 use crate::control::backend::{Profile, SupervisedApp};
@@ -33,10 +34,12 @@ pub(super) fn open(
     supervisor: &supervisor::Handle,
     metrics: &Metrics,
     front: &front::handle::Handle,
+    connections: &connections::Handle,
 ) -> Option<SocketGuard> {
     let dialer = WorkerDialer::new(front.clone());
     let claimed = Home::of_this_process().listen(&profile.name).and_then(|(listener, guard)| {
-        let app = SupervisedApp::new(profile, supervisor.clone(), metrics.clone(), dialer);
+        let app =
+            SupervisedApp::new(profile, supervisor.clone(), metrics.clone(), dialer, connections.clone());
         Ok((Server::new(listener, guard.address().clone(), vec![Arc::new(app)])?, guard))
     });
     match claimed {

@@ -3,6 +3,7 @@
 //! Read `serve`: it is the table of contents. Decisions are made in the rooms, not here.
 
 mod bootstrap;
+mod connection_metrics;
 mod control;
 mod data_path;
 mod descriptor_limits;
@@ -37,6 +38,7 @@ use self::shutdown::Shutdown;
 use self::signal_actions::SignalActions;
 use self::stalls::Stalls;
 use self::wiring::{Dependencies, Wiring};
+use crate::admin::open_connections::{AskCounts, OpenConnections};
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::connections::{self, notes::Notes};
 use crate::front::Accepts;
@@ -104,7 +106,9 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
 
     let (readiness, watched) = watch::channel(readiness::at_start(&reports.status.borrow()));
     let scraper = probes.scraper(&config, &supervisor, &metrics);
-    start_admin(bootstrap.admin, &metrics, scraper, &supervisor, watched.clone())?;
+    let statistics = connection_metrics::start_statistics(config.connection_stats, &connections, &metrics);
+    let counts = connection_metrics::ask(connections.clone(), &supervisor, statistics);
+    start_admin(bootstrap.admin, &metrics, (scraper, counts), &supervisor, watched.clone())?;
     let systemd = systemd::start(systemd::Sources {
         readiness: watched,
         supervisor: supervisor.clone(),
@@ -114,7 +118,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         let shell = Shell { command, nofile: bootstrap.limits.workers };
         Hooks::start(shell, supervisor.events(), metrics.clone())
     });
-    let _control = control::open(app, &supervisor, &metrics, &front);
+    let _control = control::open(app, &supervisor, &metrics, &front, &connections);
     probes.start_health(&config, &supervisor, &metrics);
     triggers::attend(&config, bootstrap.changes, &supervisor);
     tokio::spawn(worker_notify::pass_on(ready, supervisor.clone()));
@@ -147,7 +151,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
 fn start_admin(
     admin: Option<Admin>,
     metrics: &Metrics,
-    scraper: Option<Scraper>,
+    (scraper, counts): (Option<Scraper>, AskCounts),
     supervisor: &supervisor::Handle,
     readiness: watch::Receiver<Readiness>,
 ) -> Result<(), PrimaryError> {
@@ -158,7 +162,9 @@ fn start_admin(
         status.workers.iter().filter_map(|worker| Some((worker.slot, worker.running?.1))).collect()
     };
     admin::collect::register(&metrics.registry, Box::new(processes)).map_err(PrimaryError::Metrics)?;
-    let state = AdminState { registry: metrics.registry.clone(), scraper, readiness };
+    let open_connections =
+        OpenConnections::register(&metrics.registry, counts).map_err(PrimaryError::Metrics)?;
+    let state = AdminState { registry: metrics.registry.clone(), scraper, open_connections, readiness };
     tokio::spawn(async move {
         if let Err(error) = admin.serve(state, std::future::pending()).await {
             warn!(%error, "metrics and probes are not served any more");

@@ -490,6 +490,19 @@ settings! {
             not_with: ("accept", "workers"),
         }
 
+        /// Count what clients' connections move, and how long they last, in /metrics.
+        ///
+        /// Bytes received and sent, segments sent again, duration and round-trip time, with the label `worker`. The
+        /// kernel knows them: clusterd still touches no byte, and workers do nothing for it. To hear of each connection
+        /// that ends takes some CPU time.
+        connection_stats: bool {
+            values: Truth,
+            in_force: AtNextStart,
+            default: "false",
+            needs: "metrics",
+            not_with: ("accept", "workers"),
+        }
+
         /// Format of clusterd's own messages, which go to stderr.
         log_format: LogFormat {
             values: choice::<LogFormat>(),

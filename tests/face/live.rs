@@ -35,7 +35,7 @@ impl Demo {
             .args(["--name", NAME])
             .env("CLUSTERD_HOME", HOME)
             // Without these, there are no metrics of them.
-            .args(["--health-http", "/", "--scrape", "/"])
+            .args(["--health-http", "/", "--scrape", "/", "--connection-stats"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

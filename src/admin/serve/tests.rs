@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use prometheus::IntGauge;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -35,8 +36,11 @@ impl Server {
         admin.drain = drain;
         let address = admin.address();
         let registry = Registry::new();
+        let unknown = Box::new(|| futures_util::future::ready(None).boxed());
+        let open_connections = OpenConnections::register(&registry, unknown).unwrap();
         let (readiness, told) = watch::channel(Readiness::Ready);
-        let state = AdminState { registry: registry.clone(), scraper: None, readiness: told };
+        let state =
+            AdminState { registry: registry.clone(), scraper: None, open_connections, readiness: told };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

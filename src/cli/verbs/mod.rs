@@ -6,6 +6,7 @@
 mod app;
 mod choose;
 mod completions;
+mod connections;
 mod curl;
 mod describe;
 mod events;
@@ -46,6 +47,7 @@ enum Verb {
     Scale(scale::Scale),
     Stop(stop::Stop),
     Start(start::Start),
+    Connections(connections::Connections),
     Events(events::Events),
     Curl(curl::Curl),
     Completions(completions::Completions),
@@ -162,6 +164,7 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
             Verb::Scale(scale) => scale.run().await,
             Verb::Stop(stop) => stop.run().await,
             Verb::Start(start) => start.run().await,
+            Verb::Connections(connections) => connections.run().await,
             Verb::Events(events) => events.run().await,
             Verb::Curl(curl) => curl.run().await,
             Verb::Completions(completions) => completions.run(),

@@ -117,7 +117,7 @@ fn row(label: &str, worker: &Worker) -> Vec<String> {
 }
 
 /// A table: with lines on a terminal, plain elsewhere; `numbers` are the columns to be aligned to the right.
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, numbers: &[usize]) -> String {
+pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, numbers: &[usize]) -> String {
     let mut table = Table::new();
     let is_watched = is_watched();
     table.load_style(if is_watched { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });

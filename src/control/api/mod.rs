@@ -4,11 +4,13 @@
 //! or of events) one object a line.
 
 mod command;
+mod connection;
 mod path;
 mod problem;
 mod state;
 
 pub(crate) use self::command::{Verb, Workers, body_of, command_of};
+pub(crate) use self::connection::Connection;
 pub(crate) use self::path::{PORT_HEADER, Path, WORKER_HEADER, port_of};
 pub(crate) use self::problem::{Code, Outcome, Problem, Refusal};
 pub(crate) use self::state::{Address, App, Apps, Worker};

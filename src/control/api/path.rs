@@ -22,6 +22,8 @@ pub(crate) enum Path<'a> {
     App(&'a str),
     /// `/v1/apps/{app}/{verb}`: a command to it.
     Command(&'a str, Verb),
+    /// `/v1/apps/{app}/connections`: its open connections; `?worker=` those of one worker.
+    Connections(&'a str, Option<Slot>),
     /// `/v1/events`: the events of every app; `?app=` of one.
     Events(Option<&'a str>),
     /// `/v1/apps/{app}/workers/{n}/http/{path}`: an HTTP exchange with one worker.
@@ -41,6 +43,8 @@ impl fmt::Display for Path<'_> {
             Path::Apps => f.write_str("/v1/apps"),
             Path::App(app) => write!(f, "/v1/apps/{app}"),
             Path::Command(app, verb) => write!(f, "/v1/apps/{app}/{}", verb.name()),
+            Path::Connections(app, None) => write!(f, "/v1/apps/{app}/connections"),
+            Path::Connections(app, Some(worker)) => write!(f, "/v1/apps/{app}/connections?worker={worker}"),
             Path::Events(None) => f.write_str("/v1/events"),
             Path::Events(Some(app)) => write!(f, "/v1/events?app={app}"),
             Path::Exchange { app, worker, path } => {

@@ -41,6 +41,13 @@ async fn paths_name_what_they_say() {
         ("/v1/apps", found(r#"{"apps":[{"name":"web""#)),
         ("/v1/apps/web", found(r#"{"name":"web""#)),
         ("/v1/apps/w%65b", found(r#"{"name":"web""#)),
+        ("/v1/apps/web/connections", found(r#"{"client":"127.0.0.1:1","#)),
+        ("/v1/apps/web/connections?worker=1", found(r#"{"client":"127.0.0.1:1","#)),
+        ("/v1/apps/web/connections?worker=2", (404, "there is no worker 2")),
+        ("/v1/apps/web/connections?worker=0", none),
+        ("/v1/apps/web/connections?worker=one", (404, "numbered from 1")),
+        ("/v1/apps/web/connections?worker=1&worker=1", (400, r#""code":"bad-request""#)),
+        ("/v1/apps/api/connections", none),
         ("/v1/apps/web/workers/2/http/", (404, "there is no worker 2")),
         ("/v1/apps/web/workers/1/http/", exchange("GET / at None: ")),
         ("/v1/apps/web/workers/1/http/a/b//c?d=e", exchange("GET /a/b//c?d=e at None: ")),
@@ -79,6 +86,21 @@ async fn each_command_has_a_path() {
         assert_eq!(ask(&router, request).await.status(), 200, "{path}");
         assert_eq!(app.begun.lock().unwrap()[0].0, command);
     }
+}
+
+#[tokio::test]
+async fn connections_come_one_a_line_and_only_as_they_are_known() {
+    let (_app, router) = served();
+    let response = ask(&router, request(Method::GET, "/v1/apps/web/connections")).await;
+    assert_eq!(response.headers()[CONTENT_TYPE], "application/jsonl");
+    let text = text(response).await;
+    assert_eq!(text.lines().count(), 3);
+    assert_eq!(
+        text.lines().next(),
+        Some(
+            r#"{"client":"127.0.0.1:1","local":"127.0.0.1:80","worker":1,"state":"established","age_seconds":1.5,"received_bytes":7}"#
+        )
+    );
 }
 
 #[tokio::test]
@@ -198,7 +220,9 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (_app, router) = served();
-            for known in [Path::Apps, Path::App("web"), Path::Events(None), Path::Events(Some("web"))] {
+            let connections = [None, Some(Slot(1))].map(|worker| Path::Connections("web", worker));
+            let others = [Path::Apps, Path::App("web"), Path::Events(None), Path::Events(Some("web"))];
+            for known in others.into_iter().chain(connections) {
                 prop_assert_eq!(ask(&router, request(Method::GET, &known.to_string())).await.status(), 200);
             }
             let command = Path::Command("web", verb).to_string();
