@@ -7,13 +7,15 @@
 //! - *loaded*: some clients, each of which connects again as soon as it was answered;
 //! - *burst*: the primary is stopped (SIGSTOP) until a burst of connections fills the kernel's backlog.
 //!
-//! What counts is the CPU time of the thread `front`, user's and system's. It decides nothing: timings depend on the
-//! machine, so it prints them and fails only if a connection does. With `cargo bench` it measures; with `--test` or
+//! What counts is CPU time, user's and system's: of the thread `front`; of clusterd, its workers and the clients together;
+//! and of the whole machine, which is the only one that has all that the kernel does for a connection, but also whatever
+//! else runs. It decides nothing: timings depend on the machine, so it prints them and fails only if a connection does. With `cargo bench` it measures; with `--test` or
 //! `--smoke`, and under `cargo test`, it only shows in a moment that everything runs.
 //!
 //! Environment: `CLUSTERD_BENCH_CONNECTIONS` (a round and condition), `CLUSTERD_BENCH_ROUNDS`, `CLUSTERD_BENCH_CLIENTS`,
 //! `CLUSTERD_BENCH_BURST`, `CLUSTERD_BENCH_WORKERS` (numbers, as in `4,64`), and `CLUSTERD_BENCH_PROGRAMS`: paths of
-//! `clusterd` programs to compare with each other in turn (`/old/clusterd,/new/clusterd`).
+//! `clusterd` programs to compare with each other in turn, with options (`/old/clusterd,/new/clusterd --queue 9`). Without it,
+//! there are two: with the default settings, and with `--connection-stats`.
 
 #[path = "handoff/load.rs"]
 mod load;
@@ -39,6 +41,14 @@ const EXCHANGE: Exchange = Exchange { request: b"", answer: b"x" };
 /// How long a cluster may take to serve its first connection, or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// With the default settings, and with those that cost something for each connection.
+const PROGRAMS: &str = concat!(
+    env!("CARGO_BIN_EXE_clusterd"),
+    ",",
+    env!("CARGO_BIN_EXE_clusterd"),
+    " --metrics 127.0.0.1:0 --connection-stats"
+);
+
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some(worker::ROLE) => worker::run(|_| {}),
@@ -62,7 +72,7 @@ impl Options {
         let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
         let is_short = !has("--bench") || has("--test") || has("--smoke");
         let (connections, rounds, workers) = if is_short { (200, 1, "1,4") } else { (10_000, 9, "4,64") };
-        let programs = variable("CLUSTERD_BENCH_PROGRAMS", env!("CARGO_BIN_EXE_clusterd"));
+        let programs = variable("CLUSTERD_BENCH_PROGRAMS", PROGRAMS);
         let workers = variable("CLUSTERD_BENCH_WORKERS", workers);
         Ok(Self {
             connections: number("CLUSTERD_BENCH_CONNECTIONS", connections)?,
@@ -99,7 +109,7 @@ fn compare(options: &Options) -> anyhow::Result<()> {
                 let sample = rows[index].cluster.measure(condition, options)?;
                 // The first round only warms up.
                 if round > 0 {
-                    rows[index].samples[condition as usize].push(sample);
+                    rows[index].add(condition, sample);
                 }
             }
         }
@@ -118,6 +128,47 @@ enum Condition {
 
 impl Condition {
     const ALL: [Condition; 3] = [Condition::Single, Condition::Loaded, Condition::Burst];
+
+    fn name(self) -> &'static str {
+        match self {
+            Condition::Single => "single",
+            Condition::Loaded => "loaded",
+            Condition::Burst => "burst",
+        }
+    }
+}
+
+/// Whose CPU time is measured.
+#[derive(Clone, Copy)]
+enum Consumer {
+    Front,
+    /// clusterd, its workers and the clients.
+    Processes,
+    Machine,
+}
+
+impl Consumer {
+    const ALL: [Consumer; 3] = [Consumer::Front, Consumer::Processes, Consumer::Machine];
+
+    /// What it has used so far, for this clusterd.
+    fn cpu_time(self, primary: Pid) -> anyhow::Result<Duration> {
+        match self {
+            Consumer::Front => front_cpu_time(primary),
+            Consumer::Processes => {
+                let clients = process::cpu_time(rustix::process::getpid())?;
+                Ok(process::cpu_time_of_all(primary)? + clients)
+            }
+            Consumer::Machine => machine_cpu_time(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Consumer::Front => "the front",
+            Consumer::Processes => "clusterd, its workers and the clients",
+            Consumer::Machine => "the whole machine",
+        }
+    }
 }
 
 /// A running clusterd with its workers, ended when it is dropped.
@@ -132,8 +183,10 @@ impl Cluster {
     /// Starts it and waits until every worker serves.
     fn start(program: &str, workers: usize) -> anyhow::Result<Self> {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let child = Command::new(program)
+        let mut words = program.split(' ');
+        let child = Command::new(words.next().context("no program")?)
             .env("CLUSTERD_LOG_LEVEL", "warn")
+            .args(words)
             .args(["--bind", &address.to_string(), "--workers", &workers.to_string(), "--"])
             .arg(std::env::current_exe()?)
             .arg(worker::ROLE)
@@ -156,13 +209,20 @@ impl Cluster {
         Pid::from_child(&self.child)
     }
 
-    /// The front's CPU time a connection, in microseconds.
-    fn measure(&self, condition: Condition, options: &Options) -> anyhow::Result<f64> {
+    /// The CPU time of each consumer a connection, in microseconds.
+    fn measure(&self, condition: Condition, options: &Options) -> anyhow::Result<[f64; 3]> {
         let context = || format!("the connections to {self}");
-        let before = front_cpu_time(self.pid())?;
+        let mut used = [Duration::ZERO; 3];
+        for (used, consumer) in used.iter_mut().zip(Consumer::ALL) {
+            *used = consumer.cpu_time(self.pid())?;
+        }
         let connections = self.load(condition, options).with_context(context)?;
-        let used = front_cpu_time(self.pid())?.saturating_sub(before);
-        Ok(used.as_secs_f64() * 1e6 / connections as f64)
+        let mut sample = [0.0; 3];
+        for ((sample, before), consumer) in sample.iter_mut().zip(used).zip(Consumer::ALL) {
+            let used = consumer.cpu_time(self.pid())?.saturating_sub(before);
+            *sample = used.as_secs_f64() * 1e6 / connections as f64;
+        }
+        Ok(sample)
     }
 
     /// Returns how many connections there were.
@@ -222,28 +282,56 @@ fn front_cpu_time(pid: Pid) -> anyhow::Result<Duration> {
     anyhow::bail!("process {pid} has no thread that is called front")
 }
 
-/// What was measured of one cluster, by condition.
-struct Row {
-    cluster: Cluster,
-    samples: [Vec<f64>; 3],
+/// The time for which the processors were not idle, in ticks of 10 ms (proc_stat(5)).
+fn machine_cpu_time() -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line =
+        stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("/proc/stat has no cpu")?;
+    let fields = line.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+    // user, nice, system, idle, iowait, irq, softirq.
+    let ticks: u64 = [0, 1, 2, 5, 6].iter().filter_map(|&index| fields.get(index)).sum();
+    Ok(Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64))
 }
 
-/// Medians over the rounds, and each as a multiple of what the same program needs with the first number of workers.
+/// What was measured of one cluster, by consumer and condition.
+struct Row {
+    cluster: Cluster,
+    samples: [[Vec<f64>; 3]; 3],
+}
+
+impl Row {
+    fn add(&mut self, condition: Condition, sample: [f64; 3]) {
+        for (samples, value) in self.samples.iter_mut().zip(sample) {
+            samples[condition as usize].push(value);
+        }
+    }
+}
+
+/// Medians over the rounds. Each is also shown as a multiple of what the same program needs with the first number of
+/// workers, and of what the first program needs with the same number.
 fn report(options: &Options, rows: &[Row]) {
     println!(
         "{} rounds of {} connections; loaded: {} clients; burst: {} at once",
         options.rounds, options.connections, options.clients, options.burst
     );
-    println!("CPU time of the front a connection in microseconds, median (least-most), and ratio of medians");
     println!(
-        "{:>7} {:>26} {:>6} {:>26} {:>6} {:>26} {:>6}  program",
-        "workers", "single", "", "loaded", "", "burst", ""
+        "CPU time a connection in microseconds: median (least-most), and the median as a multiple of that with the"
     );
-    for of_program in rows.chunks(options.workers.len()) {
-        for row in of_program {
+    println!("first number of workers, and of that of the first program");
+    for consumer in Consumer::ALL {
+        println!("\nof {}:", consumer.name());
+        let heads = Condition::ALL.map(|condition| format!("{:>28} {:>5} {:>5}", condition.name(), "w", "p"));
+        println!("{:>7} {}  program", "workers", heads.join(" "));
+        for (index, row) in rows.iter().enumerate() {
+            let number = index % options.workers.len();
+            let of_few = &rows[index - number].samples[consumer as usize];
+            let of_first = &rows[number].samples[consumer as usize];
             print!("{:>7}", row.cluster.workers);
-            for (samples, first) in row.samples.iter().zip(&of_program[0].samples) {
-                print!(" {:>26} {:>6.2}", spread(samples), median(samples) / median(first));
+            for condition in Condition::ALL.map(|condition| condition as usize) {
+                let samples = &row.samples[consumer as usize][condition];
+                let ratio = |other: &Vec<f64>| median(samples) / median(other);
+                let (few, first) = (ratio(&of_few[condition]), ratio(&of_first[condition]));
+                print!(" {:>28} {few:>5.2} {first:>5.2}", spread(samples));
             }
             println!("  {}", row.cluster.program);
         }
