@@ -5,7 +5,7 @@
 //!
 //! - *healthy*: every worker answers at once;
 //! - *stopped*: one of the workers is stopped (SIGSTOP), another one in each round;
-//! - *computing*: each worker does nothing for 200 ms after every thousandth connection.
+//! - *computing*: each worker does nothing for 200 ms after every 200th connection.
 //!
 //! What counts is the time from connecting to the answer. It decides nothing: timings depend on the machine, so it prints
 //! them and fails only if a connection does. With `cargo bench` it measures; with `--test` or `--smoke`, and under `cargo
@@ -33,7 +33,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// The first argument of a worker that computes now and then.
 const COMPUTING: &str = "role-computing";
 /// After so many connections it does so, for so long.
-const EVERY: usize = 1_000;
+const EVERY: usize = 200;
 const COMPUTES: Duration = Duration::from_millis(200);
 /// How long a client rests after an answer.
 const REST: Duration = Duration::from_millis(2);

@@ -9,10 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::ledger::{Outcome, Request};
 use crate::harness::http;
+use crate::harness::wait::PATIENCE;
 
 /// How a client behaves with one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +75,9 @@ impl Clients {
 
     fn ask(&self, id: String, behaviour: Behaviour, random: &mut Rng) -> Request {
         let begin = Instant::now();
-        let mut port = 0;
-        let outcome = http::connect(self.address).and_then(|stream| {
-            port = stream.local_addr()?.port();
+        let mut client = None;
+        let outcome = connect(self.address, random).and_then(|stream| {
+            client = Some(stream.local_addr()?);
             // No socket stays behind in TIME_WAIT: they would be as many as the connections.
             SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
             exchange(stream, &id, behaviour, random)
@@ -85,8 +86,18 @@ impl Clients {
         if matches!(outcome, Outcome::Answered(_)) {
             self.answered.fetch_add(1, Ordering::Relaxed);
         }
-        Request { id, port, begin, end: Instant::now(), outcome }
+        Request { id, client, begin, end: Instant::now(), outcome }
     }
+}
+
+/// Connects from one of several addresses, for which a policy may choose other workers.
+fn connect(address: SocketAddr, random: &mut Rng) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, random.u8(1..20)], 0)).into())?;
+    socket.connect_timeout(&address.into(), PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    Ok(socket.into())
 }
 
 fn exchange(mut stream: TcpStream, id: &str, behaviour: Behaviour, random: &mut Rng) -> io::Result<Outcome> {

@@ -100,7 +100,7 @@ impl<'a> Faults<'a> {
             worker.signal(Signal::CONT);
             return false;
         }
-        let (pid, taken, at) = (worker.pid(), worker.clients(), Instant::now());
+        let (pid, taken, at) = (worker.pid(), worker.peers(), Instant::now());
         worker.signal(Signal::KILL);
         until("it is gone", || (!worker.is_alive()).then_some(()));
         self.kills.push(Kill { pid, at, taken });

@@ -4,6 +4,7 @@
 //! `ID PID`. It judges only what was written down.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Instant;
 use std::{fs, io};
@@ -12,8 +13,8 @@ use std::{fs, io};
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) id: String,
-    /// The client's port.
-    pub(super) port: u16,
+    /// The client's address; `None` if it could not connect.
+    pub(super) client: Option<SocketAddr>,
     pub(super) begin: Instant,
     pub(super) end: Instant,
     pub(super) outcome: Outcome,
@@ -35,8 +36,8 @@ pub(super) enum Outcome {
 pub(super) struct Kill {
     pub(super) pid: i32,
     pub(super) at: Instant,
-    /// The clients' ports of the connections that it held.
-    pub(super) taken: BTreeSet<u16>,
+    /// The clients of the connections that it held.
+    pub(super) taken: BTreeSet<SocketAddr>,
 }
 
 /// What all processes noted: the processes by the id of the request, in no order.
@@ -62,7 +63,7 @@ pub(super) fn judge(requests: &[Request], kills: &[Kill], notes: &Notes) -> Vec<
         wrong.push(format!("request {id} was served {} times, by {pids:?}", pids.len()));
     }
     for request in requests {
-        let Request { id, port, outcome, .. } = request;
+        let Request { id, client, outcome, .. } = request;
         let noted = notes.get(id).map_or(&[][..], Vec::as_slice);
         match outcome {
             Outcome::Answered(pid) if !noted.contains(pid) => {
@@ -70,7 +71,7 @@ pub(super) fn judge(requests: &[Request], kills: &[Kill], notes: &Notes) -> Vec<
             }
             Outcome::Lost(why) if !kills.iter().any(|kill| explains(kill, request, noted)) => {
                 wrong.push(format!(
-                    "request {id} (port {port}) was lost: {why}; noted by {noted:?}, and no kill explains it"
+                    "request {id} ({client:?}) was lost: {why}; noted by {noted:?}, and no kill explains it"
                 ));
             }
             Outcome::Answered(_) | Outcome::Left | Outcome::Lost(_) => {}
@@ -82,7 +83,8 @@ pub(super) fn judge(requests: &[Request], kills: &[Kill], notes: &Notes) -> Vec<
 /// Whether the request was lost with this process: it held the connection, and nobody else had noted it.
 fn explains(kill: &Kill, request: &Request, noted: &[i32]) -> bool {
     let is_meanwhile = request.begin <= kill.at && kill.at <= request.end;
-    is_meanwhile && kill.taken.contains(&request.port) && noted.iter().all(|&pid| pid == kill.pid)
+    let held = request.client.is_some_and(|client| kill.taken.contains(&client));
+    is_meanwhile && held && noted.iter().all(|&pid| pid == kill.pid)
 }
 
 #[cfg(test)]
@@ -94,14 +96,20 @@ mod tests {
     #[test]
     fn what_is_wrong_is_found_and_nothing_else() {
         let start = Instant::now();
+        let client = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let at = |seconds| start + Duration::from_secs(seconds);
-        let request =
-            |id: &str, outcome| Request { id: id.to_owned(), port: 7, begin: at(1), end: at(3), outcome };
+        let request = |id: &str, outcome| Request {
+            id: id.to_owned(),
+            client: Some(client(7)),
+            begin: at(1),
+            end: at(3),
+            outcome,
+        };
         let lost = || Outcome::Lost("reset".to_owned());
         let kill = |pid, seconds, taken: &[u16]| Kill {
             pid,
             at: at(seconds),
-            taken: taken.iter().copied().collect(),
+            taken: taken.iter().map(|&port| client(port)).collect(),
         };
         let notes = |lines: &[(&str, i32)]| {
             let mut notes = Notes::new();

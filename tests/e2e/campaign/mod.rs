@@ -24,6 +24,7 @@ use self::ledger::{Kill, Outcome, Request, judge};
 use crate::harness::needs::needs;
 use crate::harness::process::Process;
 use crate::harness::setup::Setup;
+use crate::harness::wait::PATIENCE;
 use crate::harness::{Cluster, Signal, build, until};
 
 const WORKERS: u32 = 4;
@@ -132,13 +133,16 @@ fn seeded(what: &str) -> Rng {
 fn campaign(server: Server) {
     let mut random = seeded(&format!("{server:?}"));
     let (end, longest) = (Instant::now() + duration(), USUALLY.max(duration() / ROUNDS));
-    while Instant::now() < end {
-        round(server, &mut random, end.min(Instant::now() + longest));
+    loop {
+        round(server, &mut random, longest);
+        if Instant::now() + longest / 2 > end {
+            return;
+        }
     }
 }
 
-/// One cluster, its clients and its faults, until a time.
-fn round(server: Server, random: &mut Rng, end: Instant) {
+/// One cluster, its clients and its faults, which go on for so long.
+fn round(server: Server, random: &mut Rng, length: Duration) {
     const FAULTS: [Fault; 8] = [
         Fault::Kill,
         Fault::Kill,
@@ -155,6 +159,7 @@ fn round(server: Server, random: &mut Rng, end: Instant) {
     let rest = AtRest::of(&cluster);
     let clients = Clients::of(cluster.address(), false, REST);
     let faults = Faults::new(&cluster, &FAULTS, LONGEST_FAULT, random.fork());
+    let end = Instant::now() + length;
     let (requests, kills) = run(&clients, faults, random, &|_| Instant::now() >= end);
     settle(&cluster);
     check(&cluster, &requests, &kills);
@@ -286,7 +291,7 @@ fn check(cluster: &Cluster, requests: &[Request], kills: &[Kill]) {
 /// What the primary needs when nothing happens.
 #[derive(Debug)]
 struct AtRest {
-    descriptors: usize,
+    descriptors: BTreeMap<String, usize>,
     threads: i64,
     bytes: u64,
 }
@@ -299,7 +304,9 @@ impl AtRest {
         let begin = Instant::now();
         until("a second has gone by", || {
             let now = Self::now(&primary);
-            least.descriptors = least.descriptors.min(now.descriptors);
+            if now.count() < least.count() {
+                least.descriptors = now.descriptors;
+            }
             least.threads = least.threads.min(now.threads);
             (begin.elapsed() > Duration::from_secs(1)).then_some(())
         });
@@ -307,23 +314,27 @@ impl AtRest {
     }
 
     fn now(primary: &Process) -> Self {
-        let (descriptors, threads) = (primary.open_files(), primary.threads());
+        let (descriptors, threads) = (primary.descriptors(), primary.threads());
         Self { descriptors, threads, bytes: primary.resident_bytes() }
+    }
+
+    fn count(&self) -> usize {
+        self.descriptors.values().sum()
+    }
+
+    fn is_beyond(&self, rest: &Self) -> bool {
+        self.count() > rest.count() || self.threads > rest.threads
     }
 
     #[track_caller]
     fn is_reached_again(&self, cluster: &Cluster) {
         let primary = cluster.primary();
-        let mut last = None;
-        until("the primary needs no more than at rest", || {
+        let deadline = Instant::now() + PATIENCE;
+        while Self::now(&primary).is_beyond(self) {
             let now = Self::now(&primary);
-            let is_so = now.descriptors <= self.descriptors && now.threads <= self.threads;
-            if last.as_ref().is_none_or(|last| *last != format!("{now:?}")) {
-                println!("{now:?}, at rest {self:?}");
-                last = Some(format!("{now:?}"));
-            }
-            is_so.then_some(())
-        });
+            assert!(Instant::now() < deadline, "the primary needs more than at rest\n{now:?}\n{self:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
         let bytes = primary.resident_bytes();
         assert!(bytes <= self.bytes + KEPT_BYTES, "{bytes} bytes, and {} at rest", self.bytes);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use procfs::process::FDTarget;
@@ -100,12 +101,60 @@ impl Process {
         procfs::process::Process::new(self.pid).and_then(|process| process.fd_count()).unwrap_or(0)
     }
 
+    /// What its descriptors are, without what tells one from another of a kind, and how many there are of each.
+    pub(crate) fn descriptors(&self) -> BTreeMap<String, usize> {
+        let mut kinds = BTreeMap::new();
+        let process = procfs::process::Process::new(self.pid);
+        for descriptor in process.and_then(|process| process.fd()).into_iter().flatten().flatten() {
+            let kind = match descriptor.target {
+                FDTarget::Socket(inode) => self.kind_of_socket(inode),
+                FDTarget::Pipe(_) => "a pipe".to_owned(),
+                FDTarget::Path(path) => path.to_string_lossy().into_owned(),
+                other => format!("{other:?}"),
+            };
+            *kinds.entry(kind).or_default() += 1;
+        }
+        kinds
+    }
+
+    fn kind_of_socket(&self, inode: u64) -> String {
+        let of_tcp = |file: &str| {
+            let table = std::fs::read_to_string(format!("/proc/{}/net/{file}", self.pid)).unwrap_or_default();
+            let line = table
+                .lines()
+                .find(|line| line.split_whitespace().nth(9).is_some_and(|known| known == inode.to_string()));
+            line.map(|line| format!("{file} in state {}", line.split_whitespace().nth(3).unwrap_or("?")))
+        };
+        let of_unix = || {
+            let table = std::fs::read(format!("/proc/{}/net/unix", self.pid)).unwrap_or_default();
+            let table = String::from_utf8_lossy(&table).into_owned();
+            let line = table
+                .lines()
+                .find(|line| line.split_whitespace().nth(6).is_some_and(|known| known == inode.to_string()));
+            line.map(|line| {
+                let fields: Vec<_> = line.split_whitespace().collect();
+                format!("unix of type {} in state {} {}", fields[4], fields[5], fields.get(7).unwrap_or(&""))
+            })
+        };
+        of_tcp("tcp")
+            .or_else(|| of_tcp("tcp6"))
+            .or_else(of_unix)
+            .unwrap_or_else(|| "another socket".to_owned())
+    }
+
     /// The clients' ports of the connections among its descriptors; none if it has ended.
     pub(crate) fn clients(&self) -> BTreeSet<u16> {
+        self.peers().into_iter().map(|peer| peer.port()).collect()
+    }
+
+    /// The other ends of the connections among its descriptors, an IPv4 address as such; none if it has ended.
+    pub(crate) fn peers(&self) -> BTreeSet<SocketAddr> {
         let sockets = self.sockets();
         let connections = procfs::net::tcp().into_iter().chain(procfs::net::tcp6()).flatten();
         let own = connections.filter(|connection| sockets.contains(&connection.inode));
-        own.map(|connection| connection.remote_address.port()).collect()
+        own.map(|connection| connection.remote_address)
+            .map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()))
+            .collect()
     }
 
     /// The paths of the Unix sockets among its descriptors.
