@@ -268,6 +268,8 @@ fn ends_are_told_with_their_figures_and_free_connections_once() {
             let _ = frees.send(whose);
         }
     });
+    // After an answer it listens.
+    room.counts();
     for _ in 0..3 {
         let (mut client, mut server) = room.connect();
         room.note(&server, worker, &client);

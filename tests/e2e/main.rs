@@ -12,6 +12,7 @@ mod attach;
 mod campaign;
 mod control;
 mod daemons;
+mod draining;
 mod exposition;
 mod families;
 mod handoff;

@@ -1,0 +1,136 @@
+//! Workers that are to end wait for their own open requests and for nothing else, wherever clusterd is kept from looking.
+
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::needs::{self, needs};
+use crate::harness::setup::Setup;
+use crate::harness::{Cluster, Signal, until};
+use crate::shutdown::nothing_is_left;
+
+/// Servers whose file any user may read, with enough time for tests.
+fn of_servers() -> Setup {
+    let servers =
+        Cluster::of("python3 {folder}/server.py").file("server.py", include_str!("fixtures/server.py"));
+    servers.options("--drain-timeout 10m")
+}
+
+const OTHER: &str = "--user 65534 --group 65534";
+
+/// Of several workers one has an open request. At a stop the others end at once, and this one once it has answered.
+#[track_caller]
+fn a_worker_waits_for_its_own_request_alone(setup: Setup) -> Cluster {
+    let mut cluster = setup.workers(3).start();
+    let held = cluster.send("/hold/gate");
+    cluster.handed(1);
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::TERM);
+    until("only one worker is left", || (cluster.workers().len() == 1).then_some(()));
+    cluster.open_gate("gate");
+    assert_eq!(held.response().expect("the open request is answered").status, 200);
+    cluster.wait_success();
+    nothing_is_left(&cluster, &processes);
+    cluster
+}
+
+#[test]
+fn a_worker_waits_for_its_own_request_however_it_got_it() {
+    needs!("python3");
+    a_worker_waits_for_its_own_request_alone(of_servers());
+    needs!("node");
+    for attach in ["auto", "node", "preload"] {
+        let servers = Cluster::of("node {fixtures}/node/app.js").options("--drain-timeout 10m");
+        a_worker_waits_for_its_own_request_alone(servers.options(&format!("--attach {attach}")));
+    }
+}
+
+#[test]
+fn workers_of_another_user_wait_for_their_own_requests_without_cap_sys_ptrace() {
+    needs!("python3", "setpriv");
+    if !needs::root() {
+        return;
+    }
+    let setup = of_servers().options(OTHER).under(&["setpriv", "--bounding-set=-sys_ptrace"]);
+    a_worker_waits_for_its_own_request_alone(setup);
+}
+
+/// Runs a command in which socket(AF_NETLINK) fails with this error number.
+const WITHOUT_NETLINK: &str = r#"
+import ctypes, os, platform, struct, sys
+number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+def instruction(code, true, false, value):
+    return struct.pack("<HBBI", code, true, false, value)
+program = b"".join([
+    instruction(0x20, 0, 0, 0),
+    instruction(0x15, 0, 3, number),
+    instruction(0x20, 0, 0, 16),
+    instruction(0x15, 0, 1, 16),
+    instruction(0x06, 0, 0, 0x00050000 | int(sys.argv[1])),
+    instruction(0x06, 0, 0, 0x7fff0000),
+])
+buffer = ctypes.create_string_buffer(program)
+filter = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, filter, 0, 0) == 0, ctypes.get_errno()
+os.execvp(sys.argv[2], sys.argv[2:])
+"#;
+
+#[test]
+fn workers_wait_for_their_own_requests_where_netlink_is_forbidden() {
+    needs!("python3");
+    // What a seccomp profile says, and what `RestrictAddressFamilies=` of systemd does.
+    for error in [libc::EPERM, libc::EAFNOSUPPORT] {
+        let error = error.to_string();
+        let setup = of_servers().under(&["python3", "-c", WITHOUT_NETLINK, &error]);
+        let cluster = a_worker_waits_for_its_own_request_alone(setup);
+        assert_eq!(cluster.stderr.said(&["cannot list connections over netlink"]).len(), 1);
+    }
+}
+
+/// Processes that have nothing to do with the cluster.
+struct Crowd(Vec<Child>);
+
+impl Crowd {
+    fn of(size: usize) -> Self {
+        let sleeper = || Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("sleep");
+        Self((0..size).map(|_| sleeper()).collect())
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The size of a test, which may be made that of the real thing.
+fn size(small: usize, variable: &str) -> usize {
+    std::env::var(variable).ok().and_then(|size| size.parse().ok()).unwrap_or(small)
+}
+
+#[test]
+fn no_open_request_is_cut_where_descriptors_are_few_and_processes_many() {
+    needs!("python3", "prlimit");
+    let workers = size(8, "CLUSTERD_TEST_DRAIN_WORKERS");
+    let limit = size(256, "CLUSTERD_TEST_DRAIN_NOFILE");
+    let _crowd = Crowd::of(size(300, "CLUSTERD_TEST_DRAIN_CROWD"));
+    let nofile = format!("--nofile={limit}:{limit}");
+    let number = u32::try_from(workers).expect("few enough");
+    let mut cluster = of_servers().workers(number).under(&["prlimit", &nofile]).start();
+    let held: Vec<_> = (0..workers).map(|_| cluster.send("/hold/gate")).collect();
+    let handed = cluster.handed(workers as u64);
+    assert_eq!(handed.len(), workers, "one for each: {handed:?}");
+    cluster.primary().signal(Signal::TERM);
+    until("it accepts no more", || cluster.connect().is_err().then_some(()));
+    // So that several looks are taken.
+    until("all of them drain", || {
+        (cluster.stderr.messages("worker draining").len() == workers).then_some(())
+    });
+    cluster.open_gate("gate");
+    let cut = held.into_iter().filter_map(|held| held.response().err()).count();
+    assert_eq!(cut, 0, "of {workers} open requests");
+    cluster.wait_success();
+}
