@@ -2,6 +2,7 @@
 //!
 //! What is answered, and who may ask, is decided where it is used.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
@@ -34,6 +36,40 @@ pub(crate) struct ConnectionLimits {
     pub head: Duration,
     /// How long a connection may take in all, with a client that reads slowly.
     pub total: Duration,
+}
+
+/// Connections of which only so many are open at once: a further one takes the place of the oldest, so that clients that
+/// hold theirs without asking anything keep nobody out.
+#[derive(Debug)]
+pub(crate) struct Newest {
+    most: usize,
+    connections: JoinSet<()>,
+    by_age: VecDeque<AbortHandle>,
+}
+
+impl Newest {
+    /// None yet, and never more than `most`.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, connections: JoinSet::new(), by_age: VecDeque::new() }
+    }
+
+    /// Serves a further one.
+    pub(crate) async fn spawn(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
+        while self.connections.try_join_next().is_some() {}
+        self.by_age.retain(|connection| !connection.is_finished());
+        if self.by_age.len() >= self.most
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            oldest.abort();
+            self.connections.join_next().await;
+        }
+        self.by_age.push_back(self.connections.spawn(connection));
+    }
+
+    /// Waits until all of them are served.
+    pub(crate) async fn drain(&mut self) {
+        while self.connections.join_next().await.is_some() {}
+    }
 }
 
 /// Work of which only so much is done at once, and only for so long.

@@ -2,7 +2,6 @@
 //!
 //! What is answered is decided in `routes`.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
@@ -11,22 +10,16 @@ use axum::Router;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time;
 
 use super::open_connections::OpenConnections;
 use super::readiness::Readiness;
 use super::routes;
-use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits};
+use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits, Newest};
 use crate::private::scrape::Scraper;
 
-const LIMITS: ConnectionLimits = ConnectionLimits {
-    // The next connection takes the place of the oldest, so that clients that hold theirs without asking anything
-    // cannot keep probes out.
-    connections: 64,
-    head: Duration::from_secs(5),
-    total: Duration::from_secs(15),
-};
+const LIMITS: ConnectionLimits =
+    ConnectionLimits { connections: 64, head: Duration::from_secs(5), total: Duration::from_secs(15) };
 
 /// How long connections may go on after the shutdown.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -103,14 +96,13 @@ impl Admin {
     pub(crate) async fn serve(self, state: AdminState, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
         let router = routes::router(state);
-        let mut connections = JoinSet::new();
+        let mut connections = Newest::new(self.limits.connections);
         tokio::select! {
             () = shutdown => {}
             () = accept_all(&listener, &router, self.limits, &mut connections) => {}
         }
         drop(listener);
-        let drained = async { while connections.join_next().await.is_some() {} };
-        let _ = time::timeout(self.drain, drained).await;
+        let _ = time::timeout(self.drain, connections.drain()).await;
         Ok(())
     }
 }
@@ -120,9 +112,8 @@ async fn accept_all(
     listener: &TcpListener,
     router: &Router,
     limits: ConnectionLimits,
-    connections: &mut JoinSet<()>,
+    connections: &mut Newest,
 ) {
-    let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -132,15 +123,7 @@ async fn accept_all(
                 continue;
             }
         };
-        while connections.try_join_next().is_some() {}
-        by_age.retain(|connection| !connection.is_finished());
-        if by_age.len() >= limits.connections
-            && let Some(oldest) = by_age.pop_front()
-        {
-            oldest.abort();
-            connections.join_next().await;
-        }
-        by_age.push_back(connections.spawn(http::serve_connection(stream, router.clone(), limits)));
+        connections.spawn(http::serve_connection(stream, router.clone(), limits)).await;
     }
 }
 

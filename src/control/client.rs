@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{self, timeout};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::io::StreamReader;
 
@@ -36,6 +36,9 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// How long a worker may take to begin an answer that somebody waits for.
 const EXCHANGE: Duration = Duration::from_secs(600);
+
+/// How long to wait for room in the backlog before the next try.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(20);
 
 /// The longest answer that is taken whole, in bytes.
 const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -104,6 +107,13 @@ pub(crate) struct Found {
     pub apps: Vec<(Clusterd, App)>,
     /// Why some of the clusterds could not be asked.
     pub errors: Vec<Error>,
+}
+
+impl Found {
+    /// Whether no clusterd of this user is missing. A stranger's is none.
+    pub(crate) fn is_certain(&self) -> bool {
+        self.errors.iter().all(|error| matches!(error, Error::Stranger { .. }))
+    }
 }
 
 /// Asks every clusterd that may run under this home for its apps, all at once.
@@ -246,24 +256,25 @@ impl Clusterd {
 
     /// Waits so long for the head of the answer.
     async fn send(&self, request: Request<Full<Bytes>>, time: Duration) -> Result<Response<Incoming>, Error> {
-        let stream = self.connect()?;
+        let broken = |error| self.broken(&error);
         let exchange = async {
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            let stream = self.connect().await?;
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
             // It ends with the answer's body.
             tokio::spawn(connection);
-            sender.send_request(request).await
+            sender.send_request(request).await.map_err(broken)
         };
-        match timeout(time, exchange).await {
-            Ok(answer) => answer.map_err(|error| self.broken(&error)),
-            Err(_) => Err(self.silent()),
-        }
+        timeout(time, exchange).await.unwrap_or_else(|_| Err(self.silent()))
     }
 
-    fn connect(&self) -> Result<UnixStream, Error> {
+    async fn connect(&self) -> Result<UnixStream, Error> {
         let unreachable = |source| Error::Unreachable { address: self.address.clone(), source };
-        let stream = match self.address.connect_or_clear() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(self.silent()),
-            stream => stream.map_err(unreachable)?,
+        let stream = loop {
+            match self.address.connect_or_clear() {
+                // The backlog is full: of clients that come at once, or because the process is stopped.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => time::sleep(BACKLOG_PAUSE).await,
+                stream => break stream.map_err(unreachable)?,
+            }
         };
         match peer::check_server(&stream, &self.address).map_err(unreachable)? {
             Ok(_) => UnixStream::from_std(stream).map_err(unreachable),

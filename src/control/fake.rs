@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use axum::body::Body;
@@ -23,6 +24,8 @@ use crate::supervisor::{Command, Failed, Refused};
 /// An app whose commands end when the test says so.
 pub(super) struct Fake {
     pub(super) events: broadcast::Sender<Event>,
+    /// How long its command is, beyond what it needs.
+    pub(super) padding: AtomicUsize,
     pub(super) begun: Mutex<Vec<(Command, Asker)>>,
     end: Mutex<Option<oneshot::Receiver<Result<String, Failed>>>>,
 }
@@ -30,7 +33,7 @@ pub(super) struct Fake {
 impl Fake {
     pub(super) fn new() -> Self {
         let (events, _) = broadcast::channel(16);
-        Self { events, begun: Mutex::default(), end: Mutex::default() }
+        Self { events, padding: AtomicUsize::new(0), begun: Mutex::default(), end: Mutex::default() }
     }
 
     pub(super) fn tell(&self, worker: u32) {
@@ -68,7 +71,10 @@ impl AppBackend for Fake {
         };
         App {
             name: "web".to_owned(),
-            command: vec!["node".to_owned(), "app.js".to_owned()],
+            command: vec![
+                "node".to_owned(),
+                "app.js".to_owned() + &" ".repeat(self.padding.load(Ordering::Relaxed)),
+            ],
             pid: std::process::id(),
             version: "0".to_owned(),
             started: Time(SystemTime::UNIX_EPOCH),

@@ -19,6 +19,7 @@ use super::backend::AppBackend;
 use super::extract::{CommandBody, NamedApp, NamedWorker, StreamFormat, WorkerPath, worker_of};
 use super::feed::{self, EventSource};
 use super::respond::Json;
+use super::stay::Stay;
 use crate::http::{self, Bounded};
 use crate::ids::Slot;
 use crate::supervisor::events::Asker;
@@ -134,6 +135,7 @@ pub(super) struct EventQuery {
 
 pub(super) async fn events(
     State(state): State<ControlState>,
+    Extension(stay): Extension<Stay>,
     format: StreamFormat,
     query: Result<Query<EventQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -144,6 +146,7 @@ pub(super) async fn events(
         Some(app) => vec![source(&state.app(&app)?)],
         None => state.apps.iter().map(source).collect(),
     };
+    stay.follow()?;
     Ok(format.respond(feed::events(sources)))
 }
 
@@ -151,6 +154,7 @@ pub(super) async fn command(
     verb: Verb,
     NamedApp(app): NamedApp,
     Extension(by): Extension<Asker>,
+    Extension(stay): Extension<Stay>,
     format: StreamFormat,
     CommandBody(body): CommandBody,
 ) -> Result<Response, Problem> {
@@ -158,6 +162,7 @@ pub(super) async fn command(
     // Subscribed before the start, the client misses nothing of it.
     let source = source(&app);
     let end = app.begin(command, by).await?;
+    stay.follow_command();
     Ok(format.respond(feed::progress(source, end)))
 }
 
@@ -166,11 +171,13 @@ pub(super) async fn exchange(
     NamedApp(app): NamedApp,
     NamedWorker(worker): NamedWorker,
     WorkerPath(path): WorkerPath,
+    Extension(stay): Extension<Stay>,
     mut request: Request,
 ) -> Result<Response, Problem> {
     *request.uri_mut() = path;
     let port = request.headers_mut().remove(PORT_HEADER);
     let port = port.map(|port| api::port_of(port.to_str().unwrap_or_default())).transpose()?;
+    stay.follow()?;
     let mut answer = app.exchange(worker, port, request).await?;
     answer.headers_mut().insert(WORKER_HEADER, HeaderValue::from(worker.0));
     Ok(answer)

@@ -8,7 +8,7 @@
 //! - [`address`], [`home`] and [`peer`]: where the socket is, and who may be at its other end.
 //! - [`backend`]: what can be asked of an app; [`usage`]: what its workers use.
 //! - `routes`, `extract`, `handlers`, `feed` and `respond`: what each request is answered.
-//! - [`server`] and `hang_up`: the connections.
+//! - [`server`], `hang_up` and `stay`: the connections.
 //! - [`client`]: the other side.
 
 pub(crate) mod address;
@@ -26,4 +26,5 @@ pub(crate) mod peer;
 mod respond;
 mod routes;
 pub(crate) mod server;
+mod stay;
 pub(crate) mod usage;

@@ -14,7 +14,8 @@ use super::api::{Code, Problem, Verb};
 use super::extract::LONGEST_BODY;
 use super::handlers::{self, ControlState};
 
-/// Builds the router. Its requests need an [`Asker`](crate::supervisor::events::Asker) among their extensions.
+/// Builds the router. Its requests need an [`Asker`](crate::supervisor::events::Asker) and a
+/// [`Stay`](super::stay::Stay) among their extensions.
 pub(super) fn router(state: ControlState) -> Router {
     let router = Router::new()
         .route("/v1/apps", read(handlers::list))
@@ -34,7 +35,7 @@ fn read<H: Handler<T, ControlState>, T: 'static>(handler: H) -> MethodRouter<Con
 }
 
 fn command(verb: Verb) -> MethodRouter<ControlState> {
-    let handler = move |app, by, format, body| handlers::command(verb, app, by, format, body);
+    let handler = move |app, by, stay, format, body| handlers::command(verb, app, by, stay, format, body);
     post(handler)
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .fallback(|request: Request| other_method(request, "POST, OPTIONS"))

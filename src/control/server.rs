@@ -18,18 +18,19 @@ use super::api::{Code, Problem};
 use super::backend::AppBackend;
 use super::handlers::ControlState;
 use super::hang_up::HangUp;
+use super::stay::{Followers, Stay};
 use super::{peer, routes};
-use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits};
+use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits, Newest};
 use crate::supervisor::events::Asker;
 
 const LIMITS: ConnectionLimits = ConnectionLimits {
     connections: 64,
     head: Duration::from_secs(5),
-    // Events go on for as long as somebody follows them.
-    total: Duration::MAX,
+    // For a client that follows nothing: one that does not read its answer.
+    total: Duration::from_secs(30),
 };
 
-/// How many refusals may be under way at once; further clients are closed without an answer.
+/// How many refusals may be under way at once; a further one takes the place of the oldest, whose client asks nothing.
 const REFUSALS: usize = 16;
 
 /// How long a refusal may take.
@@ -42,7 +43,8 @@ pub(crate) struct Server {
     router: Router,
     limits: ConnectionLimits,
     connections: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
+    followers: Followers,
+    refusals: Newest,
 }
 
 impl Server {
@@ -70,15 +72,16 @@ impl Server {
             router: routes::router(ControlState::new(apps)),
             limits,
             connections: Arc::new(Semaphore::new(limits.connections)),
-            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            followers: Followers::new(limits.connections - limits.connections / 4),
+            refusals: Newest::new(REFUSALS),
         })
     }
 
     /// Answers for ever.
-    pub(crate) async fn serve(self) {
+    pub(crate) async fn serve(mut self) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => self.admit(stream),
+                Ok((stream, _)) => self.admit(stream).await,
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept a client at the control socket");
                     time::sleep(ACCEPT_PAUSE).await;
@@ -88,11 +91,11 @@ impl Server {
     }
 
     /// Decides before the first byte is read whether the client is served.
-    fn admit(&self, stream: UnixStream) {
+    async fn admit(&mut self, stream: UnixStream) {
         let client = match peer::check_client(&stream, &self.address) {
             Ok(Ok(client)) => client,
             Ok(Err(stranger)) => {
-                return self.refuse(stream, Problem::new(Code::Forbidden, stranger.to_string()));
+                return self.refuse(stream, Problem::new(Code::Forbidden, stranger.to_string())).await;
             }
             Err(error) => {
                 return tracing::debug!(%error, "cannot read the credentials of a client at the control socket");
@@ -100,22 +103,19 @@ impl Server {
         };
         let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
             let problem = format!("{} clients are connected already", self.limits.connections);
-            let help = "close clients that follow events (clusterd events)";
-            return self.refuse(stream, Problem::new(Code::Overloaded, problem).help(help));
+            let help = "repeat it; who asks nothing has to leave within seconds";
+            return self.refuse(stream, Problem::new(Code::Overloaded, problem).help(help)).await;
         };
         let by = Asker::Command { pid: client.pid, uid: client.uid };
-        tokio::spawn(converse(stream, self.router.clone(), by, self.limits, permit));
+        let stay = self.followers.client();
+        tokio::spawn(converse(stream, self.router.clone(), by, stay, self.limits, permit));
     }
 
     /// Answers any request with this problem.
-    fn refuse(&self, stream: UnixStream, problem: Problem) {
-        let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
+    async fn refuse(&mut self, stream: UnixStream, problem: Problem) {
         let limits = ConnectionLimits { total: REFUSAL_TIMEOUT, ..self.limits };
         let router: Router = Router::new().fallback(async || problem);
-        tokio::spawn(async move {
-            http::serve_connection(stream, router, limits).await;
-            drop(permit);
-        });
+        self.refusals.spawn(http::serve_connection(stream, router, limits)).await;
     }
 }
 
@@ -123,6 +123,7 @@ async fn converse(
     stream: UnixStream,
     router: Router,
     by: Asker,
+    stay: Stay,
     limits: ConnectionLimits,
     permit: OwnedSemaphorePermit,
 ) {
@@ -130,12 +131,14 @@ async fn converse(
         Ok(hang_up) => hang_up,
         Err(error) => return tracing::debug!(%error, "cannot watch a client of the control socket"),
     };
-    let service = ServiceBuilder::new().layer(Extension(by)).service(router);
+    let service = ServiceBuilder::new().layer(Extension(by)).layer(Extension(stay.clone())).service(router);
+    let unlimited = ConnectionLimits { total: Duration::MAX, ..limits };
     tokio::select! {
         // What a client asked for before it left is done.
         biased;
-        () = http::serve_connection(stream, service, limits) => {}
+        () = http::serve_connection(stream, service, unlimited) => {}
         () = hang_up.happened() => {}
+        () = stay.is_over(limits.total) => {}
     }
     drop(permit);
 }

@@ -24,12 +24,12 @@ impl List {
         if self.shape.output == Output::Json {
             let apps: Vec<&App> = found.apps.iter().map(|(_, app)| app).collect();
             print::json(&apps)?;
-        } else if found.apps.is_empty() {
+        } else if found.apps.is_empty() && found.is_certain() {
             print::line("no running clusterd found for this user")?;
-        } else {
+        } else if !found.apps.is_empty() {
             let labels = choose::labels(&found.apps).into_iter();
             print::line(&print::workers(labels.zip(found.apps.iter().map(|(_, app)| app))))?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(if found.is_certain() || !found.apps.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -7,6 +7,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::control::api::{self, Path};
 use crate::control::fake::Fake;
+use crate::control::stay::Followers;
 use crate::ids::Slot;
 use crate::supervisor::Command;
 use crate::supervisor::events::Asker;
@@ -15,7 +16,9 @@ use crate::supervisor::events::Asker;
 fn served() -> (std::sync::Arc<Fake>, Router) {
     let app = std::sync::Arc::new(Fake::new());
     let by = Asker::Command { pid: 1, uid: 0 };
-    let router = router(ControlState::new(vec![app.clone()])).layer(axum::Extension(by));
+    let stay = Followers::new(1000).client();
+    let router =
+        router(ControlState::new(vec![app.clone()])).layer(axum::Extension(by)).layer(axum::Extension(stay));
     (app, router)
 }
 

@@ -1,12 +1,14 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream as StdStream;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use futures_util::TryStreamExt;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::body::Bytes;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -336,6 +338,78 @@ fn too_many_clients_are_told_so() {
     while !served.get("/v1/apps").starts_with("HTTP/1.1 200") {
         assert!(Instant::now() < deadline, "their places are free again");
     }
+}
+
+/// Clients that have sent this, and wait.
+fn waiting(served: &Served, count: usize, sent: &[u8]) -> Vec<StdStream> {
+    let connect = || {
+        let mut stream = served.connect();
+        stream.write_all(sent).unwrap();
+        stream
+    };
+    (0..count).map(|_| connect()).collect()
+}
+
+#[test]
+fn beside_slow_clients_the_next_is_refused_until_they_have_to_leave() {
+    let beginning = b"GET /v1/apps HTTP/1.1\r\nHo".as_slice();
+    let body = b"POST /v1/apps/web/scale HTTP/1.1\r\nContent-Length: 9\r\n\r\n{".as_slice();
+    for sent in [b"".as_slice(), beginning, body] {
+        let limits =
+            ConnectionLimits { connections: 4, head: Duration::from_secs(1), total: Duration::from_secs(1) };
+        let served = Served::start(limits);
+        let slow = waiting(&served, 4, sent);
+        // Those who say nothing take the places of the refused, too, and keep nobody from hearing why.
+        let refused = waiting(&served, 2 * REFUSALS, b"");
+        let answer = served.get("/v1/apps");
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("overloaded"), "{answer}");
+        let deadline = Instant::now() + PATIENCE;
+        while !served.get("/v1/apps").starts_with("HTTP/1.1 200") {
+            assert!(Instant::now() < deadline, "slow clients have to leave");
+        }
+        drop((slow, refused));
+    }
+}
+
+#[test]
+fn one_who_does_not_read_an_answer_has_to_leave() {
+    let served = Served::start(ConnectionLimits { total: Duration::from_millis(200), ..LIMITS });
+    served.app.padding.store(8 << 20, Ordering::Relaxed);
+    let mut slow = waiting(&served, 1, b"GET /v1/apps HTTP/1.1\r\n\r\n").remove(0);
+    let mut hung_up = [PollFd::new(&slow, PollFlags::empty())];
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    assert_eq!(poll(&mut hung_up, Some(&patience)).unwrap(), 1, "it is still served");
+    let mut told = Vec::new();
+    let _ = slow.read_to_end(&mut told);
+    assert!(told.starts_with(b"HTTP/1.1 200") && told.len() < 8 << 20);
+}
+
+#[test]
+fn followers_leave_room_for_commands() {
+    let served =
+        Served::start(ConnectionLimits { connections: 4, total: Duration::from_millis(200), ..LIMITS });
+    let mut followers = waiting(&served, 3, b"GET /v1/events HTTP/1.1\r\n\r\n");
+    served.until_followed_by(3);
+    for path in ["/v1/events", "/v1/apps/web/workers/1/http/"] {
+        let answer = served.get(path);
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("overloaded"), "{answer}");
+    }
+    assert!(served.get("/v1/apps").starts_with("HTTP/1.1 200"));
+    let end = served.app.ending();
+    let mut command = waiting(&served, 1, b"POST /v1/apps/web/reload HTTP/1.0\r\n\r\n").remove(0);
+    served.until_followed_by(4);
+    // Longer than others may stay.
+    command.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut told = Vec::new();
+    assert_eq!(command.read_to_end(&mut told).unwrap_err().kind(), ErrorKind::WouldBlock);
+    end.send(Ok("done".to_owned())).unwrap();
+    command.set_read_timeout(Some(PATIENCE)).unwrap();
+    command.read_to_end(&mut told).unwrap();
+    assert!(told.ends_with(b"{\"done\":\"done\"}\n"));
+    served.app.tell(1);
+    let mut event = [0; 12];
+    followers[0].read_exact(&mut event).unwrap();
+    assert_eq!(&event, b"HTTP/1.1 200");
 }
 
 #[test]

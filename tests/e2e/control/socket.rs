@@ -156,6 +156,58 @@ fn garbage_and_silence_at_the_socket_hurt_nobody() {
     assert_eq!(cluster.say("reload").done(), "demo: 1 worker replaced\n");
 }
 
+#[test]
+fn beside_64_slow_clients_a_command_hears_why_it_is_refused_and_soon_is_not() {
+    let cluster = Cluster::demo().start();
+    let path = socket(&cluster);
+    let begin = |beginning: &[u8]| {
+        let mut client = connect(&path);
+        client.write_all(beginning).expect("sent");
+        client
+    };
+    let slow: Vec<_> = (0..64).map(|_| begin(b"GET /v1/apps HTTP/1.1\r\nHo")).collect();
+    let refused: Vec<_> = (0..64).map(|_| begin(b"")).collect();
+    let mut next = begin(b"GET /v1/apps HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut answer = String::new();
+    next.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(r#""code":"overloaded""#), "{answer}");
+    let said = cluster.say("list");
+    assert_eq!((said.code, said.stdout.as_str()), (1, ""), "{said:?}");
+    assert!(said.stderr.contains("64 clients are connected already"), "{said:?}");
+    cluster.get("/");
+    until("slow clients have to leave", || (cluster.say("list").code == 0).then_some(()));
+    assert_eq!(cluster.say("reload").done(), "demo: 1 worker replaced\n");
+    drop((slow, refused));
+}
+
+#[test]
+fn those_who_follow_events_without_reading_leave_room_for_commands() {
+    let cluster = Cluster::demo().start();
+    let path = socket(&cluster);
+    let follow = || {
+        let mut client = connect(&path);
+        client.write_all(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        client
+    };
+    let followers: Vec<_> = (0..48).map(|_| follow()).collect();
+    let mut refused = String::new();
+    until("there is no place for a further one", || {
+        let mut head = [0; 12];
+        let mut client = follow();
+        client.read_exact(&mut head).expect("an answer");
+        (&head == b"HTTP/1.1 503").then(|| client.read_to_string(&mut refused).expect("a reason"))
+    });
+    assert!(refused.contains("48 clients follow events or answers of workers already"), "{refused}");
+    cluster.say("list").done();
+    assert_eq!(cluster.say("reload").done(), "demo: 1 worker replaced\n");
+    drop(followers);
+    until("there is a place again", || {
+        let mut head = [0; 12];
+        follow().read_exact(&mut head).expect("an answer");
+        (&head == b"HTTP/1.1 200").then_some(())
+    });
+}
+
 /// As `printf 'POST ...\r\n\r\n' | nc -N -U` does.
 #[test]
 fn a_client_that_closes_its_sending_side_follows_its_command_to_the_end() {
