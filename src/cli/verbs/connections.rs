@@ -78,10 +78,14 @@ struct Row {
 impl Connections {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
-        let wanted = self.app.as_deref().or(self.flag.name.as_deref()).unwrap_or("all");
-        let meant = choose(&found, Some(wanted), Many::All)?;
+        let wanted = self.app.as_deref().or(self.flag.name.as_deref());
+        let meant = choose(&found, wanted.or(Some("all")), Many::All)?;
         let mut rows = Vec::new();
         let mut code = ExitCode::SUCCESS;
+        for error in found.errors.iter().filter(|_| wanted.is_none()) {
+            complain(&error.to_string());
+            code = ExitCode::FAILURE;
+        }
         for ((clusterd, app), label) in found.apps.iter().zip(labels(&found.apps)) {
             if !meant.iter().any(|(_, other)| std::ptr::eq(other, app)) {
                 continue;

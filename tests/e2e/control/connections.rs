@@ -234,6 +234,25 @@ fn a_thousand_connections_are_a_thousand_rows_and_each_app_has_its_own() {
 }
 
 #[test]
+fn beside_an_app_that_does_not_answer_the_others_are_shown() {
+    needs!("python3");
+    let web = Cluster::of_servers().options("--name web").start();
+    let home = web.home();
+    let api = Cluster::of_servers().options("--name api").env("CLUSTERD_HOME", home.as_os_str()).start();
+    let held = web.send("/hold/end");
+    web.handed(1);
+    api.primary().signal(Signal::STOP);
+    let said = web.say("connections");
+    let one = web.say("connections web");
+    api.primary().signal(Signal::CONT);
+    assert_eq!((said.code, said.stdout.lines().count()), (1, 2), "{}", said.stdout);
+    assert!(said.stderr.contains("does not answer"), "{}", said.stderr);
+    assert_eq!(one.done().lines().count(), 2);
+    web.open_gate("end");
+    held.response().expect("an answer");
+}
+
+#[test]
 fn what_connections_move_is_counted_while_they_are_open_and_once() {
     needs!("python3");
     let cluster = Cluster::of_servers().workers(2).options("--connection-stats").start();
