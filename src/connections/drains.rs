@@ -22,7 +22,7 @@ const LOOKS: u8 = 2;
 pub(super) struct Drain {
     /// The worker.
     pub(super) worker: WorkerId,
-    /// The ports of the connections that count.
+    /// Ports of connections that count, beside those that are served.
     pub(super) ports: Vec<u16>,
     /// Told when it has none.
     pub(super) done: oneshot::Sender<()>,
@@ -46,45 +46,60 @@ pub(super) fn look(
     holders: &mut Holders,
     kin: &mut Option<io::Result<Kin>>,
 ) -> bool {
-    let mut is_any_clear = false;
-    let mut index = 0;
-    while let Some(drain) = drains.get_mut(index) {
-        let open =
-            sockets.iter().filter(|socket| counts(socket) && drain.ports.contains(&socket.local.port()));
-        let open: Vec<&TcpSocket> = open.collect();
-        if !open.is_empty() && holds(drain.worker, &open, table, holders, kin) {
-            drain.clear = 0;
-        } else {
-            drain.clear += 1;
-        }
-        is_any_clear |= drain.clear > 0;
-        match drain.clear >= LOOKS || drain.done.is_closed() {
-            true => drop(drains.swap_remove(index).done.send(())),
-            false => index += 1,
-        }
+    let open = Open::of(sockets, table);
+    drains.retain(|drain| !drain.done.is_closed());
+    for drain in &mut *drains {
+        drain.clear = match open.is_any_held_by(drain.worker, holders, kin) {
+            true => 0,
+            false => drain.clear + 1,
+        };
     }
-    is_any_clear
+    for drain in drains.extract_if(.., |drain| drain.clear >= LOOKS) {
+        let _ = drain.done.send(());
+    }
+    drains.iter().any(|drain| drain.clear > 0)
 }
 
-/// Does the worker hold one of these? What cannot be told is taken for yes.
-fn holds(
-    worker: WorkerId,
-    open: &[&TcpSocket],
-    table: &Table,
-    holders: &mut Holders,
-    kin: &mut Option<io::Result<Kin>>,
-) -> bool {
-    let Ok(kin) = kin.get_or_insert_with(|| holders.kin()) else { return true };
-    let wanted: BTreeSet<u64> = open.iter().map(|socket| socket.inode).collect();
-    let Ok(held) = holders.held(kin, worker, &wanted, false) else { return true };
-    let noted = open.iter().filter_map(|socket| table.get(socket.cookie));
-    match verdict(&held, noted.map(|noted| noted.worker).any(|of| of == Some(worker))) {
-        Verdict::Holds => true,
-        Verdict::HoldsNone => false,
-        Verdict::HoldsWhatNobodyHas => {
-            let unnoted = open.iter().filter(|socket| table.get(socket.cookie).is_none());
-            let unnoted: BTreeSet<u64> = unnoted.map(|socket| socket.inode).collect();
-            !unnoted.is_empty() && is_any_left(unnoted, worker, holders, kin)
+/// The connections that a process has.
+struct Open {
+    /// Their inodes.
+    sockets: BTreeSet<u64>,
+    /// Those of them that were not noted.
+    unnoted: BTreeSet<u64>,
+    /// For whom some were noted.
+    noted_for: BTreeSet<WorkerId>,
+}
+
+impl Open {
+    fn of(sockets: &[TcpSocket], table: &Table) -> Self {
+        let mut open =
+            Self { sockets: BTreeSet::new(), unnoted: BTreeSet::new(), noted_for: BTreeSet::new() };
+        for socket in sockets.iter().filter(|socket| counts(socket)) {
+            open.sockets.insert(socket.inode);
+            match table.get(socket.cookie) {
+                Some(noted) => open.noted_for.extend(noted.worker),
+                None => drop(open.unnoted.insert(socket.inode)),
+            }
+        }
+        open
+    }
+
+    /// Does this worker hold one? What cannot be told is taken for yes.
+    fn is_any_held_by(
+        &self,
+        worker: WorkerId,
+        holders: &mut Holders,
+        kin: &mut Option<io::Result<Kin>>,
+    ) -> bool {
+        if self.sockets.is_empty() {
+            return false;
+        }
+        let Ok(kin) = kin.get_or_insert_with(|| holders.kin()) else { return true };
+        let Ok(held) = holders.held(kin, worker, &self.sockets, false) else { return true };
+        match verdict(&held, self.noted_for.contains(&worker)) {
+            Verdict::Holds => true,
+            Verdict::HoldsNone => false,
+            Verdict::HoldsWhatNobodyHas => is_any_left(self.unnoted.clone(), worker, holders, kin),
         }
     }
 }
@@ -112,6 +127,9 @@ fn verdict(held: &Held, is_noted: bool) -> Verdict {
 /// Whether one of these sockets is left that no other worker is seen to hold.
 fn is_any_left(mut sockets: BTreeSet<u64>, worker: WorkerId, holders: &mut Holders, kin: &Kin) -> bool {
     for other in holders.workers().into_iter().filter(|&other| other != worker) {
+        if sockets.is_empty() {
+            break;
+        }
         let Ok(held) = holders.held(kin, other, &sockets, true) else { return true };
         sockets.retain(|socket| !held.sockets.contains(socket));
     }

@@ -3,7 +3,7 @@
 //! A note costs the front a system call and an uncontended lock, and wakes nobody but now and then. What nobody reads in time
 //! is dropped and counted; whose connection it is, is then found out from the descriptors of processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -55,6 +55,8 @@ pub(super) struct Page {
     pub(super) dropped: u64,
     /// The local ports of clients' connections, and how many sockets have each.
     ports: BTreeMap<u16, usize>,
+    /// Those that were served until they were last read.
+    left: Vec<u16>,
 }
 
 impl Notes {
@@ -105,6 +107,7 @@ impl Notes {
             *count -= 1;
             if *count == 0 {
                 page.ports.remove(&port);
+                page.left.push(port);
             }
         }
     }
@@ -112,6 +115,13 @@ impl Notes {
     /// The ports that clients connect to.
     pub(super) fn ports(&self) -> Vec<u16> {
         self.page().ports.keys().copied().collect()
+    }
+
+    /// The same; those to which they have connected since this was last asked, and do no more, are added to `left`.
+    pub(super) fn read_ports(&self, left: &mut BTreeSet<u16>) -> Vec<u16> {
+        let mut page = self.page();
+        left.extend(page.left.drain(..));
+        page.ports.keys().copied().collect()
     }
 
     /// Takes what was noted; `room` is left in its place.
@@ -187,6 +197,8 @@ mod tests {
         assert_eq!(notes.ports(), [80, 443]);
         notes.serves_no_more(80);
         notes.serves_no_more(81);
-        assert_eq!(notes.ports(), [443]);
+        let mut left = BTreeSet::new();
+        assert_eq!(notes.read_ports(&mut left), [443]);
+        assert_eq!(left, BTreeSet::from([80]), "its connections may still be open");
     }
 }

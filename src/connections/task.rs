@@ -29,8 +29,10 @@ const BATCH: Duration = Duration::from_millis(2);
 /// The time between two looks for those who wait: at first, and later at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// The same once nothing was found.
+/// The same once nothing was found, which is to be confirmed.
 const CONFIRMATION: Duration = Duration::from_millis(5);
+/// The same when a connection has ended that may have been the last.
+const NEWS: Duration = Duration::from_millis(10);
 /// The same while somebody waits for a connection to be free.
 const HURRY: Duration = Duration::from_millis(5);
 /// The same where the kernel tells of no ends, or some were lost.
@@ -71,7 +73,6 @@ struct Task {
     hurries: bool,
     /// Ports that are served no more, and may still have connections.
     left_ports: BTreeSet<u16>,
-    served: Vec<u16>,
     /// How long the last look took, and when it ended.
     cost: Duration,
     looked: Instant,
@@ -113,7 +114,6 @@ impl Task {
             freed: Vec::new(),
             hurries: false,
             left_ports: BTreeSet::new(),
-            served: Vec::new(),
             cost: Duration::ZERO,
             looked: Instant::now(),
             pause: FIRST_PAUSE,
@@ -214,12 +214,9 @@ impl Task {
 
     /// The ports of clients' connections, in order: those that are served, that were, and that somebody waits for.
     fn ports(&mut self) -> Vec<u16> {
-        let served = self.notes.ports();
-        let closed = self.served.iter().filter(|port| !served.contains(port));
-        self.left_ports.extend(closed);
+        let served = self.notes.read_ports(&mut self.left_ports);
         let drained = self.drains.iter().flat_map(|drain| &drain.ports);
         let all: BTreeSet<u16> = served.iter().chain(&self.left_ports).chain(drained).copied().collect();
-        self.served = served;
         all.into_iter().collect()
     }
 
@@ -235,8 +232,8 @@ impl Task {
                     self.is_news = true;
                 }
                 Err(error) => {
-                    warn!(%error, "cannot read which connections have ended; listening anew");
-                    self.events = Events::Off;
+                    warn!(%error, "cannot read which connections have ended; looking for them instead");
+                    self.events = Events::Never;
                     self.healing = 2;
                 }
             }
@@ -286,8 +283,8 @@ impl Task {
         }
         if !self.drains.is_empty() {
             due.push(match (self.is_news, self.is_any_clear) {
-                (true, _) => paced(Duration::ZERO),
-                (false, true) => paced(CONFIRMATION),
+                (_, true) => self.looked + CONFIRMATION,
+                (true, false) => paced(NEWS),
                 (false, false) => paced(self.pause),
             });
         }
@@ -314,31 +311,34 @@ impl Task {
             debug!(%error, "cannot list connections now");
         }
         let mut kin = None;
-        let drains_end = match &listed {
-            Ok(sockets) => {
-                self.answer(sockets, &mut kin);
-                let outcome = self.table.listed(sockets, self.is_watched(), Instant::now());
-                self.tell(outcome);
-                self.left_ports.retain(|port| sockets.iter().any(|socket| socket.local.port() == *port));
-                drains::look(&mut self.drains, sockets, &self.table, &mut self.holders, &mut kin)
-            }
+        if !self.is_news {
+            self.pause = (self.pause * 5 / 4).min(LONGEST_PAUSE);
+        }
+        (self.is_any_clear, self.is_news) = (false, false);
+        match listed {
+            Ok(sockets) => self.looked_at(&sockets, &mut kin),
             Err(error) => {
                 for reply in self.snapshots.drain(..) {
                     let _ = reply.send(Err(io::Error::new(error.kind(), error.to_string())));
                 }
-                false
             }
-        };
-        if self.is_any_clear || !self.is_news {
-            self.pause = (self.pause * 5 / 4).min(LONGEST_PAUSE);
         }
-        (self.is_any_clear, self.is_news) = (drains_end && !self.drains.is_empty(), false);
+        self.looked = Instant::now();
+        self.cost = self.looked - start;
+    }
+
+    fn looked_at(&mut self, sockets: &[TcpSocket], kin: &mut Option<io::Result<Kin>>) {
+        self.answer(sockets, kin);
+        let outcome = self.table.listed(sockets, self.is_watched(), Instant::now());
+        self.tell(outcome);
         self.healing = match self.table.is_any_missing() {
             true => self.healing.max(1),
             false => self.healing.saturating_sub(1),
         };
-        self.looked = Instant::now();
-        self.cost = self.looked - start;
+        self.left_ports.retain(|port| sockets.iter().any(|socket| socket.local.port() == *port));
+        if !self.drains.is_empty() {
+            self.is_any_clear = drains::look(&mut self.drains, sockets, &self.table, &mut self.holders, kin);
+        }
     }
 
     fn answer(&mut self, sockets: &[TcpSocket], kin: &mut Option<io::Result<Kin>>) {
