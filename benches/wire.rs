@@ -13,7 +13,7 @@ const PEER: Endpoint = Endpoint::V6 {
 
 /// Once for each connection, on either side.
 fn connection(criterion: &mut Criterion) {
-    let message = ToWorker::Connection { peer: PEER };
+    let message = ToWorker::Connection { peer: PEER, linger: None };
     let mut buffer = [0; MAX_MESSAGE];
     let record = message.encode(&mut buffer).to_vec();
     criterion.bench_function("write a connection", |bencher| {

@@ -35,7 +35,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     listener.bind(&address.into())?;
     listener.listen(4096)?;
-    serve(&listener, &channels, ToWorker::Connection { peer: address.into() })
+    serve(&listener, &channels, ToWorker::Connection { peer: address.into(), linger: None })
 }
 
 /// Starts workers, and returns the primary's ends of their channels, in blocking mode: a worker whose channel is
@@ -58,6 +58,9 @@ fn workers(port: u16, count: usize) -> anyhow::Result<Vec<OwnedFd>> {
         let record = seqpacket::receive(&channel, &mut buffer)?;
         let message = FromWorker::decode(&buffer[..record.len]);
         anyhow::ensure!(matches!(message, Ok(FromWorker::Attach { .. })), "a worker said {message:?}");
+        seqpacket::send(&channel, ToWorker::Admitted.encode(&mut buffer), None)?;
+        await_input(&channel)?;
+        drop(seqpacket::receive(&channel, &mut buffer)?);
         seqpacket::send(&channel, ToWorker::Welcome.encode(&mut buffer), None)?;
         rustix::io::ioctl_fionbio(&channel, false)?;
         channels.push(channel);

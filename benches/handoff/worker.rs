@@ -53,7 +53,10 @@ fn attach() -> anyhow::Result<OwnedFd> {
     rustix::io::ioctl_fionbio(&channel, false)?;
     let binding = Binding::new(address);
     let attach = FromWorker::Attach { token, binding, wants_drain: false, brings_socket: false };
-    send(&channel, attach, Some(&channel))?;
+    send(&channel, attach, None)?;
+    let answer = receive(&channel)?;
+    anyhow::ensure!(matches!(answer, Some((ToWorker::Admitted, _))), "the primary answered {answer:?}");
+    send(&channel, FromWorker::End, Some(&channel))?;
     let answer = receive(&channel)?;
     anyhow::ensure!(matches!(answer, Some((ToWorker::Welcome, _))), "the primary answered {answer:?}");
     send(&channel, FromWorker::Listening, None)?;

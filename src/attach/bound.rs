@@ -12,23 +12,23 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use socket2::{Domain, Type};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
 use super::admission::Refusal;
 use crate::front;
-use crate::front::inheritance::INHERITED;
+use crate::front::inheritance::{INHERITED, LINGER};
 use crate::front::links::Holder;
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::protocol::wire::{Binding, Endpoint, SocketOption};
 use crate::supervisor::process_table;
+use crate::sys::closer::ForeignFd;
 use crate::sys::socket;
 
 /// The table. Clones are the same one; the front's thread never waits for it.
 #[derive(Clone, Debug)]
 pub(crate) struct BoundChannels {
     table: Arc<Mutex<Table>>,
-    closing: mpsc::UnboundedSender<OwnedFd>,
     /// One is looked at after the other.
     claims: Arc<tokio::sync::Mutex<()>>,
     /// Told whenever somebody listens.
@@ -66,19 +66,7 @@ pub(crate) struct Bound {
 /// That a channel is in the table. The front keeps it as long as the channel.
 #[derive(Debug)]
 pub(crate) struct Registration {
-    socket: Mutex<Option<OwnedFd>>,
-    closing: mpsc::UnboundedSender<OwnedFd>,
-}
-
-impl Drop for Registration {
-    /// How long the last close(2) of a socket takes is in the hands of whoever sent it (SO_LINGER, socket(7)).
-    fn drop(&mut self) {
-        let socket = self.socket.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(socket) = socket {
-            // Nobody is left to close it when the program ends, and then the kernel does.
-            let _ = self.closing.send(socket);
-        }
-    }
+    socket: Mutex<Option<ForeignFd>>,
 }
 
 /// The channel of a listener.
@@ -90,26 +78,22 @@ pub(crate) struct Place {
     pub holder: Holder,
     /// What its [`ChannelName`](crate::protocol::wire::ChannelName) has to tell it from others.
     pub nonce: u64,
+    /// The primary made it and sends it to Node, which may not have received it yet.
+    pub given: bool,
 }
 
 impl BoundChannels {
-    /// None yet. Must be called on a runtime, which closes the sockets.
+    /// None yet.
     pub(crate) fn new() -> Self {
-        let (closing, mut closed) = mpsc::unbounded_channel::<OwnedFd>();
-        tokio::spawn(async move {
-            while let Some(socket) = closed.recv().await {
-                tokio::task::spawn_blocking(move || drop(socket));
-            }
-        });
-        Self { table: Arc::default(), closing, claims: Arc::default(), news: Arc::default() }
+        Self { table: Arc::default(), claims: Arc::default(), news: Arc::default() }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a channel, and the server's own `socket` if it has one. What is in its way and nobody holds any more, the
-    /// front is told to drop.
+    /// Remembers a channel, and the server's own `socket` if it has one. The front is told to drop those of the same launch
+    /// that nobody holds any more: whoever binds again and again has closed what it had.
     ///
     /// # Errors
     /// [`Refusal::InUse`].
@@ -117,12 +101,17 @@ impl BoundChannels {
         &self,
         bound: Bound,
         place: Place,
-        socket: Option<OwnedFd>,
+        socket: Option<ForeignFd>,
         front: &front::handle::Handle,
     ) -> Result<Arc<Registration>, Refusal> {
         let _alone = self.claims.lock().await;
-        for (old, Place { link, holder, .. }) in self.in_the_way(&bound) {
-            if process_table::is_held(holder).await {
+        let old = self.of_launch(&bound);
+        let holders = old.iter().map(|(_, place)| place.holder).collect();
+        let held = process_table::held(holders).await;
+        for ((old, Place { link, holder, .. }), is_held) in old.into_iter().zip(held) {
+            if !is_held {
+                front.detach(link).await;
+            } else if conflicts(&bound, &old) {
                 return Err(Refusal::InUse {
                     worker: bound.worker,
                     address: bound.binding.address.into(),
@@ -131,22 +120,22 @@ impl BoundChannels {
                     is_news: self.table().told.insert(bound.worker.slot),
                 });
             }
-            front.detach(link).await;
         }
         Ok(self.register(bound, place, socket))
     }
 
-    /// What is bound by the same launch and would let bind(2) fail.
-    fn in_the_way(&self, new: &Bound) -> Vec<(Bound, Place)> {
+    /// What is bound by the same launch: what would let bind(2) fail, and whatever a process of it has bound by itself.
+    fn of_launch(&self, new: &Bound) -> Vec<(Bound, Place)> {
         let mut table = self.table();
         table.entries.retain(|entry| entry.registration.strong_count() > 0);
-        let conflicting = table.entries.iter().filter(|entry| conflicts(new, &entry.bound));
-        conflicting.map(|entry| (entry.bound, entry.place)).collect()
+        let is_asked_for = |entry: &&Entry| {
+            conflicts(new, &entry.bound) || (entry.bound.worker == new.worker && !entry.place.given)
+        };
+        table.entries.iter().filter(is_asked_for).map(|entry| (entry.bound, entry.place)).collect()
     }
 
-    fn register(&self, bound: Bound, place: Place, socket: Option<OwnedFd>) -> Arc<Registration> {
-        let (socket, closing) = (Mutex::new(socket), self.closing.clone());
-        let registration = Arc::new(Registration { socket, closing });
+    fn register(&self, bound: Bound, place: Place, socket: Option<ForeignFd>) -> Arc<Registration> {
+        let registration = Arc::new(Registration { socket: Mutex::new(socket) });
         let entry = Entry { bound, place, listens: false, registration: Arc::downgrade(&registration) };
         self.table().entries.push(entry);
         registration
@@ -157,7 +146,7 @@ impl BoundChannels {
     ///
     /// # Errors
     /// Those of socket(2) and fcntl(2).
-    pub(crate) fn socket_of(&self, worker: WorkerId, nonce: u64) -> Option<io::Result<OwnedFd>> {
+    pub(crate) fn socket_of(&self, worker: WorkerId, nonce: u64) -> Option<io::Result<ForeignFd>> {
         let table = self.table();
         let entry =
             table.entries.iter().find(|entry| entry.bound.worker == worker && entry.place.nonce == nonce)?;
@@ -214,12 +203,12 @@ impl BoundChannels {
     }
 }
 
-fn copy_or_new(socket: &mut Option<OwnedFd>, address: Endpoint) -> io::Result<OwnedFd> {
+fn copy_or_new(socket: &mut Option<ForeignFd>, address: Endpoint) -> io::Result<ForeignFd> {
     if let Some(socket) = socket {
         return socket.try_clone();
     }
     let domain = Domain::for_address(address.into());
-    let new = OwnedFd::from(socket2::Socket::new(domain, Type::STREAM, None)?);
+    let new = ForeignFd::from(OwnedFd::from(socket2::Socket::new(domain, Type::STREAM, None)?));
     let copy = new.try_clone()?;
     *socket = Some(new);
     Ok(copy)
@@ -227,10 +216,10 @@ fn copy_or_new(socket: &mut Option<OwnedFd>, address: Endpoint) -> io::Result<Ow
 
 /// The options that the server set on its socket before it bound it, of those that connections inherit: the ones in which
 /// it differs from a new one.
-pub(super) fn options_set_on(socket: &OwnedFd) -> Vec<SocketOption> {
+pub(super) fn options_set_on(socket: &impl AsFd) -> Vec<SocketOption> {
     let Ok(domain) = socket2::SockRef::from(socket).domain() else { return Vec::new() };
     let Ok(new) = socket2::Socket::new(domain, Type::STREAM, None) else { return Vec::new() };
-    let differs = INHERITED.iter().filter_map(|&(level, name)| {
+    let differs = INHERITED.iter().chain([&LINGER]).filter_map(|&(level, name)| {
         let value = option(socket, level, name)?;
         (option(&new, level, name) != Some(value)).then(|| as_it_was_set(value))
     });

@@ -3,7 +3,7 @@
 //! Whether it gets one is [`admission`]'s to decide, and what stands in its way is known to [`bound`].
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,10 @@ use super::waiting::Complaints;
 use crate::front::links::{Attachment, Holder};
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Binding, ChannelName, FromWorker, MAX_MESSAGE, ToWorker, Token};
+use crate::sys::closer::ForeignFd;
 use crate::sys::peer::Peer;
-use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
+use crate::sys::{guarded, seqpacket};
 
 /// How long a process may take for what it has to say.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -91,7 +92,7 @@ pub(super) struct Hello {
 
 /// Gives the front the channel, if the process may have it.
 pub(super) async fn attach(
-    channel: &OwnedFd,
+    channel: &ForeignFd,
     peer: Peer,
     hello: Hello,
     context: &AttachContext,
@@ -106,12 +107,13 @@ pub(super) async fn attach(
     else {
         return Err(Refusal::NotServed(port).into());
     };
+    invite_descriptors(channel)?;
     let worker_end = receive_worker_end(channel).await?;
     let socket = if hello.brings_socket { Some(receive_socket(channel).await?) } else { None };
     let options = socket.as_ref().map(bound::options_set_on).unwrap_or_default();
     let inode = rustix::fs::fstat(&worker_end).map_err(io::Error::from)?.st_ino;
     let holder = Holder { inode, pid: peer.pid };
-    let place = bound::Place { link: permit.link(), holder, nonce: nonce_of(channel)? };
+    let place = bound::Place { link: permit.link(), holder, nonce: nonce_of(channel)?, given: false };
     let bound = Bound { worker, uid: peer.uid, binding: hello.binding };
     let registration = context.bound.claim(bound, place, socket, &context.front).await?;
     context.supervisor.binds(peer.pid).await;
@@ -145,7 +147,7 @@ fn runs(context: &AttachContext, launch: WorkerId) -> bool {
 }
 
 /// Waits for the next message, and leaves it where it is.
-pub(super) async fn peek(channel: &OwnedFd) -> Result<FromWorker, AttachError> {
+pub(super) async fn peek(channel: &ForeignFd) -> Result<FromWorker, AttachError> {
     let watched = Watched::new(channel.try_clone()?, Interest::READABLE)?;
     let mut buffer = [0; MAX_MESSAGE + 1];
     let len = watched.when_readable(|channel| seqpacket::peek_bytes(channel, &mut buffer)).await?;
@@ -153,7 +155,7 @@ pub(super) async fn peek(channel: &OwnedFd) -> Result<FromWorker, AttachError> {
 }
 
 /// The next message if it is there, which is left where it is.
-pub(super) fn peek_now(channel: &OwnedFd) -> Option<Result<FromWorker, AttachError>> {
+pub(super) fn peek_now(channel: &ForeignFd) -> Option<Result<FromWorker, AttachError>> {
     let mut buffer = [0; MAX_MESSAGE + 1];
     let len = seqpacket::peek_bytes(channel, &mut buffer).ok()?;
     Some(understood(&buffer[..len]))
@@ -163,30 +165,41 @@ fn understood(record: &[u8]) -> Result<FromWorker, AttachError> {
     FromWorker::decode(record).map_err(|_| AttachError::Malformed)
 }
 
-/// Receives the message that was read, and the worker's end of the channel beside it.
-async fn receive_worker_end(channel: &OwnedFd) -> Result<OwnedFd, AttachError> {
-    let worker_end = receive_descriptor(channel).await?;
+/// Takes the first message, with which there is no descriptor yet, and lets the process send some from now on.
+fn invite_descriptors(channel: &ForeignFd) -> Result<(), AttachError> {
+    if guarded::receive(channel, &mut [0; MAX_MESSAGE])?.fd.is_some() {
+        return Err(AttachError::Malformed);
+    }
+    guarded::pass_descriptors(channel, true);
+    Ok(seqpacket::send(channel, ToWorker::Admitted.encode(&mut [0; MAX_MESSAGE]), None)?)
+}
+
+/// Waits for the worker's end of the channel.
+async fn receive_worker_end(channel: &ForeignFd) -> Result<ForeignFd, AttachError> {
+    let worker_end = receive_descriptor(channel, FromWorker::End).await?;
     if is_other_end(channel, &worker_end) { Ok(worker_end) } else { Err(AttachError::Malformed) }
 }
 
 /// Waits for the server's own socket.
-async fn receive_socket(channel: &OwnedFd) -> Result<OwnedFd, AttachError> {
-    let next = timeout(PATIENCE, peek(channel)).await.map_err(|_| AttachError::Silent)??;
-    if next != FromWorker::Socket {
-        return Err(AttachError::Malformed);
-    }
-    let socket = receive_descriptor(channel).await?;
+async fn receive_socket(channel: &ForeignFd) -> Result<ForeignFd, AttachError> {
+    let socket = receive_descriptor(channel, FromWorker::Socket).await?;
     if bound::is_tcp(&socket) { Ok(socket) } else { Err(AttachError::Malformed) }
 }
 
-async fn receive_descriptor(channel: &OwnedFd) -> Result<OwnedFd, AttachError> {
+async fn receive_descriptor(channel: &ForeignFd, message: FromWorker) -> Result<ForeignFd, AttachError> {
+    let next = timeout(PATIENCE, peek(channel)).await.map_err(|_| AttachError::Silent)??;
+    if next != message {
+        return Err(AttachError::Malformed);
+    }
     timeout(PATIENCE, room_for_a_descriptor(channel)).await.map_err(|_| AttachError::NoDescriptor)?;
-    let record = seqpacket::receive(channel, &mut [0; MAX_MESSAGE])?;
-    match record.fd {
-        Some(fd) => Ok(fd),
+    match guarded::receive(channel, &mut [0; MAX_MESSAGE]) {
+        Ok(record) => record.fd.ok_or(AttachError::Malformed),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(AttachError::Malformed),
         // Somebody else was faster to take the last descriptor that was free.
-        None if record.truncated => Err(AttachError::NoDescriptor),
-        None => Err(AttachError::Malformed),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+            Err(AttachError::NoDescriptor)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

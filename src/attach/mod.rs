@@ -4,13 +4,12 @@
 //!
 //! - [`admission`]: who may attach, to what, and how it is served; one decision for every way.
 //! - [`bound`]: what the processes of each launch have bound.
-//! - [`socket`]: the way of the shim and of the library: [`handshake`], [`questions`]; [`waiting`], [`closer`]: what becomes
-//!   of those that say nothing or are not admitted.
+//! - [`socket`]: the way of the shim and of the library: [`handshake`], [`questions`]; [`waiting`]: what becomes of those that
+//!   say nothing.
 //! - [`node`]: the way of Node's cluster workers.
 
 pub(crate) mod admission;
 pub(crate) mod bound;
-mod closer;
 mod handshake;
 pub(crate) mod node;
 mod questions;

@@ -1,6 +1,6 @@
 //! What a process of a worker asks without wanting a channel. Each question has a connection of its own, and one answer.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::admission::Refusal;
@@ -8,6 +8,7 @@ use super::handshake::AttachError;
 use super::socket::AttachContext;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{MAX_MESSAGE, ToWorker, Token};
+use crate::sys::closer::ForeignFd;
 use crate::sys::seqpacket;
 
 /// How long it may take until the front has told of a server that it listens: another process of the launch may have
@@ -16,7 +17,7 @@ const NEWS: Duration = Duration::from_millis(20);
 
 /// Hands out the server's own socket, of which this channel has taken the place.
 pub(super) async fn fetch_socket(
-    channel: &OwnedFd,
+    channel: &ForeignFd,
     token: Token,
     nonce: u64,
     context: &AttachContext,
@@ -31,7 +32,7 @@ pub(super) async fn fetch_socket(
 /// Says whether any process of the launch has listened on this port, or by the channel that has this nonce, if that is
 /// not 0.
 pub(super) async fn ask_listened(
-    channel: &OwnedFd,
+    channel: &ForeignFd,
     token: Token,
     (port, nonce): (WorkerPort, u64),
     context: &AttachContext,

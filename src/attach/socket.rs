@@ -3,8 +3,8 @@
 //! It listens, and hears the first message of each connection; what follows from that is in [`handshake`] and
 //! [`questions`].
 
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::admission::Rules;
 use super::bound::BoundChannels;
-use super::closer::{Closer, Turn};
 use super::handshake::{self, AttachError, Hello, PATIENCE};
 use super::questions;
 use super::waiting::{Complaints, Waiting};
@@ -28,9 +27,10 @@ use crate::front::links::ChannelPermits;
 use crate::ids::WorkerPort;
 use crate::protocol::wire::{FromWorker, MAX_MESSAGE, ToWorker};
 use crate::supervisor;
+use crate::sys::closer::{self, ForeignFd};
 use crate::sys::peer::Peer;
-use crate::sys::seqpacket;
 use crate::sys::watched::Watched;
+use crate::sys::{guarded, seqpacket};
 
 /// What the socket is called in its folder.
 const FILE_NAME: &str = "attach";
@@ -38,20 +38,23 @@ const FILE_NAME: &str = "attach";
 /// How many connections may wait in the attach socket's backlog.
 const BACKLOG: i32 = 256;
 
+/// How many connections it has in hand at once.
+const TURNS: usize = 128;
+
 /// The socket, listening.
 #[derive(Debug)]
 pub(crate) struct AttachSocket {
-    listener: Watched,
+    listener: Watched<ForeignFd>,
     name: String,
     /// The ways in and out of one that takes the listener's place.
-    next: (mpsc::Sender<Watched>, mpsc::Receiver<Watched>),
+    next: (mpsc::Sender<Watched<ForeignFd>>, mpsc::Receiver<Watched<ForeignFd>>),
 }
 
 /// Binds the attach socket again where its file was removed, while it is served.
 #[derive(Debug)]
 pub(crate) struct Rebind {
     path: PathBuf,
-    next: mpsc::Sender<Watched>,
+    next: mpsc::Sender<Watched<ForeignFd>>,
 }
 
 impl Rebind {
@@ -108,8 +111,7 @@ impl AttachSocket {
             None => {
                 let name = format!("clusterd-{:016x}", fastrand::u64(..));
                 let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
-                let listener = seqpacket::listen(&address, BACKLOG)?;
-                (Watched::new(listener, Interest::READABLE)?, format!("@{name}"))
+                (listen(&address)?, format!("@{name}"))
             }
         };
         Ok(Self { listener, name, next: mpsc::channel(1) })
@@ -127,9 +129,11 @@ impl AttachSocket {
 
     /// Answers for as long as the program runs.
     pub(crate) async fn serve(mut self, context: AttachContext) {
-        let closer = Closer::default();
+        let turns = Arc::new(Semaphore::new(TURNS));
         let (mut waiting, complaints) = (Waiting::default(), Complaints::default());
-        while let Some(turn) = closer.turn().await {
+        // Nobody closes the semaphore.
+        while let Ok(turn) = Arc::clone(&turns).acquire_owned().await {
+            poll_fn(closer::poll_room).await;
             let accepted = tokio::select! {
                 biased;
                 accepted = self.listener.when_readable(|listener| seqpacket::accept(listener)) => accepted,
@@ -139,42 +143,46 @@ impl AttachSocket {
                 }
             };
             let channel = match accepted {
-                Ok(channel) => channel,
+                Ok(channel) => ForeignFd::from(channel),
                 Err(error) => {
                     warn!(%error, "cannot accept at the attach socket; trying again");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
-            let Ok(peer) = Peer::of(&channel) else {
-                turn.close(channel);
-                continue;
-            };
-            let applicant = Applicant { channel, peer, turn, goes: waiting.joined(peer.uid) };
+            let Ok(peer) = Peer::of(&channel) else { continue };
+            let applicant = Applicant { channel, peer, _turn: turn, goes: waiting.joined(peer.uid) };
             tokio::spawn(answer(applicant, context.clone(), complaints.clone()));
         }
     }
 }
 
-fn listen_at(path: &Path) -> io::Result<Watched> {
-    let listener = seqpacket::listen(&SocketAddrUnix::new(path)?, BACKLOG)?;
+fn listen_at(path: &Path) -> io::Result<Watched<ForeignFd>> {
+    let listener = listen(&SocketAddrUnix::new(path)?)?;
     // Who may attach is decided by the token, whatever user a process has become.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-    Watched::new(listener, Interest::READABLE)
+    Ok(listener)
+}
+
+fn listen(address: &SocketAddrUnix) -> io::Result<Watched<ForeignFd>> {
+    let listener = seqpacket::listen(address, BACKLOG)?;
+    // Nobody can send one before it is admitted. An older kernel lets them, and then they are not received.
+    guarded::pass_descriptors(&listener, false);
+    Watched::new(listener.into(), Interest::READABLE)
 }
 
 /// A process that has connected.
 struct Applicant {
-    channel: OwnedFd,
+    channel: ForeignFd,
     peer: Peer,
-    turn: Turn,
+    _turn: OwnedSemaphorePermit,
     /// Ends when it has to go.
     goes: oneshot::Receiver<()>,
 }
 
-/// Hears what one process wants, and answers. What is not admitted is closed elsewhere, unread.
+/// Hears what one process wants, and answers. What is not admitted is closed unread.
 async fn answer(applicant: Applicant, context: AttachContext, complaints: Complaints) {
-    let Applicant { channel, peer, turn, goes } = applicant;
+    let Applicant { channel, peer, _turn, goes } = applicant;
     let answered = match first_message(&channel, goes).await {
         Ok(FromWorker::Attach { token, binding, wants_drain, brings_socket }) => {
             let hello = Hello { token, binding, wants_drain, brings_socket };
@@ -197,12 +205,11 @@ async fn answer(applicant: Applicant, context: AttachContext, complaints: Compla
         let refuse = ToWorker::Refuse(error.refusal());
         let _ = seqpacket::send(&channel, refuse.encode(&mut [0; MAX_MESSAGE]), None);
     }
-    turn.close(channel);
 }
 
 /// Waits for the message that opens a connection, and leaves it where it is: no descriptor of a process that may not be
 /// admitted is received.
-async fn first_message(channel: &OwnedFd, goes: oneshot::Receiver<()>) -> Result<FromWorker, AttachError> {
+async fn first_message(channel: &ForeignFd, goes: oneshot::Receiver<()>) -> Result<FromWorker, AttachError> {
     tokio::select! {
         message = timeout(PATIENCE, handshake::peek(channel)) => message.map_err(|_| AttachError::Silent)?,
         // Who has spoken by now is heard.

@@ -5,33 +5,34 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream as StdStream;
 
 use tokio::io::Interest;
-use tokio::net::UnixStream;
+
+use crate::sys::closer::ForeignFd;
+use crate::sys::watched::Watched;
 
 /// Watches for the client's hanging up, through a duplicate of the socket.
 #[derive(Debug)]
-pub(super) struct HangUp(UnixStream);
+pub(super) struct HangUp(Watched<ForeignFd>);
 
 impl HangUp {
     /// Watches this socket.
     ///
     /// # Errors
     /// There is no descriptor left, or it cannot be watched (epoll_ctl(2)).
-    pub(super) fn of(socket: &UnixStream) -> io::Result<Self> {
+    pub(super) fn of(socket: impl AsFd) -> io::Result<Self> {
         let duplicate = socket.as_fd().try_clone_to_owned()?;
-        UnixStream::from_std(StdStream::from(duplicate)).map(Self)
+        Watched::new(duplicate.into(), Interest::WRITABLE).map(Self)
     }
 
     /// Completes when the client has hung up.
     pub(super) async fn happened(self) {
-        while let Ok(ready) = self.0.ready(Interest::WRITABLE).await {
-            if ready.is_write_closed() {
+        while let Ok(mut guard) = self.0.writable().await {
+            if guard.ready().is_write_closed() {
                 return;
             }
             // As if the socket were full: waits for the next change.
-            let _ = self.0.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            guard.clear_ready();
         }
     }
 }
@@ -41,6 +42,7 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
     use tokio::time::timeout;
 
     use super::*;

@@ -27,4 +27,5 @@ mod respond;
 mod routes;
 pub(crate) mod server;
 mod stay;
+mod stream;
 pub(crate) mod usage;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time;
 use tower::ServiceBuilder;
@@ -19,6 +19,7 @@ use super::backend::AppBackend;
 use super::handlers::ControlState;
 use super::hang_up::HangUp;
 use super::stay::{Followers, Stay};
+use super::stream::ControlStream;
 use super::{peer, routes};
 use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits, Newest};
 use crate::supervisor::events::Asker;
@@ -81,7 +82,7 @@ impl Server {
     pub(crate) async fn serve(mut self) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => self.admit(stream).await,
+                Ok((stream, _)) => self.admit(stream.into()).await,
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept a client at the control socket");
                     time::sleep(ACCEPT_PAUSE).await;
@@ -91,7 +92,7 @@ impl Server {
     }
 
     /// Decides before the first byte is read whether the client is served.
-    async fn admit(&mut self, stream: UnixStream) {
+    async fn admit(&mut self, stream: ControlStream) {
         let client = match peer::check_client(&stream, &self.address) {
             Ok(Ok(client)) => client,
             Ok(Err(stranger)) => {
@@ -112,7 +113,7 @@ impl Server {
     }
 
     /// Answers any request with this problem.
-    async fn refuse(&mut self, stream: UnixStream, problem: Problem) {
+    async fn refuse(&mut self, stream: ControlStream, problem: Problem) {
         let limits = ConnectionLimits { total: REFUSAL_TIMEOUT, ..self.limits };
         let router: Router = Router::new().fallback(async || problem);
         self.refusals.spawn(http::serve_connection(stream, router, limits)).await;
@@ -120,7 +121,7 @@ impl Server {
 }
 
 async fn converse(
-    stream: UnixStream,
+    stream: ControlStream,
     router: Router,
     by: Asker,
     stay: Stay,

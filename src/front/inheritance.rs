@@ -5,10 +5,13 @@
 //! device or a filter, IP_MINTTL and IPV6_MINHOPCOUNT (which clusterd needs itself), IP_TRANSPARENT and its like (which are
 //! for the privileged, and about addresses of others).
 
+/// Inherited as well, and not by way of the public socket: whoever closes a connection last lingers, and that may be
+/// clusterd. A worker's process sets it on each connection that it takes.
+pub(crate) const LINGER: (i32, i32) = (SOCKET, libc::SO_LINGER);
+
 /// By their levels and names.
 pub(crate) const INHERITED: &[(i32, i32)] = &[
     (SOCKET, libc::SO_KEEPALIVE),
-    (SOCKET, libc::SO_LINGER),
     (SOCKET, libc::SO_OOBINLINE),
     // The sizes of a connection's buffers; the first decides what window the handshake offers.
     (SOCKET, libc::SO_RCVBUF),
@@ -111,6 +114,7 @@ mod tests {
         let known: BTreeSet<_> = INHERITED.iter().collect();
         assert_eq!(known.len(), INHERITED.len());
         for (level, name) in [
+            LINGER,
             (SOCKET, libc::SO_REUSEADDR),
             (SOCKET, libc::SO_REUSEPORT),
             (SOCKET, libc::SO_BINDTODEVICE),

@@ -87,6 +87,7 @@ impl Listener {
                     };
                     let (accepted, arrival) = (Instant::now(), self.takes.arrival(peer));
                     self.complete_options(&socket);
+                    let socket = socket.into();
                     let connection = Connection { socket, peer: endpoint(peer), arrival, accepted };
                     return Poll::Ready(Ok(connection));
                 }
@@ -156,7 +157,7 @@ impl AsFd for Listener {
 }
 
 /// Sets an option on a connection that was accepted before the option was known.
-pub(super) fn apply(option: &SocketOption, connection: &OwnedFd) {
+pub(super) fn apply(option: &SocketOption, connection: impl AsFd) {
     // The client may have reset the connection, which then needs no options.
     let _ = socket::set_option(connection, option.level, option.name, option.bytes());
 }

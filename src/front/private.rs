@@ -151,7 +151,7 @@ mod tests {
 
     fn delivery(until: Instant) -> (Delivery, Told) {
         let (reply, told) = oneshot::channel();
-        let (socket, _) = crate::sys::seqpacket::pair().unwrap();
+        let socket = crate::sys::seqpacket::pair().unwrap().0.into();
         let peer = Endpoint::V4 { address: [127, 0, 0, 1], port: 1 };
         let connection = Connection { socket, peer, arrival: Arrival::V4, accepted: Instant::now() };
         let worker = WorkerId { slot: Slot(1), launch: 1 };

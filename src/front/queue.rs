@@ -86,7 +86,7 @@ mod tests {
     use crate::protocol::wire::Endpoint;
 
     fn connection(port: u16, accepted: Instant) -> Connection {
-        let (socket, _) = crate::sys::seqpacket::pair().unwrap();
+        let socket = crate::sys::seqpacket::pair().unwrap().0.into();
         Connection {
             socket,
             peer: Endpoint::V4 { address: [127, 0, 0, 1], port },

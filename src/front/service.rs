@@ -23,6 +23,7 @@ use super::setup::ServiceLimits;
 use crate::connections::notes::Notes;
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::metrics::{Metrics, Rejected};
+use crate::sys::closer;
 
 /// How many connections move before everything else gets its turn.
 const BURST: usize = 64;
@@ -213,7 +214,9 @@ impl Service {
             dispatch.begin(parts.links);
         }
         self.settle();
-        if self.distribute(cx, launches) == BURST || self.is_unsettled() {
+        let moved = self.distribute(cx, launches);
+        self.groups.iter_mut().for_each(|group| group.links.close_handed());
+        if moved == BURST || self.is_unsettled() {
             return Progress::More;
         }
         progress
@@ -228,7 +231,7 @@ impl Service {
             if self.give_one(launches) {
                 continue;
             }
-            if self.waiting() >= self.limits.queue.get() {
+            if self.waiting() >= self.limits.queue.get() || closer::poll_room(cx).is_pending() {
                 return moved;
             }
             match self.intake.poll_accept(cx) {

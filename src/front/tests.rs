@@ -141,8 +141,8 @@ impl Stage {
             binding,
             options,
             registration: None,
-            channel,
-            worker_end: own_end.try_clone().unwrap(),
+            channel: channel.into(),
+            worker_end: own_end.try_clone().unwrap().into(),
             holder: Holder { inode: 0, pid: 0 },
             wants_drain: self.wants_drain,
             relayed: self.relayed,
@@ -203,7 +203,7 @@ impl Stage {
         let (server, peer) = listener.accept().unwrap();
         server.set_nonblocking(true).unwrap();
         let now = Instant::now();
-        let (socket, peer, arrival) = (server.into(), Endpoint::from(peer), Arrival::V4);
+        let (socket, peer, arrival) = (OwnedFd::from(server).into(), Endpoint::from(peer), Arrival::V4);
         let connection = Connection { socket, peer, arrival, accepted: now };
         let (handle, worker) = (self.handle(), worker.id);
         let (tell, told) = std::sync::mpsc::channel();
@@ -289,7 +289,7 @@ impl Worker {
         let mut buffer = [0; MAX_MESSAGE];
         let seen = until(|| seqpacket::peek(&self.channel, &mut buffer).ok());
         let message = ToWorker::decode(&buffer[..seen.len]);
-        let Ok(ToWorker::Connection { peer }) = message else { panic!("{message:?}") };
+        let Ok(ToWorker::Connection { peer, .. }) = message else { panic!("{message:?}") };
         let (decline, fd) = (FromWorker::Decline { peer, pause: false }, seen.fd.unwrap());
         seqpacket::send(&self.channel, decline.encode(&mut buffer), Some(fd.as_fd())).unwrap();
     }

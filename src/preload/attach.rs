@@ -106,7 +106,11 @@ fn greet(
         reuses_port: is_set(abi::SOL_SOCKET, abi::SO_REUSEPORT),
     };
     let hello = FromWorker::Attach { token: settings::token(), binding, wants_drain: false, brings_socket };
-    let messages = [(hello, Some(channel.get())), (FromWorker::Socket, Some(fd))];
-    let [hello, _] = &messages;
-    primary::exchange(channel, if brings_socket { &messages } else { core::slice::from_ref(hello) })
+    match primary::exchange(channel, &[(hello, None)])? {
+        (ToWorker::Admitted, _) => {}
+        refused => return Ok(refused),
+    }
+    let messages = [(FromWorker::End, Some(channel.get())), (FromWorker::Socket, Some(fd))];
+    let [end, _] = &messages;
+    primary::exchange(channel, if brings_socket { &messages } else { core::slice::from_ref(end) })
 }

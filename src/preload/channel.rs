@@ -9,7 +9,7 @@ use crate::abi;
 use crate::numbers::Numbers;
 use crate::primary;
 use crate::syscalls::{self as sys, Errno, Fd, Owned, Result};
-use crate::wire::{ChannelName, Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
+use crate::wire::{ChannelName, Endpoint, FromWorker, Linger, MAX_MESSAGE, ToWorker};
 
 /// How often a message to the primary is tried when the channel is full, and how long each time.
 const SEND_ATTEMPTS: u32 = 5;
@@ -123,7 +123,11 @@ fn take(fd: Fd, flags: i32) -> Result<ControlFlow<(Fd, Endpoint)>> {
         Ok(received) => received,
     };
     match (buffer.get(..len).map(ToWorker::decode), passed) {
-        (Some(Ok(ToWorker::Connection { peer })), Some(connection)) => {
+        (Some(Ok(ToWorker::Connection { peer, linger })), Some(connection)) => {
+            if let Some(linger) = linger {
+                // The client may have reset the connection.
+                let _ = sys::setsockopt(connection.get(), Linger::LEVEL, Linger::NAME, &linger.value());
+            }
             Ok(ControlFlow::Break((into_mode(connection, flags), peer)))
         }
         // Another thread took the last free descriptor in between: the server must hear that there is none.

@@ -1,7 +1,8 @@
 //! Socket options of a channel: asked of the server's own socket, except where a listener answers otherwise than that
 //! socket, which was never bound.
 //!
-//! It sets nothing on connections: the primary sets options on the public socket, and connections inherit.
+//! It sets nothing on connections: the primary sets options on the public socket, and connections inherit; SO_LINGER comes
+//! with each connection.
 
 use core::ffi::c_void;
 use core::slice;

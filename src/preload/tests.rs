@@ -196,12 +196,16 @@ impl Primary {
     /// Waits for an attach, and checks it.
     fn attached(&self) -> Attached {
         let channel = self.connected();
-        let (message, worker_end) = hear_with(&channel);
+        let (message, none) = hear_with(&channel);
+        assert!(none.is_none(), "nothing is taken before it is admitted");
         let FromWorker::Attach { token, binding, wants_drain: false, brings_socket: true } = message else {
             panic!("not an attach: {message:?}");
         };
         assert_eq!(token, TOKEN);
         assert_eq!(binding.address.port(), self.port);
+        say(&channel, &ToWorker::Admitted, None);
+        let (message, worker_end) = hear_with(&channel);
+        assert_eq!(message, FromWorker::End);
         let worker_end = worker_end.expect("a duplicate of the worker's end");
         let name = SocketAddrUnix::try_from(rustix::net::getsockname(&worker_end).unwrap()).unwrap();
         let path = [b"\0", name.abstract_name().unwrap()].concat();
@@ -276,7 +280,7 @@ fn served(channel: &OwnedFd, peer: Endpoint) -> String {
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let (accepted, _) = front.accept().unwrap();
     accepted.set_nonblocking(true).unwrap();
-    say(channel, &ToWorker::Connection { peer }, Some(accepted.as_fd()));
+    say(channel, &ToWorker::Connection { peer, linger: None }, Some(accepted.as_fd()));
     drop(accepted);
     let mut reply = String::new();
     client.read_to_string(&mut reply).unwrap();
@@ -348,7 +352,7 @@ fn a_server_out_of_descriptors_leaves_the_connection_in_the_channel() {
     let front = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut client = TcpStream::connect(front.local_addr().unwrap()).unwrap();
     let (accepted, _) = front.accept().unwrap();
-    say(&channel, &ToWorker::Connection { peer: CLIENT }, Some(accepted.as_fd()));
+    say(&channel, &ToWorker::Connection { peer: CLIENT, linger: None }, Some(accepted.as_fd()));
     drop(accepted);
     let refused = format!("accept failed: {}", libc::EMFILE);
     for _ in 0..3 {

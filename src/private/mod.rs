@@ -81,7 +81,7 @@ impl WorkerDialer {
             // Where it does not listen, the front says why it gets nothing.
             let arrival = self.front.how_to_arrive(worker, service).await.unwrap_or(Arrival::V4);
             let (ours, socket, peer) = pair::connected(arrival).await?;
-            let accepted = Instant::now();
+            let (accepted, socket) = (Instant::now(), socket.into());
             let connection = Connection { socket, peer: peer.into(), arrival, accepted };
             self.front.deliver(worker, service, connection, until).await?;
             Ok(ours)

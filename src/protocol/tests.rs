@@ -28,6 +28,7 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
             let binding = Binding { address, only_v6, reuses_address, reuses_port };
             FromWorker::Attach { token: Token(token), binding, wants_drain, brings_socket }
         }),
+        Just(FromWorker::End),
         Just(FromWorker::Socket),
         Just(FromWorker::Listening),
         any::<([u8; 16], u64)>()
@@ -49,12 +50,29 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
         Just(ToWorker::Refuse(Refusal::Full)),
         Just(ToWorker::Refuse(Refusal::Shared)),
         Just(ToWorker::Refuse(Refusal::InUse)),
-        endpoint().prop_map(|peer| ToWorker::Connection { peer }),
+        (endpoint(), prop::option::of(0..i32::MAX))
+            .prop_map(|(peer, seconds)| ToWorker::Connection { peer, linger: seconds.map(Linger) }),
+        Just(ToWorker::Admitted),
         Just(ToWorker::Wake),
         Just(ToWorker::Drain),
         Just(ToWorker::Socket),
         any::<bool>().prop_map(ToWorker::HasListened),
     ]
+}
+
+#[test]
+fn how_to_linger_is_read_from_the_option() {
+    let option = |value: [i32; 2]| {
+        let value = value.map(i32::to_ne_bytes).concat();
+        SocketOption::new(Linger::LEVEL, Linger::NAME, &value).unwrap()
+    };
+    assert_eq!(option([1, 30]).linger(), Some(Some(Linger(30))));
+    assert_eq!(option([1, 30]).bytes(), Linger(30).value());
+    assert_eq!(option([1, 0]).linger(), Some(Some(Linger(0))));
+    assert_eq!(option([1, -1]).linger(), Some(Some(Linger(i32::MAX))));
+    assert_eq!(option([0, 30]).linger(), Some(None));
+    assert_eq!(SocketOption::new(Linger::LEVEL, Linger::NAME, &[1, 0, 0, 0]).unwrap().linger(), None);
+    assert_eq!(SocketOption::new(6, Linger::NAME, &[1; 8]).unwrap().linger(), None);
 }
 
 #[test]
@@ -67,7 +85,12 @@ fn the_bytes_are_those_of_the_specification() {
     assert_eq!(ToWorker::Drain.encode(&mut buffer), [69, 1]);
     let peer = Endpoint::V4 { address: [127, 0, 0, 1], port: 0x1f90 };
     let connection = [67, 1, 4, 0x90, 0x1f, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    assert_eq!(ToWorker::Connection { peer }.encode(&mut buffer), connection);
+    for (linger, bytes) in [(None, [0xff; 4]), (Some(Linger(0x203)), [3, 2, 0, 0])] {
+        let written = ToWorker::Connection { peer, linger }.encode(&mut buffer);
+        assert_eq!(written, [connection.as_slice(), &bytes].concat());
+    }
+    assert_eq!(ToWorker::Admitted.encode(&mut buffer), [72, 1]);
+    assert_eq!(FromWorker::End.encode(&mut buffer), [8, 1]);
     let option = SocketOption::new(6, 9, &[30, 0, 0, 0]).unwrap();
     let set_option = [3, 1, 6, 0, 0, 0, 9, 0, 0, 0, 4, 30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(FromWorker::SetOption(option).encode(&mut buffer), set_option);

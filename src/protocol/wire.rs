@@ -178,6 +178,38 @@ impl SocketOption {
     pub fn bytes(&self) -> &[u8] {
         self.value.get(..usize::from(self.len)).unwrap_or(&self.value)
     }
+
+    /// If this is SO_LINGER: how connections linger, if they do.
+    pub fn linger(&self) -> Option<Option<Linger>> {
+        if (self.level, self.name) != (Linger::LEVEL, Linger::NAME) {
+            return None;
+        }
+        let (on, seconds) = self.bytes().split_first_chunk()?;
+        let seconds = i32::from_ne_bytes(*seconds.first_chunk()?);
+        // The kernel reads it as a number without a sign.
+        let seconds = if seconds < 0 { i32::MAX } else { seconds };
+        Some((i32::from_ne_bytes(*on) != 0).then_some(Linger(seconds)))
+    }
+}
+
+/// For how many seconds close(2) of a connection waits at most (SO_LINGER, socket(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linger(pub i32);
+
+impl Linger {
+    /// The option's level, SOL_SOCKET, on each processor that Rust supports.
+    pub const LEVEL: i32 = 1;
+    /// The option's name.
+    pub const NAME: i32 = 13;
+
+    /// Its value, a `struct linger`.
+    pub fn value(self) -> [u8; 8] {
+        let mut value = [0; 8];
+        let (on, seconds) = value.split_at_mut(4);
+        on.copy_from_slice(&1_i32.to_ne_bytes());
+        seconds.copy_from_slice(&self.0.to_ne_bytes());
+        value
+    }
 }
 
 /// What a server binds a listener to, and what bind(2) looks at beside the address.
@@ -204,7 +236,7 @@ impl Binding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FromWorker {
     /// The first message on a new channel: a process of the worker that holds `token` binds a listener to
-    /// `address`. A duplicate of the worker's end of the channel travels with it, as its only descriptor.
+    /// `address`. No descriptor travels with it: from a process that is not admitted none is taken.
     Attach {
         /// Which worker.
         token: Token,
@@ -212,10 +244,12 @@ pub enum FromWorker {
         binding: Binding,
         /// The client reads [`ToWorker::Drain`]; only the library does.
         wants_drain: bool,
-        /// [`FromWorker::Socket`] follows at once; only the shim has one.
+        /// [`FromWorker::Socket`] follows [`FromWorker::End`] at once; only the shim has one.
         brings_socket: bool,
     },
-    /// The server's own socket, which the channel is to replace, follows [`FromWorker::Attach`] as the only descriptor
+    /// Follows [`ToWorker::Admitted`]. A duplicate of the worker's end of the channel travels with it, as its only descriptor.
+    End,
+    /// The server's own socket, which the channel is to replace, follows [`FromWorker::End`] as the only descriptor
     /// of this message. The primary reads the options that were set before bind(2) from it, and keeps it for
     /// [`FromWorker::FetchSocket`].
     Socket,
@@ -255,14 +289,19 @@ pub enum FromWorker {
 /// What the primary says to a worker's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToWorker {
-    /// The answer to [`FromWorker::Attach`]: the channel stands.
+    /// The answer to [`FromWorker::End`]: the channel stands.
     Welcome,
-    /// The answer to [`FromWorker::Attach`]: there will be no channel; the primary closes its end.
+    /// The answer to [`FromWorker::Attach`]: the process is one of a worker's, and is to send its descriptors, the first with
+    /// [`FromWorker::End`]. Before, it cannot.
+    Admitted,
+    /// The answer to [`FromWorker::Attach`] or [`FromWorker::End`]: there will be no channel; the primary closes its end.
     Refuse(Refusal),
     /// A connection; its descriptor travels with the message and is in non-blocking mode.
     Connection {
         /// The client, as accept(2) told the primary.
         peer: Endpoint,
+        /// What SO_LINGER (socket(7)) the server has set on its listener, for the receiver to set on the connection.
+        linger: Option<Linger>,
     },
     /// Nothing: reading it shows the primary that a worker thought stuck moves again.
     Wake,
@@ -300,6 +339,7 @@ const DECLINE: u8 = 4;
 const SOCKET: u8 = 5;
 const FETCH_SOCKET: u8 = 6;
 const ASK_LISTENED: u8 = 7;
+const END: u8 = 8;
 const WELCOME: u8 = 65;
 const REFUSE: u8 = 66;
 const CONNECTION: u8 = 67;
@@ -307,6 +347,10 @@ const WAKE: u8 = 68;
 const DRAIN: u8 = 69;
 const SOCKET_OF: u8 = 70;
 const HAS_LISTENED: u8 = 71;
+const ADMITTED: u8 = 72;
+
+/// On the wire, that a connection does not linger.
+const NO_LINGER: i32 = -1;
 
 const ONLY_V6: u8 = 1;
 const REUSES_ADDRESS: u8 = 2;
@@ -339,6 +383,7 @@ impl FromWorker {
                     (*brings_socket, BRINGS_SOCKET),
                 ])]);
             }
+            FromWorker::End => out.put(&[END, VERSION]),
             FromWorker::Socket => out.put(&[SOCKET, VERSION]),
             FromWorker::Listening => out.put(&[LISTENING, VERSION]),
             FromWorker::FetchSocket { token, nonce } => {
@@ -391,6 +436,7 @@ impl FromWorker {
                     brings_socket: has(BRINGS_SOCKET),
                 }
             }
+            END => FromWorker::End,
             SOCKET => FromWorker::Socket,
             FETCH_SOCKET => FromWorker::FetchSocket {
                 token: Token(input.array()?),
@@ -425,10 +471,12 @@ impl ToWorker {
         let mut out = Writer { buffer, len: 0 };
         match self {
             ToWorker::Welcome => out.put(&[WELCOME, VERSION]),
+            ToWorker::Admitted => out.put(&[ADMITTED, VERSION]),
             ToWorker::Refuse(refusal) => out.put(&[REFUSE, VERSION, refusal.code()]),
-            ToWorker::Connection { peer } => {
+            ToWorker::Connection { peer, linger } => {
                 out.put(&[CONNECTION, VERSION]);
                 peer.put(&mut out);
+                out.put(&linger.map_or(NO_LINGER, |Linger(seconds)| seconds).to_le_bytes());
             }
             ToWorker::Wake => out.put(&[WAKE, VERSION]),
             ToWorker::Drain => out.put(&[DRAIN, VERSION]),
@@ -443,8 +491,16 @@ impl ToWorker {
         let mut input = Reader { rest: record };
         let message = match input.kind()? {
             WELCOME => ToWorker::Welcome,
+            ADMITTED => ToWorker::Admitted,
             REFUSE => ToWorker::Refuse(Refusal::from_code(input.u8()?)?),
-            CONNECTION => ToWorker::Connection { peer: Endpoint::take(&mut input)? },
+            CONNECTION => ToWorker::Connection {
+                peer: Endpoint::take(&mut input)?,
+                linger: match i32::from_le_bytes(input.array()?) {
+                    NO_LINGER => None,
+                    seconds @ 0.. => Some(Linger(seconds)),
+                    _ => return Err(Malformed),
+                },
+            },
             WAKE => ToWorker::Wake,
             DRAIN => ToWorker::Drain,
             SOCKET_OF => ToWorker::Socket,

@@ -12,11 +12,21 @@ use crate::sys::processes as table;
 pub(crate) use crate::sys::processes::{Named, listener_of};
 use crate::sys::usage;
 
-/// Does any process but this one hold this end of a channel?
-pub(crate) async fn is_held(holder: Holder) -> bool {
-    let look = move || table::is_held(holder.inode, Pid::from_raw(holder.pid));
+/// Of these ends of channels of one worker, which does any process of it hold?
+pub(crate) async fn held(holders: Vec<Holder>) -> Vec<bool> {
     // Not to have looked must not cost a worker its channel.
-    tokio::task::spawn_blocking(look).await.unwrap_or(true)
+    let unseen = vec![true; holders.len()];
+    if holders.is_empty() {
+        return unseen;
+    }
+    let look = move || {
+        let sockets = holders.iter().map(|holder| holder.inode).collect();
+        // Of a process in another namespace the number is not known.
+        let hints = holders.iter().map(|holder| Pid::from_raw(holder.pid)).collect::<Option<Vec<_>>>();
+        let held = table::held(&sockets, &hints.unwrap_or_default());
+        holders.iter().map(|holder| held.contains(&holder.inode)).collect()
+    };
+    tokio::task::spawn_blocking(look).await.unwrap_or(unseen)
 }
 
 /// The same, but that it may also be on its way to a process of the worker.

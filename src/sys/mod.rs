@@ -5,7 +5,9 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod acting;
+pub(crate) mod closer;
 pub(crate) mod datagram;
+pub(crate) mod guarded;
 pub(crate) mod kin;
 pub(crate) mod mark;
 pub(crate) mod peer;

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -14,36 +15,91 @@ use procfs::net::{TcpNetEntry, TcpState};
 use procfs::process::{FDTarget, Process, Stat, all_processes};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::kin;
+
 /// How many generations a process may be away from its ancestor.
 const GENERATIONS: usize = 256;
 
-/// Does any process but this one hold the socket with this inode? `hint` is asked first.
+/// Which of the sockets with these inodes does any process hold that descends from this one? The `hints`, which have had
+/// them, are asked first, and then those that may have got them from there: their families, and what was adopted. Nobody
+/// else's processes are looked at, however many there are on the machine.
 ///
-/// Of a process that lets nobody look into it, it is assumed if it descends from this process. A descriptor on
-/// its way through a Unix socket is held by nobody.
-pub(crate) fn is_held(inode: u64, hint: Option<Pid>) -> bool {
+/// Of a process that lets nobody look into it, it is assumed that it holds all. A descriptor on its way through a Unix
+/// socket is held by nobody.
+pub(crate) fn held(sockets: &BTreeSet<u64>, hints: &[Pid]) -> BTreeSet<u64> {
+    let mut held = BTreeSet::new();
     let me = rustix::process::getpid().as_raw_pid();
-    let holds = |process: &Process| match find_socket(process, |socket| socket == inode) {
-        Found::Yes => true,
-        Found::No => false,
-        Found::NotAllowed => descends_from(process, me),
+    let hinted = hints.iter().map(|pid| pid.as_raw_pid()).filter(|&pid| pid != me);
+    let mut seen: BTreeSet<i32> = hinted.collect();
+    let look_into = |pid: i32, held: &mut BTreeSet<u64>| {
+        let looked = kin::each_socket(pid, |socket| {
+            if sockets.contains(&socket) {
+                held.insert(socket);
+            }
+            if held.len() == sockets.len() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if !looked.is_ok_and(|looked| !looked.is_closed) {
+            held.extend(sockets);
+        }
     };
-    let hinted = hint.and_then(|pid| Process::new(pid.as_raw_pid()).ok());
-    if hinted.is_some_and(|process| process.pid != me && holds(&process)) {
-        return true;
+    for &pid in &seen {
+        look_into(pid, &mut held);
     }
-    match all_processes() {
-        Ok(processes) => processes.filter_map(Result::ok).any(|process| process.pid != me && holds(&process)),
-        // Without /proc nobody can be asked.
-        Err(_) => true,
+    if held.len() == sockets.len() {
+        return held;
     }
+    for pid in relatives(hints) {
+        if seen.insert(pid) {
+            look_into(pid, &mut held);
+        }
+    }
+    held
 }
 
-/// Is the socket with this inode held as for [`is_held`], or may it be on its way from the hinted process to another one? A
+/// Is the socket with this inode held as for [`held`], or may it be on its way from the hinted process to another one? A
 /// server may be sent to a child process that has yet to start.
 pub(crate) fn may_be_held(inode: u64, hint: Option<Pid>) -> bool {
     // In this order: what arrives meanwhile is found to be held.
-    hint.is_some_and(passes_descriptors) || is_held(inode, hint)
+    hint.is_some_and(passes_descriptors) || !held(&BTreeSet::from([inode]), hint.as_slice()).is_empty()
+}
+
+/// The processes that may have got something from these: what descends from the children of this process that they descend
+/// from, and from those that it has adopted. If one of them is gone or not known, all that descends from this process.
+fn relatives(of: &[Pid]) -> Vec<i32> {
+    let me = rustix::process::getpid().as_raw_pid();
+    let roots = of.iter().map(|pid| ancestor_below(pid.as_raw_pid(), me));
+    let roots = roots.collect::<Option<BTreeSet<i32>>>().filter(|roots| !roots.is_empty());
+    let own_session = rustix::process::getsid(None).map_or(0, Pid::as_raw_pid);
+    let is_wanted = |child: i32| {
+        let Some(roots) = &roots else { return true };
+        // What this process has started leads a group in its session; what a worker has left behind does not do both.
+        let started = |stat: Stat| stat.pgrp == stat.pid && stat.session == own_session;
+        roots.contains(&child) || !Process::new(child).and_then(|process| process.stat()).is_ok_and(started)
+    };
+    let Some(mut found) = children(me) else {
+        let all = families(|stat| stat.ppid == me);
+        return all.into_iter().map(|(process, _)| process.pid).collect();
+    };
+    found.retain(|&child| is_wanted(child));
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(children(parent).unwrap_or_default());
+        next += 1;
+    }
+    found
+}
+
+/// The child of `ancestor` from which a process descends, or which it is.
+fn ancestor_below(pid: i32, ancestor: i32) -> Option<i32> {
+    let mut process = pid;
+    for _ in 0..GENERATIONS {
+        match Process::new(process).and_then(|process| process.stat()).ok()?.ppid {
+            parent if parent == ancestor => return Some(process),
+            parent if parent > 1 => process = parent,
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// As [`may_be_held`], where only the hinted process and its children can have the socket.
@@ -71,8 +127,11 @@ fn has_children(process: &Process) -> Option<bool> {
 /// can be asked what they are.
 fn passes_descriptors(process: Pid) -> bool {
     let Ok(group) = rustix::process::getpgid(Some(process)) else { return false };
+    let relatives = relatives(&[process]).into_iter().filter_map(Pid::from_raw);
+    let of_group = relatives.filter(|&pid| rustix::process::getpgid(Some(pid)) == Ok(group));
+    let processes = of_group.filter_map(|pid| Process::new(pid.as_raw_pid()).ok());
     let unread: BTreeSet<u64> =
-        group_processes(group).iter().flat_map(sockets_with_unread_descriptors).collect();
+        processes.flat_map(|process| sockets_with_unread_descriptors(&process)).collect();
     // Those with connections for the worker are no streams.
     !unread.is_empty() && unix_streams().iter().any(|stream| unread.contains(stream))
 }
@@ -321,20 +380,6 @@ fn tcp_tables(process: &Process) -> Vec<TcpNetEntry> {
     entries
 }
 
-fn descends_from(process: &Process, ancestor: i32) -> bool {
-    let mut parent = process.stat().map(|stat| stat.ppid);
-    for _ in 0..GENERATIONS {
-        match parent {
-            Ok(pid) if pid == ancestor => return true,
-            Ok(pid) if pid > 1 => {
-                parent = Process::new(pid).and_then(|process| process.stat()).map(|stat| stat.ppid);
-            }
-            Ok(_) | Err(_) => return false,
-        }
-    }
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv6Addr, TcpListener};
@@ -345,6 +390,10 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+
+    fn is_held(inode: u64, hint: Option<Pid>) -> bool {
+        !held(&BTreeSet::from([inode]), hint.as_slice()).is_empty()
+    }
 
     /// A process in a group of its own that has `stdin` open and sleeps; ended when dropped.
     struct Sleeper(Child);

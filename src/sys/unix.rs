@@ -11,6 +11,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::guarded;
+
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 /// Where a socket is.
@@ -22,25 +24,29 @@ pub(crate) enum Name<'a> {
     Abstract(&'a [u8]),
 }
 
-/// A new socket in non-blocking mode, listening at `name`.
+/// A new socket in non-blocking mode, listening at `name`. Nobody can send a descriptor to it, where the kernel can see to
+/// that (Linux 6.16).
 ///
 /// # Errors
 /// Those of socket(2), bind(2) and listen(2).
 pub(crate) fn listen(name: Name<'_>, backlog: i32) -> io::Result<UnixListener> {
     let address = Address::of(name)?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+    guarded::pass_descriptors(&socket, false);
     rustix::net::bind(&socket, &address.socket)?;
     rustix::net::listen(&socket, backlog)?;
     Ok(socket.into())
 }
 
-/// A new socket in non-blocking mode, connected to `name`. Never waits.
+/// A new socket in non-blocking mode, connected to `name`, and to which nobody can send a descriptor as for [`listen`].
+/// Never waits.
 ///
 /// # Errors
 /// Those of socket(2) and connect(2): `ConnectionRefused` if nobody listens, `WouldBlock` if the backlog is full.
 pub(crate) fn connect(name: Name<'_>) -> io::Result<UnixStream> {
     let address = Address::of(name)?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+    guarded::pass_descriptors(&socket, false);
     rustix::net::connect(&socket, &address.socket)?;
     Ok(socket.into())
 }

@@ -7,21 +7,29 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::closer::ForeignFd;
+
 /// An owned descriptor, registered with the current tokio runtime until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Watched(AsyncFd<Owned>);
+pub(crate) struct Watched<F: Single = OwnedFd>(AsyncFd<Owned<F>>);
 
-/// An `OwnedFd` that gives its number to tokio.
+/// A descriptor that stays the same, and open, until it is dropped.
+pub(crate) trait Single: AsFd {}
+
+impl Single for OwnedFd {}
+impl Single for ForeignFd {}
+
+/// It gives its number to tokio.
 #[derive(Debug)]
-pub(crate) struct Owned(OwnedFd);
+pub(crate) struct Owned<F: Single>(F);
 
-impl AsRawFd for Owned {
+impl<F: Single> AsRawFd for Owned<F> {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.0.as_fd().as_raw_fd()
     }
 }
 
-impl Watched {
+impl<F: Single> Watched<F> {
     /// Registers `fd`, which must be in non-blocking mode.
     ///
     /// # Errors
@@ -29,15 +37,15 @@ impl Watched {
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
-    pub(crate) fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
+    pub(crate) fn new(fd: F, interest: Interest) -> io::Result<Self> {
         // SAFETY: tokio asks that the descriptor stays open, and the same, for as long as it is registered.
-        // `Owned` owns it, gives out only borrows, and is dropped by `AsyncFd` after the deregistration.
+        // `Owned` owns it, which is `Single`, gives out only borrows, and is dropped by `AsyncFd` after the deregistration.
         let registered = unsafe { AsyncFd::register_with_interest(Owned(fd), interest) };
         registered.map(Self).map_err(|error| error.into_parts().1)
     }
 
     /// The descriptor, no longer registered.
-    pub(crate) fn into_fd(self) -> OwnedFd {
+    pub(crate) fn into_fd(self) -> F {
         self.0.into_inner().0
     }
 
@@ -59,14 +67,14 @@ impl Watched {
     }
 }
 
-impl AsFd for Watched {
+impl<F: Single> AsFd for Watched<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.get_ref().0.as_fd()
     }
 }
 
-impl Deref for Watched {
-    type Target = AsyncFd<Owned>;
+impl<F: Single> Deref for Watched<F> {
+    type Target = AsyncFd<Owned<F>>;
 
     fn deref(&self) -> &Self::Target {
         &self.0

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -18,7 +19,9 @@ use crate::supervisor;
 use crate::supervisor::identity::Users;
 use crate::supervisor::process_table;
 use crate::supervisor::processes::notify_socket::NotifySocket;
+use crate::sys::closer;
 use crate::sys::datagram::{self, Sender};
+use crate::sys::guarded;
 use crate::sys::watched::Watched;
 
 /// How long nothing is heard of a worker after it has said something: one that says more is made to wait by the
@@ -76,10 +79,17 @@ async fn listen(
     ready: &mpsc::Sender<WorkerId>,
 ) -> io::Result<()> {
     let NotifySocket { socket, path: _path } = socket;
-    let socket = Watched::new(socket, Interest::READABLE)?;
+    let socket = Arc::new(Watched::new(socket, Interest::READABLE)?);
     let mut buffer = [0; MAX_MESSAGE];
     loop {
-        let received = socket.when_readable(|socket| datagram::receive(socket, &mut buffer)).await?;
+        let seen = socket.when_readable(|socket| guarded::look(socket, &mut [0])).await?;
+        let received = if seen.has_descriptors {
+            // What is stored (FDSTORE) or waited for (BARRIER) is closed, which may take long.
+            let socket = Arc::clone(&socket);
+            closer::elsewhere(move || datagram::receive(&*socket, &mut [])).await?
+        } else {
+            datagram::receive(&*socket, &mut buffer)?
+        };
         match received.sender {
             Some(sender) if !received.truncated && may_speak(sender, users, group).await => {
                 let said = Notification::read(&buffer[..received.len]);

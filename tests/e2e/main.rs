@@ -21,6 +21,7 @@ mod lanes;
 mod late;
 mod library;
 mod limits;
+mod lingering;
 mod logs;
 mod metrics;
 mod never_listens;

@@ -17,7 +17,7 @@ use tokio::net::UnixDatagram;
 
 use super::error::BindError;
 use super::seqpacket::{self, Record};
-use super::wire::{Binding, ChannelName, FromWorker, MAX_MESSAGE, Refusal, ToWorker, Token};
+use super::wire::{Binding, ChannelName, FromWorker, Linger, MAX_MESSAGE, Refusal, ToWorker, Token};
 
 /// Between two attempts to connect to an attach socket whose backlog is full. connect(2) on a Unix socket fails with
 /// EAGAIN then, and no event announces that there is room again.
@@ -99,9 +99,15 @@ impl Channel {
             brings_socket: false,
         };
         let mut buffer = [0; MAX_MESSAGE];
-        // The primary keeps this duplicate, and takes back through it what the worker leaves untaken.
-        seqpacket::send(&self.0, attach.encode(&mut buffer), Some(self.0.as_fd())).map_err(failed)?;
-        match self.receive_with(receive_answer).await.map_err(failed)? {
+        seqpacket::send(&self.0, attach.encode(&mut buffer), None).map_err(failed)?;
+        let mut answer = self.receive_with(receive_answer).await.map_err(failed)?;
+        if answer == ToWorker::Admitted {
+            // The primary keeps this duplicate, and takes back through it what the worker leaves untaken.
+            let end = FromWorker::End.encode(&mut buffer);
+            seqpacket::send(&self.0, end, Some(self.0.as_fd())).map_err(failed)?;
+            answer = self.receive_with(receive_answer).await.map_err(failed)?;
+        }
+        match answer {
             ToWorker::Welcome => Ok(Attached::Channel(self)),
             ToWorker::Refuse(Refusal::NotServed) => Ok(Attached::NotServed),
             ToWorker::Refuse(Refusal::NotAdmitted) => Err(BindError::NotAdmitted { address }),
@@ -146,15 +152,22 @@ fn receive_incoming(socket: &UnixDatagram) -> io::Result<Option<Incoming>> {
     seqpacket::room_for_a_descriptor(socket)?;
     let (message, record) = receive(socket)?;
     match message {
-        ToWorker::Connection { peer } => {
+        ToWorker::Connection { peer, linger } => {
             let stream = record.fd.ok_or_else(|| no_descriptor(record.truncated))?;
+            if let Some(Linger(seconds)) = linger {
+                let time = Duration::from_secs(seconds.unsigned_abs().into());
+                // The client may have reset the connection.
+                let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(time));
+            }
             Ok(Some(Incoming::Connection(stream.into(), peer.into())))
         }
         ToWorker::Drain => Ok(Some(Incoming::Drain)),
         ToWorker::Wake => Ok(None),
-        ToWorker::Welcome | ToWorker::Refuse(_) | ToWorker::Socket | ToWorker::HasListened(_) => {
-            Err(unexpected("a second answer to the attach"))
-        }
+        ToWorker::Admitted
+        | ToWorker::Welcome
+        | ToWorker::Refuse(_)
+        | ToWorker::Socket
+        | ToWorker::HasListened(_) => Err(unexpected("a second answer to the attach")),
     }
 }
 

@@ -51,16 +51,21 @@ impl Primary {
         let channel = until_ready(&self.attach, |listener| seqpacket::accept(listener)).await;
         let channel = watched(channel);
         let mut link = None;
-        let message = until_ready(&channel, |channel| {
-            let mut buffer = [0; MAX_MESSAGE];
-            let record = seqpacket::receive(channel, &mut buffer)?;
-            link = record.fd;
-            Ok(FromWorker::decode(&buffer[..record.len]).unwrap())
-        });
-        let FromWorker::Attach { token, binding, wants_drain, brings_socket: false } = message.await else {
+        let mut hear = async || {
+            let message = until_ready(&channel, |channel| {
+                let mut buffer = [0; MAX_MESSAGE];
+                let record = seqpacket::receive(channel, &mut buffer)?;
+                link = record.fd;
+                Ok(FromWorker::decode(&buffer[..record.len]).unwrap())
+            });
+            message.await
+        };
+        let FromWorker::Attach { token, binding, wants_drain, brings_socket: false } = hear().await else {
             panic!("the first message attaches");
         };
         assert_eq!((token, binding.address.port(), wants_drain), (TOKEN, port, true));
+        seqpacket::send(&channel, ToWorker::Admitted.encode(&mut [0; MAX_MESSAGE]), None).unwrap();
+        assert_eq!(hear().await, FromWorker::End);
         let link = Link { channel, worker_end: link.expect("a duplicate of the worker's end") };
         link.send(answer, None);
         link
@@ -89,7 +94,7 @@ impl Link {
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (connection, peer) = listener.accept().unwrap();
         connection.set_nonblocking(true).unwrap();
-        self.send(ToWorker::Connection { peer: peer.into() }, Some(&connection.into()));
+        self.send(ToWorker::Connection { peer: peer.into(), linger: None }, Some(&connection.into()));
         client
     }
 }
@@ -192,7 +197,7 @@ async fn an_ipv4_client_of_a_dual_stack_port_has_an_ipv4_address() {
     let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.set_nonblocking(true).unwrap();
     let peer = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), 4000)).into();
-    link.send(ToWorker::Connection { peer }, Some(&socket.into()));
+    link.send(ToWorker::Connection { peer, linger: None }, Some(&socket.into()));
     let (_, peer) = accept(&mut listener).await.unwrap().unwrap();
     assert_eq!(peer, "192.0.2.1:4000".parse().unwrap());
 }

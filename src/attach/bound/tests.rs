@@ -88,12 +88,12 @@ fn another_launch_user_port_or_interface_is_another_listener() {
 }
 
 #[tokio::test]
-async fn a_channel_is_in_the_way_as_long_as_the_front_has_it() {
+async fn a_channel_is_of_launch_as_long_as_the_front_has_it() {
     let table = BoundChannels::new();
     let listener = bound("127.0.0.1", 80, [false; 3]);
-    let place = Place { link: LinkId(3), holder: Holder { inode: 5, pid: 6 }, nonce: 9 };
+    let place = Place { link: LinkId(3), holder: Holder { inode: 5, pid: 6 }, nonce: 9, given: false };
     let registration = table.register(listener, place, None);
-    let found = table.in_the_way(&bound("0.0.0.0", 80, [false; 3]));
+    let found = table.of_launch(&bound("0.0.0.0", 80, [false; 3]));
     assert_eq!(found.iter().map(|(_, place)| place.link).collect::<Vec<_>>(), [LinkId(3)]);
     assert!(table.socket_of(WORKER, 8).is_none(), "there is no such channel");
     assert!(!table.channel_listens(WORKER, 9));
@@ -106,7 +106,7 @@ async fn a_channel_is_in_the_way_as_long_as_the_front_has_it() {
     let other = WorkerId { launch: 8, ..WORKER };
     assert!(table.socket_of(other, 9).is_none(), "it is another's");
     drop(registration);
-    assert!(table.in_the_way(&listener).is_empty());
+    assert!(table.of_launch(&listener).is_empty());
     assert!(table.socket_of(WORKER, 9).is_none());
 }
 
@@ -124,7 +124,7 @@ async fn who_has_listened_is_known_until_the_launch_is_gone() {
 #[tokio::test]
 async fn a_channel_of_a_port_that_was_opened_on_demand_listens_too() {
     let table = BoundChannels::new();
-    let place = Place { link: LinkId(3), holder: Holder { inode: 5, pid: 6 }, nonce: 9 };
+    let place = Place { link: LinkId(3), holder: Holder { inode: 5, pid: 6 }, nonce: 9, given: false };
     let _registration = table.register(bound("127.0.0.1", 80, [false; 3]), place, None);
     table.listened(WORKER, ServiceId::Opened(0), LinkId(3));
     assert!(table.channel_listens(WORKER, 9));

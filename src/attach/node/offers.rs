@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::relay::Answer;
 use crate::attach::room_for_a_descriptor;
 use crate::protocol::node::{Seq, offered};
+use crate::sys::closer::ForeignFd;
 use crate::sys::seqpacket;
 
 /// What a worker was offered and has neither accepted nor refused.
@@ -108,7 +109,7 @@ pub(super) struct Unread {
     /// The connections among it, which are closed hereby: the relay has its own copy.
     pub connections: Vec<Seq>,
     /// All else, in its order: bytes, and the descriptor that was beside them.
-    pub rest: Vec<(Vec<u8>, Option<OwnedFd>)>,
+    pub rest: Vec<(Vec<u8>, Option<ForeignFd>)>,
 }
 
 impl Unread {
@@ -123,7 +124,10 @@ impl Unread {
             room_for_a_descriptor(&worker_end).await;
             match seqpacket::receive(&worker_end, buffer) {
                 Ok(record) if record.len == 0 => return Ok(unread),
-                Ok(record) => unread.sort(&buffer[..record.len], record.fd, record.truncated),
+                Ok(record) => {
+                    let fd = record.fd.map(ForeignFd::from);
+                    unread.sort(&buffer[..record.len], fd, record.truncated);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(unread),
                 Err(error) => return Err(error),
             }
@@ -132,7 +136,7 @@ impl Unread {
 
     /// A descriptor is the last thing that one recvmsg(2) returns (unix(7)), so that it belongs to the last line; also
     /// one that was `lost`, since somebody else was faster to take the last that was free.
-    fn sort(&mut self, bytes: &[u8], fd: Option<OwnedFd>, lost: bool) {
+    fn sort(&mut self, bytes: &[u8], fd: Option<ForeignFd>, lost: bool) {
         if fd.is_none() && !lost {
             self.rest.push((bytes.to_vec(), None));
             return;
@@ -152,6 +156,8 @@ impl Unread {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use super::*;
     use crate::protocol::node::{HandleType, ToNode};
     use crate::sys::scarcity::{no_descriptor_left, run_alone};

@@ -4,7 +4,7 @@
 //! it accepted it: so that it is given to another worker if this one refuses or dies.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
@@ -13,6 +13,7 @@ use tracing::debug;
 use crate::attach::room_for_a_descriptor;
 use crate::ids::WorkerId;
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
+use crate::sys::closer::ForeignFd;
 use crate::sys::seqpacket::{self, Record};
 use crate::sys::watched::Watched;
 
@@ -22,7 +23,7 @@ pub(super) struct Offer {
     /// The listener that it came to.
     pub key: String,
     /// A duplicate of the connection.
-    pub connection: OwnedFd,
+    pub connection: ForeignFd,
     /// What becomes of it; dropped if the worker cannot say any more.
     pub answer: oneshot::Sender<Answer>,
 }
@@ -39,13 +40,13 @@ pub(super) enum Answer {
 }
 
 /// Passes connections on until the channel ends, or nobody takes offers any more.
-pub(super) async fn run(worker: WorkerId, key: String, channel: OwnedFd, offers: mpsc::Sender<Offer>) {
+pub(super) async fn run(worker: WorkerId, key: String, channel: ForeignFd, offers: mpsc::Sender<Offer>) {
     if let Err(error) = pass_on(&key, channel, &offers).await {
         debug!(%worker, key, %error, "no more connections are passed on");
     }
 }
 
-async fn pass_on(key: &str, channel: OwnedFd, offers: &mpsc::Sender<Offer>) -> io::Result<()> {
+async fn pass_on(key: &str, channel: ForeignFd, offers: &mpsc::Sender<Offer>) -> io::Result<()> {
     let channel = Watched::new(channel, Interest::READABLE)?;
     say(&channel, FromWorker::Listening, None)?;
     loop {
@@ -68,7 +69,7 @@ async fn pass_on(key: &str, channel: OwnedFd, offers: &mpsc::Sender<Offer>) -> i
             // The worker is gone: the front takes the connection back.
             Err(_) => return Ok(()),
         };
-        drop(seqpacket::receive(&channel, &mut [0; MAX_MESSAGE])?);
+        drop(seqpacket::receive(&channel, &mut [0; MAX_MESSAGE])?.fd.map(ForeignFd::from));
         if let Some(moving) = moving {
             if moving.await.is_err() {
                 return Ok(());
@@ -79,7 +80,7 @@ async fn pass_on(key: &str, channel: OwnedFd, offers: &mpsc::Sender<Offer>) -> i
 }
 
 /// Gives back the connection that lies in the channel.
-async fn decline(channel: &Watched, pause: bool) -> io::Result<()> {
+async fn decline(channel: &Watched<ForeignFd>, pause: bool) -> io::Result<()> {
     let (peer, connection) = loop {
         if let Some(seen) = look(channel).await? {
             break seen;
@@ -89,11 +90,11 @@ async fn decline(channel: &Watched, pause: bool) -> io::Result<()> {
 }
 
 /// Waits for the next connection, and leaves it where it is. Anything else is taken and means nothing here.
-async fn look(channel: &Watched) -> io::Result<Option<(Endpoint, OwnedFd)>> {
+async fn look(channel: &Watched<ForeignFd>) -> io::Result<Option<(Endpoint, ForeignFd)>> {
     let mut buffer = [0; MAX_MESSAGE];
     let record = peek(channel, &mut buffer).await?;
     match (ToWorker::decode(&buffer[..record.len]), record.fd) {
-        (Ok(ToWorker::Connection { peer }), Some(connection)) => Ok(Some((peer, connection))),
+        (Ok(ToWorker::Connection { peer, .. }), Some(connection)) => Ok(Some((peer, connection.into()))),
         _ if record.len == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => {
             drop(seqpacket::receive(channel, &mut buffer)?);
@@ -103,7 +104,7 @@ async fn look(channel: &Watched) -> io::Result<Option<(Endpoint, OwnedFd)>> {
 }
 
 /// Waits for the next record, and until there is a descriptor for the one that is beside it.
-async fn peek(channel: &Watched, buffer: &mut [u8]) -> io::Result<Record> {
+async fn peek(channel: &Watched<ForeignFd>, buffer: &mut [u8]) -> io::Result<Record> {
     loop {
         room_for_a_descriptor(channel).await;
         let record = channel.when_readable(|channel| seqpacket::peek(channel, &mut *buffer)).await?;
@@ -114,12 +115,13 @@ async fn peek(channel: &Watched, buffer: &mut [u8]) -> io::Result<Record> {
     }
 }
 
-fn say(channel: &Watched, message: FromWorker, fd: Option<&OwnedFd>) -> io::Result<()> {
+fn say(channel: &Watched<ForeignFd>, message: FromWorker, fd: Option<&ForeignFd>) -> io::Result<()> {
     seqpacket::send(channel, message.encode(&mut [0; MAX_MESSAGE]), fd.map(AsFd::as_fd))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
     use std::time::Duration;
 
     use super::*;
@@ -150,12 +152,12 @@ mod tests {
         let front = Watched::new(front, Interest::READABLE).unwrap();
         let (offers, mut offered) = mpsc::channel(1);
         let worker = WorkerId { slot: Slot(1), launch: 1 };
-        tokio::spawn(run(worker, "a".to_owned(), channel, offers));
+        tokio::spawn(run(worker, "a".to_owned(), channel.into(), offers));
         assert_eq!(heard(&front).await.0, FromWorker::Listening);
 
         let connection = seqpacket::pair().unwrap().0;
         let filling = no_descriptor_left(&connection);
-        let record = ToWorker::Connection { peer: PEER };
+        let record = ToWorker::Connection { peer: PEER, linger: None };
         seqpacket::send(&front, record.encode(&mut [0; MAX_MESSAGE]), Some(connection.as_fd())).unwrap();
         let early = tokio::time::timeout(Duration::from_millis(200), offered.recv()).await;
         early.expect_err("there is no descriptor to offer");

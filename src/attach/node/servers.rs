@@ -3,13 +3,12 @@
 //! It tells nobody anything: what follows when a server comes, listens or goes is the session's.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
-
 use tokio::task::AbortHandle;
 
 use crate::front::links::Holder;
 use crate::ids::LinkId;
 use crate::protocol::node::Query;
+use crate::sys::closer::ForeignFd;
 
 /// How many servers one worker may have.
 const MOST: usize = 256;
@@ -39,7 +38,7 @@ pub(super) enum Supply {
         /// The port that it got.
         port: u16,
         /// The other end of the channel, until the relay has it.
-        worker_end: Option<OwnedFd>,
+        worker_end: Option<ForeignFd>,
         /// The relay.
         relay: Option<AbortHandle>,
     },
@@ -62,7 +61,7 @@ pub(super) enum Begin {
         /// The key.
         key: String,
         /// The channel.
-        worker_end: OwnedFd,
+        worker_end: ForeignFd,
     },
     /// Tell the front that it listens.
     Share(LinkId),

@@ -2,9 +2,9 @@
 //!
 //! What the words look like on the wire is in `protocol::node`; this is what they lead to.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rustix::process::Pid;
@@ -29,6 +29,7 @@ use crate::protocol::name_address;
 use crate::protocol::node::{Errno, FromNode, HandleType, Query, Received, ToNode};
 use crate::protocol::wire::{Binding, ChannelName, Endpoint};
 use crate::supervisor::{NodeChannel, process_table};
+use crate::sys::closer::{self, ForeignFd};
 use crate::sys::seqpacket;
 
 /// How many reads follow each other before others get their turn.
@@ -151,7 +152,7 @@ impl NodeSession {
             tokio::select! {
                 ready = channel.readable() => {
                     let Ok(mut ready) = ready else { return };
-                    match self.transport.discard() {
+                    match self.transport.discard().await {
                         Ok(Reading::More) => tokio::task::yield_now().await,
                         Ok(Reading::Empty) => ready.clear_ready(),
                         Ok(Reading::End) | Err(_) => return,
@@ -181,8 +182,9 @@ impl NodeSession {
     async fn read(&mut self) -> Result<Reading, TransportError> {
         for _ in 0..READS {
             let mut messages = Vec::new();
-            let read = self.transport.read(&mut messages);
-            for message in messages {
+            poll_fn(closer::poll_room).await;
+            let read = self.transport.read(&mut messages).await;
+            for Received { message, .. } in messages {
                 self.hear(message).await?;
             }
             match read? {
@@ -193,7 +195,7 @@ impl NodeSession {
         Ok(Reading::More)
     }
 
-    async fn hear(&mut self, Received { message, fd }: Received) -> Result<(), TransportError> {
+    async fn hear(&mut self, message: FromNode) -> Result<(), TransportError> {
         let worker = self.worker;
         match message {
             FromNode::Online => {
@@ -216,7 +218,6 @@ impl NodeSession {
             FromNode::HandleAck => drop(self.transport.acknowledged()),
             FromNode::HandleNack => self.did_not_arrive().await?,
             FromNode::Handle { kind, message } => {
-                drop(fd);
                 if let Some(message) = message {
                     debug!(%worker, message = shortened(&message), "worker says");
                 }
@@ -296,7 +297,7 @@ impl NodeSession {
         let (service, address, open) = match joined {
             Err(errno) => return self.refuse(&query, errno),
             Ok(Joined::Shared(socket, handle)) => {
-                return self.share(query, data.as_deref(), handle, socket, Supply::Other);
+                return self.share(query, data.as_deref(), handle, socket.into(), Supply::Other);
             }
             Ok(Joined::Service { id, address, open }) => (id, address, open),
         };
@@ -367,7 +368,10 @@ impl NodeSession {
     ) -> Result<(), TransportError> {
         let (link, port, binding) = (permit.link(), address.port(), binding(&query, address));
         match self.context.front.share(self.worker, service, binding, permit).await {
-            Ok(socket) => self.share(query, data, HandleType::Net, socket, Supply::Shared { link, port }),
+            Ok(socket) => {
+                let supply = Supply::Shared { link, port };
+                self.share(query, data, HandleType::Net, socket.into(), supply)
+            }
             Err(error) => {
                 self.leave(&query.key()).await;
                 self.refuse(&query, Errno::from(&error))
@@ -397,7 +401,7 @@ impl NodeSession {
         query: Query,
         data: Option<&RawValue>,
         handle: HandleType,
-        fd: OwnedFd,
+        fd: ForeignFd,
         supply: Supply,
     ) -> Result<(), TransportError> {
         let (seq, ack, key) = (self.transport.next_seq(), query.seq, query.key());
@@ -420,11 +424,11 @@ impl NodeSession {
         service: ServiceId,
         binding: Binding,
         relayed: bool,
-    ) -> Result<(LinkId, Holder, OwnedFd), ChannelError> {
+    ) -> Result<(LinkId, Holder, ForeignFd), ChannelError> {
         let link = permit.link();
         let ends = channel(binding.address, link)?;
         let pid = self.transport.speaker().map_or(0, Pid::as_raw_pid);
-        let place = Place { link, holder: Holder { inode: ends.inode, pid }, nonce: ends.nonce };
+        let place = Place { link, holder: Holder { inode: ends.inode, pid }, nonce: ends.nonce, given: true };
         // Whose it is matters to none that share a port: Node's do not.
         let bound = Bound { worker: self.worker, uid: 0, binding };
         let registration = self.context.bound.claim(bound, place, None, &self.context.front).await?;
@@ -558,10 +562,10 @@ fn errno(refusal: &Refusal) -> Errno {
 
 /// The ends of a new channel.
 struct Ends {
-    ours: OwnedFd,
-    workers: OwnedFd,
+    ours: ForeignFd,
+    workers: ForeignFd,
     /// The worker's end again, to take connections back from.
-    kept: OwnedFd,
+    kept: ForeignFd,
     /// Of the worker's end.
     inode: u64,
     /// In its name.
@@ -588,6 +592,7 @@ fn channel(address: Endpoint, link: LinkId) -> io::Result<Ends> {
     let nonce = u64::from(std::process::id()) << 32 ^ link.0;
     let name = ChannelName { address, given: true, nonce };
     let (ours, workers) = seqpacket::named_pair(&name_address(&name)?)?;
+    let (ours, workers) = (ForeignFd::from(ours), ForeignFd::from(workers));
     let kept = workers.try_clone()?;
     let inode = rustix::fs::fstat(&workers)?.st_ino;
     Ok(Ends { ours, workers, kept, inode, nonce })

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::process::Pid;
@@ -14,8 +14,9 @@ use tokio::io::Interest;
 use super::offers::Unread;
 use crate::protocol::node::{Decoder, Fault, Full, Outgoing, Received, Seq, ToNode, offered};
 use crate::supervisor::NodeChannel;
-use crate::sys::seqpacket;
+use crate::sys::closer::{self, ForeignFd};
 use crate::sys::watched::Watched;
+use crate::sys::{guarded, seqpacket};
 
 /// How much is read at once, in bytes: what libuv writes at most.
 const READ: usize = 64 * 1024;
@@ -23,12 +24,12 @@ const READ: usize = 64 * 1024;
 /// Both directions of the channel.
 #[derive(Debug)]
 pub(super) struct NodeTransport {
-    channel: Arc<Watched>,
-    worker_end: OwnedFd,
+    channel: Arc<Watched<ForeignFd>>,
+    worker_end: ForeignFd,
     speaker: Option<Pid>,
-    decoder: Decoder,
+    decoder: Decoder<ForeignFd>,
     buffer: Box<[u8]>,
-    outgoing: Outgoing,
+    outgoing: Outgoing<ForeignFd>,
     seq: Seq,
     /// Acknowledgements carry no name, and come in order.
     unacknowledged: VecDeque<Sent>,
@@ -76,8 +77,8 @@ impl NodeTransport {
     pub(super) fn new(channel: NodeChannel) -> io::Result<Self> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         Ok(Self {
-            channel: Arc::new(Watched::new(channel.primary_end, interest)?),
-            worker_end: channel.worker_end,
+            channel: Arc::new(Watched::new(channel.primary_end.into(), interest)?),
+            worker_end: channel.worker_end.into(),
             speaker: None,
             decoder: Decoder::default(),
             buffer: vec![0; READ].into_boxed_slice(),
@@ -88,7 +89,7 @@ impl NodeTransport {
     }
 
     /// What to wait on.
-    pub(super) fn channel(&self) -> Arc<Watched> {
+    pub(super) fn channel(&self) -> Arc<Watched<ForeignFd>> {
         Arc::clone(&self.channel)
     }
 
@@ -106,39 +107,50 @@ impl NodeTransport {
     ///
     /// # Errors
     /// Those of recvmsg(2), or what came is no message.
-    pub(super) fn read(&mut self, messages: &mut Vec<Received>) -> Result<Reading, TransportError> {
-        let record = match seqpacket::receive(&*self.channel, &mut self.buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Reading::Empty),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Reading::End),
-            other => other?,
-        };
-        if record.len == 0 {
-            return Ok(Reading::End);
-        }
-        self.speaker = record.sender.or(self.speaker);
-        self.decoder.feed(&self.buffer[..record.len], record.fd, messages)?;
-        Ok(Reading::More)
+    pub(super) async fn read(
+        &mut self,
+        messages: &mut Vec<Received<ForeignFd>>,
+    ) -> Result<Reading, TransportError> {
+        let (reading, len) = self.receive().await?;
+        self.decoder.feed(&self.buffer[..len], None, messages)?;
+        Ok(reading)
     }
 
     /// Reads once, and keeps nothing.
     ///
     /// # Errors
     /// Those of recvmsg(2).
-    pub(super) fn discard(&mut self) -> io::Result<Reading> {
-        match seqpacket::receive(&*self.channel, &mut self.buffer) {
-            Ok(record) if record.len == 0 => Ok(Reading::End),
-            Ok(_) => Ok(Reading::More),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Reading::Empty),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Reading::End),
-            Err(error) => Err(error),
+    pub(super) async fn discard(&mut self) -> io::Result<Reading> {
+        Ok(self.receive().await?.0)
+    }
+
+    /// Receives into the buffer; returns how much. Descriptors are of no use to clusterd, and how long it takes to close
+    /// them is for the worker to decide: that is done elsewhere.
+    async fn receive(&mut self) -> io::Result<(Reading, usize)> {
+        let seen = match guarded::look(&*self.channel, &mut self.buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((Reading::Empty, 0)),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok((Reading::End, 0)),
+            seen => seen?,
+        };
+        if seen.len == 0 {
+            return Ok((Reading::End, 0));
         }
+        // No more than was seen, for descriptors may lie behind it.
+        let sender = if seen.has_descriptors {
+            let (channel, len) = (Arc::clone(&self.channel), seen.len);
+            closer::elsewhere(move || Ok(seqpacket::receive(&*channel, &mut vec![0; len])?.sender)).await?
+        } else {
+            seqpacket::receive(&*self.channel, &mut self.buffer[..seen.len])?.sender
+        };
+        self.speaker = sender.or(self.speaker);
+        Ok((Reading::More, seen.len))
     }
 
     /// Queues a message.
     ///
     /// # Errors
     /// Too much waits to be written already.
-    pub(super) fn push(&mut self, message: ToNode<'_>) -> Result<(), TransportError> {
+    pub(super) fn push(&mut self, message: ToNode<'_, ForeignFd>) -> Result<(), TransportError> {
         Ok(self.outgoing.push(message)?)
     }
 
@@ -146,7 +158,11 @@ impl NodeTransport {
     ///
     /// # Errors
     /// Too much waits to be written already.
-    pub(super) fn push_descriptor(&mut self, message: ToNode<'_>, sent: Sent) -> Result<(), TransportError> {
+    pub(super) fn push_descriptor(
+        &mut self,
+        message: ToNode<'_, ForeignFd>,
+        sent: Sent,
+    ) -> Result<(), TransportError> {
         self.push(message)?;
         self.unacknowledged.push_back(sent);
         Ok(())

@@ -2,7 +2,6 @@
 //! are, and a bounded number of permits for them.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::protocol::wire::{Binding, SocketOption};
+use crate::sys::closer::ForeignFd;
 
 /// A channel to a worker's listener, as the attach socket delivered it.
 #[derive(Debug)]
@@ -25,9 +25,9 @@ pub(crate) struct Attachment {
     /// Kept as long as the channel: dropping it tells whoever made it that the channel is gone.
     pub registration: Option<Arc<dyn fmt::Debug + Send + Sync>>,
     /// The primary's end.
-    pub channel: OwnedFd,
+    pub channel: ForeignFd,
     /// A duplicate of the worker's end, through which untaken connections are taken back.
-    pub worker_end: OwnedFd,
+    pub worker_end: ForeignFd,
     /// Who was seen to hold the worker's end.
     pub holder: Holder,
     /// The worker reads drain notices.

@@ -3,21 +3,22 @@
 //! It decides nothing: which records there should be is known to the link.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::Interest;
 
 use crate::front::connection::Connection;
-use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
-use crate::sys::seqpacket;
+use crate::protocol::wire::{Endpoint, FromWorker, Linger, MAX_MESSAGE, ToWorker};
+use crate::sys::closer::ForeignFd;
 use crate::sys::watched::Watched;
+use crate::sys::{guarded, seqpacket};
 
 /// Both ends of a channel, of which the worker has the other in its listener's place.
 #[derive(Debug)]
 pub(super) struct Channel {
-    ours: Watched,
-    worker_end: OwnedFd,
+    ours: Watched<ForeignFd>,
+    worker_end: ForeignFd,
     wake: Waker,
 }
 
@@ -31,7 +32,7 @@ pub(crate) enum Fault {
 }
 
 /// A message and its descriptor, or why there is none.
-pub(super) type Received = Result<(FromWorker, Option<OwnedFd>), Fault>;
+pub(super) type Received = Result<(FromWorker, Option<ForeignFd>), Fault>;
 
 /// What came of reading a worker's next message.
 pub(super) enum Reading {
@@ -46,7 +47,7 @@ pub(super) enum Reading {
 /// What came of taking a record back.
 pub(super) enum Recovered {
     /// A connection.
-    Connection { socket: OwnedFd, peer: Endpoint },
+    Connection { socket: ForeignFd, peer: Endpoint },
     /// Something else, which is gone now.
     Other,
     /// Nothing is left.
@@ -58,17 +59,17 @@ impl Channel {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub(super) fn new(ours: OwnedFd, worker_end: OwnedFd, wake: Waker) -> io::Result<Self> {
+    pub(super) fn new(ours: ForeignFd, worker_end: ForeignFd, wake: Waker) -> io::Result<Self> {
         let ours = Watched::new(ours, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self { ours, worker_end, wake })
     }
 
-    /// Sends a connection; returns the size of its record.
+    /// Sends a connection, and how it is to linger; returns the size of its record.
     ///
     /// # Errors
     /// Those of sendmsg(2).
-    pub(super) fn send(&self, connection: &Connection) -> io::Result<usize> {
-        let message = ToWorker::Connection { peer: connection.peer };
+    pub(super) fn send(&self, connection: &Connection, linger: Option<Linger>) -> io::Result<usize> {
+        let message = ToWorker::Connection { peer: connection.peer, linger };
         self.send_record(message, Some(connection.socket.as_fd()))
     }
 
@@ -152,13 +153,14 @@ impl Channel {
         }
         // One byte more than any message, so that a longer record is seen to be longer.
         let mut buffer = [0; MAX_MESSAGE + 1];
-        let received = match seqpacket::receive(&self.ours, &mut buffer) {
+        let received = match guarded::receive(&self.ours, &mut buffer) {
             Ok(record) if record.len == 0 => Err(Fault::Channel(io::ErrorKind::UnexpectedEof)),
             Ok(record) => match FromWorker::decode(&buffer[..record.len]) {
                 Ok(message) => Ok((message, record.fd)),
                 Err(_) => Err(Fault::Malformed),
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Reading::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Fault::Malformed),
             Err(error) => Err(Fault::Channel(error.kind())),
         };
         Reading::Message(received)
@@ -177,8 +179,8 @@ impl Channel {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Recovered::Nothing),
             Err(error) => return Err(error),
         };
-        Ok(match (ToWorker::decode(&buffer[..record.len]), record.fd) {
-            (Ok(ToWorker::Connection { peer }), Some(socket)) => Recovered::Connection { socket, peer },
+        Ok(match (ToWorker::decode(&buffer[..record.len]), record.fd.map(ForeignFd::from)) {
+            (Ok(ToWorker::Connection { peer, .. }), Some(socket)) => Recovered::Connection { socket, peer },
             _ => Recovered::Other,
         })
     }

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -17,7 +16,8 @@ use super::in_flight::{Given, InFlight};
 use super::state::{Due, Gate, LinkState, Listens, Timeouts};
 use crate::front::connection::Connection;
 use crate::ids::{LinkId, WorkerId};
-use crate::protocol::wire::{Endpoint, FromWorker, SocketOption, ToWorker};
+use crate::protocol::wire::{Endpoint, FromWorker, Linger, SocketOption, ToWorker};
+use crate::sys::closer::{Batch, ForeignFd};
 
 /// How long a worker's messages are left unread when no descriptor is free.
 const READ_PAUSE: Duration = Duration::from_millis(50);
@@ -40,6 +40,8 @@ pub(crate) struct Link {
     state: LinkState,
     in_flight: InFlight,
     last_handed: Option<Instant>,
+    /// How the connections of this listener linger when they are closed.
+    linger: Option<Linger>,
 }
 
 /// What a link has seen.
@@ -108,6 +110,7 @@ impl Link {
             state: LinkState::new(gate, attachment.relayed, timeouts),
             in_flight: InFlight::default(),
             last_handed: None,
+            linger: attachment.options.iter().find_map(SocketOption::linger).flatten(),
         })
     }
 
@@ -146,19 +149,25 @@ impl Link {
         self.last_handed
     }
 
-    /// Gives the worker a connection and closes the primary's copy.
+    /// Gives the worker a connection; the primary's copy is among those that are to be closed.
     ///
     /// # Errors
     /// The connection and what sendmsg(2) said; the link is as it was.
-    pub(crate) fn hand_off(&mut self, connection: Connection, now: Instant) -> Result<(), NotGiven> {
+    pub(crate) fn hand_off(
+        &mut self,
+        connection: Connection,
+        now: Instant,
+        handed: &mut Batch,
+    ) -> Result<(), NotGiven> {
         if !self.is_busy() {
             self.channel.expect_taking();
         }
-        let size = match self.channel.send(&connection) {
+        let size = match self.channel.send(&connection, self.linger) {
             Ok(size) => size,
             Err(error) => return Err(NotGiven { connection, error }),
         };
-        let Connection { peer, arrival, accepted, .. } = connection;
+        let Connection { socket, peer, arrival, accepted } = connection;
+        handed.push(socket);
         self.in_flight.push(Given { peer, arrival, accepted, since: now, size });
         self.last_handed = Some(now);
         self.state.given(now);
@@ -230,19 +239,24 @@ impl Link {
 
     fn received(&mut self, received: Received) -> LinkEvent {
         match received {
-            Ok((FromWorker::Listening, _)) => match self.state.listens() {
+            Ok((FromWorker::Listening, None)) => match self.state.listens() {
                 Listens::Now => LinkEvent::Listening,
                 Listens::Again => LinkEvent::Moving,
                 Listens::Still => LinkEvent::Nothing,
             },
-            Ok((FromWorker::SetOption(option), _)) => LinkEvent::SetOption(option),
+            Ok((FromWorker::SetOption(option), None)) => {
+                if let Some(linger) = option.linger() {
+                    self.linger = linger;
+                }
+                LinkEvent::SetOption(option)
+            }
             Ok((FromWorker::Decline { peer, pause }, Some(socket))) => self.declined(socket, peer, pause),
             Ok((_, _)) => LinkEvent::Broken(Fault::Malformed),
             Err(fault) => LinkEvent::Broken(fault),
         }
     }
 
-    fn declined(&mut self, socket: OwnedFd, peer: Endpoint, pause: bool) -> LinkEvent {
+    fn declined(&mut self, socket: ForeignFd, peer: Endpoint, pause: bool) -> LinkEvent {
         let Some(Given { arrival, accepted, .. }) = self.in_flight.declined(&peer) else {
             return LinkEvent::Broken(Fault::Malformed);
         };
@@ -383,7 +397,7 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, OwnedFd};
 
     use super::*;
     use crate::front::arrival::Arrival;
@@ -403,8 +417,8 @@ mod tests {
             binding: Binding::new(PEER),
             options: Vec::new(),
             registration: None,
-            channel,
-            worker_end: workers.try_clone().unwrap(),
+            channel: channel.into(),
+            worker_end: workers.try_clone().unwrap().into(),
             holder: Holder { inode: 0, pid: 0 },
             wants_drain: false,
             relayed: true,
@@ -413,8 +427,9 @@ mod tests {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let timeouts = Timeouts { slow: second, late: second, timeout: second };
         let mut link = Link::new(attachment, timeouts, Gate::Open, Waker::noop().clone()).unwrap();
-        let socket = seqpacket::pair().unwrap().0;
-        link.hand_off(Connection { socket, peer: PEER, arrival: Arrival::V4, accepted: now }, now).unwrap();
+        let socket = seqpacket::pair().unwrap().0.into();
+        let connection = Connection { socket, peer: PEER, arrival: Arrival::V4, accepted: now };
+        link.hand_off(connection, now, &mut Batch::default()).unwrap();
         (link, workers)
     }
 

@@ -34,6 +34,7 @@ use crate::ids::{LinkId, WorkerId};
 use crate::metrics::Metrics;
 use crate::policy::window::Window;
 use crate::policy::{Balancer, Seat};
+use crate::sys::closer::Batch;
 
 /// Where a link is kept, as long as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +54,8 @@ pub(crate) struct Links {
     /// The window of a new link.
     window: Window,
     timeouts: Timeouts,
+    /// The primary's copies of connections that were handed over.
+    handed: Batch,
 }
 
 impl Links {
@@ -68,6 +71,7 @@ impl Links {
             woken: Vec::new(),
             window,
             timeouts,
+            handed: Batch::default(),
         }
     }
 
@@ -159,7 +163,7 @@ impl Links {
         self.changes.tell(balancer);
     }
 
-    /// Gives a worker a connection and closes the primary's copy.
+    /// Gives a worker a connection; the primary's copy is closed with [`Links::close_handed`].
     ///
     /// # Errors
     /// The connection and what sendmsg(2) said; the link is as it was.
@@ -172,9 +176,14 @@ impl Links {
         let Some(member) = self.members.get_mut(key.0) else {
             return Err(NotGiven { connection, error: io::ErrorKind::NotConnected.into() });
         };
-        let handed = member.link.hand_off(connection, now);
+        let handed = member.link.hand_off(connection, now, &mut self.handed);
         self.settle(key);
         handed
+    }
+
+    /// Has the primary's copies closed of what was handed over since this was last done.
+    pub(crate) fn close_handed(&mut self) {
+        self.handed.close();
     }
 
     /// Those that were woken since this was last asked, in that order; `task` is woken when there are more. To be given

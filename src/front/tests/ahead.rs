@@ -25,7 +25,8 @@ fn given(stage: &Stage, worker: &Worker, count: usize) -> Vec<TcpStream> {
 
 /// How many connections lie in the worker's end.
 fn untaken(worker: &Worker) -> usize {
-    let record = ToWorker::Connection { peer: Endpoint::V4 { address: [127, 0, 0, 1], port: 1 } };
+    let record =
+        ToWorker::Connection { peer: Endpoint::V4 { address: [127, 0, 0, 1], port: 1 }, linger: None };
     seqpacket::waiting_bytes(&worker.channel).unwrap() / record.encode(&mut [0; MAX_MESSAGE]).len()
 }
 

@@ -158,6 +158,15 @@ fn without_a_free_descriptor_a_declined_connection_waits() {
     run_alone("front::tests::reclaim::alone_without_a_free_descriptor");
 }
 
+/// How many descriptors of the same file this process has.
+fn copies(fd: &OwnedFd) -> usize {
+    use std::os::fd::AsRawFd;
+    let target = |link: std::path::PathBuf| std::fs::read_link(link).ok();
+    let own = target(format!("/proc/self/fd/{}", fd.as_raw_fd()).into());
+    let all = std::fs::read_dir("/proc/self/fd").unwrap();
+    all.filter(|entry| target(entry.as_ref().unwrap().path()) == own).count()
+}
+
 #[test]
 #[ignore = "lowers the limits of its process; run by without_a_free_descriptor_a_declined_connection_waits"]
 fn alone_without_a_free_descriptor() {
@@ -166,7 +175,8 @@ fn alone_without_a_free_descriptor() {
     let client = stage.connect();
     let mut buffer = [0; MAX_MESSAGE];
     let seen = until(|| seqpacket::peek(&picky.channel, &mut buffer).ok());
-    let Ok(ToWorker::Connection { peer }) = ToWorker::decode(&buffer[..seen.len]) else { panic!() };
+    let Ok(ToWorker::Connection { peer, .. }) = ToWorker::decode(&buffer[..seen.len]) else { panic!() };
+    until(|| (copies(seen.fd.as_ref().unwrap()) == 1).then_some(()));
     let used = cpu_milliseconds();
     let filling = no_descriptor_left(&picky.channel);
     let decline = FromWorker::Decline { peer, pause: false };

@@ -92,7 +92,7 @@ fn a_socket_that_was_registered_before_bind_reports_as_it_does_natively() {
     let client = TcpStream::connect(front.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let (accepted, _) = front.accept().unwrap();
-    say(&channel, &ToWorker::Connection { peer: CLIENT }, Some(accepted.as_fd()));
+    say(&channel, &ToWorker::Connection { peer: CLIENT, linger: None }, Some(accepted.as_fd()));
     found.extend((0..LINES_AFTER).map(|_| primary.line()));
     assert_eq!(found, expected);
 }

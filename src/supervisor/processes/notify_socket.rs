@@ -6,20 +6,20 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::net::SocketAddrUnix;
 
+use crate::sys::closer::ForeignFd;
 use crate::sys::datagram;
 
 /// The socket, bound.
 #[derive(Debug)]
 pub(crate) struct NotifySocket {
     /// Where messages arrive, in non-blocking mode.
-    pub socket: OwnedFd,
+    pub socket: ForeignFd,
     /// The path at which it is found, if it has one.
     pub path: Option<SocketPath>,
 }
@@ -45,11 +45,11 @@ pub(crate) fn bind(attach: &OsStr, launch: u64) -> io::Result<(NotifySocket, OsS
         let name = [name, format!("-notify-{launch}").as_bytes()].concat();
         let socket = datagram::bind(&SocketAddrUnix::new_abstract_name(&name)?)?;
         let name = OsString::from_vec([b"@".as_slice(), &name].concat());
-        return Ok((NotifySocket { socket, path: None }, name));
+        return Ok((NotifySocket { socket: socket.into(), path: None }, name));
     }
     let path = Path::new(attach).with_file_name(format!("notify-{launch}"));
     let socket = datagram::bind(&SocketAddrUnix::new(&path)?)?;
-    let bound = NotifySocket { socket, path: Some(SocketPath(path.clone())) };
+    let bound = NotifySocket { socket: socket.into(), path: Some(SocketPath(path.clone())) };
     // Who is heard is decided by user and process.
     fs::set_permissions(&path, Permissions::from_mode(0o666))?;
     Ok((bound, path.into()))
