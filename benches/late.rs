@@ -5,7 +5,8 @@
 //!
 //! - *healthy*: every worker answers at once;
 //! - *stopped*: one of the workers is stopped (SIGSTOP), another one in each round;
-//! - *computing*: each worker does nothing for 200 ms after every 200th connection.
+//! - *computing*: each worker does nothing for 200 ms after one connection in 500, by chance: workers that take turns would
+//!   otherwise all do so at once.
 //!
 //! What counts is the time from connecting to the answer. It decides nothing: timings depend on the machine, so it prints
 //! them and fails only if a connection does. With `cargo bench` it measures; with `--test` or `--smoke`, and under `cargo
@@ -32,8 +33,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// The first argument of a worker that computes now and then.
 const COMPUTING: &str = "role-computing";
-/// After so many connections it does so, for so long.
-const EVERY: usize = 200;
+/// It does so after one connection in so many, for so long.
+const ONE_IN: usize = 500;
 const COMPUTES: Duration = Duration::from_millis(200);
 /// How long a client rests after an answer.
 const REST: Duration = Duration::from_millis(2);
@@ -43,9 +44,9 @@ const WORKERS: usize = 4;
 
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
-        Some(worker::ROLE) => worker::run(|_| {}),
-        Some(COMPUTING) => worker::run(|answered| {
-            if answered % EVERY == 0 {
+        Some(worker::ROLE) => worker::run(|| {}),
+        Some(COMPUTING) => worker::run(|| {
+            if fastrand::usize(..ONE_IN) == 0 {
                 thread::sleep(COMPUTES);
             }
         }),

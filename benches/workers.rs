@@ -51,7 +51,7 @@ const PROGRAMS: &str = concat!(
 
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
-        Some(worker::ROLE) => worker::run(|_| {}),
+        Some(worker::ROLE) => worker::run(|| {}),
         _ => compare(&Options::of_this_run()?),
     }
 }

@@ -33,7 +33,7 @@ const PRIMARIES: &str = "bare,clusterd,node,clusterd-node";
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some(bare::ROLE) => bare::run(),
-        Some(worker::ROLE) => worker::run(|_| {}),
+        Some(worker::ROLE) => worker::run(|| {}),
         _ => compare(&Options::of_this_run()?),
     }
 }

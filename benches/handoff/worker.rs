@@ -20,18 +20,16 @@ use rustix::net::{
 /// The first argument of a process that is to be a worker.
 pub(crate) const ROLE: &str = "role-worker";
 
-/// Attaches as the environment says, and serves until the primary is gone. Before it takes the next connection, it does
-/// what it is told with the number of those that it has answered.
-pub(crate) fn run(mut answered: impl FnMut(usize)) -> anyhow::Result<()> {
+/// Attaches as the environment says, and serves until the primary is gone. What is to be done after each
+/// answer is done before it takes the next connection.
+pub(crate) fn run(mut answered: impl FnMut()) -> anyhow::Result<()> {
     let channel = attach()?;
-    let mut count = 0;
     while let Some((_, connection)) = receive(&channel)? {
         if let Some(connection) = connection {
             // A client that has gone away is no failure of the worker.
             let _ = rustix::io::write(&connection, b"x");
             drop(connection);
-            count += 1;
-            answered(count);
+            answered();
         }
     }
     Ok(())
