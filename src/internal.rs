@@ -19,7 +19,8 @@ pub mod logs {
 
 /// See `crate::policy`.
 pub mod policy {
-    pub use crate::policy::{Balancer, Choice, Seat};
+    pub use crate::ids::Slot;
+    pub use crate::policy::{Availability, Balancer, Choice, Seat};
 }
 
 /// See `crate::private`.

@@ -22,6 +22,7 @@ const ASKED: usize = 4;
 /// Brings connections and workers together.
 #[derive(Debug)]
 pub(super) struct Dispatch {
+    choice: Choice,
     balancer: Box<dyn Balancer>,
     /// Whether busy workers may have something to tell, if asked in this burst.
     may_ask: bool,
@@ -32,6 +33,7 @@ pub(super) struct Dispatch {
 impl Dispatch {
     pub(super) fn new(choice: Choice, metrics: &Metrics, notes: &Notes) -> Self {
         Self {
+            choice,
             balancer: choice.balancer(),
             may_ask: true,
             queue_wait: metrics.queue_wait.clone(),
@@ -53,14 +55,31 @@ impl Dispatch {
         {
             return true;
         }
-        if let Some(client) = parts.queue.next_client()
-            && let Some(key) = self.next(client, parts)
-            && let Some(connection) = parts.queue.pop()
-        {
-            self.give(key, connection, parts);
-            return true;
+        let next = if self.choice.is_sticky() { self.next_home(parts) } else { self.next_waiting(parts) };
+        let Some((key, connection)) = next else { return false };
+        self.give(key, connection, parts);
+        true
+    }
+
+    fn next_waiting(&mut self, parts: &mut Parts<'_>) -> Option<(LinkKey, Connection)> {
+        let client = parts.queue.next_client()?;
+        let key = self.next(client, parts)?;
+        Some((key, parts.queue.pop()?))
+    }
+
+    /// Of those whose own worker can be given a connection, the one that waits longest.
+    fn next_home(&mut self, parts: &mut Parts<'_>) -> Option<(LinkKey, Connection)> {
+        self.hear(parts.links);
+        if self.balancer.homes_changed() {
+            parts.queue.leave_homes();
         }
-        false
+        if let Some(client) = parts.queue.next_client()
+            && self.balancer.home(&client).is_some()
+        {
+            parts.queue.send_home(|client| self.balancer.home(client));
+        }
+        let (home, key) = parts.queue.next_home(|seat| parts.links.able(seat))?;
+        Some((key, parts.queue.pop_home(home)?))
     }
 
     /// Gives a new connection to a worker, or has it wait.
@@ -71,12 +90,13 @@ impl Dispatch {
         }
     }
 
-    /// Gives the connection that this worker has not taken in time to one that is available; whether that could be done.
+    /// Gives the connection that this worker has not taken in time to the one that is chosen now; whether there is one. The
+    /// client that has a worker of its own waits for that.
     fn bypass(&mut self, late: LinkKey, parts: &mut Parts<'_>) -> bool {
         let oldest = parts.links.get(late).and_then(|member| member.link.oldest_untaken());
         if let Some((_, client)) = oldest
-            && let Some(next) = self.next_asked(client, parts)
-            && let Some(connection) = parts.reclaim.bypass(parts.links, late)
+            && let Some(next) = self.chosen_asked(client, parts)
+            && let Some(connection) = parts.bypass(late)
         {
             self.give(next, connection, parts);
             return true;
@@ -89,26 +109,25 @@ impl Dispatch {
         links.tell(&mut *self.balancer);
     }
 
-    /// Who gets this client's connection: an available worker, or else one that is given it ahead.
+    /// Who gets this client's connection: the worker that the balancer chooses, or else one that is given it ahead.
     fn next(&mut self, client: Endpoint, parts: &mut Parts<'_>) -> Option<LinkKey> {
-        self.next_asked(client, parts).or_else(|| parts.links.next_ahead())
+        let chosen = self.chosen_asked(client, parts);
+        if self.choice.knows_idle_only() { chosen.or_else(|| parts.links.next_ahead()) } else { chosen }
     }
 
-    /// An available worker.
+    /// The link of the worker that the balancer chooses.
     ///
     /// Before somebody busy is passed over, it is asked whether it still is, for the kernel may not have announced that
     /// it is not. Not again in the same burst once nobody had anything to tell.
-    fn next_asked(&mut self, client: Endpoint, parts: &mut Parts<'_>) -> Option<LinkKey> {
-        if let available @ Some(_) = self.next_available(client, parts.links) {
-            return available;
+    fn chosen_asked(&mut self, client: Endpoint, parts: &mut Parts<'_>) -> Option<LinkKey> {
+        if let chosen @ Some(_) = self.chosen(client, parts.links) {
+            return chosen;
         }
         if self.may_ask {
-            let mut asked = [None; ASKED];
-            asked.iter_mut().zip(parts.links.passed_over()).for_each(|(asked, key)| *asked = Some(key));
-            for key in asked.into_iter().flatten() {
+            for key in self.passed_over(client, parts.links).into_iter().flatten() {
                 parts.ask(key);
-                if let available @ Some(_) = self.next_available(client, parts.links) {
-                    return available;
+                if let chosen @ Some(_) = self.chosen(client, parts.links) {
+                    return chosen;
                 }
             }
             self.may_ask = false;
@@ -116,11 +135,21 @@ impl Dispatch {
         None
     }
 
-    /// The next worker in turn, by the one of its available links that was used longest ago.
-    fn next_available(&mut self, client: Endpoint, links: &mut Links) -> Option<LinkKey> {
+    /// The link of the worker that the balancer chooses.
+    fn chosen(&mut self, client: Endpoint, links: &mut Links) -> Option<LinkKey> {
         self.hear(links);
         let seat = self.balancer.next(&client)?;
-        links.available(seat)
+        links.able(seat)
+    }
+
+    /// Those that are too busy to be given this client's connection, as far as is known.
+    fn passed_over(&self, client: Endpoint, links: &Links) -> [Option<LinkKey>; ASKED] {
+        let mut passed = [None; ASKED];
+        match self.balancer.home(&client) {
+            Some(home) => passed.iter_mut().zip(links.of_seat(home)).for_each(|(one, &key)| *one = Some(key)),
+            None => passed.iter_mut().zip(links.passed_over()).for_each(|(one, key)| *one = Some(key)),
+        }
+        passed
     }
 
     fn note(&self, key: LinkKey, connection: &Connection, waited: Duration, links: &Links) {
@@ -140,7 +169,10 @@ impl Dispatch {
         let waited = now.saturating_duration_since(connection.accepted);
         self.note(key, &connection, waited, parts.links);
         match parts.links.hand_off(key, connection, now) {
-            Ok(()) => self.queue_wait.observe(waited.as_secs_f64()),
+            Ok(()) => {
+                self.queue_wait.observe(waited.as_secs_f64());
+                parts.occupy(key);
+            }
             Err(NotGiven { connection, error }) => {
                 self.notes.taken_back(&connection.socket, connection.peer.into(), connection.accepted);
                 parts.queue.put_back(connection);

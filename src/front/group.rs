@@ -10,6 +10,7 @@ use super::dispatch::Dispatch;
 use super::intake::Intake;
 use super::launches::LaunchTable;
 use super::links::Links;
+use super::occupancy::Occupancy;
 use super::openness::Seen;
 use super::private::Undelivered;
 use super::queue::Queue;
@@ -61,10 +62,12 @@ impl Group {
     /// Nobody yet.
     pub(super) fn new(bindings: Bindings, limits: &ServiceLimits, metrics: &Metrics, notes: &Notes) -> Self {
         let window = Window::new(limits.window, limits.timeouts.slow);
+        // Who has the fewest connections has just begun, often, and shall get those that come at once.
+        let window = if limits.choice.counts() { window.opened() } else { window };
         Self {
             bindings,
             queue: Queue::new(limits.queue_timeout),
-            links: Links::new(window, limits.timeouts),
+            links: Links::new(limits.choice, window, limits.timeouts),
             dispatch: Dispatch::new(limits.choice, metrics, notes),
             reclaim: Reclaim::new(metrics.redispatched.clone(), notes.clone()),
             is_served: false,
@@ -122,7 +125,7 @@ impl Group {
     }
 
     /// The worker gets no connection any more: what it has not taken goes to others.
-    pub(super) fn retire(&mut self, worker: WorkerId) {
+    pub(super) fn retire(&mut self, worker: WorkerId, occupancy: &mut Occupancy) {
         for key in self.links.of_worker(worker).to_vec() {
             let is_relayed = self.links.change(key, |member| {
                 member.private.refuse(Undelivered::Retired);
@@ -132,7 +135,8 @@ impl Group {
             // The other end of a relayed channel may have offered a connection to the worker by now, and is left to say
             // what became of it.
             if is_relayed == Some(false) {
-                self.reclaim.take_back(&mut self.links, key, 0, Undelivered::Retired, &mut self.queue);
+                let why = Undelivered::Retired;
+                self.reclaim.take_back(&mut self.links, key, 0, why, &mut self.queue, occupancy);
             }
             self.links.change(key, |member| {
                 if !member.link.is_busy() {

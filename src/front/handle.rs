@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::front::arrival::Arrival;
 use crate::front::bound::Bound;
 use crate::front::connection::Connection;
+use crate::front::freed::Freed;
 use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::front::private::{Delivery, Undelivered};
 use crate::front::shared::Sharing;
@@ -143,6 +144,7 @@ pub(crate) struct PortStatus {
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
+    freed: Freed,
 }
 
 /// What the front says, for whoever wires the rooms together.
@@ -152,6 +154,8 @@ pub(crate) struct Reports {
     pub notices: mpsc::Receiver<Notice>,
     /// How each port stands.
     pub status: watch::Receiver<Vec<PortStatus>>,
+    /// Whether somebody waits for a worker that has as many connections as it may have.
+    pub waits_for_place: watch::Receiver<bool>,
 }
 
 /// The front's own ends of both ways.
@@ -159,10 +163,14 @@ pub(crate) struct Reports {
 pub(crate) struct FrontEnds {
     /// What it is asked to do.
     pub commands: mpsc::Receiver<Command>,
+    /// Connections that workers do not have any more.
+    pub freed: Freed,
     /// What it tells.
     pub notices: mpsc::Sender<Notice>,
     /// How each port stands.
     pub status: watch::Sender<Vec<PortStatus>>,
+    /// Whether somebody waits for a full worker.
+    pub waits_for_place: watch::Sender<bool>,
 }
 
 /// The two ways between the rest and a front that serves `ports`.
@@ -171,8 +179,11 @@ pub(crate) fn channels(ports: &[WorkerPort]) -> (Handle, Reports, FrontEnds) {
     let (outbox, notices) = mpsc::channel(256);
     let status = ports.iter().map(|&port| PortStatus { port, listening: 0 }).collect();
     let (status, watched) = watch::channel(status);
-    let ends = FrontEnds { commands: inbox, notices: outbox, status };
-    (Handle { commands }, Reports { notices, status: watched }, ends)
+    let (waits_for_place, waiting) = watch::channel(false);
+    let freed = Freed::default();
+    let handle = Handle { commands, freed: freed.clone() };
+    let reports = Reports { notices, status: watched, waits_for_place: waiting };
+    (handle, reports, FrontEnds { commands: inbox, freed, notices: outbox, status, waits_for_place })
 }
 
 impl Handle {
@@ -251,6 +262,12 @@ impl Handle {
     /// closed.
     pub(crate) async fn detach(&self, link: LinkId) {
         self.send(Command::Detach(link)).await;
+    }
+
+    /// Says, for each of these, that the worker does not have one of the connections any more that it was given. Never
+    /// waits.
+    pub(crate) fn freed(&self, workers: Vec<WorkerId>) {
+        self.freed.tell(workers);
     }
 
     /// Takes back every connection that this worker has not taken. Returns when they are in the queue again, with the

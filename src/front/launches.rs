@@ -7,6 +7,7 @@ use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use super::handle::Notice;
+use super::occupancy::Occupancy;
 use crate::front::links::{Gate, Holder};
 use crate::ids::{LinkId, ServiceId, WorkerId};
 
@@ -29,6 +30,8 @@ pub(crate) struct LaunchTable {
     holds: bool,
     recycle: RecycleLimits,
     launches: BTreeMap<WorkerId, Launch>,
+    /// How many connections each has.
+    pub(super) occupancy: Occupancy,
     /// When each of those that are stalled will be stuck.
     stuck_at: BTreeSet<(Instant, WorkerId)>,
     /// What is to be told, in this order.
@@ -59,10 +62,11 @@ struct Stall {
 impl LaunchTable {
     /// No launch yet. If the front `holds` workers, each gets clients once it is released, and otherwise once it
     /// listens.
-    pub(crate) fn new(holds: bool, recycle: RecycleLimits) -> Self {
+    pub(crate) fn new(holds: bool, recycle: RecycleLimits, occupancy: Occupancy) -> Self {
         Self {
             holds,
             recycle,
+            occupancy,
             launches: BTreeMap::new(),
             stuck_at: BTreeSet::new(),
             notices: VecDeque::new(),
@@ -131,6 +135,7 @@ impl LaunchTable {
 
     /// The worker is gone. Returns how many connections it has taken.
     pub(crate) fn forget(&mut self, worker: WorkerId) -> u64 {
+        self.occupancy.forget(worker);
         let Some(launch) = self.launches.remove(&worker) else { return 0 };
         self.watch(worker, launch.stuck_at(), None);
         launch.taken

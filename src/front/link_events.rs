@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
+use super::connection::Connection;
 use super::group::Parts;
 use super::links::{Due, LinkEvent, LinkKey};
 use super::listener;
@@ -98,11 +99,11 @@ impl Parts<'_> {
             }
             LinkEvent::Nothing | LinkEvent::CaughtUp => {}
             LinkEvent::Declined(connection) => {
-                self.reclaim.given_back(self.links, key, connection, Undelivered::Declined, self.queue);
+                self.given_back(key, connection, Undelivered::Declined);
             }
             LinkEvent::Paused(connection) => {
                 self.stalled(key, Instant::now());
-                self.reclaim.given_back(self.links, key, connection, Undelivered::Stalled, self.queue);
+                self.given_back(key, connection, Undelivered::Stalled);
             }
             LinkEvent::SetOption(option) => self.set_option(worker, option),
             LinkEvent::Broken(fault) => {
@@ -164,11 +165,42 @@ impl Parts<'_> {
 
     /// The worker is too slow for what it was given ahead: it goes to others. The youngest is left.
     fn take_back_ahead(&mut self, key: LinkKey) {
-        self.reclaim.take_back(self.links, key, 1, Undelivered::Stalled, self.queue);
+        self.take_back(key, 1);
+    }
+
+    /// Takes back what the worker leaves untaken, but for the youngest `leave`; returns how many.
+    fn take_back(&mut self, key: LinkKey, leave: usize) -> usize {
+        let occupancy = &mut self.launches.occupancy;
+        self.reclaim.take_back(self.links, key, leave, Undelivered::Stalled, self.queue, occupancy)
+    }
+
+    fn given_back(&mut self, key: LinkKey, connection: Connection, why: Undelivered) {
+        let occupancy = &mut self.launches.occupancy;
+        self.reclaim.given_back(self.links, key, connection, why, self.queue, occupancy);
+    }
+
+    /// Takes its oldest connection from a worker that is late.
+    pub(super) fn bypass(&mut self, late: LinkKey) -> Option<Connection> {
+        let connection = self.reclaim.bypass(self.links, late)?;
+        if let Some(member) = self.links.get(late) {
+            self.launches.occupancy.ended(member.link.worker(), 1);
+        }
+        Some(connection)
+    }
+
+    /// The worker was given a client's connection.
+    pub(super) fn occupy(&mut self, key: LinkKey) {
+        let occupancy = &mut self.launches.occupancy;
+        if occupancy.is_counted()
+            && let Some(worker) = self.links.get(key).map(|member| member.link.worker())
+        {
+            occupancy.given(worker);
+            self.links.occupied(worker, occupancy.of(worker));
+        }
     }
 
     fn stall(&mut self, key: LinkKey, now: Instant) {
-        let back = self.reclaim.take_back(self.links, key, 0, Undelivered::Stalled, self.queue);
+        let back = self.take_back(key, 0);
         let is_empty = self.links.get(key).is_some_and(|member| member.link.untaken() == 0);
         if back > 0 && is_empty {
             self.stalls(key, now);

@@ -11,10 +11,12 @@
 //! [`shared`] only keeps the sockets.
 
 mod dispatch;
+mod freed;
 mod group;
 mod intake;
 mod link_events;
 mod listener;
+mod occupancy;
 mod openness;
 mod public_socket;
 mod queue;
@@ -48,9 +50,11 @@ use tokio_util::sync::PollSender;
 use tracing::warn;
 
 use self::bound::Bound;
+use self::freed::Freed;
 use self::handle::{Command, Notice, PortStatus};
 use self::launches::LaunchTable;
 use self::links::Attachment;
+use self::occupancy::Occupancy;
 use self::private::{Delivery, Undelivered};
 use self::service::{Progress, Service};
 pub(crate) use self::setup::{Accepts, SLOW, ServiceLimits, Setup};
@@ -69,8 +73,10 @@ pub(crate) struct Front {
     /// Workers that are to get nothing more, and who is told when that is so.
     retiring: Vec<(WorkerId, oneshot::Sender<()>)>,
     commands: mpsc::Receiver<Command>,
+    freed: Freed,
     notices: PollSender<Notice>,
     status: watch::Sender<Vec<PortStatus>>,
+    waits_for_place: watch::Sender<bool>,
     /// How many listeners each port has, as far as that was published.
     published: Vec<usize>,
     timer: Pin<Box<Sleep>>,
@@ -98,15 +104,18 @@ impl Front {
     /// Those of epoll_ctl(2).
     pub(crate) fn new(setup: Setup, ends: handle::FrontEnds) -> io::Result<Self> {
         let published = vec![0; ends.status.borrow().len()];
+        let occupancy = Occupancy::new(setup.limits.choice.counts(), setup.limits.concurrency);
         let mut front = Self {
             services: Vec::new(),
             shared: SharedSockets::default(),
             accepts: setup.accepts,
-            launches: LaunchTable::new(setup.holds, setup.recycle),
+            launches: LaunchTable::new(setup.holds, setup.recycle, occupancy),
             retiring: Vec::new(),
             commands: ends.commands,
+            freed: ends.freed,
             notices: PollSender::new(ends.notices),
             status: ends.status,
+            waits_for_place: ends.waits_for_place,
             published,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
@@ -148,6 +157,7 @@ impl Front {
             return Poll::Ready(());
         }
         let commands_wait = self.launches.has_notices();
+        self.hear_what_is_freed(cx);
         self.poll_services(cx);
         self.poll_timer(cx);
         self.publish();
@@ -200,7 +210,7 @@ impl Front {
                 self.launches.retire(worker);
                 self.shared.retire(worker);
                 for service in &mut self.services {
-                    service.retire(worker);
+                    service.retire(worker, &mut self.launches.occupancy);
                 }
                 self.retiring.push((worker, done));
             }
@@ -228,7 +238,7 @@ impl Front {
             return;
         };
         let gate = self.launches.attaches(worker);
-        if let Err(error) = service.attach(attachment, gate) {
+        if let Err(error) = service.attach(attachment, gate, &self.launches.occupancy) {
             warn!(%worker, service = %id, address = ?binding.address, %error, "cannot watch a worker's channel");
         }
     }
@@ -287,10 +297,22 @@ impl Front {
     }
 
     fn poll_services(&mut self, cx: &mut Context<'_>) {
-        for service in &mut self.services {
-            if service.poll(cx, &mut self.launches) == Progress::More {
+        for index in 0..self.services.len() {
+            self.tell_who_has_how_many();
+            if self.services[index].poll(cx, &mut self.launches) == Progress::More {
                 cx.waker().wake_by_ref();
             }
+        }
+        if self.launches.occupancy.has_room_again() {
+            self.tell_who_has_how_many();
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Each service chooses by what workers have of all.
+    fn tell_who_has_how_many(&mut self) {
+        for (worker, occupied) in self.launches.occupancy.changes() {
+            self.services.iter_mut().for_each(|service| service.occupied(worker, occupied));
         }
     }
 
@@ -347,10 +369,21 @@ impl Front {
         }
     }
 
+    /// Nothing is asked for where nothing is counted.
+    fn hear_what_is_freed(&mut self, cx: &Context<'_>) {
+        let occupancy = &mut self.launches.occupancy;
+        if occupancy.is_counted() {
+            for (worker, connections) in self.freed.hear(cx.waker()) {
+                occupancy.ended(worker, connections);
+            }
+        }
+    }
+
     /// The ports that are always served come first, and what was opened beside them is nobody's readiness.
     fn publish(&mut self) {
         let waiting: usize = self.services.iter().map(Service::waiting).sum();
         self.metrics.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.publish_who_waits();
         let listening = self.services.iter().map(Service::listening).chain(self.shared.listening());
         let mut is_news = false;
         for (published, listening) in self.published.iter_mut().zip(listening) {
@@ -365,6 +398,14 @@ impl Front {
                     .zip(published)
                     .for_each(|(status, &listening)| status.listening = listening);
             });
+        }
+    }
+
+    /// Whoever knows when a connection ends looks more closely then.
+    fn publish_who_waits(&self) {
+        if self.launches.occupancy.has_limit() {
+            let waits = self.services.iter().any(|service| service.waits_for_place(&self.launches.occupancy));
+            self.waits_for_place.send_if_modified(|before| std::mem::replace(before, waits) != waits);
         }
     }
 

@@ -1,42 +1,47 @@
-//! Connections that wait for an idle worker: first come, first served.
+//! Connections that wait for a worker: first come, first served. Some wait for one worker alone, and for nobody else in
+//! front of them.
 //!
-//! It counts nothing and closes nothing by itself, and whoever adds to it bounds it.
+//! It knows nobody's worker, counts nothing and closes nothing by itself, and whoever adds to it bounds it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::front::connection::Connection;
+use crate::policy::Seat;
 use crate::protocol::wire::Endpoint;
 
 /// A queue of one worker port.
 #[derive(Debug)]
 pub(super) struct Queue {
+    /// Those who wait for any worker, or whose own worker was not looked up yet.
     waiting: VecDeque<Connection>,
+    /// Those who wait for the worker on each seat; none, if no client has a worker of its own.
+    homes: Vec<VecDeque<Connection>>,
     timeout: Duration,
 }
 
 impl Queue {
     /// An empty queue for connections each of which may wait for `timeout`.
     pub(super) fn new(timeout: Duration) -> Self {
-        Self { waiting: VecDeque::new(), timeout }
+        Self { waiting: VecDeque::new(), homes: Vec::new(), timeout }
     }
 
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.homes.iter().all(VecDeque::is_empty)
     }
 
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.homes.iter().map(VecDeque::len).sum::<usize>()
     }
 
-    /// Those who wait, the oldest first.
+    /// Those who wait.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.waiting.iter()
+        self.waiting.iter().chain(self.homes.iter().flatten())
     }
 
-    /// Whose connection is next.
+    /// Whose connection is next, of those who wait for any worker.
     pub(super) fn next_client(&self) -> Option<Endpoint> {
         self.waiting.front().map(|connection| connection.peer)
     }
@@ -49,34 +54,86 @@ impl Queue {
     /// Adds a connection that was taken back from a worker, in the order in which it was accepted. There is always
     /// room: beside those for whom room was kept, there are at most as many of them as there are channels.
     pub(super) fn put_back(&mut self, connection: Connection) {
-        let place = self.waiting.partition_point(|waiting| waiting.accepted <= connection.accepted);
-        self.waiting.insert(place, connection);
+        insert(&mut self.waiting, connection);
     }
 
     /// Adds all who wait in another queue.
     pub(super) fn append(&mut self, other: &mut Queue) {
-        other.waiting.drain(..).for_each(|connection| self.put_back(connection));
+        while let Some(connection) = other.pop() {
+            self.put_back(connection);
+        }
+    }
+
+    /// Has clients wait for the worker that is `home` to each, if one is.
+    pub(super) fn send_home(&mut self, home: impl Fn(&Endpoint) -> Option<Seat>) {
+        let mut homeless = VecDeque::new();
+        for connection in self.waiting.drain(..) {
+            match home(&connection.peer) {
+                Some(Seat(seat)) => {
+                    if seat >= self.homes.len() {
+                        self.homes.resize_with(seat + 1, VecDeque::new);
+                    }
+                    insert(&mut self.homes[seat], connection);
+                }
+                None => homeless.push_back(connection),
+            }
+        }
+        self.waiting = homeless;
+    }
+
+    /// Nobody waits for one worker alone any more.
+    pub(super) fn leave_homes(&mut self) {
+        let mut all: Vec<_> = self.waiting.drain(..).chain(self.homes.drain(..).flatten()).collect();
+        all.sort_by_key(|connection| connection.accepted);
+        self.waiting = all.into();
+    }
+
+    /// Of the workers that can be given a connection, the one for which somebody has waited longest, and what is known of
+    /// it.
+    pub(super) fn next_home<T>(&self, able: impl Fn(Seat) -> Option<T>) -> Option<(Seat, T)> {
+        let waiting = self.homes.iter().enumerate();
+        let waiting = waiting.filter_map(|(seat, home)| Some((Seat(seat), home.front()?.accepted)));
+        let able = waiting.filter_map(|(seat, since)| Some((since, seat, able(seat)?)));
+        able.min_by_key(|&(since, seat, _)| (since, seat)).map(|(_, seat, able)| (seat, able))
+    }
+
+    /// Takes the connection that has waited longest for this worker alone.
+    pub(super) fn pop_home(&mut self, home: Seat) -> Option<Connection> {
+        self.homes.get_mut(home.0)?.pop_front()
     }
 
     /// Takes the connection that has waited longest.
     pub(super) fn pop(&mut self) -> Option<Connection> {
-        self.waiting.pop_front()
+        if self.homes.is_empty() {
+            return self.waiting.pop_front();
+        }
+        let all = [&mut self.waiting].into_iter().chain(&mut self.homes);
+        let waiting = all.filter(|waiting| !waiting.is_empty());
+        let longest = waiting.min_by_key(|waiting| waiting.front().map(|oldest| oldest.accepted));
+        longest?.pop_front()
     }
 
     /// Takes the oldest connection if it has waited too long.
     pub(super) fn pop_expired(&mut self, now: Instant) -> Option<Connection> {
-        if self.deadline()? <= now { self.waiting.pop_front() } else { None }
+        if self.deadline()? <= now { self.pop() } else { None }
     }
 
     /// Since when the oldest connection waits.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        self.waiting.front().map(|oldest| oldest.accepted)
+        let all = [&self.waiting].into_iter().chain(&self.homes);
+        all.filter_map(|waiting| waiting.front()).map(|oldest| oldest.accepted).min()
     }
 
     /// When the oldest connection will have waited too long.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.waiting.front().map(|oldest| oldest.accepted + self.timeout)
+        self.oldest().map(|oldest| oldest + self.timeout)
     }
+}
+
+/// In the order in which they were accepted.
+fn insert(waiting: &mut VecDeque<Connection>, connection: Connection) {
+    let place = waiting.partition_point(|other| other.accepted <= connection.accepted);
+    waiting.insert(place, connection);
 }
 
 #[cfg(test)]
@@ -117,6 +174,37 @@ mod tests {
         assert!(other.is_empty());
         queue.put_back(connection(5, at(5)));
         assert_eq!(ports(&mut queue), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn who_waits_for_one_worker_waits_for_nobody_else() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut queue = queue();
+        (1..=6).for_each(|port| queue.push(connection(port, at(port.into()))));
+        let home = |client: &Endpoint| Some(Seat(usize::from(client.port() % 3))).filter(|seat| seat.0 > 0);
+        queue.send_home(home);
+        queue.put_back(connection(0, start));
+        queue.put_back(connection(7, at(7)));
+        assert_eq!((queue.len(), queue.oldest(), queue.iter().count()), (8, Some(start), 8));
+
+        let only = |able: usize| move |Seat(seat): Seat| (seat == able).then_some(seat * 10);
+        assert_eq!(queue.next_home(only(2)), Some((Seat(2), 20)));
+        assert_eq!(queue.next_home(Some), Some((Seat(1), Seat(1))), "the one that waits longest");
+        assert_eq!(queue.next_home(only(0)), None);
+        let next = |queue: &mut Queue, seat| queue.pop_home(Seat(seat)).map(|next| next.peer.port());
+        assert_eq!([(); 3].map(|()| next(&mut queue, 2)), [Some(2), Some(5), None]);
+        assert_eq!(next(&mut queue, 9), None);
+        queue.send_home(home);
+        assert_eq!(queue.next_client().map(|client| client.port()), Some(0));
+        assert_eq!([(); 4].map(|()| next(&mut queue, 1)), [Some(1), Some(4), Some(7), None]);
+
+        queue.put_back(connection(5, at(5)));
+        queue.send_home(home);
+        queue.leave_homes();
+        assert_eq!(queue.next_home(Some), None);
+        assert_eq!(ports(&mut queue), [0, 3, 5, 6]);
+        assert!(queue.is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::intake::PAUSE;
 use super::launches::LaunchTable;
 use super::links::{LinkKey, Links, Member};
+use super::occupancy::Occupancy;
 use super::private::Undelivered;
 use super::queue::Queue;
 use crate::connections::notes::Notes;
@@ -46,11 +47,14 @@ impl Reclaim {
         leave: usize,
         why: Undelivered,
         queue: &mut Queue,
+        occupancy: &mut Occupancy,
     ) -> usize {
         let mut back = 0;
         while links.get(key).is_some_and(|member| member.link.untaken() > leave) {
             match links.change(key, |member| member.link.take_back()) {
-                Some(Ok(Some(connection))) => self.came_back(links, key, connection, why, queue),
+                Some(Ok(Some(connection))) => {
+                    self.came_back(links, key, connection, why, queue, occupancy);
+                }
                 Some(Ok(None)) | None => break,
                 Some(Err(error)) => {
                     debug!(?key, %error, "cannot take back a connection yet");
@@ -96,10 +100,11 @@ impl Reclaim {
         connection: Connection,
         why: Undelivered,
         queue: &mut Queue,
+        occupancy: &mut Occupancy,
     ) {
         links.change(key, |member| member.window.close());
-        self.came_back(links, key, connection, why, queue);
-        self.take_back(links, key, 0, why, queue);
+        self.came_back(links, key, connection, why, queue, occupancy);
+        self.take_back(links, key, 0, why, queue, occupancy);
     }
 
     fn came_back(
@@ -109,17 +114,19 @@ impl Reclaim {
         connection: Connection,
         why: Undelivered,
         queue: &mut Queue,
+        occupancy: &mut Occupancy,
     ) {
-        let back = links.change(key, |member| member.returned(connection, why));
-        self.put_back(back.flatten(), queue);
+        let back = links.change(key, |member| (member.link.worker(), member.returned(connection, why)));
+        if let Some((worker, Some(connection))) = back {
+            occupancy.ended(worker, 1);
+            self.put_back(connection, queue);
+        }
     }
 
-    fn put_back(&self, connection: Option<Connection>, queue: &mut Queue) {
-        if let Some(connection) = connection {
-            self.redispatched.inc();
-            self.notes.taken_back(&connection.socket, connection.peer.into(), connection.accepted);
-            queue.put_back(connection);
-        }
+    fn put_back(&self, connection: Connection, queue: &mut Queue) {
+        self.redispatched.inc();
+        self.notes.taken_back(&connection.socket, connection.peer.into(), connection.accepted);
+        queue.put_back(connection);
     }
 
     /// Takes back what lies in the channel of a member that is gone: later, if there is no room for it now. Returns how
@@ -133,7 +140,10 @@ impl Reclaim {
         let outcome = loop {
             match member.link.recover() {
                 Ok(Some(connection)) => {
-                    self.put_back(member.returned(connection, Undelivered::Gone), queue);
+                    if let Some(connection) = member.returned(connection, Undelivered::Gone) {
+                        launches.occupancy.ended(member.link.worker(), 1);
+                        self.put_back(connection, queue);
+                    }
                 }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),

@@ -15,6 +15,7 @@ use super::group::{Around, Group, Parts};
 use super::intake::Intake;
 use super::launches::LaunchTable;
 use super::links::{Attachment, Gate};
+use super::occupancy::{Occupancy, Occupied};
 use super::openness::{GRACE, Openness, Seen};
 use super::private::{Delivery, Undelivered};
 use super::queue::Queue;
@@ -111,17 +112,25 @@ impl Service {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub(super) fn attach(&mut self, attachment: Attachment, gate: Gate) -> io::Result<()> {
-        let bindings = Bindings::of(&attachment.binding);
+    pub(super) fn attach(
+        &mut self,
+        attachment: Attachment,
+        gate: Gate,
+        occupancy: &Occupancy,
+    ) -> io::Result<()> {
+        let (worker, bindings) = (attachment.worker, Bindings::of(&attachment.binding));
         for &option in &attachment.options {
-            self.intake.set_option(attachment.worker, bindings.takes, option);
+            self.intake.set_option(worker, bindings.takes, option);
         }
         let known = self.groups.iter().position(|group| group.bindings == bindings);
         let group = known.unwrap_or_else(|| {
             self.groups.push(Group::new(bindings, &self.limits, &self.metrics, &self.notes));
             self.groups.len() - 1
         });
-        self.groups[group].links.attach(attachment, gate, &self.metrics)
+        let links = &mut self.groups[group].links;
+        links.attach(attachment, gate, &self.metrics)?;
+        links.occupied(worker, occupancy.of(worker));
+        Ok(())
     }
 
     /// How a connection has to arrive that a listener of this worker would accept.
@@ -167,8 +176,13 @@ impl Service {
     }
 
     /// The worker gets no connection any more: what it has not taken goes to others.
-    pub(super) fn retire(&mut self, worker: WorkerId) {
-        self.groups.iter_mut().for_each(|group| group.retire(worker));
+    pub(super) fn retire(&mut self, worker: WorkerId, occupancy: &mut Occupancy) {
+        self.groups.iter_mut().for_each(|group| group.retire(worker, occupancy));
+    }
+
+    /// So many connections to this worker are open, or on their way.
+    pub(super) fn occupied(&mut self, worker: WorkerId, occupied: Occupied) {
+        self.groups.iter_mut().for_each(|group| group.links.occupied(worker, occupied));
     }
 
     /// Drops the channel with this name, if it is one of these.
@@ -228,6 +242,7 @@ impl Service {
             if self.intake.is_paused() {
                 return moved;
             }
+            self.hear_who_was_given(&launches.occupancy);
             if self.give_one(launches) {
                 continue;
             }
@@ -253,6 +268,21 @@ impl Service {
             }
         }
         BURST
+    }
+
+    /// What one group has given a worker counts in the others too.
+    fn hear_who_was_given(&mut self, occupancy: &Occupancy) {
+        if self.groups.len() > 1
+            && let Some(worker) = occupancy.last_given()
+        {
+            self.occupied(worker, occupancy.of(worker));
+        }
+    }
+
+    /// Whether somebody waits, and a worker has as many connections as it may have.
+    pub(super) fn waits_for_place(&self, occupancy: &Occupancy) -> bool {
+        let mut waiting = self.groups.iter().filter(|group| !group.queue.is_empty());
+        waiting.any(|group| group.links.workers().any(|worker| occupancy.of(worker).is_full))
     }
 
     /// Gives the connection that waits longest in some group; whether there was one, and somebody for it.

@@ -50,6 +50,8 @@ pub(crate) struct Setup {
 pub(crate) struct ServiceLimits {
     /// Whom to choose.
     pub choice: Choice,
+    /// How many connections each worker may have.
+    pub concurrency: Option<NonZeroUsize>,
     /// How many connections may wait.
     pub queue: NonZeroUsize,
     /// How long each may wait.

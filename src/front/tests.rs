@@ -25,6 +25,7 @@ use crate::sys::scarcity::{no_descriptor_left, run_alone};
 use crate::sys::seqpacket;
 
 mod ahead;
+mod choosing;
 mod families;
 mod late;
 mod options;
@@ -49,6 +50,8 @@ struct Stage {
 }
 
 struct Limits {
+    choice: Choice,
+    concurrency: Option<usize>,
     queue: usize,
     queue_timeout: Duration,
     window: usize,
@@ -60,6 +63,8 @@ struct Limits {
 }
 
 const PATIENT: Limits = Limits {
+    choice: Choice::RoundRobin,
+    concurrency: None,
     queue: 64,
     queue_timeout: DEADLINE,
     window: 1,
@@ -88,7 +93,8 @@ impl Stage {
             ports: vec![(PORT, vec![bound])],
             accepts,
             limits: ServiceLimits {
-                choice: Choice::RoundRobin,
+                choice: limits.choice,
+                concurrency: limits.concurrency.and_then(NonZeroUsize::new),
                 queue: NonZeroUsize::new(limits.queue).unwrap(),
                 queue_timeout: limits.queue_timeout,
                 window: NonZeroUsize::new(limits.window).unwrap(),

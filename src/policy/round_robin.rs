@@ -2,7 +2,7 @@
 //!
 //! It looks at no worker to find the next: each is linked to the one before it and the one behind it.
 
-use super::{Balancer, Seat};
+use super::{Availability, Balancer, Seat};
 use crate::protocol::wire::Endpoint;
 
 /// Idle workers, the one that has been idle longest first.
@@ -53,9 +53,7 @@ impl RoundRobin {
             }
         }
     }
-}
 
-impl Balancer for RoundRobin {
     /// It is the last one, unless it is in the pool already.
     fn joined(&mut self, seat: Seat) {
         if let Place::Out = self.place(seat) {
@@ -69,6 +67,15 @@ impl Balancer for RoundRobin {
     fn left(&mut self, seat: Seat) {
         if let Place::Between { before, behind } = std::mem::take(self.place(seat)) {
             self.link(before, behind);
+        }
+    }
+}
+
+impl Balancer for RoundRobin {
+    fn stands(&mut self, seat: Seat, availability: Availability) {
+        match availability {
+            Availability::Idle => self.joined(seat),
+            Availability::Away | Availability::Full | Availability::Ahead => self.left(seat),
         }
     }
 

@@ -23,6 +23,11 @@ impl Window {
         Self { size: 1, most: most.get(), in_time }
     }
 
+    /// The same, open from the start.
+    pub(crate) fn opened(self) -> Self {
+        Self { size: self.most, ..self }
+    }
+
     /// How many may be on their way: at least one.
     pub(crate) fn size(&self) -> usize {
         self.size
@@ -69,6 +74,7 @@ mod tests {
         window.close();
         sizes.push(window.size());
         assert_eq!(sizes, [1, 2, 3, 3, 1, 2, 1]);
+        assert_eq!(window.opened().size(), 3);
     }
 
     proptest! {

@@ -18,7 +18,7 @@ use crate::front::links::Timeouts;
 use crate::front::{self, Accepts, Front, ServiceLimits, Setup};
 use crate::metrics::Metrics;
 use crate::policy::Choice;
-use crate::settings::{Accept, Config};
+use crate::settings::{Accept, Config, Policy};
 
 /// Starts it.
 ///
@@ -56,7 +56,8 @@ fn setup(
         ports,
         accepts: accepts(config.accept),
         limits: ServiceLimits {
-            choice: Choice::RoundRobin,
+            choice: choice(config.policy),
+            concurrency: config.concurrency,
             queue,
             queue_timeout: config.queue_timeout,
             window: config.window,
@@ -73,6 +74,16 @@ fn setup(
         },
         metrics: metrics.clone(),
         notes,
+    }
+}
+
+/// Whom to choose, as `--policy` names it.
+pub(super) fn choice(policy: Policy) -> Choice {
+    match policy {
+        Policy::RoundRobin => Choice::RoundRobin,
+        Policy::LeastConnections => Choice::LeastConnections,
+        Policy::SourceIp => Choice::SourceIp,
+        Policy::RandomTwo => Choice::RandomTwo,
     }
 }
 

@@ -400,6 +400,8 @@ mod tests {
             (&[("health-http", "/")], "--health-http"),
             (&[("stuck-timeout", "10s")], "--stuck-timeout"),
             (&[("max-connections", "10")], "--max-connections"),
+            (&[("concurrency", "1")], "--concurrency"),
+            (&[("policy", "round-robin")], "--policy"),
         ] {
             let said = problems(bad, node);
             assert!(said.len() == 1 && said[0].starts_with(place), "{bad:?}: {said:?}");

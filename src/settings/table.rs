@@ -118,6 +118,20 @@ settings! {
             default: "round-robin",
         }
 
+        /// Number of connections that a worker may have open; further ones wait in the queue.
+        ///
+        /// For servers that do one thing at a time (`php -S`, gunicorn's sync workers): with 1, nobody waits for a busy
+        /// worker while another one is idle. An open connection counts until no process has it any more, idle or not, so
+        /// clients that keep connections alive keep their places. clusterd's own connections, such as probes, do not
+        /// count.
+        concurrency: Option<NonZeroUsize> {
+            values: OrOff(number(1, 65_536)),
+            in_force: AtNextStart,
+            default: "off",
+            placeholder: "CONNECTIONS",
+            not_with: ("accept", "workers"),
+        }
+
         /// Who accepts connections.
         ///
         /// If workers accept by themselves, clusterd can neither count nor assign connections: settings that need

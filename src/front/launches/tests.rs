@@ -15,7 +15,7 @@ fn told(launches: &mut LaunchTable) -> Vec<Notice> {
 #[test]
 fn a_held_worker_gets_clients_once_it_is_released_and_never_when_it_is_retired() {
     for (holds, gate) in [(false, Gate::Open), (true, Gate::Held)] {
-        let mut launches = LaunchTable::new(holds, RecycleLimits::default());
+        let mut launches = LaunchTable::new(holds, RecycleLimits::default(), Occupancy::new(false, None));
         assert_eq!(launches.attaches(WORKER), gate);
         launches.release(WORKER);
         assert_eq!(launches.attaches(WORKER), Gate::Open);
@@ -33,7 +33,7 @@ fn a_held_worker_gets_clients_once_it_is_released_and_never_when_it_is_retired()
 fn a_launch_is_worn_at_its_limit_and_again_after_as_many() {
     let now = Instant::now();
     let recycle = RecycleLimits { max_connections: NonZeroU64::new(5), stuck_timeout: None };
-    let mut launches = LaunchTable::new(false, recycle);
+    let mut launches = LaunchTable::new(false, recycle, Occupancy::new(false, None));
     launches.attaches(WORKER);
     let mut worn = Vec::new();
     for _ in 0..12 {
@@ -56,7 +56,7 @@ fn a_worker_that_takes_nothing_for_too_long_is_stuck() {
     let start = Instant::now();
     let at = |seconds| start + SECOND * seconds;
     let recycle = RecycleLimits { max_connections: None, stuck_timeout: Some(SECOND * 10) };
-    let mut launches = LaunchTable::new(false, recycle);
+    let mut launches = LaunchTable::new(false, recycle, Occupancy::new(false, None));
     launches.attaches(WORKER);
     launches.stalls(WORKER, at(0));
     launches.stalls(WORKER, at(1));
@@ -82,7 +82,7 @@ fn a_worker_that_takes_nothing_for_too_long_is_stuck() {
 fn nobody_looks_after_a_retired_worker() {
     let start = Instant::now();
     let recycle = RecycleLimits { max_connections: None, stuck_timeout: Some(SECOND) };
-    let mut launches = LaunchTable::new(false, recycle);
+    let mut launches = LaunchTable::new(false, recycle, Occupancy::new(false, None));
     launches.attaches(WORKER);
     launches.stalls(WORKER, start);
     launches.retire(WORKER);

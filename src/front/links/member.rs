@@ -23,6 +23,8 @@ pub(crate) struct Member {
     pub(in crate::front) late: IntCounter,
     pub(in crate::front) stalled: IntGauge,
     pub(super) seat: Seat,
+    /// Its worker has as many open connections as it may have.
+    pub(super) is_worker_full: bool,
     pub(super) mark: Arc<Mark>,
     /// How it stood when the sums were last brought up to it.
     pub(super) settled: Standing,
@@ -33,8 +35,9 @@ impl Member {
     pub(super) fn standing(&self) -> Standing {
         let link = &self.link;
         Standing {
-            is_available: link.is_available(),
+            is_available: link.is_available() && !self.is_worker_full,
             is_listening: link.is_listening(),
+            serves: link.is_listening() && !link.is_stalled(),
             is_up: link.is_up(),
             is_busy: link.is_busy(),
             untaken: link.untaken(),
@@ -51,7 +54,7 @@ impl Member {
         if !self.link.may_be_given_ahead() {
             return Ahead::Never;
         }
-        let has_room = self.link.untaken() < self.window.size();
+        let has_room = self.link.untaken() < self.window.size() && !self.is_worker_full;
         if has_room && self.private.is_empty() && !self.private.is_under_way() {
             Ahead::Room
         } else {

@@ -27,13 +27,14 @@ pub(crate) use self::state::{Due, Gate, Timeouts};
 use self::link::Link;
 use self::ready_set::ReadySet;
 use self::slab::Slab;
-use self::tally::{Changes, Standing, Tally};
+use self::tally::{Ahead, Changes, Standing, Tally};
 use super::connection::Connection;
+use super::occupancy::Occupied;
 use super::private::Private;
 use crate::ids::{LinkId, WorkerId};
 use crate::metrics::Metrics;
 use crate::policy::window::Window;
-use crate::policy::{Balancer, Seat};
+use crate::policy::{Balancer, Choice, Seat};
 use crate::sys::closer::Batch;
 
 /// Where a link is kept, as long as it is.
@@ -60,12 +61,12 @@ pub(crate) struct Links {
 
 impl Links {
     /// None yet.
-    pub(crate) fn new(window: Window, timeouts: Timeouts) -> Self {
+    pub(crate) fn new(choice: Choice, window: Window, timeouts: Timeouts) -> Self {
         Self {
             members: Slab::new(),
             seats: Slab::new(),
             workers: BTreeMap::new(),
-            tally: Tally::default(),
+            tally: Tally::new(choice),
             changes: Changes::default(),
             ready: Arc::default(),
             woken: Vec::new(),
@@ -89,7 +90,12 @@ impl Links {
         let worker = link.worker();
         let slot = worker.slot.to_string();
         let seats = &mut self.seats;
-        let seat = *self.workers.entry(worker).or_insert_with(|| Seat(seats.insert(Vec::new())));
+        let changes = &mut self.changes;
+        let seat = *self.workers.entry(worker).or_insert_with(|| {
+            let seat = Seat(seats.insert(Vec::new()));
+            changes.seated(seat, worker.slot);
+            seat
+        });
         let member = Member {
             handed: metrics.handed.with_label_values(&[&slot]),
             late: metrics.late.with_label_values(&[&slot]),
@@ -98,6 +104,7 @@ impl Links {
             private: Private::default(),
             link,
             seat,
+            is_worker_full: false,
             mark,
             settled: Standing::default(),
         };
@@ -151,14 +158,23 @@ impl Links {
 
     fn account(&mut self, seat: Seat, key: LinkKey, before: &Standing, after: &Standing) {
         if let Some(availability) = self.tally.step(seat, key, before, after) {
-            self.changes.note(seat, availability);
-        }
-        if before.untaken != after.untaken {
-            self.changes.load(seat, self.tally.untaken(seat));
+            self.changes.stands(seat, availability, after.last_handed);
         }
     }
 
-    /// Tells the balancer which workers have become available, and which are not any more, since it was last told.
+    /// So many connections to the worker are open, or on their way. With as many as it may have it gets no other.
+    pub(crate) fn occupied(&mut self, worker: WorkerId, Occupied { open, is_full }: Occupied) {
+        let Some(&seat) = self.workers.get(&worker) else { return };
+        self.changes.open(seat, open);
+        for index in 0..self.of_seat(seat).len() {
+            let key = self.of_seat(seat)[index];
+            if self.get(key).is_some_and(|member| member.is_worker_full != is_full) {
+                self.change(key, |member| member.is_worker_full = is_full);
+            }
+        }
+    }
+
+    /// Tells the balancer what workers can be given since it was last told.
     pub(crate) fn tell(&mut self, balancer: &mut dyn Balancer) {
         self.changes.tell(balancer);
     }
@@ -214,12 +230,17 @@ impl Links {
         }
     }
 
+    /// Whose links these are.
+    pub(crate) fn workers(&self) -> impl Iterator<Item = WorkerId> {
+        self.workers.keys().copied()
+    }
+
     /// The links of a worker.
     pub(crate) fn of_worker(&self, worker: WorkerId) -> &[LinkKey] {
         self.workers.get(&worker).map_or(&[], |&seat| self.of_seat(seat))
     }
 
-    fn of_seat(&self, seat: Seat) -> &[LinkKey] {
+    pub(crate) fn of_seat(&self, seat: Seat) -> &[LinkKey] {
         self.seats.get(seat.0).map_or(&[], Vec::as_slice)
     }
 
@@ -229,11 +250,14 @@ impl Links {
         self.members.keys().find(named).map(LinkKey)
     }
 
-    /// Of a worker's available links, the one that was used longest ago.
-    pub(crate) fn available(&self, seat: Seat) -> Option<LinkKey> {
-        let links = self.of_seat(seat).iter().filter_map(|&key| Some((&self.get(key)?.link, key)));
-        let available = links.filter(|(link, _)| link.is_available());
-        available.min_by_key(|(link, _)| link.last_handed()).map(|(_, key)| key)
+    /// Of a worker's links that can be given a connection, an available one, and of several the one that was used longest
+    /// ago; or else the one to which the fewest are on their way.
+    pub(crate) fn able(&self, seat: Seat) -> Option<LinkKey> {
+        let links = self.of_seat(seat).iter().filter_map(|&key| Some((self.get(key)?.settled, key)));
+        let able = links.filter(|(standing, _)| standing.is_available || standing.ahead == Ahead::Room);
+        let best =
+            able.min_by_key(|(standing, _)| (!standing.is_available, standing.untaken, standing.last_handed));
+        best.map(|(_, key)| key)
     }
 
     /// The busy link that is next to be given a connection ahead.

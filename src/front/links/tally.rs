@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::LinkKey;
-use crate::policy::{Balancer, Seat};
+use crate::ids::Slot;
+use crate::policy::{Availability, Balancer, Choice, Seat};
 
 /// What of a link matters beyond it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(super) struct Standing {
     pub(super) is_available: bool,
     /// Clients are sent to it.
     pub(super) is_listening: bool,
+    /// Clients are sent to it, and it is not stuck.
+    pub(super) serves: bool,
     /// Its server listens, and is not to end: clients may come.
     pub(super) is_up: bool,
     /// Something was given to it and not told to be taken.
@@ -44,22 +47,15 @@ pub(super) enum Ahead {
     Room,
 }
 
-/// The one transition that others hear of: whether a worker has a link that is available.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Availability {
-    /// It has one now. It was last given a connection on it at this time.
-    Gained { last_handed: Option<Instant> },
-    /// It has none any more.
-    Lost,
-}
-
 /// Of those that are given ahead, the one to whom the fewest are on their way comes first, then the one that was given
 /// one longest ago.
 type Turn = (usize, Option<Instant>, LinkKey);
 
 /// The sums.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tally {
+    /// Whether nobody is to hear in what way a worker is not idle.
+    tells_idle_only: bool,
     seats: Vec<SeatTally>,
     listening: usize,
     up: usize,
@@ -75,13 +71,42 @@ pub(super) struct Tally {
 /// The sums of one worker.
 #[derive(Clone, Copy, Debug, Default)]
 struct SeatTally {
+    serves: usize,
+    room: usize,
     available: usize,
     busy: usize,
-    untaken: usize,
+}
+
+impl SeatTally {
+    fn availability(&self) -> Availability {
+        match self {
+            Self { available: 1.., .. } => Availability::Idle,
+            Self { room: 1.., .. } => Availability::Ahead,
+            Self { serves: 1.., .. } => Availability::Full,
+            Self { .. } => Availability::Away,
+        }
+    }
 }
 
 impl Tally {
-    /// The link `key` of the worker on this seat stood so, and stands otherwise now.
+    /// No links, whose workers are chosen in this way.
+    pub(super) fn new(choice: Choice) -> Self {
+        Self {
+            tells_idle_only: choice.knows_idle_only(),
+            seats: Vec::new(),
+            listening: 0,
+            up: 0,
+            busy: 0,
+            ahead: 0,
+            room: BTreeSet::new(),
+            full: BTreeSet::new(),
+            late: BTreeSet::new(),
+            due: None,
+        }
+    }
+
+    /// The link `key` of the worker on this seat stood so, and stands otherwise now. What the worker can be given, if that
+    /// has changed.
     pub(super) fn step(
         &mut self,
         seat: Seat,
@@ -101,14 +126,14 @@ impl Tally {
         self.due_by(after.deadline);
         let sums = self.seat(seat);
         sums.busy = moved(sums.busy, before.is_busy.into(), after.is_busy.into());
-        sums.untaken = moved(sums.untaken, before.untaken, after.untaken);
-        let had_any = sums.available > 0;
+        let was = sums.availability();
+        let room = |standing: &Standing| usize::from(standing.ahead == Ahead::Room);
+        sums.serves = moved(sums.serves, before.serves.into(), after.serves.into());
+        sums.room = moved(sums.room, room(before), room(after));
         sums.available = moved(sums.available, before.is_available.into(), after.is_available.into());
-        match (had_any, sums.available > 0) {
-            (false, true) => Some(Availability::Gained { last_handed: after.last_handed }),
-            (true, false) => Some(Availability::Lost),
-            (false, false) | (true, true) => None,
-        }
+        let is = sums.availability();
+        let is_news = was != is && (!self.tells_idle_only || was.max(is) == Availability::Idle);
+        is_news.then_some(is)
     }
 
     fn seat(&mut self, seat: Seat) -> &mut SeatTally {
@@ -155,11 +180,6 @@ impl Tally {
         self.seats.get(seat.0).is_some_and(|sums| sums.busy > 0)
     }
 
-    /// How many connections are on their way to this worker.
-    pub(super) fn untaken(&self, seat: Seat) -> usize {
-        self.seats.get(seat.0).map_or(0, |sums| sums.untaken)
-    }
-
     /// How many connections were given ahead.
     pub(super) fn ahead(&self) -> usize {
         self.ahead
@@ -203,40 +223,55 @@ fn moved(sum: usize, before: usize, after: usize) -> usize {
     sum + after - before
 }
 
-/// Availabilities that the balancer has not heard of.
+/// What the balancer has not heard of.
 ///
-/// Several workers are often heard of at once. They join in the order in which they were given their connections: by the
+/// Several workers often become idle at once. That is told in the order in which they were given their connections: by the
 /// order of the events they would lose their turns.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    lost: Vec<Seat>,
-    gained: Vec<(Option<Instant>, Seat)>,
-    loads: Vec<(Seat, usize)>,
+    first: Vec<Change>,
+    idle: Vec<(Option<Instant>, Seat)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Seated(Seat, Slot),
+    Stands(Seat, Availability),
+    Open(Seat, usize),
 }
 
 impl Changes {
-    /// This has become of the worker.
-    pub(super) fn note(&mut self, seat: Seat, availability: Availability) {
-        match availability {
-            Availability::Gained { last_handed } => self.gained.push((last_handed, seat)),
-            Availability::Lost => {
-                self.gained.retain(|&(_, gained)| gained != seat);
-                self.lost.push(seat);
-            }
+    /// A launch of the worker in this slot has the seat.
+    pub(super) fn seated(&mut self, seat: Seat, slot: Slot) {
+        self.first.push(Change::Seated(seat, slot));
+    }
+
+    /// The worker can be given this; it was last given a connection then.
+    pub(super) fn stands(&mut self, seat: Seat, availability: Availability, last_handed: Option<Instant>) {
+        if availability == Availability::Idle {
+            self.idle.push((last_handed, seat));
+        } else {
+            self.idle.retain(|&(_, idle)| idle != seat);
+            self.first.push(Change::Stands(seat, availability));
         }
     }
 
-    /// So many connections are on their way to the worker.
-    pub(super) fn load(&mut self, seat: Seat, connections: usize) {
-        self.loads.push((seat, connections));
+    /// So many connections to the worker are open.
+    pub(super) fn open(&mut self, seat: Seat, connections: usize) {
+        self.first.push(Change::Open(seat, connections));
     }
 
     /// Tells the balancer everything that it has not heard of.
     pub(super) fn tell(&mut self, balancer: &mut dyn Balancer) {
-        self.lost.drain(..).for_each(|seat| balancer.left(seat));
-        self.loads.drain(..).for_each(|(seat, connections)| balancer.load(seat, connections));
-        self.gained.sort_by_key(|&(last_handed, _)| last_handed);
-        self.gained.drain(..).for_each(|(_, seat)| balancer.joined(seat));
+        for change in self.first.drain(..) {
+            match change {
+                Change::Seated(seat, slot) => balancer.seated(seat, slot),
+                Change::Stands(seat, availability) => balancer.stands(seat, availability),
+                Change::Open(seat, connections) => balancer.open(seat, connections),
+            }
+        }
+        self.idle.sort_by_key(|&(last_handed, _)| last_handed);
+        self.idle.drain(..).for_each(|(_, seat)| balancer.stands(seat, Availability::Idle));
     }
 }
 

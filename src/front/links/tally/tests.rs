@@ -44,6 +44,7 @@ impl Model {
         Standing {
             is_available: self.state.is_available(),
             is_listening: self.state.is_listening(),
+            serves: self.state.is_listening() && !self.state.is_stalled(),
             is_up: self.state.is_up(),
             is_busy: self.state.is_busy(),
             untaken: self.untaken,
@@ -135,21 +136,17 @@ fn step() -> impl Strategy<Value = Step> {
 /// Remembers what it was told, and chooses nobody.
 #[derive(Debug, Default)]
 struct Recorder {
-    joined: BTreeSet<Seat>,
-    loads: BTreeMap<Seat, usize>,
+    stands: BTreeMap<Seat, Availability>,
+    open: BTreeMap<Seat, usize>,
 }
 
 impl Balancer for Recorder {
-    fn joined(&mut self, seat: Seat) {
-        assert!(self.joined.insert(seat), "it has joined twice");
+    fn stands(&mut self, seat: Seat, availability: Availability) {
+        self.stands.insert(seat, availability);
     }
 
-    fn left(&mut self, seat: Seat) {
-        self.joined.remove(&seat);
-    }
-
-    fn load(&mut self, seat: Seat, connections: usize) {
-        self.loads.insert(seat, connections);
+    fn open(&mut self, seat: Seat, connections: usize) {
+        self.open.insert(seat, connections);
     }
 
     fn next(&mut self, _client: &Endpoint) -> Option<Seat> {
@@ -161,10 +158,31 @@ fn seat(link: usize) -> Seat {
     Seat(link % WORKERS)
 }
 
+impl Recorder {
+    fn of(&self, seat: Seat) -> Availability {
+        self.stands.get(&seat).copied().unwrap_or_default()
+    }
+
+    fn idle(&self) -> BTreeSet<Seat> {
+        (0..WORKERS).map(Seat).filter(|&seat| self.of(seat) == Availability::Idle).collect()
+    }
+}
+
+/// What a worker can be given, seen anew: the best that one of its links can.
+fn availability(links: &[Model], worker: Seat) -> Availability {
+    let own = links.iter().enumerate().filter(|&(link, _)| seat(link) == worker);
+    let each = own.map(|(_, model)| match model.standing() {
+        Standing { is_available: true, .. } => Availability::Idle,
+        Standing { ahead: Ahead::Room, .. } => Availability::Ahead,
+        Standing { serves: true, .. } => Availability::Full,
+        Standing { .. } => Availability::Away,
+    });
+    each.max().unwrap_or_default()
+}
+
 /// The workers that have an available link, counted anew.
 fn available(links: &[Model]) -> BTreeSet<Seat> {
-    let available = links.iter().enumerate().filter(|(_, model)| model.state.is_available());
-    available.map(|(link, _)| seat(link)).collect()
+    (0..WORKERS).map(Seat).filter(|&seat| availability(links, seat) == Availability::Idle).collect()
 }
 
 /// The links that stand so, in their turn.
@@ -195,7 +213,6 @@ fn check(tally: &Tally, links: &[Model]) -> Result<(), TestCaseError> {
                 .sum()
         };
         prop_assert_eq!(tally.is_busy(worker), own(&|model| model.state.is_busy().into()) > 0);
-        prop_assert_eq!(tally.untaken(worker), own(&|model| model.untaken));
     }
     let late =
         links.iter().enumerate().filter_map(|(link, model)| Some((model.standing().late?, LinkKey(link))));
@@ -218,7 +235,8 @@ proptest! {
     ) {
         let mut now = Instant::now();
         let mut links = [Model::new(Gate::Open, false); LINKS];
-        let mut tally = Tally::default();
+        let (mut tally, mut all) = (Tally::new(Choice::RoundRobin), Tally::new(Choice::LeastConnections));
+        let (mut knows_all, mut knowing) = (Changes::default(), Recorder::default());
         let (mut at_once, mut prompt) = (Changes::default(), Recorder::default());
         let (mut at_times, mut late) = (Changes::default(), Recorder::default());
         let (mut in_turn, mut round_robin) = (Changes::default(), Choice::RoundRobin.balancer());
@@ -232,22 +250,29 @@ proptest! {
                 links[link].go(step, now);
             }
             let after = links[link].standing();
-            let availability = tally.step(seat(link), LinkKey(link), &before, &after);
+            let stands = tally.step(seat(link), LinkKey(link), &before, &after);
             for changes in [&mut at_once, &mut at_times, &mut in_turn] {
-                if let Some(availability) = availability {
-                    changes.note(seat(link), availability);
+                if let Some(stands) = stands {
+                    changes.stands(seat(link), stands, after.last_handed);
                 }
-                changes.load(seat(link), tally.untaken(seat(link)));
+                changes.open(seat(link), links[link].untaken);
+            }
+            if let Some(stands) = all.step(seat(link), LinkKey(link), &before, &after) {
+                knows_all.stands(seat(link), stands, after.last_handed);
             }
             check(&tally, &links)?;
 
             let available = available(&links);
             at_once.tell(&mut prompt);
-            prop_assert_eq!(&prompt.joined, &available);
-            prop_assert_eq!(prompt.loads[&seat(link)], tally.untaken(seat(link)));
+            prop_assert_eq!(&prompt.idle(), &available);
+            prop_assert_eq!(prompt.open[&seat(link)], links[link].untaken);
             if is_told {
+                knows_all.tell(&mut knowing);
+                for worker in (0..WORKERS).map(Seat) {
+                    prop_assert_eq!(knowing.of(worker), availability(&links, worker));
+                }
                 at_times.tell(&mut late);
-                prop_assert_eq!(&late.joined, &available);
+                prop_assert_eq!(&late.idle(), &available);
                 in_turn.tell(&mut *round_robin);
                 let turns: BTreeSet<_> = (0..WORKERS).filter_map(|_| round_robin.next(&CLIENT)).collect();
                 prop_assert_eq!(&turns, &available);
@@ -259,18 +284,18 @@ proptest! {
 #[test]
 fn those_that_are_heard_of_at_once_join_in_the_order_in_which_they_were_given_connections() {
     let start = Instant::now();
-    let gained = |seconds| Availability::Gained { last_handed: Some(start + SECOND * seconds) };
+    let at = |seconds| Some(start + SECOND * seconds);
     let mut changes = Changes::default();
-    for (seat, availability) in [
-        (1, gained(7)),
-        (2, gained(5)),
-        (3, gained(6)),
-        (3, Availability::Lost),
-        (4, Availability::Lost),
-        (4, gained(4)),
-        (5, Availability::Gained { last_handed: None }),
+    for (seat, availability, last_handed) in [
+        (1, Availability::Idle, at(7)),
+        (2, Availability::Idle, at(5)),
+        (3, Availability::Idle, at(6)),
+        (3, Availability::Full, at(8)),
+        (4, Availability::Away, None),
+        (4, Availability::Idle, at(4)),
+        (5, Availability::Idle, None),
     ] {
-        changes.note(Seat(seat), availability);
+        changes.stands(Seat(seat), availability, last_handed);
     }
     let mut balancer = Choice::RoundRobin.balancer();
     changes.tell(&mut *balancer);

@@ -1,0 +1,35 @@
+//! Lets the front know of the connections that workers do not have any more, if it counts them.
+//!
+//! How that is known is the business of `connections`, and what follows is the front's.
+
+use tokio::sync::watch;
+
+use super::data_path;
+use crate::connections;
+use crate::front::handle::Handle;
+use crate::settings::Config;
+
+/// Starts it, where the policy or `--concurrency` needs it. `waits_for_place` tells whether somebody waits for a worker that
+/// has as many connections as it may have.
+pub(super) fn keep(
+    config: &Config,
+    connections: &connections::Handle,
+    front: &Handle,
+    waits_for_place: watch::Receiver<bool>,
+) {
+    if config.concurrency.is_none() && !data_path::choice(config.policy).counts() {
+        return;
+    }
+    let front = front.clone();
+    connections.watch_freed(move |workers| front.freed(workers));
+    if config.concurrency.is_some() {
+        tokio::spawn(hurry(connections.clone(), waits_for_place));
+    }
+}
+
+async fn hurry(connections: connections::Handle, mut waits_for_place: watch::Receiver<bool>) {
+    while waits_for_place.changed().await.is_ok() {
+        let waits = *waits_for_place.borrow_and_update();
+        connections.hurry(waits);
+    }
+}
