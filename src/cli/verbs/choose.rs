@@ -23,6 +23,12 @@ pub(crate) enum NotChosen {
         /// Why one that may run says nothing.
         silent: Option<String>,
     },
+    /// There is one, but it cannot be asked.
+    #[error("cannot ask the running clusterd: {why}")]
+    Unasked {
+        /// Why.
+        why: String,
+    },
     /// There is no such one.
     #[error("no app {wanted} is running\nhint: running apps: {known}")]
     Unknown {
@@ -50,6 +56,10 @@ pub(super) fn choose<'a>(
     many: Many,
 ) -> Result<Vec<&'a (Clusterd, App)>, NotChosen> {
     let apps = &found.apps;
+    if apps.is_empty() && !found.is_certain() {
+        let why = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        return Err(NotChosen::Unasked { why });
+    }
     if apps.is_empty() {
         return Err(NotChosen::Nothing { silent: found.errors.first().map(ToString::to_string) });
     }
@@ -97,6 +107,8 @@ pub(super) fn labels(apps: &[(Clusterd, App)]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::control::address::SocketAddress;
+    use crate::control::api::{Code, Problem};
+    use crate::control::client::Error;
     use crate::supervisor::events::Time;
 
     fn found(apps: &[(&str, u32)]) -> Found {
@@ -142,6 +154,10 @@ mod tests {
         let two = [("api", 1), ("web", 2)];
         let said = |apps: &[_], wanted, many| chosen(apps, wanted, many).expect_err("unclear");
         assert_eq!(said(&[], None, Many::All), "no running clusterd found for this user");
+        let refused = Problem::new(Code::Overloaded, "64 clients are connected already");
+        let unasked = Found { apps: Vec::new(), errors: vec![Error::Refused(refused)] };
+        let told = choose(&unasked, None, Many::One).unwrap_err().to_string();
+        assert_eq!(told, "cannot ask the running clusterd: 64 clients are connected already");
         assert_eq!(
             said(&two, None, Many::One),
             "several apps are running: api (pid 1), web (pid 2)\nhint: name one"
