@@ -27,6 +27,7 @@ mod metrics;
 mod never_listens;
 mod node;
 mod notify;
+mod policies;
 mod private;
 mod queue;
 mod ready;
