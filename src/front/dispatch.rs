@@ -90,12 +90,14 @@ impl Dispatch {
         }
     }
 
-    /// Gives the connection that this worker has not taken in time to the one that is chosen now; whether there is one. The
-    /// client that has a worker of its own waits for that.
+    /// Gives the connection that this worker has not taken in time to the one that is chosen now; whether there is one. A
+    /// client that has a worker of its own waits for that; and where connections are counted, nobody gets one who would have
+    /// more than the late worker then.
     fn bypass(&mut self, late: LinkKey, parts: &mut Parts<'_>) -> bool {
         let oldest = parts.links.get(late).and_then(|member| member.link.oldest_untaken());
         if let Some((_, client)) = oldest
             && let Some(next) = self.chosen_asked(client, parts)
+            && (!self.choice.counts() || parts.has_fewer(next, late))
             && let Some(connection) = parts.bypass(late)
         {
             self.give(next, connection, parts);

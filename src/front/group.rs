@@ -62,7 +62,7 @@ impl Group {
     /// Nobody yet.
     pub(super) fn new(bindings: Bindings, limits: &ServiceLimits, metrics: &Metrics, notes: &Notes) -> Self {
         let window = Window::new(limits.window, limits.timeouts.slow);
-        // Who has the fewest connections has just begun, often, and shall get those that come at once.
+        // Who has the fewest connections has just begun, often, and shall get those that come at once, though it is slow.
         let window = if limits.choice.counts() { window.opened() } else { window };
         Self {
             bindings,

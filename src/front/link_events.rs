@@ -165,7 +165,9 @@ impl Parts<'_> {
 
     /// The worker is too slow for what it was given ahead: it goes to others. The youngest is left.
     fn take_back_ahead(&mut self, key: LinkKey) {
-        self.take_back(key, 1);
+        if self.links.get(key).is_some_and(|member| !member.window.stays_open()) {
+            self.take_back(key, 1);
+        }
     }
 
     /// Takes back what the worker leaves untaken, but for the youngest `leave`; returns how many.
@@ -186,6 +188,15 @@ impl Parts<'_> {
             self.launches.occupancy.ended(member.link.worker(), 1);
         }
         Some(connection)
+    }
+
+    /// Whether the worker of one link has fewer connections than that of another.
+    pub(super) fn has_fewer(&self, one: LinkKey, other: LinkKey) -> bool {
+        let open = |key| {
+            let worker = self.links.get(key)?.link.worker();
+            Some(self.launches.occupancy.of(worker).open)
+        };
+        open(one) < open(other)
     }
 
     /// The worker was given a client's connection.

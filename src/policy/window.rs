@@ -14,18 +14,24 @@ pub(crate) struct Window {
     size: usize,
     most: usize,
     in_time: Duration,
+    stays_open: bool,
 }
 
 impl Window {
     /// A closed window, for one connection at a time, that opens for `most` at most. A connection that is taken later
     /// than `in_time` after it was given closes it.
     pub(crate) fn new(most: NonZeroUsize, in_time: Duration) -> Self {
-        Self { size: 1, most: most.get(), in_time }
+        Self { size: 1, most: most.get(), in_time, stays_open: false }
     }
 
-    /// The same, open from the start.
+    /// The same, open from the start and for good.
     pub(crate) fn opened(self) -> Self {
-        Self { size: self.most, ..self }
+        Self { size: self.most, stays_open: true, ..self }
+    }
+
+    /// Whether it never closes.
+    pub(crate) fn stays_open(&self) -> bool {
+        self.stays_open
     }
 
     /// How many may be on their way: at least one.
@@ -46,7 +52,9 @@ impl Window {
 
     /// A connection was not taken in time.
     pub(crate) fn close(&mut self) {
-        self.size = 1;
+        if !self.stays_open {
+            self.size = 1;
+        }
     }
 }
 
@@ -74,7 +82,9 @@ mod tests {
         window.close();
         sizes.push(window.size());
         assert_eq!(sizes, [1, 2, 3, 3, 1, 2, 1]);
-        assert_eq!(window.opened().size(), 3);
+        let mut opened = window.opened();
+        opened.taken(late);
+        assert_eq!(opened.size(), 3);
     }
 
     proptest! {

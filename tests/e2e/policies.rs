@@ -97,8 +97,10 @@ fn socket_io_clients_that_begin_with_requests_connect() {
         return;
     }
     let app = fixtures().join("packages/sessions.js");
-    let cluster =
-        Cluster::of(&format!("node {}", app.display())).workers(4).options("--policy source-ip").start();
+    let cluster = Cluster::of(&format!("node {}", app.display()))
+        .workers(4)
+        .options("--policy source-ip --handoff-timeout 60s")
+        .start();
     let output = sessions(&["polling", "20"], cluster.address()).output().expect("node can be started");
     let said: Value = serde_json::from_slice(&output.stdout).expect("counts in JSON");
     assert_eq!(said["connected"], json!(20), "{said}");
