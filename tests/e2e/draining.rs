@@ -53,6 +53,33 @@ fn workers_of_another_user_wait_for_their_own_requests_without_cap_sys_ptrace() 
     a_worker_waits_for_its_own_request_alone(setup);
 }
 
+/// Has each connection answered by a process that has left its session and its parent, once there is the file `gate`.
+const DAEMONS: &str = r#"
+import os, socket, time
+listener = socket.create_server(("", int(os.environ["PORT"])))
+while True:
+    connection, _ = listener.accept()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        if os.fork() == 0:
+            listener.close()
+            connection.recv(4096)
+            while not os.path.exists(os.path.join(os.path.dirname(__file__), "gate")):
+                time.sleep(0.02)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        os._exit(0)
+    os.waitpid(child, 0)
+    connection.close()
+"#;
+
+#[test]
+fn a_worker_waits_for_a_request_that_it_has_passed_on_to_a_daemon() {
+    needs!("python3");
+    let daemons = Cluster::of("python3 {folder}/server.py").file("server.py", DAEMONS);
+    a_worker_waits_for_its_own_request_alone(daemons.options("--drain-timeout 10m"));
+}
+
 /// Runs a command in which socket(AF_NETLINK) fails with this error number.
 const WITHOUT_NETLINK: &str = r#"
 import ctypes, os, platform, struct, sys
