@@ -40,6 +40,10 @@ const CONNECTIONS: u64 = 2_000;
 /// How much memory the primary may keep of what it needed meanwhile: its allocator does not give all back.
 const KEPT_BYTES: u64 = 12 << 20;
 
+/// Threads that look into /proc, and what they have open for that, come and go at any time. What is left behind by faults
+/// is more: there are dozens of them.
+const COME_AND_GO: usize = 2;
+
 /// A server that keeps a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Server {
@@ -178,6 +182,14 @@ fn options(server: Server, random: &mut Rng) -> String {
         any(&["--queue 4", "--queue 64", "--queue 1024"]),
         any(&["--handoff-timeout 50ms", "--handoff-timeout 300ms", "--handoff-timeout 1s"]),
         any(&["--redispatch-after 5ms", "--redispatch-after 20ms", "--redispatch-after 100ms"]),
+        any(&[
+            "--policy round-robin",
+            "--policy least-connections",
+            "--policy source-ip",
+            "--policy random-two",
+        ]),
+        any(&["", "", "--concurrency 1", "--concurrency 3"]),
+        any(&["", "--connection-stats"]),
     ];
     if server == Server::Node {
         options.push(any(&["--attach auto", "--attach node", "--attach preload"]));
@@ -323,17 +335,20 @@ impl AtRest {
     }
 
     fn is_beyond(&self, rest: &Self) -> bool {
-        self.count() > rest.count() || self.threads > rest.threads
+        self.count() > rest.count() + COME_AND_GO || self.threads > rest.threads + COME_AND_GO as i64
     }
 
     #[track_caller]
     fn is_reached_again(&self, cluster: &Cluster) {
         let primary = cluster.primary();
         let deadline = Instant::now() + PATIENCE;
-        while Self::now(&primary).is_beyond(self) {
+        loop {
             let now = Self::now(&primary);
+            if !now.is_beyond(self) {
+                break;
+            }
             assert!(Instant::now() < deadline, "the primary needs more than at rest\n{now:?}\n{self:?}");
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(200));
         }
         let bytes = primary.resident_bytes();
         assert!(bytes <= self.bytes + KEPT_BYTES, "{bytes} bytes, and {} at rest", self.bytes);
