@@ -39,7 +39,7 @@ const HURRY: Duration = Duration::from_millis(5);
 const HEALING: Duration = Duration::from_millis(500);
 /// How often it is looked at most what of the table is over.
 const PURGE: Duration = Duration::from_secs(1);
-/// A pause is so many times as long as the look before it at least: a machine with very many sockets is not to be kept busy
+/// A pause is so many times as long as the look before it, but for that no longer than the longest one: a machine with very many sockets is not to be kept busy
 /// with counting them.
 const PAUSES_A_LOOK: u32 = 9;
 
@@ -276,7 +276,7 @@ impl Task {
 
     /// When it is to be looked next, if at all.
     fn due(&self) -> Option<Instant> {
-        let paced = |pause: Duration| self.looked + pause.max(self.cost * PAUSES_A_LOOK);
+        let paced = |pause: Duration| self.looked + pause.max((self.cost * PAUSES_A_LOOK).min(LONGEST_PAUSE));
         let mut due = Vec::new();
         if !self.snapshots.is_empty() {
             due.push(self.looked);
