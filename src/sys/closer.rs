@@ -12,18 +12,23 @@
 //!
 //! It is one for the whole process, as the table of descriptors is, so that a [`ForeignFd`] can be dropped anywhere.
 
+mod here;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::sockopt::socket_linger;
 use tokio::sync::oneshot;
+
+use self::here::{Here, Watched};
 
 /// How many may wait to be closed before nobody is to bring more.
 const ROOM: usize = 1024;
@@ -32,7 +37,7 @@ const ROOM: usize = 1024;
 const MOST_THREADS: usize = 32;
 
 /// How long a close(2) may take before it is interrupted, and half of the longest that it takes then.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(20);
 
 const STACK: usize = 128 * 1024;
 
@@ -88,18 +93,33 @@ impl Drop for ForeignFd {
 
 /// Descriptors that are closed together, which wakes a thread once.
 #[derive(Debug, Default)]
-pub(crate) struct Batch(Vec<ForeignFd>);
+pub(crate) struct Batch {
+    waiting: Vec<ForeignFd>,
+    here: Arc<Here>,
+}
 
 impl Batch {
-    /// Adds one.
-    pub(crate) fn push(&mut self, fd: ForeignFd) {
-        self.0.push(fd);
+    /// Closes a connection that was just given to somebody: on the calling thread if that takes no time, and otherwise with
+    /// the others.
+    ///
+    /// It takes none as long as the connection does not linger. Whoever has got it would have to let it linger, fill it and
+    /// close it between two system calls of this thread; a close(2) that lasts all the same is interrupted like any other.
+    /// Another thread that is woken for each connection would cost as much as the hand-off does.
+    pub(crate) fn close_connection(&mut self, fd: ForeignFd) {
+        match socket_linger(&fd) {
+            Ok(None) => self.close_here(fd),
+            Ok(Some(_)) | Err(_) => self.waiting.push(fd),
+        }
+    }
+
+    fn close_here(&self, fd: ForeignFd) {
+        self.here.close(fd.into_owned(), |thread| CLOSER.look_after(thread));
     }
 
     /// Has all of them closed.
     pub(crate) fn close(&mut self) {
-        if !self.0.is_empty() {
-            CLOSER.add(self.0.drain(..).map(|fd| Task::Close(fd.into_owned())));
+        if !self.waiting.is_empty() {
+            CLOSER.add(self.waiting.drain(..).map(|fd| Task::Close(fd.into_owned())));
         }
     }
 }
@@ -153,6 +173,7 @@ static CLOSER: Closer = Closer {
         is_watched: false,
         has_watch: false,
         for_room: Vec::new(),
+        here: Vec::new(),
     }),
     is_full: AtomicBool::new(false),
     work: Condvar::new(),
@@ -177,6 +198,8 @@ struct State {
     has_watch: bool,
     /// Who wants to know that there is room.
     for_room: Vec<Waker>,
+    /// Those that close by themselves, and have done so lately.
+    here: Vec<Watched>,
 }
 
 /// What one thread does.
@@ -206,6 +229,18 @@ impl Closer {
             drop(state);
             self.work.notify_one();
         }
+    }
+
+    /// The calling thread closes by itself.
+    fn look_after(&'static self, thread: Watched) {
+        allow_interrupt();
+        let mut state = self.lock();
+        if state.hands.is_empty() {
+            self.begin(&mut state);
+        }
+        state.here.push(thread);
+        state.is_watched = true;
+        self.watch.notify_one();
     }
 
     /// Starts the first threads.
@@ -295,11 +330,13 @@ impl Closer {
             }
             hand.was_seen = true;
         }
+        state.here.retain_mut(Watched::look);
         let threads = state.hands.len();
         if !state.waiting.is_empty() && stuck == threads && threads < MOST_THREADS {
             self.start_one(state);
         }
-        state.is_watched = state.hands.iter().any(|hand| hand.is_busy) || !state.waiting.is_empty();
+        let is_any_busy = state.hands.iter().any(|hand| hand.is_busy);
+        state.is_watched = is_any_busy || !state.waiting.is_empty() || !state.here.is_empty();
     }
 }
 
@@ -388,10 +425,34 @@ mod tests {
         let (fd, _peer) = lingering();
         let number = Number::of(&fd);
         let mut batch = Batch::default();
-        batch.push(fd);
+        batch.close_connection(fd);
         batch.close();
         number.until_closed();
         assert!(start.elapsed() < SOON);
+    }
+
+    #[test]
+    fn a_close_on_the_thread_of_the_caller_is_interrupted() {
+        let (start, (fd, _peer)) = (Instant::now(), lingering());
+        let number = Number::of(&fd);
+        Batch::default().close_here(fd);
+        assert!(start.elapsed() < SOON, "it took as long as it lingers");
+        number.until_closed();
+    }
+
+    #[test]
+    fn only_a_connection_that_does_not_linger_is_closed_at_once() {
+        let (fd, _peer) = lingering();
+        let quick = fd.try_clone().unwrap();
+        let numbers = [Number::of(&fd), Number::of(&quick)];
+        let mut batch = Batch::default();
+        batch.close_connection(fd);
+        assert_eq!(batch.waiting.len(), 1);
+        SockRef::from(&quick).set_linger(None).unwrap();
+        batch.close_connection(quick);
+        assert_eq!(batch.waiting.len(), 1);
+        drop(batch);
+        numbers.iter().for_each(Number::until_closed);
     }
 
     #[test]

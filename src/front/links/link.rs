@@ -149,7 +149,7 @@ impl Link {
         self.last_handed
     }
 
-    /// Gives the worker a connection; the primary's copy is among those that are to be closed.
+    /// Gives the worker a connection; the primary's copy is closed, or among those that are to be.
     ///
     /// # Errors
     /// The connection and what sendmsg(2) said; the link is as it was.
@@ -167,7 +167,7 @@ impl Link {
             Err(error) => return Err(NotGiven { connection, error }),
         };
         let Connection { socket, peer, arrival, accepted } = connection;
-        handed.push(socket);
+        handed.close_connection(socket);
         self.in_flight.push(Given { peer, arrival, accepted, since: now, size });
         self.last_handed = Some(now);
         self.state.given(now);
