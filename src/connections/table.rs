@@ -15,6 +15,10 @@ use crate::sys::sock_diag::{TcpFigures, TcpSocket};
 /// So many may have ended without that having been seen, beside as many as are open.
 const STALE: usize = 8 * 1024;
 
+/// So long the end of a connection is waited for that is in no list. Until it is told, a process may have it: the kernel lists
+/// none that the client has reset, and tells of its end when the process closes it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The table.
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -23,6 +27,8 @@ pub(super) struct Table {
     open: usize,
     /// What was last seen of those that are open; nothing unless somebody waits for their ends.
     figures: HashMap<u64, Figures>,
+    /// Since when that one is missing that is missing longest, as far as was last seen.
+    missing_since: Option<Instant>,
 }
 
 /// What is known of a connection.
@@ -37,8 +43,19 @@ pub(super) struct Noted {
     client: SocketAddr,
     /// No process has it any more, which was told.
     is_freed: bool,
-    /// It was missing from the last list, and its end may still be told.
-    is_missing: bool,
+    /// Since when it is missing from lists, while its end may still be told.
+    missing_since: Option<Instant>,
+}
+
+/// Whether it can be relied on that ends are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// Nobody wants to know.
+    Unwatched,
+    /// The kernel tells each of them.
+    Told,
+    /// It does not, or some may have been lost.
+    Lost,
 }
 
 /// What follows from something that was seen.
@@ -54,7 +71,7 @@ impl Table {
     /// Notes something.
     pub(super) fn note(&mut self, note: Note) {
         let Note { cookie, worker, client, accepted, waited } = note;
-        let noted = Noted { worker, accepted, waited, client, is_freed: false, is_missing: false };
+        let noted = Noted { worker, accepted, waited, client, is_freed: false, missing_since: None };
         self.noted.insert(cookie, noted);
     }
 
@@ -86,32 +103,41 @@ impl Table {
         noted.worker
     }
 
-    /// These are all that there are, in the order of their cookies; nothing was noted since they were listed. `waits` says
-    /// whether somebody waits for ends: what is missing is then taken for ended only when it is missing again, for its end
-    /// may be on its way.
-    pub(super) fn listed(&mut self, sockets: &[TcpSocket], waits: bool, now: Instant) -> Outcome {
+    /// These are all that there are, in the order of their cookies; nothing was noted since they were listed. What is missing
+    /// has ended if nobody waits for ends. If somebody does, its end may be on its way, or a process may still have it: it has
+    /// ended when it is missing again and ends are lost, or when it is missing for [`PATIENCE`].
+    pub(super) fn listed(&mut self, sockets: &[TcpSocket], ends: Ends, now: Instant) -> Outcome {
         let mut outcome = Outcome::default();
         let listed = |cookie: u64| {
             let at = sockets.binary_search_by_key(&cookie, |socket| socket.cookie).ok()?;
             sockets.get(at)
         };
         let figures = &mut self.figures;
+        let mut missing_since = None;
         self.noted.retain(|&cookie, noted| {
             let Some(socket) = listed(cookie) else {
-                let is_over = noted.is_missing || !waits;
+                let is_over = match (ends, noted.missing_since) {
+                    (Ends::Unwatched, _) => true,
+                    (_, None) => false,
+                    (Ends::Lost, Some(_)) => true,
+                    (Ends::Told, Some(since)) => now.saturating_duration_since(since) >= PATIENCE,
+                };
                 if is_over {
                     end(cookie, noted, figures.remove(&cookie), now, &mut outcome);
+                    return false;
                 }
-                noted.is_missing = true;
-                return !is_over;
+                let since = *noted.missing_since.get_or_insert(now);
+                missing_since = Some(missing_since.map_or(since, |oldest: Instant| oldest.min(since)));
+                return true;
             };
-            noted.is_missing = false;
+            noted.missing_since = None;
             if socket.inode == 0 {
                 free(noted, &mut outcome);
             }
             true
         });
-        if waits {
+        self.missing_since = missing_since;
+        if ends != Ends::Unwatched {
             let noted = &self.noted;
             self.figures.retain(|cookie, _| noted.contains_key(cookie));
             let seen = sockets.iter().filter_map(|socket| Some((socket.cookie, socket.figures?.into())));
@@ -126,9 +152,9 @@ impl Table {
         outcome
     }
 
-    /// Whether some are missing whose ends were not told.
-    pub(super) fn is_any_missing(&self) -> bool {
-        self.noted.values().any(|noted| noted.is_missing)
+    /// When to look again because of those that are missing.
+    pub(super) fn overdue_at(&self) -> Option<Instant> {
+        self.missing_since.map(|since| since + PATIENCE)
     }
 }
 
@@ -212,17 +238,35 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_was_not_heard_of_is_told_with_what_was_last_seen() {
+    fn an_end_that_was_lost_is_told_with_what_was_last_seen() {
         let now = Instant::now();
         let mut table = Table::default();
         table.note(note(5, Some(WORKER), now));
-        assert_eq!(table.listed(&[socket(5, 77, 100)], true, now), Outcome::default());
-        assert_eq!(table.listed(&[], true, now), Outcome::default(), "its end may be on its way");
-        assert!(table.is_any_missing());
-        let outcome = table.listed(&[], true, now);
+        assert_eq!(table.listed(&[socket(5, 77, 100)], Ends::Lost, now), Outcome::default());
+        assert_eq!(table.listed(&[], Ends::Lost, now), Outcome::default(), "its end may be on its way");
+        let outcome = table.listed(&[], Ends::Lost, now);
         assert_eq!((received(&outcome.ended), outcome.freed), (vec![Some(100)], vec![WORKER]));
-        assert_eq!(table.listed(&[], true, now), Outcome::default());
-        assert!(!table.is_any_missing());
+        assert_eq!(table.listed(&[], Ends::Lost, now), Outcome::default());
+        assert_eq!(table.overdue_at(), None);
+    }
+
+    #[test]
+    fn one_that_is_in_no_list_is_its_workers_until_its_end_is_told() {
+        let start = Instant::now();
+        let mut table = Table::default();
+        table.note(note(5, Some(WORKER), start));
+        table.note(note(6, Some(OTHER), start));
+        for looks in 0..5 {
+            let now = start + Duration::from_millis(5 * looks);
+            assert_eq!(table.listed(&[], Ends::Told, now), Outcome::default());
+        }
+        let mut outcome = Outcome::default();
+        table.destroyed(&socket(5, 0, 100), start, &mut outcome);
+        assert_eq!((received(&outcome.ended), outcome.freed), (vec![Some(100)], vec![WORKER]));
+        let late = table.overdue_at().expect("the other is missing");
+        assert_eq!(late, start + PATIENCE);
+        assert_eq!(table.listed(&[], Ends::Told, late).freed, [OTHER], "its end was never told");
+        assert_eq!(table.overdue_at(), None);
     }
 
     #[test]
@@ -230,8 +274,8 @@ mod tests {
         let now = Instant::now();
         let mut table = Table::default();
         table.note(note(5, Some(WORKER), now));
-        assert_eq!(table.listed(&[socket(5, 0, 1)], true, now).freed, [WORKER]);
-        assert_eq!(table.listed(&[socket(5, 0, 1)], true, now), Outcome::default());
+        assert_eq!(table.listed(&[socket(5, 0, 1)], Ends::Told, now).freed, [WORKER]);
+        assert_eq!(table.listed(&[socket(5, 0, 1)], Ends::Told, now), Outcome::default());
         let mut outcome = Outcome::default();
         table.destroyed(&socket(5, 0, 1), now, &mut outcome);
         assert_eq!((outcome.ended.len(), outcome.freed), (1, vec![]));
@@ -264,7 +308,7 @@ mod tests {
                 table.note(note(cookie % 60_000, Some(WORKER), now));
                 assert!(cookie < 100_000);
             }
-            table.listed(&[socket(1, 9, 9)], false, now);
+            table.listed(&[socket(1, 9, 9)], Ends::Unwatched, now);
             assert!(table.noted.len() <= 1);
         }
     }

@@ -18,7 +18,7 @@ use super::handle::{EndsSink, FreedSink, Inbox, Request};
 use super::holders::{Holders, Kin};
 use super::listing::{Listing, is_refusal};
 use super::notes::{Note, Notes};
-use super::table::{Outcome, Table};
+use super::table::{Ends, Outcome, Table};
 use super::{ConnectionState, Handle, OpenConnection};
 use crate::ids::WorkerId;
 use crate::sys::mark::Family;
@@ -181,6 +181,15 @@ impl Task {
         !self.ends.is_empty() || !self.freed.is_empty()
     }
 
+    /// Whether all that end are heard of.
+    fn ends(&self) -> Ends {
+        match self.events {
+            _ if !self.is_watched() => Ends::Unwatched,
+            Events::On { .. } if self.healing == 0 => Ends::Told,
+            _ => Ends::Lost,
+        }
+    }
+
     /// Listens to events while somebody needs them.
     fn listen(&mut self) {
         let is_wanted = self.is_watched() || !self.drains.is_empty();
@@ -291,9 +300,10 @@ impl Task {
         if self.hurries && !self.freed.is_empty() {
             due.push(paced(HURRY));
         }
-        let must_heal = self.healing > 0 || matches!(self.events, Events::Never);
-        if self.is_watched() && must_heal {
-            due.push(paced(HEALING));
+        match self.ends() {
+            Ends::Lost => due.push(paced(HEALING)),
+            Ends::Told => due.extend(self.table.overdue_at().map(|overdue| overdue.max(paced(HEALING)))),
+            Ends::Unwatched => {}
         }
         if self.table.is_stale() {
             due.push(paced(PURGE));
@@ -329,12 +339,9 @@ impl Task {
 
     fn looked_at(&mut self, sockets: &[TcpSocket], kin: &mut Option<io::Result<Kin>>) {
         self.answer(sockets, kin);
-        let outcome = self.table.listed(sockets, self.is_watched(), Instant::now());
+        let outcome = self.table.listed(sockets, self.ends(), Instant::now());
         self.tell(outcome);
-        self.healing = match self.table.is_any_missing() {
-            true => self.healing.max(1),
-            false => self.healing.saturating_sub(1),
-        };
+        self.healing = self.healing.saturating_sub(1);
         self.left_ports.retain(|port| sockets.iter().any(|socket| socket.local.port() == *port));
         if !self.drains.is_empty() {
             self.is_any_clear = drains::look(&mut self.drains, sockets, &self.table, &mut self.holders, kin);

@@ -313,3 +313,28 @@ fn a_connection_that_no_process_has_is_free_while_the_kernel_still_has_to_do_wit
     assert_eq!(ended.recv_timeout(TIMEOUT).unwrap().len(), 1);
     assert!(freed.recv_timeout(A_WHILE).is_err(), "told once");
 }
+
+#[test]
+fn a_connection_that_its_client_has_reset_is_its_workers_until_that_has_closed_it() {
+    let mut room = Room::new();
+    let worker = room.next_id();
+    let (ends, ended) = mpsc::channel();
+    room.handle.watch_ends(move |batch| batch.into_iter().for_each(|end| drop(ends.send(end))));
+    room.handle.hurry(true);
+    // Each answer is a look. After the second one all ends are told that come.
+    (0..2).for_each(|_| drop(room.counts()));
+    let (mut client, mut server) = room.connect();
+    room.note(&server, worker, &client);
+    client.write_all(b"a request").unwrap();
+    server.read_exact(&mut [0; 9]).unwrap();
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    assert_eq!(server.read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    for _ in 0..5 {
+        assert_eq!(room.counts(), BTreeMap::new(), "the kernel lists it no more");
+    }
+    assert!(ended.try_recv().is_err());
+    drop(server);
+    let end = ended.recv_timeout(TIMEOUT).unwrap();
+    assert_eq!((end.worker, end.figures.map(|figures| figures.received)), (worker, Some(9)));
+}

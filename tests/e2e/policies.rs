@@ -58,6 +58,48 @@ fn who_keeps_a_connection_keeps_its_place_and_who_closes_it_gives_it_to_the_next
     assert!(cluster.get("/").starts_with("worker 1 "));
 }
 
+/// Takes all that come at once, needs a while for each, and says how many it had at most.
+const EAGER: &str = "import os, socket, threading, time
+had, most, lock = 0, 0, threading.Lock()
+def serve(client):
+    global had, most
+    with lock:
+        had += 1
+        most = max(most, had)
+    client.recv(4096)
+    time.sleep(0.2)
+    with lock:
+        had -= 1
+    try:
+        client.sendall(b'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: 1\\r\\n\\r\\n%d' % most)
+    except OSError:
+        pass
+    client.close()
+with socket.create_server(('127.0.0.1', int(os.environ['PORT']))) as listener:
+    while True:
+        threading.Thread(target=serve, args=(listener.accept()[0],)).start()
+";
+
+#[test]
+fn a_client_that_resets_its_connection_does_not_free_its_place_while_it_is_served() {
+    needs!("python3");
+    let cluster = Cluster::of("python3 {folder}/eager.py")
+        .file("eager.py", EAGER)
+        .workers(1)
+        .options("--concurrency 1 --handoff-timeout 60s")
+        .start();
+    for given_up in 1..=4 {
+        let mut client = cluster.connect().expect("it accepts");
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it reads");
+        until("the worker has it", || {
+            let taken = cluster.metrics().count("clusterd_connections_handed_total", &[]);
+            (taken == given_up).then_some(())
+        });
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("an option");
+    }
+    assert_eq!(cluster.get("/"), "1");
+}
+
 fn get_from(address: SocketAddr, last: u8) -> String {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 0).into()).expect("a loopback address");
