@@ -233,7 +233,7 @@ fn what_is_only_wrong_together_is_told() {
     let folder = with_file("ignore = [\"**/*.log\"]\nstuck-timeout = \"500ms\"\n");
     clusterd(folder.path(), &["--check", "--config", "clusterd.toml", "--scrape", "/metrics"])
         .assert()
-        .code(2)
+        .code(78)
         .stdout("")
         .stderr(
             "clusterd: clusterd.toml:1: ignore = \"**/*.log\": has no effect without watch\n\
@@ -243,6 +243,24 @@ fn what_is_only_wrong_together_is_told() {
              clusterd: clusterd.toml:2: stuck-timeout = \"500ms\": shorter than handoff-timeout\n\
              hint: use 1s or longer\n",
         );
+}
+
+#[test]
+fn flags_that_do_not_go_together_are_a_configuration_error() {
+    let folder = with_file("");
+    let workers = ["--check", "--accept", "workers"];
+    let cases: [(&[&str], u8); 5] = [
+        (&["--concurrency", "1"], 78),
+        (&["--policy", "round-robin"], 78),
+        (&["--policy", "least-connections"], 78),
+        (&["--port", "80", "--port", "80"], 78),
+        (&["--concurrency", "none of them"], 2),
+    ];
+    for (flags, code) in cases {
+        let arguments = [&workers, flags, &["--", "node", "app.js"]].concat();
+        let output = clusterd(folder.path(), &arguments).assert().code(i32::from(code)).stdout("");
+        assert!(stderr(&output).starts_with(&format!("clusterd: {} ", flags[0])), "{}", stderr(&output));
+    }
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl CliError {
 
 /// Does what the arguments (the first is the program's name) ask for; `serve` does the main job.
 ///
-/// Exits with 0; with 2 for wrong arguments, 78 for a wrong environment or file, 126 and 127 for a command that
+/// Exits with 0; with 2 for wrong arguments, 78 for a wrong environment or file, or settings that do not go together; 126 and 127 for a command that
 /// cannot be executed or found, 1 for anything else; or as `serve` says.
 pub(crate) fn run(
     arguments: impl Iterator<Item = OsString>,

@@ -25,7 +25,9 @@ pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> 
     ];
     let special = special.into_iter().flatten();
     let wrong = declared.chain(special);
-    wrong.filter_map(|(key, reason)| Some(Problem::with(values.get(key.name)?.first()?, reason))).collect()
+    wrong
+        .filter_map(|(key, reason)| Some(Problem::together(values.get(key.name)?.first()?, reason)))
+        .collect()
 }
 
 /// What the table itself says: `needs` and `not_with`.
@@ -127,7 +129,7 @@ pub(crate) fn addresses(listen: &[(Bind, Value)]) -> Vec<Problem> {
         let earlier = listen.iter().take(index);
         if let Some((_, other)) = earlier.into_iter().find(|(earlier, _)| overlap(*earlier, *bind)) {
             let reason = Reason::new(format!("the same address as {other}"));
-            problems.push(Problem::with(value, reason.hint("name each address once")));
+            problems.push(Problem::together(value, reason.hint("name each address once")));
         }
     }
     problems

@@ -48,9 +48,9 @@ impl fmt::Display for Reason {
 /// Whose fault a problem is, as far as the exit code goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The flags'.
+    /// A flag's, which cannot be read.
     Usage,
-    /// The environment's or the file's.
+    /// The environment's or the file's, or that of settings which do not go together.
     Configuration,
 }
 
@@ -76,6 +76,11 @@ impl Problem {
         }
     }
 
+    /// A value that is right by itself and does not go with others, wherever it comes from.
+    pub(crate) fn together(value: &Value, reason: Reason) -> Self {
+        Self::at(value, reason)
+    }
+
     /// A problem of the environment or the file that is not one value's.
     pub(crate) fn at(place: impl fmt::Display, reason: Reason) -> Self {
         Self { place: place.to_string(), fault: Fault::Configuration, reason }
@@ -99,7 +104,7 @@ impl Invalid {
         &self.problems
     }
 
-    /// 2 if a flag is wrong (as clap has it), or else 78 (EX_CONFIG of sysexits.h).
+    /// 2 if a flag cannot be read (as clap has it), or else 78 (EX_CONFIG of sysexits.h).
     pub(crate) fn exit_code(&self) -> u8 {
         if self.problems.iter().any(|problem| problem.fault == Fault::Usage) { 2 } else { 78 }
     }

@@ -469,6 +469,12 @@ mod tests {
         CLUSTERD_WORKERS=fuor: not a whole number
         hint: use a number from 1 to 1024, or "max"
         "#);
+        let together = Told {
+            flags: &[("accept", "workers"), ("concurrency", "1")],
+            file: "command = [\"node\"]",
+            ..Told::default()
+        };
+        assert_eq!(together.invalid().exit_code(), 78, "each can be read");
         let in_flag = Told { flags: &[("workers", "fuor")], ..Told::default() };
         assert_eq!(in_flag.invalid().exit_code(), 2);
         assert_snapshot!(in_flag.invalid(), @r#"
