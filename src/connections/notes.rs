@@ -1,13 +1,15 @@
 //! What the front notes of each connection: which worker it goes to.
 //!
 //! A note costs the front a system call and an uncontended lock, and wakes nobody but now and then. What nobody reads in time
-//! is dropped and counted; whose connection it is, is then found out from the descriptors of processes.
+//! is dropped and counted; whose connection it is, is then found out from the descriptors of processes. Who counts by what
+//! is noted waits for room first, and loses none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -57,6 +59,8 @@ pub(super) struct Page {
     ports: BTreeMap<u16, usize>,
     /// Those that were served until they were last read.
     left: Vec<u16>,
+    /// Who waits for room.
+    waits: Option<Waker>,
 }
 
 impl Notes {
@@ -82,9 +86,22 @@ impl Notes {
         self.given(socket, |cookie| Note { cookie, worker: None, client, accepted, waited: Duration::ZERO });
     }
 
+    /// Whether a connection that is given next is surely noted. If not, `cx` is woken when there is room.
+    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut page = self.page();
+        if page.notes.len() < MOST {
+            return Poll::Ready(());
+        }
+        page.waits = Some(cx.waker().clone());
+        drop(page);
+        self.wake();
+        Poll::Pending
+    }
+
     fn add(&self, note: Note) {
         let mut page = self.page();
-        if page.notes.len() >= MOST {
+        // Of those that come back there are no more than were given, and may lie in channels.
+        if page.notes.len() >= MOST && note.worker.is_some() {
             page.dropped += 1;
             return;
         }
@@ -128,7 +145,11 @@ impl Notes {
     pub(super) fn take(&self, room: Vec<Note>) -> (Vec<Note>, u64) {
         let mut page = self.page();
         let dropped = std::mem::take(&mut page.dropped);
-        (std::mem::replace(&mut page.notes, room), dropped)
+        let notes = std::mem::replace(&mut page.notes, room);
+        let waits = page.waits.take();
+        drop(page);
+        waits.into_iter().for_each(Waker::wake);
+        (notes, dropped)
     }
 
     /// Wakes whoever reads.
@@ -156,6 +177,8 @@ impl Notes {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
 
     use super::*;
     use crate::ids::Slot;
@@ -185,6 +208,33 @@ mod tests {
         let (read, dropped) = notes.take(Vec::new());
         assert_eq!((read.len(), dropped), (MOST, 7));
         assert_eq!(notes.take(Vec::new()), (Vec::new(), 0));
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_room_loses_no_note() {
+        let notes = Notes::new().unwrap();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        let mut given = 0;
+        while notes.poll_room(&cx).is_ready() {
+            notes.add(note(given));
+            given += 1;
+        }
+        notes.add(Note { worker: None, ..note(0) });
+        assert!(!woken.0.load(Ordering::Relaxed));
+        let (read, dropped) = notes.take(Vec::new());
+        assert_eq!((given, read.len(), dropped), (MOST as u64, MOST + 1, 0));
+        assert!(woken.0.load(Ordering::Relaxed) && notes.poll_room(&cx).is_ready());
     }
 
     #[test]

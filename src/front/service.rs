@@ -239,7 +239,7 @@ impl Service {
     /// Gives connections to workers; returns how many moved.
     fn distribute(&mut self, cx: &mut Context<'_>, launches: &mut LaunchTable) -> usize {
         for moved in 0..BURST {
-            if self.intake.is_paused() {
+            if self.intake.is_paused() || self.must_note_first(cx, &launches.occupancy) {
                 return moved;
             }
             self.hear_who_was_given(&launches.occupancy);
@@ -268,6 +268,12 @@ impl Service {
             }
         }
         BURST
+    }
+
+    /// Whether a connection that is given now might not be noted: nobody would ever tell that it has ended, and it would
+    /// count for as long as its worker lives.
+    fn must_note_first(&self, cx: &Context<'_>, occupancy: &Occupancy) -> bool {
+        occupancy.is_counted() && self.notes.poll_room(cx).is_pending()
     }
 
     /// What one group has given a worker counts in the others too.

@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::policy::Choice;
 use crate::protocol::wire::{Binding, Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
 use crate::settings::Bind;
+use crate::sys::mark::Family;
 use crate::sys::scarcity::{no_descriptor_left, run_alone};
 use crate::sys::seqpacket;
 
@@ -42,6 +43,7 @@ struct Stage {
     reports: Reports,
     address: SocketAddr,
     metrics: Metrics,
+    notes: Notes,
     thread: Option<JoinHandle<()>>,
     runtime: tokio::runtime::Runtime,
     places: ChannelPermits,
@@ -89,6 +91,7 @@ impl Stage {
         let (handle, reports, ends) = handle::channels(&[PORT]);
         let address = bound.address();
         let metrics = Metrics::new();
+        let notes = Notes::new().unwrap();
         let setup = Setup {
             ports: vec![(PORT, vec![bound])],
             accepts,
@@ -103,7 +106,7 @@ impl Stage {
             holds: limits.wait_ready,
             recycle: limits.recycle,
             metrics: metrics.clone(),
-            notes: Notes::new().unwrap(),
+            notes: notes.clone(),
         };
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -115,6 +118,7 @@ impl Stage {
             reports,
             address,
             metrics,
+            notes,
             thread: Some(thread),
             runtime,
             places: ChannelPermits::new(64),

@@ -1,8 +1,11 @@
 //! Whom the policies choose, and how many connections a worker may have.
 
 use std::net::SocketAddrV4;
+use std::task::{Context, Waker};
+use std::time::Instant;
 
 use super::*;
+use crate::connections::{self, notes::Note};
 use crate::policy::Choice;
 
 /// A client from this address of the loopback network.
@@ -151,6 +154,29 @@ fn a_worker_has_no_more_connections_than_it_may_have() {
         worker.serve();
         assert_eq!(answer(client), "1");
     }
+}
+
+#[test]
+fn where_connections_are_counted_none_is_given_that_is_not_noted() {
+    let mut stage = Stage::new(Limits { concurrency: Some(1), ..PATIENT });
+    let worker = stage.worker(1);
+    let unread = stage.notes.clone();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    while unread.poll_room(&Context::from_waker(Waker::noop())).is_ready() {
+        unread.given(&socket, |cookie| Note {
+            cookie,
+            worker: Some(worker.id),
+            client: stage.address,
+            accepted: Instant::now(),
+            waited: Duration::ZERO,
+        });
+    }
+    let client = stage.connect();
+    stage.runtime.block_on(stage.handle().ping());
+    assert!(worker.accept_now().is_none());
+    connections::start(unread, Family::random(), false).unwrap();
+    worker.serve();
+    assert_eq!(answer(client), "1");
 }
 
 #[test]
