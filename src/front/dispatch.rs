@@ -11,6 +11,7 @@ use prometheus::Histogram;
 use super::connection::Connection;
 use super::group::Parts;
 use super::links::{LinkKey, Links, NotGiven};
+use super::setup::ServiceLimits;
 use crate::connections::notes::{Note, Notes};
 use crate::metrics::Metrics;
 use crate::policy::{Balancer, Choice};
@@ -19,11 +20,17 @@ use crate::protocol::wire::Endpoint;
 /// How many busy workers are asked whether they still are, before a connection is given ahead or waits.
 const ASKED: usize = 4;
 
+/// A line of clients who wait for one worker alone may be this part of the queue: nobody else is to be kept out of it by
+/// them.
+const LINES: usize = 4;
+
 /// Brings connections and workers together.
 #[derive(Debug)]
 pub(super) struct Dispatch {
     choice: Choice,
     balancer: Box<dyn Balancer>,
+    /// How many may wait for one worker alone before further clients of it go to their next choice.
+    longest_line: usize,
     /// Whether busy workers may have something to tell, if asked in this burst.
     may_ask: bool,
     queue_wait: Histogram,
@@ -31,10 +38,12 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(super) fn new(choice: Choice, metrics: &Metrics, notes: &Notes) -> Self {
+    pub(super) fn new(limits: &ServiceLimits, metrics: &Metrics, notes: &Notes) -> Self {
+        let choice = limits.choice;
         Self {
             choice,
             balancer: choice.balancer(),
+            longest_line: (limits.queue.get() / LINES).max(1),
             may_ask: true,
             queue_wait: metrics.queue_wait.clone(),
             notes: notes.clone(),
@@ -76,7 +85,9 @@ impl Dispatch {
         if let Some(client) = parts.queue.next_client()
             && self.balancer.home(&client).is_some()
         {
-            parts.queue.send_home(|client| self.balancer.home(client));
+            parts
+                .queue
+                .send_home(self.longest_line, |client, is_long| self.balancer.home_unless(client, is_long));
         }
         let (home, key) = parts.queue.next_home(|seat| parts.links.able(seat))?;
         Some((key, parts.queue.pop_home(home)?))

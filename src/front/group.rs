@@ -68,7 +68,7 @@ impl Group {
             bindings,
             queue: Queue::new(limits.queue_timeout),
             links: Links::new(limits.choice, window, limits.timeouts),
-            dispatch: Dispatch::new(limits.choice, metrics, notes),
+            dispatch: Dispatch::new(limits, metrics, notes),
             reclaim: Reclaim::new(metrics.redispatched.clone(), notes.clone()),
             is_served: false,
         }

@@ -64,11 +64,19 @@ impl Queue {
         }
     }
 
-    /// Has clients wait for the worker that is `home` to each, if one is.
-    pub(super) fn send_home(&mut self, home: impl Fn(&Endpoint) -> Option<Seat>) {
+    /// Has clients wait for the worker that is `home` to each, if one is. It is asked with which seats are those for whom
+    /// `longest` or more wait.
+    pub(super) fn send_home(
+        &mut self,
+        longest: usize,
+        home: impl Fn(&Endpoint, &dyn Fn(Seat) -> bool) -> Option<Seat>,
+    ) {
         let mut homeless = VecDeque::new();
         for connection in self.waiting.drain(..) {
-            match home(&connection.peer) {
+            let homes = &self.homes;
+            let is_long =
+                |Seat(seat)| homes.get(seat).is_some_and(|home: &VecDeque<_>| home.len() >= longest);
+            match home(&connection.peer, &is_long) {
                 Some(Seat(seat)) => {
                     if seat >= self.homes.len() {
                         self.homes.resize_with(seat + 1, VecDeque::new);
@@ -182,8 +190,10 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut queue = queue();
         (1..=6).for_each(|port| queue.push(connection(port, at(port.into()))));
-        let home = |client: &Endpoint| Some(Seat(usize::from(client.port() % 3))).filter(|seat| seat.0 > 0);
-        queue.send_home(home);
+        let home = |client: &Endpoint, _: &dyn Fn(Seat) -> bool| {
+            Some(Seat(usize::from(client.port() % 3))).filter(|seat| seat.0 > 0)
+        };
+        queue.send_home(9, home);
         queue.put_back(connection(0, start));
         queue.put_back(connection(7, at(7)));
         assert_eq!((queue.len(), queue.oldest(), queue.iter().count()), (8, Some(start), 8));
@@ -195,16 +205,26 @@ mod tests {
         let next = |queue: &mut Queue, seat| queue.pop_home(Seat(seat)).map(|next| next.peer.port());
         assert_eq!([(); 3].map(|()| next(&mut queue, 2)), [Some(2), Some(5), None]);
         assert_eq!(next(&mut queue, 9), None);
-        queue.send_home(home);
+        queue.send_home(9, home);
         assert_eq!(queue.next_client().map(|client| client.port()), Some(0));
         assert_eq!([(); 4].map(|()| next(&mut queue, 1)), [Some(1), Some(4), Some(7), None]);
 
         queue.put_back(connection(5, at(5)));
-        queue.send_home(home);
+        queue.send_home(9, home);
         queue.leave_homes();
         assert_eq!(queue.next_home(Some), None);
         assert_eq!(ports(&mut queue), [0, 3, 5, 6]);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_line_is_told_to_be_long_as_it_grows() {
+        let start = Instant::now();
+        let mut queue = queue();
+        (1..=7).for_each(|port| queue.push(connection(port, start)));
+        queue.send_home(2, |_, is_long| (0..2).map(Seat).find(|&seat| !is_long(seat)).or(Some(Seat(2))));
+        let line = |queue: &mut Queue, seat| std::iter::from_fn(|| queue.pop_home(Seat(seat))).count();
+        assert_eq!([0, 1, 2].map(|seat| line(&mut queue, seat)), [2, 2, 3]);
     }
 
     #[test]

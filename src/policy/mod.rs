@@ -51,7 +51,12 @@ pub trait Balancer: std::fmt::Debug + Send {
     fn next(&mut self, client: &Endpoint) -> Option<Seat>;
 
     /// For whom alone this client's connections wait; `None` if they are anybody's.
-    fn home(&self, _client: &Endpoint) -> Option<Seat> {
+    fn home(&self, client: &Endpoint) -> Option<Seat> {
+        self.home_unless(client, &|_| false)
+    }
+
+    /// The same, but the client's next choice that is not `shunned`, if there is one.
+    fn home_unless(&self, _client: &Endpoint, _shunned: &dyn Fn(Seat) -> bool) -> Option<Seat> {
         None
     }
 

@@ -63,11 +63,11 @@ impl Balancer for SourceIp {
         self.home(client).filter(|home| self.workers[home.0].availability >= Availability::Ahead)
     }
 
-    fn home(&self, client: &Endpoint) -> Option<Seat> {
+    fn home_unless(&self, client: &Endpoint, shunned: &dyn Fn(Seat) -> bool) -> Option<Seat> {
         let client = hash(network(client));
         self.serving.iter().copied().max_by_key(|seat| {
             let Worker { slot, launch, .. } = self.workers[seat.0];
-            (mix(client ^ u64::from(slot.0)), slot, std::cmp::Reverse(launch))
+            (!shunned(*seat), mix(client ^ u64::from(slot.0)), slot, std::cmp::Reverse(launch))
         })
     }
 
@@ -198,6 +198,21 @@ mod tests {
         assert_eq!(balancer.next(&client), Some(home), "it comes back to it");
         (0..4).for_each(|seat| balancer.stands(Seat(seat), Away));
         assert_eq!((balancer.next(&client), balancer.home(&client)), (None, None));
+    }
+
+    #[test]
+    fn a_client_goes_to_its_next_choice_where_a_worker_is_shunned_but_not_if_all_are() {
+        let balancer = of(4);
+        for client in clients().iter().take(64) {
+            let mut shunned = Vec::new();
+            for _ in 0..4 {
+                let home = balancer.home_unless(client, &|seat| shunned.contains(&seat)).unwrap();
+                assert!(!shunned.contains(&home));
+                shunned.push(home);
+            }
+            assert_eq!(shunned.first(), balancer.home(client).as_ref());
+            assert_eq!(balancer.home_unless(client, &|seat| shunned.contains(&seat)), balancer.home(client));
+        }
     }
 
     #[test]

@@ -180,6 +180,26 @@ fn where_connections_are_counted_none_is_given_that_is_not_noted() {
 }
 
 #[test]
+fn a_client_whose_line_is_long_goes_to_its_next_worker_and_keeps_nobody_out() {
+    let mut stage =
+        Stage::new(Limits { choice: Choice::SourceIp, queue: 8, concurrency: Some(1), ..PATIENT });
+    let workers = [stage.worker(1), stage.worker(2), stage.worker(3)];
+    let client = connect_from(&stage, 1);
+    let home_of = || until(|| (0..3).find_map(|at| Some((at, workers[at].accept_now()?))));
+    let (home, _held) = home_of();
+    // A quarter of the queue waits, and the next one is not kept behind them.
+    let waiting: Vec<_> = (0..3).map(|_| connect_from(&stage, 1)).collect();
+    let (next, mut taken) = home_of();
+    assert_ne!(next, home);
+    until_waiting(&stage, 2);
+    taken.write_all(b"x").unwrap();
+    drop(taken);
+    end(&stage, &workers[next], 1);
+    assert_eq!(answer(waiting.into_iter().nth(2).unwrap()), "x");
+    drop(client);
+}
+
+#[test]
 fn a_full_worker_is_full_on_all_of_its_listeners() {
     let mut stage = Stage::new(Limits { concurrency: Some(1), ..PATIENT });
     let worker = stage.worker(1);
