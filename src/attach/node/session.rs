@@ -26,7 +26,7 @@ use crate::front::Accepts;
 use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::protocol::name_address;
-use crate::protocol::node::{Errno, FromNode, HandleType, Query, Received, ToNode};
+use crate::protocol::node::{Errno, FromNode, HandleType, Query, ToNode};
 use crate::protocol::wire::{Binding, ChannelName, Endpoint};
 use crate::supervisor::{NodeChannel, process_table};
 use crate::sys::closer::{self, ForeignFd};
@@ -184,7 +184,7 @@ impl NodeSession {
             let mut messages = Vec::new();
             poll_fn(closer::poll_room).await;
             let read = self.transport.read(&mut messages).await;
-            for Received { message, .. } in messages {
+            for message in messages {
                 self.hear(message).await?;
             }
             match read? {

@@ -12,7 +12,7 @@ use rustix::process::Pid;
 use tokio::io::Interest;
 
 use super::offers::Unread;
-use crate::protocol::node::{Decoder, Fault, Full, Outgoing, Received, Seq, ToNode, offered};
+use crate::protocol::node::{Decoder, Fault, FromNode, Full, Outgoing, Seq, ToNode, offered};
 use crate::supervisor::NodeChannel;
 use crate::sys::closer::{self, ForeignFd};
 use crate::sys::watched::Watched;
@@ -27,7 +27,7 @@ pub(super) struct NodeTransport {
     channel: Arc<Watched<ForeignFd>>,
     worker_end: ForeignFd,
     speaker: Option<Pid>,
-    decoder: Decoder<ForeignFd>,
+    decoder: Decoder,
     buffer: Box<[u8]>,
     outgoing: Outgoing<ForeignFd>,
     seq: Seq,
@@ -107,12 +107,9 @@ impl NodeTransport {
     ///
     /// # Errors
     /// Those of recvmsg(2), or what came is no message.
-    pub(super) async fn read(
-        &mut self,
-        messages: &mut Vec<Received<ForeignFd>>,
-    ) -> Result<Reading, TransportError> {
+    pub(super) async fn read(&mut self, messages: &mut Vec<FromNode>) -> Result<Reading, TransportError> {
         let (reading, len) = self.receive().await?;
-        self.decoder.feed(&self.buffer[..len], None, messages)?;
+        self.decoder.feed(&self.buffer[..len], messages)?;
         Ok(reading)
     }
 

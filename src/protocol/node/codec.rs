@@ -1,9 +1,8 @@
-//! The lines of one Node channel: which bytes and which descriptor make a message, in and out.
+//! The lines of one Node channel: which bytes make a message, and which descriptor goes with it on its way out.
 //!
 //! It reads and writes no socket, and does not know what the messages mean.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 use thiserror::Error;
@@ -15,9 +14,6 @@ pub const MAX_LINE: usize = 16 * 1024 * 1024;
 
 /// How much memory, in bytes, the messages to one worker that does not read may take.
 pub const MAX_QUEUED: usize = 16 * 1024 * 1024;
-
-/// How many descriptors may wait for their lines. Node sends one, and no other before it is acknowledged.
-const MAX_WAITING: usize = 4;
 
 /// How much memory is kept for the next line, in bytes.
 const KEPT: usize = 64 * 1024;
@@ -45,53 +41,19 @@ pub enum Fault {
     },
 }
 
-/// A message, and the descriptor that travelled with it.
-#[derive(Debug)]
-pub struct Received<F = OwnedFd> {
-    /// The message.
-    pub message: FromNode,
-    /// Only ever beside [`FromNode::Handle`]; none there if the kernel could not deliver it.
-    pub fd: Option<F>,
-}
-
-/// Turns what is read from a channel into messages.
-///
-/// `F` is the descriptor, as in [`ToNode`].
-#[derive(Debug)]
-pub struct Decoder<F = OwnedFd> {
+/// Turns what is read from a channel into messages. Whatever descriptors came with it are not its concern.
+#[derive(Debug, Default)]
+pub struct Decoder {
     /// The beginning of a line whose end has not come.
     partial: Vec<u8>,
-    /// Where in the stream that line begins.
-    line_start: u64,
-    /// Descriptors whose line has not ended, each with the part of the stream that it came with.
-    waiting: VecDeque<(Range<u64>, F)>,
 }
 
-impl<F> Default for Decoder<F> {
-    fn default() -> Self {
-        Self { partial: Vec::new(), line_start: 0, waiting: VecDeque::new() }
-    }
-}
-
-impl<F> Decoder<F> {
-    /// Adds to `messages` those that end in `chunk`, which came in one recvmsg(2) with `fds`.
-    ///
-    /// A descriptor belongs to the first line of a handle that has a byte in the chunk and has none yet: the
-    /// sender's line need not begin or end where a read does. One that belongs to no line is dropped, and
-    /// thereby closed.
+impl Decoder {
+    /// Adds to `messages` those that end in `chunk`: a line need not begin or end where a read does.
     ///
     /// # Errors
     /// The first [`Fault`] of the worker; messages before it have been added. The decoder is of no use then.
-    pub fn feed(
-        &mut self,
-        chunk: &[u8],
-        fds: impl IntoIterator<Item = F>,
-        messages: &mut Vec<Received<F>>,
-    ) -> Result<(), Fault> {
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        self.keep(chunk.len(), fds);
+    pub fn feed(&mut self, chunk: &[u8], messages: &mut Vec<FromNode>) -> Result<(), Fault> {
         let mut rest = chunk;
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
@@ -108,22 +70,9 @@ impl<F> Decoder<F> {
         self.partial.len()
     }
 
-    /// How many descriptors wait for the end of their line.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    fn keep(&mut self, len: usize, fds: impl IntoIterator<Item = F>) {
-        let start = self.line_start + count(self.partial.len());
-        let range = start..start + count(len);
-        let room = MAX_WAITING - self.waiting.len();
-        self.waiting.extend(fds.into_iter().take(room).map(|fd| (range.clone(), fd)));
-    }
-
     /// The message of the line that ends with `tail`.
-    fn end_line(&mut self, tail: &[u8]) -> Result<Received<F>, Fault> {
-        let len = self.partial.len() + tail.len();
-        fits(len)?;
+    fn end_line(&mut self, tail: &[u8]) -> Result<FromNode, Fault> {
+        fits(self.partial.len() + tail.len())?;
         let message = if self.partial.is_empty() {
             FromNode::read(tail)?
         } else {
@@ -132,21 +81,12 @@ impl<F> Decoder<F> {
         };
         self.partial.clear();
         self.partial.shrink_to(KEPT);
-        self.line_start += count(len + 1);
-        // Reads follow each other, so the one that was first came with this line if it came with any.
-        let fd = if matches!(message, FromNode::Handle { .. }) { self.waiting.pop_front() } else { None };
-        let next_line = self.line_start;
-        self.waiting.retain(|(range, _)| range.end > next_line);
-        Ok(Received { message, fd: fd.map(|(_, fd)| fd) })
+        Ok(message)
     }
 }
 
 fn fits(len: usize) -> Result<(), Fault> {
     if len > MAX_LINE { Err(Fault::TooLong) } else { Ok(()) }
-}
-
-fn count(len: usize) -> u64 {
-    u64::try_from(len).expect("an address space is smaller than 2^64 bytes")
 }
 
 /// The worker does not read: what waits for it takes as much memory as it may.

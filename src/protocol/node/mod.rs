@@ -1,4 +1,4 @@
-//! Node's cluster protocol, as a primary speaks it: bytes and descriptors in, typed messages out, and back.
+//! Node's cluster protocol, as a primary speaks it: bytes in, typed messages out, and back with descriptors.
 //!
 //! It has no sockets, no tasks and no clock, and takes no decision: what to answer is the caller's business.
 //!
@@ -14,6 +14,6 @@ pub mod errno;
 pub mod message;
 mod reach;
 
-pub use codec::{Decoder, Fault, Full, MAX_LINE, MAX_QUEUED, Outgoing, Received};
+pub use codec::{Decoder, Fault, Full, MAX_LINE, MAX_QUEUED, Outgoing};
 pub use errno::Errno;
 pub use message::{AddressType, FromNode, HandleType, Query, Seq, SocketQuestion, ToNode, offered};

@@ -5,79 +5,30 @@ use proptest::prelude::*;
 use super::*;
 use crate::protocol::node::message::{HandleType, Seq, offered};
 
-const HANDLE: &str = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":1}"#;
-
-fn lines(received: &[Received<usize>]) -> Vec<(String, Option<usize>)> {
-    received.iter().map(|received| (format!("{:?}", received.message), received.fd)).collect()
-}
-
-fn decode(chunks: &[(&str, &[usize])]) -> (Vec<Option<usize>>, Decoder<usize>) {
-    let (mut decoder, mut received) = (Decoder::default(), Vec::new());
-    for (chunk, fds) in chunks {
-        decoder.feed(chunk.as_bytes(), fds.iter().copied(), &mut received).unwrap();
-    }
-    (received.iter().map(|received| received.fd).collect(), decoder)
-}
-
-#[test]
-fn a_descriptor_goes_to_the_handle_that_it_came_with() {
-    let whole = format!("{HANDLE}\n");
-    let (head, tail) = whole.split_at(20);
-    let around = format!("1\n{HANDLE}\n2\n");
-    let two = format!("{HANDLE}\n{HANDLE}\n");
-    type Case<'a> = (&'a [(&'a str, &'a [usize])], &'a [Option<usize>]);
-    let cases: [Case<'_>; 10] = [
-        (&[(&whole, &[7])], &[Some(7)]),
-        (&[(head, &[7]), (tail, &[])], &[Some(7)]),
-        (&[(head, &[]), (tail, &[7])], &[Some(7)]),
-        (&[(head, &[7]), (tail, &[8]), (&whole, &[9])], &[Some(7), Some(9)]),
-        (&[(&around, &[7])], &[None, Some(7), None]),
-        (&[(&two, &[7, 8])], &[Some(7), Some(8)]),
-        // One that came with another line is not for the next handle.
-        (&[("1\n", &[7]), (&whole, &[])], &[None, None]),
-        (&[(&whole, &[7, 8]), (&whole, &[])], &[Some(7), None]),
-        (&[("", &[7]), (&whole, &[])], &[None]),
-        // A read may begin with the end of another line.
-        (&[("12", &[]), (&format!("3\n{head}"), &[7]), (tail, &[])], &[None, Some(7)]),
-    ];
-    for (chunks, expected) in cases {
-        let (fds, decoder) = decode(chunks);
-        assert_eq!(fds, expected, "{chunks:?}");
-        assert_eq!((decoder.buffered(), decoder.waiting()), (0, 0), "{chunks:?}");
-    }
-}
-
-#[test]
-fn descriptors_without_end_do_not_pile_up() {
-    let mut decoder = Decoder::default();
-    let mut received = Vec::new();
-    for fd in 0..1000 {
-        decoder.feed(b" ", [fd, fd], &mut received).unwrap();
-        assert!(decoder.waiting() <= MAX_WAITING);
-    }
-    decoder.feed(b"1\n", [], &mut received).unwrap();
-    assert_eq!((lines(&received).len(), decoder.waiting()), (1, 0));
+/// What can be compared of messages.
+fn texts(messages: &[FromNode]) -> Vec<String> {
+    messages.iter().map(|message| format!("{message:?}")).collect()
 }
 
 #[test]
 fn a_line_may_be_as_long_as_the_bound_and_no_longer() {
     let chunk = vec![b' '; 64 * 1024];
-    let mut decoder: Decoder = Decoder::default();
+    let mut decoder = Decoder::default();
     let mut received = Vec::new();
     for _ in 0..MAX_LINE / chunk.len() - 1 {
-        decoder.feed(&chunk, [], &mut received).unwrap();
+        decoder.feed(&chunk, &mut received).unwrap();
     }
-    decoder.feed(&chunk[1..], [], &mut received).unwrap();
-    decoder.feed(b"1\n2\n", [], &mut received).unwrap();
+    decoder.feed(&chunk[1..], &mut received).unwrap();
+    decoder.feed(b"1\n2\n", &mut received).unwrap();
     assert_eq!(received.len(), 2);
     assert!(decoder.partial.capacity() <= KEPT, "the memory is given back");
 
     for _ in 0..MAX_LINE / chunk.len() {
-        decoder.feed(&chunk, [], &mut received).unwrap();
+        decoder.feed(&chunk, &mut received).unwrap();
     }
-    let fault = decoder.feed(b"1", [], &mut received).unwrap_err();
+    let fault = decoder.feed(b"1", &mut received).unwrap_err();
     assert_eq!(fault.to_string(), "the worker sent a message longer than 16 MiB; send it in parts");
-    let fault = decoder.feed(b"1\n", [], &mut received).unwrap_err();
+    let fault = decoder.feed(b"1\n", &mut received).unwrap_err();
     assert!(matches!(fault, Fault::TooLong));
     assert_eq!(decoder.buffered(), MAX_LINE);
 }
@@ -85,8 +36,8 @@ fn a_line_may_be_as_long_as_the_bound_and_no_longer() {
 #[test]
 fn what_came_before_a_fault_is_heard() {
     let mut received = Vec::new();
-    let mut decoder: Decoder = Decoder::default();
-    assert!(decoder.feed(b"1\n2\nx\n3\n", [], &mut received).is_err());
+    let mut decoder = Decoder::default();
+    assert!(decoder.feed(b"1\n2\nx\n3\n", &mut received).is_err());
     assert_eq!(received.len(), 2);
 }
 
@@ -131,59 +82,14 @@ fn messages_for_a_worker_that_does_not_read_do_not_pile_up() {
     outgoing.push(ToNode::HandleAck).unwrap();
 }
 
-/// What one sendmsg(2) of a worker wrote.
-#[derive(Clone, Debug)]
-struct Segment {
-    bytes: Vec<u8>,
-    fd: Option<usize>,
-}
-
-/// Lines, cut into segments; each handle's descriptor goes with one of its own. The number of line N's is N.
-fn conversation() -> impl Strategy<Value = (Vec<(String, Option<usize>)>, Vec<Segment>)> {
-    let line = prop_oneof![
-        Just(HANDLE.to_owned()),
+/// Lines that a worker may send.
+fn line() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":1}"#.to_owned()),
         Just(r#"{"cmd":"NODE_HANDLE_ACK"}"#.to_owned()),
         Just(r#"{"cmd":"NODE_CLUSTER","ack":2,"accepted":true,"seq":3}"#.to_owned()),
         "[a-zé\u{1F980}]{0,30}".prop_map(|text| format!("{text:?}")),
-    ];
-    let cuts = prop::collection::vec(any::<prop::sample::Index>(), 0..4);
-    prop::collection::vec((line, cuts, any::<prop::sample::Index>()), 0..12).prop_map(|lines| {
-        let (mut expected, mut segments) = (Vec::new(), Vec::new());
-        for (number, (line, cuts, carrier)) in lines.into_iter().enumerate() {
-            let fd = (line == HANDLE).then_some(number);
-            let first = segments.len();
-            let bytes = format!("{line}\n").into_bytes();
-            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
-            cuts.extend([0, bytes.len()]);
-            cuts.sort_unstable();
-            cuts.dedup();
-            let pieces = cuts.windows(2).map(|cut| bytes[cut[0]..cut[1]].to_vec());
-            segments.extend(pieces.map(|bytes| Segment { bytes, fd: None }));
-            let carrier = first + carrier.index(segments.len() - first);
-            segments[carrier].fd = fd;
-            expected.push((format!("{:?}", FromNode::read(line.as_bytes()).unwrap()), fd));
-        }
-        (expected, segments)
-    })
-}
-
-/// Reads as the kernel does (unix(7)): a read joins segments, but ends with the first that has a descriptor,
-/// which goes to the read that has the segment's first byte.
-fn read(segments: &mut VecDeque<Segment>, room: usize) -> (Vec<u8>, Option<usize>) {
-    let mut bytes = Vec::new();
-    while bytes.len() < room {
-        let Some(segment) = segments.front_mut() else { break };
-        let len = segment.bytes.len().min(room - bytes.len());
-        bytes.extend(segment.bytes.drain(..len));
-        let fd = segment.fd.take();
-        if segment.bytes.is_empty() {
-            segments.pop_front();
-        }
-        if fd.is_some() {
-            return (bytes, fd);
-        }
-    }
-    (bytes, None)
+    ]
 }
 
 #[test]
@@ -209,19 +115,21 @@ fn what_has_not_been_begun_can_be_taken_back() {
 
 proptest! {
     #[test]
-    fn messages_and_their_descriptors_survive_every_cut(
-        (expected, segments) in conversation(),
-        rooms in prop::collection::vec(1usize..100, 1..20),
+    fn messages_survive_every_cut(
+        lines in prop::collection::vec(line(), 0..12),
+        takes in prop::collection::vec(1usize..100, 1..20),
     ) {
-        let mut segments = VecDeque::from(segments);
+        let stream = lines.iter().map(|line| format!("{line}\n")).collect::<String>().into_bytes();
         let (mut decoder, mut received) = (Decoder::default(), Vec::new());
-        let mut rooms = rooms.into_iter().cycle();
-        while !segments.is_empty() {
-            let (bytes, fd) = read(&mut segments, rooms.next().unwrap());
-            decoder.feed(&bytes, fd, &mut received).unwrap();
+        let (mut rest, mut takes) = (&stream[..], takes.into_iter().cycle());
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(takes.next().unwrap().min(rest.len()));
+            decoder.feed(chunk, &mut received).unwrap();
+            rest = after;
         }
-        prop_assert_eq!(lines(&received), expected);
-        prop_assert_eq!((decoder.buffered(), decoder.waiting()), (0, 0));
+        let expected: Vec<_> = lines.iter().map(|line| FromNode::read(line.as_bytes()).unwrap()).collect();
+        prop_assert_eq!(texts(&received), texts(&expected));
+        prop_assert_eq!(decoder.buffered(), 0);
     }
 
     #[test]
