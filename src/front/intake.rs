@@ -16,12 +16,16 @@ use super::listener::Listener;
 use super::public_socket::{LAST_HANDSHAKES, PublicSocket};
 use crate::ids::{ServiceId, WorkerId};
 use crate::protocol::wire::SocketOption;
+use crate::sys::closer;
 
 /// How long nothing is accepted or given after the kernel ran out of descriptors or memory.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long until a public socket that cannot be opened is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long too many descriptors may wait to be closed before that is logged: what lingers is given up sooner.
+const CLOSING: Duration = Duration::from_millis(200);
 
 /// How often a lasting shortage is logged.
 const COMPLAINTS: Duration = Duration::from_secs(10);
@@ -36,6 +40,8 @@ pub(super) struct Intake {
     state: State,
     paused_until: Option<Instant>,
     retry_at: Option<Instant>,
+    /// When it is logged that what has to be closed first keeps clients out.
+    closing_until: Option<Instant>,
     /// When the next shortage may be logged.
     complain_from: Option<Instant>,
 }
@@ -77,14 +83,28 @@ impl Intake {
             }
         }
         let state = State::Open(Arrivals::default());
-        Ok(Self { service, sockets, next: 0, state, paused_until: None, retry_at: None, complain_from: None })
+        Ok(Self {
+            service,
+            sockets,
+            next: 0,
+            state,
+            paused_until: None,
+            retry_at: None,
+            closing_until: None,
+            complain_from: None,
+        })
     }
 
-    /// The next connection.
+    /// The next connection. There is none while too many descriptors wait to be closed.
     ///
     /// # Errors
     /// As [`Listener::poll_accept`].
     pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Connection>> {
+        if closer::poll_room(cx).is_pending() {
+            self.wait_for_closing(Instant::now());
+            return Poll::Pending;
+        }
+        self.closing_until = None;
         let count = self.sockets.len();
         for turn in 0..count {
             let index = (self.next + turn) % count;
@@ -201,6 +221,24 @@ impl Intake {
         }
     }
 
+    /// Nothing is accepted before some of what waits to be closed is.
+    fn wait_for_closing(&mut self, now: Instant) {
+        self.closing_until.get_or_insert(now + CLOSING);
+    }
+
+    /// Complains if that has lasted.
+    fn see_closing(&mut self, now: Instant, is_full: bool) {
+        if self.closing_until.is_none_or(|until| until > now) {
+            return;
+        }
+        self.closing_until = is_full.then_some(now + COMPLAINTS);
+        if is_full {
+            self.complain(now, |service| {
+                warn!(%service, "too many descriptors wait to be closed; clients wait in the kernel's backlog");
+            });
+        }
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         self.paused_until.is_some()
     }
@@ -232,6 +270,7 @@ impl Intake {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
         }
+        self.see_closing(now, closer::is_full());
         match self.state {
             State::Open(_) => self.refuse_late(now),
             State::Closing { until } if until <= now => {
@@ -279,7 +318,7 @@ impl Intake {
             State::Closing { until } => Some(until),
             State::Closed => None,
         };
-        ends.into_iter().chain(self.paused_until).min()
+        ends.into_iter().chain(self.paused_until).chain(self.closing_until).min()
     }
 
     /// Whether it was stopped, and everybody was accepted.
@@ -308,5 +347,34 @@ impl Socket {
             Socket::Switched(socket) => socket.has_empty_backlog(),
             Socket::Listening { listener, .. } => listener.has_empty_backlog(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_closing_lasts_is_told_after_a_while_and_not_often() {
+        let mut intake = Intake::new(ServiceId::Opened(0), Vec::new()).unwrap();
+        let start = Instant::now();
+        let (told, again) = (start + CLOSING, start + CLOSING + COMPLAINTS);
+        intake.wait_for_closing(start);
+        intake.wait_for_closing(start + CLOSING / 2);
+        // When it is looked, whether too much waits then, when it may be told next, and when it is looked next.
+        let steps = [
+            (start + CLOSING / 2, true, None, Some(told)),
+            (told, true, Some(again), Some(again)),
+            (again - CLOSING, true, Some(again), Some(again)),
+            (again, true, Some(again + COMPLAINTS), Some(again + COMPLAINTS)),
+            (again + COMPLAINTS, false, Some(again + COMPLAINTS), None),
+        ];
+        for (now, is_full, complain_from, deadline) in steps {
+            intake.see_closing(now, is_full);
+            assert_eq!((intake.complain_from, intake.deadline()), (complain_from, deadline), "{now:?}");
+        }
+        intake.wait_for_closing(start);
+        intake.see_closing(told, false);
+        assert_eq!(intake.deadline(), None, "it was short");
     }
 }

@@ -24,7 +24,6 @@ use super::setup::ServiceLimits;
 use crate::connections::notes::Notes;
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::metrics::{Metrics, Rejected};
-use crate::sys::closer;
 
 /// How many connections move before everything else gets its turn.
 const BURST: usize = 64;
@@ -246,7 +245,7 @@ impl Service {
             if self.give_one(launches) {
                 continue;
             }
-            if self.waiting() >= self.limits.queue.get() || closer::poll_room(cx).is_pending() {
+            if self.waiting() >= self.limits.queue.get() {
                 return moved;
             }
             match self.intake.poll_accept(cx) {

@@ -132,10 +132,12 @@ impl Drop for Batch {
 
 /// Ready when more may be brought to be closed: whoever goes on to take descriptors from others is to ask first.
 pub(crate) fn poll_room(cx: &mut Context<'_>) -> Poll<()> {
-    if !CLOSER.is_full.load(Ordering::Relaxed) {
-        return Poll::Ready(());
-    }
-    CLOSER.poll_room(cx)
+    if is_full() { CLOSER.poll_room(cx) } else { Poll::Ready(()) }
+}
+
+/// Whether nobody is to bring more.
+pub(crate) fn is_full() -> bool {
+    CLOSER.is_full.load(Ordering::Relaxed)
 }
 
 /// Does what closes descriptors by the way, where it may take long, and returns what came of it.
