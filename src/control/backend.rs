@@ -231,7 +231,7 @@ fn worker(status: &Status, used: Option<GroupUsage>, taken: u64, now: SystemTime
         restarts: status.restarts,
         cpu_percent: used.map(|used| used.cpu_percent),
         memory_bytes: used.map(|used| used.memory),
-        connections: taken,
+        connections_taken: taken,
         listening: status.listening.iter().map(|port| port.0).collect(),
         last_end: status.last_end.clone(),
         last_lines: status.last_lines.clone(),

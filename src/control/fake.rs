@@ -64,7 +64,7 @@ impl AppBackend for Fake {
             restarts: 0,
             cpu_percent: None,
             memory_bytes: None,
-            connections: 0,
+            connections_taken: 0,
             listening: vec![3000],
             last_end: None,
             last_lines: vec!["a line".to_owned()],

@@ -86,7 +86,7 @@ pub(super) fn quoted(lines: &[String]) -> String {
 /// The workers of these apps, a row each; an app without any has a row, too.
 pub(super) fn workers<'a>(apps: impl Iterator<Item = (String, &'a App)>) -> String {
     const HEAD: [&str; 9] =
-        ["name", "worker", "state", "pid", "uptime", "restarts", "cpu", "memory", "connections"];
+        ["name", "worker", "state", "pid", "uptime", "restarts", "cpu", "memory", "taken"];
     let rows = apps.flat_map(|(label, app)| {
         let of = |worker: &Worker| row(&label, worker);
         match app.workers.is_empty() {
@@ -112,7 +112,7 @@ fn row(label: &str, worker: &Worker) -> Vec<String> {
         worker.restarts.to_string(),
         or_none(worker.cpu_percent.map(|percent| format!("{percent:.1}%"))),
         or_none(worker.memory_bytes.map(|bytes| ByteSize(bytes).display().iec_short().to_string())),
-        worker.connections.to_string(),
+        worker.connections_taken.to_string(),
     ]
 }
 
@@ -178,7 +178,7 @@ mod tests {
             restarts: 3,
             cpu_percent: None,
             memory_bytes: None,
-            connections: 9,
+            connections_taken: 9,
             listening: Vec::new(),
             last_end: None,
             last_lines: Vec::new(),
@@ -208,9 +208,9 @@ mod tests {
         let (web, idle) = (app(vec![online, worker], false), app(vec![], true));
         let table = workers([("web".to_owned(), &web), ("idle".to_owned(), &idle)].into_iter());
         insta::assert_snapshot!(table, @"
-        name  worker  state             pid  uptime  restarts    cpu  memory  connections
-        web        1  online           4711  1m 1s          3  12.2%   45.0M            9
-        web        2  waiting restart     -  -              3      -       -            9
+        name  worker  state             pid  uptime  restarts    cpu  memory  taken
+        web        1  online           4711  1m 1s          3  12.2%   45.0M      9
+        web        2  waiting restart     -  -              3      -       -      9
         idle       -  stopped
         ");
     }

@@ -77,7 +77,7 @@ pub(crate) struct Worker {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
     /// How many connections workers of this number have taken.
-    pub connections: u64,
+    pub connections_taken: u64,
     /// The ports on which it listens.
     pub listening: Vec<u16>,
     /// How its previous process ended.

@@ -28,7 +28,7 @@ fn an_app_is_listed_with_its_workers() {
         assert_eq!(worker["listening"], serde_json::json!([8080]));
         assert!(worker["memory_bytes"].as_u64() > Some(1_000_000), "{worker}");
     }
-    let taken = app["workers"].as_array().expect("a list").iter().map(|worker| &worker["connections"]);
+    let taken = app["workers"].as_array().expect("a list").iter().map(|worker| &worker["connections_taken"]);
     assert_eq!(taken.filter_map(Value::as_u64).sum::<u64>(), 1);
 }
 
