@@ -19,6 +19,8 @@
 #[path = "handoff/process.rs"]
 #[allow(dead_code, reason = "the other benchmarks also measure CPU time and memory")]
 mod process;
+#[path = "handoff/settings.rs"]
+mod settings;
 #[path = "handoff/worker.rs"]
 mod worker;
 
@@ -64,27 +66,14 @@ struct Options {
 
 impl Options {
     fn of_this_run() -> anyhow::Result<Self> {
-        let arguments: Vec<String> = std::env::args().collect();
-        let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-        let is_short = !has("--bench") || has("--test") || has("--smoke");
-        let (connections, rounds) = if is_short { (100, 1) } else { (4_000, 5) };
-        let programs = variable("CLUSTERD_BENCH_PROGRAMS", env!("CARGO_BIN_EXE_clusterd"));
+        let (connections, rounds) = if settings::is_short() { (100, 1) } else { (4_000, 5) };
         Ok(Self {
-            connections: number("CLUSTERD_BENCH_CONNECTIONS", connections)?,
-            rounds: number("CLUSTERD_BENCH_ROUNDS", rounds)?,
-            clients: number("CLUSTERD_BENCH_CLIENTS", 4)?,
-            programs: programs.split(',').map(str::to_owned).collect(),
+            connections: settings::number("CLUSTERD_BENCH_CONNECTIONS", connections)?,
+            rounds: settings::number("CLUSTERD_BENCH_ROUNDS", rounds)?,
+            clients: settings::number("CLUSTERD_BENCH_CLIENTS", 4)?,
+            programs: settings::list("CLUSTERD_BENCH_PROGRAMS", env!("CARGO_BIN_EXE_clusterd"))?,
         })
     }
-}
-
-fn variable(name: &str, default: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| default.to_owned())
-}
-
-fn number(name: &str, default: usize) -> anyhow::Result<usize> {
-    let text = variable(name, &default.to_string());
-    text.parse().with_context(|| format!("{name} is not a number: {text:?}"))
 }
 
 /// What is wrong with the workers.

@@ -22,6 +22,8 @@ mod load;
 #[path = "handoff/process.rs"]
 #[allow(dead_code, reason = "the other benchmark also measures whole processes")]
 mod process;
+#[path = "handoff/settings.rs"]
+mod settings;
 #[path = "handoff/worker.rs"]
 mod worker;
 
@@ -68,30 +70,19 @@ struct Options {
 
 impl Options {
     fn of_this_run() -> anyhow::Result<Self> {
-        let arguments: Vec<String> = std::env::args().collect();
-        let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-        let is_short = !has("--bench") || has("--test") || has("--smoke");
-        let (connections, rounds, workers) = if is_short { (200, 1, "1,4") } else { (10_000, 9, "4,64") };
-        let programs = variable("CLUSTERD_BENCH_PROGRAMS", PROGRAMS);
-        let workers = variable("CLUSTERD_BENCH_WORKERS", workers);
+        let (connections, rounds, workers) =
+            if settings::is_short() { (200, 1, "1,4") } else { (10_000, 9, "4,64") };
         Ok(Self {
-            connections: number("CLUSTERD_BENCH_CONNECTIONS", connections)?,
-            rounds: number("CLUSTERD_BENCH_ROUNDS", rounds)?,
-            clients: number("CLUSTERD_BENCH_CLIENTS", 64)?,
-            burst: number("CLUSTERD_BENCH_BURST", 2_000)?.min(connections).min(process::longest_backlog()),
-            workers: workers.split(',').map(str::parse).collect::<Result<_, _>>()?,
-            programs: programs.split(',').map(str::to_owned).collect(),
+            connections: settings::number("CLUSTERD_BENCH_CONNECTIONS", connections)?,
+            rounds: settings::number("CLUSTERD_BENCH_ROUNDS", rounds)?,
+            clients: settings::number("CLUSTERD_BENCH_CLIENTS", 64)?,
+            burst: settings::number("CLUSTERD_BENCH_BURST", 2_000)?
+                .min(connections)
+                .min(process::longest_backlog()),
+            workers: settings::list("CLUSTERD_BENCH_WORKERS", workers)?,
+            programs: settings::list("CLUSTERD_BENCH_PROGRAMS", PROGRAMS)?,
         })
     }
-}
-
-fn variable(name: &str, default: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| default.to_owned())
-}
-
-fn number(name: &str, default: usize) -> anyhow::Result<usize> {
-    let text = variable(name, &default.to_string());
-    text.parse().with_context(|| format!("{name} is not a number: {text:?}"))
 }
 
 fn compare(options: &Options) -> anyhow::Result<()> {

@@ -20,6 +20,7 @@ mod load;
 mod primary;
 mod process;
 mod report;
+mod settings;
 mod worker;
 
 use anyhow::Context;
@@ -50,31 +51,18 @@ pub(crate) struct Options {
 
 impl Options {
     fn of_this_run() -> anyhow::Result<Self> {
-        let arguments: Vec<String> = std::env::args().collect();
-        let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-        let is_short = !has("--bench") || has("--test") || has("--smoke");
-        let (connections, rounds, burst) = if is_short { (200, 2, 100) } else { (20_000, 7, 2_000) };
-        let primaries = std::env::var("CLUSTERD_BENCH_PRIMARIES").unwrap_or(PRIMARIES.into());
+        let (connections, rounds, burst) =
+            if settings::is_short() { (200, 2, 100) } else { (20_000, 7, 2_000) };
         Ok(Self {
-            connections: setting("CLUSTERD_BENCH_CONNECTIONS", connections)?,
-            rounds: setting("CLUSTERD_BENCH_ROUNDS", rounds)?,
-            workers: setting("CLUSTERD_BENCH_WORKERS", 4)?,
-            clients: setting("CLUSTERD_BENCH_CLIENTS", 64)?,
+            connections: settings::number("CLUSTERD_BENCH_CONNECTIONS", connections)?,
+            rounds: settings::number("CLUSTERD_BENCH_ROUNDS", rounds)?,
+            workers: settings::number("CLUSTERD_BENCH_WORKERS", 4)?,
+            clients: settings::number("CLUSTERD_BENCH_CLIENTS", 64)?,
             // What the backlog does not hold is sent again only after a second.
-            burst: setting("CLUSTERD_BENCH_BURST", burst)?.min(process::longest_backlog()),
-            primaries: primaries.split(',').map(str::parse).collect::<Result<_, _>>()?,
+            burst: settings::number("CLUSTERD_BENCH_BURST", burst)?.min(process::longest_backlog()),
+            primaries: settings::list("CLUSTERD_BENCH_PRIMARIES", PRIMARIES)?,
         })
     }
-}
-
-/// A number from the environment, at least 1.
-fn setting(name: &str, default: usize) -> anyhow::Result<usize> {
-    let Ok(text) = std::env::var(name) else {
-        return Ok(default);
-    };
-    let number: usize = text.parse().with_context(|| format!("{name} is not a number: {text:?}"))?;
-    anyhow::ensure!(number > 0, "{name} must be at least 1");
-    Ok(number)
 }
 
 fn compare(options: &Options) -> anyhow::Result<()> {
