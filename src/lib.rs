@@ -16,11 +16,13 @@
 //! - [`private`]: connections of clusterd's own to one worker: probes, metrics, and what is asked of one alone.
 //! - [`supervisor`]: starts, watches, restarts and stops the workers.
 //! - [`hooks`]: runs a command for each event; [`systemd`]: speaks with service managers, and as one.
+//! - [`control`]: commands and questions from other processes; [`http`]: the connections of that and of [`admin`].
 //! - [`controls`]: which characters of others' texts are never printed as they are.
 //! - [`logs`]: carries what workers and clusterd itself write.
 //! - [`metrics`]: what is counted; [`admin`]: where it is shown, with the probes.
 //! - [`preload`]: the shim that makes unmodified programs workers.
 //! - [`demo`]: the built-in server; `worker`: the listener of `clusterd-worker`, compiled in for it.
+//! - `internal`: what benches, tests and fuzz targets reach.
 //! - [`sys`]: system calls that no safe library wraps.
 
 // What only benches, tests and fuzz targets use is `pub` within its room, and is judged with the feature alone.
