@@ -28,7 +28,6 @@ pub(crate) struct Handle {
 pub(super) type Inbox = Arc<Mutex<Vec<Request>>>;
 
 /// What is asked.
-#[allow(dead_code, reason = "not all of it is asked yet")]
 pub(super) enum Request {
     Began { worker: WorkerId, group: Pid },
     Gone(WorkerId),
@@ -39,7 +38,6 @@ pub(super) enum Request {
     Hurry(bool),
 }
 
-#[allow(dead_code, reason = "not all of it is asked yet")]
 impl Handle {
     pub(super) fn new(inbox: Inbox, notes: Notes) -> Self {
         Self { inbox, notes }
