@@ -12,6 +12,7 @@ mod drains;
 mod handle;
 mod holders;
 mod listing;
+mod pace;
 mod table;
 mod task;
 

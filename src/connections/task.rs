@@ -1,6 +1,6 @@
 //! The thread of this room: reads notes and events, lists sockets when that is needed, and tells what follows.
 //!
-//! What follows is decided in the other files; here is when it is looked.
+//! What follows, and when it is looked, is decided in the other files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,6 +18,7 @@ use super::handle::{EndsSink, FreedSink, Inbox, Request};
 use super::holders::{Holders, Kin};
 use super::listing::{Listing, is_refusal};
 use super::notes::{Note, Notes};
+use super::pace::{Pace, Waiting};
 use super::table::{Ends, Outcome, Table};
 use super::{ConnectionState, Handle, OpenConnection};
 use crate::ids::WorkerId;
@@ -26,23 +27,6 @@ use crate::sys::sock_diag::{DestroyedSockets, News, TcpSocket, state};
 
 /// Events are gathered for so long.
 const BATCH: Duration = Duration::from_millis(2);
-/// The time between two looks for those who wait: at first, and later at most.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// The same once nothing was found, which is to be confirmed.
-const CONFIRMATION: Duration = Duration::from_millis(5);
-/// The same when a connection has ended that may have been the last.
-const NEWS: Duration = Duration::from_millis(10);
-/// The same while somebody waits for a connection to be free.
-const HURRY: Duration = Duration::from_millis(5);
-/// The same where the kernel tells of no ends, or some were lost.
-const HEALING: Duration = Duration::from_millis(500);
-/// How often it is looked at most what of the table is over.
-const PURGE: Duration = Duration::from_secs(1);
-/// A pause is so many times as long as the look before it, but for that no longer than the longest one: a machine with very many sockets is not to be kept busy
-/// with counting them.
-const PAUSES_A_LOOK: u32 = 9;
-
 /// Starts the thread, which ends with the program. `workers_accept` tells that the front notes nothing.
 ///
 /// # Errors
@@ -73,17 +57,7 @@ struct Task {
     hurries: bool,
     /// Ports that are served no more, and may still have connections.
     left_ports: BTreeSet<u16>,
-    /// How long the last look took, and when it ended.
-    cost: Duration,
-    looked: Instant,
-    /// How long to wait between two looks for drains.
-    pause: Duration,
-    /// An end was told that may have been what a drain waited for.
-    is_news: bool,
-    /// A drain was found to have nothing.
-    is_any_clear: bool,
-    /// Some events were lost, or none are told: so many looks heal that.
-    healing: u8,
+    pace: Pace,
 }
 
 /// What is heard of ends.
@@ -114,12 +88,7 @@ impl Task {
             freed: Vec::new(),
             hurries: false,
             left_ports: BTreeSet::new(),
-            cost: Duration::ZERO,
-            looked: Instant::now(),
-            pause: FIRST_PAUSE,
-            is_news: false,
-            is_any_clear: false,
-            healing: 0,
+            pace: Pace::new(Instant::now()),
         }
     }
 
@@ -162,13 +131,12 @@ impl Task {
                 Request::Began { worker, group } => self.holders.began(worker, group),
                 Request::Gone(worker) => {
                     self.holders.gone(worker);
-                    self.is_news = true;
+                    self.pace.news();
                 }
                 Request::Snapshot(reply) => self.snapshots.push(reply),
                 Request::Drain { worker, ports, done } => {
                     self.drains.push(Drain { worker, ports, done, clear: 0 });
-                    self.pause = FIRST_PAUSE;
-                    self.is_news = true;
+                    self.pace.drain_began();
                 }
                 Request::WatchEnds(sink) => self.ends.push(sink),
                 Request::WatchFreed(sink) => self.freed.push(sink),
@@ -185,7 +153,7 @@ impl Task {
     fn ends(&self) -> Ends {
         match self.events {
             _ if !self.is_watched() => Ends::Unwatched,
-            Events::On { .. } if self.healing == 0 => Ends::Told,
+            Events::On { .. } if !self.pace.is_healing() => Ends::Told,
             _ => Ends::Lost,
         }
     }
@@ -209,7 +177,7 @@ impl Task {
                 Ok(socket) => {
                     self.events = Events::On { socket, ports: wanted };
                     // What ended before is not told any more.
-                    self.healing = 2;
+                    self.pace.events_lost();
                 }
                 Err(error) if is_refusal(&error) => {
                     debug!(%error, "the kernel does not tell of connections that end; looking for them instead");
@@ -237,13 +205,13 @@ impl Task {
                 Ok(News::All) => {}
                 Ok(News::SomeLost) => {
                     debug!("more connections have ended at once than can be told; looking for them instead");
-                    self.healing = 2;
-                    self.is_news = true;
+                    self.pace.events_lost();
+                    self.pace.news();
                 }
                 Err(error) => {
                     warn!(%error, "cannot read which connections have ended; looking for them instead");
                     self.events = Events::Never;
-                    self.healing = 2;
+                    self.pace.events_lost();
                 }
             }
         }
@@ -252,7 +220,9 @@ impl Task {
         for socket in &destroyed {
             let worker = self.table.destroyed(socket, now, &mut outcome);
             let is_awaited = |drain: &Drain| worker.is_none_or(|worker| worker == drain.worker);
-            self.is_news |= self.drains.iter().any(is_awaited);
+            if self.drains.iter().any(is_awaited) {
+                self.pace.news();
+            }
         }
         self.tell(outcome);
     }
@@ -285,30 +255,15 @@ impl Task {
 
     /// When it is to be looked next, if at all.
     fn due(&self) -> Option<Instant> {
-        let paced = |pause: Duration| self.looked + pause.max((self.cost * PAUSES_A_LOOK).min(LONGEST_PAUSE));
-        let mut due = Vec::new();
-        if !self.snapshots.is_empty() {
-            due.push(self.looked);
-        }
-        if !self.drains.is_empty() {
-            due.push(match (self.is_news, self.is_any_clear) {
-                (_, true) => self.looked + CONFIRMATION,
-                (true, false) => paced(NEWS),
-                (false, false) => paced(self.pause),
-            });
-        }
-        if self.hurries && !self.freed.is_empty() {
-            due.push(paced(HURRY));
-        }
-        match self.ends() {
-            Ends::Lost => due.push(paced(HEALING)),
-            Ends::Told => due.extend(self.table.overdue_at().map(|overdue| overdue.max(paced(HEALING)))),
-            Ends::Unwatched => {}
-        }
-        if self.table.is_stale() {
-            due.push(paced(PURGE));
-        }
-        due.into_iter().min()
+        let ends = self.ends();
+        self.pace.due(Waiting {
+            snapshot: !self.snapshots.is_empty(),
+            drain: !self.drains.is_empty(),
+            place: self.hurries && !self.freed.is_empty(),
+            lost: ends == Ends::Lost,
+            overdue: if ends == Ends::Told { self.table.overdue_at() } else { None },
+            stale: self.table.is_stale(),
+        })
     }
 
     /// Lists all connections, and lets everybody know who waits for that.
@@ -320,31 +275,29 @@ impl Task {
         if let Err(error) = &listed {
             debug!(%error, "cannot list connections now");
         }
-        let mut kin = None;
-        if !self.is_news {
-            self.pause = (self.pause * 5 / 4).min(LONGEST_PAUSE);
-        }
-        (self.is_any_clear, self.is_news) = (false, false);
+        self.pace.look_began();
         match listed {
-            Ok(sockets) => self.looked_at(&sockets, &mut kin),
+            Ok(sockets) => self.looked_at(&sockets),
             Err(error) => {
                 for reply in self.snapshots.drain(..) {
                     let _ = reply.send(Err(io::Error::new(error.kind(), error.to_string())));
                 }
             }
         }
-        self.looked = Instant::now();
-        self.cost = self.looked - start;
+        self.pace.look_ended(start, Instant::now());
     }
 
-    fn looked_at(&mut self, sockets: &[TcpSocket], kin: &mut Option<io::Result<Kin>>) {
-        self.answer(sockets, kin);
+    fn looked_at(&mut self, sockets: &[TcpSocket]) {
+        let mut kin = None;
+        self.answer(sockets, &mut kin);
         let outcome = self.table.listed(sockets, self.ends(), Instant::now());
         self.tell(outcome);
-        self.healing = self.healing.saturating_sub(1);
+        self.pace.listed();
         self.left_ports.retain(|port| sockets.iter().any(|socket| socket.local.port() == *port));
-        if !self.drains.is_empty() {
-            self.is_any_clear = drains::look(&mut self.drains, sockets, &self.table, &mut self.holders, kin);
+        if !self.drains.is_empty()
+            && drains::look(&mut self.drains, sockets, &self.table, &mut self.holders, &mut kin)
+        {
+            self.pace.found_clear();
         }
     }
 
