@@ -133,7 +133,7 @@ impl AttachSocket {
         let (mut waiting, complaints) = (Waiting::default(), Complaints::default());
         // Nobody closes the semaphore.
         while let Ok(turn) = Arc::clone(&turns).acquire_owned().await {
-            poll_fn(closer::poll_room).await;
+            poll_fn(closer::poll_room_for_sent).await;
             let accepted = tokio::select! {
                 biased;
                 accepted = self.listener.when_readable(|listener| seqpacket::accept(listener)) => accepted,

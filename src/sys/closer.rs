@@ -10,6 +10,10 @@
 //! is the connection's, whoever else has that may rely on it, or may set it again, and what lies in a channel could not be
 //! reached.
 //!
+//! A client of whose connection clusterd has the last copy waits for its end, and a process that sends descriptors may send
+//! very many. So copies of connections that were handed over come first, and there is room for them when there is none for
+//! what is sent.
+//!
 //! It is one for the whole process, as the table of descriptors is, so that a [`ForeignFd`] can be dropped anywhere.
 
 mod here;
@@ -23,21 +27,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::socket_linger;
 use tokio::sync::oneshot;
 
 use self::here::{Here, Watched};
 
-/// How many may wait to be closed before nobody is to bring more.
-const ROOM: usize = 1024;
+/// How many may wait to be closed before nothing that is sent is to be received.
+const ROOM_FOR_SENT: usize = 1024;
+
+/// How many may wait before no client is to be accepted.
+const ROOM: usize = 2 * ROOM_FOR_SENT;
 
 /// How many threads there may be.
 const MOST_THREADS: usize = 32;
 
 /// How long a close(2) may take before it is interrupted, and half of the longest that it takes then.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long after a close(2) that took long there are more threads than one.
+const REST: Duration = Duration::from_secs(10);
 
 const STACK: usize = 128 * 1024;
 
@@ -119,7 +129,7 @@ impl Batch {
     /// Has all of them closed.
     pub(crate) fn close(&mut self) {
         if !self.waiting.is_empty() {
-            CLOSER.add(self.waiting.drain(..).map(|fd| Task::Close(fd.into_owned())));
+            CLOSER.add(self.waiting.drain(..).map(|fd| Task::CloseHanded(fd.into_owned())));
         }
     }
 }
@@ -130,14 +140,19 @@ impl Drop for Batch {
     }
 }
 
-/// Ready when more may be brought to be closed: whoever goes on to take descriptors from others is to ask first.
+/// Ready when a client may be accepted, whose connection is to be closed some time.
 pub(crate) fn poll_room(cx: &mut Context<'_>) -> Poll<()> {
-    if is_full() { CLOSER.poll_room(cx) } else { Poll::Ready(()) }
+    CLOSER.for_accepted.poll(cx)
 }
 
-/// Whether nobody is to bring more.
+/// Whether no client is to be accepted.
 pub(crate) fn is_full() -> bool {
-    CLOSER.is_full.load(Ordering::Relaxed)
+    CLOSER.for_accepted.is_full.load(Ordering::Relaxed)
+}
+
+/// Ready when there is room for what processes send: whoever goes on to receive from them is to ask first.
+pub(crate) fn poll_room_for_sent(cx: &mut Context<'_>) -> Poll<()> {
+    CLOSER.for_sent.poll(cx)
 }
 
 /// Does what closes descriptors by the way, where it may take long, and returns what came of it.
@@ -154,6 +169,7 @@ pub(crate) async fn elsewhere<T: Send + 'static>(
 }
 
 enum Task {
+    CloseHanded(OwnedFd),
     Close(OwnedFd),
     Act(Box<dyn FnOnce() + Send>),
 }
@@ -161,7 +177,7 @@ enum Task {
 impl Task {
     fn run(self) {
         match self {
-            Task::Close(fd) => drop(fd),
+            Task::CloseHanded(fd) | Task::Close(fd) => drop(fd),
             Task::Act(act) => act(),
         }
     }
@@ -169,39 +185,112 @@ impl Task {
 
 static CLOSER: Closer = Closer {
     state: Mutex::new(State {
-        waiting: VecDeque::new(),
+        waiting: Waiting::new(),
         hands: Vec::new(),
         idle: 0,
+        was_stuck: None,
         is_watched: false,
         has_watch: false,
-        for_room: Vec::new(),
         here: Vec::new(),
     }),
-    is_full: AtomicBool::new(false),
+    for_accepted: Room::of(ROOM),
+    for_sent: Room::of(ROOM_FOR_SENT),
     work: Condvar::new(),
     watch: Condvar::new(),
 };
 
 struct Closer {
     state: Mutex<State>,
-    is_full: AtomicBool,
+    for_accepted: Room,
+    for_sent: Room,
     work: Condvar,
     watch: Condvar,
 }
 
 struct State {
-    waiting: VecDeque<Task>,
-    /// Each thread's.
-    hands: Vec<Hand>,
+    waiting: Waiting,
+    /// Each thread's; none in the place of one that has left.
+    hands: Vec<Option<Hand>>,
     /// How many threads have nothing to do.
     idle: usize,
+    /// When a close(2) was last seen to take long.
+    was_stuck: Option<Instant>,
     /// It is looked at times whether a thread is stuck.
     is_watched: bool,
     has_watch: bool,
-    /// Who wants to know that there is room.
-    for_room: Vec<Waker>,
     /// Those that close by themselves, and have done so lately.
     here: Vec<Watched>,
+}
+
+/// What waits to be done, in its order.
+struct Waiting {
+    handed: VecDeque<Task>,
+    others: VecDeque<Task>,
+}
+
+impl Waiting {
+    const fn new() -> Self {
+        Self { handed: VecDeque::new(), others: VecDeque::new() }
+    }
+
+    fn push(&mut self, task: Task) {
+        match task {
+            Task::CloseHanded(_) => self.handed.push_back(task),
+            Task::Close(_) | Task::Act(_) => self.others.push_back(task),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Task> {
+        self.handed.pop_front().or_else(|| self.others.pop_front())
+    }
+
+    fn len(&self) -> usize {
+        self.handed.len() + self.others.len()
+    }
+}
+
+/// Whether more may be brought, and who wants to know when.
+struct Room {
+    most: usize,
+    is_full: AtomicBool,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl Room {
+    const fn of(most: usize) -> Self {
+        Self { most, is_full: AtomicBool::new(false), wakers: Mutex::new(Vec::new()) }
+    }
+
+    fn wakers(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many wait by now. Full is full until half of them are closed.
+    fn update(&self, waiting: usize) {
+        let is_full = self.is_full.load(Ordering::Relaxed);
+        if !is_full && waiting >= self.most {
+            self.is_full.store(true, Ordering::Relaxed);
+        } else if is_full && waiting <= self.most / 2 {
+            let mut wakers = self.wakers();
+            self.is_full.store(false, Ordering::Relaxed);
+            wakers.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_full.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        let mut wakers = self.wakers();
+        // Whoever makes room has the wakers for that.
+        if !self.is_full.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
 }
 
 /// What one thread does.
@@ -220,10 +309,8 @@ impl Closer {
 
     fn add(&'static self, tasks: impl IntoIterator<Item = Task>) {
         let mut state = self.lock();
-        state.waiting.extend(tasks);
-        if state.waiting.len() >= ROOM {
-            self.is_full.store(true, Ordering::Relaxed);
-        }
+        tasks.into_iter().for_each(|task| state.waiting.push(task));
+        self.update_room(&state);
         if state.hands.is_empty() {
             self.begin(&mut state);
         }
@@ -245,6 +332,12 @@ impl Closer {
         self.watch.notify_one();
     }
 
+    fn update_room(&self, state: &State) {
+        let waiting = state.waiting.len();
+        self.for_accepted.update(waiting);
+        self.for_sent.update(waiting);
+    }
+
     /// Starts the first threads.
     fn begin(&'static self, state: &mut State) {
         state.has_watch = state.has_watch || (handle_interrupt().is_ok() && self.start_watch().is_ok());
@@ -258,54 +351,52 @@ impl Closer {
 
     /// Without another thread, those that wait to be closed wait longer.
     fn start_one(&'static self, state: &mut State) {
-        let me = state.hands.len();
+        let me = state.hands.iter().position(Option::is_none).unwrap_or(state.hands.len());
         let thread = thread::Builder::new().name("closer".to_owned()).stack_size(STACK);
         if let Ok(started) = thread.spawn(move || self.close_all(me)) {
             use std::os::unix::thread::JoinHandleExt;
             let thread = started.as_pthread_t();
-            state.hands.push(Hand { thread, is_busy: false, was_seen: false });
+            let hand = Some(Hand { thread, is_busy: false, was_seen: false });
+            match state.hands.get_mut(me) {
+                Some(place) => *place = hand,
+                None => state.hands.push(hand),
+            }
         }
     }
 
-    /// What one thread does for ever.
+    /// What one thread does; the first for ever, and others until nothing takes long any more.
     fn close_all(&self, me: usize) {
         allow_interrupt();
-        loop {
-            self.next(me).run();
+        while let Some(task) = self.next(me) {
+            task.run();
         }
     }
 
-    fn next(&self, me: usize) -> Task {
+    fn next(&self, me: usize) -> Option<Task> {
         let mut state = self.lock();
         loop {
-            if let Some(task) = state.waiting.pop_front() {
-                state.hands[me] = Hand { is_busy: true, was_seen: false, ..state.hands[me] };
+            if let Some(task) = state.waiting.pop() {
+                state.set_busy(me, true);
                 if !state.is_watched {
                     state.is_watched = true;
                     self.watch.notify_one();
                 }
-                if state.waiting.len() == ROOM / 2 {
-                    self.is_full.store(false, Ordering::Relaxed);
-                    state.for_room.drain(..).for_each(Waker::wake);
-                }
-                return task;
+                self.update_room(&state);
+                return Some(task);
             }
-            state.hands[me].is_busy = false;
+            state.set_busy(me, false);
+            if me > 0 && state.was_stuck.is_none_or(|at| at.elapsed() >= REST) {
+                state.hands[me] = None;
+                return None;
+            }
             state.idle += 1;
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = if me == 0 {
+                self.work.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                self.work.wait_timeout(state, REST).unwrap_or_else(PoisonError::into_inner).0
+            };
             state.idle -= 1;
         }
-    }
-
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
-        if !self.is_full.load(Ordering::Relaxed) {
-            return Poll::Ready(());
-        }
-        if !state.for_room.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.for_room.push(cx.waker().clone());
-        }
-        Poll::Pending
     }
 
     /// Looks after the threads for ever; as long as none has anything to do, it sleeps.
@@ -323,22 +414,37 @@ impl Closer {
     }
 
     fn look_at(&'static self, state: &mut State) {
-        let mut stuck = 0;
-        for hand in state.hands.iter_mut().filter(|hand| hand.is_busy) {
+        let (mut threads, mut stuck, mut busy) = (0, 0, 0);
+        for hand in state.hands.iter_mut().flatten() {
+            threads += 1;
+            if !hand.is_busy {
+                continue;
+            }
+            busy += 1;
             if hand.was_seen {
                 stuck += 1;
-                // SAFETY: a thread that closes never ends, so that this is one.
+                // SAFETY: a thread leaves its place, under the lock that is held here, before it ends.
                 unsafe { libc::pthread_kill(hand.thread, INTERRUPT) };
             }
             hand.was_seen = true;
         }
         state.here.retain_mut(Watched::look);
-        let threads = state.hands.len();
-        if !state.waiting.is_empty() && stuck == threads && threads < MOST_THREADS {
+        if stuck > 0 {
+            state.was_stuck = Some(Instant::now());
+        }
+        let waits = state.waiting.len() > 0;
+        if waits && stuck == threads && threads < MOST_THREADS {
             self.start_one(state);
         }
-        let is_any_busy = state.hands.iter().any(|hand| hand.is_busy);
-        state.is_watched = is_any_busy || !state.waiting.is_empty() || !state.here.is_empty();
+        state.is_watched = busy > 0 || waits || !state.here.is_empty();
+    }
+}
+
+impl State {
+    fn set_busy(&mut self, me: usize, is_busy: bool) {
+        if let Some(hand) = &mut self.hands[me] {
+            (hand.is_busy, hand.was_seen) = (is_busy, false);
+        }
     }
 }
 
@@ -370,7 +476,6 @@ mod tests {
     use std::io::{ErrorKind, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
-    use std::time::Instant;
 
     use socket2::SockRef;
 
@@ -455,6 +560,39 @@ mod tests {
         assert_eq!(batch.waiting.len(), 1);
         drop(batch);
         numbers.iter().for_each(Number::until_closed);
+    }
+
+    #[test]
+    fn copies_of_connections_that_were_handed_over_come_first() {
+        let fd = || OwnedFd::from(io::pipe().unwrap().0);
+        let mut waiting = Waiting::new();
+        for task in [Task::Close(fd()), Task::CloseHanded(fd()), Task::Act(Box::new(|| ()))] {
+            waiting.push(task);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| waiting.pop()).collect();
+        assert!(matches!(order[..], [Task::CloseHanded(_), Task::Close(_), Task::Act(_)]));
+    }
+
+    #[test]
+    fn clients_are_accepted_while_there_is_no_room_for_what_is_sent() {
+        let (for_sent, for_accepted) = (Room::of(ROOM_FOR_SENT), Room::of(ROOM));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut ready = |waiting| {
+            for_sent.update(waiting);
+            for_accepted.update(waiting);
+            (for_sent.poll(&mut cx).is_ready(), for_accepted.poll(&mut cx).is_ready())
+        };
+        let table = [
+            (ROOM_FOR_SENT - 1, (true, true)),
+            (ROOM_FOR_SENT, (false, true)),
+            (ROOM, (false, false)),
+            (ROOM / 2 + 1, (false, false)),
+            (ROOM / 2, (false, true)),
+            (ROOM_FOR_SENT / 2, (true, true)),
+        ];
+        for (waiting, expected) in table {
+            assert_eq!(ready(waiting), expected, "{waiting}");
+        }
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl NodeSession {
     async fn read(&mut self) -> Result<Reading, TransportError> {
         for _ in 0..READS {
             let mut messages = Vec::new();
-            poll_fn(closer::poll_room).await;
+            poll_fn(closer::poll_room_for_sent).await;
             let read = self.transport.read(&mut messages).await;
             for message in messages {
                 self.hear(message).await?;
