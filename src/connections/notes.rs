@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::sockopt::socket_cookie;
+use rustix::net::{AddressFamily, SocketType};
 
 use crate::ids::WorkerId;
 
@@ -22,6 +23,16 @@ const MOST: usize = 32 * 1024;
 
 /// After so many notes whoever reads them is woken.
 const WAKE_AFTER: usize = 2048;
+
+/// Whether connections can be noted at all.
+///
+/// # Errors
+/// The kernel gives sockets no names (SO_COOKIE, since Linux 4.6), or there can be no socket.
+pub(crate) fn check() -> io::Result<()> {
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    socket_cookie(socket)?;
+    Ok(())
+}
 
 /// What is noted of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -59,6 +59,12 @@ pub(crate) enum PrimaryError {
     /// Connections cannot be followed.
     #[error("cannot start to follow connections: {0}")]
     Connections(io::Error),
+    /// The policy or `--concurrency` needs what this system does not tell.
+    #[error(
+        "cannot count the connections of workers, for this kernel gives sockets no names (SO_COOKIE): {0}\n\
+         hint: `--policy round-robin` and `source-ip` without `--concurrency` work without them"
+    )]
+    Uncounted(io::Error),
     /// The workers cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -90,7 +90,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         data_path::start(&config, bound, bootstrap.limits, &metrics, notes.clone()).await?;
     let workers_accept = data_path::accepts(config.accept) == Accepts::Workers;
     let connections = connections::start(notes, family, workers_accept).map_err(PrimaryError::Connections)?;
-    open_counts::keep(&config, &connections, &front, reports.waits_for_place.clone());
+    open_counts::keep(&config, &connections, &front, reports.waits_for_place.clone())?;
 
     let public = addresses.iter().map(SocketAddr::port).collect();
     let dependencies = Dependencies {

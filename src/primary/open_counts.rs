@@ -5,26 +5,32 @@
 use tokio::sync::watch;
 
 use super::data_path;
-use crate::connections;
+use super::error::PrimaryError;
+use crate::connections::{self, notes};
 use crate::front::handle::Handle;
 use crate::settings::Config;
 
 /// Starts it, where the policy or `--concurrency` needs it. `waits_for_place` tells whether somebody waits for a worker that
 /// has as many connections as it may have.
+///
+/// # Errors
+/// They cannot be counted on this system.
 pub(super) fn keep(
     config: &Config,
     connections: &connections::Handle,
     front: &Handle,
     waits_for_place: watch::Receiver<bool>,
-) {
+) -> Result<(), PrimaryError> {
     if config.concurrency.is_none() && !data_path::choice(config.policy).counts() {
-        return;
+        return Ok(());
     }
+    notes::check().map_err(PrimaryError::Uncounted)?;
     let front = front.clone();
     connections.watch_freed(move |workers| front.freed(workers));
     if config.concurrency.is_some() {
         tokio::spawn(hurry(connections.clone(), waits_for_place));
     }
+    Ok(())
 }
 
 async fn hurry(connections: connections::Handle, mut waits_for_place: watch::Receiver<bool>) {

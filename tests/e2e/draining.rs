@@ -80,35 +80,13 @@ fn a_worker_waits_for_a_request_that_it_has_passed_on_to_a_daemon() {
     a_worker_waits_for_its_own_request_alone(daemons.options("--drain-timeout 10m"));
 }
 
-/// Runs a command in which socket(AF_NETLINK) fails with this error number.
-const WITHOUT_NETLINK: &str = r#"
-import ctypes, os, platform, struct, sys
-number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
-def instruction(code, true, false, value):
-    return struct.pack("<HBBI", code, true, false, value)
-program = b"".join([
-    instruction(0x20, 0, 0, 0),
-    instruction(0x15, 0, 3, number),
-    instruction(0x20, 0, 0, 16),
-    instruction(0x15, 0, 1, 16),
-    instruction(0x06, 0, 0, 0x00050000 | int(sys.argv[1])),
-    instruction(0x06, 0, 0, 0x7fff0000),
-])
-buffer = ctypes.create_string_buffer(program)
-filter = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer)))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-assert libc.prctl(22, 2, filter, 0, 0) == 0, ctypes.get_errno()
-os.execvp(sys.argv[2], sys.argv[2:])
-"#;
-
 #[test]
 fn workers_wait_for_their_own_requests_where_netlink_is_forbidden() {
     needs!("python3");
     // What a seccomp profile says, and what `RestrictAddressFamilies=` of systemd does.
     for error in [libc::EPERM, libc::EAFNOSUPPORT] {
         let error = error.to_string();
-        let setup = of_servers().under(&["python3", "-c", WITHOUT_NETLINK, &error]);
+        let setup = of_servers().under(&["python3", "{fixtures}/forbids.py", "netlink", &error]);
         let cluster = a_worker_waits_for_its_own_request_alone(setup);
         assert_eq!(cluster.stderr.said(&["cannot list connections over netlink"]).len(), 1);
     }

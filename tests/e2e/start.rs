@@ -144,6 +144,18 @@ fn a_metrics_port_in_use_ends_the_start_with_a_clear_error() {
 }
 
 #[test]
+fn what_counts_connections_says_that_it_cannot_where_the_kernel_gives_them_no_names() {
+    needs!("python3");
+    let error = libc::ENOPROTOOPT.to_string();
+    for options in ["--concurrency 1", "--policy least-connections"] {
+        let forbids = ["python3", "{fixtures}/forbids.py", "cookies", &error];
+        let ended = Cluster::demo().options(options).under(&forbids).run();
+        assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains("cannot count the connections of workers"), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_privileged_port_ends_the_start_of_an_ordinary_user_with_a_clear_error() {
     needs!("setpriv");
     if !needs::root() {
