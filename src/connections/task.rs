@@ -119,7 +119,8 @@ impl Task {
             thread::sleep(BATCH);
         }
         let has_events = fds.get(1).is_some_and(|events| !events.revents().is_empty());
-        if has_events {
+        // Somebody who waits for a place does so for as long as these are gathered.
+        if has_events && !self.hurries {
             thread::sleep(BATCH);
         }
     }

@@ -60,7 +60,8 @@ fn no_page_of_a_worker_spoils_the_merged_one() {
     assert!(promtool(&String::from_utf8_lossy(HOSTILE)).is_err(), "the test has lost its point");
     assert_eq!([left_out(&cluster, "1"), left_out(&cluster, "2")], [21, 5], "{page}");
 
-    let prometheus = Prometheus::of(&[("merged", cluster.admin()), ("worker", cluster.address())]);
+    let alone = self::cluster([HOSTILE, HOSTILE], "text/plain");
+    let prometheus = Prometheus::of(&[("merged", cluster.admin()), ("worker", alone.address())]);
     prometheus.wait_taken("merged", 3.0);
     assert_eq!(prometheus.taken("worker"), 0.0, "a worker's own page is none that Prometheus takes");
     until("Prometheus has stored what is right", || {
