@@ -49,6 +49,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long after a close(2) that took long there are more threads than one.
 const REST: Duration = Duration::from_secs(10);
 
+/// Within this nobody does as much with a connection as it takes to have close(2) wait, beginning with its receipt.
+const MOMENT: Duration = Duration::from_micros(10);
+
 const STACK: usize = 128 * 1024;
 
 /// Interrupts a thread. It does nothing by default, and with its handler it does not do more.
@@ -109,17 +112,15 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Closes a connection that was just given to somebody: on the calling thread if that takes no time, and otherwise with
-    /// the others.
+    /// Closes a connection that was given to somebody at `since`: on the calling thread if that takes no time, and otherwise
+    /// with the others.
     ///
-    /// It takes none as long as the connection does not linger. Whoever has got it would have to let it linger, fill it and
-    /// close it between two system calls of this thread; a close(2) that lasts all the same is interrupted like any other.
-    /// Another thread that is woken for each connection would cost as much as the hand-off does.
-    pub(crate) fn close_connection(&mut self, fd: ForeignFd) {
-        match socket_linger(&fd) {
-            Ok(None) => self.close_here(fd),
-            Ok(Some(_)) | Err(_) => self.waiting.push(fd),
-        }
+    /// It takes none as long as the connection does not linger, nor if it was given that moment: whoever has got it would
+    /// have to let it linger, fill it and close it meanwhile. A close(2) that lasts all the same is interrupted like any
+    /// other. Another thread that is woken for each connection would cost as much as the hand-off does.
+    pub(crate) fn close_connection(&mut self, fd: ForeignFd, since: Instant) {
+        let takes_no_time = since.elapsed() < MOMENT || matches!(socket_linger(&fd), Ok(None));
+        if takes_no_time { self.close_here(fd) } else { self.waiting.push(fd) }
     }
 
     fn close_here(&self, fd: ForeignFd) {
@@ -532,7 +533,7 @@ mod tests {
         let (fd, _peer) = lingering();
         let number = Number::of(&fd);
         let mut batch = Batch::default();
-        batch.close_connection(fd);
+        batch.close_connection(fd, start - MOMENT);
         batch.close();
         number.until_closed();
         assert!(start.elapsed() < SOON);
@@ -552,11 +553,11 @@ mod tests {
         let (fd, _peer) = lingering();
         let quick = fd.try_clone().unwrap();
         let numbers = [Number::of(&fd), Number::of(&quick)];
-        let mut batch = Batch::default();
-        batch.close_connection(fd);
+        let (mut batch, earlier) = (Batch::default(), Instant::now() - MOMENT);
+        batch.close_connection(fd, earlier);
         assert_eq!(batch.waiting.len(), 1);
         SockRef::from(&quick).set_linger(None).unwrap();
-        batch.close_connection(quick);
+        batch.close_connection(quick, earlier);
         assert_eq!(batch.waiting.len(), 1);
         drop(batch);
         numbers.iter().for_each(Number::until_closed);

@@ -167,7 +167,7 @@ impl Link {
             Err(error) => return Err(NotGiven { connection, error }),
         };
         let Connection { socket, peer, arrival, accepted } = connection;
-        handed.close_connection(socket);
+        handed.close_connection(socket, now);
         self.in_flight.push(Given { peer, arrival, accepted, since: now, size });
         self.last_handed = Some(now);
         self.state.given(now);
