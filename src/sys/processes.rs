@@ -17,6 +17,9 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::kin;
 
+/// How often it is looked at most until two looks find the same.
+const LOOKS: usize = 16;
+
 /// How many generations a process may be away from its ancestor.
 const GENERATIONS: usize = 256;
 
@@ -76,17 +79,11 @@ fn relatives(of: &[Pid]) -> Vec<i32> {
         let started = |stat: Stat| stat.pgrp == stat.pid && stat.session == own_session;
         roots.contains(&child) || !Process::new(child).and_then(|process| process.stat()).is_ok_and(started)
     };
-    let Some(mut found) = children(me) else {
+    let Some(found) = descendants(me, is_wanted) else {
         let all = families(|stat| stat.ppid == me);
         return all.into_iter().map(|(process, _)| process.pid).collect();
     };
-    found.retain(|&child| is_wanted(child));
-    let mut next = 0;
-    while let Some(&parent) = found.get(next) {
-        found.extend(children(parent).unwrap_or_default());
-        next += 1;
-    }
-    found
+    found.into_iter().collect()
 }
 
 /// The child of `ancestor` from which a process descends, or which it is.
@@ -193,18 +190,38 @@ pub(crate) fn members_where(wanted: impl Fn(Pid) -> bool) -> Vec<Member> {
 /// the kernel tells whose children there are (CONFIG_PROC_CHILDREN), nobody else is looked at.
 pub(crate) fn adopted(own: &BTreeSet<i32>) -> Vec<Member> {
     let me = rustix::process::getpid().as_raw_pid();
-    let Some(mut found) = children(me) else {
+    let Some(found) = descendants(me, |child| !own.contains(&child)) else {
         let adopted = families(|stat| stat.ppid == me && !own.contains(&stat.pid));
         return adopted.iter().filter_map(|(_, stat)| member(stat)).collect();
     };
-    found.retain(|child| !own.contains(child));
-    let mut next = 0;
-    while let Some(&parent) = found.get(next) {
-        found.extend(children(parent).unwrap_or_default());
-        next += 1;
-    }
     let stated = found.into_iter().filter_map(|pid| Process::new(pid).ok()?.stat().ok());
     stated.filter(is_alive).filter_map(|stat| member(&stat)).collect()
+}
+
+/// Those children of a process that are wanted, and what descends from them; `None` if it is gone, or the kernel does not
+/// tell.
+///
+/// One whose parent ends meanwhile may be missed: it becomes a child of a process whose children were read before that. So
+/// it is looked until nothing has changed.
+fn descendants(process: i32, is_wanted: impl Fn(i32) -> bool) -> Option<BTreeSet<i32>> {
+    let look = || {
+        let mut found = children(process)?;
+        found.retain(|&child| is_wanted(child));
+        let mut next = 0;
+        while let Some(&parent) = found.get(next) {
+            found.extend(children(parent).unwrap_or_default());
+            next += 1;
+        }
+        Some(found.into_iter().collect::<BTreeSet<i32>>())
+    };
+    let mut found = look()?;
+    for _ in 0..LOOKS {
+        let before = std::mem::replace(&mut found, look()?);
+        if before == found {
+            break;
+        }
+    }
+    Some(found)
 }
 
 fn member(stat: &Stat) -> Option<Member> {
