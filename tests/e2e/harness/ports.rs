@@ -17,8 +17,9 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) fn free_ports(count: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = process::id().wrapping_mul(97) as u16;
-    let rows = (0..COUNT)
-        .map(|_| FIRST + start.wrapping_add(NEXT.fetch_add(count, Ordering::Relaxed)) % (COUNT - count));
+    // By the same measure for every count, or else two rows would have ports in common.
+    let rows =
+        (0..COUNT).map(|_| FIRST + start.wrapping_add(NEXT.fetch_add(count, Ordering::Relaxed)) % COUNT);
     let is_free =
         |port| TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port))).is_ok();
     let mut free = rows.filter(|&first| (first..first + count).all(is_free));
