@@ -72,7 +72,8 @@ fn relatives(of: &[Pid]) -> Vec<i32> {
     let me = rustix::process::getpid().as_raw_pid();
     let roots = of.iter().map(|pid| ancestor_below(pid.as_raw_pid(), me));
     let roots = roots.collect::<Option<BTreeSet<i32>>>().filter(|roots| !roots.is_empty());
-    let own_session = rustix::process::getsid(None).map_or(0, Pid::as_raw_pid);
+    // Read from /proc, where it may be 0: with `docker exec` this process is of a session that its namespace has no number for.
+    let own_session = Process::myself().and_then(|process| process.stat()).map_or(0, |stat| stat.session);
     let is_wanted = |child: i32| {
         let Some(roots) = &roots else { return true };
         // What this process has started leads a group in its session; what a worker has left behind does not do both.
@@ -123,12 +124,14 @@ fn has_children(process: &Process) -> Option<bool> {
 /// Whether descriptors lie unread in streams between processes of this one's group (`scm_fds`, since Linux 5.5). Nobody
 /// can be asked what they are.
 fn passes_descriptors(process: Pid) -> bool {
-    let Ok(group) = rustix::process::getpgid(Some(process)) else { return false };
-    let relatives = relatives(&[process]).into_iter().filter_map(Pid::from_raw);
-    let of_group = relatives.filter(|&pid| rustix::process::getpgid(Some(pid)) == Ok(group));
-    let processes = of_group.filter_map(|pid| Process::new(pid.as_raw_pid()).ok());
+    let group_of = |process: &Process| process.stat().map(|stat| stat.pgrp).ok();
+    let Some(group) = Process::new(process.as_raw_pid()).ok().as_ref().and_then(group_of) else {
+        return false;
+    };
+    let relatives = relatives(&[process]).into_iter().filter_map(|pid| Process::new(pid).ok());
+    let of_group = relatives.filter(|process| group_of(process) == Some(group));
     let unread: BTreeSet<u64> =
-        processes.flat_map(|process| sockets_with_unread_descriptors(&process)).collect();
+        of_group.flat_map(|process| sockets_with_unread_descriptors(&process)).collect();
     // Those with connections for the worker are no streams.
     !unread.is_empty() && unix_streams().iter().any(|stream| unread.contains(stream))
 }
@@ -481,6 +484,24 @@ mod tests {
         assert!(!is_held(inode_of_sent, Some(sleeper.pid())));
         assert!(!is_passed_on(inode_of_sent, Some(sleeper.pid())), "it has no children");
         assert!(is_passed_on(inode_of_sent, None) == is_held(inode_of_sent, None));
+    }
+
+    /// As `docker exec` and `nsenter` start a program: its session and its group have the number 0.
+    #[test]
+    fn a_session_of_another_process_namespace_changes_nothing() {
+        let unshare = || {
+            let mut unshare = Command::new("unshare");
+            unshare.args(["--map-root-user", "--pid", "--fork", "--mount-proc"]);
+            unshare
+        };
+        if !unshare().arg("true").status().is_ok_and(|status| status.success()) {
+            return;
+        }
+        let tests = "sys::processes::tests::a_socket_";
+        let this = std::env::current_exe().expect("the path of this program");
+        let output = unshare().arg(this).arg(tests).output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("2 passed; 0 failed"), "{text}");
     }
 
     #[test]
