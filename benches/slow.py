@@ -2,7 +2,7 @@
 """How long clients wait for workers that do one thing at a time and are slow now and then: with --concurrency 1,
 without it, and with Node's own cluster, in one run and in turn.
 
-    benches/slow.py [PROGRAM]      (a release build of `clusterd`)
+    benches/slow.py [PROGRAM [BEFORE]]      (release builds of `clusterd`; of BEFORE only the defaults are measured)
 
 Four workers answer after 5 ms, or 200 ms by chance. Clients come by chance too, whether others were answered or not, as
 many as keep the workers busy for a share of the time; how many that are is measured first, with clients that never leave
@@ -37,8 +37,8 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def commands(program):
-    def clusterd(*flags):
+def commands(program, before=None):
+    def clusterd(program, *flags):
         def command(port):
             where = ["--bind", f"127.0.0.1:{port}", "--workers", str(WORKERS), "--log-level", "warn"]
             return [program, *where, *flags, "--", "node", str(HERE / "slow.js"), str(port)]
@@ -48,7 +48,8 @@ def commands(program):
     def node(port):
         return ["node", str(HERE / "cluster.js"), str(port), str(WORKERS), "slow.js"]
 
-    return {"--concurrency 1": clusterd("--concurrency", "1"), "clusterd": clusterd(), "Node's cluster": node}
+    kinds = {"--concurrency 1": clusterd(program, "--concurrency", "1"), "clusterd": clusterd(program)}
+    return kinds | ({"before": clusterd(before)} if before else {}) | {"Node's cluster": node}
 
 
 async def ask(port):
@@ -116,18 +117,19 @@ def measured(command, what):
 
 
 def main():
-    program = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else "target/release/clusterd")
-    rate = LOAD * min(measured(command, capacity) for command in commands(program).values())
-    waited = {name: [] for name in commands(program)}
+    kinds = commands(*map(os.path.abspath, sys.argv[1:] or ["target/release/clusterd"]))
+    capacities = {name: measured(command, capacity) for name, command in kinds.items()}
+    rate = LOAD * min(capacities.values())
+    waited = {name: [] for name in kinds}
     for seed in range(ROUNDS):
-        for name, command in commands(program).items():
+        for name, command in kinds.items():
             waited[name] += measured(command, lambda port: load(port, rate, random.Random(seed)))
     print(f"{WORKERS} workers at {LOAD:.0%}, 5 ms or 200 ms (1 in {ONE_IN:g}), {rate:.0f} clients a second; milliseconds")
-    print(f"{'':>16} {'clients':>8} {'mean':>8} {'p50':>8} {'p90':>8} {'p99':>8} {'p99.9':>8}")
+    print(f"{'':>16} {'most/s':>8} {'clients':>8} {'mean':>8} {'p50':>8} {'p90':>8} {'p99':>8} {'p99.9':>8}")
     for name, times in waited.items():
         times.sort()
         figures = [sum(times) / len(times), *(times[int(len(times) * share)] for share in (0.5, 0.9, 0.99, 0.999))]
-        print(f"{name:>16} {len(times):>8}", *(f"{figure * 1e3:>8.1f}" for figure in figures))
+        print(f"{name:>16} {capacities[name]:>8.0f} {len(times):>8}", *(f"{figure * 1e3:>8.1f}" for figure in figures))
 
 
 main()

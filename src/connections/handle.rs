@@ -17,6 +17,15 @@ pub(crate) type EndsSink = Box<dyn FnMut(Vec<Ended>) + Send>;
 /// Who hears, for each connection that no process has any more, whose it was; on the thread of this room.
 pub(crate) type FreedSink = Box<dyn FnMut(Vec<WorkerId>) + Send>;
 
+/// When something is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// At once, which wakes the thread of this room for each.
+    AtOnce,
+    /// A few milliseconds late, with what else there is by then.
+    Gathered,
+}
+
 /// Asks about connections.
 #[derive(Clone)]
 pub(crate) struct Handle {
@@ -34,7 +43,7 @@ pub(super) enum Request {
     Snapshot(oneshot::Sender<io::Result<Vec<OpenConnection>>>),
     Drain { worker: WorkerId, ports: Vec<u16>, done: oneshot::Sender<()> },
     WatchEnds(EndsSink),
-    WatchFreed(FreedSink),
+    WatchFreed(FreedSink, Telling),
     Hurry(bool),
 }
 
@@ -95,8 +104,8 @@ impl Handle {
     }
 
     /// Has the sink told, once for each noted connection and from now on, that no process has it any more.
-    pub(crate) fn watch_freed(&self, sink: impl FnMut(Vec<WorkerId>) + Send + 'static) {
-        self.send(Request::WatchFreed(Box::new(sink)));
+    pub(crate) fn watch_freed(&self, telling: Telling, sink: impl FnMut(Vec<WorkerId>) + Send + 'static) {
+        self.send(Request::WatchFreed(Box::new(sink), telling));
     }
 
     /// Has it looked every few milliseconds, for as long as that is wanted, which connections no process has any more: the

@@ -25,7 +25,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub(crate) use self::handle::Handle;
+pub(crate) use self::handle::{Handle, Telling};
 pub(crate) use self::task::start;
 use crate::ids::WorkerId;
 

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::drains::{self, Drain, counts};
-use super::handle::{EndsSink, FreedSink, Inbox, Request};
+use super::handle::{EndsSink, FreedSink, Inbox, Request, Telling};
 use super::holders::{Holders, Kin};
 use super::listing::{Listing, is_refusal};
 use super::notes::{Note, Notes};
@@ -25,7 +25,7 @@ use crate::ids::WorkerId;
 use crate::sys::mark::Family;
 use crate::sys::sock_diag::{DestroyedSockets, News, TcpSocket, state};
 
-/// Events are gathered for so long.
+/// Events are gathered for so long, unless somebody wants to know at once.
 const BATCH: Duration = Duration::from_millis(2);
 /// Starts the thread, which ends with the program. `workers_accept` tells that the front notes nothing.
 ///
@@ -54,6 +54,7 @@ struct Task {
     snapshots: Vec<oneshot::Sender<io::Result<Vec<OpenConnection>>>>,
     ends: Vec<EndsSink>,
     freed: Vec<FreedSink>,
+    telling: Telling,
     hurries: bool,
     /// Ports that are served no more, and may still have connections.
     left_ports: BTreeSet<u16>,
@@ -86,6 +87,7 @@ impl Task {
             snapshots: Vec::new(),
             ends: Vec::new(),
             freed: Vec::new(),
+            telling: Telling::Gathered,
             hurries: false,
             left_ports: BTreeSet::new(),
             pace: Pace::new(Instant::now()),
@@ -119,8 +121,7 @@ impl Task {
             thread::sleep(BATCH);
         }
         let has_events = fds.get(1).is_some_and(|events| !events.revents().is_empty());
-        // Somebody who waits for a place does so for as long as these are gathered.
-        if has_events && !self.hurries {
+        if has_events && self.telling == Telling::Gathered {
             thread::sleep(BATCH);
         }
     }
@@ -140,7 +141,12 @@ impl Task {
                     self.pace.drain_began();
                 }
                 Request::WatchEnds(sink) => self.ends.push(sink),
-                Request::WatchFreed(sink) => self.freed.push(sink),
+                Request::WatchFreed(sink, telling) => {
+                    self.freed.push(sink);
+                    if telling == Telling::AtOnce {
+                        self.telling = telling;
+                    }
+                }
                 Request::Hurry(hurries) => self.hurries = hurries,
             }
         }

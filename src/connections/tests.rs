@@ -263,7 +263,7 @@ fn ends_are_told_with_their_figures_and_free_connections_once() {
     let (ends, ended) = mpsc::channel();
     let (frees, freed) = mpsc::channel();
     room.handle.watch_ends(move |batch| batch.into_iter().for_each(|end| drop(ends.send(end))));
-    room.handle.watch_freed(move |batch| {
+    room.handle.watch_freed(Telling::Gathered, move |batch| {
         for whose in batch {
             let _ = frees.send(whose);
         }
@@ -294,7 +294,7 @@ fn a_connection_that_no_process_has_is_free_while_the_kernel_still_has_to_do_wit
     let (ends, ended) = mpsc::channel();
     let (frees, freed) = mpsc::channel();
     room.handle.watch_ends(move |batch| drop(ends.send(batch)));
-    room.handle.watch_freed(move |batch| {
+    room.handle.watch_freed(Telling::AtOnce, move |batch| {
         for whose in batch {
             let _ = frees.send(whose);
         }

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::data_path;
 use super::error::PrimaryError;
-use crate::connections::{self, notes};
+use crate::connections::{self, Telling, notes};
 use crate::front::handle::Handle;
 use crate::settings::Config;
 
@@ -26,7 +26,9 @@ pub(super) fn keep(
     }
     notes::check().map_err(PrimaryError::Uncounted)?;
     let front = front.clone();
-    connections.watch_freed(move |workers| front.freed(workers));
+    // Beside a limit a client may wait for each that ends; to a policy that counts, some milliseconds are nothing.
+    let telling = if config.concurrency.is_some() { Telling::AtOnce } else { Telling::Gathered };
+    connections.watch_freed(telling, move |workers| front.freed(workers));
     if config.concurrency.is_some() {
         tokio::spawn(hurry(connections.clone(), waits_for_place));
     }
