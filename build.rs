@@ -10,6 +10,7 @@ use std::process::Command;
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(shim)");
     println!("cargo::rerun-if-changed=src/preload");
+    println!("cargo::rerun-if-changed=src/protocol/drain_page.rs");
     println!("cargo::rerun-if-changed=src/protocol/wire.rs");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     if is_supported() {

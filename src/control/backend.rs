@@ -18,14 +18,25 @@ use super::usage::{GroupUsage, UsageSampler};
 use crate::connections::{self, ConnectionState, OpenConnection};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
+use crate::preload;
 use crate::private::{WorkerDialer, exchange};
 use crate::settings::WorkerCommand;
 use crate::supervisor::events::{Asker, Event, Time, millis};
 use crate::supervisor::lifecycle::Phase;
 use crate::supervisor::{self, Command, Failed, Overview, Refused, Status};
+use crate::sys::processes::members_without;
 
 /// How a command ends: what was done, in a sentence, or why not.
 pub(crate) type CommandEnd = BoxFuture<'static, Result<String, Failed>>;
+
+/// How closely workers are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// As for a list of many.
+    Brief,
+    /// Into each process, too.
+    Full,
+}
 
 /// An app, as the handlers see it.
 pub(crate) trait AppBackend: Send + Sync + 'static {
@@ -33,7 +44,7 @@ pub(crate) trait AppBackend: Send + Sync + 'static {
     fn name(&self) -> &str;
 
     /// The state of the app and its workers. Reads from the kernel: call it on a thread that may block.
-    fn snapshot(&self) -> App;
+    fn snapshot(&self, detail: Detail) -> App;
 
     /// Begins a command.
     fn begin(&self, command: Command, by: Asker) -> BoxFuture<'static, Result<CommandEnd, Refused>>;
@@ -108,7 +119,7 @@ impl AppBackend for SupervisedApp {
         &self.profile.name
     }
 
-    fn snapshot(&self) -> App {
+    fn snapshot(&self, detail: Detail) -> App {
         let overview = Arc::clone(&self.supervisor.status().borrow());
         let now = SystemTime::now();
         let groups: Vec<_> = overview
@@ -123,7 +134,11 @@ impl AppBackend for SupervisedApp {
         let workers = overview.workers.iter().map(|status| {
             let used = status.running.and_then(|(_, pid)| used.get(&pid).copied());
             let taken = self.metrics.handed.with_label_values(&[&status.slot.to_string()]).get();
-            worker(status, used, taken, now)
+            let without_shim = match detail {
+                Detail::Brief => Vec::new(),
+                Detail::Full => without_shim(&overview, status),
+            };
+            Worker { without_shim, ..worker(status, used, taken, now) }
         });
         app(&self.profile, &overview, workers.collect(), now)
     }
@@ -190,6 +205,18 @@ fn find(overview: &Overview, slot: Slot) -> Result<WorkerId, Problem> {
         .ok_or_else(|| Problem::new(Code::Unreachable, format!("worker {slot} is not running")))
 }
 
+/// Where no shim is given to workers, that says enough.
+fn without_shim(overview: &Overview, status: &Status) -> Vec<String> {
+    let Some((_, group)) = status.running.filter(|_| asks_to_leave(overview)) else {
+        return Vec::new();
+    };
+    members_without(group, preload::FILE_NAME).iter().map(ToString::to_string).collect()
+}
+
+fn asks_to_leave(overview: &Overview) -> bool {
+    overview.plan.as_ref().is_some_and(|plan| plan.spec.asks_to_leave())
+}
+
 fn no_worker(slot: Slot) -> Problem {
     Problem::new(Code::NotFound, format!("there is no worker {slot}"))
 }
@@ -205,6 +232,7 @@ fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: System
         addresses: profile.addresses.clone(),
         wanted: overview.wanted,
         stopped: overview.is_stopped,
+        asks_to_leave: asks_to_leave(overview),
         reload: overview.reload.as_ref().map(ToString::to_string),
         workers,
     }
@@ -233,6 +261,7 @@ fn worker(status: &Status, used: Option<GroupUsage>, taken: u64, now: SystemTime
         memory_bytes: used.map(|used| used.memory),
         connections_taken: taken,
         listening: status.listening.iter().map(|port| port.0).collect(),
+        without_shim: Vec::new(),
         last_end: status.last_end.clone(),
         last_lines: status.last_lines.clone(),
     }

@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{broadcast, oneshot};
 
 use super::api::{App, Code, Connection, Problem, Worker};
-use super::backend::{AppBackend, CommandEnd};
+use super::backend::{AppBackend, CommandEnd, Detail};
 use crate::ids::{Slot, WorkerPort};
 use crate::supervisor::events::{Asker, Event, EventKind, Time};
 use crate::supervisor::{Command, Failed, Refused};
@@ -54,7 +54,7 @@ impl AppBackend for Fake {
         "web"
     }
 
-    fn snapshot(&self) -> App {
+    fn snapshot(&self, detail: Detail) -> App {
         let worker = Worker {
             worker: 1,
             state: "online".to_owned(),
@@ -66,6 +66,10 @@ impl AppBackend for Fake {
             memory_bytes: None,
             connections_taken: 0,
             listening: vec![3000],
+            without_shim: match detail {
+                Detail::Brief => Vec::new(),
+                Detail::Full => vec!["esbuild (pid 8)".to_owned()],
+            },
             last_end: None,
             last_lines: vec!["a line".to_owned()],
         };
@@ -82,6 +86,7 @@ impl AppBackend for Fake {
             addresses: Vec::new(),
             wanted: 1,
             stopped: false,
+            asks_to_leave: true,
             reload: None,
             workers: vec![worker],
         }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tower::{BoxError, ServiceExt};
 
 use super::api::{self, App, Apps, Code, Connection, PORT_HEADER, Problem, Verb, WORKER_HEADER};
-use super::backend::AppBackend;
+use super::backend::{AppBackend, Detail};
 use super::extract::{CommandBody, NamedApp, NamedWorker, StreamFormat, WorkerPath, worker_of};
 use super::feed::{self, EventSource};
 use super::respond::Json;
@@ -42,18 +42,25 @@ struct Listing {
     worker: Option<Slot>,
 }
 
+/// An app whose state is read.
+struct Look {
+    app: NamedApp,
+    detail: Detail,
+}
+
 /// The apps, and how their state is read. Clones share the limits.
 #[derive(Clone)]
 pub(super) struct ControlState {
     apps: Arc<[Arc<dyn AppBackend>]>,
-    snapshots: Bounded<NamedApp, App>,
+    snapshots: Bounded<Look, App>,
     listings: Bounded<Listing, Result<Vec<Connection>, Problem>>,
 }
 
 impl ControlState {
     pub(super) fn new(apps: Vec<Arc<dyn AppBackend>>) -> Self {
-        let snapshot =
-            |NamedApp(app)| async move { Ok(tokio::task::spawn_blocking(move || app.snapshot()).await?) };
+        let snapshot = |Look { app: NamedApp(app), detail }| async move {
+            Ok(tokio::task::spawn_blocking(move || app.snapshot(detail)).await?)
+        };
         let listing = |Listing { app, worker }| async move { Ok(app.connections(worker).await) };
         Self {
             apps: apps.into(),
@@ -71,8 +78,8 @@ impl ControlState {
         })
     }
 
-    async fn snapshot(&self, app: NamedApp) -> Result<App, Problem> {
-        let snapshot = self.snapshots.clone().oneshot(app).await;
+    async fn snapshot(&self, app: NamedApp, detail: Detail) -> Result<App, Problem> {
+        let snapshot = self.snapshots.clone().oneshot(Look { app, detail }).await;
         snapshot.map_err(|error| overloaded(&error, SNAPSHOTS, "the state of the workers"))
     }
 
@@ -95,7 +102,7 @@ fn overloaded(error: &BoxError, most: usize, what: &str) -> Problem {
 pub(super) async fn list(State(state): State<ControlState>) -> Result<Json<Apps>, Problem> {
     let mut apps = Vec::new();
     for app in state.apps.iter() {
-        let mut app = state.snapshot(NamedApp(Arc::clone(app))).await?;
+        let mut app = state.snapshot(NamedApp(Arc::clone(app)), Detail::Brief).await?;
         app.workers.iter_mut().for_each(|worker| worker.last_lines.clear());
         apps.push(app);
     }
@@ -103,7 +110,7 @@ pub(super) async fn list(State(state): State<ControlState>) -> Result<Json<Apps>
 }
 
 pub(super) async fn show(State(state): State<ControlState>, app: NamedApp) -> Result<Json<App>, Problem> {
-    state.snapshot(app).await.map(Json)
+    state.snapshot(app, Detail::Full).await.map(Json)
 }
 
 /// The query of a request for connections.

@@ -6,12 +6,17 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod number {
     pub(crate) const READ: usize = 0;
+    pub(crate) const WRITE: usize = 1;
     pub(crate) const CLOSE: usize = 3;
+    pub(crate) const MMAP: usize = 9;
+    pub(crate) const IOCTL: usize = 16;
+    pub(crate) const WRITEV: usize = 20;
     pub(crate) const NANOSLEEP: usize = 35;
     pub(crate) const GETPID: usize = 39;
     pub(crate) const SOCKET: usize = 41;
     pub(crate) const CONNECT: usize = 42;
     pub(crate) const ACCEPT: usize = 43;
+    pub(crate) const SENDTO: usize = 44;
     pub(crate) const SENDMSG: usize = 46;
     pub(crate) const RECVMSG: usize = 47;
     pub(crate) const SHUTDOWN: usize = 48;
@@ -41,10 +46,13 @@ pub(crate) mod number {
     pub(crate) const EPOLL_CTL: usize = 21;
     pub(crate) const DUP3: usize = 24;
     pub(crate) const FCNTL: usize = 25;
+    pub(crate) const IOCTL: usize = 29;
     pub(crate) const OPENAT: usize = 56;
     pub(crate) const CLOSE: usize = 57;
     pub(crate) const GETDENTS64: usize = 61;
     pub(crate) const READ: usize = 63;
+    pub(crate) const WRITE: usize = 64;
+    pub(crate) const WRITEV: usize = 66;
     pub(crate) const PPOLL: usize = 73;
     pub(crate) const READLINKAT: usize = 78;
     pub(crate) const NANOSLEEP: usize = 101;
@@ -59,11 +67,13 @@ pub(crate) mod number {
     pub(crate) const CONNECT: usize = 203;
     pub(crate) const GETSOCKNAME: usize = 204;
     pub(crate) const GETPEERNAME: usize = 205;
+    pub(crate) const SENDTO: usize = 206;
     pub(crate) const SETSOCKOPT: usize = 208;
     pub(crate) const GETSOCKOPT: usize = 209;
     pub(crate) const SHUTDOWN: usize = 210;
     pub(crate) const SENDMSG: usize = 211;
     pub(crate) const RECVMSG: usize = 212;
+    pub(crate) const MMAP: usize = 222;
     pub(crate) const ACCEPT4: usize = 242;
     pub(crate) const PRLIMIT64: usize = 261;
 }
@@ -123,10 +133,21 @@ pub(crate) const RLIMIT_NOFILE: i32 = 7;
 
 pub(crate) const MSG_PEEK: i32 = 0x2;
 pub(crate) const MSG_DONTWAIT: i32 = 0x40;
+pub(crate) const MSG_EOR: i32 = 0x80;
 pub(crate) const MSG_NOSIGNAL: i32 = 0x4000;
+pub(crate) const MSG_MORE: i32 = 0x8000;
 pub(crate) const MSG_CMSG_CLOEXEC: i32 = 0x4000_0000;
 pub(crate) const SCM_RIGHTS: i32 = 1;
 pub(crate) const POLLOUT: i16 = 4;
+pub(crate) const SHUT_RDWR: i32 = 2;
+
+/// How many bytes were received and are not read: FIONREAD.
+pub(crate) const SIOCINQ: usize = 0x541b;
+/// How many bytes were written and are not acknowledged: TIOCOUTQ (tcp(7)).
+pub(crate) const SIOCOUTQ: usize = 0x5411;
+
+pub(crate) const PROT_READ: i32 = 1;
+pub(crate) const MAP_SHARED: i32 = 1;
 
 pub(crate) const SOL_SOCKET: i32 = 1;
 pub(crate) const SO_REUSEADDR: i32 = 2;
@@ -152,6 +173,14 @@ pub(crate) const TCP_QUEUE_SEQ: i32 = 21;
 pub(crate) const TCP_FASTOPEN_CONNECT: i32 = 30;
 /// The first byte of a `struct tcp_info`.
 pub(crate) const TCP_LISTEN: u8 = 10;
+pub(crate) const TCP_ESTABLISHED: u8 = 1;
+/// Where fields lie in a `struct tcp_info` (linux/tcp.h): milliseconds since data was sent, and received.
+pub(crate) const TCPI_LAST_DATA_SENT: usize = 44;
+pub(crate) const TCPI_LAST_DATA_RECV: usize = 52;
+/// A `u64`.
+pub(crate) const TCPI_BYTES_RECEIVED: usize = 128;
+/// How much of it is asked for, in bytes.
+pub(crate) const TCP_INFO_LEN: usize = 136;
 pub(crate) const IPPROTO_IPV6: i32 = 41;
 pub(crate) const IPV6_V6ONLY: i32 = 26;
 pub(crate) const IPPROTO_MPTCP: i32 = 262;
@@ -174,6 +203,11 @@ mod tests {
     fn system_call_numbers_are_those_of_this_processor() {
         let pairs = [
             (number::CLOSE, libc::SYS_close),
+            (number::WRITE, libc::SYS_write),
+            (number::WRITEV, libc::SYS_writev),
+            (number::SENDTO, libc::SYS_sendto),
+            (number::MMAP, libc::SYS_mmap),
+            (number::IOCTL, libc::SYS_ioctl),
             (number::NANOSLEEP, libc::SYS_nanosleep),
             (number::GETPID, libc::SYS_getpid),
             (number::SOCKET, libc::SYS_socket),
@@ -252,7 +286,12 @@ mod tests {
             RLIMIT_NOFILE,
             MSG_PEEK,
             MSG_DONTWAIT,
+            MSG_EOR,
             MSG_NOSIGNAL,
+            MSG_MORE,
+            SHUT_RDWR,
+            PROT_READ,
+            MAP_SHARED,
             MSG_CMSG_CLOEXEC,
             SCM_RIGHTS,
             POLLOUT,
@@ -260,6 +299,15 @@ mod tests {
             SIGTERM,
             CLOCK_MONOTONIC,
         );
+    }
+
+    #[test]
+    fn what_tcp_tells_of_a_connection_lies_where_libc_has_it() {
+        use core::mem::offset_of;
+        assert_eq!(TCPI_LAST_DATA_SENT, offset_of!(libc::tcp_info, tcpi_last_data_sent));
+        assert_eq!(TCPI_LAST_DATA_RECV, offset_of!(libc::tcp_info, tcpi_last_data_recv));
+        assert_eq!(SIOCINQ as u64, libc::FIONREAD);
+        assert_eq!(SIOCOUTQ as u64, libc::TIOCOUTQ);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::wire::{ChannelName, Endpoint, FromWorker, Linger, MAX_MESSAGE, ToWork
 
 /// How often a message to the primary is tried when the channel is full, and how long each time.
 const SEND_ATTEMPTS: u32 = 5;
-const SEND_WAIT_SECONDS: i64 = 1;
+const SEND_WAIT_MILLISECONDS: i64 = 1000;
 
 /// How long an accept on a channel at its end takes, so that a server which repeats it does not spin.
 const END_PAUSE_MILLISECONDS: i64 = 50;
@@ -50,7 +50,7 @@ pub(crate) fn say(fd: Fd, message: &FromWorker) {
     let record = message.encode(&mut buffer);
     for _ in 0..SEND_ATTEMPTS {
         match sys::send(fd, record, None, abi::MSG_DONTWAIT) {
-            Err(Errno(abi::EAGAIN)) => sys::wait_writable(fd, SEND_WAIT_SECONDS),
+            Err(Errno(abi::EAGAIN)) => sys::wait_writable(fd, SEND_WAIT_MILLISECONDS),
             Err(Errno(abi::EINTR)) => {}
             _ => return,
         }

@@ -33,7 +33,7 @@ unsafe extern "C" {
 }
 
 /// A result in the manner of libc: -1 and `errno`.
-fn answer(result: Result<i32>) -> i32 {
+pub(crate) fn answer(result: Result<i32>) -> i32 {
     result.unwrap_or_else(|Errno(errno)| {
         // SAFETY: libc gives a valid pointer, for this thread alone.
         unsafe { *__errno_location() = errno };

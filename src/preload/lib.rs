@@ -2,19 +2,21 @@
 //! into a channel to the primary.
 //!
 //! It is not a part of the crate: `build.rs` compiles it alone, and the crate embeds the outcome. It needs no
-//! allocation and no libc but `errno`, `getenv`, `unsetenv` and `recvfrom`, so the same file loads into glibc and musl programs, and its
-//! functions may be called wherever those that they stand in for may: in signal handlers and after fork.
+//! allocation and no libc but `errno`, `getenv`, `unsetenv`, `recvfrom` and, where there is one, `dlsym`, so the same file loads into
+//! glibc and musl programs, and its functions may be called wherever those that they stand in for may: in signal handlers and
+//! after fork.
 //!
-//! - `intercept`: the functions that programs call.
+//! - `intercept`: the functions that programs call for their listeners; `writing`: those with which they write.
 //! - `attach`: how a listener becomes a channel, which `replace` puts in its place; `descriptors` and `fdinfo` tell
 //!   where that is.
 //! - `channel`: how connections come out of one.
 //! - `options`, `shadow`, `address`: what a channel says in a listener's place.
 //! - `listening`: whether anybody listens yet.
 //! - `primary`: words with the primary beside the channels.
+//! - `draining`: whether the launch drains; `closing`: how clients of HTTP hear of it then, and `http`: in which words.
 //! - `settings`: what the environment tells; `numbers`: sets of ports and descriptors.
 //! - `node`: which process may speak on the worker's Node channel; `runtime`: which program.
-//! - `syscalls`, `abi`: the kernel.
+//! - `libc`: its own functions behind those that the shim stands in for; `syscalls`, `abi`: the kernel.
 
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -24,9 +26,15 @@ mod abi;
 mod address;
 mod attach;
 mod channel;
+mod closing;
 mod descriptors;
+#[path = "../protocol/drain_page.rs"]
+mod drain_page;
+mod draining;
 mod fdinfo;
+mod http;
 mod intercept;
+mod libc;
 mod listening;
 mod node;
 mod numbers;
@@ -40,8 +48,10 @@ mod syscalls;
 #[allow(dead_code)]
 #[path = "../protocol/wire.rs"]
 mod wire;
+mod writing;
 
 pub use intercept::*;
+pub use writing::*;
 
 /// Makes the dynamic linker call [`start`] before `main`.
 #[used]
@@ -50,6 +60,8 @@ static START: extern "C" fn() = start;
 
 extern "C" fn start() {
     settings::read();
+    draining::find();
+    libc::find();
     node::protect();
 }
 

@@ -4,8 +4,10 @@
 //! `build.rs`. Nothing of it runs in this process.
 
 mod expose;
+mod page;
 
 pub(crate) use expose::{ExposeError, Exposed};
+pub(crate) use page::DrainPage;
 
 /// The shim, an ELF shared object; `None` on processors for which there is none.
 #[cfg(shim)]
@@ -26,6 +28,8 @@ mod abi;
 mod address;
 #[cfg(all(test, shim))]
 mod fdinfo;
+#[cfg(all(test, shim))]
+mod http;
 #[cfg(all(test, shim))]
 mod runtime;
 #[cfg(all(test, shim))]

@@ -5,13 +5,15 @@
 //! own idea of these structures, and of its wrappers, some of which are the very functions that it replaces.
 
 mod files;
+mod message;
 mod records;
 
 use core::arch::asm;
 
 use crate::abi::{self, number};
 
-pub(crate) use files::{Change, Watch, epoll_ctl, getdents, open, read, readlink};
+pub(crate) use files::{Change, Watch, epoll_ctl, getdents, map_shared, open, read, readlink};
+pub(crate) use message::{Message, Slice, gather};
 pub(crate) use records::{receive, receive_bytes, send};
 
 /// A descriptor's number, as the program passes it.
@@ -29,6 +31,15 @@ pub(crate) type Result<T> = core::result::Result<T, Errno>;
 /// As for the system call `number`: each pointer among the arguments must be valid for what the kernel does
 /// with it.
 unsafe fn call(number: usize, [a, b, c, d, e]: [usize; 5]) -> Result<usize> {
+    // SAFETY: the caller's promise.
+    unsafe { call_six(number, [a, b, c, d, e, 0]) }
+}
+
+/// Makes a system call that takes one argument more.
+///
+/// # Safety
+/// As for [`call`].
+unsafe fn call_six(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> Result<usize> {
     let result: isize;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the kernel's calling convention for x86_64: it overwrites rax, rcx and r11 and nothing else of this
@@ -37,7 +48,7 @@ unsafe fn call(number: usize, [a, b, c, d, e]: [usize; 5]) -> Result<usize> {
         asm!(
             "syscall",
             inlateout("rax") number => result,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
             lateout("rcx") _, lateout("r11") _,
             options(nostack),
         );
@@ -50,7 +61,7 @@ unsafe fn call(number: usize, [a, b, c, d, e]: [usize; 5]) -> Result<usize> {
             "svc 0",
             in("x8") number,
             inlateout("x0") a => result,
-            in("x1") b, in("x2") c, in("x3") d, in("x4") e,
+            in("x1") b, in("x2") c, in("x3") d, in("x4") e, in("x5") f,
             options(nostack),
         );
     }
@@ -67,6 +78,15 @@ unsafe fn call(number: usize, [a, b, c, d, e]: [usize; 5]) -> Result<usize> {
 pub(crate) unsafe fn forward(number: usize, arguments: [usize; 5]) -> Result<i32> {
     // SAFETY: see above.
     unsafe { call(number, arguments) }.map(|result| result as i32)
+}
+
+/// A call of the program that takes six.
+///
+/// # Safety
+/// As for [`forward`].
+pub(crate) unsafe fn forward_six(number: usize, arguments: [usize; 6]) -> Result<i32> {
+    // SAFETY: see above.
+    unsafe { call_six(number, arguments) }.map(|result| result as i32)
 }
 
 /// A descriptor that is closed when it is dropped.
@@ -196,6 +216,19 @@ pub(crate) fn getsockopt_int(fd: Fd, level: i32, name: i32) -> Result<i32> {
     Ok(i32::from_ne_bytes(value))
 }
 
+/// ioctl(2) for a number of bytes: how many are not read, or not sent.
+pub(crate) fn ioctl_count(fd: Fd, request: usize) -> Result<i32> {
+    let mut count = 0_i32;
+    // SAFETY: both requests that are in use write one int.
+    unsafe { call(number::IOCTL, [fd as usize, request, &raw mut count as usize, 0, 0]) }.map(|_| count)
+}
+
+/// Ends a connection in both directions.
+pub(crate) fn shutdown(fd: Fd) {
+    // SAFETY: no pointers.
+    let _ = unsafe { call(number::SHUTDOWN, [fd as usize, abi::SHUT_RDWR as usize, 0, 0, 0]) };
+}
+
 pub(crate) fn setsockopt(fd: Fd, level: i32, name: i32, value: &[u8]) -> Result<()> {
     let arguments = [fd as usize, level as usize, name as usize, value.as_ptr() as usize, value.len()];
     // SAFETY: the kernel reads `len` bytes of the borrowed slice.
@@ -225,7 +258,7 @@ pub(crate) fn pause_milliseconds(milliseconds: i64) {
 }
 
 /// Waits until `fd` can be written to, a signal was handled, or the time is over.
-pub(crate) fn wait_writable(fd: Fd, seconds: i64) {
+pub(crate) fn wait_writable(fd: Fd, milliseconds: i64) {
     #[repr(C)]
     struct PollFd {
         fd: Fd,
@@ -233,7 +266,8 @@ pub(crate) fn wait_writable(fd: Fd, seconds: i64) {
         returned: i16,
     }
     let mut poll = PollFd { fd, events: abi::POLLOUT, returned: 0 };
-    let time = Timespec { seconds, nanoseconds: 0 };
+    let time =
+        Timespec { seconds: milliseconds / 1000, nanoseconds: milliseconds % 1000 * 1_000_000 };
     let arguments = [&raw mut poll as usize, 1, &raw const time as usize, 0, 0];
     // SAFETY: the kernel reads and writes one pollfd and one timespec; there is no signal mask.
     let _ = unsafe { call(number::PPOLL, arguments) };

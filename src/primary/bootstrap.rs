@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::descriptor_limits::{self, DescriptorLimits};
 use super::error::PrimaryError;
+use super::leaving::LeavingNotes;
 use super::public_sockets::{self, Ports};
 use super::runtime_folder::{FolderKeeper, RuntimeFolder};
 use super::signals::Signals;
@@ -47,6 +48,8 @@ pub(super) struct Bootstrap {
     pub attach: AttachSocket,
     /// The shim, if workers get one.
     pub shim: Option<Exposed>,
+    /// Where the shim is told of drains, until the workers' hooks have it.
+    pub leaving: Option<LeavingNotes>,
 }
 
 impl Bootstrap {
@@ -70,7 +73,11 @@ impl Bootstrap {
         let path = folder.as_ref().map(RuntimeFolder::path);
         let attach = AttachSocket::bind(path).map_err(PrimaryError::AttachSocket)?;
         let shim = if config.attach.has_shim() { expose_shim(path, &context)? } else { None };
-        Ok(Self { terminal, signals, limits, context, changes, bound, admin, folder, attach, shim })
+        let leaving = shim.is_some().then(|| {
+            let ports: Vec<_> = public_sockets::addresses(&bound).iter().map(SocketAddr::port).collect();
+            LeavingNotes::new(path, &ports)
+        });
+        Ok(Self { terminal, signals, limits, context, changes, bound, admin, folder, attach, shim, leaving })
     }
 
     /// The ports that workers ask for.
@@ -100,6 +107,7 @@ impl Bootstrap {
         AttachEnv {
             socket: self.attach.name().into(),
             shim: self.shim.as_ref().map(|shim| shim.path().to_owned()),
+            drain_page: self.leaving.as_ref().and_then(LeavingNotes::path).map(ToOwned::to_owned),
             node_channel: config.attach.has_node_channel(),
         }
     }

@@ -9,6 +9,7 @@ mod data_path;
 mod descriptor_limits;
 mod error;
 mod front_reports;
+mod leaving;
 mod open_counts;
 mod probes;
 mod public_sockets;
@@ -94,7 +95,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
 
     let public = addresses.iter().map(SocketAddr::port).collect();
     let dependencies = Dependencies {
-        bootstrap: &bootstrap,
+        bootstrap: &mut bootstrap,
         ports,
         public,
         family,

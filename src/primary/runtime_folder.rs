@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use tracing::{debug, warn};
 
+use super::leaving::LeavingNotes;
 use crate::attach::socket::Rebind;
 use crate::preload::Exposed;
 use crate::supervisor::identity::Identity;
@@ -88,8 +89,8 @@ impl FolderKeeper {
     }
 
     /// Looks whether everything is there, and makes again what is not.
-    pub(super) fn make_whole(&mut self) {
-        let outcome = self.make_missing();
+    pub(super) fn make_whole(&mut self, leaving: Option<&mut LeavingNotes>) {
+        let outcome = self.make_missing(leaving);
         let folder = self.folder.display();
         match outcome {
             Ok(false) => {}
@@ -105,7 +106,7 @@ impl FolderKeeper {
     }
 
     /// Whether something was missing.
-    fn make_missing(&mut self) -> io::Result<bool> {
+    fn make_missing(&mut self, leaving: Option<&mut LeavingNotes>) -> io::Result<bool> {
         let has_folder = is_own_folder(&self.folder)?;
         if !has_folder {
             if let Some(parent) = self.folder.parent() {
@@ -125,7 +126,8 @@ impl FolderKeeper {
         if !has_shim {
             Exposed::write_again(&self.folder)?;
         }
-        Ok(!(has_folder && has_attach && has_shim))
+        let had_page = !leaving.map_or(Ok(false), LeavingNotes::make_again)?;
+        Ok(!(has_folder && has_attach && has_shim && had_page))
     }
 }
 

@@ -35,7 +35,7 @@ const CHANNELS_A_WORKER: usize = 4;
 #[derive(Debug)]
 pub(super) struct Dependencies<'a> {
     /// What everything stands on.
-    pub bootstrap: &'a Bootstrap,
+    pub bootstrap: &'a mut Bootstrap,
     /// The ports that workers ask for.
     pub ports: Vec<WorkerPort>,
     /// The ports that clients connect to.
@@ -108,6 +108,7 @@ impl Wiring {
         let (notices, ready) = WorkerNotifications::new(users);
         let neighbours = PrimaryHooks {
             folder: bootstrap.folder_keeper(),
+            leaving: bootstrap.leaving.take(),
             output: output.clone(),
             front: front.clone(),
             connections: connections.clone(),

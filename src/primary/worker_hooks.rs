@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use futures_util::future::BoxFuture;
 use tracing::warn;
 
+use super::leaving::LeavingNotes;
 use super::probes::ReadinessProbe;
 use super::runtime_folder::FolderKeeper;
 use crate::attach::bound::BoundChannels;
@@ -24,6 +25,8 @@ use crate::systemd::worker_notify::WorkerNotifications;
 pub(super) struct PrimaryHooks {
     /// Keeps what workers look for, where there is a runtime folder.
     pub folder: Option<FolderKeeper>,
+    /// Has their clients leave, where workers have the shim.
+    pub leaving: Option<LeavingNotes>,
     /// Reads what workers write.
     pub output: Output,
     /// Hands connections to them.
@@ -45,7 +48,7 @@ pub(super) struct PrimaryHooks {
 impl WorkerHooks for PrimaryHooks {
     fn launching(&mut self) {
         if let Some(folder) = &mut self.folder {
-            folder.make_whole();
+            folder.make_whole(self.leaving.as_mut());
         }
     }
 
@@ -81,9 +84,16 @@ impl WorkerHooks for PrimaryHooks {
         })
     }
 
+    fn leaving(&mut self, worker: WorkerId) {
+        if let Some(leaving) = &self.leaving {
+            leaving.begin(worker, &self.nodes.opened_ports());
+        }
+    }
+
     /// Node is asked to leave only when nothing is on its way to it any more: what it has not accepted by then would
     /// be lost with its listener.
     fn drain(&mut self, worker: WorkerId) -> BoxFuture<'static, ()> {
+        self.leaving(worker);
         let (front, connections) = (self.front.clone(), self.connections.clone());
         let (node, ports) = (self.nodes.disconnecting(worker), self.ports.clone());
         Box::pin(async move {
@@ -97,6 +107,9 @@ impl WorkerHooks for PrimaryHooks {
         self.notices.gone(worker);
         self.bound.forget(worker);
         self.connections.gone(worker);
+        if let Some(leaving) = &self.leaving {
+            leaving.end(worker);
+        }
         let (front, last_words) = (self.front.clone(), self.nodes.gone(worker));
         Box::pin(async move {
             last_words.await;

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::ids::WorkerPort;
 use crate::settings::load::{CommandLine, load};
-use crate::settings::{Config, CpuScheduling, command, diff};
+use crate::settings::{Config, CpuScheduling, DrainHttp, command, diff};
 use crate::supervisor::exec_context::{self, ExecContext, ExecContextError};
 use crate::supervisor::lifecycle::Rules;
 use crate::supervisor::{AttachEnv, CommandSpec, DesiredState, Plan, Reread, restart};
@@ -30,10 +30,12 @@ pub(super) struct Base {
 impl Base {
     /// What this configuration wants, whose [`exec_context`](fn@exec_context) these are.
     pub(super) fn wanted(&self, config: &Config, context: ExecContext) -> DesiredState {
+        let told = config.drain_http == DrainHttp::Auto;
+        let drain_page = self.attach.drain_page.clone().filter(|_| told);
         let spec = CommandSpec {
             command: config.command.clone(),
             ports: self.ports.clone(),
-            attach: self.attach.clone(),
+            attach: AttachEnv { drain_page, ..self.attach.clone() },
             notify: config.wait_ready,
             stdin: config.stdin,
             colours: self.colours,

@@ -1,9 +1,12 @@
 //! How a worker is spoken to.
 //!
+//! - [`drain_page`]: where the shim reads that its launch drains.
 //! - [`wire`]: the attach protocol's messages, shared with the shim.
 //! - [`node`]: the messages of Node's own cluster protocol.
 //! - [`notify`]: what a worker says of itself in the language of systemd.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "only the shim takes apart what it is told"))]
+pub(crate) mod drain_page;
 pub mod node;
 pub(crate) mod notify;
 pub mod wire;

@@ -132,6 +132,15 @@ pub(crate) enum CpuScheduling {
     Inherit,
 }
 
+/// Whether clients of HTTP are asked to leave a worker that drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DrainHttp {
+    /// Each response that begins says `Connection: close`, where the worker has the preloaded shim.
+    Auto,
+    /// Nobody is asked; responses go out as the worker sends them.
+    Off,
+}
+
 /// What workers read from their standard input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Stdin {

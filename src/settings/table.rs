@@ -22,7 +22,9 @@ use super::parse::{
 use super::resolve::Reading;
 use super::setting::{Doc, InForce, Key, Section, Setting, dashed, settings, text};
 use super::stop_signal::{SignalName, StopSignal};
-use super::{Accept, Attach, CpuScheduling, Listen, LogFormat, LogLevel, Policy, Stdin, WorkerCommand};
+use super::{
+    Accept, Attach, CpuScheduling, DrainHttp, Listen, LogFormat, LogLevel, Policy, Stdin, WorkerCommand,
+};
 
 settings! {
     "Listening" {
@@ -340,6 +342,16 @@ settings! {
             values: duration("1ms", "24h"),
             in_force: AtReload,
             default: "6s",
+        }
+
+        /// Whether clients with keep-alive connections are asked to leave a worker that drains.
+        ///
+        /// Only the client can end such a connection without losing a request. Of all traffic, clusterd changes this one line
+        /// in the head of a response, and only while its worker drains.
+        drain_http: DrainHttp {
+            values: choice::<DrainHttp>(),
+            in_force: AtReload,
+            default: "auto",
         }
 
         /// Signal that asks a worker to stop once it has drained.

@@ -61,8 +61,9 @@ fn uncommented() -> String {
 
 #[test]
 fn names_are_used_once_and_variables_have_no_other_meaning() {
+    use crate::protocol::drain_page::ENV_DRAINING;
     use crate::protocol::wire::{ENV_PORTS, ENV_SOCKET, ENV_TOKEN};
-    let taken = [ENV_PORTS, ENV_SOCKET, ENV_TOKEN, table::CONFIG_VARIABLE];
+    let taken = [ENV_DRAINING, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, table::CONFIG_VARIABLE];
     let mut names = BTreeSet::from(["config", "check", "show-config", "help", "version", table::COMMAND]);
     for key in table::all() {
         assert!(!taken.contains(&key.variable().as_str()), "{}", key.name);

@@ -247,6 +247,7 @@ impl Task {
     fn close(&mut self) {
         self.overtake("clusterd is stopping");
         self.mode = self.mode.closed();
+        self.workers.all_leaving();
     }
 
     /// Ends everything for good. A stronger stop may follow a weaker one.

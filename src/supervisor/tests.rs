@@ -61,6 +61,8 @@ impl WorkerHooks for Watcher {
         Box::pin(std::future::ready(()))
     }
 
+    fn leaving(&mut self, _: WorkerId) {}
+
     fn drain(&mut self, _: WorkerId) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -77,7 +79,7 @@ fn spec(program: &str, arguments: &[&str], workers: u32) -> (CommandSpec, u32) {
             arguments: arguments.iter().map(Into::into).collect(),
         },
         ports: vec![WorkerPort(3000), WorkerPort(3001)],
-        attach: AttachEnv { socket: "@test".into(), shim: None, node_channel: false },
+        attach: AttachEnv { socket: "@test".into(), shim: None, drain_page: None, node_channel: false },
         notify: false,
         stdin: Stdin::Null,
         colours: false,

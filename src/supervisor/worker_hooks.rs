@@ -29,7 +29,10 @@ pub(crate) trait WorkerHooks: Send + 'static {
     /// Done when the worker has answered a probe.
     fn probe(&mut self, worker: WorkerId) -> BoxFuture<'static, ()>;
 
-    /// Gives a worker no further connection; done when it has none any more.
+    /// A worker is to have no clients soon: those that it has are asked to leave.
+    fn leaving(&mut self, worker: WorkerId);
+
+    /// Gives a worker no further connection, and has its clients leave; done when it has none any more.
     fn drain(&mut self, worker: WorkerId) -> BoxFuture<'static, ()>;
 
     /// A worker is gone: done when every connection that it has not taken is in the queue again. How many it has

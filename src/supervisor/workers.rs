@@ -76,6 +76,13 @@ impl Workers {
         self.background.see_to(done);
     }
 
+    /// Nobody is to have clients soon.
+    pub(super) fn all_leaving(&mut self) {
+        let processes = self.table.iter().filter_map(|instance| instance.state().process());
+        let workers: Vec<_> = processes.map(|process| process.id).collect();
+        workers.into_iter().for_each(|worker| self.hooks.leaving(worker));
+    }
+
     /// Wants so many from now on; how many were wanted before. Nothing is started or stopped by that.
     pub(super) fn resize(&mut self, wanted: u32) -> u32 {
         self.table.resize(wanted)

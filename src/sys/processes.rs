@@ -12,7 +12,7 @@ use std::path::Path;
 
 use procfs::ProcError;
 use procfs::net::{TcpNetEntry, TcpState};
-use procfs::process::{FDTarget, Process, Stat, all_processes};
+use procfs::process::{FDTarget, MMapPath, MemoryMap, Process, Stat, all_processes};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::kin;
@@ -173,6 +173,17 @@ pub(crate) fn has_mapped(process: Pid, file: &Path) -> Option<bool> {
     let inode = std::fs::metadata(file).ok()?.ino();
     let maps = Process::new(process.as_raw_pid()).ok()?.maps().ok()?;
     Some(maps.0.iter().any(|map| map.inode == inode))
+}
+
+/// The members of this group that have mapped no file of this name, as they have a library that they loaded. Who lets nobody
+/// look is not among them.
+pub(crate) fn members_without(group: Pid, name: &str) -> Vec<Named> {
+    let is_it = |map: &MemoryMap| matches!(&map.pathname, MMapPath::Path(path) if path.to_string_lossy().contains(name));
+    let processes = group_processes(group);
+    let without = processes
+        .iter()
+        .filter(|process| process.maps().is_ok_and(|maps| !maps.0.is_empty() && !maps.0.iter().any(is_it)));
+    without.filter_map(|process| Some(Named { pid: process.pid, name: process.stat().ok()?.comm })).collect()
 }
 
 /// A living process, and its group.

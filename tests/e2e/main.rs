@@ -12,6 +12,7 @@ mod attach;
 mod campaign;
 mod control;
 mod daemons;
+mod drain_http;
 mod draining;
 mod exposition;
 mod families;

@@ -140,6 +140,11 @@ impl NodeSessions {
         }
     }
 
+    /// The ports on which Node workers serve beside those that are always served, unless they change at this moment.
+    pub(crate) fn opened_ports(&self) -> Vec<u16> {
+        self.context.listeners.try_lock().map(|listeners| listeners.opened_ports()).unwrap_or_default()
+    }
+
     /// What asks this worker to leave.
     pub(crate) fn disconnecting(&self, worker: WorkerId) -> DisconnectRequest {
         let ask = self.sessions.get(&worker).map(|session| session.disconnect.clone());

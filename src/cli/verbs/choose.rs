@@ -122,6 +122,7 @@ mod tests {
             addresses: Vec::new(),
             wanted: 1,
             stopped: false,
+            asks_to_leave: true,
             reload: None,
             workers: Vec::new(),
         };

@@ -47,6 +47,17 @@ fn text(app: &App) -> String {
         ("address", format!("{public}, for workers that listen on {worker_port}"))
     }));
     facts.push(("workers", wanted(app)));
+    if !app.asks_to_leave {
+        let fact = "HTTP clients are not asked to leave (--drain-http off, --attach node, or no shim)";
+        facts.push(("drain", fact.to_owned()));
+    }
+    facts.extend(app.workers.iter().filter(|worker| !worker.without_shim.is_empty()).map(|worker| {
+        let (number, processes) = (worker.worker, worker.without_shim.join(", "));
+        (
+            "drain",
+            format!("worker {number} does not ask HTTP clients of {processes} to leave: no shim is loaded"),
+        )
+    }));
     facts.extend(app.reload.iter().map(|by| ("reload", format!("in progress, started by {by}"))));
     let mut text: String =
         facts.iter().map(|(name, fact)| format!("{name:<9} {}\n", controls::blanked(fact))).collect();

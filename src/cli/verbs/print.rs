@@ -180,6 +180,7 @@ mod tests {
             memory_bytes: None,
             connections_taken: 9,
             listening: Vec::new(),
+            without_shim: Vec::new(),
             last_end: None,
             last_lines: Vec::new(),
         };
@@ -202,6 +203,7 @@ mod tests {
             addresses: Vec::new(),
             wanted: 2,
             stopped,
+            asks_to_leave: true,
             reload: None,
             workers,
         };

@@ -36,6 +36,9 @@ pub(crate) struct App {
     pub wanted: u32,
     /// It was stopped by a command.
     pub stopped: bool,
+    /// Whether HTTP clients are asked to leave workers that drain, as far as these have the shim.
+    #[serde(default)]
+    pub asks_to_leave: bool,
     /// Who started the reload that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<String>,
@@ -80,6 +83,9 @@ pub(crate) struct Worker {
     pub connections_taken: u64,
     /// The ports on which it listens.
     pub listening: Vec<u16>,
+    /// Processes of it that have not loaded the shim: their HTTP clients are not asked to leave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_shim: Vec<String>,
     /// How its previous process ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_end: Option<String>,

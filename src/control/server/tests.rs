@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::control::address::SocketGuard;
 use crate::control::api::{self, Outcome};
+use crate::control::backend::Detail;
 use crate::control::client::{self, Clusterd, Error, JsonLines};
 use crate::control::fake::Fake;
 use crate::control::home::Home;
@@ -115,8 +116,11 @@ fn a_client_finds_the_app_and_looks_at_it() {
         assert!(found.errors.is_empty());
         let [(clusterd, app)] = found.apps.try_into().unwrap();
         assert_eq!(clusterd, served.clusterd());
-        assert!(app.workers[0].last_lines.is_empty(), "the list is short");
-        assert_eq!(clusterd.app("web").await.unwrap(), served.app.snapshot());
+        assert!(
+            app.workers[0].last_lines.is_empty() && app.workers[0].without_shim.is_empty(),
+            "the list is short"
+        );
+        assert_eq!(clusterd.app("web").await.unwrap(), served.app.snapshot(Detail::Full));
         let Err(Error::Refused(problem)) = clusterd.app("api").await else { panic!("there is none") };
         assert_eq!((problem.code, problem.to_string().as_str()), (Code::NotFound, "there is no app api"));
         assert_eq!(problem.help.as_deref(), Some("running apps: web"));

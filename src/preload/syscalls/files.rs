@@ -1,8 +1,8 @@
-//! Files, folders and epoll instances: what `/proc` tells of this process's descriptors, and changing it.
+//! Files, folders and epoll instances: what `/proc` tells of this process's descriptors, and changing it; and files in memory.
 
 use core::ffi::CStr;
 
-use super::{Fd, Owned, Result, call};
+use super::{Fd, Owned, Result, call, call_six};
 use crate::abi::{self, number};
 
 /// Opens what is at `path`, below the folder `at` unless it is absolute, for reading.
@@ -17,6 +17,15 @@ pub(crate) fn open(at: Option<&Owned>, path: &CStr, flags: i32) -> Result<Owned>
 /// read(2): the part of `buffer` that it filled; empty at the end.
 pub(crate) fn read<'a>(file: &Owned, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
     fill(number::READ, file, buffer)
+}
+
+/// mmap(2): the first bytes of a file, for reading, as whoever writes the file changes them. They stay for as long as the process
+/// lives.
+pub(crate) fn map_shared(file: &Owned, len: usize) -> Result<*mut u8> {
+    let (protection, kind) = (abi::PROT_READ as usize, abi::MAP_SHARED as usize);
+    // SAFETY: the kernel chooses a place where nothing is.
+    let address = unsafe { call_six(number::MMAP, [0, len, protection, kind, file.get() as usize, 0]) }?;
+    Ok(core::ptr::with_exposed_provenance_mut(address))
 }
 
 /// getdents64(2): some entries of a folder; none at the end.

@@ -1,30 +1,12 @@
 //! sendmsg(2) and recvmsg(2): one record a call, with at most one descriptor beside it.
 
-use core::ffi::c_void;
+use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::ptr::null_mut;
 
+use super::message::{Message, Slice};
 use super::{Fd, Owned, Result, call};
 use crate::abi::{self, number};
-
-/// `struct iovec`.
-#[repr(C)]
-struct Slice {
-    base: *mut c_void,
-    len: usize,
-}
-
-/// `struct msghdr`, as the kernel has it on 64-bit processors.
-#[repr(C)]
-struct Message {
-    name: *mut c_void,
-    name_len: u32,
-    slices: *mut Slice,
-    slice_count: usize,
-    control: *mut Rights,
-    control_len: usize,
-    flags: i32,
-}
 
 /// A `struct cmsghdr` with one descriptor: as large as CMSG_SPACE says.
 #[repr(C)]
@@ -58,17 +40,11 @@ impl Rights {
 /// Sends one record, with a duplicate of `passed` if there is one. Never raises SIGPIPE.
 pub(crate) fn send(fd: Fd, record: &[u8], passed: Option<Fd>, flags: i32) -> Result<()> {
     let mut rights = passed.map(Rights::one);
-    let control = rights.as_mut().map_or(null_mut(), |rights| &raw mut *rights);
-    let mut slice = Slice { base: record.as_ptr().cast_mut().cast(), len: record.len() };
-    let message = Message {
-        name: null_mut(),
-        name_len: 0,
-        slices: &raw mut slice,
-        slice_count: 1,
-        control,
-        control_len: if control.is_null() { 0 } else { Rights::LEN },
-        flags: 0,
-    };
+    let control: *mut core::ffi::c_void = rights.as_mut().map_or(null_mut(), |rights| (&raw mut *rights).cast());
+    // SAFETY: the record is borrowed until the call returns.
+    let slice = unsafe { Slice::of(record.as_ptr().cast(), record.len()) };
+    let control_len = if control.is_null() { 0 } else { Rights::LEN };
+    let message = Message { control, control_len, ..Message::of(core::slice::from_ref(&slice)) };
     let flags = flags | abi::MSG_NOSIGNAL;
     // SAFETY: `message` and what it points to live until the call returns; the kernel only reads them.
     unsafe { call(number::SENDMSG, [fd as usize, &raw const message as usize, flags as usize, 0, 0]) }
@@ -95,15 +71,17 @@ fn receive_with(
     control_len: usize,
     flags: i32,
 ) -> Result<usize> {
-    let mut slice = Slice { base: buffer.as_mut_ptr().cast(), len: buffer.len() };
+    // SAFETY: the buffer is borrowed until the call returns.
+    let mut slice = unsafe { Slice::of(buffer.as_mut_ptr().cast(), buffer.len()) };
     let mut message = Message {
         name: null_mut(),
         name_len: 0,
         slices: &raw mut slice,
         slice_count: 1,
-        control,
+        control: control.cast(),
         control_len,
         flags: 0,
+        lent: PhantomData,
     };
     // SAFETY: `message` and what it points to live until the call returns; the kernel writes at most `len` bytes
     // to the borrowed buffer and `control_len` to `control`, which the two callers above keep alive.

@@ -21,6 +21,7 @@ use super::identity::Identity;
 use super::inspector;
 use super::notify_socket::{self, NotifySocket};
 use crate::ids::{WorkerId, WorkerPort};
+use crate::protocol::drain_page;
 use crate::protocol::wire::{self, Token};
 use crate::settings::command::{self, CommandError};
 use crate::settings::{Stdin, WorkerCommand, script};
@@ -68,6 +69,8 @@ pub(crate) struct AttachEnv {
     pub socket: OsString,
     /// The shim to preload, if there is one.
     pub shim: Option<PathBuf>,
+    /// The page in which the shim reads that its launch drains, if clients are to hear of it.
+    pub drain_page: Option<PathBuf>,
     /// Whether each worker has a Node channel: the socket on which Node's cluster module speaks with its primary.
     pub node_channel: bool,
 }
@@ -90,6 +93,13 @@ pub(crate) struct CommandSpec {
     pub colours: bool,
     /// On what terms they run.
     pub context: ExecContext,
+}
+
+impl CommandSpec {
+    /// Whether HTTP clients of a worker are asked to leave while it drains, where it loads the shim.
+    pub(crate) fn asks_to_leave(&self) -> bool {
+        self.attach.shim.is_some() && self.attach.drain_page.is_some()
+    }
 }
 
 /// A process that was just started.
@@ -366,6 +376,11 @@ fn environment(
     variables.extend(options.map(|options| ("NODE_OPTIONS", options.into())));
     if let Some(shim) = &spec.attach.shim {
         variables.push(("LD_PRELOAD", appended(preload, shim)));
+    }
+    if let (Some(_), Some(page)) = (&spec.attach.shim, &spec.attach.drain_page) {
+        let mut value = OsString::from(format!("{}:", id.launch));
+        value.push(page);
+        variables.push((drain_page::ENV_DRAINING, value));
     }
     if spec.attach.node_channel {
         let values = [NODE_CHANNEL_FD.to_string(), id.launch.to_string(), "json".to_owned()];
