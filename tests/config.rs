@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use assert_cmd::Command;
 use tempfile::TempDir;
@@ -37,6 +38,34 @@ fn check_prints_nothing_when_all_is_right() {
     for arguments in cases {
         let output = clusterd(folder.path(), arguments).assert().success();
         output.stdout("").stderr("");
+    }
+}
+
+#[test]
+fn a_cron_expression_that_is_none_or_never_comes_is_an_error() {
+    let cases = [
+        (
+            "0 0 * * L",
+            "not a cron expression: \"L\" is not a day of the week",
+            "5L is the last Friday of the month",
+        ),
+        (
+            "@reboot",
+            "not a time: clusterd starts the workers whenever it starts itself",
+            "use minute, hour, ",
+        ),
+        ("0 0 30 2 *", "no such time exists", "use minute, hour, "),
+    ];
+    for (text, expected, hint) in cases {
+        let folder = with_file(&format!("cron = \"{text}\"\n"));
+        for arguments in [&["--check", "--config", "clusterd.toml"][..], &["--config", "clusterd.toml", "sh"]]
+        {
+            let output =
+                clusterd(folder.path(), arguments).timeout(Duration::from_secs(60)).assert().code(78);
+            let said = stderr(&output);
+            let line = format!("clusterd: clusterd.toml:1: cron = \"{text}\": {expected}\nhint: {hint}");
+            assert!(said.starts_with(&line), "{said}");
+        }
     }
 }
 

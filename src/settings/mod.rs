@@ -18,6 +18,7 @@ pub(crate) mod origin;
 pub(crate) mod parse;
 pub mod reference;
 pub(crate) mod resolve;
+pub(crate) mod schedule;
 pub(crate) mod script;
 pub(crate) mod setting;
 pub(crate) mod show;

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod automatic;
+mod cron;
 mod header;
 mod words;
 
@@ -12,8 +13,9 @@ pub(crate) use addresses::{BIND, METRICS, PORT};
 #[cfg(test)]
 pub(crate) use addresses::{bind, port};
 pub(crate) use automatic::{AppName, MAX_WORKERS, Workers, name_of};
+pub(crate) use cron::CRON;
 pub(crate) use header::{HEADER, ProbeHeader};
-pub(crate) use words::{ACCOUNT, CRON, HTTP_PATH, PATH, PATTERN, PolicyWord, SHELL_LINE};
+pub(crate) use words::{ACCOUNT, HTTP_PATH, PATH, PATTERN, PolicyWord, SHELL_LINE};
 
 /// The standard library's numbers may have a sign as well.
 pub(super) fn is_digits(text: &str) -> bool {

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use croner::Cron;
 use globset::Glob;
 use hyper::Uri;
 
@@ -20,6 +19,7 @@ use super::parse::{
     ProbeHeader, SHELL_LINE, Workers,
 };
 use super::resolve::Reading;
+use super::schedule::Schedule;
 use super::setting::{Doc, InForce, Key, Section, Setting, dashed, settings, text};
 use super::stop_signal::{SignalName, StopSignal};
 use super::{
@@ -393,9 +393,9 @@ settings! {
         /// Reload at these times, as in crontab(5), such as `"0 3 * * *"`.
         ///
         /// The fields are minute, hour, day of the month, month and day of the week; `"0 3 * * *"` is 03:00 every
-        /// day. A sixth field in front is the second. Nicknames such as `@daily` work. The time is local: that of
-        /// the variable `TZ`, or of /etc/localtime.
-        cron: Option<Cron> {
+        /// day. A sixth field in front is the second. Nicknames such as `@daily` and `@midnight` work. The time is
+        /// local: that of the variable `TZ`, or of /etc/localtime. `docs/guide.md` has the rules.
+        cron: Option<Schedule> {
             values: OrOff(CRON),
             in_force: AtNextStart,
             default: "off",

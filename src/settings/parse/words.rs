@@ -1,12 +1,10 @@
-//! Users, paths, times, patterns and command lines.
+//! Users, paths, patterns and command lines.
 //!
 //! What a path or a command line stands for on this machine is not looked up here.
 
 use std::path::PathBuf;
 
 use clap::builder::PossibleValue;
-use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
 use globset::{Glob, GlobBuilder};
 use hyper::Uri;
 
@@ -29,15 +27,6 @@ pub(crate) const HTTP_PATH: Parsed<Uri> = Parsed {
     accepts: "a path that begins with /, such as /healthz",
     read: http_path,
     show: Uri::to_string,
-};
-
-/// Five fields, as crontab(5) has them, with one for the second before them if there are six, as PM2's `cron_restart` has
-/// it; or a nickname of crontab(5), such as `@daily`.
-pub(crate) const CRON: Parsed<Cron> = Parsed {
-    placeholder: "EXPRESSION",
-    accepts: "minute, hour, day of the month, month and day of the week, such as \"0 3 * * *\"",
-    read: cron,
-    show: Cron::to_string,
 };
 
 /// A file or a folder.
@@ -115,11 +104,6 @@ fn http_path(text: &str) -> Result<Uri, Reason> {
     text.parse().ok().filter(|_| is_path).ok_or_else(|| Reason::new("not a path"))
 }
 
-fn cron(text: &str) -> Result<Cron, Reason> {
-    let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-    parser.parse(text).map_err(|_| Reason::new("not a cron expression"))
-}
-
 fn path(text: &str) -> Result<PathBuf, Reason> {
     let is_path = !text.is_empty() && !text.contains('\0');
     is_path.then(|| text.into()).ok_or_else(|| Reason::new("not a path"))
@@ -180,24 +164,6 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(outcome(&HTTP_PATH, text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn times_of_reloads() {
-        const NOT: &str = "not a cron expression";
-        let cases = [
-            ("0 3 * * *", "0 3 * * *"),
-            ("*/15 8-18 * * MON-FRI", "*/15 8-18 * * 1-5"),
-            ("@daily", "0 0 * * *"),
-            ("*/20 0 3 * * *", "*/20 0 3 * * *"),
-            ("0 0 3 * * * 2030", NOT),
-            ("0 25 * * *", NOT),
-            ("daily", NOT),
-            ("", NOT),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(outcome(&CRON, text), expected, "{text}");
         }
     }
 
