@@ -12,7 +12,7 @@ use crate::settings::load::{CommandLine, load};
 use crate::settings::{Config, CpuScheduling, DrainHttp, command, diff};
 use crate::supervisor::exec_context::{self, ExecContext, ExecContextError};
 use crate::supervisor::lifecycle::Rules;
-use crate::supervisor::{AttachEnv, CommandSpec, DesiredState, Plan, Reread, restart};
+use crate::supervisor::{AttachEnv, CommandSpec, DesiredState, Parallel, Plan, Reread, restart};
 
 /// What every worker is started with that no configuration changes.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl Base {
             drain_timeout: config.drain_timeout,
             stop_signal: config.stop_signal.signal(),
         };
-        let reload_parallel = usize::try_from(config.reload_parallel.get()).unwrap_or(usize::MAX);
+        let reload_parallel = config.reload_parallel.map_or(Parallel::Auto, Parallel::AtMost);
         DesiredState { plan: Arc::new(plan), workers: config.workers, reload_parallel }
     }
 

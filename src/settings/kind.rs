@@ -353,6 +353,36 @@ impl<T, K: Kind<T>> Kind<Option<T>> for OrOff<K> {
     }
 }
 
+/// Another kind, or the word `auto`.
+#[derive(Debug)]
+pub(crate) struct OrAuto<K>(pub K);
+
+const AUTO: &str = "auto";
+
+impl<K: Values> Values for OrAuto<K> {
+    fn placeholder(&self) -> String {
+        self.0.placeholder()
+    }
+
+    fn accepts(&self) -> String {
+        format!("{}, or \"{AUTO}\"", self.0.accepts())
+    }
+
+    fn range(&self) -> Option<String> {
+        self.0.range()
+    }
+}
+
+impl<T, K: Kind<T>> Kind<Option<T>> for OrAuto<K> {
+    fn read(&self, text: &str, automatic: &Automatic) -> Result<Option<T>, Reason> {
+        if text == AUTO { Ok(None) } else { self.0.read(text, automatic).map(Some) }
+    }
+
+    fn show(&self, value: &Option<T>) -> String {
+        value.as_ref().map_or_else(|| AUTO.to_owned(), |value| self.0.show(value))
+    }
+}
+
 /// Several of another kind, or none.
 #[derive(Debug)]
 pub(crate) struct List<K> {

@@ -13,7 +13,7 @@ use bytesize::ByteSize;
 use globset::Glob;
 use hyper::Uri;
 
-use super::kind::{Memory, OrOff, Truth, choice, duration, list, number};
+use super::kind::{Memory, OrAuto, OrOff, Truth, choice, duration, list, number};
 use super::parse::{
     ACCOUNT, AppName, BIND, CRON, HEADER, HTTP_PATH, MAX_WORKERS, METRICS, PATH, PATTERN, PORT, PolicyWord,
     ProbeHeader, SHELL_LINE, Workers,
@@ -383,10 +383,13 @@ settings! {
         }
 
         /// Number of workers that a reload replaces at a time.
-        reload_parallel: NonZeroU32 {
-            values: number(1, MAX_WORKERS as i64),
+        ///
+        /// Until the old ones have left, so many more run than otherwise, and take memory. `auto` is half of them, and two at
+        /// least: a worker whose clients stay holds up no other, and all together take two times `drain-timeout` at most.
+        reload_parallel: Option<NonZeroU32> {
+            values: OrAuto(number(1, MAX_WORKERS as i64)),
             in_force: AtReload,
-            default: "1",
+            default: "auto",
             placeholder: "WORKERS",
         }
 

@@ -53,6 +53,7 @@ pub(crate) use self::plan::{DesiredState, Plan, Reread, Spec};
 pub(crate) use self::processes::reaper::Scope;
 pub(crate) use self::processes::spawn::{AttachEnv, CommandSpec, NodeChannel, Pipes, StartError};
 pub(crate) use self::processes::{exec_context, guardian, identity, spawn};
+pub(crate) use self::rollout::Parallel;
 pub(crate) use self::status::{Overview, Status};
 pub(crate) use self::task::Supervisor;
 pub(crate) use self::worker_hooks::{Launched, WorkerHooks};

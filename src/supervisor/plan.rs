@@ -12,6 +12,7 @@ use super::lifecycle::Rules;
 use super::processes::guardian::Orders;
 use super::processes::reaper::Scope;
 use super::processes::spawn::CommandSpec;
+use super::rollout::Parallel;
 use crate::sys::mark::Family;
 
 /// What a worker is started with, and how it is treated. It keeps that for life; a reload brings another.
@@ -35,7 +36,7 @@ pub(crate) struct DesiredState {
     /// How many there are, unless another number was asked for meanwhile.
     pub workers: NonZeroU32,
     /// How many are replaced at a time.
-    pub reload_parallel: usize,
+    pub reload_parallel: Parallel,
 }
 
 /// Reads the configuration again. It may block. An error is for the user to read.

@@ -12,7 +12,7 @@ use super::events::{Asker, EventKind, ReplaceReason};
 use super::jobs::{self, Reply};
 use super::lifecycle::{Input, Phase};
 use super::restart::Run;
-use super::rollout::{InstanceId, Progress, Rollout, RolloutAction};
+use super::rollout::{InstanceId, Parallel, Progress, Rollout, RolloutAction};
 use super::workers::Workers;
 use super::{DesiredState, Failed, Underway};
 use crate::ids::{Slot, WorkerId};
@@ -99,7 +99,7 @@ impl Replacements {
         };
         if workers.table().serving(worker).is_some() {
             workers.tell(EventKind::WorkerReplaced { worker: slot.0, reason: reason.to_string() });
-            self.now = Some((Rollout::new([slot], 1, Duration::ZERO), Cause::OneWorker));
+            self.now = Some((Rollout::new([slot], Parallel::Auto, Duration::ZERO), Cause::OneWorker));
         }
         true
     }

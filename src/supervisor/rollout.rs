@@ -10,6 +10,7 @@
 //!
 //! The first slot is the canary: before its turn is past Trying no other begins.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use super::lifecycle::Phase;
@@ -54,6 +55,25 @@ pub(crate) enum Progress {
     Failed(InstanceId),
 }
 
+/// How many slots may have two workers at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parallel {
+    /// Half of them, so that all are replaced in two drains at most, however long their clients stay; and two at least, so
+    /// that one whose clients stay holds up no other.
+    Auto,
+    /// So many.
+    AtMost(NonZeroU32),
+}
+
+impl Parallel {
+    fn of(self, slots: usize) -> usize {
+        match self {
+            Parallel::Auto => slots.div_ceil(2).max(2),
+            Parallel::AtMost(most) => usize::try_from(most.get()).unwrap_or(usize::MAX),
+        }
+    }
+}
+
 /// A transaction under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Rollout {
@@ -74,9 +94,10 @@ enum Turn {
 impl Rollout {
     /// Replaces the workers of these slots, so many at a time. The first new one must have been online for `prove`
     /// before it is trusted.
-    pub(crate) fn new(slots: impl IntoIterator<Item = Slot>, parallel: usize, prove: Duration) -> Self {
-        let turns = slots.into_iter().map(|slot| (slot, Turn::Waiting)).collect();
-        Self { turns, parallel: parallel.max(1), prove }
+    pub(crate) fn new(slots: impl IntoIterator<Item = Slot>, parallel: Parallel, prove: Duration) -> Self {
+        let turns: Vec<_> = slots.into_iter().map(|slot| (slot, Turn::Waiting)).collect();
+        let parallel = parallel.of(turns.len());
+        Self { turns, parallel, prove }
     }
 
     /// It replaces the worker of this slot.
@@ -198,6 +219,10 @@ mod tests {
 
     const PROVE: Duration = Duration::from_secs(1);
 
+    fn at_most(most: u32) -> Parallel {
+        Parallel::AtMost(NonZeroU32::new(most).unwrap())
+    }
+
     /// The instances that a task would have, and the time.
     struct World {
         now: Instant,
@@ -208,7 +233,7 @@ mod tests {
     }
 
     impl World {
-        fn new(slots: u32, parallel: usize) -> Self {
+        fn new(slots: u32, parallel: Parallel) -> Self {
             let now = Instant::now();
             let old = |slot| Standing {
                 instance: InstanceId(u64::from(slot)),
@@ -268,7 +293,7 @@ mod tests {
 
     #[test]
     fn the_first_one_is_alone_until_it_has_proved_itself() {
-        let mut world = World::new(3, 3);
+        let mut world = World::new(3, at_most(3));
         assert_eq!(world.settle(), Progress::Now(vec![]));
         assert_eq!(world.with(Phase::Launching), [InstanceId(101)]);
         world.set(InstanceId(101), Phase::Online);
@@ -286,7 +311,7 @@ mod tests {
     #[test]
     fn when_the_first_one_fails_nothing_was_touched() {
         for phase in [Phase::Errored, Phase::Stopping, Phase::Draining, Phase::Stopped] {
-            let mut world = World::new(2, 1);
+            let mut world = World::new(2, at_most(1));
             world.settle();
             world.set(InstanceId(101), Phase::Online);
             world.settle();
@@ -299,14 +324,74 @@ mod tests {
         }
     }
 
+    /// Lets every new worker be ready at once, and be trusted, and lets each that these clients stay with take a whole drain.
+    /// How many drains that takes, one after the other, and how many workers there were at most.
+    fn drains(slots: u32, parallel: Parallel, stays: impl Fn(InstanceId) -> bool) -> (usize, usize) {
+        let mut world = World::new(slots, parallel);
+        let (mut drains, mut most) = (0, 0);
+        loop {
+            while world.settle() != Progress::Done {
+                most = most.max(world.instances.len());
+                let launching = world.with(Phase::Launching);
+                let leaving = world.with(Phase::Draining).into_iter().find(|&instance| !stays(instance));
+                let is_proving = world.rollout.deadline(&world.instances, world.now).is_some();
+                match (launching.first(), leaving) {
+                    (Some(&instance), _) => world.set(instance, Phase::Online),
+                    (None, Some(left)) => world.instances.retain(|seen| seen.instance != left),
+                    (None, None) if is_proving => world.now += PROVE,
+                    (None, None) => break,
+                }
+            }
+            if world.with(Phase::Draining).is_empty() {
+                return (drains, most);
+            }
+            drains += 1;
+            world.instances.retain(|seen| seen.phase != Phase::Draining);
+        }
+    }
+
+    #[test]
+    fn who_keeps_its_clients_holds_up_as_few_as_there_is_room_for() {
+        let (nobody, first, all) = (0, 1, u64::MAX);
+        let cases = [
+            // Workers, how many at a time, up to which one clients stay; drains, workers at most.
+            (1, Parallel::Auto, all, (1, 2)),
+            (2, Parallel::Auto, nobody, (0, 4)),
+            (2, Parallel::Auto, first, (1, 4)),
+            (2, Parallel::Auto, all, (1, 4)),
+            (3, Parallel::Auto, all, (2, 5)),
+            (4, Parallel::Auto, first, (1, 6)),
+            (4, Parallel::Auto, all, (2, 6)),
+            (8, Parallel::Auto, all, (2, 12)),
+            (2, at_most(1), first, (1, 3)),
+            (2, at_most(1), all, (2, 3)),
+            (4, at_most(1), all, (4, 5)),
+            (4, at_most(100), all, (1, 8)),
+        ];
+        for (slots, parallel, until, expected) in cases {
+            let taken = drains(slots, parallel, |instance| instance.0 <= until);
+            assert_eq!(taken, expected, "{slots} workers, {parallel:?}, clients of the first {until} stay");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn unless_it_is_limited_a_reload_takes_no_longer_than_two_drains(slots in 1..40u32, stays: u64) {
+            let (drains, most) = drains(slots, Parallel::Auto, |instance| stays >> instance.0 & 1 == 1);
+            prop_assert!(drains <= 2);
+            prop_assert!(most <= (slots + slots.div_ceil(2).max(2)) as usize);
+            if stays.count_ones() <= 1 {
+                prop_assert!(drains <= 1);
+            }
+        }
+
         #[test]
         fn whatever_the_order_every_slot_is_served_and_few_are_beside(
             slots in 1..6u32,
-            parallel in 1..4usize,
+            parallel in 1..4u32,
             choices in prop::collection::vec(any::<prop::sample::Index>(), 0..200),
         ) {
-            let mut world = World::new(slots, parallel);
+            let mut world = World::new(slots, at_most(parallel));
             let mut progress = world.settle();
             for choice in choices {
                 let launching = world.with(Phase::Launching);
@@ -324,7 +409,7 @@ mod tests {
                 progress = world.settle();
                 prop_assert!(world.is_served(slots));
                 prop_assert_eq!(world.trusted.len(), world.rollout.replaced());
-                prop_assert!(world.instances.len() <= slots as usize + parallel);
+                prop_assert!(world.instances.len() <= (slots + parallel) as usize);
             }
             if progress == Progress::Done {
                 prop_assert!(world.instances.iter().all(|seen| seen.instance > InstanceId(100)));
@@ -332,8 +417,8 @@ mod tests {
         }
 
         #[test]
-        fn it_comes_to_its_end(slots in 0..6u32, parallel in 1..4usize) {
-            let mut world = World::new(slots, parallel);
+        fn it_comes_to_its_end(slots in 0..6u32, parallel in 1..4u32) {
+            let mut world = World::new(slots, at_most(parallel));
             for _ in 0..100 {
                 if world.settle() == Progress::Done {
                     return Ok(());

@@ -109,7 +109,7 @@ fn start_under((spec, workers): (CommandSpec, u32), change: impl FnOnce(&mut Pla
     let wanted = DesiredState {
         plan: Arc::new(plan),
         workers: NonZeroU32::new(workers).expect("not zero"),
-        reload_parallel: 1,
+        reload_parallel: Parallel::AtMost(NonZeroU32::MIN),
     };
     let spec = Spec {
         wanted: wanted.clone(),

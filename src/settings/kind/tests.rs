@@ -123,6 +123,15 @@ fn a_choice_has_the_words_of_its_enum() {
 }
 
 #[test]
+fn what_may_be_found_out_says_so() {
+    let kind = OrAuto(number(1, 9));
+    assert_eq!(kind.accepts(), "a number from 1 to 9, or \"auto\"");
+    for (text, expected) in [("auto", "auto"), ("9", "9"), ("10", OUT_OF_RANGE)] {
+        assert_eq!(outcome::<Option<u8>>(&kind, text), expected, "{text}");
+    }
+}
+
+#[test]
 fn what_may_be_off_says_so() {
     let kind = OrOff(number(1, 9));
     assert_eq!(kind.accepts(), "a number from 1 to 9, or \"off\"");
