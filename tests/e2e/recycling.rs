@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use crate::harness::needs::needs;
 use crate::harness::{Cluster, until};
@@ -111,6 +112,43 @@ fn a_change_reloads_and_a_broken_version_changes_nothing() {
         assert!(["2", "3"].contains(&answer.as_str()), "{answer}");
         (answer == "3").then_some(())
     });
+}
+
+/// Writes a file beside those that its version comes from, as it starts.
+const WRITES: &str = "open('app/cache/state', 'w').write('started')\n";
+
+#[test]
+fn an_app_that_writes_what_is_watched_is_named_and_what_somebody_saves_is_served() {
+    needs!("python3");
+    let server = format!("{WRITES}{VERSIONED}");
+    let cluster = Cluster::of("python3 server.py").file("server.py", &server).file("app/version", "1");
+    let cluster = cluster.file("app/cache/state", "").options("--watch app --min-uptime 100ms").start();
+    let said = "app/cache/state changes whenever workers start; waiting 2s before the next reload";
+    until("it is named, and waited for", || cluster.stderr.text().contains(said).then_some(()));
+    assert!(cluster.stderr.text().contains("leave it out with --ignore"));
+    save(&cluster, "app/version", "2");
+    until("the new version answers", || (cluster.get("/") == "2").then_some(()));
+}
+
+/// What the kubelet makes of a ConfigMap: links through `..data`, which is exchanged as a whole.
+#[test]
+fn a_config_map_that_is_exchanged_is_reloaded() {
+    needs!("python3");
+    for watched in ["app", "app/version"] {
+        let cluster = Cluster::of("python3 server.py").file("server.py", VERSIONED);
+        let cluster = cluster.file("app/..1/version", "1");
+        let app = cluster.folder.path().join("app");
+        symlink("..1", app.join("..data")).expect("a link");
+        symlink("..data/version", app.join("version")).expect("a link");
+        let cluster = cluster.options(&format!("--watch {watched}")).start();
+        assert_eq!(cluster.get("/"), "1");
+        fs::create_dir(app.join("..2")).expect("a folder");
+        fs::write(app.join("..2/version"), "2").expect("a file");
+        symlink("..2", app.join("..data_tmp")).expect("a link");
+        fs::rename(app.join("..data_tmp"), app.join("..data")).expect("the same folder");
+        until("the new version answers", || (cluster.get("/") == "2").then_some(()));
+        until("the reload is done", || (reloads(&cluster, "done") > 0).then_some(()));
+    }
 }
 
 #[test]

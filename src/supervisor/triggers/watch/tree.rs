@@ -2,14 +2,15 @@
 //!
 //! A folder is watched with everything below it, but for what is ignored: a `node_modules` costs nothing. A file, and
 //! the watched folder itself, is watched by its name in the folder above, for editors and deployments put a new one in
-//! its place. Links are not followed, but for the watched path itself, which may be one that is exchanged.
+//! its place. Links below it are not followed. Those that lead to the watched path itself are, and so is the file that it leads
+//! to: each may be exchanged, as `current` for another release, or as `..data` is when a ConfigMap of Kubernetes changes.
 //!
 //! Why not the crate `notify`: a test of version 8.2.2 lost what we need most. If a watched link is switched to another
 //! folder (a `current` that leads to another release), a watched folder is removed and created again, or another file is
 //! renamed over a watched one, it reports nothing from then on; of the switch itself it reports nothing either. It also
 //! watches what is ignored. notify-debouncer-full 0.6 is built on it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -33,6 +34,9 @@ const CHANGES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::EXCL_UNLINK)
     .union(WatchFlags::ONLYDIR);
 
+/// As many as the kernel follows (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
 /// What is watched.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -49,8 +53,8 @@ struct Folder {
     path: PathBuf,
     /// The root that it is in, or is, if everything in it matters.
     root: Option<PathBuf>,
-    /// The names in it that are roots.
-    names: BTreeSet<OsString>,
+    /// The names in it that decide what roots are: their own, and those that lead there.
+    names: BTreeMap<OsString, BTreeSet<PathBuf>>,
 }
 
 /// Something that happened in a folder.
@@ -117,17 +121,26 @@ impl Tree {
         }
         let folder = self.folders.get(&event.folder).filter(|_| !event.name.is_empty())?;
         let path = folder.path.join(&event.name);
-        let root = match &folder.root {
-            _ if folder.names.contains(&event.name) => path.clone(),
-            Some(root) if !self.ignored.covers(root, path.strip_prefix(root).ok()?) => root.clone(),
-            _ => return None,
-        };
-        let is_folder = event.flags.contains(ReadFlags::ISDIR) || path == root;
-        if is_folder && !event.flags.contains(ReadFlags::CLOSE_WRITE) {
-            self.forget_below(&path);
-        }
-        if is_folder && event.flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
-            self.watch_new(&path, &root);
+        let is_written = event.flags.contains(ReadFlags::CLOSE_WRITE);
+        let is_new = event.flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+        if let Some(roots) = folder.names.get(&event.name).cloned() {
+            for root in roots.iter().filter(|_| !is_written) {
+                self.forget_below(root);
+                if is_new {
+                    self.watch_again(root);
+                }
+            }
+        } else {
+            let root = folder.root.clone()?;
+            if self.ignored.covers(&root, path.strip_prefix(&root).ok()?) {
+                return None;
+            }
+            if event.flags.contains(ReadFlags::ISDIR) && !is_written {
+                self.forget_below(&path);
+                if is_new {
+                    self.watch_new(&path, &root);
+                }
+            }
         }
         (!event.flags.contains(ReadFlags::CREATE) || is_whole(&path)).then_some(path)
     }
@@ -136,21 +149,45 @@ impl Tree {
     fn watch_anew(&mut self) -> Option<PathBuf> {
         for root in self.roots.clone() {
             self.forget_below(&root);
-            self.watch_new(&root.clone(), &root);
+            self.watch_again(&root);
         }
         self.roots.first().cloned()
     }
 
     fn watch_root(&mut self, root: &Path) -> io::Result<()> {
-        if let (Some(parent), Some(name)) = (root.parent(), root.file_name()) {
-            match self.watch(parent, CHANGES) {
-                Ok(folder) => drop(folder.names.insert(name.to_owned())),
+        for (folder, name) in names_of(root) {
+            match self.watch(&folder, CHANGES) {
+                Ok(watched) => drop(watched.names.entry(name).or_default().insert(root.to_owned())),
                 // What is in it is seen even if it is not seen whether it is exchanged.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && root.is_dir() => {}
+                // A link that leads nowhere.
+                Err(_) if root.parent() != Some(folder.as_path()) => {}
                 Err(error) => return Err(error),
             }
         }
         self.watch_below(root, root)
+    }
+
+    /// What leads to a root is another by now.
+    fn watch_again(&mut self, root: &Path) {
+        for folder in self.folders.values_mut() {
+            folder.names.retain(|_, roots| {
+                roots.remove(root);
+                !roots.is_empty()
+            });
+        }
+        if let Err(error) = self.watch_root(root) {
+            tracing::warn!("{}; changes there are missed", failed(root, error));
+        }
+        let inotify = &self.inotify;
+        self.folders.retain(|&number, folder| {
+            let is_of_use = folder.root.is_some() || !folder.names.is_empty();
+            if !is_of_use {
+                // It may be gone already.
+                let _ = inotify::remove_watch(inotify, number);
+            }
+            is_of_use
+        });
     }
 
     fn watch_new(&mut self, path: &Path, root: &Path) {
@@ -188,7 +225,7 @@ impl Tree {
     /// One folder alone. A folder has one number, however many paths lead to it.
     fn watch(&mut self, path: &Path, flags: WatchFlags) -> io::Result<&mut Folder> {
         let number = inotify::add_watch(&self.inotify, path, flags)?;
-        let new = || Folder { path: path.to_owned(), root: None, names: BTreeSet::new() };
+        let new = || Folder { path: path.to_owned(), root: None, names: BTreeMap::new() };
         Ok(self.folders.entry(number).or_insert_with(new))
     }
 
@@ -207,6 +244,39 @@ impl Tree {
             !folder.names.is_empty()
         });
     }
+}
+
+/// The names that decide what a path is, each with the folder that it is in: its own, that of each link on the way there, and
+/// that of what these lead to.
+fn names_of(path: &Path) -> Vec<(PathBuf, OsString)> {
+    let in_folder = |path: &Path| Some((path.parent()?.to_owned(), path.file_name()?.to_owned()));
+    let mut names: Vec<_> = in_folder(path).into_iter().collect();
+    let (mut left, mut here, mut links) = (parts(path), PathBuf::new(), 0);
+    while let Some(part) = left.pop() {
+        if part == ".." {
+            here.pop();
+            continue;
+        }
+        // From the root, if the part is that.
+        let next = here.join(&part);
+        match fs::read_link(&next) {
+            Ok(target) if links < MOST_LINKS => {
+                links += 1;
+                names.push((here.clone(), part));
+                left.extend(parts(&target));
+            }
+            _ => here = next,
+        }
+    }
+    if here != path {
+        names.extend(in_folder(&here));
+    }
+    names
+}
+
+/// The parts of a path, the last one first.
+fn parts(path: &Path) -> Vec<OsString> {
+    path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
 }
 
 /// Whether something that was just created is there as a whole: a folder or a link, and not a file that is still to be
@@ -256,14 +326,19 @@ mod tests {
             }
             fs::write(folder.path().join("app/server.js"), "1").unwrap();
             std::os::unix::fs::symlink("app", folder.path().join("current")).unwrap();
-            let paths: Vec<_> = watch.iter().map(|path| folder.path().join(path)).collect();
+            Self { folder, noticed: channel().1 }.watch(watch, ignore)
+        }
+
+        /// Watches these from now on.
+        fn watch(self, watch: &[&str], ignore: &[&str]) -> Self {
+            let paths: Vec<_> = watch.iter().map(|path| self.path(path)).collect();
             let ignore: Vec<_> = ignore.iter().map(|pattern| Glob::new(pattern).unwrap()).collect();
             let mut tree = Tree::new(&paths, Ignored::new(&ignore).unwrap()).unwrap();
             let (tell, noticed) = channel();
             std::thread::spawn(move || {
                 while tree.changed().unwrap().into_iter().all(|path| tell.send(path).is_ok()) {}
             });
-            Self { folder, noticed }
+            Self { noticed, ..self }
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -350,6 +425,67 @@ mod tests {
         watched.notices("current/server.js", &[]);
         watched.write("release-2/more.js");
         watched.notices("current/more.js", &[]);
+    }
+
+    #[test]
+    fn a_link_on_the_way_and_what_it_leads_to_may_be_exchanged() {
+        // What the kubelet makes of a ConfigMap, and a file of one of its keys.
+        let watched = WatchedFolder::watching(&[], &[]);
+        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, watched.path(name)).unwrap();
+        for version in ["app/..1", "app/..2"] {
+            fs::create_dir(watched.path(version)).unwrap();
+            watched.write(&format!("{version}/key"));
+        }
+        link("..1", "app/..data");
+        link("..data/key", "app/key");
+        let watched = watched.watch(&["app/key", "current/src"], &[]);
+        watched.write("app/..1/key");
+        watched.notices("app/..1/key", &[]);
+        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, watched.path(name)).unwrap();
+        link("..2", "app/..data_tmp");
+        fs::rename(watched.path("app/..data_tmp"), watched.path("app/..data")).unwrap();
+        watched.notices("app/..data", &[]);
+        watched.write("app/..1/key");
+        watched.write("app/..2/key");
+        watched.notices("app/..2/key", &[]);
+        // A link in the middle of the path.
+        fs::create_dir(watched.path("release-2/src")).unwrap();
+        link("release-2", "next");
+        fs::rename(watched.path("next"), watched.path("current")).unwrap();
+        watched.notices("current", &[]);
+        watched.write("app/src/a.js");
+        watched.write("release-2/src/a.js");
+        watched.notices("current/src/a.js", &[]);
+    }
+
+    #[test]
+    fn what_decides_what_a_path_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, folder.join(name)).unwrap();
+        fs::create_dir_all(folder.join("releases/1")).unwrap();
+        link("releases/1", "current");
+        link("../current/../../current", "releases/1/round");
+        link("loop", "loop");
+        link("nowhere/at/all", "dangling");
+        let absolute = folder.join("current");
+        std::os::unix::fs::symlink(&absolute, folder.join("absolute")).unwrap();
+        let cases: [(&str, &[&str]); 7] = [
+            ("releases/1", &["releases/1"]),
+            ("current", &["current", "current", "releases/1"]),
+            ("current/app.js", &["current/app.js", "current", "releases/1/app.js"]),
+            ("absolute", &["absolute", "absolute", "current", "releases/1"]),
+            ("current/round", &["current/round", "current", "releases/1/round", "current", "releases/1"]),
+            ("dangling", &["dangling", "dangling", "nowhere/at/all"]),
+            ("no/such", &["no/such"]),
+        ];
+        for (path, expected) in cases {
+            let names: Vec<_> =
+                names_of(&folder.join(path)).into_iter().map(|(folder, name)| folder.join(name)).collect();
+            let expected: Vec<_> = expected.iter().map(|name| folder.join(name)).collect();
+            assert_eq!(names, expected, "{path}");
+        }
+        assert_eq!(names_of(&folder.join("loop")).len(), MOST_LINKS + 1, "it ends");
     }
 
     #[test]
