@@ -1,10 +1,12 @@
 //! Those who wait until a worker holds no client's connection any more, and when it does not.
 //!
-//! A connection is held as long as a process of the worker has it, however far it is closed. Neither one that is on its way
-//! to the worker is, nor one that only the kernel still has to do with.
+//! A connection is held as long as a process of the worker has it, however far it is closed; but for one whose client has left
+//! with nothing to wait for ([`is_left`]). Neither one that is on its way to the worker is, nor one that only the kernel still
+//! has to do with.
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -16,6 +18,9 @@ use crate::sys::sock_diag::{TcpSocket, state};
 /// So many looks in a row have to find nothing. A list can miss a socket that has another place when the kernel goes on writing,
 /// and a descriptor can be on its way from one process of the worker to another.
 const LOOKS: u8 = 2;
+
+/// So long a connection that its client has closed is silent before the client is taken to have left.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// A worker that gets no further connection, and who waits for it.
 #[derive(Debug)]
@@ -35,6 +40,24 @@ pub(super) fn counts(socket: &TcpSocket) -> bool {
     let is_open =
         matches!(socket.state, state::ESTABLISHED | state::CLOSE_WAIT | state::FIN_WAIT1 | state::FIN_WAIT2);
     is_open && socket.inode != 0
+}
+
+/// Whether the client has closed the connection, owes and is owed nothing, and the worker, which knows, just keeps it
+/// (hypercorn does for as long as `keep_alive_timeout`).
+///
+/// The kernel shows no difference to a client that has closed its direction alone and waits for an answer (`nc -N`). So the
+/// worker has to have read the end, to have sent something since it received anything, and then nothing for [`SILENCE`].
+/// What is not seen is a pause in an answer that is that long.
+pub(super) fn is_left(socket: &TcpSocket) -> bool {
+    let Some(figures) = socket.figures else { return false };
+    socket.state == state::CLOSE_WAIT
+        && socket.unread == 0
+        && socket.unacknowledged == 0
+        && figures.acknowledged > 0
+        // What is sent again is not the answer to what came last.
+        && figures.retransmitted == 0
+        && figures.since_sent <= figures.since_received
+        && figures.since_sent >= SILENCE
 }
 
 /// Looks at all of them, and lets those go who have waited long enough. Whether some have been found to have none, and are to
@@ -74,7 +97,7 @@ impl Open {
     fn of(sockets: &[TcpSocket], table: &Table) -> Self {
         let mut open =
             Self { sockets: BTreeSet::new(), unnoted: BTreeSet::new(), noted_for: BTreeSet::new() };
-        for socket in sockets.iter().filter(|socket| counts(socket)) {
+        for socket in sockets.iter().filter(|socket| counts(socket) && !is_left(socket)) {
             open.sockets.insert(socket.inode);
             match table.get(socket.cookie) {
                 Some(noted) => open.noted_for.extend(noted.worker),
@@ -139,6 +162,50 @@ fn is_any_left(mut sockets: BTreeSet<u64>, worker: WorkerId, holders: &mut Holde
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::sock_diag::TcpFigures;
+
+    #[test]
+    fn a_client_has_left_when_it_has_closed_and_waits_for_nothing() {
+        let ms = Duration::from_millis;
+        let figures = TcpFigures {
+            since_sent: SILENCE,
+            since_received: SILENCE + ms(4),
+            round_trip: ms(1),
+            round_trip_variation: ms(1),
+            retransmitted: 0,
+            acknowledged: 100,
+            received: 101,
+        };
+        let address = ([127, 0, 0, 1], 1).into();
+        let left = TcpSocket {
+            cookie: 1,
+            inode: 9,
+            state: state::CLOSE_WAIT,
+            local: address,
+            remote: address,
+            unread: 0,
+            unacknowledged: 0,
+            figures: Some(figures),
+        };
+        let with = |figures| TcpSocket { figures: Some(figures), ..left.clone() };
+        let cases = [
+            (left.clone(), true, "answered, and closed by the client"),
+            (with(TcpFigures { since_received: SILENCE, ..figures }), true, "answered within a tick"),
+            (TcpSocket { state: state::ESTABLISHED, ..left.clone() }, false, "not closed"),
+            (TcpSocket { state: state::FIN_WAIT2, ..left.clone() }, false, "closed by the worker"),
+            (TcpSocket { unread: 1, ..left.clone() }, false, "the worker does not know that it is closed"),
+            (TcpSocket { unread: 50, ..left.clone() }, false, "a request is not read"),
+            (TcpSocket { unacknowledged: 1, ..left.clone() }, false, "the answer is on its way"),
+            (with(TcpFigures { since_sent: SILENCE + ms(8), ..figures }), false, "the request came last"),
+            (with(TcpFigures { since_sent: SILENCE - ms(4), ..figures }), false, "answered just now"),
+            (with(TcpFigures { acknowledged: 0, ..figures }), false, "nothing was ever sent"),
+            (with(TcpFigures { retransmitted: 1, ..figures }), false, "something was sent again"),
+            (TcpSocket { figures: None, ..left.clone() }, false, "the kernel does not tell"),
+        ];
+        for (socket, expected, what) in cases {
+            assert_eq!(is_left(&socket), expected, "{what}");
+        }
+    }
 
     #[test]
     fn what_is_not_seen_is_told_by_what_was_noted() {

@@ -123,7 +123,16 @@ fn socket(entry: &TcpNetEntry, cookies: &HashMap<SocketAddr, u64>) -> Option<Tcp
     let noted = cookies.get(&canonical(remote)).copied();
     // One that was not noted needs a name of its own: no cookie has this bit.
     let cookie = noted.unwrap_or_else(|| 1 << 63 | u64::from(remote.port()) << 40 | entry.inode);
-    Some(TcpSocket { cookie, inode: entry.inode, state, local: entry.local_address, remote, figures: None })
+    Some(TcpSocket {
+        cookie,
+        inode: entry.inode,
+        state,
+        local: entry.local_address,
+        remote,
+        unread: entry.rx_queue,
+        unacknowledged: entry.tx_queue,
+        figures: None,
+    })
 }
 
 /// A client's address, the same over IPv4 and over IPv6.

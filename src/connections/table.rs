@@ -175,7 +175,7 @@ fn free(noted: &mut Noted, outcome: &mut Outcome) {
 impl From<TcpFigures> for Figures {
     fn from(figures: TcpFigures) -> Self {
         Self {
-            idle: figures.idle,
+            idle: figures.since_sent.min(figures.since_received),
             received: figures.received,
             sent: figures.acknowledged,
             rtt: figures.round_trip,
@@ -202,7 +202,8 @@ mod tests {
     fn socket(cookie: u64, inode: u64, received: u64) -> TcpSocket {
         let address = ([127, 0, 0, 1], 1).into();
         let figures = TcpFigures {
-            idle: Duration::ZERO,
+            since_sent: Duration::ZERO,
+            since_received: Duration::ZERO,
             round_trip: Duration::from_micros(50),
             round_trip_variation: Duration::ZERO,
             retransmitted: 0,
@@ -215,6 +216,8 @@ mod tests {
             state: state::ESTABLISHED,
             local: address,
             remote: address,
+            unread: 0,
+            unacknowledged: 0,
             figures: Some(figures),
         }
     }

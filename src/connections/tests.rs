@@ -177,6 +177,20 @@ fn a_worker_is_drained_when_none_of_its_processes_holds_a_connection() {
 }
 
 #[test]
+fn a_client_that_has_left_is_not_waited_for_and_one_that_waits_for_its_answer_is() {
+    let mut room = Room::new();
+    let (mut client, mut server) = room.connect();
+    let worker = room.sleeper(server.try_clone().unwrap());
+    room.note(&server, worker.id, &client);
+    client.write_all(b"a request").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    server.read_to_end(&mut Vec::new()).unwrap();
+    assert!(!room.drains(worker.id, Duration::from_secs(3)), "it is owed an answer");
+    server.write_all(b"the answer").unwrap();
+    assert!(room.drains(worker.id, TIMEOUT));
+}
+
+#[test]
 fn a_connection_that_was_passed_on_to_a_child_in_another_session_is_the_workers() {
     for is_noted in [true, false] {
         let mut room = Room::new();

@@ -1,7 +1,9 @@
 //! Workers that are to end wait for their own open requests and for nothing else, wherever clusterd is kept from looking.
 
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use crate::harness::http::Kept;
 use crate::harness::needs::{self, needs};
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, Signal, until};
@@ -78,6 +80,100 @@ fn a_worker_waits_for_a_request_that_it_has_passed_on_to_a_daemon() {
     needs!("python3");
     let daemons = Cluster::of("python3 {folder}/server.py").file("server.py", DAEMONS);
     a_worker_waits_for_its_own_request_alone(daemons.options("--drain-timeout 10m"));
+}
+
+/// Answers what a client has said once that is at its end, and there is the file `gate`.
+const ANSWERS_AT_THE_END: &str = r#"
+import os, socket, time
+listener = socket.create_server(("", int(os.environ["PORT"])))
+while True:
+    connection, _ = listener.accept()
+    while connection.recv(4096):
+        pass
+    while not os.path.exists(os.path.join(os.path.dirname(__file__), "gate")):
+        time.sleep(0.02)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+    connection.close()
+"#;
+
+#[test]
+fn a_client_that_sends_no_more_and_waits_for_its_answer_is_not_cut() {
+    needs!("python3");
+    let setup = Cluster::of("python3 {folder}/server.py").file("server.py", ANSWERS_AT_THE_END);
+    let mut cluster = setup.options("--drain-timeout 10m").start();
+    let held = cluster.send("/");
+    held.ends().expect("the connection stands");
+    cluster.handed(1);
+    cluster.primary().signal(Signal::TERM);
+    until("it drains", || cluster.stderr.messages("worker draining").pop());
+    let since = Instant::now();
+    until("it is silent for longer than a client that has left", || {
+        assert_eq!(cluster.workers().len(), 1, "its worker waits");
+        (since.elapsed() > Duration::from_secs(4)).then_some(())
+    });
+    cluster.open_gate("gate");
+    assert_eq!(held.response().expect("it is answered").status, 200);
+    cluster.wait_success();
+}
+
+/// A client asks once, keeps its connection for more, and leaves. Its worker keeps that for much longer.
+#[track_caller]
+fn a_client_that_has_left_is_not_waited_for(setup: Setup) {
+    let cluster = setup.options("--drain-timeout 10m --ready-timeout 60s").start();
+    assert_eq!(Kept::new(cluster.address()).get("/").expect("it is answered").status, 200);
+    cluster.reload().expect("the worker is replaced");
+}
+
+/// Keeps each connection that it has had.
+const KEEPS: &str = r#"
+import os, socket
+listener, kept = socket.create_server(("", int(os.environ["PORT"]))), []
+while True:
+    connection, _ = listener.accept()
+    connection.recv(4096)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    connection.recv(4096)
+    kept.append(connection)
+"#;
+
+#[test]
+fn a_connection_that_a_worker_keeps_after_its_client_has_left_is_not_waited_for() {
+    needs!("python3");
+    let keeps = Cluster::of("python3 {folder}/server.py").file("server.py", KEEPS);
+    a_client_that_has_left_is_not_waited_for(keeps);
+}
+
+const ASGI: &str = "
+async def app(scope, receive, send):
+    if scope['type'] == 'http':
+        await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'2')]})
+        await send({'type': 'http.response.body', 'body': b'ok'})
+";
+
+#[test]
+fn a_connection_that_hypercorn_keeps_after_its_client_has_left_is_not_waited_for() {
+    needs!("hypercorn");
+    let keeps = Cluster::of("hypercorn --keep-alive 600 --bind 0.0.0.0:{port} app:app").file("app.py", ASGI);
+    a_client_that_has_left_is_not_waited_for(keeps);
+}
+
+#[test]
+fn a_worker_whose_client_stays_holds_up_no_other_at_a_reload() {
+    needs!("python3");
+    let cluster = of_servers().workers(3).options("--min-uptime 100ms").start();
+    let held = cluster.send("/hold/gate");
+    cluster.handed(1);
+    let before = cluster.pids();
+    cluster.primary().signal(Signal::HUP);
+    until("only the worker that holds the request is left of the old ones", || {
+        let now = cluster.pids();
+        (now.len() == 4 && now.intersection(&before).count() == 1).then_some(())
+    });
+    assert!(cluster.stderr.said(&["reload done"]).is_empty(), "it waits for that one");
+    cluster.open_gate("gate");
+    assert_eq!(held.response().expect("the open request is answered").status, 200);
+    until("the reload is done", || cluster.stderr.said(&["reload done"]).pop());
+    assert!(cluster.pids().is_disjoint(&before));
 }
 
 #[test]

@@ -31,6 +31,10 @@ pub(crate) struct TcpSocket {
     pub local: SocketAddr,
     /// The other end.
     pub remote: SocketAddr,
+    /// Bytes that have come and were not read; that the other side has closed counts as one until it is read.
+    pub unread: u32,
+    /// Bytes that the other end has not acknowledged.
+    pub unacknowledged: u32,
     /// What the kernel has measured; `None` if it does not tell.
     pub figures: Option<TcpFigures>,
 }
@@ -38,8 +42,10 @@ pub(crate) struct TcpSocket {
 /// What the kernel has measured of a connection (`struct tcp_info`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TcpFigures {
-    /// How long ago data was last sent or received, whichever is less.
-    pub idle: Duration,
+    /// How long ago data was last sent, with the exactness of the kernel's ticks (1 to 10 ms).
+    pub since_sent: Duration,
+    /// The same for data that was received.
+    pub since_received: Duration,
     /// The smoothed time from a segment to its acknowledgement.
     pub round_trip: Duration,
     /// How much that varies.
@@ -155,6 +161,8 @@ fn socket(body: &[u8]) -> Option<TcpSocket> {
         state: *body.get(1)?,
         local: (address(8)?, port(4)?).into(),
         remote: (address(24)?, port(6)?).into(),
+        unread: u32_at(body, 56)?,
+        unacknowledged: u32_at(body, 60)?,
         figures: info.and_then(|(_, info)| figures(info)),
     })
 }
@@ -164,7 +172,8 @@ fn figures(info: &[u8]) -> Option<TcpFigures> {
     let microseconds = |at| u32_at(info, at).map(|value| Duration::from_micros(value.into()));
     let bytes = |at| array(info, at).map(u64::from_ne_bytes);
     Some(TcpFigures {
-        idle: milliseconds(44)?.min(milliseconds(52)?),
+        since_sent: milliseconds(44)?,
+        since_received: milliseconds(52)?,
         round_trip: microseconds(68)?,
         round_trip_variation: microseconds(72)?,
         retransmitted: u32_at(info, 100)?.into(),
@@ -225,6 +234,8 @@ mod tests {
         body[24..28].copy_from_slice(&[10, 0, 0, 9]);
         body[44..48].copy_from_slice(&2u32.to_ne_bytes());
         body[48..52].copy_from_slice(&1u32.to_ne_bytes());
+        body[56..60].copy_from_slice(&1u32.to_ne_bytes());
+        body[60..64].copy_from_slice(&300u32.to_ne_bytes());
         body[68..72].copy_from_slice(&99u32.to_ne_bytes());
         body
     }
@@ -242,6 +253,8 @@ mod tests {
             state: super::super::state::CLOSE_WAIT,
             local: "127.0.0.1:8080".parse().unwrap(),
             remote: "10.0.0.9:80".parse().unwrap(),
+            unread: 1,
+            unacknowledged: 300,
             figures: None,
         };
         assert!(matches!(&first.content, Part::Socket(socket) if *socket == expected), "{first:?}");

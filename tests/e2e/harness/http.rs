@@ -1,7 +1,7 @@
 //! A client that speaks just enough HTTP/1.1: the answer whole, and one request a connection unless it is [`Kept`].
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use super::wait::PATIENCE;
 
@@ -31,6 +31,11 @@ impl Pending {
     /// The answer that comes on this connection.
     pub(crate) fn of(stream: TcpStream) -> Self {
         Self(stream)
+    }
+
+    /// Tells the server that no more will be sent, as `nc -N` does.
+    pub(crate) fn ends(&self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
     }
 
     /// Reads the answer.
