@@ -33,6 +33,7 @@ mod private;
 mod queue;
 mod ready;
 mod recycling;
+mod reload_keepalive;
 mod restart;
 mod runtime_folder;
 mod servers;

@@ -39,7 +39,14 @@ pub(crate) fn go(name: &str) -> String {
     built(name, command)
 }
 
-/// This example of the library, built as `cargo test --workspace` builds it.
+/// Runs a compiler: these words.
+pub(crate) fn run(words: &[String]) {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).env("GO111MODULE", "off").env("GOCACHE", target("go-cache"));
+    built(&words[0], command);
+}
+
+/// This example of the library, or of the command, built as `cargo test --workspace` builds it.
 pub(crate) fn example(name: &str) -> String {
     static EXAMPLES: OnceLock<BTreeMap<String, String>> = OnceLock::new();
     EXAMPLES.get_or_init(examples)[name].clone()

@@ -6,6 +6,7 @@ pub(crate) mod build;
 pub(crate) mod cluster;
 pub(crate) mod folder;
 pub(crate) mod http;
+pub(crate) mod kept;
 pub(crate) mod load;
 pub(crate) mod native;
 pub(crate) mod needs;
@@ -17,6 +18,7 @@ pub(crate) mod prometheus;
 pub(crate) mod said;
 pub(crate) mod samples;
 pub(crate) mod setup;
+pub(crate) mod tools;
 pub(crate) mod wait;
 pub(crate) mod witness;
 

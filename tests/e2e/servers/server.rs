@@ -1,15 +1,14 @@
 //! A row of the table: one configuration of a real server, as its users would write it down.
 
 use std::env;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use super::dialogue::Dialogue;
 use crate::harness::build;
 use crate::harness::needs;
 use crate::harness::ports::free_port;
 use crate::harness::setup::Setup;
+use crate::harness::tools;
 use crate::harness::{Cluster, Native, Witness};
 
 /// The configuration; the methods read as its description.
@@ -191,7 +190,7 @@ impl Server {
         let program =
             self.compiled.map(|(source, compiler)| build::program(&name_of(source), source, compiler));
         let fill = |text: &str| {
-            text.replace("{python}", &python().to_string_lossy())
+            text.replace("{python}", &tools::python().to_string_lossy())
                 .replace("{program}", program.as_deref().unwrap_or("{program}"))
         };
         setup = self.command.iter().fold(setup, |setup, word| setup.arg(&fill(word)));
@@ -199,55 +198,21 @@ impl Server {
             self.files.iter().fold(setup, |setup, (name, content)| setup.filled_file(name, &fill(content)));
         setup = self.environment.iter().fold(setup, |setup, (name, value)| setup.env(name, *value));
         setup = witness.environment().into_iter().fold(setup, |setup, (name, value)| setup.env(name, value));
-        setup.env("PATH", path()).env("NODE_PATH", tools().join("node/node_modules"))
+        setup.env("PATH", tools::path()).env("NODE_PATH", tools::node_modules())
     }
 }
 
 impl Need {
     fn is_met(&self) -> bool {
         match self {
-            Self::Program(name) => needs::met(
-                env::split_paths(&path()).any(|folder| needs::is_executable(&folder.join(name))),
-                &format!("{name} is not installed"),
-            ),
+            Self::Program(name) => tools::program(name),
             Self::File(path) => needs::met(Path::new(path).exists(), &format!("there is no {path}")),
-            Self::Python(module) => {
-                let mut import = Command::new(python());
-                let found = import.arg("-c").arg(format!("import {module}")).output();
-                needs::met(
-                    found.is_ok_and(|output| output.status.success()),
-                    &format!("Python's {module} is not installed"),
-                )
-            }
-            Self::Npm(package) => needs::met(
-                tools().join("node/node_modules").join(package).exists(),
-                &format!("npm's {package} is not installed"),
-            ),
+            Self::Python(module) => tools::module(module),
+            Self::Npm(package) => tools::package(package),
         }
     }
 }
 
 fn name_of(source: &str) -> String {
     source.replace(['/', '.'], "-")
-}
-
-/// Where `.ci/servers` installs what is not Debian's.
-fn tools() -> PathBuf {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ci-tools");
-    env::var_os("CLUSTERD_CI_TOOLS").map_or_else(default, PathBuf::from)
-}
-
-fn python() -> PathBuf {
-    let own = tools().join("python/bin/python3");
-    if own.exists() { own } else { PathBuf::from("python3") }
-}
-
-/// Where programs are: what a user of these servers has in PATH.
-fn path() -> OsString {
-    let of_tools =
-        ["python/bin", "node/node_modules/.bin", "debian/usr/sbin"].map(|folder| tools().join(folder));
-    let of_root = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    let known = env::var_os("PATH").unwrap_or_default();
-    let all = of_tools.into_iter().chain(env::split_paths(&known)).chain(of_root);
-    env::join_paths(all).expect("no folder's name holds a colon")
 }
