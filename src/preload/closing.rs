@@ -24,8 +24,8 @@ const MOST_BUFFERS: usize = 48;
 /// How many bytes may lie unacknowledged before a head: as many as an interim answer has.
 const MOST_UNSENT: i32 = 1024;
 
-/// For how long the rest of a head is tried to be sent that the kernel has taken a part of, and how often.
-const FINISH_ATTEMPTS: u32 = 5;
+/// How often it is waited, and how long each time, until the kernel takes the rest of a head of which it has taken a part.
+const FINISH_WAITS: u32 = 20;
 const FINISH_WAIT_MILLISECONDS: i64 = 50;
 
 /// For how many connections it is remembered where the last head was.
@@ -170,7 +170,7 @@ fn send_changed(
 
 /// Sends what the kernel has not taken of a head, behind its first bytes.
 fn finish(fd: Fd, buffers: &[Slice], changed: &Changed, mut taken: usize) -> Result<()> {
-    let mut attempts = 0;
+    let mut waits = 0;
     loop {
         let mut out = Buffers::new();
         out.push_all(buffers, changed.after(taken)).ok_or(Errno(abi::EPIPE))?;
@@ -179,8 +179,8 @@ fn finish(fd: Fd, buffers: &[Slice], changed: &Changed, mut taken: usize) -> Res
         }
         match sys::gather(fd, out.slices(), abi::MSG_DONTWAIT | abi::MSG_NOSIGNAL) {
             Ok(more) => taken += more,
-            Err(Errno(abi::EAGAIN)) if attempts < FINISH_ATTEMPTS => {
-                attempts += 1;
+            Err(Errno(abi::EAGAIN)) if waits < FINISH_WAITS => {
+                waits += 1;
                 sys::wait_writable(fd, FINISH_WAIT_MILLISECONDS);
             }
             Err(Errno(abi::EINTR)) => {}

@@ -11,7 +11,7 @@ use crate::abi::{self, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET, number
 use crate::address;
 use crate::channel;
 use crate::shadow;
-use crate::syscalls::{self as sys, Errno, Fd, Result, forward};
+use crate::syscalls::{Errno, Fd, Result, forward};
 use crate::wire::{ChannelName, FromWorker, SocketOption};
 
 /// An option, as getsockopt(2) and setsockopt(2) name it.

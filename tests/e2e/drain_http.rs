@@ -140,8 +140,9 @@ fn gunicorn_asks_in_the_processes_that_it_forks() {
 #[test]
 fn puma_asks() {
     needs!("puma");
-    let command = "puma -b tcp://0.0.0.0:{port} -t 1:2 --persistent-timeout 600 {folder}/config.ru";
-    asks_to_leave_at_a_reload(Cluster::of(command).file("config.ru", RACK).worker_port(free_port()));
+    let command = "puma -b tcp://0.0.0.0:{port} -t 1:2 -C {folder}/puma.rb {folder}/config.ru";
+    let setup = Cluster::of(command).file("puma.rb", "persistent_timeout 600").file("config.ru", RACK);
+    asks_to_leave_at_a_reload(setup.worker_port(free_port()));
 }
 
 #[test]
