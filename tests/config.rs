@@ -313,9 +313,87 @@ fn every_shell_gets_a_completion_script_that_knows_flags_words_and_verbs() {
 fn a_folder_that_is_not_there_is_an_error_at_the_start() {
     let folder = with_file("");
     let arguments = ["--port", "0:3000", "--cwd", "nowhere", "--", "sh"];
-    clusterd(folder.path(), &arguments)
-        .env("CLUSTERD_HOME", folder.path())
+    clusterd(folder.path(), &arguments).env("CLUSTERD_HOME", folder.path()).assert().code(1).stderr(format!(
+        "clusterd: cannot run workers in {}: No such file or directory (os error 2)\n\
+             hint: --cwd names the folder that workers run in\n",
+        folder.path().join("nowhere").display()
+    ));
+    let check = ["--check", "--cwd", "nowhere", "--", "sh"];
+    assert!(stderr(&clusterd(folder.path(), &check).assert().code(1)).contains("nowhere: No such file"));
+}
+
+#[test]
+fn variables_for_workers_are_shown_with_their_origin() {
+    let folder = with_file("env-file = '.env'\nworkers = 1\n[env]\nB = 'file'\nC = 'file'\nD = 4\n");
+    fs::write(folder.path().join(".env"), "A=dotenv\nB=dotenv # not this\nE=\"a\\nb\"\n").expect("written");
+    let output = clusterd(folder.path(), &["--show-config", "--config", "clusterd.toml", "--env", "C=flag"])
+        .args(["--", "sh"])
+        .env("CLUSTERD_ENV", "D=own,F=x y")
         .assert()
-        .code(1)
-        .stderr("clusterd: cannot run workers in nowhere (--cwd): No such file or directory (os error 2)\n");
+        .success()
+        .stderr("");
+    let shown = String::from_utf8_lossy(&output.get_output().stdout);
+    let named: Vec<_> = shown.lines().filter(|line| line.starts_with("env")).collect();
+    insta::assert_snapshot!(named.join("\n"), @r#"
+    env.A             dotenv         (from .env:1)
+    env.B             file           (from clusterd.toml:4)
+    env.C             flag           (from --env)
+    env.D             own            (from CLUSTERD_ENV)
+    env.E             "a\nb"         (from .env:3)
+    env.F             "x y"          (from CLUSTERD_ENV)
+    env-file          .env           (from clusterd.toml:1)
+    "#);
+}
+
+#[test]
+fn variables_for_workers_that_cannot_be_are_refused() {
+    let folder = with_file("");
+    fs::write(folder.path().join(".env"), "A=1\nsecret\n").expect("written");
+    let env = folder.path().join(".env");
+    let file = format!(
+        "clusterd: --env-file .env: {}:2: not an assignment\n\
+         hint: use KEY=VALUE; a value of several lines needs quotes, and a comment a # in front\n",
+        env.display()
+    );
+    const NAME: &str =
+        "not the name of a variable\nhint: use letters, digits, _, . and -, and no digit at the beginning\n";
+    let cases = [
+        ("--env=1A=x", 2, format!("clusterd: --env 1A=x: {NAME}")),
+        ("--env==x", 2, format!("clusterd: --env =x: {NAME}")),
+        (
+            "--env=A",
+            2,
+            "clusterd: --env A: no value\nhint: use KEY=VALUE; what clusterd was started with, workers inherit anyway\n"
+                .to_owned(),
+        ),
+        (
+            "--env=PORT=5",
+            78,
+            "clusterd: --env PORT=5: clusterd gives workers PORT=3000, the port that they are served on\n\
+             hint: leave it out, and use --port for the port\n"
+                .to_owned(),
+        ),
+        ("--env-file=.env", 78, file),
+    ];
+    for (flag, code, expected) in cases {
+        clusterd(folder.path(), &["--check", flag, "--", "sh"]).assert().code(code).stderr(expected);
+    }
+    clusterd(folder.path(), &["--check", "--env", "PORT=3000", "--", "sh"]).assert().success();
+    let absent = clusterd(folder.path(), &["--check", "--env-file", "absent", "--", "sh"]).assert().code(78);
+    assert!(stderr(&absent).contains("absent: No such file or directory"), "{}", stderr(&absent));
+}
+
+#[test]
+fn a_program_is_looked_up_as_its_workers_will() {
+    let folder = with_file("");
+    fs::create_dir_all(folder.path().join("app/bin")).expect("a folder");
+    std::os::unix::fs::symlink("/bin/sh", folder.path().join("app/bin/server")).expect("a link");
+    for arguments in [
+        &["--cwd", "app", "--", "./bin/server"][..],
+        &["--cwd", "app", "--env", "PATH=bin", "--", "server"],
+        &["--env", "PATH=app/bin", "--", "server"],
+    ] {
+        clusterd(folder.path(), &["--check"]).args(arguments).assert().success().stderr("");
+    }
+    clusterd(folder.path(), &["--check", "--", "./bin/server"]).assert().code(127);
 }

@@ -59,6 +59,7 @@ impl Arguments {
             command_line: CommandLine {
                 flags: flags(&mut matches),
                 config: matches.remove_one("config"),
+                folder: None,
                 command: matches.remove_many(table::COMMAND).map(Iterator::collect).unwrap_or_default(),
             },
         })
@@ -123,7 +124,7 @@ fn flag(key: &'static Key) -> Arg {
     match key.values.arity() {
         Arity::One => flag.action(ArgAction::Set),
         Arity::Switch => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
-        Arity::List { .. } => flag.action(ArgAction::Append),
+        Arity::List { .. } | Arity::Map { .. } => flag.action(ArgAction::Append),
     }
 }
 

@@ -15,7 +15,8 @@ use crate::settings::command::{self, CommandError};
 use crate::settings::error::Invalid;
 use crate::settings::load::CommandLine;
 use crate::settings::resolve::Resolved;
-use crate::settings::{Config, load, show};
+use crate::settings::workplace::WorkplaceError;
+use crate::settings::{Config, load, show, start_folder};
 use arguments::Arguments;
 
 /// What the arguments ask for.
@@ -42,9 +43,9 @@ enum CliError {
     /// The configuration is wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The workers' program is.
+    /// The workers' program is, or what leads to it.
     #[error(transparent)]
-    Command(#[from] CommandError),
+    Workplace(#[from] WorkplaceError),
     /// The workers' program is; it may have been meant for a verb.
     #[error("cannot start {word}: not found in PATH\nhint: {}", verbs::words::advice(word))]
     Mistyped {
@@ -72,14 +73,13 @@ impl CliError {
     /// A program that is not found, and was the first argument, may have been meant for a verb; a name with a dot or a
     /// slash was not.
     fn or_mistyped(self, first: Option<&OsStr>) -> Self {
-        match self {
-            CliError::Command(CommandError::NotInPath { program }) if first == Some(&program) => {
-                match program.to_str().filter(|word| !word.contains('.')) {
-                    Some(word) => CliError::Mistyped { word: word.to_owned() },
-                    None => CliError::Command(CommandError::NotInPath { program }),
-                }
+        match &self {
+            CliError::Workplace(WorkplaceError::Command(CommandError::NotInPath { program, .. }))
+                if first == Some(program.as_os_str()) && !program.as_encoded_bytes().contains(&b'.') =>
+            {
+                program.to_str().map(|word| CliError::Mistyped { word: word.to_owned() }).unwrap_or(self)
             }
-            failure => failure,
+            _ => self,
         }
     }
 }
@@ -113,13 +113,14 @@ fn asked(arguments: Vec<OsString>) -> Result<Action, CliError> {
         Ok(arguments) => arguments,
         Err(asked) => return explain(asked),
     };
-    let resolved = load::load(arguments.command_line.clone())?;
+    let command_line = CommandLine { folder: start_folder::of_this_process(), ..arguments.command_line };
+    let resolved = load::load(command_line.clone())?;
     Ok(if arguments.check {
         Action::Check(resolved.config)
     } else if arguments.show_config {
         Action::ShowConfig(resolved)
     } else {
-        Action::Serve(resolved.config, arguments.command_line)
+        Action::Serve(resolved.config, command_line)
     })
 }
 
@@ -145,7 +146,7 @@ fn act(action: Action, serve: impl FnOnce(Config, CommandLine) -> ExitCode) -> R
             Ok(ExitCode::SUCCESS)
         }
         Action::Check(config) => {
-            command::find_for(&config.command)?;
+            find_program(&config)?;
             Ok(ExitCode::SUCCESS)
         }
         Action::ShowConfig(resolved) => {
@@ -154,10 +155,15 @@ fn act(action: Action, serve: impl FnOnce(Config, CommandLine) -> ExitCode) -> R
         }
         Action::Say(verb) => Ok(verbs::run(verb)?),
         Action::Serve(config, command_line) => {
-            command::find_for(&config.command)?;
+            find_program(&config)?;
             Ok(serve(config, command_line))
         }
     }
+}
+
+/// What can be looked for is looked for before anything is started.
+fn find_program(config: &Config) -> Result<(), WorkplaceError> {
+    config.workplace().find(&config.command, std::env::var_os("PATH")).map(drop)
 }
 
 /// Prints what is wrong, each problem as `clusterd: ...`, and says what to exit with.
@@ -174,7 +180,7 @@ fn report(failure: &CliError) -> ExitCode {
             }
             ExitCode::from(invalid.exit_code())
         }
-        CliError::Command(error) => {
+        CliError::Workplace(error) => {
             complain(&error.to_string());
             ExitCode::from(error.exit_code())
         }

@@ -2,6 +2,8 @@
 //!
 //! It carries out nothing itself: commands are the supervisor's.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -23,7 +25,7 @@ use crate::private::{WorkerDialer, exchange};
 use crate::settings::WorkerCommand;
 use crate::supervisor::events::{Asker, Event, Time, millis};
 use crate::supervisor::lifecycle::Phase;
-use crate::supervisor::{self, Command, Failed, Overview, Refused, Status};
+use crate::supervisor::{self, Command, Environment, Failed, Overview, Refused, Status};
 use crate::sys::processes::members_without;
 
 /// How a command ends: what was done, in a sentence, or why not.
@@ -36,6 +38,8 @@ pub(crate) enum Detail {
     Brief,
     /// Into each process, too.
     Full,
+    /// Also what they were given, which may hold secrets.
+    WithEnvironment,
 }
 
 /// An app, as the handlers see it.
@@ -136,9 +140,11 @@ impl AppBackend for SupervisedApp {
             let taken = self.metrics.handed.with_label_values(&[&status.slot.to_string()]).get();
             let without_shim = match detail {
                 Detail::Brief => Vec::new(),
-                Detail::Full => without_shim(&overview, status),
+                Detail::Full | Detail::WithEnvironment => without_shim(&overview, status),
             };
-            Worker { without_shim, ..worker(status, used, taken, now) }
+            let environment = status.environment.as_ref().filter(|_| detail == Detail::WithEnvironment);
+            let environment = environment.map(texts);
+            Worker { without_shim, environment, ..worker(status, used, taken, now) }
         });
         app(&self.profile, &overview, workers.collect(), now)
     }
@@ -264,7 +270,13 @@ fn worker(status: &Status, used: Option<GroupUsage>, taken: u64, now: SystemTime
         without_shim: Vec::new(),
         last_end: status.last_end.clone(),
         last_lines: status.last_lines.clone(),
+        environment: None,
     }
+}
+
+fn texts(environment: &Environment) -> BTreeMap<String, String> {
+    let text = |bytes: &OsString| bytes.to_string_lossy().into_owned();
+    environment.iter().map(|(name, value)| (text(name), text(value))).collect()
 }
 
 fn connection(open: &OpenConnection) -> Connection {

@@ -166,11 +166,19 @@ impl Clusterd {
         self.get(&Path::App(name)).await
     }
 
+    /// One app, with the environment of its workers, which may hold secrets.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) async fn app_with_environment(&self, name: &str) -> Result<App, Error> {
+        self.get(&Path::AppWithEnvironment(name)).await
+    }
+
     /// Begins a command. Its progress is a stream: events, then an [`Outcome`](api::Outcome).
     ///
     /// # Errors
     /// There is no answer, or it refuses.
-    pub(crate) async fn command(&self, app: &str, command: Command) -> Result<JsonLines, Error> {
+    pub(crate) async fn command(&self, app: &str, command: &Command) -> Result<JsonLines, Error> {
         let path = Path::Command(app, Verb::of(command));
         self.lines(self.request(Method::POST, &path, api::body_of(command).into())?).await
     }

@@ -16,13 +16,29 @@ use hyper::{StatusCode, Uri};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::api::{Code, Problem};
+use super::api::{Code, Problem, Verb};
 use super::backend::AppBackend;
 use super::handlers::ControlState;
 use crate::ids::Slot;
 
 /// How long the body of a command may be, in bytes.
-pub(super) const LONGEST_BODY: usize = 4 * 1024;
+const LONGEST_BODY: usize = 4 * 1024;
+
+/// How long it may be if it brings an environment: execve(2) takes no more than 6 MiB.
+const LONGEST_ENVIRONMENT: usize = 8 * 1024 * 1024;
+
+/// How long the body of this command may be, in bytes. The extensions of its requests have it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LongestBody(pub(super) usize);
+
+impl LongestBody {
+    pub(super) fn of(verb: Verb) -> Self {
+        match verb {
+            Verb::Reload | Verb::Restart => Self(LONGEST_ENVIRONMENT),
+            Verb::Scale | Verb::Stop | Verb::Start => Self(LONGEST_BODY),
+        }
+    }
+}
 
 /// How long a client may take to send it.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -100,11 +116,12 @@ impl<S: Send + Sync> FromRequest<S> for CommandBody {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let content_type = request.headers().get(CONTENT_TYPE).cloned();
+        let longest = request.extensions().get().map_or(LONGEST_BODY, |&LongestBody(longest)| longest);
         let wrong = |message| Err(Problem::new(Code::BadRequest, message));
         let body = match timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await {
             Ok(Ok(body)) => body,
             Ok(Err(rejection)) if is_too_long(&rejection) => {
-                return wrong(format!("the body is longer than {LONGEST_BODY} bytes"));
+                return wrong(format!("the body is longer than {longest} bytes"));
             }
             Ok(Err(rejection)) => return wrong(format!("cannot read the body: {}", rejection.body_text())),
             Err(_) => return wrong(format!("the body did not arrive within {BODY_TIMEOUT:?}")),

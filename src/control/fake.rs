@@ -68,10 +68,12 @@ impl AppBackend for Fake {
             listening: vec![3000],
             without_shim: match detail {
                 Detail::Brief => Vec::new(),
-                Detail::Full => vec!["esbuild (pid 8)".to_owned()],
+                Detail::Full | Detail::WithEnvironment => vec!["esbuild (pid 8)".to_owned()],
             },
             last_end: None,
             last_lines: vec!["a line".to_owned()],
+            environment: (detail == Detail::WithEnvironment)
+                .then(|| [("A".to_owned(), "b".to_owned())].into_iter().collect()),
         };
         App {
             name: "web".to_owned(),

@@ -109,8 +109,23 @@ pub(super) async fn list(State(state): State<ControlState>) -> Result<Json<Apps>
     Ok(Json(Apps { apps }))
 }
 
-pub(super) async fn show(State(state): State<ControlState>, app: NamedApp) -> Result<Json<App>, Problem> {
-    state.snapshot(app, Detail::Full).await.map(Json)
+/// The query of a request for an app.
+#[derive(Debug, Deserialize)]
+pub(super) struct AppQuery {
+    #[serde(default)]
+    environment: bool,
+}
+
+pub(super) async fn show(
+    State(state): State<ControlState>,
+    app: NamedApp,
+    query: Result<Query<AppQuery>, QueryRejection>,
+) -> Result<Json<App>, Problem> {
+    let Query(AppQuery { environment }) = query.map_err(|rejection| {
+        Problem::new(Code::BadRequest, rejection.body_text()).help("the query is empty, or environment=true")
+    })?;
+    let detail = if environment { Detail::WithEnvironment } else { Detail::Full };
+    state.snapshot(app, detail).await.map(Json)
 }
 
 /// The query of a request for connections.

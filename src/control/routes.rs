@@ -2,16 +2,18 @@
 //!
 //! The paths that the client asks for are in [`api`](super::api).
 
-use axum::Router;
+use std::convert::Infallible;
+
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
+use axum::{Extension, Router};
 use hyper::header::ALLOW;
 use hyper::{Method, StatusCode, Uri};
 
 use super::api::{Code, Problem, Verb};
-use super::extract::LONGEST_BODY;
+use super::extract::LongestBody;
 use super::handlers::{self, ControlState};
 
 /// Builds the router. Its requests need an [`Asker`](crate::supervisor::events::Asker) and a
@@ -36,8 +38,10 @@ fn read<H: Handler<T, ControlState>, T: 'static>(handler: H) -> MethodRouter<Con
 
 fn command(verb: Verb) -> MethodRouter<ControlState> {
     let handler = move |app, by, stay, format, body| handlers::command(verb, app, by, stay, format, body);
+    let longest = LongestBody::of(verb);
     post(handler)
-        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .layer::<_, Infallible>(Extension(longest))
+        .layer(DefaultBodyLimit::max(longest.0))
         .fallback(|request: Request| other_method(request, "POST, OPTIONS"))
 }
 

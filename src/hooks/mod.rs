@@ -165,7 +165,7 @@ mod tests {
         let (tell, events) = broadcast::channel(256);
         let metrics = Metrics::new();
         let nofile = rustix::process::getrlimit(Resource::Nofile);
-        (Hooks::start(Shell { command, nofile }, events, metrics.clone()), tell, metrics)
+        (Hooks::start(Shell { command, nofile, folder: None }, events, metrics.clone()), tell, metrics)
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use tokio::net::unix::pipe;
 use tracing::{info, warn};
 
 use crate::metrics::Hooked;
+use crate::supervisor::environment::forget_own;
 use crate::supervisor::events::{Event, EventKind};
-use crate::supervisor::spawn;
 use crate::sys::process::ChildSetup;
 use crate::sys::watched::Watched;
 
@@ -66,6 +67,8 @@ pub(crate) struct Shell {
     pub command: String,
     /// Its limits of open descriptors: what clusterd was started with.
     pub nofile: Rlimit,
+    /// Where it runs: the folder in which clusterd was started, if a name leads there.
+    pub folder: Option<PathBuf>,
 }
 
 impl Shell {
@@ -86,7 +89,11 @@ impl Shell {
     fn start(&self, hook: &Hook) -> io::Result<Running> {
         let mut command = Command::new("sh");
         command.arg("-c").arg(&self.command);
-        spawn::forget_own(&mut command);
+        forget_own(&mut command);
+        if let Some(folder) = &self.folder {
+            // clusterd itself has left it.
+            command.current_dir(if folder.is_dir() { folder } else { Path::new("/") });
+        }
         command.envs(environment(hook, env::var_os("CLUSTERD_HOME")));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         ChildSetup::new(Signal::KILL, self.nofile).apply_to(&mut command);
@@ -259,7 +266,8 @@ mod tests {
     }
 
     fn shell(command: &str) -> Shell {
-        Shell { command: command.to_owned(), nofile: rustix::process::getrlimit(Resource::Nofile) }
+        let nofile = rustix::process::getrlimit(Resource::Nofile);
+        Shell { command: command.to_owned(), nofile, folder: None }
     }
 
     async fn run(command: &str, json: &str) -> Hooked {

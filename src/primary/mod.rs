@@ -118,10 +118,15 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         front: front.clone(),
     });
     let hooks = config.on_event.clone().map(|command| {
-        let shell = Shell { command, nofile: bootstrap.limits.workers };
+        let folder = config.start_folder.clone();
+        let shell = Shell { command, nofile: bootstrap.limits.workers, folder };
         Hooks::start(shell, supervisor.events(), metrics.clone())
     });
     let _control = control::open(app, &supervisor, &metrics, &front, &connections);
+    if config.start_folder.is_some() {
+        // A release that is removed is not held by clusterd. Nothing relative is opened from here on.
+        leave_folder();
+    }
     probes.start_health(&config, &supervisor, &metrics);
     triggers::attend(&config, bootstrap.changes, &supervisor);
     tokio::spawn(worker_notify::pass_on(ready, supervisor.clone()));
@@ -148,6 +153,13 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         hooks.finish().await;
     }
     Ok(ended?)
+}
+
+/// Goes where daemon(3) goes: workers and hooks are started in folders with names.
+fn leave_folder() {
+    if let Err(error) = std::env::set_current_dir("/") {
+        debug!(%error, "cannot leave the folder in which clusterd was started");
+    }
 }
 
 /// Serves metrics and probes, if they are wanted, for as long as the program runs.

@@ -14,7 +14,8 @@ use crate::supervisor::triggers::watch::{Changes, WatchError};
 /// Something cannot be watched.
 pub(super) fn changes(config: &Config) -> Result<Option<Changes>, WatchError> {
     let is_wanted = !config.watch.is_empty();
-    is_wanted.then(|| Changes::of(&config.watch, &config.ignore)).transpose()
+    let paths: Vec<_> = config.watch.iter().map(|path| config.in_start_folder(path)).collect();
+    is_wanted.then(|| Changes::of(&paths, &config.ignore)).transpose()
 }
 
 /// Attends to the workers for as long as the program runs.

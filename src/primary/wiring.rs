@@ -24,7 +24,7 @@ use crate::logs::Output;
 use crate::metrics::Metrics;
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
-use crate::supervisor::{self, Handle, MOST_WORKERS, Scope, Spec, Supervisor, guardian};
+use crate::supervisor::{self, Environment, Handle, MOST_WORKERS, Scope, Spec, Supervisor, guardian};
 use crate::sys::mark::Family;
 use crate::systemd::worker_notify::WorkerNotifications;
 
@@ -82,7 +82,7 @@ impl Wiring {
         let base = Base { ports: ports.clone(), attach, colours, limits: bootstrap.limits.workers };
         let spec = Spec {
             app: config.name.clone(),
-            wanted: base.wanted(config, bootstrap.context.clone()),
+            wanted: base.wanted(config, bootstrap.context.clone(), Environment::of_this_process()),
             scope: Scope::Everyone,
             guardian: guardian(config, family, bootstrap.folder()),
             family,

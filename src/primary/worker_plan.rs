@@ -9,10 +9,10 @@ use tracing::warn;
 
 use crate::ids::WorkerPort;
 use crate::settings::load::{CommandLine, load};
-use crate::settings::{Config, CpuScheduling, DrainHttp, command, diff};
+use crate::settings::{Config, CpuScheduling, DrainHttp, diff};
 use crate::supervisor::exec_context::{self, ExecContext, ExecContextError};
 use crate::supervisor::lifecycle::Rules;
-use crate::supervisor::{AttachEnv, CommandSpec, DesiredState, Parallel, Plan, Reread, restart};
+use crate::supervisor::{AttachEnv, CommandSpec, DesiredState, Environment, Parallel, Plan, Reread, restart};
 
 /// What every worker is started with that no configuration changes.
 #[derive(Clone, Debug)]
@@ -28,8 +28,13 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// What this configuration wants, whose [`exec_context`](fn@exec_context) these are.
-    pub(super) fn wanted(&self, config: &Config, context: ExecContext) -> DesiredState {
+    /// What this configuration wants, whose [`exec_context`](fn@exec_context) these are, for workers that inherit this.
+    pub(super) fn wanted(
+        &self,
+        config: &Config,
+        context: ExecContext,
+        inherited: Environment,
+    ) -> DesiredState {
         let told = config.drain_http == DrainHttp::Auto;
         let drain_page = self.attach.drain_page.clone().filter(|_| told);
         let spec = CommandSpec {
@@ -40,6 +45,8 @@ impl Base {
             stdin: config.stdin,
             colours: self.colours,
             context,
+            inherited,
+            workplace: config.workplace(),
         };
         let plan = Plan {
             spec,
@@ -69,16 +76,17 @@ impl Base {
 
     /// Reads the configuration again, as it was read at the start.
     pub(super) fn reread(self, first: Config, command_line: CommandLine) -> Reread {
-        Arc::new(move || {
+        Arc::new(move |inherited| {
             let new = load(command_line.clone()).map_err(|invalid| invalid.to_string())?.config;
-            command::find_for(&new.command).map_err(|error| error.to_string())?;
             let in_force = diff::in_force(&first, &new);
             let waiting = diff::waiting(&in_force, &new);
             if !waiting.is_empty() {
                 warn!("changed settings that need a restart of clusterd: {}", waiting.join(", "));
             }
             let context = exec_context(&in_force, self.limits).map_err(|error| error.to_string())?;
-            Ok(self.wanted(&in_force, context))
+            let wanted = self.wanted(&in_force, context, inherited);
+            wanted.plan.spec.find_program().map_err(|error| error.to_string())?;
+            Ok(wanted)
         })
     }
 }
@@ -89,7 +97,6 @@ impl Base {
 /// It cannot be done on this system, or not by this user.
 pub(super) fn exec_context(config: &Config, limits: Rlimit) -> Result<ExecContext, ExecContextError> {
     let asked = exec_context::ContextSettings {
-        cwd: config.cwd.as_deref(),
         user: config.user.as_deref(),
         group: config.group.as_deref(),
         nofile: config.nofile,

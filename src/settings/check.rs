@@ -27,8 +27,23 @@ pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> 
     let wrong = declared.chain(special);
     wrong
         .filter_map(|(key, reason)| Some(Problem::together(values.get(key.name)?.first()?, reason)))
+        .chain(other_port(config, values))
         .collect()
 }
+
+/// Workers get the first port that they are served on.
+fn other_port(config: &Config, values: &WinningValues) -> Option<Problem> {
+    let port = config.listen().first()?.worker_port;
+    let asked = config.env.get(PORT).filter(|asked| **asked != port.to_string())?;
+    let value =
+        values.get(keys::env.key.name)?.iter().rfind(|value| value.text == format!("{PORT}={asked}"))?;
+    let reason =
+        Reason::new(format!("clusterd gives workers {PORT}={port}, the port that they are served on"));
+    Some(Problem::together(value, reason.hint("leave it out, and use --port for the port")))
+}
+
+/// The variable that tells a worker on which port to listen.
+const PORT: &str = "PORT";
 
 /// What the table itself says: `needs` and `not_with`.
 fn declared(config: &Config, values: &WinningValues, key: &Key) -> Option<Reason> {

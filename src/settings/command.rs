@@ -1,4 +1,5 @@
-//! Finds the program that the workers run, as execvp(3) would, so that an error is reported before anything is started.
+//! Finds the program that the workers run, as execvp(3) would there, so that an error is reported before anything is
+//! started.
 //!
 //! It runs nothing.
 
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD};
 
-use super::{WorkerCommand, script};
+use super::script;
 
 /// Where programs are looked up when `PATH` is not set, as glibc's execvp does.
 pub(crate) const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -23,13 +24,15 @@ pub(crate) const NOT_EXECUTABLE: u8 = 126;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
     /// No file of that name in any folder of `PATH`.
-    #[error("cannot start {}: not found in PATH\nhint: {}", .program.display(), advice(program))]
+    #[error("cannot start {}: not found in PATH\nhint: {}", .program.display(), advice(program, *is_here))]
     NotInPath {
         /// As the user wrote it.
         program: OsString,
+        /// There is such a file in the workers' folder.
+        is_here: bool,
     },
     /// The program has a slash in it, and there is no such file.
-    #[error("cannot start {}: {error}\nhint: a relative path starts from the folder in which clusterd was started", .program.display())]
+    #[error("cannot start {}: {error}\nhint: a relative path starts from the folder that workers run in (--cwd)", .program.display())]
     NotFound {
         /// As the user wrote it.
         program: OsString,
@@ -40,7 +43,7 @@ pub(crate) enum CommandError {
     /// There is a file, which this user may not execute.
     #[error("cannot start {}: permission denied\nhint: {}", .file.display(), advice_on_file(file))]
     PermissionDenied {
-        /// The file.
+        /// As the user wrote it, or as it was found.
         file: PathBuf,
     },
     /// There is something else than a file.
@@ -61,54 +64,46 @@ impl CommandError {
     }
 }
 
-/// Looks up what the workers run in this process's `PATH`; `None` for the demo, which needs no program.
-///
-/// # Errors
-/// Those of [`find`].
-pub(crate) fn find_for(command: &WorkerCommand) -> Result<Option<PathBuf>, CommandError> {
-    let WorkerCommand::Program { program, .. } = command else {
-        return Ok(None);
-    };
-    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
-    find(program, &path).map(Some)
-}
-
-/// The file that execvp(3) would execute: `program` itself if it has a slash in it, or else the first of that name
-/// in the folders of `path` that this user may execute. An empty folder stands for the current one.
+/// The file that execvp(3) would execute in this folder (`None`: in that of this process): `program` itself if it has a slash
+/// in it, or else the first of that name in the folders of `path` that this user may execute. An empty folder stands for
+/// the current one.
 ///
 /// # Errors
 /// If there is none. A file that cannot be executed counts only if no later folder has one that can.
-pub(crate) fn find(program: &OsStr, path: &OsStr) -> Result<PathBuf, CommandError> {
+pub(crate) fn find(program: &OsStr, path: &OsStr, folder: Option<&Path>) -> Result<PathBuf, CommandError> {
+    let in_folder = |path: &Path| folder.map_or_else(|| path.to_owned(), |folder| folder.join(path));
     if program.as_encoded_bytes().contains(&b'/') {
-        let file = PathBuf::from(program);
-        return look_at(&file).map(|()| file);
+        let written = Path::new(program);
+        let file = in_folder(written);
+        return look_at(&file, written).map(|()| file);
     }
     let mut refused = None;
     if !program.is_empty() {
         for folder in std::env::split_paths(path) {
             let is_current = folder.as_os_str().is_empty();
             let folder = if is_current { PathBuf::from(".") } else { folder };
-            let file = folder.join(program);
-            match look_at(&file) {
+            let file = in_folder(&folder.join(program));
+            match look_at(&file, &file) {
                 Ok(()) => return Ok(file),
                 Err(CommandError::NotFound { .. } | CommandError::NotInPath { .. }) => {}
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
     }
-    Err(refused.unwrap_or_else(|| CommandError::NotInPath { program: program.to_owned() }))
+    let is_here = !program.is_empty() && in_folder(Path::new(program)).is_file();
+    Err(refused.unwrap_or_else(|| CommandError::NotInPath { program: program.to_owned(), is_here }))
 }
 
-/// May this user execute that file? The effective user counts, as for execve(2).
-fn look_at(file: &Path) -> Result<(), CommandError> {
+/// May this user execute that file, which the user calls so? The effective user counts, as for execve(2).
+fn look_at(file: &Path, written: &Path) -> Result<(), CommandError> {
     match file.metadata() {
-        Ok(metadata) if !metadata.is_file() => Err(CommandError::IrregularFile { file: file.to_owned() }),
+        Ok(metadata) if !metadata.is_file() => Err(CommandError::IrregularFile { file: written.to_owned() }),
         Ok(_) if is_executable(file) => Ok(()),
-        Ok(_) => Err(CommandError::PermissionDenied { file: file.to_owned() }),
+        Ok(_) => Err(CommandError::PermissionDenied { file: written.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(CommandError::PermissionDenied { file: file.to_owned() })
+            Err(CommandError::PermissionDenied { file: written.to_owned() })
         }
-        Err(error) => Err(CommandError::NotFound { program: file.into(), error }),
+        Err(error) => Err(CommandError::NotFound { program: written.into(), error }),
     }
 }
 
@@ -123,10 +118,10 @@ fn advice_on_file(file: &Path) -> String {
 }
 
 /// It is easy to forget the interpreter, or the `./`.
-fn advice(program: &OsStr) -> String {
+fn advice(program: &OsStr, is_here: bool) -> String {
     if let Some(advice) = script::advice(program) {
         advice
-    } else if Path::new(".").join(program).is_file() {
+    } else if is_here {
         format!("for the file in this folder, use ./{}", program.display())
     } else {
         "check the spelling, or give the full path".to_owned()
@@ -157,7 +152,7 @@ mod tests {
     fn outcome(root: &tempfile::TempDir, program: &str) -> Result<String, u8> {
         let place = |name: &str| root.path().join(name);
         let path = std::env::join_paths([place("first"), place("absent"), place("second")]).expect("a path");
-        match find(OsStr::new(program), &path) {
+        match find(OsStr::new(program), &path, None) {
             Ok(found) => Ok(found.strip_prefix(root.path()).expect("inside").display().to_string()),
             Err(error) => Err(error.exit_code()),
         }
@@ -203,7 +198,8 @@ mod tests {
     #[test]
     fn an_error_says_what_was_tried() {
         let said = |program: &str| {
-            let error = find(OsStr::new(program), OsStr::new("/nowhere:/nor/here")).expect_err("refused");
+            let error =
+                find(OsStr::new(program), OsStr::new("/nowhere:/nor/here"), None).expect_err("refused");
             error.to_string()
         };
         insta::assert_snapshot!(said("node"), @"
@@ -220,7 +216,7 @@ mod tests {
         ");
         insta::assert_snapshot!(said("./none"), @"
         cannot start ./none: No such file or directory (os error 2)
-        hint: a relative path starts from the folder in which clusterd was started
+        hint: a relative path starts from the folder that workers run in (--cwd)
         ");
         insta::assert_snapshot!(said("./Cargo.toml"), @"
         cannot start ./Cargo.toml: permission denied

@@ -31,17 +31,17 @@ pub(crate) struct Contents {
     pub problems: Vec<Problem>,
 }
 
-/// Reads the file itself.
+/// Reads the file itself; a relative path starts from this folder.
 ///
 /// # Errors
 /// It cannot be read, or is longer than [`MAX_LEN`].
-pub(crate) fn load(path: &Path) -> Result<String, Problem> {
+pub(crate) fn load(path: &Path, folder: Option<&Path>) -> Result<String, Problem> {
     let unreadable = |error: io::Error| {
         Problem::at(path.display(), Reason::new(format!("cannot read the configuration file: {error}")))
     };
     let mut text = String::new();
     // One byte more than allowed tells a file that is too long from one that just fits.
-    let read = File::open(path)
+    let read = File::open(folder.map_or_else(|| path.to_owned(), |folder| folder.join(path)))
         .and_then(|file| file.take(MAX_LEN + 1).read_to_string(&mut text))
         .map_err(unreadable)?;
     if read as u64 > MAX_LEN {
@@ -97,10 +97,19 @@ impl Reading<'_> {
         let otherwise = || match key.values.arity() {
             Arity::List { example } => Reason::new("neither a value nor a list of values")
                 .hint(format!("use a value or a list, such as {example}")),
+            Arity::Map { example } => Reason::new("not a table of texts")
+                .hint(format!("use a table, such as {} = {example}", key.name)),
             Arity::One | Arity::Switch => Reason::new("not a single value")
                 .hint(format!("use one value, such as {:?}", key.default.unwrap_or_default())),
         };
         match value.get_ref() {
+            DeValue::Table(entries) if matches!(key.values.arity(), Arity::Map { .. }) => {
+                let mut entries: Vec<_> = entries.iter().collect();
+                entries.sort_by_key(|(name, _)| name.span().start);
+                for (name, value) in entries {
+                    self.named_value(key, name, value, otherwise());
+                }
+            }
             DeValue::Array(values) if key.is_list() => {
                 for value in values {
                     self.scalar(key, value, otherwise());
@@ -110,19 +119,53 @@ impl Reading<'_> {
         }
     }
 
-    /// Every scalar becomes its text: whether a number or a word is right there, the setting's parser decides.
+    /// Every scalar becomes its text: whether a number or a word is right there, the setting's parser decides, unless it
+    /// has to be a text.
     fn scalar(&mut self, key: &'static Key, value: &Spanned<DeValue<'_>>, otherwise: Reason) {
-        let text = match value.get_ref() {
+        let Some(text) = self.text_of(value) else { return self.wrong(key.name, value, otherwise) };
+        if key.values.is_text() && !matches!(value.get_ref(), DeValue::String(_)) {
+            let hint = format!("use quotes: {} = {text:?}", key.name);
+            return self.wrong(key.name, value, Reason::new("not a text").hint(hint));
+        }
+        let value = self.value(key.name, text, value);
+        self.contents.layer.add(value);
+    }
+
+    /// One entry of a table, as the flag has it: `NAME=VALUE`.
+    fn named_value(
+        &mut self,
+        key: &'static Key,
+        name: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        otherwise: Reason,
+    ) {
+        let name = name.get_ref();
+        let told = self.value(key.name, String::new(), value);
+        let literal = told.literal.as_ref().map(|literal| format!("{{ {name} = {literal} }}"));
+        let told = Value { literal, ..told };
+        // In TOML everything behind the head of a table is in it.
+        if *name == table::COMMAND || table::named(name).is_some() {
+            let hint = format!("put {name} above [{}]: all that follows that line is in the table", key.name);
+            let reason = Reason::new("a setting of clusterd, and no variable").hint(hint);
+            return self.contents.problems.push(Problem::with(&told, reason));
+        }
+        match self.text_of(value) {
+            Some(text) => self.contents.layer.add(Value { text: format!("{name}={text}"), ..told }),
+            None => self.contents.problems.push(Problem::with(&told, otherwise)),
+        }
+    }
+
+    /// A scalar as text.
+    fn text_of(&self, value: &Spanned<DeValue<'_>>) -> Option<String> {
+        Some(match value.get_ref() {
             DeValue::String(text) => text.to_string(),
             DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
                 Ok(integer) => integer.to_string(),
                 Err(_) => integer.as_str().to_owned(),
             },
             DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => self.spelled(value).to_owned(),
-            DeValue::Array(_) | DeValue::Table(_) => return self.wrong(key.name, value, otherwise),
-        };
-        let value = self.value(key.name, text, value);
-        self.contents.layer.add(value);
+            DeValue::Array(_) | DeValue::Table(_) => return None,
+        })
     }
 
     fn command(&mut self, value: &Spanned<DeValue<'_>>) {
@@ -230,6 +273,44 @@ mod tests {
     }
 
     #[test]
+    fn a_table_of_variables_becomes_flags() {
+        let texts = |text: &str| -> Vec<_> {
+            let contents = read_text(text);
+            assert!(contents.problems.is_empty(), "{:?}", contents.problems);
+            let values = contents.layer.of(&keys::env.key).iter();
+            values.map(|value| format!("{} {}", value.origin, value.text)).collect()
+        };
+        let expected = [
+            "clusterd.toml:2 B=x y",
+            "clusterd.toml:3 A=5",
+            "clusterd.toml:4 C=true",
+            "clusterd.toml:5 D=1.50",
+        ];
+        assert_eq!(texts("[env]\nB = 'x y'\nA = 5\nC = true\nD = 1.50\n"), expected);
+        assert_eq!(texts("env = { A = '' }\nworkers = 2"), ["clusterd.toml:1 A="]);
+        assert_eq!(texts("env.A = 'b=c'"), ["clusterd.toml:1 A=b=c"]);
+        assert_eq!(texts("env = ['A=1', 'B=2']"), ["clusterd.toml:1 A=1", "clusterd.toml:1 B=2"]);
+        assert_snapshot!(problems("[env]\nA = [1]\nworkers = 4\n[env.b]\nc = 1"), @r#"
+        clusterd.toml:2: env = { A = [1] }: not a table of texts
+        hint: use a table, such as env = { NODE_ENV = "production" }
+        clusterd.toml:3: env = { workers = 4 }: a setting of clusterd, and no variable
+        hint: put workers above [env]: all that follows that line is in the table
+        clusterd.toml:4: env = { b = [env.b] }: not a table of texts
+        hint: use a table, such as env = { NODE_ENV = "production" }
+        "#);
+    }
+
+    #[test]
+    fn a_path_is_no_number() {
+        assert_snapshot!(problems("cwd = 5\nwatch = ['src', true]"), @r#"
+        clusterd.toml:1: cwd = 5: not a text
+        hint: use quotes: cwd = "5"
+        clusterd.toml:2: watch = true: not a text
+        hint: use quotes: watch = "true"
+        "#);
+    }
+
+    #[test]
     fn an_empty_list_names_nothing() {
         assert_eq!(read_text("bind = []").layer, Layer::default());
     }
@@ -289,7 +370,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("clusterd.toml");
         let said = |path: &Path| {
-            let problem = load(path).expect_err("refused").to_string();
+            let problem = load(path, None).expect_err("refused").to_string();
             problem.replace(&folder.path().display().to_string(), "")
         };
         assert_snapshot!(said(&path), @"/clusterd.toml: cannot read the configuration file: No such file or directory (os error 2)");
@@ -297,7 +378,8 @@ mod tests {
         assert_snapshot!(said(&path), @"/clusterd.toml: cannot read the configuration file: stream did not contain valid UTF-8");
         assert_snapshot!(said(folder.path()), @": cannot read the configuration file: Is a directory (os error 21)");
         std::fs::write(&path, vec![b'#'; 1 << 20]).expect("written");
-        assert!(load(&path).is_ok());
+        assert!(load(&path, None).is_ok());
+        assert!(load(Path::new("clusterd.toml"), Some(folder.path())).is_ok());
         std::fs::write(&path, vec![b'#'; (1 << 20) + 1]).expect("written");
         assert_snapshot!(said(&path), @"/clusterd.toml: the configuration file is longer than 1048576 bytes");
     }

@@ -36,6 +36,11 @@ pub(crate) enum Arity {
         /// A valid list, as the file has it.
         example: &'static str,
     },
+    /// Several with a name each, of all sources together: a repeated flag, a table in the file, commas in the environment.
+    Map {
+        /// A valid table, as the file has it on one line.
+        example: &'static str,
+    },
 }
 
 /// The values of a setting, as far as people are concerned.
@@ -59,6 +64,11 @@ pub(crate) trait Values: Sync {
     /// How many there may be.
     fn arity(&self) -> Arity {
         Arity::One
+    }
+
+    /// Whether the file has to have it in quotes: a number or a truth is not meant.
+    fn is_text(&self) -> bool {
+        false
     }
 }
 
@@ -341,6 +351,10 @@ impl<K: Values> Values for OrOff<K> {
     fn range(&self) -> Option<String> {
         self.0.range()
     }
+
+    fn is_text(&self) -> bool {
+        self.0.is_text()
+    }
 }
 
 impl<T, K: Kind<T>> Kind<Option<T>> for OrOff<K> {
@@ -413,6 +427,10 @@ impl<K: Values> Values for List<K> {
 
     fn arity(&self) -> Arity {
         Arity::List { example: self.example }
+    }
+
+    fn is_text(&self) -> bool {
+        self.each.is_text()
     }
 }
 

@@ -6,10 +6,12 @@ use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use super::error::Invalid;
+use super::dotenv::Assignment;
+use super::error::{Invalid, Problem, Reason};
 use super::origin::{Layer, Origin};
 use super::resolve::{Resolved, Sources, resolve};
-use super::{environment, file, table};
+use super::table::{self, keys};
+use super::{env_file, environment, file};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,9 +22,12 @@ pub(crate) struct CommandLine {
     pub config: Option<PathBuf>,
     /// The program and its arguments; empty if none is named.
     pub command: Vec<OsString>,
+    /// Where it was said, if a name leads there: relative paths start there.
+    pub folder: Option<PathBuf>,
 }
 
-/// The whole configuration. A file is read only if `--config` or `CLUSTERD_CONFIG` names one.
+/// The whole configuration. A file is read only if `--config` or `CLUSTERD_CONFIG` names one, and environment files only if
+/// all else is right.
 ///
 /// # Errors
 /// Everything that is wrong, in one.
@@ -33,7 +38,7 @@ pub(crate) fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
         environment.config.map(|path| (path, Origin::Environment(table::CONFIG_VARIABLE.to_owned())));
     let config = by_flag.or(by_environment);
     let file = match &config {
-        Some((path, _)) => match file::load(path) {
+        Some((path, _)) => match file::load(path, command_line.folder.as_deref()) {
             Ok(text) => file::read(path, &text),
             Err(problem) => file::Contents { problems: vec![problem], ..file::Contents::default() },
         },
@@ -51,7 +56,27 @@ pub(crate) fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
         config,
         problems,
     };
-    resolve(sources, cpus())
+    let mut resolved = resolve(sources, cpus())?;
+    resolved.config.start_folder = command_line.folder;
+    resolved.env_files = env_files(&resolved)?;
+    Ok(resolved)
+}
+
+/// What the environment files say. Each keeps the name that it was given.
+fn env_files(resolved: &Resolved) -> Result<Vec<(Assignment, Origin)>, Invalid> {
+    let (mut said, mut problems) = (Vec::new(), Vec::new());
+    let files = resolved.config.workplace().env_files;
+    let named = resolved.values.get(keys::env_file.key.name).into_iter().flatten();
+    for (value, path) in named.zip(files) {
+        match env_file::read(&path) {
+            Ok(assignments) => said.extend(assignments.into_iter().map(|assignment| {
+                let (path, line) = (PathBuf::from(&value.text), assignment.line);
+                (assignment, Origin::File { path, line })
+            })),
+            Err(error) => problems.push(Problem::together(value, Reason::new(error.to_string()))),
+        }
+    }
+    if problems.is_empty() { Ok(said) } else { Err(Invalid::new(problems)) }
 }
 
 /// How many CPUs this process may use: the smallest of the machine's, its affinity's (sched_getaffinity(2)) and its

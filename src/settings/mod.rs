@@ -4,11 +4,14 @@
 //! In reading order: [`table`] (every setting), [`setting`] (what is declared of one) and [`kind`] (which values one may
 //! have, with [`parse`]), [`environment`] and [`mod@file`] (where values come from), [`resolve`], [`check`] (what values
 //! may not do together), [`load`], [`diff`] (what another reading changes),
-//! [`show`] and [`reference`](mod@reference) (what people see).
+//! [`show`] and [`reference`](mod@reference) (what people see). [`workplace`], with [`dotenv`] and [`env_file`], is what
+//! each launch of a worker looks up anew.
 
 pub(crate) mod check;
 pub(crate) mod command;
 pub(crate) mod diff;
+pub(crate) mod dotenv;
+pub(crate) mod env_file;
 pub(crate) mod environment;
 pub(crate) mod error;
 pub(crate) mod file;
@@ -22,10 +25,12 @@ pub(crate) mod schedule;
 pub(crate) mod script;
 pub(crate) mod setting;
 pub(crate) mod show;
+pub(crate) mod start_folder;
 pub(crate) mod stop_signal;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
+pub(crate) mod workplace;
 
 use std::ffi::OsString;
 use std::fmt;

@@ -7,6 +7,7 @@ mod addresses;
 mod automatic;
 mod cron;
 mod header;
+mod variables;
 mod words;
 
 pub(crate) use addresses::{BIND, METRICS, PORT};
@@ -15,7 +16,8 @@ pub(crate) use addresses::{bind, port};
 pub(crate) use automatic::{AppName, MAX_WORKERS, Workers, name_of};
 pub(crate) use cron::CRON;
 pub(crate) use header::{HEADER, ProbeHeader};
-pub(crate) use words::{ACCOUNT, HTTP_PATH, PATH, PATTERN, PolicyWord, SHELL_LINE};
+pub(crate) use variables::Variables;
+pub(crate) use words::{ACCOUNT, FilePath, HTTP_PATH, PATTERN, PolicyWord, SHELL_LINE};
 
 /// The standard library's numbers may have a sign as well.
 pub(super) fn is_digits(text: &str) -> bool {
@@ -55,6 +57,8 @@ mod tests {
             outcome(&HTTP_PATH, &text);
             outcome(&HEADER, &text);
             outcome(&PATTERN, &text);
+            outcome(&FilePath, &text);
+            outcome(&Variables, &text);
             outcome(&ACCOUNT, &text);
             outcome(&SignalName, &text);
             outcome(&PolicyWord, &text);

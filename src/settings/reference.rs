@@ -68,6 +68,7 @@ fn toml_key(key: &Key) -> String {
 /// The default as the file has it.
 fn toml_default(key: &Key) -> String {
     match key.default {
+        None if matches!(key.values.arity(), Arity::Map { .. }) => "{}".to_owned(),
         None => "[]".to_owned(),
         Some(bare) if bare.parse::<i64>().is_ok() || bare.parse::<bool>().is_ok() => bare.to_owned(),
         Some(text) => format!("{text:?}"),
@@ -151,7 +152,7 @@ fn flags(key: &Key) -> Vec<String> {
     let placeholder = key.placeholder();
     let value = match key.values.arity() {
         Arity::Switch => format!("[={placeholder}]"),
-        Arity::One | Arity::List { .. } => format!(" {placeholder}"),
+        Arity::One | Arity::List { .. } | Arity::Map { .. } => format!(" {placeholder}"),
     };
     let long = [Some(key.name), key.alias].into_iter().flatten().map(|name| format!("`--{name}{value}`"));
     let short = [key.short, key.short_alias].into_iter().flatten().map(|name| format!("`-{name}{value}`"));
@@ -164,6 +165,7 @@ fn facts(key: &Key) -> Vec<String> {
     let accepts = key.values.accepts();
     let mut facts = vec![match key.values.arity() {
         Arity::List { example } => format!("Values: {accepts}; several: {example}."),
+        Arity::Map { example } => format!("Values: {accepts}; in the file a table: {example}."),
         Arity::One | Arity::Switch => format!("Values: {accepts}."),
     }];
     facts.extend(key.needs.map(|needed| format!("Needs {needed}.")));

@@ -11,8 +11,9 @@ use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use super::dotenv::Assignment;
 use super::error::{Invalid, Problem};
-use super::kind::Automatic;
+use super::kind::{Arity, Automatic};
 use super::origin::{Layer, Origin, Value};
 use super::setting::{Key, Setting};
 use super::table::{self, keys};
@@ -51,9 +52,12 @@ pub(crate) struct Resolved {
     pub command: Origin,
     /// The file, and who named it.
     pub file: Option<(PathBuf, Origin)>,
+    /// What the environment files say by now, each with its place: of one name, the last counts.
+    pub env_files: Vec<(Assignment, Origin)>,
 }
 
-/// Reads every setting. `cpus` is how many workers `max` stands for.
+/// Reads every setting. `cpus` is how many workers `max` stands for. The start folder, and what environment files say, are
+/// for the caller to fill in.
 ///
 /// # Errors
 /// Everything that is wrong, in one.
@@ -75,7 +79,8 @@ pub(crate) fn resolve(sources: Sources, cpus: NonZeroU32) -> Result<Resolved, In
         problems.extend(check::together(&config, &values));
     }
     if problems.is_empty() {
-        Ok(Resolved { config, values, command: command_origin, file: sources.config })
+        let env_files = Vec::new();
+        Ok(Resolved { config, values, command: command_origin, file: sources.config, env_files })
     } else {
         Err(Invalid::new(problems))
     }
@@ -106,6 +111,9 @@ impl Reading {
     /// is a problem, the default stands in, so that everything is read and all problems are found.
     pub(super) fn value<T>(&mut self, setting: &Setting<T>) -> T {
         let key = &setting.key;
+        if matches!(key.values.arity(), Arity::Map { .. }) {
+            return self.of_every_source(setting);
+        }
         let partner = key.decided_with.and_then(table::named);
         let names_it = |layer: &Layer| {
             !layer.of(key).is_empty() || partner.is_some_and(|partner| !layer.of(partner).is_empty())
@@ -120,6 +128,17 @@ impl Reading {
             self.values.insert(key.name, values);
         }
         setting.kind.join(read).unwrap_or_else(|| self.default(setting))
+    }
+
+    /// The values of every source, those of the highest last: of one name, the last counts.
+    fn of_every_source<T>(&mut self, setting: &Setting<T>) -> T {
+        let layers = (0..self.layers.len()).rev();
+        let read: Vec<_> = layers.flat_map(|layer| self.all_of(layer, setting)).collect();
+        let (read, values): (Vec<T>, Vec<Value>) = read.into_iter().unzip();
+        if !values.is_empty() {
+            self.values.insert(setting.key.name, values);
+        }
+        setting.kind.join(read).expect("there may be none")
     }
 
     /// Reads the values of one layer, and keeps what is wrong with them.

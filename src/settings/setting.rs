@@ -80,7 +80,7 @@ impl Key {
 
     /// Whether it may have several values.
     pub(crate) fn is_list(&self) -> bool {
-        matches!(self.values.arity(), Arity::List { .. })
+        matches!(self.values.arity(), Arity::List { .. } | Arity::Map { .. })
     }
 }
 
@@ -192,6 +192,9 @@ macro_rules! settings {
             pub command: WorkerCommand,
             /// Whether nobody has named a port or an address.
             pub listen_is_default: bool,
+            /// The folder in which clusterd was started, if a name leads there (see
+            /// [`start_folder`](super::start_folder)).
+            pub start_folder: Option<PathBuf>,
             $($($(#[doc = $doc])* pub $field: $type,)*)*
         }
 
@@ -231,11 +234,12 @@ macro_rules! settings {
         )*];
 
         impl Config {
-            /// Reads every setting. `listen_is_default` is for the caller to judge.
+            /// Reads every setting. `listen_is_default` and `start_folder` are for the caller to fill in.
             pub(super) fn read(command: WorkerCommand, reading: &mut Reading) -> Self {
                 Self {
                     command,
                     listen_is_default: false,
+                    start_folder: None,
                     $($($field: reading.value(&keys::$field),)*)*
                 }
             }
@@ -245,6 +249,7 @@ macro_rules! settings {
                 Self {
                     command: new.command.clone(),
                     listen_is_default: self.listen_is_default,
+                    start_folder: self.start_folder.clone(),
                     $($($field: match InForce::$in_force {
                         InForce::AtReload => new.$field.clone(),
                         InForce::AtNextStart => self.$field.clone(),

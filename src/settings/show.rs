@@ -2,11 +2,12 @@
 //!
 //! It decides nothing and prints nothing.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::WorkerCommand;
-use super::kind::NONE;
-use super::origin::{Origin, Value};
+use super::kind::{Arity, NONE};
+use super::origin::{Origin, Value, legible};
 use super::resolve::Resolved;
 use super::setting::Key;
 use super::table;
@@ -32,16 +33,36 @@ fn rows(resolved: &Resolved) -> Vec<[String; 3]> {
         None => [NONE.to_owned(), from(&Origin::Default)],
     };
     let command = [command(&resolved.config.command), from(&resolved.command)];
-    let settings = table::all().map(|key| {
-        let value = (key.show)(&resolved.config);
-        let origin = origin(resolved, key, &value);
-        [key.name.to_owned(), value, origin]
+    let settings = table::all().flat_map(|key| match key.values.arity() {
+        Arity::Map { .. } if has_variables(resolved) => variables(resolved, key),
+        _ => {
+            let value = (key.show)(&resolved.config);
+            let origin = origin(resolved, key, &value);
+            vec![[key.name.to_owned(), value, origin]]
+        }
     });
     let mut rows = Vec::from_iter(settings);
     for (name, [value, origin]) in [(table::COMMAND, command), ("config", file)] {
         rows.push([name.to_owned(), value, origin]);
     }
     rows
+}
+
+fn has_variables(resolved: &Resolved) -> bool {
+    !resolved.env_files.is_empty() || !resolved.config.env.is_empty()
+}
+
+/// What workers are given beside what they inherit and what clusterd gives them, each with where it comes from.
+fn variables(resolved: &Resolved, key: &Key) -> Vec<[String; 3]> {
+    let mut variables = BTreeMap::new();
+    for (assignment, origin) in &resolved.env_files {
+        variables.insert(assignment.name.as_str(), (assignment.value.as_str(), origin));
+    }
+    for value in resolved.values.get(key.name).into_iter().flatten() {
+        variables.extend(value.text.split_once('=').map(|(name, text)| (name, (text, &value.origin))));
+    }
+    let row = |(name, (text, origin))| [format!("{}.{name}", key.name), legible(text), from(origin)];
+    variables.into_iter().map(row).collect()
 }
 
 /// As the file has it, so that it can be copied there.

@@ -4,9 +4,10 @@
 //! man page (`cargo xtask generate` writes them). What values may not do together beyond `needs` and `not_with` is in
 //! [`super::check`].
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -15,13 +16,14 @@ use hyper::Uri;
 
 use super::kind::{Memory, OrAuto, OrOff, Truth, choice, duration, list, number};
 use super::parse::{
-    ACCOUNT, AppName, BIND, CRON, HEADER, HTTP_PATH, MAX_WORKERS, METRICS, PATH, PATTERN, PORT, PolicyWord,
-    ProbeHeader, SHELL_LINE, Workers,
+    ACCOUNT, AppName, BIND, CRON, FilePath, HEADER, HTTP_PATH, MAX_WORKERS, METRICS, PATTERN, PORT,
+    PolicyWord, ProbeHeader, SHELL_LINE, Variables, Workers,
 };
 use super::resolve::Reading;
 use super::schedule::Schedule;
 use super::setting::{Doc, InForce, Key, Section, Setting, dashed, settings, text};
 use super::stop_signal::{SignalName, StopSignal};
+use super::workplace::Workplace;
 use super::{
     Accept, Attach, CpuScheduling, DrainHttp, Listen, LogFormat, LogLevel, Policy, Stdin, WorkerCommand,
 };
@@ -171,13 +173,36 @@ settings! {
 
         /// Run workers in this folder.
         ///
-        /// A relative path starts from the folder in which clusterd was started. So does the command's program, if it
-        /// has a slash; its arguments, such as `app.js`, are relative to this folder.
+        /// `off` is the folder in which clusterd was started, by the name that the shell has for it (`PWD`); from there a
+        /// relative path starts. Each launch looks the folder up by its name: where a link leads to the current release,
+        /// a reload takes the release of that moment. The command is relative to it, with its arguments, such as
+        /// `app.js`, and so is `env-file`.
         cwd: Option<PathBuf> {
-            values: OrOff(PATH),
+            values: OrOff(FilePath),
             in_force: AtReload,
             default: "off",
             placeholder: "DIR",
+        }
+
+        /// Give workers this variable; repeatable.
+        ///
+        /// It goes before `env-file`, and before what workers inherit of clusterd's own environment. In the file this is a
+        /// table, also as `[env]` at its end, in which numbers, `true` and `false` are taken as text. Of one name the
+        /// highest source counts; all others are taken from all sources. In the variable, a value with a comma cannot be
+        /// used.
+        env: BTreeMap<String, String> {
+            values: Variables,
+            in_force: AtReload,
+        }
+
+        /// Give workers the variables of this file, in the dialect of npm's dotenv.
+        ///
+        /// They go before what workers inherit; of several files, the last goes first. A relative path starts from the
+        /// folder that workers run in (`cwd`). Each launch reads it again. `docs/guide.md` says how lines are written.
+        env_file: Vec<PathBuf> {
+            values: list(FilePath, "[\".env\", \".env.production\"]"),
+            in_force: AtReload,
+            placeholder: "FILE",
         }
 
         /// What workers read from their standard input.
@@ -408,7 +433,7 @@ settings! {
         ///
         /// A folder is watched with everything below it. clusterd reloads when nothing more has changed for 200 ms.
         watch: Vec<PathBuf> {
-            values: list(PATH, "[\"src\", \"app.js\"]"),
+            values: list(FilePath, "[\"src\", \"app.js\"]"),
             in_force: AtNextStart,
         }
 
@@ -562,6 +587,24 @@ impl Config {
     pub(crate) fn listen(&self) -> Vec<Listen> {
         [self.port.as_slice(), &self.bind].concat()
     }
+
+    /// A path that starts from the folder in which clusterd was started. It stays as it is where no name leads there.
+    pub(crate) fn in_start_folder(&self, path: &Path) -> PathBuf {
+        self.start_folder.as_ref().map_or_else(|| path.to_owned(), |folder| folder.join(path))
+    }
+
+    /// What each launch of a worker looks up.
+    pub(crate) fn workplace(&self) -> Workplace {
+        let folder =
+            self.cwd.as_ref().map(|cwd| self.in_start_folder(cwd)).or_else(|| self.start_folder.clone());
+        let in_folder =
+            |path: &PathBuf| folder.as_ref().map_or_else(|| path.clone(), |folder| folder.join(path));
+        Workplace {
+            env_files: self.env_file.iter().map(in_folder).collect(),
+            variables: self.env.clone(),
+            folder,
+        }
+    }
 }
 
 /// Every setting, section by section.
@@ -581,7 +624,7 @@ pub(crate) const COMMAND: &str = "command";
 pub(crate) const COMMAND_DOC: Doc = Doc(&[
     "What each worker runs: a program, looked up in PATH unless it has a slash, and its arguments.",
     "",
-    "A relative path starts from the folder in which clusterd is started. There is no shell: for one, use",
+    "A relative path starts from the folder that workers run in (`cwd`). There is no shell: for one, use",
     "`[\"sh\", \"-c\", \"...\"]`. Without a command a small built-in demo runs.",
 ]);
 

@@ -45,13 +45,15 @@ pub(super) struct Situation {
     pub reload_by: Option<Asker>,
 }
 
-/// A command, with the configuration `C` that was read for it if it is a reload.
+/// A command, with the configuration `C` that was read for it if it concerns all workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order<C> {
     /// [`Command::Reload`](super::Command::Reload).
     Reload(C),
-    /// [`Command::Restart`](super::Command::Restart).
-    Restart(Option<Slot>),
+    /// [`Command::Restart`](super::Command::Restart) of all workers.
+    Restart(C),
+    /// [`Command::Restart`](super::Command::Restart) of this one.
+    RestartOne(Slot),
     /// [`Command::Scale`](super::Command::Scale).
     Scale(Scale),
     /// [`Command::Stop`](super::Command::Stop).
@@ -68,7 +70,7 @@ pub(super) enum Accepted<C> {
     /// Stop the worker in this slot, and start it again.
     RestartOne(Slot),
     /// Stop all workers, and start them again.
-    RestartAll,
+    RestartAll(C),
     /// Have so many workers.
     Scale(u32),
     /// Stop all workers.
@@ -92,8 +94,8 @@ pub(super) fn accept<C>(order: Order<C>, situation: &Situation) -> Result<Accept
         (Order::Start, None) => Ok(Accepted::Start),
         (_, None) if situation.mode == Mode::Stopped => Err(Refused::Stopped),
         (Order::Reload(configuration), None) => Ok(Accepted::Reload(configuration)),
-        (Order::Restart(None), None) => Ok(Accepted::RestartAll),
-        (Order::Restart(Some(slot)), None) => existing(slot, situation.workers).map(Accepted::RestartOne),
+        (Order::Restart(configuration), None) => Ok(Accepted::RestartAll(configuration)),
+        (Order::RestartOne(slot), None) => existing(slot, situation.workers).map(Accepted::RestartOne),
         (Order::Scale(scale), None) => scaled(situation.workers, scale).map(Accepted::Scale),
     }
 }
@@ -133,8 +135,8 @@ mod tests {
     fn orders() -> [Order<&'static str>; 6] {
         [
             Order::Reload("new"),
-            Order::Restart(None),
-            Order::Restart(Some(Slot(1))),
+            Order::Restart("new"),
+            Order::RestartOne(Slot(1)),
             Order::Scale(Scale::To(2)),
             Order::Stop,
             Order::Start,
@@ -146,7 +148,7 @@ mod tests {
         let done = orders().map(|order| accept(order, &running(4)));
         let expected = [
             Accepted::Reload("new"),
-            Accepted::RestartAll,
+            Accepted::RestartAll("new"),
             Accepted::RestartOne(Slot(1)),
             Accepted::Scale(2),
             Accepted::Stop,
@@ -205,7 +207,7 @@ mod tests {
         for (slot, exists) in [(0, false), (1, true), (4, true), (5, false)] {
             let slot = Slot(slot);
             let expected = if exists { Ok(Accepted::RestartOne(slot)) } else { Err(Refused::NoWorker(slot)) };
-            assert_eq!(accept(Order::<()>::Restart(Some(slot)), &running(4)), expected);
+            assert_eq!(accept(Order::<()>::RestartOne(slot), &running(4)), expected);
         }
     }
 
@@ -226,7 +228,8 @@ mod tests {
     fn any_order() -> impl Strategy<Value = Order<u8>> {
         prop_oneof![
             any::<u8>().prop_map(Order::Reload),
-            prop::option::of(0..2000u32).prop_map(|slot| Order::Restart(slot.map(Slot))),
+            any::<u8>().prop_map(Order::Restart),
+            (0..2000u32).prop_map(|slot| Order::RestartOne(Slot(slot))),
             any::<u32>().prop_map(|workers| Order::Scale(Scale::To(workers))),
             any::<i32>().prop_map(|difference| Order::Scale(Scale::By(difference))),
             Just(Order::Stop),
@@ -256,13 +259,13 @@ mod tests {
                         Accepted::RestartOne(slot) => prop_assert!((1..=situation.workers).contains(&slot.0)),
                         Accepted::Scale(workers) => prop_assert!((1..=MOST_WORKERS).contains(&workers)),
                         Accepted::Reload(configuration) => prop_assert_eq!(order, Order::Reload(configuration)),
-                        Accepted::RestartAll => prop_assert_eq!(order, Order::Restart(None)),
+                        Accepted::RestartAll(configuration) => prop_assert_eq!(order, Order::Restart(configuration)),
                     }
                 }
                 Err(Refused::Stopping) => prop_assert!(matches!(situation.mode, Mode::Closing | Mode::Ending)),
                 Err(Refused::Busy { by }) => prop_assert_eq!(Some(by), situation.reload_by),
                 Err(Refused::Stopped) => prop_assert_eq!(situation.mode, Mode::Stopped),
-                Err(Refused::NoWorker(slot)) => prop_assert_eq!(order, Order::Restart(Some(slot))),
+                Err(Refused::NoWorker(slot)) => prop_assert_eq!(order, Order::RestartOne(slot)),
                 Err(Refused::OutOfRange { asked }) => prop_assert!(!(1..=i64::from(MOST_WORKERS)).contains(&asked)),
                 Err(Refused::Configuration(_)) => prop_assert!(false, "it was read before"),
             }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::Environment;
 use super::events::Asker;
 use crate::ids::Slot;
 
@@ -13,12 +14,16 @@ use crate::ids::Slot;
 pub(crate) const FAST: Duration = Duration::from_secs(1);
 
 /// What can be asked of an app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Replace every worker, each by a new one that is ready before the old one drains.
     Reload,
+    /// The same, with what workers inherit from now on instead of what they did.
+    ReloadWith(Environment),
     /// End every worker, or this one, and start it again.
     Restart(Option<Slot>),
+    /// End every worker and start it again, with what workers inherit from now on.
+    RestartWith(Environment),
     /// Have more or fewer workers.
     Scale(Scale),
     /// End all workers; the ports stay open.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::Environment;
 use super::accept::Order;
 use super::command::{Command, Refused, Stop, Underway};
 use super::diagnose;
@@ -98,8 +99,11 @@ impl Handle {
     /// Why it is not carried out.
     pub(crate) async fn begin(&self, command: Command, by: Asker) -> Result<Underway, Refused> {
         let order = match command {
-            Command::Reload => Order::Reload(self.read_again().await?),
-            Command::Restart(slot) => Order::Restart(slot),
+            Command::Reload => Order::Reload(self.read_for_reload(None).await?),
+            Command::ReloadWith(environment) => Order::Reload(self.read_for_reload(Some(environment)).await?),
+            Command::Restart(Some(slot)) => Order::RestartOne(slot),
+            Command::Restart(None) => Order::Restart(self.read_again(None).await?),
+            Command::RestartWith(environment) => Order::Restart(self.read_again(Some(environment)).await?),
             Command::Scale(scale) => Order::Scale(scale),
             Command::Stop => Order::Stop,
             Command::Start => Order::Start,
@@ -107,14 +111,20 @@ impl Handle {
         self.ask(|reply| Request::Do { order, by, reply }).await.unwrap_or(Err(Refused::Stopping))
     }
 
-    /// What a reload is to put in force. That the configuration is wrong now is told as the end of a reload: whoever
-    /// watches over these wants to know.
-    async fn read_again(&self) -> Result<DesiredState, Refused> {
+    /// What is to be put in force, for workers that inherit this, or the same as before.
+    async fn read_again(&self, inherited: Option<Environment>) -> Result<DesiredState, Refused> {
+        let before = || self.status.borrow().plan.as_ref().map(|plan| plan.spec.inherited.clone());
+        let inherited = inherited.or_else(before).unwrap_or_else(Environment::of_this_process);
         let reread = Arc::clone(&self.reread);
-        let read = tokio::task::spawn_blocking(move || reread()).await;
-        let wanted = read
-            .unwrap_or_else(|error| Err(error.to_string()))
-            .map_err(|error| Refused::Configuration(on_one_line(&error)));
+        let read = tokio::task::spawn_blocking(move || reread(inherited)).await;
+        read.unwrap_or_else(|error| Err(error.to_string()))
+            .map_err(|error| Refused::Configuration(on_one_line(&error)))
+    }
+
+    /// The same for a reload. That the configuration is wrong now is told as its end: whoever watches over reloads wants to
+    /// know.
+    async fn read_for_reload(&self, inherited: Option<Environment>) -> Result<DesiredState, Refused> {
+        let wanted = self.read_again(inherited).await;
         if let Err(refused) = &wanted {
             self.tell(EventKind::ReloadFailed { reason: refused.to_string(), last_lines: Vec::new() }).await;
         }

@@ -11,7 +11,7 @@ use super::ends::{End, Ended};
 use super::events::{EventKind, millis, on_one_line, whole_millis};
 use super::lifecycle::{Action, Input, Phase, Process, State, step};
 use super::rollout::{InstanceId, Standing};
-use super::{Plan, StartError, Status};
+use super::{Environment, Plan, StartError, Status};
 use crate::ids::{Slot, WorkerPort};
 use crate::logs::LastLines;
 
@@ -32,6 +32,8 @@ pub(super) struct Instance {
     left: bool,
     /// What it writes to standard error.
     output: Option<LastLines>,
+    /// What its last process was given.
+    environment: Environment,
 }
 
 /// What has come of an input.
@@ -58,6 +60,7 @@ impl Instance {
             last_end: None,
             left: false,
             output: None,
+            environment: Environment::default(),
         }
     }
 
@@ -115,9 +118,10 @@ impl Instance {
         is_new
     }
 
-    /// Notes what its new process writes.
-    pub(super) fn launched(&mut self, output: Option<LastLines>) {
+    /// Notes what its new process writes, and was given.
+    pub(super) fn launched(&mut self, output: Option<LastLines>, environment: Environment) {
         self.output = output;
+        self.environment = environment;
     }
 
     /// Notes that its process could not be started.
@@ -146,6 +150,7 @@ impl Instance {
             restarts,
             last_end: self.last_end.as_ref().map(|(words, _)| words.clone()),
             last_lines: if process.is_none() { self.last_lines() } else { Vec::new() },
+            environment: process.map(|_| self.environment.clone()),
         }
     }
 

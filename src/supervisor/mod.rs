@@ -50,6 +50,7 @@ mod workers;
 pub(crate) use self::command::{Command, Failed, MOST_WORKERS, Refused, Scale, Stop, Underway};
 pub(crate) use self::handle::{Handle, new};
 pub(crate) use self::plan::{DesiredState, Plan, Reread, Spec};
+pub(crate) use self::processes::environment::{self, Environment};
 pub(crate) use self::processes::reaper::Scope;
 pub(crate) use self::processes::spawn::{AttachEnv, CommandSpec, NodeChannel, Pipes, StartError};
 pub(crate) use self::processes::{exec_context, guardian, identity, spawn};

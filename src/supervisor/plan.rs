@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::Environment;
 use super::lifecycle::Rules;
 use super::processes::guardian::Orders;
 use super::processes::reaper::Scope;
@@ -39,8 +40,8 @@ pub(crate) struct DesiredState {
     pub reload_parallel: Parallel,
 }
 
-/// Reads the configuration again. It may block. An error is for the user to read.
-pub(crate) type Reread = Arc<dyn Fn() -> Result<DesiredState, String> + Send + Sync>;
+/// Reads the configuration again, for workers that inherit this. It may block. An error is for the user to read.
+pub(crate) type Reread = Arc<dyn Fn(Environment) -> Result<DesiredState, String> + Send + Sync>;
 
 /// What is to be supervised.
 #[derive(Clone, Debug)]

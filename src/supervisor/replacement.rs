@@ -167,7 +167,7 @@ impl Replacements {
 
 /// How many workers there are once this is in force. A number that was asked for meanwhile stays, unless the
 /// configuration has another one than before.
-fn count_after(workers: &Workers, before: &DesiredState, after: &DesiredState) -> u32 {
+pub(super) fn count_after(workers: &Workers, before: &DesiredState, after: &DesiredState) -> u32 {
     if after.workers == before.workers { workers.table().wanted() } else { after.workers.get() }
 }
 

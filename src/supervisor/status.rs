@@ -7,9 +7,9 @@ use std::time::SystemTime;
 
 use rustix::process::Pid;
 
-use super::Plan;
 use super::events::Asker;
 use super::lifecycle::Phase;
+use super::{Environment, Plan};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 
 /// A worker as the rest of the program sees it. While a worker is replaced, its slot has two.
@@ -31,6 +31,8 @@ pub(crate) struct Status {
     pub last_end: Option<String>,
     /// The last lines that it has written to standard error.
     pub last_lines: Vec<String>,
+    /// What the process was given.
+    pub environment: Option<Environment>,
 }
 
 /// The app as the rest of the program sees it.
@@ -60,6 +62,7 @@ impl Status {
             restarts,
             last_end: None,
             last_lines: Vec::new(),
+            environment: None,
         }
     }
 }

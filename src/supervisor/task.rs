@@ -19,7 +19,7 @@ use super::jobs::{self, Goal, Jobs};
 use super::lifecycle::Input;
 use super::processes::Processes;
 use super::publisher::Publisher;
-use super::replacement::Replacements;
+use super::replacement::{self, Replacements};
 use super::restart::Run;
 use super::workers::Workers;
 use super::{DesiredState, Overview, Spec, StartError, WorkerHooks};
@@ -190,14 +190,21 @@ impl Task {
                 let done = format!("worker {slot} is online again");
                 self.restart(vec![slot], done)
             }
-            Accepted::RestartAll => {
-                let done = format!("{} online again", jobs::workers(situation.workers));
-                self.restart(self.workers.table().slots(), done)
-            }
+            Accepted::RestartAll(wanted) => self.restart_all(wanted),
             Accepted::Scale(workers) => self.scale(workers, &by),
             Accepted::Stop => self.stop(&by),
             Accepted::Start => self.start(&by),
         })
+    }
+
+    /// With what is wanted now, also of their number.
+    fn restart_all(&mut self, wanted: DesiredState) -> Underway {
+        let count = replacement::count_after(&self.workers, &self.wanted, &wanted);
+        self.wanted = wanted;
+        let surplus: Vec<Slot> = (count + 1..=self.workers.resize(count)).map(Slot).collect();
+        self.workers.stop(self.workers.table().ids_in(&surplus));
+        let done = format!("{} online again", jobs::workers(count));
+        self.restart(self.workers.table().slots(), done)
     }
 
     /// Every slot that becomes empty is filled again.

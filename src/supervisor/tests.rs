@@ -22,6 +22,7 @@ use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::logs::LastLines;
 use crate::metrics::Metrics;
 use crate::protocol::wire::{self, Token};
+use crate::settings::workplace::Workplace;
 use crate::settings::{Stdin, WorkerCommand};
 use crate::sys::mark::Family;
 use exec_context::ExecContext;
@@ -84,6 +85,8 @@ fn spec(program: &str, arguments: &[&str], workers: u32) -> (CommandSpec, u32) {
         stdin: Stdin::Null,
         colours: false,
         context: ExecContext::inherited(getrlimit(Resource::Nofile)),
+        inherited: Environment::of_this_process(),
+        workplace: Workplace::default(),
     };
     (spec, workers)
 }
@@ -120,7 +123,7 @@ fn start_under((spec, workers): (CommandSpec, u32), change: impl FnOnce(&mut Pla
         treekill: false,
     };
     let (handle, supervisor) =
-        new(spec, Arc::new(move || Ok(wanted.clone())), Watcher(give), metrics.clone());
+        new(spec, Arc::new(move |_| Ok(wanted.clone())), Watcher(give), metrics.clone());
     Running { handle, metrics, ended: tokio::spawn(supervisor.run()), launches }
 }
 

@@ -12,7 +12,7 @@ use super::ends::Ended;
 use super::instance::{Instance, Transition};
 use super::lifecycle::{Input, State};
 use super::rollout::{InstanceId, Standing};
-use super::{Plan, StartError, Status};
+use super::{Environment, Plan, StartError, Status};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::logs::LastLines;
 use crate::protocol::wire::Token;
@@ -82,9 +82,9 @@ impl WorkerTable {
     }
 
     /// Notes what the new process of an instance writes.
-    pub(super) fn launched(&mut self, id: InstanceId, output: Option<LastLines>) {
+    pub(super) fn launched(&mut self, id: InstanceId, output: Option<LastLines>, environment: Environment) {
         if let Some(instance) = self.get_mut(id) {
-            instance.launched(output);
+            instance.launched(output, environment);
         }
     }
 

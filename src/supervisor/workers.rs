@@ -367,10 +367,10 @@ impl Workers {
         let leftovers = &self.leftovers;
         let lane =
             self.lanes.lowest_free(|&(group, mark)| processes::has_members(group) || leftovers.has(mark));
-        let (process, launched) =
+        let (process, launched, environment) =
             self.processes.launch(&instance.plan().spec, (instance.slot(), lane), wanted)?;
         self.lanes.give(lane, (process.group, self.processes.mark(process.id.launch)));
-        self.table.launched(id, self.hooks.launched(launched));
+        self.table.launched(id, self.hooks.launched(launched), environment);
         Ok(process)
     }
 
@@ -413,10 +413,10 @@ impl Workers {
         if !matches!(*run, Run::FRESH | Run::Trial) {
             return;
         }
-        let (slot, command) = (instance.slot(), instance.plan().spec.command.clone());
-        let (shim, others) = (instance.plan().spec.attach.shim.clone(), self.table.groups());
+        let (slot, plan) = (instance.slot(), Arc::clone(instance.plan()));
+        let (shim, others) = (plan.spec.attach.shim.clone(), self.table.groups());
         let ended = (slot, how, instance.left());
-        self.advisor.look_back_at(ended, command, (instance.missing(), self.table.served()), (shim, others));
+        self.advisor.look_back_at(ended, plan, (instance.missing(), self.table.served()), (shim, others));
     }
 }
 

@@ -200,6 +200,7 @@ mod tests {
             restarts: 0,
             last_end: None,
             last_lines: Vec::new(),
+            environment: None,
         }
     }
 

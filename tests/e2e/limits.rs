@@ -58,11 +58,13 @@ fn workers_run_as_the_user_that_they_are_given_and_are_served() {
 }
 
 #[test]
-fn workers_run_in_the_folder_that_is_asked_for_and_their_program_is_found_from_clusterds() {
+fn workers_run_in_the_folder_that_is_asked_for_and_their_program_is_found_there() {
     let cluster =
-        Cluster::of("./where").file("where", "#!/bin/sh\npwd\nexec sleep 1000\n").file("apps/x", "");
-    let cluster =
-        cluster.under(&["sh", "-c", "chmod +x where; exec \"$0\" \"$@\""]).options("--cwd apps").launch();
+        Cluster::of("./bin/where").file("apps/bin/where", "#!/bin/sh\necho $0 $PWD\nexec sleep 1000\n");
+    let cluster = cluster
+        .under(&["sh", "-c", "chmod +x apps/bin/where; exec \"$0\" \"$@\""])
+        .options("--cwd apps")
+        .launch();
     until("it says where it is", || {
         let lines = cluster.stdout.lines();
         lines
@@ -79,7 +81,7 @@ fn a_folder_that_is_gone_by_the_next_start_is_named() {
     std::fs::rename(cluster.folder().join("apps"), cluster.folder().join("gone")).expect("it is renamed");
     cluster.worker(1).signal(Signal::KILL);
     until("the log says what is gone", || {
-        cluster.stderr.text().contains("apps (--cwd): No such file or directory").then_some(())
+        cluster.stderr.text().contains("apps: No such file or directory").then_some(())
     });
 }
 

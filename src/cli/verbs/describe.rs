@@ -1,5 +1,6 @@
 //! `clusterd describe`: everything about one app.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use super::VerbError;
@@ -18,6 +19,10 @@ pub(super) struct Describe {
     #[command(flatten)]
     app: AppArgument,
 
+    /// Show the environment that the processes of workers were given, which may hold secrets
+    #[arg(long)]
+    env: bool,
+
     #[command(flatten)]
     shape: Shape,
 }
@@ -26,7 +31,10 @@ impl Describe {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
         for (clusterd, app) in choose(&found, self.app.wanted(), Many::One)? {
-            let app = clusterd.app(&app.name).await?;
+            let app = match self.env {
+                true => clusterd.app_with_environment(&app.name).await?,
+                false => clusterd.app(&app.name).await?,
+            };
             match self.shape.output {
                 Output::Json => print::json(&app)?,
                 Output::Text => print::line(&text(&app))?,
@@ -64,7 +72,34 @@ fn text(app: &App) -> String {
     text += "\n";
     text += &print::workers([(app.name.clone(), app)].into_iter());
     text.extend(app.workers.iter().filter_map(past));
-    text
+    text + &environments(&app.workers)
+}
+
+/// What all workers were given, and what each has for itself.
+fn environments(workers: &[Worker]) -> String {
+    let known = || workers.iter().filter_map(|worker| Some((worker, worker.environment.as_ref()?)));
+    let Some((_, first)) = known().next() else { return String::new() };
+    let is_common = |name: &String, value: &String| known().all(|(_, other)| other.get(name) == Some(value));
+    let section = |title: String, of: &BTreeMap<String, String>, common: bool| {
+        let lines = of.iter().filter(|(name, value)| is_common(name, value) == common);
+        let lines: String =
+            lines.map(|(name, value)| format!("\n  {}={}", escaped(name), escaped(value))).collect();
+        if lines.is_empty() { String::new() } else { format!("\n\n{title}{lines}") }
+    };
+    let all = section("environment of all workers".to_owned(), first, true);
+    let pid = |worker: &Worker| worker.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
+    let title = |worker: &Worker| format!("environment of worker {}{} alone", worker.worker, pid(worker));
+    let each: String = known().map(|(worker, of)| section(title(worker), of, false)).collect();
+    all + &each
+}
+
+/// What the terminal would obey is written as a Rust program has it: `\n`, `\u{1b}`.
+fn escaped(text: &str) -> String {
+    let escape = |character: char| match controls::is_control(character) {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 fn command(app: &App) -> String {
@@ -87,4 +122,39 @@ fn past(worker: &Worker) -> Option<String> {
     let end = worker.last_end.as_deref().map(|end| format!(" before: {}", controls::blanked(end)));
     let lines = print::quoted(&worker.last_lines);
     Some(format!("\n\nworker {}{}{lines}", worker.worker, end.unwrap_or_else(|| " wrote:".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environments_are_told_once_and_escaped() {
+        let worker = |number: u32, variables: &[(&str, &str)]| -> Worker {
+            let text = |text: &str| text.to_owned();
+            let json = serde_json::json!({
+                "worker": number, "state": "online", "pid": 7, "restarts": 0, "connections_taken": 0, "listening": [],
+            });
+            let variables = variables.iter().map(|(name, value)| (text(name), text(value)));
+            Worker { environment: Some(variables.collect()), ..serde_json::from_value(json).unwrap() }
+        };
+        let workers = [
+            worker(1, &[("A", "1"), ("B", "x\n\u{1b}[2J"), ("CLUSTERD_WORKER_ID", "1"), ("OLD", "")]),
+            worker(2, &[("A", "1"), ("B", "x\n\u{1b}[2J"), ("CLUSTERD_WORKER_ID", "2")]),
+            Worker { environment: None, ..worker(3, &[]) },
+        ];
+        insta::assert_snapshot!(environments(&workers).trim_start(), @r"
+        environment of all workers
+          A=1
+          B=x\n\u{1b}[2J
+
+        environment of worker 1, pid 7 alone
+          CLUSTERD_WORKER_ID=1
+          OLD=
+
+        environment of worker 2, pid 7 alone
+          CLUSTERD_WORKER_ID=2
+        ");
+        assert_eq!(environments(&workers[2..]), "");
+    }
 }

@@ -16,7 +16,7 @@ use crate::control::api::{App, Code, Outcome, Problem};
 use crate::control::client::{self, Clusterd};
 use crate::control::home::Home;
 use crate::controls;
-use crate::supervisor::Command;
+use crate::supervisor::{Command, Environment};
 
 /// To which app it is given, and how its course is printed.
 #[derive(Debug, clap::Args)]
@@ -32,13 +32,28 @@ pub(super) struct Order {
     pub(super) shape: Shape,
 }
 
+/// Whether workers get another environment.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct UpdateEnv {
+    /// Have workers inherit the environment of this command from now on; what it does not have, they lose
+    #[arg(long)]
+    update_env: bool,
+}
+
+impl UpdateEnv {
+    /// The environment, if it is to be given.
+    pub(super) fn given(self) -> Option<Environment> {
+        self.update_env.then(Environment::of_this_process)
+    }
+}
+
 impl Order {
     /// Gives the command to each app that is meant, one after the other. Fails if one of them does.
     pub(super) async fn carry_out(self, command: Command) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
         let mut code = ExitCode::SUCCESS;
         for (clusterd, app) in choose(&found, self.app.as_deref().or(self.flag.name.as_deref()), Many::All)? {
-            let outcome = self.follow(clusterd, app, command).await?;
+            let outcome = self.follow(clusterd, app, &command).await?;
             if matches!(outcome, Outcome::Error(_)) {
                 code = ExitCode::FAILURE;
             }
@@ -47,7 +62,7 @@ impl Order {
         Ok(code)
     }
 
-    async fn follow(&self, clusterd: &Clusterd, app: &App, command: Command) -> Result<Outcome, VerbError> {
+    async fn follow(&self, clusterd: &Clusterd, app: &App, command: &Command) -> Result<Outcome, VerbError> {
         let mut lines = match clusterd.command(&app.name, command).await {
             Ok(lines) => lines,
             Err(client::Error::Refused(problem)) => return Ok(Outcome::Error(problem)),

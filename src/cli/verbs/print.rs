@@ -183,6 +183,7 @@ mod tests {
             without_shim: Vec::new(),
             last_end: None,
             last_lines: Vec::new(),
+            environment: None,
         };
         let online = Worker {
             worker: 1,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::VerbError;
-use super::order::Order;
+use super::order::{Order, UpdateEnv};
 use crate::supervisor::Command;
 
 /// Replace every worker; each new worker is ready before the old one is drained
@@ -11,10 +11,14 @@ use crate::supervisor::Command;
 pub(super) struct Reload {
     #[command(flatten)]
     order: Order,
+
+    #[command(flatten)]
+    environment: UpdateEnv,
 }
 
 impl Reload {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        self.order.carry_out(Command::Reload).await
+        let with = self.environment.given().map(Command::ReloadWith);
+        self.order.carry_out(with.unwrap_or(Command::Reload)).await
     }
 }

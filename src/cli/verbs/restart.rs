@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::VerbError;
-use super::order::Order;
+use super::order::{Order, UpdateEnv};
 use crate::ids::Slot;
 use crate::supervisor::Command;
 
@@ -14,12 +14,16 @@ pub(super) struct Restart {
     order: Order,
 
     /// Only this worker
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short, value_name = "N", conflicts_with = "update_env", value_parser = clap::value_parser!(u32).range(1..))]
     worker: Option<u32>,
+
+    #[command(flatten)]
+    environment: UpdateEnv,
 }
 
 impl Restart {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        self.order.carry_out(Command::Restart(self.worker.map(Slot))).await
+        let with = self.environment.given().map(Command::RestartWith);
+        self.order.carry_out(with.unwrap_or(Command::Restart(self.worker.map(Slot)))).await
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! What a command does is the supervisor's concern.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Code, Problem};
 use crate::ids::Slot;
-use crate::supervisor::{Command, Scale};
+use crate::supervisor::{Command, Environment, Scale};
 
 /// The commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +43,10 @@ impl Verb {
     }
 
     /// The verb of a command.
-    pub(crate) fn of(command: Command) -> Self {
+    pub(crate) fn of(command: &Command) -> Self {
         match command {
-            Command::Reload => Verb::Reload,
-            Command::Restart(_) => Verb::Restart,
+            Command::Reload | Command::ReloadWith(_) => Verb::Reload,
+            Command::Restart(_) | Command::RestartWith(_) => Verb::Restart,
             Command::Scale(_) => Verb::Scale,
             Command::Stop => Verb::Stop,
             Command::Start => Verb::Start,
@@ -52,12 +54,61 @@ impl Verb {
     }
 }
 
+/// The body of a reload command.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    environment: Option<Vec<Entry>>,
+}
+
 /// The body of a restart command.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RestartBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     worker: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    environment: Option<Vec<Entry>>,
+}
+
+/// A variable, as environ(7) has it: `NAME=VALUE`. Bytes that are no UTF-8 are an array of numbers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a text such as \"NAME=VALUE\"")]
+enum Entry {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Entry {
+    fn of(name: &OsStr, value: &OsStr) -> Self {
+        let bytes = [name.as_bytes(), b"=", value.as_bytes()].concat();
+        String::from_utf8(bytes).map_or_else(|error| Entry::Bytes(error.into_bytes()), Entry::Text)
+    }
+
+    /// The name and the value; `None` if no environment can hold it.
+    fn parts(self) -> Option<(OsString, OsString)> {
+        let bytes = match self {
+            Entry::Text(text) => text.into_bytes(),
+            Entry::Bytes(bytes) => bytes,
+        };
+        let end = bytes.iter().position(|&byte| byte == b'=').filter(|&end| end > 0)?;
+        let (name, value) = (bytes[..end].to_vec(), bytes[end + 1..].to_vec());
+        (!bytes.contains(&0)).then(|| (OsString::from_vec(name), OsString::from_vec(value)))
+    }
+}
+
+fn entries(environment: &Environment) -> Option<Vec<Entry>> {
+    // What has no name, or a name with `=`, cannot be told apart again.
+    let named = environment.iter().filter(|(name, _)| !name.is_empty() && !name.as_bytes().contains(&b'='));
+    Some(named.map(|(name, value)| Entry::of(name, value)).collect())
+}
+
+fn environment_of(entries: Vec<Entry>) -> Result<Environment, serde_json::Error> {
+    let parts = entries.into_iter().map(|entry| {
+        entry.parts().ok_or_else(|| de::Error::custom("environment: a variable is written as NAME=VALUE"))
+    });
+    parts.collect()
 }
 
 /// The body of a scale command.
@@ -73,10 +124,18 @@ struct ScaleBody {
 struct EmptyBody {}
 
 /// The body to send with a command.
-pub(crate) fn body_of(command: Command) -> Vec<u8> {
+pub(crate) fn body_of(command: &Command) -> Vec<u8> {
     let body = match command {
-        Command::Restart(worker) => serde_json::to_vec(&RestartBody { worker: worker.map(|slot| slot.0) }),
-        Command::Scale(scale) => serde_json::to_vec(&ScaleBody { workers: Workers(scale) }),
+        Command::ReloadWith(environment) => {
+            serde_json::to_vec(&ReloadBody { environment: entries(environment) })
+        }
+        Command::Restart(worker) => {
+            serde_json::to_vec(&RestartBody { worker: worker.map(|slot| slot.0), environment: None })
+        }
+        Command::RestartWith(environment) => {
+            serde_json::to_vec(&RestartBody { worker: None, environment: entries(environment) })
+        }
+        Command::Scale(scale) => serde_json::to_vec(&ScaleBody { workers: Workers(*scale) }),
         Command::Reload | Command::Stop | Command::Start => serde_json::to_vec(&EmptyBody {}),
     };
     body.expect("plain structures can be written")
@@ -89,22 +148,38 @@ pub(crate) fn body_of(command: Command) -> Vec<u8> {
 pub(crate) fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     let read = match verb {
-        Verb::Reload => serde_json::from_slice(body).map(|EmptyBody {}| Command::Reload),
+        Verb::Reload => serde_json::from_slice(body).and_then(reload),
         Verb::Stop => serde_json::from_slice(body).map(|EmptyBody {}| Command::Stop),
         Verb::Start => serde_json::from_slice(body).map(|EmptyBody {}| Command::Start),
-        Verb::Restart => {
-            serde_json::from_slice(body).map(|RestartBody { worker }| Command::Restart(worker.map(Slot)))
-        }
+        Verb::Restart => serde_json::from_slice(body).and_then(restart),
         Verb::Scale => {
             serde_json::from_slice(body).map(|ScaleBody { workers: Workers(scale) }| Command::Scale(scale))
         }
     };
     let wanted = match verb {
-        Verb::Restart => r#"the body is {} or {"worker":2}"#,
+        Verb::Reload => r#"the body is {} or {"environment":["NAME=VALUE"]}"#,
+        Verb::Restart => r#"the body is {}, {"worker":2} or {"environment":["NAME=VALUE"]}"#,
         Verb::Scale => r#"the body is {"workers":4} or {"workers":"+1"}"#,
-        Verb::Reload | Verb::Stop | Verb::Start => "the body is empty",
+        Verb::Stop | Verb::Start => "the body is empty",
     };
     read.map_err(|error| Problem::new(Code::BadRequest, format!("{}: {error}", verb.name())).help(wanted))
+}
+
+fn reload(ReloadBody { environment }: ReloadBody) -> Result<Command, serde_json::Error> {
+    Ok(match environment {
+        None => Command::Reload,
+        Some(entries) => Command::ReloadWith(environment_of(entries)?),
+    })
+}
+
+fn restart(RestartBody { worker, environment }: RestartBody) -> Result<Command, serde_json::Error> {
+    match (worker, environment) {
+        (worker, None) => Ok(Command::Restart(worker.map(Slot))),
+        (None, Some(entries)) => Ok(Command::RestartWith(environment_of(entries)?)),
+        (Some(_), Some(_)) => {
+            Err(de::Error::custom("all workers inherit the same environment, not one alone"))
+        }
+    }
 }
 
 /// A number of workers to scale to or by, as people write it: `4`, `+1`, `-2`; in JSON, `4` may be a number.
@@ -173,8 +248,18 @@ mod tests {
 
     #[test]
     fn a_command_comes_back_from_its_verb_and_body() {
+        let environment: Environment = [
+            ("A".into(), "b=c\n\u{1f980}".into()),
+            ("B".into(), OsString::from_vec(vec![0xff, b'='])),
+            (OsString::from_vec(vec![0xfe]), "".into()),
+        ]
+        .into_iter()
+        .collect();
         for command in [
             Command::Reload,
+            Command::ReloadWith(environment.clone()),
+            Command::ReloadWith(Environment::default()),
+            Command::RestartWith(environment),
             Command::Restart(None),
             Command::Restart(Some(Slot(3))),
             Command::Scale(Scale::To(4)),
@@ -183,7 +268,7 @@ mod tests {
             Command::Stop,
             Command::Start,
         ] {
-            assert_eq!(command_of(Verb::of(command), &body_of(command)), Ok(command));
+            assert_eq!(command_of(Verb::of(&command), &body_of(&command)), Ok(command));
         }
     }
 
@@ -201,6 +286,12 @@ mod tests {
         }
         for (verb, body) in [
             (Verb::Reload, r#"{"worker":2}"#),
+            (Verb::Reload, r#"{"environment":{"A":"b"}}"#),
+            (Verb::Reload, r#"{"environment":["A"]}"#),
+            (Verb::Reload, r#"{"environment":["=A"]}"#),
+            (Verb::Reload, r#"{"environment":["A=\u0000"]}"#),
+            (Verb::Reload, r#"{"environment":[[256]]}"#),
+            (Verb::Restart, r#"{"environment":["A=b"],"worker":1}"#),
             (Verb::Start, "[1]"),
             (Verb::Restart, r#"{"worker":-1}"#),
             (Verb::Restart, r#"{"wroker":2}"#),

@@ -20,6 +20,8 @@ pub(crate) enum Path<'a> {
     Apps,
     /// `/v1/apps/{app}`: one of them.
     App(&'a str),
+    /// `/v1/apps/{app}?environment=true`: the same, with what its workers were given.
+    AppWithEnvironment(&'a str),
     /// `/v1/apps/{app}/{verb}`: a command to it.
     Command(&'a str, Verb),
     /// `/v1/apps/{app}/connections`: its open connections; `?worker=` those of one worker.
@@ -42,6 +44,7 @@ impl fmt::Display for Path<'_> {
         match self {
             Path::Apps => f.write_str("/v1/apps"),
             Path::App(app) => write!(f, "/v1/apps/{app}"),
+            Path::AppWithEnvironment(app) => write!(f, "/v1/apps/{app}?environment=true"),
             Path::Command(app, verb) => write!(f, "/v1/apps/{app}/{}", verb.name()),
             Path::Connections(app, None) => write!(f, "/v1/apps/{app}/connections"),
             Path::Connections(app, Some(worker)) => write!(f, "/v1/apps/{app}/connections?worker={worker}"),

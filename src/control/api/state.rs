@@ -2,6 +2,7 @@
 //!
 //! Where the figures come from is the backend's concern.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -92,4 +93,7 @@ pub(crate) struct Worker {
     /// The last lines that it wrote to standard error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_lines: Vec<String>,
+    /// What its process was given, for those who ask for it. What is no UTF-8 is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<BTreeMap<String, String>>,
 }

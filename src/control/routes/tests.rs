@@ -92,6 +92,50 @@ async fn each_command_has_a_path() {
 }
 
 #[tokio::test]
+async fn only_what_may_bring_an_environment_may_be_long() {
+    let entries = vec!["A=".to_owned() + &"x".repeat(100_000)];
+    let body = serde_json::json!({ "environment": entries }).to_string();
+    for (verb, status, answer) in
+        [("reload", 200, ""), ("restart", 200, ""), ("stop", 400, "the body is longer than 4096 bytes")]
+    {
+        let (app, router) = served();
+        let _end = app.ending();
+        let request = Request::post(format!("/v1/apps/web/{verb}")).body(Body::from(body.clone())).unwrap();
+        let response = ask(&router, request).await;
+        assert_eq!(response.status().as_u16(), status, "{verb}");
+        if status != 200 {
+            let text = text(response).await;
+            assert!(text.contains(answer), "{text}");
+        }
+    }
+    let (app, router) = served();
+    let _end = app.ending();
+    let body = Body::from("x".repeat(8 * 1024 * 1024 + 1));
+    let response = ask(&router, Request::post("/v1/apps/web/reload").body(body).unwrap()).await;
+    assert!(text(response).await.contains("the body is longer than 8388608 bytes"));
+}
+
+#[tokio::test]
+async fn the_environment_is_for_those_who_ask_for_it() {
+    let (_app, router) = served();
+    for (query, status, has_it) in [
+        ("", 200, false),
+        ("?environment=false", 200, false),
+        ("?environment=true", 200, true),
+        ("?environment=yes", 400, false),
+    ] {
+        let response = ask(&router, request(Method::GET, &format!("/v1/apps/web{query}"))).await;
+        assert_eq!(response.status().as_u16(), status, "{query}");
+        assert_eq!(text(response).await.contains(r#""environment":{"A":"b"}"#), has_it, "{query}");
+    }
+    assert!(
+        !text(ask(&router, request(Method::GET, "/v1/apps?environment=true")).await)
+            .await
+            .contains("environment")
+    );
+}
+
+#[tokio::test]
 async fn connections_come_one_a_line_and_only_as_they_are_known() {
     let (_app, router) = served();
     let response = ask(&router, request(Method::GET, "/v1/apps/web/connections")).await;

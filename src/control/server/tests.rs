@@ -121,6 +121,9 @@ fn a_client_finds_the_app_and_looks_at_it() {
             "the list is short"
         );
         assert_eq!(clusterd.app("web").await.unwrap(), served.app.snapshot(Detail::Full));
+        let with_environment = served.app.snapshot(Detail::WithEnvironment);
+        assert!(with_environment.workers[0].environment.is_some());
+        assert_eq!(clusterd.app_with_environment("web").await.unwrap(), with_environment);
         let Err(Error::Refused(problem)) = clusterd.app("api").await else { panic!("there is none") };
         assert_eq!((problem.code, problem.to_string().as_str()), (Code::NotFound, "there is no app api"));
         assert_eq!(problem.help.as_deref(), Some("running apps: web"));
@@ -136,7 +139,7 @@ fn a_command_is_followed_to_its_end() {
     runtime().block_on(async {
         let end = served.app.ending();
         let command = Command::Scale(Scale::By(1));
-        let mut lines = served.clusterd().command("web", command).await.unwrap();
+        let mut lines = served.clusterd().command("web", &command).await.unwrap();
         let (pid, uid) = (rustix::process::getpid().as_raw_pid(), rustix::process::geteuid().as_raw());
         assert_eq!(*served.app.begun.lock().unwrap(), [(command, Asker::Command { pid, uid })]);
         for worker in 1..=3 {
@@ -157,9 +160,9 @@ fn a_command_that_fails_says_so_last() {
         let end = served.app.ending();
         let failed = Failed { reason: "it crashed".to_owned(), last_lines: vec!["boom".to_owned()] };
         end.send(Err(failed.clone())).unwrap();
-        let told = all(served.clusterd().command("web", Command::Reload).await.unwrap()).await.unwrap();
+        let told = all(served.clusterd().command("web", &Command::Reload).await.unwrap()).await.unwrap();
         assert_eq!(serde_json::from_str::<Outcome>(&told[0]).unwrap(), Outcome::Error(failed.into()));
-        let Err(Error::Refused(problem)) = served.clusterd().command("web", Command::Reload).await else {
+        let Err(Error::Refused(problem)) = served.clusterd().command("web", &Command::Reload).await else {
             panic!("another one is under way")
         };
         assert_eq!(problem.code, Code::Busy);

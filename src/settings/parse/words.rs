@@ -29,14 +29,6 @@ pub(crate) const HTTP_PATH: Parsed<Uri> = Parsed {
     show: Uri::to_string,
 };
 
-/// A file or a folder.
-pub(crate) const PATH: Parsed<PathBuf> = Parsed {
-    placeholder: "PATH",
-    accepts: "the path of a file or a folder",
-    read: path,
-    show: |path| path.display().to_string(),
-};
-
 /// A pattern in which `*` and `?` do not stand for a slash, and `**` stands for any folders.
 pub(crate) const PATTERN: Parsed<Glob> = Parsed {
     placeholder: "PATTERN",
@@ -52,6 +44,35 @@ pub(crate) const SHELL_LINE: Parsed<String> = Parsed {
     read: shell_line,
     show: String::clone,
 };
+
+/// A file or a folder.
+#[derive(Debug)]
+pub(crate) struct FilePath;
+
+impl Values for FilePath {
+    fn placeholder(&self) -> String {
+        "PATH".to_owned()
+    }
+
+    fn accepts(&self) -> String {
+        "the path of a file or a folder".to_owned()
+    }
+
+    fn is_text(&self) -> bool {
+        true
+    }
+}
+
+impl Kind<PathBuf> for FilePath {
+    fn read(&self, text: &str, _: &Automatic) -> Result<PathBuf, Reason> {
+        let is_path = !text.is_empty() && !text.contains('\0');
+        is_path.then(|| text.into()).ok_or_else(|| Reason::new("not a path"))
+    }
+
+    fn show(&self, path: &PathBuf) -> String {
+        path.display().to_string()
+    }
+}
 
 /// The words of [`Policy`].
 #[derive(Debug)]
@@ -102,11 +123,6 @@ fn http_path(text: &str) -> Result<Uri, Reason> {
     // Clients never send a fragment.
     let is_path = text.starts_with('/') && text.is_ascii() && !text.contains('#');
     text.parse().ok().filter(|_| is_path).ok_or_else(|| Reason::new("not a path"))
-}
-
-fn path(text: &str) -> Result<PathBuf, Reason> {
-    let is_path = !text.is_empty() && !text.contains('\0');
-    is_path.then(|| text.into()).ok_or_else(|| Reason::new("not a path"))
 }
 
 fn pattern(text: &str) -> Result<Glob, Reason> {
@@ -182,10 +198,10 @@ mod tests {
 
     #[test]
     fn what_is_looked_up_later_must_be_something() {
-        assert_eq!(outcome(&PATH, "src"), "src");
+        assert_eq!(outcome(&FilePath, "src"), "src");
         assert_eq!(outcome(&SHELL_LINE, "logger -t clusterd"), "logger -t clusterd");
         for text in ["", "\0"] {
-            assert_eq!(outcome(&PATH, text), "not a path");
+            assert_eq!(outcome(&FilePath, text), "not a path");
             assert_eq!(outcome(&SHELL_LINE, text), "not a command");
         }
         assert_eq!(outcome(&SHELL_LINE, " "), "not a command");

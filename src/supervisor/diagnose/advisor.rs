@@ -3,6 +3,7 @@
 //! What is seen and said is in [`diagnose`](super); here is only when.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{Awaited, Findings, Obstacle};
 use crate::ids::{Slot, WorkerPort};
-use crate::settings::WorkerCommand;
+use crate::supervisor::Plan;
 use crate::supervisor::ends::Ended;
 
 /// What was said so long ago stands right above.
@@ -59,11 +60,12 @@ impl Advisor {
     pub(in crate::supervisor) fn look_back_at(
         &mut self,
         (worker, how, left): (Slot, Ended, bool),
-        command: WorkerCommand,
+        plan: Arc<Plan>,
         (missing, served): (Vec<WorkerPort>, Vec<WorkerPort>),
         (shim, others): (Option<PathBuf>, Vec<Pid>),
     ) {
-        let look = move || super::ended(&command, (how, left), (missing, served), (shim.as_deref(), &others));
+        let look =
+            move || super::ended(&plan.spec, (how, left), (missing, served), (shim.as_deref(), &others));
         self.looking.spawn_blocking(move || (worker, look()));
     }
 

@@ -21,9 +21,9 @@ use rustix::process::Pid;
 pub(super) use self::advisor::Advisor;
 use self::elf::Kind;
 pub(crate) use self::holder::{advice_on_holder, ring_of, unfit_holder};
+use super::CommandSpec;
 use super::ends::Ended;
 use crate::ids::WorkerPort;
-use crate::settings::{WorkerCommand, command};
 use crate::sys::processes;
 
 /// What was seen of a worker that does not listen where it should.
@@ -107,7 +107,7 @@ pub(crate) fn running(
 
 /// Looks at what is left of a worker that ended, the file of its program, and at the `others` that run.
 pub(crate) fn ended(
-    command: &WorkerCommand,
+    spec: &CommandSpec,
     (how, left): (Ended, bool),
     (missing, served): (Vec<WorkerPort>, Vec<WorkerPort>),
     (shim, others): (Option<&Path>, &[Pid]),
@@ -118,7 +118,7 @@ pub(crate) fn ended(
         let leaves = others.iter().filter(|_| !opened.is_empty()).flat_map(|&group| leaves(group));
         leaves.into_iter().find_map(|process| obstacle(&process, shim))
     };
-    let obstacle = obstacle_in_file(command).or_else(of_others);
+    let obstacle = obstacle_in_file(spec).or_else(of_others);
     Findings {
         missing,
         served,
@@ -171,8 +171,8 @@ fn not_loaded(process: &Process, shim: &Path) -> Option<Why> {
     })
 }
 
-fn obstacle_in_file(command: &WorkerCommand) -> Option<Obstacle> {
-    let file = command::find_for(command).ok()??;
+fn obstacle_in_file(spec: &CommandSpec) -> Option<Obstacle> {
+    let file = spec.find_program().ok()??;
     let why = match Kind::of(&file) {
         Kind::Go => Why::Go,
         Kind::Static => Why::Static,

@@ -5,7 +5,6 @@
 //! workers run.
 
 use std::io;
-use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, Signal};
 use tracing::warn;
@@ -17,8 +16,6 @@ use crate::sys::process::{self, ChildSetup};
 /// The terms, for every worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExecContext {
-    /// The folder that they run in, from the root; `None` for clusterd's own.
-    pub cwd: Option<PathBuf>,
     /// Whom they run as; `None` for whom clusterd does.
     pub identity: Option<Identity>,
     /// Their limits of open descriptors.
@@ -34,8 +31,6 @@ pub(crate) struct ExecContext {
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ContextSettings<'a> {
-    /// `--cwd`.
-    pub cwd: Option<&'a Path>,
     /// `--user`.
     pub user: Option<&'a str>,
     /// `--group`.
@@ -56,14 +51,6 @@ pub(crate) enum ExecContextError {
     /// Not as this user.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Not in this folder.
-    #[error("cannot run workers in {} (--cwd): {source}", .folder.display())]
-    Cwd {
-        /// As it was asked for.
-        folder: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// Not with so many files.
     #[error(
         "cannot give workers {wanted} open files: {source}; the hard limit here is {hard}\nhint: raise it where clusterd is started (`LimitNOFILE=`, `ulimit -Hn`, `docker run --ulimit`), start it as root, or lower --nofile; fs.nr_open (sysctl) bounds all of them"
@@ -95,7 +82,7 @@ impl ExecContext {
     /// The terms that nobody has changed, with these limits of open descriptors.
     #[cfg(test)]
     pub(crate) fn inherited(nofile: Rlimit) -> Self {
-        Self { cwd: None, identity: None, nofile, oom_score_adj: None, one_cpu_each: false, batch: false }
+        Self { identity: None, nofile, oom_score_adj: None, one_cpu_each: false, batch: false }
     }
 
     /// What is wanted, if it can be had; `inherited` are the limits that clusterd was started with.
@@ -122,7 +109,6 @@ impl ExecContext {
         }
         let ContextSettings { oom_score_adj, cpu_affinity, batch, .. } = wanted;
         Ok(Self {
-            cwd: wanted.cwd.map(folder).transpose()?,
             identity,
             nofile,
             oom_score_adj,
@@ -152,15 +138,6 @@ impl ExecContext {
             mark: None,
         })
     }
-}
-
-/// The folder from the root, if there is one of this name.
-fn folder(asked: &Path) -> Result<PathBuf, ExecContextError> {
-    let found = asked.metadata().and_then(|found| match found.is_dir() {
-        true => std::path::absolute(asked),
-        false => Err(io::ErrorKind::NotADirectory.into()),
-    });
-    found.map_err(|source| ExecContextError::Cwd { folder: asked.to_owned(), source })
 }
 
 /// Nobody needs it: where the system does not allow it, workers run without.

@@ -2,6 +2,7 @@
 //!
 //! When one is wanted is not decided here, nor what follows from its end.
 
+pub(crate) mod environment;
 pub(crate) mod exec_context;
 pub(crate) mod guardian;
 pub(crate) mod identity;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use tracing::warn;
 
+use self::environment::Environment;
 use self::guardian::{Guardian, Orders};
 use self::oom::Kills;
 use self::reaper::{Reaper, Scope};
@@ -101,21 +103,21 @@ impl Processes {
         }
     }
 
-    /// Starts the next launch of the worker in this slot, one of so many.
+    /// Starts the next launch of the worker in this slot, one of so many. Its environment is what it was given.
     pub(super) fn launch(
         &mut self,
         spec: &CommandSpec,
         (slot, lane): (Slot, Lane),
         workers: u32,
-    ) -> Result<(Process, Launched), StartError> {
+    ) -> Result<(Process, Launched, Environment), StartError> {
         let token = spawn::fresh_token().map_err(StartError::Token)?;
         let id = WorkerId { slot, launch: self.launches + 1 };
         let mark = self.mark(id.launch);
         let launch = spawn::Launch { id, lane, token, workers, mark };
-        let Spawned { pid, pipes, channel } = spawn::spawn(spec, launch)?;
+        let Spawned { pid, pipes, channel, environment } = spawn::spawn(spec, launch)?;
         self.launches = id.launch;
         let launched = Launched { worker: id, group: pid, token, pipes, channel };
-        Ok((Process { id, group: pid, token }, launched))
+        Ok((Process { id, group: pid, token }, launched, environment))
     }
 
     /// Waits for the next child that ends, of these groups or the guardian. A future that is dropped loses nothing.

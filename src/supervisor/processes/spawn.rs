@@ -1,10 +1,8 @@
-//! Starts a worker's process: its program, environment, descriptors and limits.
+//! Starts a worker's process: its program, folder, descriptors and limits.
 //!
-//! It neither waits for the process nor knows when one is wanted.
+//! It neither waits for the process nor knows when one is wanted. What its environment is, [`environment`] knows.
 
-use std::env;
-use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -16,14 +14,13 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Pid;
 use rustix::rand::GetRandomFlags;
 
-use super::exec_context::{ExecContext, ExecContextError};
-use super::identity::Identity;
+use super::environment::{self, Environment};
+use super::exec_context::ExecContext;
 use super::inspector;
 use super::notify_socket::{self, NotifySocket};
 use crate::ids::{WorkerId, WorkerPort};
-use crate::protocol::drain_page;
 use crate::protocol::wire::{self, Token};
-use crate::settings::command::{self, CommandError};
+use crate::settings::workplace::{Workplace, WorkplaceError};
 use crate::settings::{Stdin, WorkerCommand, script};
 use crate::supervisor::lanes::Lane;
 use crate::sys::mark::Mark;
@@ -33,34 +30,7 @@ use crate::sys::process::{ChildSetup, Step, endless_input, give_descriptor};
 pub(crate) const DEMO_VERB: &str = "demo-worker";
 
 /// Where a worker finds its Node channel: the first number after the standard streams, as under Node's own primary.
-const NODE_CHANNEL_FD: i32 = 3;
-
-/// What tells Node that it has a channel. clusterd may itself be a child of Node, so that they can be inherited,
-/// and a worker that finds them without their descriptor dies at its start.
-const NODE_CHANNEL_VARIABLES: [&str; 3] =
-    ["NODE_CHANNEL_FD", "NODE_UNIQUE_ID", "NODE_CHANNEL_SERIALIZATION_MODE"];
-
-/// What a service manager tells the process that it has started, and no other: where to say that it is ready
-/// (sd_notify(3)), that it is watched (sd_watchdog_enabled(3)), what it has inherited (sd_listen_fds(3)).
-const SERVICE_VARIABLES: [&str; 6] =
-    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
-
-/// Whether a variable is said to this clusterd and not to its workers: its own settings, which must not reach
-/// another clusterd that a worker may run, and `WEB_CONCURRENCY`, which each worker of a pre-forking server would
-/// multiply by.
-fn is_for_clusterd_alone(name: &OsStr) -> bool {
-    name.as_bytes().starts_with(b"CLUSTERD_") || name == "WEB_CONCURRENCY"
-}
-
-/// Keeps from a program what was said to this clusterd alone.
-pub(crate) fn forget_own(command: &mut Command) {
-    for (name, _) in env::vars_os().filter(|(name, _)| is_for_clusterd_alone(name)) {
-        command.env_remove(name);
-    }
-    for name in NODE_CHANNEL_VARIABLES.into_iter().chain(SERVICE_VARIABLES) {
-        command.env_remove(name);
-    }
-}
+pub(super) const NODE_CHANNEL_FD: i32 = 3;
 
 /// How a worker's processes get their connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,9 +63,21 @@ pub(crate) struct CommandSpec {
     pub colours: bool,
     /// On what terms they run.
     pub context: ExecContext,
+    /// What they inherit, unless something nearer gives them something else.
+    pub inherited: Environment,
+    /// What each launch looks up.
+    pub workplace: Workplace,
 }
 
 impl CommandSpec {
+    /// Finds the program as a launch will. It reads files.
+    ///
+    /// # Errors
+    /// A launch would fail now.
+    pub(crate) fn find_program(&self) -> Result<Option<PathBuf>, WorkplaceError> {
+        self.workplace.find(&self.command, self.inherited.get("PATH").cloned())
+    }
+
     /// Whether HTTP clients of a worker are asked to leave while it drains, where it loads the shim.
     pub(crate) fn asks_to_leave(&self) -> bool {
         self.attach.shim.is_some() && self.attach.drain_page.is_some()
@@ -111,6 +93,8 @@ pub(crate) struct Spawned {
     pub pipes: Pipes,
     /// Its Node channel; `None` if the spec has none.
     pub channel: Option<NodeChannel>,
+    /// What it was given.
+    pub environment: Environment,
 }
 
 /// The socket pair on which a worker's Node and its cluster primary speak. A worker that is Node exits when both of
@@ -137,12 +121,9 @@ pub(crate) struct Pipes {
 /// A worker's program could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    /// There is no such program, or it may not be executed.
+    /// There is no such program, folder or environment file, or it may not be used.
     #[error(transparent)]
-    Command(#[from] CommandError),
-    /// The folder that it is to run in is gone.
-    #[error(transparent)]
-    Folder(ExecContextError),
+    Workplace(#[from] WorkplaceError),
     /// The program is there, but what it needs to be loaded is not.
     #[error("cannot start {program}: {why}")]
     NoInterpreter {
@@ -206,11 +187,10 @@ impl StartError {
     /// The exit code that a shell has for it: 127 not found, 126 not executable; 1 for anything else.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            StartError::Command(error) => error.exit_code(),
+            StartError::Workplace(error) => error.exit_code(),
             StartError::NoInterpreter { .. } => 127,
             StartError::NoProgram { .. } | StartError::NotForUser { .. } => 126,
-            StartError::Folder(_)
-            | StartError::System { .. }
+            StartError::System { .. }
             | StartError::Step { .. }
             | StartError::Token(_)
             | StartError::Notify(_)
@@ -253,28 +233,24 @@ pub(crate) struct Launch {
 /// The program cannot be found or executed, or the system has no room for another process.
 pub(crate) fn spawn(spec: &CommandSpec, launch: Launch) -> Result<Spawned, StartError> {
     let id = launch.id;
-    let mut command = command(spec, launch.lane).map_err(|error| explain(spec, error))?;
-    forget_own(&mut command);
-    for (name, value) in spec.context.identity.iter().flat_map(Identity::environment) {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    if spec.colours {
-        command.envs(colours(|name| env::var_os(name)));
-    }
-    command.envs(environment(spec, launch, env::var_os("LD_PRELOAD")));
+    let mut variables = environment::of(spec, &launch).map_err(WorkplaceError::from)?;
+    let mut command = command(spec, launch.lane);
     let failed = |error| explain(spec, error);
     let setup = spec.context.setup_of(id.slot).map_err(failed)?;
     ChildSetup { mark: Some(launch.mark), ..setup }.apply_to(&mut command);
     let mut pipes = give_streams(&mut command, spec).map_err(failed)?;
-    let notify = spec.notify.then(|| give_notify_socket(&mut command, &spec.attach.socket, id));
-    pipes.notify = notify.transpose().map_err(StartError::Notify)?;
+    if spec.notify {
+        let (socket, name) =
+            notify_socket::bind(&spec.attach.socket, id.launch).map_err(StartError::Notify)?;
+        pipes.notify = Some(socket);
+        variables.insert("NOTIFY_SOCKET".into(), name);
+    }
     let channel = spec.attach.node_channel.then(|| give_node_channel(&mut command)).transpose();
     let channel = channel.map_err(StartError::Channel)?;
+    command.env_clear().envs(&variables);
     let child = command.spawn().map_err(failed)?;
-    Ok(Spawned { pid: Pid::from_child(&child), pipes, channel })
+    let environment = variables.into_iter().collect();
+    Ok(Spawned { pid: Pid::from_child(&child), pipes, channel, environment })
 }
 
 /// Gives the process an input without a word and two pipes to write, which `command` holds until it is dropped. They belong to
@@ -299,13 +275,6 @@ fn give_streams(command: &mut Command, spec: &CommandSpec) -> io::Result<Pipes> 
     Ok(Pipes { stdout: stdout.into(), stderr: stderr.into(), notify: None })
 }
 
-/// Tells the process where to say that it is ready, and gives the caller the socket.
-fn give_notify_socket(command: &mut Command, attach: &OsStr, id: WorkerId) -> io::Result<NotifySocket> {
-    let (socket, name) = notify_socket::bind(attach, id.launch)?;
-    command.env("NOTIFY_SOCKET", name);
-    Ok(socket)
-}
-
 /// Gives the process one end of a new socket pair as [`NODE_CHANNEL_FD`], and the caller the other. The worker sets
 /// its own end non-blocking. With SO_PASSCRED (unix(7)) the kernel tells who sent what: which process of the worker
 /// it is that speaks.
@@ -324,8 +293,9 @@ fn give_node_channel(command: &mut Command) -> io::Result<NodeChannel> {
     Ok(channel)
 }
 
-/// A program with a slash is the one that was looked up, wherever the worker runs.
-fn command(spec: &CommandSpec, lane: Lane) -> io::Result<Command> {
+/// A relative program is the one in the worker's folder, and is called as the user called it.
+fn command(spec: &CommandSpec, lane: Lane) -> Command {
+    let folder = spec.workplace.folder.as_ref();
     let mut command = match &spec.command {
         WorkerCommand::Demo => {
             let mut command = Command::new("/proc/self/exe");
@@ -333,83 +303,18 @@ fn command(spec: &CommandSpec, lane: Lane) -> io::Result<Command> {
             command
         }
         WorkerCommand::Program { program, arguments } => {
-            let is_path = spec.context.cwd.is_some() && program.as_bytes().contains(&b'/');
-            let mut command = match is_path {
-                true => Command::new(std::path::absolute(program)?),
-                false => Command::new(program),
-            };
+            let in_folder = folder.filter(|_| program.as_bytes().contains(&b'/'));
+            let file = in_folder.map(|folder| folder.join(program).components().collect::<PathBuf>());
+            let mut command = Command::new(file.as_deref().unwrap_or(Path::new(program)));
+            command.arg0(program);
             command.args(inspector::arguments(program, arguments, lane.0.saturating_sub(1)));
             command
         }
     };
-    if let Some(folder) = &spec.context.cwd {
+    if let Some(folder) = folder {
         command.current_dir(folder);
     }
-    Ok(command)
-}
-
-/// What a worker's environment has beside what it inherits. `NODE_APP_INSTANCE` counts from 0, as PM2's does;
-/// `NODE_UNIQUE_ID` (`cluster.worker.id`) is another for each launch, as that of Node's own primary is.
-fn environment(
-    spec: &CommandSpec,
-    Launch { id, lane, token, workers, .. }: Launch,
-    preload: Option<OsString>,
-) -> Vec<(&'static str, OsString)> {
-    let ports: Vec<String> = spec.ports.iter().map(ToString::to_string).collect();
-    let token = OsStr::from_bytes(&token.to_hex()).to_owned();
-    let number = id.slot.0.saturating_sub(1);
-    let mut variables = vec![
-        ("CLUSTERD_WORKER_ID", id.slot.to_string().into()),
-        ("NODE_APP_INSTANCE", number.to_string().into()),
-        ("CLUSTERD_LANE", lane.0.to_string().into()),
-        ("CLUSTERD_WORKERS", workers.to_string().into()),
-        (wire::ENV_SOCKET, spec.attach.socket.clone()),
-        (wire::ENV_TOKEN, token),
-        (wire::ENV_PORTS, ports.join(",").into()),
-    ];
-    if let Some(first) = ports.first() {
-        variables.push(("PORT", first.into()));
-    }
-    let inspected = lane.0.saturating_sub(1);
-    let options = env::var("NODE_OPTIONS").ok();
-    let options = options.and_then(|options| inspector::node_options(&options, inspected));
-    variables.extend(options.map(|options| ("NODE_OPTIONS", options.into())));
-    if let Some(shim) = &spec.attach.shim {
-        variables.push(("LD_PRELOAD", appended(preload, shim)));
-    }
-    if let (Some(_), Some(page)) = (&spec.attach.shim, &spec.attach.drain_page) {
-        let mut value = OsString::from(format!("{}:", id.launch));
-        value.push(page);
-        variables.push((drain_page::ENV_DRAINING, value));
-    }
-    if spec.attach.node_channel {
-        let values = [NODE_CHANNEL_FD.to_string(), id.launch.to_string(), "json".to_owned()];
-        variables.extend(NODE_CHANNEL_VARIABLES.into_iter().zip(values.map(OsString::from)));
-    }
-    variables
-}
-
-/// A worker's output is a pipe, on which programs write no colours by themselves. These variables are for those that use
-/// the conventions of force-color.org (Node, Python, Ruby) and bixense.com/clicolors (Rust, Go). Whoever has said anything
-/// of colours is obeyed.
-fn colours(lookup: impl Fn(&str) -> Option<OsString>) -> Vec<(&'static str, &'static str)> {
-    const SAID: [&str; 4] = ["NO_COLOR", "NODE_DISABLE_COLORS", "CLICOLOR_FORCE", "FORCE_COLOR"];
-    let is_refused = lookup("CLICOLOR").is_some_and(|value| value == "0");
-    if is_refused || SAID.into_iter().any(|name| lookup(name).is_some()) {
-        return Vec::new();
-    }
-    // For Node, 1 is 16 colours, which every terminal has that has any.
-    vec![("FORCE_COLOR", "1"), ("CLICOLOR_FORCE", "1")]
-}
-
-/// ld.so(8) separates the list by spaces or colons.
-fn appended(preload: Option<OsString>, shim: &Path) -> OsString {
-    let mut list = preload.unwrap_or_default();
-    if !list.is_empty() {
-        list.push(":");
-    }
-    list.push(shim);
-    list
+    command
 }
 
 fn explain(spec: &CommandSpec, error: io::Error) -> StartError {
@@ -420,13 +325,8 @@ fn explain(spec: &CommandSpec, error: io::Error) -> StartError {
     if let Some((step, source)) = Step::failed(&error) {
         return StartError::Step { program, step, source };
     }
-    // It was there when the configuration was checked, and execve(2) says the same of a program that is not.
-    if let Some(folder) = &spec.context.cwd
-        && let Err(source) = fs::metadata(folder)
-    {
-        return StartError::Folder(ExecContextError::Cwd { folder: folder.clone(), source });
-    }
-    let found = match command::find_for(&spec.command) {
+    // All was there when the configuration was checked, and execve(2) says the same of whatever is not.
+    let found = match spec.find_program() {
         Ok(Some(found)) => found,
         Ok(None) => return StartError::System { program, source: error },
         Err(error) => return error.into(),
@@ -466,29 +366,4 @@ fn interpreter(file: &Path) -> Option<String> {
     let line = start[..len].strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
     Some(line.split_whitespace().next()?.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn colours_are_asked_for_unless_anything_was_said_of_them() {
-        let cases: [(&[(&str, &str)], bool); 8] = [
-            (&[], true),
-            (&[("CLICOLOR", "1")], true),
-            (&[("CLICOLOR", "0")], false),
-            (&[("NO_COLOR", "1")], false),
-            (&[("FORCE_COLOR", "0")], false),
-            (&[("FORCE_COLOR", "3")], false),
-            (&[("CLICOLOR_FORCE", "0")], false),
-            (&[("NODE_DISABLE_COLORS", "1")], false),
-        ];
-        for (environment, expected) in cases {
-            let given = colours(|wanted| {
-                environment.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.into())
-            });
-            assert_eq!(!given.is_empty(), expected, "{environment:?}");
-        }
-    }
 }
