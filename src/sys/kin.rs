@@ -55,6 +55,9 @@ impl SpareDescriptors {
     }
 }
 
+/// How often it is looked at most until two looks find the same.
+const LOOKS: usize = 16;
+
 /// Whose child a process is, and what group it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Relation {
@@ -122,6 +125,29 @@ impl Kinship {
         }
         Ok(family)
     }
+}
+
+/// Those children of a process that are wanted, and what descends from them.
+///
+/// One whose parent ends meanwhile may be missed: it becomes a child of a process whose children were read before that. So
+/// it is looked until nothing has changed.
+///
+/// # Errors
+/// Those of reading /proc.
+pub(crate) fn descendants(process: i32, is_wanted: impl Fn(i32) -> bool) -> io::Result<BTreeSet<i32>> {
+    let look = || {
+        let kinship = Kinship::look()?;
+        let children = kinship.children(process)?;
+        kinship.family(children.into_iter().filter(|&child| is_wanted(child)))
+    };
+    let mut found = look()?;
+    for _ in 0..LOOKS {
+        let before = std::mem::replace(&mut found, look()?);
+        if before == found {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 fn asked_children(parent: i32) -> io::Result<Vec<i32>> {

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -17,9 +18,6 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::kin;
 
-/// How often it is looked at most until two looks find the same.
-const LOOKS: usize = 16;
-
 /// How many generations a process may be away from its ancestor.
 const GENERATIONS: usize = 256;
 
@@ -27,7 +25,7 @@ const GENERATIONS: usize = 256;
 /// them, are asked first, and then those that may have got them from there: their families, and what was adopted. Nobody
 /// else's processes are looked at, however many there are on the machine.
 ///
-/// Of a process that lets nobody look into it, it is assumed that it holds all. A descriptor on its way through a Unix
+/// Of a process that lets nobody look into it, it is assumed that it holds all; as well where nobody can be looked at. A descriptor on its way through a Unix
 /// socket is held by nobody.
 pub(crate) fn held(sockets: &BTreeSet<u64>, hints: &[Pid]) -> BTreeSet<u64> {
     let mut held = BTreeSet::new();
@@ -51,7 +49,10 @@ pub(crate) fn held(sockets: &BTreeSet<u64>, hints: &[Pid]) -> BTreeSet<u64> {
     if held.len() == sockets.len() {
         return held;
     }
-    for pid in relatives(hints) {
+    let Ok(relatives) = relatives(hints) else {
+        return sockets.clone();
+    };
+    for pid in relatives {
         if seen.insert(pid) {
             look_into(pid, &mut held);
         }
@@ -68,7 +69,10 @@ pub(crate) fn may_be_held(inode: u64, hint: Option<Pid>) -> bool {
 
 /// The processes that may have got something from these: what descends from the children of this process that they descend
 /// from, and from those that it has adopted. If one of them is gone or not known, all that descends from this process.
-fn relatives(of: &[Pid]) -> Vec<i32> {
+///
+/// # Errors
+/// Those of reading /proc.
+fn relatives(of: &[Pid]) -> io::Result<BTreeSet<i32>> {
     let me = rustix::process::getpid().as_raw_pid();
     let roots = of.iter().map(|pid| ancestor_below(pid.as_raw_pid(), me));
     let roots = roots.collect::<Option<BTreeSet<i32>>>().filter(|roots| !roots.is_empty());
@@ -80,11 +84,7 @@ fn relatives(of: &[Pid]) -> Vec<i32> {
         let started = |stat: Stat| stat.pgrp == stat.pid && stat.session == own_session;
         roots.contains(&child) || !Process::new(child).and_then(|process| process.stat()).is_ok_and(started)
     };
-    let Some(found) = descendants(me, is_wanted) else {
-        let all = families(|stat| stat.ppid == me);
-        return all.into_iter().map(|(process, _)| process.pid).collect();
-    };
-    found.into_iter().collect()
+    kin::descendants(me, is_wanted)
 }
 
 /// The child of `ancestor` from which a process descends, or which it is.
@@ -128,7 +128,8 @@ fn passes_descriptors(process: Pid) -> bool {
     let Some(group) = Process::new(process.as_raw_pid()).ok().as_ref().and_then(group_of) else {
         return false;
     };
-    let relatives = relatives(&[process]).into_iter().filter_map(|pid| Process::new(pid).ok());
+    let Ok(relatives) = relatives(&[process]) else { return true };
+    let relatives = relatives.into_iter().filter_map(|pid| Process::new(pid).ok());
     let of_group = relatives.filter(|process| group_of(process) == Some(group));
     let unread: BTreeSet<u64> =
         of_group.flat_map(|process| sockets_with_unread_descriptors(&process)).collect();
@@ -200,60 +201,17 @@ pub(crate) fn members_where(wanted: impl Fn(Pid) -> bool) -> Vec<Member> {
     living().filter_map(|(_, stat)| member(&stat)).filter(|member| wanted(member.pid)).collect()
 }
 
-/// What this process has adopted: its living children but those of these numbers, and what descends from them. Where
-/// the kernel tells whose children there are (CONFIG_PROC_CHILDREN), nobody else is looked at.
+/// What this process has adopted: its living children but those of these numbers, and what descends from them; none if
+/// that cannot be told now.
 pub(crate) fn adopted(own: &BTreeSet<i32>) -> Vec<Member> {
     let me = rustix::process::getpid().as_raw_pid();
-    let Some(found) = descendants(me, |child| !own.contains(&child)) else {
-        let adopted = families(|stat| stat.ppid == me && !own.contains(&stat.pid));
-        return adopted.iter().filter_map(|(_, stat)| member(stat)).collect();
-    };
+    let found = kin::descendants(me, |child| !own.contains(&child)).unwrap_or_default();
     let stated = found.into_iter().filter_map(|pid| Process::new(pid).ok()?.stat().ok());
     stated.filter(is_alive).filter_map(|stat| member(&stat)).collect()
 }
 
-/// Those children of a process that are wanted, and what descends from them; `None` if it is gone, or the kernel does not
-/// tell.
-///
-/// One whose parent ends meanwhile may be missed: it becomes a child of a process whose children were read before that. So
-/// it is looked until nothing has changed.
-fn descendants(process: i32, is_wanted: impl Fn(i32) -> bool) -> Option<BTreeSet<i32>> {
-    let look = || {
-        let mut found = children(process)?;
-        found.retain(|&child| is_wanted(child));
-        let mut next = 0;
-        while let Some(&parent) = found.get(next) {
-            found.extend(children(parent).unwrap_or_default());
-            next += 1;
-        }
-        Some(found.into_iter().collect::<BTreeSet<i32>>())
-    };
-    let mut found = look()?;
-    for _ in 0..LOOKS {
-        let before = std::mem::replace(&mut found, look()?);
-        if before == found {
-            break;
-        }
-    }
-    Some(found)
-}
-
 fn member(stat: &Stat) -> Option<Member> {
     Some(Member { pid: Pid::from_raw(stat.pid)?, group: stat.pgrp })
-}
-
-/// The children of a process, also those that have ended; `None` if it is gone, or the kernel does not tell.
-fn children(parent: i32) -> Option<Vec<i32>> {
-    let mut children = Vec::new();
-    if !Path::new("/proc/thread-self/children").exists() {
-        return None;
-    }
-    // A thread may end meanwhile; its children have another parent then.
-    for task in Process::new(parent).ok()?.tasks().ok()?.filter_map(Result::ok) {
-        let of_task = task.children().unwrap_or_default();
-        children.extend(of_task.into_iter().filter_map(|child| i32::try_from(child).ok()));
-    }
-    Some(children)
 }
 
 /// Sends a signal to a process if it is still `wanted`, and to no other that was given its number meanwhile.
