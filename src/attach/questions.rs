@@ -1,4 +1,5 @@
-//! What a process of a worker asks without wanting a channel. Each question has a connection of its own, and one answer.
+//! What a process of a worker asks or tells without wanting a channel. Each question has a connection of its own, and one
+//! answer; what is told has none.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use super::handshake::AttachError;
 use super::socket::AttachContext;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{MAX_MESSAGE, ToWorker, Token};
+use crate::supervisor::lifecycle::Signals;
 use crate::sys::closer::ForeignFd;
 use crate::sys::seqpacket;
 
@@ -44,6 +46,12 @@ pub(super) async fn ask_listened(
     };
     let answer = ToWorker::HasListened(context.bound.becomes(NEWS, has_listened).await);
     Ok(seqpacket::send(channel, answer.encode(&mut [0; MAX_MESSAGE]), None)?)
+}
+
+/// Notes which signals the process on the launch's Node channel catches.
+pub(super) async fn catches(token: Token, signals: u64, context: &AttachContext) -> Result<(), AttachError> {
+    let told = context.supervisor.catches(token, Signals::from_bits(signals)).await;
+    told.map(|_| ()).ok_or(AttachError::Question(Refusal::UnknownToken))
 }
 
 async fn whose(token: Token, context: &AttachContext) -> Result<WorkerId, AttachError> {

@@ -197,6 +197,12 @@ async fn answer(applicant: Applicant, context: AttachContext, complaints: Compla
         Ok(FromWorker::AskListened { token, port, channel: nonce }) => {
             questions::ask_listened(&channel, token, (WorkerPort(port), nonce), &context).await
         }
+        Ok(FromWorker::Catches { token, signals }) => {
+            match questions::catches(token, signals, &context).await {
+                Ok(()) => return,
+                refused => refused,
+            }
+        }
         Ok(_) => Err(AttachError::Malformed),
         Err(error) => Err(error),
     };

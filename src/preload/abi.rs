@@ -9,6 +9,7 @@ pub(crate) mod number {
     pub(crate) const WRITE: usize = 1;
     pub(crate) const CLOSE: usize = 3;
     pub(crate) const MMAP: usize = 9;
+    pub(crate) const RT_SIGACTION: usize = 13;
     pub(crate) const IOCTL: usize = 16;
     pub(crate) const WRITEV: usize = 20;
     pub(crate) const NANOSLEEP: usize = 35;
@@ -58,6 +59,7 @@ pub(crate) mod number {
     pub(crate) const NANOSLEEP: usize = 101;
     pub(crate) const CLOCK_GETTIME: usize = 113;
     pub(crate) const KILL: usize = 129;
+    pub(crate) const RT_SIGACTION: usize = 134;
     pub(crate) const GETPGID: usize = 155;
     pub(crate) const GETPID: usize = 172;
     pub(crate) const SOCKET: usize = 198;
@@ -185,8 +187,19 @@ pub(crate) const IPPROTO_IPV6: i32 = 41;
 pub(crate) const IPV6_V6ONLY: i32 = 26;
 pub(crate) const IPPROTO_MPTCP: i32 = 262;
 
+pub(crate) const SIGHUP: i32 = 1;
+pub(crate) const SIGINT: i32 = 2;
+pub(crate) const SIGQUIT: i32 = 3;
 pub(crate) const SIGABRT: i32 = 6;
+pub(crate) const SIGUSR2: i32 = 12;
+pub(crate) const SIGALRM: i32 = 14;
 pub(crate) const SIGTERM: i32 = 15;
+pub(crate) const SIGWINCH: i32 = 28;
+pub(crate) const SIGPWR: i32 = 30;
+pub(crate) const SIG_DFL: usize = 0;
+pub(crate) const SIG_IGN: usize = 1;
+pub(crate) const SIG_SETMASK: i32 = 2;
+pub(crate) const SA_RESETHAND: u64 = 0x8000_0000;
 pub(crate) const CLOCK_MONOTONIC: i32 = 1;
 
 #[cfg(test)]
@@ -208,6 +221,7 @@ mod tests {
             (number::SENDTO, libc::SYS_sendto),
             (number::MMAP, libc::SYS_mmap),
             (number::IOCTL, libc::SYS_ioctl),
+            (number::RT_SIGACTION, libc::SYS_rt_sigaction),
             (number::NANOSLEEP, libc::SYS_nanosleep),
             (number::GETPID, libc::SYS_getpid),
             (number::SOCKET, libc::SYS_socket),
@@ -295,8 +309,16 @@ mod tests {
             MSG_CMSG_CLOEXEC,
             SCM_RIGHTS,
             POLLOUT,
+            SIGHUP,
+            SIGINT,
+            SIGQUIT,
             SIGABRT,
+            SIGUSR2,
+            SIGALRM,
             SIGTERM,
+            SIGWINCH,
+            SIGPWR,
+            SIG_SETMASK,
             CLOCK_MONOTONIC,
         );
     }
@@ -308,6 +330,12 @@ mod tests {
         assert_eq!(TCPI_LAST_DATA_RECV, offset_of!(libc::tcp_info, tcpi_last_data_recv));
         assert_eq!(SIOCINQ as u64, libc::FIONREAD);
         assert_eq!(SIOCOUTQ as u64, libc::TIOCOUTQ);
+    }
+
+    #[test]
+    fn handlers_are_told_as_in_libc() {
+        assert_eq!((SIG_DFL, SIG_IGN), (libc::SIG_DFL, libc::SIG_IGN));
+        assert_eq!(SA_RESETHAND, u64::from(libc::SA_RESETHAND.cast_unsigned()));
     }
 
     #[test]

@@ -6,9 +6,9 @@
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
+use crate::drain_page::{ENV_DRAINING, LEN, parse, place, port};
 use crate::settings;
 use crate::syscalls as sys;
-use crate::drain_page::{ENV_DRAINING, LEN, parse, place, port};
 
 /// The longest path that is taken, with the zero byte behind it.
 const PATH_LEN: usize = 256;

@@ -11,6 +11,7 @@ use crate::abi::{self, number};
 use crate::address::{self, Sockaddr};
 use crate::attach::{self, Attached};
 use crate::channel;
+use crate::handlers;
 use crate::listening;
 use crate::options::{self, Name};
 use crate::settings;
@@ -30,6 +31,9 @@ unsafe extern "C" {
         from: *mut c_void,
         from_len: *mut u32,
     ) -> isize;
+
+    /// sigprocmask(2), as libc has it: of the calling thread alone, and of signals that are not libc's own.
+    fn sigprocmask(how: i32, set: *const c_void, old: *mut c_void) -> i32;
 }
 
 /// A result in the manner of libc: -1 and `errno`.
@@ -289,6 +293,28 @@ pub unsafe extern "C" fn setsockopt(fd: Fd, level: i32, name: i32, value: *const
         (None, Some(result)) => result,
         (None, None) => real(),
     })
+}
+
+/// pthread_sigmask(3): where signals are let in again, the primary may have to hear of a new handler.
+///
+/// # Safety
+/// As for pthread_sigmask(3): `set` must be null or point to a `sigset_t`, and so must `old`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pthread_sigmask(how: i32, set: *const c_void, old: *mut c_void) -> i32 {
+    let errno = __errno_location();
+    // SAFETY: libc gives a valid pointer, for this thread alone; the program's own arguments. The two functions differ in
+    // how they tell an error.
+    let failed = unsafe {
+        let before = *errno;
+        match sigprocmask(how, set, old) {
+            0 => 0,
+            _ => core::mem::replace(&mut *errno, before),
+        }
+    };
+    if failed == 0 && how == abi::SIG_SETMASK {
+        handlers::look();
+    }
+    failed
 }
 
 /// shutdown(2): a channel stays open, since it is shared by all processes of the worker and could not be opened

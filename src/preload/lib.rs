@@ -2,9 +2,9 @@
 //! into a channel to the primary.
 //!
 //! It is not a part of the crate: `build.rs` compiles it alone, and the crate embeds the outcome. It needs no
-//! allocation and no libc but `errno`, `getenv`, `unsetenv`, `recvfrom` and, where there is one, `dlsym`, so the same file loads into
-//! glibc and musl programs, and its functions may be called wherever those that they stand in for may: in signal handlers and
-//! after fork.
+//! allocation and no libc but `errno`, `getenv`, `unsetenv`, `recvfrom`, `sigprocmask` and, where there is one, `dlsym`, so the
+//! same file loads into glibc and musl programs, and its functions may be called wherever those that they stand in for may: in
+//! signal handlers and after fork.
 //!
 //! - `intercept`: the functions that programs call for their listeners; `writing`: those with which they write.
 //! - `attach`: how a listener becomes a channel, which `replace` puts in its place; `descriptors` and `fdinfo` tell
@@ -16,6 +16,7 @@
 //! - `draining`: whether the launch drains; `closing`: how clients of HTTP hear of it then, and `http`: in which words.
 //! - `settings`: what the environment tells; `numbers`: sets of ports and descriptors.
 //! - `node`: which process may speak on the worker's Node channel; `runtime`: which program.
+//! - `handlers`: which signals the app in a Node worker catches.
 //! - `libc`: its own functions behind those that the shim stands in for; `syscalls`, `abi`: the kernel.
 
 #![no_std]
@@ -32,6 +33,7 @@ mod descriptors;
 mod drain_page;
 mod draining;
 mod fdinfo;
+mod handlers;
 mod http;
 mod intercept;
 mod libc;
@@ -63,6 +65,7 @@ extern "C" fn start() {
     draining::find();
     libc::find();
     node::protect();
+    handlers::watch();
 }
 
 /// Nothing in the shim panics; the language wants this to exist. A server that cannot go on must not hang.

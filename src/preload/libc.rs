@@ -111,9 +111,10 @@ pub(crate) unsafe fn writev(fd: Fd, slices: *const Slice, count: i32) -> isize {
             unsafe { function(fd, slices, count) }
         }
         // SAFETY: the caller's promise.
-        None => answer(unsafe {
-            forward(number::WRITEV, [fd as usize, slices as usize, count as usize, 0, 0])
-        }) as isize,
+        None => {
+            answer(unsafe { forward(number::WRITEV, [fd as usize, slices as usize, count as usize, 0, 0]) })
+                as isize
+        }
     }
 }
 
@@ -159,8 +160,7 @@ pub(crate) unsafe fn sendto(
         }
         // SAFETY: the caller's promise.
         None => answer(unsafe {
-            let arguments =
-                [fd as usize, buffer as usize, len, flags as usize, to as usize, to_len as usize];
+            let arguments = [fd as usize, buffer as usize, len, flags as usize, to as usize, to_len as usize];
             forward_six(number::SENDTO, arguments)
         }) as isize,
     }
@@ -181,8 +181,9 @@ pub(crate) unsafe fn sendmsg(fd: Fd, message: *const Message, flags: i32) -> isi
             unsafe { function(fd, message, flags) }
         }
         // SAFETY: the caller's promise.
-        None => answer(unsafe {
-            forward(number::SENDMSG, [fd as usize, message as usize, flags as usize, 0, 0])
-        }) as isize,
+        None => {
+            answer(unsafe { forward(number::SENDMSG, [fd as usize, message as usize, flags as usize, 0, 0]) })
+                as isize
+        }
     }
 }

@@ -28,6 +28,18 @@ pub(crate) fn protect() {
     }
 }
 
+/// Whether this process is Node, and has the channel that clusterd made for its worker. To be asked once [`protect`] has
+/// removed what is of no use.
+pub(crate) fn is_worker() -> bool {
+    let mut file = [0; 256];
+    settings::variable("NODE_CHANNEL_FD", is_number_of_clusterds)
+        && sys::own_program(&mut file).is_ok_and(runtime::is_node)
+}
+
+fn is_number_of_clusterds(value: &[u8]) -> bool {
+    core::str::from_utf8(value).ok().and_then(|value| value.parse().ok()).is_some_and(is_clusterds)
+}
+
 /// How much of a process's arguments is looked at, in bytes.
 const ARGUMENTS: usize = 4096;
 

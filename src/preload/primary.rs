@@ -77,6 +77,13 @@ pub(crate) fn exchange(
     hear(socket)
 }
 
+/// Says something that has no answer on a connection of its own.
+pub(crate) fn tell(message: &FromWorker) -> Result<()> {
+    let socket = sys::socket(abi::AF_UNIX, abi::SOCK_SEQPACKET | abi::SOCK_CLOEXEC)?;
+    reach(&socket, ANSWER_SECONDS)?;
+    say(&socket, message, None)
+}
+
 /// Asks one question on a connection of its own.
 pub(crate) fn ask(question: FromWorker) -> Result<(ToWorker, Option<Owned>)> {
     let socket = sys::socket(abi::AF_UNIX, abi::SOCK_SEQPACKET | abi::SOCK_CLOEXEC)?;

@@ -30,6 +30,11 @@ pub(crate) fn speaks<'a>(file: &[u8], arguments: impl Iterator<Item = &'a [u8]>)
     }
 }
 
+/// Whether this is the file of Node itself.
+pub(crate) fn is_node(file: &[u8]) -> bool {
+    name(file).starts_with(b"node")
+}
+
 /// The last part of a path, without the ending that Bun's package has on every system.
 fn name(file: &[u8]) -> &[u8] {
     let name = file.rsplit(|&byte| byte == b'/').next().unwrap_or(file);
@@ -101,7 +106,7 @@ fn is_cluster_primary(script: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::speaks;
+    use super::{is_node, speaks};
 
     fn speaks_when_started_as(line: &str) -> bool {
         let mut words = line.split(' ').map(str::as_bytes);
@@ -121,6 +126,18 @@ mod tests {
             "/usr/bin/bundle exec puma",
         ] {
             assert!(speaks_when_started_as(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn node_is_known_by_the_name_of_its_file() {
+        for (file, is_one) in [
+            ("/usr/bin/node", true),
+            ("/opt/node-22/bin/nodejs", true),
+            ("/bin/deno", false),
+            ("/bin/sh", false),
+        ] {
+            assert_eq!(is_node(file.as_bytes()), is_one, "{file}");
         }
     }
 

@@ -33,6 +33,11 @@ pub(crate) fn serves(port: u16) -> bool {
     COMPLETE.load(Ordering::Acquire) && PORTS.has(port)
 }
 
+/// Whether there is a primary to speak to.
+pub(crate) fn names_primary() -> bool {
+    COMPLETE.load(Ordering::Acquire)
+}
+
 pub(crate) fn token() -> Token {
     Token(core::array::from_fn(|at| TOKEN[at].load(Ordering::Relaxed)))
 }

@@ -266,8 +266,7 @@ pub(crate) fn wait_writable(fd: Fd, milliseconds: i64) {
         returned: i16,
     }
     let mut poll = PollFd { fd, events: abi::POLLOUT, returned: 0 };
-    let time =
-        Timespec { seconds: milliseconds / 1000, nanoseconds: milliseconds % 1000 * 1_000_000 };
+    let time = Timespec { seconds: milliseconds / 1000, nanoseconds: milliseconds % 1000 * 1_000_000 };
     let arguments = [&raw mut poll as usize, 1, &raw const time as usize, 0, 0];
     // SAFETY: the kernel reads and writes one pollfd and one timespec; there is no signal mask.
     let _ = unsafe { call(number::PPOLL, arguments) };
@@ -276,6 +275,17 @@ pub(crate) fn wait_writable(fd: Fd, milliseconds: i64) {
 pub(crate) fn getpid() -> i32 {
     // SAFETY: no pointers.
     unsafe { call(number::GETPID, [0; 5]) }.unwrap_or(0) as i32
+}
+
+/// What this process does at a signal: the handler's address, or SIG_DFL or SIG_IGN, and the flags (sigaction(2)).
+pub(crate) fn disposition(signal: i32) -> Result<(usize, u64)> {
+    // The kernel's `struct sigaction`: handler, flags, restorer, and a mask of 64 signals.
+    let mut old = [0_usize; 4];
+    let arguments = [signal as usize, 0, old.as_mut_ptr() as usize, 8, 0];
+    // SAFETY: there is no new action, and the kernel writes one structure of this size, for a mask of 8 bytes.
+    unsafe { call(number::RT_SIGACTION, arguments) }?;
+    let [handler, flags, ..] = old;
+    Ok((handler, flags as u64))
 }
 
 /// Whether this process leads its process group.

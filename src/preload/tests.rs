@@ -481,6 +481,7 @@ fn the_shim_asks_libc_for_little_and_replaces_only_what_it_means_to() {
         "getsockname",
         "getsockopt",
         "listen",
+        "pthread_sigmask",
         "recv",
         "send",
         "sendmsg",
@@ -502,6 +503,7 @@ fn the_shim_asks_libc_for_little_and_replaces_only_what_it_means_to() {
         "memmove",
         "memset",
         "recvfrom",
+        "sigprocmask",
         "strlen",
         "unsetenv",
     ];

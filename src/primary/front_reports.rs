@@ -177,6 +177,7 @@ impl Recipients {
     async fn pass_on_word(&self, word: Word) {
         match word {
             Word::Ready(worker) => self.supervisor.ready(worker).await,
+            Word::Speaks(worker, on_channel) => self.supervisor.speaks(worker, on_channel).await,
             Word::Says(worker, message) => {
                 let parsed =
                     (message.get().len() <= LONGEST_WORD).then(|| serde_json::from_str(message.get()));

@@ -11,7 +11,7 @@ use super::leaving::LeavingNotes;
 use super::probes::ReadinessProbe;
 use super::runtime_folder::FolderKeeper;
 use crate::attach::bound::BoundChannels;
-use crate::attach::node::NodeSessions;
+use crate::attach::node::{Exit, NodeSessions};
 use crate::connections;
 use crate::front;
 use crate::ids::{Slot, WorkerId};
@@ -90,17 +90,35 @@ impl WorkerHooks for PrimaryHooks {
         }
     }
 
-    /// Node is asked to leave only when nothing is on its way to it any more: what it has not accepted by then would
-    /// be lost with its listener.
-    fn drain(&mut self, worker: WorkerId) -> BoxFuture<'static, ()> {
+    /// What a worker has not accepted when it closes its listener would be lost with that.
+    fn retire(&mut self, worker: WorkerId) -> BoxFuture<'static, ()> {
         self.leaving(worker);
-        let (front, connections) = (self.front.clone(), self.connections.clone());
-        let (node, ports) = (self.nodes.disconnecting(worker), self.ports.clone());
+        let (front, node) = (self.front.clone(), self.nodes.exit_of(worker));
         Box::pin(async move {
             front.retire(worker).await;
-            let opened = node.ask().await;
+            node.retire();
+        })
+    }
+
+    fn drained(&mut self, worker: WorkerId) -> BoxFuture<'static, ()> {
+        let (connections, node, ports) =
+            (self.connections.clone(), self.nodes.exit_of(worker), self.ports.clone());
+        Box::pin(async move {
+            let opened = node.opened_ports().await;
             connections.drained(worker, [ports, opened].concat()).await;
         })
+    }
+
+    fn send_shutdown(&mut self, worker: WorkerId) {
+        self.nodes.exit_of(worker).ask(Exit::Shutdown);
+    }
+
+    fn disconnect_when_idle(&mut self, worker: WorkerId) {
+        self.nodes.exit_of(worker).ask(Exit::WhenIdle);
+    }
+
+    fn disconnect(&mut self, worker: WorkerId) {
+        self.nodes.exit_of(worker).ask(Exit::Disconnect);
     }
 
     fn gone(&mut self, worker: WorkerId) -> BoxFuture<'static, u64> {

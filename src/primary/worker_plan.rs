@@ -9,9 +9,9 @@ use tracing::warn;
 
 use crate::ids::WorkerPort;
 use crate::settings::load::{CommandLine, load};
-use crate::settings::{Config, CpuScheduling, DrainHttp, diff};
+use crate::settings::{Config, CpuScheduling, DrainHttp, StopSignalAt, diff};
 use crate::supervisor::exec_context::{self, ExecContext, ExecContextError};
-use crate::supervisor::lifecycle::Rules;
+use crate::supervisor::lifecycle::{Rules, StopAt, StopRules};
 use crate::supervisor::{AttachEnv, CommandSpec, DesiredState, Environment, Parallel, Plan, Reread, restart};
 
 /// What every worker is started with that no configuration changes.
@@ -48,12 +48,7 @@ impl Base {
             inherited,
             workplace: config.workplace(),
         };
-        let plan = Plan {
-            spec,
-            rules: self.rules(config),
-            drain_timeout: config.drain_timeout,
-            stop_signal: config.stop_signal.signal(),
-        };
+        let plan = Plan { spec, rules: self.rules(config), drain_timeout: config.drain_timeout };
         let reload_parallel = config.reload_parallel.map_or(Parallel::Auto, Parallel::AtMost);
         DesiredState { plan: Arc::new(plan), workers: config.workers, reload_parallel }
     }
@@ -64,6 +59,14 @@ impl Base {
             wait_ready: config.wait_ready,
             probes: config.ready_http.is_some(),
             ready_timeout: config.ready_timeout,
+            stop: StopRules {
+                signal: config.stop_signal.signal(),
+                at: match config.stop_signal_at {
+                    StopSignalAt::Drained => StopAt::Drained,
+                    StopSignalAt::Drain => StopAt::Drain,
+                },
+                message: config.shutdown_with_message,
+            },
             kill_timeout: config.kill_timeout,
             restart: restart::Policy {
                 autorestart: config.autorestart,

@@ -33,6 +33,8 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
         Just(FromWorker::Listening),
         any::<([u8; 16], u64)>()
             .prop_map(|(token, nonce)| FromWorker::FetchSocket { token: Token(token), nonce }),
+        any::<([u8; 16], u64)>()
+            .prop_map(|(token, signals)| FromWorker::Catches { token: Token(token), signals }),
         any::<([u8; 16], u16, u64)>().prop_map(|(token, port, channel)| FromWorker::AskListened {
             token: Token(token),
             port,

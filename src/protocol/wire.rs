@@ -284,6 +284,14 @@ pub enum FromWorker {
         /// By which channel, by the nonce in its [`ChannelName`]; 0 stands for any.
         channel: u64,
     },
+    /// The first and only message on a new connection: the process on the launch's Node channel catches these signals by
+    /// now. There is no answer.
+    Catches {
+        /// Which launch.
+        token: Token,
+        /// All that it catches, of those by which a server may be asked to stop: bit 0 is signal 1.
+        signals: u64,
+    },
 }
 
 /// What the primary says to a worker's process.
@@ -340,6 +348,7 @@ const SOCKET: u8 = 5;
 const FETCH_SOCKET: u8 = 6;
 const ASK_LISTENED: u8 = 7;
 const END: u8 = 8;
+const CATCHES: u8 = 9;
 const WELCOME: u8 = 65;
 const REFUSE: u8 = 66;
 const CONNECTION: u8 = 67;
@@ -397,6 +406,11 @@ impl FromWorker {
                 out.put(&port.to_le_bytes());
                 out.put(&channel.to_le_bytes());
             }
+            FromWorker::Catches { token, signals } => {
+                out.put(&[CATCHES, VERSION]);
+                out.put(&token.0);
+                out.put(&signals.to_le_bytes());
+            }
             FromWorker::SetOption(option) => {
                 out.put(&[SET_OPTION, VERSION]);
                 out.put(&option.level.to_le_bytes());
@@ -446,6 +460,10 @@ impl FromWorker {
                 token: Token(input.array()?),
                 port: u16::from_le_bytes(input.array()?),
                 channel: u64::from_le_bytes(input.array()?),
+            },
+            CATCHES => FromWorker::Catches {
+                token: Token(input.array()?),
+                signals: u64::from_le_bytes(input.array()?),
             },
             LISTENING => FromWorker::Listening,
             SET_OPTION => FromWorker::SetOption(SocketOption {

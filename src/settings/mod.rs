@@ -128,6 +128,15 @@ pub(crate) enum Accept {
     Workers,
 }
 
+/// When a worker that is to end gets the stop signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StopSignalAt {
+    /// Once it has no open connection, or the drain is over.
+    Drained,
+    /// When the drain begins, for servers that know how to send their clients away.
+    Drain,
+}
+
 /// By which policy the kernel schedules workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CpuScheduling {

@@ -128,9 +128,9 @@ mod tests {
     #[test]
     fn a_default_is_shown_as_such_in_aligned_columns() {
         let table = shown(Sources::default());
-        assert!(table.contains("\nwindow            16                 (default)\n"), "{table}");
-        assert!(table.contains("\nworkers           3                  (default: max)\n"), "{table}");
-        assert!(table.contains("\ncommand           the built-in demo  (default)\n"), "{table}");
+        assert!(table.contains("\nwindow                 16                 (default)\n"), "{table}");
+        assert!(table.contains("\nworkers                3                  (default: max)\n"), "{table}");
+        assert!(table.contains("\ncommand                the built-in demo  (default)\n"), "{table}");
         assert!(table.lines().all(|line| line.find('(') == table.find('(')), "{table}");
     }
 
@@ -159,15 +159,15 @@ mod tests {
         let table = shown(sources);
         let named: Vec<_> = table.lines().filter(|line| !line.ends_with("(default)")).collect();
         assert_snapshot!(named.join("\n"), @r#"
-        port              none                              (--bind decides)
-        bind              [::1]:80:8080, 127.0.0.1:80:8080  (from --bind)
-        queue             16                                (from clusterd.toml:2)
-        workers           2                                 (from WEB_CONCURRENCY)
-        name              my-server                         (default: auto)
-        kill-timeout      1s 500ms                          (from CLUSTERD_KILL_TIMEOUT)
-        metrics           127.0.0.1:9090                    (from --metrics)
-        command           ["./my-server", "a b"]            (from clusterd.toml:3)
-        config            clusterd.toml                     (from --config)
+        port                   none                              (--bind decides)
+        bind                   [::1]:80:8080, 127.0.0.1:80:8080  (from --bind)
+        queue                  16                                (from clusterd.toml:2)
+        workers                2                                 (from WEB_CONCURRENCY)
+        name                   my-server                         (default: auto)
+        kill-timeout           1s 500ms                          (from CLUSTERD_KILL_TIMEOUT)
+        metrics                127.0.0.1:9090                    (from --metrics)
+        command                ["./my-server", "a b"]            (from clusterd.toml:3)
+        config                 clusterd.toml                     (from --config)
         "#);
     }
 }

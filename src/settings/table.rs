@@ -25,7 +25,8 @@ use super::setting::{Doc, InForce, Key, Section, Setting, dashed, settings, text
 use super::stop_signal::{SignalName, StopSignal};
 use super::workplace::Workplace;
 use super::{
-    Accept, Attach, CpuScheduling, DrainHttp, Listen, LogFormat, LogLevel, Policy, Stdin, WorkerCommand,
+    Accept, Attach, CpuScheduling, DrainHttp, Listen, LogFormat, LogLevel, Policy, Stdin, StopSignalAt,
+    WorkerCommand,
 };
 
 settings! {
@@ -380,13 +381,38 @@ settings! {
         }
 
         /// Signal that asks a worker to stop once it has drained.
+        ///
+        /// A Node worker that has no handler for it is asked to `disconnect` instead, and gets the signal when the drain is
+        /// over. With `TERM`, one that has a handler for INT alone gets INT.
         stop_signal: StopSignal {
             values: SignalName,
             in_force: AtReload,
             default: "TERM",
         }
 
+        /// When a worker gets the stop signal: once it has drained, or when its drain begins.
+        ///
+        /// `drain` is for servers that send their clients away by themselves, as with HTTP/2, gRPC and WebSockets: they need
+        /// to know early. A Node worker without a handler for the signal gets it later all the same.
+        stop_signal_at: StopSignalAt {
+            values: choice::<StopSignalAt>(),
+            in_force: AtReload,
+            default: "drained",
+        }
+
+        /// Send Node workers the message `shutdown` instead of the stop signal.
+        ///
+        /// They receive it as `process.on('message')`. Workers that are not Node get the signal.
+        shutdown_with_message: bool {
+            values: Truth,
+            in_force: AtReload,
+            default: "false",
+            not_with: ("attach", "preload"),
+        }
+
         /// Time that a worker has to exit after the stop signal before it is killed.
+        ///
+        /// If it got the signal when its drain began, the time counts from the end of the drain.
         ///
         /// The default is PM2's. Together with that of `drain-timeout` it stays below the 10 s that container runtimes
         /// usually allow.

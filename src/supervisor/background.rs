@@ -29,6 +29,19 @@ pub(super) struct Background {
 }
 
 impl Background {
+    /// Waits until nothing is on its way to a worker any more, or for `limit`.
+    pub(super) fn retire(
+        &mut self,
+        (instance, worker): (InstanceId, WorkerId),
+        retired: BoxFuture<'static, ()>,
+        limit: Duration,
+    ) {
+        self.helping.spawn(async move {
+            let _ = timeout(limit, retired).await;
+            Some((instance, Input::Retired(worker)))
+        });
+    }
+
     /// Waits until a worker has no client any more, or for `limit`.
     pub(super) fn drain(
         &mut self,

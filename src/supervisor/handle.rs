@@ -12,6 +12,7 @@ use super::accept::Order;
 use super::command::{Command, Refused, Stop, Underway};
 use super::diagnose;
 use super::events::{Asker, Event, EventKind, ReplaceReason, on_one_line};
+use super::lifecycle::{OnChannel, Signals};
 use super::plan::{DesiredState, Reread, Spec};
 use super::status::Overview;
 use super::task::{Ends, Supervisor};
@@ -91,6 +92,16 @@ impl Handle {
     /// Says that a worker is ready: it has said so itself (`process.send('ready')`, `READY=1`).
     pub(crate) async fn ready(&self, worker: WorkerId) {
         self.send(Request::Ready { worker }).await;
+    }
+
+    /// Says who speaks on a worker's Node channel.
+    pub(crate) async fn speaks(&self, worker: WorkerId, on_channel: OnChannel) {
+        self.send(Request::Speaks { worker, on_channel }).await;
+    }
+
+    /// Says which signals the process on the Node channel of this token's worker catches. That worker, if it runs.
+    pub(crate) async fn catches(&self, token: Token, signals: Signals) -> Option<WorkerId> {
+        self.ask(|reply| Request::Catches { token, signals, reply }).await.flatten()
     }
 
     /// Begins a command.
@@ -184,6 +195,15 @@ pub(super) enum Request {
     },
     Ready {
         worker: WorkerId,
+    },
+    Speaks {
+        worker: WorkerId,
+        on_channel: OnChannel,
+    },
+    Catches {
+        token: Token,
+        signals: Signals,
+        reply: oneshot::Sender<Option<WorkerId>>,
     },
     Do {
         order: Order<DesiredState>,

@@ -219,7 +219,7 @@ impl Instance {
             (State::Draining { .. }, Phase::Launching | Phase::Online) => {
                 EventKind::WorkerDraining { worker, pid: new }
             }
-            (State::Stopping { .. }, phase) if phase != Phase::Stopping => {
+            (State::Leaving { .. } | State::Stopping { .. }, phase) if phase != Phase::Stopping => {
                 EventKind::WorkerStopping { worker, pid: new }
             }
             (State::Settling { .. } | State::Stopped | State::Orphaned { .. }, _) if old != 0 => {

@@ -6,8 +6,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
-
 use super::Environment;
 use super::lifecycle::Rules;
 use super::processes::guardian::Orders;
@@ -25,8 +23,6 @@ pub(crate) struct Plan {
     pub rules: Rules,
     /// How long it may take, once it gets no further connection, to finish those that it has.
     pub drain_timeout: Duration,
-    /// What asks it to end.
-    pub stop_signal: Signal,
 }
 
 /// What is wanted by now, at the start and again at each reload.

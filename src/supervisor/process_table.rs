@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use crate::front::links::Holder;
+use crate::sys::idle;
 use crate::sys::processes as table;
 pub(crate) use crate::sys::processes::{Named, listener_of};
 use crate::sys::usage;
@@ -64,6 +65,11 @@ pub(crate) async fn is_node_with(process: Pid, shim: PathBuf) -> bool {
 pub(crate) async fn is_deno(process: Pid) -> bool {
     let look = move || table::program_name(process).is_some_and(|name| name == "deno");
     tokio::task::spawn_blocking(look).await.unwrap_or(false)
+}
+
+/// Whether this process, of an event loop of libuv, would end if it were not for the socket with this inode.
+pub(crate) async fn only_socket_keeps(process: Pid, inode: u64) -> bool {
+    tokio::task::spawn_blocking(move || idle::only_socket_keeps(process, inode)).await.unwrap_or(false)
 }
 
 /// Is this process one of a worker's, whose group this is?

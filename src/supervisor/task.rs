@@ -156,6 +156,16 @@ impl Task {
             Request::Listening { worker, port } => self.workers.listening(worker, port),
             Request::HasRing(ring) => self.workers.has_ring(ring),
             Request::Ready { worker } => self.workers.apply_to(worker, Input::Ready(worker)),
+            Request::Speaks { worker, on_channel } => {
+                self.workers.apply_to_running(worker, Input::Speaks { id: worker, on_channel });
+            }
+            Request::Catches { token, signals, reply } => {
+                let worker = self.workers.table().run_by(token);
+                if let Some(id) = worker {
+                    self.workers.apply_to_running(id, Input::Catches { id, signals });
+                }
+                let _ = reply.send(worker);
+            }
             Request::Do { order, by, reply } => drop(reply.send(self.obey(order, by))),
             Request::Replace { worker, reason } => {
                 if self.mode == Mode::Running {

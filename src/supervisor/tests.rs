@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::events::{Asker, EventKind, ReplaceReason};
-use super::lifecycle::{Phase, Rules};
+use super::lifecycle::{Phase, Rules, StopAt, StopRules};
 use super::*;
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::logs::LastLines;
@@ -64,9 +64,19 @@ impl WorkerHooks for Watcher {
 
     fn leaving(&mut self, _: WorkerId) {}
 
-    fn drain(&mut self, _: WorkerId) -> BoxFuture<'static, ()> {
+    fn retire(&mut self, _: WorkerId) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
+
+    fn drained(&mut self, _: WorkerId) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn send_shutdown(&mut self, _: WorkerId) {}
+
+    fn disconnect_when_idle(&mut self, _: WorkerId) {}
+
+    fn disconnect(&mut self, _: WorkerId) {}
 
     fn gone(&mut self, _: WorkerId) -> BoxFuture<'static, u64> {
         Box::pin(std::future::ready(0))
@@ -103,11 +113,12 @@ fn start_under((spec, workers): (CommandSpec, u32), change: impl FnOnce(&mut Pla
         wait_ready: false,
         probes: false,
         ready_timeout: Duration::from_secs(30),
+        stop: StopRules { signal: Signal::TERM, at: StopAt::Drained, message: false },
         kill_timeout: KILL_TIMEOUT,
         restart: restart::Policy::default(),
     };
     let drain_timeout = Duration::from_secs(5);
-    let mut plan = Plan { spec, rules, drain_timeout, stop_signal: Signal::TERM };
+    let mut plan = Plan { spec, rules, drain_timeout };
     change(&mut plan);
     let wanted = DesiredState {
         plan: Arc::new(plan),

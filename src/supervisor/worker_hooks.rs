@@ -32,8 +32,20 @@ pub(crate) trait WorkerHooks: Send + 'static {
     /// A worker is to have no clients soon: those that it has are asked to leave.
     fn leaving(&mut self, worker: WorkerId);
 
-    /// Gives a worker no further connection, and has its clients leave; done when it has none any more.
-    fn drain(&mut self, worker: WorkerId) -> BoxFuture<'static, ()>;
+    /// Gives a worker no further connection; done when none is on its way to it any more.
+    fn retire(&mut self, worker: WorkerId) -> BoxFuture<'static, ()>;
+
+    /// Done when a worker that gets no further connection has none any more.
+    fn drained(&mut self, worker: WorkerId) -> BoxFuture<'static, ()>;
+
+    /// Sends the message `shutdown` on a worker's Node channel, if somebody is there.
+    fn send_shutdown(&mut self, worker: WorkerId);
+
+    /// Asks whoever is on a worker's Node channel to `disconnect` once nothing else is left that it could wait for.
+    fn disconnect_when_idle(&mut self, worker: WorkerId);
+
+    /// Asks whoever is on a worker's Node channel to `disconnect`.
+    fn disconnect(&mut self, worker: WorkerId);
 
     /// A worker is gone: done when every connection that it has not taken is in the queue again. How many it has
     /// taken.

@@ -48,9 +48,11 @@ impl WorkerTable {
         (1..=self.wanted).map(Slot).collect()
     }
 
-    /// The slots that nobody fills, or only somebody who drains. One that was asked to end is waited for.
+    /// The slots that nobody fills, or only somebody who finishes with its clients and by itself. One that was asked to
+    /// stop is waited for.
     pub(super) fn vacant(&self) -> Vec<Slot> {
-        let leaves_room = |state: &State| matches!(state, State::Draining { .. } | State::Stopped);
+        let leaves_room =
+            |state: &State| matches!(state, State::Draining { .. } | State::Leaving { .. } | State::Stopped);
         let is_vacant = |slot: &Slot| self.of_slot(*slot).all(|instance| leaves_room(instance.state()));
         self.slots().into_iter().filter(is_vacant).collect()
     }
@@ -145,6 +147,17 @@ impl WorkerTable {
     /// The instance that this launch is of, while it may be given connections.
     pub(super) fn serving(&self, worker: WorkerId) -> Option<&Instance> {
         self.instances.iter().find(|instance| instance.serving().is_some_and(|process| process.id == worker))
+    }
+
+    /// The instance that this launch is of, while its process may run.
+    pub(super) fn running(&self, worker: WorkerId) -> Option<&Instance> {
+        self.instances.iter().find(|instance| instance.state().process().is_some_and(|run| run.id == worker))
+    }
+
+    /// The launch that holds this token, while its process may run.
+    pub(super) fn run_by(&self, token: Token) -> Option<WorkerId> {
+        let mut running = self.instances.iter().filter_map(|instance| instance.state().process());
+        running.find(|process| process.token == token).map(|process| process.id)
     }
 
     /// The launch that holds this token, while it may be given connections.

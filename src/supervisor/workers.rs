@@ -169,6 +169,13 @@ impl Workers {
         }
     }
 
+    /// Lets this happen to the worker of a launch, while its process may run.
+    pub(super) fn apply_to_running(&mut self, worker: WorkerId, input: Input) {
+        if let Some(instance) = self.table.running(worker).map(Instance::id) {
+            self.apply(instance, input);
+        }
+    }
+
     /// Notes that a launch listens on a port, which may be heard only after its end.
     pub(super) fn listening(&mut self, worker: WorkerId, port: WorkerPort) {
         let Some(instance) = self.table.listens(worker, port) else { return };
@@ -281,7 +288,7 @@ impl Workers {
             _ => now + plan.rules.kill_timeout,
         };
         if self.processes.treekill() {
-            self.leftovers.add(self.processes.mark(process.id.launch), plan.stop_signal, kill_at, now);
+            self.leftovers.add(self.processes.mark(process.id.launch), plan.rules.stop.signal, kill_at, now);
         }
     }
 
@@ -323,16 +330,22 @@ impl Workers {
         match action {
             Action::Launch => return Some(self.try_launch(id)),
             Action::Count(reason) => self.count_restart(instance.slot(), reason),
-            Action::Terminate(group) => processes::signal(group, instance.plan().stop_signal),
+            Action::Terminate(group, signal) => processes::signal(group, signal),
+            Action::SendShutdown(worker) => self.hooks.send_shutdown(worker),
+            Action::DisconnectWhenIdle(worker) => self.hooks.disconnect_when_idle(worker),
+            Action::Disconnect(worker) => self.hooks.disconnect(worker),
             Action::Kill(group) => processes::signal(group, Signal::KILL),
             Action::Forget(worker) => {
                 let output = instance.output().cloned();
                 self.background.reclaim((id, worker), self.hooks.gone(worker), output);
             }
-            Action::Drain(process) => {
+            Action::Retire(worker) => {
                 let limit = instance.plan().drain_timeout;
-                let drained = self.hooks.drain(process.id);
-                self.background.drain((id, process.id), drained, limit);
+                self.background.retire((id, worker), self.hooks.retire(worker), limit);
+            }
+            Action::AwaitDrained(worker) => {
+                let limit = instance.plan().drain_timeout;
+                self.background.drain((id, worker), self.hooks.drained(worker), limit);
             }
             Action::Probe(worker) => {
                 let limit = instance.plan().rules.ready_timeout;

@@ -8,6 +8,7 @@ pub(crate) mod acting;
 pub(crate) mod closer;
 pub(crate) mod datagram;
 pub(crate) mod guarded;
+pub(crate) mod idle;
 pub(crate) mod kin;
 pub(crate) mod mark;
 pub(crate) mod peer;

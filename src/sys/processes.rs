@@ -112,7 +112,7 @@ pub(crate) fn is_passed_on(inode: u64, hint: Option<Pid>) -> bool {
 }
 
 /// `None` if the kernel does not tell (CONFIG_PROC_CHILDREN).
-fn has_children(process: &Process) -> Option<bool> {
+pub(super) fn has_children(process: &Process) -> Option<bool> {
     for task in process.tasks().ok()? {
         if !task.ok()?.children().ok()?.is_empty() {
             return Some(true);

@@ -38,6 +38,7 @@ mod releases;
 mod reload_keepalive;
 mod restart;
 mod runtime_folder;
+mod sent_away;
 mod servers;
 mod shutdown;
 mod signals;

@@ -39,6 +39,7 @@ use crate::front::Accepts;
 use crate::front::links::ChannelPermits;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::supervisor::NodeChannel;
+use crate::supervisor::lifecycle::OnChannel;
 
 /// How long the last words of a worker that is gone may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -51,6 +52,8 @@ const WORDS: usize = 64;
 pub(crate) enum Word {
     /// It is ready: `process.send('ready')`, as PM2 has it (`wait_ready`).
     Ready(WorkerId),
+    /// Somebody has come on its channel, or nobody speaks there any more.
+    Speaks(WorkerId, OnChannel),
     /// Anything that it has sent to its primary, be it that too.
     Says(WorkerId, Box<RawValue>),
 }
@@ -95,26 +98,60 @@ pub(crate) struct NodeSessions {
 /// A session under way.
 #[derive(Debug)]
 struct OpenSession {
-    disconnect: watch::Sender<bool>,
+    exit: watch::Sender<Exit>,
     gone: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-/// Asks one worker, if it is Node, to leave when it has finished what it has: `worker.disconnect()`, as Node's primary
-/// has it. Clones ask the same worker.
+/// How far a worker is on its way out, as far as its channel is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Exit {
+    /// It serves.
+    No,
+    /// It gets no further connection.
+    Draining,
+    /// The app was asked to end, and Node is to leave once it would wait for nothing but its channel.
+    WhenIdle,
+    /// The same, after the message `shutdown`, as PM2 has it (`shutdown_with_message`).
+    Shutdown,
+    /// Node is to leave when it has finished what it has: `worker.disconnect()`, as Node's primary has it.
+    Disconnect,
+}
+
+/// Tells one worker, if it has a channel, that it is to go. Clones tell the same worker.
 #[derive(Clone, Debug)]
-pub(crate) struct DisconnectRequest {
-    ask: Option<watch::Sender<bool>>,
+pub(crate) struct NodeExit {
+    told: Option<watch::Sender<Exit>>,
+    accepts: Accepts,
     listeners: Arc<Mutex<Listeners>>,
 }
 
-impl DisconnectRequest {
-    /// Asks, once however often it is called. Returns the ports on which Node workers serve beside those that are
-    /// always served: who waits until the worker has no connection any more has to look at those too.
-    pub(crate) async fn ask(&self) -> Vec<u16> {
-        if let Some(ask) = &self.ask {
-            ask.send_if_modified(|asked| !std::mem::replace(asked, true));
+impl NodeExit {
+    /// Tells it, once however often it is called; there is no way back.
+    pub(crate) fn ask(&self, exit: Exit) {
+        if let Some(told) = &self.told {
+            told.send_if_modified(|told| {
+                let is_further = exit > *told;
+                if is_further {
+                    *told = exit;
+                }
+                is_further
+            });
         }
+    }
+
+    /// Tells it that it gets no further connection.
+    pub(crate) fn retire(&self) {
+        self.ask(match self.accepts {
+            Accepts::Primary => Exit::Draining,
+            // It would accept further ones by itself.
+            Accepts::Workers => Exit::Disconnect,
+        });
+    }
+
+    /// The ports on which Node workers serve beside those that are always served: who waits until the worker has no
+    /// connection any more has to look at those too.
+    pub(crate) async fn opened_ports(&self) -> Vec<u16> {
         self.listeners.lock().await.opened_ports()
     }
 }
@@ -128,13 +165,13 @@ impl NodeSessions {
 
     /// Speaks with a worker until it is gone.
     pub(crate) fn greet(&mut self, worker: WorkerId, channel: NodeChannel) {
-        let (disconnect, asked) = watch::channel(false);
+        let (exit, asked) = watch::channel(Exit::No);
         let (gone, told) = oneshot::channel();
-        let signals = session::SessionSignals { disconnect: asked, gone: told, words: self.words.clone() };
+        let signals = session::SessionSignals { exit: asked, gone: told, words: self.words.clone() };
         match session::NodeSession::new(worker, channel, self.context.clone(), signals) {
             Ok(session) => {
                 let task = tokio::spawn(session.run());
-                self.sessions.insert(worker, OpenSession { disconnect, gone, task });
+                self.sessions.insert(worker, OpenSession { exit, gone, task });
             }
             Err(error) => warn!(%worker, %error, "cannot watch a worker's Node channel"),
         }
@@ -145,10 +182,10 @@ impl NodeSessions {
         self.context.listeners.try_lock().map(|listeners| listeners.opened_ports()).unwrap_or_default()
     }
 
-    /// What asks this worker to leave.
-    pub(crate) fn disconnecting(&self, worker: WorkerId) -> DisconnectRequest {
-        let ask = self.sessions.get(&worker).map(|session| session.disconnect.clone());
-        DisconnectRequest { ask, listeners: Arc::clone(&self.context.listeners) }
+    /// What tells this worker to go.
+    pub(crate) fn exit_of(&self, worker: WorkerId) -> NodeExit {
+        let told = self.sessions.get(&worker).map(|session| session.exit.clone());
+        NodeExit { told, accepts: self.context.accepts, listeners: Arc::clone(&self.context.listeners) }
     }
 
     /// Done when everything was read that a worker said before it was gone: what it has taken must not be taken for

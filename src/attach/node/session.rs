@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use serde_json::value::RawValue;
@@ -19,7 +19,7 @@ use super::offers::Offers;
 use super::relay::{self, Answer, Offer};
 use super::servers::{Begin, Server, ServerTable, Supply};
 use super::transport::{NodeTransport, Reading, Sent, TransportError};
-use super::{NodeContext, Word, shortened};
+use super::{Exit, NodeContext, Word, shortened};
 use crate::attach::admission::{self, Applicant, Grant, Refusal, Request, Takes};
 use crate::attach::bound::{Bound, Place};
 use crate::front::Accepts;
@@ -28,9 +28,17 @@ use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::protocol::name_address;
 use crate::protocol::node::{Errno, FromNode, HandleType, Query, ToNode};
 use crate::protocol::wire::{Binding, ChannelName, Endpoint};
+use crate::supervisor::lifecycle::OnChannel;
 use crate::supervisor::{NodeChannel, process_table};
 use crate::sys::closer::{self, ForeignFd};
 use crate::sys::seqpacket;
+
+/// The message by which PM2 has an app end (`shutdown_with_message`), as JSON.
+const SHUTDOWN: &str = "\"shutdown\"";
+
+/// How often it is looked whether an app that was asked to end is done, and how many looks in a row have to find that.
+const IDLE_LOOK: Duration = Duration::from_millis(25);
+const IDLE_LOOKS: u8 = 2;
 
 /// How many reads follow each other before others get their turn.
 const READS: usize = 2;
@@ -48,13 +56,23 @@ pub(super) struct NodeSession {
     mailbox: Mailbox,
     context: NodeContext,
     signals: SessionSignals,
+    idle: Idle,
+}
+
+/// Whether the worker waits for nothing but its channel.
+#[derive(Debug, Default)]
+struct Idle {
+    /// When it is looked next, once the app was asked to end.
+    look_at: Option<Instant>,
+    /// How many looks in a row have found that it does.
+    looks: u8,
 }
 
 /// What a session learns from the rest of clusterd, and what it tells it.
 #[derive(Debug)]
 pub(super) struct SessionSignals {
-    /// The worker is to leave.
-    pub disconnect: watch::Receiver<bool>,
+    /// Whether the worker is to go.
+    pub exit: watch::Receiver<Exit>,
     /// The worker is gone.
     pub gone: oneshot::Receiver<()>,
     /// What the worker says.
@@ -83,12 +101,15 @@ impl NodeSession {
             mailbox: Mailbox::default(),
             context,
             signals,
+            idle: Idle::default(),
         })
     }
 
     /// Goes on until the channel ends.
     pub(super) async fn run(mut self) {
-        match self.session().await {
+        let ended = self.session().await;
+        self.tell(Word::Speaks(self.worker, OnChannel::Nobody)).await;
+        match ended {
             Ok(()) => debug!(worker = %self.worker, "the Node channel is closed"),
             Err(TransportError::Channel(error)) => {
                 warn!(worker = %self.worker, %error, "closed the Node channel, which failed");
@@ -112,6 +133,7 @@ impl NodeSession {
         loop {
             self.transport.flush()?;
             let (take_back_at, look_at) = (self.offers.deadline(), self.closed.deadline());
+            let idle_look_at = self.idle.look_at;
             tokio::select! {
                 ready = channel.readable() => {
                     let mut ready = ready?;
@@ -134,7 +156,8 @@ impl NodeSession {
                 }
                 () = sleep_until(take_back_at), if take_back_at.is_some() => self.take_back().await?,
                 () = sleep_until(look_at), if look_at.is_some() => self.look_at_closed(Instant::now()).await,
-                Ok(()) = self.signals.disconnect.changed() => self.disconnect()?,
+                () = sleep_until(idle_look_at), if idle_look_at.is_some() => self.look_whether_idle().await?,
+                Ok(()) = self.signals.exit.changed() => self.go_on_leaving().await?,
                 _ = &mut self.signals.gone => return self.read_rest().await,
             }
         }
@@ -163,10 +186,51 @@ impl NodeSession {
         }
     }
 
-    /// Asks the worker to leave when it has finished what it has: `worker.disconnect()`, as Node's primary has it.
-    fn disconnect(&mut self) -> Result<(), TransportError> {
+    /// Says what the worker is to be told by now on its way out.
+    async fn go_on_leaving(&mut self) -> Result<(), TransportError> {
+        let exit = *self.signals.exit.borrow_and_update();
+        match exit {
+            Exit::No | Exit::Draining => Ok(()),
+            Exit::WhenIdle => {
+                self.idle.look_at = Some(Instant::now() + IDLE_LOOK);
+                Ok(())
+            }
+            Exit::Shutdown => {
+                self.idle.look_at = Some(Instant::now() + IDLE_LOOK);
+                self.transport.push(ToNode::User(SHUTDOWN))
+            }
+            Exit::Disconnect => {
+                self.idle.look_at = None;
+                let seq = self.transport.next_seq();
+                self.transport.push(ToNode::Disconnect { seq })
+            }
+        }
+    }
+
+    /// Whether it is known what the app on the channel catches: the shim tells that of Node alone. Deno catches signals for
+    /// itself as well, and they look the same.
+    async fn who_is_there(&self) -> OnChannel {
+        if self.takes_channels().await { OnChannel::Known } else { OnChannel::Unknown }
+    }
+
+    /// A cluster worker does not end as long as it has its channel. An app that has closed all else expects it to.
+    async fn look_whether_idle(&mut self) -> Result<(), TransportError> {
+        let is_idle = match self.transport.speaker() {
+            Some(speaker) => process_table::only_socket_keeps(speaker, self.transport.workers_inode()?).await,
+            None => false,
+        };
+        self.idle.looks = if is_idle { self.idle.looks + 1 } else { 0 };
+        if self.idle.looks < IDLE_LOOKS {
+            self.idle.look_at = Some(Instant::now() + IDLE_LOOK);
+            return Ok(());
+        }
+        self.idle.look_at = None;
         let seq = self.transport.next_seq();
         self.transport.push(ToNode::Disconnect { seq })
+    }
+
+    fn is_to_go(&self) -> bool {
+        *self.signals.exit.borrow() != Exit::No
     }
 
     fn wants_to_write(&self) -> bool {
@@ -200,6 +264,7 @@ impl NodeSession {
         match message {
             FromNode::Online => {
                 debug!(%worker, "Node is online");
+                self.tell(Word::Speaks(worker, self.who_is_there().await)).await;
                 // The old one leaves before the new one joins.
                 self.mailbox = Mailbox::default();
                 self.mailbox = self.context.messages.join(worker);
@@ -252,7 +317,7 @@ impl NodeSession {
     /// one that came behind the request would either crash it, for Node acknowledges a listener on a channel that is
     /// closed by then, or keep it alive.
     async fn answer(&mut self, query: Query) -> Result<(), TransportError> {
-        if *self.signals.disconnect.borrow() {
+        if self.is_to_go() {
             return Ok(());
         }
         if !self.closed.is_empty() {
@@ -521,7 +586,7 @@ impl NodeSession {
     /// those who hold it that clusterd is gone.
     async fn look_at_closed(&mut self, now: Instant) {
         for closed in self.closed.due(now) {
-            if *self.signals.disconnect.borrow() || process_table::is_passed_on(closed.holder).await {
+            if self.is_to_go() || process_table::is_passed_on(closed.holder).await {
                 self.closed.is_held(closed, Instant::now());
             } else {
                 self.end(closed.key, closed.server).await;

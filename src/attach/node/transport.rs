@@ -194,6 +194,14 @@ impl NodeTransport {
         self.unacknowledged.pop_front()
     }
 
+    /// The inode of the worker's end.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub(super) fn workers_inode(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.worker_end)?.st_ino)
+    }
+
     /// Whether the worker has read all that there was for it.
     ///
     /// # Errors

@@ -40,7 +40,8 @@ impl Rights {
 /// Sends one record, with a duplicate of `passed` if there is one. Never raises SIGPIPE.
 pub(crate) fn send(fd: Fd, record: &[u8], passed: Option<Fd>, flags: i32) -> Result<()> {
     let mut rights = passed.map(Rights::one);
-    let control: *mut core::ffi::c_void = rights.as_mut().map_or(null_mut(), |rights| (&raw mut *rights).cast());
+    let control: *mut core::ffi::c_void =
+        rights.as_mut().map_or(null_mut(), |rights| (&raw mut *rights).cast());
     // SAFETY: the record is borrowed until the call returns.
     let slice = unsafe { Slice::of(record.as_ptr().cast(), record.len()) };
     let control_len = if control.is_null() { 0 } else { Rights::LEN };

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use rustix::process::Pid;
 
+use super::ending::Ending;
 use super::readiness::Missing;
 use crate::ids::WorkerId;
 use crate::protocol::wire::Token;
@@ -21,6 +22,19 @@ pub(crate) struct Process {
     pub group: Pid,
     /// What its processes show at the attach socket.
     pub token: Token,
+    /// What is known by now of how it ends.
+    pub ending: Ending,
+}
+
+/// How far a worker that drains has been asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Not yet.
+    No,
+    /// By a signal.
+    Signal,
+    /// By a message, which nobody but the process on the Node channel got.
+    Message,
 }
 
 /// Where a worker stands.
@@ -102,11 +116,26 @@ pub(crate) enum State {
         process: Process,
         /// When it is asked to end all the same.
         until: Instant,
+        /// Whether it was asked already.
+        asked: Asked,
     },
-    /// The process group was asked to end.
+    /// The process was asked to `disconnect`: it ends by itself once it has nothing more to do.
+    Leaving {
+        /// The process.
+        process: Process,
+        /// When it gets the stop signal.
+        signal_at: Instant,
+        /// When it is killed.
+        kill_at: Instant,
+    },
+    /// The process was asked to end.
     Stopping {
         /// The process.
         process: Process,
+        /// How.
+        asked: Asked,
+        /// When it gets `disconnect` as well, in case that it waits for nothing but its Node channel.
+        disconnect_at: Option<Instant>,
         /// When it is killed.
         kill_at: Instant,
     },
@@ -137,6 +166,7 @@ impl State {
             State::Settling { .. } | State::WaitingRestart { .. } => Phase::WaitingRestart,
             State::Draining { .. } => Phase::Draining,
             State::Failing { .. }
+            | State::Leaving { .. }
             | State::Stopping { .. }
             | State::Orphaned { .. }
             | State::Killed { .. } => Phase::Stopping,
@@ -150,6 +180,27 @@ impl State {
             | State::Online { process, .. }
             | State::Failing { process, .. }
             | State::Draining { process, .. }
+            | State::Leaving { process, .. }
+            | State::Stopping { process, .. }
+            | State::Killed { process, .. } => Some(process),
+            State::Stopped
+            | State::Left(_)
+            | State::Errored(_)
+            | State::Starting { .. }
+            | State::Settling { .. }
+            | State::WaitingRestart { .. }
+            | State::Orphaned { .. } => None,
+        }
+    }
+
+    /// The same, to note what is told of it.
+    pub(super) fn process_mut(&mut self) -> Option<&mut Process> {
+        match self {
+            State::Launching { process, .. }
+            | State::Online { process, .. }
+            | State::Failing { process, .. }
+            | State::Draining { process, .. }
+            | State::Leaving { process, .. }
             | State::Stopping { process, .. }
             | State::Killed { process, .. } => Some(process),
             State::Stopped
@@ -208,7 +259,11 @@ impl State {
             State::Settling { until, .. }
             | State::WaitingRestart { until, .. }
             | State::Draining { until, .. } => Some(*until),
-            State::Stopping { kill_at, .. } | State::Orphaned { kill_at, .. } => Some(*kill_at),
+            State::Leaving { signal_at, .. } => Some(*signal_at),
+            State::Stopping { kill_at, disconnect_at, .. } => {
+                Some(disconnect_at.map_or(*kill_at, |disconnect_at| disconnect_at.min(*kill_at)))
+            }
+            State::Orphaned { kill_at, .. } => Some(*kill_at),
             State::Killed { give_up_at, .. } => Some(*give_up_at),
             State::Stopped
             | State::Left(_)

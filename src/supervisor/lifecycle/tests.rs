@@ -17,6 +17,7 @@ fn rules() -> Rules {
         wait_ready: false,
         probes: false,
         ready_timeout: Duration::from_secs(30),
+        stop: StopRules { signal: Signal::TERM, at: StopAt::Drained, message: false },
         kill_timeout: Duration::from_secs(2),
         restart: restart::Policy::default(),
     }
@@ -28,6 +29,7 @@ fn process(launch: u64) -> Process {
         id: WorkerId { slot: Slot(1), launch },
         group: Pid::from_raw(number).expect("not 0"),
         token: Token([0; 16]),
+        ending: Ending::default(),
     }
 }
 
@@ -90,7 +92,7 @@ fn is_settled(state: &State) -> bool {
 const FORGET: Action = Action::Forget(WorkerId { slot: Slot(1), launch: 1 });
 
 fn terminate() -> Vec<Action> {
-    vec![Action::Terminate(process(1).group)]
+    vec![Action::Terminate(process(1).group, Signal::TERM)]
 }
 
 fn kill() -> Vec<Action> {
@@ -162,6 +164,9 @@ fn news_of_an_older_launch_change_nothing() {
         Input::Listening { id, port: PORTS[0] },
         Input::Ready(id),
         Input::Probed(id),
+        Input::Speaks { id, on_channel: OnChannel::Known },
+        Input::Catches { id, signals: Signals::from_bits(u64::MAX) },
+        Input::Retired(id),
         Input::Drained(id),
         Input::Forgotten { id, served: 1 },
     ] {
@@ -258,7 +263,7 @@ fn a_meant_end_is_the_last() {
 fn a_retired_worker_is_asked_to_end_when_its_last_client_has_gone() {
     let mut subject = Subject::online();
     let until = subject.now + Duration::from_secs(6);
-    assert_eq!(subject.happen(Input::Retire { until }), [Action::Drain(process(1))]);
+    assert_eq!(subject.happen(Input::Retire { until }), [Action::Retire(process(1).id)]);
     assert_eq!(subject.phase(), Phase::Draining);
     assert!(subject.state.serving().is_none());
     assert_eq!(subject.wait(Duration::from_secs(1)), []);
@@ -317,6 +322,134 @@ fn others_of_a_stopped_workers_group_have_until_the_deadline() {
     assert_eq!(subject.state, State::Stopped);
 }
 
+/// TERM alone, or INT alone.
+const CATCHES_TERM: Signals = Signals::from_bits(1 << 14);
+const CATCHES_INT: Signals = Signals::from_bits(1 << 1);
+
+/// A worker that is Node, whose app catches these, and whose drain has begun; it may take another 6 s.
+fn draining_node(rules: Rules, on_channel: OnChannel, signals: Signals) -> Subject {
+    let mut subject = Subject::launched(rules);
+    let id = process(1).id;
+    assert_eq!(subject.happen(Input::Speaks { id, on_channel }), []);
+    subject.listen(PORTS[0]);
+    subject.listen(PORTS[1]);
+    assert_eq!(subject.happen(Input::Catches { id, signals }), []);
+    let until = subject.now + Duration::from_secs(6);
+    assert_eq!(subject.happen(Input::Retire { until }), [Action::Retire(id)]);
+    subject
+}
+
+fn ask_of(at: StopAt, message: bool) -> Rules {
+    Rules { stop: StopRules { signal: Signal::TERM, at, message }, ..rules() }
+}
+
+const RETIRED: Input = Input::Retired(WorkerId { slot: Slot(1), launch: 1 });
+const DRAINED: Input = Input::Drained(WorkerId { slot: Slot(1), launch: 1 });
+const AWAIT: Action = Action::AwaitDrained(WorkerId { slot: Slot(1), launch: 1 });
+const DISCONNECT: Action = Action::Disconnect(WorkerId { slot: Slot(1), launch: 1 });
+const WHEN_IDLE: Action = Action::DisconnectWhenIdle(WorkerId { slot: Slot(1), launch: 1 });
+const SHUTDOWN: Action = Action::SendShutdown(WorkerId { slot: Slot(1), launch: 1 });
+
+#[test]
+fn node_with_a_handler_gets_its_signal_once_it_has_drained_and_disconnect_late() {
+    for (catches, signal) in [(CATCHES_TERM, Signal::TERM), (CATCHES_INT, Signal::INT)] {
+        let mut subject = draining_node(rules(), OnChannel::Known, catches);
+        assert_eq!(subject.happen(RETIRED), [AWAIT]);
+        assert_eq!(subject.happen(DRAINED), [Action::Terminate(process(1).group, signal), WHEN_IDLE]);
+        assert_eq!(subject.wait(Duration::from_millis(999)), []);
+        assert_eq!(
+            subject.wait(Duration::from_millis(1)),
+            [DISCONNECT],
+            "it may only be held by its channel"
+        );
+        assert_eq!(subject.wait(Duration::from_millis(999)), []);
+        assert_eq!(subject.wait(Duration::from_millis(1)), kill());
+    }
+}
+
+#[test]
+fn node_without_a_handler_gets_disconnect_and_the_signal_when_the_drain_is_over() {
+    let mut subject = draining_node(rules(), OnChannel::Known, Signals::default());
+    subject.happen(RETIRED);
+    subject.wait(Duration::from_secs(1));
+    assert_eq!(subject.happen(DRAINED), [DISCONNECT]);
+    assert_eq!(subject.phase(), Phase::Stopping);
+    let id = process(1).id;
+    assert_eq!(
+        subject.happen(Input::Speaks { id, on_channel: OnChannel::Nobody }),
+        [],
+        "it has disconnected"
+    );
+    assert_eq!(subject.wait(Duration::from_millis(4999)), [], "it works on");
+    assert_eq!(subject.wait(Duration::from_millis(1)), terminate());
+    assert_eq!(subject.wait(Duration::from_secs(2)), kill());
+}
+
+#[test]
+fn node_without_a_handler_that_clients_hold_until_the_end_gets_disconnect_then() {
+    let mut subject = draining_node(rules(), OnChannel::Known, Signals::default());
+    subject.happen(RETIRED);
+    assert_eq!(subject.wait(Duration::from_secs(6)), [DISCONNECT]);
+    assert_eq!(subject.wait(Duration::from_secs(1)), terminate());
+    assert_eq!(subject.wait(Duration::from_secs(1)), kill(), "no later than with any other worker");
+}
+
+#[test]
+fn node_without_the_shim_gets_the_signal_the_kill_timeout_after_it_has_disconnected() {
+    let id = process(1).id;
+    let disconnected = Input::Speaks { id, on_channel: OnChannel::Nobody };
+    for (disconnects_after, signal_after) in [(500, 2000), (5500, 2000)] {
+        let mut subject = draining_node(rules(), OnChannel::Unknown, Signals::default());
+        subject.happen(RETIRED);
+        assert_eq!(subject.happen(DRAINED), [DISCONNECT]);
+        assert_eq!(subject.wait(Duration::from_millis(disconnects_after)), []);
+        assert_eq!(subject.happen(disconnected.clone()), []);
+        assert_eq!(subject.wait(Duration::from_millis(signal_after - 1)), []);
+        assert_eq!(subject.wait(Duration::from_millis(1)), terminate());
+        assert_eq!(subject.wait(Duration::from_secs(2)), kill());
+    }
+}
+
+#[test]
+fn a_signal_at_the_beginning_of_the_drain_is_not_repeated_and_the_kill_counts_from_its_end() {
+    let mut subject = Subject::launched(ask_of(StopAt::Drain, false));
+    subject.listen(PORTS[0]);
+    subject.listen(PORTS[1]);
+    subject.happen(Input::Retire { until: subject.now + Duration::from_secs(6) });
+    assert_eq!(subject.happen(RETIRED), [terminate(), vec![AWAIT]].concat());
+    assert_eq!(subject.phase(), Phase::Draining);
+    assert_eq!(subject.wait(Duration::from_secs(5)), []);
+    assert_eq!(subject.happen(DRAINED), []);
+    assert_eq!(subject.phase(), Phase::Stopping);
+    assert_eq!(subject.wait(Duration::from_millis(1999)), []);
+    assert_eq!(subject.wait(Duration::from_millis(1)), kill());
+}
+
+#[test]
+fn who_would_die_of_the_signal_at_once_does_not_get_it_at_the_beginning_of_the_drain() {
+    let mut subject = draining_node(ask_of(StopAt::Drain, false), OnChannel::Known, Signals::default());
+    assert_eq!(subject.happen(RETIRED), [AWAIT]);
+    assert_eq!(subject.happen(DRAINED), [DISCONNECT]);
+    let mut subject = draining_node(ask_of(StopAt::Drain, false), OnChannel::Known, CATCHES_TERM);
+    assert_eq!(subject.happen(RETIRED), [terminate(), vec![AWAIT]].concat());
+    // Whoever wants it so knows what is not known here.
+    let mut subject = draining_node(ask_of(StopAt::Drain, false), OnChannel::Unknown, Signals::default());
+    assert_eq!(subject.happen(RETIRED), [terminate(), vec![AWAIT]].concat());
+}
+
+#[test]
+fn a_message_stands_for_the_signal_and_the_rest_of_the_group_gets_that() {
+    let mut subject = draining_node(ask_of(StopAt::Drained, true), OnChannel::Unknown, CATCHES_TERM);
+    subject.happen(RETIRED);
+    assert_eq!(subject.happen(DRAINED), [SHUTDOWN, WHEN_IDLE]);
+    assert_eq!(subject.end(Ended::Code(0), true), [terminate(), vec![FORGET]].concat());
+    let mut subject = draining_node(ask_of(StopAt::Drain, true), OnChannel::Known, Signals::default());
+    assert_eq!(subject.happen(RETIRED), [SHUTDOWN, AWAIT]);
+    let kill_at = subject.now + Duration::from_secs(1);
+    let again = [terminate(), vec![WHEN_IDLE]].concat();
+    assert_eq!(subject.happen(Input::Stop { kill_at }), again, "who does not heed it gets the signal");
+}
+
 /// What happens to a worker, for the world below to carry out.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
@@ -326,7 +459,10 @@ enum Happening {
     Ends { code: bool, others: bool },
     Settles(u64),
     OthersEnd,
+    Speaks(OnChannel),
+    Catches(u64),
     Retires(u64),
+    HasRetired,
     Empties,
     Stops(u64),
     Starts,
@@ -342,6 +478,13 @@ fn happenings() -> impl Strategy<Value = Vec<(Happening, bool)>> {
         2 => (0..2u64).prop_map(Happening::Settles),
         1 => Just(Happening::OthersEnd),
         1 => (0..10_000u64).prop_map(Happening::Retires),
+        1 => prop_oneof![
+            Just(OnChannel::Nobody),
+            Just(OnChannel::Known),
+            Just(OnChannel::Unknown)
+        ].prop_map(Happening::Speaks),
+        1 => any::<u64>().prop_map(Happening::Catches),
+        1 => Just(Happening::HasRetired),
         1 => Just(Happening::Empties),
         1 => (0..10_000u64).prop_map(Happening::Stops),
         1 => Just(Happening::Starts),
@@ -391,9 +534,10 @@ impl Done {
 }
 
 impl World {
-    fn new(wait_ready: bool, probes: bool) -> Self {
+    fn new((wait_ready, probes): (bool, bool), (at_drain, message): (bool, bool)) -> Self {
         let restart = restart::Policy { max_restarts: 3, ..restart::Policy::default() };
-        let rules = Rules { wait_ready, probes, restart, ..rules() };
+        let at = if at_drain { StopAt::Drain } else { StopAt::Drained };
+        let rules = Rules { wait_ready, probes, restart, ..ask_of(at, message) };
         let subject = Subject { state: State::Stopped, rules, now: Instant::now() };
         let mut world =
             Self { subject, launches: 0, stopped: false, groups: BTreeMap::new(), done: Done::default() };
@@ -413,13 +557,19 @@ impl World {
             match action {
                 Action::Launch => self.launch(starts_work),
                 Action::Kill(group) => self.kill(group),
-                Action::Drain(_) | Action::Release(_) | Action::Probe(_) => {
+                Action::Retire(_)
+                | Action::AwaitDrained(_)
+                | Action::SendShutdown(_)
+                | Action::DisconnectWhenIdle(_)
+                | Action::Disconnect(_)
+                | Action::Release(_)
+                | Action::Probe(_) => {
                     self.done.is_asked |= matches!(action, Action::Probe(_));
                     let released = matches!(action, Action::Release(_));
                     assert!(!released || self.done.is_all(&self.subject.rules), "released too early");
                     assert!(!self.groups.is_empty(), "{action:?} is about a process that there is");
                 }
-                Action::Terminate(_) | Action::Count(_) | Action::Forget(_) | Action::Advise(_) => {}
+                Action::Terminate(..) | Action::Count(_) | Action::Forget(_) | Action::Advise(_) => {}
             }
         }
     }
@@ -464,6 +614,9 @@ impl World {
                 self.stopped = true;
                 Input::Retire { until }
             }
+            Happening::Speaks(on_channel) => Input::Speaks { id, on_channel },
+            Happening::Catches(signals) => Input::Catches { id, signals: Signals::from_bits(signals) },
+            Happening::HasRetired => Input::Retired(id),
             Happening::Empties => Input::Drained(id),
             Happening::Stops(millis) => {
                 let kill_at = after(millis);
@@ -497,10 +650,10 @@ proptest! {
     #[test]
     fn whatever_happens_no_process_is_lost_or_doubled(
         happenings in happenings(),
-        wait_ready: bool,
-        probes: bool,
+        ready: (bool, bool),
+        asked: (bool, bool),
     ) {
-        let mut world = World::new(wait_ready, probes);
+        let mut world = World::new(ready, asked);
         for (happening, starts_work) in happenings {
             world.carry_out(happening, starts_work);
             let state = &world.subject.state;
@@ -516,8 +669,12 @@ proptest! {
     }
 
     #[test]
-    fn a_stop_ends_within_its_deadline(happenings in happenings(), millis in 0..10_000u64) {
-        let mut world = World::new(false, false);
+    fn a_stop_ends_within_its_deadline(
+        happenings in happenings(),
+        millis in 0..10_000u64,
+        asked: (bool, bool),
+    ) {
+        let mut world = World::new((false, false), asked);
         for (happening, starts_work) in happenings {
             world.carry_out(happening, starts_work);
         }
@@ -532,8 +689,12 @@ proptest! {
     }
 
     #[test]
-    fn a_retired_worker_is_gone_when_its_times_are_over(happenings in happenings(), millis in 0..10_000u64) {
-        let mut world = World::new(false, false);
+    fn a_retired_worker_is_gone_when_its_times_are_over(
+        happenings in happenings(),
+        millis in 0..10_000u64,
+        asked: (bool, bool),
+    ) {
+        let mut world = World::new((false, false), asked);
         for (happening, starts_work) in happenings {
             world.carry_out(happening, starts_work);
         }

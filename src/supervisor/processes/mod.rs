@@ -27,7 +27,7 @@ use self::spawn::{CommandSpec, Spawned, StartError};
 use super::ends::Ended;
 use super::lanes::Lane;
 use super::leftovers::ToSignal;
-use super::lifecycle::Process;
+use super::lifecycle::{Ending, Process};
 use super::worker_hooks::Launched;
 use crate::ids::{Slot, WorkerId};
 use crate::sys::mark::{Family, Mark};
@@ -117,7 +117,7 @@ impl Processes {
         let Spawned { pid, pipes, channel, environment } = spawn::spawn(spec, launch)?;
         self.launches = id.launch;
         let launched = Launched { worker: id, group: pid, token, pipes, channel };
-        Ok((Process { id, group: pid, token }, launched, environment))
+        Ok((Process { id, group: pid, token, ending: Ending::default() }, launched, environment))
     }
 
     /// Waits for the next child that ends, of these groups or the guardian. A future that is dropped loses nothing.

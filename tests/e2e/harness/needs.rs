@@ -18,6 +18,15 @@ pub(crate) fn program(name: &str) -> bool {
     met(find(name).is_some(), &format!("{name} is not installed"))
 }
 
+/// Every Node to test with: that in PATH, and those whose files CLUSTERD_TEST_NODES names, separated by colons.
+pub(crate) fn nodes() -> Vec<PathBuf> {
+    let further = env::var_os("CLUSTERD_TEST_NODES").unwrap_or_default();
+    let further = env::split_paths(&further).filter(|file| is_executable(file));
+    let nodes: Vec<_> = find("node").into_iter().chain(further).collect();
+    met(!nodes.is_empty(), "node is not installed");
+    nodes
+}
+
 /// Whether this package of Node is in NODE_PATH.
 pub(crate) fn package(name: &str) -> bool {
     let path = env::var_os("NODE_PATH").unwrap_or_default();

@@ -6,6 +6,7 @@
 mod case;
 mod children;
 mod compatibility;
+mod ending;
 mod guarantees;
 mod leaving;
 mod messages;
