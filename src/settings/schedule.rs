@@ -64,7 +64,13 @@ impl Schedule {
     /// whenever the clock shows them.
     pub(crate) fn next_after<Tz: TimeZone>(&self, since: &DateTime<Tz>) -> Option<DateTime<Tz>> {
         if self.follows_the_clock {
-            return self.cron.find_next_occurrence(since, false).ok();
+            let mut time = since.clone();
+            loop {
+                time = as_shown(&self.cron.find_next_occurrence(&time, false).ok()?);
+                if self.cron.is_time_matching(&time).ok()? {
+                    return Some(time);
+                }
+            }
         }
         let mut shown = since.naive_local();
         loop {
@@ -78,6 +84,12 @@ impl Schedule {
     }
 }
 
+/// The same moment as clocks show it. chrono's `Local` (0.4.45) takes the first moment of a gap for one that there is, and that
+/// after a repeated hour for one of it.
+fn as_shown<Tz: TimeZone>(time: &DateTime<Tz>) -> DateTime<Tz> {
+    time.timezone().from_utc_datetime(&time.naive_utc())
+}
+
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cron.fmt(f)
@@ -87,7 +99,11 @@ impl fmt::Display for Schedule {
 /// When clocks of this zone first show this time, or first go past it.
 fn first_at<Tz: TimeZone>(shown: NaiveDateTime, zone: &Tz) -> Option<DateTime<Tz>> {
     match zone.from_local_datetime(&shown) {
-        MappedLocalTime::Single(time) | MappedLocalTime::Ambiguous(time, _) => Some(time),
+        MappedLocalTime::Single(time) => Some(as_shown(&time)),
+        MappedLocalTime::Ambiguous(first, second) => {
+            let is_shown = as_shown(&first).naive_local() == shown;
+            Some(if is_shown { first } else { second })
+        }
         MappedLocalTime::None => {
             let minute = shown.with_second(0)?;
             let later = (1..=LONGEST_GAP_MINUTES).map(|minutes| minute + TimeDelta::minutes(minutes));

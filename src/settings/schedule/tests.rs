@@ -6,7 +6,8 @@ use chrono::{Datelike as _, FixedOffset, NaiveDate};
 use super::*;
 use crate::settings::parse::CRON;
 
-/// Central European (Summer) Time in 2026: 02:00 is followed by 03:00 on 29 March, and 02:59 by 02:00 on 25 October.
+/// Central European (Summer) Time in 2026: 02:00 is followed by 03:00 on 29 March, and 02:59 by 02:00 on 25 October. At the
+/// edges it is as wrong as chrono's `Local`.
 #[derive(Clone, Copy, Debug)]
 struct Berlin;
 
@@ -31,8 +32,9 @@ impl TimeZone for Berlin {
 
     fn offset_from_local_datetime(&self, shown: &NaiveDateTime) -> MappedLocalTime<FixedOffset> {
         match shown {
+            _ if *shown == at(3, 29, 2, 0) => MappedLocalTime::Single(offset(1)),
             _ if (at(3, 29, 2, 0)..at(3, 29, 3, 0)).contains(shown) => MappedLocalTime::None,
-            _ if (at(10, 25, 2, 0)..at(10, 25, 3, 0)).contains(shown) => {
+            _ if (at(10, 25, 2, 0)..=at(10, 25, 3, 0)).contains(shown) => {
                 MappedLocalTime::Ambiguous(offset(2), offset(1))
             }
             _ if (at(3, 29, 3, 0)..at(10, 25, 2, 0)).contains(shown) => MappedLocalTime::Single(offset(2)),
