@@ -38,7 +38,7 @@ for line in '30-10 * * * *' '*/2/2 * * * *' '1-2-3 * * * *' '* * * * sat-sun'; d
     echo "$line true" > line
     printf '%-18s %s\n' "$line" "$(root/usr/bin/crontab -n line >/dev/null 2>&1 && echo taken || echo refused)" | tee -a table
 done
-diff -b table - <<'END' && echo ok
+diff -b table - <<'END' || { echo "changed: the lines above"; exit 1; }
 0 0 */2 * 1        07
 0 0 *,5 * 1        07 14
 0 0 1-31/2 * 1     01 07 14
@@ -48,3 +48,4 @@ diff -b table - <<'END' && echo ok
 1-2-3 * * * *      taken
 * * * * sat-sun    taken
 END
+echo ok
