@@ -151,7 +151,7 @@ fn an_app_that_was_written_for_pm2_handles_int_or_a_message() {
 #[test]
 fn a_handler_that_leaves_the_rest_to_the_event_loop_is_not_killed() {
     needs!("node");
-    every_end_is_its_own("node", &Ending { name: "closes", ..SIGNAL });
+    every_end_is_its_own("node", &Ending { name: "closes", kill: "2s", ..SIGNAL });
 }
 
 /// Without the shim nobody knows what an app handles. It is asked to disconnect, and gets the signal much later.
