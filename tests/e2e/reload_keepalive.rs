@@ -49,6 +49,8 @@ macro_rules! servers {
 }
 
 servers! {
+    node => "node" with "undici";
+    express => "express" with "node";
     uvicorn => "uvicorn" with "aiohttp";
     gunicorn => "gunicorn" with "curl";
     gunicorn_with_threads => "gunicorn-threads" with "urllib3";
