@@ -7,14 +7,11 @@
 use std::fmt;
 
 use chrono::{
-    DateTime, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Timelike as _,
+    DateTime, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeDelta, TimeZone, Timelike as _,
 };
 use croner::Cron;
 use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
-
-/// No clock is set forward by more.
-const LONGEST_GAP_MINUTES: i64 = 24 * 60;
 
 /// The times of a cron expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,31 +60,34 @@ impl Schedule {
     /// time of day comes once, at its first. Neither is so if the time has a field that begins with `*`: such times come
     /// whenever the clock shows them.
     pub(crate) fn next_after<Tz: TimeZone>(&self, since: &DateTime<Tz>) -> Option<DateTime<Tz>> {
+        let zone = since.timezone();
+        let mut shown = since.naive_local();
         if self.follows_the_clock {
-            let mut time = since.clone();
+            let mut from = as_of_second(since);
             loop {
-                time = as_shown(&self.cron.find_next_occurrence(&time, false).ok()?);
-                if self.cron.is_time_matching(&time).ok()? {
-                    return Some(time);
+                let offset = from.offset().fix();
+                let next = zone.from_utc_datetime(&(self.next_shown(shown)? - offset));
+                if next.offset().fix() == offset {
+                    return Some(next);
                 }
+                // The clock is set in between, and goes on from there.
+                from = first_change(from, next);
+                shown = from.naive_local() - TimeDelta::seconds(1);
             }
         }
-        let mut shown = since.naive_local();
         loop {
-            shown = self.cron.find_next_occurrence(&shown, false).ok()?;
-            let next = first_at(shown, &since.timezone())?;
+            shown = self.next_shown(shown)?;
+            let next = first_at(shown, &zone);
             // What the clock shows a second time was there before.
             if next > *since {
                 return Some(next);
             }
         }
     }
-}
 
-/// The same moment as clocks show it. chrono's `Local` (0.4.45) takes the first moment of a gap for one that there is, and that
-/// after a repeated hour for one of it.
-fn as_shown<Tz: TimeZone>(time: &DateTime<Tz>) -> DateTime<Tz> {
-    time.timezone().from_utc_datetime(&time.naive_utc())
+    fn next_shown(&self, shown: NaiveDateTime) -> Option<NaiveDateTime> {
+        self.cron.find_next_occurrence(&shown, false).ok()
+    }
 }
 
 impl fmt::Display for Schedule {
@@ -96,20 +96,36 @@ impl fmt::Display for Schedule {
     }
 }
 
-/// When clocks of this zone first show this time, or first go past it.
-fn first_at<Tz: TimeZone>(shown: NaiveDateTime, zone: &Tz) -> Option<DateTime<Tz>> {
-    match zone.from_local_datetime(&shown) {
-        MappedLocalTime::Single(time) => Some(as_shown(&time)),
-        MappedLocalTime::Ambiguous(first, second) => {
-            let is_shown = as_shown(&first).naive_local() == shown;
-            Some(if is_shown { first } else { second })
-        }
-        MappedLocalTime::None => {
-            let minute = shown.with_second(0)?;
-            let later = (1..=LONGEST_GAP_MINUTES).map(|minutes| minute + TimeDelta::minutes(minutes));
-            later.map(|shown| zone.from_local_datetime(&shown)).find_map(MappedLocalTime::earliest)
-        }
+/// When clocks of this zone first show this time, or go past it.
+///
+/// What chrono's `Local` (0.4.45) says of a time that comes twice is in the wrong order, and it takes the first moment of a gap
+/// for one that comes. So it is only asked what clocks show at a moment.
+fn first_at<Tz: TimeZone>(shown: NaiveDateTime, zone: &Tz) -> DateTime<Tz> {
+    let offset_at = |days| zone.offset_from_utc_datetime(&(shown + TimeDelta::days(days))).fix();
+    let [before, after] = [-1, 1].map(|days| zone.from_utc_datetime(&(shown - offset_at(days))));
+    match [&before, &after].map(|time| time.naive_local() == shown) {
+        [true, true] => before.min(after),
+        [true, false] => before,
+        [false, true] => after,
+        [false, false] => first_change(after, before),
     }
+}
+
+/// The first second between these at which clocks are no longer set as at the first.
+fn first_change<Tz: TimeZone>(mut before: DateTime<Tz>, mut after: DateTime<Tz>) -> DateTime<Tz> {
+    let offset = before.offset().fix();
+    loop {
+        let half = (after.clone() - before.clone()).num_seconds() / 2;
+        if half == 0 {
+            return after;
+        }
+        let middle = before.clone() + TimeDelta::seconds(half);
+        if middle.offset().fix() == offset { before = middle } else { after = middle }
+    }
+}
+
+fn as_of_second<Tz: TimeZone>(time: &DateTime<Tz>) -> DateTime<Tz> {
+    time.with_nanosecond(0).unwrap_or_else(|| time.clone())
 }
 
 #[cfg(test)]
