@@ -111,17 +111,14 @@ def until(what, check):
 
 
 def end(child, how=signal.SIGTERM):
-    """Asks it to end, then ends all of its group."""
-    if child.poll() is None:
-        child.send_signal(how)
-    try:
-        child.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        pass
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    """Asks it to end, then ends all of its group, before it is waited for and its number is free."""
+    if child.returncode is not None:
+        return
+    child.send_signal(how)
+    deadline = time.monotonic() + PATIENCE
+    while not os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
 
