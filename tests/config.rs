@@ -199,14 +199,14 @@ fn show_config_tells_every_value_and_its_origin() {
     let shown = String::from_utf8_lossy(&output.get_output().stdout);
     let named: Vec<_> = shown.lines().filter(|line| !line.ends_with("(default)")).collect();
     insta::assert_snapshot!(named.join("\n"), @r#"
-    port              5000                (from PORT)
-    bind              none                (PORT decides)
-    queue             7                   (from --queue)
-    workers           2                   (from CLUSTERD_WORKERS)
-    name              node                (default: auto)
-    kill-timeout      2s                  (from clusterd.toml:2)
-    command           ["node", "app.js"]  (from the command line)
-    config            clusterd.toml       (from --config)
+    port                   5000                (from PORT)
+    bind                   none                (PORT decides)
+    queue                  7                   (from --queue)
+    workers                2                   (from CLUSTERD_WORKERS)
+    name                   node                (default: auto)
+    kill-timeout           2s                  (from clusterd.toml:2)
+    command                ["node", "app.js"]  (from the command line)
+    config                 clusterd.toml       (from --config)
     "#);
 }
 
@@ -335,13 +335,13 @@ fn variables_for_workers_are_shown_with_their_origin() {
     let shown = String::from_utf8_lossy(&output.get_output().stdout);
     let named: Vec<_> = shown.lines().filter(|line| line.starts_with("env")).collect();
     insta::assert_snapshot!(named.join("\n"), @r#"
-    env.A             dotenv         (from .env:1)
-    env.B             file           (from clusterd.toml:4)
-    env.C             flag           (from --env)
-    env.D             own            (from CLUSTERD_ENV)
-    env.E             "a\nb"         (from .env:3)
-    env.F             "x y"          (from CLUSTERD_ENV)
-    env-file          .env           (from clusterd.toml:1)
+    env.A                  dotenv         (from .env:1)
+    env.B                  file           (from clusterd.toml:4)
+    env.C                  flag           (from --env)
+    env.D                  own            (from CLUSTERD_ENV)
+    env.E                  "a\nb"         (from .env:3)
+    env.F                  "x y"          (from CLUSTERD_ENV)
+    env-file               .env           (from clusterd.toml:1)
     "#);
 }
 
