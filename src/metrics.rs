@@ -17,7 +17,7 @@ pub(crate) struct Metrics {
     pub handed: IntCounterVec,
     /// Connections given to another worker because the first one did not take them.
     pub redispatched: IntCounter,
-    /// Connections closed unserved, by `reason`: `queue_timeout` or `shutdown`.
+    /// Connections closed unserved, by `reason`: `queue_timeout`, `shutdown` or `backlog`.
     pub rejected: IntCounterVec,
     /// Connections that wait for an idle worker now.
     pub queue: IntGauge,
@@ -69,6 +69,8 @@ pub(crate) enum Rejected {
     QueueTimeout,
     /// clusterd stopped before a worker was free for it.
     Shutdown,
+    /// It was in the backlog of a listening socket from which nobody takes any more.
+    Backlog,
 }
 
 impl Rejected {
@@ -77,6 +79,7 @@ impl Rejected {
         match self {
             Rejected::QueueTimeout => "queue_timeout",
             Rejected::Shutdown => "shutdown",
+            Rejected::Backlog => "backlog",
         }
     }
 }

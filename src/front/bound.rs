@@ -2,14 +2,16 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::net::Shutdown;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::arrival::{Arrival, Arrivals};
-use super::listener::{self, Takes};
+use super::listener::Takes;
 use super::public_socket::PublicSocket;
 use crate::settings::Bind;
+use crate::sys::reuseport::{self, ListenerStatus};
 use crate::sys::socket;
 
 /// A public address.
@@ -102,34 +104,49 @@ impl BoundAddress {
 }
 
 impl BoundAddress {
-    /// A socket for workers that take these, which listens. Where both families are meant it is one socket, as a worker
-    /// would have bound it. It stands beside those that others listen with already.
+    /// The address with these sockets, which refuse clients; `None` without any.
+    pub(super) fn of(sockets: Vec<PublicSocket>) -> Option<Self> {
+        // `[::]` is for both families.
+        let widest = sockets.iter().max_by_key(|socket| socket.arrival() == Arrival::V6)?;
+        let (address, backlog) = (widest.address(), widest.backlog());
+        Some(Self { address, backlog, sockets })
+    }
+
+    /// A socket for a worker that takes these, which does not listen yet. Where both families are meant it is one socket,
+    /// as a worker would have bound it. Others like it, and those for workers that take others, may stand beside it.
     ///
     /// # Errors
-    /// Those of socket(2), bind(2) and listen(2), and that these do not arrive at this address.
-    pub(super) fn share(&self, takes: Arrivals, others: &[&ListeningSocket]) -> io::Result<ListeningSocket> {
+    /// Those of socket(2) and bind(2), and that these do not arrive at this address.
+    pub(super) fn member(&self, takes: Arrivals) -> io::Result<ListeningSocket> {
         let meant: Vec<_> = self.sockets.iter().filter(|socket| socket.is_for(takes)).collect();
         let (address, only_v6) = match meant[..] {
             [] => return Err(io::ErrorKind::AddrNotAvailable.into()),
             [socket] => (socket.address(), true),
             _ => (self.address, false),
         };
-        let reserved = self.sockets.iter().filter_map(PublicSocket::socket);
-        let all: Vec<_> = reserved.chain(others.iter().map(|other| SockRef::from(&other.socket))).collect();
-        let let_in = |shares: bool| {
-            all.iter().try_for_each(|socket| {
-                socket.set_reuse_address(true)?;
+        self.let_in(|| ListeningSocket::bind(address, self.backlog, only_v6, true))
+    }
+
+    /// Has such a socket listen.
+    ///
+    /// # Errors
+    /// Those of listen(2).
+    pub(super) fn listen(&self, member: &ListeningSocket) -> io::Result<()> {
+        self.let_in(|| member.listen())
+    }
+
+    /// What keeps the port shares it for a moment.
+    fn let_in<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let share = |shares: bool| {
+            self.sockets.iter().filter_map(PublicSocket::socket).try_for_each(|socket| {
+                socket.set_reuse_address(shares)?;
                 socket.set_reuse_port(shares)
             })
         };
-        let_in(!others.is_empty())?;
-        let bound = ListeningSocket::at(address, self.backlog, only_v6, !others.is_empty());
-        let_in(false)?;
-        self.sockets
-            .iter()
-            .filter_map(PublicSocket::socket)
-            .try_for_each(|socket| socket.set_reuse_address(false))?;
-        bound
+        share(true)?;
+        let acted = act();
+        share(false)?;
+        acted
     }
 }
 
@@ -137,7 +154,7 @@ fn every_ipv4(port: u16) -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, port).into()
 }
 
-/// A public socket that listens from the start to the end.
+/// A public socket that is kept in a form which others can share: it listens, or will.
 #[derive(Debug)]
 pub(crate) struct ListeningSocket {
     socket: OwnedFd,
@@ -155,15 +172,21 @@ impl ListeningSocket {
     pub(crate) fn new(bind: Bind, backlog: u32) -> io::Result<Self> {
         let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
         let Bind::Everywhere { port } = bind else {
-            return Self::at(bind.address(), backlog, true, false);
+            return Self::at(bind.address(), backlog, true);
         };
-        match Self::at(bind.address(), backlog, false, false) {
-            Err(error) if has_no_ipv6(&error) => Self::at(every_ipv4(port), backlog, true, false),
+        match Self::at(bind.address(), backlog, false) {
+            Err(error) if has_no_ipv6(&error) => Self::at(every_ipv4(port), backlog, true),
             other => other,
         }
     }
 
-    fn at(address: SocketAddr, backlog: i32, only_v6: bool, shares: bool) -> io::Result<Self> {
+    fn at(address: SocketAddr, backlog: i32, only_v6: bool) -> io::Result<Self> {
+        let bound = Self::bind(address, backlog, only_v6, false)?;
+        bound.listen()?;
+        Ok(bound)
+    }
+
+    fn bind(address: SocketAddr, backlog: i32, only_v6: bool, shares: bool) -> io::Result<Self> {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_cloexec(true)?;
@@ -174,10 +197,17 @@ impl ListeningSocket {
         }
         socket.bind(&SockAddr::from(address))?;
         let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-        let bound = Self { socket: socket.into(), address, backlog, is_inherited: false };
-        bound.listen()?;
-        SockRef::from(&bound.socket).set_reuse_port(false)?;
-        Ok(bound)
+        Ok(Self { socket: socket.into(), address, backlog, is_inherited: false })
+    }
+
+    /// Another one for the same clients, which does not listen yet.
+    ///
+    /// # Errors
+    /// Those of socket(2) and bind(2): this one may be another user's, who alone can share the address.
+    pub(super) fn another(&self) -> io::Result<Self> {
+        SockRef::from(&self.socket).set_reuse_port(true)?;
+        let only_v6 = self.takes() != Takes::Both;
+        Self::bind(self.address, self.backlog, only_v6, true)
     }
 
     /// A socket that somebody else has bound, who listens with it again when this process is gone: non-blocking, and
@@ -185,6 +215,12 @@ impl ListeningSocket {
     pub(crate) fn inherited(socket: OwnedFd, address: SocketAddr) -> Self {
         let backlog = socket::backlog_limit(&socket).unwrap_or(i32::MAX);
         Self { socket, address, backlog, is_inherited: true }
+    }
+
+    /// One that was watched, and is not any more; `None` if it is not what it was.
+    pub(super) fn again(socket: OwnedFd, is_inherited: bool) -> Option<Self> {
+        let address = SockRef::from(&socket).local_addr().ok()?.as_socket()?;
+        Some(Self { is_inherited, ..Self::inherited(socket, address) })
     }
 
     /// Listens, with the backlog that was asked for, whatever another process has made of it since.
@@ -239,9 +275,34 @@ impl ListeningSocket {
         socket::filter_new_handshakes(&self.socket)
     }
 
-    /// Whether every connection that clients have established was accepted.
-    pub(super) fn has_empty_backlog(&self) -> bool {
-        listener::has_empty_backlog(&self.socket)
+    /// Lets new connections begin again.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub(super) fn take_new_handshakes(&self) -> io::Result<()> {
+        socket::take_new_handshakes(&self.socket)
+    }
+
+    /// How it stands.
+    ///
+    /// # Errors
+    /// Those of getsockopt(2).
+    pub(super) fn status(&self) -> io::Result<ListenerStatus> {
+        reuseport::status(&self.socket)
+    }
+
+    /// Listens no more, whoever else has a copy: what waits in its backlog is reset, or goes to others of its group.
+    ///
+    /// # Errors
+    /// Those of shutdown(2).
+    pub(super) fn shut(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(&self.socket, Shutdown::Read)?)
+    }
+}
+
+impl AsFd for ListeningSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::front::connection::Connection;
 use crate::front::freed::Freed;
 use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::front::private::{Delivery, Undelivered};
-use crate::front::shared::Sharing;
+use crate::front::steering::{Given, Sharing};
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::protocol::wire::Binding;
 
@@ -21,10 +21,20 @@ use crate::protocol::wire::Binding;
 pub(crate) enum Command {
     /// A worker's process has a listener: connections may be given to it once it says that it listens.
     Attach(Attachment),
-    /// A worker's server wants to accept by itself: give it a copy of the socket.
+    /// A worker's server wants to accept by itself: give it a socket.
     Share(Sharing),
     /// Such a server listens.
-    Listens(LinkId),
+    Listens {
+        /// Which.
+        link: LinkId,
+        /// Told when its socket does so.
+        reply: oneshot::Sender<io::Result<()>>,
+    },
+    /// Accept no more: from now on workers do.
+    Steer {
+        /// Told when that is so.
+        reply: oneshot::Sender<io::Result<()>>,
+    },
     /// Serve an address that a worker asked for.
     Open {
         /// Its name, new to the front.
@@ -192,26 +202,41 @@ impl Handle {
         self.send(Command::Attach(attachment)).await;
     }
 
-    /// A copy of a socket that workers share, for a server of this worker that would bind this.
+    /// A listening socket for a server of this worker that would bind this, and accept by itself. No other server has it,
+    /// where that is possible. `pid` is the process that asks; 0 if it is not known.
     ///
     /// # Errors
     /// `NotFound` if there is no such service, `ECANCELED` when a stop has closed it, and those of bind(2), listen(2) and
     /// fcntl(2).
     pub(crate) async fn share(
         &self,
-        worker: WorkerId,
+        (worker, pid): (WorkerId, i32),
         service: ServiceId,
         binding: Binding,
+        given: Given,
         permit: ChannelPermit,
     ) -> io::Result<OwnedFd> {
-        let sharing = |reply| Command::Share(Sharing { worker, service, binding, permit, reply });
-        let copy = self.ask(sharing).await;
-        copy.unwrap_or_else(|| Err(io::Error::from_raw_os_error(libc::ECANCELED)))
+        let sharing = |reply| Command::Share(Sharing { worker, pid, service, binding, given, permit, reply });
+        self.ask(sharing).await.unwrap_or_else(|| Err(stopped()))
     }
 
-    /// Says that a server which has a copy listens.
-    pub(crate) async fn listens(&self, link: LinkId) {
-        self.send(Command::Listens(link)).await;
+    /// Says that a server listens which has such a socket. Clients are steered to it when this returns, if its worker is
+    /// ready. One that the front does not know has ended, and nothing is done for it.
+    ///
+    /// # Errors
+    /// Those of listen(2).
+    pub(crate) async fn listens(&self, link: LinkId) -> io::Result<()> {
+        self.ask(|reply| Command::Listens { link, reply }).await.unwrap_or_else(|| Err(stopped()))
+    }
+
+    /// Has workers accept by themselves, on all that is served, where the front has accepted until now. Channels of workers
+    /// are dropped, and connections that nobody has taken are closed. Nothing happens where workers do so already.
+    ///
+    /// # Errors
+    /// `Unsupported` where a port has several public addresses; all is as before then. And those of epoll_create1(2).
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing finds out yet that an app needs it"))]
+    pub(crate) async fn accept_by_workers(&self) -> io::Result<()> {
+        self.ask(|reply| Command::Steer { reply }).await.unwrap_or_else(|| Err(stopped()))
     }
 
     /// Serves an address that a worker asked for, from before whatever this handle is told next.
@@ -302,4 +327,8 @@ impl Handle {
     async fn send(&self, command: Command) {
         let _ = self.commands.send(command).await;
     }
+}
+
+fn stopped() -> io::Error {
+    io::Error::from_raw_os_error(libc::ECANCELED)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use super::arrival::{Arrival, Arrivals};
-use super::bound::Bound;
+use super::bound::{Bound, BoundAddress, ListeningSocket};
 use super::connection::Connection;
 use super::inheritance;
 use super::listener::Listener;
@@ -82,17 +82,56 @@ impl Intake {
                 }
             }
         }
+        Ok(Self { sockets, ..Self::empty(service) })
+    }
+
+    /// None.
+    pub(super) fn empty(service: ServiceId) -> Self {
         let state = State::Open(Arrivals::default());
-        Ok(Self {
+        Self {
             service,
-            sockets,
+            sockets: Vec::new(),
             next: 0,
             state,
             paused_until: None,
             retry_at: None,
             closing_until: None,
             complain_from: None,
+        }
+    }
+
+    /// Whether there is one address: one socket that listens from the start, or one for each way to arrive.
+    pub(super) fn has_one_address(&self) -> bool {
+        let mut known = Arrivals::default();
+        self.sockets.iter().all(|socket| match socket {
+            Socket::Switched(socket) => {
+                let is_new = !known.has(socket.arrival());
+                known = known.with(socket.arrival());
+                is_new
+            }
+            Socket::Listening { .. } => self.sockets.len() == 1,
         })
+    }
+
+    /// The addresses as they were before they were watched, and how many connections were in backlogs that are none any
+    /// more. What listens from the start goes on with its own.
+    pub(super) fn into_bound(self) -> (Vec<Bound>, usize) {
+        let (mut bound, mut switched, mut waiting) = (Vec::new(), Vec::new(), 0);
+        for socket in self.sockets {
+            match socket {
+                Socket::Switched(mut socket) => {
+                    waiting += socket.refuse_now();
+                    switched.push(socket);
+                }
+                Socket::Listening { listener, is_inherited } => {
+                    bound.extend(
+                        ListeningSocket::again(listener.into_socket(), is_inherited).map(Bound::Socket),
+                    );
+                }
+            }
+        }
+        bound.extend(BoundAddress::of(switched).map(Bound::Address));
+        (bound, waiting)
     }
 
     /// The next connection. There is none while too many descriptors wait to be closed.

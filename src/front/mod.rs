@@ -8,7 +8,7 @@
 //! [`links`] hands it over. [`link_events`] finds out what the worker makes of it, and [`reclaim`] takes it back if that is
 //! nothing. [`service`] is all of these for one port. Which clients may come is decided in [`openness`]. What becomes of
 //! each launch of a worker is noted in the [`launches`]. If workers accept, connections do not come this way at all:
-//! [`shared`] only keeps the sockets.
+//! [`steering`] only gives them their sockets, and sees to whom the kernel steers clients.
 
 mod dispatch;
 mod freed;
@@ -33,7 +33,7 @@ pub(crate) mod inheritance;
 pub(crate) mod launches;
 pub(crate) mod links;
 pub(crate) mod private;
-pub(crate) mod shared;
+pub(crate) mod steering;
 
 #[cfg(test)]
 mod tests;
@@ -58,16 +58,17 @@ use self::occupancy::Occupancy;
 use self::private::{Delivery, Undelivered};
 use self::service::{Progress, Service};
 pub(crate) use self::setup::{Accepts, SLOW, ServiceLimits, Setup};
-use self::shared::SharedSockets;
+use self::steering::{By, Steering};
 use crate::connections::notes::Notes;
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::metrics::Metrics;
+use crate::policy::Choice;
 
 /// The front: one task that owns the whole data path.
 #[derive(Debug)]
 pub(crate) struct Front {
     services: Vec<Service>,
-    shared: SharedSockets,
+    steering: Steering,
     accepts: Accepts,
     launches: LaunchTable,
     /// Workers that are to get nothing more, and who is told when that is so.
@@ -97,6 +98,14 @@ enum Stopping {
     Done,
 }
 
+/// By what the kernel is to choose where workers accept.
+fn by(choice: Choice) -> By {
+    match choice {
+        Choice::SourceIp => By::Source,
+        Choice::RoundRobin | Choice::LeastConnections | Choice::RandomTwo => By::Chance,
+    }
+}
+
 impl Front {
     /// Watches the sockets. Must be called on the runtime that will run [`Front::run`].
     ///
@@ -107,7 +116,11 @@ impl Front {
         let occupancy = Occupancy::new(setup.limits.choice.counts(), setup.limits.concurrency);
         let mut front = Self {
             services: Vec::new(),
-            shared: SharedSockets::default(),
+            steering: Steering::new(
+                setup.limits.timeouts.timeout,
+                by(setup.limits.choice),
+                setup.metrics.clone(),
+            ),
             accepts: setup.accepts,
             launches: LaunchTable::new(setup.holds, setup.recycle, occupancy),
             retiring: Vec::new(),
@@ -137,8 +150,7 @@ impl Front {
             self.ports.push((id, port));
         }
         if self.accepts == Accepts::Workers {
-            bound.into_iter().for_each(|bound| self.shared.open(id, bound));
-            return Ok(());
+            return bound.into_iter().try_for_each(|bound| self.steering.open(id, bound));
         }
         self.services.push(Service::new(id, bound, self.limits, self.metrics.clone(), self.notes.clone())?);
         Ok(())
@@ -160,6 +172,7 @@ impl Front {
         self.hear_what_is_freed(cx);
         self.poll_services(cx);
         self.poll_timer(cx);
+        self.steering.poll(cx);
         self.publish();
         self.poll_retiring();
         self.poll_stopping();
@@ -186,8 +199,13 @@ impl Front {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Attach(attachment) => self.attach(attachment),
-            Command::Share(sharing) => self.shared.share(sharing, &mut self.launches),
-            Command::Listens(link) => self.shared.listens(link, &mut self.launches),
+            Command::Share(sharing) => self.steering.share(sharing, &mut self.launches),
+            Command::Listens { link, reply } => {
+                let _ = reply.send(self.steering.listens(link, &mut self.launches));
+            }
+            Command::Steer { reply } => {
+                let _ = reply.send(self.steer());
+            }
             Command::Open { service, bound } => self.open(service, bound),
             Command::Close { service, done } => {
                 self.close(service);
@@ -195,7 +213,7 @@ impl Front {
             }
             Command::Release(worker) => {
                 self.launches.release(worker);
-                self.shared.release(worker);
+                self.steering.release(worker);
                 for service in &mut self.services {
                     service.release(worker);
                 }
@@ -208,7 +226,7 @@ impl Front {
             Command::Deliver(delivery) => self.deliver(delivery),
             Command::Retire { worker, done } => {
                 self.launches.retire(worker);
-                self.shared.retire(worker);
+                self.steering.retire(worker, Instant::now());
                 for service in &mut self.services {
                     service.retire(worker, &mut self.launches.occupancy);
                 }
@@ -221,7 +239,7 @@ impl Front {
                 let now = Instant::now();
                 self.services.iter_mut().for_each(|service| service.app_stopped(is_stopped, now));
                 if is_stopped {
-                    self.shared.app_stopped(now);
+                    self.steering.app_stopped(now);
                 }
             }
             Command::Ping { done } => drop(done.send(())),
@@ -243,6 +261,22 @@ impl Front {
         }
     }
 
+    /// Workers accept from now on. What is open then refuses clients until one of them listens.
+    fn steer(&mut self) -> io::Result<()> {
+        if !self.services.iter().all(Service::has_one_address) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.accepts = Accepts::Workers;
+        for service in std::mem::take(&mut self.services) {
+            let (id, bound) = service.give_up(&mut self.launches);
+            bound.into_iter().try_for_each(|bound| self.steering.open(id, bound))?;
+        }
+        if !matches!(self.stopping, Stopping::No) {
+            self.stop(Instant::now());
+        }
+        Ok(())
+    }
+
     /// What is opened once the stop has begun is told to stop like all else.
     fn open(&mut self, id: ServiceId, bound: Bound) {
         if let Err(error) = self.serve(id, vec![bound]) {
@@ -254,21 +288,21 @@ impl Front {
     }
 
     fn close(&mut self, id: ServiceId) {
-        self.shared.close(id);
+        self.steering.close(id);
         self.services.retain(|service| service.id() != id);
         let closed = self.ports.extract_if(.., |(service, _)| *service == id);
         closed.for_each(|(_, port)| self.notes.serves_no_more(port));
     }
 
     fn stop(&mut self, now: Instant) {
-        self.shared.stop(now);
+        self.steering.stop(now);
         for service in &mut self.services {
             service.stop(now);
         }
     }
 
     fn detach(&mut self, link: LinkId) {
-        self.shared.drop_members(|member, _| member == link);
+        self.steering.drop_servers(|server, _| server == link, &mut self.launches);
         for service in &mut self.services {
             service.detach(link, &mut self.launches);
         }
@@ -289,7 +323,7 @@ impl Front {
     fn forget(&mut self, worker: WorkerId) -> u64 {
         // First of all, so that nothing is told of it any more.
         let mut taken = self.launches.forget(worker);
-        self.shared.drop_members(|_, member| member == worker);
+        self.steering.forget(worker, &mut self.launches);
         for service in &mut self.services {
             taken += service.forget(worker, &mut self.launches);
         }
@@ -331,7 +365,7 @@ impl Front {
             }
             self.armed = None;
             let now = Instant::now();
-            self.shared.tick(now);
+            self.steering.tick(now, &mut self.launches);
             for service in &mut self.services {
                 service.tick(now, &mut self.launches);
             }
@@ -342,14 +376,15 @@ impl Front {
 
     fn deadline(&self) -> Option<Instant> {
         let services = self.services.iter().filter_map(Service::deadline);
-        services.chain(self.shared.deadline()).chain(self.launches.deadline()).min()
+        services.chain(self.steering.deadline()).chain(self.launches.deadline()).min()
     }
 
     fn poll_retiring(&mut self) {
-        let services = &self.services;
+        let (services, steering) = (&self.services, &self.steering);
         let mut index = 0;
         while let Some(&(worker, _)) = self.retiring.get(index) {
-            if services.iter().any(|service| service.is_giving_to(worker)) {
+            let is_giving = services.iter().any(|service| service.is_giving_to(worker));
+            if is_giving || steering.is_giving_to(worker) {
                 index += 1;
                 continue;
             }
@@ -362,7 +397,7 @@ impl Front {
         if !matches!(self.stopping, Stopping::Draining { .. }) {
             return;
         }
-        let is_done = self.shared.is_done() && self.services.iter().all(Service::is_done);
+        let is_done = self.steering.is_done() && self.services.iter().all(Service::is_done);
         if is_done && let Stopping::Draining { done } = std::mem::replace(&mut self.stopping, Stopping::Done)
         {
             let _ = done.send(());
@@ -384,7 +419,7 @@ impl Front {
         let waiting: usize = self.services.iter().map(Service::waiting).sum();
         self.metrics.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         self.publish_who_waits();
-        let listening = self.services.iter().map(Service::listening).chain(self.shared.listening());
+        let listening = self.services.iter().map(Service::listening).chain(self.steering.listening());
         let mut is_news = false;
         for (published, listening) in self.published.iter_mut().zip(listening) {
             is_news |= *published != listening;

@@ -169,6 +169,30 @@ impl PublicSocket {
         }
     }
 
+    /// Refuses clients from now on, whoever was in the backlog; how many these were.
+    pub(super) fn refuse_now(&mut self) -> usize {
+        match std::mem::replace(&mut self.state, State::Unbound) {
+            State::Accepting(listener) | State::Closing { listener, .. } => {
+                let waiting = socket::backlog_len(&listener).unwrap_or_default();
+                let socket = listener.into_socket();
+                // It is bound again when it is needed, if this fails.
+                if refuse(&socket).and_then(|()| socket::take_new_handshakes(&socket)).is_ok() {
+                    self.state = State::Refusing(socket);
+                }
+                waiting
+            }
+            state => {
+                self.state = state;
+                0
+            }
+        }
+    }
+
+    /// How many connections may wait in the backlog.
+    pub(super) fn backlog(&self) -> i32 {
+        self.backlog
+    }
+
     /// When it is next looked whether all were accepted.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {

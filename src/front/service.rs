@@ -2,6 +2,7 @@
 //!
 //! It moves connections whenever it is polled, and keeps no clock of its own beyond asking what time it is.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
@@ -130,6 +131,23 @@ impl Service {
         links.attach(attachment, gate, &self.metrics)?;
         links.occupied(worker, occupancy.of(worker));
         Ok(())
+    }
+
+    /// Whether it has one public address.
+    pub(super) fn has_one_address(&self) -> bool {
+        self.intake.has_one_address()
+    }
+
+    /// Gives up what it serves. Channels are dropped, and connections that nobody has taken closed.
+    pub(super) fn give_up(mut self, launches: &mut LaunchTable) -> (ServiceId, Vec<Bound>) {
+        let workers: BTreeSet<_> = self.groups.iter().flat_map(|group| group.links.workers()).collect();
+        for worker in workers {
+            self.forget(worker, launches);
+        }
+        let intake = std::mem::replace(&mut self.intake, Intake::empty(self.id));
+        let (bound, waiting) = intake.into_bound();
+        self.metrics.rejected.with_label_values(&[Rejected::Backlog.label()]).inc_by(waiting as u64);
+        (self.id, bound)
     }
 
     /// How a connection has to arrive that a listener of this worker would accept.

@@ -14,6 +14,7 @@ pub(crate) mod mark;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod processes;
+pub(crate) mod reuseport;
 #[cfg(test)]
 pub(crate) mod scarcity;
 pub mod seqpacket;

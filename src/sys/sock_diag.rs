@@ -20,6 +20,8 @@ pub(crate) use self::message::{TcpFigures, TcpSocket};
 pub(crate) mod state {
     /// Both sides may send.
     pub(crate) const ESTABLISHED: u8 = 1;
+    /// The handshake has begun.
+    pub(crate) const SYN_RECV: u8 = 3;
     /// Closed on this side, and the other has not acknowledged that.
     pub(crate) const FIN_WAIT1: u8 = 4;
     /// Closed on this side.
@@ -76,12 +78,24 @@ impl SockDiag {
     /// # Errors
     /// Those of netlink(7). `NotFound` if the kernel has no inet_diag.
     pub(crate) fn connections(&mut self, ports: &[u16]) -> io::Result<Vec<TcpSocket>> {
+        self.of_both_families(CONNECTIONS, ports)
+    }
+
+    /// The handshakes that clients have begun at these local ports, and not ended yet.
+    ///
+    /// # Errors
+    /// As [`SockDiag::connections`].
+    pub(crate) fn handshakes(&mut self, ports: &[u16]) -> io::Result<Vec<TcpSocket>> {
+        self.of_both_families(1 << state::SYN_RECV, ports)
+    }
+
+    fn of_both_families(&mut self, states: u32, ports: &[u16]) -> io::Result<Vec<TcpSocket>> {
         let mut found = Vec::new();
         if ports.is_empty() {
             return Ok(found);
         }
-        self.dump(libc::AF_INET, ports, &mut found)?;
-        match self.dump(libc::AF_INET6, ports, &mut found) {
+        self.dump(libc::AF_INET, states, ports, &mut found)?;
+        match self.dump(libc::AF_INET6, states, ports, &mut found) {
             // Without IPv6 nobody answers for it.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
             other => other?,
@@ -94,12 +108,18 @@ impl SockDiag {
         Ok(found)
     }
 
-    fn dump(&mut self, family: i32, ports: &[u16], found: &mut Vec<TcpSocket>) -> io::Result<()> {
+    fn dump(
+        &mut self,
+        family: i32,
+        states: u32,
+        ports: &[u16],
+        found: &mut Vec<TcpSocket>,
+    ) -> io::Result<()> {
         let filter = bytecode::local_ports(ports);
         for attempt in 1..=TRIES {
             let already = found.len();
             self.sequence = self.sequence.wrapping_add(1);
-            let request = message::dump_request(self.sequence, family, CONNECTIONS, &filter);
+            let request = message::dump_request(self.sequence, family, states, &filter);
             self.send(&request)?;
             let is_whole = self.receive(ports, found)?;
             if is_whole || attempt == TRIES {

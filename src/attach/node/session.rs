@@ -24,6 +24,7 @@ use crate::attach::admission::{self, Applicant, Grant, Refusal, Request, Takes};
 use crate::attach::bound::{Bound, Place};
 use crate::front::Accepts;
 use crate::front::links::{Attachment, ChannelPermit, Holder};
+use crate::front::steering::Given;
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::protocol::name_address;
 use crate::protocol::node::{Errno, FromNode, HandleType, Query, ToNode};
@@ -432,7 +433,9 @@ impl NodeSession {
         data: Option<&RawValue>,
     ) -> Result<(), TransportError> {
         let (link, port, binding) = (permit.link(), address.port(), binding(&query, address));
-        match self.context.front.share(self.worker, service, binding, permit).await {
+        // Node calls listen(2) before it says so: clients are to be steered to it in the order that the front knows.
+        let (given, pid) = (Given::Listening, self.transport.speaker().map_or(0, Pid::as_raw_pid));
+        match self.context.front.share((self.worker, pid), service, binding, given, permit).await {
             Ok(socket) => {
                 let supply = Supply::Shared { link, port };
                 self.share(query, data, HandleType::Net, socket.into(), supply)
@@ -534,7 +537,10 @@ impl NodeSession {
         debug!(worker = %self.worker, key = query.key(), "Node listens");
         for begin in self.servers.listens(query) {
             match begin {
-                Begin::Share(link) => self.context.front.listens(link).await,
+                Begin::Share(link) => {
+                    // Its socket listens already.
+                    let _ = self.context.front.listens(link).await;
+                }
                 Begin::Relay { key, worker_end } => {
                     let passing = relay::run(self.worker, key.clone(), worker_end, self.relays.0.clone());
                     self.servers.relayed_by(&key, tokio::spawn(passing).abort_handle());

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use super::*;
 use crate::front::bound::BoundAddress;
+use crate::front::steering::Given;
 
 /// A server that accepts by itself.
 struct Sharer {
@@ -24,18 +25,26 @@ impl Stage {
 
     fn sharer_of(&self, slot: u32, address: &str, only_v6: bool) -> Sharer {
         let address: SocketAddr = address.parse().unwrap();
-        let binding = Binding { only_v6, ..Binding::new(address.into()) };
+        self.sharer_with(slot, Binding { only_v6, ..Binding::new(address.into()) }, Given::Listening)
+    }
+
+    fn sharer_given(&self, slot: u32, given: Given) -> Sharer {
+        let address = SocketAddr::from(([0, 0, 0, 0], 3000));
+        self.sharer_with(slot, Binding::new(address.into()), given)
+    }
+
+    fn sharer_with(&self, slot: u32, binding: Binding, given: Given) -> Sharer {
         let place = self.places.take().unwrap();
         let (id, link) = (WorkerId { slot: Slot(slot), launch: u64::from(slot) }, place.link());
         let handle = self.handle();
-        let shared = handle.share(id, ServiceId::Port(PORT), binding, place);
+        let shared = handle.share((id, 0), ServiceId::Port(PORT), binding, given, place);
         let shared = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, shared).await });
         let listener = TcpListener::from(shared.expect("an answer in time").unwrap());
         Sharer { id, link, listener }
     }
 
     fn listen(&self, sharer: &Sharer) {
-        self.runtime.block_on(self.handle().listens(sharer.link));
+        self.runtime.block_on(self.handle().listens(sharer.link)).unwrap();
     }
 
     /// Waits until so many servers listen.
@@ -182,9 +191,177 @@ fn a_stop_leaves_the_backlog_to_the_workers_that_share_it() {
     let place = stage.places.take().unwrap();
     let handle = stage.handle();
     let binding = Binding::new(SocketAddr::from(([0, 0, 0, 0], 3000)).into());
-    let late = handle.share(sharer.id, ServiceId::Port(PORT), binding, place);
+    let late = handle.share((sharer.id, 0), ServiceId::Port(PORT), binding, Given::Listening, place);
     assert!(stage.runtime.block_on(late).is_err());
     drop(sharer);
     let late = TcpStream::connect(stage.address).unwrap_err();
     assert_eq!(late.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_server_whose_listen_is_seen_has_clients_refused_until_then() {
+    let bound = BoundAddress::new(Bind::Everywhere { port: 0 }, 64).unwrap();
+    let mut stage = Stage::at(PATIENT, Accepts::Workers, Bound::Address(bound));
+    let sharer = stage.sharer_given(1, Given::Bound);
+    let port = stage.address.port();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "it does not listen yet");
+    stage.listen(&sharer);
+    assert!(matches!(stage.notice(), Notice::Listening { .. }));
+    assert!(peer_over_ipv4(&stage, &sharer).is_some());
+}
+
+impl Stage {
+    fn steered() -> Self {
+        Self::steered_with(PATIENT)
+    }
+
+    fn steered_with(limits: Limits) -> Self {
+        let bound = BoundAddress::new(Bind::Everywhere { port: 0 }, 256).unwrap();
+        Self::at(limits, Accepts::Workers, Bound::Address(bound))
+    }
+
+    /// Servers that listen, each with a socket of its own.
+    fn steered_sharers<const N: usize>(&mut self, slots: [u32; N]) -> [Sharer; N] {
+        slots.map(|slot| {
+            let sharer = self.sharer_given(slot, Given::Bound);
+            self.listen(&sharer);
+            assert!(matches!(self.notice_beside_slow(), Notice::Listening { .. }));
+            sharer
+        })
+    }
+
+    fn connect_over_ipv4(&self) -> TcpStream {
+        let client = TcpStream::connect(("127.0.0.1", self.address.port())).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client
+    }
+}
+
+impl Sharer {
+    /// Takes all that waits; how many these were.
+    fn take(&self) -> usize {
+        std::iter::from_fn(|| self.listener.accept().ok()).count()
+    }
+}
+
+#[test]
+fn each_server_gets_its_share() {
+    let mut stage = Stage::steered();
+    let sharers = stage.steered_sharers([1, 2, 3]);
+    let _clients: Vec<_> = (0..90).map(|_| stage.connect_over_ipv4()).collect();
+    let taken: Vec<_> = sharers.iter().map(Sharer::take).collect();
+    assert_eq!(taken.iter().sum::<usize>(), 90);
+    // By chance one of three gets fewer than 8 of 90 once in ten million times.
+    assert!(taken.iter().all(|&taken| taken >= 8), "{taken:?}");
+}
+
+#[test]
+fn a_server_that_takes_nothing_is_left_out_until_it_does() {
+    let mut stage = Stage::steered();
+    let [stopped, other] = stage.steered_sharers([1, 2]);
+    let mut clients = Vec::new();
+    // It is asked whether anybody holds the socket once it is left out.
+    until(|| {
+        clients.push(stage.connect_over_ipv4());
+        other.take();
+        let notice = stage.runtime.block_on(async {
+            tokio::time::timeout(Duration::from_millis(1), stage.reports.notices.recv()).await
+        });
+        matches!(notice, Ok(Some(Notice::Slow { link, .. })) if link == stopped.link).then_some(())
+    });
+    clients.clear();
+    for _ in 0..32 {
+        drop(stage.connect_over_ipv4());
+        other.take();
+    }
+    assert!(stopped.take() > 0);
+    until(|| {
+        drop(stage.connect_over_ipv4());
+        other.take();
+        (stopped.take() > 0).then_some(())
+    });
+}
+
+#[test]
+fn a_server_that_takes_nothing_for_long_is_stalled_until_it_moves() {
+    let mut stage = Stage::steered_with(Limits { handoff_timeout: Duration::from_millis(100), ..PATIENT });
+    let [stopped] = stage.steered_sharers([1]);
+    let _client = stage.connect_over_ipv4();
+    assert_eq!(stage.notice_beside_slow(), Notice::Stalled { worker: stopped.id });
+    assert_eq!(stage.metrics.stalled.with_label_values(&["1"]).get(), 1);
+    assert_eq!(stopped.take(), 1);
+    assert_eq!(stage.notice_beside_slow(), Notice::Moving { worker: stopped.id });
+    assert_eq!(stage.metrics.stalled.with_label_values(&["1"]).get(), 0);
+}
+
+#[test]
+fn what_a_worker_leaves_is_for_its_heir() {
+    let mut stage = Stage::steered();
+    let [ended, other] = stage.steered_sharers([1, 2]);
+    let clients: Vec<_> = (0..16).map(|_| stage.connect_over_ipv4()).collect();
+    stage.runtime.block_on(stage.handle().forget(ended.id));
+    drop(ended.listener);
+    drop(stage.connect_over_ipv4());
+    let heir = stage.sharer_given(1, Given::Bound);
+    stage.listen(&heir);
+    stage.notice_beside_slow();
+    assert_eq!(heir.take() + other.take(), clients.len() + 1);
+}
+
+#[test]
+fn a_worker_that_is_to_end_takes_first_what_came_to_it() {
+    let mut stage = Stage::steered();
+    let [old, new] = stage.steered_sharers([1, 2]);
+    let _clients: Vec<_> = until(|| {
+        let clients: Vec<_> = (0..16).map(|_| stage.connect_over_ipv4()).collect();
+        (crate::sys::socket::backlog_len(&old.listener).unwrap() > 0).then_some(clients)
+    });
+    let handle = stage.handle();
+    let id = old.id;
+    let mut retired = stage.runtime.spawn(async move { handle.retire(id).await });
+    let early = async { tokio::time::timeout(Duration::from_millis(100), &mut retired).await };
+    stage.runtime.block_on(early).expect_err("it has not taken what waits");
+    let taken = old.take();
+    assert!(taken > 0);
+    stage.runtime.block_on(async { tokio::time::timeout(DEADLINE, retired).await }).unwrap().unwrap();
+    let _late: Vec<_> = (0..16).map(|_| stage.connect_over_ipv4()).collect();
+    assert_eq!(old.take(), 0, "nothing new comes to it");
+    assert!(new.take() >= 16);
+    stage.runtime.block_on(stage.handle().forget(old.id));
+    // Nobody's copy listens from then on: clients cannot come to a socket that nobody has.
+    until(|| (!crate::sys::reuseport::status(&old.listener).unwrap().listens).then_some(()));
+    drop(stage.connect_over_ipv4());
+    assert_eq!(new.take(), 1);
+}
+
+#[test]
+fn a_server_that_shuts_its_socket_is_missed() {
+    let mut stage = Stage::steered();
+    let [shut, other] = stage.steered_sharers([1, 2]);
+    stage.until_listening(2);
+    rustix::net::shutdown(&shut.listener, rustix::net::Shutdown::Read).unwrap();
+    stage.until_listening(1);
+    for _ in 0..8 {
+        drop(stage.connect_over_ipv4());
+    }
+    assert_eq!(other.take(), 8);
+}
+
+#[test]
+fn a_front_that_has_accepted_leaves_that_to_workers() {
+    let bound = BoundAddress::new(Bind::Everywhere { port: 0 }, 64).unwrap();
+    let mut stage = Stage::at(PATIENT, Accepts::Primary, Bound::Address(bound));
+    let fed = stage.worker(1);
+    let untaken = stage.connect_over_ipv4();
+    until(|| (stage.metrics.accepted.get() == 1).then_some(()));
+    stage.runtime.block_on(stage.handle().accept_by_workers()).unwrap();
+    drop(fed);
+    let refused = TcpStream::connect(("127.0.0.1", stage.address.port()));
+    assert!(refused.is_err(), "nobody listens any more");
+    assert_eq!(answer(untaken), "", "it was closed");
+    let [sharer] = stage.steered_sharers([1]);
+    assert!(peer_over_ipv4(&stage, &sharer).is_some());
+    stage.runtime.block_on(stage.handle().accept_by_workers()).unwrap();
+    assert!(peer_over_ipv4(&stage, &sharer).is_some());
+    assert_eq!(stage.rejected("shutdown"), 1);
 }

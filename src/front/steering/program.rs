@@ -1,0 +1,271 @@
+//! The program that chooses, for each connection to a group of listening sockets, which of them gets it.
+//!
+//! Pure: it is only written here. It is classic BPF, which needs no privilege (socket(7), SO_ATTACH_REUSEPORT_CBPF), and so
+//! keeps nothing from one connection to the next: it chooses by chance, or by what the packet says.
+
+use libc::sock_filter;
+
+/// By what it chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum By {
+    /// By chance.
+    #[default]
+    Chance,
+    /// By the client's address: the same client gets the same socket, as long as those that take stay the same.
+    Source,
+}
+
+/// A random number (`SKF_AD_OFF + SKF_AD_RANDOM`, linux/filter.h).
+const RANDOM: u32 = 0xffff_f000 + 56;
+
+/// Where the header of the network layer begins (`SKF_NET_OFF`, linux/filter.h).
+const NETWORK: u32 = 0xfff0_0000;
+
+/// The client's address in a header of IPv4.
+const SOURCE_V4: u32 = NETWORK + 12;
+
+/// The four words of that in a header of IPv6.
+const SOURCE_V6: [u32; 4] = [NETWORK + 8, NETWORK + 12, NETWORK + 16, NETWORK + 20];
+
+/// 2^32 divided by the golden ratio: multiplied by that, addresses that are near to each other come far apart (Knuth, The
+/// Art of Computer Programming 6.4).
+const SPREAD: u32 = 0x9e37_79b1;
+
+const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+const COPY_TO_X: u32 = libc::BPF_MISC | libc::BPF_TAX;
+const XOR_X: u32 = libc::BPF_ALU | libc::BPF_XOR | libc::BPF_X;
+const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
+const ADD: u32 = libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K;
+const MULTIPLY: u32 = libc::BPF_ALU | libc::BPF_MUL | libc::BPF_K;
+const SHIFT_RIGHT: u32 = libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K;
+const REMAINDER: u32 = libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K;
+const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
+const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const JUMP_UNLESS_LESS: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+const RETURN_A: u32 = libc::BPF_RET | libc::BPF_A;
+
+/// The program that returns one of `takers`, which are indices in rising order; `None` if there are none.
+pub(super) fn program(takers: &[usize], by: By) -> Option<Vec<sock_filter>> {
+    let takers: Vec<u32> = takers.iter().filter_map(|&taker| u32::try_from(taker).ok()).collect();
+    let count = u32::try_from(takers.len()).ok()?;
+    match takers[..] {
+        [] => return None,
+        [only] => return Some(vec![instruction(RETURN, 0, 0, only)]),
+        _ => {}
+    }
+    let mut program = match by {
+        By::Chance => vec![instruction(LOAD, 0, 0, RANDOM)],
+        By::Source => source(),
+    };
+    program.push(instruction(REMAINDER, 0, 0, count));
+    // In A is a place among them. In a run of indices without a gap, the index is that many more than the place.
+    for (place, index) in runs(&takers).into_iter().rev() {
+        if place > 0 {
+            program.push(instruction(JUMP_UNLESS_LESS, 0, 2, place));
+        }
+        program.push(instruction(ADD, 0, 0, index - place));
+        program.push(instruction(RETURN_A, 0, 0, 0));
+    }
+    Some(program)
+}
+
+/// Where runs of indices without a gap begin: the place, and the index there.
+fn runs(takers: &[u32]) -> Vec<(u32, u32)> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for (place, &index) in (0..).zip(takers) {
+        if runs.last().is_none_or(|&(start, first)| first + (place - start) != index) {
+            runs.push((place, index));
+        }
+    }
+    runs
+}
+
+/// A number from the client's address. A client over IPv4 is one at a socket of IPv6 too.
+fn source() -> Vec<sock_filter> {
+    let mut over_ipv6 = vec![instruction(LOAD, 0, 0, SOURCE_V6[0])];
+    for &word in &SOURCE_V6[1..] {
+        over_ipv6.push(instruction(COPY_TO_X, 0, 0, 0));
+        over_ipv6.push(instruction(LOAD, 0, 0, word));
+        over_ipv6.push(instruction(XOR_X, 0, 0, 0));
+    }
+    let mut program = vec![
+        instruction(LOAD_BYTE, 0, 0, NETWORK),
+        instruction(AND, 0, 0, 0xf0),
+        instruction(JUMP_IF_EQUAL, 0, 2, 0x40),
+        instruction(LOAD, 0, 0, SOURCE_V4),
+        instruction(JUMP, 0, 0, u32::try_from(over_ipv6.len()).unwrap_or_default()),
+    ];
+    program.append(&mut over_ipv6);
+    program.push(instruction(MULTIPLY, 0, 0, SPREAD));
+    program.push(instruction(SHIFT_RIGHT, 0, 0, 16));
+    program
+}
+
+fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
+    let code = u16::try_from(code).expect("classic BPF operation codes have 16 bits");
+    sock_filter { code, jt, jf, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::{IpAddr, TcpListener, TcpStream};
+
+    use proptest::prelude::*;
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+    use crate::sys::reuseport::attach_program;
+
+    /// What the kernel makes of a program: the index that it returns for a client, if chance says `random`.
+    fn run(program: &[sock_filter], random: u32, client: IpAddr) -> u32 {
+        let mut header = [0; 40];
+        match client {
+            IpAddr::V4(ip) => {
+                header[0] = 0x45;
+                header[12..16].copy_from_slice(&ip.octets());
+            }
+            IpAddr::V6(ip) => {
+                header[0] = 0x60;
+                header[8..24].copy_from_slice(&ip.octets());
+            }
+        }
+        let (mut a, mut x, mut next) = (0_u32, 0_u32, 0);
+        loop {
+            let sock_filter { code, jt, jf, k } = program[next];
+            next += 1;
+            let offset = (k.wrapping_sub(NETWORK)) as usize;
+            match u32::from(code) {
+                LOAD if k == RANDOM => a = random,
+                LOAD => a = u32::from_be_bytes(header[offset..offset + 4].try_into().unwrap()),
+                LOAD_BYTE => a = header[offset].into(),
+                COPY_TO_X => x = a,
+                XOR_X => a ^= x,
+                AND => a &= k,
+                ADD => a = a.wrapping_add(k),
+                MULTIPLY => a = a.wrapping_mul(k),
+                SHIFT_RIGHT => a >>= k,
+                REMAINDER => a %= k,
+                JUMP => next += k as usize,
+                JUMP_IF_EQUAL => next += usize::from(if a == k { jt } else { jf }),
+                JUMP_UNLESS_LESS => next += usize::from(if a >= k { jt } else { jf }),
+                RETURN => return k,
+                RETURN_A => return a,
+                other => panic!("instruction {other:#x}"),
+            }
+        }
+    }
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn nobody_is_chosen_where_nobody_takes() {
+        assert!(program(&[], By::Chance).is_none());
+        assert_eq!(program(&[3], By::Source).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_length_grows_with_the_gaps_and_not_with_the_takers() {
+        let all: Vec<usize> = (0..500).collect();
+        assert_eq!(program(&all, By::Chance).unwrap().len(), 4);
+        let halves: Vec<usize> = all.iter().copied().filter(|&index| index != 250).collect();
+        assert_eq!(program(&halves, By::Chance).unwrap().len(), 7);
+    }
+
+    proptest! {
+        #[test]
+        fn each_taker_is_chosen_equally_often(takers in proptest::collection::btree_set(0_usize..64, 1..40)) {
+            let takers: Vec<usize> = takers.into_iter().collect();
+            let program = program(&takers, By::Chance).unwrap();
+            let chosen: Vec<_> =
+                (0..takers.len()).map(|random| run(&program, random as u32, CLIENT) as usize).collect();
+            prop_assert_eq!(chosen, takers);
+        }
+
+        #[test]
+        fn a_client_gets_the_same_taker_each_time(
+            takers in proptest::collection::btree_set(0_usize..64, 1..40), v4: u32, v6: u128, random: u32,
+        ) {
+            let takers: Vec<usize> = takers.into_iter().collect();
+            let program = program(&takers, By::Source).unwrap();
+            for client in [IpAddr::V4(v4.into()), IpAddr::V6(v6.into())] {
+                let chosen = run(&program, random, client);
+                prop_assert!(takers.contains(&(chosen as usize)));
+                prop_assert_eq!(chosen, run(&program, !random, client));
+            }
+        }
+    }
+
+    #[test]
+    fn clients_are_spread_over_all_takers() {
+        let program = program(&[0, 2, 3, 7], By::Source).unwrap();
+        let of =
+            |client: fn(u32) -> IpAddr| (0..64).map(|n| run(&program, 0, client(n))).collect::<BTreeSet<_>>();
+        let everybody = BTreeSet::from([0, 2, 3, 7]);
+        assert_eq!(of(|n| IpAddr::V4((0xc000_0200 + n).into())), everybody);
+        assert_eq!(of(|n| IpAddr::V6((0x2001_0db8 << 96 | u128::from(n)).into())), everybody);
+        assert_eq!(of(|n| IpAddr::V6((0x2001_0db8 << 96 | u128::from(n) << 64).into())), everybody);
+    }
+
+    fn members(count: usize, to: &str) -> Vec<TcpListener> {
+        let mut address: std::net::SocketAddr = to.parse().unwrap();
+        let member = |_| {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+            socket.set_reuse_port(true).unwrap();
+            socket.bind(&address.into()).unwrap();
+            socket.listen(128).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let member = TcpListener::from(socket);
+            address = member.local_addr().unwrap();
+            member
+        };
+        (0..count).map(member).collect()
+    }
+
+    /// How many of `count` connections each gets.
+    fn shares(members: &[TcpListener], count: usize) -> Vec<usize> {
+        let address = members[0].local_addr().unwrap();
+        let _clients: Vec<_> = (0..count).map(|_| TcpStream::connect(address).unwrap()).collect();
+        members.iter().map(|member| std::iter::from_fn(|| member.accept().ok()).count()).collect()
+    }
+
+    fn attach(to: &TcpListener, takers: &[usize], by: By) {
+        attach_program(to, &program(takers, by).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_kernel_does_as_the_program_says() {
+        let mut members = members(4, "127.0.0.1:0");
+        attach(&members[0], &[0, 1, 3], By::Chance);
+        let seen = shares(&members, 96);
+        assert_eq!((seen[2], seen.iter().sum()), (0, 96));
+        // By chance one of three gets fewer than 8 of 96 once in a hundred million times.
+        assert!([0, 1, 3].into_iter().all(|taker| seen[taker] >= 8), "{seen:?}");
+
+        // The last one takes the place of one that ceases to listen.
+        drop(members.swap_remove(1));
+        attach(&members[2], &[1], By::Chance);
+        assert_eq!(shares(&members, 16), [0, 16, 0]);
+        rustix::net::shutdown(&members[0], rustix::net::Shutdown::Read).unwrap();
+        members.swap_remove(0);
+        attach(&members[0], &[0], By::Chance);
+        assert_eq!(shares(&members, 16), [16, 0]);
+    }
+
+    #[test]
+    fn the_kernel_sends_a_client_to_the_same_member_each_time() {
+        for to in ["127.0.0.1:0", "[::1]:0"] {
+            if TcpListener::bind(to).is_err() {
+                continue;
+            }
+            let members = members(4, to);
+            let takers = [0, 2, 3];
+            attach(&members[0], &takers, By::Source);
+            let client = members[0].local_addr().unwrap().ip();
+            let expected = run(&program(&takers, By::Source).unwrap(), 0, client) as usize;
+            assert_eq!(shares(&members, 16)[expected], 16, "{to}");
+        }
+    }
+}
