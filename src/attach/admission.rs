@@ -19,13 +19,15 @@ pub(crate) enum Applicant {
     Started(WorkerId),
 }
 
-/// What its server can be given.
+/// What its server can be given, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Takes {
-    /// A channel, on a port that is always served: the shim and the library. Any other port is theirs to bind.
+    /// A channel, on a port that is always served: the library. Any other port is its own to bind.
     Channel,
-    /// A channel or a relay, or the listening socket, on any port: Node.
+    /// A channel or a listening socket, there as well: the shim.
     ChannelOrSocket,
+    /// A channel or a relay, or a listening socket, on any port: Node.
+    AnyPort,
     /// A channel or a relay, on any port: Deno, which makes nothing of a socket that it is sent.
     ChannelOnAnyPort,
 }
@@ -75,7 +77,7 @@ pub(crate) enum Source {
 pub(crate) enum Grant {
     /// The primary accepts, and passes each on.
     Channel,
-    /// It accepts by itself, from a socket that all share.
+    /// It accepts by itself, from a listening socket that clusterd made.
     Socket,
 }
 
@@ -90,9 +92,27 @@ pub(crate) enum Refusal {
     NotServed(WorkerPort),
     /// There are no channels there.
     #[error(
-        "port {0} is shared by Node's cluster workers (`--accept workers`); other servers need `--accept primary`"
+        "workers accept by themselves on port {port} (`--accept workers`), which {who} cannot; use {remedy}"
     )]
-    Shared(WorkerPort),
+    Shared {
+        /// Where.
+        port: WorkerPort,
+        /// Who cannot accept.
+        who: &'static str,
+        /// What would help.
+        remedy: &'static str,
+    },
+    /// The kind of listener that it is fits no public address.
+    #[error(
+        "worker {worker} binds {address}, and no public address is for such a listener; have the server bind another \
+         address, or name one of that kind with --bind"
+    )]
+    NoAddress {
+        /// Whose listener it would be.
+        worker: WorkerId,
+        /// What is to be bound.
+        address: SocketAddr,
+    },
     /// As many as there may be are open.
     #[error("no room for another channel")]
     Full,
@@ -123,13 +143,18 @@ impl Refusal {
     pub(crate) fn on_the_wire(&self) -> wire::Refusal {
         match self {
             Refusal::NotServed(_) => wire::Refusal::NotServed,
-            Refusal::Shared(_) => wire::Refusal::Shared,
+            Refusal::Shared { .. } => wire::Refusal::Shared,
+            Refusal::NoAddress { .. } => wire::Refusal::NoAddress,
             Refusal::Full => wire::Refusal::Full,
             Refusal::UnknownToken | Refusal::UnknownChannel => wire::Refusal::NotAdmitted,
             Refusal::InUse { .. } => wire::Refusal::InUse,
         }
     }
 }
+
+/// Who cannot accept by themselves.
+const LIBRARY: &str = "the library clusterd-worker";
+const DENO: &str = "Deno as a cluster worker";
 
 /// Decides. A stop that has begun changes nothing: what was accepted is served by whoever attaches, and an address that
 /// is opened meanwhile stops like all others.
@@ -145,13 +170,18 @@ pub(crate) fn admit(
     let Request { applicant, port, takes } = request;
     let source = match (rules.ports.contains(&port), takes) {
         (true, _) => Source::Served(port),
-        (false, Takes::Channel) => return Err(Refusal::NotServed(port)),
-        (false, Takes::ChannelOrSocket | Takes::ChannelOnAnyPort) => Source::OnDemand,
+        (false, Takes::Channel | Takes::ChannelOrSocket) => return Err(Refusal::NotServed(port)),
+        (false, Takes::AnyPort | Takes::ChannelOnAnyPort) => Source::OnDemand,
     };
     let grant = match (rules.accepts, takes) {
         (Accepts::Primary, _) => Grant::Channel,
-        (Accepts::Workers, Takes::ChannelOrSocket) => Grant::Socket,
-        (Accepts::Workers, Takes::Channel | Takes::ChannelOnAnyPort) => return Err(Refusal::Shared(port)),
+        (Accepts::Workers, Takes::ChannelOrSocket | Takes::AnyPort) => Grant::Socket,
+        (Accepts::Workers, Takes::Channel) => {
+            return Err(Refusal::Shared { port, who: LIBRARY, remedy: "`--accept primary`" });
+        }
+        (Accepts::Workers, Takes::ChannelOnAnyPort) => {
+            return Err(Refusal::Shared { port, who: DENO, remedy: "`--attach preload`" });
+        }
     };
     let worker = match applicant {
         Applicant::Started(worker) => worker,
@@ -184,23 +214,28 @@ mod tests {
     #[test]
     fn whoever_belongs_to_a_worker_gets_what_it_can_take() {
         use Accepts::{Primary, Workers};
-        use Takes::{Channel, ChannelOnAnyPort, ChannelOrSocket};
+        use Takes::{AnyPort, Channel, ChannelOnAnyPort, ChannelOrSocket};
         let started = Applicant::Started(WORKER);
         let process = Applicant::Process(Some(WORKER));
         let admitted = |source, grant| Ok(Admission { worker: WORKER, source, grant });
+        let shared = |who, remedy| Refusal::Shared { port: SERVED, who, remedy };
         let (served, on_demand) = (Source::Served(SERVED), Source::OnDemand);
         let table = [
             (process, SERVED, Channel, Primary, admitted(served, Grant::Channel)),
             (process, OTHER, Channel, Primary, Err(Refusal::NotServed(OTHER))),
-            (process, SERVED, Channel, Workers, Err(Refusal::Shared(SERVED))),
+            (process, SERVED, Channel, Workers, Err(shared(LIBRARY, "`--accept primary`"))),
             (process, OTHER, Channel, Workers, Err(Refusal::NotServed(OTHER))),
-            (started, SERVED, ChannelOrSocket, Primary, admitted(served, Grant::Channel)),
-            (started, OTHER, ChannelOrSocket, Primary, admitted(on_demand, Grant::Channel)),
-            (started, SERVED, ChannelOrSocket, Workers, admitted(served, Grant::Socket)),
-            (started, OTHER, ChannelOrSocket, Workers, admitted(on_demand, Grant::Socket)),
+            (process, SERVED, ChannelOrSocket, Primary, admitted(served, Grant::Channel)),
+            (process, OTHER, ChannelOrSocket, Primary, Err(Refusal::NotServed(OTHER))),
+            (process, SERVED, ChannelOrSocket, Workers, admitted(served, Grant::Socket)),
+            (process, OTHER, ChannelOrSocket, Workers, Err(Refusal::NotServed(OTHER))),
+            (started, SERVED, AnyPort, Primary, admitted(served, Grant::Channel)),
+            (started, OTHER, AnyPort, Primary, admitted(on_demand, Grant::Channel)),
+            (started, SERVED, AnyPort, Workers, admitted(served, Grant::Socket)),
+            (started, OTHER, AnyPort, Workers, admitted(on_demand, Grant::Socket)),
             (started, SERVED, ChannelOnAnyPort, Primary, admitted(served, Grant::Channel)),
             (started, OTHER, ChannelOnAnyPort, Primary, admitted(on_demand, Grant::Channel)),
-            (started, SERVED, ChannelOnAnyPort, Workers, Err(Refusal::Shared(SERVED))),
+            (started, SERVED, ChannelOnAnyPort, Workers, Err(shared(DENO, "`--attach preload`"))),
         ];
         for (applicant, port, takes, accepts, expected) in table {
             assert_eq!(
@@ -227,7 +262,7 @@ mod tests {
         let rules = Rules { ports: &[SERVED], accepts: Accepts::Primary };
         let process = Applicant::Process(Some(WORKER));
         for (applicant, takes) in
-            [(process, Takes::Channel), (Applicant::Started(WORKER), Takes::ChannelOrSocket)]
+            [(process, Takes::ChannelOrSocket), (Applicant::Started(WORKER), Takes::AnyPort)]
         {
             let request = Request { applicant, port: SERVED, takes };
             assert_eq!(admit(request, None, rules), Err(Refusal::Full));

@@ -1,7 +1,7 @@
-//! What the processes of each launch have bound: whether bind(2) of another listener fails beside it, and the server's own
-//! sockets, of which the channels have taken the place.
+//! What the processes of each launch have bound: whether bind(2) of another listener fails beside it, the server's own
+//! sockets, of which channels have taken the place, and the listening sockets that have.
 //!
-//! It knows an entry for as long as the front has its channel. Whether a process still holds that, it does not know: the
+//! It knows an entry of a channel for as long as the front has that, and of a listening socket until the launch is gone. Whether a process still holds that, it does not know: the
 //! kernel shows it nobody's close(2), and who asks has to look.
 
 use std::collections::BTreeSet;
@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use socket2::{Domain, Type};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
+use tracing::debug;
 
 use super::admission::Refusal;
 use crate::front;
@@ -49,7 +50,16 @@ struct Entry {
     bound: Bound,
     place: Place,
     listens: bool,
-    registration: Weak<Registration>,
+    registration: Kept,
+}
+
+/// How long an entry is known.
+#[derive(Debug)]
+enum Kept {
+    /// As long as whoever was given it keeps it.
+    ByHolder(Weak<Registration>),
+    /// Until it is removed.
+    Here,
 }
 
 /// A listener: whose it is, and what was bound.
@@ -61,6 +71,14 @@ pub(crate) struct Bound {
     pub uid: u32,
     /// What it bound.
     pub binding: Binding,
+}
+
+/// That something may be bound: nothing else is meanwhile.
+#[derive(Debug)]
+pub(crate) struct Claim<'a> {
+    table: &'a BoundChannels,
+    bound: Bound,
+    _alone: tokio::sync::MutexGuard<'a, ()>,
 }
 
 /// That a channel is in the table. The front keeps it as long as the channel.
@@ -76,7 +94,8 @@ pub(crate) struct Place {
     pub link: LinkId,
     /// Who was seen to hold it.
     pub holder: Holder,
-    /// What its [`ChannelName`](crate::protocol::wire::ChannelName) has to tell it from others.
+    /// What its [`ChannelName`](crate::protocol::wire::ChannelName) has to tell it from others; of a listening socket its
+    /// SO_COOKIE (socket(7)).
     pub nonce: u64,
     /// The primary made it and sends it to Node, which may not have received it yet.
     pub given: bool,
@@ -92,25 +111,23 @@ impl BoundChannels {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a channel, and the server's own `socket` if it has one. The front is told to drop those of the same launch
-    /// that nobody holds any more: whoever binds again and again has closed what it had.
+    /// Whether a process may bind this. The front is told to drop what the same launch has bound and nobody holds any more:
+    /// whoever binds again and again has closed what it had.
     ///
     /// # Errors
     /// [`Refusal::InUse`].
     pub(crate) async fn claim(
         &self,
         bound: Bound,
-        place: Place,
-        socket: Option<ForeignFd>,
         front: &front::handle::Handle,
-    ) -> Result<Arc<Registration>, Refusal> {
-        let _alone = self.claims.lock().await;
+    ) -> Result<Claim<'_>, Refusal> {
+        let alone = self.claims.lock().await;
         let old = self.of_launch(&bound);
         let holders = old.iter().map(|(_, place)| place.holder).collect();
         let held = process_table::held(holders).await;
         for ((old, Place { link, holder, .. }), is_held) in old.into_iter().zip(held) {
             if !is_held {
-                front.detach(link).await;
+                self.detach(link, front).await;
             } else if conflicts(&bound, &old) {
                 return Err(Refusal::InUse {
                     worker: bound.worker,
@@ -121,13 +138,19 @@ impl BoundChannels {
                 });
             }
         }
-        Ok(self.register(bound, place, socket))
+        Ok(Claim { table: self, bound, _alone: alone })
+    }
+
+    /// Drops one that nobody holds.
+    async fn detach(&self, link: LinkId, front: &front::handle::Handle) {
+        self.table().entries.retain(|entry| entry.place.link != link);
+        front.detach(link).await;
     }
 
     /// What is bound by the same launch: what would let bind(2) fail, and whatever a process of it has bound by itself.
     fn of_launch(&self, new: &Bound) -> Vec<(Bound, Place)> {
         let mut table = self.table();
-        table.entries.retain(|entry| entry.registration.strong_count() > 0);
+        table.entries.retain(Entry::is_known);
         let is_asked_for = |entry: &&Entry| {
             conflicts(new, &entry.bound) || (entry.bound.worker == new.worker && !entry.place.given)
         };
@@ -136,9 +159,19 @@ impl BoundChannels {
 
     fn register(&self, bound: Bound, place: Place, socket: Option<ForeignFd>) -> Arc<Registration> {
         let registration = Arc::new(Registration { socket: Mutex::new(socket) });
-        let entry = Entry { bound, place, listens: false, registration: Arc::downgrade(&registration) };
-        self.table().entries.push(entry);
+        let kept = Kept::ByHolder(Arc::downgrade(&registration));
+        self.table().entries.push(Entry { bound, place, listens: false, registration: kept });
         registration
+    }
+
+    /// The listening socket of this launch that has this cookie: one on which nobody listens yet, if several have it because
+    /// all workers share one.
+    pub(crate) fn socket_with(&self, worker: WorkerId, cookie: u64) -> Option<LinkId> {
+        let table = self.table();
+        let of_worker =
+            table.entries.iter().filter(|entry| entry.is_socket() && entry.bound.worker == worker);
+        let those = of_worker.filter(|entry| entry.place.nonce == cookie);
+        those.min_by_key(|entry| entry.listens).map(|entry| entry.place.link)
     }
 
     /// The socket of a channel of this launch, or a new one in its place if it has none; `None` if there is no such
@@ -150,7 +183,8 @@ impl BoundChannels {
         let table = self.table();
         let entry =
             table.entries.iter().find(|entry| entry.bound.worker == worker && entry.place.nonce == nonce)?;
-        let registration = entry.registration.upgrade()?;
+        let Kept::ByHolder(registration) = &entry.registration else { return None };
+        let registration = registration.upgrade()?;
         let mut socket = registration.socket.lock().unwrap_or_else(PoisonError::into_inner);
         Some(copy_or_new(&mut socket, entry.bound.binding.address))
     }
@@ -191,6 +225,11 @@ impl BoundChannels {
         of_worker.filter(|entry| entry.place.nonce == nonce).any(|entry| entry.listens)
     }
 
+    /// Whether a server listens on this one.
+    pub(crate) fn listens(&self, link: LinkId) -> bool {
+        self.table().entries.iter().any(|entry| entry.place.link == link && entry.listens)
+    }
+
     /// Whether any has listened on this served port.
     pub(crate) fn has_listened(&self, worker: WorkerId, port: WorkerPort) -> bool {
         self.table().listened.contains(&(worker, port))
@@ -200,6 +239,34 @@ impl BoundChannels {
     pub(crate) fn forget(&self, worker: WorkerId) {
         let mut table = self.table();
         table.listened.retain(|(listener, _)| *listener != worker);
+        table.entries.retain(|entry| !(entry.is_socket() && entry.bound.worker == worker));
+    }
+}
+
+impl Claim<'_> {
+    /// Remembers a channel, and the server's own `socket` if it has one.
+    pub(crate) fn register(self, place: Place, socket: Option<ForeignFd>) -> Arc<Registration> {
+        self.table.register(self.bound, place, socket)
+    }
+
+    /// Remembers a listening socket.
+    pub(crate) fn register_socket(self, place: Place) {
+        let entry = Entry { bound: self.bound, place, listens: false, registration: Kept::Here };
+        self.table.table().entries.push(entry);
+    }
+}
+
+impl Entry {
+    fn is_known(&self) -> bool {
+        match &self.registration {
+            Kept::ByHolder(registration) => registration.strong_count() > 0,
+            Kept::Here => true,
+        }
+    }
+
+    /// Whether it is a listening socket, and no channel.
+    fn is_socket(&self) -> bool {
+        matches!(self.registration, Kept::Here)
     }
 }
 
@@ -219,11 +286,24 @@ fn copy_or_new(socket: &mut Option<ForeignFd>, address: Endpoint) -> io::Result<
 pub(super) fn options_set_on(socket: &impl AsFd) -> Vec<SocketOption> {
     let Ok(domain) = socket2::SockRef::from(socket).domain() else { return Vec::new() };
     let Ok(new) = socket2::Socket::new(domain, Type::STREAM, None) else { return Vec::new() };
-    let differs = INHERITED.iter().chain([&LINGER]).filter_map(|&(level, name)| {
+    in_which_differs(socket, &new).collect()
+}
+
+/// Makes a listening socket as the server has made its own: it may be new, or have served another server before.
+pub(super) fn set_as_on(own: &impl AsFd, listener: &impl AsFd) {
+    for wanted in in_which_differs(own, listener) {
+        if let Err(error) = socket::set_option(listener, wanted.level, wanted.name, wanted.bytes()) {
+            debug!(level = wanted.level, name = wanted.name, %error, "cannot set an option of a server's listener");
+        }
+    }
+}
+
+/// The options of `socket` that connections inherit, and that are not the same on `other`.
+fn in_which_differs(socket: &impl AsFd, other: &impl AsFd) -> impl Iterator<Item = SocketOption> {
+    INHERITED.iter().chain([&LINGER]).filter_map(move |&(level, name)| {
         let value = option(socket, level, name)?;
-        (option(&new, level, name) != Some(value)).then(|| as_it_was_set(value))
-    });
-    differs.collect()
+        (option(other, level, name) != Some(value)).then(|| as_it_was_set(value))
+    })
 }
 
 fn option(socket: impl AsFd, level: i32, name: i32) -> Option<SocketOption> {

@@ -1,4 +1,4 @@
-//! The handshake: from a process that says what it binds to a channel that the front has.
+//! The handshake: from a process that says what it binds to a channel that the front has, or to a listening socket.
 //!
 //! Whether it gets one is [`admission`]'s to decide, and what stands in its way is known to [`bound`].
 
@@ -14,10 +14,10 @@ use tracing::{debug, info, warn};
 
 use super::admission::{self, Admission, Applicant, Grant, Refusal, Request, Source, Takes};
 use super::bound::{self, Bound};
-use super::room_for_a_descriptor;
 use super::socket::AttachContext;
 use super::waiting::Complaints;
-use crate::front::links::{Attachment, Holder};
+use super::{listener, room_for_a_descriptor};
+use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Binding, ChannelName, FromWorker, MAX_MESSAGE, ToWorker, Token};
 use crate::sys::closer::ForeignFd;
@@ -90,7 +90,7 @@ pub(super) struct Hello {
     pub(super) brings_socket: bool,
 }
 
-/// Gives the front the channel, if the process may have it.
+/// Gives the process what it may have: the front gets the channel, or a listening socket is sent.
 pub(super) async fn attach(
     channel: &ForeignFd,
     peer: Peer,
@@ -100,26 +100,52 @@ pub(super) async fn attach(
     let permit = context.permits.take();
     let worker = context.supervisor.admit(hello.token).await;
     let port = WorkerPort(hello.binding.address.port());
-    let request = Request { applicant: Applicant::Process(worker), port, takes: Takes::Channel };
+    let takes = if hello.wants_drain { Takes::Channel } else { Takes::ChannelOrSocket };
+    let request = Request { applicant: Applicant::Process(worker), port, takes };
     let admitted = admission::admit(request, permit.as_ref(), context.rules())?;
-    let (Admission { worker, source: Source::Served(port), grant: Grant::Channel }, Some(permit)) =
-        (admitted, permit)
-    else {
+    let (Admission { worker, source: Source::Served(port), grant }, Some(permit)) = (admitted, permit) else {
         return Err(Refusal::NotServed(port).into());
     };
     invite_descriptors(channel)?;
     let worker_end = receive_worker_end(channel).await?;
     let socket = if hello.brings_socket { Some(receive_socket(channel).await?) } else { None };
+    let bound = Bound { worker, uid: peer.uid, binding: hello.binding };
+    match grant {
+        Grant::Channel => {
+            give_channel(channel, (bound, peer.pid), (port, socket), worker_end, (hello, permit), context)
+                .await?;
+        }
+        Grant::Socket => {
+            listener::give(channel, (bound, peer.pid), (port, socket), permit, context).await?;
+        }
+    }
+    // The worker may have died, and been forgotten by the front, since it was admitted. One that only drains keeps its
+    // channels, for to close one is to tell a process that the primary is gone.
+    let serves = context.supervisor.admit(hello.token).await.is_some();
+    if !serves && !runs(context, worker) {
+        context.front.forget(worker).await;
+        context.bound.forget(worker);
+    }
+    Ok(())
+}
+
+async fn give_channel(
+    channel: &ForeignFd,
+    (bound, pid): (Bound, i32),
+    (port, socket): (WorkerPort, Option<ForeignFd>),
+    worker_end: ForeignFd,
+    (hello, permit): (Hello, ChannelPermit),
+    context: &AttachContext,
+) -> Result<(), AttachError> {
     let options = socket.as_ref().map(bound::options_set_on).unwrap_or_default();
     let inode = rustix::fs::fstat(&worker_end).map_err(io::Error::from)?.st_ino;
-    let holder = Holder { inode, pid: peer.pid };
+    let holder = Holder { inode, pid };
     let place = bound::Place { link: permit.link(), holder, nonce: nonce_of(channel)?, given: false };
-    let bound = Bound { worker, uid: peer.uid, binding: hello.binding };
-    let registration = context.bound.claim(bound, place, socket, &context.front).await?;
-    context.supervisor.binds(peer.pid).await;
+    let registration = context.bound.claim(bound, &context.front).await?.register(place, socket);
+    context.supervisor.binds(pid).await;
     seqpacket::send(channel, ToWorker::Welcome.encode(&mut [0; MAX_MESSAGE]), None)?;
     let attachment = Attachment {
-        worker,
+        worker: bound.worker,
         service: ServiceId::Port(port),
         binding: hello.binding,
         options,
@@ -132,12 +158,6 @@ pub(super) async fn attach(
         permit,
     };
     context.front.attach(attachment).await;
-    // The worker may have died, and been forgotten by the front, since it was admitted. One that only drains keeps its
-    // channels, for to close one is to tell a process that the primary is gone.
-    let serves = context.supervisor.admit(hello.token).await.is_some();
-    if !serves && !runs(context, worker) {
-        context.front.forget(worker).await;
-    }
     Ok(())
 }
 

@@ -4,13 +4,14 @@
 //!
 //! - [`admission`]: who may attach, to what, and how it is served; one decision for every way.
 //! - [`bound`]: what the processes of each launch have bound.
-//! - [`socket`]: the way of the shim and of the library: [`handshake`], [`questions`]; [`waiting`]: what becomes of those that
-//!   say nothing.
+//! - [`socket`]: the way of the shim and of the library: [`handshake`], [`questions`]; [`listener`]: the sockets of those that
+//!   accept by themselves; [`waiting`]: what becomes of those that say nothing.
 //! - [`node`]: the way of Node's cluster workers.
 
 pub(crate) mod admission;
 pub(crate) mod bound;
 mod handshake;
+mod listener;
 pub(crate) mod node;
 mod questions;
 pub(crate) mod socket;

@@ -54,6 +54,6 @@ pub(super) async fn catches(token: Token, signals: u64, context: &AttachContext)
     told.map(|_| ()).ok_or(AttachError::Question(Refusal::UnknownToken))
 }
 
-async fn whose(token: Token, context: &AttachContext) -> Result<WorkerId, AttachError> {
+pub(super) async fn whose(token: Token, context: &AttachContext) -> Result<WorkerId, AttachError> {
     context.supervisor.admit(token).await.ok_or(AttachError::Question(Refusal::UnknownToken))
 }

@@ -19,8 +19,8 @@ use tracing::warn;
 use super::admission::Rules;
 use super::bound::BoundChannels;
 use super::handshake::{self, AttachError, Hello, PATIENCE};
-use super::questions;
 use super::waiting::{Complaints, Waiting};
+use super::{listener, questions};
 use crate::front;
 use crate::front::Accepts;
 use crate::front::links::ChannelPermits;
@@ -196,6 +196,9 @@ async fn answer(applicant: Applicant, context: AttachContext, complaints: Compla
         }
         Ok(FromWorker::AskListened { token, port, channel: nonce }) => {
             questions::ask_listened(&channel, token, (WorkerPort(port), nonce), &context).await
+        }
+        Ok(FromWorker::Listens { token, cookie }) => {
+            listener::listens(&channel, token, cookie, &context).await
         }
         Ok(FromWorker::Catches { token, signals }) => {
             match questions::catches(token, signals, &context).await {

@@ -93,6 +93,7 @@ pub(crate) const EPROTO: i32 = 71;
 pub(crate) const ENOPROTOOPT: i32 = 92;
 pub(crate) const EOPNOTSUPP: i32 = 95;
 pub(crate) const EADDRINUSE: i32 = 98;
+pub(crate) const EADDRNOTAVAIL: i32 = 99;
 pub(crate) const ECONNABORTED: i32 = 103;
 pub(crate) const ECONNRESET: i32 = 104;
 pub(crate) const ENOTCONN: i32 = 107;
@@ -162,6 +163,9 @@ pub(crate) const SO_SNDTIMEO: i32 = 21;
 pub(crate) const SO_ACCEPTCONN: i32 = 30;
 pub(crate) const SO_PROTOCOL: i32 = 38;
 pub(crate) const SO_DOMAIN: i32 = 39;
+pub(crate) const SO_ATTACH_REUSEPORT_CBPF: i32 = 51;
+pub(crate) const SO_ATTACH_REUSEPORT_EBPF: i32 = 52;
+pub(crate) const SO_DETACH_REUSEPORT_BPF: i32 = 68;
 pub(crate) const SO_COOKIE: i32 = 57;
 pub(crate) const SO_RCVTIMEO_NEW: i32 = 66;
 
@@ -271,6 +275,7 @@ mod tests {
             ENOPROTOOPT,
             EOPNOTSUPP,
             EADDRINUSE,
+            EADDRNOTAVAIL,
             ECONNABORTED,
             ECONNRESET,
             ENOTCONN,
@@ -351,6 +356,9 @@ mod tests {
             SO_SNDTIMEO,
             SO_ACCEPTCONN,
             SO_PROTOCOL,
+            SO_ATTACH_REUSEPORT_CBPF,
+            SO_ATTACH_REUSEPORT_EBPF,
+            SO_COOKIE,
             SO_DOMAIN,
             IPPROTO_IP,
             IPPROTO_TCP,

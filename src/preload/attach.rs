@@ -1,4 +1,5 @@
-//! Attaching a listener: bind(2) on a served port becomes a channel to the primary.
+//! Attaching a listener: bind(2) on a served port becomes a channel to the primary, or, where workers accept by themselves, a
+//! listening socket that the primary made.
 //!
 //! It does not decide which sockets are attached (that is `intercept`), nor what comes through the channel.
 
@@ -7,7 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::abi;
 use crate::descriptors::Descriptors;
 use crate::primary::{self, PATIENCE_SECONDS};
-use crate::replace;
+use crate::replace::{self, Watched};
 use crate::settings;
 use crate::syscalls::{self as sys, Errno, Fd, Owned, Result};
 use crate::wire::{Binding, ChannelName, Endpoint, FromWorker, Refusal, ToWorker};
@@ -17,15 +18,15 @@ const NAME_ATTEMPTS: u32 = 16;
 
 /// How an attempt to attach ended, when it did not fail.
 pub(crate) enum Attached {
-    /// The descriptor is a channel now.
+    /// The descriptor is a channel now, or a listening socket of the primary's.
     Yes,
     /// The primary does not serve this address, or there is none: it is the kernel's to bind.
     NotServed,
 }
 
-/// Replaces the server's socket `fd` by a channel that stands for a listener on `address`.
+/// Replaces the server's socket `fd` by what stands for a listener on `address`.
 ///
-/// Errors: EACCES when the primary does not admit this process; EADDRINUSE, on which servers try again, when another
+/// Errors: EADDRNOTAVAIL when workers accept by themselves, and clients cannot come to such a listener; EACCES when the primary does not admit this process; EADDRINUSE, on which servers try again, when another
 /// process of the worker has the address, or the primary cannot take another channel or does not answer; else what
 /// making a socket failed with.
 pub(crate) fn attach(fd: Fd, address: Endpoint) -> Result<Attached> {
@@ -39,7 +40,12 @@ pub(crate) fn attach(fd: Fd, address: Endpoint) -> Result<Attached> {
     let descriptors = Descriptors::open();
     match greet(&channel, fd, address, descriptors.is_some()) {
         Ok((ToWorker::Welcome, _)) => {}
+        Ok((ToWorker::Listener { .. }, Some(listener))) => {
+            replace::everywhere(fd, &listener, Watched::AsBefore, descriptors.as_ref())?;
+            return Ok(Attached::Yes);
+        }
         Ok((ToWorker::Refuse(Refusal::NotServed), _)) => return Ok(Attached::NotServed),
+        Ok((ToWorker::Refuse(Refusal::NoAddress), _)) => return Err(Errno(abi::EADDRNOTAVAIL)),
         Ok((ToWorker::Refuse(Refusal::NotAdmitted), _)) => return Err(Errno(abi::EACCES)),
         _ => return Err(Errno(abi::EADDRINUSE)),
     }
@@ -48,7 +54,7 @@ pub(crate) fn attach(fd: Fd, address: Endpoint) -> Result<Attached> {
         let _ = sys::setsockopt(fd, abi::IPPROTO_IPV6, abi::IPV6_V6ONLY, &1_i32.to_ne_bytes());
     }
     primary::set_patience(&channel, 0)?;
-    replace::everywhere(fd, &channel, descriptors.as_ref())?;
+    replace::everywhere(fd, &channel, Watched::AsListener, descriptors.as_ref())?;
     Ok(Attached::Yes)
 }
 

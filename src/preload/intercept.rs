@@ -101,9 +101,12 @@ pub unsafe extern "C" fn connect(fd: Fd, address: *const u8, len: u32) -> i32 {
     answer(unsafe { forward(number::CONNECT, [fd as usize, to.0, to.1, 0, 0]) })
 }
 
-/// listen(2): on a channel, tells the primary.
+/// listen(2): on a channel, or on a listening socket that the primary made, tells the primary.
 #[unsafe(no_mangle)]
 pub extern "C" fn listen(fd: Fd, backlog: i32) -> i32 {
+    if listening::begins_on_socket(fd) {
+        return 0;
+    }
     // SAFETY: no pointers.
     let result = unsafe { forward(number::LISTEN, [fd as usize, backlog as usize, 0, 0, 0]) };
     answer(match result {
@@ -278,6 +281,14 @@ pub unsafe extern "C" fn getsockopt(fd: Fd, level: i32, name: i32, value: *mut c
 /// As for setsockopt(2): `value` must be valid for reads of `len` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setsockopt(fd: Fd, level: i32, name: i32, value: *const c_void, len: u32) -> i32 {
+    let steers = matches!(
+        name,
+        abi::SO_ATTACH_REUSEPORT_CBPF | abi::SO_ATTACH_REUSEPORT_EBPF | abi::SO_DETACH_REUSEPORT_BPF
+    );
+    if level == abi::SOL_SOCKET && steers && listening::served_port(fd).is_some() {
+        // Such a program is that of all workers' sockets.
+        return 0;
+    }
     let arguments = [fd as usize, level as usize, name as usize, value as usize, len as usize];
     // SAFETY: the program's own arguments.
     let real = || unsafe { forward(number::SETSOCKOPT, arguments) };

@@ -8,7 +8,7 @@ use crate::address::{self, Sockaddr};
 use crate::numbers::Numbers;
 use crate::primary;
 use crate::settings;
-use crate::syscalls as sys;
+use crate::syscalls::{self as sys, Errno, Fd};
 use crate::wire::{ChannelName, Endpoint, FromWorker, ToWorker};
 
 /// The ports on which somebody is known to have listened.
@@ -16,6 +16,9 @@ static LISTENED: Numbers = Numbers::none();
 
 /// How often the primary is asked whether it has noticed that this process listens. It takes its time to say no.
 const ATTEMPTS: u32 = 16;
+
+/// How often the primary is told that a server listens on a socket.
+const TELLS: u32 = 3;
 
 /// This process has begun to listen on a channel, and said so: returns once clients are let in, as they are when listen(2)
 /// returns. The first listener of its kind opens a public socket.
@@ -27,6 +30,39 @@ pub(crate) fn begins(channel: &ChannelName) {
             return;
         };
     }
+}
+
+/// Whether this is a listening socket that the primary made. Then it listens, with the primary's backlog, and clients are let
+/// in: natively, listen(2) would set another backlog, and clients would not come.
+pub(crate) fn begins_on_socket(fd: Fd) -> bool {
+    let Some(port) = served_port(fd) else {
+        return false;
+    };
+    let Ok(cookie) = sys::cookie(fd) else {
+        return false;
+    };
+    for _ in 0..TELLS {
+        match primary::ask(FromWorker::Listens { token: settings::token(), cookie }) {
+            Ok((ToWorker::HasListened(is_one), _)) => {
+                if is_one {
+                    LISTENED.add(port);
+                }
+                return is_one;
+            }
+            Ok(_) | Err(Errno(abi::ENOENT | abi::ECONNREFUSED)) => return false,
+            Err(_) => {}
+        }
+    }
+    false
+}
+
+/// The port of a TCP socket, if it is one that is served.
+pub(crate) fn served_port(fd: Fd) -> Option<u16> {
+    let mut buffer = [0; 128];
+    let port = address::read(sys::getsockname(fd, &mut buffer).ok()?)?.port();
+    let is_tcp =
+        || sys::getsockopt_int(fd, abi::SOL_SOCKET, abi::SO_TYPE).is_ok_and(|kind| kind == abi::SOCK_STREAM);
+    (settings::serves(port) && is_tcp()).then_some(port)
 }
 
 /// Asks of one channel, or with 0 of any.

@@ -1,4 +1,4 @@
-//! Putting a channel in the place of the server's socket, wherever the process knows that socket: under each of its
+//! Putting a channel, or another socket, in the place of the server's socket, wherever the process knows that socket: under each of its
 //! numbers, in the same modes, and at the epoll instances that watch it.
 //!
 //! Another process that was given the socket before keeps it as it is.
@@ -8,14 +8,28 @@ use crate::descriptors::Descriptors;
 use crate::primary::through_signals;
 use crate::syscalls::{self as sys, Change, Fd, Owned, Result, Watch};
 
+/// For which events the epoll instances that watch the server's socket watch what takes its place.
+#[derive(Clone, Copy)]
+pub(crate) enum Watched {
+    /// For the same.
+    AsBefore,
+    /// For those alone that a listener could show.
+    AsListener,
+}
+
 /// Makes `fd`, and every other descriptor of the same socket, a duplicate of `channel`.
-pub(crate) fn everywhere(fd: Fd, channel: &Owned, descriptors: Option<&Descriptors>) -> Result<()> {
+pub(crate) fn everywhere(
+    fd: Fd,
+    channel: &Owned,
+    watched: Watched,
+    descriptors: Option<&Descriptors>,
+) -> Result<()> {
     copy_modes(fd, channel)?;
     let socket = descriptors.and_then(|descriptors| Some((descriptors, descriptors.link(fd)?)));
     let Some((descriptors, link)) = socket else {
         return replace(fd, channel);
     };
-    let withdrawn = Withdrawn::from_all(descriptors, link);
+    let withdrawn = Withdrawn::from_all(descriptors, link, watched);
     let replaced = replace(fd, channel);
     if replaced.is_ok() {
         descriptors.each_of(link, |other| {
@@ -62,7 +76,11 @@ struct Withdrawn {
 }
 
 impl Withdrawn {
-    fn from_all(descriptors: &Descriptors, socket: crate::descriptors::Link) -> Self {
+    fn from_all(descriptors: &Descriptors, socket: crate::descriptors::Link, watched: Watched) -> Self {
+        let hidden = match watched {
+            Watched::AsBefore => 0,
+            Watched::AsListener => WRITABLE,
+        };
         let mut withdrawn = Self { registrations: [(-1, -1, Watch { events: 0, data: 0 }); MOST], count: 0 };
         descriptors.each_registration(|epoll, registration| {
             let target = registration.target;
@@ -72,7 +90,7 @@ impl Withdrawn {
                 return;
             };
             if sys::epoll_ctl(epoll, target, Change::Delete).is_ok() {
-                let watch = Watch { events: registration.events & !WRITABLE, data: registration.data };
+                let watch = Watch { events: registration.events & !hidden, data: registration.data };
                 *place = (epoll, target, watch);
                 withdrawn.count += 1;
             }

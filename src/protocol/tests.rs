@@ -40,6 +40,9 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
             port,
             channel
         }),
+        any::<([u8; 16], u64)>()
+            .prop_map(|(token, cookie)| FromWorker::Listens { token: Token(token), cookie }),
+        any::<[u8; 16]>().prop_map(|token| FromWorker::Inherit { token: Token(token) }),
         option().prop_map(FromWorker::SetOption),
     ]
 }
@@ -52,6 +55,7 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
         Just(ToWorker::Refuse(Refusal::Full)),
         Just(ToWorker::Refuse(Refusal::Shared)),
         Just(ToWorker::Refuse(Refusal::InUse)),
+        Just(ToWorker::Refuse(Refusal::NoAddress)),
         (endpoint(), prop::option::of(0..i32::MAX))
             .prop_map(|(peer, seconds)| ToWorker::Connection { peer, linger: seconds.map(Linger) }),
         Just(ToWorker::Admitted),
@@ -59,6 +63,7 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
         Just(ToWorker::Drain),
         Just(ToWorker::Socket),
         any::<bool>().prop_map(ToWorker::HasListened),
+        any::<u16>().prop_map(|port| ToWorker::Listener { port }),
     ]
 }
 
@@ -105,6 +110,11 @@ fn the_bytes_are_those_of_the_specification() {
     let ask = FromWorker::AskListened { token: Token([7; 16]), port: 0x1f90, channel: 1 };
     assert_eq!(ask.encode(&mut buffer)[18..], [0x90, 0x1f, 1, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(ToWorker::HasListened(true).encode(&mut buffer), [71, 1, 1]);
+    let listens = FromWorker::Listens { token: Token([7; 16]), cookie: 0x203 };
+    assert_eq!(listens.encode(&mut buffer)[16..], [7, 7, 3, 2, 0, 0, 0, 0, 0, 0]);
+    let inherit = FromWorker::Inherit { token: Token([7; 16]) };
+    assert_eq!(inherit.encode(&mut buffer), [[11, 1].as_slice(), &[7; 16]].concat());
+    assert_eq!(ToWorker::Listener { port: 0x1f90 }.encode(&mut buffer), [73, 1, 0x90, 0x1f]);
 }
 
 #[test]

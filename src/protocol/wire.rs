@@ -292,6 +292,22 @@ pub enum FromWorker {
         /// All that it catches, of those by which a server may be asked to stop: bit 0 is signal 1.
         signals: u64,
     },
+    /// The first and only message on a new connection: the server listens on the socket that it was given with
+    /// [`ToWorker::Listener`]. The answer is [`ToWorker::HasListened`]: false if the launch has no such socket.
+    Listens {
+        /// Which launch.
+        token: Token,
+        /// Which socket: its SO_COOKIE (socket(7)).
+        cookie: u64,
+    },
+    /// The first and only message on a new connection: a process that is about to run a server, which is to find its
+    /// listeners open, asks for them. The answers are a [`ToWorker::Listener`] for each served port, and
+    /// [`ToWorker::Welcome`]. They are listened on from when this connection ends, as it does when the server's program is
+    /// run.
+    Inherit {
+        /// Which launch.
+        token: Token,
+    },
 }
 
 /// What the primary says to a worker's process.
@@ -317,8 +333,14 @@ pub enum ToWorker {
     Drain,
     /// The answer to [`FromWorker::FetchSocket`]; the socket is the message's only descriptor.
     Socket,
-    /// The answer to [`FromWorker::AskListened`].
+    /// The answer to [`FromWorker::AskListened`] and [`FromWorker::Listens`].
     HasListened(bool),
+    /// An answer to [`FromWorker::End`], and to [`FromWorker::Inherit`]: there is no channel, for workers accept by
+    /// themselves. The message's only descriptor is a listening socket in place of the server's own.
+    Listener {
+        /// On which port it is served.
+        port: u16,
+    },
 }
 
 /// Why an attach was refused.
@@ -330,10 +352,12 @@ pub enum Refusal {
     NotAdmitted,
     /// The primary cannot take another channel now.
     Full,
-    /// Node's cluster workers share the socket of that port, and there are no channels.
+    /// Workers accept by themselves on that port, and there are no channels.
     Shared,
     /// A process of the same launch has bound that address, and the kernel would not let another do so.
     InUse,
+    /// Workers accept by themselves, and no public address is one that such a listener could have.
+    NoAddress,
 }
 
 /// The bytes are not a message of this version.
@@ -349,6 +373,8 @@ const FETCH_SOCKET: u8 = 6;
 const ASK_LISTENED: u8 = 7;
 const END: u8 = 8;
 const CATCHES: u8 = 9;
+const LISTENS: u8 = 10;
+const INHERIT: u8 = 11;
 const WELCOME: u8 = 65;
 const REFUSE: u8 = 66;
 const CONNECTION: u8 = 67;
@@ -357,6 +383,7 @@ const DRAIN: u8 = 69;
 const SOCKET_OF: u8 = 70;
 const HAS_LISTENED: u8 = 71;
 const ADMITTED: u8 = 72;
+const LISTENER: u8 = 73;
 
 /// On the wire, that a connection does not linger.
 const NO_LINGER: i32 = -1;
@@ -410,6 +437,15 @@ impl FromWorker {
                 out.put(&[CATCHES, VERSION]);
                 out.put(&token.0);
                 out.put(&signals.to_le_bytes());
+            }
+            FromWorker::Listens { token, cookie } => {
+                out.put(&[LISTENS, VERSION]);
+                out.put(&token.0);
+                out.put(&cookie.to_le_bytes());
+            }
+            FromWorker::Inherit { token } => {
+                out.put(&[INHERIT, VERSION]);
+                out.put(&token.0);
             }
             FromWorker::SetOption(option) => {
                 out.put(&[SET_OPTION, VERSION]);
@@ -465,6 +501,11 @@ impl FromWorker {
                 token: Token(input.array()?),
                 signals: u64::from_le_bytes(input.array()?),
             },
+            LISTENS => FromWorker::Listens {
+                token: Token(input.array()?),
+                cookie: u64::from_le_bytes(input.array()?),
+            },
+            INHERIT => FromWorker::Inherit { token: Token(input.array()?) },
             LISTENING => FromWorker::Listening,
             SET_OPTION => FromWorker::SetOption(SocketOption {
                 level: i32::from_le_bytes(input.array()?),
@@ -500,6 +541,10 @@ impl ToWorker {
             ToWorker::Drain => out.put(&[DRAIN, VERSION]),
             ToWorker::Socket => out.put(&[SOCKET_OF, VERSION]),
             ToWorker::HasListened(has) => out.put(&[HAS_LISTENED, VERSION, u8::from(*has)]),
+            ToWorker::Listener { port } => {
+                out.put(&[LISTENER, VERSION]);
+                out.put(&port.to_le_bytes());
+            }
         }
         out.written()
     }
@@ -523,6 +568,7 @@ impl ToWorker {
             DRAIN => ToWorker::Drain,
             SOCKET_OF => ToWorker::Socket,
             HAS_LISTENED => ToWorker::HasListened(input.bool()?),
+            LISTENER => ToWorker::Listener { port: u16::from_le_bytes(input.array()?) },
             _ => return Err(Malformed),
         };
         input.end()?;
@@ -538,6 +584,7 @@ impl Refusal {
             Refusal::Full => 3,
             Refusal::Shared => 4,
             Refusal::InUse => 5,
+            Refusal::NoAddress => 6,
         }
     }
 
@@ -548,6 +595,7 @@ impl Refusal {
             3 => Ok(Refusal::Full),
             4 => Ok(Refusal::Shared),
             5 => Ok(Refusal::InUse),
+            6 => Ok(Refusal::NoAddress),
             _ => Err(Malformed),
         }
     }

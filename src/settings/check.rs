@@ -12,7 +12,7 @@ use super::origin::{Origin, Value};
 use super::resolve::WinningValues;
 use super::setting::Key;
 use super::table::{self, keys};
-use super::{Accept, Attach, Bind, Config, Listen, WorkerCommand};
+use super::{Accept, Bind, Config, Listen, WorkerCommand};
 
 /// Settings that need another one, or another value of it. Each is reported at the value that is in vain.
 pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> {
@@ -100,19 +100,15 @@ fn probe_headers(config: &Config) -> Option<(&'static Key, Reason)> {
     asks_nothing.then(|| (key, reason()))
 }
 
-/// What does not go with workers that share the ports.
+/// What does not go with workers that accept by themselves.
 fn workers_accept(config: &Config) -> Option<(&'static Key, Reason)> {
-    const ONLY_NODE: &str = "only Node's cluster workers can share a port";
     if config.accept != Accept::Workers {
         return None;
     }
     if config.command == WorkerCommand::Demo {
-        let hint = "name a command that runs Node, or use --accept primary";
-        return Some((&keys::accept.key, Reason::new(ONLY_NODE).hint(hint)));
-    }
-    if config.attach == Attach::Preload {
-        let hint = "use another --attach, or --accept primary";
-        return Some((&keys::attach.key, Reason::new(ONLY_NODE).hint(hint)));
+        let hint = "name a command, or use --accept primary";
+        let reason = Reason::new("the built-in demo takes its connections from clusterd");
+        return Some((&keys::accept.key, reason.hint(hint)));
     }
     let hint = "use one address for each port, with the same number for clients and workers";
     let reason =

@@ -123,7 +123,7 @@ pub(crate) enum Accept {
     /// clusterd, which gives each connection to a worker by its `policy`.
     #[value(alias = "rr")]
     Primary,
-    /// Node's cluster workers, which share the listening socket; the kernel chooses among them (Node's SCHED_NONE).
+    /// The workers, each from a listening socket of its own (Node's SCHED_NONE).
     #[value(alias = "none")]
     Workers,
 }

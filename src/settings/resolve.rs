@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_share_a_port_as_it_is_and_only_node_does() {
+    fn workers_accept_on_a_port_as_it_is_and_any_program_may() {
         let problems = |flags: &[(&'static str, &'static str)], file| {
             let flags = [&[("accept", "workers")], flags].concat();
             let told = Told { flags: &flags, file, ..Told::default() };
@@ -407,14 +407,18 @@ mod tests {
             problems.unwrap_or_default()
         };
         let node = "command = [\"node\", \"app.js\"]";
-        for good in [&[][..], &[("port", "80"), ("bind", "127.0.0.1:81")], &[("attach", "node")]] {
+        for good in [
+            &[][..],
+            &[("port", "80"), ("bind", "127.0.0.1:81")],
+            &[("attach", "node")],
+            &[("attach", "preload")],
+        ] {
             assert_eq!(problems(good, node), Vec::<String>::new(), "{good:?}");
         }
         for (bad, place) in [
             (&[("port", "80:8080")][..], "--accept"),
             (&[("port", "0:80")], "--accept"),
             (&[("bind", "127.0.0.1:80"), ("bind", "127.0.0.2:80")], "--accept"),
-            (&[("attach", "preload")], "--attach"),
             (&[("ready-http", "/")], "--ready-http"),
             (&[("health-http", "/")], "--health-http"),
             (&[("stuck-timeout", "10s")], "--stuck-timeout"),
@@ -426,7 +430,7 @@ mod tests {
             assert!(said.len() == 1 && said[0].starts_with(place), "{bad:?}: {said:?}");
         }
         let said = problems(&[], "");
-        assert!(said.len() == 1 && said[0].contains("name a command that runs Node"), "{said:?}");
+        assert!(said.len() == 1 && said[0].contains("name a command, or"), "{said:?}");
     }
 
     #[test]

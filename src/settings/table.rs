@@ -139,8 +139,9 @@ settings! {
 
         /// Who accepts connections.
         ///
-        /// If workers accept by themselves, clusterd can neither count nor assign connections: settings that need
-        /// that cannot be used. Each public port then has one address, and the same number for clients and workers.
+        /// If workers accept by themselves, each from a listening socket of its own, clusterd costs no connection anything,
+        /// and it can neither count nor assign them: settings that need that cannot be used. Each public port then has one
+        /// address, and the same number for clients and workers.
         accept: Accept {
             values: choice::<Accept>(),
             in_force: AtNextStart,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::harness::needs::{ipv6, needs};
-use crate::harness::ports::free_port;
+use crate::harness::ports::{free_port, free_ports};
 use crate::harness::{Cluster, Native, until};
 
 /// What a server says, by name.
@@ -54,9 +54,10 @@ fn options(address: SocketAddr) -> Said {
 }
 
 /// In which options a listener or its connections, as `of` says, differ from those without clusterd.
-fn differences(of: fn(&str) -> bool) -> Vec<String> {
+fn differences(accept: &str, of: fn(&str) -> bool) -> Vec<String> {
     let servers: Vec<_> = CASES.iter().map(|words| natively("options.py", words)).collect();
-    let ports = 8081..;
+    // The same for workers and for clients.
+    let ports = free_ports(5)..;
     let script: String = ports
         .clone()
         .zip(CASES)
@@ -64,9 +65,9 @@ fn differences(of: fn(&str) -> bool) -> Vec<String> {
         .collect();
     let mut cluster = Cluster::of("sh -c").arg(&format!("{script} wait"));
     for (port, _) in ports.zip(CASES) {
-        cluster = cluster.port(&format!("0:{port}"));
+        cluster = cluster.port(&port.to_string());
     }
-    let cluster = cluster.start();
+    let cluster = cluster.options(&format!("--accept {accept}")).start();
     let mut differences = Vec::new();
     for (index, (words, server)) in CASES.iter().zip(&servers).enumerate() {
         let natively = options(server.at(loopback(words[0])));
@@ -97,8 +98,33 @@ const NOT_INHERITED: [&str; 8] = [
 fn options_of_listener_and_connection_are_those_of_the_kernel() {
     needs!("python3");
     if ipv6() {
-        let differences = differences(|name| {
+        let differences = differences("primary", |name| {
             name.strip_prefix("connection: ").is_none_or(|option| !NOT_INHERITED.contains(&option))
+        });
+        assert!(differences.is_empty(), "{}", differences.join("\n"));
+    }
+}
+
+/// What a listener that clusterd has made does not take over of what was set before bind(2), because connections do not
+/// inherit it, or it is clusterd's to set.
+const NOT_TAKEN_OVER: [&str; 9] = [
+    "SO_PRIORITY",
+    "SO_REUSEADDR",
+    "SO_PASSCRED",
+    "SO_BROADCAST",
+    "IP_MINTTL",
+    "IP_FREEBIND",
+    "IP_BIND_ADDRESS_NO_PORT",
+    "IPV6_AUTOFLOWLABEL",
+    "IPV6_MINHOPCOUNT",
+];
+
+#[test]
+fn options_of_a_listener_that_accepts_by_itself_are_those_of_the_kernel() {
+    needs!("python3");
+    if ipv6() {
+        let differences = differences("workers", |name| {
+            !NOT_TAKEN_OVER.iter().any(|option| name.ends_with(&format!(": {option}")))
         });
         assert!(differences.is_empty(), "{}", differences.join("\n"));
     }

@@ -10,7 +10,9 @@ use rustix::net::{
 
 use crate::harness::http::Pending;
 use crate::harness::needs::{self, needs};
+use crate::harness::ports::free_port;
 use crate::harness::process::Process;
+use crate::harness::setup::Setup;
 use crate::harness::{Cluster, NOBODY, until};
 
 /// What a worker's process was given to attach with.
@@ -120,7 +122,20 @@ fn a_user_without_the_token_is_refused_and_the_log_says_so() {
 #[test]
 fn a_second_listener_of_a_worker_is_refused_where_the_kernel_refuses_it() {
     needs!("python3");
-    let cluster = Cluster::of("python3 {fixtures}/binds.py {port}").workers(1).start();
+    binds_as_natively(Cluster::of("python3 {fixtures}/binds.py {port}"));
+}
+
+#[test]
+fn it_is_so_of_workers_that_accept_by_themselves() {
+    needs!("python3");
+    let port = free_port();
+    let setup = Cluster::of("python3 {fixtures}/binds.py {port}").port(&port.to_string()).worker_port(port);
+    binds_as_natively(setup.options("--accept workers"));
+}
+
+#[track_caller]
+fn binds_as_natively(setup: Setup) {
+    let cluster = setup.workers(1).start();
     let done = |lines: &[String]| lines.iter().any(|line| line == "done");
     until("it has tried everything", || done(&cluster.stdout.lines()).then_some(()));
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/fixtures/binds.py");

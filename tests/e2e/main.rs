@@ -7,6 +7,7 @@
 
 mod harness;
 
+mod accepting;
 mod as_natively;
 mod attach;
 mod campaign;

@@ -86,7 +86,7 @@ fn dovecot_serves_if_it_passes_on_what_clusterd_sets() {
 }
 
 /// A server that accepts by io_uring; `None` where there is none.
-fn ring() -> Option<String> {
+pub(crate) fn ring() -> Option<String> {
     let program = build::program("ring-server", "ring.c", &["gcc"]);
     let tried = Command::new(&program).arg("try").status().expect("it was built");
     if !tried.success() {

@@ -167,6 +167,7 @@ fn receive_incoming(socket: &UnixDatagram) -> io::Result<Option<Incoming>> {
         | ToWorker::Welcome
         | ToWorker::Refuse(_)
         | ToWorker::Socket
+        | ToWorker::Listener { .. }
         | ToWorker::HasListened(_) => Err(unexpected("a second answer to the attach")),
     }
 }

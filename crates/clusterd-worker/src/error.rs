@@ -52,7 +52,7 @@ pub enum BindError {
     },
     /// The primary serves nothing but Node's cluster workers.
     #[error(
-        "clusterd refused to serve {address}: with `--accept workers` it serves only Node's cluster workers\n\
+        "clusterd refused to serve {address}: with `--accept workers`, workers accept by themselves, and this library takes connections from clusterd\n\
          hint: start clusterd with `--accept primary`"
     )]
     Shared {

@@ -342,7 +342,7 @@ impl NodeSession {
         let Some(port) = query.tcp_port() else { return Ok(None) };
         let takes = match self.context.accepts {
             Accepts::Workers if self.is_deno().await => Takes::ChannelOnAnyPort,
-            Accepts::Workers | Accepts::Primary => Takes::ChannelOrSocket,
+            Accepts::Workers | Accepts::Primary => Takes::AnyPort,
         };
         let request = Request { applicant: Applicant::Started(self.worker), port: WorkerPort(port), takes };
         let permit = self.context.permits.take();
@@ -499,7 +499,8 @@ impl NodeSession {
         let place = Place { link, holder: Holder { inode: ends.inode, pid }, nonce: ends.nonce, given: true };
         // Whose it is matters to none that share a port: Node's do not.
         let bound = Bound { worker: self.worker, uid: 0, binding };
-        let registration = self.context.bound.claim(bound, place, None, &self.context.front).await?;
+        let claim = self.context.bound.claim(bound, &self.context.front).await?;
+        let registration = claim.register(place, None);
         let attachment = Attachment {
             worker: self.worker,
             service,
@@ -622,11 +623,12 @@ impl NodeSession {
 /// What Node tells its server.
 fn errno(refusal: &Refusal) -> Errno {
     match refusal {
-        Refusal::Shared(_) => Errno::NOT_SUPPORTED,
+        Refusal::Shared { .. } => Errno::NOT_SUPPORTED,
         Refusal::UnknownToken
         | Refusal::UnknownChannel
         | Refusal::NotServed(_)
         | Refusal::InUse { .. }
+        | Refusal::NoAddress { .. }
         | Refusal::Full => Errno::ADDRESS_IN_USE,
     }
 }

@@ -67,7 +67,6 @@ pub(crate) struct Sharing {
 pub(crate) enum Given {
     /// It is bound, and listens when the server says that it does: until then clients are refused where nobody else
     /// listens. One that another server has left listens already.
-    #[cfg_attr(not(test), expect(dead_code, reason = "it is for servers whose listen(2) is seen"))]
     Bound,
     /// It listens: the server may call listen(2) or not.
     Listening,

@@ -145,20 +145,6 @@ fn a_reload_refuses_nobody(attach: Attach) {
     });
 }
 
-/// Why other servers than Node's are refused.
-const SHARED: &str = " is shared by Node's cluster workers (`--accept workers`); other servers need \
-                      `--accept primary`";
-
-#[test]
-fn a_server_that_is_not_node_is_refused_with_the_reason() {
-    needs!("python3");
-    let cluster = sharing(Cluster::of_servers()).launch();
-    until("clusterd says why", || cluster.stderr.text().contains(SHARED).then_some(()));
-    until("the server is told that the port is in use", || {
-        cluster.stderr.text().contains("Address already in use").then_some(())
-    });
-}
-
 #[test]
 fn deno_is_refused_with_the_reason() {
     needs!("deno");
@@ -166,6 +152,7 @@ fn deno_is_refused_with_the_reason() {
                .on('error', (error) => { console.log('refused: ' + error.code); process.exit(1); });";
     let cluster = Cluster::of("deno run -A {folder}/app.cjs").file("app.cjs", app);
     let cluster = sharing(cluster).launch();
-    until("clusterd says why", || cluster.stderr.text().contains(SHARED).then_some(()));
+    let why = "(`--accept workers`), which Deno as a cluster worker cannot; use `--attach preload`";
+    until("clusterd says why", || cluster.stderr.text().contains(why).then_some(()));
     until("the server is told", || cluster.stdout.text().contains("refused: ENOTSUP").then_some(()));
 }

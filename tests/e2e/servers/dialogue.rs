@@ -23,6 +23,12 @@ impl Dialogue {
         };
         Ok(worker(&answer))
     }
+
+    /// Begins it, so that the server accepts the connection and waits for the rest.
+    pub(super) fn begin(self, mut connection: TcpStream) -> io::Result<TcpStream> {
+        connection.write_all(b"G")?;
+        Ok(connection)
+    }
 }
 
 fn page(connection: TcpStream, path: &str, says: &str) -> io::Result<String> {

@@ -5,14 +5,17 @@
 //!    refused here.
 //! 3. A reload under load loses no request.
 //! 4. A stop exits with 0, and leaves no process and no file.
+//!
+//! With `--accept workers` the same, but that there are no turns: all three answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::dialogue::Dialogue;
 use super::server::Server;
 use super::turns::took_turns;
+use crate::harness::process::Process;
 use crate::harness::witness::Sighting;
 use crate::harness::{Cluster, Load, Native, Signal, Witness, http, needs, until};
 use crate::shutdown::nothing_is_left;
@@ -52,6 +55,52 @@ pub(super) fn prove(server: &Server) {
     loses_nothing_by_a_reload(&cluster, address, server.dialogue);
     leaves_nothing(cluster);
     assert_eq!(here, natively, "clients meet (left: under clusterd) what they meet without clusterd (right)");
+}
+
+/// Proves it of workers that accept by themselves.
+#[track_caller]
+pub(super) fn prove_accepting(server: &Server) {
+    if !server.is_wanted_accepting() {
+        return;
+    }
+    let witness = Witness::new();
+    let natively = natively(server, &witness);
+    let cluster = server.accepting_cluster(&witness);
+    let ip = natively.iter().find(|(_, met)| *met != Meeting::Refused).expect("one family is served").0;
+    let address = (ip, cluster.address().port()).into();
+    all_accept(&cluster, address, server.dialogue);
+    let here: Vec<_> = natively
+        .iter()
+        .map(|&(ip, _)| (ip, meet(server, &witness, (ip, cluster.address().port()).into())))
+        .collect();
+    loses_nothing_by_a_reload(&cluster, address, server.dialogue);
+    assert_eq!(
+        cluster.metrics().count("clusterd_connections_accepted_total", &[]),
+        0,
+        "clusterd accepts none"
+    );
+    leaves_nothing(cluster);
+    assert_eq!(here, natively, "clients meet (left: under clusterd) what they meet without clusterd (right)");
+}
+
+/// Each worker answers, by what the answers say where they name it, or has a connection that a client keeps open.
+#[track_caller]
+fn all_accept(cluster: &Cluster, address: SocketAddr, dialogue: Dialogue) {
+    let (mut named, mut kept) = (BTreeSet::new(), Vec::new());
+    until("each worker has accepted", || {
+        let answer = dialogue.hold(http::connect(address).ok()?).ok()?;
+        let Some(worker) = answer else {
+            kept.push(dialogue.begin(http::connect(address).ok()?).ok()?);
+            return cluster.workers().iter().all(has_client).then_some(());
+        };
+        named.insert(worker);
+        (named.len() == 3).then_some(())
+    });
+}
+
+fn has_client(worker: &Process) -> bool {
+    let family = worker.descendants().into_iter();
+    !worker.clients().is_empty() || family.into_iter().any(|process| !process.clients().is_empty())
 }
 
 /// What clients meet without clusterd, by family.

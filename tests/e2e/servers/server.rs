@@ -25,6 +25,7 @@ pub(super) struct Server {
     own_folder: bool,
     pub(super) accepts: bool,
     in_ci: bool,
+    accepting_in_ci: bool,
     pub(super) dialogue: Dialogue,
 }
 
@@ -54,6 +55,7 @@ impl Server {
             own_folder: false,
             accepts: true,
             in_ci: false,
+            accepting_in_ci: false,
             dialogue: Dialogue::Page { path: "/", says: "worker" },
         }
     }
@@ -136,6 +138,12 @@ impl Server {
         self
     }
 
+    /// It is one of those that run everywhere with `--accept workers` as well.
+    pub(super) fn accepting_in_ci(mut self) -> Self {
+        self.accepting_in_ci = true;
+        self
+    }
+
     /// The page / contains this.
     pub(super) fn says(self, says: &'static str) -> Self {
         self.page("/", says)
@@ -160,7 +168,16 @@ impl Server {
 
     /// Whether it is to run now, and can; says why not.
     pub(super) fn is_wanted(&self) -> bool {
-        let wanted = self.in_ci || env::var_os("CLUSTERD_TEST_SERVERS").is_some_and(|which| which == "all");
+        self.is_wanted_if(self.in_ci)
+    }
+
+    /// The same, to accept by itself.
+    pub(super) fn is_wanted_accepting(&self) -> bool {
+        self.is_wanted_if(self.accepting_in_ci)
+    }
+
+    fn is_wanted_if(&self, in_ci: bool) -> bool {
+        let wanted = in_ci || env::var_os("CLUSTERD_TEST_SERVERS").is_some_and(|which| which == "all");
         if !wanted {
             println!("skipped: CLUSTERD_TEST_SERVERS=all runs it");
         }
@@ -174,10 +191,19 @@ impl Server {
 
     /// Three workers of it.
     pub(super) fn cluster(&self, witness: &Witness) -> Cluster {
+        self.quick(witness).taking_turns().start()
+    }
+
+    /// Three workers of it that accept by themselves.
+    pub(super) fn accepting_cluster(&self, witness: &Witness) -> Cluster {
+        self.quick(witness).workers(3).options("--accept workers").start()
+    }
+
+    fn quick(&self, witness: &Witness) -> Setup {
         let quickly = "--reload-parallel 3 --min-uptime 300ms";
-        let setup = self.setup(witness).options(quickly).options(self.options).taking_turns();
+        let setup = self.setup(witness).options(quickly).options(self.options);
         let port = setup.asks_for().to_string();
-        setup.port(&port).start()
+        setup.port(&port)
     }
 
     fn setup(&self, witness: &Witness) -> Setup {

@@ -18,8 +18,8 @@ app.listen(process.env.PORT);
 
 servers! {
     /// A cluster worker, as by default.
-    node => Server::of("node server.js").file("server.js", HTTP).in_ci();
-    node_through_the_shim => Server::of("node server.js").options("--attach preload").file("server.js", HTTP);
+    node => Server::of("node server.js").file("server.js", HTTP).in_ci().accepting_in_ci();
+    node_through_the_shim => Server::of("node server.js").options("--attach preload").file("server.js", HTTP).accepting_in_ci();
     node_of_ipv4 => Server::of("node server.js").file("server.js", "
 require('node:http').createServer((request, response) => response.end('worker ' + process.env.CLUSTERD_WORKER_ID))
   .listen(process.env.PORT, '0.0.0.0');

@@ -16,7 +16,7 @@ sub { [200, ['Content-Type' => 'text/plain', 'Content-Length' => length $body], 
 
 servers! {
     java => Server::of("java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC Server.java")
-        .file("Server.java", include_str!("../../fixtures/Server.java")).in_ci();
+        .file("Server.java", include_str!("../../fixtures/Server.java")).in_ci().accepting_in_ci();
     java_of_ipv4 =>
         Server::of("java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Djava.net.preferIPv4Stack=true Server.java")
         .file("Server.java", include_str!("../../fixtures/Server.java"));
@@ -55,7 +55,7 @@ class Server {
     }
 }
 "#);
-    php => Server::of("php -S 0.0.0.0:{port} server.php").file("server.php", "<?php echo 'worker ';").in_ci();
+    php => Server::of("php -S 0.0.0.0:{port} server.php").file("server.php", "<?php echo 'worker ';").in_ci().accepting_in_ci();
     php_of_localhost => Server::of("php -S localhost:{port} server.php").file("server.php", "<?php echo 'worker ';");
     php_with_processes => Server::of("php -S [::]:{port} server.php").file("server.php", "<?php echo 'worker ';")
         .env("PHP_CLI_SERVER_WORKERS", "3");
@@ -69,7 +69,7 @@ while (true) {
     fclose($client);
 }
 ");
-    puma => Server::of("puma -b tcp://0.0.0.0:{port} -t 1:2").file("config.ru", RACK).in_ci();
+    puma => Server::of("puma -b tcp://0.0.0.0:{port} -t 1:2").file("config.ru", RACK).in_ci().accepting_in_ci();
     puma_with_processes => Server::of("puma -p {port} -w 2 -t 1:2").file("config.ru", RACK);
     unicorn => Server::of("unicorn -l 0.0.0.0:{port}").file("config.ru", RACK);
     thin => Server::of("thin start -p {port} -R config.ru").file("config.ru", RACK);

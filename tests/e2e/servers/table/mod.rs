@@ -12,6 +12,14 @@ mod web;
 macro_rules! servers {
     ($($(#[$doc:meta])* $name:ident => $server:expr;)+) => {
         $($(#[$doc])* #[test] fn $name() { $crate::servers::proof::prove(&$server); })+
+
+        /// With `--accept workers`.
+        mod accepting {
+            #[allow(unused_imports, reason = "some tables have only rows without anything of their own")]
+            use super::*;
+
+            $(#[test] fn $name() { $crate::servers::proof::prove_accepting(&$server); })+
+        }
     };
 }
 use servers;

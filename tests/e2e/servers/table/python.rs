@@ -43,7 +43,7 @@ fn script(content: &'static str) -> Server {
 }
 
 servers! {
-    http_server => Server::of("{python} -m http.server {port}").says("Directory listing").in_ci();
+    http_server => Server::of("{python} -m http.server {port}").says("Directory listing").in_ci().accepting_in_ci();
     http_server_of_one_address => Server::of("{python} -m http.server {port} --bind 127.0.0.1").says("Directory");
     http_server_of_ipv6 => Server::of("{python} -m http.server {port} --bind ::").says("Directory");
     socketserver_that_forks => script("
@@ -171,7 +171,7 @@ asyncio.run(main())
         .arg(r"tcp6:{port}:interface=\:\:").python("twisted.web").says("Directory listing");
     hypercorn => asgi("{python} -m hypercorn -b 0.0.0.0:{port} app:app", "hypercorn");
     hypercorn_of_both_families => asgi("{python} -m hypercorn -b [::]:{port} app:app", "hypercorn");
-    uvicorn => asgi("{python} -m uvicorn --host 0.0.0.0 --port {port} app:app", "uvicorn").in_ci();
+    uvicorn => asgi("{python} -m uvicorn --host 0.0.0.0 --port {port} app:app", "uvicorn").in_ci().accepting_in_ci();
     uvicorn_of_one_address => asgi("{python} -m uvicorn --port {port} app:app", "uvicorn");
     uvicorn_of_ipv6 => asgi("{python} -m uvicorn --host :: --port {port} app:app", "uvicorn");
     uvicorn_with_two_processes =>
@@ -180,7 +180,7 @@ asyncio.run(main())
     granian => asgi("granian --interface asgi --host 0.0.0.0 --port {port} app:app", "granian");
     granian_of_wsgi => wsgi("granian --interface wsgi --port {port} app:app", "granian");
     gunicorn => wsgi("gunicorn -b 0.0.0.0:{port} app:app", "gunicorn");
-    gunicorn_of_both_families => wsgi("gunicorn -b 0.0.0.0:{port} -b [::1]:{port} app:app", "gunicorn").in_ci();
+    gunicorn_of_both_families => wsgi("gunicorn -b 0.0.0.0:{port} -b [::1]:{port} app:app", "gunicorn").in_ci().accepting_in_ci();
     gunicorn_with_threads => wsgi("gunicorn -b [::]:{port} -w 2 --threads 4 app:app", "gunicorn");
     gunicorn_with_gevent => wsgi("gunicorn -b 0.0.0.0:{port} -k gevent -w 2 app:app", "gevent");
     gunicorn_with_tornado => wsgi("gunicorn -b 0.0.0.0:{port} -k tornado -w 2 app:app", "tornado");

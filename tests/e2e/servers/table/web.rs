@@ -39,12 +39,12 @@ servers! {
     nginx_as_debian_configures_it => nginx(nginx_config!(
         "daemon off; worker_processes 2; error_log stderr; events {}",
         "listen {port} default_server; listen [::]:{port} default_server;"
-    )).in_ci();
+    )).in_ci().accepting_in_ci();
     nginx_of_both_families_at_once => nginx(nginx_config!("daemon off; events {}", "listen [::]:{port} ipv6only=off;"));
     nginx_that_shares_its_port => nginx(nginx_config!(
         "daemon off; worker_processes 2; events { multi_accept on; }",
         "listen {port} reuseport deferred backlog=100 so_keepalive=on;"
-    ));
+    )).accepting_in_ci();
     apache_with_threads => apache("event").in_ci();
     apache_with_processes => apache("prefork");
     lighttpd => Server::of("lighttpd -D -f lighttpd.conf").file("index.html", PAGE).file("lighttpd.conf", r#"

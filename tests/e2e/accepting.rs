@@ -1,0 +1,212 @@
+//! With `--accept workers` a server gets a listening socket in the place of its own, and accepts by itself. That this is so
+//! of real servers is in `servers`, and that such a listener behaves as the kernel's in `as_natively`.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use crate::harness::needs::{self, needs};
+use crate::harness::ports::free_port;
+use crate::harness::setup::Setup;
+use crate::harness::{Cluster, Signal, build, until};
+use crate::shutdown::nothing_is_left;
+
+/// What the servers here have in common.
+const HEAD: &str = r#"
+import os, socket, sys, time
+
+PORT = int(os.environ["PORT"])
+NAME = "worker " + os.environ["CLUSTERD_WORKER_ID"]
+
+def bound(host="0.0.0.0", reuse_port=False):
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, PORT))
+    return listener
+
+def serve(listener, says=NAME):
+    while True:
+        client, _ = listener.accept()
+        with client:
+            client.recv(4096)
+            client.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(says)}\r\n\r\n{says}".encode())
+"#;
+
+/// With a port of the same number for clients and workers.
+fn accepting(setup: Setup) -> Setup {
+    let port = free_port();
+    setup.port(&port.to_string()).worker_port(port).options("--accept workers")
+}
+
+fn script(content: &str) -> Setup {
+    let server = Cluster::of("python3 -u {folder}/server.py").file("head.py", HEAD);
+    accepting(server.file("server.py", &format!("from head import *\n{content}")))
+}
+
+fn online(cluster: &Cluster) -> u64 {
+    cluster.metrics().count("clusterd_workers", &[("state", "online")])
+}
+
+#[test]
+fn a_server_that_closes_its_listener_and_binds_again_is_served() {
+    needs!("python3");
+    let again = "
+for _ in range(20):
+    listener = bound()
+    listener.listen()
+    listener.close()
+listener = bound()
+listener.listen()
+serve(listener)
+";
+    let cluster = script(again).workers(2).start();
+    for name in ["worker 1", "worker 2"] {
+        until("each answers", || (cluster.try_get("/").ok()?.text() == name).then_some(()));
+    }
+}
+
+#[test]
+fn a_listener_is_the_workers_own_and_nothing_else_of_clusterd_stays() {
+    needs!("python3");
+    let asks = "
+listener = bound()
+first = os.fstat(listener.fileno()).st_ino
+listener.listen(5)
+listener.listen(7)
+assert listener.getsockname() == ('0.0.0.0', PORT), listener.getsockname()
+assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN) == socket.AF_INET
+try:
+    listener.getpeername()
+except OSError as error:
+    assert error.strerror == 'Transport endpoint is not connected', error
+# A program that chooses among sockets would choose among those of all workers.
+listener.setsockopt(socket.SOL_SOCKET, 51, bytes(16))
+backlog = [line.split() for line in os.popen('ss -Hltn sport = %d' % PORT)]
+serve(listener, ' '.join(sorted(set(row[2] for row in backlog))))
+";
+    let cluster = script(asks).workers(2).options("--backlog 300 --attach preload").start();
+    if needs::program("ss") {
+        assert_eq!(cluster.get("/"), "300", "the backlog is clusterd's");
+    }
+    let descriptors = cluster.worker(1).descriptors();
+    let is_clusterds = |kind: &&String| kind.contains("unix") || kind.contains("clusterd");
+    assert_eq!(descriptors.keys().find(is_clusterds), None, "{descriptors:?}");
+}
+
+#[test]
+fn a_server_that_has_bound_counts_once_it_listens() {
+    needs!("python3");
+    let late = "
+listener = bound()
+open('bound', 'w').close()
+while not os.path.exists('gate'):
+    time.sleep(0.01)
+listener.listen()
+serve(listener)
+";
+    let cluster = script(late).workers(1).launch();
+    let bound = cluster.folder().join("bound");
+    until("it has bound", || bound.exists().then_some(()));
+    assert_eq!((online(&cluster), cluster.probe("/readyz").status), (0, 503));
+    cluster.open_gate("gate");
+    cluster.wait_online();
+    assert_eq!(cluster.get("/"), "worker 1");
+}
+
+#[test]
+fn a_second_bind_fails_as_natively_unless_both_share_the_port() {
+    needs!("python3");
+    let twice = "
+said = []
+listener = bound()
+listener.listen()
+try:
+    bound()
+except OSError as error:
+    said.append(error.strerror)
+listener.close()
+both = [bound(reuse_port=True), bound(reuse_port=True)]
+for one in both:
+    one.listen()
+for one in both[1:]:
+    if os.fork() == 0:
+        serve(one, NAME + ': ' + ', '.join(said))
+serve(both[0], NAME + ': ' + ', '.join(said))
+";
+    let cluster = script(twice).workers(2).start();
+    for name in ["worker 1", "worker 2"] {
+        let says = format!("{name}: Address already in use");
+        until("each answers", || (cluster.try_get("/").ok()?.text() == says).then_some(()));
+    }
+}
+
+#[test]
+fn a_server_whose_kind_of_listener_no_client_reaches_is_told_so() {
+    needs!("python3");
+    if !needs::ipv6() {
+        return;
+    }
+    let port = free_port();
+    let server = Cluster::of("python3 -u {folder}/server.py").file("head.py", HEAD);
+    let server = server.file("server.py", "from head import *\nbound('::1')\n");
+    let bind = format!("127.0.0.1:{port}");
+    let cluster = server.no_port().bind(&bind).worker_port(port).options("--accept workers").launch();
+    until("clusterd says why", || {
+        cluster.stderr.text().contains("no public address is for such a listener").then_some(())
+    });
+    until("the server is told", || {
+        cluster.stderr.text().contains("Cannot assign requested address").then_some(())
+    });
+}
+
+#[test]
+fn the_library_is_refused_with_the_remedy() {
+    let cluster = accepting(Cluster::of(&build::example("hello"))).launch();
+    let why = "which the library clusterd-worker cannot; use `--accept primary`";
+    until("clusterd says why", || cluster.stderr.text().contains(why).then_some(()));
+    until("the worker is told", || cluster.stderr.text().contains("Error: Shared").then_some(()));
+}
+
+#[test]
+fn a_server_that_accepts_by_io_uring_is_served() {
+    needs!("gcc");
+    let Some(program) = crate::unfit::ring() else { return };
+    let mut cluster = accepting(Cluster::of(&program)).workers(2).start();
+    for _ in 0..20 {
+        assert_eq!(cluster.get("/"), "ring");
+    }
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_success();
+    nothing_is_left(&cluster, &processes);
+    assert!(!cluster.stderr.text().contains("io_uring"), "there is nothing to advise");
+}
+
+#[test]
+fn who_drains_asks_its_clients_to_leave() {
+    needs!("python3");
+    let kept = "
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+http.server.ThreadingHTTPServer(('', PORT), Handler).serve_forever()
+";
+    let cluster = script(kept).workers(1).options("--drain-timeout 10m --min-uptime 1ms").start();
+    let mut client = TcpStream::connect(cluster.address()).expect("it listens");
+    let mut ask = || {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("it is open");
+        let mut answer = [0; 4096];
+        let len = client.read(&mut answer).expect("an answer");
+        String::from_utf8_lossy(&answer[..len]).to_lowercase()
+    };
+    assert!(!ask().contains("connection: close"));
+    cluster.primary().signal(Signal::HUP);
+    until("it drains", || (!cluster.stderr.messages("worker draining").is_empty()).then_some(()));
+    assert!(ask().contains("connection: close"));
+}
