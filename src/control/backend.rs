@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use tokio::sync::broadcast::Receiver;
 
-use super::api::{Address, App, Code, Connection, Problem, Worker};
+use super::api::{Accept, Address, App, Code, Connection, Problem, Worker};
 use super::usage::{GroupUsage, UsageSampler};
 use crate::connections::{self, ConnectionState, OpenConnection};
 use crate::ids::{Slot, WorkerId, WorkerPort};
@@ -146,7 +146,10 @@ impl AppBackend for SupervisedApp {
             let environment = environment.map(texts);
             Worker { without_shim, environment, ..worker(status, used, taken, now) }
         });
-        app(&self.profile, &overview, workers.collect(), now)
+        App {
+            accept: if self.dialer.workers_accept() { Accept::Workers } else { Accept::Primary },
+            ..app(&self.profile, &overview, workers.collect(), now)
+        }
     }
 
     fn begin(&self, command: Command, by: Asker) -> BoxFuture<'static, Result<CommandEnd, Refused>> {
@@ -238,6 +241,7 @@ fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: System
         addresses: profile.addresses.clone(),
         wanted: overview.wanted,
         stopped: overview.is_stopped,
+        accept: Accept::Primary,
         asks_to_leave: asks_to_leave(overview),
         reload: overview.reload.as_ref().map(ToString::to_string),
         workers,

@@ -15,7 +15,7 @@ use futures_util::stream;
 use http_body_util::BodyExt;
 use tokio::sync::{broadcast, oneshot};
 
-use super::api::{App, Code, Connection, Problem, Worker};
+use super::api::{Accept, App, Code, Connection, Problem, Worker};
 use super::backend::{AppBackend, CommandEnd, Detail};
 use crate::ids::{Slot, WorkerPort};
 use crate::supervisor::events::{Asker, Event, EventKind, Time};
@@ -88,6 +88,7 @@ impl AppBackend for Fake {
             addresses: Vec::new(),
             wanted: 1,
             stopped: false,
+            accept: Accept::Primary,
             asks_to_leave: true,
             reload: None,
             workers: vec![worker],

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -155,6 +157,7 @@ pub(crate) struct PortStatus {
 pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
     freed: Freed,
+    workers_accept: Arc<AtomicBool>,
 }
 
 /// What the front says, for whoever wires the rooms together.
@@ -181,6 +184,8 @@ pub(crate) struct FrontEnds {
     pub status: watch::Sender<Vec<PortStatus>>,
     /// Whether somebody waits for a full worker.
     pub waits_for_place: watch::Sender<bool>,
+    /// Whether workers accept.
+    pub workers_accept: Arc<AtomicBool>,
 }
 
 /// The two ways between the rest and a front that serves `ports`.
@@ -191,9 +196,11 @@ pub(crate) fn channels(ports: &[WorkerPort]) -> (Handle, Reports, FrontEnds) {
     let (status, watched) = watch::channel(status);
     let (waits_for_place, waiting) = watch::channel(false);
     let freed = Freed::default();
-    let handle = Handle { commands, freed: freed.clone() };
+    let workers_accept = Arc::new(AtomicBool::new(false));
+    let handle = Handle { commands, freed: freed.clone(), workers_accept: Arc::clone(&workers_accept) };
     let reports = Reports { notices, status: watched, waits_for_place: waiting };
-    (handle, reports, FrontEnds { commands: inbox, freed, notices: outbox, status, waits_for_place })
+    let ends = FrontEnds { commands: inbox, freed, notices: outbox, status, waits_for_place, workers_accept };
+    (handle, reports, ends)
 }
 
 impl Handle {
@@ -237,6 +244,11 @@ impl Handle {
     #[cfg_attr(not(test), expect(dead_code, reason = "nothing finds out yet that an app needs it"))]
     pub(crate) async fn accept_by_workers(&self) -> io::Result<()> {
         self.ask(|reply| Command::Steer { reply }).await.unwrap_or_else(|| Err(stopped()))
+    }
+
+    /// Whether workers accept by themselves, from its start or since [`Handle::accept_by_workers`].
+    pub(crate) fn workers_accept(&self) -> bool {
+        self.workers_accept.load(Ordering::Relaxed)
     }
 
     /// Serves an address that a worker asked for, from before whatever this handle is told next.

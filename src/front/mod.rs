@@ -41,6 +41,8 @@ mod tests;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -70,6 +72,8 @@ pub(crate) struct Front {
     services: Vec<Service>,
     steering: Steering,
     accepts: Accepts,
+    /// The same, for all who ask.
+    workers_accept: Arc<AtomicBool>,
     launches: LaunchTable,
     /// Workers that are to get nothing more, and who is told when that is so.
     retiring: Vec<(WorkerId, oneshot::Sender<()>)>,
@@ -122,6 +126,7 @@ impl Front {
                 setup.metrics.clone(),
             ),
             accepts: setup.accepts,
+            workers_accept: ends.workers_accept,
             launches: LaunchTable::new(setup.holds, setup.recycle, occupancy),
             retiring: Vec::new(),
             commands: ends.commands,
@@ -138,6 +143,7 @@ impl Front {
             notes: setup.notes,
             ports: Vec::new(),
         };
+        front.workers_accept.store(front.accepts == Accepts::Workers, Ordering::Relaxed);
         for (port, bound) in setup.ports {
             front.serve(ServiceId::Port(port), bound)?;
         }
@@ -267,6 +273,7 @@ impl Front {
             return Err(io::ErrorKind::Unsupported.into());
         }
         self.accepts = Accepts::Workers;
+        self.workers_accept.store(true, Ordering::Relaxed);
         for service in std::mem::take(&mut self.services) {
             let (id, bound) = service.give_up(&mut self.launches);
             bound.into_iter().try_for_each(|bound| self.steering.open(id, bound))?;

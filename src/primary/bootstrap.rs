@@ -67,6 +67,9 @@ impl Bootstrap {
         sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
         let context = worker_plan::exec_context(config, limits.workers)?;
         let changes = triggers::changes(config)?;
+        if config.tcp_migrate {
+            sys::reuseport::migrate().map_err(PrimaryError::TcpMigrate)?;
+        }
         let bound = public_sockets::bind(config)?;
         let admin = config.metrics.map(Admin::bind).transpose()?;
         let folder = RuntimeFolder::create(context.identity.as_ref());

@@ -41,6 +41,12 @@ pub(crate) enum PrimaryError {
     /// Two metrics of one name.
     #[error("cannot register the metrics: {0}")]
     Metrics(prometheus::Error),
+    /// The kernel's setting could not be set.
+    #[error(
+        "cannot set net.ipv4.tcp_migrate_req to 1: {0}: --tcp-migrate needs root and a writable /proc/sys; or set it from \
+         outside, as with docker run --sysctl net.ipv4.tcp_migrate_req=1"
+    )]
+    TcpMigrate(io::Error),
     /// A public port could not be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),

@@ -60,6 +60,11 @@ impl Unreachable {
 }
 
 impl WorkerDialer {
+    /// Whether workers accept by themselves, so that none can be given a connection.
+    pub(crate) fn workers_accept(&self) -> bool {
+        self.front.workers_accept()
+    }
+
     /// Connections that go through this front.
     pub(crate) fn new(front: Handle) -> Self {
         Self { front }

@@ -12,7 +12,7 @@ use super::origin::{Origin, Value};
 use super::resolve::WinningValues;
 use super::setting::Key;
 use super::table::{self, keys};
-use super::{Accept, Bind, Config, Listen, WorkerCommand};
+use super::{Accept, Bind, Config, Listen, Policy, WorkerCommand};
 
 /// Settings that need another one, or another value of it. Each is reported at the value that is in vain.
 pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> {
@@ -116,11 +116,13 @@ fn workers_accept(config: &Config) -> Option<(&'static Key, Reason)> {
     (!is_a_socket_a_port(&config.listen())).then(|| (&keys::accept.key, reason()))
 }
 
-/// Who has named a policy wants it to be followed, and workers that accept follow none.
+/// Who has named a policy wants it to be followed. Where workers accept, the kernel knows the client's address alone.
 fn nobody_is_chosen(config: &Config, values: &WinningValues) -> Option<(&'static Key, Reason)> {
     let key = &keys::policy.key;
     let said = values.get(key.name)?.first()?;
-    let is_vain = config.accept == Accept::Workers && said.origin != Origin::Default;
+    let is_vain = config.accept == Accept::Workers
+        && config.policy != Policy::SourceIp
+        && said.origin != Origin::Default;
     is_vain.then(|| (key, not_with(&keys::accept.key, "workers", values)))
 }
 

@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn a_policy_needs_the_primary_to_accept() {
         let command = "command = [\"node\", \"app.js\"]\n";
-        for policy in ["round-robin", "least-connections", "source-ip", "random-two"] {
+        for policy in ["round-robin", "least-connections", "random-two"] {
             let file = format!("{command}policy = {policy:?}\naccept = \"workers\"");
             let invalid = Told { file: &file, ..Told::default() }.invalid();
             let said = format!(
@@ -359,13 +359,15 @@ mod tests {
             assert_eq!((invalid.to_string(), invalid.exit_code()), (said, 78));
         }
         let node: &[(&str, &str)] = &[("NODE_CLUSTER_SCHED_POLICY", "none")];
-        let file = format!("{command}policy = \"source-ip\"");
+        let file = format!("{command}policy = \"random-two\"");
         let invalid = Told { environment: node, file: &file, ..Told::default() }.invalid();
         assert_snapshot!(invalid, @r#"
-        clusterd.toml:2: policy = "source-ip": cannot be used with NODE_CLUSTER_SCHED_POLICY=none
+        clusterd.toml:2: policy = "random-two": cannot be used with NODE_CLUSTER_SCHED_POLICY=none
         hint: leave this out, or use --accept primary
         "#);
         assert_eq!(Told { file: "policy = \"rr\"", ..Told::default() }.config().policy, Policy::RoundRobin);
+        let file = format!("{command}policy = \"source-ip\"\naccept = \"workers\"");
+        assert_eq!(Told { file: &file, ..Told::default() }.config().policy, Policy::SourceIp);
     }
 
     #[test]
@@ -421,7 +423,6 @@ mod tests {
             (&[("bind", "127.0.0.1:80"), ("bind", "127.0.0.2:80")], "--accept"),
             (&[("ready-http", "/")], "--ready-http"),
             (&[("health-http", "/")], "--health-http"),
-            (&[("stuck-timeout", "10s")], "--stuck-timeout"),
             (&[("max-connections", "10")], "--max-connections"),
             (&[("concurrency", "1")], "--concurrency"),
             (&[("policy", "round-robin")], "--policy"),

@@ -148,6 +148,18 @@ settings! {
             default: "primary",
             platform_variable: "NODE_CLUSTER_SCHED_POLICY",
         }
+
+        /// Let the kernel pass on what waits for a worker that has ended or is stuck, if workers accept.
+        ///
+        /// clusterd sets net.ipv4.tcp_migrate_req to 1 at its start. That is a setting of the whole network namespace: the
+        /// container's, or the machine's. It needs root, and /proc/sys is read-only in most containers: set it from outside
+        /// there (`docker run --sysctl net.ipv4.tcp_migrate_req=1`). clusterd makes use of it whoever has set it. Without it,
+        /// what waits for such a worker is served by the one that takes its place.
+        tcp_migrate: bool {
+            values: Truth,
+            in_force: AtNextStart,
+            default: "false",
+        }
     }
 
     "Workers" {
@@ -517,7 +529,6 @@ settings! {
             values: OrOff(duration("1ms", "24h")),
             in_force: AtNextStart,
             default: "off",
-            not_with: ("accept", "workers"),
         }
     }
 

@@ -53,7 +53,15 @@ pub(crate) fn migrates() -> bool {
     std::fs::read_to_string(MIGRATES).is_ok_and(|value| value.trim() != "0")
 }
 
-/// The setting that [`migrates`] reads.
+/// Has the kernel do that, if it does not already.
+///
+/// # Errors
+/// Those of writing the setting: it is the privileged user's, and in most containers read-only.
+pub(crate) fn migrate() -> io::Result<()> {
+    if migrates() { Ok(()) } else { std::fs::write(MIGRATES, "1") }
+}
+
+/// The setting that these read and write.
 const MIGRATES: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
 
 #[cfg(test)]

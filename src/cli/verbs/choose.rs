@@ -107,7 +107,7 @@ pub(super) fn labels(apps: &[(Clusterd, App)]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::control::address::SocketAddress;
-    use crate::control::api::{Code, Problem};
+    use crate::control::api::{Accept, Code, Problem};
     use crate::control::client::Error;
     use crate::supervisor::events::Time;
 
@@ -122,6 +122,7 @@ mod tests {
             addresses: Vec::new(),
             wanted: 1,
             stopped: false,
+            accept: Accept::Primary,
             asks_to_leave: true,
             reload: None,
             workers: Vec::new(),

@@ -7,7 +7,7 @@ use super::VerbError;
 use super::app::AppArgument;
 use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
-use crate::control::api::{App, Worker};
+use crate::control::api::{Accept, App, Worker};
 use crate::control::client;
 use crate::control::home::Home;
 use crate::controls;
@@ -54,6 +54,9 @@ fn text(app: &App) -> String {
         let (public, worker_port) = (address.address, address.worker_port);
         ("address", format!("{public}, for workers that listen on {worker_port}"))
     }));
+    if app.accept == Accept::Workers {
+        facts.push(("accept", "workers, among which the kernel chooses (--accept workers)".to_owned()));
+    }
     facts.push(("workers", wanted(app)));
     if !app.asks_to_leave {
         let fact = "HTTP clients are not asked to leave (--drain-http off, --attach node, or no shim)";

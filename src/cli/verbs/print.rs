@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use crate::control::api::{App, Problem, Worker};
+use crate::control::api::{Accept, App, Problem, Worker};
 use crate::controls;
 
 /// How it is printed.
@@ -88,7 +88,7 @@ pub(super) fn workers<'a>(apps: impl Iterator<Item = (String, &'a App)>) -> Stri
     const HEAD: [&str; 9] =
         ["name", "worker", "state", "pid", "uptime", "restarts", "cpu", "memory", "taken"];
     let rows = apps.flat_map(|(label, app)| {
-        let of = |worker: &Worker| row(&label, worker);
+        let of = |worker: &Worker| row(&label, worker, app.accept);
         match app.workers.is_empty() {
             true => vec![[controls::blanked(&label), "-".to_owned(), idle(app).to_owned()].to_vec()],
             false => app.workers.iter().map(of).collect(),
@@ -101,7 +101,9 @@ fn idle(app: &App) -> &'static str {
     if app.stopped { "stopped" } else { "-" }
 }
 
-fn row(label: &str, worker: &Worker) -> Vec<String> {
+/// What workers accept by themselves nobody counts.
+fn row(label: &str, worker: &Worker, accept: Accept) -> Vec<String> {
+    let taken = (accept == Accept::Primary).then_some(worker.connections_taken);
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
         controls::blanked(label),
@@ -112,7 +114,7 @@ fn row(label: &str, worker: &Worker) -> Vec<String> {
         worker.restarts.to_string(),
         or_none(worker.cpu_percent.map(|percent| format!("{percent:.1}%"))),
         or_none(worker.memory_bytes.map(|bytes| ByteSize(bytes).display().iec_short().to_string())),
-        worker.connections_taken.to_string(),
+        or_none(taken.map(|taken| taken.to_string())),
     ]
 }
 
@@ -204,6 +206,7 @@ mod tests {
             addresses: Vec::new(),
             wanted: 2,
             stopped,
+            accept: Accept::Primary,
             asks_to_leave: true,
             reload: None,
             workers,

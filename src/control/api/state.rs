@@ -37,6 +37,9 @@ pub(crate) struct App {
     pub wanted: u32,
     /// It was stopped by a command.
     pub stopped: bool,
+    /// Who accepts connections.
+    #[serde(default)]
+    pub accept: Accept,
     /// Whether HTTP clients are asked to leave workers that drain, as far as these have the shim.
     #[serde(default)]
     pub asks_to_leave: bool,
@@ -45,6 +48,17 @@ pub(crate) struct App {
     pub reload: Option<String>,
     /// Its workers, in the order of their numbers. While a worker is replaced, two have the same one.
     pub workers: Vec<Worker>,
+}
+
+/// Who accepts an app's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Accept {
+    /// clusterd, which gives each to a worker.
+    #[default]
+    Primary,
+    /// Workers, among which the kernel chooses.
+    Workers,
 }
 
 /// A public address, and the port that workers ask for to be served from it.

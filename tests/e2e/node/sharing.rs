@@ -16,6 +16,10 @@ both_ways!(
     workers_share_the_port,
     a_port_opened_on_demand_is_shared,
     a_stopped_worker_leaves_the_connections_to_the_others,
+    a_stuck_worker_is_replaced,
+    a_killed_worker_loses_nothing_that_it_has_not_accepted,
+    a_worker_fewer_and_one_more_lose_nothing,
+    source_ip_sends_a_client_to_one_worker,
     with_no_worker_up_connections_wait,
     with_wait_ready_a_worker_counts_once_it_says_so,
     term_under_load_loses_nothing_that_workers_share,
@@ -62,17 +66,88 @@ fn a_port_opened_on_demand_is_shared(attach: Attach) {
 }
 
 fn a_stopped_worker_leaves_the_connections_to_the_others(attach: Attach) {
-    let cluster = sharing(app(attach)).workers(2).start();
+    let cluster = sharing(app(attach)).workers(2).options("--handoff-timeout 300ms").start();
     let stopped = cluster.worker(1);
     stop(&stopped);
+    let mut sent = Vec::new();
+    until("it is found to be stalled", || {
+        sent.push(cluster.send("/"));
+        let stalled = ("clusterd_worker_stalled_listeners", [("worker", "1")]);
+        (cluster.metrics().count(stalled.0, &stalled.1) == 1).then_some(())
+    });
     for _ in 0..20 {
         assert!(cluster.get("/").starts_with("worker 2 "));
     }
     stopped.signal(Signal::KILL);
+    for request in sent {
+        assert_eq!(request.response().expect("its successor serves what it has left").status, 200);
+    }
+    until("its successor answers", || cluster.get("/").starts_with("worker 1 ").then_some(()));
+    assert_eq!(lost(&cluster), 0);
+}
+
+fn lost(cluster: &Cluster) -> u64 {
+    cluster.metrics().count("clusterd_connections_rejected_total", &[("reason", "backlog")])
+}
+
+fn a_stuck_worker_is_replaced(attach: Attach) {
+    let options = "--handoff-timeout 300ms --stuck-timeout 500ms --drain-timeout 2s --kill-timeout 1s";
+    let cluster = sharing(app(attach)).workers(2).options(options).start();
+    let stuck = cluster.worker(1);
+    stop(&stuck);
+    let mut sent = Vec::new();
     until("it is replaced", || {
-        (online(&cluster) == 2 && cluster.worker(1).pid() != stopped.pid()).then_some(())
+        sent.push(cluster.send("/"));
+        (online(&cluster) == 2 && cluster.worker(1).pid() != stuck.pid()).then_some(())
     });
     until("its successor answers", || cluster.get("/").starts_with("worker 1 ").then_some(()));
+}
+
+/// What a worker has not accepted is not lost with it.
+fn a_killed_worker_loses_nothing_that_it_has_not_accepted(attach: Attach) {
+    let cluster = sharing(app(attach)).workers(3).start();
+    for round in 1..=3 {
+        let killed = cluster.worker(round);
+        stop(&killed);
+        let pending: Vec<_> = (0..30).map(|_| cluster.send("/")).collect();
+        killed.signal(Signal::KILL);
+        for request in pending {
+            assert_eq!(request.response().expect("an answer").status, 200);
+        }
+    }
+    assert_eq!(lost(&cluster), 0);
+}
+
+fn a_worker_fewer_and_one_more_lose_nothing(attach: Attach) {
+    let cluster = sharing(app(attach)).workers(3).start();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let client = || {
+            while !over.load(Ordering::Relaxed) {
+                let answer = cluster.try_get("/").inspect_err(|_| over.store(true, Ordering::Relaxed));
+                assert_eq!(answer.expect("an answer").status, 200);
+            }
+        };
+        let clients: Vec<_> = (0..3).map(|_| scope.spawn(client)).collect();
+        for (signal, count) in [(Signal::TTOU, 2), (Signal::TTOU, 1), (Signal::TTIN, 2)] {
+            cluster.primary().signal(signal);
+            until("there are that many, or a client was not answered", || {
+                (online(&cluster) == count || over.load(Ordering::Relaxed)).then_some(())
+            });
+        }
+        over.store(true, Ordering::Relaxed);
+        clients.into_iter().for_each(|client| client.join().expect("every request is answered"));
+    });
+    assert_eq!(lost(&cluster), 0);
+}
+
+fn source_ip_sends_a_client_to_one_worker(attach: Attach) {
+    let cluster = sharing(app(attach)).workers(3).options("--policy source-ip").start();
+    let first = cluster.get("/");
+    let of = |answer: &str| answer.split_whitespace().nth(1).map(ToOwned::to_owned);
+    for _ in 0..20 {
+        assert_eq!(of(&cluster.get("/")), of(&first));
+    }
 }
 
 fn with_no_worker_up_connections_wait(attach: Attach) {
