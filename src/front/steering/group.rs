@@ -305,6 +305,7 @@ impl Group {
         let standing = self.standing(launches, around);
         self.see(&standing, launches, around);
         self.end_closed(&standing, launches, around);
+        self.give_up_stuck(launches, around);
         self.give_up_left(&standing, port_is_served, around);
         self.steer_anew();
         let is_served = self.is_served();
@@ -394,6 +395,17 @@ impl Group {
             // At the end of all, workers may go on with their own copies: accept(2) is not to fail.
             let member =
                 if around.is_ending { self.take_out(index, around) } else { self.cease(index, around) };
+            self.is_gone(&member, launches, around);
+        }
+    }
+
+    /// At the end of all, what a stuck worker would never take goes to others, if the kernel passes it on.
+    fn give_up_stuck(&mut self, launches: &mut LaunchTable, around: &Around<'_>) {
+        let is_stuck = |member: &Member| member.closing.is_some() && self.waits.is_stalled(member.id);
+        let Some(index) = self.members.iter().position(is_stuck).filter(|_| around.is_ending) else { return };
+        let any_takes = self.members.iter().any(|member| !self.waits.is_stalled(member.id));
+        if any_takes && reuseport::migrates() {
+            let member = self.cease(index, around);
             self.is_gone(&member, launches, around);
         }
     }

@@ -98,6 +98,11 @@ impl Waits {
         self.members.get(&member).is_some_and(|wait| wait.is_left_out)
     }
 
+    /// Whether it has taken nothing for long.
+    pub(super) fn is_stalled(&self, member: MemberId) -> bool {
+        self.members.get(&member).is_some_and(|wait| wait.is_stalled)
+    }
+
     /// The member is gone, or its server is. Returns whether it was stalled.
     pub(super) fn forget(&mut self, member: MemberId) -> bool {
         self.members.remove(&member).is_some_and(|wait| wait.is_stalled)

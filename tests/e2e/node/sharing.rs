@@ -188,12 +188,10 @@ fn a_stop_leaves_the_backlog_to_the_workers(attach: Attach) {
     let processes = cluster.processes();
     cluster.primary().signal(Signal::TERM);
     until("the stop has begun", || (cluster.probe("/readyz").status == 503).then_some(()));
-    workers[0].signal(Signal::CONT);
+    workers.iter().for_each(|worker| worker.signal(Signal::CONT));
     for request in pending {
-        let answer = request.response().expect("the worker that moves takes them all").text();
-        assert!(answer.starts_with("worker 1 "), "{answer}");
+        assert_eq!(request.response().expect("each takes what came to it").status, 200);
     }
-    workers[1].signal(Signal::CONT);
     cluster.wait_success();
     nothing_is_left(&cluster, &processes);
 }
