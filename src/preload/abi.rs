@@ -10,6 +10,7 @@ pub(crate) mod number {
     pub(crate) const CLOSE: usize = 3;
     pub(crate) const MMAP: usize = 9;
     pub(crate) const RT_SIGACTION: usize = 13;
+    pub(crate) const RT_SIGPROCMASK: usize = 14;
     pub(crate) const IOCTL: usize = 16;
     pub(crate) const WRITEV: usize = 20;
     pub(crate) const NANOSLEEP: usize = 35;
@@ -60,6 +61,7 @@ pub(crate) mod number {
     pub(crate) const CLOCK_GETTIME: usize = 113;
     pub(crate) const KILL: usize = 129;
     pub(crate) const RT_SIGACTION: usize = 134;
+    pub(crate) const RT_SIGPROCMASK: usize = 135;
     pub(crate) const GETPGID: usize = 155;
     pub(crate) const GETPID: usize = 172;
     pub(crate) const SOCKET: usize = 198;
@@ -226,6 +228,7 @@ mod tests {
             (number::MMAP, libc::SYS_mmap),
             (number::IOCTL, libc::SYS_ioctl),
             (number::RT_SIGACTION, libc::SYS_rt_sigaction),
+            (number::RT_SIGPROCMASK, libc::SYS_rt_sigprocmask),
             (number::NANOSLEEP, libc::SYS_nanosleep),
             (number::GETPID, libc::SYS_getpid),
             (number::SOCKET, libc::SYS_socket),

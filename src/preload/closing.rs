@@ -31,11 +31,35 @@ const FINISH_WAIT_MILLISECONDS: i64 = 50;
 /// For how many connections it is remembered where the last head was.
 const REMEMBERED: usize = 1024;
 
+/// Stands for as much as no client sends: no head follows.
+const EVERYTHING: u64 = u64::MAX;
+
 static HEADS: [Head; REMEMBERED] = [const { Head::new() }; REMEMBERED];
 
 /// Sends these buffers of the program, if they are a response whose client is to leave: what the program's call returns then,
 /// with `errno`. `None` if they are to be sent as they are.
 pub(crate) fn send(fd: Fd, buffers: &[Slice], flags: i32) -> Option<isize> {
+    if may_be_head(buffers) { send_head(fd, buffers, flags) } else { None }
+}
+
+/// Whether these buffers begin as a head does. Those that are not there, as far as they would be looked at, are the kernel's to
+/// refuse.
+fn may_be_head(buffers: &[Slice]) -> bool {
+    let first = buffers.iter().find(|buffer| buffer.len() > 0);
+    if !first.is_some_and(|first| first.is_readable(1) && first.as_ref().first() == Some(&b'H')) {
+        return false;
+    }
+    let mut left = http::FAR;
+    buffers.iter().all(|buffer| {
+        let len = buffer.len().min(left);
+        left -= len;
+        buffer.is_readable(len)
+    })
+}
+
+/// Not a part of its caller, which may run on the small stack of a signal handler.
+#[inline(never)]
+fn send_head(fd: Fd, buffers: &[Slice], flags: i32) -> Option<isize> {
     let sent = http::look(buffers)?;
     let connection = Connection::look(fd)?;
     if !connection.awaits_head() {
@@ -44,6 +68,7 @@ pub(crate) fn send(fd: Fd, buffers: &[Slice], flags: i32) -> Option<isize> {
     match sent {
         // What follows is as much of an answer to what was read.
         Sent::Interim => connection.remember(connection.read().wrapping_sub(1)),
+        Sent::Switched => connection.remember(EVERYTHING),
         Sent::Changed(changed) if connection.is_quiet(fd) => {
             return send_changed(fd, buffers, flags, &changed, &connection);
         }

@@ -12,8 +12,8 @@ use core::ops::Range;
 /// What is said to the client.
 pub(crate) const CLOSE: &[u8] = b"Connection: close\r\n";
 
-/// How far into what is sent a head is looked for, in bytes.
-const FAR: usize = 64 * 1024;
+/// How far into what is sent a head is looked for, in bytes: nothing beyond is read.
+pub(crate) const FAR: usize = 64 * 1024;
 
 /// How far into a head lines are taken out, in bytes: as much as the kernel takes at once of any socket that was left as it is.
 const NEAR: usize = 8 * 1024;
@@ -30,6 +30,8 @@ const MOST_PIECES: usize = 24;
 pub(crate) enum Sent {
     /// An answer that another follows, such as 100 (Continue).
     Interim,
+    /// 101 (Switching Protocols): what follows is not HTTP, whatever it looks like.
+    Switched,
     /// An answer that may stay as it is.
     Unchanged,
     /// An answer whose client is to leave.
@@ -99,8 +101,7 @@ impl Changed {
     }
 }
 
-/// Looks at what a call sends, in the order of its buffers. `None` if it does not begin with a response, or with one
-/// after which something else than HTTP is spoken.
+/// Looks at what a call sends, in the order of its buffers. `None` if it does not begin with a response.
 ///
 /// Of several responses it is the last that says it, as far as one can tell where they end: what a client has asked for
 /// before it hears that it is to leave, it gets.
@@ -110,7 +111,8 @@ pub(crate) fn look<P: AsRef<[u8]>>(buffers: &[P]) -> Option<Sent> {
     let mut is_interim = false;
     for _ in 0..MOST_RESPONSES {
         match text.status(at) {
-            Some(b"101") | None => break,
+            Some(b"101") => return Some(Sent::Switched),
+            None => break,
             Some([b'1', ..]) => {
                 is_interim = true;
                 match text.head_end(at) {
@@ -121,6 +123,8 @@ pub(crate) fn look<P: AsRef<[u8]>>(buffers: &[P]) -> Option<Sent> {
             Some(status) => {
                 last = Some(at);
                 match text.message_end(at, status) {
+                    // What follows is too far away to be looked at.
+                    Some(end) if end >= FAR && end < text.len() => return Some(Sent::Unchanged),
                     Some(end) => at = end,
                     None => break,
                 }
@@ -128,7 +132,7 @@ pub(crate) fn look<P: AsRef<[u8]>>(buffers: &[P]) -> Option<Sent> {
         }
     }
     match last {
-        Some(start) => text.close(start),
+        Some(start) => Some(text.close(start)),
         None => is_interim.then_some(Sent::Interim),
     }
 }
@@ -150,7 +154,14 @@ enum Field {
 }
 
 impl<P: AsRef<[u8]>> Text<'_, P> {
+    fn len(&self) -> usize {
+        self.buffers.iter().fold(0, |sum, buffer| sum.saturating_add(buffer.as_ref().len()))
+    }
+
     fn at(&mut self, offset: usize) -> Option<u8> {
+        if offset >= FAR {
+            return None;
+        }
         if offset < self.before {
             (self.buffer, self.before) = (0, 0);
         }
@@ -303,15 +314,15 @@ impl<P: AsRef<[u8]>> Text<'_, P> {
     }
 
     /// Has the response that begins here say that the connection is to be closed. Of a head that is not whole, as far as it
-    /// is there; `None` if not even its status line is.
-    fn close(&mut self, start: usize) -> Option<Sent> {
+    /// is there; not if its status line is not.
+    fn close(&mut self, start: usize) -> Sent {
         let mut changed = Changed::new();
-        let mut kept = self.line_end(start)?;
+        let Some(mut kept) = self.line_end(start) else { return Sent::Unchanged };
         let mut says = Says::default();
         let whole = self.change(&mut changed, &mut kept, &mut says);
         changed.end = kept;
         let is_said = says.close && !says.keep_alive;
-        Some(if whole.is_none() || is_said { Sent::Unchanged } else { Sent::Changed(changed) })
+        if whole.is_none() || is_said { Sent::Unchanged } else { Sent::Changed(changed) }
     }
 
     /// `None` if there are too many pieces.
@@ -380,7 +391,7 @@ mod tests {
     fn sent(buffers: &[&str]) -> Option<String> {
         let whole = buffers.concat();
         match look(buffers)? {
-            Sent::Interim | Sent::Unchanged => None,
+            Sent::Interim | Sent::Switched | Sent::Unchanged => None,
             Sent::Changed(changed) => Some(applied(&changed, whole.as_bytes())),
         }
     }
@@ -451,9 +462,12 @@ mod tests {
     #[test]
     fn what_says_close_already_stays_and_so_does_what_would_take_too_many_pieces() {
         let many = "Connection: keep-alive\r\nA: b\r\n".repeat(MOST_PIECES);
-        for head in
-            ["HTTP/1.1 200 OK\r\nConnection: Close\r\n\r\n", &format!("HTTP/1.1 200 OK\r\n{many}\r\n")]
-        {
+        for head in [
+            "HTTP/1.1 200 OK\r\nConnection: Close\r\n\r\n",
+            &format!("HTTP/1.1 200 OK\r\n{many}\r\n"),
+            // Half a status line, of which the body that follows is none.
+            "HTTP/1.1 200 O",
+        ] {
             assert_eq!(look(&[head]), Some(Sent::Unchanged), "{head:?}");
         }
     }
@@ -473,14 +487,18 @@ mod tests {
             "http/1.1 200 OK\r\n\r\n",
             " HTTP/1.1 200 OK\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n",
-            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\r\n",
-            // Half a status line.
-            "HTTP/1.1 200 O",
         ] {
-            assert!(matches!(look(&[bytes]), None | Some(Sent::Interim)), "{bytes:?}");
+            assert_eq!(look(&[bytes]), None, "{bytes:?}");
         }
         assert_eq!(look::<&[u8]>(&[]), None);
+    }
+
+    #[test]
+    fn nothing_is_changed_once_the_protocol_is_another() {
+        for before in ["", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 304 Not Modified\r\n\r\n"] {
+            let bytes = format!("{before}HTTP/1.1 101 Switching Protocols\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
+            assert_eq!(look(&[&bytes]), Some(Sent::Switched), "{bytes:?}");
+        }
     }
 
     #[test]
@@ -506,6 +524,14 @@ mod tests {
         let raw = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
         let changed = raw.replacen("OK\r\n", "OK\r\nConnection: close\r\n", 1);
         assert_eq!(sent(&[raw]), Some(changed));
+    }
+
+    #[test]
+    fn of_responses_that_go_on_where_nobody_looks_none_says_it() {
+        let first = format!("HTTP/1.1 200 OK\r\nContent-Length: {FAR}\r\n\r\n{}", "b".repeat(FAR));
+        assert_eq!(look(&[&first, "HTTP/1.1 200 OK\r\n\r\n"]), Some(Sent::Unchanged));
+        let alone = first.replacen("OK\r\n", "OK\r\nConnection: close\r\n", 1);
+        assert_eq!(sent(&[&first]), Some(alone));
     }
 
     #[test]

@@ -71,11 +71,12 @@ pub unsafe extern "C" fn bind(fd: Fd, address: *const u8, len: u32) -> i32 {
 /// # Safety
 /// `address` must be null or valid for reads of `len` bytes.
 unsafe fn served_address(fd: Fd, address: *const u8, len: u32) -> Option<Endpoint> {
-    if address.is_null() {
+    let len = (len as usize).min(address::IN6_LEN);
+    if !sys::is_readable(address, len) {
         return None;
     }
     // SAFETY: the caller's promise, for no more bytes than `len`.
-    let bytes = unsafe { slice::from_raw_parts(address, (len as usize).min(address::IN6_LEN)) };
+    let bytes = unsafe { slice::from_raw_parts(address, len) };
     let endpoint = address::read(bytes).filter(|endpoint| settings::serves(endpoint.port()))?;
     let option = |name| sys::getsockopt_int(fd, abi::SOL_SOCKET, name).ok();
     let is_tcp = option(abi::SO_TYPE)? == abi::SOCK_STREAM

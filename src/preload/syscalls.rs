@@ -288,6 +288,23 @@ pub(crate) fn disposition(signal: i32) -> Result<(usize, u64)> {
     Ok((handler, flags as u64))
 }
 
+/// The smallest page that the supported processors have, in bytes.
+const PAGE: usize = 4096;
+
+/// Whether these bytes can be read: where a program passes an address that leads nowhere, it expects EFAULT. Some do it to find
+/// out (libunwind).
+pub(crate) fn is_readable<T>(start: *const T, len: usize) -> bool {
+    let start = start.addr();
+    let Some(end) = start.checked_add(len).filter(|_| start >= PAGE) else { return false };
+    (start - start % PAGE..end).step_by(PAGE).all(|page| {
+        // Aligned, so that the eight bytes that the kernel reads lie in the page.
+        let place = page.max(start) & !7;
+        // SAFETY: the kernel reads eight bytes, or fails with EFAULT; no signals are masked in a way that does not exist.
+        let outcome = unsafe { call(number::RT_SIGPROCMASK, [usize::MAX, place, 0, 8, 0]) };
+        outcome != Err(Errno(abi::EFAULT))
+    })
+}
+
 /// Whether this process leads its process group.
 pub(crate) fn leads_group() -> bool {
     // SAFETY: no pointers.

@@ -11,7 +11,7 @@ use crate::abi;
 use crate::closing;
 use crate::draining;
 use crate::libc;
-use crate::syscalls::{Fd, Message, Slice};
+use crate::syscalls::{Fd, Message, Slice, is_readable};
 
 /// As many buffers as a call may have: UIO_MAXIOV.
 const MOST_BUFFERS: usize = 1024;
@@ -105,6 +105,7 @@ pub unsafe extern "C" fn sendmsg(fd: Fd, message: *const Message, flags: i32) ->
     // SAFETY: the caller's promise.
     unsafe {
         if draining::is_under_way()
+            && is_readable(message, size_of::<Message<'_>>())
             && let Some((slices, count)) = message.as_ref().and_then(Message::bare)
             && let Some(sent) = several(fd, slices, count, flags)
         {
@@ -128,9 +129,12 @@ unsafe fn one(fd: Fd, buffer: *const c_void, len: usize, flags: i32) -> Option<i
 /// # Safety
 /// `slices` must be valid for reads of `count` buffers, and they for reads of their lengths.
 unsafe fn several(fd: Fd, slices: *const Slice, count: usize, flags: i32) -> Option<isize> {
-    if slices.is_null() || !slices.is_aligned() || count > MOST_BUFFERS || flags & !PLAIN != 0 {
+    if !slices.is_aligned() || count > MOST_BUFFERS || flags & !PLAIN != 0 {
         return None;
     }
-    // SAFETY: the caller's promise.
+    if count == 0 || !is_readable(slices, count * size_of::<Slice>()) {
+        return None;
+    }
+    // SAFETY: the caller's promise, as far as they are there.
     closing::send(fd, unsafe { slice::from_raw_parts(slices, count) }, flags)
 }

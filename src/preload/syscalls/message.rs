@@ -5,11 +5,11 @@ use core::marker::PhantomData;
 use core::ptr::null_mut;
 use core::slice;
 
-use super::{Fd, Result, call};
+use super::{Fd, Result, call, is_readable};
 use crate::abi::number;
 
 /// `struct iovec`: bytes that can be read for as long as this is used. It is what [`of`](Self::of) and whoever takes them from
-/// a program answer for.
+/// a program answer for; a program may be wrong, so [`is_readable`](Self::is_readable) is asked first.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Slice {
@@ -32,6 +32,12 @@ impl Slice {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether its first bytes are there, as far as it has as many.
+    pub(crate) fn is_readable(&self, len: usize) -> bool {
+        let len = len.min(self.len);
+        len == 0 || is_readable(self.base, len)
     }
 
     /// From one offset to another, as far as there is as much.

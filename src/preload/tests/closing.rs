@@ -1,5 +1,6 @@
 //! Clients that are asked to leave: a server writes what it is told to, in every way there is, and the other end reads it.
 
+use std::ffi::c_void;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
@@ -18,6 +19,9 @@ const CHANGED: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4
 /// Each function, and whether it takes several buffers.
 const WAYS: [(&str, bool); 5] =
     [("write", false), ("writev", true), ("send", false), ("sendto", false), ("sendmsg", true)];
+
+/// Tries all of them with bytes that are not there.
+const NOWHERE: &str = "nowhere";
 
 /// Stands for more than the kernel takes at once.
 const MUCH: &str = "*";
@@ -42,6 +46,11 @@ pub(super) fn serve() {
             }
             let text = String::from_utf8(std::mem::take(&mut request)).unwrap();
             let (way, what) = text.split_once('\n').unwrap();
+            if way == NOWHERE {
+                writes_what_is_not_there(&client);
+                client.write_all(what.as_bytes()).unwrap();
+                continue;
+            }
             let what = what.replace(MUCH, &much());
             client.set_nonblocking(true).unwrap();
             what.split('^').for_each(|call| write_all(&client, way, call));
@@ -83,8 +92,15 @@ fn written(fd: RawFd, way: &str, buffers: &[&[u8]]) -> isize {
         .iter()
         .map(|buffer| libc::iovec { iov_base: buffer.as_ptr().cast_mut().cast(), iov_len: buffer.len() })
         .collect();
-    let slices = slices.as_slice();
     // SAFETY: what the pointers lead to lives until the call returns.
+    unsafe { call(fd, way, (start, len), &slices) }
+}
+
+/// # Safety
+/// As for the function that is called.
+#[allow(unsafe_code)]
+unsafe fn call(fd: RawFd, way: &str, (start, len): (*const c_void, usize), slices: &[libc::iovec]) -> isize {
+    // SAFETY: the caller's promise.
     unsafe {
         match way {
             "write" => libc::write(fd, start, len),
@@ -100,6 +116,42 @@ fn written(fd: RawFd, way: &str, buffers: &[&[u8]]) -> isize {
             other => panic!("no way to write: {other}"),
         }
     }
+}
+
+/// The kernel refuses them, whether all of them are missing, all but a head or a part of one, or the list of them.
+#[allow(unsafe_code)]
+fn writes_what_is_not_there(client: &TcpStream) {
+    let (_reader, pipe) = rustix::pipe::pipe().unwrap();
+    let page = rustix::param::page_size();
+    let access = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: new memory, of two pages, of which the second cannot be read.
+    let memory: *mut u8 = unsafe {
+        let memory = libc::mmap(std::ptr::null_mut(), 2 * page, access.0, access.1, -1, 0);
+        assert_eq!(libc::mprotect(memory.byte_add(page), page, libc::PROT_NONE), 0);
+        memory.cast()
+    };
+    let end = memory.wrapping_add(page);
+    let refused = |result| {
+        assert_eq!((result, std::io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EFAULT)));
+    };
+    for there in [HEAD.len(), "HTTP/1.1 2".len(), 1, 0] {
+        let start = end.wrapping_sub(there);
+        // SAFETY: a head fits into the page.
+        unsafe { start.copy_from_nonoverlapping(HEAD.as_ptr(), there) };
+        let slice = libc::iovec { iov_base: start.cast(), iov_len: HEAD.len() + 1 };
+        for (way, _) in WAYS {
+            // Sockets alone can be sent to.
+            let is_for_all = way.starts_with("write");
+            for fd in [client.as_raw_fd(), pipe.as_raw_fd()].into_iter().take(1 + usize::from(is_for_all)) {
+                // SAFETY: the kernel looks before it reads.
+                refused(unsafe { call(fd, way, (start.cast(), slice.iov_len), &[slice]) });
+            }
+        }
+    }
+    // SAFETY: the kernel looks before it reads.
+    refused(unsafe { libc::writev(client.as_raw_fd(), end.cast(), 1) });
+    // SAFETY: the kernel looks before it reads.
+    refused(unsafe { libc::sendmsg(client.as_raw_fd(), end.cast(), 0) });
 }
 
 struct Server {
@@ -244,6 +296,14 @@ fn a_body_that_begins_like_a_head_stays() {
 }
 
 #[test]
+fn bytes_that_are_not_there_are_the_kernels_to_refuse() {
+    let server = Server::draining();
+    let mut client = server.client();
+    client.gets(NOWHERE, "refused", "refused");
+    client.gets("write", HEAD, CHANGED);
+}
+
+#[test]
 fn what_is_on_a_port_that_is_not_served_stays() {
     let server = Server::unserved();
     server.page.begin(LAUNCH).unwrap();
@@ -275,13 +335,23 @@ fn a_client_that_asks_ahead_gets_every_answer() {
 fn other_protocols_and_answers_in_between_stay() {
     let server = Server::draining();
     let upgrade = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    server.client().gets("write", upgrade, upgrade);
+    let mut tunnel = server.client();
+    for inside in [upgrade, HEAD, HEAD] {
+        tunnel.gets("write", inside, inside);
+    }
+    // The server has one client at a time.
+    drop(tunnel);
     let mut client = server.client();
     for interim in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"] {
         client.gets("send", &format!("{interim}^{HEAD}"), &format!("{interim}{CHANGED}"));
         client.gets("send", &format!("{interim}{HEAD}"), &format!("{interim}{CHANGED}"));
     }
-    for other in ["hello", "HTTP/2.0 200 OK\r\n\r\n", "220 ready\r\n", "HTTP/1.1 200 O^K\r\n\r\n"] {
+    for other in [
+        "hello",
+        "HTTP/2.0 200 OK\r\n\r\n",
+        "220 ready\r\n",
+        "HTTP/1.1 200 O^K\r\n\r\n^HTTP/1.1 200 OK\r\n\r\n",
+    ] {
         client.gets("send", other, &other.replace('^', ""));
     }
 }
