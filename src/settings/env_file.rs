@@ -29,6 +29,9 @@ pub(crate) enum EnvFileError {
     /// Longer than anybody's.
     #[error("cannot read the environment file {}: longer than {MAX_LEN} bytes", .0.display())]
     TooLong(PathBuf),
+    /// In UTF-16, for one.
+    #[error("cannot read the environment file {}: not valid UTF-8", .0.display())]
+    NotUtf8(PathBuf),
     /// It is written in another dialect, or something is missing. The line itself may be part of a secret.
     #[error(
         "{}:{line}: not an assignment\nhint: use KEY=VALUE; a value of several lines needs quotes, and a comment a # in front",
@@ -76,10 +79,13 @@ fn text_of(path: &Path) -> Result<String, EnvFileError> {
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(EnvFileError::Irregular(path.to_owned()));
     }
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too long from one that just fits.
-    let read = file.take(MAX_LEN + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if read as u64 > MAX_LEN { Err(EnvFileError::TooLong(path.to_owned())) } else { Ok(text) }
+    let read = file.take(MAX_LEN + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if read as u64 > MAX_LEN {
+        return Err(EnvFileError::TooLong(path.to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|_| EnvFileError::NotUtf8(path.to_owned()))
 }
 
 #[cfg(test)]
@@ -105,9 +111,12 @@ mod tests {
         std::fs::write(&path, "A='x\0y'").expect("written");
         assert_snapshot!(said(&path), @"/.env:1: A holds a zero byte");
         std::fs::write(&path, b"A=\xff").expect("written");
-        assert_snapshot!(said(&path), @"cannot read the environment file /.env: stream did not contain valid UTF-8");
-        std::fs::write(&path, vec![b'#'; (1 << 20) + 1]).expect("written");
-        assert_snapshot!(said(&path), @"cannot read the environment file /.env: longer than 1048576 bytes");
+        assert_snapshot!(said(&path), @"cannot read the environment file /.env: not valid UTF-8");
+        // Also where the end of what is read lies within a character.
+        for long in ["#".repeat((1 << 20) + 1), format!("#{}", "é".repeat(1 << 20))] {
+            std::fs::write(&path, long).expect("written");
+            assert_eq!(said(&path), "cannot read the environment file /.env: longer than 1048576 bytes");
+        }
         let pipe = folder.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0)
             .expect("a pipe");

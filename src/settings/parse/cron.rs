@@ -19,6 +19,7 @@ pub(crate) const CRON: Parsed<Schedule> = Parsed {
 
 /// What a field may have in it.
 struct Field {
+    /// With its article.
     name: &'static str,
     min: u8,
     max: u8,
@@ -27,17 +28,17 @@ struct Field {
 }
 
 const FIELDS: [Field; 6] = [
-    Field { name: "second", min: 0, max: 59, words: &[] },
-    Field { name: "minute", min: 0, max: 59, words: &[] },
-    Field { name: "hour", min: 0, max: 23, words: &[] },
+    Field { name: "a second", min: 0, max: 59, words: &[] },
+    Field { name: "a minute", min: 0, max: 59, words: &[] },
+    Field { name: "an hour", min: 0, max: 23, words: &[] },
     Field { name: DAY_OF_MONTH, min: 1, max: 31, words: &[] },
-    Field { name: "month", min: 1, max: 12, words: &MONTHS },
+    Field { name: "a month", min: 1, max: 12, words: &MONTHS },
     // Sunday is 0 and 7.
     Field { name: DAY_OF_WEEK, min: 0, max: 7, words: &DAYS },
 ];
 
-const DAY_OF_MONTH: &str = "day of the month";
-const DAY_OF_WEEK: &str = "day of the week";
+const DAY_OF_MONTH: &str = "a day of the month";
+const DAY_OF_WEEK: &str = "a day of the week";
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
@@ -90,7 +91,7 @@ impl Field {
     }
 
     fn refuse(&self, item: &str) -> Reason {
-        let reason = Reason::new(format!("not a cron expression: {item:?} is not a {}", self.name));
+        let reason = Reason::new(format!("not a cron expression: {item:?} is not {}", self.name));
         match item {
             "L" | "l" if self.name == DAY_OF_WEEK => reason
                 .hint("5L is the last Friday of the month, and L as the day of the month is its last day"),
@@ -187,42 +188,42 @@ mod tests {
 
     #[test]
     fn what_is_none_is_refused_with_the_field() {
-        let in_field = |item, field| format!("not a cron expression: {item:?} is not a {field}");
+        let in_field = |item, field| format!("not a cron expression: {item:?} is not {field}");
         let counted = |count| format!("not a cron expression: it has {count} fields, not 5 or 6");
         let cases = [
             ("", counted(0)),
             ("daily", counted(1)),
             ("0 0 3 * * * 2030", counted(7)),
-            ("60 * * * *", in_field("60", "minute")),
-            ("60 0 3 * * *", in_field("60", "second")),
-            ("0 25 * * *", in_field("25", "hour")),
-            ("0 0 0 * *", in_field("0", "day of the month")),
-            ("0 0 32 * *", in_field("32", "day of the month")),
-            ("0 0 * 13 *", in_field("13", "month")),
-            ("0 0 * 0 *", in_field("0", "month")),
-            ("0 0 * * 8", in_field("8", "day of the week")),
-            ("0 0 * mon *", in_field("mon", "month")),
-            ("0 0 jan * *", in_field("jan", "day of the month")),
-            ("mon * * * *", in_field("mon", "minute")),
-            ("0 0 * * 1mon", in_field("1mon", "day of the week")),
-            ("0 0 * * monday", in_field("monday", "day of the week")),
-            ("5/15 * * * *", in_field("5/15", "minute")),
-            ("*/0 * * * *", in_field("*/0", "minute")),
-            ("*/-5 * * * *", in_field("*/-5", "minute")),
-            ("/5 * * * *", in_field("/5", "minute")),
-            ("*/2/2 * * * *", in_field("*/2/2", "minute")),
-            ("30-10 * * * *", in_field("30-10", "minute")),
-            ("1-2-3 * * * *", in_field("1-2-3", "minute")),
-            ("1,,2 * * * *", in_field("", "minute")),
-            ("1, * * * *", in_field("", "minute")),
-            ("-1 * * * *", in_field("-1", "minute")),
-            ("+1 * * * *", in_field("+1", "minute")),
-            ("0 0 * * +1", in_field("+1", "day of the week")),
-            ("0 0 * * L", in_field("L", "day of the week")),
-            ("0 0 * * 1#6", in_field("1#6", "day of the week")),
-            ("0 0 32W * *", in_field("32W", "day of the month")),
-            ("0 L * * *", in_field("L", "hour")),
-            ("? 0 * * *", in_field("?", "minute")),
+            ("60 * * * *", in_field("60", "a minute")),
+            ("60 0 3 * * *", in_field("60", "a second")),
+            ("0 25 * * *", in_field("25", "an hour")),
+            ("0 0 0 * *", in_field("0", "a day of the month")),
+            ("0 0 32 * *", in_field("32", "a day of the month")),
+            ("0 0 * 13 *", in_field("13", "a month")),
+            ("0 0 * 0 *", in_field("0", "a month")),
+            ("0 0 * * 8", in_field("8", "a day of the week")),
+            ("0 0 * mon *", in_field("mon", "a month")),
+            ("0 0 jan * *", in_field("jan", "a day of the month")),
+            ("mon * * * *", in_field("mon", "a minute")),
+            ("0 0 * * 1mon", in_field("1mon", "a day of the week")),
+            ("0 0 * * monday", in_field("monday", "a day of the week")),
+            ("5/15 * * * *", in_field("5/15", "a minute")),
+            ("*/0 * * * *", in_field("*/0", "a minute")),
+            ("*/-5 * * * *", in_field("*/-5", "a minute")),
+            ("/5 * * * *", in_field("/5", "a minute")),
+            ("*/2/2 * * * *", in_field("*/2/2", "a minute")),
+            ("30-10 * * * *", in_field("30-10", "a minute")),
+            ("1-2-3 * * * *", in_field("1-2-3", "a minute")),
+            ("1,,2 * * * *", in_field("", "a minute")),
+            ("1, * * * *", in_field("", "a minute")),
+            ("-1 * * * *", in_field("-1", "a minute")),
+            ("+1 * * * *", in_field("+1", "a minute")),
+            ("0 0 * * +1", in_field("+1", "a day of the week")),
+            ("0 0 * * L", in_field("L", "a day of the week")),
+            ("0 0 * * 1#6", in_field("1#6", "a day of the week")),
+            ("0 0 32W * *", in_field("32W", "a day of the month")),
+            ("0 L * * *", in_field("L", "an hour")),
+            ("? 0 * * *", in_field("?", "a minute")),
             ("@reboot", "not a time: clusterd starts the workers whenever it starts itself".to_owned()),
             ("@fortnightly", "not a cron expression".to_owned()),
         ];
