@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+use tracing::warn;
 
 use super::background::Background;
 use super::diagnose::{Advisor, Awaited, Obstacle};
@@ -14,7 +15,7 @@ use super::events::EventKind;
 use super::instance::{Instance, Transition};
 use super::lanes::Lanes;
 use super::leftovers::Leftovers;
-use super::lifecycle::{Action, Answer, Chance, Input, Process, State, advise_after};
+use super::lifecycle::{Action, Answer, Chance, Input, Phase, Process, State, advise_after};
 use super::processes::{self, Died, Processes};
 use super::publisher::Publisher;
 use super::restart::Run;
@@ -315,10 +316,17 @@ impl Workers {
     }
 
     fn step(&mut self, instance: InstanceId, input: Input) -> Vec<Action> {
+        let may_be_overdue = input == Input::Tick;
+        let asked = self.table.get(instance).filter(|_| may_be_overdue).and_then(asked_to_end);
         let transition = self.table.step(instance, input, Instant::now());
         let Some(Transition { actions, event, group_gone, group_come }) = transition else {
             return Vec::new();
         };
+        if let Some((worker, pid)) = asked
+            && actions.iter().any(|action| matches!(action, Action::Kill(_)))
+        {
+            warn!(%worker, pid, "worker did not end in the time that it had after it was asked to; killing it");
+        }
         group_gone.into_iter().for_each(|group| self.processes.release(group));
         group_come.into_iter().for_each(|group| self.processes.watch(group));
         event.into_iter().for_each(|kind| self.tell(kind));
@@ -435,4 +443,11 @@ impl Workers {
 
 fn chance() -> Chance {
     Chance(fastrand::u16(..=1000))
+}
+
+/// The worker and its process, if that is to end by now.
+fn asked_to_end(instance: &Instance) -> Option<(Slot, i32)> {
+    let state = instance.state();
+    let is_asked = state.phase() == Phase::Stopping && !matches!(state, State::Killed { .. });
+    state.group().filter(|_| is_asked).map(|group| (instance.slot(), group.as_raw_pid()))
 }

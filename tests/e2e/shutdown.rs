@@ -207,6 +207,7 @@ fn a_worker_that_ignores_term_is_killed_after_the_kill_timeout() {
     cluster.primary().signal(Signal::TERM);
     cluster.wait_exit();
     assert!(begin.elapsed() >= Duration::from_millis(500), "it had the kill timeout");
+    assert_eq!(cluster.stderr.said(&["worker did not end in the time"]).len(), 2);
     nothing_is_left(&cluster, &processes);
 }
 
