@@ -59,6 +59,7 @@ mod worker;
 
 use std::process::ExitCode;
 
+use crate::attach::listen_fds;
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
 use crate::supervisor::{guardian, spawn};
@@ -70,6 +71,7 @@ pub fn main() -> ExitCode {
     let verb = std::env::args_os().nth(1);
     match verb.as_deref().and_then(|verb| verb.to_str()) {
         Some(spawn::DEMO_VERB) => demo::demo_main(),
+        Some(listen_fds::VERB) => listen_fds::step_main(std::env::args_os().skip(2)),
         Some(guardian::VERB) => guardian::guardian_main(std::env::args_os().skip(2)),
         _ => cli::run(std::env::args_os(), serve),
     }

@@ -24,7 +24,7 @@ use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::protocol::wire::{Binding, Endpoint, SocketOption};
 use crate::supervisor::process_table;
 use crate::sys::closer::ForeignFd;
-use crate::sys::socket;
+use crate::sys::{seqpacket, socket};
 
 /// The table. Clones are the same one; the front's thread never waits for it.
 #[derive(Clone, Debug)]
@@ -58,8 +58,8 @@ struct Entry {
 enum Kept {
     /// As long as whoever was given it keeps it.
     ByHolder(Weak<Registration>),
-    /// Until it is removed.
-    Here,
+    /// Until it is removed: a listening socket. It is on its way to its process until this connection has ended.
+    Here(Option<ForeignFd>),
 }
 
 /// A listener: whose it is, and what was bound.
@@ -124,7 +124,10 @@ impl BoundChannels {
         let alone = self.claims.lock().await;
         let old = self.of_launch(&bound);
         let holders = old.iter().map(|(_, place)| place.holder).collect();
+        // First: what arrives meanwhile is found to be held.
+        let on_their_way: Vec<_> = old.iter().map(|(_, place)| self.is_on_its_way(place.link)).collect();
         let held = process_table::held(holders).await;
+        let held = on_their_way.into_iter().zip(held).map(|(on_its_way, held)| on_its_way || held);
         for ((old, Place { link, holder, .. }), is_held) in old.into_iter().zip(held) {
             if !is_held {
                 self.detach(link, front).await;
@@ -145,6 +148,15 @@ impl BoundChannels {
     async fn detach(&self, link: LinkId, front: &front::handle::Handle) {
         self.table().entries.retain(|entry| entry.place.link != link);
         front.detach(link).await;
+    }
+
+    /// Whether a socket that was sent may not have been received yet.
+    fn is_on_its_way(&self, link: LinkId) -> bool {
+        let mut table = self.table();
+        let entry = table.entries.iter_mut().find(|entry| entry.place.link == link);
+        let Some(Entry { registration: Kept::Here(way), .. }) = entry else { return false };
+        way.take_if(|way| matches!(seqpacket::peek_bytes(&*way, &mut [0]), Ok(0)));
+        way.is_some()
     }
 
     /// What is bound by the same launch: what would let bind(2) fail, and whatever a process of it has bound by itself.
@@ -197,6 +209,9 @@ impl BoundChannels {
         }
         if let Some(entry) = table.entries.iter_mut().find(|entry| entry.place.link == link) {
             entry.listens = true;
+            if let Kept::Here(way) = &mut entry.registration {
+                *way = None;
+            }
         }
         drop(table);
         self.news.notify_waiters();
@@ -249,9 +264,10 @@ impl Claim<'_> {
         self.table.register(self.bound, place, socket)
     }
 
-    /// Remembers a listening socket.
-    pub(crate) fn register_socket(self, place: Place) {
-        let entry = Entry { bound: self.bound, place, listens: false, registration: Kept::Here };
+    /// Remembers a listening socket, which is sent on this connection: its process ends that once it has it.
+    pub(crate) fn register_socket(self, place: Place, way: ForeignFd) {
+        let registration = Kept::Here(Some(way));
+        let entry = Entry { bound: self.bound, place, listens: false, registration };
         self.table.table().entries.push(entry);
     }
 }
@@ -260,13 +276,13 @@ impl Entry {
     fn is_known(&self) -> bool {
         match &self.registration {
             Kept::ByHolder(registration) => registration.strong_count() > 0,
-            Kept::Here => true,
+            Kept::Here(_) => true,
         }
     }
 
     /// Whether it is a listening socket, and no channel.
     fn is_socket(&self) -> bool {
-        matches!(self.registration, Kept::Here)
+        matches!(self.registration, Kept::Here(_))
     }
 }
 

@@ -174,6 +174,12 @@ pub(super) async fn peek(channel: &ForeignFd) -> Result<FromWorker, AttachError>
     understood(&buffer[..len])
 }
 
+/// Waits for the next message, and leaves it where it is: how long it is, and 0 at the end of the connection.
+pub(super) async fn peek_len(channel: &ForeignFd) -> io::Result<usize> {
+    let watched = Watched::new(channel.try_clone()?, Interest::READABLE)?;
+    watched.when_readable(|channel| seqpacket::peek_bytes(channel, &mut [0; MAX_MESSAGE])).await
+}
+
 /// The next message if it is there, which is left where it is.
 pub(super) fn peek_now(channel: &ForeignFd) -> Option<Result<FromWorker, AttachError>> {
     let mut buffer = [0; MAX_MESSAGE + 1];
@@ -185,11 +191,17 @@ fn understood(record: &[u8]) -> Result<FromWorker, AttachError> {
     FromWorker::decode(record).map_err(|_| AttachError::Malformed)
 }
 
-/// Takes the first message, with which there is no descriptor yet, and lets the process send some from now on.
-fn invite_descriptors(channel: &ForeignFd) -> Result<(), AttachError> {
-    if guarded::receive(channel, &mut [0; MAX_MESSAGE])?.fd.is_some() {
-        return Err(AttachError::Malformed);
+/// Takes the first message, with which there is no descriptor yet.
+pub(super) fn take_message(channel: &ForeignFd) -> Result<(), AttachError> {
+    match guarded::receive(channel, &mut [0; MAX_MESSAGE])?.fd {
+        Some(_) => Err(AttachError::Malformed),
+        None => Ok(()),
     }
+}
+
+/// Takes the first message, and lets the process send descriptors from now on.
+fn invite_descriptors(channel: &ForeignFd) -> Result<(), AttachError> {
+    take_message(channel)?;
     guarded::pass_descriptors(channel, true);
     Ok(seqpacket::send(channel, ToWorker::Admitted.encode(&mut [0; MAX_MESSAGE]), None)?)
 }

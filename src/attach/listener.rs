@@ -12,7 +12,7 @@ use rustix::net::sockopt::socket_cookie;
 
 use super::admission::Refusal;
 use super::bound::{self, Bound, Place};
-use super::handshake::AttachError;
+use super::handshake::{self, AttachError};
 use super::questions::whose;
 use super::socket::AttachContext;
 use crate::front::links::{ChannelPermit, Holder};
@@ -20,6 +20,7 @@ use crate::front::steering::Given;
 use crate::ids::{LinkId, ServiceId, WorkerPort};
 use crate::protocol::wire::{MAX_MESSAGE, ToWorker, Token};
 use crate::sys::closer::ForeignFd;
+use crate::sys::peer::Peer;
 use crate::sys::seqpacket;
 
 /// How long it may take until clients are let in.
@@ -33,7 +34,7 @@ pub(super) async fn give(
     permit: ChannelPermit,
     context: &AttachContext,
 ) -> Result<(), AttachError> {
-    let (listener, link) = make((bound, pid), (port, Given::Bound), permit, context).await?;
+    let (listener, link) = make(channel, (bound, pid), (port, Given::Bound), permit, context).await?;
     if let Some(own) = own {
         bound::set_as_on(&own, &listener);
     }
@@ -51,6 +52,7 @@ fn send(channel: &ForeignFd, port: WorkerPort, listener: &OwnedFd) -> Result<(),
 
 /// Has the front make a listener, which nobody is steered to yet.
 async fn make(
+    channel: &ForeignFd,
     (bound, pid): (Bound, i32),
     (port, given): (WorkerPort, Given),
     permit: ChannelPermit,
@@ -71,7 +73,8 @@ async fn make(
     };
     let inode = rustix::fs::fstat(&listener).map_err(io::Error::from)?.st_ino;
     let nonce = socket_cookie(&listener).map_err(io::Error::from)?;
-    claim.register_socket(Place { link, holder: Holder { inode, pid }, nonce, given: false });
+    let place = Place { link, holder: Holder { inode, pid }, nonce, given: false };
+    claim.register_socket(place, channel.try_clone()?);
     Ok((listener, link))
 }
 
@@ -90,4 +93,39 @@ pub(super) async fn listens(
     }
     let answer = ToWorker::HasListened(link.is_some());
     Ok(seqpacket::send(channel, answer.encode(&mut [0; MAX_MESSAGE]), None)?)
+}
+
+/// Gives the process all listeners of a server that takes them as from systemd, and has clients let in once it runs.
+pub(super) async fn inherit(
+    channel: &ForeignFd,
+    peer: Peer,
+    token: Token,
+    context: &AttachContext,
+) -> Result<(), AttachError> {
+    let worker = whose(token, context).await?;
+    handshake::take_message(channel)?;
+    let mut links = Vec::new();
+    for &(port, binding) in context.inherited.iter() {
+        let permit = context.permits.take().ok_or(Refusal::Full)?;
+        let bound = Bound { worker, uid: peer.uid, binding };
+        let given = Given::Listening;
+        let (listener, link) = make(channel, (bound, peer.pid), (port, given), permit, context).await?;
+        links.push(link);
+        send(channel, port, &listener)?;
+    }
+    seqpacket::send(channel, ToWorker::Welcome.encode(&mut [0; MAX_MESSAGE]), None)?;
+    let runs = runs_program(channel).await;
+    for link in links {
+        match runs {
+            true => context.front.listens(link).await?,
+            false => context.front.detach(link).await,
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the end of the connection, before which the process says if it cannot run the program.
+async fn runs_program(channel: &ForeignFd) -> bool {
+    let end = tokio::time::timeout(handshake::PATIENCE, handshake::peek_len(channel)).await;
+    matches!(end, Ok(Ok(0)))
 }

@@ -7,10 +7,12 @@
 //! - [`socket`]: the way of the shim and of the library: [`handshake`], [`questions`]; [`listener`]: the sockets of those that
 //!   accept by themselves; [`waiting`]: what becomes of those that say nothing.
 //! - [`node`]: the way of Node's cluster workers.
+//! - [`listen_fds`]: the way of servers that take their listeners as from systemd: what runs in the worker's process.
 
 pub(crate) mod admission;
 pub(crate) mod bound;
 mod handshake;
+pub(crate) mod listen_fds;
 mod listener;
 pub(crate) mod node;
 mod questions;

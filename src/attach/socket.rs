@@ -25,7 +25,7 @@ use crate::front;
 use crate::front::Accepts;
 use crate::front::links::ChannelPermits;
 use crate::ids::WorkerPort;
-use crate::protocol::wire::{FromWorker, MAX_MESSAGE, ToWorker};
+use crate::protocol::wire::{Binding, FromWorker, MAX_MESSAGE, ToWorker};
 use crate::supervisor;
 use crate::sys::closer::{self, ForeignFd};
 use crate::sys::peer::Peer;
@@ -88,6 +88,8 @@ pub(crate) struct AttachContext {
     pub bound: BoundChannels,
     /// Who accepts there.
     pub accepts: Accepts,
+    /// What servers that take their listeners as from systemd get.
+    pub inherited: Arc<[(WorkerPort, Binding)]>,
 }
 
 impl AttachContext {
@@ -197,6 +199,10 @@ async fn answer(applicant: Applicant, context: AttachContext, complaints: Compla
         Ok(FromWorker::AskListened { token, port, channel: nonce }) => {
             questions::ask_listened(&channel, token, (WorkerPort(port), nonce), &context).await
         }
+        Ok(FromWorker::Inherit { token }) => match listener::inherit(&channel, peer, token, &context).await {
+            Ok(()) => return,
+            refused => refused,
+        },
         Ok(FromWorker::Listens { token, cookie }) => {
             listener::listens(&channel, token, cookie, &context).await
         }

@@ -16,10 +16,11 @@ use super::signals::Signals;
 use super::terminal::Terminal;
 use super::{triggers, worker_plan};
 use crate::admin::Admin;
+use crate::attach::listen_fds;
 use crate::attach::socket::AttachSocket;
 use crate::ids::WorkerPort;
 use crate::preload::{ExposeError, Exposed};
-use crate::settings::Config;
+use crate::settings::{Attach, Config};
 use crate::supervisor::AttachEnv;
 use crate::supervisor::exec_context::ExecContext;
 use crate::supervisor::triggers::watch::Changes;
@@ -112,6 +113,7 @@ impl Bootstrap {
             shim: self.shim.as_ref().map(|shim| shim.path().to_owned()),
             drain_page: self.leaving.as_ref().and_then(LeavingNotes::path).map(ToOwned::to_owned),
             node_channel: config.attach.has_node_channel(),
+            listen_fds: (config.attach == Attach::ListenFds).then_some(listen_fds::VERB),
         }
     }
 }

@@ -85,6 +85,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let app = control::profile(&config, &bootstrap.bound);
     let (ports, addresses) = (bootstrap.ports(), bootstrap.addresses());
     let bound = std::mem::take(&mut bootstrap.bound);
+    let inherited = public_sockets::bindings(&bound);
     let family = Family::random();
     let notes = Notes::new().map_err(PrimaryError::Connections)?;
     let (front, reports) =
@@ -98,6 +99,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         bootstrap: &mut bootstrap,
         ports,
         public,
+        inherited,
         family,
         front: &front,
         connections: &connections,

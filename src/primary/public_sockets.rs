@@ -7,6 +7,7 @@ use super::data_path::accepts;
 use crate::front::Accepts;
 use crate::front::bound::{Bound, BoundAddress, ListeningSocket};
 use crate::ids::WorkerPort;
+use crate::protocol::wire::Binding;
 use crate::settings::{Bind, Config, Listen};
 use crate::supervisor::process_table;
 use crate::systemd::inherit::{self, InheritError, Inherited, Plan};
@@ -87,6 +88,14 @@ pub(super) fn worker_ports(ports: &Ports) -> Vec<WorkerPort> {
 /// Every public address, with the ports that the kernel chose.
 pub(super) fn addresses(ports: &Ports) -> Vec<SocketAddr> {
     ports.iter().flat_map(|(_, sockets)| sockets).map(Bound::address).collect()
+}
+
+/// What a server would bind that takes every client of each port.
+pub(super) fn bindings(ports: &Ports) -> Vec<(WorkerPort, Binding)> {
+    let of = |(port, sockets): &(WorkerPort, Vec<Bound>)| {
+        sockets.first().map(|bound| (*port, Binding::new(bound.address().into())))
+    };
+    ports.iter().filter_map(of).collect()
 }
 
 fn refused(bind: Bind, source: io::Error) -> ListenError {

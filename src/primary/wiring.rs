@@ -22,6 +22,7 @@ use crate::front::links::ChannelPermits;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::logs::Output;
 use crate::metrics::Metrics;
+use crate::protocol::wire::Binding;
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
 use crate::supervisor::{self, Environment, Handle, MOST_WORKERS, Scope, Spec, Supervisor, guardian};
@@ -40,6 +41,8 @@ pub(super) struct Dependencies<'a> {
     pub ports: Vec<WorkerPort>,
     /// The ports that clients connect to.
     pub public: Vec<u16>,
+    /// What servers that take their listeners as from systemd would bind.
+    pub inherited: Vec<(WorkerPort, Binding)>,
     /// What all that descends from workers is known by.
     pub family: Family,
     /// Knows who has which connection.
@@ -74,7 +77,7 @@ pub(super) struct Wiring {
 impl Wiring {
     /// Puts it together.
     pub(super) fn new(config: &Config, command_line: CommandLine, dependencies: Dependencies<'_>) -> Self {
-        let Dependencies { bootstrap, ports, public, family, connections, front, output, metrics } =
+        let Dependencies { bootstrap, ports, public, inherited, family, connections, front, output, metrics } =
             dependencies;
         let users = bootstrap.context.users();
         let attach = bootstrap.attach_env(config);
@@ -128,6 +131,7 @@ impl Wiring {
             ports,
             bound: bound.clone(),
             accepts,
+            inherited: inherited.into(),
         };
         Self { supervisor, task, attach_context, bound, words, ready, probes }
     }

@@ -12,7 +12,7 @@ use super::origin::{Origin, Value};
 use super::resolve::WinningValues;
 use super::setting::Key;
 use super::table::{self, keys};
-use super::{Accept, Bind, Config, Listen, Policy, WorkerCommand};
+use super::{Accept, Attach, Bind, Config, Listen, Policy, WorkerCommand};
 
 /// Settings that need another one, or another value of it. Each is reported at the value that is in vain.
 pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> {
@@ -22,6 +22,7 @@ pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> 
         workers_accept(config),
         nobody_is_chosen(config, values),
         probe_headers(config),
+        no_node_channel(config, values),
     ];
     let special = special.into_iter().flatten();
     let wrong = declared.chain(special);
@@ -29,6 +30,39 @@ pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> 
         .filter_map(|(key, reason)| Some(Problem::together(values.get(key.name)?.first()?, reason)))
         .chain(other_port(config, values))
         .collect()
+}
+
+/// Sets what another setting implies.
+pub(super) fn imply(config: &mut Config, values: &mut WinningValues) -> Option<Problem> {
+    let (accept, attach) =
+        (values.get(keys::accept.key.name)?.first()?, values.get(keys::attach.key.name)?.first()?);
+    if config.attach != Attach::ListenFds || config.accept == Accept::Workers {
+        return None;
+    }
+    if accept.origin != Origin::Default {
+        let reason = Reason::new(format!("cannot be used with {accept}"));
+        return Some(Problem::together(
+            attach,
+            reason.hint("leave that out: servers that inherit sockets accept by themselves"),
+        ));
+    }
+    config.accept = Accept::Workers;
+    let implied = attach.clone();
+    values.insert(keys::accept.key.name, vec![implied]);
+    None
+}
+
+/// What Node workers are sent goes over its channel.
+fn no_node_channel(config: &Config, values: &WinningValues) -> Option<(&'static Key, Reason)> {
+    if config.attach != Attach::ListenFds {
+        return None;
+    }
+    let asked = [
+        (config.relay_messages, &keys::relay_messages.key),
+        (config.shutdown_with_message, &keys::shutdown_with_message.key),
+    ];
+    let (_, key) = asked.into_iter().find(|(is_asked, _)| *is_asked)?;
+    Some((key, not_with(&keys::attach.key, "listen-fds", values)))
 }
 
 /// Workers get the first port that they are served on.
@@ -61,8 +95,13 @@ fn declared(config: &Config, values: &WinningValues, key: &Key) -> Option<Reason
 
 /// It cannot be used with this value of another setting.
 fn not_with(other: &Key, value: &str, values: &WinningValues) -> Reason {
+    let said = values.get(other.name).and_then(|values| values.first());
+    // What implies it, where that is another setting.
+    let (other, value) = match said.and_then(|said| Some((table::named(said.name)?, said))) {
+        Some((implies, said)) if implies.name != other.name => (implies, said.text.as_str()),
+        _ => (other, value),
+    };
     let name = other.name;
-    let said = values.get(name).and_then(|values| values.first());
     let said = said.map_or_else(|| format!("--{name} {value}"), Value::to_string);
     let words = other.values.words().into_iter().map(|word| word.get_name().to_owned());
     let others: Vec<_> = words.filter(|word| word != value).collect();

@@ -210,16 +210,18 @@ pub(crate) enum Attach {
     Preload,
     /// Node's cluster channel or the library, and nothing else.
     Node,
+    /// Listening sockets that the server inherits, as from systemd (LISTEN_FDS); implies `accept = "workers"`.
+    ListenFds,
 }
 
 impl Attach {
     /// Whether the shim is preloaded into workers.
     pub(crate) fn has_shim(self) -> bool {
-        self != Attach::Node
+        matches!(self, Attach::Auto | Attach::Preload)
     }
 
     /// Whether workers get a channel on which Node's cluster module speaks with its primary.
     pub(crate) fn has_node_channel(self) -> bool {
-        self != Attach::Preload
+        matches!(self, Attach::Auto | Attach::Node)
     }
 }

@@ -70,7 +70,8 @@ pub(crate) fn resolve(sources: Sources, cpus: NonZeroU32) -> Result<Resolved, In
         problems: sources.problems,
     };
     let mut config = Config::read(command, &mut reading);
-    let Reading { values, mut problems, .. } = reading;
+    let Reading { mut values, mut problems, .. } = reading;
+    problems.extend(check::imply(&mut config, &mut values));
     let listens = [&keys::port.key, &keys::bind.key].into_iter().filter_map(|key| values.get(key.name));
     config.listen_is_default = listens.flatten().all(|value| value.origin == Origin::Default);
     problems.extend(check::addresses(&addresses(&config, &values)));
@@ -432,6 +433,28 @@ mod tests {
         }
         let said = problems(&[], "");
         assert!(said.len() == 1 && said[0].contains("name a command, or"), "{said:?}");
+    }
+
+    #[test]
+    fn servers_that_inherit_sockets_accept_by_themselves() {
+        let resolve = |flags: &[(&'static str, &'static str)]| {
+            let flags = [&[("attach", "listen-fds")], flags].concat();
+            let file = "command = [\"server\"]";
+            let resolved = Told { flags: &flags, file, ..Told::default() }.resolve();
+            resolved.map(|resolved| resolved.config.accept).map_err(|invalid| invalid.to_string())
+        };
+        for implied in [&[][..], &[("accept", "workers")]] {
+            assert_eq!(resolve(implied), Ok(Accept::Workers));
+        }
+        for (refused, said) in [
+            (("accept", "primary"), "--attach listen-fds: cannot be used with --accept primary"),
+            (("relay-messages", "true"), "--relay-messages true: cannot be used with --attach listen-fds"),
+            (("concurrency", "1"), "--concurrency 1: cannot be used with --attach listen-fds"),
+            (("policy", "round-robin"), "--policy round-robin: cannot be used with --attach listen-fds"),
+        ] {
+            let told = resolve(&[refused]).unwrap_err();
+            assert!(told.contains(said), "{told}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod late;
 mod library;
 mod limits;
 mod lingering;
+mod listen_fds;
 mod logs;
 mod metrics;
 mod never_listens;

@@ -111,6 +111,56 @@ async fn a_channel_is_of_launch_as_long_as_the_front_has_it() {
 }
 
 #[tokio::test]
+async fn a_listening_socket_is_on_its_way_until_its_process_hangs_up() {
+    let (table, (front, ..)) = (BoundChannels::new(), front::handle::channels(&[]));
+    let (ours, processs) = seqpacket::pair().unwrap();
+    let listener = bound("127.0.0.1", 80, [false; 3]);
+    let place = Place { link: LinkId(3), holder: Holder { inode: 5, pid: 6 }, nonce: 9, given: false };
+    table.claim(listener, &front).await.unwrap().register_socket(place, ours.into());
+    assert_eq!(table.socket_with(WORKER, 9), Some(LinkId(3)));
+    assert_eq!(table.socket_with(WORKER, 8), None, "there is no such socket");
+    assert!(table.is_on_its_way(LinkId(3)));
+    let again = table.claim(listener, &front).await;
+    assert!(matches!(again, Err(Refusal::InUse { .. })), "nobody has it yet, but somebody will");
+    drop(again);
+    drop(processs);
+    assert!(!table.is_on_its_way(LinkId(3)));
+    table.forget(WORKER);
+    assert_eq!(table.socket_with(WORKER, 9), None);
+}
+
+#[tokio::test]
+async fn of_one_socket_for_all_a_server_that_does_not_listen_yet_is_meant() {
+    let (table, (front, ..)) = (BoundChannels::new(), front::handle::channels(&[]));
+    let shares = bound("127.0.0.1", 80, [false, false, true]);
+    // Nobody hangs up, so that none of them counts as closed.
+    let pairs = [(); 2].map(|()| seqpacket::pair().unwrap());
+    for (link, (ours, _)) in (3..).zip(&pairs) {
+        let holder = Holder { inode: 5, pid: 6 };
+        let place = Place { link: LinkId(link), holder, nonce: 9, given: false };
+        let way = ours.try_clone().unwrap().into();
+        table.claim(shares, &front).await.unwrap().register_socket(place, way);
+    }
+    assert_eq!(table.socket_with(WORKER, 9), Some(LinkId(3)));
+    table.listened(WORKER, ServiceId::Port(WorkerPort(80)), LinkId(3));
+    assert!(table.listens(LinkId(3)) && !table.listens(LinkId(4)));
+    assert_eq!(table.socket_with(WORKER, 9), Some(LinkId(4)));
+}
+
+#[test]
+fn a_listener_is_made_as_the_servers_own_and_not_as_a_former_one() {
+    let new = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+    let (own, listener) = (new(), new());
+    own.set_tcp_nodelay(true).unwrap();
+    own.set_recv_buffer_size(60_000).unwrap();
+    listener.set_keepalive(true).unwrap();
+    set_as_on(&own, &listener);
+    assert!(listener.tcp_nodelay().unwrap() && !listener.keepalive().unwrap());
+    assert_eq!(listener.recv_buffer_size().unwrap(), own.recv_buffer_size().unwrap());
+    assert_eq!(in_which_differs(&own, &listener).count(), 0);
+}
+
+#[tokio::test]
 async fn who_has_listened_is_known_until_the_launch_is_gone() {
     let table = BoundChannels::new();
     let (port, other) = (WorkerPort(80), WorkerPort(81));

@@ -59,7 +59,8 @@ fn text(app: &App) -> String {
     }
     facts.push(("workers", wanted(app)));
     if !app.asks_to_leave {
-        let fact = "HTTP clients are not asked to leave (--drain-http off, --attach node, or no shim)";
+        let fact =
+            "HTTP clients are not asked to leave (--drain-http off, --attach node or listen-fds, or no shim)";
         facts.push(("drain", fact.to_owned()));
     }
     facts.extend(app.workers.iter().filter(|worker| !worker.without_shim.is_empty()).map(|worker| {

@@ -198,6 +198,7 @@ mod tests {
                 shim: Some("/shim.so".into()),
                 drain_page: None,
                 node_channel: false,
+                listen_fds: None,
             },
             notify: false,
             stdin: Stdin::Null,

@@ -43,6 +43,8 @@ pub(crate) struct AttachEnv {
     pub drain_page: Option<PathBuf>,
     /// Whether each worker has a Node channel: the socket on which Node's cluster module speaks with its primary.
     pub node_channel: bool,
+    /// The hidden verb that gets the listeners of a server that takes them as from systemd, if workers are such.
+    pub listen_fds: Option<&'static str>,
 }
 
 /// What every worker is started with.
@@ -305,8 +307,19 @@ fn command(spec: &CommandSpec, lane: Lane) -> Command {
         WorkerCommand::Program { program, arguments } => {
             let in_folder = folder.filter(|_| program.as_bytes().contains(&b'/'));
             let file = in_folder.map(|folder| folder.join(program).components().collect::<PathBuf>());
-            let mut command = Command::new(file.as_deref().unwrap_or(Path::new(program)));
-            command.arg0(program);
+            let file = file.as_deref().unwrap_or(Path::new(program));
+            let mut command = match spec.attach.listen_fds {
+                Some(verb) => {
+                    let mut command = Command::new("/proc/self/exe");
+                    command.arg0("clusterd").arg(verb).arg(file).arg(program);
+                    command
+                }
+                None => {
+                    let mut command = Command::new(file);
+                    command.arg0(program);
+                    command
+                }
+            };
             command.args(inspector::arguments(program, arguments, lane.0.saturating_sub(1)));
             command
         }

@@ -33,8 +33,13 @@ pub(crate) fn library(name: &str, source: &str) -> String {
 
 /// The server in Go, built as `name`.
 pub(crate) fn go(name: &str) -> String {
+    go_program(name, "server.go")
+}
+
+/// A program in Go from `fixtures/SOURCE`, built as `name`.
+pub(crate) fn go_program(name: &str, source: &str) -> String {
     let mut command = Command::new("go");
-    command.args(["build", "-o"]).arg(target(name)).arg(fixtures().join("server.go"));
+    command.args(["build", "-o"]).arg(target(name)).arg(fixtures().join(source));
     command.env("GO111MODULE", "off").env("GOCACHE", target("go-cache"));
     built(name, command)
 }
