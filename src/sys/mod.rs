@@ -11,6 +11,8 @@ pub(crate) mod guarded;
 pub(crate) mod idle;
 pub(crate) mod kin;
 pub(crate) mod mark;
+#[cfg(test)]
+pub(crate) mod network;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod processes;

@@ -37,10 +37,17 @@ pub(super) struct Group {
     bound: Vec<Member>,
     /// One socket is for all: there can be no other, or nobody can steer.
     is_shared: bool,
-    /// To whom connections are steered, as the kernel was last told.
-    steered_to: Vec<usize>,
+    /// To whom connections are steered, and who is left out, as the kernel was last told.
+    told: Steered,
     waits: Waits,
     by: By,
+}
+
+/// Indices of members, in rising order.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Steered {
+    takers: Vec<usize>,
+    left_out: Vec<usize>,
 }
 
 /// What a group needs to know of all else.
@@ -68,7 +75,7 @@ impl Group {
             members: Vec::new(),
             bound: Vec::new(),
             is_shared: false,
-            steered_to: Vec::new(),
+            told: Steered::default(),
             waits: Waits::new(timeout),
             by,
         }
@@ -151,6 +158,9 @@ impl Group {
 
     /// Has a socket listen, as the last of all.
     fn begin(&mut self, member: Member, around: &Around<'_>) -> io::Result<()> {
+        if around.is_ending {
+            return Err(io::Error::from_raw_os_error(libc::ECANCELED));
+        }
         match around.reserved {
             Some(reserved) => reserved.listen(&member.socket)?,
             None => member.socket.listen()?,
@@ -272,9 +282,9 @@ impl Group {
     pub(super) fn waiting_for(&self, worker: WorkerId) -> Option<usize> {
         let is_its_own =
             |member: &&Member| !self.is_shared && member.servers.iter().any(|server| server.worker == worker);
-        let own = self.members.iter().enumerate().filter(|(_, member)| is_its_own(member));
-        let left = own.filter(|(index, _)| !self.steered_to.contains(index));
-        left.map(|(_, member)| member.socket.status().map_or(0, |status| status.backlog)).reduce(|a, b| a + b)
+        let best = self.best();
+        let left = self.members.iter().filter(is_its_own).filter(|member| Some(self.rank(member)) != best);
+        left.map(|member| member.socket.status().map_or(0, |status| status.backlog)).reduce(|a, b| a + b)
     }
 
     /// The ports of its sockets.
@@ -502,16 +512,16 @@ impl Group {
     }
 
     fn steer(&mut self) -> io::Result<()> {
-        let best = self.best();
-        let takers = self.members.iter().enumerate().filter(|(_, member)| Some(self.rank(member)) == best);
-        let takers: Vec<usize> = takers.map(|(index, _)| index).collect();
-        let (Some(first), Some(program)) = (self.members.first(), program(&takers, self.by)) else {
-            self.steered_to.clear();
-            return Ok(());
-        };
-        if takers == self.steered_to {
+        let now = self.steered();
+        if now == self.told {
             return Ok(());
         }
+        let (Some(first), Some(program)) =
+            (self.members.first(), program(&now.takers, &now.left_out, self.by))
+        else {
+            self.told = Steered::default();
+            return Ok(());
+        };
         match reuseport::attach_program(&first.socket, &program) {
             // It was made to stand alone.
             Err(error) if self.members.len() == 1 && error.raw_os_error() == Some(libc::EINVAL) => {
@@ -519,8 +529,20 @@ impl Group {
             }
             attached => attached?,
         }
-        self.steered_to = takers;
+        self.told = now;
         Ok(())
+    }
+
+    fn steered(&self) -> Steered {
+        let of_rank = |rank: Rank| {
+            let members = self.members.iter().enumerate().filter(|(_, member)| self.rank(member) == rank);
+            members.map(|(index, _)| index).collect()
+        };
+        let best = self.best();
+        let takers = best.map(of_rank).unwrap_or_default();
+        // By chance, nothing tells them from those that are not there.
+        let is_told = self.by == By::Source && best == Some(Rank::Taking);
+        Steered { takers, left_out: if is_told { of_rank(Rank::LeftOut) } else { Vec::new() } }
     }
 }
 

@@ -11,7 +11,8 @@ pub(crate) enum By {
     /// By chance.
     #[default]
     Chance,
-    /// By the client's address: the same client gets the same socket, as long as those that take stay the same.
+    /// By the client's address: the same client gets the same socket. While that one is left out it gets another, and
+    /// nobody else does.
     Source,
 }
 
@@ -39,6 +40,9 @@ const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
 const ADD: u32 = libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K;
 const MULTIPLY: u32 = libc::BPF_ALU | libc::BPF_MUL | libc::BPF_K;
 const SHIFT_RIGHT: u32 = libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K;
+const STORE: u32 = libc::BPF_ST;
+const LOAD_STORED: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_MEM;
+const DIVIDE: u32 = libc::BPF_ALU | libc::BPF_DIV | libc::BPF_K;
 const REMAINDER: u32 = libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K;
 const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
 const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
@@ -46,29 +50,67 @@ const JUMP_UNLESS_LESS: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
 const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 const RETURN_A: u32 = libc::BPF_RET | libc::BPF_A;
 
-/// The program that returns one of `takers`, which are indices in rising order; `None` if there are none.
-pub(super) fn program(takers: &[usize], by: By) -> Option<Vec<sock_filter>> {
-    let takers: Vec<u32> = takers.iter().filter_map(|&taker| u32::try_from(taker).ok()).collect();
-    let count = u32::try_from(takers.len()).ok()?;
-    match takers[..] {
-        [] => return None,
-        [only] => return Some(vec![instruction(RETURN, 0, 0, only)]),
-        _ => {}
-    }
-    let mut program = match by {
-        By::Chance => vec![instruction(LOAD, 0, 0, RANDOM)],
-        By::Source => source(),
+/// The program that returns one of `takers`, which are indices in rising order; `None` if there are none. Those of
+/// `left_out` are to take again.
+pub(super) fn program(takers: &[usize], left_out: &[usize], by: By) -> Option<Vec<sock_filter>> {
+    let takers = numbers(takers);
+    let program = match (&takers[..], by) {
+        ([], _) => return None,
+        ([only], _) => vec![instruction(RETURN, 0, 0, *only)],
+        (_, By::Chance) => {
+            let mut program = vec![instruction(LOAD, 0, 0, RANDOM)];
+            program.extend(choose(&takers));
+            program
+        }
+        (_, By::Source) => by_source(&takers, &numbers(left_out)),
     };
-    program.push(instruction(REMAINDER, 0, 0, count));
+    Some(program)
+}
+
+fn numbers(indices: &[usize]) -> Vec<u32> {
+    indices.iter().filter_map(|&index| u32::try_from(index).ok()).collect()
+}
+
+fn len(of: &[u32]) -> u32 {
+    u32::try_from(of.len()).unwrap_or(u32::MAX)
+}
+
+/// Returns one of these, by the number in A.
+fn choose(takers: &[u32]) -> Vec<sock_filter> {
+    let mut program = vec![instruction(REMAINDER, 0, 0, len(takers))];
     // In A is a place among them. In a run of indices without a gap, the index is that many more than the place.
-    for (place, index) in runs(&takers).into_iter().rev() {
+    for (place, index) in runs(takers).into_iter().rev() {
         if place > 0 {
             program.push(instruction(JUMP_UNLESS_LESS, 0, 2, place));
         }
         program.push(instruction(ADD, 0, 0, index - place));
         program.push(instruction(RETURN_A, 0, 0, 0));
     }
-    Some(program)
+    program
+}
+
+/// Chooses among all, and once more for who would get one that is left out.
+fn by_source(takers: &[u32], left_out: &[u32]) -> Vec<sock_filter> {
+    let mut all = [takers, left_out].concat();
+    all.sort_unstable();
+    let mut program = source();
+    program.push(instruction(STORE, 0, 0, 0));
+    let mut first = choose(&all);
+    let instead = 2 * left_out.len() + first.len() - 1;
+    program.push(first.remove(0));
+    for (number, index) in left_out.iter().enumerate() {
+        let place = all.iter().take_while(|&known| known < index).count();
+        let skipped = instead - 2 * (number + 1);
+        program.push(instruction(JUMP_IF_EQUAL, 0, 1, u32::try_from(place).unwrap_or_default()));
+        program.push(instruction(JUMP, 0, 0, u32::try_from(skipped).unwrap_or_default()));
+    }
+    program.append(&mut first);
+    if !left_out.is_empty() {
+        program.push(instruction(LOAD_STORED, 0, 0, 0));
+        program.push(instruction(DIVIDE, 0, 0, len(&all)));
+        program.extend(choose(takers));
+    }
+    program
 }
 
 /// Where runs of indices without a gap begin: the place, and the index there.
@@ -132,7 +174,7 @@ mod tests {
                 header[8..24].copy_from_slice(&ip.octets());
             }
         }
-        let (mut a, mut x, mut next) = (0_u32, 0_u32, 0);
+        let (mut a, mut x, mut stored, mut next) = (0_u32, 0_u32, 0, 0);
         loop {
             let sock_filter { code, jt, jf, k } = program[next];
             next += 1;
@@ -147,6 +189,9 @@ mod tests {
                 ADD => a = a.wrapping_add(k),
                 MULTIPLY => a = a.wrapping_mul(k),
                 SHIFT_RIGHT => a >>= k,
+                STORE => stored = a,
+                LOAD_STORED => a = stored,
+                DIVIDE => a /= k,
                 REMAINDER => a %= k,
                 JUMP => next += k as usize,
                 JUMP_IF_EQUAL => next += usize::from(if a == k { jt } else { jf }),
@@ -162,23 +207,23 @@ mod tests {
 
     #[test]
     fn nobody_is_chosen_where_nobody_takes() {
-        assert!(program(&[], By::Chance).is_none());
-        assert_eq!(program(&[3], By::Source).unwrap().len(), 1);
+        assert!(program(&[], &[], By::Chance).is_none());
+        assert_eq!(program(&[3], &[], By::Source).unwrap().len(), 1);
     }
 
     #[test]
     fn the_length_grows_with_the_gaps_and_not_with_the_takers() {
         let all: Vec<usize> = (0..500).collect();
-        assert_eq!(program(&all, By::Chance).unwrap().len(), 4);
+        assert_eq!(program(&all, &[], By::Chance).unwrap().len(), 4);
         let halves: Vec<usize> = all.iter().copied().filter(|&index| index != 250).collect();
-        assert_eq!(program(&halves, By::Chance).unwrap().len(), 7);
+        assert_eq!(program(&halves, &[], By::Chance).unwrap().len(), 7);
     }
 
     proptest! {
         #[test]
         fn each_taker_is_chosen_equally_often(takers in proptest::collection::btree_set(0_usize..64, 1..40)) {
             let takers: Vec<usize> = takers.into_iter().collect();
-            let program = program(&takers, By::Chance).unwrap();
+            let program = program(&takers, &[], By::Chance).unwrap();
             let chosen: Vec<_> =
                 (0..takers.len()).map(|random| run(&program, random as u32, CLIENT) as usize).collect();
             prop_assert_eq!(chosen, takers);
@@ -189,7 +234,7 @@ mod tests {
             takers in proptest::collection::btree_set(0_usize..64, 1..40), v4: u32, v6: u128, random: u32,
         ) {
             let takers: Vec<usize> = takers.into_iter().collect();
-            let program = program(&takers, By::Source).unwrap();
+            let program = program(&takers, &[], By::Source).unwrap();
             for client in [IpAddr::V4(v4.into()), IpAddr::V6(v6.into())] {
                 let chosen = run(&program, random, client);
                 prop_assert!(takers.contains(&(chosen as usize)));
@@ -199,8 +244,32 @@ mod tests {
     }
 
     #[test]
+    fn only_who_would_get_one_that_is_left_out_gets_another() {
+        let all = program(&[0, 1, 2, 3, 4], &[], By::Source).unwrap();
+        for left_out in [&[0][..], &[2], &[4], &[1, 3], &[0, 1, 4]] {
+            let takers: Vec<_> = (0..5).filter(|index| !left_out.contains(index)).collect();
+            let fewer = program(&takers, left_out, By::Source).unwrap();
+            let clients = (0..200_u32).map(|n| IpAddr::V4((0xc000_0200 + n).into()));
+            let mut instead = BTreeSet::new();
+            for client in clients {
+                let [before, now] = [&all, &fewer].map(|program| run(program, 0, client) as usize);
+                if left_out.contains(&before) {
+                    instead.insert(now);
+                } else {
+                    assert_eq!(before, now, "{client}, without {left_out:?}");
+                }
+            }
+            assert_eq!(
+                instead,
+                takers.into_iter().collect(),
+                "all take their share of those of {left_out:?}"
+            );
+        }
+    }
+
+    #[test]
     fn clients_are_spread_over_all_takers() {
-        let program = program(&[0, 2, 3, 7], By::Source).unwrap();
+        let program = program(&[0, 2, 3, 7], &[], By::Source).unwrap();
         let of =
             |client: fn(u32) -> IpAddr| (0..64).map(|n| run(&program, 0, client(n))).collect::<BTreeSet<_>>();
         let everybody = BTreeSet::from([0, 2, 3, 7]);
@@ -232,7 +301,7 @@ mod tests {
     }
 
     fn attach(to: &TcpListener, takers: &[usize], by: By) {
-        attach_program(to, &program(takers, by).unwrap()).unwrap();
+        attach_program(to, &program(takers, &[], by).unwrap()).unwrap();
     }
 
     #[test]
@@ -264,7 +333,9 @@ mod tests {
             let takers = [0, 2, 3];
             attach(&members[0], &takers, By::Source);
             let client = members[0].local_addr().unwrap().ip();
-            let expected = run(&program(&takers, By::Source).unwrap(), 0, client) as usize;
+            attach_program(&members[0], &program(&[0, 3], &[1, 2], By::Source).unwrap()).unwrap();
+            attach(&members[0], &takers, By::Source);
+            let expected = run(&program(&takers, &[], By::Source).unwrap(), 0, client) as usize;
             assert_eq!(shares(&members, 16)[expected], 16, "{to}");
         }
     }

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use super::*;
 use crate::front::bound::BoundAddress;
 use crate::front::steering::Given;
+use crate::sys::network::run_in_its_own;
 
 /// A server that accepts by itself.
 struct Sharer {
@@ -364,4 +365,70 @@ fn a_front_that_has_accepted_leaves_that_to_workers() {
     stage.runtime.block_on(stage.handle().accept_by_workers()).unwrap();
     assert!(peer_over_ipv4(&stage, &sharer).is_some());
     assert_eq!(stage.rejected("shutdown"), 1);
+}
+
+#[test]
+fn where_the_kernel_passes_connections_on_a_worker_leaves_none() {
+    run_in_its_own("front::tests::sharing::alone_where_the_kernel_passes_connections_on");
+}
+
+#[test]
+#[ignore = "changes its network's settings; run by where_the_kernel_passes_connections_on_a_worker_leaves_none"]
+fn alone_where_the_kernel_passes_connections_on() {
+    crate::sys::reuseport::migrate().unwrap();
+    let mut stage = Stage::steered();
+    let [ended, stuck, other] = stage.steered_sharers([1, 2, 3]);
+    let clients: Vec<_> = (0..60).map(|_| stage.connect_over_ipv4()).collect();
+    stage.runtime.block_on(stage.handle().forget(ended.id));
+    let mut taken = 0;
+    let mut all = |expected: usize, from: &Sharer| {
+        until(|| {
+            taken += from.take();
+            (taken == expected).then_some(())
+        });
+    };
+    until(|| (!crate::sys::reuseport::status(&ended.listener).unwrap().listens).then_some(()));
+    // It is retired, and takes nothing of what waits for it.
+    stage.runtime.block_on(stage.handle().retire(stuck.id));
+    until(|| (!crate::sys::reuseport::status(&stuck.listener).unwrap().listens).then_some(()));
+    all(clients.len(), &other);
+    assert_eq!(stage.rejected("backlog"), 0);
+}
+
+/// An inherited socket stands alone; others join it.
+#[test]
+fn an_inherited_socket_is_one_of_a_group() {
+    for is_anothers in [false, true] {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        if is_anothers && rustix::fs::fchown(&socket, Some(rustix::fs::Uid::from_raw(65534)), None).is_err() {
+            continue;
+        }
+        let address = socket.local_addr().unwrap();
+        let bound = Bound::Socket(ListeningSocket::inherited(socket.into(), address));
+        let mut stage = Stage::at(PATIENT, Accepts::Workers, bound);
+        let sharers = [1, 2].map(|slot| {
+            let sharer = stage.sharer_with(slot, Binding::new(address.into()), Given::Bound);
+            stage.listen(&sharer);
+            sharer
+        });
+        stage.until_listening(2);
+        let cookie = |sharer: &Sharer| rustix::net::sockopt::socket_cookie(&sharer.listener).unwrap();
+        // Another user's address cannot be shared: both get the one socket.
+        assert_eq!(cookie(&sharers[0]) == cookie(&sharers[1]), is_anothers);
+        let _clients: Vec<_> = (0..40).map(|_| stage.connect()).collect();
+        let taken = [sharers[0].take(), sharers[1].take()];
+        assert_eq!(taken.iter().sum::<usize>(), 40);
+        assert!(is_anothers || taken.iter().all(|&taken| taken > 0), "{taken:?}");
+    }
+}
+
+#[test]
+fn once_the_stop_has_begun_no_server_begins_to_listen() {
+    let mut stage = Stage::steered();
+    let late = stage.sharer_given(1, Given::Bound);
+    stage.runtime.block_on(stage.handle().stop());
+    stage.runtime.block_on(stage.handle().listens(late.link)).unwrap_err();
+    assert!(TcpStream::connect(("127.0.0.1", stage.address.port())).is_err());
+    stage.until_listening(0);
 }
