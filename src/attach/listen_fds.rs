@@ -91,6 +91,8 @@ fn become_server(
     let numbers = [("LISTEN_PID", std::process::id().to_string()), ("LISTEN_FDS", count.to_string())];
     command.envs(numbers).env("LISTEN_FDNAMES", names.join(":"));
     for (number, (_, listener)) in (FIRST..).zip(listeners) {
+        // As systemd passes them (`NonBlocking=no`): servers that want it otherwise say so.
+        rustix::io::ioctl_fionbio(&listener, false)?;
         give_descriptor(&mut command, above(listener)?, number);
     }
     // The end of this connection tells the primary that the server runs.

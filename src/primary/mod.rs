@@ -48,8 +48,8 @@ use crate::hooks::{Hooks, Shell};
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
 use crate::private::scrape::Scraper;
-use crate::settings::Config;
 use crate::settings::load::CommandLine;
+use crate::settings::{Attach, Config};
 use crate::supervisor;
 use crate::sys::mark::Family;
 use crate::systemd::{self, worker_notify};
@@ -137,7 +137,10 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         supervisor: supervisor.clone(),
         front: front.clone(),
         bound: channels,
-        stalls: Stalls::new(bootstrap.shim.as_ref().map(|shim| shim.path().to_owned())),
+        stalls: Stalls::new(
+            bootstrap.shim.as_ref().map(|shim| shim.path().to_owned()),
+            config.attach == Attach::ListenFds,
+        ),
         readiness: readiness.clone(),
         listeners: Listeners::default(),
         greeted: false,

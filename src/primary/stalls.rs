@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::front::links::Holder;
 use crate::ids::WorkerId;
-use crate::supervisor::diagnose::{advice_on_holder, unfit_holder};
+use crate::supervisor::diagnose::{advice_on_holder, advice_on_server_below, server_below, unfit_holder};
 
 /// How many channels are remembered: one that stalls was slow moments before.
 const CHANNELS: usize = 64;
@@ -32,14 +32,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Stalls {
     shim: Option<Arc<PathBuf>>,
+    inherits: bool,
     slow: VecDeque<u64>,
     looked_at: BTreeSet<WorkerId>,
 }
 
 impl Stalls {
-    /// Nothing yet, of workers that load this shim.
-    pub(super) fn new(shim: Option<PathBuf>) -> Self {
-        Self { shim: shim.map(Arc::new), slow: VecDeque::new(), looked_at: BTreeSet::new() }
+    /// Nothing yet, of workers that load this shim, or that inherit their listeners.
+    pub(super) fn new(shim: Option<PathBuf>, inherits: bool) -> Self {
+        Self { shim: shim.map(Arc::new), inherits, slow: VecDeque::new(), looked_at: BTreeSet::new() }
     }
 
     /// A connection waits in this channel.
@@ -57,13 +58,19 @@ impl Stalls {
             self.looked_at.pop_first();
         }
         let channels: Arc<[u64]> = self.slow.iter().copied().collect();
-        let shim = self.shim.clone();
+        let (shim, inherits) = (self.shim.clone(), self.inherits);
         tokio::spawn(async move {
             for _ in 0..LOOKS {
                 let (channels, shim) = (Arc::clone(&channels), shim.clone());
-                let look = move || unfit_holder(group, &channels, shim.as_ref().map(|path| path.as_path()));
-                if let Ok(Some(unfit)) = tokio::task::spawn_blocking(look).await {
-                    warn!(%worker, "{}", advice_on_holder(&unfit));
+                let look = move || {
+                    if inherits {
+                        return server_below(group).as_ref().map(advice_on_server_below);
+                    }
+                    let unfit = unfit_holder(group, &channels, shim.as_ref().map(|path| path.as_path()));
+                    unfit.as_ref().map(advice_on_holder)
+                };
+                if let Ok(Some(advice)) = tokio::task::spawn_blocking(look).await {
+                    warn!(%worker, "{advice}");
                     return;
                 }
                 sleep(PAUSE).await;

@@ -153,13 +153,28 @@ fn a_program_that_cannot_be_run_does_not_count() {
 }
 
 #[test]
-fn a_server_below_a_process_that_waits_for_it_gets_nothing_and_that_is_said() {
+fn a_server_below_a_process_that_waits_for_it_gets_nothing() {
     needs!("gcc");
     let program = build::program("activated", "activated.c", &["gcc"]);
     let setup = inheriting(Cluster::of("sh -c").arg(&format!("{program}; true")));
     let cluster = setup.workers(1).launch();
     until("the server says that the listeners are not its own", || {
         cluster.stderr.text().contains("no listeners for process").then_some(())
+    });
+}
+
+#[test]
+fn a_process_that_waits_for_its_server_is_named_once_clients_wait() {
+    needs!("gcc");
+    let program = build::program("activated", "activated.c", &["gcc"]);
+    let script = format!("if [ $CLUSTERD_WORKER_ID = 1 ]; then sleep 1000; true; else exec {program}; fi");
+    let setup = inheriting(Cluster::of("sh -c").arg(&script)).workers(2);
+    let cluster = setup.options("--handoff-timeout 100ms").start();
+    let mut clients = Vec::new();
+    let advice = "which is sh, and that runs sleep; have sh become the server";
+    until("clusterd says so", || {
+        clients.push(cluster.connect());
+        cluster.stderr.text().contains(advice).then_some(())
     });
 }
 
@@ -186,7 +201,11 @@ while True:
     assert_eq!(cluster.probe("/readyz").status, 503);
     cluster.open_gate("gate");
     cluster.wait_online();
-    assert_eq!(cluster.get("/"), "worker");
+    for _ in 0..3 {
+        assert_eq!(cluster.get("/"), "worker");
+    }
+    let restarts = cluster.metrics().count("clusterd_worker_restarts_total", &[]);
+    assert_eq!(restarts, 0, "accept waits, as on systemd's sockets");
 }
 
 #[test]

@@ -46,6 +46,31 @@ pub(crate) fn advice_on_holder(obstacle: &Obstacle) -> String {
     }
 }
 
+/// A process that was given its listeners as from systemd, and the server that it has started instead of becoming it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ServerBelow {
+    starter: String,
+    server: String,
+}
+
+/// Whether the main process of this worker, which leads its group, has started another program: that has the listeners too,
+/// perhaps, and they are not announced to it.
+pub(crate) fn server_below(group: Pid) -> Option<ServerBelow> {
+    let starter = Process::new(group.as_raw_pid()).ok()?;
+    let own = starter.exe().ok()?;
+    let mut others = super::leaves(group).into_iter().filter(|leaf| leaf.exe().is_ok_and(|exe| exe != own));
+    let server = others.next_back()?.stat().ok()?.comm;
+    Some(ServerBelow { starter: starter.stat().ok()?.comm, server })
+}
+
+/// What to tell the user about it.
+pub(crate) fn advice_on_server_below(ServerBelow { starter, server }: &ServerBelow) -> String {
+    format!(
+        "nobody takes connections from the worker's listeners: LISTEN_FDS is for the process that clusterd starts, which is \
+         {starter}, and that runs {server}; have {starter} become the server (exec), or name the server itself as the command"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

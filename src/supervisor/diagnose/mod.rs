@@ -20,7 +20,9 @@ use rustix::process::Pid;
 
 pub(super) use self::advisor::Advisor;
 use self::elf::Kind;
-pub(crate) use self::holder::{advice_on_holder, ring_of, unfit_holder};
+pub(crate) use self::holder::{
+    advice_on_holder, advice_on_server_below, ring_of, server_below, unfit_holder,
+};
 use super::CommandSpec;
 use super::ends::Ended;
 use crate::ids::WorkerPort;
@@ -239,7 +241,7 @@ fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
         ),
         Why::Ring => format!(
             "{program} has an io_uring; if it accepts by it, past the C library, accept fails with EINVAL, and clusterd \
-             cannot give it connections: have it accept without io_uring, or run it without clusterd"
+             cannot give it connections: use --accept workers, or have it accept without io_uring"
         ),
         Why::NotLoaded => format!(
             "clusterd's shim was not loaded into {program}: a program that is setuid or has file capabilities \
