@@ -265,7 +265,7 @@ impl Metrics {
         for metric in all.into_iter().chain(self.connections.all()) {
             self.registry.register(metric).expect("names are unique");
         }
-        for reason in [Rejected::QueueTimeout, Rejected::Shutdown] {
+        for reason in [Rejected::QueueTimeout, Rejected::Shutdown, Rejected::Backlog] {
             self.rejected.with_label_values(&[reason.label()]);
         }
         for result in [Reloaded::Done, Reloaded::Failed] {

@@ -35,7 +35,9 @@ pub(crate) enum Undelivered {
     #[error("the worker does not listen on that port")]
     NotListening,
     /// Nobody can be given a connection there.
-    #[error("workers share the port (`--accept workers`), so clusterd cannot choose one of them")]
+    #[error(
+        "workers accept by themselves (`--accept workers`), so clusterd cannot give a connection to one of them"
+    )]
     Shared,
     /// It gets no connections any more.
     #[error("the worker is being stopped")]

@@ -22,14 +22,14 @@ pub(crate) const SLOW: Duration = Duration::from_millis(20);
 pub(crate) enum Accepts {
     /// The front, which chooses a worker for each.
     Primary,
-    /// Workers that share the listening socket; the kernel chooses.
+    /// Workers, each from a listening socket that the front makes; the kernel chooses among them.
     Workers,
 }
 
 /// What the front needs to begin.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    /// The public sockets of each worker port; a single one for each if they are shared.
+    /// The public sockets of each worker port; a single one for each if workers accept.
     pub ports: Vec<(WorkerPort, Vec<Bound>)>,
     /// Who accepts.
     pub accepts: Accepts,

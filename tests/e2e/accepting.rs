@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use crate::handoff::stop;
 use crate::harness::needs::{self, needs};
 use crate::harness::ports::free_port;
 use crate::harness::setup::Setup;
@@ -209,4 +210,30 @@ http.server.ThreadingHTTPServer(('', PORT), Handler).serve_forever()
     cluster.primary().signal(Signal::HUP);
     until("it drains", || (!cluster.stderr.messages("worker draining").is_empty()).then_some(()));
     assert!(ask().contains("connection: close"));
+}
+
+#[test]
+fn a_stopped_server_keeps_what_came_at_once_and_its_successor_serves_that() {
+    needs!("python3");
+    let server = "listener = bound()\nlistener.listen()\nserve(listener)";
+    let cluster = script(server).workers(3).options("--handoff-timeout 300ms").start();
+    let stopped = cluster.worker(1);
+    stop(&stopped);
+    let mut sent = Vec::new();
+    until("it is found to be stalled", || {
+        sent.push(cluster.send("/"));
+        let stalled = ("clusterd_worker_stalled_listeners", [("worker", "1")]);
+        (cluster.metrics().count(stalled.0, &stalled.1) == 1).then_some(())
+    });
+    for _ in 0..20 {
+        assert_ne!(cluster.get("/"), "worker 1");
+    }
+    stopped.signal(Signal::KILL);
+    for request in sent {
+        assert_eq!(request.response().expect("its successor serves what it has left").status, 200);
+    }
+    until("its successor answers", || (cluster.get("/") == "worker 1").then_some(()));
+    let lost = ("clusterd_connections_rejected_total", [("reason", "backlog")]);
+    assert_eq!(cluster.metrics().count(lost.0, &lost.1), 0);
+    assert_eq!(cluster.say("describe -o json").json()["accept"], "workers");
 }

@@ -432,3 +432,21 @@ fn once_the_stop_has_begun_no_server_begins_to_listen() {
     assert!(TcpStream::connect(("127.0.0.1", stage.address.port())).is_err());
     stage.until_listening(0);
 }
+
+#[test]
+fn what_nobody_comes_for_is_lost_and_counted() {
+    let mut stage = Stage::steered();
+    let [ended, other] = stage.steered_sharers([1, 2]);
+    let clients: Vec<_> = (0..32).map(|_| stage.connect_over_ipv4()).collect();
+    let taken = other.take();
+    stage.runtime.block_on(stage.handle().forget(ended.id));
+    drop(ended.listener);
+    // The kernel's setting is that of all tests.
+    if crate::sys::reuseport::migrates() {
+        return;
+    }
+    let lost = u64::try_from(clients.len() - taken).unwrap();
+    until(|| (stage.rejected("backlog") == lost).then_some(()));
+    drop(stage.connect_over_ipv4());
+    assert_eq!(other.take(), 1);
+}
