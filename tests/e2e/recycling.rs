@@ -123,7 +123,7 @@ fn an_app_that_writes_what_is_watched_is_named_and_what_somebody_saves_is_served
     let server = format!("{WRITES}{VERSIONED}");
     let cluster = Cluster::of("python3 server.py").file("server.py", &server).file("app/version", "1");
     let cluster = cluster.file("app/cache/state", "").options("--watch app --min-uptime 100ms").start();
-    let said = "app/cache/state changes whenever workers start; waiting 2s before the next reload";
+    let said = "app/cache/state changes after each reload; waiting 2s before the next reload";
     until("it is named, and waited for", || cluster.stderr.text().contains(said).then_some(()));
     assert!(cluster.stderr.text().contains("leave it out with --ignore"));
     save(&cluster, "app/version", "2");

@@ -1,11 +1,17 @@
 //! Whether the app itself writes what is watched, so that each reload brings about the next.
 //!
-//! Pure: it is told what has changed, and whether workers were new then. It ignores nothing for good: what looks like it
-//! is reloaded for less and less often.
+//! Pure: it is told what has changed, and how long workers had been ready then. It ignores nothing for good: what looks like
+//! it is reloaded for less and less often.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// For how long workers are new once they are ready: what they write of themselves, they write then.
+const NEW_FOR: Duration = Duration::from_secs(2);
+
+/// What an app writes by a timer, it writes as long after each start, give or take this.
+const JITTER: Duration = Duration::from_millis(250);
 
 /// So many reloads in a row are brought about by a change of the same file before it is taken for the app's own. Somebody who
 /// saves a file twice does so while workers are new, too.
@@ -23,24 +29,46 @@ const MOST_RELOADS: u32 = 12;
 /// So many files that one reload is for are remembered.
 const MOST: usize = 256;
 
+/// How long workers had been ready at the changes of a file; no time while some were not.
+#[derive(Clone, Copy, Debug)]
+struct Ages {
+    shortest: Duration,
+    longest: Duration,
+}
+
+impl Ages {
+    fn of(age: Duration) -> Self {
+        Self { shortest: age, longest: age }
+    }
+
+    fn with(self, other: Ages) -> Self {
+        Self { shortest: self.shortest.min(other.shortest), longest: self.longest.max(other.longest) }
+    }
+
+    /// Workers were new each time.
+    fn are_new(self) -> bool {
+        self.longest < NEW_FOR
+    }
+}
+
 /// What has changed since the last reload.
 #[derive(Debug, Default)]
 pub(super) struct Round {
-    /// The files, and whether workers were new whenever they changed.
-    files: BTreeMap<PathBuf, bool>,
+    /// The files.
+    files: BTreeMap<PathBuf, Ages>,
     /// There are more of them.
     are_more: bool,
 }
 
 impl Round {
-    /// This has changed.
-    pub(super) fn add(&mut self, path: PathBuf, are_workers_new: bool) {
+    /// This has changed, when workers had been ready for so long.
+    pub(super) fn add(&mut self, path: PathBuf, age: Duration) {
         if self.files.len() == MOST && !self.files.contains_key(&path) {
             self.are_more = true;
             return;
         }
-        let always = self.files.entry(path).or_insert(true);
-        *always &= are_workers_new;
+        let ages = self.files.entry(path).or_insert(Ages::of(age));
+        *ages = ages.with(Ages::of(age));
     }
 
     /// One that has changed; `None` if nothing has.
@@ -48,12 +76,12 @@ impl Round {
         self.files.keys().next().map(PathBuf::as_path)
     }
 
-    /// The folders with files that have changed, and whether workers were new at every change there.
-    fn folders(&self) -> BTreeMap<PathBuf, bool> {
+    /// The folders with files that have changed.
+    fn folders(&self) -> BTreeMap<PathBuf, Ages> {
         let mut folders = BTreeMap::new();
-        for (file, is_new) in &self.files {
-            let always = folders.entry(folder(file).to_owned()).or_insert(true);
-            *always &= is_new;
+        for (file, ages) in &self.files {
+            let all = folders.entry(folder(file).to_owned()).or_insert(*ages);
+            *all = all.with(*ages);
         }
         folders
     }
@@ -68,11 +96,18 @@ pub(super) struct Feedback {
     pub(super) delay: Duration,
 }
 
-/// Which changes have brought about reloads while workers were new, and how many in a row.
+/// Which changes have brought about reloads while workers were new, or as long after the last reload as after the one before.
 #[derive(Debug, Default)]
 pub(super) struct Recurrence {
-    files: BTreeMap<PathBuf, u32>,
-    folders: BTreeMap<PathBuf, u32>,
+    files: BTreeMap<PathBuf, Count>,
+    folders: BTreeMap<PathBuf, Count>,
+}
+
+/// How many reloads in a row, and how long workers had been ready the last time.
+#[derive(Debug)]
+struct Count {
+    reloads: u32,
+    age: Duration,
 }
 
 impl Recurrence {
@@ -88,16 +123,17 @@ impl Recurrence {
     /// them, such as a temporary one, or in one of the same folders.
     pub(super) fn explains(&self, file: &Path) -> bool {
         let (folder_of, in_folder) = (folder(file), self.folders.get(folder(file)));
-        let mut own = self.files.iter().filter(|(_, reloads)| **reloads >= SAME_FILE);
+        let mut own = self.files.iter().filter(|(_, count)| count.reloads >= SAME_FILE);
         own.any(|(own, _)| folder(own) == folder_of)
-            || in_folder.is_some_and(|reloads| *reloads >= SAME_FOLDER)
+            || in_folder.is_some_and(|count| count.reloads >= SAME_FOLDER)
     }
 
     /// What of these changes has come most often.
     fn most(&self, round: &Round) -> Option<Feedback> {
         let folders: BTreeSet<&Path> = round.files.keys().map(|file| folder(file)).collect();
-        let beyond =
-            |(path, reloads): (&PathBuf, &u32), least: u32| Some((reloads.checked_sub(least)?, path.clone()));
+        let beyond = |(path, count): (&PathBuf, &Count), least: u32| {
+            Some((count.reloads.checked_sub(least)?, path.clone()))
+        };
         let files = self.files.iter().filter(|(file, _)| round.files.contains_key(*file));
         let files = files.filter_map(|file| beyond(file, SAME_FILE));
         let folders = self.folders.iter().filter(|(folder, _)| folders.contains(folder.as_path()));
@@ -108,20 +144,24 @@ impl Recurrence {
     }
 }
 
-/// One more for each that has changed while workers were new. What has changed otherwise is somebody else's doing, and what
-/// has not changed this time counts for less.
-fn count(counted: &mut BTreeMap<PathBuf, u32>, changed: &BTreeMap<PathBuf, bool>) {
-    for (path, reloads) in counted.iter_mut() {
-        *reloads = match changed.get(path) {
-            Some(true) => (*reloads + 1).min(MOST_RELOADS),
-            Some(false) => 0,
-            None => reloads.saturating_sub(1),
+/// One more for each that has changed while workers were new, or as long after they were ready as the last time. What has
+/// changed otherwise is somebody else's doing, and what has not changed this time counts for less.
+fn count(counted: &mut BTreeMap<PathBuf, Count>, changed: &BTreeMap<PathBuf, Ages>) {
+    for (path, count) in counted.iter_mut() {
+        count.reloads = match changed.get(path) {
+            Some(ages) if ages.are_new() || ages.shortest.abs_diff(count.age) <= JITTER => {
+                (count.reloads + 1).min(MOST_RELOADS)
+            }
+            Some(_) => 0,
+            None => count.reloads.saturating_sub(1),
         };
+        count.age = changed.get(path).map_or(count.age, |ages| ages.shortest);
     }
-    for (path, _) in changed.iter().filter(|(_, is_new)| **is_new) {
-        counted.entry(path.clone()).or_insert(1);
+    for (path, ages) in changed {
+        let first = || Count { reloads: ages.are_new().into(), age: ages.shortest };
+        counted.entry(path.clone()).or_insert_with(first);
     }
-    counted.retain(|_, reloads| *reloads > 0);
+    counted.retain(|path, count| count.reloads > 0 || changed.contains_key(path));
 }
 
 fn folder(file: &Path) -> &Path {
@@ -134,14 +174,15 @@ mod tests {
 
     use super::*;
 
-    fn round(changed: &[(&str, bool)]) -> Round {
+    /// These files, with how many tenths of a second workers had been ready.
+    fn round(changed: &[(&str, u64)]) -> Round {
         let mut round = Round::default();
-        changed.iter().for_each(|(file, is_new)| round.add(file.into(), *is_new));
+        changed.iter().for_each(|(file, age)| round.add(file.into(), Duration::from_millis(age * 100)));
         round
     }
 
     /// How many seconds each of these reloads waits.
-    fn delays(rounds: &[&[(&str, bool)]]) -> Vec<u64> {
+    fn delays(rounds: &[&[(&str, u64)]]) -> Vec<u64> {
         let mut recurrence = Recurrence::default();
         let noted = rounds.iter().map(|changed| recurrence.note(&round(changed)));
         noted.map(|feedback| feedback.map_or(0, |feedback| feedback.delay.as_secs())).collect()
@@ -149,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_file_that_changes_whenever_workers_are_new_is_the_apps_own() {
-        let own: &[(&str, bool)] = &[("/app/state.json", true)];
+        let own: &[(&str, u64)] = &[("/app/state.json", 0)];
         assert_eq!(delays(&[own; 10]), [0, 0, 1, 2, 4, 8, 16, 32, 60, 60]);
         let mut recurrence = Recurrence::default();
         let noted: Vec<_> = (0..4).map(|_| recurrence.note(&round(own))).collect();
@@ -158,24 +199,37 @@ mod tests {
     }
 
     #[test]
+    fn so_is_one_that_changes_as_long_after_each_start() {
+        let after = |tenths: [u64; 6]| {
+            let rounds = tenths.map(|age| [("/app/state.json", age)]);
+            delays(&rounds.each_ref().map(|round| &round[..]))
+        };
+        assert_eq!(after([50, 51, 49, 50, 51, 50]), [0, 0, 0, 1, 2, 4]);
+        assert_eq!(after([600; 6]), [0, 0, 0, 1, 2, 4]);
+        assert_eq!(after([50, 55, 60, 65, 70, 75]), [0; 6]);
+        assert_eq!(after([50, 51, 50, 80, 81, 80]), [0; 6]);
+    }
+
+    #[test]
     fn what_somebody_saves_is_reloaded_at_once() {
-        let saved: &[(&str, bool)] = &[("/app/server.js", false)];
-        let own: &[(&str, bool)] = &[("/app/tmp/state.json", true)];
-        let both: &[(&str, bool)] = &[("/app/tmp/state.json", true), ("/app/server.js", true)];
-        assert_eq!(delays(&[saved; 10]), [0; 10]);
+        let saved = [100, 200, 400, 800].map(|age| [("/app/server.js", age)]);
+        let saved: Vec<&[_]> = saved.iter().map(|round| &round[..]).collect();
+        let own: &[(&str, u64)] = &[("/app/tmp/state.json", 1)];
+        let both: &[(&str, u64)] = &[("/app/tmp/state.json", 1), ("/app/server.js", 1)];
+        assert_eq!(delays(&saved), [0; 4]);
         assert_eq!(delays(&[own, own, own, both, own]), [0, 0, 1, 0, 4]);
         // It is known for some time, and not for ever.
-        assert_eq!(delays(&[own, own, own, own, saved, own]), [0, 0, 1, 2, 0, 2]);
-        assert_eq!(delays(&[own, own, own, saved, saved, saved, own]), [0, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(delays(&[own, own, own, own, saved[0], own]), [0, 0, 1, 2, 0, 2]);
+        assert_eq!(delays(&[own, own, own, saved[0], saved[1], saved[2], own]), [0, 0, 1, 0, 0, 0, 0]);
         // The file is the app's no more once it changes while no worker is new.
-        let later: &[(&str, bool)] = &[("/app/tmp/state.json", false)];
+        let later: &[(&str, u64)] = &[("/app/tmp/state.json", 300)];
         assert_eq!(delays(&[own, own, own, later, own, own]), [0, 0, 1, 0, 0, 0]);
     }
 
     #[test]
     fn a_temporary_file_beside_it_is_the_apps_own_too() {
         let names = ["a", "b", "c", "d"].map(|name| format!("/app/tmp/state.{name}"));
-        let rounds = names.each_ref().map(|name| [("/app/tmp/state.json", true), (name.as_str(), true)]);
+        let rounds = names.each_ref().map(|name| [("/app/tmp/state.json", 0), (name.as_str(), 0)]);
         assert_eq!(delays(&rounds.each_ref().map(|round| &round[..])), [0, 0, 1, 2]);
     }
 
@@ -183,7 +237,7 @@ mod tests {
     fn files_that_have_other_names_each_time_are_told_by_their_folder() {
         let names: Vec<String> = (0..8).map(|number| format!("/app/uploads/{number}")).collect();
         let mut recurrence = Recurrence::default();
-        let noted: Vec<_> = names.iter().map(|name| recurrence.note(&round(&[(name, true)]))).collect();
+        let noted: Vec<_> = names.iter().map(|name| recurrence.note(&round(&[(name, 0)]))).collect();
         assert!(noted[..5].iter().all(Option::is_none), "{noted:?}");
         let delay = Duration::from_secs(1);
         assert_eq!(noted[5], Some(Feedback { path: "/app/uploads".into(), delay }));
@@ -196,7 +250,7 @@ mod tests {
         let mut recurrence = Recurrence::default();
         for _ in 0..10 {
             let mut many = Round::default();
-            (0..=MOST).for_each(|number| many.add(format!("/app/{number}").into(), true));
+            (0..=MOST).for_each(|number| many.add(format!("/app/{number}").into(), Duration::ZERO));
             assert_eq!(recurrence.note(&many), None);
         }
     }
@@ -204,16 +258,18 @@ mod tests {
     proptest! {
         #[test]
         fn it_remembers_little_and_waits_no_longer_than_a_minute(
-            rounds in prop::collection::vec(prop::collection::vec((0..600u32, any::<bool>()), 0..300), 0..20),
+            rounds in prop::collection::vec(prop::collection::vec((0..600u32, 0..4u64), 0..300), 0..20),
         ) {
             let mut recurrence = Recurrence::default();
             for changes in rounds {
                 let mut round = Round::default();
-                changes.iter().for_each(|(file, is_new)| round.add(format!("/{}/{file}", file % 7).into(), *is_new));
+                changes.iter().for_each(|(file, age)| {
+                    round.add(format!("/{}/{file}", file % 7).into(), Duration::from_secs(*age));
+                });
                 let feedback = recurrence.note(&round);
                 prop_assert!(feedback.is_none_or(|feedback| feedback.delay <= LONGEST_DELAY));
                 prop_assert!(recurrence.folders.len() <= 7);
-                prop_assert!(recurrence.files.len() <= MOST * MOST_RELOADS as usize);
+                prop_assert!(recurrence.files.len() <= MOST * (MOST_RELOADS as usize + 1));
             }
         }
     }

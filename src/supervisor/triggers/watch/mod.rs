@@ -31,9 +31,6 @@ const QUIET: Duration = Duration::from_millis(200);
 /// How long to wait for that.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// For how long workers are new once they are ready: what they write of themselves, they write then.
-const NEW_FOR: Duration = Duration::from_secs(2);
-
 /// How many changes may wait to be fetched; further ones wait in the kernel.
 const CHANGES: usize = 16;
 
@@ -110,31 +107,31 @@ impl Changes {
 fn warn_of(feedback: &Feedback) {
     let (path, delay) = (feedback.path.display(), humantime::format_duration(feedback.delay));
     tracing::warn!(
-        "{path} changes whenever workers start; waiting {delay} before the next reload\nhint: if the app writes it, leave \
+        "{path} changes after each reload; waiting {delay} before the next reload\nhint: if the app writes it, leave \
          it out with --ignore"
     );
 }
 
-/// What has changed, and whether workers were new then.
+/// What has changed, and how long workers had been ready then.
 struct News {
     changes: mpsc::Receiver<PathBuf>,
     app: watch::Receiver<Arc<Overview>>,
-    workers: NewWorkers,
+    workers: Readiness,
 }
 
-/// Until when workers are new.
+/// Since when all workers are ready.
 #[derive(Debug)]
-struct NewWorkers {
+struct Readiness {
     /// Some were not ready yet when that was last seen.
     are_launching: bool,
-    until: Instant,
+    since: Instant,
 }
 
-impl NewWorkers {
+impl Readiness {
     fn see(&mut self, app: &Overview, now: Instant) {
         let are_launching = app.workers.iter().any(|worker| worker.phase == Phase::Launching);
         if are_launching || self.are_launching {
-            self.until = now + NEW_FOR;
+            self.since = now;
         }
         self.are_launching = are_launching;
     }
@@ -142,7 +139,7 @@ impl NewWorkers {
 
 impl News {
     fn of(changes: Changes, app: watch::Receiver<Arc<Overview>>) -> Self {
-        let workers = NewWorkers { are_launching: true, until: Instant::now() };
+        let workers = Readiness { are_launching: true, since: Instant::now() };
         Self { changes: changes.0, app, workers }
     }
 
@@ -168,7 +165,7 @@ impl News {
     }
 
     fn note(&mut self, path: PathBuf, round: &mut Round) {
-        round.add(path, Instant::now() < self.workers.until);
+        round.add(path, self.workers.since.elapsed());
     }
 
     /// Waits until nothing changes any more, as during a checkout or a copy; but not for ever, as where something is
@@ -264,24 +261,24 @@ mod tests {
     }
 
     #[test]
-    fn workers_are_new_until_some_time_after_all_are_ready() {
+    fn workers_are_ready_since_the_last_of_them_is() {
         let start = Instant::now();
-        let mut workers = NewWorkers { are_launching: true, until: start };
+        let mut workers = Readiness { are_launching: true, since: start };
         let (one_launches, all_are_ready) =
             ([Phase::Online, Phase::Launching], [Phase::Draining, Phase::Online]);
         let cases = [
-            // When they are seen, how they are then, and until when they are new.
-            (0, &all_are_ready, 2),
-            (1, &all_are_ready, 2),
-            (10, &one_launches, 12),
-            (30, &one_launches, 32),
-            (40, &all_are_ready, 42),
-            (41, &all_are_ready, 42),
+            // When they are seen, how they are then, and since when they are ready.
+            (0, &all_are_ready, 0),
+            (1, &all_are_ready, 0),
+            (10, &one_launches, 10),
+            (30, &one_launches, 30),
+            (40, &all_are_ready, 40),
+            (41, &all_are_ready, 40),
         ];
-        for (seen, phases, until) in cases {
+        for (seen, phases, since) in cases {
             let after = |seconds| start + Duration::from_secs(seconds);
             workers.see(&overview(phases), after(seen));
-            assert_eq!(workers.until, after(until), "seen after {seen} s");
+            assert_eq!(workers.since, after(since), "seen after {seen} s");
         }
     }
 
@@ -290,7 +287,7 @@ mod tests {
         let mut recurrence = Recurrence::default();
         for _ in 0..10 {
             let mut round = Round::default();
-            round.add(path.into(), true);
+            round.add(path.into(), Duration::ZERO);
             recurrence.note(&round);
         }
         recurrence
