@@ -166,11 +166,12 @@ fn colours(lookup: impl Fn(&str) -> Option<OsString>) -> Vec<(&'static str, &'st
 }
 
 /// ld.so(8) separates the list by spaces or colons. A command that a worker has given (`reload --update-env`) brings the
-/// shim along.
+/// shim along, and in a worker of another clusterd that one's, which goes when that clusterd ends.
 fn appended(preload: Option<OsString>, shim: &Path) -> OsString {
     let list = preload.unwrap_or_default();
     let others = list.as_bytes().split(|byte| matches!(byte, b':' | b' '));
-    let others = others.filter(|other| !other.is_empty() && *other != shim.as_os_str().as_bytes());
+    let is_shim = |path: &[u8]| Path::new(OsStr::from_bytes(path)).file_name() == shim.file_name();
+    let others = others.filter(|other| !other.is_empty() && !is_shim(other));
     let all: Vec<_> = others.chain([shim.as_os_str().as_bytes()]).collect();
     OsStr::from_bytes(&all.join(&b':')).to_owned()
 }
@@ -241,7 +242,7 @@ mod tests {
             ("WEB_CONCURRENCY", "9"),
             ("NODE_UNIQUE_ID", "9"),
             ("LISTEN_FDS", "1"),
-            ("LD_PRELOAD", "/other.so:/shim.so"),
+            ("LD_PRELOAD", "/other.so:/shim.so /another/shim.so"),
         ];
         let workplace = Workplace {
             folder: Some("/srv/current".into()),
