@@ -264,9 +264,10 @@ impl Claim<'_> {
         self.table.register(self.bound, place, socket)
     }
 
-    /// Remembers a listening socket, which is sent on this connection: its process ends that once it has it.
-    pub(crate) fn register_socket(self, place: Place, way: ForeignFd) {
-        let registration = Kept::Here(Some(way));
+    /// Remembers a listening socket. One that is sent to its process is so by this connection, which the process ends once it has
+    /// it.
+    pub(crate) fn register_socket(self, place: Place, way: Option<ForeignFd>) {
+        let registration = Kept::Here(way);
         let entry = Entry { bound: self.bound, place, listens: false, registration };
         self.table.table().entries.push(entry);
     }

@@ -11,13 +11,14 @@ use std::time::Duration;
 use rustix::net::sockopt::socket_cookie;
 
 use super::admission::Refusal;
-use super::bound::{self, Bound, Place};
+use super::bound::{self, Bound, BoundChannels, Place};
 use super::handshake::{self, AttachError};
 use super::questions::whose;
 use super::socket::AttachContext;
+use crate::front;
 use crate::front::links::{ChannelPermit, Holder};
 use crate::front::steering::Given;
-use crate::ids::{LinkId, ServiceId, WorkerPort};
+use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::protocol::wire::{MAX_MESSAGE, ToWorker, Token};
 use crate::sys::closer::ForeignFd;
 use crate::sys::peer::Peer;
@@ -34,7 +35,8 @@ pub(super) async fn give(
     permit: ChannelPermit,
     context: &AttachContext,
 ) -> Result<(), AttachError> {
-    let (listener, link) = make(channel, (bound, pid), (port, Given::Bound), permit, context).await?;
+    let made = make(Some(channel), (bound, pid), (port, Given::Bound), permit, context.makers()).await?;
+    let Made { listener, link, .. } = made;
     if let Some(own) = own {
         bound::set_as_on(&own, &listener);
     }
@@ -50,18 +52,28 @@ fn send(channel: &ForeignFd, port: WorkerPort, listener: &OwnedFd) -> Result<(),
     Ok(seqpacket::send(channel, record.encode(&mut [0; MAX_MESSAGE]), Some(listener.as_fd()))?)
 }
 
+/// A listening socket that was made, and is to be put in place.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) listener: OwnedFd,
+    pub(super) link: LinkId,
+    /// Its SO_COOKIE (socket(7)).
+    pub(super) cookie: u64,
+}
+
 /// Has the front make a listener, which nobody is steered to yet.
-async fn make(
-    channel: &ForeignFd,
+/// On its way to a process it is until this `way` has ended.
+pub(super) async fn make(
+    way: Option<&ForeignFd>,
     (bound, pid): (Bound, i32),
     (port, given): (WorkerPort, Given),
     permit: ChannelPermit,
-    context: &AttachContext,
-) -> Result<(OwnedFd, LinkId), AttachError> {
+    (table, front): (&BoundChannels, &front::handle::Handle),
+) -> Result<Made, AttachError> {
     let Bound { worker, binding, .. } = bound;
-    let claim = context.bound.claim(bound, &context.front).await?;
+    let claim = table.claim(bound, front).await?;
     let link = permit.link();
-    let sharing = context.front.share((worker, pid), ServiceId::Port(port), binding, given, permit);
+    let sharing = front.share((worker, pid), ServiceId::Port(port), binding, given, permit);
     let listener = match sharing.await {
         Ok(listener) => listener,
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
@@ -72,10 +84,10 @@ async fn make(
         Err(error) => return Err(error.into()),
     };
     let inode = rustix::fs::fstat(&listener).map_err(io::Error::from)?.st_ino;
-    let nonce = socket_cookie(&listener).map_err(io::Error::from)?;
-    let place = Place { link, holder: Holder { inode, pid }, nonce, given: false };
-    claim.register_socket(place, channel.try_clone()?);
-    Ok((listener, link))
+    let cookie = socket_cookie(&listener).map_err(io::Error::from)?;
+    let place = Place { link, holder: Holder { inode, pid }, nonce: cookie, given: false };
+    claim.register_socket(place, way.map(ForeignFd::try_clone).transpose()?);
+    Ok(Made { listener, link, cookie })
 }
 
 /// A server listens on its socket: clients are let in, as they are when listen(2) returns.
@@ -86,12 +98,7 @@ pub(super) async fn listens(
     context: &AttachContext,
 ) -> Result<(), AttachError> {
     let worker = whose(token, context).await?;
-    let link = context.bound.socket_with(worker, cookie);
-    if let Some(link) = link {
-        context.front.listens(link).await?;
-        context.bound.becomes(LETTING_IN, || context.bound.listens(link)).await;
-    }
-    let answer = ToWorker::HasListened(link.is_some());
+    let answer = ToWorker::HasListened(let_in(worker, cookie, context.makers()).await?);
     Ok(seqpacket::send(channel, answer.encode(&mut [0; MAX_MESSAGE]), None)?)
 }
 
@@ -109,7 +116,9 @@ pub(super) async fn inherit(
         let permit = context.permits.take().ok_or(Refusal::Full)?;
         let bound = Bound { worker, uid: peer.uid, binding };
         let given = Given::Listening;
-        let (listener, link) = make(channel, (bound, peer.pid), (port, given), permit, context).await?;
+        let makers = context.makers();
+        let made = make(Some(channel), (bound, peer.pid), (port, given), permit, makers).await?;
+        let Made { listener, link, .. } = made;
         links.push(link);
         send(channel, port, &listener)?;
     }
@@ -128,4 +137,19 @@ pub(super) async fn inherit(
 async fn runs_program(channel: &ForeignFd) -> bool {
     let end = tokio::time::timeout(handshake::PATIENCE, handshake::peek_len(channel)).await;
     matches!(end, Ok(Ok(0)))
+}
+
+/// Lets clients in to the listening socket of this cookie, if the worker has it; whether it has.
+///
+/// # Errors
+/// Those of listen(2).
+pub(super) async fn let_in(
+    worker: WorkerId,
+    cookie: u64,
+    (table, front): (&BoundChannels, &front::handle::Handle),
+) -> io::Result<bool> {
+    let Some(link) = table.socket_with(worker, cookie) else { return Ok(false) };
+    front.listens(link).await?;
+    table.becomes(LETTING_IN, || table.listens(link)).await;
+    Ok(true)
 }

@@ -16,6 +16,7 @@ pub(crate) mod listen_fds;
 mod listener;
 pub(crate) mod node;
 mod questions;
+pub(crate) mod seccomp;
 pub(crate) mod socket;
 mod waiting;
 

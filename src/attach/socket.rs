@@ -93,6 +93,11 @@ pub(crate) struct AttachContext {
 }
 
 impl AttachContext {
+    /// What makes listening sockets.
+    pub(super) fn makers(&self) -> (&BoundChannels, &front::handle::Handle) {
+        (&self.bound, &self.front)
+    }
+
     /// What admission depends on.
     pub(super) fn rules(&self) -> Rules<'_> {
         Rules { ports: &self.ports, accepts: self.accepts }

@@ -346,12 +346,16 @@ mod tests {
                   Number of workers; max is one for each CPU that clusterd may use
                   [default: max] [range: 1 to 1024] [env: CLUSTERD_WORKERS, WEB_CONCURRENCY] [aliases: -i,
                   --instances]
-              --attach <auto|preload|node>
+              --attach <auto|preload|node|listen-fds|seccomp>
                   How workers get connections
                   - auto: Whatever fits: the preloaded shim or the library; Node is also given its cluster
                   channel
                   - preload: The preloaded shim or the library, and nothing else
                   - node: Node's cluster channel or the library, and nothing else
+                  - listen-fds: Listening sockets that the server inherits, as from systemd (LISTEN_FDS);
+                  implies `--accept workers`
+                  - seccomp: Intercepted calls of bind and listen, for Go, static programs and others that
+                  bypass the C library; implies `--accept workers`
                   [default: auto] [env: CLUSTERD_ATTACH]
               --autorestart[=<true|false>]
                   Start a worker again when it exits

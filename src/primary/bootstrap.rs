@@ -7,6 +7,7 @@ use std::path::Path;
 
 use tracing::warn;
 
+use super::attach_way::Way;
 use super::descriptor_limits::{self, DescriptorLimits};
 use super::error::PrimaryError;
 use super::leaving::LeavingNotes;
@@ -20,7 +21,7 @@ use crate::attach::listen_fds;
 use crate::attach::socket::AttachSocket;
 use crate::ids::WorkerPort;
 use crate::preload::{ExposeError, Exposed};
-use crate::settings::{Attach, Config};
+use crate::settings::Config;
 use crate::supervisor::AttachEnv;
 use crate::supervisor::exec_context::ExecContext;
 use crate::supervisor::triggers::watch::Changes;
@@ -37,6 +38,8 @@ pub(super) struct Bootstrap {
     pub limits: DescriptorLimits,
     /// What workers run as and with.
     pub context: ExecContext,
+    /// How they get their connections.
+    pub way: Way,
     /// The files that are watched, if any.
     pub changes: Option<Changes>,
     /// The public sockets.
@@ -67,21 +70,35 @@ impl Bootstrap {
         let limits = descriptor_limits::prepare().map_err(PrimaryError::Descriptors)?;
         sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
         let context = worker_plan::exec_context(config, limits.workers)?;
+        let way = Way::of(config)?;
         let changes = triggers::changes(config)?;
         if config.tcp_migrate {
             sys::reuseport::migrate().map_err(PrimaryError::TcpMigrate)?;
         }
-        let bound = public_sockets::bind(config)?;
+        let bound = public_sockets::bind(config, way.accepts)?;
         let admin = config.metrics.map(Admin::bind).transpose()?;
         let folder = RuntimeFolder::create(context.identity.as_ref());
         let path = folder.as_ref().map(RuntimeFolder::path);
         let attach = AttachSocket::bind(path).map_err(PrimaryError::AttachSocket)?;
-        let shim = if config.attach.has_shim() { expose_shim(path, &context)? } else { None };
+        let shim = if way.shim { expose_shim(path, &context)? } else { None };
         let leaving = shim.is_some().then(|| {
             let ports: Vec<_> = public_sockets::addresses(&bound).iter().map(SocketAddr::port).collect();
             LeavingNotes::new(path, &ports)
         });
-        Ok(Self { terminal, signals, limits, context, changes, bound, admin, folder, attach, shim, leaving })
+        Ok(Self {
+            terminal,
+            signals,
+            limits,
+            context,
+            way,
+            changes,
+            bound,
+            admin,
+            folder,
+            attach,
+            shim,
+            leaving,
+        })
     }
 
     /// The ports that workers ask for.
@@ -107,13 +124,14 @@ impl Bootstrap {
     }
 
     /// How workers get their connections.
-    pub(super) fn attach_env(&self, config: &Config) -> AttachEnv {
+    pub(super) fn attach_env(&self) -> AttachEnv {
         AttachEnv {
             socket: self.attach.name().into(),
             shim: self.shim.as_ref().map(|shim| shim.path().to_owned()),
             drain_page: self.leaving.as_ref().and_then(LeavingNotes::path).map(ToOwned::to_owned),
-            node_channel: config.attach.has_node_channel(),
-            listen_fds: (config.attach == Attach::ListenFds).then_some(listen_fds::VERB),
+            node_channel: self.way.node_channel,
+            listen_fds: self.way.inherits.then_some(listen_fds::VERB),
+            filter: self.way.filter,
         }
     }
 }

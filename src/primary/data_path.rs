@@ -18,7 +18,7 @@ use crate::front::links::Timeouts;
 use crate::front::{self, Accepts, Front, ServiceLimits, Setup};
 use crate::metrics::Metrics;
 use crate::policy::Choice;
-use crate::settings::{Accept, Config, Policy};
+use crate::settings::{Config, Policy};
 
 /// Starts it.
 ///
@@ -26,20 +26,20 @@ use crate::settings::{Accept, Config, Policy};
 /// No thread, or the sockets cannot be watched.
 pub(super) async fn start(
     config: &Config,
-    bound: Ports,
+    (bound, accepts): (Ports, Accepts),
     limits: DescriptorLimits,
     metrics: &Metrics,
     notes: Notes,
 ) -> Result<(Handle, Reports), PrimaryError> {
     let ports = public_sockets::worker_ports(&bound);
     let (front, reports, ends) = front::handle::channels(&ports);
-    start_thread(setup(config, bound, limits, (metrics, notes)), ends).await?;
+    start_thread(setup(config, (bound, accepts), limits, (metrics, notes)), ends).await?;
     Ok((front, reports))
 }
 
 fn setup(
     config: &Config,
-    ports: Ports,
+    (ports, accepts): (Ports, Accepts),
     limits: DescriptorLimits,
     (metrics, notes): (&Metrics, Notes),
 ) -> Setup {
@@ -54,7 +54,7 @@ fn setup(
     }
     Setup {
         ports,
-        accepts: accepts(config.accept),
+        accepts,
         limits: ServiceLimits {
             choice: choice(config.policy),
             concurrency: config.concurrency,
@@ -84,14 +84,6 @@ pub(super) fn choice(policy: Policy) -> Choice {
         Policy::LeastConnections => Choice::LeastConnections,
         Policy::SourceIp => Choice::SourceIp,
         Policy::RandomTwo => Choice::RandomTwo,
-    }
-}
-
-/// Who accepts, as `--accept` names it.
-pub(super) fn accepts(accept: Accept) -> Accepts {
-    match accept {
-        Accept::Primary => Accepts::Primary,
-        Accept::Workers => Accepts::Workers,
     }
 }
 

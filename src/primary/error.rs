@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::attach_way::WayError;
 use super::public_sockets::ListenError;
 use crate::supervisor::StartError;
 use crate::supervisor::exec_context::ExecContextError;
@@ -47,6 +48,9 @@ pub(crate) enum PrimaryError {
          outside, as with docker run --sysctl net.ipv4.tcp_migrate_req=1"
     )]
     TcpMigrate(io::Error),
+    /// Workers cannot get connections.
+    #[error(transparent)]
+    Way(#[from] WayError),
     /// A public port could not be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -82,6 +86,7 @@ impl PrimaryError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             PrimaryError::Start(error) => error.exit_code(),
+            PrimaryError::Way(WayError::InVain { .. }) => CONFIGURATION,
             PrimaryError::Listen(ListenError::Inherited(_) | ListenError::Several { .. }) => CONFIGURATION,
             _ => 1,
         }

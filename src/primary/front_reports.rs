@@ -47,7 +47,7 @@ pub(super) struct Recipients {
     /// Remembers who has listened.
     pub bound: BoundChannels,
     /// Looks at workers that take no connection.
-    pub stalls: Stalls,
+    pub stalls: Option<Stalls>,
     /// Follows the ports.
     pub readiness: watch::Sender<Readiness>,
     /// Since when launches have listened.
@@ -149,13 +149,13 @@ impl Recipients {
             }
             // A channel that is not looked at stalls.
             Notice::Slow { link, holder } => {
-                self.stalls.slow(holder);
+                self.stalls.iter_mut().for_each(|stalls| stalls.slow(holder));
                 let _ = suspects.try_send((link, holder));
             }
             Notice::Stalled { worker } => {
                 self.supervisor.tell(EventKind::WorkerStalled { worker: worker.slot.0 }).await;
                 if let Some(group) = self.group_of(worker) {
-                    self.stalls.stalled(worker, group);
+                    self.stalls.iter_mut().for_each(|stalls| stalls.stalled(worker, group));
                 }
             }
             Notice::Moving { worker } => {

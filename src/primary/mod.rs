@@ -2,6 +2,7 @@
 //!
 //! Read `serve`: it is the table of contents. Decisions are made in the rooms, not here.
 
+mod attach_way;
 mod bootstrap;
 mod connection_metrics;
 mod control;
@@ -48,8 +49,8 @@ use crate::hooks::{Hooks, Shell};
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
 use crate::private::scrape::Scraper;
+use crate::settings::Config;
 use crate::settings::load::CommandLine;
-use crate::settings::{Attach, Config};
 use crate::supervisor;
 use crate::sys::mark::Family;
 use crate::systemd::{self, worker_notify};
@@ -89,8 +90,9 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
     let family = Family::random();
     let notes = Notes::new().map_err(PrimaryError::Connections)?;
     let (front, reports) =
-        data_path::start(&config, bound, bootstrap.limits, &metrics, notes.clone()).await?;
-    let workers_accept = data_path::accepts(config.accept) == Accepts::Workers;
+        data_path::start(&config, (bound, bootstrap.way.accepts), bootstrap.limits, &metrics, notes.clone())
+            .await?;
+    let (workers_accept, inherits) = (bootstrap.way.accepts == Accepts::Workers, bootstrap.way.inherits);
     let connections = connections::start(notes, family, workers_accept).map_err(PrimaryError::Connections)?;
     open_counts::keep(&config, &connections, &front, reports.waits_for_place.clone())?;
 
@@ -137,10 +139,8 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         supervisor: supervisor.clone(),
         front: front.clone(),
         bound: channels,
-        stalls: Stalls::new(
-            bootstrap.shim.as_ref().map(|shim| shim.path().to_owned()),
-            config.attach == Attach::ListenFds,
-        ),
+        stalls: (!workers_accept || inherits)
+            .then(|| Stalls::new(bootstrap.shim.as_ref().map(|shim| shim.path().to_owned()), inherits)),
         readiness: readiness.clone(),
         listeners: Listeners::default(),
         greeted: false,

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::data_path::accepts;
 use crate::front::Accepts;
 use crate::front::bound::{Bound, BoundAddress, ListeningSocket};
 use crate::ids::WorkerPort;
@@ -49,10 +48,9 @@ pub(crate) enum ListenError {
 ///
 /// # Errors
 /// The first one that cannot be bound, or an inherited socket that cannot be used.
-pub(super) fn bind(config: &Config) -> Result<Ports, ListenError> {
+pub(super) fn bind(config: &Config, accepts: Accepts) -> Result<Ports, ListenError> {
     let inherited = inherit::inherited()?.into_iter().map(|socket| (socket.address, socket));
     let Plan { ports: plan } = inherit::plan(&config.listen(), config.listen_is_default, inherited)?;
-    let accepts = accepts(config.accept);
     let mut ports = Ports::new();
     for (listen, inherited) in plan {
         let bound = open(listen, inherited, config.backlog.get())?;

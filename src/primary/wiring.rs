@@ -9,12 +9,12 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 
 use super::bootstrap::Bootstrap;
-use super::data_path::accepts;
 use super::probes::WorkerProbes;
 use super::worker_hooks::PrimaryHooks;
 use super::worker_plan::Base;
 use crate::attach::bound::BoundChannels;
 use crate::attach::node::{self, Listeners, MessageExchange, NodeSessions, Word};
+use crate::attach::seccomp::{CallContext, InterceptedCalls};
 use crate::attach::socket::AttachContext;
 use crate::connections;
 use crate::front;
@@ -80,7 +80,7 @@ impl Wiring {
         let Dependencies { bootstrap, ports, public, inherited, family, connections, front, output, metrics } =
             dependencies;
         let users = bootstrap.context.users();
-        let attach = bootstrap.attach_env(config);
+        let attach = bootstrap.attach_env();
         let colours = output.has_colours();
         let base = Base { ports: ports.clone(), attach, colours, limits: bootstrap.limits.workers };
         let spec = Spec {
@@ -92,7 +92,7 @@ impl Wiring {
             treekill: config.treekill,
         };
         let permits = ChannelPermits::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
-        let accepts = accepts(config.accept);
+        let accepts = bootstrap.way.accepts;
         let probes = WorkerProbes::new(front.clone(), ports[0]);
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
@@ -120,6 +120,12 @@ impl Wiring {
             ports: public,
             bound: bound.clone(),
             ready_http: probes.ready_http(config),
+            calls: InterceptedCalls::new(CallContext {
+                front: front.clone(),
+                permits: permits.clone(),
+                ports: Arc::clone(&ports),
+                bound: bound.clone(),
+            }),
         };
         let reread = base.reread(config.clone(), command_line);
         let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());

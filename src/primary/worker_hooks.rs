@@ -12,6 +12,7 @@ use super::probes::ReadinessProbe;
 use super::runtime_folder::FolderKeeper;
 use crate::attach::bound::BoundChannels;
 use crate::attach::node::{Exit, NodeSessions};
+use crate::attach::seccomp::InterceptedCalls;
 use crate::connections;
 use crate::front;
 use crate::ids::{Slot, WorkerId};
@@ -43,6 +44,8 @@ pub(super) struct PrimaryHooks {
     pub bound: BoundChannels,
     /// What a worker has to answer before it is ready, if anything.
     pub ready_http: Option<ReadinessProbe>,
+    /// Answers what those bind and listen to that have their calls told.
+    pub calls: InterceptedCalls,
 }
 
 impl WorkerHooks for PrimaryHooks {
@@ -53,10 +56,13 @@ impl WorkerHooks for PrimaryHooks {
     }
 
     fn launched(&mut self, launched: Launched) -> Option<LastLines> {
-        let Launched { worker, group, pipes, channel, .. } = launched;
+        let Launched { worker, group, pipes, channel, calls, .. } = launched;
         self.connections.began(worker, group);
         if let Some(channel) = channel {
             self.nodes.greet(worker, channel);
+        }
+        if let Some(calls) = calls {
+            self.calls.answer(worker, calls);
         }
         let Pipes { stdout, stderr, notify } = pipes;
         if let Some(socket) = notify {
@@ -123,6 +129,7 @@ impl WorkerHooks for PrimaryHooks {
 
     fn gone(&mut self, worker: WorkerId) -> BoxFuture<'static, u64> {
         self.notices.gone(worker);
+        self.calls.gone(worker);
         self.bound.forget(worker);
         self.connections.gone(worker);
         if let Some(leaving) = &self.leaving {

@@ -36,14 +36,14 @@ pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> 
 pub(super) fn imply(config: &mut Config, values: &mut WinningValues) -> Option<Problem> {
     let (accept, attach) =
         (values.get(keys::accept.key.name)?.first()?, values.get(keys::attach.key.name)?.first()?);
-    if config.attach != Attach::ListenFds || config.accept == Accept::Workers {
+    if !config.attach.needs_workers_to_accept() || config.accept == Accept::Workers {
         return None;
     }
     if accept.origin != Origin::Default {
         let reason = Reason::new(format!("cannot be used with {accept}"));
         return Some(Problem::together(
             attach,
-            reason.hint("leave that out: servers that inherit sockets accept by themselves"),
+            reason.hint("leave that out: such servers accept by themselves"),
         ));
     }
     config.accept = Accept::Workers;
@@ -54,15 +54,17 @@ pub(super) fn imply(config: &mut Config, values: &mut WinningValues) -> Option<P
 
 /// What Node workers are sent goes over its channel.
 fn no_node_channel(config: &Config, values: &WinningValues) -> Option<(&'static Key, Reason)> {
-    if config.attach != Attach::ListenFds {
-        return None;
-    }
+    let attach = match config.attach {
+        Attach::ListenFds => "listen-fds",
+        Attach::Seccomp => "seccomp",
+        Attach::Auto | Attach::Preload | Attach::Node => return None,
+    };
     let asked = [
         (config.relay_messages, &keys::relay_messages.key),
         (config.shutdown_with_message, &keys::shutdown_with_message.key),
     ];
     let (_, key) = asked.into_iter().find(|(is_asked, _)| *is_asked)?;
-    Some((key, not_with(&keys::attach.key, "listen-fds", values)))
+    Some((key, not_with(&keys::attach.key, attach, values)))
 }
 
 /// Workers get the first port that they are served on.
@@ -139,7 +141,7 @@ fn probe_headers(config: &Config) -> Option<(&'static Key, Reason)> {
     asks_nothing.then(|| (key, reason()))
 }
 
-/// What does not go with workers that accept by themselves.
+/// What does not go with workers that accept.
 fn workers_accept(config: &Config) -> Option<(&'static Key, Reason)> {
     if config.accept != Accept::Workers {
         return None;
@@ -149,10 +151,16 @@ fn workers_accept(config: &Config) -> Option<(&'static Key, Reason)> {
         let reason = Reason::new("the built-in demo takes its connections from clusterd");
         return Some((&keys::accept.key, reason.hint(hint)));
     }
-    let hint = "use one address for each port, with the same number for clients and workers";
-    let reason =
-        || Reason::new("workers share the public sockets, which needs one socket for each port").hint(hint);
-    (!is_a_socket_a_port(&config.listen())).then(|| (&keys::accept.key, reason()))
+    let listen = config.listen();
+    if !is_an_address_a_port(&listen) {
+        let hint = "use one address for each port";
+        let reason = Reason::new("a worker that accepts has one listening socket for each port").hint(hint);
+        return Some((&keys::accept.key, reason));
+    }
+    let is_node = config.attach.has_node_channel();
+    let hint = "use the same number for clients and workers";
+    let reason = || Reason::new("Node listens only with the number that it has asked for").hint(hint);
+    (is_node && !listen.iter().all(Listen::has_one_number)).then(|| (&keys::accept.key, reason()))
 }
 
 /// Who has named a policy wants it to be followed. Where workers accept, the kernel knows the client's address alone.
@@ -165,12 +173,21 @@ fn nobody_is_chosen(config: &Config, values: &WinningValues) -> Option<(&'static
     is_vain.then(|| (key, not_with(&keys::accept.key, "workers", values)))
 }
 
-/// Whether each port that workers ask for is one public address of the same port. Node makes sure that a socket which it
-/// is given has the port that it asked for.
-fn is_a_socket_a_port(listen: &[Listen]) -> bool {
+/// What this configuration asks for and does not get if workers accept, as the names of settings.
+pub(crate) fn in_vain_if_workers_accept(config: &Config) -> Vec<&'static str> {
+    let is_vain = |key: &&Key| key.not_with == Some(("accept", "workers")) && !is_none(&(key.show)(config));
+    let mut vain: Vec<_> = table::all().filter(is_vain).map(|key| key.name).collect();
+    vain.extend(
+        (!matches!(config.policy, Policy::RoundRobin | Policy::SourceIp)).then_some(keys::policy.key.name),
+    );
+    vain.extend((!is_an_address_a_port(&config.listen())).then_some(keys::bind.key.name));
+    vain
+}
+
+/// Whether each port that workers ask for is one public address.
+fn is_an_address_a_port(listen: &[Listen]) -> bool {
     let ports: BTreeSet<_> = listen.iter().map(|listen| listen.worker_port).collect();
     ports.len() == listen.len()
-        && listen.iter().all(|listen| listen.bind.address().port() == listen.worker_port.0)
 }
 
 /// A public address is named once, and the metrics have one of their own: two sockets cannot listen on one

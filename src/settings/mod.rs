@@ -65,6 +65,13 @@ pub(crate) struct Listen {
     pub worker_port: WorkerPort,
 }
 
+impl Listen {
+    /// Whether clients connect to the number that workers ask for.
+    pub(crate) fn has_one_number(&self) -> bool {
+        self.bind.address().port() == self.worker_port.0
+    }
+}
+
 /// As `--port` or `--bind` takes it.
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -120,6 +127,8 @@ pub(crate) enum Policy {
 /// Who accepts connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Accept {
+    /// clusterd, where it can hand connections over: everywhere but to Go and static programs.
+    Auto,
     /// clusterd, which gives each connection to a worker by its `policy`.
     #[value(alias = "rr")]
     Primary,
@@ -210,8 +219,11 @@ pub(crate) enum Attach {
     Preload,
     /// Node's cluster channel or the library, and nothing else.
     Node,
-    /// Listening sockets that the server inherits, as from systemd (LISTEN_FDS); implies `accept = "workers"`.
+    /// Listening sockets that the server inherits, as from systemd (LISTEN_FDS); implies `--accept workers`.
     ListenFds,
+    /// Intercepted calls of bind and listen, for Go, static programs and others that bypass the C library; implies
+    /// `--accept workers`.
+    Seccomp,
 }
 
 impl Attach {
@@ -223,5 +235,10 @@ impl Attach {
     /// Whether workers get a channel on which Node's cluster module speaks with its primary.
     pub(crate) fn has_node_channel(self) -> bool {
         matches!(self, Attach::Auto | Attach::Node)
+    }
+
+    /// Whether workers can only accept by themselves.
+    pub(crate) fn needs_workers_to_accept(self) -> bool {
+        matches!(self, Attach::ListenFds | Attach::Seccomp)
     }
 }

@@ -355,7 +355,7 @@ mod tests {
             let invalid = Told { file: &file, ..Told::default() }.invalid();
             let said = format!(
                 "clusterd.toml:2: policy = {policy:?}: cannot be used with clusterd.toml:3: accept = \"workers\"\n\
-                 hint: leave this out, or use --accept primary"
+                 hint: leave this out, or use --accept auto or primary"
             );
             assert_eq!((invalid.to_string(), invalid.exit_code()), (said, 78));
         }
@@ -364,7 +364,7 @@ mod tests {
         let invalid = Told { environment: node, file: &file, ..Told::default() }.invalid();
         assert_snapshot!(invalid, @r#"
         clusterd.toml:2: policy = "random-two": cannot be used with NODE_CLUSTER_SCHED_POLICY=none
-        hint: leave this out, or use --accept primary
+        hint: leave this out, or use --accept auto or primary
         "#);
         assert_eq!(Told { file: "policy = \"rr\"", ..Told::default() }.config().policy, Policy::RoundRobin);
         let file = format!("{command}policy = \"source-ip\"\naccept = \"workers\"");
@@ -414,7 +414,7 @@ mod tests {
             &[][..],
             &[("port", "80"), ("bind", "127.0.0.1:81")],
             &[("attach", "node")],
-            &[("attach", "preload")],
+            &[("attach", "preload"), ("port", "80:8080")],
         ] {
             assert_eq!(problems(good, node), Vec::<String>::new(), "{good:?}");
         }
@@ -422,6 +422,7 @@ mod tests {
             (&[("port", "80:8080")][..], "--accept"),
             (&[("port", "0:80")], "--accept"),
             (&[("bind", "127.0.0.1:80"), ("bind", "127.0.0.2:80")], "--accept"),
+            (&[("attach", "seccomp"), ("policy", "round-robin")], "--policy"),
             (&[("ready-http", "/")], "--ready-http"),
             (&[("health-http", "/")], "--health-http"),
             (&[("max-connections", "10")], "--max-connections"),

@@ -141,11 +141,11 @@ settings! {
         ///
         /// If workers accept by themselves, each from a listening socket of its own, clusterd costs no connection anything,
         /// and it can neither count nor assign them: settings that need that cannot be used. Each public port then has one
-        /// address, and the same number for clients and workers.
+        /// address, and for Node the same number for clients and workers. `docs/guide.md` tells when to use which.
         accept: Accept {
             values: choice::<Accept>(),
             in_force: AtNextStart,
-            default: "primary",
+            default: "auto",
             platform_variable: "NODE_CLUSTER_SCHED_POLICY",
         }
 

@@ -96,6 +96,7 @@ fn spec(program: &str, arguments: &[&str], workers: u32) -> (CommandSpec, u32) {
             drain_page: None,
             node_channel: false,
             listen_fds: None,
+            filter: None,
         },
         notify: false,
         stdin: Stdin::Null,

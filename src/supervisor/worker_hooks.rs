@@ -9,6 +9,7 @@ use super::processes::spawn::{NodeChannel, Pipes};
 use crate::ids::WorkerId;
 use crate::logs::LastLines;
 use crate::protocol::wire::Token;
+use crate::sys::seccomp::notifications::Notifications;
 
 /// What the rest of the program does as workers come and go. All of it is called on the supervisor's own task, and
 /// must not block; what is returned is waited for beside it.
@@ -66,4 +67,6 @@ pub(crate) struct Launched {
     pub pipes: Pipes,
     /// Its Node channel; `None` if the spec has none.
     pub channel: Option<NodeChannel>,
+    /// Its calls of bind(2) and listen(2), which wait for answers, if the spec has them told.
+    pub calls: Option<Notifications>,
 }

@@ -16,9 +16,11 @@ pub(crate) mod network;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod processes;
+pub(crate) mod remote;
 pub(crate) mod reuseport;
 #[cfg(test)]
 pub(crate) mod scarcity;
+pub(crate) mod seccomp;
 pub mod seqpacket;
 pub(crate) mod signals;
 pub(crate) mod sock_diag;

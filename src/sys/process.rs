@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::{Errno, FdFlags};
@@ -14,6 +15,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal};
 use rustix::thread::CpuSet;
 
 use super::mark::Mark;
+use super::seccomp::Filter;
 
 /// What holds for a child from before its program starts.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub(crate) struct ChildSetup {
     pub credentials: Option<Credentials>,
     /// What it and all that descends from it is known by.
     pub mark: Option<Mark>,
+    /// What has its calls of bind(2) and listen(2) told.
+    pub filter: Option<Arc<Filter>>,
 }
 
 /// Whom a process runs as.
@@ -57,6 +61,8 @@ pub(crate) enum Step {
     Cpu,
     /// Choosing its scheduling policy.
     Scheduling,
+    /// Installing the filter that has its calls told.
+    Filter,
     /// Setting its supplementary groups.
     Groups,
     /// Changing its group.
@@ -66,8 +72,16 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 7] =
-        [Step::OpenFiles, Step::OomScore, Step::Cpu, Step::Scheduling, Step::Groups, Step::Group, Step::User];
+    const ALL: [Step; 8] = [
+        Step::OpenFiles,
+        Step::OomScore,
+        Step::Cpu,
+        Step::Scheduling,
+        Step::Filter,
+        Step::Groups,
+        Step::Group,
+        Step::User,
+    ];
 
     /// Where, in what the child tells of an error, the step begins; errors of the system take less.
     const SHIFT: u32 = 16;
@@ -94,6 +108,7 @@ impl fmt::Display for Step {
             Step::OomScore => "set its oom_score_adj",
             Step::Cpu => "choose its CPU",
             Step::Scheduling => "choose its scheduling policy",
+            Step::Filter => "install its seccomp filter",
             Step::Groups => "set its supplementary groups",
             Step::Group => "change its group",
             Step::User => "change its user",
@@ -112,6 +127,7 @@ impl ChildSetup {
             batch: false,
             credentials: None,
             mark: None,
+            filter: None,
         }
     }
 
@@ -145,6 +161,9 @@ impl ChildSetup {
         }
         if self.batch {
             Step::Scheduling.of(be_batch())?;
+        }
+        if let Some(filter) = &self.filter {
+            Step::Filter.of(filter.install())?;
         }
         // After everything that takes a privilege: it is gone then.
         if let Some(credentials) = &self.credentials {

@@ -44,6 +44,11 @@ impl<F: Single> Watched<F> {
         registered.map(Self).map_err(|error| error.into_parts().1)
     }
 
+    /// What owns the descriptor.
+    pub(crate) fn owner(&self) -> &F {
+        &self.0.get_ref().0
+    }
+
     /// The descriptor, no longer registered.
     pub(crate) fn into_fd(self) -> F {
         self.0.into_inner().0

@@ -99,7 +99,7 @@ fn node_serves() {
 #[test]
 fn go_serves() {
     needs!("go");
-    serves(Cluster::of(&build::go_program("go-activated", "activated.go")));
+    serves(Cluster::of(&build::go("go-activated", "activated.go")));
 }
 
 #[test]

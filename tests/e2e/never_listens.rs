@@ -41,20 +41,21 @@ fn it_does_nothing_at_all() {
     says(&warning(&cluster), &["8080"]);
 }
 
+/// With the shim alone.
 #[test]
 fn it_is_a_static_binary() {
     needs!("gcc");
     let program = build::c("static-server", &["gcc", "-static"]);
-    let cluster = Cluster::of(&program).worker_port(free_port()).launch();
-    says(&warning(&cluster), &["static"]);
+    let cluster = Cluster::of(&program).worker_port(free_port()).options("--attach preload").launch();
+    says(&warning(&cluster), &["static", "--attach seccomp"]);
 }
 
 #[test]
 fn it_is_written_in_go() {
     needs!("go");
-    let program = build::go("go-server");
-    let cluster = Cluster::of(&program).worker_port(free_port()).launch();
-    says(&warning(&cluster), &["go"]);
+    let program = build::go("go-server", "server.go");
+    let cluster = Cluster::of(&program).worker_port(free_port()).options("--attach preload").launch();
+    says(&warning(&cluster), &["go", "--attach seccomp"]);
 }
 
 /// Serves until its standard input ends.
@@ -115,11 +116,11 @@ fn it_listens_and_does_not_say_that_it_is_ready() {
 #[test]
 fn what_it_is_stands_in_the_last_line_too() {
     needs!("go");
-    let program = build::go("go-server");
+    let program = build::go("go-server", "server.go");
     // Nobody else can listen on it.
     let taken = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
     let port = taken.local_addr().expect("a bound socket has an address").port();
-    let ended = Cluster::of(&program).worker_port(port).options("--max-restarts 1").run();
+    let ended = Cluster::of(&program).worker_port(port).options("--max-restarts 1 --attach preload").run();
     let last = ended.stderr.lines().last().expect("it says why");
     says(last, &["every worker has ended for good", "is a go program"]);
 }

@@ -116,7 +116,7 @@ async fn a_listening_socket_is_on_its_way_until_its_process_hangs_up() {
     let (ours, processs) = seqpacket::pair().unwrap();
     let listener = bound("127.0.0.1", 80, [false; 3]);
     let place = Place { link: LinkId(3), holder: Holder { inode: 5, pid: 6 }, nonce: 9, given: false };
-    table.claim(listener, &front).await.unwrap().register_socket(place, ours.into());
+    table.claim(listener, &front).await.unwrap().register_socket(place, Some(ours.into()));
     assert_eq!(table.socket_with(WORKER, 9), Some(LinkId(3)));
     assert_eq!(table.socket_with(WORKER, 8), None, "there is no such socket");
     assert!(table.is_on_its_way(LinkId(3)));
@@ -138,7 +138,7 @@ async fn of_one_socket_for_all_a_server_that_does_not_listen_yet_is_meant() {
     for (link, (ours, _)) in (3..).zip(&pairs) {
         let holder = Holder { inode: 5, pid: 6 };
         let place = Place { link: LinkId(link), holder, nonce: 9, given: false };
-        let way = ours.try_clone().unwrap().into();
+        let way = Some(ours.try_clone().unwrap().into());
         table.claim(shares, &front).await.unwrap().register_socket(place, way);
     }
     assert_eq!(table.socket_with(WORKER, 9), Some(LinkId(3)));

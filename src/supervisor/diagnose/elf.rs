@@ -5,10 +5,13 @@
 use std::fs::File;
 use std::path::Path;
 
+use memchr::memmem;
 use object::Endianness;
 use object::elf::{self, FileHeader32, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::read::{FileKind, ReadCache, ReadRef};
+
+use crate::protocol::wire;
 
 /// What a program's file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub(crate) enum Kind {
     Static,
     /// It was compiled by Go, which calls the kernel past the C library.
     Go,
+    /// It is static, and attaches by itself: with the library, or as Node does.
+    Attaching,
     /// A script, another format, or a file that may not be read.
     Unknown,
 }
@@ -45,7 +50,11 @@ impl Kind {
         }
         let segments = header.program_headers(endian, data).ok()?;
         let is_loaded = segments.iter().any(|segment| segment.p_type(endian) == elf::PT_INTERP);
-        Some(if is_loaded { Kind::Dynamic } else { Kind::Static })
+        Some(match is_loaded {
+            true => Kind::Dynamic,
+            false if names_a_way(data) => Kind::Attaching,
+            false => Kind::Static,
+        })
     }
 }
 
@@ -56,6 +65,13 @@ fn is_go<'data, Elf: FileHeader, R: ReadRef<'data>>(header: &Elf, endian: Elf::E
     };
     let mut names = sections.iter().filter_map(|section| sections.section_name(endian, section).ok());
     names.any(|name| matches!(name, b".go.buildinfo" | b".note.go.buildid"))
+}
+
+/// Whether it has the name of a variable in which those that attach by themselves look for their way.
+fn names_a_way<'data, R: ReadRef<'data>>(data: R) -> bool {
+    let Ok(bytes) = data.len().and_then(|len| data.read_bytes_at(0, len)) else { return false };
+    let names = [wire::ENV_SOCKET.as_bytes(), b"NODE_CHANNEL_FD"];
+    names.iter().any(|name| memmem::find(bytes, name).is_some())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod advisor;
 pub(crate) mod elf;
 mod holder;
+pub(crate) mod program;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -150,6 +151,7 @@ fn obstacle(process: &Process, shim: Option<&Path>) -> Option<Obstacle> {
     let why = match Kind::of(&PathBuf::from(format!("/proc/{}/exe", process.pid))) {
         Kind::Go => Some(Why::Go),
         Kind::Static => Some(Why::Static),
+        Kind::Attaching => None,
         Kind::Dynamic | Kind::Unknown => shim.map_or(Some(Why::NoShim), |shim| not_loaded(process, shim)),
     };
     Some(Obstacle { why: why?, program: process.stat().ok()?.comm })
@@ -178,7 +180,7 @@ fn obstacle_in_file(spec: &CommandSpec) -> Option<Obstacle> {
     let why = match Kind::of(&file) {
         Kind::Go => Why::Go,
         Kind::Static => Why::Static,
-        Kind::Dynamic | Kind::Unknown => return None,
+        Kind::Dynamic | Kind::Attaching | Kind::Unknown => return None,
     };
     Some(Obstacle { program: file.file_name()?.display().to_string(), why })
 }
@@ -219,12 +221,12 @@ pub(crate) fn advice(seen: &Findings) -> String {
 fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
     match why {
         Why::Go => format!(
-            "{program} is a Go program, which bypasses the C library, so clusterd cannot give it \
-             connections; run it without clusterd"
+            "{program} is a Go program, which bypasses the C library, so clusterd's shim cannot serve it; use \
+             --attach seccomp"
         ),
         Why::Static => format!(
-            "{program} is statically linked, so clusterd's shim is not loaded into it; link it dynamically \
-             (for Rust: a -gnu target; for C: without -static), or use the library clusterd-worker"
+            "{program} is statically linked, so clusterd's shim is not loaded into it; use --attach seccomp, or \
+             link it dynamically"
         ),
         Why::NotNamed => format!(
             "the environment of {program} lacks clusterd's LD_PRELOAD: something between clusterd and it clears \

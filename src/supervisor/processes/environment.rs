@@ -200,6 +200,7 @@ mod tests {
                 drain_page: None,
                 node_channel: false,
                 listen_fds: None,
+                filter: None,
             },
             notify: false,
             stdin: Stdin::Null,

@@ -136,6 +136,7 @@ impl ExecContext {
             batch: self.batch,
             credentials: self.identity.as_ref().map(|identity| identity.credentials.clone()),
             mark: None,
+            filter: None,
         })
     }
 }

@@ -114,9 +114,9 @@ impl Processes {
         let id = WorkerId { slot, launch: self.launches + 1 };
         let mark = self.mark(id.launch);
         let launch = spawn::Launch { id, lane, token, workers, mark };
-        let Spawned { pid, pipes, channel, environment } = spawn::spawn(spec, launch)?;
+        let Spawned { pid, pipes, channel, calls, environment } = spawn::spawn(spec, launch)?;
         self.launches = id.launch;
-        let launched = Launched { worker: id, group: pid, token, pipes, channel };
+        let launched = Launched { worker: id, group: pid, token, pipes, channel, calls };
         Ok((Process { id, group: pid, token, ending: Ending::default() }, launched, environment))
     }
 

@@ -9,9 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use rustix::rand::GetRandomFlags;
 
 use super::environment::{self, Environment};
@@ -25,6 +26,8 @@ use crate::settings::{Stdin, WorkerCommand, script};
 use crate::supervisor::lanes::Lane;
 use crate::sys::mark::Mark;
 use crate::sys::process::{ChildSetup, Step, endless_input, give_descriptor};
+use crate::sys::seccomp::notifications::Notifications;
+use crate::sys::seccomp::{self, Privilege};
 
 /// The hidden verb with which clusterd runs itself as the built-in demo worker.
 pub(crate) const DEMO_VERB: &str = "demo-worker";
@@ -45,6 +48,8 @@ pub(crate) struct AttachEnv {
     pub node_channel: bool,
     /// The hidden verb that gets the listeners of a server that takes them as from systemd, if workers are such.
     pub listen_fds: Option<&'static str>,
+    /// What it takes to have a worker's calls of bind(2) and listen(2) told, if they are to be.
+    pub filter: Option<Privilege>,
 }
 
 /// What every worker is started with.
@@ -95,6 +100,8 @@ pub(crate) struct Spawned {
     pub pipes: Pipes,
     /// Its Node channel; `None` if the spec has none.
     pub channel: Option<NodeChannel>,
+    /// Its calls of bind(2) and listen(2), if they are told.
+    pub calls: Option<Notifications>,
     /// What it was given.
     pub environment: Environment,
 }
@@ -177,6 +184,9 @@ pub(crate) enum StartError {
     /// There is no socket on which a worker could say that it is ready.
     #[error("cannot start a worker: cannot create its notification socket: {0}")]
     Notify(#[source] io::Error),
+    /// It is not known what the worker binds.
+    #[error("cannot start a worker: cannot receive its seccomp notifications: {0}")]
+    Notifications(#[source] io::Error),
     /// There is no socket for a worker's Node channel.
     #[error("cannot start a worker: cannot create a socket pair for its Node channel: {0}")]
     Channel(#[source] io::Error),
@@ -196,6 +206,7 @@ impl StartError {
             | StartError::Step { .. }
             | StartError::Token(_)
             | StartError::Notify(_)
+            | StartError::Notifications(_)
             | StartError::Channel(_)
             | StartError::Signals(_) => 1,
         }
@@ -239,7 +250,10 @@ pub(crate) fn spawn(spec: &CommandSpec, launch: Launch) -> Result<Spawned, Start
     let mut command = command(spec, launch.lane);
     let failed = |error| explain(spec, error);
     let setup = spec.context.setup_of(id.slot).map_err(failed)?;
-    ChildSetup { mark: Some(launch.mark), ..setup }.apply_to(&mut command);
+    let filter = spec.attach.filter.map(seccomp::for_child).transpose().map_err(StartError::Notifications)?;
+    let (filter, calls) = filter.unzip();
+    let setup = ChildSetup { mark: Some(launch.mark), filter: filter.map(Arc::new), ..setup };
+    setup.apply_to(&mut command);
     let mut pipes = give_streams(&mut command, spec).map_err(failed)?;
     if spec.notify {
         let (socket, name) =
@@ -251,8 +265,14 @@ pub(crate) fn spawn(spec: &CommandSpec, launch: Launch) -> Result<Spawned, Start
     let channel = channel.map_err(StartError::Channel)?;
     command.env_clear().envs(&variables);
     let child = command.spawn().map_err(failed)?;
+    let pid = Pid::from_child(&child);
+    let calls = calls.map(|calls| calls.receive()).transpose().map_err(|error| {
+        // Nobody would ever answer it.
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        StartError::Notifications(error)
+    })?;
     let environment = variables.into_iter().collect();
-    Ok(Spawned { pid: Pid::from_child(&child), pipes, channel, environment })
+    Ok(Spawned { pid, pipes, channel, calls, environment })
 }
 
 /// Gives the process an input without a word and two pipes to write, which `command` holds until it is dropped. They belong to

@@ -1,0 +1,400 @@
+//! Workers whose bind(2) and listen(2) are told to this process, because nothing can be preloaded into them: Go, static
+//! programs, raw system calls.
+//!
+//! At bind(2) of a served port, a listening socket of the worker's own takes the place of its socket, and its listen(2) is what
+//! tells that it is ready. All else is between the worker and the kernel: it accepts by itself.
+//!
+//! What a process may ask is `admission`'s to decide, and what stands in its way is known to [`bound`].
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::process::Pid;
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::admission::{self, Admission, Applicant, Refusal, Request, Rules, Source, Takes};
+use super::bound::{self, Bound, BoundChannels};
+use super::handshake::AttachError;
+use super::listener;
+use crate::front;
+use crate::front::Accepts;
+use crate::front::links::ChannelPermits;
+use crate::front::steering::Given;
+use crate::ids::{WorkerId, WorkerPort};
+use crate::protocol::wire::{Binding, Endpoint};
+use crate::sys::remote::{self, Remote, RemoteFd};
+use crate::sys::seccomp::notifications::{Asks, Call, Notifications};
+use crate::sys::socket;
+use crate::sys::watched::Watched;
+
+/// What the answers depend on.
+#[derive(Clone, Debug)]
+pub(crate) struct CallContext {
+    /// Makes the sockets.
+    pub front: front::handle::Handle,
+    /// Room for listeners.
+    pub permits: ChannelPermits,
+    /// The ports that are always served.
+    pub ports: Arc<[WorkerPort]>,
+    /// What workers have bound.
+    pub bound: BoundChannels,
+}
+
+/// Answers the calls of workers.
+#[derive(Debug)]
+pub(crate) struct InterceptedCalls {
+    context: CallContext,
+    /// Cancelled when the launch is gone.
+    launches: HashMap<WorkerId, CancellationToken>,
+}
+
+/// The calls of one launch, and of whatever descends from it.
+#[derive(Debug)]
+struct Launch {
+    worker: WorkerId,
+    context: CallContext,
+    calls: Watched<Notifications>,
+    gone: CancellationToken,
+    /// Listening sockets that are in place, while the bind(2) for them has not returned, by their cookies (SO_COOKIE,
+    /// socket(7)). A call that a signal has interrupted is made again, on the socket that is in place by then.
+    untold: HashMap<u64, Endpoint>,
+    /// It was said that its processes cannot be looked into.
+    told_of_access: bool,
+}
+
+/// What a call comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// It is the kernel's to carry out.
+    CarryOut,
+    /// It has succeeded.
+    Done,
+    /// The socket of this cookie is in place: bind(2) has succeeded.
+    Bound(u64),
+    /// It has failed with this error (errno(3)).
+    Failed(i32),
+}
+
+/// A socket that is to be bound, as its process has it.
+#[derive(Debug)]
+struct Asked {
+    process: Remote,
+    number: i32,
+    socket: RemoteFd,
+    inode: u64,
+    cookie: u64,
+    binding: Binding,
+}
+
+impl InterceptedCalls {
+    /// With this they are answered.
+    pub(crate) fn new(context: CallContext) -> Self {
+        Self { context, launches: HashMap::new() }
+    }
+
+    /// Answers the calls of a launch until none of its processes is left.
+    pub(crate) fn answer(&mut self, worker: WorkerId, calls: Notifications) {
+        let (context, gone) = (self.context.clone(), CancellationToken::new());
+        let calls = match Watched::new(calls, Interest::READABLE) {
+            Ok(calls) => calls,
+            // They fail with ENOSYS then.
+            Err(error) => return warn!(%worker, %error, "cannot answer the worker's bind and listen calls"),
+        };
+        self.launches.insert(worker, gone.clone());
+        let launch = Launch { worker, context, calls, gone, untold: HashMap::new(), told_of_access: false };
+        tokio::spawn(launch.answer_all());
+    }
+
+    /// The launch is gone. Processes that it has left behind bind on their own from now on.
+    pub(crate) fn gone(&mut self, worker: WorkerId) {
+        if let Some(gone) = self.launches.remove(&worker) {
+            gone.cancel();
+        }
+    }
+}
+
+impl CallContext {
+    /// What makes listening sockets.
+    fn makers(&self) -> (&BoundChannels, &front::handle::Handle) {
+        (&self.bound, &self.front)
+    }
+}
+
+impl Launch {
+    async fn answer_all(mut self) {
+        loop {
+            let call = match self.calls.when_readable(|calls| calls.owner().receive()).await {
+                Ok(call) => call,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
+                Err(error) => {
+                    return debug!(worker = %self.worker, %error, "no process of the worker can call any more");
+                }
+            };
+            let answer = match call.asks {
+                _ if self.gone.is_cancelled() => Answer::CarryOut,
+                Asks::Bind { fd, address, len } => self.bind(&call, fd, (address, len)).await,
+                Asks::Listen { fd } => self.listen(&call, fd).await,
+                Asks::Other => Answer::CarryOut,
+            };
+            if let Err(error) = self.tell(&call, answer) {
+                debug!(worker = %self.worker, %error, "a call was given up before it was answered");
+            }
+        }
+    }
+
+    fn tell(&mut self, call: &Call, answer: Answer) -> io::Result<()> {
+        let calls = self.calls.owner();
+        match answer {
+            Answer::CarryOut => calls.carry_out(call),
+            Answer::Done => calls.tell(call, Ok(())),
+            Answer::Failed(errno) => calls.tell(call, Err(errno)),
+            Answer::Bound(cookie) => {
+                calls.tell(call, Ok(()))?;
+                self.untold.remove(&cookie);
+                Ok(())
+            }
+        }
+    }
+
+    async fn bind(&mut self, call: &Call, fd: i32, (at, len): (u64, u32)) -> Answer {
+        let (thread, ports) = (call.thread, Arc::clone(&self.context.ports));
+        let asked = match apart(move || ask(thread, fd, (at, len), &ports)).await {
+            Ok(Some(asked)) if self.calls.owner().is_pending(call) => asked,
+            Ok(_) => return Answer::CarryOut,
+            Err(error) => {
+                self.complain(&error);
+                return Answer::CarryOut;
+            }
+        };
+        if self.untold.get(&asked.cookie) == Some(&asked.binding.address) {
+            return Answer::Bound(asked.cookie);
+        }
+        // Of one that is bound the kernel says EINVAL.
+        match bound_port(&asked.socket.duplicate) {
+            0 => self.give(call, asked).await.unwrap_or_else(|error| self.refuse(&error)),
+            _ => Answer::CarryOut,
+        }
+    }
+
+    /// Puts a listening socket in the place of the process's own.
+    async fn give(&mut self, call: &Call, asked: Asked) -> Result<Answer, AttachError> {
+        let permit = self.context.permits.take();
+        let port = WorkerPort(asked.binding.address.port());
+        let request =
+            Request { applicant: Applicant::Started(self.worker), port, takes: Takes::ChannelOrSocket };
+        let rules = Rules { ports: &self.context.ports, accepts: Accepts::Workers };
+        let admitted = admission::admit(request, permit.as_ref(), rules)?;
+        let (Admission { worker, source: Source::Served(port), .. }, Some(permit)) = (admitted, permit)
+        else {
+            return Err(Refusal::NotServed(port).into());
+        };
+        let bound = Bound { worker, uid: asked.process.uid, binding: asked.binding };
+        let (pid, makers) = (call.thread.as_raw_pid(), self.context.makers());
+        let made = listener::make(None, (bound, pid), (port, Given::Bound), permit, makers).await?;
+        bound::set_as_on(&asked.socket.duplicate, &made.listener);
+        let (link, cookie, address) = (made.link, made.cookie, asked.binding.address);
+        match self.place(call, asked, made.listener).await {
+            Ok(()) => {
+                self.untold.insert(cookie, address);
+                Ok(Answer::Bound(cookie))
+            }
+            Err(error) => {
+                self.context.front.detach(link).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Under each number that the process has for its socket, and at each epoll instance that watches it.
+    async fn place(&self, call: &Call, asked: Asked, listener: OwnedFd) -> io::Result<()> {
+        copy_mode(&asked.socket.duplicate, &listener)?;
+        let asked_for = (asked.process, asked.number, asked.inode);
+        let (numbers, watches) = apart(move || look_around(asked_for)).await?;
+        for (number, closes_on_exec) in numbers {
+            self.calls.owner().put(call, listener.as_fd(), number, closes_on_exec)?;
+        }
+        // Without it the old registrations would stay.
+        drop(asked.socket);
+        if let Err(error) = apart(move || remote::watch_again(&watches, listener.as_fd())).await {
+            warn!(worker = %self.worker, %error, "cannot register the worker's listening socket with its epoll instance");
+        }
+        Ok(())
+    }
+
+    /// Its backlog is what `--backlog` says, however often and with whatever the server calls it.
+    async fn listen(&mut self, call: &Call, fd: i32) -> Answer {
+        let thread = call.thread;
+        let cookie = apart(move || cookie_of(&Remote::of_thread(thread)?.descriptor(fd)?.duplicate)).await;
+        let Some(cookie) = cookie.ok().filter(|_| self.calls.owner().is_pending(call)) else {
+            return Answer::CarryOut;
+        };
+        match listener::let_in(self.worker, cookie, self.context.makers()).await {
+            Ok(true) => Answer::Done,
+            Ok(false) => Answer::CarryOut,
+            Err(error) => {
+                warn!(worker = %self.worker, %error, "cannot listen for the worker");
+                Answer::Failed(error.raw_os_error().unwrap_or(libc::EADDRINUSE))
+            }
+        }
+    }
+
+    fn refuse(&mut self, error: &AttachError) -> Answer {
+        match error {
+            // It is free, or the kernel says what is wrong with it.
+            AttachError::Refused(Refusal::NotServed(_) | Refusal::NoAddress { .. }) => {
+                return Answer::CarryOut;
+            }
+            AttachError::Refused(refusal @ Refusal::InUse { is_news: true, .. }) => info!("{refusal}"),
+            AttachError::Socket(error) if is_access(error) => {
+                self.complain(error);
+                return Answer::CarryOut;
+            }
+            AttachError::Socket(error) => {
+                warn!(worker = %self.worker, %error, "cannot make a listening socket for the worker");
+                return Answer::Failed(error.raw_os_error().unwrap_or(libc::EADDRINUSE));
+            }
+            other => debug!(worker = %self.worker, error = %other, "refused a listening socket"),
+        }
+        Answer::Failed(libc::EADDRINUSE)
+    }
+
+    /// Once for each launch.
+    fn complain(&mut self, error: &io::Error) {
+        if std::mem::replace(&mut self.told_of_access, true) {
+            return;
+        }
+        match is_access(error) {
+            true => warn!(
+                worker = %self.worker, %error,
+                "cannot look into a process of the worker (ptrace access), so that it is not served; start clusterd as the \
+                 same user, or with CAP_SYS_PTRACE"
+            ),
+            false => debug!(worker = %self.worker, %error, "a process of the worker is gone"),
+        }
+    }
+}
+
+/// Does what may take as long as a process of a worker likes where that holds up nobody.
+async fn apart<T: Send + 'static>(look: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// What bind(2) asks, if it is to bind a TCP socket to one of these ports.
+fn ask(thread: Pid, number: i32, (at, len): (u64, u32), ports: &[WorkerPort]) -> io::Result<Option<Asked>> {
+    let process = Remote::of_thread(thread)?;
+    let mut address = [0; ADDRESS_LEN];
+    let len = usize::try_from(len).unwrap_or(usize::MAX).min(ADDRESS_LEN);
+    let Some(read) = address.get_mut(..len) else { return Ok(None) };
+    process.read(at, read)?;
+    let Some(address) = endpoint(read).filter(|address| ports.contains(&WorkerPort(address.port()))) else {
+        return Ok(None);
+    };
+    let socket = process.descriptor(number)?;
+    if !bound::is_tcp(&socket.duplicate) {
+        return Ok(None);
+    }
+    let is_set = |level, name| {
+        let mut value = [0; 4];
+        socket::option(&socket.duplicate, level, name, &mut value).is_ok_and(|value| value != [0; 4])
+    };
+    let binding = Binding {
+        address,
+        only_v6: is_set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+        reuses_address: is_set(libc::SOL_SOCKET, libc::SO_REUSEADDR),
+        reuses_port: is_set(libc::SOL_SOCKET, libc::SO_REUSEPORT),
+    };
+    let (inode, cookie) = (inode_of(&socket.duplicate)?, cookie_of(&socket.duplicate)?);
+    Ok(Some(Asked { process, number, socket, inode, cookie, binding }))
+}
+
+/// The numbers of a socket, each with whether it is close-on-exec, and what watches it.
+type Around = (Vec<(i32, bool)>, Vec<remote::Watch>);
+
+/// Under which numbers a process has a socket, each with whether it is close-on-exec, and what watches it there.
+fn look_around((process, number, inode): (Remote, i32, u64)) -> io::Result<Around> {
+    let numbers = process.numbers_of(inode)?;
+    let with_flags = |&number: &i32| Ok((number, process.descriptor(number)?.closes_on_exec));
+    let numbers = numbers.iter().map(with_flags).collect::<io::Result<_>>()?;
+    Ok((numbers, process.watches(number, inode)?))
+}
+
+/// `struct sockaddr_in6`, the longest that counts.
+const ADDRESS_LEN: usize = 28;
+
+/// The address in a `struct sockaddr_in` or `sockaddr_in6`, as bind(2) reads it.
+fn endpoint(bytes: &[u8]) -> Option<Endpoint> {
+    let (family, rest) = bytes.split_first_chunk()?;
+    let (port, rest) = rest.split_first_chunk()?;
+    let port = u16::from_be_bytes(*port);
+    match i32::from(u16::from_ne_bytes(*family)) {
+        // The address is followed by eight bytes that nobody reads and everybody has to give.
+        libc::AF_INET if rest.len() >= 12 => Some(Endpoint::V4 { address: *rest.first_chunk()?, port }),
+        libc::AF_INET6 => {
+            let (address, rest) = rest.get(4..)?.split_first_chunk()?;
+            // Without the scope, a structure of RFC 2133 is accepted, too.
+            let scope = rest.first_chunk().map_or(0, |scope| u32::from_ne_bytes(*scope));
+            Some(Endpoint::V6 { address: *address, port, scope })
+        }
+        _ => None,
+    }
+}
+
+fn inode_of(socket: impl AsFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(socket)?.st_ino)
+}
+
+fn cookie_of(socket: impl AsFd) -> io::Result<u64> {
+    Ok(rustix::net::sockopt::socket_cookie(socket)?)
+}
+
+fn is_access(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))
+}
+
+/// Whether calls wait.
+fn copy_mode(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    let mode = rustix::fs::fcntl_getfl(from)? & OFlags::NONBLOCK;
+    Ok(rustix::fs::fcntl_setfl(to, mode)?)
+}
+
+/// The port to which a socket is bound; 0 if to none.
+fn bound_port(socket: &OwnedFd) -> u16 {
+    let address = SockRef::from(socket).local_addr().ok().and_then(|address| address.as_socket());
+    address.map_or(0, |address| address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_as_bind_reads_it() {
+        let v4 = [2, 0, 0x0b, 0xb8, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+        let in_v4 = Endpoint::V4 { address: [127, 0, 0, 1], port: 3000 };
+        let mut v6 = [0; 28];
+        (v6[0], v6[2], v6[3], v6[23], v6[24]) = (10, 0x0b, 0xb8, 1, 7);
+        let mut loopback = [0; 16];
+        loopback[15] = 1;
+        let in_v6 = |scope| Endpoint::V6 { address: loopback, port: 3000, scope };
+        let unix = [&[1, 0], b"/run/socket".as_slice()].concat();
+        let table: [(&[u8], Option<Endpoint>); 8] = [
+            (&v4, Some(in_v4)),
+            (&v4[..15], None),
+            (&v6, Some(in_v6(u32::from_ne_bytes([7, 0, 0, 0])))),
+            (&v6[..24], Some(in_v6(0))),
+            (&v6[..23], None),
+            (&unix, None),
+            (&[2], None),
+            (&[], None),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(endpoint(bytes), expected, "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! How workers get their connections: from the settings, from what the command is, and from what this system allows.
+//!
+//! It is decided once, before anything is opened.
+
+use std::path::Path;
+
+use tracing::info;
+
+use crate::front::Accepts;
+use crate::settings::{Accept, Attach, Config, WorkerCommand, check};
+use crate::supervisor::diagnose::program::{self, Kind};
+use crate::sys::seccomp::{self, Privilege, Unsupported};
+
+/// The way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// Who accepts.
+    pub accepts: Accepts,
+    /// Whether the shim is preloaded.
+    pub shim: bool,
+    /// Whether workers have a channel on which Node's cluster module speaks with its primary.
+    pub node_channel: bool,
+    /// Whether they inherit their listening sockets.
+    pub inherits: bool,
+    /// What it takes to have their calls of bind(2) and listen(2) told, if they are.
+    pub filter: Option<Privilege>,
+}
+
+/// There is none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WayError {
+    /// It was asked for.
+    #[error("cannot serve workers by --attach seccomp: {0}")]
+    Unsupported(#[source] Unsupported),
+    /// Nothing else would do.
+    #[error("cannot serve {program}: it is {what}, which clusterd serves by --attach seccomp, and {source}")]
+    OnlySo {
+        /// The program.
+        program: String,
+        /// What kind of program it is.
+        what: &'static str,
+        /// Why not.
+        source: Unsupported,
+    },
+    /// A setting would be without effect.
+    #[error(
+        "{program} is {what}, which accepts by itself, so --{setting} cannot be used with it\nhint: leave it out; \
+         `docs/guide.md` tells what holds for such programs (--accept)"
+    )]
+    InVain {
+        /// The program.
+        program: String,
+        /// What kind of program it is.
+        what: &'static str,
+        /// The setting.
+        setting: &'static str,
+    },
+}
+
+impl Way {
+    /// Decides. It reads the program's file, and tries what it needs.
+    ///
+    /// # Errors
+    /// [`WayError`].
+    pub(super) fn of(config: &Config) -> Result<Self, WayError> {
+        let asked = match config.attach {
+            Attach::Auto if config.accept != Accept::Primary => by_program(config)?,
+            Attach::Seccomp => Some(seccomp::supported().map_err(WayError::Unsupported)?),
+            Attach::Auto | Attach::Preload | Attach::Node | Attach::ListenFds => None,
+        };
+        let way = match asked {
+            Some(privilege) => Self::by_seccomp(privilege),
+            None => Self {
+                accepts: if config.accept == Accept::Workers { Accepts::Workers } else { Accepts::Primary },
+                shim: config.attach.has_shim(),
+                node_channel: config.attach.has_node_channel(),
+                inherits: config.attach == Attach::ListenFds,
+                filter: None,
+            },
+        };
+        if way.filter == Some(Privilege::NoNewPrivileges) {
+            info!(
+                "workers run with no_new_privs, for clusterd has no CAP_SYS_ADMIN: sudo, ping and other setuid programs do not work in them"
+            );
+        }
+        Ok(way)
+    }
+
+    fn by_seccomp(privilege: Privilege) -> Self {
+        Self {
+            accepts: Accepts::Workers,
+            shim: false,
+            node_channel: false,
+            inherits: false,
+            filter: Some(privilege),
+        }
+    }
+}
+
+/// What it takes to serve the command, if nothing can be preloaded into it.
+fn by_program(config: &Config) -> Result<Option<Privilege>, WayError> {
+    // That it is not there is told when it is started.
+    let (workplace, path) = (config.workplace(), std::env::var_os("PATH"));
+    let file_of = |command: &WorkerCommand| workplace.find(command, path.clone()).ok().flatten();
+    let Some(found) = file_of(&config.command) else { return Ok(None) };
+    let server = program::server_of(&found, &config.command, |word| {
+        file_of(&WorkerCommand::Program { program: word.to_owned(), arguments: Vec::new() })
+    });
+    let what = match server.kind {
+        Kind::Go => "a Go program",
+        Kind::Static => "a statically linked program",
+        Kind::Dynamic | Kind::Attaching | Kind::Unknown => return Ok(None),
+    };
+    let program = name_of(&server.file);
+    if let Some(setting) = check::in_vain_if_workers_accept(config).into_iter().next() {
+        return Err(WayError::InVain { program, what, setting });
+    }
+    let privilege = seccomp::supported().map_err(|source| WayError::OnlySo { program, what, source })?;
+    Ok(Some(privilege))
+}
+
+fn name_of(file: &Path) -> String {
+    file.file_name().unwrap_or(file.as_os_str()).display().to_string()
+}

@@ -1,0 +1,274 @@
+//! Memory and descriptors of another process, which stands still in a call or may end at any time.
+//!
+//! All of it needs the access that ptrace(2) calls PTRACE_MODE_ATTACH: the same user, or CAP_SYS_PTRACE. Reading may take as
+//! long as the other process likes, whose memory may be backed by itself (userfaultfd(2)): call it where that holds
+//! up nobody.
+
+use std::fs::{DirEntry, File};
+use std::io::{self, BufRead, BufReader};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags};
+use rustix::thread::UnshareFlags;
+
+/// A process, by one of its threads.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    thread: Pid,
+    process: OwnedFd,
+    /// Its effective user.
+    pub(crate) uid: u32,
+}
+
+/// What is known of a descriptor of another process.
+#[derive(Debug)]
+pub(crate) struct RemoteFd {
+    /// A duplicate of it, which is close-on-exec here.
+    pub(crate) duplicate: OwnedFd,
+    /// Whether it is close-on-exec there.
+    pub(crate) closes_on_exec: bool,
+}
+
+/// That an epoll instance of another process watches one of its descriptors (epoll(7)).
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// The instance.
+    epoll: OwnedFd,
+    /// The descriptor's number there.
+    target: i32,
+    events: EventFlags,
+    data: u64,
+}
+
+impl Remote {
+    /// The process of this thread.
+    ///
+    /// # Errors
+    /// Those of pidfd_open(2), and of /proc: it is gone.
+    pub(crate) fn of_thread(thread: Pid) -> io::Result<Self> {
+        let status = procfs::process::Process::new(thread.as_raw_pid()).and_then(|process| process.status());
+        let status = status.map_err(io::Error::other)?;
+        let leader = Pid::from_raw(status.tgid).ok_or(Errno::SRCH)?;
+        let process = rustix::process::pidfd_open(leader, PidfdFlags::empty())?;
+        Ok(Self { thread, process, uid: status.euid })
+    }
+
+    /// Copies its memory from this address on. Fewer bytes are an error.
+    ///
+    /// # Errors
+    /// EACCES or EPERM without the access, EIO where there is no memory.
+    pub(crate) fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<()> {
+        File::open(self.path("mem"))?.read_exact_at(buffer, address)
+    }
+
+    /// The descriptor of this number.
+    ///
+    /// # Errors
+    /// EBADF; EPERM without the access.
+    pub(crate) fn descriptor(&self, number: i32) -> io::Result<RemoteFd> {
+        let duplicate = self.duplicate(number)?;
+        let flags = self.lines(number)?.find_map(|line| {
+            let flags = line.strip_prefix("flags:")?.trim().to_owned();
+            i32::from_str_radix(&flags, 8).ok()
+        });
+        Ok(RemoteFd { duplicate, closes_on_exec: flags.is_some_and(|flags| flags & libc::O_CLOEXEC != 0) })
+    }
+
+    /// The numbers of all its descriptors that are this socket.
+    ///
+    /// # Errors
+    /// Those of /proc: the process is gone, or may not be looked into.
+    pub(crate) fn numbers_of(&self, inode: u64) -> io::Result<Vec<i32>> {
+        self.numbers_with(&format!("socket:[{inode}]"))
+    }
+
+    /// What watches the descriptor of this number, which has this inode.
+    ///
+    /// # Errors
+    /// Those of /proc: the process is gone.
+    pub(crate) fn watches(&self, number: i32, inode: u64) -> io::Result<Vec<Watch>> {
+        let mut watches = Vec::new();
+        for epoll in self.numbers_with("anon_inode:[eventpoll]")? {
+            // It may have been closed.
+            let Ok(lines) = self.lines(epoll) else { continue };
+            let of_it = lines.filter_map(|line| registration(&line)).filter(|seen| seen.is_of(number, inode));
+            for Registration { events, data, .. } in of_it {
+                let (epoll, events) = (self.duplicate(epoll)?, EventFlags::from_bits_retain(events));
+                watches.push(Watch { epoll, target: number, events, data });
+            }
+        }
+        Ok(watches)
+    }
+
+    fn numbers_with(&self, link: &str) -> io::Result<Vec<i32>> {
+        let is_it =
+            |entry: &DirEntry| std::fs::read_link(entry.path()).is_ok_and(|seen| seen.as_os_str() == link);
+        let entries = std::fs::read_dir(self.path("fd"))?.filter_map(Result::ok).filter(is_it);
+        Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    }
+
+    fn duplicate(&self, number: i32) -> io::Result<OwnedFd> {
+        let number: ForeignRawFd = number;
+        Ok(rustix::process::pidfd_getfd(&self.process, number, PidfdGetfdFlags::empty())?)
+    }
+
+    fn lines(&self, descriptor: i32) -> io::Result<impl Iterator<Item = String>> {
+        let file = File::open(self.path(&format!("fdinfo/{descriptor}")))?;
+        Ok(BufReader::new(file).lines().map_while(Result::ok))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.thread.as_raw_pid()))
+    }
+}
+
+/// Has these instances watch `file` as they watched what it takes the place of, under the number that it has there.
+///
+/// An instance knows what it watches by file and number, and the number counts in the table of descriptors of the
+/// thread that asks: so one asks that has a table of its own. Until it ends, which is at once, it holds copies of
+/// this process's descriptors.
+///
+/// # Errors
+/// Those of unshare(2), dup(2) and epoll_ctl(2).
+pub(crate) fn watch_again(watches: &[Watch], file: BorrowedFd<'_>) -> io::Result<()> {
+    let Some(Watch { target, .. }) = watches.first() else { return Ok(()) };
+    std::thread::scope(|scope| {
+        let asked = std::thread::Builder::new().spawn_scoped(scope, || add_all(watches, file, *target))?;
+        asked.join().unwrap_or(Err(Errno::IO)).map_err(Into::into)
+    })
+}
+
+/// Runs on a thread that ends with it.
+fn add_all(watches: &[Watch], file: BorrowedFd<'_>, number: i32) -> rustix::io::Result<()> {
+    // SAFETY: this thread is the only one to use the new table, until it ends: it makes descriptors in it, uses and closes them.
+    // What it was given stays borrowed, and is closed by its owner in the table of the process.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FILES)? };
+    // Out of the way of the number.
+    let above = number.saturating_add(1);
+    let epolls = watches.iter().map(|watch| rustix::io::fcntl_dupfd_cloexec(&watch.epoll, above));
+    let epolls = epolls.collect::<rustix::io::Result<Vec<_>>>()?;
+    let file = rustix::io::fcntl_dupfd_cloexec(file, above)?;
+    // SAFETY: whatever has this number in this table is owned by nobody here, and is used by nobody here from now on.
+    let there = unsafe { libc::dup2(file.as_raw_fd(), number) };
+    if there != number {
+        return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO));
+    }
+    // SAFETY: it is open, for as long as this table is.
+    let there = unsafe { BorrowedFd::borrow_raw(there) };
+    for (watch, epoll) in watches.iter().zip(&epolls) {
+        match epoll::add(epoll, there, EventData::new_u64(watch.data), watch.events) {
+            // Its server was faster.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A line of an epoll instance's fdinfo (proc(5)).
+struct Registration {
+    target: i32,
+    events: u32,
+    data: u64,
+    /// Kernels before 4.13 do not tell.
+    inode: Option<u64>,
+}
+
+impl Registration {
+    fn is_of(&self, number: i32, inode: u64) -> bool {
+        self.target == number && self.inode.is_none_or(|watched| watched == inode)
+    }
+}
+
+/// Reads `tfd: 5 events: 19 data: 7f00 pos:0 ino:2a sdev:9`, where all numbers but the first and `pos` are hexadecimal.
+fn registration(line: &str) -> Option<Registration> {
+    let words: Vec<&str> =
+        line.split(|c: char| c == ':' || c.is_whitespace()).filter(|word| !word.is_empty()).collect();
+    let value = |name: &str| {
+        let at = words.iter().position(|word| *word == name)?;
+        words.get(at + 1).copied()
+    };
+    let hexadecimal = |text: &str| u64::from_str_radix(text, 16).ok();
+    Some(Registration {
+        target: value("tfd")?.parse().ok()?,
+        events: u32::from_str_radix(value("events")?, 16).ok()?,
+        data: hexadecimal(value("data")?)?,
+        inode: value("ino").and_then(hexadecimal),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    fn me() -> Remote {
+        Remote::of_thread(rustix::thread::gettid()).expect("it is this very thread")
+    }
+
+    #[test]
+    fn memory_is_read_where_it_is_and_nowhere_else() {
+        let there = *b"what stands here";
+        let mut here = [0; 16];
+        me().read(there.as_ptr() as u64, &mut here).expect("of this process");
+        assert_eq!(here, there);
+        assert!(me().read(8, &mut here).is_err());
+    }
+
+    #[test]
+    fn a_descriptor_is_known_with_its_flag() {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let closes = || me().descriptor(socket.as_raw_fd()).expect("it is open").closes_on_exec;
+        assert!(closes());
+        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).expect("it is open");
+        assert!(!closes());
+        assert!(me().descriptor(i32::MAX).is_err());
+    }
+
+    #[test]
+    fn what_watched_a_socket_watches_what_takes_its_place() {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
+        let old =
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)
+                .expect("a socket");
+        let number = old.as_raw_fd();
+        epoll::add(&epoll, &old, EventData::new_u64(77), EventFlags::IN | EventFlags::ET).expect("added");
+        let inode = rustix::fs::fstat(&old).expect("open").st_ino;
+        let watches = me().watches(number, inode).expect("/proc");
+        assert_eq!(watches.len(), 1);
+        assert!(me().watches(number, inode + 1).expect("/proc").is_empty());
+
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut place = old;
+        rustix::io::dup3(&listener, &mut place, rustix::io::DupFlags::CLOEXEC)
+            .expect("the number is its own");
+        watch_again(&watches, listener.as_fd()).expect("as it was");
+        let address = listener.local_addr().expect("bound");
+        let _client = TcpStream::connect(address).expect("it listens");
+        let mut events = Vec::with_capacity(4);
+        let patience = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+        epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&patience)).expect("in time");
+        let data: Vec<u64> = events.iter().map(|event| event.data.u64()).collect();
+        assert_eq!(data, [77]);
+        // It is known by the number that it has in this process: it can be taken away by that.
+        epoll::delete(&epoll, &place).expect("it was added under this number");
+    }
+
+    #[test]
+    fn lines_about_other_things_are_passed_over() {
+        let read = |line| registration(line).map(|seen| (seen.target, seen.events, seen.data, seen.inode));
+        let line = "tfd:       11 events: 80000019 data: ffffffffffffffff  pos:0 ino:2a6f sdev:9";
+        assert_eq!(read(line), Some((11, 0x8000_0019, u64::MAX, Some(0x2a6f))));
+        let old = "tfd:        7 events: 40000000 data:                0";
+        assert_eq!(read(old), Some((7, 0x4000_0000, 0, None)));
+        for other in ["pos:\t0", "flags:\t02000002", "tfd: x events: 1 data: 1", "tfd: 1", "tfd:", ""] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+}
