@@ -86,8 +86,6 @@ pub(crate) struct AttachContext {
     pub ports: Arc<[WorkerPort]>,
     /// What workers have bound.
     pub bound: BoundChannels,
-    /// Who accepts there.
-    pub accepts: Accepts,
     /// What servers that take their listeners as from systemd get.
     pub inherited: Arc<[(WorkerPort, Binding)]>,
 }
@@ -100,7 +98,7 @@ impl AttachContext {
 
     /// What admission depends on.
     pub(super) fn rules(&self) -> Rules<'_> {
-        Rules { ports: &self.ports, accepts: self.accepts }
+        Rules { ports: &self.ports, accepts: Accepts::of(&self.front) }
     }
 }
 

@@ -45,6 +45,7 @@ pub(super) enum Request {
     WatchEnds(EndsSink),
     WatchFreed(FreedSink, Telling),
     Hurry(bool),
+    NotNoted,
 }
 
 impl Handle {
@@ -55,6 +56,11 @@ impl Handle {
     /// A worker was launched; its first process leads this group.
     pub(crate) fn began(&self, worker: WorkerId, group: Pid) {
         self.send(Request::Began { worker, group });
+    }
+
+    /// Workers accept by themselves from now on: the front notes nothing.
+    pub(crate) fn not_noted(&self) {
+        self.send(Request::NotNoted);
     }
 
     /// A worker is gone, with all its processes.

@@ -148,6 +148,7 @@ impl Task {
                     }
                 }
                 Request::Hurry(hurries) => self.hurries = hurries,
+                Request::NotNoted => self.notes_all = false,
             }
         }
     }

@@ -241,7 +241,6 @@ impl Handle {
     ///
     /// # Errors
     /// `Unsupported` where a port has several public addresses; all is as before then. And those of epoll_create1(2).
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing finds out yet that an app needs it"))]
     pub(crate) async fn accept_by_workers(&self) -> io::Result<()> {
         self.ask(|reply| Command::Steer { reply }).await.unwrap_or_else(|| Err(stopped()))
     }

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::bound::Bound;
+use super::handle::Handle;
 use super::launches::RecycleLimits;
 use super::links::Timeouts;
 use crate::connections::notes::Notes;
@@ -24,6 +25,13 @@ pub(crate) enum Accepts {
     Primary,
     /// Workers, each from a listening socket that the front makes; the kernel chooses among them.
     Workers,
+}
+
+impl Accepts {
+    /// Who does now.
+    pub(crate) fn of(front: &Handle) -> Self {
+        if front.workers_accept() { Accepts::Workers } else { Accepts::Primary }
+    }
 }
 
 /// What the front needs to begin.

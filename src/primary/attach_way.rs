@@ -24,6 +24,8 @@ pub(super) struct Way {
     pub inherits: bool,
     /// What it takes to have their calls of bind(2) and listen(2) told, if they are.
     pub filter: Option<Privilege>,
+    /// Whether workers may accept by themselves if one turns out to need it.
+    pub may_turn: bool,
 }
 
 /// There is none.
@@ -76,6 +78,9 @@ impl Way {
                 node_channel: config.attach.has_node_channel(),
                 inherits: config.attach == Attach::ListenFds,
                 filter: None,
+                may_turn: config.attach == Attach::Auto
+                    && config.accept == Accept::Auto
+                    && check::in_vain_if_workers_accept(config).is_empty(),
             },
         };
         if way.filter == Some(Privilege::NoNewPrivileges) {
@@ -93,6 +98,7 @@ impl Way {
             node_channel: false,
             inherits: false,
             filter: Some(privilege),
+            may_turn: false,
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::settings::Config;
 use crate::supervisor::AttachEnv;
 use crate::supervisor::exec_context::ExecContext;
 use crate::supervisor::triggers::watch::Changes;
+use crate::supervisor::turn::Turn;
 use crate::sys;
 
 /// All of it.
@@ -132,6 +133,7 @@ impl Bootstrap {
             node_channel: self.way.node_channel,
             listen_fds: self.way.inherits.then_some(listen_fds::VERB),
             filter: self.way.filter,
+            turn: Turn::new(self.way.may_turn),
         }
     }
 }

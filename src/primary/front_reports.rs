@@ -154,8 +154,10 @@ impl Recipients {
             }
             Notice::Stalled { worker } => {
                 self.supervisor.tell(EventKind::WorkerStalled { worker: worker.slot.0 }).await;
-                if let Some(group) = self.group_of(worker) {
-                    self.stalls.iter_mut().for_each(|stalls| stalls.stalled(worker, group));
+                if let Some(group) = self.group_of(worker)
+                    && let Some(stalls) = &mut self.stalls
+                {
+                    stalls.stalled(worker, group, &self.supervisor);
                 }
             }
             Notice::Moving { worker } => {

@@ -14,7 +14,10 @@ use tracing::warn;
 
 use crate::front::links::Holder;
 use crate::ids::WorkerId;
-use crate::supervisor::diagnose::{advice_on_holder, advice_on_server_below, server_below, unfit_holder};
+use crate::supervisor;
+use crate::supervisor::diagnose::{
+    Obstacle, ServerBelow, advice_on_holder, advice_on_server_below, server_below, unfit_holder,
+};
 
 /// How many channels are remembered: one that stalls was slow moments before.
 const CHANNELS: usize = 64;
@@ -37,6 +40,15 @@ pub(super) struct Stalls {
     looked_at: BTreeSet<WorkerId>,
 }
 
+/// What was seen of a worker that takes nothing.
+#[derive(Debug)]
+enum Seen {
+    /// The process that was told of the listeners waits for its server.
+    Below(ServerBelow),
+    /// The process that has the channel cannot take connections from it.
+    Unfit(Obstacle),
+}
+
 impl Stalls {
     /// Nothing yet, of workers that load this shim, or that inherit their listeners.
     pub(super) fn new(shim: Option<PathBuf>, inherits: bool) -> Self {
@@ -50,7 +62,7 @@ impl Stalls {
     }
 
     /// A worker, whose processes are this group, has left a connection untaken.
-    pub(super) fn stalled(&mut self, worker: WorkerId, group: Pid) {
+    pub(super) fn stalled(&mut self, worker: WorkerId, group: Pid, supervisor: &supervisor::Handle) {
         if !self.looked_at.insert(worker) {
             return;
         }
@@ -58,20 +70,26 @@ impl Stalls {
             self.looked_at.pop_first();
         }
         let channels: Arc<[u64]> = self.slow.iter().copied().collect();
-        let (shim, inherits) = (self.shim.clone(), self.inherits);
+        let (shim, inherits, supervisor) = (self.shim.clone(), self.inherits, supervisor.clone());
         tokio::spawn(async move {
             for _ in 0..LOOKS {
                 let (channels, shim) = (Arc::clone(&channels), shim.clone());
-                let look = move || {
-                    if inherits {
-                        return server_below(group).as_ref().map(advice_on_server_below);
-                    }
-                    let unfit = unfit_holder(group, &channels, shim.as_ref().map(|path| path.as_path()));
-                    unfit.as_ref().map(advice_on_holder)
+                let look = move || match inherits {
+                    true => server_below(group).map(Seen::Below),
+                    false => unfit_holder(group, &channels, shim.as_ref().map(|path| path.as_path()))
+                        .map(Seen::Unfit),
                 };
-                if let Ok(Some(advice)) = tokio::task::spawn_blocking(look).await {
-                    warn!(%worker, "{advice}");
-                    return;
+                match tokio::task::spawn_blocking(look).await {
+                    Ok(Some(Seen::Below(server))) => {
+                        return warn!(%worker, "{}", advice_on_server_below(&server));
+                    }
+                    Ok(Some(Seen::Unfit(unfit))) => {
+                        if !supervisor.turns(worker.slot, unfit.clone()).await {
+                            warn!(%worker, "{}", advice_on_holder(&unfit));
+                        }
+                        return;
+                    }
+                    Ok(None) | Err(_) => {}
                 }
                 sleep(PAUSE).await;
             }

@@ -92,7 +92,6 @@ impl Wiring {
             treekill: config.treekill,
         };
         let permits = ChannelPermits::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
-        let accepts = bootstrap.way.accepts;
         let probes = WorkerProbes::new(front.clone(), ports[0]);
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
@@ -102,7 +101,6 @@ impl Wiring {
             permits: permits.clone(),
             ports: Arc::clone(&ports),
             bound: bound.clone(),
-            accepts,
             shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
             handoff_timeout: config.handoff_timeout,
             listeners: Arc::new(Mutex::new(Listeners::new(user))),
@@ -136,7 +134,6 @@ impl Wiring {
             permits,
             ports,
             bound: bound.clone(),
-            accepts,
             inherited: inherited.into(),
         };
         Self { supervisor, task, attach_context, bound, words, ready, probes }

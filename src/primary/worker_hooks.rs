@@ -76,6 +76,16 @@ impl WorkerHooks for PrimaryHooks {
         Box::pin(async move { front.app_stopped(is_stopped).await })
     }
 
+    fn accept_by_workers(&mut self) -> BoxFuture<'static, ()> {
+        let (front, connections) = (self.front.clone(), self.connections.clone());
+        Box::pin(async move {
+            connections.not_noted();
+            if let Err(error) = front.accept_by_workers().await {
+                warn!(%error, "cannot let workers accept by themselves");
+            }
+        })
+    }
+
     fn release(&mut self, worker: WorkerId) -> BoxFuture<'static, ()> {
         let front = self.front.clone();
         Box::pin(async move { front.release(worker).await })

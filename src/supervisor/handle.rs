@@ -17,7 +17,7 @@ use super::plan::{DesiredState, Reread, Spec};
 use super::status::Overview;
 use super::task::{Ends, Supervisor};
 use super::worker_hooks::WorkerHooks;
-use crate::ids::{WorkerId, WorkerPort};
+use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
 
@@ -71,6 +71,12 @@ impl Handle {
         if let Some(ring) = diagnose::ring_of(process) {
             self.send(Request::HasRing(ring)).await;
         }
+    }
+
+    /// Has all workers accept by themselves from their next start on, if that helps against what keeps this one from taking
+    /// connections; whether it is so.
+    pub(crate) async fn turns(&self, worker: Slot, obstacle: diagnose::Obstacle) -> bool {
+        self.ask(|reply| Request::Turns { worker, obstacle, reply }).await.unwrap_or(false)
     }
 
     /// Takes no command any more, and goes on as before: the stop has begun. Returns when that holds.
@@ -189,6 +195,12 @@ pub(super) enum Request {
     },
     /// A worker's program has an io_uring.
     HasRing(diagnose::Obstacle),
+    /// This keeps a worker from taking connections.
+    Turns {
+        worker: Slot,
+        obstacle: diagnose::Obstacle,
+        reply: oneshot::Sender<bool>,
+    },
     Stop {
         stop: Stop,
         done: oneshot::Sender<()>,

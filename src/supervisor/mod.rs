@@ -43,6 +43,7 @@ pub(crate) mod rollout;
 mod status;
 mod task;
 pub(crate) mod triggers;
+pub(crate) mod turn;
 mod worker_hooks;
 mod worker_table;
 mod workers;

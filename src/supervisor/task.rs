@@ -155,6 +155,9 @@ impl Task {
             Request::Admit { token, reply } => drop(reply.send(self.workers.table().holder_of(token))),
             Request::Listening { worker, port } => self.workers.listening(worker, port),
             Request::HasRing(ring) => self.workers.has_ring(ring),
+            Request::Turns { worker, obstacle, reply } => {
+                let _ = reply.send(self.workers.turns(worker, &obstacle));
+            }
             Request::Ready { worker } => self.workers.apply_to(worker, Input::Ready(worker)),
             Request::Speaks { worker, on_channel } => {
                 self.workers.apply_to_running(worker, Input::Speaks { id: worker, on_channel });

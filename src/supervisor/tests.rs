@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::protocol::wire::{self, Token};
 use crate::settings::workplace::Workplace;
 use crate::settings::{Stdin, WorkerCommand};
+use crate::supervisor::turn::Turn;
 use crate::sys::mark::Family;
 use exec_context::ExecContext;
 
@@ -51,6 +52,10 @@ impl WorkerHooks for Watcher {
     }
 
     fn app_stopped(&mut self, _: bool) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn accept_by_workers(&mut self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 
@@ -97,6 +102,7 @@ fn spec(program: &str, arguments: &[&str], workers: u32) -> (CommandSpec, u32) {
             node_channel: false,
             listen_fds: None,
             filter: None,
+            turn: Turn::default(),
         },
         notify: false,
         stdin: Stdin::Null,

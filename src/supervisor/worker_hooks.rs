@@ -24,6 +24,9 @@ pub(crate) trait WorkerHooks: Send + 'static {
     /// The app is stopped until it is started again; or it is started.
     fn app_stopped(&mut self, is_stopped: bool) -> BoxFuture<'static, ()>;
 
+    /// Workers accept by themselves from now on: done when nobody is given connections any more.
+    fn accept_by_workers(&mut self) -> BoxFuture<'static, ()>;
+
     /// A worker is ready: it may be given connections, if it was kept from them.
     fn release(&mut self, worker: WorkerId) -> BoxFuture<'static, ()>;
 

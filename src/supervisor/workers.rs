@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal};
 use tracing::warn;
 
 use super::background::Background;
-use super::diagnose::{Advisor, Awaited, Obstacle};
+use super::diagnose::{self, Advisor, Awaited, Obstacle, Why};
 use super::ends::{End, Ended, Reason};
 use super::events::EventKind;
 use super::instance::{Instance, Transition};
@@ -20,6 +20,7 @@ use super::processes::{self, Died, Processes};
 use super::publisher::Publisher;
 use super::restart::Run;
 use super::rollout::InstanceId;
+use super::turn::Turned;
 use super::worker_table::WorkerTable;
 use super::{Overview, Plan, StartError, WorkerHooks};
 use crate::ids::{Slot, WorkerId, WorkerPort};
@@ -193,6 +194,24 @@ impl Workers {
         self.advisor.has_ring(ring);
     }
 
+    /// Has all workers accept by themselves from their next start on, if that helps against what stands in the way of this one;
+    /// whether it is so, be it since now.
+    pub(super) fn turns(&mut self, worker: Slot, obstacle: &Obstacle) -> bool {
+        let Some(turn) = self.table.iter().next().map(|instance| instance.plan().spec.attach.turn.clone())
+        else {
+            return false;
+        };
+        if let Some(turned) = turn.take(obstacle.why) {
+            tracing::warn!(%worker, "{}", diagnose::advice_on_turn(obstacle, turned));
+            let done = self.hooks.accept_by_workers();
+            self.background.see_to(done);
+            // None of those that run can serve any more, and their places are filled again.
+            self.stop(self.table.ids());
+        }
+        let helped = (obstacle.why, turn.taken());
+        matches!(helped, (Why::Ring, Some(_)) | (Why::Go | Why::Static, Some(Turned::BySeccomp(_))))
+    }
+
     /// Drops the workers that have ended and that nobody wants any more.
     pub(super) fn drop_stopped(&mut self) {
         self.table.drop_stopped();
@@ -209,7 +228,11 @@ impl Workers {
                     self.reported(instance, input);
                 }
             }
-            Some(()) = self.advisor.say_next() => {}
+            Some((worker, seen)) = self.advisor.next() => {
+                if !seen.obstacle.as_ref().is_some_and(|obstacle| self.turns(worker, obstacle)) {
+                    self.advisor.advise(worker, &seen);
+                }
+            }
             () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
         }
     }
@@ -404,7 +427,7 @@ impl Workers {
             State::Launching { missing, .. } if missing.answer == Answer::Awaited => Awaited::Answer,
             _ => Awaited::Nothing,
         };
-        let how = (plan.spec.attach.shim.clone(), awaited, advise_after(&plan.rules));
+        let how = (plan.spec.attach.in_force(), awaited, advise_after(&plan.rules));
         self.advisor.look_at((slot, group), how, instance.missing(), served);
     }
 
@@ -421,11 +444,17 @@ impl Workers {
     /// Once a streak: the other runs of it are likely to end for the same reason.
     fn advise_ended(&mut self, id: InstanceId) {
         let Some(instance) = self.table.get(id) else { return };
-        let State::Settling { went, run, .. } = instance.state() else { return };
+        let State::Settling { went, .. } = instance.state() else { return };
         let End::Ended(how) = went.end else { return };
-        if how != Ended::Code(0) && self.advisor.blames_ring(instance.slot()) {
+        let (slot, ring) = (instance.slot(), self.advisor.ring().filter(|_| how != Ended::Code(0)).cloned());
+        if let Some(ring) = ring {
+            if !self.turns(slot, &ring) {
+                self.advisor.blame(slot, &ring);
+            }
             return;
         }
+        let Some(instance) = self.table.get(id) else { return };
+        let State::Settling { went, run, .. } = instance.state() else { return };
         // A daemon may have listened before its first process ended, and so may one that ends with its input.
         let has_done_nothing = how == Ended::Code(0) && went.ran < instance.plan().rules.restart.min_uptime;
         if !instance.listening().is_empty() && !instance.left() && !has_done_nothing {
@@ -434,10 +463,10 @@ impl Workers {
         if !matches!(*run, Run::FRESH | Run::Trial) {
             return;
         }
-        let (slot, plan) = (instance.slot(), Arc::clone(instance.plan()));
-        let (shim, others) = (plan.spec.attach.shim.clone(), self.table.groups());
+        let plan = Arc::clone(instance.plan());
+        let (attach, others) = (plan.spec.attach.in_force(), self.table.groups());
         let ended = (slot, how, instance.left());
-        self.advisor.look_back_at(ended, plan, (instance.missing(), self.table.served()), (shim, others));
+        self.advisor.look_back_at(ended, plan, (instance.missing(), self.table.served()), (attach, others));
     }
 }
 

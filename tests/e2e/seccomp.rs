@@ -66,6 +66,19 @@ fn scripts_and_wrappers_that_give_way_to_it_are_seen_through() {
 }
 
 #[test]
+fn one_that_is_seen_only_as_it_fails_is_served_from_its_next_start_on() {
+    needs!("go", "sh");
+    let cluster = Cluster::of("sh -c").arg(&format!("{}; exit 1", pages())).workers(3).start();
+    all_answer(&cluster, 3);
+    let said = cluster.stderr.text();
+    assert!(
+        said.contains("is a Go program, which bypasses the C library; workers accept by themselves"),
+        "{said}"
+    );
+    assert!(!said.contains("use --attach seccomp"), "{said}");
+}
+
+#[test]
 fn whoever_asks_for_it_gets_it_and_any_program_is_served_so() {
     needs!("python3");
     let cluster = Cluster::of_servers().workers(2).options("--attach seccomp").start();

@@ -99,7 +99,7 @@ pub(crate) fn ring() -> Option<String> {
 fn a_server_that_waits_by_io_uring_is_told_why_it_gets_nothing() {
     needs!("gcc");
     let Some(program) = ring() else { return };
-    let cluster = Cluster::of(&program).options("--handoff-timeout 100ms").start();
+    let cluster = Cluster::of(&program).options("--accept primary --handoff-timeout 100ms").start();
     let _client = cluster.connect().expect("clusterd accepts");
     let warning = warning(&cluster, "io_uring");
     assert!(warning.contains("ring-server has the worker's listener"), "{warning}");
@@ -110,9 +110,26 @@ fn a_server_that_waits_by_io_uring_is_told_why_it_gets_nothing() {
 fn a_server_that_ends_for_its_io_uring_is_told_why() {
     needs!("gcc");
     let Some(program) = ring() else { return };
-    let cluster = Cluster::of(&program).arg("exit").launch();
+    let cluster = Cluster::of(&program).arg("exit").options("--accept primary").launch();
     let warning = warning(&cluster, "io_uring");
     assert!(warning.contains("the worker ended before it took a connection"), "{warning}");
+}
+
+#[test]
+fn a_server_that_accepts_by_io_uring_is_let_accept_once_that_is_seen() {
+    needs!("gcc");
+    let Some(program) = ring() else { return };
+    for how in [None, Some("exit")] {
+        let setup = Cluster::of(&program).options("--handoff-timeout 100ms").workers(2);
+        let cluster = how.into_iter().fold(setup, Setup::arg).launch();
+        // Those who come until then are given to a server that cannot take them.
+        until("it answers", || cluster.try_get("/").ok());
+        let warning = warning(&cluster, "io_uring");
+        assert!(
+            warning.contains("workers accept by themselves from their next start on: --accept workers"),
+            "{warning}"
+        );
+    }
 }
 
 #[test]

@@ -69,8 +69,6 @@ pub(crate) struct NodeContext {
     pub ports: Arc<[WorkerPort]>,
     /// What workers have bound.
     pub bound: BoundChannels,
-    /// Who accepts at TCP ports: the front, or the workers.
-    pub accepts: Accepts,
     /// The shim that workers may have loaded.
     pub shim: Option<Arc<Path>>,
     /// How long a worker may leave a connection unread.
@@ -83,7 +81,7 @@ pub(crate) struct NodeContext {
 
 impl NodeContext {
     fn rules(&self) -> Rules<'_> {
-        Rules { ports: &self.ports, accepts: self.accepts }
+        Rules { ports: &self.ports, accepts: Accepts::of(&self.front) }
     }
 }
 
@@ -185,7 +183,11 @@ impl NodeSessions {
     /// What tells this worker to go.
     pub(crate) fn exit_of(&self, worker: WorkerId) -> NodeExit {
         let told = self.sessions.get(&worker).map(|session| session.exit.clone());
-        NodeExit { told, accepts: self.context.accepts, listeners: Arc::clone(&self.context.listeners) }
+        NodeExit {
+            told,
+            accepts: Accepts::of(&self.context.front),
+            listeners: Arc::clone(&self.context.listeners),
+        }
     }
 
     /// Done when everything was read that a worker said before it was gone: what it has taken must not be taken for

@@ -340,7 +340,7 @@ impl NodeSession {
     /// Whether a server may listen on a TCP port, and how; `None` for one that asks for something else.
     async fn admit(&self, query: &Query) -> Result<Option<(Grant, ChannelPermit)>, Refusal> {
         let Some(port) = query.tcp_port() else { return Ok(None) };
-        let takes = match self.context.accepts {
+        let takes = match Accepts::of(&self.context.front) {
             Accepts::Workers if self.is_deno().await => Takes::ChannelOnAnyPort,
             Accepts::Workers | Accepts::Primary => Takes::AnyPort,
         };

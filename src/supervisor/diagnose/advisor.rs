@@ -2,7 +2,6 @@
 //!
 //! What is seen and said is in [`diagnose`](super); here is only when.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +10,8 @@ use tokio::task::JoinSet;
 
 use super::{Awaited, Findings, Obstacle};
 use crate::ids::{Slot, WorkerPort};
-use crate::supervisor::Plan;
 use crate::supervisor::ends::Ended;
+use crate::supervisor::{AttachEnv, Plan};
 
 /// What was said so long ago stands right above.
 const JUST_NOW: Duration = Duration::from_secs(1);
@@ -38,21 +37,25 @@ impl Advisor {
         self.ring = Some(ring);
     }
 
-    /// Says why a worker ended that has taken no connection, if it is that; whether it is.
-    pub(in crate::supervisor) fn blames_ring(&mut self, worker: Slot) -> bool {
-        let advice = self.ring.as_ref().map(super::advice_on_ring);
-        advice.map(|advice| self.say(worker, advice)).is_some()
+    /// Such a program, if one was seen: why a worker ended that has taken no connection.
+    pub(in crate::supervisor) fn ring(&self) -> Option<&Obstacle> {
+        self.ring.as_ref()
+    }
+
+    /// Says so.
+    pub(in crate::supervisor) fn blame(&mut self, worker: Slot, ring: &Obstacle) {
+        self.say(worker, super::advice_on_ring(ring));
     }
 
     /// Looks at a worker that runs.
     pub(in crate::supervisor) fn look_at(
         &mut self,
         (worker, group): (Slot, Pid),
-        (shim, awaited, after): (Option<PathBuf>, Awaited, Duration),
+        (attach, awaited, after): (AttachEnv, Awaited, Duration),
         missing: Vec<WorkerPort>,
         served: Vec<WorkerPort>,
     ) {
-        let look = move || super::running(group, (shim.as_deref(), awaited, after), missing, served);
+        let look = move || super::running(group, (&attach, awaited, after), missing, served);
         self.looking.spawn_blocking(move || (worker, look()));
     }
 
@@ -62,18 +65,20 @@ impl Advisor {
         (worker, how, left): (Slot, Ended, bool),
         plan: Arc<Plan>,
         (missing, served): (Vec<WorkerPort>, Vec<WorkerPort>),
-        (shim, others): (Option<PathBuf>, Vec<Pid>),
+        (attach, others): (AttachEnv, Vec<Pid>),
     ) {
-        let look =
-            move || super::ended(&plan.spec, (how, left), (missing, served), (shim.as_deref(), &others));
+        let look = move || super::ended(&plan.spec, (how, left), (missing, served), (&attach, &others));
         self.looking.spawn_blocking(move || (worker, look()));
     }
 
-    /// Says what the next look has seen; `None` if none is under way. A future that is dropped loses nothing.
-    pub(in crate::supervisor) async fn say_next(&mut self) -> Option<()> {
-        let (worker, seen) = self.looking.join_next().await?.ok()?;
-        self.say(worker, super::advice(&seen));
-        Some(())
+    /// What the next look has seen; `None` if none is under way. A future that is dropped loses nothing.
+    pub(in crate::supervisor) async fn next(&mut self) -> Option<(Slot, Findings)> {
+        self.looking.join_next().await?.ok()
+    }
+
+    /// Says what a look has seen.
+    pub(in crate::supervisor) fn advise(&mut self, worker: Slot, seen: &Findings) {
+        self.say(worker, super::advice(seen));
     }
 
     /// Says again what was said last, if that is long ago: a worker is given up for it.
@@ -90,7 +95,11 @@ impl Advisor {
     /// What was said last, once the looks that are under way have ended. It is worth repeating where clusterd gives up: what
     /// was said at the first of many starts is far above.
     pub(in crate::supervisor) async fn last(&mut self) -> Option<&str> {
-        let all = async { while self.say_next().await.is_some() {} };
+        let all = async {
+            while let Some((worker, seen)) = self.next().await {
+                self.advise(worker, &seen);
+            }
+        };
         // What takes longer is left out.
         let _ = tokio::time::timeout(LAST_LOOK, all).await;
         self.said.as_ref().map(|(_, advice)| advice.as_str())

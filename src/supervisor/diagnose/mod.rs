@@ -22,12 +22,14 @@ use rustix::process::Pid;
 pub(super) use self::advisor::Advisor;
 use self::elf::Kind;
 pub(crate) use self::holder::{
-    advice_on_holder, advice_on_server_below, ring_of, server_below, unfit_holder,
+    ServerBelow, advice_on_holder, advice_on_server_below, ring_of, server_below, unfit_holder,
 };
-use super::CommandSpec;
 use super::ends::Ended;
+use super::turn::Turned;
+use super::{AttachEnv, CommandSpec};
 use crate::ids::WorkerPort;
 use crate::sys::processes;
+use crate::sys::seccomp::Privilege;
 
 /// What was seen of a worker that does not listen where it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +94,7 @@ pub(crate) enum Why {
 /// Looks at a worker that runs.
 pub(crate) fn running(
     group: Pid,
-    (shim, awaited, after): (Option<&Path>, Awaited, Duration),
+    (attach, awaited, after): (&AttachEnv, Awaited, Duration),
     missing: Vec<WorkerPort>,
     served: Vec<WorkerPort>,
 ) -> Findings {
@@ -101,7 +103,7 @@ pub(crate) fn running(
         served,
         ended: None,
         opened: processes::listening_ports(group),
-        obstacle: leaves(group).iter().find_map(|process| obstacle(process, shim)),
+        obstacle: leaves(group).iter().find_map(|process| obstacle_to(process, attach)),
         left: false,
         awaited,
         after,
@@ -113,15 +115,16 @@ pub(crate) fn ended(
     spec: &CommandSpec,
     (how, left): (Ended, bool),
     (missing, served): (Vec<WorkerPort>, Vec<WorkerPort>),
-    (shim, others): (Option<&Path>, &[Pid]),
+    (attach, others): (&AttachEnv, &[Pid]),
 ) -> Findings {
     let opened: BTreeSet<u16> = others.iter().flat_map(|&group| processes::listening_ports(group)).collect();
     // What another worker opened itself is what this one could not open.
     let of_others = || {
         let leaves = others.iter().filter(|_| !opened.is_empty()).flat_map(|&group| leaves(group));
-        leaves.into_iter().find_map(|process| obstacle(&process, shim))
+        leaves.into_iter().find_map(|process| obstacle_to(&process, attach))
     };
-    let obstacle = obstacle_in_file(spec).or_else(of_others);
+    let in_file = if attach.filter.is_none() { obstacle_in_file(spec) } else { None };
+    let obstacle = in_file.or_else(of_others);
     Findings {
         missing,
         served,
@@ -144,6 +147,11 @@ fn leaves(group: Pid) -> Vec<Process> {
     let parents: BTreeSet<i32> = members.iter().map(|&(_, parent)| parent).collect();
     let leaves = members.into_iter().map(|(process, _)| process);
     leaves.filter(|process| !parents.contains(&process.pid)).collect()
+}
+
+/// Whose calls are intercepted is served whatever it is.
+fn obstacle_to(process: &Process, attach: &AttachEnv) -> Option<Obstacle> {
+    if attach.filter.is_some() { None } else { obstacle(process, attach.shim.as_deref()) }
 }
 
 fn obstacle(process: &Process, shim: Option<&Path>) -> Option<Obstacle> {
@@ -188,6 +196,23 @@ fn obstacle_in_file(spec: &CommandSpec) -> Option<Obstacle> {
 /// What to tell of a program that bound its port, and ended without having taken a connection.
 pub(crate) fn advice_on_ring(ring: &Obstacle) -> String {
     format!("the worker ended before it took a connection: {}", about_obstacle(ring))
+}
+
+/// What is told where all workers accept by themselves from now on, because of one of them.
+pub(crate) fn advice_on_turn(Obstacle { program, why }: &Obstacle, turned: Turned) -> String {
+    let what = match why {
+        Why::Go => "is a Go program, which bypasses the C library",
+        Why::Static => "is statically linked, so that nothing is preloaded into it",
+        _ => "has an io_uring, and accepts past the C library",
+    };
+    let how = match turned {
+        Turned::BySeccomp(Privilege::Capability) => "--attach seccomp",
+        Turned::BySeccomp(Privilege::NoNewPrivileges) => {
+            "--attach seccomp, with no_new_privs: sudo, ping and other setuid programs do not work in them"
+        }
+        Turned::ByShim => "--accept workers",
+    };
+    format!("{program} {what}; workers accept by themselves from their next start on: {how}")
 }
 
 impl Findings {
@@ -362,6 +387,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::supervisor::turn::Turn;
 
     fn seen() -> Findings {
         Findings {
@@ -466,7 +492,16 @@ mod tests {
         }
 
         fn seen(&self, shim: &Path) -> Findings {
-            let how = (Some(shim), Awaited::Nothing, Duration::ZERO);
+            let attach = AttachEnv {
+                socket: "@test".into(),
+                shim: Some(shim.to_owned()),
+                drain_page: None,
+                node_channel: false,
+                listen_fds: None,
+                filter: None,
+                turn: Turn::default(),
+            };
+            let how = (&attach, Awaited::Nothing, Duration::ZERO);
             running(Pid::from_child(&self.0), how, vec![WorkerPort(3000)], vec![])
         }
     }

@@ -188,6 +188,7 @@ mod tests {
     use crate::settings::workplace::Workplace;
     use crate::settings::{Stdin, WorkerCommand};
     use crate::supervisor::lanes::Lane;
+    use crate::supervisor::turn::Turn;
     use crate::sys::mark::Family;
 
     fn spec(inherited: &[(&str, &str)], workplace: Workplace) -> CommandSpec {
@@ -201,6 +202,7 @@ mod tests {
                 node_channel: false,
                 listen_fds: None,
                 filter: None,
+                turn: Turn::default(),
             },
             notify: false,
             stdin: Stdin::Null,

@@ -24,6 +24,7 @@ use crate::protocol::wire::{self, Token};
 use crate::settings::workplace::{Workplace, WorkplaceError};
 use crate::settings::{Stdin, WorkerCommand, script};
 use crate::supervisor::lanes::Lane;
+use crate::supervisor::turn::{Turn, Turned};
 use crate::sys::mark::Mark;
 use crate::sys::process::{ChildSetup, Step, endless_input, give_descriptor};
 use crate::sys::seccomp::notifications::Notifications;
@@ -50,6 +51,24 @@ pub(crate) struct AttachEnv {
     pub listen_fds: Option<&'static str>,
     /// What it takes to have a worker's calls of bind(2) and listen(2) told, if they are to be.
     pub filter: Option<Privilege>,
+    /// Whether launches have turned to another way since.
+    pub turn: Turn,
+}
+
+impl AttachEnv {
+    /// What holds for a launch now.
+    pub(crate) fn in_force(&self) -> Self {
+        match self.turn.taken() {
+            Some(Turned::BySeccomp(privilege)) => Self {
+                shim: None,
+                drain_page: None,
+                node_channel: false,
+                filter: Some(privilege),
+                ..self.clone()
+            },
+            Some(Turned::ByShim) | None => self.clone(),
+        }
+    }
 }
 
 /// What every worker is started with.
@@ -87,7 +106,8 @@ impl CommandSpec {
 
     /// Whether HTTP clients of a worker are asked to leave while it drains, where it loads the shim.
     pub(crate) fn asks_to_leave(&self) -> bool {
-        self.attach.shim.is_some() && self.attach.drain_page.is_some()
+        let attach = self.attach.in_force();
+        attach.shim.is_some() && attach.drain_page.is_some()
     }
 }
 
@@ -246,6 +266,7 @@ pub(crate) struct Launch {
 /// The program cannot be found or executed, or the system has no room for another process.
 pub(crate) fn spawn(spec: &CommandSpec, launch: Launch) -> Result<Spawned, StartError> {
     let id = launch.id;
+    let spec = &CommandSpec { attach: spec.attach.in_force(), ..spec.clone() };
     let mut variables = environment::of(spec, &launch).map_err(WorkplaceError::from)?;
     let mut command = command(spec, launch.lane);
     let failed = |error| explain(spec, error);

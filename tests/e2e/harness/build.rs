@@ -1,54 +1,52 @@
 //! Builds the servers that have to be compiled; they are kept among Cargo's own files.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::folder::fixtures;
 
 /// The server in C, built as `name` by this compiler with these arguments.
 pub(crate) fn c(name: &str, compiler: &[&str]) -> String {
-    let mut command = Command::new(compiler[0]);
-    command.args(&compiler[1..]).args(["-O1", "-o"]).arg(target(name));
-    command.arg(fixtures().join("server.c"));
-    built(name, command)
+    built(name, |target| {
+        let mut command = Command::new(compiler[0]);
+        command.args(&compiler[1..]).args(["-O1", "-o"]).arg(target);
+        command.arg(fixtures().join("server.c"));
+        command
+    })
 }
 
 /// A program from `fixtures/SOURCE`, built as `name` by this compiler with these arguments.
 pub(crate) fn program(name: &str, source: &str, compiler: &[&str]) -> String {
-    let mut command = Command::new(compiler[0]);
-    command.arg("-o").arg(target(name)).arg(fixtures().join(source)).args(&compiler[1..]);
-    built(name, command)
+    built(name, |target| {
+        let mut command = Command::new(compiler[0]);
+        command.arg("-o").arg(target).arg(fixtures().join(source)).args(&compiler[1..]);
+        command
+    })
 }
 
-/// A library for LD_PRELOAD from `fixtures/SOURCE`, in C. Programs may use an older one while it is built.
+/// A library for LD_PRELOAD from `fixtures/SOURCE`, in C.
 pub(crate) fn library(name: &str, source: &str) -> String {
-    let finished = target(&format!("lib{name}.so")).to_string_lossy().into_owned();
-    let built =
-        program(&format!("lib{name}-{}.so", std::process::id()), source, &["gcc", "-shared", "-fPIC"]);
-    std::fs::rename(built, &finished).expect("it was built");
-    finished
+    program(&format!("lib{name}.so"), source, &["gcc", "-shared", "-fPIC"])
 }
 
 /// A server in Go from `fixtures/SOURCE`, built as `name`, without C.
 pub(crate) fn go(name: &str, source: &str) -> String {
-    // A program that runs cannot be written.
-    let fresh = format!("{name}-{}", std::process::id());
-    let mut command = Command::new("go");
-    command.args(["build", "-o"]).arg(target(&fresh)).arg(fixtures().join(source));
-    command.env("GO111MODULE", "off").env("GOCACHE", target("go-cache")).env("CGO_ENABLED", "0");
-    let built = built(&fresh, command);
-    let finished = target(name).to_string_lossy().into_owned();
-    std::fs::rename(built, &finished).expect("it was built");
-    finished
+    built(name, |target| {
+        let mut command = Command::new("go");
+        command.args(["build", "-o"]).arg(target).arg(fixtures().join(source));
+        command.env("GO111MODULE", "off").env("GOCACHE", self::target("go-cache")).env("CGO_ENABLED", "0");
+        command
+    })
 }
 
 /// Runs a compiler: these words.
 pub(crate) fn run(words: &[String]) {
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).env("GO111MODULE", "off").env("GOCACHE", target("go-cache"));
-    built(&words[0], command);
+    succeeds(command);
 }
 
 /// This example of the library, or of the command, built as `cargo test --workspace` builds it.
@@ -77,8 +75,18 @@ fn target(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-fn built(name: &str, mut command: Command) -> String {
+/// What this compiler makes of its target. Another test may build the same, and run it already: the finished one takes its
+/// place in one step.
+fn built(name: &str, compiler: impl FnOnce(&Path) -> Command) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let (fresh, finished) = (target(&format!("{name}-{}-{count}", std::process::id())), target(name));
+    succeeds(compiler(&fresh));
+    std::fs::rename(fresh, &finished).expect("it was built");
+    finished.to_string_lossy().into_owned()
+}
+
+fn succeeds(mut command: Command) {
     let output = command.output().expect("the compiler can be started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    target(name).to_string_lossy().into_owned()
 }
