@@ -8,12 +8,13 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use rustix::process::Pid;
-use socket2::SockRef;
+use socket2::{Domain, SockRef};
 use tokio::io::Interest;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -264,18 +265,18 @@ impl Launch {
         Answer::Failed(libc::EADDRINUSE)
     }
 
-    /// Once for each launch.
+    /// Of what an operator can mend, once for each launch.
     fn complain(&mut self, error: &io::Error) {
-        if std::mem::replace(&mut self.told_of_access, true) {
-            return;
-        }
         match is_access(error) {
+            true if std::mem::replace(&mut self.told_of_access, true) => {}
             true => warn!(
                 worker = %self.worker, %error,
                 "cannot look into a process of the worker (ptrace access), so that it is not served; start clusterd as the \
                  same user, or with CAP_SYS_PTRACE"
             ),
-            false => debug!(worker = %self.worker, %error, "a process of the worker is gone"),
+            false => {
+                debug!(worker = %self.worker, %error, "a call asks what the kernel refuses, or its process is gone")
+            }
         }
     }
 }
@@ -287,16 +288,17 @@ async fn apart<T: Send + 'static>(look: impl FnOnce() -> io::Result<T> + Send + 
 
 /// What bind(2) asks, if it is to bind a TCP socket to one of these ports.
 fn ask(thread: Pid, number: i32, (at, len): (u64, u32), ports: &[WorkerPort]) -> io::Result<Option<Asked>> {
+    let mut address = [0; size_of::<libc::sockaddr_storage>()];
+    let Some(read) = usize::try_from(len).ok().and_then(|len| address.get_mut(..len)) else {
+        return Ok(None);
+    };
     let process = Remote::of_thread(thread)?;
-    let mut address = [0; ADDRESS_LEN];
-    let len = usize::try_from(len).unwrap_or(usize::MAX).min(ADDRESS_LEN);
-    let Some(read) = address.get_mut(..len) else { return Ok(None) };
     process.read(at, read)?;
     let Some(address) = endpoint(read).filter(|address| ports.contains(&WorkerPort(address.port()))) else {
         return Ok(None);
     };
     let socket = process.descriptor(number)?;
-    if !bound::is_tcp(&socket.duplicate) {
+    if !bound::is_tcp(&socket.duplicate) || !is_of_family(&socket.duplicate, &address) {
         return Ok(None);
     }
     let is_set = |level, name| {
@@ -324,9 +326,6 @@ fn look_around((process, number, inode): (Remote, i32, u64)) -> io::Result<Aroun
     Ok((numbers, process.watches(number, inode)?))
 }
 
-/// `struct sockaddr_in6`, the longest that counts.
-const ADDRESS_LEN: usize = 28;
-
 /// The address in a `struct sockaddr_in` or `sockaddr_in6`, as bind(2) reads it.
 fn endpoint(bytes: &[u8]) -> Option<Endpoint> {
     let (family, rest) = bytes.split_first_chunk()?;
@@ -335,6 +334,10 @@ fn endpoint(bytes: &[u8]) -> Option<Endpoint> {
     match i32::from(u16::from_ne_bytes(*family)) {
         // The address is followed by eight bytes that nobody reads and everybody has to give.
         libc::AF_INET if rest.len() >= 12 => Some(Endpoint::V4 { address: *rest.first_chunk()?, port }),
+        // What old programs say for every address.
+        libc::AF_UNSPEC if rest.len() >= 12 && rest.starts_with(&[0; 4]) => {
+            Some(Endpoint::V4 { address: [0; 4], port })
+        }
         libc::AF_INET6 => {
             let (address, rest) = rest.get(4..)?.split_first_chunk()?;
             // Without the scope, a structure of RFC 2133 is accepted, too.
@@ -342,6 +345,19 @@ fn endpoint(bytes: &[u8]) -> Option<Endpoint> {
             Some(Endpoint::V6 { address: *address, port, scope })
         }
         _ => None,
+    }
+}
+
+/// Whether a socket can be bound to an address of this kind.
+fn is_of_family(socket: &OwnedFd, address: &Endpoint) -> bool {
+    let socket = SockRef::from(socket);
+    let is_in = |domain| socket.domain().is_ok_and(|its| its == domain);
+    match address {
+        Endpoint::V4 { .. } => is_in(Domain::IPV4),
+        Endpoint::V6 { address, .. } => {
+            let is_v4 = Ipv6Addr::from(*address).to_ipv4_mapped().is_some();
+            is_in(Domain::IPV6) && !(is_v4 && socket.only_v6().unwrap_or(false))
+        }
     }
 }
 
@@ -383,8 +399,15 @@ mod tests {
         loopback[15] = 1;
         let in_v6 = |scope| Endpoint::V6 { address: loopback, port: 3000, scope };
         let unix = [&[1, 0], b"/run/socket".as_slice()].concat();
-        let table: [(&[u8], Option<Endpoint>); 8] = [
+        let unspecified = [&[0, 0, 0x0b, 0xb8, 0, 0, 0, 0], [0; 8].as_slice()].concat();
+        let unspecified_at = [&[0, 0, 0x0b, 0xb8, 127, 0, 0, 1], [0; 8].as_slice()].concat();
+        let any = Endpoint::V4 { address: [0; 4], port: 3000 };
+        let table: [(&[u8], Option<Endpoint>); 12] = [
             (&v4, Some(in_v4)),
+            (&[v4, [0; 16]].concat(), Some(in_v4)),
+            (&unspecified, Some(any)),
+            (&unspecified[..15], None),
+            (&unspecified_at, None),
             (&v4[..15], None),
             (&v6, Some(in_v6(u32::from_ne_bytes([7, 0, 0, 0])))),
             (&v6[..24], Some(in_v6(0))),

@@ -5,21 +5,25 @@
 //! up nobody.
 
 use std::fs::{DirEntry, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags};
 use rustix::thread::UnshareFlags;
 
+/// pidfd_open(2) of a thread rather than of the process that it leads (Linux 6.9 and later).
+const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
+
 /// A process, by one of its threads.
 #[derive(Debug)]
 pub(crate) struct Remote {
     thread: Pid,
-    process: OwnedFd,
+    /// Of the thread, where the kernel can do that: the first one may have ended, or have descriptors of its own.
+    pidfd: OwnedFd,
     /// Its effective user.
     pub(crate) uid: u32,
 }
@@ -52,17 +56,28 @@ impl Remote {
     pub(crate) fn of_thread(thread: Pid) -> io::Result<Self> {
         let status = procfs::process::Process::new(thread.as_raw_pid()).and_then(|process| process.status());
         let status = status.map_err(io::Error::other)?;
-        let leader = Pid::from_raw(status.tgid).ok_or(Errno::SRCH)?;
-        let process = rustix::process::pidfd_open(leader, PidfdFlags::empty())?;
-        Ok(Self { thread, process, uid: status.euid })
+        let pidfd = match rustix::process::pidfd_open(thread, PIDFD_THREAD) {
+            Err(Errno::INVAL) => {
+                let leader = Pid::from_raw(status.tgid).ok_or(Errno::SRCH)?;
+                rustix::process::pidfd_open(leader, PidfdFlags::empty())?
+            }
+            other => other?,
+        };
+        Ok(Self { thread, pidfd, uid: status.euid })
     }
 
-    /// Copies its memory from this address on. Fewer bytes are an error.
+    /// Copies its memory from this address on, as far as it may read that itself. Fewer bytes are an error.
     ///
     /// # Errors
-    /// EACCES or EPERM without the access, EIO where there is no memory.
+    /// EPERM without the access, EFAULT where there is no memory.
     pub(crate) fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<()> {
-        File::open(self.path("mem"))?.read_exact_at(buffer, address)
+        let base = usize::try_from(address).map_err(|_| Errno::FAULT)?;
+        let (there, len) = (RemoteIoVec { base, len: buffer.len() }, buffer.len());
+        let thread = nix::unistd::Pid::from_raw(self.thread.as_raw_pid());
+        match process_vm_readv(thread, &mut [IoSliceMut::new(buffer)], &[there])? {
+            read if read == len => Ok(()),
+            _ => Err(Errno::FAULT.into()),
+        }
     }
 
     /// The descriptor of this number.
@@ -112,8 +127,9 @@ impl Remote {
     }
 
     fn duplicate(&self, number: i32) -> io::Result<OwnedFd> {
-        let number: ForeignRawFd = number;
-        Ok(rustix::process::pidfd_getfd(&self.process, number, PidfdGetfdFlags::empty())?)
+        // rustix takes what cannot be a descriptor for a mistake of its caller, and panics.
+        let number: ForeignRawFd = u32::try_from(number).map_err(|_| Errno::BADF)?.cast_signed();
+        Ok(rustix::process::pidfd_getfd(&self.pidfd, number, PidfdGetfdFlags::empty())?)
     }
 
     fn lines(&self, descriptor: i32) -> io::Result<impl Iterator<Item = String>> {
@@ -218,7 +234,8 @@ mod tests {
         let mut here = [0; 16];
         me().read(there.as_ptr() as u64, &mut here).expect("of this process");
         assert_eq!(here, there);
-        assert!(me().read(8, &mut here).is_err());
+        assert_eq!(me().read(8, &mut here).expect_err("nothing is there").raw_os_error(), Some(libc::EFAULT));
+        me().read(8, &mut []).expect("nothing was asked for");
     }
 
     #[test]
@@ -228,7 +245,9 @@ mod tests {
         assert!(closes());
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).expect("it is open");
         assert!(!closes());
-        assert!(me().descriptor(i32::MAX).is_err());
+        for none in [i32::MAX, -1, i32::MIN, libc::AT_FDCWD] {
+            assert_eq!(me().descriptor(none).expect_err("none").raw_os_error(), Some(libc::EBADF), "{none}");
+        }
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! A listener of a worker behaves as the kernel's: the same server runs with clusterd and without, and says the same.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::harness::needs::{ipv6, needs};
 use crate::harness::ports::{free_port, free_ports};
-use crate::harness::{Cluster, Native, until};
+use crate::harness::{Cluster, Native, build, until};
 
 /// What a server says, by name.
 type Said = BTreeMap<String, String>;
@@ -144,6 +144,34 @@ fn a_server_that_asks_whether_its_port_is_free_hears_what_it_hears_natively() {
         assert_eq!(answer(cluster.address()), natively);
     }
     assert_eq!(cluster.metrics().count("clusterd_worker_restarts_total", &[]), 0);
+}
+
+#[test]
+fn unusual_calls_of_bind_and_listen_return_what_they_return_natively_where_they_are_intercepted() {
+    needs!("gcc");
+    let program = build::program("odd-binds", "odd_binds.c", &["gcc", "-static", "-pthread"]);
+    let command = format!("{program} {{port}}");
+    let native = Native::start(Cluster::of(&command).worker_port(free_port()));
+    let port = free_port();
+    let cluster = Cluster::of(&command).port(&port.to_string()).worker_port(port).start();
+    // A client that comes while it tries may meet a listener that is closed.
+    let said =
+        |address| until("it has tried all", || try_answer(address).ok().filter(|said| !said.is_empty()));
+    let (natively, here) = (said(native.at(loopback("v4"))), said(cluster.address()));
+    assert!(natively.contains("1,024 binds: 0"), "{natively}");
+    let differences: Vec<_> =
+        natively.lines().zip(here.lines()).filter(|(native, here)| native != here).collect();
+    assert!(differences.is_empty(), "(without clusterd, under it) {differences:#?}");
+    assert_eq!(natively.lines().count(), here.lines().count());
+}
+
+fn try_answer(address: SocketAddr) -> io::Result<String> {
+    let mut client = TcpStream::connect(address)?;
+    client.set_read_timeout(Some(Duration::from_secs(2)))?;
+    client.write_all(b"hello")?;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::Pid;
 
 use super::program::{self, Number};
@@ -51,6 +51,9 @@ pub(crate) enum Asks {
     Other,
 }
 
+/// The kernel carries the call out.
+const CONTINUE: u32 = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+
 impl Single for Notifications {}
 
 impl AsFd for Notifications {
@@ -67,15 +70,18 @@ impl Notifications {
     /// The next call.
     ///
     /// # Errors
-    /// `WouldBlock`: there is none yet. ENOENT: its caller is gone, or was interrupted by a signal. Any other: there will be no
+    /// `WouldBlock`: there is none yet. ENOENT: its caller is gone, was interrupted by a signal, or cannot be seen. Any other: there will be no
     /// more.
     pub(crate) fn receive(&self) -> io::Result<Call> {
         self.poll()?;
         // SAFETY: all bytes zero is a value of this structure of numbers, and the one that the kernel asks for.
         let mut told: libc::seccomp_notif = unsafe { std::mem::zeroed() };
         self.control(libc::SECCOMP_IOCTL_NOTIF_RECV, (&raw mut told).cast())?;
-        // The process may be outside this process namespace, and then has no number here.
-        let thread = i32::try_from(told.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+        // The process may be outside this process namespace, and then has no number here: nothing can be found out about it.
+        let Some(thread) = i32::try_from(told.pid).ok().and_then(Pid::from_raw) else {
+            self.respond(told.id, 0, CONTINUE)?;
+            return Err(Errno::NOENT.into());
+        };
         let call = u32::try_from(told.data.nr).ok().and_then(|number| program::OWN?.call(number));
         let [first, second, third, ..] = told.data.args;
         // As the kernel takes an `int` from a register.
@@ -99,7 +105,7 @@ impl Notifications {
     /// # Errors
     /// ENOENT: it does not wait any more.
     pub(crate) fn carry_out(&self, call: &Call) -> io::Result<()> {
-        self.answer(call, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32)
+        self.respond(call.id, 0, CONTINUE)
     }
 
     /// Tells the caller that it has succeeded, or which error (errno(3)) it has come to.
@@ -107,7 +113,7 @@ impl Notifications {
     /// # Errors
     /// ENOENT: it does not wait any more; a signal may have interrupted it, and then it asks again.
     pub(crate) fn tell(&self, call: &Call, outcome: Result<(), i32>) -> io::Result<()> {
-        self.answer(call, outcome.err().unwrap_or(0), 0)
+        self.respond(call.id, outcome.err().unwrap_or(0), 0)
     }
 
     /// Puts a duplicate of `fd` at this number of the caller's, in the place of what it is.
@@ -145,8 +151,8 @@ impl Notifications {
         }
     }
 
-    fn answer(&self, call: &Call, errno: i32, flags: u32) -> io::Result<()> {
-        let mut answer = libc::seccomp_notif_resp { id: call.id, val: 0, error: -errno, flags };
+    fn respond(&self, id: u64, errno: i32, flags: u32) -> io::Result<()> {
+        let mut answer = libc::seccomp_notif_resp { id, val: 0, error: -errno, flags };
         self.control(libc::SECCOMP_IOCTL_NOTIF_SEND, (&raw mut answer).cast())
     }
 
