@@ -34,10 +34,16 @@ pub(crate) fn library(name: &str, source: &str) -> String {
 
 /// A server in Go from `fixtures/SOURCE`, built as `name`, without C.
 pub(crate) fn go(name: &str, source: &str) -> String {
+    go_with(name, source, false)
+}
+
+/// The same, without C or with it, on Debian's packages.
+pub(crate) fn go_with(name: &str, source: &str, c: bool) -> String {
     built(name, |target| {
         let mut command = Command::new("go");
         command.args(["build", "-o"]).arg(target).arg(fixtures().join(source));
-        command.env("GO111MODULE", "off").env("GOCACHE", self::target("go-cache")).env("CGO_ENABLED", "0");
+        command.env("GO111MODULE", "off").env("GOCACHE", self::target("go-cache"));
+        command.env("GOPATH", "/usr/share/gocode").env("CGO_ENABLED", if c { "1" } else { "0" });
         command
     })
 }

@@ -6,7 +6,7 @@
 //! 3. A reload under load loses no request.
 //! 4. A stop exits with 0, and leaves no process and no file.
 //!
-//! With `--accept workers` the same, but that there are no turns: all three answer.
+//! With `--accept workers`, and with `--attach seccomp`, the same, but that there are no turns: all three answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -60,12 +60,24 @@ pub(super) fn prove(server: &Server) {
 /// Proves it of workers that accept by themselves.
 #[track_caller]
 pub(super) fn prove_accepting(server: &Server) {
-    if !server.is_wanted_accepting() {
-        return;
+    if server.is_wanted_accepting() {
+        prove_with(server, "--accept workers");
     }
+}
+
+/// Proves it of workers whose calls are intercepted.
+#[track_caller]
+pub(super) fn prove_intercepted(server: &Server) {
+    if server.is_wanted_intercepted() {
+        prove_with(server, "--attach seccomp");
+    }
+}
+
+#[track_caller]
+fn prove_with(server: &Server, options: &str) {
     let witness = Witness::new();
     let natively = natively(server, &witness);
-    let cluster = server.accepting_cluster(&witness);
+    let cluster = server.accepting_cluster(&witness, options);
     let ip = natively.iter().find(|(_, met)| *met != Meeting::Refused).expect("one family is served").0;
     let address = (ip, cluster.address().port()).into();
     all_accept(&cluster, address, server.dialogue);

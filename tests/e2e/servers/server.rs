@@ -26,7 +26,15 @@ pub(super) struct Server {
     pub(super) accepts: bool,
     in_ci: bool,
     accepting_in_ci: bool,
+    intercepted_in_ci: bool,
     pub(super) dialogue: Dialogue,
+}
+
+/// Whether a program in Go has parts in C, and is dynamically linked then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum C {
+    None,
+    Linked,
 }
 
 enum Need {
@@ -56,6 +64,7 @@ impl Server {
             accepts: true,
             in_ci: false,
             accepting_in_ci: false,
+            intercepted_in_ci: false,
             dialogue: Dialogue::Page { path: "/", says: "worker" },
         }
     }
@@ -70,6 +79,13 @@ impl Server {
         let mut server = Self::of("{program}").needs(compiler[0]);
         server.compiled = Some((source, compiler));
         server
+    }
+
+    /// A server in Go from `fixtures/SOURCE`, without C or with it, on packages of the distribution.
+    pub(super) fn of_go(source: &'static str, c: C) -> Self {
+        let compiler: &[&str] = if c == C::Linked { &["go", "gcc"] } else { &["go"] };
+        let server = Self::compiled(source, compiler);
+        compiler.iter().copied().fold(server, Self::needs)
     }
 
     /// One more word of the command, which may hold spaces.
@@ -144,6 +160,18 @@ impl Server {
         self
     }
 
+    /// It is one of those that run everywhere with `--attach seccomp` as well.
+    pub(super) fn intercepted_in_ci(mut self) -> Self {
+        self.intercepted_in_ci = true;
+        self
+    }
+
+    /// Nothing can be preloaded into it, so that nobody can tell what accept gives it.
+    pub(super) fn nothing_is_preloaded(mut self) -> Self {
+        self.accepts = false;
+        self
+    }
+
     /// The page / contains this.
     pub(super) fn says(self, says: &'static str) -> Self {
         self.page("/", says)
@@ -176,6 +204,11 @@ impl Server {
         self.is_wanted_if(self.accepting_in_ci)
     }
 
+    /// The same, with its calls intercepted.
+    pub(super) fn is_wanted_intercepted(&self) -> bool {
+        self.is_wanted_if(self.intercepted_in_ci)
+    }
+
     fn is_wanted_if(&self, in_ci: bool) -> bool {
         let wanted = in_ci || env::var_os("CLUSTERD_TEST_SERVERS").is_some_and(|which| which == "all");
         if !wanted {
@@ -194,9 +227,9 @@ impl Server {
         self.quick(witness).taking_turns().start()
     }
 
-    /// Three workers of it that accept by themselves.
-    pub(super) fn accepting_cluster(&self, witness: &Witness) -> Cluster {
-        self.quick(witness).workers(3).options("--accept workers").start()
+    /// Three workers of it that accept by themselves, as these options say.
+    pub(super) fn accepting_cluster(&self, witness: &Witness, options: &str) -> Cluster {
+        self.quick(witness).workers(3).options(options).start()
     }
 
     fn quick(&self, witness: &Witness) -> Setup {
@@ -213,8 +246,10 @@ impl Server {
         if self.own_folder {
             setup = setup.arg("sh").arg("-c").arg(OWN_FOLDER).arg("{folder}");
         }
-        let program =
-            self.compiled.map(|(source, compiler)| build::program(&name_of(source), source, compiler));
+        let program = self.compiled.map(|(source, compiler)| match compiler {
+            ["go", c @ ..] => build::go_with(&compiled_name(source, c), source, !c.is_empty()),
+            _ => build::program(&compiled_name(source, &compiler[1..]), source, compiler),
+        });
         let fill = |text: &str| {
             text.replace("{python}", &tools::python().to_string_lossy())
                 .replace("{program}", program.as_deref().unwrap_or("{program}"))
@@ -239,6 +274,7 @@ impl Need {
     }
 }
 
-fn name_of(source: &str) -> String {
-    source.replace(['/', '.'], "-")
+/// Two configurations of one source may be built at once.
+fn compiled_name(source: &str, how: &[&str]) -> String {
+    [source].iter().chain(how).map(|word| word.replace(['/', '.'], "-")).collect()
 }

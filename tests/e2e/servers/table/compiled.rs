@@ -6,7 +6,7 @@ use super::{Server, servers};
 servers! {
     c => Server::compiled("server.c", &["gcc"]).says("");
     /// It registers its socket with epoll before it binds it.
-    asio => Server::compiled("servers/asio.cpp", &["g++", "-pthread"]).needs_file("/usr/include/asio.hpp").in_ci().accepting_in_ci();
+    asio => Server::compiled("servers/asio.cpp", &["g++", "-pthread"]).needs_file("/usr/include/asio.hpp").in_ci().accepting_in_ci().intercepted_in_ci();
     boost_asio => Server::compiled("servers/asio.cpp", &["g++", "-pthread", "-DBOOST"])
         .needs_file("/usr/include/boost/asio.hpp");
     websocketpp => Server::compiled("servers/websocketpp.cpp", &["g++", "-pthread"])

@@ -28,7 +28,7 @@ fn postgres(listen: &'static str) -> Server {
 
 servers! {
     redis => Server::of("redis-server --port {port} --save").arg("").in_its_own_folder()
-        .answers(b"PING\r\n", b"+PONG\r\n").in_ci().accepting_in_ci();
+        .answers(b"PING\r\n", b"+PONG\r\n").in_ci().accepting_in_ci().intercepted_in_ci();
     redis_of_one_address => Server::of("redis-server --port {port} --bind 127.0.0.1 --save").arg("").in_its_own_folder()
         .answers(b"PING\r\n", b"+PONG\r\n");
     redis_with_threads =>

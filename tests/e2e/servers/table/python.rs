@@ -171,7 +171,7 @@ asyncio.run(main())
         .arg(r"tcp6:{port}:interface=\:\:").python("twisted.web").says("Directory listing");
     hypercorn => asgi("{python} -m hypercorn -b 0.0.0.0:{port} app:app", "hypercorn");
     hypercorn_of_both_families => asgi("{python} -m hypercorn -b [::]:{port} app:app", "hypercorn");
-    uvicorn => asgi("{python} -m uvicorn --host 0.0.0.0 --port {port} app:app", "uvicorn").in_ci().accepting_in_ci();
+    uvicorn => asgi("{python} -m uvicorn --host 0.0.0.0 --port {port} app:app", "uvicorn").in_ci().accepting_in_ci().intercepted_in_ci();
     uvicorn_of_one_address => asgi("{python} -m uvicorn --port {port} app:app", "uvicorn");
     uvicorn_of_ipv6 => asgi("{python} -m uvicorn --host :: --port {port} app:app", "uvicorn");
     uvicorn_with_two_processes =>

@@ -39,7 +39,7 @@ servers! {
     nginx_as_debian_configures_it => nginx(nginx_config!(
         "daemon off; worker_processes 2; error_log stderr; events {}",
         "listen {port} default_server; listen [::]:{port} default_server;"
-    )).in_ci().accepting_in_ci();
+    )).in_ci().accepting_in_ci().intercepted_in_ci();
     nginx_of_both_families_at_once => nginx(nginx_config!("daemon off; events {}", "listen [::]:{port} ipv6only=off;"));
     nginx_that_shares_its_port => nginx(nginx_config!(
         "daemon off; worker_processes 2; events { multi_accept on; }",
