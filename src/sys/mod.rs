@@ -6,6 +6,7 @@
 
 pub(crate) mod acting;
 pub(crate) mod closer;
+pub(crate) mod counter;
 pub(crate) mod datagram;
 pub(crate) mod guarded;
 pub(crate) mod idle;

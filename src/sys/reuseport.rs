@@ -4,7 +4,7 @@
 //! It decides nothing: what a program says is up to its caller.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::socket;
 
@@ -29,11 +29,28 @@ pub(crate) struct ListenerStatus {
 pub(crate) fn attach_program(listener: impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
     let len = libc::c_ushort::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
-    let size = libc::socklen_t::try_from(size_of_val(&program)).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let (fd, option) = (listener.as_fd().as_raw_fd(), libc::SO_ATTACH_REUSEPORT_CBPF);
     // SAFETY: the kernel reads a `sock_fprog` from the pointer, and from there `len` instructions of a live slice of that
     // length. It writes to neither.
-    let result = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const program).cast(), size) };
+    unsafe { set_option(listener, libc::SO_ATTACH_REUSEPORT_CBPF, &program) }
+}
+
+/// The same with a program of extended BPF that is loaded (`SO_ATTACH_REUSEPORT_EBPF`). The group keeps it.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub(super) fn attach_loaded(listener: impl AsFd, program: BorrowedFd<'_>) -> io::Result<()> {
+    let program = program.as_raw_fd();
+    // SAFETY: the kernel reads a number from the pointer.
+    unsafe { set_option(listener, libc::SO_ATTACH_REUSEPORT_EBPF, &program) }
+}
+
+/// # Safety
+/// `T` is what the kernel reads for this option, and its pointers hold what it reads there.
+unsafe fn set_option<T>(socket: impl AsFd, option: libc::c_int, value: &T) -> io::Result<()> {
+    let size = libc::socklen_t::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let (fd, value): (_, *const T) = (socket.as_fd().as_raw_fd(), value);
+    // SAFETY: the kernel reads `size` bytes, which are there. What else it reads, the caller promises.
+    let result = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, value.cast(), size) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -1,6 +1,7 @@
 //! With `--accept workers` a server gets a listening socket in the place of its own, and accepts by itself. That this is so
 //! of real servers is in `servers`, and that such a listener behaves as the kernel's in `as_natively`.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
@@ -168,6 +169,24 @@ fn the_library_is_refused_with_the_remedy() {
     let why = "which the library clusterd-worker cannot; use `--accept primary`";
     until("clusterd says why", || cluster.stderr.text().contains(why).then_some(()));
     until("the worker is told", || cluster.stderr.text().contains("Error: Shared").then_some(()));
+}
+
+#[test]
+fn workers_are_steered_to_in_turn_where_the_kernel_may_count() {
+    needs!("python3");
+    if !needs::bpf() {
+        return;
+    }
+    let cluster = script("listener = bound()\nlistener.listen()\nserve(listener)").workers(4).start();
+    let in_turn = || {
+        let names: Vec<_> = (0..12).map(|_| cluster.get("/")).collect();
+        let is_periodic = names.windows(5).all(|five| five[0] == five[4]);
+        let first: BTreeSet<_> = names.iter().take(4).collect();
+        // Once in a million times by chance.
+        (is_periodic && first.len() == 4).then_some(())
+    };
+    // One that leaves a connection waiting on a busy machine loses a turn.
+    until("four workers take turns", in_turn);
 }
 
 #[test]

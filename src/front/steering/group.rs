@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::member::{Member, Rank, Server};
-use super::program::{By, program};
+use super::program::{By, in_turn, program};
 use super::waits::{Change, Look, Waits};
 use super::wakeups::Wakeups;
 use super::{Given, MemberId};
@@ -21,6 +21,7 @@ use crate::front::launches::LaunchTable;
 use crate::front::links::Gate;
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId};
 use crate::metrics::{Metrics, Rejected};
+use crate::sys::counter::Counter;
 use crate::sys::reuseport::{self, ListenerStatus};
 
 /// How long what a worker has left in its backlog waits for the next worker, while others take.
@@ -41,6 +42,8 @@ pub(super) struct Group {
     told: Steered,
     waits: Waits,
     by: By,
+    /// Whose turn it is, if it goes by turns.
+    turns: Option<Counter>,
 }
 
 /// Indices of members, in rising order.
@@ -78,6 +81,7 @@ impl Group {
             told: Steered::default(),
             waits: Waits::new(timeout),
             by,
+            turns: if by == By::Chance { turns() } else { None },
         }
     }
 
@@ -522,6 +526,10 @@ impl Group {
             self.told = Steered::default();
             return Ok(());
         };
+        if self.attach_turns(first, &now.takers) {
+            self.told = now;
+            return Ok(());
+        }
         match reuseport::attach_program(&first.socket, &program) {
             // It was made to stand alone.
             Err(error) if self.members.len() == 1 && error.raw_os_error() == Some(libc::EINVAL) => {
@@ -531,6 +539,16 @@ impl Group {
         }
         self.told = now;
         Ok(())
+    }
+
+    /// Returns whether clients are steered in turn.
+    fn attach_turns(&self, first: &Member, takers: &[usize]) -> bool {
+        let (Some(counter), Some(program)) = (&self.turns, in_turn(takers)) else { return false };
+        let attached = counter.attach(&first.socket, &program);
+        if let Err(error) = &attached {
+            debug!(%error, "cannot steer connections in turn");
+        }
+        attached.is_ok()
     }
 
     fn steered(&self) -> Steered {
@@ -544,6 +562,10 @@ impl Group {
         let is_told = self.by == By::Source && best == Some(Rank::Taking);
         Steered { takers, left_out: if is_told { of_rank(Rank::LeftOut) } else { Vec::new() } }
     }
+}
+
+fn turns() -> Option<Counter> {
+    Counter::new().inspect_err(|error| debug!(%error, "connections are steered by chance, not in turn")).ok()
 }
 
 /// What is in an inherited socket's backlog is for whoever listens with it next.

@@ -1,14 +1,17 @@
 //! The program that chooses, for each connection to a group of listening sockets, which of them gets it.
 //!
-//! Pure: it is only written here. It is classic BPF, which needs no privilege (socket(7), SO_ATTACH_REUSEPORT_CBPF), and so
-//! keeps nothing from one connection to the next: it chooses by chance, or by what the packet says.
+//! Pure: it is only written here. A [`program`] is classic BPF, which needs no privilege (socket(7),
+//! SO_ATTACH_REUSEPORT_CBPF), and so keeps nothing from one connection to the next: it chooses by chance, or by what the packet
+//! says. [`in_turn`] is extended BPF, and counts.
 
 use libc::sock_filter;
+
+use crate::sys::counter::{COUNTER, Instruction, LOAD_COUNTER, registers};
 
 /// By what it chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum By {
-    /// By chance.
+    /// Nothing: in turn where clusterd may have the kernel count, and otherwise by chance.
     #[default]
     Chance,
     /// By the client's address: the same client gets the same socket. While that one is left out it gets another, and
@@ -64,6 +67,46 @@ pub(super) fn program(takers: &[usize], left_out: &[usize], by: By) -> Option<Ve
         }
         (_, By::Source) => by_source(&takers, &numbers(left_out)),
     };
+    Some(program)
+}
+
+/// `BPF_ALU64 | BPF_MOV | BPF_K`, and so on (linux/bpf.h).
+const SET: u8 = 0xb7;
+const ADD_64: u8 = 0x07;
+const REMAINDER_64: u8 = 0x97;
+/// `BPF_STX | BPF_ATOMIC | BPF_DW`, since Linux 5.12.
+const ATOMIC: u8 = 0xdb;
+const ADD_AND_FETCH: i32 = 0x01;
+/// `BPF_JMP | BPF_JLT | BPF_K`.
+const JUMP_IF_LESS: u8 = 0xa5;
+const EXIT: u8 = 0x95;
+
+/// The program that returns each of `takers`, which are indices in rising order, in turn; `None` if there is no choice.
+pub(super) fn in_turn(takers: &[usize]) -> Option<Vec<Instruction>> {
+    let takers = numbers(takers);
+    if takers.len() < 2 {
+        return None;
+    }
+    // What is returned is in register 0, and there the number of the connection is first.
+    let extended = |code, registers, offset, immediate| Instruction { code, registers, offset, immediate };
+    let with_result = |code, offset, number| {
+        let number = i32::try_from(number).expect("far fewer sockets are in one group");
+        extended(code, registers(0, 0), offset, number)
+    };
+    let mut program = vec![
+        extended(LOAD_COUNTER, registers(1, COUNTER), 0, 0),
+        extended(0, 0, 0, 0),
+        with_result(SET, 0, 1),
+        extended(ATOMIC, registers(1, 0), 0, ADD_AND_FETCH),
+        with_result(REMAINDER_64, 0, len(&takers)),
+    ];
+    for (place, index) in runs(&takers).into_iter().rev() {
+        if place > 0 {
+            program.push(with_result(JUMP_IF_LESS, 2, place));
+        }
+        program.push(with_result(ADD_64, 0, index - place));
+        program.push(extended(EXIT, 0, 0, 0));
+    }
     Some(program)
 }
 
@@ -159,6 +202,7 @@ mod tests {
     use socket2::{Domain, Socket, Type};
 
     use super::*;
+    use crate::sys::counter::Counter;
     use crate::sys::reuseport::attach_program;
 
     /// What the kernel makes of a program: the index that it returns for a client, if chance says `random`.
@@ -203,6 +247,30 @@ mod tests {
         }
     }
 
+    /// The same for one that counts.
+    fn run_counting(program: &[Instruction], counter: &mut u64) -> u64 {
+        let (mut result, mut next) = (0_u64, 0);
+        loop {
+            let Instruction { code, offset, immediate, .. } = program[next];
+            next += 1;
+            let number = immediate as u64;
+            match code {
+                // Only one address is known.
+                LOAD_COUNTER => next += 1,
+                SET => result = number,
+                ATOMIC => {
+                    (*counter, result) = (counter.wrapping_add(result), *counter);
+                }
+                REMAINDER_64 => result %= number,
+                ADD_64 => result += number,
+                JUMP_IF_LESS if result < number => next += offset as usize,
+                JUMP_IF_LESS => {}
+                EXIT => return result,
+                other => panic!("instruction {other:#x}"),
+            }
+        }
+    }
+
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[test]
@@ -227,6 +295,18 @@ mod tests {
             let chosen: Vec<_> =
                 (0..takers.len()).map(|random| run(&program, random as u32, CLIENT) as usize).collect();
             prop_assert_eq!(chosen, takers);
+        }
+
+        #[test]
+        fn takers_are_chosen_in_turn(
+            takers in proptest::collection::btree_set(0_usize..64, 2..40), mut counter in 0..u64::MAX / 2,
+        ) {
+            let takers: Vec<usize> = takers.into_iter().collect();
+            let program = in_turn(&takers).unwrap();
+            counter -= counter % takers.len() as u64;
+            for &taker in takers.iter().chain(&takers) {
+                prop_assert_eq!(run_counting(&program, &mut counter), taker as u64);
+            }
         }
 
         #[test]
@@ -321,6 +401,32 @@ mod tests {
         members.swap_remove(0);
         attach(&members[0], &[0], By::Chance);
         assert_eq!(shares(&members, 16), [16, 0]);
+    }
+
+    #[test]
+    fn the_kernel_takes_turns_whoever_takes() {
+        let Ok(counter) = Counter::new() else { return eprintln!("skipped: bpf(2) is not for us") };
+        let mut members = members(4, "127.0.0.1:0");
+        let attach =
+            |to: &TcpListener, takers: &[usize]| counter.attach(to, &in_turn(takers).unwrap()).unwrap();
+        attach(&members[0], &[0, 1, 2, 3]);
+        assert_eq!(shares(&members, 32), [8, 8, 8, 8]);
+        attach(&members[0], &[0, 1, 3]);
+        assert_eq!(shares(&members, 30), [10, 10, 0, 10]);
+        drop(members.swap_remove(1));
+        attach(&members[2], &[1, 2]);
+        assert_eq!(shares(&members, 16), [0, 8, 8]);
+        // One that counts, and one that does not, take each other's place.
+        attach_program(&members[0], &program(&[1], &[], By::Chance).unwrap()).unwrap();
+        assert_eq!(shares(&members, 16), [0, 16, 0]);
+        attach(&members[0], &[0, 2]);
+        assert_eq!(shares(&members, 16), [8, 0, 8]);
+    }
+
+    #[test]
+    fn there_are_no_turns_for_one() {
+        assert!(in_turn(&[]).is_none());
+        assert!(in_turn(&[3]).is_none());
     }
 
     #[test]

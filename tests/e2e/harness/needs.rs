@@ -39,6 +39,17 @@ pub(crate) fn root() -> bool {
     met(rustix::process::geteuid().is_root(), "the tests do not run as root")
 }
 
+/// Whether clusterd may load programs of extended BPF: with CAP_BPF (39) or CAP_SYS_ADMIN (21), and under no seccomp filter.
+/// Containers may not, so the test is skipped even where all are required.
+pub(crate) fn bpf() -> bool {
+    let status = procfs::process::Process::myself().and_then(|own| own.status()).expect("/proc");
+    let may = status.capeff & (1 << 39 | 1 << 21) != 0 && status.seccomp == Some(0);
+    if !may {
+        println!("skipped: bpf(2) is not for the tests");
+    }
+    may
+}
+
 /// Whether the machine speaks IPv6. Many containers do not, so the test is skipped even where all are required.
 pub(crate) fn ipv6() -> bool {
     let speaks = TcpListener::bind("[::1]:0").is_ok();
