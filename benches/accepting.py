@@ -97,7 +97,7 @@ class Running:
         self.home = tempfile.TemporaryDirectory(dir=folder)
         environment["CLUSTERD_HOME"] = self.home.name
         self.children = [
-            subprocess.Popen(words, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
+            subprocess.Popen(words, env=environment, process_group=0, stdout=subprocess.DEVNULL)
             for _ in range(count)
         ]
 
@@ -162,8 +162,8 @@ def descendants(found):
     return found
 
 
-def spread(seen):
-    shares = sorted(seen["servers"].values())
+def spread(seen, what="servers"):
+    shares = sorted(seen[what].values())
     return shares[-1] / shares[0] if len(shares) == WORKERS else float("inf")
 
 
@@ -194,6 +194,7 @@ def kept(running):
     seen = running.load("kept", CLIENTS, SECONDS)
     return {
         "64 kept: requests/s": seen["answered"] / seen["seconds"],
+        "64 kept: most/fewest connections": spread(seen, "connections"),
         "64 kept: busiest/idlest": spread(seen),
         "64 kept: lost": seen["lost"],
     }
@@ -227,7 +228,7 @@ def report(server, rounds):
     """Medians, and beside them the medians of each round's ratio to SO_REUSEPORT without clusterd."""
     names = list(rounds[0])
     width = max(18, max(len(name) for name in names)) + 2
-    print(f"\n{f'{server}, {len(rounds)} rounds':30}" + "".join(f"{name:>{width}}" for name in names))
+    print(f"\n{f'{server}, {len(rounds)} rounds':34}" + "".join(f"{name:>{width}}" for name in names))
     for what in rounds[0][REUSEPORT]:
         cells = []
         for name in names:
@@ -240,7 +241,7 @@ def report(server, rounds):
                 ratios = [seen[name][what] / seen[REUSEPORT][what] for seen in rounds]
                 cell += f" ({statistics.median(ratios):.3f}x)"
             cells.append(cell)
-        print(f"{what:30}" + "".join(f"{cell:>{width}}" for cell in cells), flush=True)
+        print(f"{what:34}" + "".join(f"{cell:>{width}}" for cell in cells), flush=True)
 
 
 def main():

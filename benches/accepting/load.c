@@ -29,12 +29,12 @@ static const char ONCE[] = "GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r
 static const char AGAIN[] = "GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
 
 static struct client {
-	int open, asked, pid;
+	int open, asked, pid, known;
 	int64_t since;
 } clients[FDS];
 static struct {
 	int pid;
-	long answers;
+	long answers, connections;
 } servers[SERVERS];
 static int32_t *samples;
 static long answered, lost, open_now;
@@ -85,6 +85,8 @@ static void count(struct client *client)
 			fail("too many servers");
 	servers[i].pid = client->pid;
 	servers[i].answers++;
+	servers[i].connections += !client->known;
+	client->known = 1;
 	if (answered < SAMPLES)
 		samples[answered] = (now() - client->since) / 1000;
 	answered++;
@@ -198,5 +200,8 @@ int main(int argc, char **argv)
 	printf("\"p50\": %.3f, \"p99\": %.3f, \"max\": %.3f, \"servers\": {", quantile(0.5), quantile(0.99), quantile(1));
 	for (int i = 0; i < SERVERS && servers[i].pid; i++)
 		printf("%s\"%d\": %ld", i ? ", " : "", servers[i].pid, servers[i].answers);
+	printf("}, \"connections\": {");
+	for (int i = 0; i < SERVERS && servers[i].pid; i++)
+		printf("%s\"%d\": %ld", i ? ", " : "", servers[i].pid, servers[i].connections);
 	printf("}}\n");
 }
