@@ -47,15 +47,14 @@ pub(super) fn counts(socket: &TcpSocket) -> bool {
 ///
 /// The kernel shows no difference to a client that has closed its direction alone and waits for an answer (`nc -N`). So the
 /// worker has to have read the end, to have sent something since it received anything, and then nothing for [`SILENCE`].
-/// What is not seen is a pause in an answer that is that long.
+/// What was sent again counts as sent: it comes before a request that acknowledges it. What is not seen is a pause in an
+/// answer that is that long, and an answer that is awaited still, of requests that came together, if one before was sent again.
 pub(super) fn is_left(socket: &TcpSocket) -> bool {
     let Some(figures) = socket.figures else { return false };
     socket.state == state::CLOSE_WAIT
         && socket.unread == 0
         && socket.unacknowledged == 0
         && figures.acknowledged > 0
-        // What is sent again is not the answer to what came last.
-        && figures.retransmitted == 0
         && figures.since_sent <= figures.since_received
         && figures.since_sent >= SILENCE
 }
@@ -199,7 +198,7 @@ mod tests {
             (with(TcpFigures { since_sent: SILENCE + ms(8), ..figures }), false, "the request came last"),
             (with(TcpFigures { since_sent: SILENCE - ms(4), ..figures }), false, "answered just now"),
             (with(TcpFigures { acknowledged: 0, ..figures }), false, "nothing was ever sent"),
-            (with(TcpFigures { retransmitted: 1, ..figures }), false, "something was sent again"),
+            (with(TcpFigures { retransmitted: 1, ..figures }), true, "something was sent again, long ago"),
             (TcpSocket { figures: None, ..left.clone() }, false, "the kernel does not tell"),
         ];
         for (socket, expected, what) in cases {
