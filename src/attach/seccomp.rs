@@ -90,6 +90,8 @@ struct Asked {
     socket: RemoteFd,
     inode: u64,
     cookie: u64,
+    /// Whose it is.
+    uid: u32,
     binding: Binding,
 }
 
@@ -195,7 +197,7 @@ impl Launch {
         else {
             return Err(Refusal::NotServed(port).into());
         };
-        let bound = Bound { worker, uid: asked.process.uid, binding: asked.binding };
+        let bound = Bound { worker, uid: asked.uid, binding: asked.binding };
         let (pid, makers) = (call.thread.as_raw_pid(), self.context.makers());
         let made = listener::make(None, (bound, pid), (port, Given::Bound), permit, makers).await?;
         bound::set_as_on(&asked.socket.duplicate, &made.listener);
@@ -311,8 +313,9 @@ fn ask(thread: Pid, number: i32, (at, len): (u64, u32), ports: &[WorkerPort]) ->
         reuses_address: is_set(libc::SOL_SOCKET, libc::SO_REUSEADDR),
         reuses_port: is_set(libc::SOL_SOCKET, libc::SO_REUSEPORT),
     };
-    let (inode, cookie) = (inode_of(&socket.duplicate)?, cookie_of(&socket.duplicate)?);
-    Ok(Some(Asked { process, number, socket, inode, cookie, binding }))
+    let (file, cookie) = (rustix::fs::fstat(&socket.duplicate)?, cookie_of(&socket.duplicate)?);
+    let (inode, uid) = (file.st_ino, process.uid.unwrap_or(file.st_uid));
+    Ok(Some(Asked { process, number, socket, inode, cookie, uid, binding }))
 }
 
 /// The numbers of a socket, each with whether it is close-on-exec, and what watches it.
@@ -320,7 +323,7 @@ type Around = (Vec<(i32, bool)>, Vec<remote::Watch>);
 
 /// Under which numbers a process has a socket, each with whether it is close-on-exec, and what watches it there.
 fn look_around((process, number, inode): (Remote, i32, u64)) -> io::Result<Around> {
-    let numbers = process.numbers_of(inode)?;
+    let numbers = process.numbers_of(inode, number)?;
     let with_flags = |&number: &i32| Ok((number, process.descriptor(number)?.closes_on_exec));
     let numbers = numbers.iter().map(with_flags).collect::<io::Result<_>>()?;
     Ok((numbers, process.watches(number, inode)?))
@@ -359,10 +362,6 @@ fn is_of_family(socket: &OwnedFd, address: &Endpoint) -> bool {
             is_in(Domain::IPV6) && !(is_v4 && socket.only_v6().unwrap_or(false))
         }
     }
-}
-
-fn inode_of(socket: impl AsFd) -> io::Result<u64> {
-    Ok(rustix::fs::fstat(socket)?.st_ino)
 }
 
 fn cookie_of(socket: impl AsFd) -> io::Result<u64> {

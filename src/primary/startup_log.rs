@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::public_sockets::Ports;
 use crate::admin::Admin;
 use crate::settings::{Config, WorkerCommand};
+use crate::sys::process::has_proc;
 
 /// What runs where.
 pub(super) fn listening(config: &Config, ports: &Ports, admin: Option<&Admin>) {
@@ -27,6 +28,12 @@ pub(super) fn listening(config: &Config, ports: &Ports, admin: Option<&Admin>) {
     }
     if let Some(admin) = admin {
         info!(address = %admin.address(), "metrics");
+    }
+    if !has_proc() {
+        warn!(
+            "/proc is not mounted: clusterd starts, serves and stops workers, but sees neither what they use nor whose \
+             connections are open\nhint: mount -t proc proc /proc"
+        );
     }
 }
 

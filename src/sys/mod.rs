@@ -28,4 +28,5 @@ pub(crate) mod sock_diag;
 pub(crate) mod socket;
 pub(crate) mod unix;
 pub(crate) mod usage;
+pub(crate) mod users;
 pub(crate) mod watched;

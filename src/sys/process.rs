@@ -2,14 +2,17 @@
 //!
 //! Only the steps: which program is run, with which environment, is decided by the caller.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{Access, Gid, Mode, OFlags, Uid};
 use rustix::io::{Errno, FdFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use rustix::thread::CpuSet;
@@ -290,6 +293,52 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     let allowed = rustix::thread::sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
 }
+
+/// An input that has ended: /dev/null, or where there is no /dev, a pipe that nobody writes to.
+///
+/// # Errors
+/// Those of pipe(2).
+pub(crate) fn ended_input() -> io::Result<Stdio> {
+    match has_null() {
+        true => Ok(Stdio::null()),
+        false => io::pipe().map(|(reader, _)| reader.into()),
+    }
+}
+
+/// An output that nobody reads: /dev/null, or where there is no /dev, a pipe without a reader, to which writing is an error.
+///
+/// # Errors
+/// Those of pipe(2).
+pub(crate) fn unread_output() -> io::Result<Stdio> {
+    match has_null() {
+        true => Ok(Stdio::null()),
+        false => io::pipe().map(|(_, writer)| writer.into()),
+    }
+}
+
+fn has_null() -> bool {
+    rustix::fs::access(c"/dev/null", Access::READ_OK | Access::WRITE_OK).is_ok()
+}
+
+/// Whether /proc is mounted, which a folder that is made the root (chroot(2)) may lack.
+pub(crate) fn has_proc() -> bool {
+    std::fs::symlink_metadata(OWN_PROGRAM).is_ok()
+}
+
+/// The file of the program that runs in this process. With /proc it is that very file even after another one has taken its
+/// name; without, it is what has the name now by which execve(2) was given it.
+pub(crate) fn own_program() -> PathBuf {
+    match has_proc() {
+        true => OWN_PROGRAM.into(),
+        false => {
+            let name = Path::new(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
+            std::path::absolute(name).unwrap_or_else(|_| name.to_owned())
+        }
+    }
+}
+
+/// A link to it (proc_pid_exe(5)).
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Adopts every orphan among the descendants of this process, as PID 1 does (PR_SET_CHILD_SUBREAPER, prctl(2)).
 /// They must then be waited for.

@@ -15,6 +15,8 @@ use rustix::io::Errno;
 use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags};
 use rustix::thread::UnshareFlags;
 
+use super::process::has_proc;
+
 /// pidfd_open(2) of a thread rather than of the process that it leads (Linux 6.9 and later).
 const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
 
@@ -24,8 +26,8 @@ pub(crate) struct Remote {
     thread: Pid,
     /// Of the thread, where the kernel can do that: the first one may have ended, or have descriptors of its own.
     pidfd: OwnedFd,
-    /// Its effective user.
-    pub(crate) uid: u32,
+    /// Its effective user, where /proc is mounted.
+    pub(crate) uid: Option<u32>,
 }
 
 /// What is known of a descriptor of another process.
@@ -52,18 +54,19 @@ impl Remote {
     /// The process of this thread.
     ///
     /// # Errors
-    /// Those of pidfd_open(2), and of /proc: it is gone.
+    /// Those of pidfd_open(2), and of /proc: it is gone. Without /proc, EINVAL before Linux 6.9 of a thread that is not the first.
     pub(crate) fn of_thread(thread: Pid) -> io::Result<Self> {
-        let status = procfs::process::Process::new(thread.as_raw_pid()).and_then(|process| process.status());
-        let status = status.map_err(io::Error::other)?;
+        let status =
+            || procfs::process::Process::new(thread.as_raw_pid()).and_then(|process| process.status());
+        let status = has_proc().then(status).transpose().map_err(io::Error::other)?;
         let pidfd = match rustix::process::pidfd_open(thread, PIDFD_THREAD) {
             Err(Errno::INVAL) => {
-                let leader = Pid::from_raw(status.tgid).ok_or(Errno::SRCH)?;
-                rustix::process::pidfd_open(leader, PidfdFlags::empty())?
+                let leader = status.as_ref().map_or(Some(thread), |status| Pid::from_raw(status.tgid));
+                rustix::process::pidfd_open(leader.ok_or(Errno::SRCH)?, PidfdFlags::empty())?
             }
             other => other?,
         };
-        Ok(Self { thread, pidfd, uid: status.euid })
+        Ok(Self { thread, pidfd, uid: status.map(|status| status.euid) })
     }
 
     /// Copies its memory from this address on, as far as it may read that itself. Fewer bytes are an error.
@@ -80,12 +83,15 @@ impl Remote {
         }
     }
 
-    /// The descriptor of this number.
+    /// The descriptor of this number. Without /proc it is taken to be close-on-exec, as listeners of nearly all servers are.
     ///
     /// # Errors
     /// EBADF; EPERM without the access.
     pub(crate) fn descriptor(&self, number: i32) -> io::Result<RemoteFd> {
         let duplicate = self.duplicate(number)?;
+        if !has_proc() {
+            return Ok(RemoteFd { duplicate, closes_on_exec: true });
+        }
         let flags = self.lines(number)?.find_map(|line| {
             let flags = line.strip_prefix("flags:")?.trim().to_owned();
             i32::from_str_radix(&flags, 8).ok()
@@ -93,20 +99,26 @@ impl Remote {
         Ok(RemoteFd { duplicate, closes_on_exec: flags.is_some_and(|flags| flags & libc::O_CLOEXEC != 0) })
     }
 
-    /// The numbers of all its descriptors that are this socket.
+    /// The numbers of all its descriptors that are this socket, one of which is known. Without /proc no other is found.
     ///
     /// # Errors
     /// Those of /proc: the process is gone, or may not be looked into.
-    pub(crate) fn numbers_of(&self, inode: u64) -> io::Result<Vec<i32>> {
+    pub(crate) fn numbers_of(&self, inode: u64, known: i32) -> io::Result<Vec<i32>> {
+        if !has_proc() {
+            return Ok(vec![known]);
+        }
         self.numbers_with(&format!("socket:[{inode}]"))
     }
 
-    /// What watches the descriptor of this number, which has this inode.
+    /// What watches the descriptor of this number, which has this inode. Without /proc nothing is found.
     ///
     /// # Errors
     /// Those of /proc: the process is gone.
     pub(crate) fn watches(&self, number: i32, inode: u64) -> io::Result<Vec<Watch>> {
         let mut watches = Vec::new();
+        if !has_proc() {
+            return Ok(watches);
+        }
         for epoll in self.numbers_with("anon_inode:[eventpoll]")? {
             // It may have been closed.
             let Ok(lines) = self.lines(epoll) else { continue };

@@ -40,6 +40,7 @@ mod releases;
 mod reload_keepalive;
 mod restart;
 mod runtime_folder;
+mod scratch;
 mod seccomp;
 mod sent_away;
 mod servers;

@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -20,6 +20,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
 use crate::sys::mark::Family;
+use crate::sys::process::{own_program, unread_output};
 use crate::sys::{self, processes};
 
 /// The hidden verb with which clusterd runs itself as its guardian.
@@ -89,11 +90,11 @@ impl Guardian {
     /// Starts this program's own file again as a guardian, in a process group of its own.
     ///
     /// # Errors
-    /// There is no room for another process or pipe, or /proc is not mounted.
+    /// There is no room for another process or pipe, or without /proc, the program's file is not where it was.
     pub(crate) fn start(orders: &Orders) -> io::Result<Self> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&write, OFlags::NONBLOCK)?;
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(own_program());
         command.arg0("clusterd").arg(VERB);
         command.arg(orders.grace.as_millis().to_string());
         command.arg(orders.family.map_or_else(|| NO_FAMILY.to_owned(), |family| family.number().to_string()));
@@ -101,7 +102,7 @@ impl Guardian {
             command.arg(std::path::absolute(folder)?);
         }
         command.env_clear().current_dir("/").process_group(0);
-        command.stdin(read).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(read).stdout(unread_output()?).stderr(unread_output()?);
         let child = command.spawn()?;
         Ok(Self { pid: Pid::from_child(&child), since: Instant::now(), pipe: write })
     }
@@ -269,7 +270,7 @@ mod tests {
     use std::io::BufRead;
     use std::io::BufReader;
     use std::os::unix::process::ExitStatusExt;
-    use std::process::Child;
+    use std::process::{Child, Stdio};
 
     use proptest::prelude::*;
 

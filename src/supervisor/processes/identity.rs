@@ -9,11 +9,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::unistd;
 use rustix::fs::{Gid, Uid};
 use rustix::thread::CapabilitySet;
 
 use crate::sys::process::Credentials;
+use crate::sys::users;
 
 /// Another user or group than clusterd's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +76,9 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`].
     pub(crate) fn look_up(user: Option<&str>, group: Option<&str>) -> Result<Option<Self>, IdentityError> {
+        if user.is_some() || group.is_some() {
+            users::keep_to_files();
+        }
         let gid = group.map(look_up_group).transpose()?;
         let identity = match (user, gid) {
             (None, None) => return Ok(None),
@@ -200,16 +205,17 @@ impl fmt::Display for Users {
 /// A name is tried first: there may be a user that is called by a number.
 fn look_up_user(user: &str) -> Result<(Uid, Option<unistd::User>), IdentityError> {
     let failed = |error| database(format!("user {user}"), error);
-    if let Some(entry) = unistd::User::from_name(user).map_err(failed)? {
+    if let Some(entry) = entry(unistd::User::from_name(user)).map_err(failed)? {
         return Ok((Uid::from_raw(entry.uid.as_raw()), Some(entry)));
     }
     let number = number(user).ok_or_else(|| IdentityError::NoUser(user.to_owned()))?;
-    let entry = unistd::User::from_uid(number.into()).map_err(failed)?;
+    let entry = entry(unistd::User::from_uid(number.into())).map_err(failed)?;
     Ok((Uid::from_raw(number), entry))
 }
 
 fn look_up_group(group: &str) -> Result<Gid, IdentityError> {
-    let entry = unistd::Group::from_name(group).map_err(|error| database(format!("group {group}"), error))?;
+    let entry =
+        entry(unistd::Group::from_name(group)).map_err(|error| database(format!("group {group}"), error))?;
     let found = entry.map(|entry| entry.gid.as_raw()).or_else(|| number(group));
     found.map(Gid::from_raw).ok_or_else(|| IdentityError::NoGroup(group.to_owned()))
 }
@@ -221,7 +227,15 @@ fn groups_of(user: &str, gid: Gid) -> Result<Vec<Gid>, IdentityError> {
     Ok(groups.into_iter().map(|group| Gid::from_raw(group.as_raw())).collect())
 }
 
-fn database(what: String, error: nix::errno::Errno) -> IdentityError {
+/// Where there is no database at all, as in an empty root folder, nobody is in it (getpwnam(3)).
+fn entry<T>(found: nix::Result<Option<T>>) -> nix::Result<Option<T>> {
+    match found {
+        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+        other => other,
+    }
+}
+
+fn database(what: String, error: Errno) -> IdentityError {
     IdentityError::Database { what, source: error.into() }
 }
 
@@ -261,6 +275,13 @@ mod tests {
             assert_eq!(entry.unwrap().name, "root");
         }
         assert!(look_up_group("root").unwrap().is_root());
+    }
+
+    #[test]
+    fn where_there_is_no_database_nobody_is_found() {
+        assert_eq!(entry::<u32>(Err(Errno::ENOENT)), Ok(None));
+        assert_eq!(entry::<u32>(Err(Errno::EMFILE)), Err(Errno::EMFILE));
+        assert_eq!(entry(Ok(Some(1))), Ok(Some(1)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -26,7 +26,7 @@ use crate::settings::{Stdin, WorkerCommand, script};
 use crate::supervisor::lanes::Lane;
 use crate::supervisor::turn::{Turn, Turned};
 use crate::sys::mark::Mark;
-use crate::sys::process::{ChildSetup, Step, endless_input, give_descriptor};
+use crate::sys::process::{ChildSetup, Step, ended_input, endless_input, give_descriptor, own_program};
 use crate::sys::seccomp::notifications::Notifications;
 use crate::sys::seccomp::{self, Privilege};
 
@@ -314,7 +314,7 @@ fn give_streams(command: &mut Command, spec: &CommandSpec) -> io::Result<Pipes> 
             }
         }
     }
-    command.stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(out).stderr(err);
+    command.stdin(input.map_or_else(ended_input, |input| Ok(input.into()))?).stdout(out).stderr(err);
     Ok(Pipes { stdout: stdout.into(), stderr: stderr.into(), notify: None })
 }
 
@@ -341,7 +341,7 @@ fn command(spec: &CommandSpec, lane: Lane) -> Command {
     let folder = spec.workplace.folder.as_ref();
     let mut command = match &spec.command {
         WorkerCommand::Demo => {
-            let mut command = Command::new("/proc/self/exe");
+            let mut command = Command::new(own_program());
             command.arg0("clusterd").arg(DEMO_VERB);
             command
         }
@@ -351,7 +351,7 @@ fn command(spec: &CommandSpec, lane: Lane) -> Command {
             let file = file.as_deref().unwrap_or(Path::new(program));
             let mut command = match spec.attach.listen_fds {
                 Some(verb) => {
-                    let mut command = Command::new("/proc/self/exe");
+                    let mut command = Command::new(own_program());
                     command.arg0("clusterd").arg(verb).arg(file).arg(program);
                     command
                 }
@@ -373,7 +373,7 @@ fn command(spec: &CommandSpec, lane: Lane) -> Command {
 
 fn explain(spec: &CommandSpec, error: io::Error) -> StartError {
     let program = match &spec.command {
-        WorkerCommand::Demo => "the demo worker (/proc/self/exe)".to_owned(),
+        WorkerCommand::Demo => format!("the demo worker ({})", own_program().display()),
         WorkerCommand::Program { program, .. } => program.display().to_string(),
     };
     if let Some((step, source)) = Step::failed(&error) {

@@ -42,7 +42,12 @@ impl Folder {
 
     /// Copies a program, for a user who may not see where it stands.
     pub(crate) fn copy_program(&self, program: &Path) -> PathBuf {
-        let copy = self.path().join(program.file_name().expect("a program has a name"));
+        self.copy_program_as(program, Path::new(program.file_name().expect("a program has a name")))
+    }
+
+    /// As [`Folder::copy_program`], to another name.
+    pub(crate) fn copy_program_as(&self, program: &Path, name: &Path) -> PathBuf {
+        let copy = self.path().join(name);
         // By another process: a child that another test starts meanwhile would inherit the file, open for writing, and
         // a program that somebody may write to cannot be executed.
         let copied = Command::new("cp").arg(program).arg(&copy).status().expect("cp can be started");

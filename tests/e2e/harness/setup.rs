@@ -49,6 +49,12 @@ impl Setup {
         }
     }
 
+    /// The built-in demo instead of the command.
+    pub(crate) fn of_demo(mut self) -> Self {
+        self.command.clear();
+        self
+    }
+
     /// One more word of the workers' command, which may hold spaces.
     pub(crate) fn arg(mut self, word: &str) -> Self {
         self.command.push(word.to_owned());
