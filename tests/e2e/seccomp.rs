@@ -68,7 +68,10 @@ fn scripts_and_wrappers_that_give_way_to_it_are_seen_through() {
 #[test]
 fn one_that_is_seen_only_as_it_fails_is_served_from_its_next_start_on() {
     needs!("go", "sh");
-    let cluster = Cluster::of("sh -c").arg(&format!("{}; exit 1", pages())).workers(3).start();
+    // With the same number for all, no worker can bind it natively, and none is there to be looked at.
+    let port = free_port();
+    let setup = Cluster::of("sh -c").arg(&format!("X=1 {}; exit 1", pages())).workers(3);
+    let cluster = setup.port(&port.to_string()).worker_port(port).start();
     all_answer(&cluster, 3);
     let said = cluster.stderr.text();
     assert!(

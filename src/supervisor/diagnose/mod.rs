@@ -11,6 +11,7 @@ pub(crate) mod program;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::iter;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use super::ends::Ended;
 use super::turn::Turned;
 use super::{AttachEnv, CommandSpec};
 use crate::ids::WorkerPort;
+use crate::settings::WorkerCommand;
 use crate::sys::processes;
 use crate::sys::seccomp::Privilege;
 
@@ -183,14 +185,22 @@ fn not_loaded(process: &Process, shim: &Path) -> Option<Why> {
     })
 }
 
+/// Of the command, or of what it runs if it is a shell.
 fn obstacle_in_file(spec: &CommandSpec) -> Option<Obstacle> {
     let file = spec.find_program().ok()??;
-    let why = match Kind::of(&file) {
-        Kind::Go => Why::Go,
-        Kind::Static => Why::Static,
-        Kind::Dynamic | Kind::Attaching | Kind::Unknown => return None,
+    let find = |word: &OsStr| {
+        let command = WorkerCommand::Program { program: word.to_owned(), arguments: Vec::new() };
+        spec.workplace.find(&command, spec.inherited.get("PATH").cloned()).ok().flatten()
     };
-    Some(Obstacle { program: file.file_name()?.display().to_string(), why })
+    let below = program::run_by_shell(&file, &spec.command, find);
+    iter::once(file).chain(below).find_map(|file| {
+        let why = match Kind::of(&file) {
+            Kind::Go => Why::Go,
+            Kind::Static => Why::Static,
+            Kind::Dynamic | Kind::Attaching | Kind::Unknown => return None,
+        };
+        Some(Obstacle { program: file.file_name()?.display().to_string(), why })
+    })
 }
 
 /// What to tell of a program that bound its port, and ended without having taken a connection.

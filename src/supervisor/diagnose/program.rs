@@ -67,6 +67,31 @@ pub(crate) fn server_of(
     Server { kind: Kind::of(&file), file }
 }
 
+/// The programs that a shell runs, if the command is one or a script for one: those that its simple commands name.
+pub(crate) fn run_by_shell(
+    found: &Path,
+    command: &WorkerCommand,
+    find: impl Fn(&OsStr) -> Option<PathBuf>,
+) -> Vec<PathBuf> {
+    let WorkerCommand::Program { arguments, .. } = command else { return Vec::new() };
+    let script = script(found);
+    let text = match script {
+        Some(script) => Some(script),
+        None if is_one_of(found, &SHELLS) => text_of_shell(arguments),
+        None => None,
+    };
+    let Some(text) = text else { return Vec::new() };
+    let commands = text.split(['\n', ';', '&', '|', '(', ')', '{', '}']).map(str::trim);
+    let names = commands.filter(|command| !command.starts_with('#')).flat_map(|command| {
+        let mut words = command.split_whitespace().filter(|word| !word.contains('='));
+        words.find(|word| !BEFORE_A_COMMAND.contains(word)).map(|word| word.trim_matches(['"', '\'']))
+    });
+    names.filter_map(|name| find(OsStr::new(name))).collect()
+}
+
+/// Words of the shell behind which a command stands.
+const BEFORE_A_COMMAND: [&str; 9] = ["exec", "if", "then", "else", "elif", "do", "while", "until", "!"];
+
 /// The program to which this one gives way, with its arguments.
 fn step(
     file: &Path,
@@ -232,5 +257,31 @@ mod tests {
         for (command, expected) in table {
             assert_eq!(place.server_of(command), expected, "{command:?}");
         }
+    }
+
+    #[test]
+    fn what_a_shell_runs_is_named_by_its_commands() {
+        let place = Place::with(&[
+            ("srv", ""),
+            ("go", ""),
+            ("sh", ""),
+            ("start", "#!/bin/sh\n# go away\nset -e\nif ! srv check; then\n  exec go run x.go\nfi\n"),
+        ]);
+        let run = |command: &[&str]| {
+            let arguments = command[1..].iter().map(OsString::from).collect();
+            let program = WorkerCommand::Program { program: command[0].into(), arguments };
+            let find = |word: &OsStr| {
+                Some(place.path(Path::new(word).file_name()?.to_str()?)).filter(|file| file.exists())
+            };
+            let files = run_by_shell(&place.path(command[0]), &program, find);
+            files
+                .iter()
+                .map(|file| file.file_name().unwrap().to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(run(&["sh", "-c", "X=1 Y=2 go run FILE"]), ["go"]);
+        assert_eq!(run(&["sh", "-c", "cd /; (./srv && true) || exit 1"]), ["srv"]);
+        assert_eq!(run(&["start"]), ["srv", "go"]);
+        assert_eq!(run(&["srv", "-c", "go"]), [""; 0]);
     }
 }
