@@ -70,8 +70,8 @@ impl Bootstrap {
         sys::signals::unblock().map_err(PrimaryError::Signals)?;
         let limits = descriptor_limits::prepare().map_err(PrimaryError::Descriptors)?;
         sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
-        let context = worker_plan::exec_context(config, limits.workers)?;
         let way = Way::of(config)?;
+        let context = worker_plan::exec_context(config, (limits.workers, way.accepts))?;
         let changes = triggers::changes(config)?;
         if config.tcp_migrate {
             sys::reuseport::migrate().map_err(PrimaryError::TcpMigrate)?;
