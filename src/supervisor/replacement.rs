@@ -159,9 +159,9 @@ impl Replacements {
     }
 
     /// When a replacement goes on even if nothing happens.
-    pub(super) fn deadline(&self, workers: &Workers, now: Instant) -> Option<Instant> {
+    pub(super) fn deadline(&self, workers: &Workers) -> Option<Instant> {
         let (rollout, _) = self.now.as_ref()?;
-        rollout.deadline(&workers.table().standings(), now)
+        rollout.deadline(&workers.table().standings())
     }
 }
 

@@ -131,12 +131,12 @@ impl Rollout {
         trying.collect()
     }
 
-    /// When to look again even if nothing happens: the canary will have proved itself.
-    pub(crate) fn deadline(&self, instances: &[Standing], now: Instant) -> Option<Instant> {
+    /// When to look again even if nothing happens: the canary will have proved itself. It may have by now, since it was looked last.
+    pub(crate) fn deadline(&self, instances: &[Standing]) -> Option<Instant> {
         let Some(&(_, Turn::Trying(canary))) = self.turns.first() else { return None };
         let since =
             instances.iter().find(|seen| seen.instance == canary && seen.phase == Phase::Online)?.since?;
-        Some(since + self.prove).filter(|&proved| proved > now)
+        Some(since + self.prove)
     }
 
     /// What follows from how the workers stand.
@@ -300,8 +300,11 @@ mod tests {
         world.settle();
         assert_eq!(world.with(Phase::Draining), []);
         assert!(world.trusted.is_empty());
-        assert_eq!(world.rollout.deadline(&world.instances, world.now), Some(world.now + PROVE));
-        world.now += PROVE;
+        let proved = world.now + PROVE;
+        assert_eq!(world.rollout.deadline(&world.instances), Some(proved));
+        world.now = proved;
+        // Time passes between a look and the question when to look again.
+        assert_eq!(world.rollout.deadline(&world.instances), Some(proved), "it was not looked since");
         world.settle();
         assert_eq!(world.with(Phase::Draining), [InstanceId(1)]);
         assert_eq!(world.trusted, BTreeSet::from([InstanceId(101)]));
@@ -334,7 +337,7 @@ mod tests {
                 most = most.max(world.instances.len());
                 let launching = world.with(Phase::Launching);
                 let leaving = world.with(Phase::Draining).into_iter().find(|&instance| !stays(instance));
-                let is_proving = world.rollout.deadline(&world.instances, world.now).is_some();
+                let is_proving = world.rollout.deadline(&world.instances).is_some();
                 match (launching.first(), leaving) {
                     (Some(&instance), _) => world.set(instance, Phase::Online),
                     (None, Some(left)) => world.instances.retain(|seen| seen.instance != left),

@@ -108,7 +108,7 @@ impl Task {
 
     /// Waits for the next thing that happens.
     async fn next(&mut self) {
-        let goes_on = self.replacements.deadline(&self.workers, Instant::now());
+        let goes_on = self.replacements.deadline(&self.workers);
         tokio::select! {
             () = self.workers.next() => {}
             Some(request) = self.inbox.recv() => self.answer(request),
