@@ -1,7 +1,7 @@
 //! Calls of which a filter tells, and their answers.
 //!
 //! What the answer should be is the caller's to decide. While a call waits for it, the process that made it can be killed, and
-//! its number be given to another: whatever is found out about the process counts only if [`Call::is_pending`] says
+//! its number be given to another: whatever is found out about the process counts only if [`Notifications::is_pending`] says
 //! so afterwards.
 
 use std::ffi::c_void;
