@@ -135,9 +135,11 @@ fn listeners_have_the_order_of_the_ports_and_their_names() {
         let answer = http::request(([127, 0, 0, 1], port).into(), "GET", "/").expect("an answer");
         assert_eq!(answer.text(), format!("worker 1: {port} at {at}"));
     }
-    let descriptors = cluster.worker(1).descriptors();
-    let kept: usize = descriptors.values().sum();
-    assert_eq!(kept, 5, "the standard streams and the listeners: {descriptors:?}");
+    // A connection that was answered may be closed a moment later.
+    until("it has the standard streams and the listeners, and nothing else", || {
+        let kept: usize = cluster.worker(1).descriptors().values().sum();
+        (kept == 5).then_some(())
+    });
 }
 
 #[test]
