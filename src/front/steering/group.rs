@@ -481,6 +481,7 @@ impl Group {
 
     /// Ends a socket's listening, for all who have it.
     fn cease(&mut self, index: usize, around: &Around<'_>) -> Member {
+        self.steer_around(index);
         if let Some(member) = self.members.get(index)
             && let Err(error) = member.socket.shut()
         {
@@ -491,10 +492,28 @@ impl Group {
 
     /// The kernel has done so: the last one is in its place.
     fn take_out(&mut self, index: usize, around: &Around<'_>) -> Member {
+        self.steer_around(index);
         let member = self.members.swap_remove(index);
         around.wakeups.remove(&member.socket);
-        self.steer_anew();
         member
+    }
+
+    /// Until a socket that leaves is closed it has its place in the kernel's array, and then the last one takes that: clients are
+    /// steered to neither, until it is looked next.
+    fn steer_around(&mut self, leaving: usize) {
+        let (now, last) = (self.steered(), self.members.len() - 1);
+        let stays = |index: &usize| *index != leaving && *index != last;
+        let mut takers: Vec<usize> = now.takers.iter().copied().filter(stays).collect();
+        if takers.is_empty() && last != leaving && now.takers.contains(&last) {
+            // Where it is gone, the kernel chooses among all.
+            takers.push(last);
+        }
+        let left_out = now.left_out.into_iter().filter(stays).collect();
+        if !takers.is_empty()
+            && let Err(error) = self.tell(Steered { takers, left_out })
+        {
+            debug!(%error, "cannot steer connections past a socket that is closed");
+        }
     }
 
     fn best(&self) -> Option<Rank> {
@@ -516,7 +535,10 @@ impl Group {
     }
 
     fn steer(&mut self) -> io::Result<()> {
-        let now = self.steered();
+        self.tell(self.steered())
+    }
+
+    fn tell(&mut self, now: Steered) -> io::Result<()> {
         if now == self.told {
             return Ok(());
         }
