@@ -188,7 +188,7 @@ fn a_second_signal_is_fast(second: Signal) {
     cluster.primary().signal(Signal::TERM);
     // Two that come together are one to whoever waits for signals.
     until("the shutdown has begun", || cluster.stderr.text().contains("SIGTERM: stopping").then_some(()));
-    assert_eq!(cluster.probe("/readyz").status, 503);
+    until("it is not ready", || (cluster.probe("/readyz").status == 503).then_some(()));
     cluster.primary().signal(second);
     cluster.wait_exit();
     nothing_is_left(&cluster, &processes);
