@@ -71,7 +71,7 @@ impl Bootstrap {
         let limits = descriptor_limits::prepare().map_err(PrimaryError::Descriptors)?;
         sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
         let way = Way::of(config)?;
-        let context = worker_plan::exec_context(config, (limits.workers, way.accepts))?;
+        let context = worker_plan::exec_context(config, limits.workers)?;
         let changes = triggers::changes(config)?;
         if config.tcp_migrate {
             sys::reuseport::migrate().map_err(PrimaryError::TcpMigrate)?;

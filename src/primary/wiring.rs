@@ -82,8 +82,7 @@ impl Wiring {
         let users = bootstrap.context.users();
         let attach = bootstrap.attach_env();
         let colours = output.has_colours();
-        let (limits, accepts) = (bootstrap.limits.workers, bootstrap.way.accepts);
-        let base = Base { ports: ports.clone(), attach, colours, limits, accepts };
+        let base = Base { ports: ports.clone(), attach, colours, limits: bootstrap.limits.workers };
         let spec = Spec {
             app: config.name.clone(),
             wanted: base.wanted(config, bootstrap.context.clone(), Environment::of_this_process()),

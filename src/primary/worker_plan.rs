@@ -7,7 +7,6 @@ use std::sync::Arc;
 use rustix::process::Rlimit;
 use tracing::warn;
 
-use crate::front::Accepts;
 use crate::ids::WorkerPort;
 use crate::settings::load::{CommandLine, load};
 use crate::settings::{Config, CpuScheduling, DrainHttp, StopSignalAt, diff};
@@ -26,8 +25,6 @@ pub(super) struct Base {
     pub colours: bool,
     /// The limit of open descriptors that clusterd was started with.
     pub limits: Rlimit,
-    /// Who accepts.
-    pub accepts: Accepts,
 }
 
 impl Base {
@@ -89,8 +86,7 @@ impl Base {
             if !waiting.is_empty() {
                 warn!("changed settings that need a restart of clusterd: {}", waiting.join(", "));
             }
-            let context =
-                exec_context(&in_force, (self.limits, self.accepts)).map_err(|error| error.to_string())?;
+            let context = exec_context(&in_force, self.limits).map_err(|error| error.to_string())?;
             let wanted = self.wanted(&in_force, context, inherited);
             wanted.plan.spec.find_program().map_err(|error| error.to_string())?;
             Ok(wanted)
@@ -102,21 +98,14 @@ impl Base {
 ///
 /// # Errors
 /// It cannot be done on this system, or not by this user.
-pub(super) fn exec_context(
-    config: &Config,
-    (limits, accepts): (Rlimit, Accepts),
-) -> Result<ExecContext, ExecContextError> {
+pub(super) fn exec_context(config: &Config, limits: Rlimit) -> Result<ExecContext, ExecContextError> {
     let asked = exec_context::ContextSettings {
         user: config.user.as_deref(),
         group: config.group.as_deref(),
         nofile: config.nofile,
         oom_score_adj: config.oom_score_adj,
         cpu_affinity: config.cpu_affinity,
-        batch: match config.cpu_scheduling {
-            CpuScheduling::Auto => accepts == Accepts::Primary,
-            CpuScheduling::Batch => true,
-            CpuScheduling::Inherit => false,
-        },
+        batch: config.cpu_scheduling == CpuScheduling::Batch,
     };
     ExecContext::check(asked, limits)
 }

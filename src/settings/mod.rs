@@ -149,8 +149,6 @@ pub(crate) enum StopSignalAt {
 /// By which policy the kernel schedules workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CpuScheduling {
-    /// `batch` where clusterd accepts, `inherit` where workers do: `batch` is uneven to connections that are kept.
-    Auto,
     /// SCHED_BATCH instead of SCHED_OTHER: a worker that wakes up does not interrupt what runs, such as another worker.
     // Another policy than SCHED_OTHER was chosen by whoever started clusterd, and stays.
     Batch,

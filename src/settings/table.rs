@@ -305,7 +305,7 @@ settings! {
         cpu_scheduling: CpuScheduling {
             values: choice::<CpuScheduling>(),
             in_force: AtReload,
-            default: "auto",
+            default: "batch",
         }
     }
 

@@ -278,6 +278,9 @@ fn workers_do_not_interrupt_each_other_unless_they_are_to_be_scheduled_as_cluste
         assert_eq!(policy(&cluster.worker(1)), expected, "{options}");
         assert_eq!(policy(&cluster.primary()), "0");
     }
+    let accepts =
+        Cluster::of("python3 -m http.server 3000").options("--attach preload --accept workers").start();
+    assert_eq!(policy(&accepts.worker(1)), "3");
 }
 
 #[test]

@@ -266,10 +266,7 @@ pub(crate) struct Launch {
 /// The program cannot be found or executed, or the system has no room for another process.
 pub(crate) fn spawn(spec: &CommandSpec, launch: Launch) -> Result<Spawned, StartError> {
     let id = launch.id;
-    let mut spec = CommandSpec { attach: spec.attach.in_force(), ..spec.clone() };
-    // It was chosen for workers that are handed connections.
-    spec.context.batch &= spec.attach.turn.taken().is_none();
-    let spec = &spec;
+    let spec = &CommandSpec { attach: spec.attach.in_force(), ..spec.clone() };
     let mut variables = environment::of(spec, &launch).map_err(WorkplaceError::from)?;
     let mut command = command(spec, launch.lane);
     let failed = |error| explain(spec, error);
