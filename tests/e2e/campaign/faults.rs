@@ -13,7 +13,7 @@ use super::ledger::Kill;
 use crate::harness::process::Process;
 use crate::harness::{Cluster, Signal, until};
 
-/// A worker that lived for so long is started again at once.
+/// A worker that lived for so many seconds is started again at once, as `--min-uptime` is by default.
 const LIFETIME: f64 = 1.1;
 /// How many workers there are at least and at most.
 const FEWEST: usize = 2;
@@ -43,6 +43,8 @@ pub(super) struct Faults<'a> {
     kinds: &'a [Fault],
     /// How long one takes at most, and twice as long as there is at most between two.
     longest: Duration,
+    /// A worker that lived for so many seconds is started again at once.
+    lifetime: f64,
     pub(super) kills: Vec<Kill>,
     pub(super) counts: BTreeMap<Fault, usize>,
 }
@@ -50,7 +52,13 @@ pub(super) struct Faults<'a> {
 impl<'a> Faults<'a> {
     /// Of these kinds.
     pub(super) fn new(cluster: &'a Cluster, kinds: &'a [Fault], longest: Duration, random: Rng) -> Self {
-        Self { cluster, random, kinds, longest, kills: Vec::new(), counts: BTreeMap::new() }
+        let (kills, counts) = (Vec::new(), BTreeMap::new());
+        Self { cluster, random, kinds, longest, lifetime: LIFETIME, kills, counts }
+    }
+
+    /// Workers that lived for so many seconds may be killed: it is what `--min-uptime` says.
+    pub(super) fn with_lifetime(self, lifetime: f64) -> Self {
+        Self { lifetime, ..self }
     }
 
     /// The next one, which is over for workers and primary when this returns. Not each finds somebody.
@@ -96,7 +104,7 @@ impl<'a> Faults<'a> {
     fn kill(&mut self) -> bool {
         let Some(worker) = self.stop() else { return false };
         // One that ends too soon after its start, again and again, is given up.
-        if worker.age().is_none_or(|age| age < LIFETIME) {
+        if worker.age().is_none_or(|age| age < self.lifetime) {
             worker.signal(Signal::CONT);
             return false;
         }

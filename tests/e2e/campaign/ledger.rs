@@ -69,7 +69,7 @@ pub(super) fn judge(requests: &[Request], kills: &[Kill], notes: &Notes) -> Vec<
             Outcome::Answered(pid) if !noted.contains(pid) => {
                 wrong.push(format!("request {id} was answered by {pid}, and noted by {noted:?}"));
             }
-            Outcome::Lost(why) if !kills.iter().any(|kill| explains(kill, request, noted)) => {
+            Outcome::Lost(why) if !was_killed(request, kills, notes) => {
                 wrong.push(format!(
                     "request {id} ({client:?}) was lost: {why}; noted by {noted:?}, and no kill explains it"
                 ));
@@ -78,6 +78,18 @@ pub(super) fn judge(requests: &[Request], kills: &[Kill], notes: &Notes) -> Vec<
         }
     }
     wrong
+}
+
+/// The requests that were lost, and with no worker that was killed.
+pub(super) fn unexplained<'a>(requests: &'a [Request], kills: &[Kill], notes: &Notes) -> Vec<&'a Request> {
+    let lost = requests.iter().filter(|request| matches!(request.outcome, Outcome::Lost(_)));
+    lost.filter(|request| !was_killed(request, kills, notes)).collect()
+}
+
+/// Whether the request was lost with one of these.
+fn was_killed(request: &Request, kills: &[Kill], notes: &Notes) -> bool {
+    let noted = notes.get(&request.id).map_or(&[][..], Vec::as_slice);
+    kills.iter().any(|kill| explains(kill, request, noted))
 }
 
 /// Whether the request was lost with this process: it held the connection, and nobody else had noted it.

@@ -8,6 +8,7 @@
 mod clients;
 mod faults;
 mod ledger;
+mod storm;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -48,6 +49,7 @@ const COME_AND_GO: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Server {
     C,
+    Go,
     Node,
     Python,
 }
@@ -58,6 +60,7 @@ impl Server {
             Server::C => {
                 Cluster::of(&build::program("ledger-server", "ledger/server.c", &["gcc", "-O1", "-Wall"]))
             }
+            Server::Go => Cluster::of(&build::go("ledger-server-in-go", "ledger/server.go")),
             Server::Node => Cluster::of("node {fixtures}/ledger/server.js"),
             Server::Python => Cluster::of("python3 {fixtures}/ledger/server.py"),
         }
@@ -100,7 +103,7 @@ fn no_connection_is_served_twice_or_lost_while_workers_stop_and_go_on() {
     let cluster = start(Server::Python.setup().options("--handoff-timeout 100ms --redispatch-after 5ms"));
     let clients = Clients::of(cluster.address(), true, Duration::ZERO);
     let faults = Faults::new(&cluster, &[Fault::Stop], Duration::from_millis(150), random.fork());
-    let (requests, kills) = run(&clients, faults, &mut random, &|clients| {
+    let (requests, kills) = run(&clients, faults, &mut random, &|clients, _| {
         clients.answered.load(Ordering::Relaxed) >= connections
     });
     settle(&cluster);
@@ -164,7 +167,7 @@ fn round(server: Server, random: &mut Rng, length: Duration) {
     let clients = Clients::of(cluster.address(), false, REST);
     let faults = Faults::new(&cluster, &FAULTS, LONGEST_FAULT, random.fork());
     let end = Instant::now() + length;
-    let (requests, kills) = run(&clients, faults, random, &|_| Instant::now() >= end);
+    let (requests, kills) = run(&clients, faults, random, &|_, _| Instant::now() >= end);
     settle(&cluster);
     check(&cluster, &requests, &kills);
     // Whoever reads the output comes back, and the processes that have ended are done with.
@@ -201,7 +204,7 @@ fn options(server: Server, random: &mut Rng) -> String {
 fn stdout(server: Server, random: &mut Rng) -> Stdout {
     let choices: &[_] = match server {
         Server::Python => &[Stdout::Read, Stdout::Blocked, Stdout::Full],
-        Server::C | Server::Node => &[Stdout::Read, Stdout::Full],
+        Server::C | Server::Go | Server::Node => &[Stdout::Read, Stdout::Full],
     };
     *random.choice(choices).expect("a choice")
 }
@@ -238,7 +241,7 @@ fn run(
     clients: &Clients,
     mut faults: Faults<'_>,
     random: &mut Rng,
-    is_enough: &dyn Fn(&Clients) -> bool,
+    is_enough: &dyn Fn(&Clients, &Faults<'_>) -> bool,
 ) -> (Vec<Request>, Vec<Kill>) {
     thread::scope(|scope| {
         let _end = EndOfClients(&clients.over);
@@ -248,7 +251,7 @@ fn run(
                 scope.spawn(move || clients.run(&client.to_string(), random))
             })
             .collect();
-        while !is_enough(clients) {
+        while !is_enough(clients, &faults) {
             faults.next();
         }
         clients.over.store(true, Ordering::Relaxed);

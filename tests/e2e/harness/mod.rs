@@ -10,6 +10,7 @@ pub(crate) mod kept;
 pub(crate) mod load;
 pub(crate) mod native;
 pub(crate) mod needs;
+pub(crate) mod network;
 pub(crate) mod nginx;
 pub(crate) mod output;
 pub(crate) mod ports;

@@ -51,9 +51,12 @@ impl Process {
         Some(uptime.split(' ').next()?.parse::<f64>().ok()? - started)
     }
 
-    /// Whether SIGSTOP has stopped it.
+    /// Whether SIGSTOP has stopped it, with all its threads.
     pub(crate) fn is_stopped(&self) -> bool {
-        stat(self.pid).is_some_and(|stat| stat.state == 'T')
+        let tasks = procfs::process::Process::new(self.pid).and_then(|process| process.tasks());
+        tasks.is_ok_and(|mut tasks| {
+            tasks.all(|task| task.and_then(|task| task.stat()).is_ok_and(|stat| stat.state == 'T'))
+        })
     }
 
     /// The user that it acts as.
@@ -141,7 +144,8 @@ impl Process {
     /// The other ends of the connections among its descriptors, an IPv4 address as such; none if it has ended.
     pub(crate) fn peers(&self) -> BTreeSet<SocketAddr> {
         let sockets = self.sockets();
-        let connections = procfs::net::tcp().into_iter().chain(procfs::net::tcp6()).flatten();
+        let tables = procfs::process::Process::new(self.pid).map(|process| [process.tcp(), process.tcp6()]);
+        let connections = tables.into_iter().flatten().flatten().flatten();
         let own = connections.filter(|connection| sockets.contains(&connection.inode));
         own.map(|connection| connection.remote_address)
             .map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()))
