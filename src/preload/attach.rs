@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::abi;
 use crate::descriptors::Descriptors;
+use crate::listening;
 use crate::primary::{self, PATIENCE_SECONDS};
 use crate::replace::{self, Watched};
 use crate::settings;
@@ -42,6 +43,7 @@ pub(crate) fn attach(fd: Fd, address: Endpoint) -> Result<Attached> {
         Ok((ToWorker::Welcome, _)) => {}
         Ok((ToWorker::Listener { .. }, Some(listener))) => {
             replace::everywhere(fd, &listener, Watched::AsBefore, descriptors.as_ref())?;
+            listening::was_given(fd);
             return Ok(Attached::Yes);
         }
         Ok((ToWorker::Refuse(Refusal::NotServed), _)) => return Ok(Attached::NotServed),

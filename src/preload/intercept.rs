@@ -286,7 +286,7 @@ pub unsafe extern "C" fn setsockopt(fd: Fd, level: i32, name: i32, value: *const
         name,
         abi::SO_ATTACH_REUSEPORT_CBPF | abi::SO_ATTACH_REUSEPORT_EBPF | abi::SO_DETACH_REUSEPORT_BPF
     );
-    if level == abi::SOL_SOCKET && steers && listening::served_port(fd).is_some() {
+    if level == abi::SOL_SOCKET && steers && listening::is_served(fd) {
         // Such a program is that of all workers' sockets.
         return 0;
     }

@@ -14,6 +14,9 @@ use crate::wire::{ChannelName, Endpoint, FromWorker, ToWorker};
 /// The ports on which somebody is known to have listened.
 static LISTENED: Numbers = Numbers::none();
 
+/// The public ports of listening sockets that this process was given. They may have other numbers than those that it bound.
+static GIVEN: Numbers = Numbers::none();
+
 /// How often the primary is asked whether it has noticed that this process listens. It takes its time to say no.
 const ATTEMPTS: u32 = 16;
 
@@ -35,9 +38,13 @@ pub(crate) fn begins(channel: &ChannelName) {
 /// Whether this is a listening socket that the primary made. Then it listens, with the primary's backlog, and clients are let
 /// in: natively, listen(2) would set another backlog, and clients would not come.
 pub(crate) fn begins_on_socket(fd: Fd) -> bool {
-    let Some(port) = served_port(fd) else {
+    let Some(port) = tcp_port(fd) else {
         return false;
     };
+    // One that another program was given before this one is known by an option that few others have.
+    if !is_given(port) && !shares_port(fd) {
+        return false;
+    }
     let Ok(cookie) = sys::cookie(fd) else {
         return false;
     };
@@ -56,13 +63,31 @@ pub(crate) fn begins_on_socket(fd: Fd) -> bool {
     false
 }
 
-/// The port of a TCP socket, if it is one that is served.
-pub(crate) fn served_port(fd: Fd) -> Option<u16> {
+/// This process was given a listening socket.
+pub(crate) fn was_given(fd: Fd) {
+    if let Some(port) = tcp_port(fd) {
+        GIVEN.add(port);
+    }
+}
+
+/// Whether this is a TCP socket on a port that is served.
+pub(crate) fn is_served(fd: Fd) -> bool {
+    tcp_port(fd).is_some_and(is_given)
+}
+
+fn is_given(port: u16) -> bool {
+    GIVEN.has(port) || settings::serves(port)
+}
+
+fn shares_port(fd: Fd) -> bool {
+    sys::getsockopt_int(fd, abi::SOL_SOCKET, abi::SO_REUSEPORT).is_ok_and(|shares| shares != 0)
+}
+
+fn tcp_port(fd: Fd) -> Option<u16> {
     let mut buffer = [0; 128];
     let port = address::read(sys::getsockname(fd, &mut buffer).ok()?)?.port();
-    let is_tcp =
-        || sys::getsockopt_int(fd, abi::SOL_SOCKET, abi::SO_TYPE).is_ok_and(|kind| kind == abi::SOCK_STREAM);
-    (settings::serves(port) && is_tcp()).then_some(port)
+    let kind = sys::getsockopt_int(fd, abi::SOL_SOCKET, abi::SO_TYPE).ok()?;
+    (kind == abi::SOCK_STREAM).then_some(port)
 }
 
 /// Asks of one channel, or with 0 of any.

@@ -69,6 +69,15 @@ serve(listener)
 }
 
 #[test]
+fn clients_may_use_another_port_than_the_server_has_asked_for() {
+    needs!("python3");
+    let server = Cluster::of("python3 -m http.server 8080").workers(2);
+    let cluster = server.options("--attach preload --accept workers").start();
+    cluster.get("/");
+    assert_eq!(online(&cluster), 2);
+}
+
+#[test]
 fn a_listener_is_the_workers_own_and_nothing_else_of_clusterd_stays() {
     needs!("python3");
     let asks = "
