@@ -6,7 +6,8 @@
 use core::ffi::CStr;
 
 use crate::abi;
-use crate::fdinfo::{self, Decimal, Registration};
+use crate::fdinfo::{self, Decimal};
+use crate::registration::Registration;
 use crate::syscalls::{self as sys, Fd, Owned};
 
 /// What an epoll instance's link says.

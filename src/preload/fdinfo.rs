@@ -1,22 +1,10 @@
-//! The texts of `/proc/PID/fd` and `/proc/PID/fdinfo` (proc(5)): entries of a folder, links, what an epoll instance
-//! watches.
+//! The texts of `/proc/PID/fd` and `/proc/PID/fdinfo` (proc(5)): entries of a folder, links, lines.
 //!
 //! Pure: it makes no system call.
 
 use core::ffi::CStr;
 
-/// A descriptor that an epoll instance watches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Registration {
-    /// The number under which it was added.
-    pub(crate) target: i32,
-    /// As in `struct epoll_event`.
-    pub(crate) events: u32,
-    /// As in `struct epoll_event`.
-    pub(crate) data: u64,
-    /// The inode of what is watched; kernels before 4.13 do not tell.
-    pub(crate) inode: Option<u64>,
-}
+use super::registration::Registration;
 
 /// The longest line of interest, with room to spare.
 const LINE_LEN: usize = 160;
@@ -38,7 +26,7 @@ impl Lines {
     pub(crate) fn read(&mut self, bytes: &[u8], mut show: impl FnMut(Registration)) {
         for &byte in bytes {
             if byte == b'\n' {
-                if let Some(registration) = self.line.get(..self.len).and_then(registration) {
+                if let Some(registration) = self.line.get(..self.len).and_then(Registration::of_line) {
                     show(registration);
                 }
                 self.len = 0;
@@ -53,25 +41,8 @@ impl Lines {
     }
 }
 
-/// Reads `tfd: 5 events: 19 data: 7f00 pos:0 ino:2a sdev:9`, where all numbers but the first and `pos` are
-/// hexadecimal.
-fn registration(line: &[u8]) -> Option<Registration> {
-    let is_between = |byte: &u8| *byte == b':' || byte.is_ascii_whitespace();
-    let mut words = line.split(is_between).filter(|word| !word.is_empty());
-    let mut value = |name: &str| (words.next()? == name.as_bytes()).then(|| words.next())?;
-    let target = decimal(value("tfd")?)?;
-    let events = hexadecimal(value("events")?)?;
-    let data = hexadecimal(value("data")?)?;
-    let inode = value("pos").and_then(|_| value("ino")).and_then(hexadecimal);
-    Some(Registration { target, events: u32::try_from(events).ok()?, data, inode })
-}
-
 fn decimal<T: core::str::FromStr>(text: &[u8]) -> Option<T> {
     core::str::from_utf8(text).ok()?.parse().ok()
-}
-
-fn hexadecimal(text: &[u8]) -> Option<u64> {
-    u64::from_str_radix(core::str::from_utf8(text).ok()?, 16).ok()
 }
 
 /// The number in `socket:[N]`.

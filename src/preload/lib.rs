@@ -42,6 +42,8 @@ mod node;
 mod numbers;
 mod options;
 mod primary;
+#[path = "../sys/registration.rs"]
+mod registration;
 mod replace;
 mod runtime;
 mod settings;

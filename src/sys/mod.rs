@@ -17,6 +17,7 @@ pub(crate) mod network;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod processes;
+pub(crate) mod registration;
 pub(crate) mod remote;
 pub(crate) mod reuseport;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags};
 use rustix::thread::UnshareFlags;
 
 use super::process::has_proc;
+use super::registration::Registration;
 
 /// pidfd_open(2) of a thread rather than of the process that it leads (Linux 6.9 and later).
 const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
@@ -122,7 +123,9 @@ impl Remote {
         for epoll in self.numbers_with("anon_inode:[eventpoll]")? {
             // It may have been closed.
             let Ok(lines) = self.lines(epoll) else { continue };
-            let of_it = lines.filter_map(|line| registration(&line)).filter(|seen| seen.is_of(number, inode));
+            let of_it = lines
+                .filter_map(|line| Registration::of_line(line.as_bytes()))
+                .filter(|seen| seen.target == number && seen.inode.is_none_or(|watched| watched == inode));
             for Registration { events, data, .. } in of_it {
                 let (epoll, events) = (self.duplicate(epoll)?, EventFlags::from_bits_retain(events));
                 watches.push(Watch { epoll, target: number, events, data });
@@ -197,38 +200,6 @@ fn add_all(watches: &[Watch], file: BorrowedFd<'_>, number: i32) -> rustix::io::
     Ok(())
 }
 
-/// A line of an epoll instance's fdinfo (proc(5)).
-struct Registration {
-    target: i32,
-    events: u32,
-    data: u64,
-    /// Kernels before 4.13 do not tell.
-    inode: Option<u64>,
-}
-
-impl Registration {
-    fn is_of(&self, number: i32, inode: u64) -> bool {
-        self.target == number && self.inode.is_none_or(|watched| watched == inode)
-    }
-}
-
-/// Reads `tfd: 5 events: 19 data: 7f00 pos:0 ino:2a sdev:9`, where all numbers but the first and `pos` are hexadecimal.
-fn registration(line: &str) -> Option<Registration> {
-    let words: Vec<&str> =
-        line.split(|c: char| c == ':' || c.is_whitespace()).filter(|word| !word.is_empty()).collect();
-    let value = |name: &str| {
-        let at = words.iter().position(|word| *word == name)?;
-        words.get(at + 1).copied()
-    };
-    let hexadecimal = |text: &str| u64::from_str_radix(text, 16).ok();
-    Some(Registration {
-        target: value("tfd")?.parse().ok()?,
-        events: u32::from_str_radix(value("events")?, 16).ok()?,
-        data: hexadecimal(value("data")?)?,
-        inode: value("ino").and_then(hexadecimal),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
@@ -289,17 +260,5 @@ mod tests {
         assert_eq!(data, [77]);
         // It is known by the number that it has in this process: it can be taken away by that.
         epoll::delete(&epoll, &place).expect("it was added under this number");
-    }
-
-    #[test]
-    fn lines_about_other_things_are_passed_over() {
-        let read = |line| registration(line).map(|seen| (seen.target, seen.events, seen.data, seen.inode));
-        let line = "tfd:       11 events: 80000019 data: ffffffffffffffff  pos:0 ino:2a6f sdev:9";
-        assert_eq!(read(line), Some((11, 0x8000_0019, u64::MAX, Some(0x2a6f))));
-        let old = "tfd:        7 events: 40000000 data:                0";
-        assert_eq!(read(old), Some((7, 0x4000_0000, 0, None)));
-        for other in ["pos:\t0", "flags:\t02000002", "tfd: x events: 1 data: 1", "tfd: 1", "tfd:", ""] {
-            assert_eq!(read(other), None, "{other}");
-        }
     }
 }
