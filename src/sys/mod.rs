@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod acting;
+pub(crate) mod bpf;
 pub(crate) mod closer;
 pub(crate) mod counter;
 pub(crate) mod datagram;

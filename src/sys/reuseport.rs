@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use super::bpf::Instruction;
 use super::socket;
 
 /// The state of a socket that listens, as tcp_states.h numbers it.
@@ -26,7 +27,7 @@ pub(crate) struct ListenerStatus {
 ///
 /// # Errors
 /// Those of setsockopt(2): `EINVAL` for a socket in no group, or a program that the kernel does not accept.
-pub(crate) fn attach_program(listener: impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
+pub(crate) fn attach_program(listener: impl AsFd, program: &[Instruction]) -> io::Result<()> {
     let len = libc::c_ushort::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
     // SAFETY: the kernel reads a `sock_fprog` from the pointer, and from there `len` instructions of a live slice of that
@@ -88,6 +89,7 @@ mod tests {
     use rustix::net::Shutdown;
 
     use super::*;
+    use crate::sys::bpf;
 
     #[test]
     fn a_listener_tells_how_many_wait_until_it_is_shut() {
@@ -101,7 +103,7 @@ mod tests {
     #[test]
     fn a_socket_in_no_group_takes_no_program() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let first = [libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 }];
+        let first = [bpf::plain(bpf::RETURN, 0)];
         assert_eq!(attach_program(&listener, &first).unwrap_err().raw_os_error(), Some(libc::EINVAL));
     }
 }

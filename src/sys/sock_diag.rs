@@ -11,10 +11,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sockopt};
-use socket2::{SockFilter, SockRef};
+use socket2::SockRef;
 
 use self::message::{Part, Parts};
 pub(crate) use self::message::{TcpFigures, TcpSocket};
+use super::socket;
 
 /// States of TCP, as tcp_states.h numbers them.
 pub(crate) mod state {
@@ -203,12 +204,11 @@ impl DestroyedSockets {
 
     /// Listens for these local ports from now on.
     pub(crate) fn only(&self, ports: &[u16]) {
-        let filter: Vec<SockFilter> = bytecode::event_filter(ports);
-        let socket = SockRef::from(&self.socket);
-        let attached = !filter.is_empty() && socket.attach_filter(&filter).is_ok();
+        let filter = bytecode::event_filter(ports);
+        let attached = !filter.is_empty() && socket::attach_filter(&self.socket, &filter).is_ok();
         if !attached {
             // There may be none.
-            let _ = socket.detach_filter();
+            let _ = SockRef::from(&self.socket).detach_filter();
         }
     }
 

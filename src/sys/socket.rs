@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use socket2::{SockFilter, SockRef};
 
+use super::bpf::{self, Instruction, JUMP_IF_SET, LOAD_BYTE, RETURN};
+
 /// Sets an option whose value is plain bytes: an `int`, or a small C structure without pointers.
 ///
 /// # Errors
@@ -112,15 +114,23 @@ pub(crate) fn filter_new_handshakes(listener: impl AsFd) -> io::Result<()> {
     const FLAGS_OFFSET: u32 = 13;
     const SYN: u32 = 0x02;
     const ACCEPT_ALL: u32 = u32::MAX;
-    let load_flags = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-    let jump_if_set = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
     let filter = [
-        instruction(load_flags, 0, 0, FLAGS_OFFSET),
-        instruction(jump_if_set, 0, 1, SYN),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, ACCEPT_ALL),
+        bpf::plain(LOAD_BYTE, FLAGS_OFFSET),
+        bpf::branch(JUMP_IF_SET, SYN, 0, 1),
+        bpf::plain(RETURN, 0),
+        bpf::plain(RETURN, ACCEPT_ALL),
     ];
-    SockRef::from(&listener).attach_filter(&filter)
+    attach_filter(listener, &filter)
+}
+
+/// Has a program of classic BPF say how much of each packet a socket gets (`SO_ATTACH_FILTER`, socket(7)).
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub(super) fn attach_filter(socket: impl AsFd, program: &[Instruction]) -> io::Result<()> {
+    let of_socket2 = |&Instruction { code, jt, jf, k }: &Instruction| SockFilter::new(code, jt, jf, k);
+    let program: Vec<_> = program.iter().map(of_socket2).collect();
+    SockRef::from(&socket).attach_filter(&program)
 }
 
 /// By asking for more hops to live than packets have (`IP_MINTTL`, ip(7)): the kernel applies it to what reaches
@@ -131,11 +141,6 @@ fn set_least_hops(socket: impl AsFd, hops: u8) -> io::Result<()> {
     // Only an IPv6 socket has this one, and a dual-stack one has both.
     let over_ipv6 = set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT, &value);
     over_ipv6.or(over_ipv4)
-}
-
-fn instruction(code: u32, if_true: u8, if_false: u8, value: u32) -> SockFilter {
-    let code = u16::try_from(code).expect("classic BPF operation codes have 16 bits");
-    SockFilter::new(code, if_true, if_false, value)
 }
 
 #[cfg(test)]

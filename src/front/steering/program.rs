@@ -4,9 +4,11 @@
 //! SO_ATTACH_REUSEPORT_CBPF), and so keeps nothing from one connection to the next: it chooses by chance, or by what the packet
 //! says. [`in_turn`] is extended BPF, and counts.
 
-use libc::sock_filter;
-
-use crate::sys::counter::{COUNTER, Instruction, LOAD_COUNTER, registers};
+use crate::sys::bpf::{
+    self, ADD, AND, COPY_TO_X, DIVIDE, Instruction, JUMP, JUMP_IF_EQUAL, JUMP_UNLESS_LESS, LOAD, LOAD_BYTE,
+    LOAD_STORED, MULTIPLY, REMAINDER, RETURN, RETURN_A, SHIFT_RIGHT, STORE, XOR_X,
+};
+use crate::sys::counter::{self, COUNTER, LOAD_COUNTER, registers};
 
 /// By what it chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,33 +37,15 @@ const SOURCE_V6: [u32; 4] = [NETWORK + 8, NETWORK + 12, NETWORK + 16, NETWORK + 
 /// Art of Computer Programming 6.4).
 const SPREAD: u32 = 0x9e37_79b1;
 
-const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-const COPY_TO_X: u32 = libc::BPF_MISC | libc::BPF_TAX;
-const XOR_X: u32 = libc::BPF_ALU | libc::BPF_XOR | libc::BPF_X;
-const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
-const ADD: u32 = libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K;
-const MULTIPLY: u32 = libc::BPF_ALU | libc::BPF_MUL | libc::BPF_K;
-const SHIFT_RIGHT: u32 = libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K;
-const STORE: u32 = libc::BPF_ST;
-const LOAD_STORED: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_MEM;
-const DIVIDE: u32 = libc::BPF_ALU | libc::BPF_DIV | libc::BPF_K;
-const REMAINDER: u32 = libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K;
-const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
-const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-const JUMP_UNLESS_LESS: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
-const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-const RETURN_A: u32 = libc::BPF_RET | libc::BPF_A;
-
 /// The program that returns one of `takers`, which are indices in rising order; `None` if there are none. Those of
 /// `left_out` are to take again.
-pub(super) fn program(takers: &[usize], left_out: &[usize], by: By) -> Option<Vec<sock_filter>> {
+pub(super) fn program(takers: &[usize], left_out: &[usize], by: By) -> Option<Vec<Instruction>> {
     let takers = numbers(takers);
     let program = match (&takers[..], by) {
         ([], _) => return None,
-        ([only], _) => vec![instruction(RETURN, 0, 0, *only)],
+        ([only], _) => vec![bpf::plain(RETURN, *only)],
         (_, By::Chance) => {
-            let mut program = vec![instruction(LOAD, 0, 0, RANDOM)];
+            let mut program = vec![bpf::plain(LOAD, RANDOM)];
             program.extend(choose(&takers));
             program
         }
@@ -82,13 +66,14 @@ const JUMP_IF_LESS: u8 = 0xa5;
 const EXIT: u8 = 0x95;
 
 /// The program that returns each of `takers`, which are indices in rising order, in turn; `None` if there is no choice.
-pub(super) fn in_turn(takers: &[usize]) -> Option<Vec<Instruction>> {
+pub(super) fn in_turn(takers: &[usize]) -> Option<Vec<counter::Instruction>> {
     let takers = numbers(takers);
     if takers.len() < 2 {
         return None;
     }
     // What is returned is in register 0, and there the number of the connection is first.
-    let extended = |code, registers, offset, immediate| Instruction { code, registers, offset, immediate };
+    let extended =
+        |code, registers, offset, immediate| counter::Instruction { code, registers, offset, immediate };
     let with_result = |code, offset, number| {
         let number = i32::try_from(number).expect("far fewer sockets are in one group");
         extended(code, registers(0, 0), offset, number)
@@ -119,38 +104,38 @@ fn len(of: &[u32]) -> u32 {
 }
 
 /// Returns one of these, by the number in A.
-fn choose(takers: &[u32]) -> Vec<sock_filter> {
-    let mut program = vec![instruction(REMAINDER, 0, 0, len(takers))];
+fn choose(takers: &[u32]) -> Vec<Instruction> {
+    let mut program = vec![bpf::plain(REMAINDER, len(takers))];
     // In A is a place among them. In a run of indices without a gap, the index is that many more than the place.
     for (place, index) in runs(takers).into_iter().rev() {
         if place > 0 {
-            program.push(instruction(JUMP_UNLESS_LESS, 0, 2, place));
+            program.push(bpf::branch(JUMP_UNLESS_LESS, place, 0, 2));
         }
-        program.push(instruction(ADD, 0, 0, index - place));
-        program.push(instruction(RETURN_A, 0, 0, 0));
+        program.push(bpf::plain(ADD, index - place));
+        program.push(bpf::plain(RETURN_A, 0));
     }
     program
 }
 
 /// Chooses among all, and once more for who would get one that is left out.
-fn by_source(takers: &[u32], left_out: &[u32]) -> Vec<sock_filter> {
+fn by_source(takers: &[u32], left_out: &[u32]) -> Vec<Instruction> {
     let mut all = [takers, left_out].concat();
     all.sort_unstable();
     let mut program = source();
-    program.push(instruction(STORE, 0, 0, 0));
+    program.push(bpf::plain(STORE, 0));
     let mut first = choose(&all);
     let instead = 2 * left_out.len() + first.len() - 1;
     program.push(first.remove(0));
     for (number, index) in left_out.iter().enumerate() {
         let place = all.iter().take_while(|&known| known < index).count();
         let skipped = instead - 2 * (number + 1);
-        program.push(instruction(JUMP_IF_EQUAL, 0, 1, u32::try_from(place).unwrap_or_default()));
-        program.push(instruction(JUMP, 0, 0, u32::try_from(skipped).unwrap_or_default()));
+        program.push(bpf::branch(JUMP_IF_EQUAL, u32::try_from(place).unwrap_or_default(), 0, 1));
+        program.push(bpf::plain(JUMP, u32::try_from(skipped).unwrap_or_default()));
     }
     program.append(&mut first);
     if !left_out.is_empty() {
-        program.push(instruction(LOAD_STORED, 0, 0, 0));
-        program.push(instruction(DIVIDE, 0, 0, len(&all)));
+        program.push(bpf::plain(LOAD_STORED, 0));
+        program.push(bpf::plain(DIVIDE, len(&all)));
         program.extend(choose(takers));
     }
     program
@@ -168,29 +153,24 @@ fn runs(takers: &[u32]) -> Vec<(u32, u32)> {
 }
 
 /// A number from the client's address. A client over IPv4 is one at a socket of IPv6 too.
-fn source() -> Vec<sock_filter> {
-    let mut over_ipv6 = vec![instruction(LOAD, 0, 0, SOURCE_V6[0])];
+fn source() -> Vec<Instruction> {
+    let mut over_ipv6 = vec![bpf::plain(LOAD, SOURCE_V6[0])];
     for &word in &SOURCE_V6[1..] {
-        over_ipv6.push(instruction(COPY_TO_X, 0, 0, 0));
-        over_ipv6.push(instruction(LOAD, 0, 0, word));
-        over_ipv6.push(instruction(XOR_X, 0, 0, 0));
+        over_ipv6.push(bpf::plain(COPY_TO_X, 0));
+        over_ipv6.push(bpf::plain(LOAD, word));
+        over_ipv6.push(bpf::plain(XOR_X, 0));
     }
     let mut program = vec![
-        instruction(LOAD_BYTE, 0, 0, NETWORK),
-        instruction(AND, 0, 0, 0xf0),
-        instruction(JUMP_IF_EQUAL, 0, 2, 0x40),
-        instruction(LOAD, 0, 0, SOURCE_V4),
-        instruction(JUMP, 0, 0, u32::try_from(over_ipv6.len()).unwrap_or_default()),
+        bpf::plain(LOAD_BYTE, NETWORK),
+        bpf::plain(AND, 0xf0),
+        bpf::branch(JUMP_IF_EQUAL, 0x40, 0, 2),
+        bpf::plain(LOAD, SOURCE_V4),
+        bpf::plain(JUMP, u32::try_from(over_ipv6.len()).unwrap_or_default()),
     ];
     program.append(&mut over_ipv6);
-    program.push(instruction(MULTIPLY, 0, 0, SPREAD));
-    program.push(instruction(SHIFT_RIGHT, 0, 0, 16));
+    program.push(bpf::plain(MULTIPLY, SPREAD));
+    program.push(bpf::plain(SHIFT_RIGHT, 16));
     program
-}
-
-fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
-    let code = u16::try_from(code).expect("classic BPF operation codes have 16 bits");
-    sock_filter { code, jt, jf, k }
 }
 
 #[cfg(test)]
@@ -206,7 +186,7 @@ mod tests {
     use crate::sys::reuseport::attach_program;
 
     /// What the kernel makes of a program: the index that it returns for a client, if chance says `random`.
-    fn run(program: &[sock_filter], random: u32, client: IpAddr) -> u32 {
+    fn run(program: &[Instruction], random: u32, client: IpAddr) -> u32 {
         let mut header = [0; 40];
         match client {
             IpAddr::V4(ip) => {
@@ -218,40 +198,22 @@ mod tests {
                 header[8..24].copy_from_slice(&ip.octets());
             }
         }
-        let (mut a, mut x, mut stored, mut next) = (0_u32, 0_u32, 0, 0);
-        loop {
-            let sock_filter { code, jt, jf, k } = program[next];
-            next += 1;
-            let offset = (k.wrapping_sub(NETWORK)) as usize;
-            match u32::from(code) {
-                LOAD if k == RANDOM => a = random,
-                LOAD => a = u32::from_be_bytes(header[offset..offset + 4].try_into().unwrap()),
-                LOAD_BYTE => a = header[offset].into(),
-                COPY_TO_X => x = a,
-                XOR_X => a ^= x,
-                AND => a &= k,
-                ADD => a = a.wrapping_add(k),
-                MULTIPLY => a = a.wrapping_mul(k),
-                SHIFT_RIGHT => a >>= k,
-                STORE => stored = a,
-                LOAD_STORED => a = stored,
-                DIVIDE => a /= k,
-                REMAINDER => a %= k,
-                JUMP => next += k as usize,
-                JUMP_IF_EQUAL => next += usize::from(if a == k { jt } else { jf }),
-                JUMP_UNLESS_LESS => next += usize::from(if a >= k { jt } else { jf }),
-                RETURN => return k,
-                RETURN_A => return a,
-                other => panic!("instruction {other:#x}"),
+        bpf::run(program, |size, at| {
+            let offset = at.wrapping_sub(NETWORK) as usize;
+            match size {
+                4 if at == RANDOM => random,
+                4 => u32::from_be_bytes(header[offset..offset + 4].try_into().unwrap()),
+                1 => header[offset].into(),
+                other => panic!("it reads {other} bytes"),
             }
-        }
+        })
     }
 
     /// The same for one that counts.
-    fn run_counting(program: &[Instruction], counter: &mut u64) -> u64 {
+    fn run_counting(program: &[counter::Instruction], counter: &mut u64) -> u64 {
         let (mut result, mut next) = (0_u64, 0);
         loop {
-            let Instruction { code, offset, immediate, .. } = program[next];
+            let counter::Instruction { code, offset, immediate, .. } = program[next];
             next += 1;
             let number = immediate as u64;
             match code {

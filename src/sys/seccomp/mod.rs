@@ -17,7 +17,7 @@ use rustix::net::{
 };
 
 use self::notifications::Notifications;
-use self::program::Instruction;
+use super::bpf::Instruction;
 
 /// What it takes for a process of this user to install a filter (seccomp(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(crate) fn supported() -> Result<Privilege, Unsupported> {
     if !notifications::have_known_form()? {
         return Err(Unsupported::Kernel);
     }
-    let program = compiled(convention);
+    let program = program::filter(convention);
     let tried = std::thread::Builder::new().spawn(move || try_here(&program))?.join();
     tried.unwrap_or(Err(Errno::IO)).map_err(|error| match error {
         Errno::BUSY => Unsupported::Nested,
@@ -66,7 +66,7 @@ pub(crate) fn supported() -> Result<Privilege, Unsupported> {
     })
 }
 
-fn try_here(program: &[libc::sock_filter]) -> rustix::io::Result<Privilege> {
+fn try_here(program: &[Instruction]) -> rustix::io::Result<Privilege> {
     match install(program) {
         Ok(_) => return Ok(Privilege::Capability),
         Err(Errno::ACCESS) => {}
@@ -79,7 +79,7 @@ fn try_here(program: &[libc::sock_filter]) -> rustix::io::Result<Privilege> {
 /// The filter, ready for a child between fork and exec.
 #[derive(Debug)]
 pub(crate) struct Filter {
-    program: Vec<libc::sock_filter>,
+    program: Vec<Instruction>,
     privilege: Privilege,
     /// Where the child sends the descriptor on which it is told.
     way_back: OwnedFd,
@@ -97,7 +97,7 @@ pub(crate) fn for_child(privilege: Privilege) -> io::Result<(Filter, Listening)>
     let convention = program::OWN.ok_or(io::ErrorKind::Unsupported)?;
     let (here, there) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    Ok((Filter { program: compiled(convention), privilege, way_back: there }, Listening(here)))
+    Ok((Filter { program: program::filter(convention), privilege, way_back: there }, Listening(here)))
 }
 
 impl Filter {
@@ -139,19 +139,9 @@ impl Listening {
     }
 }
 
-fn compiled(convention: program::Convention) -> Vec<libc::sock_filter> {
-    let instruction = |Instruction { code, if_true, if_false, value }| libc::sock_filter {
-        code,
-        jt: if_true,
-        jf: if_false,
-        k: value,
-    };
-    program::filter(convention).into_iter().map(instruction).collect()
-}
-
 /// Installs a filter for the calling thread; where it is told of calls. A signal interrupts nothing that is being answered
 /// (Linux 5.19 and later): Go's runtime sends itself SIGURG all the time.
-fn install(program: &[libc::sock_filter]) -> rustix::io::Result<OwnedFd> {
+fn install(program: &[Instruction]) -> rustix::io::Result<OwnedFd> {
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     match install_with(program, listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
         Err(Errno::INVAL) => install_with(program, listener),
@@ -159,7 +149,7 @@ fn install(program: &[libc::sock_filter]) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-fn install_with(program: &[libc::sock_filter], flags: libc::c_ulong) -> rustix::io::Result<OwnedFd> {
+fn install_with(program: &[Instruction], flags: libc::c_ulong) -> rustix::io::Result<OwnedFd> {
     let len = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
     let mode = libc::c_long::from(libc::SECCOMP_SET_MODE_FILTER);

@@ -3,6 +3,8 @@
 //! Pure. It reads nothing but the number of the call and the convention by which it was made, so that the kernel computes once
 //! what becomes of each call, and runs the filter for those two alone.
 
+use crate::sys::bpf::{self, Instruction, JUMP_IF_EQUAL, LOAD, RETURN};
+
 /// A convention by which calls are made, and the numbers of the two calls in it (syscalls(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Convention {
@@ -58,19 +60,6 @@ impl Convention {
     }
 }
 
-/// An instruction of classic BPF, as in `struct sock_filter`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Instruction {
-    pub(crate) code: u16,
-    pub(crate) if_true: u8,
-    pub(crate) if_false: u8,
-    pub(crate) value: u32,
-}
-
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-
 /// Where `struct seccomp_data` has them.
 const NUMBER_AT: u32 = 0;
 const ARCH_AT: u32 = 4;
@@ -81,18 +70,14 @@ pub(crate) fn filter(convention: Convention) -> Vec<Instruction> {
     // At most four, so that every jump fits.
     let count = numbers.len() as u8;
     let mut program = vec![
-        Instruction { code: LOAD, if_true: 0, if_false: 0, value: ARCH_AT },
-        Instruction { code: JUMP_IF_EQUAL, if_true: 0, if_false: count + 1, value: convention.arch },
-        Instruction { code: LOAD, if_true: 0, if_false: 0, value: NUMBER_AT },
+        bpf::plain(LOAD, ARCH_AT),
+        bpf::branch(JUMP_IF_EQUAL, convention.arch, 0, count + 1),
+        bpf::plain(LOAD, NUMBER_AT),
     ];
-    program.extend((1..=count).zip(numbers).map(|(index, number)| Instruction {
-        code: JUMP_IF_EQUAL,
-        if_true: count - index + 1,
-        if_false: 0,
-        value: number,
-    }));
-    program.push(Instruction { code: RETURN, if_true: 0, if_false: 0, value: libc::SECCOMP_RET_ALLOW });
-    program.push(Instruction { code: RETURN, if_true: 0, if_false: 0, value: libc::SECCOMP_RET_USER_NOTIF });
+    let told = |(index, number)| bpf::branch(JUMP_IF_EQUAL, number, count - index + 1, 0);
+    program.extend((1..=count).zip(numbers).map(told));
+    program.push(bpf::plain(RETURN, libc::SECCOMP_RET_ALLOW));
+    program.push(bpf::plain(RETURN, libc::SECCOMP_RET_USER_NOTIF));
     program
 }
 
@@ -107,22 +92,11 @@ mod tests {
 
     /// What the filter returns, as the kernel runs it.
     fn run(program: &[Instruction], arch: u32, number: u32) -> u32 {
-        let mut accumulator = 0;
-        let mut at = 0;
-        for _ in 0..program.len() {
-            let Instruction { code, if_true, if_false, value } = program[at];
-            at += 1;
-            match (code, value) {
-                (LOAD, NUMBER_AT) => accumulator = number,
-                (LOAD, ARCH_AT) => accumulator = arch,
-                (JUMP_IF_EQUAL, _) => {
-                    at += usize::from(if accumulator == value { if_true } else { if_false });
-                }
-                (RETURN, _) => return value,
-                other => panic!("not an instruction of this filter: {other:?}"),
-            }
-        }
-        panic!("it does not return")
+        bpf::run(program, |size, at| match (size, at) {
+            (4, NUMBER_AT) => number,
+            (4, ARCH_AT) => arch,
+            other => panic!("it reads {other:?}"),
+        })
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! They only make less of what is read. Whoever reads looks at the port all the same.
 
-use socket2::SockFilter;
+use crate::sys::bpf::{self, Instruction, JUMP_IF_EQUAL, LOAD_HALF, RETURN};
 
 /// More ports make a program too long to be worth it.
 const MOST: usize = 256;
@@ -54,7 +54,7 @@ fn instruction(program: &mut Vec<u8>, code: u8, yes: u8, no: u16) {
 }
 
 /// A classic BPF program for a socket that hears of destroyed sockets; nothing if there are too many ports.
-pub(super) fn event_filter(ports: &[u16]) -> Vec<SockFilter> {
+pub(super) fn event_filter(ports: &[u16]) -> Vec<Instruction> {
     /// In a netlink message: behind its header, family, state and two more bytes (`struct inet_diag_msg`).
     const LOCAL_PORT: u32 = 16 + 4;
     let mut filter = Vec::new();
@@ -62,18 +62,38 @@ pub(super) fn event_filter(ports: &[u16]) -> Vec<SockFilter> {
     else {
         return filter;
     };
-    filter.push(bpf(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, LOCAL_PORT));
+    filter.push(bpf::plain(LOAD_HALF, LOCAL_PORT));
     for (port, passed) in ports.iter().zip(1..) {
         // Over the rest of the comparisons, and the instruction that drops.
         let to_keep: u8 = count - passed + 1;
-        filter.push(bpf(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, to_keep, u32::from(*port)));
+        filter.push(bpf::branch(JUMP_IF_EQUAL, u32::from(*port), to_keep, 0));
     }
-    filter.push(bpf(libc::BPF_RET | libc::BPF_K, 0, 0));
-    filter.push(bpf(libc::BPF_RET | libc::BPF_K, 0, u32::MAX));
+    filter.push(bpf::plain(RETURN, 0));
+    filter.push(bpf::plain(RETURN, u32::MAX));
     filter
 }
 
-fn bpf(code: u32, if_true: u8, value: u32) -> SockFilter {
-    let code = u16::try_from(code).expect("classic BPF operation codes have 16 bits");
-    SockFilter::new(code, if_true, 0, value)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_keeps_what_is_about_one_of_the_ports() {
+        let keeps = |ports: &[u16], port: u16| {
+            let kept = bpf::run(&event_filter(ports), |size, at| match (size, at) {
+                (2, 20) => port.into(),
+                other => panic!("it reads {other:?}"),
+            });
+            kept != 0
+        };
+        let most: Vec<u16> = (1..=64).collect();
+        for port in [1, 2, 63, 64] {
+            assert!(keeps(&most, port), "{port}");
+        }
+        for port in [0, 65, u16::MAX] {
+            assert!(!keeps(&most, port), "{port}");
+        }
+        assert!(keeps(&[u16::MAX], u16::MAX));
+        assert!(event_filter(&(1..=65).collect::<Vec<_>>()).is_empty());
+    }
 }
