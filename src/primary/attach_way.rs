@@ -2,12 +2,13 @@
 //!
 //! It is decided once, before anything is opened.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use tracing::info;
 
 use crate::front::Accepts;
-use crate::settings::{Accept, Attach, Config, WorkerCommand, check};
+use crate::settings::{Accept, Attach, Config, check};
 use crate::supervisor::diagnose::program::{self, Kind};
 use crate::sys::seccomp::{self, Privilege, Unsupported};
 
@@ -107,11 +108,9 @@ impl Way {
 fn by_program(config: &Config) -> Result<Option<Privilege>, WayError> {
     // That it is not there is told when it is started.
     let (workplace, path) = (config.workplace(), std::env::var_os("PATH"));
-    let file_of = |command: &WorkerCommand| workplace.find(command, path.clone()).ok().flatten();
-    let Some(found) = file_of(&config.command) else { return Ok(None) };
-    let server = program::server_of(&found, &config.command, |word| {
-        file_of(&WorkerCommand::Program { program: word.to_owned(), arguments: Vec::new() })
-    });
+    let Ok(Some(found)) = workplace.find(&config.command, path.clone()) else { return Ok(None) };
+    let file_of = |word: &OsStr| workplace.file_of(word, path.clone());
+    let server = program::server_of(&found, &config.command, file_of);
     let what = match server.kind {
         Kind::Go => "a Go program",
         Kind::Static => "a statically linked program",

@@ -97,6 +97,12 @@ impl Workplace {
         let path = path.as_deref().unwrap_or(OsStr::new(command::DEFAULT_PATH));
         Ok(Some(command::find(program, path, self.folder.as_deref())?))
     }
+
+    /// The file of the program that a word names as a command, if there is one: found as [`Workplace::find`] does.
+    pub(crate) fn file_of(&self, word: &OsStr, inherited: Option<OsString>) -> Option<PathBuf> {
+        let command = WorkerCommand::Program { program: word.to_owned(), arguments: Vec::new() };
+        self.find(&command, inherited).ok().flatten()
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +140,11 @@ mod tests {
                     workplace.find(&program, None).map(|found| fs::read_to_string(found.unwrap()).unwrap());
                 found.unwrap_or_else(|error| error.to_string())
             });
+            assert_eq!(
+                workplace.file_of(OsStr::new("server"), None),
+                workplace.find(&program("server"), None).unwrap()
+            );
+            assert_eq!(workplace.file_of(OsStr::new("none"), None), None);
             Ok((variables["RELEASE"].clone(), variables["A"].clone(), found))
         };
         let of = |release: &str| {

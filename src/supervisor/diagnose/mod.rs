@@ -29,7 +29,6 @@ use super::ends::Ended;
 use super::turn::Turned;
 use super::{AttachEnv, CommandSpec};
 use crate::ids::WorkerPort;
-use crate::settings::WorkerCommand;
 use crate::sys::processes;
 use crate::sys::seccomp::Privilege;
 
@@ -188,10 +187,7 @@ fn not_loaded(process: &Process, shim: &Path) -> Option<Why> {
 /// Of the command, or of what it runs if it is a shell.
 fn obstacle_in_file(spec: &CommandSpec) -> Option<Obstacle> {
     let file = spec.find_program().ok()??;
-    let find = |word: &OsStr| {
-        let command = WorkerCommand::Program { program: word.to_owned(), arguments: Vec::new() };
-        spec.workplace.find(&command, spec.inherited.get("PATH").cloned()).ok().flatten()
-    };
+    let find = |word: &OsStr| spec.workplace.file_of(word, spec.inherited.get("PATH").cloned());
     let below = program::run_by_shell(&file, &spec.command, find);
     iter::once(file).chain(below).find_map(|file| {
         let why = match Kind::of(&file) {

@@ -74,11 +74,9 @@ pub(crate) fn run_by_shell(
     find: impl Fn(&OsStr) -> Option<PathBuf>,
 ) -> Vec<PathBuf> {
     let WorkerCommand::Program { arguments, .. } = command else { return Vec::new() };
-    let script = script(found);
-    let text = match script {
-        Some(script) => Some(script),
+    let text = match script(found) {
         None if is_one_of(found, &SHELLS) => text_of_shell(arguments),
-        None => None,
+        script => script,
     };
     let Some(text) = text else { return Vec::new() };
     let commands = text.split(['\n', ';', '&', '|', '(', ')', '{', '}']).map(str::trim);
