@@ -406,9 +406,13 @@ impl Group {
                 member.id == *id && has_ended && is_free && status.backlog == 0
             };
             let Some(index) = self.members.iter().position(is_it) else { continue };
-            // At the end of all, workers may go on with their own copies: accept(2) is not to fail.
-            let member =
-                if around.is_ending { self.take_out(index, around) } else { self.cease(index, around) };
+            let member = if around.is_ending {
+                // At the end of all, workers may go on with their own copies: accept(2) is not to fail.
+                self.steer_around(index);
+                self.take_out(index, around)
+            } else {
+                self.cease(index, around)
+            };
             self.is_gone(&member, launches, around);
         }
     }
@@ -492,7 +496,6 @@ impl Group {
 
     /// The kernel has done so: the last one is in its place.
     fn take_out(&mut self, index: usize, around: &Around<'_>) -> Member {
-        self.steer_around(index);
         let member = self.members.swap_remove(index);
         around.wakeups.remove(&member.socket);
         member
