@@ -97,12 +97,12 @@ pub(super) async fn attach(
     hello: Hello,
     context: &AttachContext,
 ) -> Result<(), AttachError> {
-    let permit = context.permits.take();
+    let permit = context.served.permits.take();
     let worker = context.supervisor.admit(hello.token).await;
     let port = WorkerPort(hello.binding.address.port());
     let takes = if hello.wants_drain { Takes::Channel } else { Takes::ChannelOrSocket };
     let request = Request { applicant: Applicant::Process(worker), port, takes };
-    let admitted = admission::admit(request, permit.as_ref(), context.rules())?;
+    let admitted = admission::admit(request, permit.as_ref(), context.served.rules())?;
     let (Admission { worker, source: Source::Served(port), grant }, Some(permit)) = (admitted, permit) else {
         return Err(Refusal::NotServed(port).into());
     };
@@ -123,8 +123,8 @@ pub(super) async fn attach(
     // channels, for to close one is to tell a process that the primary is gone.
     let serves = context.supervisor.admit(hello.token).await.is_some();
     if !serves && !runs(context, worker) {
-        context.front.forget(worker).await;
-        context.bound.forget(worker);
+        context.served.front.forget(worker).await;
+        context.served.bound.forget(worker);
     }
     Ok(())
 }
@@ -141,7 +141,8 @@ async fn give_channel(
     let inode = rustix::fs::fstat(&worker_end).map_err(io::Error::from)?.st_ino;
     let holder = Holder { inode, pid };
     let place = bound::Place { link: permit.link(), holder, nonce: nonce_of(channel)?, given: false };
-    let registration = context.bound.claim(bound, &context.front).await?.register(place, socket);
+    let registration =
+        context.served.bound.claim(bound, &context.served.front).await?.register(place, socket);
     context.supervisor.binds(pid).await;
     seqpacket::send(channel, ToWorker::Welcome.encode(&mut [0; MAX_MESSAGE]), None)?;
     let attachment = Attachment {
@@ -157,7 +158,7 @@ async fn give_channel(
         relayed: false,
         permit,
     };
-    context.front.attach(attachment).await;
+    context.served.front.attach(attachment).await;
     Ok(())
 }
 

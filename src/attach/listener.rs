@@ -11,11 +11,11 @@ use std::time::Duration;
 use rustix::net::sockopt::socket_cookie;
 
 use super::admission::Refusal;
-use super::bound::{self, Bound, BoundChannels, Place};
+use super::bound::{self, Bound, Place};
 use super::handshake::{self, AttachError};
 use super::questions::whose;
+use super::served::ServedPorts;
 use super::socket::AttachContext;
-use crate::front;
 use crate::front::links::{ChannelPermit, Holder};
 use crate::front::steering::Given;
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
@@ -35,14 +35,14 @@ pub(super) async fn give(
     permit: ChannelPermit,
     context: &AttachContext,
 ) -> Result<(), AttachError> {
-    let made = make(Some(channel), (bound, pid), (port, Given::Bound), permit, context.makers()).await?;
+    let made = make(Some(channel), (bound, pid), (port, Given::Bound), permit, &context.served).await?;
     let Made { listener, link, .. } = made;
     if let Some(own) = own {
         bound::set_as_on(&own, &listener);
     }
     let sent = send(channel, port, &listener);
     if sent.is_err() {
-        context.front.detach(link).await;
+        context.served.front.detach(link).await;
     }
     sent
 }
@@ -68,9 +68,10 @@ pub(super) async fn make(
     (bound, pid): (Bound, i32),
     (port, given): (WorkerPort, Given),
     permit: ChannelPermit,
-    (table, front): (&BoundChannels, &front::handle::Handle),
+    served: &ServedPorts,
 ) -> Result<Made, AttachError> {
     let Bound { worker, binding, .. } = bound;
+    let ServedPorts { front, bound: table, .. } = served;
     let claim = table.claim(bound, front).await?;
     let link = permit.link();
     let sharing = front.share((worker, pid), ServiceId::Port(port), binding, given, permit);
@@ -98,7 +99,7 @@ pub(super) async fn listens(
     context: &AttachContext,
 ) -> Result<(), AttachError> {
     let worker = whose(token, context).await?;
-    let answer = ToWorker::HasListened(let_in(worker, cookie, context.makers()).await?);
+    let answer = ToWorker::HasListened(let_in(worker, cookie, &context.served).await?);
     Ok(seqpacket::send(channel, answer.encode(&mut [0; MAX_MESSAGE]), None)?)
 }
 
@@ -113,11 +114,10 @@ pub(super) async fn inherit(
     handshake::take_message(channel)?;
     let mut links = Vec::new();
     for &(port, binding) in context.inherited.iter() {
-        let permit = context.permits.take().ok_or(Refusal::Full)?;
+        let permit = context.served.permits.take().ok_or(Refusal::Full)?;
         let bound = Bound { worker, uid: peer.uid, binding };
         let given = Given::Listening;
-        let makers = context.makers();
-        let made = make(Some(channel), (bound, peer.pid), (port, given), permit, makers).await?;
+        let made = make(Some(channel), (bound, peer.pid), (port, given), permit, &context.served).await?;
         let Made { listener, link, .. } = made;
         links.push(link);
         send(channel, port, &listener)?;
@@ -126,8 +126,8 @@ pub(super) async fn inherit(
     let runs = runs_program(channel).await;
     for link in links {
         match runs {
-            true => context.front.listens(link).await?,
-            false => context.front.detach(link).await,
+            true => context.served.front.listens(link).await?,
+            false => context.served.front.detach(link).await,
         }
     }
     Ok(())
@@ -143,11 +143,8 @@ async fn runs_program(channel: &ForeignFd) -> bool {
 ///
 /// # Errors
 /// Those of listen(2).
-pub(super) async fn let_in(
-    worker: WorkerId,
-    cookie: u64,
-    (table, front): (&BoundChannels, &front::handle::Handle),
-) -> io::Result<bool> {
+pub(super) async fn let_in(worker: WorkerId, cookie: u64, served: &ServedPorts) -> io::Result<bool> {
+    let ServedPorts { front, bound: table, .. } = served;
     let Some(link) = table.socket_with(worker, cookie) else { return Ok(false) };
     front.listens(link).await?;
     table.becomes(LETTING_IN, || table.listens(link)).await;

@@ -25,8 +25,11 @@ pub(super) async fn fetch_socket(
     context: &AttachContext,
 ) -> Result<(), AttachError> {
     let worker = whose(token, context).await?;
-    let socket =
-        context.bound.socket_of(worker, nonce).ok_or(AttachError::Question(Refusal::UnknownChannel))??;
+    let socket = context
+        .served
+        .bound
+        .socket_of(worker, nonce)
+        .ok_or(AttachError::Question(Refusal::UnknownChannel))??;
     let record = ToWorker::Socket;
     Ok(seqpacket::send(channel, record.encode(&mut [0; MAX_MESSAGE]), Some(socket.as_fd()))?)
 }
@@ -41,10 +44,10 @@ pub(super) async fn ask_listened(
 ) -> Result<(), AttachError> {
     let worker = whose(token, context).await?;
     let has_listened = || match nonce {
-        0 => context.bound.has_listened(worker, port),
-        nonce => context.bound.channel_listens(worker, nonce),
+        0 => context.served.bound.has_listened(worker, port),
+        nonce => context.served.bound.channel_listens(worker, nonce),
     };
-    let answer = ToWorker::HasListened(context.bound.becomes(NEWS, has_listened).await);
+    let answer = ToWorker::HasListened(context.served.bound.becomes(NEWS, has_listened).await);
     Ok(seqpacket::send(channel, answer.encode(&mut [0; MAX_MESSAGE]), None)?)
 }
 

@@ -20,12 +20,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::admission::{self, Admission, Applicant, Refusal, Request, Rules, Source, Takes};
-use super::bound::{self, Bound, BoundChannels};
+use super::bound::{self, Bound};
 use super::handshake::AttachError;
 use super::listener;
-use crate::front;
+use super::served::ServedPorts;
 use crate::front::Accepts;
-use crate::front::links::ChannelPermits;
 use crate::front::steering::Given;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{Binding, Endpoint};
@@ -34,23 +33,10 @@ use crate::sys::seccomp::notifications::{Asks, Call, Notifications};
 use crate::sys::socket;
 use crate::sys::watched::Watched;
 
-/// What the answers depend on.
-#[derive(Clone, Debug)]
-pub(crate) struct CallContext {
-    /// Makes the sockets.
-    pub front: front::handle::Handle,
-    /// Room for listeners.
-    pub permits: ChannelPermits,
-    /// The ports that are always served.
-    pub ports: Arc<[WorkerPort]>,
-    /// What workers have bound.
-    pub bound: BoundChannels,
-}
-
 /// Answers the calls of workers.
 #[derive(Debug)]
 pub(crate) struct InterceptedCalls {
-    context: CallContext,
+    served: ServedPorts,
     /// Cancelled when the launch is gone.
     launches: HashMap<WorkerId, CancellationToken>,
 }
@@ -59,7 +45,7 @@ pub(crate) struct InterceptedCalls {
 #[derive(Debug)]
 struct Launch {
     worker: WorkerId,
-    context: CallContext,
+    served: ServedPorts,
     calls: Watched<Notifications>,
     gone: CancellationToken,
     /// Listening sockets that are in place, while the bind(2) for them has not returned, by their cookies (SO_COOKIE,
@@ -97,20 +83,20 @@ struct Asked {
 
 impl InterceptedCalls {
     /// With this they are answered.
-    pub(crate) fn new(context: CallContext) -> Self {
-        Self { context, launches: HashMap::new() }
+    pub(crate) fn new(served: ServedPorts) -> Self {
+        Self { served, launches: HashMap::new() }
     }
 
     /// Answers the calls of a launch until none of its processes is left.
     pub(crate) fn answer(&mut self, worker: WorkerId, calls: Notifications) {
-        let (context, gone) = (self.context.clone(), CancellationToken::new());
+        let (served, gone) = (self.served.clone(), CancellationToken::new());
         let calls = match Watched::new(calls, Interest::READABLE) {
             Ok(calls) => calls,
             // They fail with ENOSYS then.
             Err(error) => return warn!(%worker, %error, "cannot answer the worker's bind and listen calls"),
         };
         self.launches.insert(worker, gone.clone());
-        let launch = Launch { worker, context, calls, gone, untold: HashMap::new(), told_of_access: false };
+        let launch = Launch { worker, served, calls, gone, untold: HashMap::new(), told_of_access: false };
         tokio::spawn(launch.answer_all());
     }
 
@@ -119,13 +105,6 @@ impl InterceptedCalls {
         if let Some(gone) = self.launches.remove(&worker) {
             gone.cancel();
         }
-    }
-}
-
-impl CallContext {
-    /// What makes listening sockets.
-    fn makers(&self) -> (&BoundChannels, &front::handle::Handle) {
-        (&self.bound, &self.front)
     }
 }
 
@@ -166,7 +145,7 @@ impl Launch {
     }
 
     async fn bind(&mut self, call: &Call, fd: i32, (at, len): (u64, u32)) -> Answer {
-        let (thread, ports) = (call.thread, Arc::clone(&self.context.ports));
+        let (thread, ports) = (call.thread, Arc::clone(&self.served.ports));
         let asked = match apart(move || ask(thread, fd, (at, len), &ports)).await {
             Ok(Some(asked)) if self.calls.owner().is_pending(call) => asked,
             Ok(_) => return Answer::CarryOut,
@@ -187,19 +166,19 @@ impl Launch {
 
     /// Puts a listening socket in the place of the process's own.
     async fn give(&mut self, call: &Call, asked: Asked) -> Result<Answer, AttachError> {
-        let permit = self.context.permits.take();
+        let permit = self.served.permits.take();
         let port = WorkerPort(asked.binding.address.port());
         let request =
             Request { applicant: Applicant::Started(self.worker), port, takes: Takes::ChannelOrSocket };
-        let rules = Rules { ports: &self.context.ports, accepts: Accepts::Workers };
+        let rules = Rules { ports: &self.served.ports, accepts: Accepts::Workers };
         let admitted = admission::admit(request, permit.as_ref(), rules)?;
         let (Admission { worker, source: Source::Served(port), .. }, Some(permit)) = (admitted, permit)
         else {
             return Err(Refusal::NotServed(port).into());
         };
         let bound = Bound { worker, uid: asked.uid, binding: asked.binding };
-        let (pid, makers) = (call.thread.as_raw_pid(), self.context.makers());
-        let made = listener::make(None, (bound, pid), (port, Given::Bound), permit, makers).await?;
+        let pid = call.thread.as_raw_pid();
+        let made = listener::make(None, (bound, pid), (port, Given::Bound), permit, &self.served).await?;
         bound::set_as_on(&asked.socket.duplicate, &made.listener);
         let (link, cookie, address) = (made.link, made.cookie, asked.binding.address);
         match self.place(call, asked, made.listener).await {
@@ -208,7 +187,7 @@ impl Launch {
                 Ok(Answer::Bound(cookie))
             }
             Err(error) => {
-                self.context.front.detach(link).await;
+                self.served.front.detach(link).await;
                 Err(error.into())
             }
         }
@@ -237,7 +216,7 @@ impl Launch {
         let Some(cookie) = cookie.ok().filter(|_| self.calls.owner().is_pending(call)) else {
             return Answer::CarryOut;
         };
-        match listener::let_in(self.worker, cookie, self.context.makers()).await {
+        match listener::let_in(self.worker, cookie, &self.served).await {
             Ok(true) => Answer::Done,
             Ok(false) => Answer::CarryOut,
             Err(error) => {

@@ -16,14 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::admission::Rules;
-use super::bound::BoundChannels;
 use super::handshake::{self, AttachError, Hello, PATIENCE};
+use super::served::ServedPorts;
 use super::waiting::{Complaints, Waiting};
 use super::{listener, questions};
-use crate::front;
-use crate::front::Accepts;
-use crate::front::links::ChannelPermits;
 use crate::ids::WorkerPort;
 use crate::protocol::wire::{Binding, FromWorker, MAX_MESSAGE, ToWorker};
 use crate::supervisor;
@@ -78,28 +74,10 @@ impl Rebind {
 pub(crate) struct AttachContext {
     /// Knows whose tokens there are.
     pub supervisor: supervisor::Handle,
-    /// Gets the channels.
-    pub front: front::handle::Handle,
-    /// Room for channels.
-    pub permits: ChannelPermits,
-    /// The ports that are always served.
-    pub ports: Arc<[WorkerPort]>,
-    /// What workers have bound.
-    pub bound: BoundChannels,
+    /// Where channels go.
+    pub served: ServedPorts,
     /// What servers that take their listeners as from systemd get.
     pub inherited: Arc<[(WorkerPort, Binding)]>,
-}
-
-impl AttachContext {
-    /// What makes listening sockets.
-    pub(super) fn makers(&self) -> (&BoundChannels, &front::handle::Handle) {
-        (&self.bound, &self.front)
-    }
-
-    /// What admission depends on.
-    pub(super) fn rules(&self) -> Rules<'_> {
-        Rules { ports: &self.ports, accepts: Accepts::of(&self.front) }
-    }
 }
 
 impl AttachSocket {

@@ -14,7 +14,8 @@ use super::worker_hooks::PrimaryHooks;
 use super::worker_plan::Base;
 use crate::attach::bound::BoundChannels;
 use crate::attach::node::{self, Listeners, MessageExchange, NodeSessions, Word};
-use crate::attach::seccomp::{CallContext, InterceptedCalls};
+use crate::attach::seccomp::InterceptedCalls;
+use crate::attach::served::ServedPorts;
 use crate::attach::socket::AttachContext;
 use crate::connections;
 use crate::front;
@@ -96,11 +97,9 @@ impl Wiring {
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
         let bound = BoundChannels::new();
+        let served = ServedPorts { front: front.clone(), permits, ports, bound: bound.clone() };
         let (nodes, words) = NodeSessions::new(node::NodeContext {
-            front: front.clone(),
-            permits: permits.clone(),
-            ports: Arc::clone(&ports),
-            bound: bound.clone(),
+            served: served.clone(),
             shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
             handoff_timeout: config.handoff_timeout,
             listeners: Arc::new(Mutex::new(Listeners::new(user))),
@@ -118,24 +117,12 @@ impl Wiring {
             ports: public,
             bound: bound.clone(),
             ready_http: probes.ready_http(config),
-            calls: InterceptedCalls::new(CallContext {
-                front: front.clone(),
-                permits: permits.clone(),
-                ports: Arc::clone(&ports),
-                bound: bound.clone(),
-            }),
+            calls: InterceptedCalls::new(served.clone()),
         };
         let reread = base.reread(config.clone(), command_line);
         let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
-        let front = front.clone();
-        let attach_context = AttachContext {
-            supervisor: supervisor.clone(),
-            front,
-            permits,
-            ports,
-            bound: bound.clone(),
-            inherited: inherited.into(),
-        };
+        let attach_context =
+            AttachContext { supervisor: supervisor.clone(), served, inherited: inherited.into() };
         Self { supervisor, task, attach_context, bound, words, ready, probes }
     }
 }

@@ -32,12 +32,9 @@ use tracing::warn;
 
 pub(crate) use self::exchange::MessageExchange;
 pub(crate) use self::listeners::Listeners;
-use super::admission::Rules;
-use super::bound::BoundChannels;
-use crate::front;
+use super::served::ServedPorts;
 use crate::front::Accepts;
-use crate::front::links::ChannelPermits;
-use crate::ids::{WorkerId, WorkerPort};
+use crate::ids::WorkerId;
 use crate::supervisor::NodeChannel;
 use crate::supervisor::lifecycle::OnChannel;
 
@@ -61,14 +58,8 @@ pub(crate) enum Word {
 /// What the sessions depend on.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeContext {
-    /// Gets the channels that connections go through.
-    pub front: front::handle::Handle,
-    /// Room for those.
-    pub permits: ChannelPermits,
-    /// The ports that are served.
-    pub ports: Arc<[WorkerPort]>,
-    /// What workers have bound.
-    pub bound: BoundChannels,
+    /// Where channels go.
+    pub served: ServedPorts,
     /// The shim that workers may have loaded.
     pub shim: Option<Arc<Path>>,
     /// How long a worker may leave a connection unread.
@@ -77,12 +68,6 @@ pub(crate) struct NodeContext {
     pub listeners: Arc<Mutex<Listeners>>,
     /// Where what they send to each other goes.
     pub messages: MessageExchange,
-}
-
-impl NodeContext {
-    fn rules(&self) -> Rules<'_> {
-        Rules { ports: &self.ports, accepts: Accepts::of(&self.front) }
-    }
 }
 
 /// The channels to all Node workers.
@@ -185,7 +170,7 @@ impl NodeSessions {
         let told = self.sessions.get(&worker).map(|session| session.exit.clone());
         NodeExit {
             told,
-            accepts: Accepts::of(&self.context.front),
+            accepts: Accepts::of(&self.context.served.front),
             listeners: Arc::clone(&self.context.listeners),
         }
     }

@@ -340,13 +340,13 @@ impl NodeSession {
     /// Whether a server may listen on a TCP port, and how; `None` for one that asks for something else.
     async fn admit(&self, query: &Query) -> Result<Option<(Grant, ChannelPermit)>, Refusal> {
         let Some(port) = query.tcp_port() else { return Ok(None) };
-        let takes = match Accepts::of(&self.context.front) {
+        let takes = match Accepts::of(&self.context.served.front) {
             Accepts::Workers if self.is_deno().await => Takes::ChannelOnAnyPort,
             Accepts::Workers | Accepts::Primary => Takes::AnyPort,
         };
         let request = Request { applicant: Applicant::Started(self.worker), port: WorkerPort(port), takes };
-        let permit = self.context.permits.take();
-        let admission = admission::admit(request, permit.as_ref(), self.context.rules())?;
+        let permit = self.context.served.permits.take();
+        let admission = admission::admit(request, permit.as_ref(), self.context.served.rules())?;
         Ok(permit.map(|permit| (admission.grant, permit)))
     }
 
@@ -358,7 +358,7 @@ impl NodeSession {
         let (key, context) = (query.key(), self.context.clone());
         // Held until the front knows of the service: others may join it from then on.
         let mut listeners = context.listeners.lock().await;
-        let joined = listeners.join(self.worker, &query, &context.ports);
+        let joined = listeners.join(self.worker, &query, &context.served.ports);
         let data = listeners.data(&key).map(ToOwned::to_owned);
         let (service, address, open) = match joined {
             Err(errno) => return self.refuse(&query, errno),
@@ -368,7 +368,7 @@ impl NodeSession {
             Ok(Joined::Service { id, address, open }) => (id, address, open),
         };
         if let Some(bound) = open {
-            context.front.open(service, bound).await;
+            context.served.front.open(service, bound).await;
         }
         drop(listeners);
         match granted {
@@ -435,7 +435,7 @@ impl NodeSession {
         let (link, port, binding) = (permit.link(), address.port(), binding(&query, address));
         // Node calls listen(2) before it says so: clients are to be steered to it in the order that the front knows.
         let (given, pid) = (Given::Listening, self.transport.speaker().map_or(0, Pid::as_raw_pid));
-        match self.context.front.share((self.worker, pid), service, binding, given, permit).await {
+        match self.context.served.front.share((self.worker, pid), service, binding, given, permit).await {
             Ok(socket) => {
                 let supply = Supply::Shared { link, port };
                 self.share(query, data, HandleType::Net, socket.into(), supply)
@@ -499,7 +499,7 @@ impl NodeSession {
         let place = Place { link, holder: Holder { inode: ends.inode, pid }, nonce: ends.nonce, given: true };
         // Whose it is matters to none that share a port: Node's do not.
         let bound = Bound { worker: self.worker, uid: 0, binding };
-        let claim = self.context.bound.claim(bound, &self.context.front).await?;
+        let claim = self.context.served.bound.claim(bound, &self.context.served.front).await?;
         let registration = claim.register(place, None);
         let attachment = Attachment {
             worker: self.worker,
@@ -514,7 +514,7 @@ impl NodeSession {
             relayed,
             permit,
         };
-        self.context.front.attach(attachment).await;
+        self.context.served.front.attach(attachment).await;
         Ok((link, place.holder, ends.workers))
     }
 
@@ -540,7 +540,7 @@ impl NodeSession {
             match begin {
                 Begin::Share(link) => {
                     // Its socket listens already.
-                    let _ = self.context.front.listens(link).await;
+                    let _ = self.context.served.front.listens(link).await;
                 }
                 Begin::Relay { key, worker_end } => {
                     let passing = relay::run(self.worker, key.clone(), worker_end, self.relays.0.clone());
@@ -604,7 +604,7 @@ impl NodeSession {
     async fn end(&self, key: String, mut server: Server) {
         server.supply.stop_relay();
         if let Some(link) = server.supply.link() {
-            self.context.front.detach(link).await;
+            self.context.served.front.detach(link).await;
         }
         // The worker may listen there again by now.
         if !self.servers.has(&key) {
@@ -615,7 +615,7 @@ impl NodeSession {
     async fn leave(&self, key: &str) {
         let mut listeners = self.context.listeners.lock().await;
         if let Some(unwanted) = listeners.leave(self.worker, key) {
-            self.context.front.close(unwanted).await;
+            self.context.served.front.close(unwanted).await;
         }
     }
 }
