@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::member::{Member, Rank, Server};
-use super::program::{By, in_turn, program};
+use super::program::By;
+use super::steered::{Steered, Told};
 use super::waits::{Change, Look, Waits};
 use super::wakeups::Wakeups;
 use super::{Given, MemberId};
@@ -21,7 +22,6 @@ use crate::front::launches::LaunchTable;
 use crate::front::links::Gate;
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId};
 use crate::metrics::{Metrics, Rejected};
-use crate::sys::counter::Counter;
 use crate::sys::reuseport::{self, ListenerStatus};
 
 /// How long what a worker has left in its backlog waits for the next worker, while others take.
@@ -38,19 +38,8 @@ pub(super) struct Group {
     bound: Vec<Member>,
     /// One socket is for all: there can be no other, or nobody can steer.
     is_shared: bool,
-    /// To whom connections are steered, and who is left out, as the kernel was last told.
-    told: Steered,
+    told: Told,
     waits: Waits,
-    by: By,
-    /// Whose turn it is, if it goes by turns.
-    turns: Option<Counter>,
-}
-
-/// Indices of members, in rising order.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Steered {
-    takers: Vec<usize>,
-    left_out: Vec<usize>,
 }
 
 /// What a group needs to know of all else.
@@ -78,10 +67,8 @@ impl Group {
             members: Vec::new(),
             bound: Vec::new(),
             is_shared: false,
-            told: Steered::default(),
+            told: Told::nothing(by),
             waits: Waits::new(timeout),
-            by,
-            turns: if by == By::Chance { turns() } else { None },
         }
     }
 
@@ -501,19 +488,10 @@ impl Group {
         member
     }
 
-    /// Until a socket that leaves is closed it has its place in the kernel's array, and then the last one takes that: clients are
-    /// steered to neither, until it is looked next.
+    /// Until it is looked next, a socket that is about to be closed gets nothing.
     fn steer_around(&mut self, leaving: usize) {
-        let (now, last) = (self.steered(), self.members.len() - 1);
-        let stays = |index: &usize| *index != leaving && *index != last;
-        let mut takers: Vec<usize> = now.takers.iter().copied().filter(stays).collect();
-        if takers.is_empty() && last != leaving && now.takers.contains(&last) {
-            // Where it is gone, the kernel chooses among all.
-            takers.push(last);
-        }
-        let left_out = now.left_out.into_iter().filter(stays).collect();
-        if !takers.is_empty()
-            && let Err(error) = self.tell(Steered { takers, left_out })
+        if let Some(past) = self.steered().past(leaving, self.members.len())
+            && let Err(error) = self.tell(past)
         {
             debug!(%error, "cannot steer connections past a socket that is closed");
         }
@@ -542,38 +520,7 @@ impl Group {
     }
 
     fn tell(&mut self, now: Steered) -> io::Result<()> {
-        if now == self.told {
-            return Ok(());
-        }
-        let (Some(first), Some(program)) =
-            (self.members.first(), program(&now.takers, &now.left_out, self.by))
-        else {
-            self.told = Steered::default();
-            return Ok(());
-        };
-        if self.attach_turns(first, &now.takers) {
-            self.told = now;
-            return Ok(());
-        }
-        match reuseport::attach_program(&first.socket, &program) {
-            // It was made to stand alone.
-            Err(error) if self.members.len() == 1 && error.raw_os_error() == Some(libc::EINVAL) => {
-                return Ok(());
-            }
-            attached => attached?,
-        }
-        self.told = now;
-        Ok(())
-    }
-
-    /// Returns whether clients are steered in turn.
-    fn attach_turns(&self, first: &Member, takers: &[usize]) -> bool {
-        let (Some(counter), Some(program)) = (&self.turns, in_turn(takers)) else { return false };
-        let attached = counter.attach(&first.socket, &program);
-        if let Err(error) = &attached {
-            debug!(%error, "cannot steer connections in turn");
-        }
-        attached.is_ok()
+        self.told.tell(self.members.first().map(|first| &first.socket), self.members.len(), now)
     }
 
     fn steered(&self) -> Steered {
@@ -583,14 +530,9 @@ impl Group {
         };
         let best = self.best();
         let takers = best.map(of_rank).unwrap_or_default();
-        // By chance, nothing tells them from those that are not there.
-        let is_told = self.by == By::Source && best == Some(Rank::Taking);
+        let is_told = self.told.heeds_left_out() && best == Some(Rank::Taking);
         Steered { takers, left_out: if is_told { of_rank(Rank::LeftOut) } else { Vec::new() } }
     }
-}
-
-fn turns() -> Option<Counter> {
-    Counter::new().inspect_err(|error| debug!(%error, "connections are steered by chance, not in turn")).ok()
 }
 
 /// What is in an inherited socket's backlog is for whoever listens with it next.

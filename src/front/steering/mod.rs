@@ -1,7 +1,7 @@
 //! Workers that accept by themselves: the listening sockets that they get, and to which of them the kernel steers clients.
 //!
 //! Each server gets a listening socket of its own, made here, of which the primary keeps a copy. The sockets for workers that
-//! take the same are a [`group`], for which a [`program`] chooses; who leaves connections waiting is left out ([`waits`]). A
+//! take the same are a [`group`], for which a [`program`] chooses, as it was last [told](steered); who leaves connections waiting is left out ([`waits`]). A
 //! worker that ends leaves its socket, with all that waits in it, to the next that comes. Nothing is accepted here, so that
 //! there is nothing to queue, to hand over or to take back. As long as nothing happens nothing is looked at ([`wakeups`]).
 
@@ -9,6 +9,7 @@ mod group;
 mod member;
 mod program;
 mod retiring;
+mod steered;
 mod waits;
 mod wakeups;
 
