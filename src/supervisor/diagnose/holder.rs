@@ -7,7 +7,8 @@ use std::path::Path;
 use procfs::process::Process;
 use rustix::process::Pid;
 
-use super::{Obstacle, Why, about_obstacle, obstacle};
+use super::advice::about_obstacle;
+use super::{Obstacle, Why, obstacle};
 use crate::sys::processes;
 
 /// The process of this worker that holds one of these channels and cannot take connections from it.
