@@ -186,6 +186,14 @@ impl BoundChannels {
         those.min_by_key(|entry| entry.listens).map(|entry| entry.place.link)
     }
 
+    /// The cookie of the listening socket of this launch that has this inode.
+    pub(crate) fn cookie_of(&self, worker: WorkerId, inode: u64) -> Option<u64> {
+        let table = self.table();
+        let of_worker =
+            table.entries.iter().filter(|entry| entry.is_socket() && entry.bound.worker == worker);
+        of_worker.map(|entry| entry.place).find(|place| place.holder.inode == inode).map(|place| place.nonce)
+    }
+
     /// The socket of a channel of this launch, or a new one in its place if it has none; `None` if there is no such
     /// channel.
     ///

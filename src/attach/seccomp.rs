@@ -28,7 +28,7 @@ use crate::front::Accepts;
 use crate::front::steering::Given;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{Binding, Endpoint};
-use crate::sys::remote::{self, Remote, RemoteFd};
+use crate::sys::remote::{self, Remote, RemoteSocket};
 use crate::sys::seccomp::notifications::{Asks, Call, Notifications};
 use crate::sys::socket;
 use crate::sys::watched::Watched;
@@ -73,9 +73,7 @@ enum Answer {
 struct Asked {
     process: Remote,
     number: i32,
-    socket: RemoteFd,
-    inode: u64,
-    cookie: u64,
+    socket: RemoteSocket,
     /// Whose it is.
     uid: u32,
     binding: Binding,
@@ -154,13 +152,27 @@ impl Launch {
                 return Answer::CarryOut;
             }
         };
-        if self.untold.get(&asked.cookie) == Some(&asked.binding.address) {
-            return Answer::Bound(asked.cookie);
+        let cookie = self.cookie_of(&asked.socket);
+        if let Some(cookie) = cookie.filter(|cookie| self.untold.get(cookie) == Some(&asked.binding.address))
+        {
+            return Answer::Bound(cookie);
         }
         // Of one that is bound the kernel says EINVAL.
-        match bound_port(&asked.socket.duplicate) {
-            0 => self.give(call, asked).await.unwrap_or_else(|error| self.refuse(&error)),
-            _ => Answer::CarryOut,
+        let is_bound = match asked.socket.is_likeness {
+            true => cookie.is_some(),
+            false => bound_port(&asked.socket.socket) != 0,
+        };
+        match is_bound {
+            false => self.give(call, asked).await.unwrap_or_else(|error| self.refuse(&error)),
+            true => Answer::CarryOut,
+        }
+    }
+
+    /// The cookie of a process's socket; `None` if that cannot be had, or only of one that was put in place.
+    fn cookie_of(&self, RemoteSocket { socket, is_likeness, inode }: &RemoteSocket) -> Option<u64> {
+        match is_likeness {
+            true => self.served.bound.cookie_of(self.worker, *inode),
+            false => rustix::net::sockopt::socket_cookie(socket).ok(),
         }
     }
 
@@ -179,7 +191,7 @@ impl Launch {
         let bound = Bound { worker, uid: asked.uid, binding: asked.binding };
         let pid = call.thread.as_raw_pid();
         let made = listener::make(None, (bound, pid), (port, Given::Bound), permit, &self.served).await?;
-        bound::set_as_on(&asked.socket.duplicate, &made.listener);
+        bound::set_as_on(&asked.socket.socket, &made.listener);
         let (link, cookie, address) = (made.link, made.cookie, asked.binding.address);
         match self.place(call, asked, made.listener).await {
             Ok(()) => {
@@ -195,15 +207,15 @@ impl Launch {
 
     /// Under each number that the process has for its socket, and at each epoll instance that watches it.
     async fn place(&self, call: &Call, asked: Asked, listener: OwnedFd) -> io::Result<()> {
-        copy_mode(&asked.socket.duplicate, &listener)?;
-        let asked_for = (asked.process, asked.number, asked.inode);
+        copy_mode(&asked.socket.socket, &listener)?;
+        let asked_for = (asked.process, asked.number, asked.socket.inode);
         let (numbers, watches) = apart(move || look_around(asked_for)).await?;
         for (number, closes_on_exec) in numbers {
             self.calls.owner().put(call, listener.as_fd(), number, closes_on_exec)?;
         }
         // Without it the old registrations would stay.
         drop(asked.socket);
-        if let Err(error) = apart(move || remote::watch_again(&watches, listener.as_fd())).await {
+        if let Err(error) = apart(move || remote::watch_again(&watches?, listener.as_fd())).await {
             warn!(worker = %self.worker, %error, "cannot register the worker's listening socket with its epoll instance");
         }
         Ok(())
@@ -212,8 +224,9 @@ impl Launch {
     /// Its backlog is what `--backlog` says, however often and with whatever the server calls it.
     async fn listen(&mut self, call: &Call, fd: i32) -> Answer {
         let thread = call.thread;
-        let cookie = apart(move || cookie_of(&Remote::of_thread(thread)?.descriptor(fd)?.duplicate)).await;
-        let Some(cookie) = cookie.ok().filter(|_| self.calls.owner().is_pending(call)) else {
+        let socket = apart(move || Remote::of_thread(thread)?.socket(fd)).await.ok().flatten();
+        let cookie = socket.and_then(|socket| self.cookie_of(&socket));
+        let Some(cookie) = cookie.filter(|_| self.calls.owner().is_pending(call)) else {
             return Answer::CarryOut;
         };
         match listener::let_in(self.worker, cookie, &self.served).await {
@@ -278,13 +291,12 @@ fn ask(thread: Pid, number: i32, (at, len): (u64, u32), ports: &[WorkerPort]) ->
     let Some(address) = endpoint(read).filter(|address| ports.contains(&WorkerPort(address.port()))) else {
         return Ok(None);
     };
-    let socket = process.descriptor(number)?;
-    if !bound::is_tcp(&socket.duplicate) || !is_of_family(&socket.duplicate, &address) {
+    let Some(socket) = process.socket(number)?.filter(|seen| is_of_family(&seen.socket, &address)) else {
         return Ok(None);
-    }
+    };
     let is_set = |level, name| {
         let mut value = [0; 4];
-        socket::option(&socket.duplicate, level, name, &mut value).is_ok_and(|value| value != [0; 4])
+        socket::option(&socket.socket, level, name, &mut value).is_ok_and(|value| value != [0; 4])
     };
     let binding = Binding {
         address,
@@ -292,20 +304,19 @@ fn ask(thread: Pid, number: i32, (at, len): (u64, u32), ports: &[WorkerPort]) ->
         reuses_address: is_set(libc::SOL_SOCKET, libc::SO_REUSEADDR),
         reuses_port: is_set(libc::SOL_SOCKET, libc::SO_REUSEPORT),
     };
-    let (file, cookie) = (rustix::fs::fstat(&socket.duplicate)?, cookie_of(&socket.duplicate)?);
-    let (inode, uid) = (file.st_ino, process.uid.unwrap_or(file.st_uid));
-    Ok(Some(Asked { process, number, socket, inode, cookie, uid, binding }))
+    let uid = process.uid.map_or_else(|| Ok(rustix::fs::fstat(&socket.socket)?.st_uid), io::Result::Ok)?;
+    Ok(Some(Asked { process, number, socket, uid, binding }))
 }
 
-/// The numbers of a socket, each with whether it is close-on-exec, and what watches it.
-type Around = (Vec<(i32, bool)>, Vec<remote::Watch>);
+/// The numbers of a socket, each with whether it is close-on-exec, and what watches it if that can be had.
+type Around = (Vec<(i32, bool)>, io::Result<Vec<remote::Watch>>);
 
 /// Under which numbers a process has a socket, each with whether it is close-on-exec, and what watches it there.
 fn look_around((process, number, inode): (Remote, i32, u64)) -> io::Result<Around> {
     let numbers = process.numbers_of(inode, number)?;
-    let with_flags = |&number: &i32| Ok((number, process.descriptor(number)?.closes_on_exec));
+    let with_flags = |&number: &i32| Ok((number, process.closes_on_exec(number)?));
     let numbers = numbers.iter().map(with_flags).collect::<io::Result<_>>()?;
-    Ok((numbers, process.watches(number, inode)?))
+    Ok((numbers, process.watches(number, inode)))
 }
 
 /// The address in a `struct sockaddr_in` or `sockaddr_in6`, as bind(2) reads it.
@@ -341,10 +352,6 @@ fn is_of_family(socket: &OwnedFd, address: &Endpoint) -> bool {
             is_in(Domain::IPV6) && !(is_v4 && socket.only_v6().unwrap_or(false))
         }
     }
-}
-
-fn cookie_of(socket: impl AsFd) -> io::Result<u64> {
-    Ok(rustix::net::sockopt::socket_cookie(socket)?)
 }
 
 fn is_access(error: &io::Error) -> bool {

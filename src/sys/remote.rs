@@ -2,18 +2,21 @@
 //!
 //! All of it needs the access that ptrace(2) calls PTRACE_MODE_ATTACH: the same user, or CAP_SYS_PTRACE. Reading may take as
 //! long as the other process likes, whose memory may be backed by itself (userfaultfd(2)): call it where that holds
-//! up nobody.
+//! up nobody. Seccomp profiles of containers may keep the calls for it from who has that access; what /proc tells does then.
 
 use std::fs::{DirEntry, File};
 use std::io::{self, BufRead, BufReader, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags};
 use rustix::thread::UnshareFlags;
+use socket2::{Domain, SockRef, Type};
 
 use super::process::has_proc;
 use super::registration::Registration;
@@ -31,13 +34,16 @@ pub(crate) struct Remote {
     pub(crate) uid: Option<u32>,
 }
 
-/// What is known of a descriptor of another process.
+/// What is known of a TCP socket of another process.
 #[derive(Debug)]
-pub(crate) struct RemoteFd {
-    /// A duplicate of it, which is close-on-exec here.
-    pub(crate) duplicate: OwnedFd,
-    /// Whether it is close-on-exec there.
-    pub(crate) closes_on_exec: bool,
+pub(crate) struct RemoteSocket {
+    /// A duplicate of it, or a likeness; close-on-exec here.
+    pub(crate) socket: OwnedFd,
+    /// Where no duplicate can be had: `socket` is another one, of the same family and mode, on which nothing was set but
+    /// SO_REUSEPORT.
+    pub(crate) is_likeness: bool,
+    /// Its inode.
+    pub(crate) inode: u64,
 }
 
 /// That an epoll instance of another process watches one of its descriptors (epoll(7)).
@@ -78,26 +84,76 @@ impl Remote {
         let base = usize::try_from(address).map_err(|_| Errno::FAULT)?;
         let (there, len) = (RemoteIoVec { base, len: buffer.len() }, buffer.len());
         let thread = nix::unistd::Pid::from_raw(self.thread.as_raw_pid());
-        match process_vm_readv(thread, &mut [IoSliceMut::new(buffer)], &[there])? {
-            read if read == len => Ok(()),
-            _ => Err(Errno::FAULT.into()),
+        match process_vm_readv(thread, &mut [IoSliceMut::new(buffer)], &[there]).map_err(io::Error::from) {
+            Ok(read) if read == len => Ok(()),
+            Ok(_) => Err(Errno::FAULT.into()),
+            // Of containerd's profile, which permits it with CAP_SYS_PTRACE alone.
+            Err(error) if is_forbidden(&error) => {
+                let memory = File::open(self.path("mem")).map_err(|_| error)?;
+                memory.read_exact_at(buffer, address).map_err(|_| Errno::FAULT.into())
+            }
+            Err(error) => Err(error),
         }
     }
 
-    /// The descriptor of this number. Without /proc it is taken to be close-on-exec, as listeners of nearly all servers are.
+    /// The TCP socket of this number; `None` if it is something else.
     ///
     /// # Errors
     /// EBADF; EPERM without the access.
-    pub(crate) fn descriptor(&self, number: i32) -> io::Result<RemoteFd> {
-        let duplicate = self.duplicate(number)?;
-        if !has_proc() {
-            return Ok(RemoteFd { duplicate, closes_on_exec: true });
-        }
+    pub(crate) fn socket(&self, number: i32) -> io::Result<Option<RemoteSocket>> {
+        let socket = match self.duplicate(number) {
+            Ok(socket) => socket,
+            // Of Docker's profile, which permits pidfd_getfd(2) with CAP_SYS_PTRACE alone.
+            Err(error) if is_forbidden(&error) => {
+                return self.likeness(number).map_err(|seen| match seen.kind() {
+                    io::ErrorKind::NotFound => Errno::BADF.into(),
+                    _ => error,
+                });
+            }
+            Err(error) => return Err(error),
+        };
+        let inode = rustix::fs::fstat(&socket)?.st_ino;
+        Ok(is_tcp(&socket).then_some(RemoteSocket { socket, is_likeness: false, inode }))
+    }
+
+    /// What /proc tells of a socket.
+    fn likeness(&self, number: i32) -> io::Result<Option<RemoteSocket>> {
+        let path = self.path(&format!("fd/{number}"));
+        let link = std::fs::read_link(&path)?;
+        let inode =
+            link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+        let Some(inode) = inode else { return Ok(None) };
+        let mut protocol = [0; 32];
+        let len = rustix::fs::getxattr(&path, "system.sockprotoname", &mut protocol)?;
+        let family = match protocol.get(..len) {
+            Some(b"TCP\0") => AddressFamily::INET,
+            Some(b"TCPv6\0") => AddressFamily::INET6,
+            _ => return Ok(None),
+        };
+        let is_nonblocking = self.flags(number)? & libc::O_NONBLOCK != 0;
+        let mode = if is_nonblocking { SocketFlags::NONBLOCK } else { SocketFlags::empty() };
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, mode | SocketFlags::CLOEXEC, None)?;
+        // Who binds a port twice more often wants it than not.
+        rustix::net::sockopt::set_socket_reuseport(&socket, true)?;
+        Ok(Some(RemoteSocket { socket, is_likeness: true, inode }))
+    }
+
+    /// Whether its descriptor of this number is close-on-exec: without /proc it is taken to be so, as listeners of nearly all
+    /// servers are.
+    ///
+    /// # Errors
+    /// Those of /proc: there is no such descriptor.
+    pub(crate) fn closes_on_exec(&self, number: i32) -> io::Result<bool> {
+        Ok(!has_proc() || self.flags(number)? & libc::O_CLOEXEC != 0)
+    }
+
+    /// The flags of an open file and of its descriptor (proc(5), fdinfo).
+    fn flags(&self, number: i32) -> io::Result<i32> {
         let flags = self.lines(number)?.find_map(|line| {
             let flags = line.strip_prefix("flags:")?.trim().to_owned();
             i32::from_str_radix(&flags, 8).ok()
         });
-        Ok(RemoteFd { duplicate, closes_on_exec: flags.is_some_and(|flags| flags & libc::O_CLOEXEC != 0) })
+        flags.ok_or_else(|| Errno::BADF.into())
     }
 
     /// The numbers of all its descriptors that are this socket, one of which is known. Without /proc no other is found.
@@ -155,6 +211,17 @@ impl Remote {
     fn path(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.thread.as_raw_pid()))
     }
+}
+
+/// Whether a call is denied, or not known where it is told so instead.
+fn is_forbidden(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOSYS))
+}
+
+fn is_tcp(socket: &OwnedFd) -> bool {
+    let socket = SockRef::from(socket);
+    let is_internet = socket.domain().is_ok_and(|domain| matches!(domain, Domain::IPV4 | Domain::IPV6));
+    is_internet && socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
 }
 
 /// Has these instances watch `file` as they watched what it takes the place of, under the number that it has there.
@@ -224,13 +291,37 @@ mod tests {
     #[test]
     fn a_descriptor_is_known_with_its_flag() {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let closes = || me().descriptor(socket.as_raw_fd()).expect("it is open").closes_on_exec;
+        let closes = || me().closes_on_exec(socket.as_raw_fd()).expect("it is open");
         assert!(closes());
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).expect("it is open");
         assert!(!closes());
         for none in [i32::MAX, -1, i32::MIN, libc::AT_FDCWD] {
-            assert_eq!(me().descriptor(none).expect_err("none").raw_os_error(), Some(libc::EBADF), "{none}");
+            assert_eq!(me().socket(none).expect_err("none").raw_os_error(), Some(libc::EBADF), "{none}");
         }
+    }
+
+    #[test]
+    fn the_likeness_of_a_socket_is_of_its_family_and_mode() {
+        for (address, domain) in [("127.0.0.1:0", Domain::IPV4), ("[::1]:0", Domain::IPV6)] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            for mode in [true, false] {
+                listener.set_nonblocking(mode).expect("it is open");
+                let own = me().socket(listener.as_raw_fd()).expect("/proc").expect("TCP");
+                let like = me().likeness(listener.as_raw_fd()).expect("/proc").expect("TCP");
+                assert_eq!((own.is_likeness, like.is_likeness), (false, true));
+                assert_eq!(own.inode, like.inode);
+                assert_eq!(SockRef::from(&like.socket).domain().expect("a socket"), domain);
+                let flags = rustix::fs::fcntl_getfl(&like.socket).expect("it is open");
+                assert_eq!(flags.contains(rustix::fs::OFlags::NONBLOCK), mode);
+            }
+        }
+        let (one, _other) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let file = File::open("/dev/null").expect("it is there");
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        for number in [one.as_raw_fd(), udp.as_raw_fd(), file.as_raw_fd()] {
+            assert!(me().likeness(number).expect("/proc").is_none());
+        }
+        assert!(me().likeness(i32::MAX).is_err());
     }
 
     #[test]

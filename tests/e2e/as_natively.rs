@@ -5,9 +5,11 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::harness::needs::{ipv6, needs};
+use crate::harness::needs::{ipv6, needs, root};
 use crate::harness::ports::{free_port, free_ports};
+use crate::harness::setup::Setup;
 use crate::harness::{Cluster, Native, build, until};
+use crate::seccomp::in_container;
 
 /// What a server says, by name.
 type Said = BTreeMap<String, String>;
@@ -149,20 +151,45 @@ fn a_server_that_asks_whether_its_port_is_free_hears_what_it_hears_natively() {
 #[test]
 fn unusual_calls_of_bind_and_listen_return_what_they_return_natively_where_they_are_intercepted() {
     needs!("gcc");
+    let differences = differences_of_odd_binds(|setup| setup);
+    assert!(differences.is_empty(), "(without clusterd, under it) {differences:#?}");
+}
+
+#[test]
+fn and_under_the_profile_of_docker_but_for_what_cannot_be_seen_of_a_socket() {
+    needs!("gcc", "setpriv");
+    if !root() {
+        return;
+    }
+    let differences = differences_of_odd_binds(|setup| in_container(setup, "docker"));
+    let which: Vec<_> = differences.iter().filter_map(|(native, _)| native.split(": ").next()).collect();
+    let unseen = [
+        "Content-Length",
+        "a mapped address, IPv6 only",
+        // To the kernel it is bound then.
+        "bind after that",
+        // Without SO_REUSEPORT.
+        "bind of a second",
+        "once the first is closed",
+    ];
+    assert_eq!(which, unseen, "(without clusterd, under it) {differences:#?}");
+}
+
+/// Each line that differs: without clusterd, and under it.
+fn differences_of_odd_binds(under: impl FnOnce(Setup) -> Setup) -> Vec<(String, String)> {
     let program = build::program("odd-binds", "odd_binds.c", &["gcc", "-static", "-pthread"]);
     let command = format!("{program} {{port}}");
     let native = Native::start(Cluster::of(&command).worker_port(free_port()));
     let port = free_port();
-    let cluster = Cluster::of(&command).port(&port.to_string()).worker_port(port).start();
+    let cluster = under(Cluster::of(&command).port(&port.to_string()).worker_port(port)).start();
     // A client that comes while it tries may meet a listener that is closed.
     let said =
         |address| until("it has tried all", || try_answer(address).ok().filter(|said| !said.is_empty()));
     let (natively, here) = (said(native.at(loopback("v4"))), said(cluster.address()));
     assert!(natively.contains("1,024 binds: 0"), "{natively}");
-    let differences: Vec<_> =
-        natively.lines().zip(here.lines()).filter(|(native, here)| native != here).collect();
-    assert!(differences.is_empty(), "(without clusterd, under it) {differences:#?}");
     assert_eq!(natively.lines().count(), here.lines().count());
+    let lines = natively.lines().zip(here.lines()).filter(|(native, here)| native != here);
+    lines.map(|(native, here)| (native.to_owned(), here.to_owned())).collect()
 }
 
 fn try_answer(address: SocketAddr) -> io::Result<String> {

@@ -177,3 +177,28 @@ fn without_privileges_workers_have_no_new_ones() {
     assert!(status.expect("it runs").contains("NoNewPrivs:\t1"));
     assert!(cluster.stderr.text().contains("no_new_privs"));
 }
+
+/// As root of a container: without privileges over the machine, and under the seccomp profile of this runtime.
+pub(crate) fn in_container(setup: Setup, runtime: &str) -> Setup {
+    let confined = build::program("confined", "confined.c", &["gcc"]);
+    setup.under(&["setpriv", "--bounding-set=-sys_admin,-sys_ptrace,-bpf", &confined, runtime])
+}
+
+#[test]
+fn under_the_profiles_of_container_runtimes_it_is_served() {
+    needs!("gcc", "go", "setpriv");
+    if !root() {
+        return;
+    }
+    for runtime in ["docker", "containerd"] {
+        let cluster = in_container(of_pages(), runtime).start();
+        all_answer(&cluster, 3);
+        let before = cluster.pids();
+        let load = Load::of_requests(&cluster);
+        cluster.reload().expect("the new workers start as the old ones did");
+        load.goes_on();
+        load.lost_nothing();
+        assert!(before.is_disjoint(&cluster.pids()));
+        assert!(!cluster.stderr.text().contains("ptrace access"), "{}", cluster.stderr.text());
+    }
+}
