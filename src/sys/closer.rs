@@ -16,23 +16,26 @@
 //!
 //! It is one for the whole process, as the table of descriptors is, so that a [`ForeignFd`] can be dropped anywhere.
 
+mod foreign;
 mod here;
+mod interrupt;
+mod room;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::socket_linger;
 use tokio::sync::oneshot;
 
+pub(crate) use self::foreign::ForeignFd;
 use self::here::{Here, Watched};
+use self::interrupt::INTERRUPT;
+use self::room::Room;
 
 /// How many may wait to be closed before nothing that is sent is to be received.
 const ROOM_FOR_SENT: usize = 1024;
@@ -53,56 +56,6 @@ const REST: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_micros(10);
 
 const STACK: usize = 128 * 1024;
-
-/// Interrupts a thread. It does nothing by default, and with its handler it does not do more.
-const INTERRUPT: i32 = libc::SIGURG;
-
-/// A descriptor that came from somebody else, or that somebody else may have as well. Dropping it never waits.
-pub(crate) struct ForeignFd(ManuallyDrop<OwnedFd>);
-
-impl ForeignFd {
-    /// The same, of which whoever has it now sees to it that it is closed where that may take long.
-    pub(crate) fn into_owned(mut self) -> OwnedFd {
-        // SAFETY: it is forgotten right after, so that nobody takes it twice.
-        let fd = unsafe { ManuallyDrop::take(&mut self.0) };
-        std::mem::forget(self);
-        fd
-    }
-
-    /// Another descriptor of the same.
-    ///
-    /// # Errors
-    /// Those of fcntl(2) with F_DUPFD_CLOEXEC.
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self::from)
-    }
-}
-
-impl From<OwnedFd> for ForeignFd {
-    fn from(fd: OwnedFd) -> Self {
-        Self(ManuallyDrop::new(fd))
-    }
-}
-
-impl AsFd for ForeignFd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl fmt::Debug for ForeignFd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Drop for ForeignFd {
-    fn drop(&mut self) {
-        // SAFETY: nobody can use it after this.
-        let fd = unsafe { ManuallyDrop::take(&mut self.0) };
-        CLOSER.add([Task::Close(fd)]);
-    }
-}
 
 /// Descriptors that are closed together, which wakes a thread once.
 #[derive(Debug, Default)]
@@ -141,6 +94,10 @@ impl Drop for Batch {
     }
 }
 
+fn close(fd: OwnedFd) {
+    CLOSER.add([Task::Close(fd)]);
+}
+
 /// Ready when a client may be accepted, whose connection is to be closed some time.
 pub(crate) fn poll_room(cx: &mut Context<'_>) -> Poll<()> {
     CLOSER.for_accepted.poll(cx)
@@ -148,7 +105,7 @@ pub(crate) fn poll_room(cx: &mut Context<'_>) -> Poll<()> {
 
 /// Whether no client is to be accepted.
 pub(crate) fn is_full() -> bool {
-    CLOSER.for_accepted.is_full.load(Ordering::Relaxed)
+    CLOSER.for_accepted.is_full()
 }
 
 /// Ready when there is room for what processes send: whoever goes on to receive from them is to ask first.
@@ -250,50 +207,6 @@ impl Waiting {
     }
 }
 
-/// Whether more may be brought, and who wants to know when.
-struct Room {
-    most: usize,
-    is_full: AtomicBool,
-    wakers: Mutex<Vec<Waker>>,
-}
-
-impl Room {
-    const fn of(most: usize) -> Self {
-        Self { most, is_full: AtomicBool::new(false), wakers: Mutex::new(Vec::new()) }
-    }
-
-    fn wakers(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// So many wait by now. Full is full until half of them are closed.
-    fn update(&self, waiting: usize) {
-        let is_full = self.is_full.load(Ordering::Relaxed);
-        if !is_full && waiting >= self.most {
-            self.is_full.store(true, Ordering::Relaxed);
-        } else if is_full && waiting <= self.most / 2 {
-            let mut wakers = self.wakers();
-            self.is_full.store(false, Ordering::Relaxed);
-            wakers.drain(..).for_each(Waker::wake);
-        }
-    }
-
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_full.load(Ordering::Relaxed) {
-            return Poll::Ready(());
-        }
-        let mut wakers = self.wakers();
-        // Whoever makes room has the wakers for that.
-        if !self.is_full.load(Ordering::Relaxed) {
-            return Poll::Ready(());
-        }
-        if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-            wakers.push(cx.waker().clone());
-        }
-        Poll::Pending
-    }
-}
-
 /// What one thread does.
 #[derive(Clone, Copy)]
 struct Hand {
@@ -323,7 +236,7 @@ impl Closer {
 
     /// The calling thread closes by itself.
     fn look_after(&'static self, thread: Watched) {
-        allow_interrupt();
+        interrupt::allow();
         let mut state = self.lock();
         if state.hands.is_empty() {
             self.begin(&mut state);
@@ -341,7 +254,7 @@ impl Closer {
 
     /// Starts the first threads.
     fn begin(&'static self, state: &mut State) {
-        state.has_watch = state.has_watch || (handle_interrupt().is_ok() && self.start_watch().is_ok());
+        state.has_watch = state.has_watch || (interrupt::handle().is_ok() && self.start_watch().is_ok());
         self.start_one(state);
     }
 
@@ -367,7 +280,7 @@ impl Closer {
 
     /// What one thread does; the first for ever, and others until nothing takes long any more.
     fn close_all(&self, me: usize) {
-        allow_interrupt();
+        interrupt::allow();
         while let Some(task) = self.next(me) {
             task.run();
         }
@@ -449,34 +362,11 @@ impl State {
     }
 }
 
-/// System calls that it interrupts and that can go on do so.
-fn handle_interrupt() -> io::Result<()> {
-    extern "C" fn nothing(_: i32) {}
-    // SAFETY: all zero is a valid `sigaction`: no flag, and no signal blocked.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = nothing as extern "C" fn(i32) as libc::sighandler_t;
-    action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the handler does nothing, and so nothing that a handler may not do.
-    let result = unsafe { libc::sigaction(INTERRUPT, &raw const action, std::ptr::null_mut()) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// For the calling thread, whose mask is inherited.
-fn allow_interrupt() {
-    // SAFETY: all zero is a valid set; the calls write to it and then read it, and change this thread's mask alone.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, INTERRUPT);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{ErrorKind, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     use socket2::SockRef;
 
@@ -572,28 +462,6 @@ mod tests {
         }
         let order: Vec<_> = std::iter::from_fn(|| waiting.pop()).collect();
         assert!(matches!(order[..], [Task::CloseHanded(_), Task::Close(_), Task::Act(_)]));
-    }
-
-    #[test]
-    fn clients_are_accepted_while_there_is_no_room_for_what_is_sent() {
-        let (for_sent, for_accepted) = (Room::of(ROOM_FOR_SENT), Room::of(ROOM));
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut ready = |waiting| {
-            for_sent.update(waiting);
-            for_accepted.update(waiting);
-            (for_sent.poll(&mut cx).is_ready(), for_accepted.poll(&mut cx).is_ready())
-        };
-        let table = [
-            (ROOM_FOR_SENT - 1, (true, true)),
-            (ROOM_FOR_SENT, (false, true)),
-            (ROOM, (false, false)),
-            (ROOM / 2 + 1, (false, false)),
-            (ROOM / 2, (false, true)),
-            (ROOM_FOR_SENT / 2, (true, true)),
-        ];
-        for (waiting, expected) in table {
-            assert_eq!(ready(waiting), expected, "{waiting}");
-        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::INTERRUPT;
+use super::interrupt::INTERRUPT;
 
 /// What one thread closes by itself.
 #[derive(Debug, Default)]
