@@ -7,22 +7,23 @@
 //! Our line stands directly below the status line, since clients that look at one Connection line only mostly look at the
 //! first, and every other Connection line goes, since some look at the last (RFC 9112, 9.3 and 9.6).
 
+mod pieces;
+mod text;
+
 use core::ops::Range;
+
+pub(crate) use self::pieces::{Changed, Piece};
+pub(crate) use self::text::FAR;
+use self::text::{Field, Text};
 
 /// What is said to the client.
 pub(crate) const CLOSE: &[u8] = b"Connection: close\r\n";
-
-/// How far into what is sent a head is looked for, in bytes: nothing beyond is read.
-pub(crate) const FAR: usize = 64 * 1024;
 
 /// How far into a head lines are taken out, in bytes: as much as the kernel takes at once of any socket that was left as it is.
 const NEAR: usize = 8 * 1024;
 
 /// How many responses are looked at that come in one call.
 const MOST_RESPONSES: usize = 32;
-
-/// How many pieces a changed head may have.
-const MOST_PIECES: usize = 24;
 
 /// What a call sends, as far as it can be told from its bytes.
 #[allow(clippy::large_enum_variant)] // There is no allocation.
@@ -38,75 +39,12 @@ pub(crate) enum Sent {
     Changed(Changed),
 }
 
-/// A part of what is sent in place of the beginning of a call's bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
-    /// These of its bytes.
-    Theirs(Range<usize>),
-    /// Something else.
-    Ours(&'static [u8]),
-}
-
-impl Piece {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Piece::Theirs(range) => range.len(),
-            Piece::Ours(bytes) => bytes.len(),
-        }
-    }
-
-    /// Without its first bytes.
-    fn after(&self, skipped: usize) -> Piece {
-        match self {
-            Piece::Theirs(range) => Piece::Theirs((range.start + skipped).min(range.end)..range.end),
-            Piece::Ours(bytes) => Piece::Ours(bytes.get(skipped..).unwrap_or_default()),
-        }
-    }
-}
-
-/// What is sent in place of the beginning of a call's bytes.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Changed {
-    pieces: [Piece; MOST_PIECES],
-    count: usize,
-    /// How many of the call's bytes the pieces stand for: what comes after is sent as it is.
-    pub(crate) end: usize,
-}
-
-impl Changed {
-    fn new() -> Self {
-        Self { pieces: [const { Piece::Ours(b"") }; MOST_PIECES], count: 0, end: 0 }
-    }
-
-    fn push(&mut self, piece: Piece) -> Option<()> {
-        if piece.len() > 0 {
-            *self.pieces.get_mut(self.count)? = piece;
-            self.count += 1;
-        }
-        Some(())
-    }
-
-    /// How many bytes the pieces have.
-    pub(crate) fn len(&self) -> usize {
-        self.pieces.iter().take(self.count).map(Piece::len).sum()
-    }
-
-    /// The pieces, without the first bytes of them.
-    pub(crate) fn after(&self, mut skipped: usize) -> impl Iterator<Item = Piece> {
-        self.pieces.iter().take(self.count).filter_map(move |piece| {
-            let here = skipped.min(piece.len());
-            skipped -= here;
-            Some(piece.after(here)).filter(|rest| rest.len() > 0)
-        })
-    }
-}
-
 /// Looks at what a call sends, in the order of its buffers. `None` if it does not begin with a response.
 ///
 /// Of several responses it is the last that says it, as far as one can tell where they end: what a client has asked for
 /// before it hears that it is to leave, it gets.
 pub(crate) fn look<P: AsRef<[u8]>>(buffers: &[P]) -> Option<Sent> {
-    let mut text = Text { buffers, buffer: 0, before: 0 };
+    let mut text = Text::of(buffers);
     let (mut at, mut last) = (0, None);
     let mut is_interim = false;
     for _ in 0..MOST_RESPONSES {
@@ -132,246 +70,79 @@ pub(crate) fn look<P: AsRef<[u8]>>(buffers: &[P]) -> Option<Sent> {
         }
     }
     match last {
-        Some(start) => Some(text.close(start)),
+        Some(start) => Some(close(&mut text, start)),
         None => is_interim.then_some(Sent::Interim),
     }
 }
 
-/// The bytes of several buffers, one after the other.
-struct Text<'a, P> {
-    buffers: &'a [P],
-    /// The buffer that was read last, and how many bytes lie before it.
-    buffer: usize,
-    before: usize,
+/// Has the response that begins here say that the connection is to be closed. Of a head that is not whole, as far as it
+/// is there; not if its status line is not.
+fn close<P: AsRef<[u8]>>(text: &mut Text<'_, P>, start: usize) -> Sent {
+    let mut changed = Changed::new();
+    let Some(mut kept) = text.line_end(start) else { return Sent::Unchanged };
+    let mut says = Says::default();
+    let whole = change(text, &mut changed, &mut kept, &mut says);
+    changed.end = kept;
+    let is_said = says.close && !says.keep_alive;
+    if whole.is_none() || is_said { Sent::Unchanged } else { Sent::Changed(changed) }
 }
 
-/// What a field of a head says of the connection.
-enum Field {
-    Connection,
-    KeepAlive,
-    ContentLength,
-    Other,
+/// `None` if there are too many pieces.
+fn change<P: AsRef<[u8]>>(
+    text: &mut Text<'_, P>,
+    changed: &mut Changed,
+    kept: &mut usize,
+    says: &mut Says,
+) -> Option<()> {
+    changed.push(Piece::Theirs(0..*kept))?;
+    changed.push(Piece::Ours(CLOSE))?;
+    let mut at = *kept;
+    let near = at + NEAR;
+    while !text.is_empty_line(at)
+        && let Some(end) = text.field_end(at).filter(|&end| end <= near)
+    {
+        match text.field(at) {
+            (Field::Connection, value) => {
+                changed.push(Piece::Theirs(*kept..at))?;
+                *kept = end;
+                keep_others(text, value..end, changed, says)?;
+            }
+            (Field::KeepAlive, _) => {
+                changed.push(Piece::Theirs(*kept..at))?;
+                *kept = end;
+            }
+            (Field::ContentLength | Field::Other, _) => {}
+        }
+        at = end;
+    }
+    Some(())
 }
 
-impl<P: AsRef<[u8]>> Text<'_, P> {
-    fn len(&self) -> usize {
-        self.buffers.iter().fold(0, |sum, buffer| sum.saturating_add(buffer.as_ref().len()))
-    }
-
-    fn at(&mut self, offset: usize) -> Option<u8> {
-        if offset >= FAR {
-            return None;
-        }
-        if offset < self.before {
-            (self.buffer, self.before) = (0, 0);
-        }
-        loop {
-            let bytes = self.buffers.get(self.buffer)?.as_ref();
-            let here = offset - self.before;
-            if let Some(&byte) = bytes.get(here) {
-                return Some(byte);
-            }
-            self.before += bytes.len();
-            self.buffer += 1;
-        }
-    }
-
-    /// The three digits of the status line that begins here.
-    fn status(&mut self, start: usize) -> Option<&'static [u8; 3]> {
-        for (at, expected) in (start..).zip(*b"HTTP/1.") {
-            if self.at(at)? != expected {
-                return None;
-            }
-        }
-        if !matches!(self.at(start + 7)?, b'0' | b'1') || self.at(start + 8)? != b' ' {
-            return None;
-        }
-        let digits = [self.at(start + 9)?, self.at(start + 10)?, self.at(start + 11)?];
-        if !matches!(self.at(start + 12)?, b' ' | b'\r' | b'\n') || !digits.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        match &digits {
-            b"101" => Some(b"101"),
-            [b'1', ..] => Some(b"100"),
-            b"204" | b"304" => Some(b"204"),
-            [b'2'..=b'5', ..] => Some(b"200"),
-            _ => None,
+/// What a Connection line lists beside what it says of the connection's end: names of fields, and of protocols.
+fn keep_others<P: AsRef<[u8]>>(
+    text: &mut Text<'_, P>,
+    value: Range<usize>,
+    changed: &mut Changed,
+    says: &mut Says,
+) -> Option<()> {
+    let (mut at, mut before): (usize, &[u8]) = (value.start, b"Connection: ");
+    while at < value.end {
+        let (element, next) = text.element(at..value.end);
+        at = next;
+        if text.is(&element, b"close") {
+            says.close = true;
+        } else if text.is(&element, b"keep-alive") {
+            says.keep_alive = true;
+        } else if !element.is_empty() {
+            changed.push(Piece::Ours(before))?;
+            changed.push(Piece::Theirs(element))?;
+            before = b", ";
         }
     }
-
-    /// Where the line ends that begins here, behind its line feed.
-    fn line_end(&mut self, start: usize) -> Option<usize> {
-        (start..FAR).find_map(|at| match self.at(at) {
-            Some(b'\n') => Some(Some(at + 1)),
-            Some(_) => None,
-            None => Some(None),
-        })?
+    if before == b", " {
+        changed.push(Piece::Ours(b"\r\n"))?;
     }
-
-    /// Where the field ends that begins here, with the lines that continue it.
-    fn field_end(&mut self, start: usize) -> Option<usize> {
-        let mut end = self.line_end(start)?;
-        while matches!(self.at(end), Some(b' ' | b'\t')) {
-            end = self.line_end(end)?;
-        }
-        Some(end)
-    }
-
-    fn is_empty_line(&mut self, start: usize) -> bool {
-        match self.at(start) {
-            Some(b'\n') => true,
-            Some(b'\r') => self.at(start + 1) == Some(b'\n'),
-            _ => false,
-        }
-    }
-
-    /// Where the head ends that begins here, behind its empty line.
-    fn head_end(&mut self, start: usize) -> Option<usize> {
-        let mut at = self.line_end(start)?;
-        while !self.is_empty_line(at) {
-            at = self.field_end(at)?;
-        }
-        self.line_end(at)
-    }
-
-    /// Where the response ends that begins here, if that is easily told.
-    fn message_end(&mut self, start: usize, status: &[u8; 3]) -> Option<usize> {
-        let end = self.head_end(start)?;
-        if status == b"204" {
-            return Some(end);
-        }
-        let mut at = self.line_end(start)?;
-        while at < end && !self.is_empty_line(at) {
-            let next = self.field_end(at)?;
-            if let (Field::ContentLength, value) = self.field(at) {
-                return end.checked_add(self.number(value..next)?);
-            }
-            at = next;
-        }
-        None
-    }
-
-    fn number(&mut self, value: Range<usize>) -> Option<usize> {
-        let mut number: Option<usize> = None;
-        for at in value {
-            match self.at(at)? {
-                digit @ b'0'..=b'9' => {
-                    let digit = usize::from(digit - b'0');
-                    number = Some(number.unwrap_or(0).checked_mul(10)?.checked_add(digit)?);
-                }
-                b' ' | b'\t' | b'\r' | b'\n' => {}
-                _ => return None,
-            }
-        }
-        number
-    }
-
-    /// Which field begins here, and where its value does.
-    fn field(&mut self, start: usize) -> (Field, usize) {
-        let names: [(&[u8], Field); 3] = [
-            (b"connection", Field::Connection),
-            (b"keep-alive", Field::KeepAlive),
-            (b"content-length", Field::ContentLength),
-        ];
-        for (name, field) in names {
-            let is_same = (start..)
-                .zip(name)
-                .all(|(at, letter)| self.at(at).is_some_and(|byte| byte.to_ascii_lowercase() == *letter));
-            let mut colon = start + name.len();
-            // Not allowed there, and yet some read over it.
-            while is_same && matches!(self.at(colon), Some(b' ' | b'\t')) {
-                colon += 1;
-            }
-            if is_same && self.at(colon) == Some(b':') {
-                return (field, colon + 1);
-            }
-        }
-        (Field::Other, start)
-    }
-
-    /// The first element of a list, without the space around it, and where the next one begins.
-    fn element(&mut self, list: Range<usize>) -> (Range<usize>, usize) {
-        let (mut first, mut last) = (None, list.start);
-        for at in list.clone() {
-            match self.at(at) {
-                Some(b',') => return (first.unwrap_or(at)..last, at + 1),
-                Some(b' ' | b'\t' | b'\r' | b'\n') | None => {}
-                Some(_) => {
-                    first = first.or(Some(at));
-                    last = at + 1;
-                }
-            }
-        }
-        (first.unwrap_or(last)..last, list.end)
-    }
-
-    fn is(&mut self, range: &Range<usize>, word: &[u8]) -> bool {
-        range.len() == word.len()
-            && range
-                .clone()
-                .zip(word)
-                .all(|(at, letter)| self.at(at).is_some_and(|byte| byte.to_ascii_lowercase() == *letter))
-    }
-
-    /// Has the response that begins here say that the connection is to be closed. Of a head that is not whole, as far as it
-    /// is there; not if its status line is not.
-    fn close(&mut self, start: usize) -> Sent {
-        let mut changed = Changed::new();
-        let Some(mut kept) = self.line_end(start) else { return Sent::Unchanged };
-        let mut says = Says::default();
-        let whole = self.change(&mut changed, &mut kept, &mut says);
-        changed.end = kept;
-        let is_said = says.close && !says.keep_alive;
-        if whole.is_none() || is_said { Sent::Unchanged } else { Sent::Changed(changed) }
-    }
-
-    /// `None` if there are too many pieces.
-    fn change(&mut self, changed: &mut Changed, kept: &mut usize, says: &mut Says) -> Option<()> {
-        changed.push(Piece::Theirs(0..*kept))?;
-        changed.push(Piece::Ours(CLOSE))?;
-        let mut at = *kept;
-        let near = at + NEAR;
-        while !self.is_empty_line(at)
-            && let Some(end) = self.field_end(at).filter(|&end| end <= near)
-        {
-            match self.field(at) {
-                (Field::Connection, value) => {
-                    changed.push(Piece::Theirs(*kept..at))?;
-                    *kept = end;
-                    self.keep_others(value..end, changed, says)?;
-                }
-                (Field::KeepAlive, _) => {
-                    changed.push(Piece::Theirs(*kept..at))?;
-                    *kept = end;
-                }
-                (Field::ContentLength | Field::Other, _) => {}
-            }
-            at = end;
-        }
-        Some(())
-    }
-
-    /// What a Connection line lists beside what it says of the connection's end: names of fields, and of protocols.
-    fn keep_others(&mut self, value: Range<usize>, changed: &mut Changed, says: &mut Says) -> Option<()> {
-        let (mut at, mut before): (usize, &[u8]) = (value.start, b"Connection: ");
-        while at < value.end {
-            let (element, next) = self.element(at..value.end);
-            at = next;
-            if self.is(&element, b"close") {
-                says.close = true;
-            } else if self.is(&element, b"keep-alive") {
-                says.keep_alive = true;
-            } else if !element.is_empty() {
-                changed.push(Piece::Ours(before))?;
-                changed.push(Piece::Theirs(element))?;
-                before = b", ";
-            }
-        }
-        if before == b", " {
-            changed.push(Piece::Ours(b"\r\n"))?;
-        }
-        Some(())
-    }
+    Some(())
 }
 
 /// What a head says already.
@@ -385,6 +156,7 @@ struct Says {
 mod tests {
     use proptest::prelude::*;
 
+    use super::pieces::MOST_PIECES;
     use super::*;
 
     /// What goes out in place of these buffers; `None` if they go out as they are.
