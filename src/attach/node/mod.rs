@@ -6,13 +6,16 @@
 //! connections on as Node's own primary does. Where workers accept (`--accept workers`), each gets the listening socket itself.
 //!
 //! - [`session`]: what follows from what one worker says; [`transport`], how it is said, and [`servers`], what it has.
+//! - [`channel`]: the ends of a server's channel; [`idle`]: whether a worker waits for nothing else.
 //! - [`closed`]: servers that it has closed, and that a child of it may serve on with.
 //! - [`relay`], [`offers`]: connections for a worker without the shim.
 //! - [`exchange`]: messages from one worker to the others.
 //! - [`listeners`]: what all of them listen on, and who wants it.
 
+mod channel;
 mod closed;
 mod exchange;
+mod idle;
 mod listeners;
 mod offers;
 mod relay;

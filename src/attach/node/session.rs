@@ -5,15 +5,17 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::Pid;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, warn};
 
+use super::channel::Ends;
 use super::closed::{self, ClosedServers};
 use super::exchange::Mailbox;
+use super::idle::Idle;
 use super::listeners::Joined;
 use super::offers::Offers;
 use super::relay::{self, Answer, Offer};
@@ -26,20 +28,14 @@ use crate::front::Accepts;
 use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::front::steering::Given;
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
-use crate::protocol::name_address;
 use crate::protocol::node::{Errno, FromNode, HandleType, Query, ToNode};
-use crate::protocol::wire::{Binding, ChannelName, Endpoint};
+use crate::protocol::wire::Binding;
 use crate::supervisor::lifecycle::OnChannel;
 use crate::supervisor::{NodeChannel, process_table};
 use crate::sys::closer::{self, ForeignFd};
-use crate::sys::seqpacket;
 
 /// The message by which PM2 has an app end (`shutdown_with_message`), as JSON.
 const SHUTDOWN: &str = "\"shutdown\"";
-
-/// How often it is looked whether an app that was asked to end is done, and how many looks in a row have to find that.
-const IDLE_LOOK: Duration = Duration::from_millis(25);
-const IDLE_LOOKS: u8 = 2;
 
 /// How many reads follow each other before others get their turn.
 const READS: usize = 2;
@@ -58,15 +54,6 @@ pub(super) struct NodeSession {
     context: NodeContext,
     signals: SessionSignals,
     idle: Idle,
-}
-
-/// Whether the worker waits for nothing but its channel.
-#[derive(Debug, Default)]
-struct Idle {
-    /// When it is looked next, once the app was asked to end.
-    look_at: Option<Instant>,
-    /// How many looks in a row have found that it does.
-    looks: u8,
 }
 
 /// What a session learns from the rest of clusterd, and what it tells it.
@@ -134,7 +121,7 @@ impl NodeSession {
         loop {
             self.transport.flush()?;
             let (take_back_at, look_at) = (self.offers.deadline(), self.closed.deadline());
-            let idle_look_at = self.idle.look_at;
+            let idle_look_at = self.idle.deadline();
             tokio::select! {
                 ready = channel.readable() => {
                     let mut ready = ready?;
@@ -193,15 +180,15 @@ impl NodeSession {
         match exit {
             Exit::No | Exit::Draining => Ok(()),
             Exit::WhenIdle => {
-                self.idle.look_at = Some(Instant::now() + IDLE_LOOK);
+                self.idle.begin(Instant::now());
                 Ok(())
             }
             Exit::Shutdown => {
-                self.idle.look_at = Some(Instant::now() + IDLE_LOOK);
+                self.idle.begin(Instant::now());
                 self.transport.push(ToNode::User(SHUTDOWN))
             }
             Exit::Disconnect => {
-                self.idle.look_at = None;
+                self.idle.end();
                 let seq = self.transport.next_seq();
                 self.transport.push(ToNode::Disconnect { seq })
             }
@@ -220,12 +207,9 @@ impl NodeSession {
             Some(speaker) => process_table::only_socket_keeps(speaker, self.transport.workers_inode()?).await,
             None => false,
         };
-        self.idle.looks = if is_idle { self.idle.looks + 1 } else { 0 };
-        if self.idle.looks < IDLE_LOOKS {
-            self.idle.look_at = Some(Instant::now() + IDLE_LOOK);
+        if !self.idle.see(is_idle, Instant::now()) {
             return Ok(());
         }
-        self.idle.look_at = None;
         let seq = self.transport.next_seq();
         self.transport.push(ToNode::Disconnect { seq })
     }
@@ -494,7 +478,7 @@ impl NodeSession {
         relayed: bool,
     ) -> Result<(LinkId, Holder, ForeignFd), ChannelError> {
         let link = permit.link();
-        let ends = channel(binding.address, link)?;
+        let ends = Ends::new(binding.address, link)?;
         let pid = self.transport.speaker().map_or(0, Pid::as_raw_pid);
         let place = Place { link, holder: Holder { inode: ends.inode, pid }, nonce: ends.nonce, given: true };
         // Whose it is matters to none that share a port: Node's do not.
@@ -633,18 +617,6 @@ fn errno(refusal: &Refusal) -> Errno {
     }
 }
 
-/// The ends of a new channel.
-struct Ends {
-    ours: ForeignFd,
-    workers: ForeignFd,
-    /// The worker's end again, to take connections back from.
-    kept: ForeignFd,
-    /// Of the worker's end.
-    inode: u64,
-    /// In its name.
-    nonce: u64,
-}
-
 /// Why a server gets no channel.
 #[derive(Debug, thiserror::Error)]
 enum ChannelError {
@@ -658,17 +630,6 @@ enum ChannelError {
 fn binding(query: &Query, address: SocketAddr) -> Binding {
     let only_v6 = query.flags & Query::IPV6_ONLY != 0;
     Binding { only_v6, reuses_address: true, ..Binding::new(address.into()) }
-}
-
-/// A channel for a server that listens on `address`.
-fn channel(address: Endpoint, link: LinkId) -> io::Result<Ends> {
-    let nonce = u64::from(std::process::id()) << 32 ^ link.0;
-    let name = ChannelName { address, given: true, nonce };
-    let (ours, workers) = seqpacket::named_pair(&name_address(&name)?)?;
-    let (ours, workers) = (ForeignFd::from(ours), ForeignFd::from(workers));
-    let kept = workers.try_clone()?;
-    let inode = rustix::fs::fstat(&workers)?.st_ino;
-    Ok(Ends { ours, workers, kept, inode, nonce })
 }
 
 async fn sleep_until(at: Option<Instant>) {
