@@ -30,6 +30,8 @@ import sys
 import tempfile
 import time
 
+from programs import end, free_port, until
+
 HERE = pathlib.Path(__file__).resolve().parent / "accepting"
 ROOT = HERE.parent.parent
 SERVERS = os.environ.get("CLUSTERD_BENCH_SERVERS", "go,c").split(",")
@@ -37,7 +39,6 @@ ROUNDS = int(os.environ.get("CLUSTERD_BENCH_ROUNDS", 10))
 SECONDS = float(os.environ.get("CLUSTERD_BENCH_SECONDS", 2))
 WORKERS = 4
 CLIENTS = 64
-PATIENCE = 30
 REUSEPORT = "SO_REUSEPORT"
 MIGRATES = pathlib.Path("/proc/sys/net/ipv4/tcp_migrate_req")
 
@@ -65,20 +66,6 @@ def kinds(programs, server):
         else:
             found[name] = [program]
     return found | {REUSEPORT: None}
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def until(what, check):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := check()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {PATIENCE} s in vain until {what}")
-        time.sleep(0.02)
-    return found
 
 
 class Running:
@@ -114,14 +101,7 @@ class Running:
 
     def end(self):
         for child in self.children:
-            child.terminate()
-        for child in self.children:
-            try:
-                child.wait(PATIENCE)
-            finally:
-                if child.returncode is None:
-                    os.killpg(child.pid, signal.SIGKILL)
-                    child.wait()
+            end(child)
 
     def load(self, *words):
         return json.loads(subprocess.check_output(self.command(*words)))

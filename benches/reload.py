@@ -25,6 +25,8 @@ import sys
 import tempfile
 import time
 
+from programs import PATIENCE, end, free_port, until
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KEPT = ROOT / "tests/e2e/fixtures/kept"
 TOOLS = pathlib.Path(os.environ.get("CLUSTERD_CI_TOOLS", ROOT / "target/ci-tools"))
@@ -38,7 +40,6 @@ REQUESTS = int(os.environ.get("CLUSTERD_BENCH_REQUESTS", 200000))
 OPTIONS = os.environ.get("CLUSTERD_BENCH_OPTIONS", "").split()
 HYPER = os.environ.get("CLUSTERD_BENCH_HYPER", str(ROOT / "target/debug/examples/hyper"))
 WORKERS = 4
-PATIENCE = 120
 
 
 def environment(**more):
@@ -94,32 +95,6 @@ class Place:
         more = {**options.pop("env", {}), "PORT": str(self.port)}
         options.setdefault("stderr", self.said)
         return subprocess.Popen(command, env=environment(**more), cwd=self.folder, start_new_session=True, **options)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def until(what, check):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := check()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {PATIENCE} s in vain until {what}")
-        time.sleep(0.05)
-    return found
-
-
-def end(child, how=signal.SIGTERM):
-    """Asks it to end, then ends all of its group, before it is waited for and its number is free."""
-    if child.returncode is not None:
-        return
-    child.send_signal(how)
-    deadline = time.monotonic() + PATIENCE
-    while not os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
 
 
 class Clusterd:

@@ -16,11 +16,12 @@ import os
 import pathlib
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
+
+from programs import free_port
 
 ONE_IN = float(os.environ.get("CLUSTERD_BENCH_SLOW_ONE_IN", 200))
 LOAD = float(os.environ.get("CLUSTERD_BENCH_LOAD", 0.7))
@@ -30,11 +31,6 @@ WORKERS = 4
 HERE = pathlib.Path(__file__).parent / "handoff"
 REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
 PATIENCE = 30
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def commands(program, before=None):

@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 
+from programs import until
+
 WORKERS = int(os.environ.get("CLUSTERD_BENCH_WORKERS", 64))
 TIME_WAIT = int(os.environ.get("CLUSTERD_BENCH_TIME_WAIT", 131000))
 ROUNDS = int(os.environ.get("CLUSTERD_BENCH_ROUNDS", 3))
@@ -71,8 +73,8 @@ def stop(program):
 
 def measured(primary):
     pid = primary.pid
-    until(lambda: len(open(f"/proc/{pid}/task/{pid}/children").read().split()) >= WORKERS)
-    until(answers)
+    until("every worker runs", lambda: len(open(f"/proc/{pid}/task/{pid}/children").read().split()) >= WORKERS)
+    until("it answers", answers)
     # Each of them has begun to listen by then, and has had a client.
     time.sleep(2)
     for _ in range(2 * WORKERS):
@@ -99,14 +101,6 @@ def answers():
             return client.recv(1) != b""
     except OSError:
         return False
-
-
-def until(what):
-    deadline = time.monotonic() + 60
-    while not what():
-        if time.monotonic() > deadline:
-            sys.exit("not in time")
-        time.sleep(0.05)
 
 
 def main():

@@ -34,7 +34,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 
 use load::Exchange;
 
@@ -243,19 +243,8 @@ impl fmt::Display for Cluster {
 }
 
 impl Drop for Cluster {
-    /// A stopped process takes no notice of SIGTERM until it continues.
     fn drop(&mut self) {
-        let _ = kill_process(self.pid(), Signal::TERM);
-        let _ = kill_process(self.pid(), Signal::CONT);
-        let deadline = Instant::now() + PATIENCE;
-        while let Ok(None) = self.child.try_wait() {
-            if Instant::now() > deadline {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        process::end(&mut self.child, PATIENCE);
     }
 }
 

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 
 use crate::load::Exchange;
-use crate::{Options, bare, worker};
+use crate::{Options, bare, process, worker};
 
 /// How long a primary may take to serve its first connection.
 const START: Duration = Duration::from_secs(20);
@@ -141,19 +141,9 @@ impl Primary {
 }
 
 impl Drop for Primary {
-    /// The workers of each end with it. A stopped process takes no notice of SIGTERM until it continues.
+    /// The workers of each end with it.
     fn drop(&mut self) {
-        let _ = kill_process(self.pid(), Signal::TERM);
-        let _ = kill_process(self.pid(), Signal::CONT);
-        let deadline = Instant::now() + END;
-        while let Ok(None) = self.child.try_wait() {
-            if Instant::now() > deadline {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            thread::sleep(GLANCE);
-        }
+        process::end(&mut self.child, END);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -85,6 +86,23 @@ fn is_stopped(pid: Pid) -> anyhow::Result<bool> {
 /// Lets a stopped process run again.
 pub(crate) fn resume(pid: Pid) -> anyhow::Result<()> {
     Ok(kill_process(pid, Signal::CONT)?)
+}
+
+/// Asks a process to end, and has it end once that takes longer than this. A stopped one takes no notice of SIGTERM until it
+/// continues.
+pub(crate) fn end(child: &mut Child, patience: Duration) {
+    let pid = Pid::from_child(child);
+    let _ = kill_process(pid, Signal::TERM);
+    let _ = kill_process(pid, Signal::CONT);
+    let deadline = Instant::now() + patience;
+    while let Ok(None) = child.try_wait() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The longest backlog that the kernel gives any listener, in connections.

@@ -28,10 +28,7 @@ fn serves(setup: Setup) {
         (answered.len() == 3).then_some(())
     });
     assert!(answered.iter().all(|answer| answer.starts_with("worker ")), "{answered:?}");
-    let load = Load::of_requests(&cluster);
-    cluster.reload().unwrap_or_else(|reason| panic!("{reason}"));
-    load.goes_on();
-    load.lost_nothing();
+    Load::of_requests(&cluster).loses_nothing_by_a_reload(&cluster);
     assert_eq!(cluster.metrics().count("clusterd_worker_restarts_total", &[]), 0);
     let processes = cluster.processes();
     cluster.primary().signal(Signal::TERM);

@@ -79,12 +79,7 @@ fn beside_a_static_server_nothing_else_is_needed() {
     let Some(clusterd) = static_clusterd() else { return };
     let cluster = in_scratch(&clusterd, r#"mount -t proc proc "$root/proc""#).start();
     all_answer(&cluster);
-    let before = cluster.pids();
-    let load = Load::of_requests(&cluster);
-    cluster.reload().expect("the new workers start as the old ones did");
-    load.goes_on();
-    load.lost_nothing();
-    assert!(before.is_disjoint(&cluster.pids()));
+    Load::of_requests(&cluster).loses_nothing_by_a_reload(&cluster);
     all_answer(&cluster);
     stops(cluster);
 }

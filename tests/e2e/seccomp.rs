@@ -93,12 +93,7 @@ fn whoever_asks_for_it_gets_it_and_any_program_is_served_so() {
 fn a_reload_loses_nothing() {
     needs!("go");
     let cluster = of_pages().start();
-    let before = cluster.pids();
-    let load = Load::of_requests(&cluster);
-    cluster.reload().expect("the new workers start as the old ones did");
-    load.goes_on();
-    load.lost_nothing();
-    assert!(before.is_disjoint(&cluster.pids()));
+    Load::of_requests(&cluster).loses_nothing_by_a_reload(&cluster);
 }
 
 #[test]

@@ -110,6 +110,17 @@ impl Load {
         });
     }
 
+    /// The cluster replaces its workers meanwhile, by which no request is lost.
+    #[track_caller]
+    pub(crate) fn loses_nothing_by_a_reload(self, cluster: &Cluster) {
+        let before = cluster.pids();
+        cluster.reload().unwrap_or_else(|reason| panic!("{reason}"));
+        self.goes_on();
+        self.lost_nothing();
+        let now = cluster.pids();
+        assert!(before.is_disjoint(&now), "workers were not replaced: before {before:?}, now {now:?}");
+    }
+
     /// Ends the clients; each of their requests must have been answered.
     #[track_caller]
     pub(crate) fn lost_nothing(mut self) {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::{Attach, app, both_ways};
+use crate::accepting::{a_stopped_worker_leaves_what_came_to_its_successor, lost};
 use crate::handoff::stop;
 use crate::harness::needs::{self, needs};
 use crate::harness::ports::free_port;
@@ -67,27 +68,7 @@ fn a_port_opened_on_demand_is_shared(attach: Attach) {
 
 fn a_stopped_worker_leaves_the_connections_to_the_others(attach: Attach) {
     let cluster = sharing(app(attach)).workers(2).options("--handoff-timeout 300ms").start();
-    let stopped = cluster.worker(1);
-    stop(&stopped);
-    let mut sent = Vec::new();
-    until("it is found to be stalled", || {
-        sent.push(cluster.send("/"));
-        let stalled = ("clusterd_worker_stalled_listeners", [("worker", "1")]);
-        (cluster.metrics().count(stalled.0, &stalled.1) == 1).then_some(())
-    });
-    for _ in 0..20 {
-        assert!(cluster.get("/").starts_with("worker 2 "));
-    }
-    stopped.signal(Signal::KILL);
-    for request in sent {
-        assert_eq!(request.response().expect("its successor serves what it has left").status, 200);
-    }
-    until("its successor answers", || cluster.get("/").starts_with("worker 1 ").then_some(()));
-    assert_eq!(lost(&cluster), 0);
-}
-
-fn lost(cluster: &Cluster) -> u64 {
-    cluster.metrics().count("clusterd_connections_rejected_total", &[("reason", "backlog")])
+    a_stopped_worker_leaves_what_came_to_its_successor(&cluster);
 }
 
 fn a_stuck_worker_is_replaced(attach: Attach) {

@@ -199,9 +199,7 @@ fn a_round(cluster: &Cluster, address: SocketAddr, dialogue: Dialogue) -> (Count
 #[track_caller]
 fn loses_nothing_by_a_reload(cluster: &Cluster, address: SocketAddr, dialogue: Dialogue) {
     let load = Load::of_exchanges(address, move |connection| dialogue.hold(connection).map(drop));
-    cluster.reload().unwrap_or_else(|reason| panic!("{reason}"));
-    load.goes_on();
-    load.lost_nothing();
+    load.loses_nothing_by_a_reload(cluster);
 }
 
 #[track_caller]
