@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use rustix::net::SocketAddrUnix;
-use rustix::process::{Pid, Resource, Signal, getrlimit};
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -22,11 +22,8 @@ use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::logs::LastLines;
 use crate::metrics::Metrics;
 use crate::protocol::wire::{self, Token};
-use crate::settings::workplace::Workplace;
-use crate::settings::{Stdin, WorkerCommand};
-use crate::supervisor::turn::Turn;
+use crate::settings::WorkerCommand;
 use crate::sys::mark::Family;
-use exec_context::ExecContext;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const KILL_TIMEOUT: Duration = Duration::from_millis(300);
@@ -95,21 +92,8 @@ fn spec(program: &str, arguments: &[&str], workers: u32) -> (CommandSpec, u32) {
             arguments: arguments.iter().map(Into::into).collect(),
         },
         ports: vec![WorkerPort(3000), WorkerPort(3001)],
-        attach: AttachEnv {
-            socket: "@test".into(),
-            shim: None,
-            drain_page: None,
-            node_channel: false,
-            listen_fds: None,
-            filter: None,
-            turn: Turn::default(),
-        },
-        notify: false,
-        stdin: Stdin::Null,
-        colours: false,
-        context: ExecContext::inherited(getrlimit(Resource::Nofile)),
         inherited: Environment::of_this_process(),
-        workplace: Workplace::default(),
+        ..CommandSpec::of_demo()
     };
     (spec, workers)
 }

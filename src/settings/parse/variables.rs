@@ -11,12 +11,14 @@ use crate::settings::kind::{Arity, Automatic, Kind, NONE, Values};
 #[derive(Debug)]
 pub(crate) struct Variables;
 
-/// What clusterd gives each worker by itself, and what to use instead.
-const GIVEN: [(&str, Option<&str>); 6] = [
+/// What tells Node that it has a channel: its descriptor, the worker's number, and how messages are written. clusterd may itself
+/// be a child of Node, so that they can be inherited, and a worker that finds them without their descriptor dies at its start.
+pub(crate) const NODE_CHANNEL_VARIABLES: [&str; 3] =
+    ["NODE_CHANNEL_FD", "NODE_UNIQUE_ID", "NODE_CHANNEL_SERIALIZATION_MODE"];
+
+/// What clusterd gives each worker by itself beside those, and what to use instead.
+const GIVEN: [(&str, Option<&str>); 3] = [
     ("NODE_APP_INSTANCE", None),
-    ("NODE_CHANNEL_FD", None),
-    ("NODE_UNIQUE_ID", None),
-    ("NODE_CHANNEL_SERIALIZATION_MODE", None),
     ("NOTIFY_SOCKET", Some("to be told that a worker is ready, use --wait-ready")),
     ("PWD", Some("for the folder that workers run in, use --cwd")),
 ];
@@ -68,7 +70,8 @@ fn check_name(name: &str) -> Result<(), Reason> {
         return Err(Reason::new("not the name of a variable").hint(hint));
     }
     let own = || Reason::new(format!("clusterd gives each worker a {name} of its own"));
-    if let Some((_, hint)) = GIVEN.iter().find(|(given, _)| *given == name) {
+    let of_node = NODE_CHANNEL_VARIABLES.map(|given| (given, None));
+    if let Some((_, hint)) = GIVEN.iter().chain(&of_node).find(|(given, _)| *given == name) {
         return Err(own().hint(hint.unwrap_or("leave it out")));
     }
     if name.starts_with("CLUSTERD_") {

@@ -204,7 +204,6 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::supervisor::turn::Turn;
 
     /// `sleep` in a group of its own, past its exec; ended when dropped.
     struct Sleeper(Child);
@@ -227,15 +226,7 @@ mod tests {
         }
 
         fn seen(&self, shim: &Path) -> Findings {
-            let attach = AttachEnv {
-                socket: "@test".into(),
-                shim: Some(shim.to_owned()),
-                drain_page: None,
-                node_channel: false,
-                listen_fds: None,
-                filter: None,
-                turn: Turn::default(),
-            };
+            let attach = AttachEnv { shim: Some(shim.to_owned()), ..CommandSpec::of_demo().attach };
             let how = (&attach, Awaited::Nothing, Duration::ZERO);
             running(Pid::from_child(&self.0), how, vec![WorkerPort(3000)], vec![])
         }

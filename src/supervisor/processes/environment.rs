@@ -17,11 +17,7 @@ use super::inspector;
 use super::spawn::{CommandSpec, Launch, NODE_CHANNEL_FD};
 use crate::protocol::{drain_page, wire};
 use crate::settings::env_file::EnvFileError;
-
-/// What tells Node that it has a channel. clusterd may itself be a child of Node, so that they can be inherited,
-/// and a worker that finds them without their descriptor dies at its start.
-const NODE_CHANNEL_VARIABLES: [&str; 3] =
-    ["NODE_CHANNEL_FD", "NODE_UNIQUE_ID", "NODE_CHANNEL_SERIALIZATION_MODE"];
+use crate::settings::parse::NODE_CHANNEL_VARIABLES;
 
 /// What a service manager tells the process that it has started, and no other: where to say that it is ready
 /// (sd_notify(3)), that it is watched (sd_watchdog_enabled(3)), what it has inherited (sd_listen_fds(3)).
@@ -178,39 +174,18 @@ fn appended(preload: Option<OsString>, shim: &Path) -> OsString {
 
 #[cfg(test)]
 mod tests {
-    use rustix::process::{Resource, getrlimit};
-
-    use super::super::exec_context::ExecContext;
-    use super::super::spawn::AttachEnv;
     use super::*;
-    use crate::ids::{Slot, WorkerId, WorkerPort};
+    use crate::ids::{Slot, WorkerId};
     use crate::protocol::wire::Token;
     use crate::settings::workplace::Workplace;
-    use crate::settings::{Stdin, WorkerCommand};
     use crate::supervisor::lanes::Lane;
-    use crate::supervisor::turn::Turn;
     use crate::sys::mark::Family;
 
     fn spec(inherited: &[(&str, &str)], workplace: Workplace) -> CommandSpec {
-        CommandSpec {
-            command: WorkerCommand::Demo,
-            ports: vec![WorkerPort(3000)],
-            attach: AttachEnv {
-                socket: "@test".into(),
-                shim: Some("/shim.so".into()),
-                drain_page: None,
-                node_channel: false,
-                listen_fds: None,
-                filter: None,
-                turn: Turn::default(),
-            },
-            notify: false,
-            stdin: Stdin::Null,
-            colours: false,
-            context: ExecContext::inherited(getrlimit(Resource::Nofile)),
-            inherited: inherited.iter().map(|(name, value)| (name.into(), value.into())).collect(),
-            workplace,
-        }
+        let inherited = inherited.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let mut spec = CommandSpec { inherited, workplace, ..CommandSpec::of_demo() };
+        spec.attach.shim = Some("/shim.so".into());
+        spec
     }
 
     fn given(spec: &CommandSpec) -> BTreeMap<String, String> {

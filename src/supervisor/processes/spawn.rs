@@ -111,6 +111,33 @@ impl CommandSpec {
     }
 }
 
+#[cfg(test)]
+impl CommandSpec {
+    /// The demo on port 3000, which inherits nothing.
+    pub(crate) fn of_demo() -> Self {
+        let attach = AttachEnv {
+            socket: "@test".into(),
+            shim: None,
+            drain_page: None,
+            node_channel: false,
+            listen_fds: None,
+            filter: None,
+            turn: Turn::default(),
+        };
+        Self {
+            command: WorkerCommand::Demo,
+            ports: vec![WorkerPort(3000)],
+            attach,
+            notify: false,
+            stdin: Stdin::Null,
+            colours: false,
+            context: ExecContext::inherited(rustix::process::getrlimit(rustix::process::Resource::Nofile)),
+            inherited: Environment::default(),
+            workplace: Workplace::default(),
+        }
+    }
+}
+
 /// A process that was just started.
 #[derive(Debug)]
 pub(crate) struct Spawned {
