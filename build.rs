@@ -12,7 +12,7 @@ fn main() {
     println!("cargo::rerun-if-changed=src/preload");
     println!("cargo::rerun-if-changed=src/protocol/drain_page.rs");
     println!("cargo::rerun-if-changed=src/protocol/wire.rs");
-    println!("cargo::rerun-if-changed=src/sys/registration.rs");
+    println!("cargo::rerun-if-changed=src/sys/proc_fd.rs");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     if is_supported() {
         build(&Path::new(&variable("OUT_DIR")).join("shim.so"));

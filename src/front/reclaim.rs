@@ -190,6 +190,6 @@ impl Reclaim {
 }
 
 /// Whether this passes when descriptors or memory are free again.
-fn is_scarcity(error: &io::Error) -> bool {
+pub(super) fn is_scarcity(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
 }

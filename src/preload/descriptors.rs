@@ -7,7 +7,7 @@ use core::ffi::CStr;
 
 use crate::abi;
 use crate::fdinfo::{self, Decimal};
-use crate::registration::Registration;
+use crate::proc_fd::{self, Registration};
 use crate::syscalls::{self as sys, Fd, Owned};
 
 /// What an epoll instance's link says.
@@ -41,7 +41,7 @@ impl Link {
 
     /// The number that tells sockets apart; `None` for what is no socket.
     pub(crate) fn inode(&self) -> Option<u64> {
-        fdinfo::inode_of_socket(self.text())
+        proc_fd::inode_of_socket(self.text())
     }
 }
 

@@ -1,10 +1,10 @@
-//! The texts of `/proc/PID/fd` and `/proc/PID/fdinfo` (proc(5)): entries of a folder, links, lines.
+//! The texts of `/proc/PID/fd` and `/proc/PID/fdinfo` (proc(5)), piece by piece: entries of a folder, and lines.
 //!
 //! Pure: it makes no system call.
 
 use core::ffi::CStr;
 
-use super::registration::Registration;
+use super::proc_fd::Registration;
 
 /// The longest line of interest, with room to spare.
 const LINE_LEN: usize = 160;
@@ -43,11 +43,6 @@ impl Lines {
 
 fn decimal<T: core::str::FromStr>(text: &[u8]) -> Option<T> {
     core::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// The number in `socket:[N]`.
-pub(crate) fn inode_of_socket(link: &[u8]) -> Option<u64> {
-    decimal(link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?)
 }
 
 /// The number that is an entry of `/proc/PID/fd`.
@@ -145,14 +140,6 @@ mod tests {
         }
         let then = [long.as_slice(), b"tfd: 5 events: 1 data: 1\n"].concat();
         assert_eq!(all(&then, 64).len(), 1);
-    }
-
-    #[test]
-    fn a_socket_is_known_by_its_inode() {
-        assert_eq!(inode_of_socket(b"socket:[12345]"), Some(12345));
-        for other in [b"pipe:[12345]".as_slice(), b"socket:[]", b"socket:[1", b"/tmp/socket:[1]", b""] {
-            assert_eq!(inode_of_socket(other), None);
-        }
     }
 
     #[test]

@@ -42,8 +42,8 @@ mod node;
 mod numbers;
 mod options;
 mod primary;
-#[path = "../sys/registration.rs"]
-mod registration;
+#[path = "../sys/proc_fd.rs"]
+mod proc_fd;
 mod replace;
 mod runtime;
 mod settings;

@@ -35,4 +35,4 @@ mod runtime;
 #[cfg(all(test, shim))]
 mod tests;
 #[cfg(all(test, shim))]
-use crate::{protocol::wire, sys::registration};
+use crate::{protocol::wire, sys::proc_fd};

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::acting::with_rights_of;
+use super::proc_fd::inode_of_socket;
 use super::process::Credentials;
 
 /// How many descriptors are kept for the time when there are no others: what is done here needs two, and a third is for the
@@ -239,19 +240,13 @@ fn look(pid: i32, each: &mut impl FnMut(u64) -> ControlFlow<()>) -> io::Result<S
         if target.starts_with(b"anon_inode:[io_uring]") {
             seen.has_ring = true;
         }
-        if let Some(inode) = socket_inode(target)
+        if let Some(inode) = inode_of_socket(target)
             && each(inode).is_break()
         {
             break;
         }
     }
     Ok(seen)
-}
-
-/// Of `socket:[123]`, the number.
-fn socket_inode(target: &[u8]) -> Option<u64> {
-    let number = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
-    str::from_utf8(number).ok()?.parse().ok()
 }
 
 /// The user that a process is in every respect; `None` if it is several, or gone.

@@ -16,9 +16,9 @@ pub(crate) mod mark;
 #[cfg(test)]
 pub(crate) mod network;
 pub(crate) mod peer;
+pub(crate) mod proc_fd;
 pub(crate) mod process;
 pub(crate) mod processes;
-pub(crate) mod registration;
 pub(crate) mod remote;
 pub(crate) mod reuseport;
 #[cfg(test)]

@@ -18,8 +18,8 @@ use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags};
 use rustix::thread::UnshareFlags;
 use socket2::{Domain, SockRef, Type};
 
+use super::proc_fd::Registration;
 use super::process::has_proc;
-use super::registration::Registration;
 
 /// pidfd_open(2) of a thread rather than of the process that it leads (Linux 6.9 and later).
 const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());

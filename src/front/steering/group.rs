@@ -20,6 +20,7 @@ use crate::front::arrival::Arrivals;
 use crate::front::bound::{BoundAddress, ListeningSocket};
 use crate::front::launches::LaunchTable;
 use crate::front::links::Gate;
+use crate::front::reclaim::is_scarcity;
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId};
 use crate::metrics::{Metrics, Rejected};
 use crate::sys::reuseport::{self, ListenerStatus};
@@ -548,9 +549,4 @@ fn stalls(server: &Server, launches: &mut LaunchTable, around: &Around<'_>) {
 fn moves(server: &Server, launches: &mut LaunchTable, metrics: &Metrics) {
     metrics.stalled.with_label_values(&[&server.worker.slot.to_string()]).dec();
     launches.moves(server.worker);
-}
-
-/// Whether this passes when descriptors or memory are free again.
-fn is_scarcity(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
 }

@@ -1,6 +1,7 @@
-//! What an epoll instance watches, as a line of its `/proc/PID/fdinfo` tells it (proc(5)).
+//! What `/proc/PID/fd` and `/proc/PID/fdinfo` tell of descriptors (proc(5)): which socket one is, and what an epoll instance
+//! watches.
 //!
-//! Pure: it only reads lines. It needs nothing but `core`, since the shim includes this very file.
+//! Pure: it only reads their texts. It needs nothing but `core`, since the shim includes this very file.
 
 /// A descriptor that an epoll instance watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,12 @@ impl Registration {
     }
 }
 
+/// The number in `socket:[N]`, to which a socket's descriptor links.
+pub(crate) fn inode_of_socket(link: &[u8]) -> Option<u64> {
+    let number = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    core::str::from_utf8(number).ok()?.parse().ok()
+}
+
 fn hexadecimal(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }
@@ -38,6 +45,14 @@ fn hexadecimal(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_is_known_by_its_inode() {
+        assert_eq!(inode_of_socket(b"socket:[12345]"), Some(12345));
+        for other in [b"pipe:[12345]".as_slice(), b"socket:[]", b"socket:[1", b"/tmp/socket:[1]", b""] {
+            assert_eq!(inode_of_socket(other), None);
+        }
+    }
 
     #[test]
     fn lines_about_other_things_are_passed_over() {
