@@ -147,6 +147,12 @@ impl Running {
         next.expect("in time").expect("a launch")
     }
 
+    /// Stops it at once.
+    async fn end(self) {
+        self.handle.stop(Stop::Fast).await;
+        self.gone().await.expect("it ran");
+    }
+
     async fn gone(self) -> Result<u8, StartError> {
         let ended = tokio::time::timeout(DEADLINE, self.ended).await;
         ended.expect("in time").expect("no panic")
@@ -231,8 +237,7 @@ async fn a_worker_that_is_killed_is_started_again_and_its_group_is_gone() {
     running.until(|workers| all_run(workers) && pid(&workers[0]) != other).await;
     assert_eq!(running.metrics.restarts.with_label_values(&["1", "signal"]).get(), 1);
     wait_for_no_group(other).await;
-    running.handle.stop(Stop::Fast).await;
-    running.gone().await.expect("it ran");
+    running.end().await;
 }
 
 /// Orphans are adopted and waited for by another process than this one, so nothing here tells their ends.
@@ -296,8 +301,7 @@ async fn crashes_are_counted_and_waited_out() {
     let told = std::iter::from_fn(|| events.try_recv().ok()).map(|event| event.kind);
     let delays = told.filter(|kind| matches!(kind, EventKind::WorkerRestarts { .. })).count() as u64;
     assert_eq!(delays, crashes.get() + 1, "each is told once, and one is under way");
-    running.handle.stop(Stop::Fast).await;
-    running.gone().await.expect("it ran");
+    running.end().await;
 }
 
 #[tokio::test]
@@ -332,8 +336,7 @@ async fn a_worker_inherits_what_is_meant_for_it_and_nothing_else() {
     assert!(text.contains("0 -> /dev/null"), "{text}");
     let fds = text.lines().filter(|line| line.contains(" -> ")).count();
     assert_eq!(fds, 4, "0 to 2, and the folder that ls reads:\n{text}");
-    running.handle.stop(Stop::Fast).await;
-    running.gone().await.expect("it ran");
+    running.end().await;
 }
 
 #[tokio::test]
@@ -373,8 +376,7 @@ async fn a_worker_with_a_node_channel_inherits_it_as_3_and_nothing_else() {
         let end = tokio::time::timeout(DEADLINE, channel.read(&mut said)).await.expect("in time");
         assert_eq!(end.ok(), Some(0), "nobody else holds the worker's end");
     }
-    running.handle.stop(Stop::Fast).await;
-    running.gone().await.expect("it ran");
+    running.end().await;
 }
 
 #[tokio::test]
@@ -417,6 +419,13 @@ async fn a_program_that_cannot_be_started_is_an_error_with_its_exit_code() {
         assert!(error.to_string().contains(part), "{error}");
         assert!(error.to_string().contains(program), "{error}");
     }
+}
+
+/// Workers that listen as soon as they run.
+fn start_listening(spec: (CommandSpec, u32)) -> Running {
+    let running = start(spec);
+    tokio::spawn(listen_all(running.handle.clone()));
+    running
 }
 
 /// Says of every worker that it listens, as the front would.
@@ -479,8 +488,7 @@ async fn a_reload_whose_first_worker_fails_touches_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let program = folder.path().join("program");
     std::fs::write(&program, "exec sleep 60").expect("written");
-    let running = start(spec("sh", &[program.to_str().expect("text")], 2));
-    tokio::spawn(listen_all(running.handle.clone()));
+    let running = start_listening(spec("sh", &[program.to_str().expect("text")], 2));
     let before = running.until(all_online).await;
     let sleeps = |worker| {
         std::fs::read_to_string(format!("/proc/{}/comm", pid(worker).as_raw_pid())).expect("it runs")
@@ -498,14 +506,12 @@ async fn a_reload_whose_first_worker_fails_touches_nothing() {
     assert!(failed.reason.contains("the new worker 1 exited with code 7"), "{failed}");
     let after = running.until(|workers| workers.len() == 2 && all_online(workers)).await;
     assert_eq!(ids(&after), ids(&before));
-    running.handle.stop(Stop::Fast).await;
-    running.gone().await.expect("it ran");
+    running.end().await;
 }
 
 #[tokio::test]
 async fn it_grows_and_shrinks_within_bounds() {
-    let running = start(spec("sleep", &["60"], 2));
-    tokio::spawn(listen_all(running.handle.clone()));
+    let running = start_listening(spec("sleep", &["60"], 2));
     running.until(all_online).await;
     done(&running.handle, Command::Scale(Scale::By(2))).await.expect("it grows");
     running.until(|workers| workers.len() == 4 && all_online(workers)).await;
@@ -515,14 +521,12 @@ async fn it_grows_and_shrinks_within_bounds() {
         let refused = running.handle.begin(Command::Scale(scale), ASKER).await.expect_err("refused");
         assert_eq!(refused, Refused::OutOfRange { asked });
     }
-    running.handle.stop(Stop::Fast).await;
-    running.gone().await.expect("it ran");
+    running.end().await;
 }
 
 #[tokio::test]
 async fn what_was_stopped_stays_so_until_it_is_started() {
-    let running = start(spec("sleep", &["60"], 2));
-    tokio::spawn(listen_all(running.handle.clone()));
+    let running = start_listening(spec("sleep", &["60"], 2));
     let before = running.until(all_online).await;
     done(&running.handle, Command::Stop).await.expect("it stops");
     let stopped = running.until(|workers| workers.iter().all(|worker| worker.running.is_none())).await;
@@ -531,14 +535,12 @@ async fn what_was_stopped_stays_so_until_it_is_started() {
     assert_eq!(running.handle.begin(Command::Reload, ASKER).await.expect_err("refused"), Refused::Stopped);
     done(&running.handle, Command::Start).await.expect("it starts");
     running.until(|workers| workers.len() == 2 && all_online(workers)).await;
-    running.handle.stop(Stop::Fast).await;
-    running.gone().await.expect("it ran");
+    running.end().await;
 }
 
 #[tokio::test]
 async fn one_worker_is_restarted_and_the_other_is_not() {
-    let running = start(spec("sleep", &["60"], 2));
-    tokio::spawn(listen_all(running.handle.clone()));
+    let running = start_listening(spec("sleep", &["60"], 2));
     let before = ids(&running.until(all_online).await);
     done(&running.handle, Command::Restart(Some(Slot(2)))).await.expect("it starts again");
     let after = running.until(|workers| workers.len() == 2 && all_online(workers)).await;
@@ -547,14 +549,12 @@ async fn one_worker_is_restarted_and_the_other_is_not() {
     assert_eq!(after[1].restarts, 1);
     let refused = running.handle.begin(Command::Restart(Some(Slot(3))), ASKER).await.expect_err("refused");
     assert_eq!(refused, Refused::NoWorker(Slot(3)));
-    running.handle.stop(Stop::Fast).await;
-    running.gone().await.expect("it ran");
+    running.end().await;
 }
 
 #[tokio::test]
 async fn a_worker_is_replaced_by_one_that_is_ready_first() {
-    let running = start(spec("sleep", &["60"], 2));
-    tokio::spawn(listen_all(running.handle.clone()));
+    let running = start_listening(spec("sleep", &["60"], 2));
     let before = ids(&running.until(all_online).await);
     let mut events = running.handle.events();
     running.handle.replace(before[1], ReplaceReason::Age(Duration::from_secs(60))).await;
@@ -573,8 +573,7 @@ async fn a_worker_is_replaced_by_one_that_is_ready_first() {
     );
     assert!(online < draining, "{told:?}");
     assert_eq!(told.iter().filter(|kind| matches!(kind, EventKind::WorkerReplaced { .. })).count(), 1);
-    running.handle.stop(Stop::Fast).await;
-    running.gone().await.expect("it ran");
+    running.end().await;
 }
 
 #[tokio::test]
@@ -593,14 +592,12 @@ async fn who_is_not_ready_in_time_is_ended_and_started_again() {
     let unready = running.metrics.restarts.with_label_values(&["1", "unready"]);
     let status = running.until(|_| unready.get() >= 1).await;
     assert_eq!(status[0].last_end.as_deref(), Some("was not ready within 50ms"));
-    running.handle.stop(Stop::Fast).await;
-    running.gone().await.expect("it ran");
+    running.end().await;
 }
 
 #[tokio::test]
 async fn once_the_end_has_begun_no_command_is_taken_but_workers_are_kept_up() {
-    let running = start(spec("sleep", &["60"], 1));
-    tokio::spawn(listen_all(running.handle.clone()));
+    let running = start_listening(spec("sleep", &["60"], 1));
     let before = running.until(all_online).await;
     running.handle.close().await;
     let refused = running.handle.begin(Command::Reload, ASKER).await.expect_err("refused");
