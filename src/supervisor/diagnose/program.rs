@@ -74,11 +74,11 @@ pub(crate) fn run_by_shell(
     find: impl Fn(&OsStr) -> Option<PathBuf>,
 ) -> Vec<PathBuf> {
     let WorkerCommand::Program { arguments, .. } = command else { return Vec::new() };
-    let text = match script(found) {
-        None if is_one_of(found, &SHELLS) => text_of_shell(arguments),
-        script => script,
-    };
-    let Some(text) = text else { return Vec::new() };
+    let script = script(found);
+    if script.is_none() && !is_one_of(found, &SHELLS) {
+        return Vec::new();
+    }
+    let Some(text) = text_of_shell(script, arguments) else { return Vec::new() };
     let commands = text.split(['\n', ';', '&', '|', '(', ')', '{', '}']).map(str::trim);
     let names = commands.filter(|command| !command.starts_with('#')).flat_map(|command| {
         let mut words = command.split_whitespace().filter(|word| !word.contains('='));
@@ -106,11 +106,7 @@ fn step(
     };
     let runs = PathBuf::from(runs?);
     if is_one_of(&runs, &SHELLS) {
-        let text = match script {
-            Some(script) => script,
-            None => text_of_shell(arguments)?,
-        };
-        return replaced(&text, arguments, &find);
+        return replaced(&text_of_shell(script, arguments)?, arguments, &find);
     }
     if interpreter.is_some() {
         return Some((find(runs.as_os_str())?, Vec::new()));
@@ -143,8 +139,11 @@ fn interpreter(script: &str) -> Option<Vec<String>> {
     (!words.is_empty()).then_some(words)
 }
 
-/// What a shell is to run: the text behind `-c`, or the file that it is given.
-fn text_of_shell(arguments: &[OsString]) -> Option<String> {
+/// What a shell is to run: its script, or the text behind `-c`, or the file that it is given.
+fn text_of_shell(script: Option<String>, arguments: &[OsString]) -> Option<String> {
+    if script.is_some() {
+        return script;
+    }
     let is_command = |word: &OsString| {
         let word = word.as_bytes();
         word.starts_with(b"-") && !word.starts_with(b"--") && word.ends_with(b"c")
