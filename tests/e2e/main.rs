@@ -39,6 +39,7 @@ mod recycling;
 mod releases;
 mod reload_keepalive;
 mod restart;
+mod rings;
 mod runtime_folder;
 mod scratch;
 mod seccomp;

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::folder::fixtures;
+use super::needs::met;
 
 /// The server in C, built as `name` by this compiler with these arguments.
 pub(crate) fn c(name: &str, compiler: &[&str]) -> String {
@@ -75,6 +76,27 @@ fn examples() -> BTreeMap<String, String> {
         Some((text(&message["target"]["name"])?, text(&message["executable"])?))
     });
     programs.collect()
+}
+
+/// A server of the package `fixtures/rings`; `None` where its dependencies cannot be had.
+pub(crate) fn ring(name: &str) -> Option<String> {
+    static BUILT: OnceLock<bool> = OnceLock::new();
+    let folder = target("rings");
+    let cargo = |verb: &str| {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args([verb, "--locked", "--manifest-path"]).arg(fixtures().join("rings/Cargo.toml"));
+        cargo
+    };
+    let is_built = *BUILT.get_or_init(|| {
+        let are_there = cargo("fetch").output().is_ok_and(|output| output.status.success());
+        if met(are_there, "the dependencies of fixtures/rings cannot be fetched") {
+            let mut build = cargo("build");
+            build.arg("--target-dir").arg(&folder);
+            succeeds(build);
+        }
+        are_there
+    });
+    is_built.then(|| folder.join("debug").join(name).to_string_lossy().into_owned())
 }
 
 fn target(name: &str) -> PathBuf {
