@@ -57,6 +57,7 @@ impl Stalls {
 
     /// A connection waits in this channel.
     pub(super) fn slow(&mut self, channel: Holder) {
+        self.slow.retain(|known| *known != channel.inode);
         self.slow.truncate(CHANNELS - 1);
         self.slow.push_front(channel.inode);
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::handoff::stop;
 use crate::harness::needs::{self, needs};
@@ -151,6 +152,40 @@ serve(both[0], NAME + ': ' + ', '.join(said))
         let says = format!("{name}: Address already in use");
         until("each answers", || (cluster.try_get("/").ok()?.text() == says).then_some(()));
     }
+}
+
+#[test]
+fn who_waits_at_a_listener_that_a_worker_closes_beside_others_is_let_go_at_once() {
+    needs!("python3");
+    let closes = "
+import threading
+both = [bound(reuse_port=True), bound(reuse_port=True)]
+for one in both:
+    one.listen()
+def close():
+    while not os.path.exists('gate'):
+        time.sleep(0.01)
+    both[1].close()
+threading.Thread(target=close, daemon=True).start()
+serve(both[0])
+";
+    let cluster = script(closes).workers(1).options("--handoff-timeout 300ms").start();
+    let mut sent = Vec::new();
+    let stalled = ("clusterd_worker_stalled_listeners", [("worker", "1")]);
+    until("one of its listeners is found to be stalled", || {
+        sent.push(cluster.send("/"));
+        (cluster.metrics().count(stalled.0, &stalled.1) == 1).then_some(())
+    });
+    let begin = Instant::now();
+    cluster.open_gate("gate");
+    let failed = sent.into_iter().filter_map(|request| request.response().err()).count();
+    // A worker's end has its heir waited for, for 10 s.
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    let lost = ("clusterd_connections_rejected_total", [("reason", "backlog")]);
+    assert!(failed > 0);
+    assert_eq!(cluster.metrics().count(lost.0, &lost.1), failed as u64);
+    assert_eq!(cluster.metrics().count(stalled.0, &stalled.1), 0);
+    assert_eq!(cluster.get("/"), "worker 1");
 }
 
 #[test]

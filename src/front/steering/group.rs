@@ -28,6 +28,10 @@ use crate::sys::reuseport::{self, ListenerStatus};
 /// How long what a worker has left in its backlog waits for the next worker, while others take.
 const INHERITANCE: Duration = Duration::from_secs(10);
 
+/// How long what waits at a listener waits for another that a worker opens in its place, while the worker listens with others:
+/// it has closed one of several, and without clusterd whoever waits there would be reset at once.
+const REPLACEMENT: Duration = Duration::from_millis(100);
+
 /// The sockets for workers that take the same.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -129,7 +133,7 @@ impl Group {
     /// What another server has left, if possible of the same worker.
     fn heirloom(&mut self, slot: Slot) -> Option<&mut Member> {
         let left = self.members.iter_mut().filter(|member| member.servers.is_empty());
-        left.min_by_key(|member| member.left.map(|left| (left.slot != slot, left.since)))
+        left.min_by_key(|member| member.left.map(|left| (left.worker.slot != slot, left.since)))
     }
 
     fn make(&mut self, given: Given, id: MemberId, around: &Around<'_>) -> io::Result<()> {
@@ -362,11 +366,15 @@ impl Group {
         let looks: Vec<_> = self.members.iter().filter_map(look).collect();
         for change in self.waits.see(&looks, around.now) {
             debug!(service = %around.service, ?change, "the backlogs of workers");
-            let (Change::LeftOut(id) | Change::Back(id) | Change::Stalled(id) | Change::Moving(id)) = change;
+            let (Change::LeftOut(id)
+            | Change::Back(id)
+            | Change::Waits(id)
+            | Change::Stalled(id)
+            | Change::Moving(id)) = change;
             let Some(member) = self.members.iter().find(|member| member.id == id) else { continue };
             match change {
                 // Its server may have closed it, which nobody tells.
-                Change::LeftOut(_) => {
+                Change::LeftOut(_) | Change::Waits(_) => {
                     member.holders().for_each(|(link, holder)| launches.slow(link, holder));
                 }
                 Change::Back(_) => {}
@@ -432,7 +440,9 @@ impl Group {
             let is_left = |member: &Member| member.id == *id && member.servers.is_empty() && !is_kept(member);
             let Some(index) = self.members.iter().position(is_left) else { continue };
             let Some(left) = self.members.get(index).and_then(|member| member.left) else { continue };
-            let is_late = left.since + INHERITANCE <= around.now;
+            let has_others = self.members.iter().any(|member| member.is_listened_by(left.worker));
+            let patience = if has_others { REPLACEMENT } else { INHERITANCE };
+            let is_late = left.since + patience <= around.now;
             let is_empty = status.backlog == 0;
             let mut passes_on =
                 || self.members.len() > 1 && *migrates.get_or_insert_with(reuseport::migrates);
@@ -447,7 +457,7 @@ impl Group {
             if lost > 0 {
                 let label = Rejected::Backlog.label();
                 around.metrics.rejected.with_label_values(&[label]).inc_by(lost as u64);
-                let (service, slot) = (around.service, left.slot);
+                let (service, slot) = (around.service, left.worker.slot);
                 warn!(
                     %service, worker = %slot, connections = lost,
                     "connections that a worker had left in its backlog are lost: no other has come for them"

@@ -12,7 +12,7 @@ use super::MemberId;
 use crate::front::bound::ListeningSocket;
 use crate::front::links::{ChannelPermit, Gate, Holder};
 use crate::front::public_socket::LAST_HANDSHAKES;
-use crate::ids::{LinkId, Slot, WorkerId};
+use crate::ids::{LinkId, WorkerId};
 
 /// A worker's server, which accepts from a socket by itself.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(super) struct Left {
     /// Since when.
     pub(super) since: Instant,
     /// Whose it was.
-    pub(super) slot: Slot,
+    pub(super) worker: WorkerId,
     /// It was retired: what came before had its time.
     pub(super) was_retired: bool,
 }
@@ -104,7 +104,7 @@ impl Member {
         if let Some(last) = gone.last().filter(|_| self.servers.is_empty()) {
             let since = self.left.map_or(now, |left| left.since);
             let was_retired = last.gate == Gate::Retired;
-            self.left = Some(Left { since, slot: last.worker.slot, was_retired });
+            self.left = Some(Left { since, worker: last.worker, was_retired });
         }
         gone
     }
@@ -123,6 +123,11 @@ impl Member {
         } else {
             Rank::Waiting
         }
+    }
+
+    /// Whether a server of this worker listens with it.
+    pub(super) fn is_listened_by(&self, worker: WorkerId) -> bool {
+        self.servers.iter().any(|server| server.listens && server.worker == worker)
     }
 
     /// How many servers listen with it to which clients are to come.

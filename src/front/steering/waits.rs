@@ -18,6 +18,9 @@ use super::MemberId;
 /// How long a connection may wait while another worker has none waiting.
 pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
+/// How often it is told of one that takes nothing.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// The backlogs of one group.
 #[derive(Debug)]
 pub(super) struct Waits {
@@ -32,6 +35,8 @@ struct Wait {
     backlog: usize,
     /// Since when connections wait, and no fewer.
     since: Instant,
+    /// When it was last told that it takes none.
+    told: Instant,
     is_left_out: bool,
     is_stalled: bool,
 }
@@ -54,6 +59,8 @@ pub(super) enum Change {
     LeftOut(MemberId),
     /// It takes again.
     Back(MemberId),
+    /// It is left out or stalled, and takes none still.
+    Waits(MemberId),
     /// It has taken none for the hand-off timeout.
     Stalled(MemberId),
     /// It was stalled, and takes again.
@@ -70,7 +77,7 @@ impl Waits {
     pub(super) fn see(&mut self, looks: &[Look], now: Instant) -> Vec<Change> {
         let mut changes = Vec::new();
         for look in looks {
-            let new = Wait { backlog: 0, since: now, is_left_out: false, is_stalled: false };
+            let new = Wait { backlog: 0, since: now, told: now, is_left_out: false, is_stalled: false };
             let wait = self.members.entry(look.member).or_insert(new);
             wait.see(*look, now, &mut changes);
         }
@@ -83,11 +90,17 @@ impl Waits {
             let waited = now.saturating_duration_since(wait.since);
             if look.takes && some_has_none && waited >= PATIENCE && !wait.is_left_out {
                 wait.is_left_out = true;
+                wait.told = now;
                 changes.push(Change::LeftOut(look.member));
             }
             if waited >= self.timeout && !wait.is_stalled {
                 wait.is_stalled = true;
                 changes.push(Change::Stalled(look.member));
+            }
+            let is_told = wait.is_left_out || wait.is_stalled;
+            if is_told && now.saturating_duration_since(wait.told) >= AGAIN {
+                wait.told = now;
+                changes.push(Change::Waits(look.member));
             }
         }
         changes
@@ -114,6 +127,7 @@ impl Wait {
         let has_taken = backlog == 0 || backlog < self.backlog;
         if has_taken || self.backlog == 0 {
             self.since = now;
+            self.told = now;
         }
         self.backlog = backlog;
         if has_taken && std::mem::take(&mut self.is_left_out) {
@@ -156,9 +170,9 @@ mod tests {
 
     #[test]
     fn who_lets_wait_is_left_out_until_it_takes() {
-        use Change::{Back, LeftOut, Moving, Stalled};
+        use Change::{Back, LeftOut, Moving, Stalled, Waits};
         let first = MemberId(0);
-        let cases: [(&[Step<'_>], Changes<'_>); 7] = [
+        let cases: [(&[Step<'_>], Changes<'_>); 9] = [
             (&[(0, &[1, 0]), (10, &[1, 0]), (19, &[2, 0])], &[]),
             (&[(0, &[1, 0]), (20, &[1, 0])], &[(20, LeftOut(first))]),
             // It has taken some, though others have come.
@@ -173,6 +187,23 @@ mod tests {
             (
                 &[(0, &[3, 0]), (20, &[3, 0]), (100, &[3, 0]), (120, &[3, 0]), (200, &[0, 0])],
                 &[(20, LeftOut(first)), (100, Stalled(first)), (200, Back(first)), (200, Moving(first))],
+            ),
+            (
+                &[
+                    (0, &[3, 0]),
+                    (20, &[3, 0]),
+                    (100, &[3, 0]),
+                    (1019, &[3, 0]),
+                    (1020, &[3, 0]),
+                    (2019, &[3, 0]),
+                    (2020, &[3, 0]),
+                ],
+                &[(20, LeftOut(first)), (100, Stalled(first)), (1020, Waits(first)), (2020, Waits(first))],
+            ),
+            // Nobody else is free, and it takes nothing all the same.
+            (
+                &[(0, &[3, 1]), (99, &[3, 2]), (100, &[3, 1]), (1000, &[3, 2])],
+                &[(100, Stalled(first)), (1000, Waits(first)), (1000, Stalled(MemberId(1)))],
             ),
         ];
         for (steps, changes) in cases {
@@ -228,7 +259,7 @@ mod tests {
                         Change::Back(MemberId(index)) => {
                             prop_assert!(std::mem::take(&mut left_out[index as usize]));
                         }
-                        Change::Stalled(_) | Change::Moving(_) => {}
+                        Change::Stalled(_) | Change::Waits(_) | Change::Moving(_) => {}
                     }
                 }
                 for (index, &backlog) in backlogs.iter().enumerate() {

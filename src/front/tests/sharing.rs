@@ -434,6 +434,29 @@ fn once_the_stop_has_begun_no_server_begins_to_listen() {
 }
 
 #[test]
+fn what_waits_at_a_listener_that_a_worker_has_closed_beside_others_is_given_up_at_once() {
+    let mut stage = Stage::steered();
+    let [closed, kept, other] = stage.steered_sharers([1, 1, 2]);
+    let clients: Vec<_> = (0..48).map(|_| stage.connect_over_ipv4()).collect();
+    let taken = kept.take() + other.take();
+    drop(closed.listener);
+    let begin = Instant::now();
+    stage.runtime.block_on(stage.handle().detach(closed.link));
+    // The kernel's setting is that of all tests.
+    if crate::sys::reuseport::migrates() {
+        return;
+    }
+    let lost = u64::try_from(clients.len() - taken).unwrap();
+    until(|| (stage.rejected("backlog") == lost).then_some(()));
+    // A worker's end has its heir waited for, for 10 s.
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    for _ in 0..8 {
+        drop(stage.connect_over_ipv4());
+    }
+    assert_eq!(kept.take() + other.take(), 8);
+}
+
+#[test]
 fn what_nobody_comes_for_is_lost_and_counted() {
     let mut stage = Stage::steered();
     let [ended, other] = stage.steered_sharers([1, 2]);
