@@ -18,7 +18,7 @@ use tracing::debug;
 
 use super::admission::Refusal;
 use crate::front;
-use crate::front::inheritance::{INHERITED, LINGER};
+use crate::front::inheritance::{INHERITED, LINGER, OF_ONES_OWN};
 use crate::front::links::Holder;
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::protocol::wire::{Binding, Endpoint, SocketOption};
@@ -311,21 +311,25 @@ fn copy_or_new(socket: &mut Option<ForeignFd>, address: Endpoint) -> io::Result<
 pub(super) fn options_set_on(socket: &impl AsFd) -> Vec<SocketOption> {
     let Ok(domain) = socket2::SockRef::from(socket).domain() else { return Vec::new() };
     let Ok(new) = socket2::Socket::new(domain, Type::STREAM, None) else { return Vec::new() };
-    in_which_differs(socket, &new).collect()
+    in_which_differs(socket, &new, &[]).collect()
 }
 
 /// Makes a listening socket as the server has made its own: it may be new, or have served another server before.
 pub(super) fn set_as_on(own: &impl AsFd, listener: &impl AsFd) {
-    for wanted in in_which_differs(own, listener) {
+    for wanted in in_which_differs(own, listener, OF_ONES_OWN) {
         if let Err(error) = socket::set_option(listener, wanted.level, wanted.name, wanted.bytes()) {
             debug!(level = wanted.level, name = wanted.name, %error, "cannot set an option of a server's listener");
         }
     }
 }
 
-/// The options of `socket` that connections inherit, and that are not the same on `other`.
-fn in_which_differs(socket: &impl AsFd, other: &impl AsFd) -> impl Iterator<Item = SocketOption> {
-    INHERITED.iter().chain([&LINGER]).filter_map(move |&(level, name)| {
+/// The options of `socket` that connections inherit, and these, which are not the same on `other`.
+fn in_which_differs(
+    socket: &impl AsFd,
+    other: &impl AsFd,
+    further: &'static [(i32, i32)],
+) -> impl Iterator<Item = SocketOption> {
+    INHERITED.iter().chain([&LINGER]).chain(further).filter_map(move |&(level, name)| {
         let value = option(socket, level, name)?;
         (option(other, level, name) != Some(value)).then(|| as_it_was_set(value))
     })

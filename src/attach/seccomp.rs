@@ -211,7 +211,15 @@ impl Launch {
         let asked_for = (asked.process, asked.number, asked.socket.inode);
         let (numbers, watches) = apart(move || look_around(asked_for)).await?;
         for (number, closes_on_exec) in numbers {
-            self.calls.owner().put(call, listener.as_fd(), number, closes_on_exec)?;
+            let put = self.calls.owner().put(call, listener.as_fd(), number, closes_on_exec);
+            if put.as_ref().is_err_and(is_above_limit) {
+                warn!(
+                    worker = %self.worker, number, limit = remote::open_files_limit(call.thread),
+                    "the number of the worker's socket is not below its limit of open files (RLIMIT_NOFILE), which it has \
+                     lowered since, so that no listening socket can be put in its place"
+                );
+            }
+            put?;
         }
         // Without it the old registrations would stay.
         drop(asked.socket);
@@ -250,6 +258,8 @@ impl Launch {
                 self.complain(error);
                 return Answer::CarryOut;
             }
+            // It was said.
+            AttachError::Socket(error) if is_above_limit(error) => return Answer::Failed(libc::EBADF),
             AttachError::Socket(error) => {
                 warn!(worker = %self.worker, %error, "cannot make a listening socket for the worker");
                 return Answer::Failed(error.raw_os_error().unwrap_or(libc::EADDRINUSE));
@@ -313,7 +323,9 @@ type Around = (Vec<(i32, bool)>, io::Result<Vec<remote::Watch>>);
 
 /// Under which numbers a process has a socket, each with whether it is close-on-exec, and what watches it there.
 fn look_around((process, number, inode): (Remote, i32, u64)) -> io::Result<Around> {
-    let numbers = process.numbers_of(inode, number)?;
+    let mut numbers = process.numbers_of(inode, number)?;
+    // Where one is too high, none is changed.
+    numbers.sort_unstable_by(|one, other| other.cmp(one));
     let with_flags = |&number: &i32| Ok((number, process.closes_on_exec(number)?));
     let numbers = numbers.iter().map(with_flags).collect::<io::Result<_>>()?;
     Ok((numbers, process.watches(number, inode)))
@@ -356,6 +368,11 @@ fn is_of_family(socket: &OwnedFd, address: &Endpoint) -> bool {
 
 fn is_access(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))
+}
+
+/// What is said of a number at which nothing can be put.
+fn is_above_limit(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBADF)
 }
 
 /// Whether calls wait.

@@ -84,6 +84,19 @@ pub(crate) const INHERITED: &[(i32, i32)] = &[
     (IPV6, libc::IPV6_FLOWINFO_SEND),
 ];
 
+/// What a listener of a worker's own has besides, by their levels and names: who comes to it, and how it answers them. Where it is
+/// clusterd that accepts, it would be so for the listeners of all workers.
+pub(crate) const OF_ONES_OWN: &[(i32, i32)] = &[
+    (SOCKET, libc::SO_PRIORITY),
+    (SOCKET, libc::SO_INCOMING_CPU),
+    (IP, libc::IP_MINTTL),
+    (IP, libc::IP_FREEBIND),
+    (IP, libc::IP_TRANSPARENT),
+    (IPV6, libc::IPV6_MINHOPCOUNT),
+    (IPV6, libc::IPV6_FREEBIND),
+    (IPV6, libc::IPV6_TRANSPARENT),
+];
+
 const SOCKET: i32 = libc::SOL_SOCKET;
 const TCP: i32 = libc::IPPROTO_TCP;
 const IP: i32 = libc::IPPROTO_IP;

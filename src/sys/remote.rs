@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use procfs::process::LimitValue;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -210,6 +211,16 @@ impl Remote {
 
     fn path(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.thread.as_raw_pid()))
+    }
+}
+
+/// How many descriptors this process may have (RLIMIT_NOFILE, getrlimit(2)); `None` if it is gone, or there is no /proc.
+pub(crate) fn open_files_limit(thread: Pid) -> Option<u64> {
+    let limits =
+        procfs::process::Process::new(thread.as_raw_pid()).and_then(|process| process.limits()).ok()?;
+    match limits.max_open_files.soft_limit {
+        LimitValue::Value(limit) => Some(limit),
+        LimitValue::Unlimited => None,
     }
 }
 

@@ -56,7 +56,7 @@ fn options(address: SocketAddr) -> Said {
 }
 
 /// In which options a listener or its connections, as `of` says, differ from those without clusterd.
-fn differences(accept: &str, of: fn(&str) -> bool) -> Vec<String> {
+fn differences(settings: &str, of: fn(&str) -> bool) -> Vec<String> {
     let servers: Vec<_> = CASES.iter().map(|words| natively("options.py", words)).collect();
     // The same for workers and for clients.
     let ports = free_ports(5)..;
@@ -69,7 +69,7 @@ fn differences(accept: &str, of: fn(&str) -> bool) -> Vec<String> {
     for (port, _) in ports.zip(CASES) {
         cluster = cluster.port(&port.to_string());
     }
-    let cluster = cluster.options(&format!("--accept {accept}")).start();
+    let cluster = cluster.options(settings).start();
     let mut differences = Vec::new();
     for (index, (words, server)) in CASES.iter().zip(&servers).enumerate() {
         let natively = options(server.at(loopback(words[0])));
@@ -85,9 +85,11 @@ fn differences(accept: &str, of: fn(&str) -> bool) -> Vec<String> {
 
 /// What connections do not inherit here, because it says who may come to a port that all workers share, clusterd needs
 /// it for itself, or it means nothing to a connection.
-const NOT_INHERITED: [&str; 8] = [
+const NOT_INHERITED: [&str; 10] = [
     "SO_REUSEADDR",
     "SO_BROADCAST",
+    "SO_INCOMING_CPU",
+    "IP_TRANSPARENT",
     "IP_BIND_ADDRESS_NO_PORT",
     "IP_FREEBIND",
     "IP_MINTTL",
@@ -100,35 +102,33 @@ const NOT_INHERITED: [&str; 8] = [
 fn options_of_listener_and_connection_are_those_of_the_kernel() {
     needs!("python3");
     if ipv6() {
-        let differences = differences("primary", |name| {
+        let differences = differences("--accept primary", |name| {
             name.strip_prefix("connection: ").is_none_or(|option| !NOT_INHERITED.contains(&option))
         });
         assert!(differences.is_empty(), "{}", differences.join("\n"));
     }
 }
 
-/// What a listener that clusterd has made does not take over of what was set before bind(2), because connections do not
-/// inherit it, or it is clusterd's to set.
-const NOT_TAKEN_OVER: [&str; 9] = [
-    "SO_PRIORITY",
-    "SO_REUSEADDR",
-    "SO_PASSCRED",
-    "SO_BROADCAST",
-    "IP_MINTTL",
-    "IP_FREEBIND",
-    "IP_BIND_ADDRESS_NO_PORT",
-    "IPV6_AUTOFLOWLABEL",
-    "IPV6_MINHOPCOUNT",
-];
+/// What a listener that clusterd has made does not take over of what was set before bind(2), because it means nothing to a
+/// listener, or is clusterd's to set.
+const NOT_TAKEN_OVER: [&str; 5] =
+    ["SO_REUSEADDR", "SO_PASSCRED", "SO_BROADCAST", "IP_BIND_ADDRESS_NO_PORT", "IPV6_AUTOFLOWLABEL"];
+
+/// The kernel notes there on which processor the last packet came.
+const CPU_OF_CONNECTION: &str = "connection: SO_INCOMING_CPU";
 
 #[test]
 fn options_of_a_listener_that_accepts_by_itself_are_those_of_the_kernel() {
     needs!("python3");
-    if ipv6() {
-        let differences = differences("workers", |name| {
-            !NOT_TAKEN_OVER.iter().any(|option| name.ends_with(&format!(": {option}")))
+    if !ipv6() {
+        return;
+    }
+    for settings in ["--accept workers", "--attach seccomp"] {
+        let differences = differences(settings, |name| {
+            name != CPU_OF_CONNECTION
+                && !NOT_TAKEN_OVER.iter().any(|option| name.ends_with(&format!(": {option}")))
         });
-        assert!(differences.is_empty(), "{}", differences.join("\n"));
+        assert!(differences.is_empty(), "{settings}: {}", differences.join("\n"));
     }
 }
 

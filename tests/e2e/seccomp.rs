@@ -173,6 +173,29 @@ fn without_privileges_workers_have_no_new_ones() {
     assert!(cluster.stderr.text().contains("no_new_privs"));
 }
 
+#[test]
+fn a_number_above_the_limit_is_said_to_be_so() {
+    needs!("python3");
+    let server = "
+import os, resource, socket
+listener = socket.socket()
+number = os.dup2(listener.fileno(), 700)
+resource.setrlimit(resource.RLIMIT_NOFILE, (600, 600))
+try:
+    socket.socket(fileno=number).bind(('', int(os.environ['PORT'])))
+except OSError as error:
+    print(error.strerror, flush=True)
+";
+    let cluster = Cluster::of("python3 {folder}/server.py").file("server.py", server);
+    let cluster = cluster.options("--attach seccomp --nofile 1000").launch();
+    let said = until("clusterd says why", || {
+        let mut lines = cluster.stderr.lines().into_iter();
+        lines.find(|line| line.contains("not below its limit of open files (RLIMIT_NOFILE)"))
+    });
+    assert!(said.contains(r#""number":700"#) && said.contains(r#""limit":600"#), "{said}");
+    until("the server is told", || cluster.stdout.text().contains("Bad file descriptor").then_some(()));
+}
+
 /// As root of a container: without privileges over the machine, and under the seccomp profile of this runtime.
 pub(crate) fn in_container(setup: Setup, runtime: &str) -> Setup {
     let confined = build::program("confined", "confined.c", &["gcc"]);

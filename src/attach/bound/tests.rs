@@ -157,7 +157,7 @@ fn a_listener_is_made_as_the_servers_own_and_not_as_a_former_one() {
     set_as_on(&own, &listener);
     assert!(listener.tcp_nodelay().unwrap() && !listener.keepalive().unwrap());
     assert_eq!(listener.recv_buffer_size().unwrap(), own.recv_buffer_size().unwrap());
-    assert_eq!(in_which_differs(&own, &listener).count(), 0);
+    assert_eq!(in_which_differs(&own, &listener, OF_ONES_OWN).count(), 0);
 }
 
 #[tokio::test]
