@@ -11,6 +11,7 @@ use std::io;
 use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use rustix::process::Pid;
@@ -32,6 +33,10 @@ use crate::sys::remote::{self, Remote, RemoteSocket};
 use crate::sys::seccomp::notifications::{Asks, Call, Notifications};
 use crate::sys::socket;
 use crate::sys::watched::Watched;
+
+/// How long a call waits for a free descriptor, and how often it is looked for one.
+const PATIENCE: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Answers the calls of workers.
 #[derive(Debug)]
@@ -66,6 +71,20 @@ enum Answer {
     Bound(u64),
     /// It has failed with this error (errno(3)).
     Failed(i32),
+}
+
+/// No descriptor is free, or no memory, which passes.
+#[derive(Debug)]
+struct Scarce(io::Error);
+
+impl Scarce {
+    /// Any other error is given back.
+    fn unless(error: io::Error) -> Result<io::Error, Self> {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => Err(Self(error)),
+            _ => Ok(error),
+        }
+    }
 }
 
 /// A socket that is to be bound, as its process has it.
@@ -116,15 +135,38 @@ impl Launch {
                     return debug!(worker = %self.worker, %error, "no process of the worker can call any more");
                 }
             };
-            let answer = match call.asks {
-                _ if self.gone.is_cancelled() => Answer::CarryOut,
-                Asks::Bind { fd, address, len } => self.bind(&call, fd, (address, len)).await,
-                Asks::Listen { fd } => self.listen(&call, fd).await,
-                Asks::Other => Answer::CarryOut,
+            let answer = match self.gone.is_cancelled() {
+                true => Answer::CarryOut,
+                false => self.answer(&call).await,
             };
             if let Err(error) = self.tell(&call, answer) {
                 debug!(worker = %self.worker, %error, "a call was given up before it was answered");
             }
+        }
+    }
+
+    /// What the call comes to. While no descriptor or no memory is free it waits, as at the attach socket: carried out by the
+    /// kernel it would fail, or listen beside the others unseen.
+    async fn answer(&mut self, call: &Call) -> Answer {
+        let until = Instant::now() + PATIENCE;
+        let mut is_said = false;
+        loop {
+            let tried = match call.asks {
+                Asks::Bind { fd, address, len } => self.bind(call, fd, (address, len)).await,
+                Asks::Listen { fd } => self.listen(call, fd).await,
+                Asks::Other => Ok(Answer::CarryOut),
+            };
+            let error = match tried {
+                Ok(answer) => return answer,
+                Err(Scarce(error)) => error,
+            };
+            if !std::mem::replace(&mut is_said, true) {
+                warn!(worker = %self.worker, %error, "cannot answer the worker's bind or listen yet; trying again");
+            }
+            if Instant::now() >= until || self.gone.is_cancelled() || !self.calls.owner().is_pending(call) {
+                return Answer::Failed(libc::ENOBUFS);
+            }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 
@@ -142,29 +184,34 @@ impl Launch {
         }
     }
 
-    async fn bind(&mut self, call: &Call, fd: i32, (at, len): (u64, u32)) -> Answer {
+    async fn bind(&mut self, call: &Call, fd: i32, (at, len): (u64, u32)) -> Result<Answer, Scarce> {
         let (thread, ports) = (call.thread, Arc::clone(&self.served.ports));
         let asked = match apart(move || ask(thread, fd, (at, len), &ports)).await {
             Ok(Some(asked)) if self.calls.owner().is_pending(call) => asked,
-            Ok(_) => return Answer::CarryOut,
+            Ok(_) => return Ok(Answer::CarryOut),
             Err(error) => {
+                let error = Scarce::unless(error)?;
                 self.complain(&error);
-                return Answer::CarryOut;
+                return Ok(Answer::CarryOut);
             }
         };
         let cookie = self.cookie_of(&asked.socket);
         if let Some(cookie) = cookie.filter(|cookie| self.untold.get(cookie) == Some(&asked.binding.address))
         {
-            return Answer::Bound(cookie);
+            return Ok(Answer::Bound(cookie));
         }
         // Of one that is bound the kernel says EINVAL.
         let is_bound = match asked.socket.is_likeness {
             true => cookie.is_some(),
             false => bound_port(&asked.socket.socket) != 0,
         };
-        match is_bound {
-            false => self.give(call, asked).await.unwrap_or_else(|error| self.refuse(&error)),
-            true => Answer::CarryOut,
+        if is_bound {
+            return Ok(Answer::CarryOut);
+        }
+        match self.give(call, asked).await {
+            Ok(answer) => Ok(answer),
+            Err(AttachError::Socket(error)) => Ok(self.refuse(&Scarce::unless(error)?.into())),
+            Err(error) => Ok(self.refuse(&error)),
         }
     }
 
@@ -230,19 +277,23 @@ impl Launch {
     }
 
     /// Its backlog is what `--backlog` says, however often and with whatever the server calls it.
-    async fn listen(&mut self, call: &Call, fd: i32) -> Answer {
+    async fn listen(&mut self, call: &Call, fd: i32) -> Result<Answer, Scarce> {
         let thread = call.thread;
-        let socket = apart(move || Remote::of_thread(thread)?.socket(fd)).await.ok().flatten();
+        let socket = match apart(move || Remote::of_thread(thread)?.socket(fd)).await {
+            Ok(socket) => socket,
+            Err(error) => return Scarce::unless(error).map(|_| Answer::CarryOut),
+        };
         let cookie = socket.and_then(|socket| self.cookie_of(&socket));
         let Some(cookie) = cookie.filter(|_| self.calls.owner().is_pending(call)) else {
-            return Answer::CarryOut;
+            return Ok(Answer::CarryOut);
         };
         match listener::let_in(self.worker, cookie, &self.served).await {
-            Ok(true) => Answer::Done,
-            Ok(false) => Answer::CarryOut,
+            Ok(true) => Ok(Answer::Done),
+            Ok(false) => Ok(Answer::CarryOut),
             Err(error) => {
+                let error = Scarce::unless(error)?;
                 warn!(worker = %self.worker, %error, "cannot listen for the worker");
-                Answer::Failed(error.raw_os_error().unwrap_or(libc::EADDRINUSE))
+                Ok(Answer::Failed(error.raw_os_error().unwrap_or(libc::EADDRINUSE)))
             }
         }
     }

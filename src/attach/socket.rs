@@ -114,6 +114,7 @@ impl AttachSocket {
     pub(crate) async fn serve(mut self, context: AttachContext) {
         let turns = Arc::new(Semaphore::new(TURNS));
         let (mut waiting, complaints) = (Waiting::default(), Complaints::default());
+        let mut is_said = false;
         // Nobody closes the semaphore.
         while let Ok(turn) = Arc::clone(&turns).acquire_owned().await {
             poll_fn(closer::poll_room_for_sent).await;
@@ -126,9 +127,14 @@ impl AttachSocket {
                 }
             };
             let channel = match accepted {
-                Ok(channel) => ForeignFd::from(channel),
+                Ok(channel) => {
+                    is_said = false;
+                    ForeignFd::from(channel)
+                }
                 Err(error) => {
-                    warn!(%error, "cannot accept at the attach socket; trying again");
+                    if !std::mem::replace(&mut is_said, true) {
+                        warn!(%error, "cannot accept at the attach socket; trying again");
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use procfs::ProcError;
 use procfs::process::LimitValue;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -66,7 +67,7 @@ impl Remote {
     pub(crate) fn of_thread(thread: Pid) -> io::Result<Self> {
         let status =
             || procfs::process::Process::new(thread.as_raw_pid()).and_then(|process| process.status());
-        let status = has_proc().then(status).transpose().map_err(io::Error::other)?;
+        let status = has_proc().then(status).transpose().map_err(of_proc)?;
         let pidfd = match rustix::process::pidfd_open(thread, PIDFD_THREAD) {
             Err(Errno::INVAL) => {
                 let leader = status.as_ref().map_or(Some(thread), |status| Pid::from_raw(status.tgid));
@@ -221,6 +222,13 @@ pub(crate) fn open_files_limit(thread: Pid) -> Option<u64> {
     match limits.max_open_files.soft_limit {
         LimitValue::Value(limit) => Some(limit),
         LimitValue::Unlimited => None,
+    }
+}
+
+fn of_proc(error: ProcError) -> io::Error {
+    match error {
+        ProcError::Io(error, _) => error,
+        other => io::Error::other(other),
     }
 }
 

@@ -6,6 +6,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use crate::handoff::stop;
 use crate::harness::needs::{self, needs};
 use crate::harness::ports::free_port;
@@ -186,6 +188,44 @@ serve(both[0])
     assert_eq!(cluster.metrics().count(lost.0, &lost.1), failed as u64);
     assert_eq!(cluster.metrics().count(stalled.0, &stalled.1), 0);
     assert_eq!(cluster.get("/"), "worker 1");
+}
+
+/// A worker binds while clusterd has no free descriptor.
+fn waits_for_a_descriptor(options: &str, says: &str) {
+    needs!("python3");
+    let late = "
+open('started', 'w').close()
+while not os.path.exists('gate'):
+    time.sleep(0.01)
+listener = bound()
+listener.listen()
+serve(listener)
+";
+    let cluster = script(late).workers(1).options(options).launch();
+    let started = cluster.folder().join("started");
+    until("the server is about to bind", || started.exists().then_some(()));
+    let limit = |current| {
+        let limit = Rlimit { current: Some(current), maximum: Some(1024) };
+        prlimit(Pid::from_raw(cluster.primary().pid()), Resource::Nofile, limit)
+            .expect("it is lower than before");
+    };
+    limit(3);
+    cluster.open_gate("gate");
+    until("clusterd says so", || cluster.stderr.text().contains(says).then_some(()));
+    limit(1024);
+    cluster.wait_online();
+    assert_eq!(cluster.get("/"), "worker 1");
+    assert_eq!(cluster.metrics().count("clusterd_worker_restarts_total", &[]), 0);
+}
+
+#[test]
+fn without_a_free_descriptor_a_bind_by_the_shim_waits_for_one() {
+    waits_for_a_descriptor("", "cannot accept at the attach socket; trying again");
+}
+
+#[test]
+fn without_a_free_descriptor_a_bind_that_is_intercepted_waits_for_one() {
+    waits_for_a_descriptor("--attach seccomp", "cannot answer the worker's bind or listen yet; trying again");
 }
 
 #[test]
