@@ -15,6 +15,7 @@
 //! - [`connections`]: who has which connection, what is open and what has ended.
 //! - [`private`]: connections of clusterd's own to one worker: probes, metrics, and what is asked of one alone.
 //! - [`supervisor`]: starts, watches, restarts and stops the workers.
+//! - [`home`]: the folder that apps share: what each is, what is wanted of it, and how it is started.
 //! - [`hooks`]: runs a command for each event; [`systemd`]: speaks with service managers, and as one.
 //! - [`control`]: commands and questions from other processes; [`http`]: the connections of that and of [`admin`].
 //! - [`controls`]: which characters of others' texts are never printed as they are.
@@ -37,6 +38,7 @@ pub(crate) mod control;
 pub(crate) mod controls;
 pub(crate) mod demo;
 pub(crate) mod front;
+pub(crate) mod home;
 pub(crate) mod hooks;
 pub(crate) mod http;
 pub(crate) mod ids;
@@ -60,6 +62,7 @@ mod worker;
 use std::process::ExitCode;
 
 use crate::attach::listen_fds;
+use crate::home::{Held, launch};
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
 use crate::supervisor::{guardian, spawn};
@@ -72,17 +75,20 @@ pub fn main() -> ExitCode {
     match verb.as_deref().and_then(|verb| verb.to_str()) {
         Some(spawn::DEMO_VERB) => demo::demo_main(),
         Some(listen_fds::VERB) => listen_fds::step_main(std::env::args_os().skip(2)),
-        Some(guardian::VERB) => guardian::guardian_main(std::env::args_os().skip(2)),
+        Some(guardian::VERB) => guardian::guardian_main(std::env::args_os().skip(2), launch::start_again),
+        Some(launch::VERB) => launch::primary_main(std::env::args_os().skip(2), |command_line, held| {
+            cli::run_app(command_line, held, serve)
+        }),
         _ => cli::run(std::env::args_os(), serve),
     }
 }
 
-fn serve(config: Config, command_line: CommandLine) -> ExitCode {
-    match primary::run(config, command_line) {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            cli::complain(&failure.to_string());
-            ExitCode::from(failure.exit_code())
-        }
-    }
+fn serve(config: Config, command_line: CommandLine, held: Option<Held>) -> u8 {
+    let code = primary::run(config, command_line, held.as_ref()).unwrap_or_else(|failure| {
+        cli::complain(&failure.to_string());
+        failure.exit_code()
+    });
+    // Before the lock is let go, by which others see that it has ended.
+    held.iter().for_each(|held| held.ends(code));
+    code
 }

@@ -57,13 +57,22 @@ impl Arguments {
             check: matches.get_flag("check"),
             show_config: matches.get_flag("show-config"),
             command_line: CommandLine {
-                flags: flags(&mut matches),
-                config: matches.remove_one("config"),
-                folder: None,
                 command: matches.remove_many(table::COMMAND).map(Iterator::collect).unwrap_or_default(),
+                ..read_settings(&mut matches)
             },
         })
     }
+}
+
+/// The flags of all settings, and the one that names a file of them.
+pub(super) fn settings() -> impl Iterator<Item = Arg> {
+    let [config, ..] = others();
+    table::SECTIONS.iter().flat_map(|section| flags_of(section, flag)).chain([config])
+}
+
+/// What these flags say.
+pub(super) fn read_settings(matches: &mut ArgMatches) -> CommandLine {
+    CommandLine { flags: flags(matches), config: matches.remove_one("config"), ..CommandLine::default() }
 }
 
 fn flags(matches: &mut ArgMatches) -> Layer {
@@ -369,8 +378,13 @@ mod tests {
           reload      Replace every worker; each new worker is ready before the old one is drained
           restart     Stop every worker, or one, and start it again
           scale       Set the number of workers, or add or remove some
-          stop        Stop all workers; clusterd keeps running, its ports stay open, and clients wait
-          start       Start workers that were stopped or given up
+          stop        Stop all workers; clusterd keeps its ports, which refuse clients
+          start       Start an app in the background, or one that was stopped
+          delete      End apps and forget them; their logs stay [alias: del]
+          kill        End every app that was started in the background; `resurrect` starts them again
+          save        Keep which apps run, and with how many workers, for `resurrect` [alias: dump]
+          resurrect   Start the apps that `save` has kept, or else all that were not stopped
+          cleardump   Forget what `save` has kept
           connections Show the open connections of every app, or of one, with their workers and traffic
           events      Follow the events of every app, or of one, until interrupted
           curl        Send an HTTP request to one worker, over a connection of its own

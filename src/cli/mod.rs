@@ -11,10 +11,15 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::controls;
+use crate::home::Held;
+use crate::home::apps::Apps;
+use crate::home::lock::{Lock, LockError};
 use crate::settings::command::{self, CommandError};
 use crate::settings::error::Invalid;
 use crate::settings::load::CommandLine;
+use crate::settings::origin::Origin;
 use crate::settings::resolve::Resolved;
+use crate::settings::table::keys;
 use crate::settings::workplace::WorkplaceError;
 use crate::settings::{Config, load, show, start_folder};
 use arguments::Arguments;
@@ -31,7 +36,7 @@ enum Action {
     /// Control a running clusterd.
     Say(verbs::Asked),
     /// The main job, and what to read the configuration from again.
-    Serve(Config, CommandLine),
+    Serve(Resolved, CommandLine),
 }
 
 /// Why nothing was served.
@@ -61,6 +66,9 @@ enum CliError {
         /// What was asked for.
         word: String,
     },
+    /// The app runs already.
+    #[error("{0}\nhint: another name makes it another app: --name NAME")]
+    Held(#[from] LockError),
     /// A verb was not carried out.
     #[error(transparent)]
     Verb(#[from] verbs::VerbError),
@@ -90,12 +98,32 @@ impl CliError {
 /// cannot be executed or found, 1 for anything else; or as `serve` says.
 pub(crate) fn run(
     arguments: impl Iterator<Item = OsString>,
-    serve: impl FnOnce(Config, CommandLine) -> ExitCode,
+    serve: impl FnOnce(Config, CommandLine, Option<Held>) -> u8,
 ) -> ExitCode {
     let arguments: Vec<_> = arguments.collect();
     let first = arguments.get(1).cloned();
     let done = asked(arguments).and_then(|action| act(action, serve));
-    done.unwrap_or_else(|failure| report(&failure.or_mistyped(first.as_deref())))
+    done.unwrap_or_else(|failure| ExitCode::from(report(&failure.or_mistyped(first.as_deref()))))
+}
+
+/// Runs an app of the home folder, from this command line; `serve` does the main job.
+pub(crate) fn run_app(
+    command_line: CommandLine,
+    held: Held,
+    serve: impl FnOnce(Config, CommandLine, Option<Held>) -> u8,
+) -> u8 {
+    let loaded = load::load(command_line.clone()).map_err(CliError::from).and_then(|resolved| {
+        find_program(&resolved.config)?;
+        Ok(resolved.config)
+    });
+    match loaded {
+        Ok(config) => serve(config, command_line, Some(held)),
+        Err(failure) => {
+            let code = report(&failure);
+            held.ends(code);
+            code
+        }
+    }
 }
 
 fn asked(arguments: Vec<OsString>) -> Result<Action, CliError> {
@@ -120,7 +148,7 @@ fn asked(arguments: Vec<OsString>) -> Result<Action, CliError> {
     } else if arguments.show_config {
         Action::ShowConfig(resolved)
     } else {
-        Action::Serve(resolved.config, command_line)
+        Action::Serve(resolved, command_line)
     })
 }
 
@@ -139,7 +167,10 @@ fn as_flags(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-fn act(action: Action, serve: impl FnOnce(Config, CommandLine) -> ExitCode) -> Result<ExitCode, CliError> {
+fn act(
+    action: Action,
+    serve: impl FnOnce(Config, CommandLine, Option<Held>) -> u8,
+) -> Result<ExitCode, CliError> {
     match action {
         Action::Explain(text) => {
             text.print()?;
@@ -154,10 +185,26 @@ fn act(action: Action, serve: impl FnOnce(Config, CommandLine) -> ExitCode) -> R
             Ok(ExitCode::SUCCESS)
         }
         Action::Say(verb) => Ok(verbs::run(verb)?),
-        Action::Serve(config, command_line) => {
-            find_program(&config)?;
-            Ok(serve(config, command_line))
+        Action::Serve(resolved, command_line) => {
+            find_program(&resolved.config)?;
+            let held = hold(&resolved)?;
+            Ok(serve(resolved.config, command_line, held).into())
         }
+    }
+}
+
+/// An app that was given a name runs once in a home folder. Without one, or where the folder cannot be written, several may.
+fn hold(resolved: &Resolved) -> Result<Option<Held>, LockError> {
+    let named = resolved.values.get(keys::name.key.name).into_iter().flatten();
+    if named.filter(|value| value.origin != Origin::Default && value.text != "auto").count() == 0 {
+        return Ok(None);
+    }
+    let Ok(apps) = Apps::of_this_process() else { return Ok(None) };
+    let folder = apps.app(&resolved.config.name);
+    match Lock::take(&folder) {
+        Ok(lock) => Ok(Some(Held::new(folder, lock, false))),
+        Err(LockError::Unusable { .. }) => Ok(None),
+        Err(held) => Err(held),
     }
 }
 
@@ -167,38 +214,38 @@ fn find_program(config: &Config) -> Result<(), WorkplaceError> {
 }
 
 /// Prints what is wrong, each problem as `clusterd: ...`, and says what to exit with.
-fn report(failure: &CliError) -> ExitCode {
+fn report(failure: &CliError) -> u8 {
     match failure {
         CliError::Arguments(error) => {
             let text = error.to_string();
             complain(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
-            ExitCode::from(2)
+            2
         }
         CliError::Invalid(invalid) => {
             for problem in invalid.problems() {
                 complain(&problem.to_string());
             }
-            ExitCode::from(invalid.exit_code())
+            invalid.exit_code()
         }
         CliError::Workplace(error) => {
             complain(&error.to_string());
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
         CliError::Mistyped { .. } => {
             complain(&failure.to_string());
-            ExitCode::from(command::NOT_FOUND)
+            command::NOT_FOUND
         }
         CliError::OfOthers { .. } => {
             complain(&failure.to_string());
-            ExitCode::from(2)
+            2
         }
         CliError::Verb(failure) => {
             failure.complaint().iter().for_each(|complaint| complain(complaint));
             failure.exit_code()
         }
-        CliError::Output(_) => {
+        CliError::Held(_) | CliError::Output(_) => {
             complain(&failure.to_string());
-            ExitCode::FAILURE
+            1
         }
     }
 }

@@ -33,6 +33,14 @@ impl fmt::Display for SocketAddress {
 }
 
 impl SocketAddress {
+    /// The name, without what all have: of the app and its process.
+    pub(crate) fn stem(&self) -> String {
+        match self {
+            SocketAddress::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            SocketAddress::Abstract(name) => name.clone(),
+        }
+    }
+
     /// Connects without waiting for room in the backlog.
     ///
     /// # Errors

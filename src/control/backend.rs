@@ -14,9 +14,11 @@ use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use tokio::sync::broadcast::Receiver;
+use tokio::sync::watch;
 
 use super::api::{Accept, Address, App, Code, Connection, Problem, Worker};
 use super::usage::{GroupUsage, UsageSampler};
+use crate::admin::Readiness;
 use crate::connections::{self, ConnectionState, OpenConnection};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
@@ -87,6 +89,7 @@ pub(crate) struct SupervisedApp {
     metrics: Metrics,
     dialer: WorkerDialer,
     connections: connections::Handle,
+    readiness: watch::Receiver<Readiness>,
     usage: Mutex<UsageSampler>,
 }
 
@@ -98,8 +101,9 @@ impl SupervisedApp {
         metrics: Metrics,
         dialer: WorkerDialer,
         connections: connections::Handle,
+        readiness: watch::Receiver<Readiness>,
     ) -> Self {
-        Self { profile, supervisor, metrics, dialer, connections, usage: Mutex::default() }
+        Self { profile, supervisor, metrics, dialer, connections, readiness, usage: Mutex::default() }
     }
 
     fn find(&self, slot: Slot, port: Option<WorkerPort>) -> Result<(WorkerId, WorkerPort), Problem> {
@@ -147,6 +151,7 @@ impl AppBackend for SupervisedApp {
             Worker { without_shim, environment, ..worker(status, used, taken, now) }
         });
         App {
+            ready: self.readiness.borrow().is_ready(),
             accept: if self.dialer.workers_accept() { Accept::Workers } else { Accept::Primary },
             ..app(&self.profile, &overview, workers.collect(), now)
         }
@@ -241,6 +246,7 @@ fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: System
         addresses: profile.addresses.clone(),
         wanted: overview.wanted,
         stopped: overview.is_stopped,
+        ready: false,
         accept: Accept::Primary,
         asks_to_leave: asks_to_leave(overview),
         reload: overview.reload.as_ref().map(ToString::to_string),

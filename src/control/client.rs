@@ -110,10 +110,27 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// Whether an app of this name runs.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.apps.iter().any(|(_, app)| app.name == name)
+    }
+
     /// Whether no clusterd of this user is missing. A stranger's is none.
     pub(crate) fn is_certain(&self) -> bool {
         self.errors.iter().all(|error| matches!(error, Error::Stranger { .. }))
     }
+}
+
+/// The app of the clusterd with this process id, if that answers by now.
+pub(crate) async fn find_process(home: &Home, pid: u32) -> Option<App> {
+    let ending = format!("-{pid}");
+    for address in home.sockets().into_iter().filter(|address| address.stem().ends_with(&ending)) {
+        let apps = Clusterd { address }.apps().await.unwrap_or_default();
+        if let Some(app) = apps.into_iter().find(|app| app.pid == pid) {
+            return Some(app);
+        }
+    }
+    None
 }
 
 /// Asks every clusterd that may run under this home for its apps, all at once.
@@ -130,6 +147,8 @@ pub(crate) async fn find(home: &Home) -> Found {
         match answer {
             Ok(apps) => found.apps.extend(apps.into_iter().map(|app| (clusterd.clone(), app))),
             Err(Error::Unreachable { source, .. }) if is_gone(&source) => {}
+            // It was killed while it answered.
+            Err(_) if clusterd.address.connect().is_err_and(|error| is_gone(&error)) => {}
             Err(error) => found.errors.push(error),
         }
     }

@@ -88,6 +88,7 @@ impl AppBackend for Fake {
             addresses: Vec::new(),
             wanted: 1,
             stopped: false,
+            ready: true,
             accept: Accept::Primary,
             asks_to_leave: true,
             reload: None,

@@ -29,6 +29,9 @@ pub(crate) const HOME_VARIABLE: &str = "CLUSTERD_HOME";
 /// Where root's sockets are if it has no home.
 const RUNTIME: &str = "/run/clusterd";
 
+/// Where root's apps are if it has no home.
+const LASTING: &str = "/var/lib/clusterd";
+
 /// How every abstract name begins.
 const ABSTRACT: &str = "clusterd-control-";
 
@@ -47,6 +50,8 @@ pub(crate) struct Home {
     folders: Vec<PathBuf>,
     /// The user has named the folder.
     is_named: bool,
+    /// Where is kept what is to outlive a boot, if anywhere.
+    lasting: Option<PathBuf>,
 }
 
 /// What decides which folders are tried.
@@ -75,24 +80,30 @@ impl Home {
     /// This folder, and no other.
     #[cfg(test)]
     pub(super) fn named(folder: &Path) -> Self {
-        Self { folders: vec![folder.to_owned()], is_named: true }
+        Self { folders: vec![folder.to_owned()], is_named: true, lasting: Some(folder.to_owned()) }
+    }
+
+    /// The folder for what outlives a boot: the apps. None for a user without a home that names none.
+    pub(crate) fn lasting(&self) -> Option<PathBuf> {
+        self.lasting.clone()
     }
 
     fn under(environment: Environment) -> Self {
         let Environment { variable, home, is_root, is_init } = environment;
         if let Some(folder) = variable {
-            return Self { folders: vec![folder], is_named: true };
+            return Self { folders: vec![folder.clone()], is_named: true, lasting: Some(folder) };
         }
         // What accounts without a home have.
         let home = home.filter(|home| home.is_absolute() && home != Path::new("/"));
         let mut folders = Vec::from_iter(home.map(|home| home.join(".clusterd")));
+        let lasting = folders.first().cloned().or_else(|| is_root.then(|| PathBuf::from(LASTING)));
         if is_root {
             folders.push(PathBuf::from(RUNTIME));
         }
         if is_init {
             folders.reverse();
         }
-        Self { folders, is_named: false }
+        Self { folders, is_named: false, lasting }
     }
 
     /// Listens for the app `name`, in non-blocking mode: in the first folder that can be written, or at an abstract
@@ -210,20 +221,23 @@ mod tests {
         let root = |environment| Environment { is_root: true, ..environment };
         let init = |environment| Environment { is_init: true, ..environment };
         let named = |variable: &str, rest| Environment { variable: Some(variable.into()), ..rest };
-        let table: [(_, &[&str]); 9] = [
-            (home("/home/ann"), &["/home/ann/.clusterd"]),
-            (home("/"), &[]),
-            (home(""), &[]),
-            (init(plain.clone()), &[]),
-            (root(home("/root")), &["/root/.clusterd", "/run/clusterd"]),
-            (init(root(home("/root"))), &["/run/clusterd", "/root/.clusterd"]),
-            (root(plain.clone()), &["/run/clusterd"]),
-            (named("/srv/x", init(root(home("/root")))), &["/srv/x"]),
-            (named("x", plain), &["x"]),
+        // Where sockets are, and where apps are.
+        let table: [(_, &[&str], &str); 9] = [
+            (home("/home/ann"), &["/home/ann/.clusterd"], "/home/ann/.clusterd"),
+            (home("/"), &[], ""),
+            (home(""), &[], ""),
+            (init(plain.clone()), &[], ""),
+            (root(home("/root")), &["/root/.clusterd", "/run/clusterd"], "/root/.clusterd"),
+            (init(root(home("/root"))), &["/run/clusterd", "/root/.clusterd"], "/root/.clusterd"),
+            (root(plain.clone()), &["/run/clusterd"], "/var/lib/clusterd"),
+            (named("/srv/x", init(root(home("/root")))), &["/srv/x"], "/srv/x"),
+            (named("x", plain), &["x"], "x"),
         ];
-        for (environment, expected) in table {
-            let folders: Vec<_> = expected.iter().map(PathBuf::from).collect();
-            assert_eq!(Home::under(environment.clone()).folders, folders, "{environment:?}");
+        for (environment, sockets, apps) in table {
+            let home = Home::under(environment.clone());
+            let folders: Vec<_> = sockets.iter().map(PathBuf::from).collect();
+            assert_eq!(home.folders, folders, "{environment:?}");
+            assert_eq!(home.lasting, (!apps.is_empty()).then(|| apps.into()), "{environment:?}");
         }
     }
 

@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::public_sockets::Ports;
+use crate::admin::Readiness;
 use crate::connections;
 use crate::control::address::SocketGuard;
 use crate::control::api::Address;
@@ -35,11 +37,12 @@ pub(super) fn open(
     metrics: &Metrics,
     front: &front::handle::Handle,
     connections: &connections::Handle,
+    readiness: watch::Receiver<Readiness>,
 ) -> Option<SocketGuard> {
     let dialer = WorkerDialer::new(front.clone());
     let claimed = Home::of_this_process().listen(&profile.name).and_then(|(listener, guard)| {
-        let app =
-            SupervisedApp::new(profile, supervisor.clone(), metrics.clone(), dialer, connections.clone());
+        let (supervisor, connections) = (supervisor.clone(), connections.clone());
+        let app = SupervisedApp::new(profile, supervisor, metrics.clone(), dialer, connections, readiness);
         Ok((Server::new(listener, guard.address().clone(), vec![Arc::new(app)])?, guard))
     });
     match claimed {

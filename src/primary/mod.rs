@@ -23,6 +23,7 @@ mod stalls;
 mod startup_log;
 mod terminal;
 mod triggers;
+mod wanted_state;
 mod wiring;
 mod worker_hooks;
 mod worker_plan;
@@ -45,6 +46,7 @@ use crate::admin::open_connections::{AskCounts, OpenConnections};
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::connections::{self, notes::Notes};
 use crate::front::Accepts;
+use crate::home::Held;
 use crate::hooks::{Hooks, Shell};
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
@@ -58,17 +60,22 @@ use crate::systemd::{self, worker_notify};
 /// How long the last output may take to be written.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
-/// Serves until it is stopped, or until every worker has ended for good. Returns the code to exit with.
+/// Serves until it is stopped, or until every worker has ended for good. Returns the code to exit with. The app's folder is
+/// `held`, if it has one.
 ///
 /// # Errors
 /// Why it could not start.
-pub(crate) fn run(config: Config, command_line: CommandLine) -> Result<u8, PrimaryError> {
+pub(crate) fn run(
+    config: Config,
+    command_line: CommandLine,
+    held: Option<&Held>,
+) -> Result<u8, PrimaryError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PrimaryError::Runtime)?;
     let ended = runtime.block_on(async {
         let output = Output::stdio()?;
         logs::messages::install(&output, config.log_format, config.log_level.into())?;
-        let ended = serve(config, command_line, &output).await;
+        let ended = serve(config, command_line, held, &output).await;
         if output.finish(tokio::time::Instant::now() + LAST_OUTPUT).await.is_err() {
             debug!("nobody reads the output; the rest of it is dropped");
         }
@@ -79,7 +86,12 @@ pub(crate) fn run(config: Config, command_line: CommandLine) -> Result<u8, Prima
     ended
 }
 
-async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Result<u8, PrimaryError> {
+async fn serve(
+    config: Config,
+    command_line: CommandLine,
+    held: Option<&Held>,
+    output: &Output,
+) -> Result<u8, PrimaryError> {
     let mut bootstrap = Bootstrap::prepare(&config)?;
     startup_log::listening(&config, &bootstrap.bound, bootstrap.admin.as_ref());
     let metrics = Metrics::new();
@@ -107,10 +119,14 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         connections: &connections,
         output,
         metrics: &metrics,
+        held,
     };
     let Wiring { supervisor, task, attach_context, bound: channels, words, ready, probes } =
         Wiring::new(&config, command_line, dependencies);
 
+    if let Some(held) = held.filter(|held| held.is_detached) {
+        tokio::spawn(wanted_state::keep(held.folder.clone(), supervisor.status()));
+    }
     let (readiness, watched) = watch::channel(readiness::at_start(&reports.status.borrow()));
     let scraper = probes.scraper(&config, &supervisor, &metrics);
     let statistics = connection_metrics::start_statistics(config.connection_stats, &connections, &metrics);
@@ -126,7 +142,7 @@ async fn serve(config: Config, command_line: CommandLine, output: &Output) -> Re
         let shell = Shell { command, nofile: bootstrap.limits.workers, folder };
         Hooks::start(shell, supervisor.events(), metrics.clone())
     });
-    let _control = control::open(app, &supervisor, &metrics, &front, &connections);
+    let _control = control::open(app, &supervisor, &metrics, &front, &connections, readiness.subscribe());
     if config.start_folder.is_some() {
         // A release that is removed is not held by clusterd. Nothing relative is opened from here on.
         leave_folder();

@@ -20,6 +20,7 @@ use crate::attach::socket::AttachContext;
 use crate::connections;
 use crate::front;
 use crate::front::links::ChannelPermits;
+use crate::home::Held;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::logs::Output;
 use crate::metrics::Metrics;
@@ -54,6 +55,8 @@ pub(super) struct Dependencies<'a> {
     pub output: &'a Output,
     /// Where things are counted.
     pub metrics: &'a Metrics,
+    /// The app's folder, if this process holds one.
+    pub held: Option<&'a Held>,
 }
 
 /// The workers' side of clusterd.
@@ -78,8 +81,8 @@ pub(super) struct Wiring {
 impl Wiring {
     /// Puts it together.
     pub(super) fn new(config: &Config, command_line: CommandLine, dependencies: Dependencies<'_>) -> Self {
-        let Dependencies { bootstrap, ports, public, inherited, family, connections, front, output, metrics } =
-            dependencies;
+        let Dependencies { bootstrap, ports, public, inherited, family, .. } = dependencies;
+        let Dependencies { connections, front, output, metrics, held, .. } = dependencies;
         let users = bootstrap.context.users();
         let attach = bootstrap.attach_env();
         let colours = output.has_colours();
@@ -88,7 +91,8 @@ impl Wiring {
             app: config.name.clone(),
             wanted: base.wanted(config, bootstrap.context.clone(), Environment::of_this_process()),
             scope: Scope::Everyone,
-            guardian: guardian(config, family, bootstrap.folder()),
+            starts: held.is_none_or(Held::wants_workers),
+            guardian: guardian(config, family, bootstrap.folder(), held),
             family,
             treekill: config.treekill,
         };
@@ -128,12 +132,18 @@ impl Wiring {
 }
 
 /// As PID 1 there is no need for one: when that process dies, the kernel kills everything in its namespace.
-fn guardian(config: &Config, family: Family, folder: Option<&Path>) -> Option<guardian::Orders> {
+fn guardian(
+    config: &Config,
+    family: Family,
+    folder: Option<&Path>,
+    held: Option<&Held>,
+) -> Option<guardian::Orders> {
     let grace = config.drain_timeout + config.kill_timeout;
     let orders = || guardian::Orders {
         grace,
         family: config.treekill.then_some(family),
         folder: folder.map(ToOwned::to_owned),
+        app: held.filter(|held| held.is_detached).map(|held| held.folder.path()),
     };
     (std::process::id() != 1).then(orders)
 }

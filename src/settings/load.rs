@@ -24,6 +24,8 @@ pub(crate) struct CommandLine {
     pub command: Vec<OsString>,
     /// Where it was said, if a name leads there: relative paths start there.
     pub folder: Option<PathBuf>,
+    /// Neither flags nor variables count, as for an app of the home folder.
+    pub is_only_file: bool,
 }
 
 /// The whole configuration. A file is read only if `--config` or `CLUSTERD_CONFIG` names one, and environment files only if
@@ -32,7 +34,9 @@ pub(crate) struct CommandLine {
 /// # Errors
 /// Everything that is wrong, in one.
 pub(crate) fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
-    let environment = environment::read(&|variable| std::env::var_os(variable));
+    let is_only_file = command_line.is_only_file;
+    let environment =
+        environment::read(&|variable| if is_only_file { None } else { std::env::var_os(variable) });
     let by_flag = command_line.config.map(|path| (path, Origin::Flag("config")));
     let by_environment =
         environment.config.map(|path| (path, Origin::Environment(table::CONFIG_VARIABLE.to_owned())));

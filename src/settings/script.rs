@@ -2,8 +2,10 @@
 //!
 //! It only advises: clusterd runs what it is told, and nothing else.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
+
+use super::parse;
 
 /// The words that run files with these extensions, as far as one way is the usual one.
 const INTERPRETERS: [(&[&str], &str); 13] = [
@@ -21,6 +23,21 @@ const INTERPRETERS: [(&[&str], &str); 13] = [
     (&["lua"], "lua"),
     (&["exs"], "elixir"),
 ];
+
+/// What an app is called that runs this script.
+pub(crate) fn name_of(script: &OsStr) -> String {
+    parse::name_of(Path::new(script).file_stem().unwrap_or(script))
+}
+
+/// The program that runs this script, and its arguments.
+pub(crate) fn words(script: &OsStr) -> Vec<OsString> {
+    let bare = !script.as_encoded_bytes().contains(&b'/');
+    match command_for(script) {
+        Some(command) => command.split(' ').map(OsString::from).collect(),
+        None if bare => vec![Path::new(".").join(script).into()],
+        None => vec![script.to_owned()],
+    }
+}
 
 /// The command that runs this script; `None` if it looks like none.
 pub(crate) fn command_for(program: &OsStr) -> Option<String> {

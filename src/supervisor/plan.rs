@@ -44,6 +44,8 @@ pub(crate) type Reread = Arc<dyn Fn(Environment) -> Result<DesiredState, String>
 pub(crate) struct Spec {
     /// The workers.
     pub wanted: DesiredState,
+    /// Whether they are started; if not, the app is stopped until it is started.
+    pub starts: bool,
     /// Which children are waited for.
     pub scope: Scope,
     /// What the app is called.

@@ -60,13 +60,17 @@ impl Supervisor {
     /// # Errors
     /// The first worker cannot be started; nothing runs then. A start that fails later is tried again.
     pub(crate) async fn run(self) -> Result<u8, StartError> {
-        let Self { spec: Spec { wanted, scope, app, guardian, family, treekill }, hooks, metrics, ends } =
-            self;
+        let Self {
+            spec: Spec { wanted, starts, scope, app, guardian, family, treekill },
+            hooks,
+            metrics,
+            ends,
+        } = self;
         let processes = Processes::new(scope, guardian, (family, treekill))?;
         let publisher = Publisher::new(app, ends.events, ends.overview, metrics);
         let workers = Workers::new(wanted.workers.get(), processes, hooks, publisher);
         let (replacements, jobs) = (Replacements::default(), Jobs::default());
-        let mode = Mode::Running;
+        let mode = if starts { Mode::Running } else { Mode::Stopped };
         Task { inbox: ends.inbox, mode, wanted, workers, replacements, jobs }.run().await
     }
 }
@@ -84,7 +88,9 @@ struct Task {
 
 impl Task {
     async fn run(mut self) -> Result<u8, StartError> {
-        if let Err(error) = self.workers.start_first(Arc::clone(&self.wanted.plan)) {
+        if self.mode == Mode::Running
+            && let Err(error) = self.workers.start_first(Arc::clone(&self.wanted.plan))
+        {
             self.workers.finish().await;
             return Err(error);
         }

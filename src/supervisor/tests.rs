@@ -126,6 +126,7 @@ fn start_under((spec, workers): (CommandSpec, u32), change: impl FnOnce(&mut Pla
         wanted: wanted.clone(),
         scope: Scope::Groups,
         app: "test".to_owned(),
+        starts: true,
         guardian: None,
         family: Family::random(),
         treekill: false,

@@ -8,6 +8,7 @@
 mod harness;
 
 mod accepting;
+mod apps;
 mod as_natively;
 mod attach;
 mod campaign;

@@ -7,7 +7,6 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,23 +16,25 @@ use super::commands::clusterd;
 use super::{FILES, PAGES, REFERENCE, code_spans, first_cells, lacking, section, text, words};
 
 const DEADLINE: Duration = Duration::from_secs(30);
-const HOME: &str = env!("CARGO_TARGET_TMPDIR");
 const NAME: &str = "face";
 
 /// The built-in demo with its metrics, ended when dropped.
 struct Demo {
     process: Child,
+    home: tempfile::TempDir,
     metrics: String,
 }
 
 impl Demo {
     fn start() -> Self {
+        // A name is taken once in a home folder.
+        let home = tempfile::tempdir().expect("a folder");
         let arguments = ["--bind", "127.0.0.1:0:8080", "--metrics", "127.0.0.1:0", "--workers", "1"];
         let mut process = clusterd()
             .args(arguments)
             .args(["--log-format", "json"])
             .args(["--name", NAME])
-            .env("CLUSTERD_HOME", HOME)
+            .env("CLUSTERD_HOME", home.path())
             // Without these, there are no metrics of them.
             .args(["--health-http", "/", "--scrape", "/", "--connection-stats"])
             .stdout(Stdio::null())
@@ -47,7 +48,7 @@ impl Demo {
         });
         // Until its end somebody has to read what it says.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, metrics: metrics.expect("an address") }
+        Self { process, metrics: metrics.expect("an address"), home }
     }
 
     fn get(&self, path: &str) -> String {
@@ -61,7 +62,7 @@ impl Demo {
 
     /// The status of the answer to a request at the control socket.
     fn control(&self, method: &str, path: &str) -> String {
-        let socket = Path::new(HOME).join(format!("{NAME}-{}.sock", self.process.id()));
+        let socket = self.home.path().join(format!("{NAME}-{}.sock", self.process.id()));
         let mut stream = UnixStream::connect(socket).expect("it listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("an option");
         write!(stream, "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sent");

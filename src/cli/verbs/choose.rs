@@ -122,6 +122,7 @@ mod tests {
             addresses: Vec::new(),
             wanted: 1,
             stopped: false,
+            ready: true,
             accept: Accept::Primary,
             asks_to_leave: true,
             reload: None,

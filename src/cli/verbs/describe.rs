@@ -74,7 +74,7 @@ fn text(app: &App) -> String {
     let mut text: String =
         facts.iter().map(|(name, fact)| format!("{name:<9} {}\n", controls::blanked(fact))).collect();
     text += "\n";
-    text += &print::workers([(app.name.clone(), app)].into_iter());
+    text += &print::workers([(app.name.clone(), app)].into_iter(), std::iter::empty());
     text.extend(app.workers.iter().filter_map(past));
     text + &environments(&app.workers)
 }

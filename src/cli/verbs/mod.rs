@@ -4,17 +4,23 @@
 //! `clusterd -- list`. They reach clusterd by its control socket ([`crate::control`]) and know nothing else of it.
 
 mod app;
+mod bring_up;
 mod choose;
 mod completions;
 mod connections;
 mod curl;
+mod delete;
 mod describe;
+mod ending;
 mod events;
+mod kill;
 mod list;
 mod order;
 mod print;
 mod reload;
+mod rest;
 mod restart;
+mod save;
 mod scale;
 mod sentence;
 mod start;
@@ -28,8 +34,14 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use self::bring_up::NotUp;
 use self::choose::NotChosen;
 use crate::control::client;
+use crate::home::apps::NoHome;
+use crate::home::definition::NotWritten;
+use crate::home::lock::LockError;
+use crate::settings::error::Invalid;
+use crate::settings::workplace::WorkplaceError;
 
 #[derive(Debug, Parser)]
 #[command(name = "clusterd", max_term_width = 110, disable_help_subcommand = true)]
@@ -47,6 +59,11 @@ enum Verb {
     Scale(scale::Scale),
     Stop(stop::Stop),
     Start(start::Start),
+    Delete(delete::Delete),
+    Kill(kill::Kill),
+    Save(save::Save),
+    Resurrect(save::Resurrect),
+    Cleardump(save::ClearDump),
     Connections(connections::Connections),
     Events(events::Events),
     Curl(curl::Curl),
@@ -62,14 +79,35 @@ pub(super) enum VerbError {
     /// It is not clear which app is meant.
     #[error(transparent)]
     NotChosen(#[from] NotChosen),
-    /// A script was meant, which is no app yet.
-    #[error("no app {script} is running\nhint: start a new clusterd for it: clusterd -- {command}")]
-    NoApp {
-        /// The script.
-        script: String,
-        /// What runs it.
-        command: String,
-    },
+    /// A script was meant.
+    #[error("there is neither an app nor a file {0}")]
+    NoApp(String),
+    /// An app cannot be started.
+    #[error(transparent)]
+    NotUp(#[from] NotUp),
+    /// Somebody else runs it.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// There is no place for apps.
+    #[error(transparent)]
+    NoHome(#[from] NoHome),
+    /// The app cannot be written down.
+    #[error(transparent)]
+    NotWritten(#[from] NotWritten),
+    /// Its settings are wrong.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// It goes on.
+    #[error("cannot end app {0}: {1}")]
+    NotEnded(String, String),
+    /// Its program cannot be run.
+    #[error(transparent)]
+    Workplace(#[from] WorkplaceError),
+    /// It would be started nowhere.
+    #[error(
+        "the folder in which clusterd was called has no name: it was removed, or one above it is closed to this user"
+    )]
+    NoFolder,
     /// clusterd gives no answer, or refuses.
     #[error(transparent)]
     Client(#[from] client::Error),
@@ -86,12 +124,14 @@ pub(super) enum VerbError {
 
 impl VerbError {
     /// 2 if something else has to be said, otherwise 1.
-    pub(super) fn exit_code(&self) -> ExitCode {
+    pub(super) fn exit_code(&self) -> u8 {
         match self {
-            VerbError::Usage(_) | VerbError::NotChosen(NotChosen::Ambiguous { .. }) => ExitCode::from(2),
+            VerbError::Usage(_) | VerbError::NotChosen(NotChosen::Ambiguous { .. }) => 2,
+            VerbError::Invalid(invalid) => invalid.exit_code(),
+            VerbError::Workplace(error) => error.exit_code(),
             // As a program that SIGPIPE ends says nothing: nobody wants to read more.
-            VerbError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
+            VerbError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            _ => 1,
         }
     }
 
@@ -164,6 +204,11 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
             Verb::Scale(scale) => scale.run().await,
             Verb::Stop(stop) => stop.run().await,
             Verb::Start(start) => start.run().await,
+            Verb::Delete(delete) => delete.run().await,
+            Verb::Kill(kill) => kill.run().await,
+            Verb::Save(save) => save.run(),
+            Verb::Resurrect(resurrect) => resurrect.run().await,
+            Verb::Cleardump(clear) => clear.run(),
             Verb::Connections(connections) => connections.run().await,
             Verb::Events(events) => events.run().await,
             Verb::Curl(curl) => curl.run().await,

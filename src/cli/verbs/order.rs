@@ -8,14 +8,13 @@ use futures_util::TryStreamExt;
 
 use super::VerbError;
 use super::app::NameFlag;
-use super::choose::{Many, choose};
+use super::choose::{Many, NotChosen, choose};
 use super::print::{self, Output, Shape};
-use super::sentence;
+use super::{rest, sentence};
 use crate::cli::complain;
 use crate::control::api::{App, Code, Outcome, Problem};
 use crate::control::client::{self, Clusterd};
 use crate::control::home::Home;
-use crate::controls;
 use crate::supervisor::{Command, Environment};
 
 /// To which app it is given, and how its course is printed.
@@ -48,16 +47,32 @@ impl UpdateEnv {
 }
 
 impl Order {
+    /// To this app, or to the only one.
+    pub(super) fn of(app: Option<String>, shape: Shape) -> Self {
+        Self { app, flag: NameFlag::default(), shape }
+    }
+
     /// Gives the command to each app that is meant, one after the other. Fails if one of them does.
     pub(super) async fn carry_out(self, command: Command) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
         let mut code = ExitCode::SUCCESS;
-        for (clusterd, app) in choose(&found, self.app.as_deref().or(self.flag.name.as_deref()), Many::All)? {
+        let wanted = self.app.as_deref().or(self.flag.name.as_deref());
+        let resting = rest::meant(&found, wanted);
+        let running = match choose(&found, wanted, Many::All) {
+            Err(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if !resting.is_empty() => Vec::new(),
+            chosen => chosen?,
+        };
+        for (clusterd, app) in running {
             let outcome = self.follow(clusterd, app, &command).await?;
             if matches!(outcome, Outcome::Error(_)) {
                 code = ExitCode::FAILURE;
             }
             self.conclude(app, &outcome)?;
+        }
+        for folder in resting {
+            if rest::obey(&folder, &command, self.shape).await? != ExitCode::SUCCESS {
+                code = ExitCode::FAILURE;
+            }
         }
         Ok(code)
     }
@@ -97,9 +112,7 @@ impl Order {
     fn conclude(&self, app: &App, outcome: &Outcome) -> Result<(), VerbError> {
         match (self.shape.output, outcome) {
             (Output::Json, _) => print::json_line(outcome)?,
-            (Output::Text, Outcome::Done(done)) => {
-                print::line(&controls::blanked(&format!("{}: {done}", app.name)))?
-            }
+            (Output::Text, Outcome::Done(done)) => print::done(&app.name, done, self.shape)?,
             (Output::Text, Outcome::Error(problem)) => {
                 complain(&format!("{}: {}", app.name, print::problem(problem)));
             }

@@ -43,6 +43,14 @@ pub(super) fn line(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Prints what was done for an app.
+pub(super) fn done(app: &str, what: &str, shape: Shape) -> io::Result<()> {
+    match shape.output {
+        Output::Text => line(&controls::blanked(&format!("{app}: {what}"))),
+        Output::Json => json_line(&serde_json::json!({ "app": app, "done": what })),
+    }
+}
+
 /// Prints bytes as they are.
 pub(super) fn bytes(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
@@ -83,8 +91,11 @@ pub(super) fn quoted(lines: &[String]) -> String {
     lines.iter().map(|line| format!("\n  | {}", controls::blanked(line))).collect()
 }
 
-/// The workers of these apps, a row each; an app without any has a row, too.
-pub(super) fn workers<'a>(apps: impl Iterator<Item = (String, &'a App)>) -> String {
+/// The workers of these apps, a row each; an app without any has a row, too, and so has one that does not run.
+pub(super) fn workers<'a>(
+    apps: impl Iterator<Item = (String, &'a App)>,
+    at_rest: impl Iterator<Item = (String, &'static str)>,
+) -> String {
     const HEAD: [&str; 9] =
         ["name", "worker", "state", "pid", "uptime", "restarts", "cpu", "memory", "taken"];
     let rows = apps.flat_map(|(label, app)| {
@@ -94,7 +105,9 @@ pub(super) fn workers<'a>(apps: impl Iterator<Item = (String, &'a App)>) -> Stri
             false => app.workers.iter().map(of).collect(),
         }
     });
-    table(&HEAD, rows, &[1, 3, 5, 6, 7, 8])
+    let at_rest =
+        at_rest.map(|(name, state)| vec![controls::blanked(&name), "-".to_owned(), state.to_owned()]);
+    table(&HEAD, rows.chain(at_rest), &[1, 3, 5, 6, 7, 8])
 }
 
 fn idle(app: &App) -> &'static str {
@@ -206,18 +219,21 @@ mod tests {
             addresses: Vec::new(),
             wanted: 2,
             stopped,
+            ready: true,
             accept: Accept::Primary,
             asks_to_leave: true,
             reload: None,
             workers,
         };
         let (web, idle) = (app(vec![online, worker], false), app(vec![], true));
-        let table = workers([("web".to_owned(), &web), ("idle".to_owned(), &idle)].into_iter());
+        let running = [("web".to_owned(), &web), ("idle".to_owned(), &idle)].into_iter();
+        let table = workers(running, [("api".to_owned(), "errored")].into_iter());
         insta::assert_snapshot!(table, @"
         name  worker  state             pid  uptime  restarts    cpu  memory  taken
         web        1  online           4711  1m 1s          3  12.2%   45.0M      9
         web        2  waiting restart     -  -              3      -       -      9
         idle       -  stopped
+        api        -  errored
         ");
     }
 }

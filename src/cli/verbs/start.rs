@@ -1,34 +1,165 @@
-//! `clusterd start`: starts the workers that were stopped or given up.
+//! `clusterd start`: starts an app that goes on by itself, or workers that were stopped.
+//!
+//! A word is the name of an app before it is anything else, as PM2 has it.
 
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::ExitCode;
 
-use super::VerbError;
+use clap::{ArgMatches, Command as Declaration, FromArgMatches};
+
 use super::choose::NotChosen;
 use super::order::Order;
-use crate::settings::script;
-use crate::supervisor::Command;
+use super::print::Shape;
+use super::{VerbError, rest};
+use crate::cli::arguments;
+use crate::control::client;
+use crate::control::home::Home;
+use crate::home::apps::Apps;
+use crate::home::definition;
+use crate::home::lock::Lock;
+use crate::home::record::Record;
+use crate::settings::load::{CommandLine, load};
+use crate::settings::origin::{Origin, Value};
+use crate::settings::table::keys;
+use crate::settings::{script, start_folder};
+use crate::supervisor::{Command, Environment};
 
-/// Start workers that were stopped or given up
+/// Start an app in the background, or one that was stopped
+///
+/// `clusterd start app.js` and `clusterd start -- ./my-server` start a new app, which goes on when the terminal is
+/// closed. It is called as its script or program, or by --name. `clusterd start NAME` starts one that was stopped or has ended.
+/// Every setting of clusterd can be given here.
 #[derive(Debug, clap::Args)]
 pub(super) struct Start {
+    /// Names of apps, or a script
+    #[arg(value_name = "APP|SCRIPT")]
+    words: Vec<OsString>,
+
+    /// The command of a new app, or arguments of the script
+    #[arg(value_name = "COMMAND", last = true)]
+    command: Vec<OsString>,
+
     #[command(flatten)]
-    order: Order,
+    settings: Settings,
+
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// The flags of all settings.
+#[derive(Debug)]
+struct Settings(CommandLine);
+
+impl clap::Args for Settings {
+    fn augment_args(command: Declaration) -> Declaration {
+        // Their help is that of the whole.
+        command.args(arguments::settings().map(|flag| flag.hide(true)))
+    }
+
+    fn augment_args_for_update(command: Declaration) -> Declaration {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Settings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Self::from_arg_matches_mut(&mut matches.clone())
+    }
+
+    fn from_arg_matches_mut(matches: &mut ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(arguments::read_settings(matches)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl Start {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        let script = self.order.app.clone();
-        self.order.carry_out(Command::Start).await.map_err(|error| or_script(error, script))
+        let Self { words, command, settings: Settings(line), shape } = self;
+        let name = line.flags.of(&keys::name.key).first().map(|name| name.text.clone());
+        let has_script = match &words[..] {
+            [_] => !command.is_empty() || is_script(&words[0]).await,
+            _ => false,
+        };
+        match (&words[..], has_script) {
+            ([], _) if command.is_empty() && line.config.is_none() => start_one(name, shape).await,
+            ([], _) => start_new(CommandLine { command, ..line }, shape).await,
+            ([file], true) if is_toml(file) => {
+                start_new(CommandLine { command, config: Some(file.into()), ..line }, shape).await
+            }
+            ([script], true) => start_script(script, command, line, shape).await,
+            (names, _) if command.is_empty() => {
+                let mut code = ExitCode::SUCCESS;
+                for name in names {
+                    if start_one(Some(name.to_string_lossy().into_owned()), shape).await? != ExitCode::SUCCESS
+                    {
+                        code = ExitCode::FAILURE;
+                    }
+                }
+                Ok(code)
+            }
+            _ => Err(VerbError::Usage(
+                "the whole command stands behind `--`, as in clusterd start --name web -- node app.js"
+                    .to_owned(),
+            )),
+        }
     }
 }
 
-/// `pm2 start app.js` starts a new app.
-fn or_script(error: VerbError, app: Option<String>) -> VerbError {
-    let is_no_app =
-        matches!(error, VerbError::NotChosen(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }));
-    let command = app.as_deref().and_then(|app| script::command_for(app.as_ref()));
-    match (is_no_app, app, command) {
-        (true, Some(script), Some(command)) => VerbError::NoApp { script, command },
-        _ => error,
+/// Whether the only word is a file, and no app.
+async fn is_script(word: &OsStr) -> bool {
+    let is_file = start_folder::of_this_process().is_some_and(|folder| folder.join(word).is_file());
+    let Some(name) = word.to_str().filter(|_| is_file) else { return is_file };
+    let is_app = rest::all().iter().any(|app| app.name() == name);
+    !is_app && !client::find(&Home::of_this_process()).await.has(name)
+}
+
+fn is_toml(file: &OsStr) -> bool {
+    Path::new(file).extension().is_some_and(|extension| extension == "toml")
+}
+
+/// Starts what is there already: workers of an app that runs, or an app that does not.
+async fn start_one(name: Option<String>, shape: Shape) -> Result<ExitCode, VerbError> {
+    let is_path = name.as_ref().is_some_and(|name| name.contains(['.', '/']));
+    let started = Order::of(name.clone(), shape).carry_out(Command::Start).await;
+    started.map_err(|error| match error {
+        VerbError::NotChosen(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if is_path => {
+            VerbError::NoApp(name.unwrap_or_default())
+        }
+        error => error,
+    })
+}
+
+/// Starts a new app from a script, called as the script.
+async fn start_script(
+    script: &OsStr,
+    arguments: Vec<OsString>,
+    mut line: CommandLine,
+    shape: Shape,
+) -> Result<ExitCode, VerbError> {
+    if line.flags.of(&keys::name.key).is_empty() {
+        let name = script::name_of(script);
+        line.flags.add(Value::new(keys::name.key.name, name, Origin::CommandLine));
     }
+    let command = script::words(script).into_iter().chain(arguments).collect();
+    start_new(CommandLine { command, ..line }, shape).await
+}
+
+/// Starts a new app, which goes on when this process has ended.
+async fn start_new(line: CommandLine, shape: Shape) -> Result<ExitCode, VerbError> {
+    let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
+    let resolved = load(CommandLine { folder: Some(folder.clone()), ..line })?;
+    resolved.config.workplace().find(&resolved.config.command, std::env::var_os("PATH"))?;
+    let app = Apps::of_this_process()?.app(&resolved.config.name);
+    {
+        // Whoever has the lock alone writes what the app is.
+        let _lock = Lock::take(&app)?;
+        definition::write(&app, &resolved, &Environment::of_this_process().with("PWD", folder.as_os_str()))?;
+        Record::default().write(&app)?;
+    }
+    rest::start(&app, shape).await
 }

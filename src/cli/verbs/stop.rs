@@ -6,7 +6,7 @@ use super::VerbError;
 use super::order::Order;
 use crate::supervisor::Command;
 
-/// Stop all workers; clusterd keeps running, its ports stay open, and clients wait
+/// Stop all workers; clusterd keeps its ports, which refuse clients
 #[derive(Debug, clap::Args)]
 pub(super) struct Stop {
     #[command(flatten)]

@@ -8,14 +8,11 @@ use super::{Arguments, names};
 
 /// What other tools (PM2, systemctl, supervisorctl, docker) call something, what comes nearest here, and whether no server
 /// has this name: a program that is not meant must not run.
-const OF_OTHERS: [(&str, &str, bool); 20] = [
-    ("kill", "stop", true),
+const OF_OTHERS: [(&str, &str, bool); 16] = [
     ("halt", "stop", true),
     ("shutdown", "stop", true),
     ("quit", "stop", true),
-    ("delete", "stop", false),
-    ("del", "stop", false),
-    ("rm", "stop", true),
+    ("rm", "delete", true),
     ("down", "stop", false),
     ("ps", "list", true),
     ("top", "list", true),
@@ -26,7 +23,6 @@ const OF_OTHERS: [(&str, &str, bool); 20] = [
     ("logs", "describe", false),
     ("logtail", "describe", false),
     ("up", "start", false),
-    ("resurrect", "start", false),
     ("reset", "restart", true),
     ("update", "reload", false),
 ];
@@ -84,7 +80,7 @@ mod tests {
     #[test]
     fn the_nearest_verb_is_named_first() {
         let all = [
-            ("kill", "did you mean `clusterd stop`? The commands of clusterd are stop, "),
+            ("halt", "did you mean `clusterd stop`? The commands of clusterd are stop, "),
             ("relaod", "did you mean `clusterd reload`? The commands of clusterd are reload, "),
             ("lst", "did you mean `clusterd list`? The commands of clusterd are list, "),
             (

@@ -37,6 +37,9 @@ pub(crate) struct App {
     pub wanted: u32,
     /// It was stopped by a command.
     pub stopped: bool,
+    /// Every port has a worker that listens, as `/readyz` tells.
+    #[serde(default)]
+    pub ready: bool,
     /// Who accepts connections.
     #[serde(default)]
     pub accept: Accept,

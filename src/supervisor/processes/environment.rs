@@ -34,6 +34,18 @@ impl Environment {
         env::vars_os().collect()
     }
 
+    /// Those that were not said to this very process, but to whatever it runs.
+    pub(crate) fn passed_on(&self) -> Self {
+        let passed_on = self.iter().filter(|(name, _)| !is_kept_back(name));
+        passed_on.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// The same, with another value of this variable.
+    pub(crate) fn with(&self, name: &str, value: &OsStr) -> Self {
+        let changed = [(OsString::from(name), value.to_owned())];
+        Self::from_iter(self.0.iter().map(|(name, value)| (name.clone(), value.clone())).chain(changed))
+    }
+
     /// The value of a variable.
     pub(crate) fn get(&self, name: &str) -> Option<&OsString> {
         self.0.get(OsStr::new(name))
@@ -83,8 +95,7 @@ pub(crate) fn forget_own(command: &mut Command) {
 /// # Errors
 /// An environment file cannot be used.
 pub(super) fn of(spec: &CommandSpec, launch: &Launch) -> Result<BTreeMap<OsString, OsString>, EnvFileError> {
-    let passed_on = spec.inherited.iter().filter(|(name, _)| !is_kept_back(name));
-    let mut all: BTreeMap<_, _> = passed_on.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut all = BTreeMap::clone(&spec.inherited.passed_on().0);
     for (name, value) in spec.context.identity.iter().flat_map(Identity::environment) {
         match value {
             Some(value) => drop(all.insert(name.into(), value)),

@@ -3,7 +3,8 @@
 //!
 //! The kernel tells a worker's own process when the primary dies (PR_SET_PDEATHSIG), but not that process's
 //! descendants. The guardian knows every worker's process group, from a pipe whose other end only the primary
-//! holds: when the pipe ends unannounced, the primary is dead. It watches nothing else and restarts nothing.
+//! holds: when the pipe ends unannounced, the primary is dead. It watches nothing else. The primary of an app that was
+//! started detached it starts again, beside the old workers, which have their grace.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
@@ -26,8 +27,8 @@ use crate::sys::{self, processes};
 /// The hidden verb with which clusterd runs itself as its guardian.
 pub(crate) const VERB: &str = "guardian";
 
-/// What stands for no family.
-const NO_FAMILY: &str = "-";
+/// What stands for no family, no folder and no app.
+const NONE: &str = "-";
 
 /// How often it looks whether a process group is gone.
 const POLL: Duration = Duration::from_millis(50);
@@ -42,6 +43,8 @@ pub(crate) struct Orders {
     pub family: Option<Family>,
     /// The primary's runtime folder, which is removed with everything in it.
     pub folder: Option<PathBuf>,
+    /// The folder of the app whose primary is to be started again.
+    pub app: Option<PathBuf>,
 }
 
 /// The primary's end of a running guardian.
@@ -97,9 +100,9 @@ impl Guardian {
         let mut command = Command::new(own_program());
         command.arg0("clusterd").arg(VERB);
         command.arg(orders.grace.as_millis().to_string());
-        command.arg(orders.family.map_or_else(|| NO_FAMILY.to_owned(), |family| family.number().to_string()));
-        if let Some(folder) = &orders.folder {
-            command.arg(std::path::absolute(folder)?);
+        command.arg(orders.family.map_or_else(|| NONE.to_owned(), |family| family.number().to_string()));
+        for folder in [&orders.folder, &orders.app] {
+            command.arg(folder.as_ref().map_or_else(|| Ok(NONE.into()), std::path::absolute)?);
         }
         command.env_clear().current_dir("/").process_group(0);
         command.stdin(read).stdout(unread_output()?).stderr(unread_output()?);
@@ -147,29 +150,38 @@ impl Guardian {
     }
 }
 
-/// The guardian itself: `arguments` are those after the verb, the grace in milliseconds, the family and the folder.
-pub(crate) fn guardian_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// The guardian itself: `arguments` are those after the verb, the grace in milliseconds, the family, the runtime folder and
+/// the app's. `start_again` starts the primary of the app in a folder.
+pub(crate) fn guardian_main(
+    arguments: impl IntoIterator<Item = OsString>,
+    start_again: impl FnOnce(&Path),
+) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let grace = arguments.next().and_then(|grace| grace.to_str()?.parse().ok()).map(Duration::from_millis);
     let Some(grace) = grace else {
         return ExitCode::from(2);
     };
     let family = arguments.next().and_then(|family| family.to_str()?.parse().ok()).map(Family::of_number);
-    let orders = Orders { grace, family, folder: arguments.next().map(PathBuf::from) };
+    let mut folder = || arguments.next().filter(|path| path != NONE).map(PathBuf::from);
+    let orders = Orders { grace, family, folder: folder(), app: folder() };
     let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
     if sys::signals::ignore(&signals).is_err() {
         return ExitCode::FAILURE;
     }
     // The name is for people who look at a list of processes.
     let _ = rustix::thread::set_name(c"clusterd-guard");
-    guard(io::stdin().lock(), &orders);
+    guard(io::stdin().lock(), &orders, start_again);
     ExitCode::SUCCESS
 }
 
-fn guard(pipe: impl Read, orders: &Orders) {
+fn guard(pipe: impl Read, orders: &Orders, start_again: impl FnOnce(&Path)) {
     let Some(groups) = orphaned_groups(pipe) else {
         return;
     };
+    if let Some(app) = &orders.app {
+        free_ports(&groups, orders.family);
+        start_again(app);
+    }
     end(groups, orders);
     if let Some(folder) = &orders.folder {
         remove(folder);
@@ -193,6 +205,18 @@ fn orphaned_groups(mut pipe: impl Read) -> Option<BTreeSet<i32>> {
         }
     }
     Some(groups)
+}
+
+/// Kills the groups in which somebody listens: they would keep the ports from the new primary.
+fn free_ports(groups: &BTreeSet<i32>, family: Option<Family>) {
+    let detached = family.map(Family::living).unwrap_or_default();
+    let all: BTreeSet<_> = groups.iter().copied().chain(detached.iter().map(|member| member.group)).collect();
+    for group in all {
+        let listens = |group| !processes::listening_ports(group).is_empty();
+        if Pid::from_raw(group).is_some_and(listens) {
+            send(group, Signal::KILL);
+        }
+    }
 }
 
 /// Asks the groups to end, and what has left them, and kills what is there after the grace.
@@ -281,7 +305,7 @@ mod tests {
     }
 
     fn orders(folder: &Path, grace: Duration) -> Orders {
-        Orders { grace, family: None, folder: Some(folder.to_owned()) }
+        Orders { grace, family: None, folder: Some(folder.to_owned()), app: None }
     }
 
     fn bytes(messages: &[Message]) -> Vec<u8> {
@@ -336,7 +360,7 @@ mod tests {
     fn a_dismissed_guardian_does_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let told = bytes(&[Message::Watch(group(i32::MAX)), Message::Dismiss]);
-        guard(told.as_slice(), &orders(folder.path(), Duration::ZERO));
+        guard(told.as_slice(), &orders(folder.path(), Duration::ZERO), |_| {});
         assert!(folder.path().exists());
     }
 
@@ -353,7 +377,7 @@ mod tests {
         let polite = shell("echo; sleep 60");
         let told = bytes(&[Message::Watch(Pid::from_child(&polite))]);
         // The grace is not waited out: the test would take an hour.
-        guard(told.as_slice(), &orders(&inner, Duration::from_secs(3600)));
+        guard(told.as_slice(), &orders(&inner, Duration::from_secs(3600)), |_| {});
         assert_eq!(ended_by(polite), Some(libc::SIGTERM));
         assert!(!inner.exists());
     }
@@ -363,7 +387,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let stubborn = shell("trap '' TERM; echo; while :; do sleep 1; done");
         let told = bytes(&[Message::Watch(Pid::from_child(&stubborn))]);
-        guard(told.as_slice(), &orders(folder.path(), Duration::from_millis(100)));
+        guard(told.as_slice(), &orders(folder.path(), Duration::from_millis(100)), |_| {});
         assert_eq!(ended_by(stubborn), Some(libc::SIGKILL));
     }
 }

@@ -5,6 +5,7 @@
 pub(crate) mod build;
 pub(crate) mod cluster;
 pub(crate) mod folder;
+pub(crate) mod home;
 pub(crate) mod http;
 pub(crate) mod kept;
 pub(crate) mod load;

@@ -1,0 +1,152 @@
+//! Starts an app of the home folder, and waits until it serves or has failed.
+//!
+//! The app goes on, whoever waits or gives up: nothing is ended here.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use super::VerbError;
+use crate::control::api::App;
+use crate::control::client;
+use crate::control::home::Home;
+use crate::home::apps::AppFolder;
+use crate::home::launch;
+use crate::home::lock::Lock;
+use crate::home::record::{Record, Wanted};
+use crate::settings::error::Invalid;
+use crate::settings::load::{CommandLine, load};
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How much longer than a worker may take to be ready.
+const BEYOND: Duration = Duration::from_secs(5);
+
+/// How much of the end of the log is looked at, in bytes.
+const TAIL: u64 = 16 * 1024;
+
+/// How many lines of that are told.
+const LINES: usize = 10;
+
+/// An app that did not come up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotUp {
+    /// The primary cannot be started.
+    #[error("cannot start app {app}: {source}")]
+    NotStarted {
+        /// The app.
+        app: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Its settings cannot be read.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// It has ended.
+    #[error("app {app} {how}{}", quoted(.last_lines))]
+    Ended {
+        /// The app.
+        app: String,
+        /// How.
+        how: String,
+        /// What it has said last.
+        last_lines: Vec<String>,
+    },
+    /// Its workers end as soon as they are started.
+    #[error("app {app} does not come up: its worker {how}; clusterd goes on trying{}", quoted(.last_lines))]
+    Crashing {
+        /// The app.
+        app: String,
+        /// How.
+        how: String,
+        /// What it has said last.
+        last_lines: Vec<String>,
+    },
+    /// It takes too long.
+    #[error("app {app} is not ready after {}; clusterd goes on waiting{}", humantime::format_duration(*.after), quoted(.last_lines))]
+    Late {
+        /// The app.
+        app: String,
+        /// How long.
+        after: Duration,
+        /// What it has said last.
+        last_lines: Vec<String>,
+    },
+}
+
+fn quoted(lines: &[String]) -> String {
+    match lines {
+        [] => String::new(),
+        lines => format!("\nits last lines:{}", super::print::quoted(lines)),
+    }
+}
+
+/// Starts the app, whose lock this process has, and waits. The app as it is when it serves.
+///
+/// # Errors
+/// Why it does not serve.
+pub(super) async fn bring_up(folder: &AppFolder, lock: Lock) -> Result<App, VerbError> {
+    let app = || folder.name().to_owned();
+    let not_started = |source| NotUp::NotStarted { app: app(), source };
+    let wanted = |record: &mut Record| {
+        *record = Record { wanted: Wanted::Running, crashes: Vec::new(), ended: None, ..record.clone() };
+    };
+    Record::change(folder, wanted).map_err(not_started)?;
+    let definition =
+        CommandLine { config: Some(folder.definition()), is_only_file: true, ..CommandLine::default() };
+    let patience = load(definition).map_err(NotUp::from)?.config.ready_timeout + BEYOND;
+    let log = folder.log("error.log").and_then(|log| log.metadata()).map_or(0, |log| log.len());
+    let mut primary = launch::spawn(folder, lock).map_err(not_started)?;
+    let deadline = Instant::now() + patience;
+    let home = Home::of_this_process();
+    loop {
+        if let Some(how) = ended(&mut primary).map_err(not_started)? {
+            return Err(NotUp::Ended { app: app(), how, last_lines: last_lines(folder, log) }.into());
+        }
+        if let Some(now) = client::find_process(&home, primary.id()).await {
+            if now.ready {
+                return Ok(now);
+            }
+            if let Some(how) = crashing(&now) {
+                return Err(NotUp::Crashing { app: app(), how, last_lines: last_lines(folder, log) }.into());
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(
+                NotUp::Late { app: app(), after: patience, last_lines: last_lines(folder, log) }.into()
+            );
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn ended(primary: &mut Child) -> io::Result<Option<String>> {
+    Ok(primary.try_wait()?.map(|status| match status.code() {
+        Some(code) => format!("has ended with code {code}"),
+        None => format!("has ended: {status}"),
+    }))
+}
+
+/// How a worker ended, if each of them has by now and none is online.
+fn crashing(app: &App) -> Option<String> {
+    let has_ended = app.workers.iter().all(|worker| worker.last_end.is_some() && worker.state != "online");
+    app.workers.first().filter(|_| has_ended)?.last_end.clone()
+}
+
+/// What was written to the log of errors since it was so long.
+fn last_lines(folder: &AppFolder, since: u64) -> Vec<String> {
+    let read = || {
+        let mut log = File::open(folder.logs().join("error.log"))?;
+        let len = log.metadata()?.len();
+        log.seek(SeekFrom::Start(since.max(len.saturating_sub(TAIL)).min(len)))?;
+        let mut bytes = Vec::new();
+        log.take(TAIL).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes: Vec<u8> = read().unwrap_or_else(|_: io::Error| Vec::new());
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    lines[lines.len().saturating_sub(LINES)..].to_vec()
+}

@@ -1,0 +1,55 @@
+//! `clusterd delete`: ends an app and forgets it.
+
+use std::process::ExitCode;
+
+use super::choose::{Many, NotChosen, choose};
+use super::print::{self, Shape};
+use super::{VerbError, ending, rest};
+use crate::control::client;
+use crate::control::home::Home;
+use crate::home::apps::{AppFolder, Apps};
+
+/// End apps and forget them; their logs stay [alias: del]
+#[derive(Debug, clap::Args)]
+#[command(aliases = ["del"])]
+pub(super) struct Delete {
+    /// Names of apps, or `all`
+    #[arg(value_name = "APP", required = true)]
+    apps: Vec<String>,
+
+    /// Remove their logs, too
+    #[arg(long)]
+    logs: bool,
+
+    #[command(flatten)]
+    shape: Shape,
+}
+
+impl Delete {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
+        for word in &self.apps {
+            let found = client::find(&Home::of_this_process()).await;
+            let resting = rest::meant(&found, Some(word));
+            let running = match choose(&found, Some(word), Many::All) {
+                Err(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if !resting.is_empty() => {
+                    Vec::new()
+                }
+                chosen => chosen?,
+            };
+            for app in running {
+                ending::end(app).await?;
+                self.forget(Apps::of_this_process()?.app(&app.1.name))?;
+            }
+            for folder in resting {
+                self.forget(folder)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn forget(&self, folder: AppFolder) -> Result<(), VerbError> {
+        folder.remove(self.logs)?;
+        let logs = if self.logs { "" } else { "; its logs stay" };
+        Ok(print::done(folder.name(), &format!("deleted{logs}"), self.shape)?)
+    }
+}

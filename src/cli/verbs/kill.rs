@@ -1,0 +1,34 @@
+//! `clusterd kill`: ends every app that was started in the background.
+
+use std::process::ExitCode;
+
+use super::print::{self, Shape};
+use super::{VerbError, ending};
+use crate::control::client;
+use crate::control::home::Home;
+use crate::home::apps::Apps;
+
+/// End every app that was started in the background; `resurrect` starts them again
+#[derive(Debug, clap::Args)]
+pub(super) struct Kill {
+    #[command(flatten)]
+    shape: Shape,
+}
+
+impl Kill {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
+        let apps = Apps::of_this_process()?;
+        let found = client::find(&Home::of_this_process()).await;
+        let mut code = ExitCode::SUCCESS;
+        for app in found.apps.iter().filter(|(_, app)| apps.app(&app.name).is_defined()) {
+            match ending::end(app).await {
+                Ok(()) => print::done(&app.1.name, "ended", self.shape)?,
+                Err(failure) => {
+                    failure.complaint().iter().for_each(|complaint| crate::cli::complain(complaint));
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+        Ok(code)
+    }
+}

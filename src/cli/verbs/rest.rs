@@ -1,0 +1,85 @@
+//! Apps of the home folder that do not run: found, and told apart from those that do.
+//!
+//! To look at them starts nothing.
+
+use std::process::ExitCode;
+
+use super::VerbError;
+use super::bring_up::bring_up;
+use super::print::{self, Output, Shape};
+use crate::cli::complain;
+use crate::control::client::Found;
+use crate::home::apps::{AppFolder, Apps};
+use crate::home::lock::Lock;
+use crate::home::record::{Record, Wanted};
+use crate::supervisor::Command;
+
+/// Every app that was started once, and does not run.
+pub(super) fn all() -> Vec<AppFolder> {
+    let apps = Apps::of_this_process().map(|apps| apps.all()).unwrap_or_default();
+    apps.into_iter().filter(|app| !Lock::is_held(app)).collect()
+}
+
+/// Those that this word means, or no word.
+pub(super) fn meant(found: &Found, wanted: Option<&str>) -> Vec<AppFolder> {
+    let is_meant = |app: &AppFolder| match wanted {
+        Some("all") => true,
+        Some(name) => name == app.name() && !found.has(name),
+        None => found.apps.is_empty(),
+    };
+    let meant: Vec<_> = all().into_iter().filter(is_meant).collect();
+    // Without a word it is clear only where there is one.
+    if wanted.is_none() && meant.len() > 1 { Vec::new() } else { meant }
+}
+
+/// Carries out what can be done for an app that does not run.
+pub(super) async fn obey(folder: &AppFolder, command: &Command, shape: Shape) -> Result<ExitCode, VerbError> {
+    let name = folder.name();
+    match command {
+        Command::Stop => {
+            Record::change(folder, |record| record.wanted = Wanted::Stopped)?;
+            print::done(name, "it was not running, and is not started at the next boot", shape)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Scale(_) => {
+            complain(&format!("{name}: the app is not running\nhint: start it first: clusterd start {name}"));
+            Ok(ExitCode::FAILURE)
+        }
+        _ => start(folder, shape).await,
+    }
+}
+
+/// Starts the app and says what came of it.
+pub(super) async fn start(folder: &AppFolder, shape: Shape) -> Result<ExitCode, VerbError> {
+    let lock = Lock::take(folder)?;
+    let app = match bring_up(folder, lock).await {
+        Ok(app) => app,
+        Err(failure) => {
+            failure.complaint().iter().for_each(|complaint| complain(complaint));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if shape.output == Output::Json {
+        print::json(&app)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let workers = match app.wanted {
+        1 => "1 worker".to_owned(),
+        many => format!("{many} workers"),
+    };
+    let addresses: Vec<_> = app.addresses.iter().map(|address| address.address.to_string()).collect();
+    let on = if addresses.is_empty() { String::new() } else { format!(" on {}", addresses.join(", ")) };
+    print::done(&app.name, &format!("started with {workers}{on} (pid {})", app.pid), shape)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What programs see of an app that does not run.
+pub(super) fn shown(folder: &AppFolder) -> serde_json::Value {
+    let record = Record::of(folder);
+    serde_json::json!({
+        "name": folder.name(),
+        "state": record.state(),
+        "ended": record.ended,
+        "workers": [],
+    })
+}

@@ -1,0 +1,84 @@
+//! `clusterd save`, `resurrect` and `cleardump`: which apps are started at the next boot.
+
+use std::process::ExitCode;
+
+use super::print::{self, Output, Shape};
+use super::{VerbError, rest};
+use crate::cli::complain;
+use crate::home::apps::Apps;
+use crate::home::record::{Record, Wanted};
+use crate::home::saved;
+
+/// Keep which apps run, and with how many workers, for `resurrect` [alias: dump]
+#[derive(Debug, clap::Args)]
+#[command(aliases = ["dump"])]
+pub(super) struct Save {
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// Start the apps that `save` has kept, or else all that were not stopped
+#[derive(Debug, clap::Args)]
+pub(super) struct Resurrect {
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// Forget what `save` has kept
+#[derive(Debug, clap::Args)]
+#[command(name = "cleardump")]
+pub(super) struct ClearDump {
+    #[command(flatten)]
+    shape: Shape,
+}
+
+impl Save {
+    pub(super) fn run(self) -> Result<ExitCode, VerbError> {
+        let apps = Apps::of_this_process()?;
+        let saved = saved::save(&apps)?;
+        match self.shape.output {
+            Output::Json => print::json(&saved)?,
+            Output::Text => {
+                let running = saved.iter().filter(|app| app.wanted == Wanted::Running).count();
+                let file = apps.saved();
+                print::line(&format!(
+                    "saved {} apps, {running} of them to run, in {}",
+                    saved.len(),
+                    file.display()
+                ))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Resurrect {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
+        let apps = Apps::of_this_process()?;
+        let at_rest = rest::all();
+        let mut code = ExitCode::SUCCESS;
+        for saved in saved::saved(&apps)? {
+            let folder = apps.app(&saved.name);
+            if !folder.is_defined() {
+                complain(&format!("{}: the app was deleted since it was saved", saved.name));
+                code = ExitCode::FAILURE;
+            } else if saved.wanted == Wanted::Running && at_rest.contains(&folder) {
+                Record::change(&folder, |record| record.workers = saved.workers)?;
+                if rest::start(&folder, self.shape).await? != ExitCode::SUCCESS {
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+        Ok(code)
+    }
+}
+
+impl ClearDump {
+    pub(super) fn run(self) -> Result<ExitCode, VerbError> {
+        saved::clear(&Apps::of_this_process()?)?;
+        if self.shape.output == Output::Text {
+            print::line("nothing is saved any more")?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

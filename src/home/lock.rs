@@ -1,0 +1,140 @@
+//! The lock that an app's primary holds for as long as it lives, and who holds it.
+//!
+//! It is an flock(2): it goes from whoever starts the primary to the primary with the descriptor, and the kernel lets it go
+//! when the last process that has it ends, however it ends.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use serde::{Deserialize, Serialize};
+
+use super::apps::AppFolder;
+
+/// The lock, held.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+/// Who holds a lock, as it has said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    /// Its process.
+    pub pid: u32,
+    /// The terminal in which it runs; `None` if in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<String>,
+}
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LockError {
+    /// Another process has it.
+    #[error("app {app} is running already{}", .by.as_ref().map(Holder::to_string).unwrap_or_default())]
+    Held {
+        /// What it runs.
+        app: String,
+        /// Who, unless it has just begun.
+        by: Option<Holder>,
+    },
+    /// The file cannot be used.
+    #[error("cannot lock app {app}: {source}")]
+    Unusable {
+        /// The app.
+        app: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.terminal {
+            Some(terminal) => write!(f, " (pid {}, on {terminal})", self.pid),
+            None => write!(f, " (pid {})", self.pid),
+        }
+    }
+}
+
+impl Lock {
+    /// Takes the lock of an app, whose folder is made if there is none.
+    ///
+    /// # Errors
+    /// Somebody has it, or the folder cannot be written.
+    pub(crate) fn take(app: &AppFolder) -> Result<Self, LockError> {
+        let unusable = |source| LockError::Unusable { app: app.name().to_owned(), source };
+        app.create().map_err(unusable)?;
+        let mut file = open(app).map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => {
+                Err(LockError::Held { app: app.name().to_owned(), by: read(&mut file) })
+            }
+            Err(TryLockError::Error(source)) => Err(unusable(source)),
+        }
+    }
+
+    /// Whether somebody has the lock of an app. It makes nothing.
+    pub(crate) fn is_held(app: &AppFolder) -> bool {
+        let Ok(file) = File::open(app.lock()) else { return false };
+        // Shared, and let go at once: two who look do not see each other.
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Says who holds it.
+    ///
+    /// # Errors
+    /// Those of write(2).
+    pub(crate) fn say(&mut self, holder: &Holder) -> io::Result<()> {
+        self.0.rewind()?;
+        self.0.set_len(0)?;
+        Ok(serde_json::to_writer(&mut self.0, holder)?)
+    }
+
+    /// The descriptor, to be passed on with the lock.
+    pub(crate) fn into_descriptor(self) -> OwnedFd {
+        self.0.into()
+    }
+
+    /// The lock that came with a descriptor.
+    pub(crate) fn passed_on(descriptor: OwnedFd) -> Self {
+        Self(descriptor.into())
+    }
+}
+
+fn open(app: &AppFolder) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(app.lock())
+}
+
+fn read(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.take(4096).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::apps::Apps;
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_has_the_lock_and_says_who_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        let app = Apps::in_folder(home.path()).app("web");
+        assert!(!Lock::is_held(&app) && !app.path().exists());
+        let mut lock = Lock::take(&app).unwrap();
+        let refused = |app| Lock::take(app).unwrap_err().to_string();
+        assert_eq!(refused(&app), "app web is running already");
+        lock.say(&Holder { pid: 4711, terminal: Some("/dev/pts/3".to_owned()) }).unwrap();
+        assert_eq!(refused(&app), "app web is running already (pid 4711, on /dev/pts/3)");
+        lock.say(&Holder { pid: 5, terminal: None }).unwrap();
+        assert_eq!(refused(&app), "app web is running already (pid 5)");
+        assert!(Lock::is_held(&app));
+        // Somebody who looks does not take it away.
+        let passed_on = Lock::passed_on(lock.into_descriptor());
+        assert!(Lock::is_held(&app));
+        drop(passed_on);
+        assert!(!Lock::is_held(&app));
+        Lock::take(&app).unwrap();
+    }
+}

@@ -1,0 +1,78 @@
+//! The folder that the apps of one user share: what each app is, what is wanted of it, and that it runs only once.
+//!
+//! It supervises nothing: each app has a primary of its own, which is reached by its control socket
+//! ([`control`](crate::control)), and there is no other process. What is here are files.
+//!
+//! ```text
+//! CLUSTERD_HOME/apps/NAME/   0700
+//!     app.toml               the app as it is wanted: its command and every setting that is not the default
+//!     environment            the variables that it was started with, as in /proc/PID/environ
+//!     state.json             whether it is wanted running, with how many workers, and how it ended
+//!     lock                   held (flock(2)) for as long as its primary lives
+//!     logs/                  what its workers and its primary write
+//! ```
+//!
+//! In reading order: [`apps`] (where all that is), [`lock`], [`definition`] (`app.toml` and `environment`), [`record`]
+//! (`state.json`), [`saved`] (what `clusterd save` keeps of all), [`launch`] (a primary is started, detached from whoever starts it).
+
+pub(crate) mod apps;
+pub(crate) mod definition;
+pub(crate) mod launch;
+pub(crate) mod lock;
+pub(crate) mod record;
+pub(crate) mod saved;
+
+use std::time::SystemTime;
+
+use tracing::warn;
+
+use self::apps::AppFolder;
+use self::lock::{Holder, Lock};
+use self::record::{Ended, Record, Wanted};
+use crate::supervisor::events::Time;
+
+/// An app's folder, held by this process: no other primary runs the app.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Where everything of the app is.
+    pub folder: AppFolder,
+    /// Nobody waits for this primary: it was started by `clusterd start`, and its guardian starts it again.
+    pub is_detached: bool,
+    /// Let go when this is dropped.
+    _lock: Lock,
+}
+
+impl Held {
+    /// Says in the lock that this process has it.
+    pub(crate) fn new(folder: AppFolder, mut lock: Lock, is_detached: bool) -> Self {
+        let terminal = rustix::termios::ttyname(rustix::stdio::stderr(), Vec::new()).ok();
+        let terminal = terminal.map(|name| name.to_string_lossy().into_owned());
+        if let Err(error) = lock.say(&Holder { pid: std::process::id(), terminal }) {
+            warn!("cannot write {}: {error}", folder.lock().display());
+        }
+        Self { folder, is_detached, _lock: lock }
+    }
+
+    /// Whether workers are to be started with it.
+    pub(crate) fn wants_workers(&self) -> bool {
+        !self.is_detached || Record::of(&self.folder).wanted == Wanted::Running
+    }
+
+    /// The primary ends with this code.
+    pub(crate) fn ends(&self, code: u8) {
+        if self.is_detached {
+            note(&self.folder, |record| record.ended = Some(Ended { code, at: Time(SystemTime::now()) }));
+        }
+    }
+}
+
+/// Changes the record of an app that this process holds. It may block.
+pub(crate) fn note(folder: &AppFolder, change: impl FnOnce(&mut Record)) {
+    if let Err(error) = Record::change(folder, change) {
+        let file = folder.record();
+        warn!(
+            "cannot write {}: {error}; after a restart of clusterd the app is as it was before",
+            file.display()
+        );
+    }
+}

@@ -1,0 +1,258 @@
+//! Apps in the background: started, stopped, ended, forgotten; after a crash and a boot; and what is kept of them.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::{Value, json};
+
+use crate::harness::home::Home;
+use crate::harness::needs::needs;
+use crate::harness::ports::free_port;
+use crate::harness::{Signal, until};
+
+const SERVER: &str = "
+import os, signal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        says = f\"{os.environ.get('SAYS', '')} {os.getcwd()} {os.getpid()}\".encode()
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(says)))
+        self.end_headers()
+        self.wfile.write(says)
+
+    def log_message(self, *_):
+        pass
+
+HTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()
+";
+
+/// A home with a server that answers with `SAYS`, its folder and its process, and a port for it.
+fn home() -> (Home, u16) {
+    let home = Home::new();
+    home.write("web.py", SERVER);
+    (home, free_port())
+}
+
+fn state(home: &Home, app: &str) -> Value {
+    serde_json::from_str(&home.file(app, "state.json")).expect("JSON")
+}
+
+#[test]
+fn an_app_goes_on_when_its_starter_has_ended() {
+    needs!("python3");
+    let (home, port) = home();
+    let said = home.say_with(&format!("start web.py --port {port} -w 2"), &[("SAYS", "hello")]);
+    let primary = home.primary("web");
+    let told = said.done();
+    assert_eq!(told.trim(), format!("web: started with 2 workers on [::]:{port} (pid {})", primary.pid()));
+    let answer = home.get(port).expect("an answer");
+    assert!(answer.starts_with(&format!("hello {} ", home.folder().display())), "{answer}");
+    assert!(primary.leads_its_session() && primary.is_alive());
+    let app = home.app("web").expect("it is listed");
+    assert_eq!((&app["ready"], app["workers"].as_array().map(Vec::len)), (&json!(true), Some(2)));
+    // Secrets are nobody else's business.
+    for name in ["", "app.toml", "environment", "state.json", "lock", "logs", "logs/error.log"] {
+        let file = home.path("web").join(name);
+        assert_eq!(file.metadata().expect(name).permissions().mode() & 0o077, 0, "{name}");
+    }
+    assert_eq!(state(&home, "web")["wanted"], "running");
+}
+
+#[test]
+fn an_app_that_runs_is_not_started_twice() {
+    needs!("python3");
+    let (home, port) = home();
+    let start = format!("start --name web --port {port} -- python3 web.py");
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..4).map(|_| scope.spawn(|| home.say(&start))).collect();
+        started.into_iter().map(|started| started.join().expect("no panic")).collect()
+    });
+    assert_eq!(outcomes.iter().filter(|said| said.code == 0).count(), 1, "{outcomes:?}");
+    let pid = home.primary("web").pid();
+    let again = home.say(&start);
+    assert_eq!(
+        (again.code, again.stderr.trim()),
+        (1, &*format!("clusterd: app web is running already (pid {pid})"))
+    );
+    // In the foreground, too.
+    let foreground = home.say(&format!("--name web --port {} -- python3 web.py", free_port()));
+    assert_eq!(foreground.code, 1);
+    assert!(
+        foreground.stderr.starts_with(&format!("clusterd: app web is running already (pid {pid})\nhint: "))
+    );
+}
+
+#[test]
+fn an_app_is_stopped_started_and_scaled_and_that_is_kept() {
+    needs!("python3");
+    let (home, port) = home();
+    home.say(&format!("start web.py --port {port} -w 1")).done();
+    home.say("scale web 2").done();
+    until("the number is kept", || (state(&home, "web")["workers"] == 2).then_some(()));
+    home.say("stop web").done();
+    until("the stop is kept", || (state(&home, "web")["wanted"] == "stopped").then_some(()));
+    // Crash: it comes back as it was wanted.
+    let before = home.primary("web");
+    before.signal(Signal::KILL);
+    let app = until("it is back", || {
+        home.app("web").filter(|app| app["pid"].as_i64().is_some_and(|pid| pid != i64::from(before.pid())))
+    });
+    assert_eq!((&app["stopped"], &app["wanted"]), (&json!(true), &json!(2)));
+    home.say("start web").done();
+    assert!(home.get(port).is_some());
+    until("the start is kept", || (state(&home, "web")["wanted"] == "running").then_some(()));
+}
+
+#[test]
+fn a_primary_that_is_killed_is_started_again_with_its_workers() {
+    needs!("python3");
+    let (home, port) = home();
+    home.say_with(&format!("start web.py --port {port} -w 2"), &[("SAYS", "same")]).done();
+    let first = home.primary("web");
+    let old = first.children();
+    first.signal(Signal::KILL);
+    let answer =
+        until("it serves again", || home.get(port).filter(|_| home.primary("web").pid() != first.pid()));
+    assert!(answer.starts_with("same "), "{answer}");
+    until("the old workers have ended", || old.iter().all(|process| !process.is_alive()).then_some(()));
+    assert_eq!(state(&home, "web")["crashes"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_primary_that_crashes_again_and_again_is_given_up() {
+    needs!("python3");
+    let (home, port) = home();
+    home.say(&format!("start web.py --port {port} -w 1")).done();
+    let mut killed = Vec::new();
+    for _ in 0..6 {
+        let primary = until("a primary runs", || {
+            let pid = serde_json::from_str::<Value>(&home.file("web", "lock")).ok()?["pid"].as_i64()?;
+            (!killed.contains(&pid)).then(|| home.primary("web"))
+        });
+        until("it has a guardian", || home.app("web").filter(|app| app["ready"] == true));
+        killed.push(i64::from(primary.pid()));
+        primary.signal(Signal::KILL);
+        until("it is gone", || (!primary.is_alive()).then_some(()));
+    }
+    let app = until("it is given up", || home.app("web").filter(|app| app["state"] == "errored"));
+    assert_eq!(app["workers"], json!([]));
+    let list = home.say("list");
+    assert!(list.done().lines().any(|line| line.split_whitespace().eq(["web", "-", "errored"])), "{list:?}");
+    home.say("start web").done();
+    assert!(home.get(port).is_some());
+}
+
+#[test]
+fn an_app_that_does_not_come_up_says_why() {
+    needs!("python3");
+    let (home, port) = home();
+    home.write("bad.py", "import sys\nprint('no such database', file=sys.stderr)\nsys.exit(3)\n");
+    let said = home.say(&format!("start bad.py --port {port} -w 1"));
+    assert_eq!((said.code, said.stdout.as_str()), (1, ""));
+    let why = "clusterd: app bad does not come up: its worker exited with code 3 after ";
+    assert!(
+        said.stderr.starts_with(why) && said.stderr.contains("\n  | no such database\n"),
+        "{}",
+        said.stderr
+    );
+    home.say("delete bad").done();
+    // It has not even begun.
+    let taken = std::net::TcpListener::bind("[::]:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port();
+    let said = home.say(&format!("start web.py --port {port}"));
+    assert_eq!(said.code, 1, "{said:?}");
+    let why = format!(
+        "clusterd: app web has ended with code 1\nits last lines:\n  | clusterd: cannot listen on [::]:{port}: "
+    );
+    assert!(said.stderr.starts_with(&why), "{}", said.stderr);
+    assert_eq!(home.app("web").expect("it is kept")["state"], "errored");
+}
+
+#[test]
+fn what_is_wrong_is_told_before_anything_is_kept() {
+    let (home, _) = home();
+    for (words, code, why) in [
+        ("start web.py --workers 0", 2, "--workers 0: "),
+        ("start nowhere.py", 1, "there is neither an app nor a file nowhere.py"),
+        ("start -- no-such-program", 127, "cannot start no-such-program: "),
+        ("start node app.js -- x", 2, "the whole command stands behind `--`"),
+        ("start web", 1, "no running clusterd found"),
+        ("delete web", 1, "no running clusterd found"),
+    ] {
+        let said = home.say(words);
+        assert_eq!(said.code, code, "{words}: {said:?}");
+        assert!(said.stderr.starts_with(&format!("clusterd: {why}")), "{words}: {}", said.stderr);
+    }
+    assert!(!home.path("web").join("app.toml").exists() && home.say("list -o json").json() == json!([]));
+}
+
+#[test]
+fn to_look_starts_nothing() {
+    let (home, _) = home();
+    for words in ["list", "describe web", "save", "kill", "resurrect", "help"] {
+        home.say(words);
+    }
+    assert_eq!(home.say("list -o json").json(), json!([]));
+    let left: Vec<_> =
+        std::fs::read_dir(home.path("web").parent().expect("apps")).into_iter().flatten().collect();
+    assert!(left.is_empty());
+}
+
+#[test]
+fn what_was_saved_is_resurrected_after_everything_was_ended() {
+    needs!("python3");
+    let (home, port) = home();
+    let other = free_port();
+    home.say_with(&format!("start web.py --port {port} -w 1"), &[("SAYS", "kept")]).done();
+    home.say(&format!("start web.py --name api --port {other} -w 1")).done();
+    home.say("scale web 2").done();
+    home.say("stop api").done();
+    until("all is kept", || {
+        (state(&home, "web")["workers"] == 2 && state(&home, "api")["wanted"] == "stopped").then_some(())
+    });
+    home.say("save").done();
+    let said = home.say("kill");
+    assert_eq!(said.done(), "api: ended\nweb: ended\n");
+    assert_eq!(
+        (home.get(port), home.app("web").expect("it is kept")["state"].clone()),
+        (None, json!("stopped"))
+    );
+    let said = home.say("resurrect");
+    assert!(said.done().starts_with("web: started with 2 workers on "), "{said:?}");
+    assert!(home.get(port).expect("an answer").starts_with("kept "));
+    assert_eq!(home.app("api").expect("it is kept")["state"], "stopped");
+    assert_eq!(home.say("resurrect").done(), "", "everything runs");
+}
+
+#[test]
+fn a_deleted_app_leaves_its_logs_alone() {
+    needs!("python3");
+    let (home, port) = home();
+    home.say(&format!("start web.py --port {port} -w 1")).done();
+    let primary = home.primary("web");
+    assert_eq!(home.say("delete web").done(), "web: deleted; its logs stay\n");
+    assert!(!primary.is_alive() && home.get(port).is_none());
+    assert!(home.path("web").join("logs/error.log").exists());
+    assert!(home.app("web").is_none());
+    home.say(&format!("start web.py --port {port} -w 1")).done();
+    assert_eq!(home.say("delete all --logs").done(), "web: deleted\n");
+    assert!(!home.path("web").exists());
+}
+
+#[test]
+fn an_app_at_rest_is_started_by_reload_and_restart_and_kept_down_by_stop() {
+    needs!("python3");
+    let (home, port) = home();
+    home.say(&format!("start web.py --port {port} -w 1")).done();
+    for verb in ["restart", "reload", "start"] {
+        home.say("kill").done();
+        let said = home.say(&format!("{verb} web"));
+        assert!(said.done().starts_with("web: started with 1 worker on "), "{verb}: {said:?}");
+    }
+    home.say("kill").done();
+    home.say("stop web").done();
+    assert_eq!(home.say("resurrect").done(), "");
+    let said = home.say("scale web 3");
+    assert_eq!((said.code, said.stderr.lines().next()), (1, Some("clusterd: web: the app is not running")));
+}
