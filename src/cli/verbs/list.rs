@@ -28,7 +28,7 @@ impl List {
             let apps = running.chain(at_rest.iter().map(|folder| Ok(rest::shown(folder))));
             print::json(&apps.collect::<Result<Vec<_>, _>>().map_err(io::Error::from)?)?;
         } else if found.apps.is_empty() && at_rest.is_empty() && found.is_certain() {
-            print::line("no app is running\nhint: start one: clusterd start app.js")?;
+            print::line("no running clusterd found for this user")?;
         } else if !(found.apps.is_empty() && at_rest.is_empty()) {
             let labels = choose::labels(&found.apps).into_iter();
             let running = labels.zip(found.apps.iter().map(|(_, app)| app));
