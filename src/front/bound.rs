@@ -146,6 +146,8 @@ impl BoundAddress {
         share(true)?;
         let acted = act();
         share(false)?;
+        let over_ipv6 = self.sockets.iter().find(|socket| socket.arrival() == Arrival::V6);
+        PublicSocket::share_no_longer(self.address.port(), over_ipv6);
         acted
     }
 }

@@ -264,7 +264,7 @@ impl PublicSocket {
 
     /// Ends that anybody may share the port who runs as this user and asks for it (SO_REUSEPORT), as two sockets of
     /// clusterd's own did for a moment. The kernel remembers what was last permitted, until another socket that asks for
-    /// nothing is bound to the port: one at `[::1]`, where `v6` does not listen.
+    /// nothing is bound to the port: one at `[::1]`, where `v6` does not listen, nor anybody else.
     pub(super) fn share_no_longer(port: u16, v6: Option<&PublicSocket>) {
         let v6 = match v6.map(|v6| &v6.state) {
             None => None,

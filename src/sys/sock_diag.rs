@@ -31,7 +31,9 @@ pub(crate) mod state {
     pub(crate) const CLOSE_WAIT: u8 = 8;
     /// Closed by both, and the other side has not acknowledged that.
     pub(crate) const LAST_ACK: u8 = 9;
-    /// The same, closed at the same time.
+    /// It listens.
+    pub(crate) const LISTEN: u8 = 10;
+    /// Closed on both sides at the same time.
     pub(crate) const CLOSING: u8 = 11;
 }
 
@@ -88,6 +90,14 @@ impl SockDiag {
     /// As [`SockDiag::connections`].
     pub(crate) fn handshakes(&mut self, ports: &[u16]) -> io::Result<Vec<TcpSocket>> {
         self.of_both_families(1 << state::SYN_RECV, ports)
+    }
+
+    /// The sockets that listen at these local ports.
+    ///
+    /// # Errors
+    /// As [`SockDiag::connections`].
+    pub(crate) fn listeners(&mut self, ports: &[u16]) -> io::Result<Vec<TcpSocket>> {
+        self.of_both_families(1 << state::LISTEN, ports)
     }
 
     fn of_both_families(&mut self, states: u32, ports: &[u16]) -> io::Result<Vec<TcpSocket>> {

@@ -2,11 +2,12 @@
 //! of real servers is in `servers`, and that such a listener behaves as the kernel's in `as_natively`.
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use socket2::{Domain, Socket, Type};
 
 use crate::handoff::stop;
 use crate::harness::needs::{self, needs};
@@ -188,6 +189,60 @@ serve(both[0])
     assert_eq!(cluster.metrics().count(lost.0, &lost.1), failed as u64);
     assert_eq!(cluster.metrics().count(stalled.0, &stalled.1), 0);
     assert_eq!(cluster.get("/"), "worker 1");
+}
+
+/// A listener of this process, which runs as the same user as clusterd, on the port of the cluster.
+fn stranger(cluster: &Cluster, host: &str) -> io::Result<Socket> {
+    let address: IpAddr = host.parse().expect("an address");
+    let address = SocketAddr::new(address, cluster.address().port());
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(16)?;
+    Ok(socket)
+}
+
+#[test]
+fn nobody_else_joins_a_port_of_one_family() {
+    needs!("python3");
+    let cluster = script("listener = bound()\nlistener.listen()\nserve(listener)").workers(3).start();
+    for host in ["0.0.0.0", "127.0.0.1"] {
+        let refused = stranger(&cluster, host).expect_err("the port is clusterd's");
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{host}");
+    }
+    assert_eq!(cluster.reload(), Ok(()));
+    stranger(&cluster, "0.0.0.0").expect_err("and stays so");
+}
+
+#[test]
+fn who_joins_a_port_of_both_families_is_seen_and_steered_past() {
+    needs!("python3");
+    if !needs::ipv6() {
+        return;
+    }
+    let both = "
+listener = socket.socket(socket.AF_INET6)
+listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+listener.bind(('::', PORT))
+listener.listen()
+serve(listener)
+";
+    let cluster = script(both).workers(3).start();
+    let joined = stranger(&cluster, "::").expect("the kernel lets it");
+    until("clusterd has seen it", || {
+        assert!(cluster.get("/").starts_with("worker "));
+        cluster.stderr.text().contains("another process listens on the port beside the workers").then_some(())
+    });
+    for _ in 0..30 {
+        assert!(cluster.get("/").starts_with("worker "));
+    }
+    drop(joined);
+    for _ in 0..30 {
+        assert!(cluster.get("/").starts_with("worker "));
+    }
 }
 
 /// A worker binds while clusterd has no free descriptor.

@@ -5,6 +5,7 @@
 //! place of one that ceases to.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -286,6 +287,18 @@ impl Group {
     /// The ports of its sockets.
     pub(super) fn port(&self) -> Option<u16> {
         self.members.first().map(|member| member.socket.address().port())
+    }
+
+    /// What its sockets are called (SO_COOKIE, socket(7)).
+    pub(super) fn cookies(&self) -> impl Iterator<Item = u64> {
+        self.members.iter().filter_map(|member| rustix::net::sockopt::socket_cookie(&member.socket).ok())
+    }
+
+    /// Whether clients of these sockets may come to one that listens at this address.
+    pub(super) fn is_beside(&self, address: SocketAddr) -> bool {
+        let Some(own) = self.members.first().map(|member| member.socket.address()) else { return false };
+        let (own_ip, ip) = (own.ip().to_canonical(), address.ip().to_canonical());
+        own.port() == address.port() && (own_ip == ip || own_ip.is_unspecified() || ip.is_unspecified())
     }
 
     /// What waits for this worker, who is to end and does not take it, goes to others, if the kernel passes it on.

@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use self::group::{Around, Group};
 use self::member::Server;
@@ -42,6 +42,9 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// How long it is still looked after that.
 const AWAKE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether somebody else listens beside the workers, while connections come.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// What a worker's server asks for that shall accept by itself.
 #[derive(Debug)]
@@ -86,6 +89,8 @@ pub(crate) struct Steering {
     next_look: Option<Instant>,
     /// Until then it is looked, whether connections wait or not.
     awake_until: Instant,
+    /// When it is next looked who else listens.
+    next_look_around: Instant,
     retiring: BTreeMap<WorkerId, Retiring>,
     members: u64,
     /// How long a worker may leave connections waiting until it counts as stalled.
@@ -102,6 +107,8 @@ struct Port {
     reserved: Option<BoundAddress>,
     groups: Groups,
     is_ending: bool,
+    /// It was said that somebody else listens on it.
+    told_of_stranger: bool,
 }
 
 impl Steering {
@@ -112,6 +119,7 @@ impl Steering {
             wakeups: None,
             next_look: None,
             awake_until: Instant::now(),
+            next_look_around: Instant::now(),
             retiring: BTreeMap::new(),
             members: 0,
             timeout,
@@ -136,7 +144,13 @@ impl Steering {
                 (None, vec![Group::with((member, socket), wakeups, self.timeout, self.by)?])
             }
         };
-        self.ports.push(Port { id, reserved, groups: Groups(groups), is_ending: false });
+        self.ports.push(Port {
+            id,
+            reserved,
+            groups: Groups(groups),
+            is_ending: false,
+            told_of_stranger: false,
+        });
         Ok(())
     }
 
@@ -301,12 +315,40 @@ impl Steering {
             goes_on |= groups.look(launches, &around);
         }
         self.look_at_retiring(now, launches);
+        if self.next_look_around <= now {
+            self.next_look_around = now + LOOK_AROUND;
+            self.look_for_strangers();
+        }
         if goes_on || !self.retiring.is_empty() {
             self.awake_until = now + AWAKE;
         }
         self.next_look = (self.awake_until > now).then(|| now + LOOK);
         if let (None, Some(wakeups)) = (self.next_look, &self.wakeups) {
             self.groups().for_each(|group| group.arm(wakeups));
+        }
+    }
+
+    /// Whoever runs as the same user may join a group (SO_REUSEPORT, socket(7)) where nothing can keep it out, and is then one of
+    /// those that the kernel numbers.
+    fn look_for_strangers(&mut self) {
+        let ports: Vec<u16> = self.groups().filter_map(Group::port).collect();
+        let listeners = SockDiag::open().and_then(|mut diag| diag.listeners(&ports));
+        // Where the kernel does not tell nobody knows.
+        let listeners = listeners.unwrap_or_default();
+        let known: BTreeSet<u64> = self.groups().flat_map(Group::cookies).collect();
+        for port in self.ports.iter_mut().filter(|port| !port.is_ending) {
+            let stranger = listeners.iter().find(|listener| {
+                let is_beside = |group: &Group| group.is_beside(listener.local);
+                !known.contains(&listener.cookie) && port.groups.0.iter().any(is_beside)
+            });
+            let was_told = std::mem::replace(&mut port.told_of_stranger, stranger.is_some());
+            if let Some(stranger) = stranger.filter(|_| !was_told) {
+                warn!(
+                    service = %port.id, address = %stranger.local,
+                    "another process listens on the port beside the workers, as the same user and with SO_REUSEPORT: it may get \
+                     connections, and others than clusterd chooses may get theirs"
+                );
+            }
         }
     }
 
