@@ -196,6 +196,24 @@ except OSError as error:
     until("the server is told", || cluster.stdout.text().contains("Bad file descriptor").then_some(()));
 }
 
+#[test]
+fn who_binds_memory_that_never_comes_holds_up_nobody_else() {
+    needs!("gcc");
+    let program = build::program("never-comes", "never_comes.c", &["gcc", "-static"]);
+    let mut cluster =
+        Cluster::of(&program).workers(2).options("--drain-timeout 1s --kill-timeout 1s").launch();
+    until("the first has begun", || {
+        let said = cluster.stdout.text();
+        (said.contains("binds") || said.contains("no userfaultfd")).then_some(())
+    });
+    cluster.wait_for(1, "online");
+    for _ in 0..4 {
+        assert_eq!(cluster.get("/"), "ok");
+    }
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_success();
+}
+
 /// As root of a container: without privileges over the machine, and under the seccomp profile of this runtime.
 pub(crate) fn in_container(setup: Setup, runtime: &str) -> Setup {
     let confined = build::program("confined", "confined.c", &["gcc"]);
