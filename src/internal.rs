@@ -35,7 +35,7 @@ pub mod protocol {
 
 /// See `crate::settings`.
 pub mod settings {
-    pub use crate::settings::{LogFormat, reference};
+    pub use crate::settings::{LogFormat, reference, schema};
 }
 
 /// See `crate::sys`.

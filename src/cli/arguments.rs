@@ -388,6 +388,7 @@ mod tests {
           connections Show the open connections of every app, or of one, with their workers and traffic
           events      Follow the events of every app, or of one, until interrupted
           curl        Send an HTTP request to one worker, over a connection of its own
+          import      Print the apps of a PM2 file as clusterd.toml
           completions Print a completion script for a shell
 
         Examples:

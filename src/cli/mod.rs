@@ -143,6 +143,7 @@ fn asked(arguments: Vec<OsString>) -> Result<Action, CliError> {
     };
     let command_line = CommandLine { folder: start_folder::of_this_process(), ..arguments.command_line };
     let resolved = load::load(command_line.clone())?;
+    resolved.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
     Ok(if arguments.check {
         Action::Check(resolved.config)
     } else if arguments.show_config {
@@ -240,7 +241,7 @@ fn report(failure: &CliError) -> u8 {
             2
         }
         CliError::Verb(failure) => {
-            failure.complaint().iter().for_each(|complaint| complain(complaint));
+            failure.complaints().iter().for_each(|complaint| complain(complaint));
             failure.exit_code()
         }
         CliError::Held(_) | CliError::Output(_) => {

@@ -7,7 +7,7 @@ use std::fmt;
 use super::origin::{Origin, Value};
 
 /// Why a value, or a file, cannot be used, and what can be.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reason {
     what: String,
     hint: Option<String>,
@@ -55,7 +55,7 @@ pub(crate) enum Fault {
 }
 
 /// One thing that is wrong, and where: `clusterd.toml:4: workers = "fuor": not a whole number`, and a hint.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {reason}")]
 pub(crate) struct Problem {
     place: String,
@@ -70,7 +70,9 @@ impl Problem {
             place: value.to_string(),
             fault: match value.origin {
                 Origin::Flag(_) | Origin::CommandLine => Fault::Usage,
-                Origin::Environment(_) | Origin::File { .. } | Origin::Default => Fault::Configuration,
+                Origin::Environment(_) | Origin::File { .. } | Origin::Ecosystem { .. } | Origin::Default => {
+                    Fault::Configuration
+                }
             },
             reason,
         }
@@ -102,6 +104,11 @@ impl Invalid {
     /// What is wrong, in the order in which people see the settings.
     pub(crate) fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        self.problems
     }
 
     /// 2 if a flag cannot be read (as clap has it), or else 78 (EX_CONFIG of sysexits.h).

@@ -53,44 +53,86 @@ pub(crate) fn load(path: &Path, folder: Option<&Path>) -> Result<String, Problem
 
 /// Reads the text of the file at `path`.
 pub(crate) fn read(path: &Path, text: &str) -> Contents {
-    let mut reading = Reading { path, text, contents: Contents::default() };
-    let (table, errors) = DeTable::parse_recoverable(text);
-    if errors.is_empty() {
-        let mut entries: Vec<_> = table.get_ref().iter().collect();
-        entries.sort_by_key(|(key, _)| key.span().start);
-        for (key, value) in entries {
-            reading.entry(key, value);
-        }
-    }
-    for error in errors {
-        let line = reading.line(&error.span().unwrap_or(0..0));
-        reading
-            .problem(line, Reason::new(format!("not valid TOML: {}", error.message().replace('\n', ", "))));
+    let mut reading = Reading::new(path, text);
+    let table = reading.parse();
+    for (key, value) in table.iter().flat_map(|table| entries(table.get_ref())) {
+        reading.entry(key, value);
     }
     reading.contents
 }
 
-struct Reading<'a> {
-    path: &'a Path,
-    text: &'a str,
-    contents: Contents,
+/// What is in a table, in the order of the file.
+pub(super) fn entries<'a, 'b>(table: &'b DeTable<'a>) -> Vec<(&'b Name<'a>, &'b Spanned<DeValue<'a>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
 }
 
-impl Reading<'_> {
-    fn entry(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
-        let name_read = name.get_ref().as_ref();
-        if name_read == table::COMMAND {
+/// A key of the file, and where it stands.
+pub(super) type Name<'a> = Spanned<std::borrow::Cow<'a, str>>;
+
+/// What has been read of a table so far.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    path: &'a Path,
+    text: &'a str,
+    pub(super) contents: Contents,
+}
+
+impl<'a> Reading<'a> {
+    /// Nothing yet of this file.
+    pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
+        Self { path, text, contents: Contents::default() }
+    }
+
+    /// As the user named it.
+    pub(super) fn path(&self) -> &'a Path {
+        self.path
+    }
+
+    /// All of it.
+    pub(super) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// The file's table; `None` if it is no TOML, which is a problem.
+    pub(super) fn parse(&mut self) -> Option<Spanned<DeTable<'a>>> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in &errors {
+            let line = self.line(&error.span().unwrap_or(0..0));
+            let what = format!("not valid TOML: {}", error.message().replace('\n', ", "));
+            self.problem(line, Reason::new(what));
+        }
+        errors.is_empty().then_some(table)
+    }
+
+    fn entry(&mut self, name: &Name<'_>, value: &Spanned<DeValue<'_>>) {
+        if !self.known(name.get_ref(), value) {
+            self.unknown(name, &[]);
+        }
+    }
+
+    /// Reads the command or a setting; whether it is either.
+    pub(super) fn known(&mut self, name: &str, value: &Spanned<DeValue<'_>>) -> bool {
+        if name == table::COMMAND {
             self.command(value);
-        } else if let Some(key) = table::named(name_read) {
+        } else if let Some(key) = table::named(name) {
             self.setting(key, value);
         } else {
-            let place = format!("{}: {}", self.origin(&name.span()), super::origin::legible(name_read));
-            let hint = match nearest_key(name_read) {
-                Some(nearest) => format!("did you mean {nearest}?"),
-                None => "`clusterd --show-config` lists every key".to_owned(),
-            };
-            self.contents.problems.push(Problem::at(place, Reason::new("no such key").hint(hint)));
+            return false;
         }
+        true
+    }
+
+    /// A key that means nothing here; `others` are those that do, beside the settings.
+    pub(super) fn unknown(&mut self, name: &Name<'_>, others: &[&'static str]) {
+        let name_read = name.get_ref().as_ref();
+        let place = format!("{}: {}", self.origin(&name.span()), super::origin::legible(name_read));
+        let hint = match nearest_key(name_read, others) {
+            Some(nearest) => format!("did you mean {nearest}?"),
+            None => "`clusterd --show-config` lists every key".to_owned(),
+        };
+        self.contents.problems.push(Problem::at(place, Reason::new("no such key").hint(hint)));
     }
 
     fn setting(&mut self, key: &'static Key, value: &Spanned<DeValue<'_>>) {
@@ -104,9 +146,7 @@ impl Reading<'_> {
         };
         match value.get_ref() {
             DeValue::Table(entries) if matches!(key.values.arity(), Arity::Map { .. }) => {
-                let mut entries: Vec<_> = entries.iter().collect();
-                entries.sort_by_key(|(name, _)| name.span().start);
-                for (name, value) in entries {
+                for (name, value) in self::entries(entries) {
                     self.named_value(key, name, value, otherwise());
                 }
             }
@@ -131,11 +171,17 @@ impl Reading<'_> {
         self.contents.layer.add(value);
     }
 
+    /// A variable for workers.
+    pub(super) fn variable(&mut self, name: &Name<'_>, value: &Spanned<DeValue<'_>>) {
+        let otherwise = Reason::new("neither a text nor a table of texts");
+        self.named_value(&table::keys::env.key, name, value, otherwise);
+    }
+
     /// One entry of a table, as the flag has it: `NAME=VALUE`.
     fn named_value(
         &mut self,
         key: &'static Key,
-        name: &Spanned<std::borrow::Cow<'_, str>>,
+        name: &Name<'_>,
         value: &Spanned<DeValue<'_>>,
         otherwise: Reason,
     ) {
@@ -156,7 +202,7 @@ impl Reading<'_> {
     }
 
     /// A scalar as text.
-    fn text_of(&self, value: &Spanned<DeValue<'_>>) -> Option<String> {
+    pub(super) fn text_of(&self, value: &Spanned<DeValue<'_>>) -> Option<String> {
         Some(match value.get_ref() {
             DeValue::String(text) => text.to_string(),
             DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
@@ -193,7 +239,7 @@ impl Reading<'_> {
         }
     }
 
-    fn wrong(&mut self, name: &'static str, value: &Spanned<DeValue<'_>>, reason: Reason) {
+    pub(super) fn wrong(&mut self, name: &'static str, value: &Spanned<DeValue<'_>>, reason: Reason) {
         let value = self.value(name, String::new(), value);
         self.contents.problems.push(Problem::with(&value, reason));
     }
@@ -204,7 +250,7 @@ impl Reading<'_> {
         self.contents.problems.push(Problem::at(place, reason));
     }
 
-    fn value(&self, name: &'static str, text: String, value: &Spanned<DeValue<'_>>) -> Value {
+    pub(super) fn value(&self, name: &'static str, text: String, value: &Spanned<DeValue<'_>>) -> Value {
         let spelled = self.spelled(value);
         let literal = match spelled.split_once('\n') {
             Some((first_line, _)) => format!("{first_line} ..."),
@@ -217,7 +263,7 @@ impl Reading<'_> {
         self.text.get(value.span()).unwrap_or_default()
     }
 
-    fn origin(&self, span: &Range<usize>) -> Origin {
+    pub(super) fn origin(&self, span: &Range<usize>) -> Origin {
         Origin::File { path: self.path.to_owned(), line: self.line(span) }
     }
 
@@ -227,14 +273,19 @@ impl Reading<'_> {
     }
 }
 
-fn strings(values: &DeArray<'_>) -> Option<Vec<String>> {
+pub(super) fn strings(values: &DeArray<'_>) -> Option<Vec<String>> {
     values.iter().map(|value| value.get_ref().as_str().map(str::to_owned)).collect()
 }
 
 /// The key that was probably meant, if one is near enough to be worth naming.
-fn nearest_key(name: &str) -> Option<&'static str> {
+fn nearest_key(name: &str, others: &[&'static str]) -> Option<&'static str> {
     let names = table::all().map(|key| key.name).chain([table::COMMAND]);
-    names
+    nearest(name, names.chain(others.iter().copied()))
+}
+
+/// The word that was probably meant, if one is near enough to be worth naming.
+pub(super) fn nearest<'a>(name: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    words
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
         .min()

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use serde_json::json;
 
 use super::error::Reason;
 use super::parse::is_digits;
@@ -70,6 +71,11 @@ pub(crate) trait Values: Sync {
     fn is_text(&self) -> bool {
         false
     }
+
+    /// One value as the file may have it, for JSON Schema: not narrower than what is read.
+    fn schema(&self) -> serde_json::Value {
+        if self.is_text() { json!({ "type": "string" }) } else { json!({ "type": ["string", "integer"] }) }
+    }
 }
 
 /// The same, and what each of them means.
@@ -109,6 +115,11 @@ impl Values for Number {
 
     fn range(&self) -> Option<String> {
         Some(format!("{} to {}", self.min, self.max))
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        let digits = json!({ "type": "string", "pattern": "^-?[0-9]+$" });
+        json!({ "anyOf": [{ "type": "integer", "minimum": self.min, "maximum": self.max }, digits] })
     }
 }
 
@@ -150,6 +161,10 @@ impl Values for Span {
 
     fn range(&self) -> Option<String> {
         Some(format!("{} to {}", self.min, self.max))
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)? *[a-zA-Zµ]+ *)+$" })
     }
 }
 
@@ -199,6 +214,10 @@ impl Values for Memory {
     fn range(&self) -> Option<String> {
         Some("1M to 1024T".to_owned())
     }
+
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": "string", "pattern": "^[0-9.]+ *[kKmMgGtT]([iI]?[bB])?$" })
+    }
 }
 
 impl Kind<ByteSize> for Memory {
@@ -238,6 +257,12 @@ impl<E: ValueEnum> Values for Choice<E> {
 
     fn words(&self) -> Vec<PossibleValue> {
         E::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect()
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        let words = self.words();
+        let names = words.iter().flat_map(|word| word.get_name_and_aliases().map(str::to_owned));
+        json!({ "enum": names.collect::<Vec<_>>() })
     }
 }
 
@@ -288,6 +313,10 @@ impl Values for Truth {
 
     fn arity(&self) -> Arity {
         Arity::Switch
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        json!({ "enum": [true, false, "true", "false"] })
     }
 }
 
@@ -355,6 +384,10 @@ impl<K: Values> Values for OrOff<K> {
     fn is_text(&self) -> bool {
         self.0.is_text()
     }
+
+    fn schema(&self) -> serde_json::Value {
+        json!({ "anyOf": [self.0.schema(), { "const": OFF }] })
+    }
 }
 
 impl<T, K: Kind<T>> Kind<Option<T>> for OrOff<K> {
@@ -384,6 +417,10 @@ impl<K: Values> Values for OrAuto<K> {
 
     fn range(&self) -> Option<String> {
         self.0.range()
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        json!({ "anyOf": [self.0.schema(), { "const": AUTO }] })
     }
 }
 
@@ -431,6 +468,10 @@ impl<K: Values> Values for List<K> {
 
     fn is_text(&self) -> bool {
         self.each.is_text()
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        self.each.schema()
     }
 }
 

@@ -4,14 +4,14 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::dotenv::Assignment;
 use super::error::{Invalid, Problem, Reason};
 use super::origin::{Layer, Origin};
 use super::resolve::{Resolved, Sources, resolve};
 use super::table::{self, keys};
-use super::{env_file, environment, file};
+use super::{apps, env_file, environment, file};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,10 +41,15 @@ pub(crate) fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
     let by_environment =
         environment.config.map(|path| (path, Origin::Environment(table::CONFIG_VARIABLE.to_owned())));
     let config = by_flag.or(by_environment);
+    let mut warnings = Vec::new();
     let file = match &config {
         Some((path, _)) => match file::load(path, command_line.folder.as_deref()) {
+            Ok(text) if apps::toml::has_apps(&text) => {
+                let folder = command_line.folder.as_deref().unwrap_or(Path::new("."));
+                the_app(path, &text, folder, &mut warnings).unwrap_or_else(not_read)
+            }
             Ok(text) => file::read(path, &text),
-            Err(problem) => file::Contents { problems: vec![problem], ..file::Contents::default() },
+            Err(problem) => not_read(Invalid::new(vec![problem])),
         },
         None => file::Contents::default(),
     };
@@ -63,7 +68,40 @@ pub(crate) fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
     let mut resolved = resolve(sources, cpus())?;
     resolved.config.start_folder = command_line.folder;
     resolved.env_files = env_files(&resolved)?;
+    resolved.warnings = warnings;
     Ok(resolved)
+}
+
+fn not_read(invalid: Invalid) -> file::Contents {
+    file::Contents { problems: invalid.into_problems(), ..file::Contents::default() }
+}
+
+/// What a file with tables of apps says, if it has one: this clusterd runs one app.
+fn the_app(
+    path: &Path,
+    text: &str,
+    folder: &Path,
+    warnings: &mut Vec<Problem>,
+) -> Result<file::Contents, Invalid> {
+    let apps = apps::toml::read(path, text)?;
+    warnings.extend(apps.warnings.into_iter().map(|warning| warning.problem));
+    let apps = apps::profile::chosen(apps.apps, None).map_err(|problem| Invalid::new(vec![problem]))?;
+    let names: Vec<_> = apps.iter().map(|app| app.name.text.clone()).collect();
+    let [app] = apps.as_slice() else {
+        let reason =
+            Reason::new(format!("has {} apps, {}, and one clusterd runs one", names.len(), names.join(", ")));
+        let hint = "give each app a file of its own, without [app.NAME]";
+        return Err(Invalid::new(vec![Problem::at(path.display(), reason.hint(hint))]));
+    };
+    let path_variable = std::env::var_os("PATH");
+    let is_command = |name: &str| apps::launch::is_in(path_variable.as_deref(), name);
+    let words = app.run.words(&app.folder(folder), &is_command);
+    let command = words.into_iter().map(OsString::from).collect();
+    Ok(file::Contents {
+        layer: app.layer(),
+        command: Some((command, app.run.origin().clone())),
+        problems: Vec::new(),
+    })
 }
 
 /// What the environment files say. Each keeps the name that it was given.

@@ -4,9 +4,11 @@
 //! In reading order: [`table`] (every setting), [`setting`] (what is declared of one) and [`kind`] (which values one may
 //! have, with [`parse`]), [`environment`] and [`mod@file`] (where values come from), [`resolve`], [`check`] (what values
 //! may not do together), [`load`], [`diff`] (what another reading changes),
-//! [`show`] and [`reference`](mod@reference) (what people see). [`workplace`], with [`dotenv`] and [`env_file`], is what
+//! [`show`], [`reference`](mod@reference) and [`schema`] (what people see). [`apps`] are the apps of a file that has several, and
+//! of PM2's. [`workplace`], with [`dotenv`] and [`env_file`], is what
 //! each launch of a worker looks up anew.
 
+pub(crate) mod apps;
 pub(crate) mod check;
 pub(crate) mod command;
 pub(crate) mod diff;
@@ -22,6 +24,7 @@ pub(crate) mod parse;
 pub mod reference;
 pub(crate) mod resolve;
 pub(crate) mod schedule;
+pub mod schema;
 pub(crate) mod script;
 pub(crate) mod setting;
 pub(crate) mod show;

@@ -24,11 +24,22 @@ pub(crate) enum Origin {
         /// Counted from 1.
         line: usize,
     },
+    /// PM2's ecosystem file, in the words of its author.
+    Ecosystem {
+        /// As the user named it.
+        path: PathBuf,
+        /// Counted from 1; what a program has made has none.
+        line: Option<usize>,
+        /// Whose key it is.
+        app: String,
+        /// As it is spelled there.
+        key: String,
+    },
     /// No source named it.
     Default,
 }
 
-/// `--port`, `CLUSTERD_PORT`, `clusterd.toml:4`.
+/// `--port`, `CLUSTERD_PORT`, `clusterd.toml:4`, `ecosystem.json:7: web: kill_timeout`.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -36,6 +47,11 @@ impl fmt::Display for Origin {
             Origin::CommandLine => f.write_str("the command line"),
             Origin::Environment(name) => f.write_str(name),
             Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::Ecosystem { path, line, app, key } => {
+                write!(f, "{}", path.display())?;
+                line.iter().try_for_each(|line| write!(f, ":{line}"))?;
+                write!(f, ": {app}: {key}")
+            }
             Origin::Default => f.write_str("default"),
         }
     }
@@ -71,6 +87,7 @@ impl fmt::Display for Value {
         match &self.origin {
             Origin::Flag(_) | Origin::CommandLine => write!(f, "--{} {text}", self.name),
             Origin::Environment(name) => write!(f, "{name}={text}"),
+            Origin::Ecosystem { .. } => write!(f, "{} = {text}", self.origin),
             Origin::File { .. } | Origin::Default => write!(f, "{}: {} = {text}", self.origin, self.name),
         }
     }
@@ -96,7 +113,25 @@ impl Layer {
 
     /// The values of a key, in the order in which they were given; none if the source does not name it.
     pub(crate) fn of(&self, key: &Key) -> &[Value] {
-        self.values.get(key.name).map_or(&[], Vec::as_slice)
+        self.named(key.name)
+    }
+
+    /// The same by the name of the key.
+    pub(crate) fn named(&self, name: &str) -> &[Value] {
+        self.values.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every value, key by key.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Value> {
+        self.values.values().flatten()
+    }
+
+    /// Leaves out those values of this key that are not to stay.
+    pub(crate) fn retain(&mut self, name: &str, stays: impl Fn(&Value) -> bool) {
+        if let Some(values) = self.values.get_mut(name) {
+            values.retain(stays);
+        }
+        self.values.retain(|_, values| !values.is_empty());
     }
 }
 

@@ -54,10 +54,12 @@ pub(crate) struct Resolved {
     pub file: Option<(PathBuf, Origin)>,
     /// What the environment files say by now, each with its place: of one name, the last counts.
     pub env_files: Vec<(Assignment, Origin)>,
+    /// What the file asks for in vain.
+    pub warnings: Vec<Problem>,
 }
 
-/// Reads every setting. `cpus` is how many workers `max` stands for. The start folder, and what environment files say, are
-/// for the caller to fill in.
+/// Reads every setting. `cpus` is how many workers `max` stands for. The start folder, what environment files say, and
+/// warnings are for the caller to fill in.
 ///
 /// # Errors
 /// Everything that is wrong, in one.
@@ -80,8 +82,8 @@ pub(crate) fn resolve(sources: Sources, cpus: NonZeroU32) -> Result<Resolved, In
         problems.extend(check::together(&config, &values));
     }
     if problems.is_empty() {
-        let env_files = Vec::new();
-        Ok(Resolved { config, values, command: command_origin, file: sources.config, env_files })
+        let (env_files, warnings) = (Vec::new(), Vec::new());
+        Ok(Resolved { config, values, command: command_origin, file: sources.config, env_files, warnings })
     } else {
         Err(Invalid::new(problems))
     }

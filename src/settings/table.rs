@@ -165,7 +165,7 @@ settings! {
     "Workers" {
         /// Number of workers; `max` is one for each CPU that clusterd may use.
         ///
-        /// The CPU affinity and the CPU limit of the container count.
+        /// The CPU affinity and the CPU limit of the container count. `max-1` is one fewer, but one at least.
         workers: NonZeroU32 {
             values: Workers,
             in_force: AtReload,

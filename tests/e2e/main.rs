@@ -21,6 +21,7 @@ mod exposition;
 mod families;
 mod handoff;
 mod hooks;
+mod import;
 mod lanes;
 mod late;
 mod library;

@@ -24,7 +24,7 @@ impl Kill {
             match ending::end(app).await {
                 Ok(()) => print::done(&app.1.name, "ended", self.shape)?,
                 Err(failure) => {
-                    failure.complaint().iter().for_each(|complaint| crate::cli::complain(complaint));
+                    failure.complaints().iter().for_each(|complaint| crate::cli::complain(complaint));
                     code = ExitCode::FAILURE;
                 }
             }

@@ -13,6 +13,7 @@ mod delete;
 mod describe;
 mod ending;
 mod events;
+mod import;
 mod kill;
 mod list;
 mod order;
@@ -40,7 +41,7 @@ use crate::control::client;
 use crate::home::apps::NoHome;
 use crate::home::definition::NotWritten;
 use crate::home::lock::LockError;
-use crate::settings::error::Invalid;
+use crate::settings::error::{Invalid, Problem};
 use crate::settings::workplace::WorkplaceError;
 
 #[derive(Debug, Parser)]
@@ -67,6 +68,7 @@ enum Verb {
     Connections(connections::Connections),
     Events(events::Events),
     Curl(curl::Curl),
+    Import(import::Import),
     Completions(completions::Completions),
 }
 
@@ -135,12 +137,13 @@ impl VerbError {
         }
     }
 
-    /// What is said about it; `None` if nobody would read it.
-    pub(super) fn complaint(&self) -> Option<String> {
+    /// What is said about it; nothing if nobody would read it.
+    pub(super) fn complaints(&self) -> Vec<String> {
         match self {
-            VerbError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
-            VerbError::Client(client::Error::Refused(problem)) => Some(print::problem(problem)),
-            _ => Some(self.to_string()),
+            VerbError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Vec::new(),
+            VerbError::Client(client::Error::Refused(problem)) => vec![print::problem(problem)],
+            VerbError::Invalid(invalid) => invalid.problems().iter().map(Problem::to_string).collect(),
+            _ => vec![self.to_string()],
         }
     }
 }
@@ -212,6 +215,7 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
             Verb::Connections(connections) => connections.run().await,
             Verb::Events(events) => events.run().await,
             Verb::Curl(curl) => curl.run().await,
+            Verb::Import(import) => import.run(),
             Verb::Completions(completions) => completions.run(),
         }
     })

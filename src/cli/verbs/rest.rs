@@ -55,7 +55,7 @@ pub(super) async fn start(folder: &AppFolder, shape: Shape) -> Result<ExitCode, 
     let app = match bring_up(folder, lock).await {
         Ok(app) => app,
         Err(failure) => {
-            failure.complaint().iter().for_each(|complaint| complain(complaint));
+            failure.complaints().iter().for_each(|complaint| complain(complaint));
             return Ok(ExitCode::FAILURE);
         }
     };

@@ -12,7 +12,7 @@ use super::choose::NotChosen;
 use super::order::Order;
 use super::print::Shape;
 use super::{VerbError, rest};
-use crate::cli::arguments;
+use crate::cli::{arguments, complain};
 use crate::control::client;
 use crate::control::home::Home;
 use crate::home::apps::Apps;
@@ -153,6 +153,7 @@ async fn start_script(
 async fn start_new(line: CommandLine, shape: Shape) -> Result<ExitCode, VerbError> {
     let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
     let resolved = load(CommandLine { folder: Some(folder.clone()), ..line })?;
+    resolved.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
     resolved.config.workplace().find(&resolved.config.command, std::env::var_os("PATH"))?;
     let app = Apps::of_this_process()?.app(&resolved.config.name);
     {

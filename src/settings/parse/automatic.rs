@@ -12,12 +12,15 @@ use crate::settings::kind::{Automatic, Kind, Number, Values, number};
 /// The most workers that can be asked for.
 pub(crate) const MAX_WORKERS: u32 = 1024;
 
+/// As many as there are CPUs.
+const MAX: &str = "max";
+
 const NUMBER: Number = number(1, MAX_WORKERS as i64);
 
 /// The longest name of an app, in bytes.
 const MAX_NAME: usize = 64;
 
-/// A number of workers, or `max`, as PM2's `-i max`.
+/// A number of workers, or `max`, as PM2's `-i max`; `max-1` is one fewer, as its `-i -1`.
 #[derive(Debug)]
 pub(crate) struct Workers;
 
@@ -33,12 +36,24 @@ impl Values for Workers {
     fn range(&self) -> Option<String> {
         NUMBER.range()
     }
+
+    fn schema(&self) -> serde_json::Value {
+        serde_json::json!({ "anyOf": [NUMBER.schema(), { "type": "string", "pattern": "^max(-[0-9]+)?$" }] })
+    }
 }
 
 impl Kind<NonZeroU32> for Workers {
     fn read(&self, text: &str, automatic: &Automatic) -> Result<NonZeroU32, Reason> {
-        if text == "max" {
-            return Ok(automatic.workers.min(NonZeroU32::new(MAX_WORKERS).unwrap_or(NonZeroU32::MIN)));
+        if let Some(fewer) = text.strip_prefix(MAX) {
+            let fewer = match fewer.strip_prefix('-') {
+                None if fewer.is_empty() => 0,
+                Some(digits) if is_digits(digits) => {
+                    digits.parse().map_err(|_| Reason::new("out of range"))?
+                }
+                _ => return Err(Reason::new("not a whole number")),
+            };
+            let workers = automatic.workers.get().min(MAX_WORKERS).saturating_sub(fewer);
+            return Ok(NonZeroU32::new(workers).unwrap_or(NonZeroU32::MIN));
         }
         NUMBER.read(text, automatic)
     }
@@ -111,6 +126,11 @@ mod tests {
             ("1", "1"),
             ("1024", "1024"),
             ("max", "1"),
+            ("max-1", "1"),
+            ("max-", "not a whole number"),
+            ("max+1", "not a whole number"),
+            ("maximum", "not a whole number"),
+            ("max-99999999999", "out of range"),
             ("0", "out of range"),
             ("1025", "out of range"),
             ("-1", "out of range"),
@@ -130,6 +150,8 @@ mod tests {
         for (cpus, expected) in [(3, 3), (4096, MAX_WORKERS)] {
             let automatic = Automatic { workers: NonZeroU32::new(cpus).unwrap(), name: String::new() };
             assert_eq!(Workers.read("max", &automatic).unwrap().get(), expected);
+            assert_eq!(Workers.read("max-1", &automatic).unwrap().get(), expected - 1);
+            assert_eq!(Workers.read("max-9999", &automatic).unwrap().get(), 1);
             assert_eq!(Workers.read("5", &automatic).unwrap().get(), 5);
         }
     }

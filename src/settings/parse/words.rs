@@ -90,6 +90,10 @@ impl Values for PolicyWord {
     fn words(&self) -> Vec<PossibleValue> {
         choice::<Policy>().words()
     }
+
+    fn schema(&self) -> serde_json::Value {
+        serde_json::json!({ "anyOf": [choice::<Policy>().schema(), { "const": "rr" }] })
+    }
 }
 
 impl Kind<Policy> for PolicyWord {

@@ -1,0 +1,294 @@
+//! The keys of an app that are no settings of the table: what it is made of, and what nothing honours yet.
+//!
+//! A row of [`LACKING`] goes when a setting of its name comes into [`table`]. Until then each use of it is named in a warning.
+
+use std::time::Duration;
+
+use super::super::error::Reason;
+use super::super::kind::{Arity, Automatic, Kind, Truth, Values, duration, list};
+use super::super::parse::FilePath;
+use super::super::table;
+
+/// A key that says what the app is made of.
+#[derive(Debug)]
+pub(crate) struct OwnKey {
+    /// In the file.
+    pub name: &'static str,
+    /// What it is for, in sentences.
+    pub doc: &'static str,
+    /// Whether it may be a list of texts, a text or either.
+    pub form: Form,
+}
+
+/// What stands behind a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A text.
+    Text,
+    /// A list of texts, or one.
+    Texts,
+    /// `true` or `false`.
+    Truth,
+}
+
+/// The namespace.
+pub(crate) const NAMESPACE: &str = "namespace";
+/// The file to run.
+pub(crate) const SCRIPT: &str = "script";
+/// What runs it.
+pub(crate) const INTERPRETER: &str = "interpreter";
+/// Arguments of the interpreter.
+pub(crate) const INTERPRETER_ARGS: &str = "interpreter-args";
+/// Arguments of the script.
+pub(crate) const ARGS: &str = "args";
+/// Apps that have to be ready first.
+pub(crate) const DEPENDS_ON: &str = "depends-on";
+/// Whether the profile is in the name.
+pub(crate) const APPEND_ENV_TO_NAME: &str = "append-env-to-name";
+
+/// Every one of them, in the order in which they are written.
+pub(crate) const OWN: [OwnKey; 7] = [
+    OwnKey { name: NAMESPACE, form: Form::Text, doc: "A name for several apps together." },
+    OwnKey {
+        name: SCRIPT,
+        form: Form::Text,
+        doc: "What each worker runs, instead of `command`: a file in the app's folder, run by the program of its first line \
+              (`#!`) or by the usual one for its extension; a command of PATH; or, with a space in it, a line for a shell.",
+    },
+    OwnKey {
+        name: INTERPRETER,
+        form: Form::Text,
+        doc: "The program that runs `script`; \"none\" is the script itself.",
+    },
+    OwnKey { name: INTERPRETER_ARGS, form: Form::Texts, doc: "Arguments of that program." },
+    OwnKey { name: ARGS, form: Form::Texts, doc: "Arguments of `script`." },
+    OwnKey {
+        name: DEPENDS_ON,
+        form: Form::Texts,
+        doc: "Apps of this file that have to be ready before this one is started.",
+    },
+    OwnKey {
+        name: APPEND_ENV_TO_NAME,
+        form: Form::Truth,
+        doc: "With `--env production`, append `-production` to the name.",
+    },
+];
+
+/// A setting that is read, kept and written, and that nothing honours.
+pub(crate) struct Lacking {
+    /// In the file.
+    pub name: &'static str,
+    /// What it would do.
+    pub doc: &'static str,
+    /// Which values it may have.
+    pub values: &'static dyn Values,
+    /// Whether this is one.
+    pub read: fn(&str) -> Result<(), Reason>,
+    /// What there is instead.
+    pub instead: &'static str,
+}
+
+impl Lacking {
+    /// Whether it may have several values.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.values.arity(), Arity::List { .. })
+    }
+
+    /// Reads one value; a refusal says what is accepted.
+    ///
+    /// # Errors
+    /// It is not accepted.
+    pub(crate) fn check(&self, text: &str) -> Result<(), Reason> {
+        (self.read)(text).map_err(|reason| reason.or_hint(|| format!("use {}", self.values.accepts())))
+    }
+}
+
+fn nothing() -> Automatic {
+    Automatic { workers: std::num::NonZeroU32::MIN, name: String::new() }
+}
+
+fn delay(text: &str) -> Result<(), Reason> {
+    Kind::<Duration>::read(&DELAY, text, &nothing()).map(drop)
+}
+
+fn truth(text: &str) -> Result<(), Reason> {
+    Truth.read(text, &nothing()).map(drop)
+}
+
+fn variable(text: &str) -> Result<(), Reason> {
+    let is_name = !text.is_empty()
+        && !text.starts_with(|first: char| first.is_ascii_digit())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_name { Ok(()) } else { Err(Reason::new("not the name of a variable")) }
+}
+
+fn any_text(text: &str) -> Result<(), Reason> {
+    let is_good = !text.is_empty() && !text.contains('\0');
+    if is_good { Ok(()) } else { Err(Reason::new("empty, or with a zero byte")) }
+}
+
+fn log_type(text: &str) -> Result<(), Reason> {
+    if matches!(text, "json" | "raw") { Ok(()) } else { Err(Reason::new("not a known word")) }
+}
+
+const DELAY: super::super::kind::Span = duration("0ms", "24h");
+
+/// Values that are texts, with what they are.
+struct Texts(&'static str);
+
+impl Values for Texts {
+    fn placeholder(&self) -> String {
+        "TEXT".to_owned()
+    }
+
+    fn accepts(&self) -> String {
+        self.0.to_owned()
+    }
+
+    fn is_text(&self) -> bool {
+        true
+    }
+}
+
+const VARIABLE: Texts = Texts("the name of a variable, such as NODE_APP_INSTANCE");
+const LOG_HINT: &str = "worker output goes to clusterd's own stdout and stderr";
+
+/// Every one of them.
+pub(crate) static LACKING: &[Lacking] = &[
+    Lacking {
+        name: "restart-delay",
+        doc: "Time between the end of a worker and its next start.",
+        values: &DELAY,
+        read: delay,
+        instead: "a worker that fails at once is restarted later each time in a row, any other at once",
+    },
+    Lacking {
+        name: "exp-backoff-restart-delay",
+        doc: "First time between the end of a worker and its next start, half as long again each time.",
+        values: &DELAY,
+        read: delay,
+        instead: "a worker that fails at once is restarted later each time in a row, without a setting",
+    },
+    Lacking {
+        name: "instance-var",
+        doc: "Variable in which workers have their number, counted from 0.",
+        values: &VARIABLE,
+        read: variable,
+        instead: "workers have their number in NODE_APP_INSTANCE and CLUSTERD_WORKER_ID",
+    },
+    Lacking {
+        name: "increment-var",
+        doc: "Variable that is one more for each worker than for the one before.",
+        values: &VARIABLE,
+        read: variable,
+        instead: "workers have their number in NODE_APP_INSTANCE, counted from 0",
+    },
+    Lacking {
+        name: "autostart",
+        doc: "Whether workers are started with the app.",
+        values: &Truth,
+        read: truth,
+        instead: "workers are started with the app",
+    },
+    Lacking {
+        name: "pid-file",
+        doc: "File with the number of the process.",
+        values: &FilePath,
+        read: any_text,
+        instead: "`clusterd list -o json` has the pid of each worker",
+    },
+    Lacking {
+        name: "filter-env",
+        doc: "Variables that workers do not inherit.",
+        values: &FILTER_ENV,
+        read: any_text,
+        instead: "start clusterd without them: env -u NAME clusterd ...",
+    },
+    Lacking {
+        name: "out-file",
+        doc: "File for what workers write to stdout.",
+        values: &FilePath,
+        read: any_text,
+        instead: LOG_HINT,
+    },
+    Lacking {
+        name: "error-file",
+        doc: "File for what workers write to stderr.",
+        values: &FilePath,
+        read: any_text,
+        instead: LOG_HINT,
+    },
+    Lacking {
+        name: "log-file",
+        doc: "File for what workers write to either.",
+        values: &FilePath,
+        read: any_text,
+        instead: LOG_HINT,
+    },
+    Lacking {
+        name: "merge-logs",
+        doc: "One file for all workers.",
+        values: &Truth,
+        read: truth,
+        instead: LOG_HINT,
+    },
+    Lacking {
+        name: "log-date-format",
+        doc: "Time in front of each line.",
+        values: &Texts("a format, such as YYYY-MM-DD HH:mm:ss"),
+        read: any_text,
+        instead: LOG_HINT,
+    },
+    Lacking {
+        name: "log-type",
+        doc: "How lines are written.",
+        values: &Texts("raw or json"),
+        read: log_type,
+        instead: LOG_HINT,
+    },
+    Lacking {
+        name: "disable-logs",
+        doc: "Keep nothing of what workers write.",
+        values: &Truth,
+        read: truth,
+        instead: LOG_HINT,
+    },
+];
+
+const FILTER_ENV: super::super::kind::List<Texts> =
+    list(Texts("the name of a variable"), "[\"AWS_SECRET_ACCESS_KEY\"]");
+
+/// The row of this name, unless there is a setting of that name by now.
+pub(crate) fn lacking(name: &str) -> Option<&'static Lacking> {
+    LACKING.iter().find(|lacking| lacking.name == name && table::named(name).is_none())
+}
+
+/// The names of all of these keys.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    OWN.iter().map(|key| key.name).chain(LACKING.iter().map(|key| key.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_a_setting_is_no_longer_lacking() {
+        for name in names() {
+            assert!(table::named(name).is_none(), "{name} is a setting: delete its row");
+        }
+    }
+
+    #[test]
+    fn a_lacking_setting_is_read_all_the_same() {
+        let read = |name: &str, text: &str| {
+            lacking(name).expect("a row").check(text).map_err(|reason| reason.to_string())
+        };
+        assert_eq!(read("restart-delay", "3s"), Ok(()));
+        assert_eq!(read("restart-delay", "0ms"), Ok(()));
+        assert!(read("restart-delay", "3").expect_err("no unit").contains("use 3s for seconds"));
+        assert!(read("increment-var", "9A").expect_err("no name").contains("use the name of a variable"));
+        assert_eq!(read("log-type", "json"), Ok(()));
+        assert!(read("log-type", "xml").is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! `--env NAME` of commands that take a file: the variables of that profile, and what follows from them.
+//!
+//! Pure.
+
+use std::collections::BTreeSet;
+
+use super::super::error::{Problem, Reason};
+use super::super::file::nearest;
+use super::super::kind::or;
+use super::super::origin::Value;
+use super::super::table::keys;
+use super::App;
+
+/// The variable that tells a worker on which port to listen.
+const PORT: &str = "PORT";
+
+/// The apps with this profile. An app that has none of this name stays as it is.
+///
+/// A `PORT` among an app's variables is its port: clusterd listens there and tells workers by itself.
+///
+/// # Errors
+/// No app has a profile of this name.
+pub(crate) fn chosen(apps: Vec<App>, profile: Option<&str>) -> Result<Vec<App>, Problem> {
+    if let Some(profile) = profile
+        && !apps.iter().any(|app| app.profiles.contains_key(profile))
+    {
+        return Err(Problem::at(format!("--env {profile}"), unknown(&apps, profile)));
+    }
+    let with = |mut app: App| {
+        if let Some((name, values)) = profile.and_then(|name| app.profiles.get_key_value(name)) {
+            let (name, values) = (name.clone(), values.clone());
+            add_variables(&mut app, values);
+            if app.appends_profile {
+                app.name.text = format!("{}-{name}", app.name.text);
+            }
+        }
+        app.appends_profile = false;
+        app.profiles.clear();
+        take_port(&mut app);
+        app
+    };
+    Ok(apps.into_iter().map(with).collect())
+}
+
+fn unknown(apps: &[App], profile: &str) -> Reason {
+    let names: BTreeSet<_> = apps.iter().flat_map(|app| app.profiles.keys()).cloned().collect();
+    let names = Vec::from_iter(names);
+    let reason = Reason::new(format!("the file has no profile {profile}"));
+    if let Some(nearest) = nearest(profile, names.iter().map(String::as_str)) {
+        return reason.hint(format!("did you mean {nearest}?"));
+    }
+    match names.is_empty() {
+        true => reason.hint(format!("add its variables to the file: [app.NAME.env.{profile}]")),
+        false => reason.hint(format!("use {}", or(&names))),
+    }
+}
+
+/// Of one name, the new value counts.
+fn add_variables(app: &mut App, values: Vec<Value>) {
+    let named: BTreeSet<_> = values.iter().map(|value| variable(value).to_owned()).collect();
+    app.settings.retain(keys::env.key.name, |value| !named.contains(variable(value)));
+    values.into_iter().for_each(|value| app.settings.add(value));
+}
+
+fn variable(value: &Value) -> &str {
+    value.text.split_once('=').map_or(value.text.as_str(), |(name, _)| name)
+}
+
+/// Makes `PORT` among the variables the port, where it is one, and not counted up from worker to worker.
+pub(super) fn take_port(app: &mut App) {
+    let counts_up = app.lacking.named("increment-var").iter().chain(app.settings.named("increment-var"));
+    if counts_up.into_iter().any(|value| value.text == PORT) {
+        return;
+    }
+    let is_port = |value: &&Value| variable(value) == PORT;
+    let Some(value) = app.settings.of(&keys::env.key).iter().rfind(is_port).cloned() else { return };
+    let number = value.text.split_once('=').map(|(_, number)| number.to_owned()).unwrap_or_default();
+    if !number.parse::<u16>().is_ok_and(|port| port > 0) {
+        return;
+    }
+    app.settings.retain(keys::env.key.name, |value| variable(value) != PORT);
+    // A port that clients use, with another one for workers, stays what it is for clients.
+    let public = app.settings.of(&keys::port.key).last().map(|value| value.text.clone());
+    let text = match public.as_deref().and_then(|text| text.split_once(':')) {
+        Some((public, _)) => format!("{public}:{number}"),
+        None if !app.settings.of(&keys::bind.key).is_empty() => return,
+        None => number,
+    };
+    app.settings.retain(keys::port.key.name, |_| false);
+    app.settings.add(Value { name: keys::port.key.name, text, literal: None, origin: value.origin });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::toml;
+    use super::*;
+
+    const FILE: &str = "
+        [app.web]
+        command = ['node', 'app.js']
+        append-env-to-name = true
+        [app.web.env]
+        NODE_ENV = 'development'
+        PORT = 3000
+        ONLY = 'base'
+        [app.web.env.production]
+        NODE_ENV = 'production'
+        PORT = 8080
+        [app.mail]
+        command = ['mail']
+        [app.mail.env.staging]
+        A = 1
+    ";
+
+    fn read(text: &str) -> Vec<App> {
+        toml::read(Path::new("clusterd.toml"), text).expect("valid").apps
+    }
+
+    fn shown(app: &App) -> String {
+        let texts =
+            |values: &[Value]| values.iter().map(|value| value.text.clone()).collect::<Vec<_>>().join(" ");
+        let (port, env) = (texts(app.settings.of(&keys::port.key)), texts(app.settings.of(&keys::env.key)));
+        format!("{} {port} {env}", app.name.text)
+    }
+
+    #[test]
+    fn a_profile_goes_over_the_base() {
+        let with =
+            |profile| chosen(read(FILE), profile).expect("known").iter().map(shown).collect::<Vec<_>>();
+        assert_eq!(with(None), ["web 3000 NODE_ENV=development ONLY=base", "mail  "]);
+        assert_eq!(with(Some("production")), ["web-production 8080 ONLY=base NODE_ENV=production", "mail  "]);
+        assert_eq!(with(Some("staging")), ["web 3000 NODE_ENV=development ONLY=base", "mail  A=1"]);
+    }
+
+    #[test]
+    fn an_unknown_profile_is_an_error_that_names_those_there_are() {
+        let said = |text: &str, profile| chosen(read(text), Some(profile)).expect_err("unknown").to_string();
+        assert_eq!(
+            said(FILE, "prodution"),
+            "--env prodution: the file has no profile prodution\nhint: did you mean production?"
+        );
+        assert_eq!(said(FILE, "qa"), "--env qa: the file has no profile qa\nhint: use production or staging");
+        let none = said("[app.a]\ncommand = ['x']", "qa");
+        assert_eq!(
+            none,
+            "--env qa: the file has no profile qa\nhint: add its variables to the file: [app.NAME.env.qa]"
+        );
+    }
+
+    #[test]
+    fn a_variable_port_is_the_port_of_the_app() {
+        let cases = [
+            ("env = { PORT = 80 }", "a 80 "),
+            ("port = 3000\nenv = { PORT = 80 }", "a 80 "),
+            ("port = '443:3000'\nenv = { PORT = 80 }", "a 443:80 "),
+            ("bind = '127.0.0.1:80'\nenv = { PORT = 80 }", "a  "),
+            ("env = { PORT = '/run/a.sock' }", "a  PORT=/run/a.sock"),
+            ("increment-var = 'PORT'\nenv = { PORT = 80 }", "a  PORT=80"),
+        ];
+        for (text, expected) in cases {
+            let app =
+                chosen(read(&format!("[app.a]\ncommand = ['x']\n{text}")), None).expect("fine").remove(0);
+            assert_eq!(shown(&app), expected, "{text}");
+        }
+    }
+}
