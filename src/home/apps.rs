@@ -49,6 +49,11 @@ impl Apps {
         AppFolder { home: self.home.clone(), name: name.to_owned() }
     }
 
+    /// The folder that they share.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// What `clusterd save` has written.
     pub(crate) fn saved(&self) -> PathBuf {
         self.home.join("saved.json")

@@ -13,10 +13,11 @@
 //! ```
 //!
 //! In reading order: [`apps`] (where all that is), [`lock`], [`definition`] (`app.toml` and `environment`), [`record`]
-//! (`state.json`), [`saved`] (what `clusterd save` keeps of all), [`launch`] (a primary is started, detached from whoever starts it).
+//! (`state.json`), [`saved`] (what `clusterd save` keeps of all), [`ids`] (the numbers of workers), [`launch`] (a primary is started, detached from whoever starts it).
 
 pub(crate) mod apps;
 pub(crate) mod definition;
+pub(crate) mod ids;
 pub(crate) mod launch;
 pub(crate) mod lock;
 pub(crate) mod record;
@@ -27,6 +28,7 @@ use std::time::SystemTime;
 use tracing::warn;
 
 use self::apps::AppFolder;
+use self::ids::Ids;
 use self::lock::{Holder, Lock};
 use self::record::{Ended, Record, Wanted};
 use crate::supervisor::events::Time;
@@ -60,7 +62,9 @@ impl Held {
 
     /// The primary ends with this code.
     pub(crate) fn ends(&self, code: u8) {
-        if self.is_detached {
+        if !self.is_detached {
+            let _ = Ids::forget(self.folder.home(), self.folder.name());
+        } else {
             note(&self.folder, |record| record.ended = Some(Ended { code, at: Time(SystemTime::now()) }));
         }
     }

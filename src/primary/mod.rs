@@ -124,8 +124,8 @@ async fn serve(
     let Wiring { supervisor, task, attach_context, bound: channels, words, ready, probes } =
         Wiring::new(&config, command_line, dependencies);
 
-    if let Some(held) = held.filter(|held| held.is_detached) {
-        tokio::spawn(wanted_state::keep(held.folder.clone(), supervisor.status()));
+    if let Some(held) = held {
+        tokio::spawn(wanted_state::keep(held.folder.clone(), held.is_detached, supervisor.status()));
     }
     let (readiness, watched) = watch::channel(readiness::at_start(&reports.status.borrow()));
     let scraper = probes.scraper(&config, &supervisor, &metrics);

@@ -67,7 +67,7 @@ impl SignalActions {
             SignalAction::Reload => self.reload(name).await,
             SignalAction::Scale(scale) => self.give(Command::Scale(scale), name).await,
             SignalAction::Drain if has_terminal() => debug!("{name}: the terminal has another size"),
-            SignalAction::Drain => self.give(Command::Stop, name).await,
+            SignalAction::Drain => self.give(Command::Stop(None), name).await,
             SignalAction::Reopen => {
                 info!("{name}: no log files to reopen; clusterd writes to its standard streams")
             }
@@ -82,7 +82,7 @@ impl SignalActions {
     async fn reload(&self, name: &'static str) {
         match self.supervisor.begin(Command::Reload, Asker::Signal(name)).await {
             Err(Refused::Stopped) => {
-                self.give(Command::Start, name).await;
+                self.give(Command::Start(None), name).await;
                 self.systemd.no_reload();
             }
             // The supervisor has logged it.

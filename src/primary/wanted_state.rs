@@ -5,34 +5,53 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tracing::debug;
 
 use crate::home::apps::AppFolder;
+use crate::home::ids::Ids;
 use crate::home::note;
 use crate::home::record::Wanted;
 use crate::supervisor::Overview;
 
-/// Writes it down whenever it changes.
-pub(super) async fn keep(folder: AppFolder, mut status: watch::Receiver<Arc<Overview>>) {
+/// Writes it down whenever it changes, and has a number for each worker. A primary in the foreground keeps nothing else.
+pub(super) async fn keep(folder: AppFolder, is_detached: bool, mut status: watch::Receiver<Arc<Overview>>) {
     // What is told first is what was read at the start.
     let first = status.wait_for(|overview| overview.plan.is_some()).await.map(|first| wanted(&first));
     let Ok(mut kept) = first else { return };
+    number(&folder, kept.1).await;
     while status.changed().await.is_ok() {
         let now = wanted(&status.borrow_and_update());
         if now == kept {
             continue;
         }
-        let ((wanted, workers), folder) = (now, folder.clone());
-        let is_scaled = workers != kept.1;
-        let write = move || {
-            note(&folder, |record| {
-                record.wanted = wanted;
-                record.workers = if is_scaled { Some(workers) } else { record.workers };
-            });
-        };
-        // A disk may take its time.
-        let _ = tokio::task::spawn_blocking(write).await;
+        if now.1 != kept.1 {
+            number(&folder, now.1).await;
+        }
+        if is_detached {
+            write(&folder, now, now.1 != kept.1).await;
+        }
         kept = now;
     }
+}
+
+/// Gives each worker a number. A disk may take its time.
+async fn number(folder: &AppFolder, workers: u32) {
+    let folder = folder.clone();
+    let give = move || Ids::give(folder.home(), folder.name(), workers);
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(give).await {
+        debug!(%error, "workers get no numbers");
+    }
+}
+
+async fn write(folder: &AppFolder, (wanted, workers): (Wanted, u32), is_scaled: bool) {
+    let folder = folder.clone();
+    let write = move || {
+        note(&folder, |record| {
+            record.wanted = wanted;
+            record.workers = if is_scaled { Some(workers) } else { record.workers };
+        });
+    };
+    let _ = tokio::task::spawn_blocking(write).await;
 }
 
 fn wanted(overview: &Overview) -> (Wanted, u32) {

@@ -58,8 +58,12 @@ pub(super) enum Order<C> {
     Scale(Scale),
     /// [`Command::Stop`](super::Command::Stop).
     Stop,
+    /// [`Command::Stop`](super::Command::Stop) of this one.
+    StopOne(Slot),
     /// [`Command::Start`](super::Command::Start).
     Start,
+    /// [`Command::Start`](super::Command::Start) of this one.
+    StartOne(Slot),
 }
 
 /// What is to be done.
@@ -75,8 +79,12 @@ pub(super) enum Accepted<C> {
     Scale(u32),
     /// Stop all workers.
     Stop,
+    /// Stop the worker in this slot, and leave the slot empty.
+    StopOne(Slot),
     /// Start all workers.
     Start,
+    /// Start the worker in this slot.
+    StartOne(Slot),
 }
 
 /// Whether an order is carried out. While clusterd stops nothing is; a stop overtakes a reload, everything else waits
@@ -96,6 +104,8 @@ pub(super) fn accept<C>(order: Order<C>, situation: &Situation) -> Result<Accept
         (Order::Reload(configuration), None) => Ok(Accepted::Reload(configuration)),
         (Order::Restart(configuration), None) => Ok(Accepted::RestartAll(configuration)),
         (Order::RestartOne(slot), None) => existing(slot, situation.workers).map(Accepted::RestartOne),
+        (Order::StopOne(slot), None) => existing(slot, situation.workers).map(Accepted::StopOne),
+        (Order::StartOne(slot), None) => existing(slot, situation.workers).map(Accepted::StartOne),
         (Order::Scale(scale), None) => scaled(situation.workers, scale).map(Accepted::Scale),
     }
 }
@@ -132,12 +142,14 @@ mod tests {
     }
 
     /// One of each kind.
-    fn orders() -> [Order<&'static str>; 6] {
+    fn orders() -> [Order<&'static str>; 8] {
         [
             Order::Reload("new"),
             Order::Restart("new"),
             Order::RestartOne(Slot(1)),
             Order::Scale(Scale::To(2)),
+            Order::StopOne(Slot(2)),
+            Order::StartOne(Slot(2)),
             Order::Stop,
             Order::Start,
         ]
@@ -151,6 +163,8 @@ mod tests {
             Accepted::RestartAll("new"),
             Accepted::RestartOne(Slot(1)),
             Accepted::Scale(2),
+            Accepted::StopOne(Slot(2)),
+            Accepted::StartOne(Slot(2)),
             Accepted::Stop,
             Accepted::Start,
         ];
@@ -161,15 +175,16 @@ mod tests {
     fn an_app_that_is_stopped_can_only_be_stopped_and_started() {
         let done = orders().map(|order| accept(order, &in_mode(Mode::Stopped)));
         let stopped = || Err(Refused::Stopped);
-        let expected = [stopped(), stopped(), stopped(), stopped(), Ok(Accepted::Stop), Ok(Accepted::Start)];
-        assert_eq!(done, expected);
+        assert_eq!(done[..6], [(); 6].map(|()| stopped()));
+        assert_eq!(done[6..], [Ok(Accepted::Stop), Ok(Accepted::Start)]);
     }
 
     #[test]
     fn during_a_reload_it_can_only_be_stopped() {
         let done = orders().map(|order| accept(order, &reloading()));
         let busy = || Err(Refused::Busy { by: Asker::Cron });
-        assert_eq!(done, [busy(), busy(), busy(), busy(), Ok(Accepted::Stop), busy()]);
+        assert_eq!(done[..6], [(); 6].map(|()| busy()));
+        assert_eq!(done[6..], [Ok(Accepted::Stop), busy()]);
     }
 
     #[test]
@@ -203,11 +218,18 @@ mod tests {
     }
 
     #[test]
-    fn only_a_worker_that_there_is_can_be_restarted() {
+    fn only_a_worker_that_there_is_can_be_restarted_stopped_or_started() {
         for (slot, exists) in [(0, false), (1, true), (4, true), (5, false)] {
             let slot = Slot(slot);
-            let expected = if exists { Ok(Accepted::RestartOne(slot)) } else { Err(Refused::NoWorker(slot)) };
-            assert_eq!(accept(Order::<()>::RestartOne(slot), &running(4)), expected);
+            let orders = [
+                (Order::<()>::RestartOne(slot), Accepted::RestartOne(slot)),
+                (Order::StopOne(slot), Accepted::StopOne(slot)),
+                (Order::StartOne(slot), Accepted::StartOne(slot)),
+            ];
+            for (order, accepted) in orders {
+                let expected = if exists { Ok(accepted) } else { Err(Refused::NoWorker(slot)) };
+                assert_eq!(accept(order, &running(4)), expected);
+            }
         }
     }
 
@@ -230,6 +252,8 @@ mod tests {
             any::<u8>().prop_map(Order::Reload),
             any::<u8>().prop_map(Order::Restart),
             (0..2000u32).prop_map(|slot| Order::RestartOne(Slot(slot))),
+            (0..2000u32).prop_map(|slot| Order::StopOne(Slot(slot))),
+            (0..2000u32).prop_map(|slot| Order::StartOne(Slot(slot))),
             any::<u32>().prop_map(|workers| Order::Scale(Scale::To(workers))),
             any::<i32>().prop_map(|difference| Order::Scale(Scale::By(difference))),
             Just(Order::Stop),
@@ -256,7 +280,9 @@ mod tests {
                     prop_assert!(situation.reload_by.is_none() || accepted == Accepted::Stop);
                     match accepted {
                         Accepted::Stop | Accepted::Start => {}
-                        Accepted::RestartOne(slot) => prop_assert!((1..=situation.workers).contains(&slot.0)),
+                        Accepted::RestartOne(slot) | Accepted::StopOne(slot) | Accepted::StartOne(slot) => {
+                            prop_assert!((1..=situation.workers).contains(&slot.0));
+                        }
                         Accepted::Scale(workers) => prop_assert!((1..=MOST_WORKERS).contains(&workers)),
                         Accepted::Reload(configuration) => prop_assert_eq!(order, Order::Reload(configuration)),
                         Accepted::RestartAll(configuration) => prop_assert_eq!(order, Order::Restart(configuration)),
@@ -265,7 +291,10 @@ mod tests {
                 Err(Refused::Stopping) => prop_assert!(matches!(situation.mode, Mode::Closing | Mode::Ending)),
                 Err(Refused::Busy { by }) => prop_assert_eq!(Some(by), situation.reload_by),
                 Err(Refused::Stopped) => prop_assert_eq!(situation.mode, Mode::Stopped),
-                Err(Refused::NoWorker(slot)) => prop_assert_eq!(order, Order::RestartOne(slot)),
+                Err(Refused::NoWorker(slot)) => {
+                    let of_one = [Order::RestartOne(slot), Order::StopOne(slot), Order::StartOne(slot)];
+                    prop_assert!(of_one.contains(&order));
+                }
                 Err(Refused::OutOfRange { asked }) => prop_assert!(!(1..=i64::from(MOST_WORKERS)).contains(&asked)),
                 Err(Refused::Configuration(_)) => prop_assert!(false, "it was read before"),
             }

@@ -26,10 +26,10 @@ pub(crate) enum Command {
     RestartWith(Environment),
     /// Have more or fewer workers.
     Scale(Scale),
-    /// End all workers; the ports stay open.
-    Stop,
+    /// End all workers, or this one; the ports stay open.
+    Stop(Option<Slot>),
     /// Start them again after that, or those that are errored or stopped.
-    Start,
+    Start(Option<Slot>),
 }
 
 /// How many workers are wanted.

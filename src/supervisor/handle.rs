@@ -122,8 +122,10 @@ impl Handle {
             Command::Restart(None) => Order::Restart(self.read_again(None).await?),
             Command::RestartWith(environment) => Order::Restart(self.read_again(Some(environment)).await?),
             Command::Scale(scale) => Order::Scale(scale),
-            Command::Stop => Order::Stop,
-            Command::Start => Order::Start,
+            Command::Stop(None) => Order::Stop,
+            Command::Stop(Some(slot)) => Order::StopOne(slot),
+            Command::Start(None) => Order::Start,
+            Command::Start(Some(slot)) => Order::StartOne(slot),
         };
         self.ask(|reply| Request::Do { order, by, reply }).await.unwrap_or(Err(Refused::Stopping))
     }

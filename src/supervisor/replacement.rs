@@ -61,7 +61,8 @@ impl Replacements {
         // Who will not be wanted any more is not replaced.
         let count = workers.table().wanted().min(count_after(workers, before, &wanted));
         let prove = wanted.plan.rules.restart.min_uptime;
-        let rollout = Rollout::new((1..=count).map(Slot), wanted.reload_parallel, prove);
+        let slots = workers.table().slots().into_iter().filter(|slot| slot.0 <= count);
+        let rollout = Rollout::new(slots, wanted.reload_parallel, prove);
         self.now = Some((rollout, Cause::Reload { by, reply, wanted }));
         Underway(answer)
     }

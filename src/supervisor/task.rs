@@ -206,13 +206,16 @@ impl Task {
                 self.replacements.reload(&mut self.workers, &self.wanted, (wanted, by))
             }
             Accepted::RestartOne(slot) => {
+                self.workers.fill(slot);
                 let done = format!("worker {slot} is online again");
                 self.restart(vec![slot], done)
             }
             Accepted::RestartAll(wanted) => self.restart_all(wanted),
             Accepted::Scale(workers) => self.scale(workers, &by),
             Accepted::Stop => self.stop(&by),
+            Accepted::StopOne(slot) => self.stop_one(slot, &by),
             Accepted::Start => self.start(&by),
+            Accepted::StartOne(slot) => self.start_one(slot),
         })
     }
 
@@ -220,6 +223,7 @@ impl Task {
     fn restart_all(&mut self, wanted: DesiredState) -> Underway {
         let count = replacement::count_after(&self.workers, &self.wanted, &wanted);
         self.wanted = wanted;
+        self.workers.fill_all();
         let surplus: Vec<Slot> = (count + 1..=self.workers.resize(count)).map(Slot).collect();
         self.workers.stop(self.workers.table().ids_in(&surplus));
         let done = format!("{} online again", jobs::workers(count));
@@ -259,11 +263,28 @@ impl Task {
         self.jobs.begin(goal, "stopped; the ports are kept, and refuse clients".to_owned())
     }
 
+    /// Its slot stays empty over reloads and restarts, until it is started. The last one takes the app with it.
+    fn stop_one(&mut self, slot: Slot, by: &Asker) -> Underway {
+        if self.workers.table().slots().iter().all(|other| *other == slot) {
+            return self.stop(by);
+        }
+        self.workers.keep_empty(slot);
+        self.workers.retire(self.workers.table().ids_in(&[slot]));
+        self.jobs.begin(Goal::Empty(vec![slot]), format!("worker {slot} stopped"))
+    }
+
+    fn start_one(&mut self, slot: Slot) -> Underway {
+        self.workers.fill(slot);
+        self.workers.start_settled(Some(slot));
+        self.jobs.begin(Goal::Online(vec![slot]), format!("worker {slot} online"))
+    }
+
     fn start(&mut self, by: &Asker) -> Underway {
         self.workers.tell(EventKind::AppStarted { by: by.to_string() });
         self.mode = Mode::Running;
+        self.workers.fill_all();
         self.workers.app_stopped(false);
-        self.workers.start_settled();
+        self.workers.start_settled(None);
         let table = self.workers.table();
         let done = format!("{} online", jobs::workers(table.wanted()));
         self.jobs.begin(Goal::Online(table.slots()), done)

@@ -529,12 +529,12 @@ async fn it_grows_and_shrinks_within_bounds() {
 async fn what_was_stopped_stays_so_until_it_is_started() {
     let running = start_listening(spec("sleep", &["60"], 2));
     let before = running.until(all_online).await;
-    done(&running.handle, Command::Stop).await.expect("it stops");
+    done(&running.handle, Command::Stop(None)).await.expect("it stops");
     let stopped = running.until(|workers| workers.iter().all(|worker| worker.running.is_none())).await;
     assert!(stopped.iter().all(|worker| worker.phase == Phase::Stopped) && stopped.len() == 2);
     assert!(before.iter().all(|worker| !exists(pid(worker))));
     assert_eq!(running.handle.begin(Command::Reload, ASKER).await.expect_err("refused"), Refused::Stopped);
-    done(&running.handle, Command::Start).await.expect("it starts");
+    done(&running.handle, Command::Start(None)).await.expect("it starts");
     running.until(|workers| workers.len() == 2 && all_online(workers)).await;
     running.end().await;
 }

@@ -2,7 +2,7 @@
 //!
 //! It starts and stops nothing: [`WorkerTable::step`] says what is to be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +21,8 @@ use crate::protocol::wire::Token;
 pub(super) struct WorkerTable {
     /// How many workers there are to be by now.
     wanted: u32,
+    /// Those of them that were stopped by a command, alone.
+    kept_empty: BTreeSet<Slot>,
     /// In the order of their slots.
     instances: Vec<Instance>,
     /// How many instances there have been.
@@ -30,7 +32,13 @@ pub(super) struct WorkerTable {
 
 impl WorkerTable {
     pub(super) fn new(wanted: u32) -> Self {
-        Self { wanted, instances: Vec::new(), begun: 0, restarts: BTreeMap::new() }
+        Self {
+            wanted,
+            kept_empty: BTreeSet::new(),
+            instances: Vec::new(),
+            begun: 0,
+            restarts: BTreeMap::new(),
+        }
     }
 
     /// How many workers there are to be.
@@ -40,12 +48,27 @@ impl WorkerTable {
 
     /// Wants so many from now on; how many were wanted before.
     pub(super) fn resize(&mut self, wanted: u32) -> u32 {
+        self.kept_empty.retain(|slot| slot.0 <= wanted);
         std::mem::replace(&mut self.wanted, wanted)
     }
 
     /// The slots that are to be filled.
     pub(super) fn slots(&self) -> Vec<Slot> {
-        (1..=self.wanted).map(Slot).collect()
+        self.all_slots().filter(|slot| !self.kept_empty.contains(slot)).collect()
+    }
+
+    fn all_slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (1..=self.wanted).map(Slot)
+    }
+
+    /// Nobody is to be in this slot.
+    pub(super) fn keep_empty(&mut self, slot: Slot) {
+        self.kept_empty.insert(slot);
+    }
+
+    /// Somebody is to be in this slot again.
+    pub(super) fn fill(&mut self, slot: Slot) {
+        self.kept_empty.remove(&slot);
     }
 
     /// The slots that nobody fills, or only somebody who finishes with its clients and by itself. One that was asked to
@@ -208,7 +231,7 @@ impl WorkerTable {
         let restarts = |slot| self.restarts.get(&slot).copied().unwrap_or_default();
         let status = |instance: &Instance| instance.status(restarts(instance.slot()));
         let mut statuses: Vec<Status> = self.instances.iter().map(status).collect();
-        let empty = self.slots().into_iter().filter(|&slot| self.of_slot(slot).next().is_none());
+        let empty = self.all_slots().filter(|&slot| self.of_slot(slot).next().is_none());
         statuses.extend(empty.map(|slot| Status::empty(slot, restarts(slot))));
         statuses.sort_by_key(|status| status.slot);
         statuses

@@ -150,11 +150,28 @@ impl Workers {
     }
 
     /// Starts those again that have no process: they are errored, or wait.
-    pub(super) fn start_settled(&mut self) {
-        let settled = self.table.iter().filter(|instance| instance.state().process().is_none());
+    pub(super) fn start_settled(&mut self, slot: Option<Slot>) {
+        let is_meant = |instance: &&Instance| slot.is_none_or(|slot| instance.slot() == slot);
+        let meant = self.table.iter().filter(is_meant);
+        let settled = meant.filter(|instance| instance.state().process().is_none());
         for id in settled.map(Instance::id).collect::<Vec<_>>() {
             self.apply(id, Input::Start(Run::FRESH));
         }
+    }
+
+    /// Nobody is to be in this slot, until it is filled again.
+    pub(super) fn keep_empty(&mut self, slot: Slot) {
+        self.table.keep_empty(slot);
+    }
+
+    /// Somebody is to be in this slot.
+    pub(super) fn fill(&mut self, slot: Slot) {
+        self.table.fill(slot);
+    }
+
+    /// Somebody is to be in each slot.
+    pub(super) fn fill_all(&mut self) {
+        (1..=self.table.wanted()).for_each(|slot| self.table.fill(Slot(slot)));
     }
 
     /// Lets this happen to every worker.

@@ -138,7 +138,10 @@ fn a_primary_that_crashes_again_and_again_is_given_up() {
     let app = until("it is given up", || home.app("web").filter(|app| app["state"] == "errored"));
     assert_eq!(app["workers"], json!([]));
     let list = home.say("list");
-    assert!(list.done().lines().any(|line| line.split_whitespace().eq(["web", "-", "errored"])), "{list:?}");
+    assert!(
+        list.done().lines().any(|line| line.split_whitespace().eq(["-", "web", "-", "errored"])),
+        "{list:?}"
+    );
     home.say("start web").done();
     assert!(home.get(port).is_some());
 }
@@ -255,4 +258,43 @@ fn an_app_at_rest_is_started_by_reload_and_restart_and_kept_down_by_stop() {
     assert_eq!(home.say("resurrect").done(), "");
     let said = home.say("scale web 3");
     assert_eq!((said.code, said.stderr.lines().next()), (1, Some("clusterd: web: the app is not running")));
+}
+
+/// The numbers of an app's workers, and how each stands.
+fn workers(home: &Home, app: &str) -> Vec<(u64, String)> {
+    let app = home.app(app).expect("it is listed");
+    let workers = app["workers"].as_array().expect("a list").iter();
+    let of = |worker: &Value| {
+        (worker["id"].as_u64().expect("a number"), worker["state"].as_str().expect("a text").to_owned())
+    };
+    workers.map(of).collect()
+}
+
+#[test]
+fn a_worker_is_known_by_a_number_that_no_other_app_has() {
+    needs!("python3");
+    let (home, port) = home();
+    let online = |ids: &[u64]| ids.iter().map(|&id| (id, "online".to_owned())).collect::<Vec<_>>();
+    home.say(&format!("start web.py --port {port} -w 2")).done();
+    home.say(&format!("start web.py --name api --port {} -w 1", free_port())).done();
+    until("all have one", || (workers(&home, "api") == online(&[2])).then_some(()));
+    assert_eq!(workers(&home, "web"), online(&[0, 1]));
+    home.say("reload web").done();
+    home.say("scale web 3").done();
+    until("the third has one", || (workers(&home, "web") == online(&[0, 1, 3])).then_some(()));
+    // One alone, which stays down over all that follows, until it is started.
+    assert_eq!(home.say("stop 1").done(), "web: worker 2 stopped\n");
+    home.say("reload web").done();
+    home.say("scale web 4").done();
+    let states = |home: &Home| workers(home, "web").into_iter().map(|(_, state)| state).collect::<Vec<_>>();
+    assert_eq!(states(&home), ["online", "stopped", "online", "online"]);
+    assert_eq!(home.say("start 1").done(), "web: worker 2 online\n");
+    assert_eq!(states(&home), ["online"; 4]);
+    // A pattern, several at once, and nothing of what is wrong.
+    let said = home.say("restart /^a/ 3");
+    assert_eq!(said.done(), "api: 1 worker online again\nweb: worker 3 is online again\n");
+    let said = home.say("stop web nobody");
+    assert_eq!((said.code, said.stdout.as_str()), (1, ""));
+    assert_eq!(states(&home), ["online"; 4]);
+    assert_eq!(home.say("stop all").done().lines().count(), 2);
 }

@@ -1,9 +1,14 @@
-//! Which app is meant: by its name, by the pid of its clusterd, or because there is no other.
+//! Which app is meant: by its name or a pattern, by the number of a worker, by the pid of its clusterd, or because there is no
+//! other.
 //!
 //! It asks nobody, it only chooses among what was found.
 
+use regex::Regex;
+
 use crate::control::api::App;
 use crate::control::client::{Clusterd, Found};
+use crate::home::ids::Ids;
+use crate::ids::Slot;
 
 /// How many apps a verb may mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +42,16 @@ pub(crate) enum NotChosen {
         /// What there is.
         known: String,
     },
+    /// The pattern is none.
+    #[error(
+        "{wanted} is not a pattern: {why}\nhint: a pattern is a regular expression between slashes, such as /^web/"
+    )]
+    Pattern {
+        /// What was asked for.
+        wanted: String,
+        /// What is wrong with it, on one line.
+        why: String,
+    },
     /// There are several.
     #[error("{what}: {known}\nhint: name one{hint}")]
     Ambiguous {
@@ -49,9 +64,61 @@ pub(crate) enum NotChosen {
     },
 }
 
-/// The apps that are meant by this word, or by none.
+/// What a word may mean.
+#[derive(Clone, Debug)]
+pub(super) enum Word {
+    /// An app of this name.
+    Name(String),
+    /// Every app.
+    All,
+    /// Every app whose name matches.
+    Pattern(Regex),
+    /// The app that has the worker of this number, or whose clusterd has this process id.
+    Number(u32),
+}
+
+impl Word {
+    /// Reads it. Names are never digits alone, and never have a slash.
+    ///
+    /// # Errors
+    /// It is written as a pattern, and is none.
+    pub(super) fn read(text: &str) -> Result<Self, NotChosen> {
+        let between = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
+        if let Some(pattern) = between.filter(|pattern| !pattern.is_empty()) {
+            return Regex::new(pattern).map(Word::Pattern).map_err(|error| NotChosen::Pattern {
+                wanted: text.to_owned(),
+                why: error.to_string().lines().last().unwrap_or_default().trim().to_owned(),
+            });
+        }
+        Ok(match text.parse() {
+            Ok(number) => Word::Number(number),
+            Err(_) if text == "all" => Word::All,
+            Err(_) => Word::Name(text.to_owned()),
+        })
+    }
+
+    /// Whether an app of this name, with these numbers of workers, is meant.
+    pub(super) fn means(&self, name: &str, ids: &[u32]) -> bool {
+        match self {
+            Word::Name(wanted) => wanted == name,
+            Word::All => true,
+            Word::Pattern(pattern) => pattern.is_match(name),
+            Word::Number(number) => ids.contains(number),
+        }
+    }
+
+    /// The worker of an app that is meant alone.
+    pub(super) fn worker_of(&self, ids: &[u32]) -> Option<Slot> {
+        let Word::Number(number) = self else { return None };
+        let place = ids.iter().position(|id| id == number)?;
+        u32::try_from(place).ok().map(|place| Slot(place + 1))
+    }
+}
+
+/// The apps that are meant by this word, or by none. `ids` are the numbers of workers.
 pub(super) fn choose<'a>(
     found: &'a Found,
+    ids: &Ids,
     wanted: Option<&str>,
     many: Many,
 ) -> Result<Vec<&'a (Clusterd, App)>, NotChosen> {
@@ -67,15 +134,23 @@ pub(super) fn choose<'a>(
         let hint = if many == Many::All { ", or use all" } else { "" };
         return one(apps.iter().collect(), "several apps are running", hint);
     };
-    if wanted == "all" && many == Many::All {
-        return Ok(apps.iter().collect());
+    let word = match Word::read(wanted)? {
+        Word::All if many == Many::One => Word::Name(wanted.to_owned()),
+        word => word,
+    };
+    let means = |app: &App| word.means(&app.name, ids.of_app(&app.name));
+    let by_pid = |app: &App| matches!(word, Word::Number(pid) if app.pid == pid);
+    let mut meant: Vec<_> = apps.iter().filter(|(_, app)| means(app)).collect();
+    if meant.is_empty() {
+        meant = apps.iter().filter(|(_, app)| by_pid(app)).collect();
     }
-    let is_meant = |app: &App| app.name == wanted || app.pid.to_string() == wanted;
-    let meant: Vec<_> = apps.iter().filter(|(_, app)| is_meant(app)).collect();
     if meant.is_empty() {
         return Err(NotChosen::Unknown { wanted: wanted.to_owned(), known: list(apps.iter()) });
     }
-    one(meant, &format!("several apps have the name {wanted}"), " by its pid")
+    if many == Many::All && matches!(word, Word::All | Word::Pattern(_)) {
+        return Ok(meant);
+    }
+    one(meant, &format!("{wanted} means several apps"), " by its pid")
 }
 
 fn one<'a>(
@@ -135,7 +210,7 @@ mod tests {
 
     fn chosen(apps: &[(&str, u32)], wanted: Option<&str>, many: Many) -> Result<Vec<u32>, String> {
         let found = found(apps);
-        let chosen = choose(&found, wanted, many).map_err(|error| error.to_string())?;
+        let chosen = choose(&found, &Ids::default(), wanted, many).map_err(|error| error.to_string())?;
         Ok(chosen.iter().map(|(_, app)| app.pid).collect())
     }
 
@@ -153,13 +228,36 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_and_the_number_of_a_worker_mean_apps() {
+        let home = tempfile::tempdir().unwrap();
+        let numbers = ["api", "web", "www"].map(|app| Ids::give(home.path(), app, 2).unwrap());
+        let ids = Ids::of(home.path());
+        let found = found(&[("api", 100), ("web", 3), ("www", 102)]);
+        let meant = |wanted: &str| {
+            let chosen = choose(&found, &ids, Some(wanted), Many::All).map_err(|error| error.to_string())?;
+            let names: Vec<_> = chosen.iter().map(|(_, app)| app.name.as_str()).collect();
+            Ok(names.join(" "))
+        };
+        let cases =
+            [("/^w/", "web www"), ("/b$/", "web"), ("0", "api"), ("3", "web"), ("5", "www"), ("102", "www")];
+        for (wanted, expected) in cases {
+            assert_eq!(meant(wanted), Ok(expected.to_owned()), "{wanted}");
+        }
+        let refused: Result<_, String> = meant("/(/");
+        assert!(refused.unwrap_err().starts_with("/(/ is not a pattern: "));
+        assert!(meant("/x/").unwrap_err().starts_with("no app /x/ is running"));
+        let worker = |word: &str, app: usize| Word::read(word).unwrap().worker_of(&numbers[app]);
+        assert_eq!((worker("3", 1), worker("3", 0), worker("web", 1)), (Some(Slot(2)), None, None));
+    }
+
+    #[test]
     fn what_is_not_clear_is_asked_for() {
         let two = [("api", 1), ("web", 2)];
         let said = |apps: &[_], wanted, many| chosen(apps, wanted, many).expect_err("unclear");
         assert_eq!(said(&[], None, Many::All), "no running clusterd found for this user");
         let refused = Problem::new(Code::Overloaded, "64 clients are connected already");
         let unasked = Found { apps: Vec::new(), errors: vec![Error::Refused(refused)] };
-        let told = choose(&unasked, None, Many::One).unwrap_err().to_string();
+        let told = choose(&unasked, &Ids::default(), None, Many::One).unwrap_err().to_string();
         assert_eq!(told, "cannot ask the running clusterd: 64 clients are connected already");
         assert_eq!(
             said(&two, None, Many::One),
@@ -172,7 +270,7 @@ mod tests {
         );
         assert_eq!(
             said(&[("web", 1), ("web", 2)], Some("web"), Many::All),
-            "several apps have the name web: web (pid 1), web (pid 2)\nhint: name one by its pid"
+            "web means several apps: web (pid 1), web (pid 2)\nhint: name one by its pid"
         );
     }
 }

@@ -11,10 +11,10 @@ use clap::ValueEnum;
 use futures_util::TryStreamExt;
 use serde::Serialize;
 
-use super::VerbError;
 use super::app::NameFlag;
 use super::choose::{Many, choose, labels};
 use super::print::{self, Output, Shape};
+use super::{VerbError, rest};
 use crate::cli::complain;
 use crate::control::api::{App, Connection};
 use crate::control::client::{self, Clusterd};
@@ -79,7 +79,7 @@ impl Connections {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
         let wanted = self.app.as_deref().or(self.flag.name.as_deref());
-        let meant = choose(&found, wanted.or(Some("all")), Many::All)?;
+        let meant = choose(&found, &rest::ids(), wanted.or(Some("all")), Many::All)?;
         let mut rows = Vec::new();
         let mut code = ExitCode::SUCCESS;
         for error in found.errors.iter().filter(|_| wanted.is_none()) {

@@ -10,10 +10,10 @@ use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response};
 use serde_json::json;
 
-use super::VerbError;
 use super::app::one_app;
 use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
+use super::{VerbError, rest};
 use crate::control::api::{PORT_HEADER, WORKER_HEADER};
 use crate::control::client;
 use crate::control::home::Home;
@@ -68,7 +68,7 @@ impl Curl {
         let found = client::find(&Home::of_this_process()).await;
         let app = self.words.split_last().and_then(|(_, app)| app.first());
         let app = one_app(app, self.name.as_ref())?;
-        for (clusterd, app) in choose(&found, app.as_deref(), Many::One)? {
+        for (clusterd, app) in choose(&found, &rest::ids(), app.as_deref(), Many::One)? {
             let answer = clusterd.exchange(&app.name, Slot(self.worker), request.clone()).await?;
             match self.shape.output {
                 Output::Json => print_json(answer).await?,

@@ -8,6 +8,7 @@ use super::{VerbError, ending, rest};
 use crate::control::client;
 use crate::control::home::Home;
 use crate::home::apps::{AppFolder, Apps};
+use crate::home::ids::Ids;
 
 /// End apps and forget them; their logs stay [alias: del]
 #[derive(Debug, clap::Args)]
@@ -29,8 +30,9 @@ impl Delete {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         for word in &self.apps {
             let found = client::find(&Home::of_this_process()).await;
-            let resting = rest::meant(&found, Some(word));
-            let running = match choose(&found, Some(word), Many::All) {
+            let ids = rest::ids();
+            let resting = rest::meant(&found, &ids, Some(word))?;
+            let running = match choose(&found, &ids, Some(word), Many::All) {
                 Err(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if !resting.is_empty() => {
                     Vec::new()
                 }
@@ -49,6 +51,7 @@ impl Delete {
 
     fn forget(&self, folder: AppFolder) -> Result<(), VerbError> {
         folder.remove(self.logs)?;
+        Ids::forget(folder.home(), folder.name())?;
         let logs = if self.logs { "" } else { "; its logs stay" };
         Ok(print::done(folder.name(), &format!("deleted{logs}"), self.shape)?)
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use super::VerbError;
 use super::app::AppArgument;
 use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
+use super::{VerbError, rest};
 use crate::control::api::{Accept, App, Worker};
 use crate::control::client;
 use crate::control::home::Home;
@@ -30,7 +30,7 @@ pub(super) struct Describe {
 impl Describe {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
-        for (clusterd, app) in choose(&found, self.app.wanted(), Many::One)? {
+        for (clusterd, app) in choose(&found, &rest::ids(), self.app.wanted(), Many::One)? {
             let app = match self.env {
                 true => clusterd.app_with_environment(&app.name).await?,
                 false => clusterd.app(&app.name).await?,
@@ -74,7 +74,7 @@ fn text(app: &App) -> String {
     let mut text: String =
         facts.iter().map(|(name, fact)| format!("{name:<9} {}\n", controls::blanked(fact))).collect();
     text += "\n";
-    text += &print::workers([(app.name.clone(), app)].into_iter(), std::iter::empty());
+    text += &print::workers([(app.name.clone(), app)].into_iter(), std::iter::empty(), &rest::ids());
     text.extend(app.workers.iter().filter_map(past));
     text + &environments(&app.workers)
 }

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use futures_util::{StreamExt, stream};
 
-use super::VerbError;
 use super::app::NameFlag;
 use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
 use super::sentence;
+use super::{VerbError, rest};
 use crate::control::client;
 use crate::control::home::Home;
 
@@ -31,7 +31,7 @@ impl Events {
         let found = client::find(&Home::of_this_process()).await;
         let wanted = self.app.as_deref().or(self.flag.name.as_deref()).unwrap_or("all");
         let mut lines = stream::SelectAll::new();
-        for (clusterd, app) in choose(&found, Some(wanted), Many::All)? {
+        for (clusterd, app) in choose(&found, &rest::ids(), Some(wanted), Many::All)? {
             lines.push(clusterd.events(Some(&app.name)).await?);
         }
         // An app whose clusterd has exited, which is an error, is followed no more; the others are.

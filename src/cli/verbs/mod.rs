@@ -220,3 +220,13 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_declarations_are_sound() {
+        Arguments::command().debug_assert();
+    }
+}

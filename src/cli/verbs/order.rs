@@ -8,21 +8,22 @@ use futures_util::TryStreamExt;
 
 use super::VerbError;
 use super::app::NameFlag;
-use super::choose::{Many, NotChosen, choose};
+use super::choose::{Many, NotChosen, Word, choose};
 use super::print::{self, Output, Shape};
 use super::{rest, sentence};
 use crate::cli::complain;
 use crate::control::api::{App, Code, Outcome, Problem};
 use crate::control::client::{self, Clusterd};
 use crate::control::home::Home;
+use crate::ids::Slot;
 use crate::supervisor::{Command, Environment};
 
 /// To which app it is given, and how its course is printed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Order {
-    /// Name of the app, the pid of its clusterd, or `all`; not needed if only one app is running
-    #[arg(value_name = "APP")]
-    pub(super) app: Option<String>,
+    /// Names of apps, `all`, /PATTERN/, numbers of workers, or pids of clusterds; not needed if only one app is running
+    #[arg(id = "app", value_name = "APP")]
+    pub(super) apps: Vec<String>,
 
     #[command(flatten)]
     pub(super) flag: NameFlag,
@@ -49,21 +50,34 @@ impl UpdateEnv {
 impl Order {
     /// To this app, or to the only one.
     pub(super) fn of(app: Option<String>, shape: Shape) -> Self {
-        Self { app, flag: NameFlag::default(), shape }
+        Self { apps: app.into_iter().collect(), flag: NameFlag::default(), shape }
     }
 
-    /// Gives the command to each app that is meant, one after the other. Fails if one of them does.
+    /// Gives the command to each app that is meant, one after the other. Fails if one of them does. It is clear for all what is
+    /// meant before anything is done.
     pub(super) async fn carry_out(self, command: Command) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
+        let ids = rest::ids();
+        let named = self.apps.iter().chain(&self.flag.name).map(|word| Some(word.as_str()));
+        let words =
+            if self.apps.is_empty() && self.flag.name.is_none() { vec![None] } else { named.collect() };
+        let (mut running, mut resting) = (Vec::new(), Vec::new());
+        for word in words {
+            let at_rest = rest::meant(&found, &ids, word)?;
+            let meant = match choose(&found, &ids, word, Many::All) {
+                Err(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if !at_rest.is_empty() => {
+                    Vec::new()
+                }
+                chosen => chosen?,
+            };
+            let worker_of = |app: &App| Word::read(word?).ok()?.worker_of(ids.of_app(&app.name));
+            running.extend(meant.into_iter().map(|meant| (meant, worker_of(&meant.1))));
+            resting
+                .extend(at_rest.into_iter().filter(|folder| !resting.contains(folder)).collect::<Vec<_>>());
+        }
         let mut code = ExitCode::SUCCESS;
-        let wanted = self.app.as_deref().or(self.flag.name.as_deref());
-        let resting = rest::meant(&found, wanted);
-        let running = match choose(&found, wanted, Many::All) {
-            Err(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if !resting.is_empty() => Vec::new(),
-            chosen => chosen?,
-        };
-        for (clusterd, app) in running {
-            let outcome = self.follow(clusterd, app, &command).await?;
+        for ((clusterd, app), worker) in running {
+            let outcome = self.follow(clusterd, app, &of_worker(&command, worker)).await?;
             if matches!(outcome, Outcome::Error(_)) {
                 code = ExitCode::FAILURE;
             }
@@ -118,6 +132,16 @@ impl Order {
             }
         }
         Ok(())
+    }
+}
+
+/// The same for one worker, where there is such a command.
+fn of_worker(command: &Command, worker: Option<Slot>) -> Command {
+    match command {
+        Command::Stop(None) => Command::Stop(worker),
+        Command::Start(None) => Command::Start(worker),
+        Command::Restart(None) => Command::Restart(worker),
+        command => command.clone(),
     }
 }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::control::api::{Accept, App, Problem, Worker};
 use crate::controls;
+use crate::home::ids::Ids;
 
 /// How it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,19 +96,29 @@ pub(super) fn quoted(lines: &[String]) -> String {
 pub(super) fn workers<'a>(
     apps: impl Iterator<Item = (String, &'a App)>,
     at_rest: impl Iterator<Item = (String, &'static str)>,
+    ids: &Ids,
 ) -> String {
-    const HEAD: [&str; 9] =
-        ["name", "worker", "state", "pid", "uptime", "restarts", "cpu", "memory", "taken"];
+    const HEAD: [&str; 10] =
+        ["id", "name", "worker", "state", "pid", "uptime", "restarts", "cpu", "memory", "taken"];
     let rows = apps.flat_map(|(label, app)| {
-        let of = |worker: &Worker| row(&label, worker, app.accept);
+        let id = |worker: &Worker| id(ids, &app.name, worker.worker);
+        let of = |worker: &Worker| row(id(worker), &label, worker, app.accept);
         match app.workers.is_empty() {
-            true => vec![[controls::blanked(&label), "-".to_owned(), idle(app).to_owned()].to_vec()],
+            true => vec![resting(&label, idle(app))],
             false => app.workers.iter().map(of).collect(),
         }
     });
-    let at_rest =
-        at_rest.map(|(name, state)| vec![controls::blanked(&name), "-".to_owned(), state.to_owned()]);
-    table(&HEAD, rows.chain(at_rest), &[1, 3, 5, 6, 7, 8])
+    let at_rest = at_rest.map(|(name, state)| resting(&name, state));
+    table(&HEAD, rows.chain(at_rest), &[0, 2, 4, 6, 7, 8, 9])
+}
+
+fn resting(label: &str, state: &str) -> Vec<String> {
+    vec!["-".to_owned(), controls::blanked(label), "-".to_owned(), state.to_owned()]
+}
+
+/// The number that a worker has in its home folder.
+fn id(ids: &Ids, app: &str, worker: u32) -> Option<u32> {
+    ids.of_app(app).get(worker.checked_sub(1)? as usize).copied()
 }
 
 fn idle(app: &App) -> &'static str {
@@ -115,10 +126,11 @@ fn idle(app: &App) -> &'static str {
 }
 
 /// What workers accept by themselves nobody counts.
-fn row(label: &str, worker: &Worker, accept: Accept) -> Vec<String> {
+fn row(id: Option<u32>, label: &str, worker: &Worker, accept: Accept) -> Vec<String> {
     let taken = (accept == Accept::Primary).then_some(worker.connections_taken);
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
+        or_none(id.map(|id| id.to_string())),
         controls::blanked(label),
         worker.worker.to_string(),
         controls::blanked(&worker.state).replace('_', " "),
@@ -129,6 +141,21 @@ fn row(label: &str, worker: &Worker, accept: Accept) -> Vec<String> {
         or_none(worker.memory_bytes.map(|bytes| ByteSize(bytes).display().iec_short().to_string())),
         or_none(taken.map(|taken| taken.to_string())),
     ]
+}
+
+/// The app for programs, with the numbers of its workers.
+///
+/// # Errors
+/// None that can happen: it is plain.
+pub(super) fn with_ids(app: &App, ids: &Ids) -> serde_json::Result<serde_json::Value> {
+    let mut value = serde_json::to_value(app)?;
+    let workers = value["workers"].as_array_mut().into_iter().flatten();
+    for (shown, worker) in workers.zip(&app.workers) {
+        if let Some(id) = id(ids, &app.name, worker.worker) {
+            shown["id"] = id.into();
+        }
+    }
+    Ok(value)
 }
 
 /// A table: with lines on a terminal, plain elsewhere; `numbers` are the columns to be aligned to the right.
@@ -227,13 +254,17 @@ mod tests {
         };
         let (web, idle) = (app(vec![online, worker], false), app(vec![], true));
         let running = [("web".to_owned(), &web), ("idle".to_owned(), &idle)].into_iter();
-        let table = workers(running, [("api".to_owned(), "errored")].into_iter());
+        let home = tempfile::tempdir().unwrap();
+        Ids::give(home.path(), "other", 7).unwrap();
+        Ids::give(home.path(), "web", 1).unwrap();
+        let at_rest = [("api".to_owned(), "errored")].into_iter();
+        let table = workers(running, at_rest, &Ids::of(home.path()));
         insta::assert_snapshot!(table, @"
-        name  worker  state             pid  uptime  restarts    cpu  memory  taken
-        web        1  online           4711  1m 1s          3  12.2%   45.0M      9
-        web        2  waiting restart     -  -              3      -       -      9
-        idle       -  stopped
-        api        -  errored
+        id  name  worker  state             pid  uptime  restarts    cpu  memory  taken
+         7  web        1  online           4711  1m 1s          3  12.2%   45.0M      9
+         -  web        2  waiting restart     -  -              3      -       -      9
+         -  idle       -  stopped
+         -  api        -  errored
         ");
     }
 }

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use super::VerbError;
 use super::bring_up::bring_up;
+use super::choose::{NotChosen, Word};
 use super::print::{self, Output, Shape};
 use crate::cli::complain;
 use crate::control::client::Found;
 use crate::home::apps::{AppFolder, Apps};
+use crate::home::ids::Ids;
 use crate::home::lock::Lock;
 use crate::home::record::{Record, Wanted};
 use crate::supervisor::Command;
@@ -20,23 +22,31 @@ pub(super) fn all() -> Vec<AppFolder> {
     apps.into_iter().filter(|app| !Lock::is_held(app)).collect()
 }
 
+/// The numbers of workers in this home folder; none without one.
+pub(super) fn ids() -> Ids {
+    Apps::of_this_process().map(|apps| Ids::of(apps.home())).unwrap_or_default()
+}
+
 /// Those that this word means, or no word.
-pub(super) fn meant(found: &Found, wanted: Option<&str>) -> Vec<AppFolder> {
-    let is_meant = |app: &AppFolder| match wanted {
-        Some("all") => true,
-        Some(name) => name == app.name() && !found.has(name),
-        None => found.apps.is_empty(),
+///
+/// # Errors
+/// The word is a pattern that is none.
+pub(super) fn meant(found: &Found, ids: &Ids, wanted: Option<&str>) -> Result<Vec<AppFolder>, NotChosen> {
+    let Some(wanted) = wanted else {
+        // Without a word it is clear only where there is one.
+        let all = if found.apps.is_empty() { all() } else { Vec::new() };
+        return Ok(if all.len() == 1 { all } else { Vec::new() });
     };
-    let meant: Vec<_> = all().into_iter().filter(is_meant).collect();
-    // Without a word it is clear only where there is one.
-    if wanted.is_none() && meant.len() > 1 { Vec::new() } else { meant }
+    let word = Word::read(wanted)?;
+    let is_meant = |app: &AppFolder| word.means(app.name(), ids.of_app(app.name())) && !found.has(app.name());
+    Ok(all().into_iter().filter(is_meant).collect())
 }
 
 /// Carries out what can be done for an app that does not run.
 pub(super) async fn obey(folder: &AppFolder, command: &Command, shape: Shape) -> Result<ExitCode, VerbError> {
     let name = folder.name();
     match command {
-        Command::Stop => {
+        Command::Stop(_) => {
             Record::change(folder, |record| record.wanted = Wanted::Stopped)?;
             print::done(name, "it was not running, and is not started at the next boot", shape)?;
             Ok(ExitCode::SUCCESS)

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::VerbError;
-use super::app::{NameFlag, one_app};
+use super::app::one_app;
 use super::order::Order;
 use super::print::Shape;
 use crate::control::api::Workers;
@@ -36,7 +36,6 @@ impl Scale {
         };
         let app = one_app(app.first(), self.name.as_ref())?;
         let Workers(scale) = workers.parse().map_err(|error| VerbError::Usage(format!("{error}")))?;
-        let order = Order { app, flag: NameFlag::default(), shape: self.shape };
-        order.carry_out(Command::Scale(scale)).await
+        Order::of(app, self.shape).carry_out(Command::Scale(scale)).await
     }
 }

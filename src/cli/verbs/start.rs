@@ -125,7 +125,7 @@ fn is_toml(file: &OsStr) -> bool {
 /// Starts what is there already: workers of an app that runs, or an app that does not.
 async fn start_one(name: Option<String>, shape: Shape) -> Result<ExitCode, VerbError> {
     let is_path = name.as_ref().is_some_and(|name| name.contains(['.', '/']));
-    let started = Order::of(name.clone(), shape).carry_out(Command::Start).await;
+    let started = Order::of(name.clone(), shape).carry_out(Command::Start(None)).await;
     started.map_err(|error| match error {
         VerbError::NotChosen(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if is_path => {
             VerbError::NoApp(name.unwrap_or_default())

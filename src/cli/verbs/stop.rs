@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::VerbError;
 use super::order::Order;
+use crate::ids::Slot;
 use crate::supervisor::Command;
 
 /// Stop all workers; clusterd keeps its ports, which refuse clients
@@ -11,10 +12,14 @@ use crate::supervisor::Command;
 pub(super) struct Stop {
     #[command(flatten)]
     order: Order,
+
+    /// Only this worker, until it is started again
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    worker: Option<u32>,
 }
 
 impl Stop {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        self.order.carry_out(Command::Stop).await
+        self.order.carry_out(Command::Stop(self.worker.map(Slot))).await
     }
 }

@@ -48,8 +48,8 @@ impl Verb {
             Command::Reload | Command::ReloadWith(_) => Verb::Reload,
             Command::Restart(_) | Command::RestartWith(_) => Verb::Restart,
             Command::Scale(_) => Verb::Scale,
-            Command::Stop => Verb::Stop,
-            Command::Start => Verb::Start,
+            Command::Stop(_) => Verb::Stop,
+            Command::Start(_) => Verb::Start,
         }
     }
 }
@@ -118,10 +118,13 @@ struct ScaleBody {
     workers: Workers,
 }
 
-/// The body of any other command.
+/// The body of a stop or start command.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EmptyBody {}
+struct WorkerBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    worker: Option<u32>,
+}
 
 /// The body to send with a command.
 pub(crate) fn body_of(command: &Command) -> Vec<u8> {
@@ -136,7 +139,10 @@ pub(crate) fn body_of(command: &Command) -> Vec<u8> {
             serde_json::to_vec(&RestartBody { worker: None, environment: entries(environment) })
         }
         Command::Scale(scale) => serde_json::to_vec(&ScaleBody { workers: Workers(*scale) }),
-        Command::Reload | Command::Stop | Command::Start => serde_json::to_vec(&EmptyBody {}),
+        Command::Stop(worker) | Command::Start(worker) => {
+            serde_json::to_vec(&WorkerBody { worker: worker.map(|slot| slot.0) })
+        }
+        Command::Reload => serde_json::to_vec(&ReloadBody::default()),
     };
     body.expect("plain structures can be written")
 }
@@ -149,8 +155,12 @@ pub(crate) fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     let read = match verb {
         Verb::Reload => serde_json::from_slice(body).and_then(reload),
-        Verb::Stop => serde_json::from_slice(body).map(|EmptyBody {}| Command::Stop),
-        Verb::Start => serde_json::from_slice(body).map(|EmptyBody {}| Command::Start),
+        Verb::Stop => {
+            serde_json::from_slice(body).map(|WorkerBody { worker }| Command::Stop(worker.map(Slot)))
+        }
+        Verb::Start => {
+            serde_json::from_slice(body).map(|WorkerBody { worker }| Command::Start(worker.map(Slot)))
+        }
         Verb::Restart => serde_json::from_slice(body).and_then(restart),
         Verb::Scale => {
             serde_json::from_slice(body).map(|ScaleBody { workers: Workers(scale) }| Command::Scale(scale))
@@ -160,7 +170,7 @@ pub(crate) fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
         Verb::Reload => r#"the body is {} or {"environment":["NAME=VALUE"]}"#,
         Verb::Restart => r#"the body is {}, {"worker":2} or {"environment":["NAME=VALUE"]}"#,
         Verb::Scale => r#"the body is {"workers":4} or {"workers":"+1"}"#,
-        Verb::Stop | Verb::Start => "the body is empty",
+        Verb::Stop | Verb::Start => r#"the body is {} or {"worker":2}"#,
     };
     read.map_err(|error| Problem::new(Code::BadRequest, format!("{}: {error}", verb.name())).help(wanted))
 }
@@ -265,8 +275,10 @@ mod tests {
             Command::Scale(Scale::To(4)),
             Command::Scale(Scale::By(1)),
             Command::Scale(Scale::By(-2)),
-            Command::Stop,
-            Command::Start,
+            Command::Stop(None),
+            Command::Stop(Some(Slot(2))),
+            Command::Start(None),
+            Command::Start(Some(Slot(1))),
         ] {
             assert_eq!(command_of(Verb::of(&command), &body_of(&command)), Ok(command));
         }
@@ -276,7 +288,7 @@ mod tests {
     fn a_body_is_read_strictly() {
         let good: [(Verb, &str, Command); 5] = [
             (Verb::Reload, "", Command::Reload),
-            (Verb::Stop, " \n", Command::Stop),
+            (Verb::Stop, " \n", Command::Stop(None)),
             (Verb::Restart, "{}", Command::Restart(None)),
             (Verb::Restart, r#"{"worker":2}"#, Command::Restart(Some(Slot(2)))),
             (Verb::Scale, r#"{"workers":"4"}"#, Command::Scale(Scale::To(4))),
@@ -292,7 +304,8 @@ mod tests {
             (Verb::Reload, r#"{"environment":["A=\u0000"]}"#),
             (Verb::Reload, r#"{"environment":[[256]]}"#),
             (Verb::Restart, r#"{"environment":["A=b"],"worker":1}"#),
-            (Verb::Start, "[1]"),
+            (Verb::Start, r#"{"slot":1}"#),
+            (Verb::Stop, r#"{"worker":"2"}"#),
             (Verb::Restart, r#"{"worker":-1}"#),
             (Verb::Restart, r#"{"wroker":2}"#),
             (Verb::Scale, ""),

@@ -80,7 +80,7 @@ async fn paths_name_what_they_say() {
 async fn each_command_has_a_path() {
     for (path, body, command) in [
         ("/v1/apps/web/reload", "", Command::Reload),
-        ("/v1/apps/w%65b/stop", "", Command::Stop),
+        ("/v1/apps/w%65b/stop", "", Command::Stop(None)),
         ("/v1/apps/web/restart", r#"{"worker":2}"#, Command::Restart(Some(Slot(2)))),
     ] {
         let (app, router) = served();

@@ -35,11 +35,14 @@ fn an_app_is_listed_with_its_workers() {
 #[test]
 fn the_list_is_a_table_that_other_programs_can_read() {
     let cluster = Cluster::demo().workers(2).options("--name web").start();
-    let said = cluster.say("ls");
+    let said = until("workers have numbers", || {
+        Some(cluster.say("ls"))
+            .filter(|said| said.done().lines().skip(1).all(|row| !row.trim_start().starts_with('-')))
+    });
     let rows: Vec<Vec<_>> = said.done().lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0][..4], ["name", "worker", "state", "pid"]);
-    assert_eq!(rows[1][..3], ["web", "1", "online"]);
-    assert_eq!(rows[2][..3], ["web", "2", "online"]);
+    assert_eq!(rows[0][..5], ["id", "name", "worker", "state", "pid"]);
+    assert_eq!(rows[1][..4], ["0", "web", "1", "online"]);
+    assert_eq!(rows[2][..4], ["1", "web", "2", "online"]);
     assert_eq!(rows[1].len(), rows[0].len());
     assert_eq!(said.stderr, "");
 }
