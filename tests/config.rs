@@ -335,13 +335,13 @@ fn variables_for_workers_are_shown_with_their_origin() {
     let shown = String::from_utf8_lossy(&output.get_output().stdout);
     let named: Vec<_> = shown.lines().filter(|line| line.starts_with("env")).collect();
     insta::assert_snapshot!(named.join("\n"), @r#"
-    env.A                  dotenv         (from .env:1)
-    env.B                  file           (from clusterd.toml:4)
-    env.C                  flag           (from --env)
-    env.D                  own            (from CLUSTERD_ENV)
-    env.E                  "a\nb"         (from .env:3)
-    env.F                  "x y"          (from CLUSTERD_ENV)
-    env-file               .env           (from clusterd.toml:1)
+    env.A                  dotenv             (from .env:1)
+    env.B                  file               (from clusterd.toml:4)
+    env.C                  flag               (from --env)
+    env.D                  own                (from CLUSTERD_ENV)
+    env.E                  "a\nb"             (from .env:3)
+    env.F                  "x y"              (from CLUSTERD_ENV)
+    env-file               .env               (from clusterd.toml:1)
     "#);
 }
 

@@ -73,6 +73,8 @@ impl Base {
                 min_uptime: config.min_uptime,
                 max_restarts: config.max_restarts,
                 stop_exit_codes: config.stop_exit_codes.clone(),
+                restart_delay: config.restart_delay,
+                backoff: config.restart_backoff,
             },
         }
     }

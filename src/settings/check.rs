@@ -70,6 +70,9 @@ fn no_node_channel(config: &Config, values: &WinningValues) -> Option<(&'static 
 /// Workers get the first port that they are served on.
 fn other_port(config: &Config, values: &WinningValues) -> Option<Problem> {
     let port = config.listen().first()?.worker_port;
+    if config.increment_var.as_deref() == Some(PORT) {
+        return None;
+    }
     let asked = config.env.get(PORT).filter(|asked| **asked != port.to_string())?;
     let value =
         values.get(keys::env.key.name)?.iter().rfind(|value| value.text == format!("{PORT}={asked}"))?;

@@ -112,10 +112,8 @@ fn app() -> Value {
         properties.insert(own.name.to_owned(), described(schema, own.doc, None));
     }
     for lacking in own_keys::LACKING {
-        let one = lacking.values.schema();
-        let schema = if lacking.is_list() { several(&one) } else { one };
         let doc = format!("{} It has no effect in this version.", lacking.doc);
-        properties.insert(lacking.name.to_owned(), described(schema, &doc, None));
+        properties.insert(lacking.name.to_owned(), described(lacking.values.schema(), &doc, None));
     }
     json!({
         "type": "object",

@@ -17,7 +17,7 @@ use hyper::Uri;
 use super::kind::{Memory, OrAuto, OrOff, Truth, choice, duration, list, number};
 use super::parse::{
     ACCOUNT, AppName, BIND, CRON, FilePath, HEADER, HTTP_PATH, MAX_WORKERS, METRICS, PATTERN, PORT,
-    PolicyWord, ProbeHeader, SHELL_LINE, Variables, Workers,
+    PolicyWord, ProbeHeader, SHELL_LINE, VARIABLE, Variables, Workers,
 };
 use super::resolve::Reading;
 use super::schedule::Schedule;
@@ -219,6 +219,31 @@ settings! {
             placeholder: "FILE",
         }
 
+        /// Keep this variable, which clusterd inherited, from workers; repeatable.
+        ///
+        /// What `env` and `env-file` give them is not concerned.
+        filter_env: Vec<String> {
+            values: list(VARIABLE, "[\"AWS_SECRET_ACCESS_KEY\", \"GITHUB_TOKEN\"]"),
+            in_force: AtReload,
+        }
+
+        /// Name of the variable in which workers have their number, counted from 0.
+        instance_var: String {
+            values: VARIABLE,
+            in_force: AtReload,
+            default: "NODE_APP_INSTANCE",
+        }
+
+        /// Count this variable up from worker to worker.
+        ///
+        /// The first has the value that `env` gives it, or 0, the second one more, and so on; a worker that is started again
+        /// has the same as before. With `PORT`, each worker is told a port of its own, which it opens by itself.
+        increment_var: Option<String> {
+            values: OrOff(VARIABLE),
+            in_force: AtReload,
+            default: "off",
+        }
+
         /// What workers read from their standard input.
         ///
         /// Some servers stop at its end, such as `esbuild --serve`, or one that waits for Enter.
@@ -361,6 +386,24 @@ settings! {
             in_force: AtReload,
             default: "16",
             placeholder: "TIMES",
+        }
+
+        /// Wait this long before a worker that has ended is started again.
+        restart_delay: Duration {
+            values: duration("0s", "24h"),
+            in_force: AtReload,
+            default: "0s",
+        }
+
+        /// Wait this long before a worker that has failed is started again, and twice as long each further time in a row.
+        ///
+        /// 15 seconds at most, or as long as said here. Each delay is a fifth longer or shorter by chance. If `restart-delay` is
+        /// longer, it counts.
+        restart_backoff: Duration {
+            values: duration("1ms", "24h"),
+            in_force: AtReload,
+            default: "100ms",
+            alias: "exp-backoff-restart-delay",
         }
 
         /// Do not restart a worker that exits with this code.
@@ -640,6 +683,9 @@ impl Config {
         Workplace {
             env_files: self.env_file.iter().map(in_folder).collect(),
             variables: self.env.clone(),
+            filtered: self.filter_env.clone(),
+            instance_var: Some(self.instance_var.clone()),
+            increment_var: self.increment_var.clone(),
             folder,
         }
     }

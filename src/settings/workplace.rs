@@ -20,6 +20,12 @@ pub(crate) struct Workplace {
     pub env_files: Vec<PathBuf>,
     /// `--env`, which goes before the files.
     pub variables: BTreeMap<String, String>,
+    /// Names of variables that are not inherited.
+    pub filtered: Vec<String>,
+    /// The variable for the worker's number, if it is not the usual one.
+    pub instance_var: Option<String>,
+    /// The variable that is one more for each worker.
+    pub increment_var: Option<String>,
 }
 
 /// A worker cannot be started with what is there now.
@@ -132,6 +138,7 @@ mod tests {
             folder: Some(path("current")),
             env_files: vec![path("current/.env")],
             variables: BTreeMap::from([("A".to_owned(), "env".to_owned())]),
+            ..Workplace::default()
         };
         let look = || -> Result<_, WorkplaceError> {
             let variables = workplace.variables()?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::ends::{End, Ended};
 
-/// The first delay of a streak of bad runs.
+/// The first delay of a streak of bad runs, where nothing else is said.
 pub(crate) const SHORTEST: Duration = Duration::from_millis(100);
 /// Delays double up to this one.
 pub(crate) const LONGEST: Duration = Duration::from_secs(15);
@@ -27,13 +27,24 @@ pub(crate) struct Policy {
     pub max_restarts: u32,
     /// Ends with these codes are meant.
     pub stop_exit_codes: Vec<u8>,
+    /// The least time between an end and the next start.
+    pub restart_delay: Duration,
+    /// The first delay of a streak of bad runs.
+    pub backoff: Duration,
 }
 
 impl Default for Policy {
     /// The defaults of the settings.
     fn default() -> Self {
         let min_uptime = Duration::from_secs(1);
-        Self { autorestart: true, min_uptime, max_restarts: 16, stop_exit_codes: Vec::new() }
+        Self {
+            autorestart: true,
+            min_uptime,
+            max_restarts: 16,
+            stop_exit_codes: Vec::new(),
+            restart_delay: Duration::ZERO,
+            backoff: SHORTEST,
+        }
     }
 }
 
@@ -107,16 +118,17 @@ pub(crate) fn next(policy: &Policy, run: Run, went: Went, chance: f64) -> Next {
     }
     let has_served = went.has_served && went.end != End::Unready;
     if has_served || (went.was_online && went.ran >= policy.min_uptime) {
-        return Next::Again { run: Run::FRESH, after: Duration::ZERO };
+        return Next::Again { run: Run::FRESH, after: policy.restart_delay };
     }
     if failures >= policy.max_restarts {
         return Next::GiveUp;
     }
-    Next::Again { run: Run::Regular { failures: failures.saturating_add(1) }, after: delay(failures, chance) }
+    let after = delay(policy.backoff, failures, chance).max(policy.restart_delay);
+    Next::Again { run: Run::Regular { failures: failures.saturating_add(1) }, after }
 }
 
-fn delay(failures: u32, chance: f64) -> Duration {
-    let delay = SHORTEST.saturating_mul(1 << failures.min(16)).min(LONGEST);
+fn delay(first: Duration, failures: u32, chance: f64) -> Duration {
+    let delay = first.saturating_mul(1 << failures.min(16)).min(LONGEST.max(first));
     let spread = 1.0 + SPREAD * (2.0 * chance.clamp(0.0, 1.0) - 1.0);
     delay.mul_f64(spread)
 }
@@ -143,6 +155,39 @@ mod tests {
             delays.push(after.as_millis());
         }
         assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 15_000, 15_000]);
+    }
+
+    #[test]
+    fn delays_are_those_that_were_asked_for() {
+        let delays = |restart_delay: u64, backoff: u64| -> Vec<u128> {
+            let (restart_delay, backoff) =
+                (Duration::from_millis(restart_delay), Duration::from_millis(backoff));
+            let policy = Policy { max_restarts: 4, restart_delay, backoff, ..Policy::default() };
+            let good = Went { was_online: true, ran: Duration::from_secs(5), ..CRASH };
+            let mut delays = Vec::new();
+            let mut note = |next: Next| match next {
+                Next::Again { run, after } => {
+                    delays.push(after.as_millis());
+                    Some(run)
+                }
+                _ => None,
+            };
+            let mut run = note(next(&policy, Run::FRESH, good, 0.5));
+            while let Some(before) = run {
+                run = note(next(&policy, before, CRASH, 0.5));
+            }
+            delays
+        };
+        assert_eq!(delays(0, 100), [0, 100, 200, 400, 800]);
+        assert_eq!(delays(3000, 100), [3000; 5]);
+        assert_eq!(delays(300, 100), [300, 300, 300, 400, 800]);
+        assert_eq!(delays(0, 10_000), [0, 10_000, 15_000, 15_000, 15_000]);
+        assert_eq!(delays(0, 60_000), [0, 60_000, 60_000, 60_000, 60_000]);
+        let forever = Policy { backoff: Duration::MAX, ..Policy::default() };
+        assert!(matches!(
+            next(&Policy { backoff: Duration::from_secs(86_400), ..forever }, Run::FRESH, CRASH, 1.0),
+            Next::Again { .. }
+        ));
     }
 
     #[test]

@@ -146,3 +146,31 @@ fn dotenv_itself_reads_the_table_so() {
         assert_eq!(row["dotenv"], serde_json::json!(read), "{}", row["text"]);
     }
 }
+
+#[test]
+fn a_variable_is_counted_up_named_anew_or_kept_back() {
+    needs!("python3");
+    let cluster = Cluster::of_servers()
+        .workers(2)
+        .env("SECRET", "s")
+        .options("--env N=7000 --increment-var N --instance-var INSTANCE --filter-env SECRET")
+        .start();
+    let of = |cluster: &Cluster, worker: u32, name: &str| {
+        let described = cluster.say("describe --env -o json").json();
+        let workers = described["workers"].as_array().expect("a list").clone();
+        let environment = workers[worker as usize - 1]["environment"].clone();
+        environment[name].as_str().map(str::to_owned)
+    };
+    let text = |text: &str| Some(text.to_owned());
+    for worker in [1, 2] {
+        let number = worker - 1;
+        assert_eq!(of(&cluster, worker, "N"), text(&format!("700{number}")));
+        assert_eq!(of(&cluster, worker, "INSTANCE"), text(&number.to_string()));
+        assert_eq!(of(&cluster, worker, "NODE_APP_INSTANCE"), None);
+        assert_eq!(of(&cluster, worker, "SECRET"), None);
+    }
+    cluster.say("scale 3").done();
+    cluster.reload().expect("it works");
+    let all: Vec<_> = (1..=3).map(|worker| of(&cluster, worker, "N").expect("it has it")).collect();
+    assert_eq!(all, ["7000", "7001", "7002"]);
+}

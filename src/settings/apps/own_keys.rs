@@ -2,10 +2,8 @@
 //!
 //! A row of [`LACKING`] goes when a setting of its name comes into [`table`]. Until then each use of it is named in a warning.
 
-use std::time::Duration;
-
 use super::super::error::Reason;
-use super::super::kind::{Arity, Automatic, Kind, Truth, Values, duration, list};
+use super::super::kind::{Automatic, Kind, Truth, Values};
 use super::super::parse::FilePath;
 use super::super::table;
 
@@ -89,11 +87,6 @@ pub(crate) struct Lacking {
 }
 
 impl Lacking {
-    /// Whether it may have several values.
-    pub(crate) fn is_list(&self) -> bool {
-        matches!(self.values.arity(), Arity::List { .. })
-    }
-
     /// Reads one value; a refusal says what is accepted.
     ///
     /// # Errors
@@ -107,19 +100,8 @@ fn nothing() -> Automatic {
     Automatic { workers: std::num::NonZeroU32::MIN, name: String::new() }
 }
 
-fn delay(text: &str) -> Result<(), Reason> {
-    Kind::<Duration>::read(&DELAY, text, &nothing()).map(drop)
-}
-
 fn truth(text: &str) -> Result<(), Reason> {
     Truth.read(text, &nothing()).map(drop)
-}
-
-fn variable(text: &str) -> Result<(), Reason> {
-    let is_name = !text.is_empty()
-        && !text.starts_with(|first: char| first.is_ascii_digit())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if is_name { Ok(()) } else { Err(Reason::new("not the name of a variable")) }
 }
 
 fn any_text(text: &str) -> Result<(), Reason> {
@@ -130,8 +112,6 @@ fn any_text(text: &str) -> Result<(), Reason> {
 fn log_type(text: &str) -> Result<(), Reason> {
     if matches!(text, "json" | "raw") { Ok(()) } else { Err(Reason::new("not a known word")) }
 }
-
-const DELAY: super::super::kind::Span = duration("0ms", "24h");
 
 /// Values that are texts, with what they are.
 struct Texts(&'static str);
@@ -150,39 +130,10 @@ impl Values for Texts {
     }
 }
 
-const VARIABLE: Texts = Texts("the name of a variable, such as NODE_APP_INSTANCE");
 const LOG_HINT: &str = "worker output goes to clusterd's own stdout and stderr";
 
 /// Every one of them.
 pub(crate) static LACKING: &[Lacking] = &[
-    Lacking {
-        name: "restart-delay",
-        doc: "Time between the end of a worker and its next start.",
-        values: &DELAY,
-        read: delay,
-        instead: "a worker that fails at once is restarted later each time in a row, any other at once",
-    },
-    Lacking {
-        name: "exp-backoff-restart-delay",
-        doc: "First time between the end of a worker and its next start, half as long again each time.",
-        values: &DELAY,
-        read: delay,
-        instead: "a worker that fails at once is restarted later each time in a row, without a setting",
-    },
-    Lacking {
-        name: "instance-var",
-        doc: "Variable in which workers have their number, counted from 0.",
-        values: &VARIABLE,
-        read: variable,
-        instead: "workers have their number in NODE_APP_INSTANCE and CLUSTERD_WORKER_ID",
-    },
-    Lacking {
-        name: "increment-var",
-        doc: "Variable that is one more for each worker than for the one before.",
-        values: &VARIABLE,
-        read: variable,
-        instead: "workers have their number in NODE_APP_INSTANCE, counted from 0",
-    },
     Lacking {
         name: "autostart",
         doc: "Whether workers are started with the app.",
@@ -196,13 +147,6 @@ pub(crate) static LACKING: &[Lacking] = &[
         values: &FilePath,
         read: any_text,
         instead: "`clusterd list -o json` has the pid of each worker",
-    },
-    Lacking {
-        name: "filter-env",
-        doc: "Variables that workers do not inherit.",
-        values: &FILTER_ENV,
-        read: any_text,
-        instead: "start clusterd without them: env -u NAME clusterd ...",
     },
     Lacking {
         name: "out-file",
@@ -255,9 +199,6 @@ pub(crate) static LACKING: &[Lacking] = &[
     },
 ];
 
-const FILTER_ENV: super::super::kind::List<Texts> =
-    list(Texts("the name of a variable"), "[\"AWS_SECRET_ACCESS_KEY\"]");
-
 /// The row of this name, unless there is a setting of that name by now.
 pub(crate) fn lacking(name: &str) -> Option<&'static Lacking> {
     LACKING.iter().find(|lacking| lacking.name == name && table::named(name).is_none())
@@ -284,11 +225,9 @@ mod tests {
         let read = |name: &str, text: &str| {
             lacking(name).expect("a row").check(text).map_err(|reason| reason.to_string())
         };
-        assert_eq!(read("restart-delay", "3s"), Ok(()));
-        assert_eq!(read("restart-delay", "0ms"), Ok(()));
-        assert!(read("restart-delay", "3").expect_err("no unit").contains("use 3s for seconds"));
-        assert!(read("increment-var", "9A").expect_err("no name").contains("use the name of a variable"));
-        assert_eq!(read("log-type", "json"), Ok(()));
-        assert!(read("log-type", "xml").is_err());
+        assert_eq!(read("autostart", "false"), Ok(()));
+        assert!(read("autostart", "no").expect_err("no truth").contains("use true or false"));
+        assert_eq!(read("pid-file", "a.pid"), Ok(()));
+        assert!(read("pid-file", "").expect_err("empty").contains("use the path of a file"));
     }
 }

@@ -68,8 +68,8 @@ fn variable(value: &Value) -> &str {
 
 /// Makes `PORT` among the variables the port, where it is one, and not counted up from worker to worker.
 pub(super) fn take_port(app: &mut App) {
-    let counts_up = app.lacking.named("increment-var").iter().chain(app.settings.named("increment-var"));
-    if counts_up.into_iter().any(|value| value.text == PORT) {
+    let counts_up = app.settings.of(&keys::increment_var.key);
+    if counts_up.iter().any(|value| value.text == PORT) {
         return;
     }
     let is_port = |value: &&Value| variable(value) == PORT;

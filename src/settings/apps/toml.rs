@@ -177,21 +177,15 @@ impl<'a> ReadingApp<'a> {
     }
 
     fn lacking(&mut self, app: &Value, lacking: &'static Lacking, value: &Spanned<DeValue<'_>>) {
-        let each = match value.get_ref() {
-            DeValue::Array(values) if lacking.is_list() => values.iter().collect(),
-            _ => vec![value],
-        };
-        for one in each {
-            let text = self.file.text_of(one);
-            let checked = text.as_deref().map(|text| lacking.check(text));
-            match (text, checked) {
-                (Some(text), Some(Ok(()))) => {
-                    let value = self.file.value(lacking.name, text, one);
-                    self.lacking.add(value);
-                }
-                (_, Some(Err(reason))) => self.file.wrong(lacking.name, one, reason),
-                _ => self.file.wrong(lacking.name, one, Reason::new("not a single value")),
+        let text = self.file.text_of(value);
+        let checked = text.as_deref().map(|text| lacking.check(text));
+        match (text, checked) {
+            (Some(text), Some(Ok(()))) => {
+                let value = self.file.value(lacking.name, text, value);
+                self.lacking.add(value);
             }
+            (_, Some(Err(reason))) => self.file.wrong(lacking.name, value, reason),
+            _ => self.file.wrong(lacking.name, value, Reason::new("not a single value")),
         }
         let place = format!("{}: {}", self.file.origin(&value.span()), lacking.name);
         self.warnings.push(not_honoured(&app.text, place, lacking));
@@ -297,7 +291,7 @@ fn app_text(app: &App) -> String {
     for lacking in own_keys::LACKING {
         let values = app.lacking.named(lacking.name);
         if !values.is_empty() {
-            put(lacking.name, scalars(values, lacking.is_list(), lacking.values.is_text()));
+            put(lacking.name, scalars(values, false, lacking.values.is_text()));
         }
     }
     lines += &variables(&format!("{head}.{}", keys::env.key.name), app.settings.of(&keys::env.key));

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::settings::error::Reason;
-use crate::settings::kind::{Arity, Automatic, Kind, NONE, Values};
+use crate::settings::kind::{Arity, Automatic, Kind, NONE, Parsed, Values};
 
 /// Variables by their names, each written as `KEY=VALUE`.
 #[derive(Debug)]
@@ -15,6 +15,14 @@ pub(crate) struct Variables;
 /// be a child of Node, so that they can be inherited, and a worker that finds them without their descriptor dies at its start.
 pub(crate) const NODE_CHANNEL_VARIABLES: [&str; 3] =
     ["NODE_CHANNEL_FD", "NODE_UNIQUE_ID", "NODE_CHANNEL_SERIALIZATION_MODE"];
+
+/// The name of a variable.
+pub(crate) const VARIABLE: Parsed<String> = Parsed {
+    placeholder: "VARIABLE",
+    accepts: "the name of a variable, such as NODE_APP_INSTANCE",
+    read: |text| variable(text).map(|()| text.to_owned()),
+    show: String::clone,
+};
 
 /// What clusterd gives each worker by itself beside those, and what to use instead.
 const GIVEN: [(&str, Option<&str>); 3] = [
@@ -62,13 +70,18 @@ impl Kind<BTreeMap<String, String>> for Variables {
 }
 
 /// Environments hold more, but shells do not, and neither do environment files.
-fn check_name(name: &str) -> Result<(), Reason> {
+fn variable(name: &str) -> Result<(), Reason> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) || !name.bytes().all(is_part)
     {
         let hint = "use letters, digits, _, . and -, and no digit at the beginning";
         return Err(Reason::new("not the name of a variable").hint(hint));
     }
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<(), Reason> {
+    variable(name)?;
     let own = || Reason::new(format!("clusterd gives each worker a {name} of its own"));
     let of_node = NODE_CHANNEL_VARIABLES.map(|given| (given, None));
     if let Some((_, hint)) = GIVEN.iter().chain(&of_node).find(|(given, _)| *given == name) {

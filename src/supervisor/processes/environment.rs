@@ -96,6 +96,9 @@ pub(crate) fn forget_own(command: &mut Command) {
 /// An environment file cannot be used.
 pub(super) fn of(spec: &CommandSpec, launch: &Launch) -> Result<BTreeMap<OsString, OsString>, EnvFileError> {
     let mut all = BTreeMap::clone(&spec.inherited.passed_on().0);
+    for name in &spec.workplace.filtered {
+        all.remove(OsStr::new(name));
+    }
     for (name, value) in spec.context.identity.iter().flat_map(Identity::environment) {
         match value {
             Some(value) => drop(all.insert(name.into(), value)),
@@ -110,24 +113,44 @@ pub(super) fn of(spec: &CommandSpec, launch: &Launch) -> Result<BTreeMap<OsStrin
         let colours = colours(|name| all.get(OsStr::new(name)).cloned());
         all.extend(colours.into_iter().map(|(name, value)| (name.into(), value.into())));
     }
+    let counted = counted(spec, launch, |name| all.get(OsStr::new(name)).cloned());
     let own = own(spec, launch, |name| all.get(OsStr::new(name)).cloned());
     all.extend(own.into_iter().map(|(name, value)| (name.into(), value)));
+    all.extend(counted);
     Ok(all)
+}
+
+/// A worker's number, counted from 0.
+fn number(launch: &Launch) -> u32 {
+    launch.id.slot.0.saturating_sub(1)
+}
+
+/// The variable that is one more for each worker: from what it would be otherwise, or from 0.
+fn counted(
+    spec: &CommandSpec,
+    launch: &Launch,
+    lookup: impl Fn(&str) -> Option<OsString>,
+) -> Option<(OsString, OsString)> {
+    let name = spec.workplace.increment_var.as_ref()?;
+    let first = lookup(name).and_then(|text| text.to_str()?.trim().parse::<i64>().ok()).unwrap_or(0);
+    let value = first.saturating_add(number(launch).into());
+    Some((name.into(), value.to_string().into()))
 }
 
 /// What clusterd gives a launch beside the rest. `NODE_APP_INSTANCE` counts from 0, as PM2's does; `NODE_UNIQUE_ID`
 /// (`cluster.worker.id`) is another for each launch, as that of Node's own primary is.
-fn own(
-    spec: &CommandSpec,
-    Launch { id, lane, token, workers, .. }: &Launch,
+fn own<'a>(
+    spec: &'a CommandSpec,
+    launch: &Launch,
     lookup: impl Fn(&str) -> Option<OsString>,
-) -> Vec<(&'static str, OsString)> {
+) -> Vec<(&'a str, OsString)> {
+    let Launch { id, lane, token, workers, .. } = launch;
     let ports: Vec<String> = spec.ports.iter().map(ToString::to_string).collect();
     let token = OsStr::from_bytes(&token.to_hex()).to_owned();
-    let number = id.slot.0.saturating_sub(1);
+    let instance_var = spec.workplace.instance_var.as_deref().unwrap_or("NODE_APP_INSTANCE");
     let mut variables = vec![
         ("CLUSTERD_WORKER_ID", id.slot.to_string().into()),
-        ("NODE_APP_INSTANCE", number.to_string().into()),
+        (instance_var, number(launch).to_string().into()),
         ("CLUSTERD_LANE", lane.0.to_string().into()),
         ("CLUSTERD_WORKERS", workers.to_string().into()),
         (wire::ENV_SOCKET, spec.attach.socket.clone()),
@@ -237,6 +260,7 @@ mod tests {
             folder: Some("/srv/current".into()),
             env_files: vec![file],
             variables: BTreeMap::from([("A".to_owned(), "own".to_owned())]),
+            ..Workplace::default()
         };
         let given = given(&spec(&inherited, workplace));
         let expected = [
@@ -259,6 +283,30 @@ mod tests {
         for (name, value) in expected {
             assert_eq!(given.get(name).map(String::as_str), value, "{name}");
         }
+    }
+
+    #[test]
+    fn variables_are_kept_back_named_and_counted_as_was_asked() {
+        let variables = [("PORT", "7000"), ("SECRET", "own")];
+        let workplace = |increment_var: &str| Workplace {
+            variables: variables
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+                .collect(),
+            filtered: vec!["TOKEN".to_owned(), "SECRET".to_owned()],
+            instance_var: Some("INSTANCE".to_owned()),
+            increment_var: Some(increment_var.to_owned()),
+            ..Workplace::default()
+        };
+        let inherited = [("TOKEN", "1"), ("TOKENS", "2"), ("SECRET", "3"), ("N", "x"), ("M", " 4 ")];
+        let with = |increment_var: &str| given(&spec(&inherited, workplace(increment_var)));
+        let all = with("PORT");
+        assert_eq!((all.get("TOKEN"), all["TOKENS"].as_str(), all["SECRET"].as_str()), (None, "2", "own"));
+        assert_eq!((all.get("NODE_APP_INSTANCE"), all["INSTANCE"].as_str()), (None, "1"));
+        assert_eq!(all["PORT"], "7001", "it is the worker's own affair");
+        assert_eq!(with("N")["N"], "1", "no number counts from 0");
+        assert_eq!(with("M")["M"], "5");
+        assert_eq!((with("OTHER")["OTHER"].as_str(), with("OTHER")["PORT"].as_str()), ("1", "3000"));
     }
 
     #[test]

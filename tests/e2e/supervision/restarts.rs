@@ -1,7 +1,7 @@
 //! Workers that end or do not come up: when they are started again, and when they are given up.
 
-use crate::harness::Cluster;
 use crate::harness::needs::needs;
+use crate::harness::{Cluster, Signal};
 
 fn starts(cluster: &Cluster, worker: u64) -> usize {
     let started = cluster.stderr.messages("worker started");
@@ -76,4 +76,16 @@ fn without_autorestart_a_worker_that_ends_stays_so_and_the_last_one_ends_cluster
     cluster.get("/last/5");
     cluster.wait_exit_code(5);
     assert_eq!(cluster.stderr.messages("worker started").len(), 2);
+}
+
+#[test]
+fn a_worker_is_started_again_after_the_delay_that_was_asked_for() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().workers(2).options("--restart-delay 1h --min-uptime 1ms").start();
+    cluster.worker(1).signal(Signal::KILL);
+    cluster.wait_for(1, "waiting_restart");
+    assert!(cluster.get("/").starts_with("worker 2 "), "the other one serves");
+    // A command does not wait.
+    cluster.say("restart --worker 1").done();
+    cluster.wait_for(2, "online");
 }

@@ -84,7 +84,7 @@ pub(super) static KEYS: &[Key] = &[
     key("uid", &["user"], Setting("user", Shape::Account)),
     key("gid", &[], Setting("group", Shape::Account)),
     key("restart_delay", &[], Setting("restart-delay", Shape::Milliseconds)),
-    key("exp_backoff_restart_delay", &[], Setting("exp-backoff-restart-delay", Shape::Milliseconds)),
+    key("exp_backoff_restart_delay", &[], Setting("restart-backoff", Shape::Milliseconds)),
     key("instance_var", &[], Setting("instance-var", Shape::Text)),
     key("increment_var", &[], Setting("increment-var", Shape::Text)),
     key("autostart", &[], Setting("autostart", Shape::Truth)),

@@ -98,24 +98,16 @@ fn every_key_is_honoured_or_named() {
     assert_snapshot!(imported("eco.yaml", EVERY_KEY), @r#"
     # eco.yaml:18: web: listen_timeout = 8000: in PM2 a worker that is not ready by then counts as ready; here its start has failed, and a reload keeps the old workers
     # hint: make it as long as the slowest start takes
-    # eco.yaml:26: web: restart_delay: has no effect in this version
-    # hint: a worker that fails at once is restarted later each time in a row, any other at once
-    # eco.yaml:27: web: exp_backoff_restart_delay: has no effect in this version
-    # hint: a worker that fails at once is restarted later each time in a row, without a setting
     # eco.yaml:30: web: watch = ["src","views/*.ejs"]: views/*.ejs is a pattern: views is watched with all below
     # hint: use ignore_watch for what does not matter
     # eco.yaml:31: web: watch_delay = 1000: has no effect
     # hint: a reload comes when nothing has changed for 200 ms
     # eco.yaml:33: web: watch_options = {"followSymlinks":false}: has no effect
     # hint: use ignore_watch for what does not matter
-    # eco.yaml:34: web: instance_var: has no effect in this version
-    # hint: workers have their number in NODE_APP_INSTANCE and CLUSTERD_WORKER_ID
     # eco.yaml:35: web: autostart: has no effect in this version
     # hint: workers are started with the app
     # eco.yaml:36: web: filter_env = ["AWS"]: PM2 drops every variable that has such a word in its name; here it is the whole name
     # hint: list the names
-    # eco.yaml:36: web: filter_env: has no effect in this version
-    # hint: start clusterd without them: env -u NAME clusterd ...
     # eco.yaml:39: web: username = "me": has no effect
     # hint: use user for the user that workers run as
     # eco.yaml:40: web: pid_file: has no effect in this version
@@ -178,6 +170,8 @@ fn every_key_is_honoured_or_named() {
     workers = 4
     cwd = "./web"
     env-file = [".env"]
+    filter-env = ["AWS"]
+    instance-var = "INSTANCE"
     user = "www-data"
     group = 33
     wait-ready = true
@@ -185,6 +179,8 @@ fn every_key_is_honoured_or_named() {
     autorestart = false
     min-uptime = "5s"
     max-restarts = 10
+    restart-delay = "2s"
+    restart-backoff = "100ms"
     stop-exit-codes = [0, 3]
     shutdown-with-message = true
     kill-timeout = "3s"
@@ -193,12 +189,8 @@ fn every_key_is_honoured_or_named() {
     watch = ["./web/src", "./web/views"]
     ignore = ["node_modules", "*.md"]
     max-memory = "300M"
-    restart-delay = "2s"
-    exp-backoff-restart-delay = "100ms"
-    instance-var = "INSTANCE"
     autostart = false
     pid-file = "web.pid"
-    filter-env = ["AWS"]
     out-file = "out.log"
     error-file = "/dev/null"
     log-file = "both.log"
@@ -219,8 +211,6 @@ fn every_key_is_honoured_or_named() {
 
     # eco.yaml:71: jobs: time: has no effect in this version
     # hint: worker output goes to clusterd's own stdout and stderr
-    # eco.yaml:72: jobs: incrementVar: has no effect in this version
-    # hint: workers have their number in NODE_APP_INSTANCE, counted from 0
     # eco.yaml:74: jobs: cron = "5/15 * * * *": 5/15 is written 5-59/15
     # hint: every so many from the first is a range with a step in crontab(5)
     # eco.yaml:74: jobs: cron = "5/15 * * * *": clusterd reloads where PM2 restarts: for a moment the old worker and the new one run side by side
@@ -230,9 +220,9 @@ fn every_key_is_honoured_or_named() {
     [app.jobs]
     script = "worker.py"
     workers = 3
+    increment-var = "NUMBER"
     cron = "5-59/15 * * * *"
     max-memory = "1G"
-    increment-var = "NUMBER"
     merge-logs = true
     log-date-format = "YYYY-MM-DDTHH:mm:ss"
     "#);

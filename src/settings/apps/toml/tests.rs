@@ -77,19 +77,21 @@ fn a_table_is_an_app() {
         restart-delay = '2s'
         filter-env = ['A', 'B']
         append-env-to-name = true
+        autostart = false
+        pid-file = 'a.pid'
         ",
     );
     let shown: Vec<_> = apps.apps.iter().map(bare).collect();
     assert_snapshot!(shown.join("\n"), @r#"
     web None ["node", "app.js"] {"env": ["NODE_ENV=development"], "port": ["3000"], "workers": ["max"]} {"env": []} {"production": ["N=5", "NODE_ENV=production"]} false ["db"]
-    db.1 Some("data") "db.py" None ["-u"] ["--path", "a b"] {"env": []} {"env": [], "filter-env": ["A", "B"], "restart-delay": ["2s"]} {} true []
+    db.1 Some("data") "db.py" None ["-u"] ["--path", "a b"] {"env": [], "filter-env": ["A", "B"], "restart-delay": ["2s"]} {"autostart": ["false"], "env": [], "pid-file": ["a.pid"]} {} true []
     "#);
     let warnings: Vec<_> = apps.warnings.iter().map(|warning| warning.problem.to_string()).collect();
     assert_snapshot!(warnings.join("\n"), @"
-    clusterd.toml:17: restart-delay: has no effect in this version
-    hint: a worker that fails at once is restarted later each time in a row, any other at once
-    clusterd.toml:18: filter-env: has no effect in this version
-    hint: start clusterd without them: env -u NAME clusterd ...
+    clusterd.toml:20: autostart: has no effect in this version
+    hint: workers are started with the app
+    clusterd.toml:21: pid-file: has no effect in this version
+    hint: `clusterd list -o json` has the pid of each worker
     ");
     let web = &apps.apps[0];
     assert_eq!(web.settings.of(&keys::port.key)[0].origin.to_string(), "clusterd.toml:4");
@@ -122,11 +124,11 @@ fn what_is_wrong_is_named_with_its_line() {
     clusterd.toml:9: command = 'x': not a command
     hint: use a list of the program and its arguments, such as ["node", "app.js"]
     "#);
-    assert_snapshot!(problems("[app.a]\nscript = 5\nargs = [1]\nrestart-delay = 5\nappend-env-to-name = 'yes'\ndepends-on = { a = 1 }"), @"
+    assert_snapshot!(problems("[app.a]\nscript = 5\nargs = [1]\nautostart = 5\nappend-env-to-name = 'yes'\ndepends-on = { a = 1 }"), @"
     clusterd.toml:2: script = 5: not a text
     clusterd.toml:3: args = [1]: not a list of texts
-    clusterd.toml:4: restart-delay = 5: a duration needs a unit
-    hint: use 5s for seconds, 5ms for milliseconds
+    clusterd.toml:4: autostart = 5: neither true nor false
+    hint: use true or false
     clusterd.toml:5: append-env-to-name = 'yes': not true or false
     clusterd.toml:6: depends-on = { a = 1 }: not a list of texts
     ");
@@ -222,7 +224,7 @@ prop_compose! {
         path.iter().for_each(|path| settings.add(value("cwd", path.clone())));
         path.iter().for_each(|path| lacking.add(value("pid-file", path.clone())));
         settings.add(value("wait-ready", waits.to_string()));
-        delay.iter().for_each(|delay| lacking.add(value("restart-delay", format!("{delay}ms"))));
+        delay.iter().for_each(|delay| settings.add(value("restart-delay", format!("{delay}ms"))));
         App {
             name: value("name", name),
             namespace: namespace.map(|text| value("namespace", text)),
