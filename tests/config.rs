@@ -169,7 +169,7 @@ fn a_command_that_cannot_run_exits_as_in_a_shell() {
     says(&["relaod"], 127, "cannot start relaod: not found in PATH\nhint: did you mean `clusterd reload`? ");
     says(&["gunicron"], 127, "the commands of clusterd are ");
     // It is a program, and no server.
-    says(&["kill"], 2, "clusterd has no command kill\nhint: did you mean `clusterd stop`? ");
+    says(&["top"], 2, "clusterd has no command top\nhint: did you mean `clusterd list`? ");
     clusterd(path, &["--", "relaod"]).assert().code(127).stderr(
         "clusterd: cannot start relaod: not found in PATH\nhint: check the spelling, or give the full path\n",
     );
@@ -177,7 +177,7 @@ fn a_command_that_cannot_run_exits_as_in_a_shell() {
     says(&["app.js"], 127, "hint: a script is run by its interpreter: clusterd -- node app.js\n");
     says(&["--port", "3000", "--", "app.rb"], 127, "clusterd -- ruby app.rb\n");
     says(&["-i", "4", "./app.py"], 126, "clusterd -- python3 ./app.py\n");
-    says(&["start", "app.js"], 1, "clusterd -- node app.js\n");
+    says(&["start", "app.js"], 1, "there is neither an app nor a file app.js\n");
     clusterd(path, &["--check", "clusterd.toml"]).assert().code(127).stderr(
         "clusterd: cannot start clusterd.toml: not found in PATH\nhint: \
              for the file in this folder, use ./clusterd.toml\n",
