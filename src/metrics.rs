@@ -43,6 +43,8 @@ pub(crate) struct Metrics {
     pub health_failures: IntCounterVec,
     /// Failures to fetch a worker's own metrics, and lines of them that were left out, by slot.
     pub scrape_errors: IntCounterVec,
+    /// Lines that could not be written, by `log`: `out`, `error`, `combined` or `clusterd`.
+    pub lines_dropped: IntCounterVec,
     /// What clients' connections move (`--connection-stats`).
     pub connections: ConnectionMetrics,
 }
@@ -235,6 +237,7 @@ impl Metrics {
                 "Failures to fetch the worker's own metrics, and lines of them that were left out.",
                 &["worker"],
             ),
+            lines_dropped: lines_dropped(),
             connections: ConnectionMetrics::new(),
             registry,
         };
@@ -244,7 +247,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let all: [Box<dyn prometheus::core::Collector>; 16] = [
+        let all: [Box<dyn prometheus::core::Collector>; 17] = [
             Box::new(self.accepted.clone()),
             Box::new(self.handed.clone()),
             Box::new(self.redispatched.clone()),
@@ -261,6 +264,7 @@ impl Metrics {
             Box::new(self.messages.clone()),
             Box::new(self.health_failures.clone()),
             Box::new(self.scrape_errors.clone()),
+            Box::new(self.lines_dropped.clone()),
         ];
         for metric in all.into_iter().chain(self.connections.all()) {
             self.registry.register(metric).expect("names are unique");
@@ -273,6 +277,9 @@ impl Metrics {
         }
         for result in Hooked::ALL {
             self.hooks.with_label_values(&[result.label()]);
+        }
+        for log in ["out", "error", "combined", "clusterd"] {
+            self.lines_dropped.with_label_values(&[log]);
         }
         for result in Messages::ALL {
             self.messages.with_label_values(&[result.label()]);
@@ -332,6 +339,11 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Counts lines that could not be written.
+pub(crate) fn lines_dropped() -> IntCounterVec {
+    counters("clusterd_log_lines_dropped_total", "Log lines that could not be written in time.", &["log"])
 }
 
 fn counter(name: &str, help: &str) -> IntCounter {

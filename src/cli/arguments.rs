@@ -387,6 +387,9 @@ mod tests {
           cleardump   Forget what `save` has kept
           connections Show the open connections of every app, or of one, with their workers and traffic
           events      Follow the events of every app, or of one, until interrupted
+          logs        Show the logs of every app in the background, or of some, and follow them [alias: log]
+          flush       Empty the logs of every app in the background, or of some; rotated files are removed
+          reloadLogs  Have the log files of every running app, or of some, opened again
           curl        Send an HTTP request to one worker, over a connection of its own
           import      Print the apps of a PM2 file as clusterd.toml
           completions Print a completion script for a shell

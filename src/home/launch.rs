@@ -18,6 +18,7 @@ use super::record::Record;
 use super::{Held, definition};
 use crate::cli::complain;
 use crate::control::home::HOME_VARIABLE;
+use crate::logs::plan::OWN;
 use crate::settings::load::CommandLine;
 use crate::settings::origin::{Layer, Origin, Value};
 use crate::settings::start_folder;
@@ -37,7 +38,7 @@ pub(crate) fn spawn(app: &AppFolder, lock: Lock) -> io::Result<Child> {
     let mut command = Command::new(own_program());
     command.arg0("clusterd").arg(VERB).arg(app.path());
     command.env_clear().envs(environment.iter()).env(HOME_VARIABLE, app.home()).current_dir(&folder);
-    command.stdin(lock.into_descriptor()).stdout(app.log("out.log")?).stderr(app.log("error.log")?);
+    command.stdin(lock.into_descriptor()).stdout(app.log(OWN)?).stderr(app.log(OWN)?);
     command.spawn().map_err(|error| match Path::new(&folder).is_dir() {
         true => error,
         false => io::Error::new(error.kind(), format!("{}: {error}", folder.display())),

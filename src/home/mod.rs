@@ -9,17 +9,19 @@
 //!     environment            the variables that it was started with, as in /proc/PID/environ
 //!     state.json             whether it is wanted running, with how many workers, and how it ended
 //!     lock                   held (flock(2)) for as long as its primary lives
-//!     logs/                  what its workers and its primary write
+//!     logs/                  out.log and error.log of its workers, clusterd.log of its primary
 //! ```
 //!
 //! In reading order: [`apps`] (where all that is), [`lock`], [`definition`] (`app.toml` and `environment`), [`record`]
-//! (`state.json`), [`saved`] (what `clusterd save` keeps of all), [`ids`] (the numbers of workers), [`launch`] (a primary is started, detached from whoever starts it).
+//! (`state.json`), [`logs`] (where its logs are), [`saved`] (what `clusterd save` keeps of all), [`ids`] (the numbers of workers),
+//! [`launch`] (a primary is started, detached from whoever starts it).
 
 pub(crate) mod apps;
 pub(crate) mod definition;
 pub(crate) mod ids;
 pub(crate) mod launch;
 pub(crate) mod lock;
+pub(crate) mod logs;
 pub(crate) mod record;
 pub(crate) mod saved;
 

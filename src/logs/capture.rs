@@ -4,23 +4,20 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use super::last::{Feed, LastLines};
-use super::lines::LineSplitter;
-use super::queue::Queue;
-use super::write::{Output, Stream};
+use super::write::{Destination, Output, Route, Stream};
 use crate::ids::Slot;
 
 /// How much is read at once, in bytes.
 const READ: usize = 16 * 1024;
 
 impl Output {
-    /// Passes what a worker writes into `pipe` on to `stream`, line by line, until the pipe's last writer closes
-    /// it. While the destination has no room nothing is read, so the worker blocks as if it wrote there itself.
+    /// Passes what a worker writes into `pipe` on to where `stream` goes, line by line, until the pipe's last writer closes
+    /// it. While a standard stream has no room nothing is read, so the worker blocks as if it wrote there itself.
     ///
     /// The answer keeps the last lines that came. Of a worker that was started very often meanwhile, the pipe of an
     /// earlier launch is given up.
@@ -33,53 +30,50 @@ impl Output {
     pub fn capture(&self, slot: Slot, stream: Stream, pipe: OwnedFd) -> io::Result<LastLines> {
         let pipe = pipe::Receiver::from_owned_fd(pipe)?;
         let capturing = self.capturing();
-        let destination = self.destination(stream).clone();
-        let pipes = Arc::clone(&destination.pipes);
+        let routes = self.routes(slot, stream).map_err(io::Error::other)?;
         let (last, feed) = LastLines::new();
         let reading = tokio::spawn(async move {
-            let lines = LineSplitter::new(destination.look.prefix(slot));
-            if let Err(error) = pass_on(pipe, lines, &destination.queue, feed).await {
+            if let Err(error) = pass_on(pipe, routes, feed).await {
                 tracing::warn!(worker = %slot, %error, "cannot read a worker's output any longer");
             }
             drop(capturing);
         });
-        if pipes.add(slot, reading.abort_handle()) {
+        if self.pipes(stream).add(slot, reading.abort_handle()) {
             tracing::warn!(worker = %slot, "dropped the output of an earlier process: nobody reads it");
         }
         Ok(last)
     }
 }
 
-async fn pass_on(
-    mut pipe: pipe::Receiver,
-    mut lines: LineSplitter,
-    queue: &Queue,
-    last: Feed,
-) -> io::Result<()> {
+async fn pass_on(mut pipe: pipe::Receiver, mut routes: Vec<Route>, last: Feed) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(READ);
     let mut complete = Vec::new();
     let result = loop {
         bytes.clear();
         match pipe.read_buf(&mut bytes).await {
             Ok(0) => break Ok(()),
-            Ok(_) => {
-                last.push(&bytes);
-                lines.push(&bytes, &mut complete);
-            }
+            Ok(_) => last.push(&bytes),
             Err(error) => break Err(error),
         }
-        if !complete.is_empty() {
-            queue.push_lines(&complete).await;
-            complete.clear();
+        for Route { destination, lines } in &mut routes {
+            lines.push(&bytes, &mut complete);
+            pass(destination, &mut complete).await;
         }
     };
     // Whoever waits for the last words need not wait until they are written.
     drop(last);
-    lines.end(&mut complete);
-    if !complete.is_empty() {
-        queue.push_lines(&complete).await;
+    for Route { destination, lines } in &mut routes {
+        lines.end(&mut complete);
+        pass(destination, &mut complete).await;
     }
     result
+}
+
+async fn pass(destination: &Destination, complete: &mut Vec<u8>) {
+    if !complete.is_empty() {
+        destination.pass(complete).await;
+        complete.clear();
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,14 @@
-//! Cuts a stream of bytes into lines.
+//! Cuts a stream of bytes into lines, and writes them as they are to be written.
 //!
 //! It does no I/O, and does not ask for UTF-8: a worker may write what it likes.
+
+use chrono::{DateTime, Local, SecondsFormat, Utc};
+use serde::Serialize;
+
+use super::plan::LineFormat;
+use super::write::Stream;
+use crate::ids::Slot;
+use crate::settings::date_format::DateFormat;
 
 /// The longest line, in bytes, without its newline. A longer one is passed on in pieces of this length.
 pub(super) const LONGEST: usize = 64 * 1024;
@@ -8,19 +16,136 @@ pub(super) const LONGEST: usize = 64 * 1024;
 /// One worker's stream: what has come of the line that is not complete yet.
 #[derive(Debug)]
 pub(super) struct LineSplitter {
-    prefix: String,
+    look: LineLook,
     partial: Vec<u8>,
 }
 
+/// What the lines of one stream look like.
+#[derive(Debug)]
+pub(super) enum LineLook {
+    /// As they come, behind this prefix and the time at which they ended.
+    Text {
+        /// The same for each line.
+        prefix: String,
+        /// How the time is written, if it is.
+        stamp: Option<DateFormat>,
+    },
+    /// As objects.
+    Json {
+        /// How the time is written, if it is not as everywhere.
+        stamp: Option<DateFormat>,
+        /// What is the same for each line.
+        origin: LineOrigin,
+    },
+}
+
+/// Where a line comes from.
+#[derive(Debug)]
+pub(super) struct LineOrigin {
+    app: String,
+    stream: Stream,
+    slot: Slot,
+}
+
+impl LineLook {
+    /// Of this worker's stream; `prefix` goes before each line that is no object.
+    pub(super) fn of(format: &LineFormat, prefix: String, stream: Stream, slot: Slot) -> Self {
+        let stamp = format.stamp.clone();
+        match format.json.clone() {
+            None => Self::Text { prefix, stamp },
+            Some(app) => Self::Json { stamp, origin: LineOrigin { app, stream, slot } },
+        }
+    }
+
+    /// What stands before the text of lines that end now.
+    fn start(&self) -> LineStart<'_> {
+        match self {
+            Self::Text { prefix, stamp: None } => LineStart::Text(prefix.as_str().into()),
+            Self::Text { prefix, stamp: Some(stamp) } => {
+                LineStart::Text(format!("{prefix}{}: ", stamp.write(&Local::now())).into())
+            }
+            Self::Json { stamp: Some(stamp), origin } => LineStart::Json(stamp.write(&Local::now()), origin),
+            Self::Json { stamp: None, origin } => LineStart::Json(rfc3339(Utc::now()), origin),
+        }
+    }
+}
+
+fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// A look at one time.
+enum LineStart<'a> {
+    Text(std::borrow::Cow<'a, str>),
+    Json(String, &'a LineOrigin),
+}
+
+/// With PM2's keys, in its order, and the worker.
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    message: &'a str,
+    timestamp: &'a str,
+    r#type: &'static str,
+    process_id: u32,
+    app_name: &'a str,
+    worker: u32,
+}
+
+impl LineStart<'_> {
+    /// Appends the line whose text is that of both parts.
+    fn line(&self, (first, second): (&mut Vec<u8>, &[u8]), out: &mut Vec<u8>) {
+        match self {
+            Self::Text(start) => {
+                out.extend_from_slice(start.as_bytes());
+                out.append(first);
+                out.extend_from_slice(second);
+            }
+            Self::Json(timestamp, origin) => {
+                first.extend_from_slice(second);
+                let line = JsonLine {
+                    message: &String::from_utf8_lossy(first),
+                    timestamp,
+                    r#type: origin.stream.name(),
+                    process_id: origin.slot.0.saturating_sub(1),
+                    app_name: &origin.app,
+                    worker: origin.slot.0,
+                };
+                serde_json::to_writer(&mut *out, &line).expect("texts and numbers can be written");
+                first.clear();
+            }
+        }
+        out.push(b'\n');
+    }
+}
+
 impl LineSplitter {
-    /// At the start of a stream; `prefix` goes before each line.
-    pub(super) fn new(prefix: String) -> Self {
-        Self { prefix, partial: Vec::new() }
+    /// At the start of a stream.
+    pub(super) fn new(look: LineLook) -> Self {
+        Self { look, partial: Vec::new() }
     }
 
     /// Takes the next bytes of the stream, and appends to `out` the lines that they complete. Each ends with a
     /// newline, a piece of an overlong one too, so that another worker's line can follow.
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let (complete, rest) = bytes.split_at(memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1));
+        if self.passes_on(complete) {
+            out.extend_from_slice(complete);
+        } else if !complete.is_empty() {
+            self.lines(complete, out);
+        }
+        if !rest.is_empty() {
+            self.lines(rest, out);
+        }
+    }
+
+    /// Whether these lines are written as they are.
+    fn passes_on(&self, complete: &[u8]) -> bool {
+        let is_raw = matches!(&self.look, LineLook::Text { prefix, stamp: None } if prefix.is_empty());
+        is_raw && self.partial.is_empty() && complete.len() <= LONGEST
+    }
+
+    fn lines(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let start = self.look.start();
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             let (mut body, complete) = match part.strip_suffix(b"\n") {
                 Some(body) => (body, true),
@@ -28,11 +153,11 @@ impl LineSplitter {
             };
             while self.partial.len() + body.len() > LONGEST {
                 let (piece, rest) = body.split_at(LONGEST - self.partial.len());
-                self.emit(piece, out);
+                start.line((&mut self.partial, piece), out);
                 body = rest;
             }
             if complete {
-                self.emit(body, out);
+                start.line((&mut self.partial, body), out);
             } else {
                 self.partial.extend_from_slice(body);
             }
@@ -42,15 +167,8 @@ impl LineSplitter {
     /// The stream ended: a last line without a newline gets one.
     pub(super) fn end(&mut self, out: &mut Vec<u8>) {
         if !self.partial.is_empty() {
-            self.emit(b"", out);
+            self.look.start().line((&mut self.partial, b""), out);
         }
-    }
-
-    fn emit(&mut self, body: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(self.prefix.as_bytes());
-        out.append(&mut self.partial);
-        out.extend_from_slice(body);
-        out.push(b'\n');
     }
 }
 
@@ -59,8 +177,42 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn text(prefix: &str) -> LineLook {
+        LineLook::of(&LineFormat::default(), prefix.to_owned(), Stream::Stdout, Slot(1))
+    }
+
+    fn formatted(format: &LineFormat, chunks: &[&[u8]]) -> String {
+        let mut lines = LineSplitter::new(LineLook::of(format, String::new(), Stream::Stderr, Slot(3)));
+        let mut out = Vec::new();
+        chunks.iter().for_each(|chunk| lines.push(chunk, &mut out));
+        lines.end(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_line_is_stamped_once_however_it_comes() {
+        let format = LineFormat { stamp: Some(DateFormat::of("[at]").unwrap()), json: None };
+        let out = formatted(&format, &[b"one\ntw", b"o", b"\n\nTHREE-unterminated"]);
+        assert_eq!(out, "at: one\nat: two\nat: \nat: THREE-unterminated\n");
+    }
+
+    #[test]
+    fn as_json_each_line_is_an_object() {
+        let stamp = Some(DateFormat::of("[at]").unwrap());
+        let format = LineFormat { stamp, json: Some("web".to_owned()) };
+        let out = formatted(&format, &[b"say \"hi\"\n\xff", b"\tlast"]);
+        let object = |message: &str| {
+            let rest = r#""timestamp":"at","type":"err","process_id":2,"app_name":"web","worker":3"#;
+            format!("{{\"message\":{message},{rest}}}\n")
+        };
+        assert_eq!(out, object(r#""say \"hi\"""#) + &object("\"\u{fffd}\\tlast\""));
+        let format = LineFormat { stamp: None, ..format };
+        let line: serde_json::Value = serde_json::from_str(&formatted(&format, &[b"x"])).unwrap();
+        humantime::parse_rfc3339(line["timestamp"].as_str().unwrap()).unwrap();
+    }
+
     fn lines(prefix: &str, chunks: &[&[u8]]) -> Vec<u8> {
-        let mut lines = LineSplitter::new(prefix.to_owned());
+        let mut lines = LineSplitter::new(text(prefix));
         let mut out = Vec::new();
         for chunk in chunks {
             lines.push(chunk, &mut out);
@@ -71,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_line_is_passed_on_when_it_is_complete() {
-        let mut lines = LineSplitter::new(String::new());
+        let mut lines = LineSplitter::new(text(""));
         let mut out = Vec::new();
         lines.push(b"GET", &mut out);
         assert!(out.is_empty());

@@ -10,7 +10,7 @@ use crate::ids::Slot;
 
 /// How lines look at one destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(crate) enum Look {
     /// Unchanged: a file, a pipe, a log collector.
     Plain,
     /// For a person who watches.
@@ -25,7 +25,7 @@ const COLOURS: [u8; 5] = [36, 33, 32, 35, 34];
 
 impl Look {
     /// What suits `destination`, with `NO_COLOR` (no-color.org) and `TERM=dumb` heeded.
-    pub(super) fn of(destination: impl AsFd) -> Self {
+    pub(crate) fn of(destination: impl AsFd) -> Self {
         if !destination.as_fd().is_terminal() {
             return Look::Plain;
         }
@@ -40,11 +40,15 @@ impl Look {
             Look::Plain => String::new(),
             Look::Terminal { colour: false } => format!("{slot} | "),
             Look::Terminal { colour: true } => {
-                let colour = COLOURS[slot.0 as usize % COLOURS.len()];
-                format!("\x1b[{colour}m{slot} |\x1b[0m ")
+                format!("{} ", coloured(&format!("{slot} |"), slot.0 as usize))
             }
         }
     }
+}
+
+/// The text in the colour of this number.
+pub(crate) fn coloured(text: &str, number: usize) -> String {
+    format!("\x1b[{}m{text}\x1b[0m", COLOURS[number % COLOURS.len()])
 }
 
 #[cfg(test)]

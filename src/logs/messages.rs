@@ -1,4 +1,4 @@
-//! clusterd's own messages: `tracing` events, written as text or JSON lines to stderr.
+//! clusterd's own messages: `tracing` events, written as text or JSON lines to stderr, or to a file of their own.
 //!
 //! It decides how a message looks, not what it says. Writing one never waits.
 
@@ -18,7 +18,7 @@ use tracing_subscriber::{Layer, Registry};
 
 use super::look::Look;
 use super::queue::Queue;
-use super::write::{Output, Stream};
+use super::write::Output;
 use crate::controls;
 use crate::settings::LogFormat;
 
@@ -32,13 +32,13 @@ pub(super) const REPORT_OF_DROPPED: &str = concat!(env!("CARGO_PKG_NAME"), "::lo
 )]
 pub struct AlreadyInstalled;
 
-/// Sends every event of this process from now on to the stderr of `output`: clusterd's from `level` upwards, those
+/// Sends every event of this process from now on to where `output` has them: clusterd's from `level` upwards, those
 /// of the libraries it uses only if they are warnings.
 ///
 /// # Errors
 /// [`AlreadyInstalled`] if there is another subscriber.
 pub fn install(output: &Output, format: LogFormat, level: LevelFilter) -> Result<(), AlreadyInstalled> {
-    let look = output.destination(Stream::Stderr).look;
+    let look = output.own().look;
     let subscriber = subscriber(output.clone(), format, look, level);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| AlreadyInstalled)
 }
@@ -130,7 +130,7 @@ impl FormatTime for Utc {
     }
 }
 
-/// The queue to stderr.
+/// The queue to where they are written.
 struct Stderr(Output);
 
 /// A message on its way into a queue. The formatter writes each event at once, with its newline.
@@ -158,11 +158,11 @@ impl<'a> MakeWriter<'a> for Stderr {
     type Writer = Message<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Message::Ordinary(&self.0.destination(Stream::Stderr).queue)
+        Message::Ordinary(&self.0.own().queue)
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
-        let queue = &self.0.destination(Stream::Stderr).queue;
+        let queue = &self.0.own().queue;
         if metadata.target() == REPORT_OF_DROPPED { Message::Report(queue) } else { Message::Ordinary(queue) }
     }
 }

@@ -3,18 +3,26 @@
 //! It decides neither what a message says nor what happens to a worker: it only carries lines.
 //!
 //! ```text
-//! worker's pipe ── capture ──┐ waits for room     ┌── writer thread ── stdout
+//! worker's pipe ── capture ──┐ waits for room     ┌── writer thread ── stdout, stderr
 //!                            ├────► queue ────────┤
-//! tracing event ── messages ─┘ never waits        └── writer thread ── stderr
+//! tracing event ── messages ─┘ never waits        └── writer thread ── file ── set aside ── compressed
 //! ```
+//!
+//! Where lines go is in [`plan`].
 
 mod capture;
+mod compress;
+mod drops;
+mod file;
 mod last;
 mod lines;
-mod look;
+pub(crate) mod look;
 pub mod messages;
 mod open_pipes;
+pub(crate) mod plan;
 mod queue;
+pub(crate) mod read;
+pub(crate) mod rotation;
 mod write;
 
 pub(crate) use last::LastLines;

@@ -11,6 +11,9 @@ use tokio::sync::{Notify, Semaphore};
 /// How many bytes of workers' lines may be on their way.
 const LINES_ROOM: usize = 256 * 1024;
 
+/// How many may be on their way to a file, which is not waited for as long as it takes.
+const FILE_ROOM: usize = 1024 * 1024;
+
 /// How many bytes of messages may wait.
 const MESSAGES_ROOM: usize = 64 * 1024;
 
@@ -22,6 +25,8 @@ pub(super) struct Queue {
     filled: Condvar,
     /// Bytes of room for workers' lines.
     room: Semaphore,
+    /// How many there are when nothing is on its way.
+    whole_room: usize,
     /// Everything that was pushed has been written.
     idle: Notify,
 }
@@ -35,6 +40,8 @@ struct Pending {
     of_messages: usize,
     /// Messages that found no room since the last batch was taken.
     dropped: u64,
+    /// Somebody wants the destination to be opened again.
+    reopen: bool,
     /// A batch was taken and is not yet written.
     writing: bool,
     closed: bool,
@@ -47,28 +54,60 @@ pub(super) struct Batch {
     pub(super) of_lines: usize,
     /// How many messages were dropped since the batch before.
     pub(super) dropped: u64,
+    /// Whether the destination is to be opened again first. There may be nothing to write then.
+    pub(super) reopen: bool,
 }
 
 impl Queue {
     pub(super) fn new() -> Self {
+        Self::with_room(LINES_ROOM)
+    }
+
+    pub(super) fn of_file() -> Self {
+        Self::with_room(FILE_ROOM)
+    }
+
+    fn with_room(whole_room: usize) -> Self {
         Self {
             pending: Mutex::default(),
             filled: Condvar::new(),
-            room: Semaphore::new(LINES_ROOM),
+            room: Semaphore::new(whole_room),
+            whole_room,
             idle: Notify::new(),
         }
     }
 
     /// Queues whole lines of a worker, as soon as there is room; who waits longest is first.
     pub(super) async fn push_lines(&self, lines: &[u8]) {
-        // More than the whole room goes when nothing else is on its way.
-        let size = lines.len().min(LINES_ROOM);
-        let permits = u32::try_from(size).expect("the room fits");
-        let permit = self.room.acquire_many(permits).await.expect("never closed");
+        let permits = self.permits_for(lines);
+        self.room.acquire_many(permits).await.expect("never closed").forget();
+        self.push_permitted(lines, permits);
+    }
+
+    /// Queues them if there is room now. Whether there was.
+    pub(super) fn try_push_lines(&self, lines: &[u8]) -> bool {
+        let permits = self.permits_for(lines);
+        let Ok(permit) = self.room.try_acquire_many(permits) else { return false };
         permit.forget();
+        self.push_permitted(lines, permits);
+        true
+    }
+
+    /// More than the whole room goes when nothing else is on its way.
+    fn permits_for(&self, lines: &[u8]) -> u32 {
+        u32::try_from(lines.len().min(self.whole_room)).expect("the room fits")
+    }
+
+    fn push_permitted(&self, lines: &[u8], permits: u32) {
         let mut pending = self.lock();
         pending.bytes.extend_from_slice(lines);
-        pending.of_lines += size;
+        pending.of_lines += permits as usize;
+        self.filled.notify_one();
+    }
+
+    /// Has the destination opened again, before anything else is written.
+    pub(super) fn reopen(&self) {
+        self.lock().reopen = true;
         self.filled.notify_one();
     }
 
@@ -97,7 +136,7 @@ impl Queue {
         bytes.clear();
         let mut pending = self.lock();
         pending.writing = false;
-        while pending.bytes.is_empty() {
+        while pending.bytes.is_empty() && !pending.reopen {
             self.idle.notify_waiters();
             if pending.closed {
                 return None;
@@ -107,7 +146,11 @@ impl Queue {
         mem::swap(&mut pending.bytes, bytes);
         pending.writing = true;
         pending.of_messages = 0;
-        Some(Batch { of_lines: mem::take(&mut pending.of_lines), dropped: mem::take(&mut pending.dropped) })
+        Some(Batch {
+            of_lines: mem::take(&mut pending.of_lines),
+            dropped: mem::take(&mut pending.dropped),
+            reopen: mem::take(&mut pending.reopen),
+        })
     }
 
     /// The batch is written, or cannot be: its room is free again.
@@ -163,7 +206,7 @@ mod tests {
         let mut bytes = b"old".to_vec();
         let batch = queue.take(&mut bytes);
         assert_eq!(bytes, b"line\nmessage\nline\n");
-        assert_eq!(batch, Some(Batch { of_lines: 10, dropped: 0 }));
+        assert_eq!(batch, Some(Batch { of_lines: 10, dropped: 0, reopen: false }));
     }
 
     #[tokio::test]
@@ -184,10 +227,10 @@ mod tests {
             queue.push_message(&message);
         }
         let mut bytes = Vec::new();
-        assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 3 }));
+        assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 3, reopen: false }));
         assert_eq!(bytes.len(), MESSAGES_ROOM);
         queue.push_message(&message);
-        assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 0 }));
+        assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 0, reopen: false }));
     }
 
     #[tokio::test]
@@ -197,10 +240,10 @@ mod tests {
         queue.push_message(&message);
         queue.push_message(&message);
         let mut bytes = Vec::new();
-        assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 1 }));
+        assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 1, reopen: false }));
         queue.push_message(&message);
         queue.push_report(b"1 was dropped");
-        assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 0 }));
+        assert_eq!(queue.take(&mut bytes), Some(Batch { of_lines: 0, dropped: 0, reopen: false }));
         assert!(bytes.ends_with(b"m1 was dropped"));
     }
 

@@ -1,22 +1,31 @@
-//! [`Output`]: the program's stdout and stderr, each written by a thread of its own.
+//! [`Output`]: the program's stdout and stderr and the log files, each written by a thread of its own.
 //!
-//! It knows neither workers nor formats. A destination whose reader is slow or stuck blocks its writer thread
-//! and nobody else.
+//! It reads nothing. A destination that is slow or stuck blocks its writer thread and nobody else: a standard stream
+//! slows workers down as if they wrote there themselves, a file costs their lines.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use prometheus::{IntCounter, IntCounterVec};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::compress::Compressor;
+use super::drops::{Drops, PATIENCE, lines_in};
+use super::file::{FileTraits, LogFile};
+use super::lines::{LineLook, LineSplitter};
 use super::look::Look;
 use super::messages;
 use super::open_pipes::OpenPipes;
+use super::plan::{LogPlan, Place};
 use super::queue::Queue;
+use crate::ids::Slot;
 use crate::sys::signals;
 
 /// One of the two standard streams.
@@ -28,7 +37,18 @@ pub enum Stream {
     Stderr,
 }
 
-/// The program's stdout and stderr. Clones write to the same; with the last one the writer threads end.
+impl Stream {
+    /// What PM2 calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Stream::Stdout => "out",
+            Stream::Stderr => "err",
+        }
+    }
+}
+
+/// Where everything is written: the program's standard streams, and files. Clones write to the same; with the last one
+/// the writer threads end.
 #[derive(Clone, Debug)]
 pub struct Output {
     shared: Arc<Shared>,
@@ -36,25 +56,46 @@ pub struct Output {
 
 #[derive(Debug)]
 struct Shared {
+    plan: LogPlan,
     stdout: Destination,
     stderr: Destination,
+    /// Where clusterd's own messages go.
+    own: Destination,
+    /// The files that lines of workers have been written to.
+    files: Mutex<BTreeMap<PathBuf, Destination>>,
+    compressor: Compressor,
+    /// Lines that were dropped, by `log`.
+    dropped: IntCounterVec,
+    /// The pipes from which lines come, by stream.
+    pipes: [Arc<OpenPipes>; 2],
     /// How many pipes of workers are being read.
     captures: watch::Sender<usize>,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.stdout.queue.close();
-        self.stderr.queue.close();
+        for destination in [&self.stdout, &self.stderr, &self.own] {
+            destination.queue.close();
+        }
+        let files = self.files.get_mut().unwrap_or_else(PoisonError::into_inner);
+        files.values().for_each(|file| file.queue.close());
     }
 }
 
-/// One stream's queue, how lines look at its end, and the pipes from which they come.
+/// The queue of one stream or file, and how lines look at its end.
 #[derive(Clone, Debug)]
 pub(super) struct Destination {
     pub(super) queue: Arc<Queue>,
     pub(super) look: Look,
-    pub(super) pipes: Arc<OpenPipes>,
+    /// Lines that find no room are dropped; without this, whoever writes them waits.
+    drops: Option<Arc<Drops>>,
+}
+
+/// Where a writer thread writes to.
+#[derive(Debug)]
+enum Sink {
+    Standard(OwnedFd),
+    File(LogFile, Arc<Drops>),
 }
 
 /// The output could not be set up.
@@ -80,14 +121,14 @@ pub enum OutputError {
 pub struct Unwritten;
 
 impl Output {
-    /// Over the program's own standard streams.
+    /// As this plan has it, over the program's own standard streams where it names no files. What is dropped is counted.
     ///
     /// # Errors
     /// When a descriptor or a thread is not to be had.
-    pub fn stdio() -> Result<Self, OutputError> {
-        let stdout = io::stdout().as_fd().try_clone_to_owned();
-        let stderr = io::stderr().as_fd().try_clone_to_owned();
-        Self::start(stdout.map_err(OutputError::Duplicate)?, stderr.map_err(OutputError::Duplicate)?)
+    pub(crate) fn of(plan: LogPlan, dropped: IntCounterVec) -> Result<Self, OutputError> {
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(OutputError::Duplicate)?;
+        let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(OutputError::Duplicate)?;
+        Self::over(stdout, stderr, plan, dropped)
     }
 
     /// Over these two, which stay in the mode they are in: it is shared with whoever else holds them. Where both
@@ -96,11 +137,57 @@ impl Output {
     /// # Errors
     /// When a descriptor cannot be examined or a thread cannot be started.
     pub fn start(stdout: OwnedFd, stderr: OwnedFd) -> Result<Self, OutputError> {
+        Self::over(stdout, stderr, LogPlan::default(), crate::metrics::lines_dropped())
+    }
+
+    fn over(
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+        plan: LogPlan,
+        dropped: IntCounterVec,
+    ) -> Result<Self, OutputError> {
+        let messages = dropped.with_label_values(&["clusterd"]);
         let same = same_file(&stdout, &stderr).map_err(OutputError::Examine)?;
-        let stdout = Destination::start(stdout)?;
-        let stderr = if same { stdout.clone() } else { Destination::start(stderr)? };
-        let shared = Shared { stdout, stderr, captures: watch::Sender::new(0) };
+        let stdout = Destination::standard(stdout, messages.clone())?;
+        let stderr = if same { stdout.clone() } else { Destination::standard(stderr, messages.clone())? };
+        let compressor = Compressor::default();
+        let own = match &plan.own {
+            Place::File(path) => {
+                let file = LogFile::new(
+                    path.clone(),
+                    plan.rotation.clone(),
+                    compressor.clone(),
+                    traits(&plan, path, true),
+                );
+                Destination::file(file, Drops::new(path, messages.clone(), false), messages)?
+            }
+            Place::Standard | Place::Nowhere => stderr.clone(),
+        };
+        let shared = Shared {
+            plan,
+            stdout,
+            stderr,
+            own,
+            files: Mutex::default(),
+            compressor,
+            dropped,
+            pipes: [Arc::default(), Arc::default()],
+            captures: watch::Sender::new(0),
+        };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Opens every file again.
+    pub(crate) fn reopen(&self) {
+        self.shared.own.queue.reopen();
+        self.files().values().for_each(|file| file.queue.reopen());
+    }
+
+    /// Whether anything goes to files.
+    pub(crate) fn has_files(&self) -> bool {
+        let plan = &self.shared.plan;
+        let is_file = |place: &Place| matches!(place, Place::File(_));
+        plan.combined.is_some() || [&plan.out, &plan.error, &plan.own].into_iter().any(is_file)
     }
 
     /// Whether stdout is a terminal that may show colours.
@@ -117,10 +204,22 @@ impl Output {
         let mut captures = self.shared.captures.subscribe();
         let all = async {
             let _ = captures.wait_for(|open| *open == 0).await;
-            self.shared.stdout.queue.flushed().await;
-            self.shared.stderr.queue.flushed().await;
+            let files: Vec<_> = self.files().values().cloned().collect();
+            let shared = &self.shared;
+            for destination in [&shared.stdout, &shared.stderr, &shared.own].into_iter().chain(&files) {
+                destination.queue.flushed().await;
+            }
         };
         tokio::time::timeout_at(deadline, all).await.map_err(|_| Unwritten)
+    }
+
+    /// Where clusterd's own messages go.
+    pub(super) fn own(&self) -> &Destination {
+        &self.shared.own
+    }
+
+    pub(super) fn pipes(&self, stream: Stream) -> &Arc<OpenPipes> {
+        &self.shared.pipes[usize::from(stream == Stream::Stderr)]
     }
 
     pub(super) fn destination(&self, stream: Stream) -> &Destination {
@@ -128,6 +227,52 @@ impl Output {
             Stream::Stdout => &self.shared.stdout,
             Stream::Stderr => &self.shared.stderr,
         }
+    }
+
+    /// Where the lines of a worker's stream go, and what they look like there.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub(super) fn routes(&self, slot: Slot, stream: Stream) -> Result<Vec<Route>, OutputError> {
+        let plan = &self.shared.plan;
+        let mut routes = Vec::new();
+        for (index, place) in plan.places(slot, stream).into_iter().enumerate() {
+            let log = match (index, stream) {
+                (1.., _) => "combined",
+                (_, Stream::Stdout) => "out",
+                (_, Stream::Stderr) => "error",
+            };
+            let destination = match place {
+                Place::Nowhere => continue,
+                Place::Standard => self.destination(stream).clone(),
+                Place::File(path) => self.file(path, log)?,
+            };
+            let look = LineLook::of(&plan.format, destination.look.prefix(slot), stream, slot);
+            routes.push(Route { destination, lines: LineSplitter::new(look) });
+        }
+        Ok(routes)
+    }
+
+    fn file(&self, path: PathBuf, log: &str) -> Result<Destination, OutputError> {
+        let mut files = self.files();
+        if let Some(known) = files.get(&path) {
+            return Ok(known.clone());
+        }
+        let rotation = self.shared.plan.rotation.clone();
+        let file = LogFile::new(
+            path.clone(),
+            rotation,
+            self.shared.compressor.clone(),
+            traits(&self.shared.plan, &path, false),
+        );
+        let counter = self.shared.dropped.with_label_values(&[log]);
+        let destination = Destination::file(file, Drops::new(&path, counter.clone(), true), counter)?;
+        files.insert(path, destination.clone());
+        Ok(destination)
+    }
+
+    fn files(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Destination>> {
+        self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a pipe as being read until the answer is dropped.
@@ -149,10 +294,37 @@ impl Drop for Capturing {
     }
 }
 
+/// What is in the app's own folder is private.
+fn traits(plan: &LogPlan, path: &Path, is_standard: bool) -> FileTraits {
+    let is_private = matches!(&plan.own, Place::File(own) if own.parent() == path.parent());
+    FileTraits { is_standard, is_private }
+}
+
+/// One way of a worker's lines.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) destination: Destination,
+    pub(super) lines: LineSplitter,
+}
+
 impl Destination {
-    fn start(fd: OwnedFd) -> Result<Self, OutputError> {
-        let (queue, look) = (Arc::new(Queue::new()), Look::of(&fd));
-        let destination = Self { queue, look, pipes: Arc::default() };
+    fn standard(fd: OwnedFd, messages: IntCounter) -> Result<Self, OutputError> {
+        let look = Look::of(&fd);
+        Self::start(Sink::Standard(fd), (Queue::new(), look, None), messages)
+    }
+
+    fn file(file: LogFile, drops: Drops, messages: IntCounter) -> Result<Self, OutputError> {
+        let drops = Arc::new(drops);
+        let sink = Sink::File(file, Arc::clone(&drops));
+        Self::start(sink, (Queue::of_file(), Look::Plain, Some(drops)), messages)
+    }
+
+    fn start(
+        sink: Sink,
+        (queue, look, drops): (Queue, Look, Option<Arc<Drops>>),
+        messages: IntCounter,
+    ) -> Result<Self, OutputError> {
+        let destination = Self { queue: Arc::new(queue), look, drops };
         let queue = destination.queue.clone();
         thread::Builder::new()
             .name("clusterd-log".to_owned())
@@ -160,21 +332,70 @@ impl Destination {
                 // With a handler for SIGTTOU, which would otherwise stop the process, a write would be begun again
                 // and again.
                 let _ = signals::write_to_any_terminal();
-                write_until_closed(&queue, &fd);
+                write_until_closed(&queue, sink, &messages);
             })
             .map_err(OutputError::Thread)?;
         Ok(destination)
     }
+
+    /// Passes whole lines of a worker on, which waits for as long as is right for this destination.
+    pub(super) async fn pass(&self, lines: &[u8]) {
+        let Some(drops) = &self.drops else { return self.queue.push_lines(lines).await };
+        if self.queue.try_push_lines(lines) {
+            return;
+        }
+        let is_pushed =
+            drops.may_wait() && tokio::time::timeout(PATIENCE, self.queue.push_lines(lines)).await.is_ok();
+        if !is_pushed {
+            drops.late(lines_in(lines));
+        }
+    }
 }
 
-fn write_until_closed(queue: &Queue, destination: &OwnedFd) {
+impl Sink {
+    fn begin(&mut self) {
+        if let Sink::File(file, drops) = self {
+            let _ = file.begin().inspect_err(|error| drops.count(0, error));
+        }
+    }
+
+    fn reopen(&mut self) {
+        if let Sink::File(file, drops) = self {
+            let _ = file.reopen().inspect_err(|error| drops.count(0, error));
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        match self {
+            // What cannot be written is lost: there is nowhere to say so, and the workers must not stop for it. The
+            // next batch is tried again, for a named pipe may get a new reader and a full disk room.
+            Sink::Standard(fd) => drop(write_some(fd, bytes)),
+            Sink::File(file, drops) => match file.write(bytes) {
+                Ok(()) => drops.settle(),
+                Err(lost) => drops.count(lost.lines, &lost.why),
+            },
+        }
+    }
+}
+
+/// What a batch may leave behind of memory, in bytes.
+const KEPT: usize = 64 * 1024;
+
+fn write_until_closed(queue: &Queue, mut sink: Sink, messages: &IntCounter) {
     let mut bytes = Vec::new();
+    sink.begin();
     while let Some(batch) = queue.take(&mut bytes) {
-        // What cannot be written is lost: there is nowhere to say so, and the workers must not stop for it. The
-        // next batch is tried again, for a named pipe may get a new reader and a full disk room.
-        let _ = write_all(destination, &bytes);
+        if batch.reopen {
+            sink.reopen();
+        }
+        sink.write(&bytes);
         queue.written(&batch);
+        if bytes.len() < bytes.capacity() / 4 {
+            bytes.clear();
+            bytes.shrink_to(KEPT);
+        }
         if batch.dropped > 0 {
+            messages.inc_by(batch.dropped);
             tracing::warn!(
                 target: messages::REPORT_OF_DROPPED,
                 dropped = batch.dropped,
@@ -184,17 +405,26 @@ fn write_until_closed(queue: &Queue, destination: &OwnedFd) {
     }
 }
 
-/// Writes all of `bytes`, however long it takes. SIGPIPE must be ignored, as the Rust runtime has it.
-fn write_all(destination: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(destination, bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
-            Err(Errno::INTR) => {}
+/// Writes all of `bytes`, however long it takes, or as many of them as can be. SIGPIPE must be ignored, as the Rust
+/// runtime has it.
+pub(super) fn write_some(destination: &OwnedFd, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        let failed = match rustix::io::write(destination, &bytes[written..]) {
+            Ok(0) => io::ErrorKind::WriteZero.into(),
+            Ok(count) => {
+                written += count;
+                continue;
+            }
+            Err(Errno::INTR) => continue,
             // Another holder of the same open file, a worker's runtime for one, made it non-blocking.
-            Err(Errno::AGAIN) => wait_for_room(destination)?,
-            Err(error) => return Err(error.into()),
-        }
+            Err(Errno::AGAIN) => match wait_for_room(destination) {
+                Ok(()) => continue,
+                Err(error) => error,
+            },
+            Err(error) => error.into(),
+        };
+        return Err((written, failed));
     }
     Ok(())
 }

@@ -48,6 +48,7 @@ use crate::connections::{self, notes::Notes};
 use crate::front::Accepts;
 use crate::home::Held;
 use crate::hooks::{Hooks, Shell};
+use crate::logs::plan::LogPlan;
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
 use crate::private::scrape::Scraper;
@@ -73,9 +74,12 @@ pub(crate) fn run(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PrimaryError::Runtime)?;
     let ended = runtime.block_on(async {
-        let output = Output::stdio()?;
+        let metrics = Metrics::new();
+        let background = held.filter(|held| held.is_detached).map(|held| held.folder.logs());
+        let plan = LogPlan::of(&config, background.as_deref());
+        let output = Output::of(plan, metrics.lines_dropped.clone())?;
         logs::messages::install(&output, config.log_format, config.log_level.into())?;
-        let ended = serve(config, command_line, held, &output).await;
+        let ended = serve(config, command_line, held, (&output, metrics)).await;
         if output.finish(tokio::time::Instant::now() + LAST_OUTPUT).await.is_err() {
             debug!("nobody reads the output; the rest of it is dropped");
         }
@@ -90,11 +94,10 @@ async fn serve(
     config: Config,
     command_line: CommandLine,
     held: Option<&Held>,
-    output: &Output,
+    (output, metrics): (&Output, Metrics),
 ) -> Result<u8, PrimaryError> {
     let mut bootstrap = Bootstrap::prepare(&config)?;
     startup_log::listening(&config, &bootstrap.bound, bootstrap.admin.as_ref());
-    let metrics = Metrics::new();
     let app = control::profile(&config, &bootstrap.bound);
     let (ports, addresses) = (bootstrap.ports(), bootstrap.addresses());
     let bound = std::mem::take(&mut bootstrap.bound);
@@ -164,7 +167,7 @@ async fn serve(
     tokio::spawn(front_reports::follow(ReportSources { reports, words }, recipients, addresses));
 
     let origin = (bootstrap.signals, bootstrap.terminal);
-    let mut orders = SignalActions::new(origin, supervisor.clone(), systemd);
+    let mut orders = SignalActions::new(origin, supervisor.clone(), systemd, output.clone());
     let shutdown = Shutdown { front, supervisor, readiness, drain_timeout: config.drain_timeout };
     let ended = tokio::select! {
         ended = task.run() => ended,

@@ -8,6 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use super::signals::{SignalAction, Signals};
 use super::terminal::Terminal;
+use crate::logs::Output;
 use crate::supervisor::events::Asker;
 use crate::supervisor::{Command, Handle, Refused};
 use crate::systemd::Systemd;
@@ -23,6 +24,8 @@ pub(super) struct SignalActions {
     supervisor: Handle,
     /// Whoever has sent a HUP for systemd waits until it hears of a reload.
     systemd: Systemd,
+    /// Its files are opened again.
+    output: Output,
     /// The stop was wished for: nothing else is obeyed any more.
     is_stopping: bool,
 }
@@ -33,8 +36,9 @@ impl SignalActions {
         (signals, terminal): (Signals, Terminal),
         supervisor: Handle,
         systemd: Systemd,
+        output: Output,
     ) -> Self {
-        Self { signals, terminal, supervisor, systemd, is_stopping: false }
+        Self { signals, terminal, supervisor, systemd, output, is_stopping: false }
     }
 
     /// The next action to stop, and the name of the signal. Whatever else is wished meanwhile is obeyed.
@@ -68,6 +72,10 @@ impl SignalActions {
             SignalAction::Scale(scale) => self.give(Command::Scale(scale), name).await,
             SignalAction::Drain if has_terminal() => debug!("{name}: the terminal has another size"),
             SignalAction::Drain => self.give(Command::Stop(None), name).await,
+            SignalAction::Reopen if self.output.has_files() => {
+                self.output.reopen();
+                info!("{name}: log files reopened");
+            }
             SignalAction::Reopen => {
                 info!("{name}: no log files to reopen; clusterd writes to its standard streams")
             }

@@ -419,6 +419,10 @@ impl<K: Values> Values for OrAuto<K> {
         self.0.range()
     }
 
+    fn is_text(&self) -> bool {
+        self.0.is_text()
+    }
+
     fn schema(&self) -> serde_json::Value {
         json!({ "anyOf": [self.0.schema(), { "const": AUTO }] })
     }

@@ -11,6 +11,7 @@
 pub(crate) mod apps;
 pub(crate) mod check;
 pub(crate) mod command;
+pub(crate) mod date_format;
 pub(crate) mod diff;
 pub(crate) mod dotenv;
 pub(crate) mod env_file;
@@ -182,6 +183,15 @@ pub(crate) enum Stdin {
 pub enum LogFormat {
     /// One line a message, for people.
     Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What the lines of workers are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogType {
+    /// As they come.
+    Raw,
     /// One JSON object a line.
     Json,
 }

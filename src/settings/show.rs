@@ -165,6 +165,7 @@ mod tests {
         workers                2                                 (from WEB_CONCURRENCY)
         name                   my-server                         (default: auto)
         kill-timeout           1s 500ms                          (from CLUSTERD_KILL_TIMEOUT)
+        log-max-size           10.0 MiB                          (default: 10M)
         metrics                127.0.0.1:9090                    (from --metrics)
         command                ["./my-server", "a b"]            (from clusterd.toml:3)
         config                 clusterd.toml                     (from --config)

@@ -14,6 +14,7 @@ use bytesize::ByteSize;
 use globset::Glob;
 use hyper::Uri;
 
+use super::date_format::{DATE_FORMAT, DateFormat};
 use super::kind::{Memory, OrAuto, OrOff, Truth, choice, duration, list, number};
 use super::parse::{
     ACCOUNT, AppName, BIND, CRON, FilePath, HEADER, HTTP_PATH, MAX_WORKERS, METRICS, PATTERN, PORT,
@@ -25,8 +26,8 @@ use super::setting::{Doc, InForce, Key, Section, Setting, dashed, settings, text
 use super::stop_signal::{SignalName, StopSignal};
 use super::workplace::Workplace;
 use super::{
-    Accept, Attach, CpuScheduling, DrainHttp, Listen, LogFormat, LogLevel, Policy, Stdin, StopSignalAt,
-    WorkerCommand,
+    Accept, Attach, CpuScheduling, DrainHttp, Listen, LogFormat, LogLevel, LogType, Policy, Stdin,
+    StopSignalAt, WorkerCommand,
 };
 
 settings! {
@@ -606,6 +607,110 @@ settings! {
         }
     }
 
+    /// Lines of workers are whole, wherever they are written. Of an app in the background they go to files in
+    /// `CLUSTERD_HOME/apps/NAME/logs`, and otherwise to clusterd's own standard streams.
+    "Logs" {
+        /// Write to this file what workers write to stdout.
+        ///
+        /// `auto` is `out.log` in the app's folder if the app was started in the background, and clusterd's stdout if not.
+        /// A folder that is missing is made. `/dev/null` is nowhere. A file is only added to, and rotated.
+        out_file: Option<PathBuf> {
+            values: OrAuto(FilePath),
+            in_force: AtNextStart,
+            default: "auto",
+            placeholder: "FILE",
+        }
+
+        /// Write to this file what workers write to stderr.
+        ///
+        /// `auto` is `error.log` in the app's folder if the app was started in the background, and clusterd's stderr if not.
+        error_file: Option<PathBuf> {
+            values: OrAuto(FilePath),
+            in_force: AtNextStart,
+            default: "auto",
+            placeholder: "FILE",
+        }
+
+        /// Write to this file both what workers write to stdout and to stderr, beside the others.
+        log_file: Option<PathBuf> {
+            values: OrOff(FilePath),
+            in_force: AtNextStart,
+            default: "off",
+            placeholder: "FILE",
+        }
+
+        /// Write the lines of all workers to the same files.
+        ///
+        /// Without it, each worker has files of its own: `out-2.log` instead of `out.log` is that of worker 2.
+        merge_logs: bool {
+            values: Truth,
+            in_force: AtNextStart,
+            default: "true",
+            negation: "no-merge-logs",
+        }
+
+        /// Write before each line of a worker when it ended, such as `"YYYY-MM-DD HH:mm:ss.SSS"`.
+        ///
+        /// The tokens are those of day.js (PM2's): YYYY YY MMMM MMM MM M DD D dddd ddd dd d HH H hh h mm m ss s SSS A a Z
+        /// ZZ, and `[text]`. With a percent sign in it, the format is that of strftime(3): `"%F %T"`. The time is local.
+        log_date_format: Option<DateFormat> {
+            values: OrOff(DATE_FORMAT),
+            in_force: AtNextStart,
+            default: "off",
+        }
+
+        /// Write lines of workers as they come, or each as a JSON object.
+        ///
+        /// The keys are `message`, `timestamp` (RFC 3339 in UTC, or `log-date-format`), `type` (`out` or `err`),
+        /// `process_id` (the worker, counted from 0), `app_name` and `worker`. `log-format` is for clusterd's own messages.
+        log_type: LogType {
+            values: choice::<LogType>(),
+            in_force: AtNextStart,
+            default: "raw",
+        }
+
+        /// Write nothing of what workers write.
+        disable_logs: bool {
+            values: Truth,
+            in_force: AtNextStart,
+            default: "false",
+        }
+
+        /// Begin another log file when this one would be larger.
+        ///
+        /// The one before is kept beside it, with the time in its name. `off` leaves that to others, such as logrotate(8).
+        log_max_size: Option<ByteSize> {
+            values: OrOff(Memory),
+            in_force: AtNextStart,
+            default: "10M",
+        }
+
+        /// Begin another log file when this one has been written for this time, such as `1d`.
+        log_max_age: Option<Duration> {
+            values: OrOff(duration("1m", "365d")),
+            in_force: AtNextStart,
+            default: "off",
+        }
+
+        /// Number of log files that are kept beside the one that is written.
+        log_keep: u32 {
+            values: number(0, 10_000),
+            in_force: AtNextStart,
+            default: "10",
+            placeholder: "FILES",
+        }
+
+        /// Compress log files that are kept (gzip).
+        ///
+        /// One thread does so, only with time that no other wants, once no file was begun for 10 seconds.
+        log_compress: bool {
+            values: Truth,
+            in_force: AtNextStart,
+            default: "true",
+            negation: "no-log-compress",
+        }
+    }
+
     "Metrics, messages and events" {
         /// Serve /metrics, /livez and /readyz at this address; a bare port means 127.0.0.1.
         ///
@@ -638,7 +743,7 @@ settings! {
             not_with: ("accept", "workers"),
         }
 
-        /// Format of clusterd's own messages, which go to stderr.
+        /// Format of clusterd's own messages, which go to stderr; those of an app in the background, to `clusterd.log`.
         log_format: LogFormat {
             values: choice::<LogFormat>(),
             in_force: AtNextStart,

@@ -232,22 +232,34 @@ pub(crate) fn may_be_batch() -> io::Result<()> {
 /// Schedules this thread by SCHED_BATCH, if it is by SCHED_OTHER. As system calls: musl's functions of these names do
 /// nothing.
 fn be_batch() -> rustix::io::Result<()> {
-    let done = |result: libc::c_long| match result {
-        ..0 => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
-        result => Ok(result),
-    };
-    let this_thread: libc::c_long = 0;
     // SAFETY: no pointers.
-    let policy = done(unsafe { libc::syscall(libc::SYS_sched_getscheduler, this_thread) })?;
-    if policy != libc::c_long::from(libc::SCHED_OTHER) {
-        return Ok(());
-    }
+    let policy = done(unsafe { libc::syscall(libc::SYS_sched_getscheduler, THIS_THREAD) })?;
+    if policy == libc::c_long::from(libc::SCHED_OTHER) { be_scheduled_by(libc::SCHED_BATCH) } else { Ok(()) }
+}
+
+/// Has this thread run only while no other wants to (SCHED_IDLE, which goes for the disk, too: ioprio_set(2)), or with the
+/// least priority where that may not be chosen.
+pub(crate) fn be_idle() {
+    let _ = rustix::process::setpriority_process(None, 19);
+    let _ = be_scheduled_by(libc::SCHED_IDLE);
+}
+
+const THIS_THREAD: libc::c_long = 0;
+
+fn be_scheduled_by(policy: libc::c_int) -> rustix::io::Result<()> {
     // What the kernel knows of a `struct sched_param`.
     let priority: libc::c_int = 0;
-    let batch = libc::c_long::from(libc::SCHED_BATCH);
+    let policy = libc::c_long::from(policy);
     // SAFETY: the kernel reads one int from the pointer, which points to one.
-    done(unsafe { libc::syscall(libc::SYS_sched_setscheduler, this_thread, batch, &raw const priority) })
+    done(unsafe { libc::syscall(libc::SYS_sched_setscheduler, THIS_THREAD, policy, &raw const priority) })
         .map(drop)
+}
+
+fn done(result: libc::c_long) -> rustix::io::Result<libc::c_long> {
+    match result {
+        ..0 => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        result => Ok(result),
+    }
 }
 
 fn write_oom_score_adj(score: &str) -> rustix::io::Result<()> {

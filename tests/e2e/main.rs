@@ -28,6 +28,7 @@ mod library;
 mod limits;
 mod lingering;
 mod listen_fds;
+mod log_files;
 mod logs;
 mod metrics;
 mod never_listens;

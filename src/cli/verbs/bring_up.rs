@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,10 @@ use crate::control::api::App;
 use crate::control::client;
 use crate::control::home::Home;
 use crate::home::apps::AppFolder;
-use crate::home::launch;
 use crate::home::lock::Lock;
 use crate::home::record::{Record, Wanted};
+use crate::home::{launch, logs};
+use crate::logs::plan::Place;
 use crate::settings::error::Invalid;
 use crate::settings::load::{CommandLine, load};
 
@@ -97,26 +99,24 @@ pub(super) async fn bring_up(folder: &AppFolder, lock: Lock) -> Result<App, Verb
     let definition =
         CommandLine { config: Some(folder.definition()), is_only_file: true, ..CommandLine::default() };
     let patience = load(definition).map_err(NotUp::from)?.config.ready_timeout + BEYOND;
-    let log = folder.log("error.log").and_then(|log| log.metadata()).map_or(0, |log| log.len());
+    let log = LogEnds::of(folder);
     let mut primary = launch::spawn(folder, lock).map_err(not_started)?;
     let deadline = Instant::now() + patience;
     let home = Home::of_this_process();
     loop {
         if let Some(how) = ended(&mut primary).map_err(not_started)? {
-            return Err(NotUp::Ended { app: app(), how, last_lines: last_lines(folder, log) }.into());
+            return Err(NotUp::Ended { app: app(), how, last_lines: log.last_lines() }.into());
         }
         if let Some(now) = client::find_process(&home, primary.id()).await {
             if now.ready {
                 return Ok(now);
             }
             if let Some(how) = crashing(&now) {
-                return Err(NotUp::Crashing { app: app(), how, last_lines: last_lines(folder, log) }.into());
+                return Err(NotUp::Crashing { app: app(), how, last_lines: log.last_lines() }.into());
             }
         }
         if Instant::now() > deadline {
-            return Err(
-                NotUp::Late { app: app(), after: patience, last_lines: last_lines(folder, log) }.into()
-            );
+            return Err(NotUp::Late { app: app(), after: patience, last_lines: log.last_lines() }.into());
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -135,10 +135,29 @@ fn crashing(app: &App) -> Option<String> {
     app.workers.first().filter(|_| has_ended)?.last_end.clone()
 }
 
-/// What was written to the log of errors since it was so long.
-fn last_lines(folder: &AppFolder, since: u64) -> Vec<String> {
+/// The logs that say why an app does not come up, and how long they were before it was started.
+struct LogEnds(Vec<(PathBuf, u64)>);
+
+impl LogEnds {
+    fn of(folder: &AppFolder) -> Self {
+        let plan = logs::plan(folder);
+        let files = [plan.error, plan.own].into_iter().filter_map(|place| match place {
+            Place::File(path) => Some(path),
+            Place::Standard | Place::Nowhere => None,
+        });
+        Self(files.map(|path| (path.clone(), path.metadata().map_or(0, |log| log.len()))).collect())
+    }
+
+    /// What workers have written since, or else clusterd.
+    fn last_lines(&self) -> Vec<String> {
+        let mut lines = self.0.iter().map(|(path, since)| lines_since(path, *since));
+        lines.find(|lines| !lines.is_empty()).unwrap_or_default()
+    }
+}
+
+fn lines_since(path: &Path, since: u64) -> Vec<String> {
     let read = || {
-        let mut log = File::open(folder.logs().join("error.log"))?;
+        let mut log = File::open(path)?;
         let len = log.metadata()?.len();
         log.seek(SeekFrom::Start(since.max(len.saturating_sub(TAIL)).min(len)))?;
         let mut bytes = Vec::new();

@@ -13,12 +13,17 @@ mod delete;
 mod describe;
 mod ending;
 mod events;
+mod flush;
 mod import;
+mod kept_apps;
 mod kill;
 mod list;
+mod log_lines;
+mod logs;
 mod order;
 mod print;
 mod reload;
+mod reload_logs;
 mod rest;
 mod restart;
 mod save;
@@ -67,6 +72,10 @@ enum Verb {
     Cleardump(save::ClearDump),
     Connections(connections::Connections),
     Events(events::Events),
+    Logs(logs::Logs),
+    Flush(flush::Flush),
+    #[command(name = "reloadLogs")]
+    ReloadLogs(reload_logs::ReloadLogs),
     Curl(curl::Curl),
     Import(import::Import),
     Completions(completions::Completions),
@@ -84,6 +93,17 @@ pub(super) enum VerbError {
     /// A script was meant.
     #[error("there is neither an app nor a file {0}")]
     NoApp(String),
+    /// No app of this name was started in the background.
+    #[error("no app {wanted} was started in the background\nhint: {}", if .known.is_empty() { "those that run in the foreground write to the terminal or the service that they were started by".to_owned() } else { format!("there are {known}") })]
+    NotKept {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: String,
+    },
+    /// A log file cannot be emptied.
+    #[error("cannot empty {}: {}", .0.display(), .1)]
+    NotFlushed(std::path::PathBuf, io::Error),
     /// An app cannot be started.
     #[error(transparent)]
     NotUp(#[from] NotUp),
@@ -214,6 +234,9 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
             Verb::Cleardump(clear) => clear.run(),
             Verb::Connections(connections) => connections.run().await,
             Verb::Events(events) => events.run().await,
+            Verb::Logs(logs) => logs.run().await,
+            Verb::Flush(flush) => flush.run(),
+            Verb::ReloadLogs(reload) => reload.run().await,
             Verb::Curl(curl) => curl.run().await,
             Verb::Import(import) => import.run(),
             Verb::Completions(completions) => completions.run(),

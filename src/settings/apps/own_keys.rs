@@ -109,29 +109,6 @@ fn any_text(text: &str) -> Result<(), Reason> {
     if is_good { Ok(()) } else { Err(Reason::new("empty, or with a zero byte")) }
 }
 
-fn log_type(text: &str) -> Result<(), Reason> {
-    if matches!(text, "json" | "raw") { Ok(()) } else { Err(Reason::new("not a known word")) }
-}
-
-/// Values that are texts, with what they are.
-struct Texts(&'static str);
-
-impl Values for Texts {
-    fn placeholder(&self) -> String {
-        "TEXT".to_owned()
-    }
-
-    fn accepts(&self) -> String {
-        self.0.to_owned()
-    }
-
-    fn is_text(&self) -> bool {
-        true
-    }
-}
-
-const LOG_HINT: &str = "worker output goes to clusterd's own stdout and stderr";
-
 /// Every one of them.
 pub(crate) static LACKING: &[Lacking] = &[
     Lacking {
@@ -147,55 +124,6 @@ pub(crate) static LACKING: &[Lacking] = &[
         values: &FilePath,
         read: any_text,
         instead: "`clusterd list -o json` has the pid of each worker",
-    },
-    Lacking {
-        name: "out-file",
-        doc: "File for what workers write to stdout.",
-        values: &FilePath,
-        read: any_text,
-        instead: LOG_HINT,
-    },
-    Lacking {
-        name: "error-file",
-        doc: "File for what workers write to stderr.",
-        values: &FilePath,
-        read: any_text,
-        instead: LOG_HINT,
-    },
-    Lacking {
-        name: "log-file",
-        doc: "File for what workers write to either.",
-        values: &FilePath,
-        read: any_text,
-        instead: LOG_HINT,
-    },
-    Lacking {
-        name: "merge-logs",
-        doc: "One file for all workers.",
-        values: &Truth,
-        read: truth,
-        instead: LOG_HINT,
-    },
-    Lacking {
-        name: "log-date-format",
-        doc: "Time in front of each line.",
-        values: &Texts("a format, such as YYYY-MM-DD HH:mm:ss"),
-        read: any_text,
-        instead: LOG_HINT,
-    },
-    Lacking {
-        name: "log-type",
-        doc: "How lines are written.",
-        values: &Texts("raw or json"),
-        read: log_type,
-        instead: LOG_HINT,
-    },
-    Lacking {
-        name: "disable-logs",
-        doc: "Keep nothing of what workers write.",
-        values: &Truth,
-        read: truth,
-        instead: LOG_HINT,
     },
 ];
 

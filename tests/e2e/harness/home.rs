@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
 use super::folder::{Folder, fixtures};
+use super::output::Output;
 use super::process::Process;
 use super::said::Said;
 use super::{Signal, http};
@@ -52,6 +53,20 @@ impl Home {
         command.output().expect("clusterd can be started").into()
     }
 
+    /// Runs `clusterd` with these words, until what is answered is dropped.
+    pub(crate) fn follow(&self, words: &str) -> Following {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_clusterd"))
+            .args(words.split_whitespace())
+            .current_dir(self.folder())
+            .env("CLUSTERD_HOME", self.0.home())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("clusterd can be started");
+        let output = Output::read(process.stdout.take().expect("a pipe"));
+        Following { process, output }
+    }
+
     /// The app as `list -o json` shows it.
     pub(crate) fn app(&self, name: &str) -> Option<Value> {
         let apps = self.say("list -o json").json();
@@ -70,6 +85,26 @@ impl Home {
     pub(crate) fn get(&self, port: u16) -> Option<String> {
         let response = http::request(SocketAddr::from(([127, 0, 0, 1], port)), "GET", "/").ok()?;
         Some(response.text())
+    }
+}
+
+/// A command that goes on.
+pub(crate) struct Following {
+    process: Child,
+    output: Output,
+}
+
+impl Following {
+    /// What it has written so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.output.lines()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

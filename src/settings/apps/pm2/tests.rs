@@ -112,20 +112,6 @@ fn every_key_is_honoured_or_named() {
     # hint: use user for the user that workers run as
     # eco.yaml:40: web: pid_file: has no effect in this version
     # hint: `clusterd list -o json` has the pid of each worker
-    # eco.yaml:41: web: out_file: has no effect in this version
-    # hint: worker output goes to clusterd's own stdout and stderr
-    # eco.yaml:42: web: error_file: has no effect in this version
-    # hint: worker output goes to clusterd's own stdout and stderr
-    # eco.yaml:43: web: log_file: has no effect in this version
-    # hint: worker output goes to clusterd's own stdout and stderr
-    # eco.yaml:44: web: merge_logs: has no effect in this version
-    # hint: worker output goes to clusterd's own stdout and stderr
-    # eco.yaml:45: web: log_date_format: has no effect in this version
-    # hint: worker output goes to clusterd's own stdout and stderr
-    # eco.yaml:46: web: log_type: has no effect in this version
-    # hint: worker output goes to clusterd's own stdout and stderr
-    # eco.yaml:47: web: disable_logs: has no effect in this version
-    # hint: worker output goes to clusterd's own stdout and stderr
     # eco.yaml:48: web: force = true: has no effect
     # hint: give the second app a name of its own
     # eco.yaml:49: web: name_prefix = "x-": has no effect
@@ -189,8 +175,6 @@ fn every_key_is_honoured_or_named() {
     watch = ["./web/src", "./web/views"]
     ignore = ["node_modules", "*.md"]
     max-memory = "300M"
-    autostart = false
-    pid-file = "web.pid"
     out-file = "out.log"
     error-file = "/dev/null"
     log-file = "both.log"
@@ -198,6 +182,8 @@ fn every_key_is_honoured_or_named() {
     log-date-format = "YYYY-MM-DD"
     log-type = "json"
     disable-logs = true
+    autostart = false
+    pid-file = "web.pid"
 
     [app.web.env]
     LIST = "[1,2]"
@@ -209,14 +195,10 @@ fn every_key_is_honoured_or_named() {
     NODE_ENV = "production"
     PORT = "8080"
 
-    # eco.yaml:71: jobs: time: has no effect in this version
-    # hint: worker output goes to clusterd's own stdout and stderr
     # eco.yaml:74: jobs: cron = "5/15 * * * *": 5/15 is written 5-59/15
     # hint: every so many from the first is a range with a step in crontab(5)
     # eco.yaml:74: jobs: cron = "5/15 * * * *": clusterd reloads where PM2 restarts: for a moment the old worker and the new one run side by side
     # hint: make sure that two of them do no harm
-    # eco.yaml:75: jobs: combineLogs: has no effect in this version
-    # hint: worker output goes to clusterd's own stdout and stderr
     [app.jobs]
     script = "worker.py"
     workers = 3
@@ -366,8 +348,6 @@ fn paths_that_are_watched_start_from_the_apps_folder() {
 fn a_dump_is_made_a_file_again() {
     let text = include_str!("dump.json");
     assert_snapshot!(imported("dump.pm2", text), @r#"
-# dump.pm2:7: web: error_file: has no effect in this version
-# hint: worker output goes to clusterd's own stdout and stderr
 [app.web]
 script = "/srv/web/server.js"
 args = ["--x"]
