@@ -34,6 +34,8 @@ Each setting is a flag, an environment variable and a key of a TOML file
 
 - A flag overrides its variable, `CLUSTERD_*` overrides the variables of platforms, such as `PORT`, and both override the
   file. The file overrides the default.
+- A file may have a table for each app, `[app.NAME]`, with the same keys in each ([guide](guide.md#several-apps-in-a-file)). Its JSON
+  Schema is [clusterd.schema.json](clusterd.schema.json).
 - `port` and `bind` come from the same source: the highest of these that has either.
 - An empty variable counts as unset. A list has commas in a variable, brackets in the file, and is a repeated flag.
 - `clusterd --show-config` prints every value in force and where it comes from; `clusterd --check` only looks for

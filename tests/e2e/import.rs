@@ -49,7 +49,10 @@ const SERVER: &str = "
 #[test]
 fn an_ecosystem_file_is_imported_and_served() {
     needs!("node");
-    let folder = with_files(&[("ecosystem.config.js", ECOSYSTEM), ("package.json", r#"{ "port": 8080 }"#)]);
+    // A shell makes the file that stdout goes to before anything is run.
+    let own = ("clusterd.toml", "");
+    let folder =
+        with_files(&[("ecosystem.config.js", ECOSYSTEM), ("package.json", r#"{ "port": 8080 }"#), own]);
     let said = import(folder.path(), &[]);
     let file = said.done().to_owned();
     assert!(!file.contains("noise"), "{file}");

@@ -66,10 +66,8 @@ impl Import {
     }
 }
 
-/// The first of PM2's names, but not our own file.
 fn usual(folder: &Path) -> Result<PathBuf, VerbError> {
-    let found = file::usual(folder).filter(|path| file::format(path) != Some(Format::Toml));
-    found.ok_or_else(|| {
+    file::usual_ecosystem(folder).ok_or_else(|| {
         VerbError::Usage(
             "no ecosystem file in this folder\nhint: name the file, such as clusterd import apps/ecosystem.config.js"
                 .to_owned(),

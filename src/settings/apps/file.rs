@@ -118,17 +118,15 @@ pub(crate) fn shared_ports(apps: &Apps) -> Vec<Warning> {
     warnings
 }
 
-/// The file that is meant where none is named: the first that is there.
-pub(crate) fn usual(folder: &Path) -> Option<PathBuf> {
-    const NAMES: [&str; 8] = [
-        "clusterd.toml",
+/// The ecosystem file that is meant where none is named: the first that is there.
+pub(crate) fn usual_ecosystem(folder: &Path) -> Option<PathBuf> {
+    const NAMES: [&str; 6] = [
         "ecosystem.config.js",
         "ecosystem.config.cjs",
         "ecosystem.config.mjs",
         "ecosystem.json",
         "ecosystem.yaml",
         "ecosystem.yml",
-        "pm2.json",
     ];
     NAMES.into_iter().map(PathBuf::from).find(|name| folder.join(name).is_file())
 }
