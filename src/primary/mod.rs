@@ -16,6 +16,7 @@ mod probes;
 mod public_sockets;
 mod readiness;
 mod runtime_folder;
+mod settle;
 mod shutdown;
 mod signal_actions;
 mod signals;
@@ -135,6 +136,7 @@ async fn serve(
     let statistics = connection_metrics::start_statistics(config.connection_stats, &connections, &metrics);
     let counts = connection_metrics::ask(connections.clone(), &supervisor, statistics);
     start_admin(bootstrap.admin, &metrics, (scraper, counts), &supervisor, watched.clone())?;
+    tokio::spawn(settle::settle(watched.clone()));
     let systemd = systemd::start(systemd::Sources {
         readiness: watched,
         supervisor: supervisor.clone(),

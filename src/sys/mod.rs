@@ -13,6 +13,7 @@ pub(crate) mod guarded;
 pub(crate) mod idle;
 pub(crate) mod kin;
 pub(crate) mod mark;
+pub(crate) mod memory;
 #[cfg(test)]
 pub(crate) mod network;
 pub(crate) mod peer;

@@ -170,6 +170,8 @@ pub(crate) fn guardian_main(
     }
     // The name is for people who look at a list of processes.
     let _ = rustix::thread::set_name(c"clusterd-guard");
+    // It has nothing to do for as long as the primary lives.
+    sys::memory::give_back();
     guard(io::stdin().lock(), &orders, start_again);
     ExitCode::SUCCESS
 }

@@ -1,0 +1,86 @@
+//! Gives back to the kernel what this process has needed for its start and hardly ever needs again.
+//!
+//! It keeps nothing from being used: what is needed after all is there again at the next touch.
+
+use std::ffi::c_void;
+use std::ops::Range;
+
+use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
+use rustix::mm::Advice;
+
+/// Gives back what is mapped of the program's and its libraries' code and constants, and free memory of the heap. The pages
+/// of files stay in the kernel's cache; those that are needed again are mapped again, for a minor fault each sixteen. It
+/// takes about a millisecond. Without /proc only the heap is looked at.
+pub(crate) fn give_back() {
+    for pages in unchanged() {
+        let start = pages.start as *mut c_void;
+        // SAFETY: a private mapping of a file that cannot be written to, and of which no page was: each is read from the
+        // file again as it is (madvise(2), MADV_DONTNEED). Nobody unmaps the program or its libraries.
+        // What is locked is refused, and stays.
+        let _ = unsafe { rustix::mm::madvise(start, pages.len(), Advice::LinuxDontNeed) };
+    }
+    // SAFETY: it may be called at any time (malloc_trim(3)).
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// The read-only mappings that are as in their files: the loader has relocated nothing there, and neither a debugger nor the
+/// kernel, for a tracer, has put a breakpoint there, which would be lost.
+fn unchanged() -> Vec<Range<usize>> {
+    let maps = Process::myself().and_then(|process| process.smaps());
+    maps.map(|maps| maps.iter().filter(|map| is_unchanged(map)).map(pages).collect()).unwrap_or_default()
+}
+
+fn is_unchanged(map: &MemoryMap) -> bool {
+    matches!(map.pathname, MMapPath::Path(_))
+        && map.perms.contains(MMPermissions::PRIVATE)
+        && !map.perms.contains(MMPermissions::WRITE)
+        // Pages of this process alone, which it has got by writing (proc_pid_smaps(5)).
+        && map.extension.map.get("Anonymous") == Some(&0)
+}
+
+fn pages(map: &MemoryMap) -> Range<usize> {
+    map.address.0 as usize..map.address.1 as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How much of files this process has in memory, in kilobytes.
+    fn resident() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).expect("a size");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    #[test]
+    fn code_is_given_back_and_runs_again() {
+        // This program's, which is large with all of its tests: what other tests need meanwhile is little of it.
+        let code = unchanged().into_iter().max_by_key(Range::len).expect("code");
+        for page in code.clone().step_by(rustix::param::page_size()) {
+            // SAFETY: it is mapped, and readable as code is.
+            unsafe { (page as *const u8).read_volatile() };
+        }
+        let before = resident();
+        assert!(before > code.len() / 1024 / 2, "{before} kB of {} bytes", code.len());
+        give_back();
+        let after = resident();
+        assert!(after < before / 2, "{after} kB of {before}");
+    }
+
+    #[test]
+    fn what_the_loader_has_written_stays() {
+        // A table of pointers, which are relocated where programs are position-independent.
+        static TABLE: &[fn() -> usize] = &[resident, || 1];
+        let at = TABLE.as_ptr() as usize;
+        let map = Process::myself().and_then(|process| process.smaps()).expect("maps").into_iter();
+        let map = map.into_iter().find(|map| pages(map).contains(&at)).expect("the table's");
+        let is_relocated = map.extension.map["Anonymous"] > 0;
+        assert_eq!(unchanged().iter().any(|pages| pages.contains(&at)), !is_relocated);
+        give_back();
+        assert_eq!(std::hint::black_box(TABLE)[1](), 1);
+    }
+}
