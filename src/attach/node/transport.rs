@@ -18,8 +18,8 @@ use crate::sys::closer::{self, ForeignFd};
 use crate::sys::watched::Watched;
 use crate::sys::{guarded, seqpacket};
 
-/// How much is read at once, in bytes: what libuv writes at most.
-const READ: usize = 64 * 1024;
+/// How much is read at once, in bytes: many of the short messages that Node's cluster sends. Longer ones take several reads.
+const READ: usize = 16 * 1024;
 
 /// Both directions of the channel.
 #[derive(Debug)]
@@ -28,7 +28,8 @@ pub(super) struct NodeTransport {
     worker_end: ForeignFd,
     speaker: Option<Pid>,
     decoder: Decoder,
-    buffer: Box<[u8]>,
+    /// Made for the first message: most workers that are given a channel are no Node, and never say anything.
+    buffer: Vec<u8>,
     outgoing: Outgoing<ForeignFd>,
     seq: Seq,
     /// Acknowledgements carry no name, and come in order.
@@ -81,7 +82,7 @@ impl NodeTransport {
             worker_end: channel.worker_end.into(),
             speaker: None,
             decoder: Decoder::default(),
-            buffer: vec![0; READ].into_boxed_slice(),
+            buffer: Vec::new(),
             outgoing: Outgoing::default(),
             seq: Seq::default(),
             unacknowledged: VecDeque::new(),
@@ -124,6 +125,7 @@ impl NodeTransport {
     /// Receives into the buffer; returns how much. Descriptors are of no use to clusterd, and how long it takes to close
     /// them is for the worker to decide: that is done elsewhere.
     async fn receive(&mut self) -> io::Result<(Reading, usize)> {
+        self.buffer.resize(READ, 0);
         let seen = match guarded::look(&*self.channel, &mut self.buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((Reading::Empty, 0)),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok((Reading::End, 0)),
