@@ -26,7 +26,7 @@ const SMALL_UNITS: &[&str] = &[
 ];
 
 /// Labels with a bounded set of values.
-const LABELS: &[&str] = &["worker", "reason", "state", "version", "result"];
+const LABELS: &[&str] = &["worker", "reason", "state", "version", "result", "log"];
 
 fn everything() -> Vec<MetricFamily> {
     let metrics = Metrics::new();

@@ -147,21 +147,21 @@ impl Output {
         dropped: IntCounterVec,
     ) -> Result<Self, OutputError> {
         let messages = dropped.with_label_values(&["clusterd"]);
-        let same = same_file(&stdout, &stderr).map_err(OutputError::Examine)?;
-        let stdout = Destination::standard(stdout, messages.clone())?;
-        let stderr = if same { stdout.clone() } else { Destination::standard(stderr, messages.clone())? };
         let compressor = Compressor::default();
-        let own = match &plan.own {
+        let [stdout, stderr, own] = match &plan.own {
+            // The standard streams are that file, and nothing else is written there.
             Place::File(path) => {
-                let file = LogFile::new(
-                    path.clone(),
-                    plan.rotation.clone(),
-                    compressor.clone(),
-                    traits(&plan, path, true),
-                );
-                Destination::file(file, Drops::new(path, messages.clone(), false), messages)?
+                let traits = traits(&plan, path, true);
+                let file = LogFile::new(path.clone(), plan.rotation.clone(), compressor.clone(), traits);
+                let own = Destination::file(file, Drops::new(path, messages.clone(), false), messages)?;
+                [own.clone(), own.clone(), own]
             }
-            Place::Standard | Place::Nowhere => stderr.clone(),
+            Place::Standard | Place::Nowhere => {
+                let same = same_file(&stdout, &stderr).map_err(OutputError::Examine)?;
+                let stdout = Destination::standard(stdout, messages.clone())?;
+                let stderr = if same { stdout.clone() } else { Destination::standard(stderr, messages)? };
+                [stdout, stderr.clone(), stderr]
+            }
         };
         let shared = Shared {
             plan,
