@@ -205,6 +205,7 @@ fn show_config_tells_every_value_and_its_origin() {
     workers                2                   (from CLUSTERD_WORKERS)
     name                   node                (default: auto)
     kill-timeout           2s                  (from clusterd.toml:2)
+    log-max-size           10.0 MiB            (default: 10M)
     command                ["node", "app.js"]  (from the command line)
     config                 clusterd.toml       (from --config)
     "#);
