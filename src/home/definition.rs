@@ -14,7 +14,7 @@ use crate::settings::WorkerCommand;
 use crate::settings::kind::Arity;
 use crate::settings::origin::{Origin, Value};
 use crate::settings::resolve::Resolved;
-use crate::settings::setting::Key;
+use crate::settings::setting::{InForce, Key};
 use crate::settings::table;
 use crate::supervisor::Environment;
 
@@ -34,6 +34,15 @@ pub(crate) enum NotWritten {
     },
 }
 
+/// What writing has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// The app was something else before, or nothing.
+    pub is_changed: bool,
+    /// The settings of which a reload does not put the change in force.
+    pub at_next_start: Vec<&'static str>,
+}
+
 /// Writes both files; of the variables, those that were not said to this very process. Relative paths in the settings start from the folder that the variable `PWD` names.
 ///
 /// # Errors
@@ -42,14 +51,26 @@ pub(crate) fn write(
     app: &AppFolder,
     resolved: &Resolved,
     environment: &Environment,
-) -> Result<(), NotWritten> {
-    let text = text(resolved)?;
+) -> Result<Written, NotWritten> {
+    let new = table_of(resolved)?;
+    let old = std::fs::read_to_string(app.definition()).ok().and_then(|text| text.parse().ok());
+    let text = new.to_string();
     let write = || {
         app.create()?;
         apps::replace(&app.environment(), &joined(&environment.passed_on()))?;
         apps::replace(&app.definition(), text.as_bytes())
     };
-    write().map_err(|source| NotWritten::Folder { folder: app.path().display().to_string(), source })
+    write().map_err(|source| NotWritten::Folder { folder: app.path().display().to_string(), source })?;
+    Ok(changes(&old.unwrap_or_default(), &new))
+}
+
+fn changes(old: &Table, new: &Table) -> Written {
+    let is_of_start =
+        |key: &&Key| key.in_force == InForce::AtNextStart && old.get(key.name) != new.get(key.name);
+    Written {
+        is_changed: old != new,
+        at_next_start: table::all().filter(is_of_start).map(|key| key.name).collect(),
+    }
 }
 
 /// The variables that the app was started with.
@@ -61,7 +82,7 @@ pub(crate) fn environment(app: &AppFolder) -> io::Result<Environment> {
 }
 
 /// The settings that somebody has named, as a file has them.
-fn text(resolved: &Resolved) -> Result<String, NotWritten> {
+fn table_of(resolved: &Resolved) -> Result<Table, NotWritten> {
     let mut file = Table::new();
     for key in table::all() {
         let values = resolved.values.get(key.name).map_or(&[][..], Vec::as_slice);
@@ -77,7 +98,7 @@ fn text(resolved: &Resolved) -> Result<String, NotWritten> {
         });
         file.insert(table::COMMAND.to_owned(), TomlValue::Array(words.collect::<Result<_, NotWritten>>()?));
     }
-    Ok(file.to_string())
+    Ok(file)
 }
 
 fn setting(key: &'static Key, values: &[Value]) -> TomlValue {
@@ -158,7 +179,7 @@ mod tests {
             ("env", "B=x=y"),
         ];
         let said = resolved(&flags, &["node", "my app.js"], "");
-        let text = text(&said).unwrap();
+        let text = table_of(&said).unwrap().to_string();
         insta::assert_snapshot!(text, @r#"
         autorestart = false
         command = ["node", "my app.js"]
@@ -182,7 +203,12 @@ mod tests {
         for key in table::all().filter(|key| key.default.is_some()) {
             let default = key.default.unwrap_or_default();
             let said = resolved(&[(key.name, default)], &["x"], "");
-            assert_eq!(resolved(&[], &[], &text(&said).unwrap()).config, said.config, "{}", key.name);
+            assert_eq!(
+                resolved(&[], &[], &table_of(&said).unwrap().to_string()).config,
+                said.config,
+                "{}",
+                key.name
+            );
         }
     }
 
@@ -191,7 +217,22 @@ mod tests {
         let mut said = resolved(&[], &["x"], "");
         let odd = OsString::from_vec(vec![b'a', 0xff]);
         said.config.command = WorkerCommand::Program { program: odd, arguments: Vec::new() };
-        assert!(text(&said).unwrap_err().to_string().contains(r#""a\xFF" is not valid UTF-8"#));
+        assert!(table_of(&said).unwrap_err().to_string().contains(r#""a\xFF" is not valid UTF-8"#));
+    }
+
+    #[test]
+    fn what_has_changed_is_told_and_what_waits_for_the_next_start() {
+        let table = |flags: &[(&'static str, &str)]| table_of(&resolved(flags, &["x"], "")).unwrap();
+        let before = table(&[("port", "1"), ("workers", "2")]);
+        let cases: [(&[_], bool, &[&str]); 3] = [
+            (&[("port", "1"), ("workers", "2")], false, &[]),
+            (&[("port", "1"), ("workers", "3")], true, &[]),
+            (&[("workers", "2"), ("queue", "7")], true, &["port", "queue"]),
+        ];
+        for (flags, is_changed, waiting) in cases {
+            let expected = Written { is_changed, at_next_start: waiting.to_vec() };
+            assert_eq!(changes(&before, &table(flags)), expected, "{flags:?}");
+        }
     }
 
     proptest! {

@@ -20,7 +20,7 @@ use crate::supervisor;
 #[derive(Clone, Debug)]
 pub(super) struct WorkerProbes {
     dialer: WorkerDialer,
-    port: WorkerPort,
+    port: Option<WorkerPort>,
 }
 
 /// What a worker has to answer before it is ready.
@@ -31,8 +31,8 @@ pub(super) struct ReadinessProbe {
 }
 
 impl WorkerProbes {
-    /// Questions to the listeners on `port`.
-    pub(super) fn new(front: front::handle::Handle, port: WorkerPort) -> Self {
+    /// Questions to the listeners on `port`; none are asked without one.
+    pub(super) fn new(front: front::handle::Handle, port: Option<WorkerPort>) -> Self {
         Self { dialer: WorkerDialer::new(front), port }
     }
 
@@ -49,15 +49,15 @@ impl WorkerProbes {
         metrics: &Metrics,
     ) -> Option<Scraper> {
         let (question, errors) = (question(config, &config.scrape)?, metrics.scrape_errors.clone());
-        Some(Scraper::new(self.dialer.clone(), supervisor.status(), self.port, question, errors))
+        Some(Scraper::new(self.dialer.clone(), supervisor.status(), self.port?, question, errors))
     }
 
     /// `--health-http`: looks after the workers for as long as the program runs.
     pub(super) fn start_health(&self, config: &Config, supervisor: &supervisor::Handle, metrics: &Metrics) {
-        let Some(question) = question(config, &config.health_http) else { return };
+        let (Some(question), Some(port)) = (question(config, &config.health_http), self.port) else { return };
         let (interval, failures) = (config.health_interval, config.health_failures);
         let health = Health {
-            rules: health::HealthRules { port: self.port, question, interval, failures },
+            rules: health::HealthRules { port, question, interval, failures },
             dialer: self.dialer.clone(),
             supervisor: supervisor.clone(),
             failures: metrics.health_failures.clone(),
@@ -79,6 +79,8 @@ impl ReadinessProbe {
     /// Done when the worker has answered well. Not bounded in time.
     pub(super) async fn answered(self, worker: WorkerId) {
         let WorkerProbes { dialer, port } = self.probes;
-        probe::until_ready(&dialer, worker, port, &self.question).await;
+        if let Some(port) = port {
+            probe::until_ready(&dialer, worker, port, &self.question).await;
+        }
     }
 }

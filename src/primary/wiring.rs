@@ -97,7 +97,7 @@ impl Wiring {
             treekill: config.treekill,
         };
         let permits = ChannelPermits::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
-        let probes = WorkerProbes::new(front.clone(), ports[0]);
+        let probes = WorkerProbes::new(front.clone(), ports.first().copied());
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
         let bound = BoundChannels::new();

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use hyper::header::HOST;
 
 use super::error::{Problem, Reason};
-use super::kind::{is_none, or};
+use super::kind::{OFF, is_none, or};
 use super::origin::{Origin, Value};
 use super::resolve::WinningValues;
 use super::setting::Key;
@@ -23,6 +23,7 @@ pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> 
         nobody_is_chosen(config, values),
         probe_headers(config),
         no_node_channel(config, values),
+        no_port(config, values),
     ];
     let special = special.into_iter().flatten();
     let wrong = declared.chain(special);
@@ -65,6 +66,25 @@ fn no_node_channel(config: &Config, values: &WinningValues) -> Option<(&'static 
     ];
     let (_, key) = asked.into_iter().find(|(is_asked, _)| *is_asked)?;
     Some((key, not_with(&keys::attach.key, attach, values)))
+}
+
+/// What is asked of a worker is asked on the first port that it is served on; and `off` stands for no port at all.
+fn no_port(config: &Config, values: &WinningValues) -> Option<(&'static Key, Reason)> {
+    let ports = values.get(keys::port.key.name).map_or(&[][..], Vec::as_slice);
+    if ports.len() > 1 && ports.iter().any(|port| port.text == OFF) {
+        return Some((&keys::port.key, Reason::new("there is no port beside \"off\"").hint("leave off out")));
+    }
+    if !config.listen().is_empty() {
+        return None;
+    }
+    let asked = [
+        (config.ready_http.is_some(), &keys::ready_http.key),
+        (config.health_http.is_some(), &keys::health_http.key),
+        (config.scrape.is_some(), &keys::scrape.key),
+        (config.attach.needs_workers_to_accept(), &keys::attach.key),
+    ];
+    let (_, key) = asked.into_iter().find(|(is_asked, _)| *is_asked)?;
+    Some((key, Reason::new("needs a port that workers are served on").hint("name it with --port")))
 }
 
 /// Workers get the first port that they are served on.

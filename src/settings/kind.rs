@@ -366,7 +366,8 @@ impl<T> Kind<T> for Parsed<T> {
 #[derive(Debug)]
 pub(crate) struct OrOff<K>(pub K);
 
-const OFF: &str = "off";
+/// The word that switches a setting off.
+pub(crate) const OFF: &str = "off";
 
 impl<K: Values> Values for OrOff<K> {
     fn placeholder(&self) -> String {
@@ -491,6 +492,50 @@ impl<T, K: Kind<T>> Kind<Vec<T>> for List<K> {
 
     fn join(&self, values: Vec<Vec<T>>) -> Option<Vec<T>> {
         Some(values.into_iter().flatten().collect())
+    }
+}
+
+/// A list, or the word `off` for none, where the default is not none.
+#[derive(Debug)]
+pub(crate) struct ListOrOff<K>(pub List<K>);
+
+impl<K: Values> Values for ListOrOff<K> {
+    fn placeholder(&self) -> String {
+        self.0.placeholder()
+    }
+
+    fn accepts(&self) -> String {
+        format!("{}, or \"{OFF}\"", self.0.accepts())
+    }
+
+    fn range(&self) -> Option<String> {
+        self.0.range()
+    }
+
+    fn arity(&self) -> Arity {
+        self.0.arity()
+    }
+
+    fn is_text(&self) -> bool {
+        self.0.is_text()
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        json!({ "anyOf": [self.0.schema(), { "const": OFF }] })
+    }
+}
+
+impl<T, K: Kind<T>> Kind<Vec<T>> for ListOrOff<K> {
+    fn read(&self, text: &str, automatic: &Automatic) -> Result<Vec<T>, Reason> {
+        if text == OFF { Ok(Vec::new()) } else { self.0.read(text, automatic) }
+    }
+
+    fn show(&self, values: &Vec<T>) -> String {
+        self.0.show(values)
+    }
+
+    fn join(&self, values: Vec<Vec<T>>) -> Option<Vec<T>> {
+        self.0.join(values)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It only advises: clusterd runs what it is told, and nothing else.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::Path;
 
 use super::parse;
@@ -27,16 +27,6 @@ const INTERPRETERS: [(&[&str], &str); 13] = [
 /// What an app is called that runs this script.
 pub(crate) fn name_of(script: &OsStr) -> String {
     parse::name_of(Path::new(script).file_stem().unwrap_or(script))
-}
-
-/// The program that runs this script, and its arguments.
-pub(crate) fn words(script: &OsStr) -> Vec<OsString> {
-    let bare = !script.as_encoded_bytes().contains(&b'/');
-    match command_for(script) {
-        Some(command) => command.split(' ').map(OsString::from).collect(),
-        None if bare => vec![Path::new(".").join(script).into()],
-        None => vec![script.to_owned()],
-    }
 }
 
 /// The command that runs this script; `None` if it looks like none.

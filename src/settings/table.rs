@@ -15,7 +15,7 @@ use globset::Glob;
 use hyper::Uri;
 
 use super::date_format::{DATE_FORMAT, DateFormat};
-use super::kind::{Memory, OrAuto, OrOff, Truth, choice, duration, list, number};
+use super::kind::{ListOrOff, Memory, OrAuto, OrOff, Truth, choice, duration, list, number};
 use super::parse::{
     ACCOUNT, AppName, BIND, CRON, FilePath, HEADER, HTTP_PATH, MAX_WORKERS, METRICS, PATTERN, PORT,
     PolicyWord, ProbeHeader, SHELL_LINE, VARIABLE, Variables, Workers,
@@ -36,8 +36,12 @@ settings! {
         ///
         /// Over IPv4 and IPv6, as far as workers listen on them. With `"80:8080"`, clients connect
         /// to port 80 and the server listens on 8080. `"0:8080"` takes any free public port.
+        ///
+        /// With `off` nothing is opened before a worker asks for it: a port on which a Node worker listens is opened then,
+        /// for all of them; any other server listens by itself, and workers get no `PORT`. `clusterd start` does so if no
+        /// port is named.
         port: Vec<Listen> {
-            values: list(PORT, "[3000, \"80:8080\"]"),
+            values: ListOrOff(list(PORT, "[3000, \"80:8080\"]")),
             in_force: AtNextStart,
             default: "3000",
             platform_variable: "PORT",
@@ -769,7 +773,7 @@ settings! {
 }
 
 impl Config {
-    /// Where the primary listens: at least one place, none twice.
+    /// Where the primary listens from the start, no place twice.
     pub(crate) fn listen(&self) -> Vec<Listen> {
         [self.port.as_slice(), &self.bind].concat()
     }

@@ -298,3 +298,79 @@ fn a_worker_is_known_by_a_number_that_no_other_app_has() {
     assert_eq!(states(&home), ["online"; 4]);
     assert_eq!(home.say("stop all").done().lines().count(), 2);
 }
+
+const NODE: &str = "
+require('http').createServer((_, to) => to.end(process.env.SAYS + ' ' + process.pid)).listen(Number(process.argv[2]));
+";
+
+#[test]
+fn the_apps_of_a_file_are_started_and_follow_what_the_file_says() {
+    needs!("node");
+    let home = Home::new();
+    let port = free_port();
+    home.write("app.js", NODE);
+    home.write("job.sh", "#!/bin/sh\necho working\nexec sleep 1000\n");
+    let write = |instances: u32, env: &str| {
+        let file = format!(
+            "console.log('noise'); module.exports = {{ apps: [
+               {{ name: 'web', script: 'app.js', args: '{port}', instances: {instances}, env: {env},
+                  env_production: {{ SAYS: 'in production' }} }},
+               {{ name: 'job', script: './job.sh' }} ] }};"
+        );
+        home.write("ecosystem.config.js", &file);
+    };
+    let start = |more: &str| home.say(&format!("start ecosystem.config.js{more}"));
+    write(2, "{ SAYS: 'one', GONE: '1' }");
+    let said = start("");
+    let first = said.done().lines().map(str::to_owned).collect::<Vec<_>>();
+    assert!(first[0].starts_with("web: started with 2 workers (pid "), "{said:?}");
+    assert!(first[1].starts_with("job: started with 1 worker (pid "), "{said:?}");
+    // Nothing was opened before a worker has asked for it: it is now, for all of them.
+    let answer = until("it serves", || home.get(port));
+    assert!(answer.starts_with("one "), "{answer}");
+    let job = home.primary("job").pid();
+    assert_eq!(
+        start("").done(),
+        "web: it runs, and nothing has changed\njob: it runs, and nothing has changed\n"
+    );
+    // What was changed is in force without a restart, and what was removed is gone.
+    write(3, "{ SAYS: 'two' }");
+    let primary = home.primary("web").pid();
+    assert_eq!(start("").done(), "web: 2 workers replaced\njob: it runs, and nothing has changed\n");
+    until("the third is there", || (workers(&home, "web").len() == 3).then_some(()));
+    until("the new ones serve", || home.get(port).filter(|answer| answer.starts_with("two ")));
+    assert_eq!((home.primary("web").pid(), home.primary("job").pid()), (primary, job));
+    assert!(!home.file("web", "app.toml").contains("GONE"));
+    // Profiles, one of several, and names that are none.
+    assert_eq!(start(" --env production --only web").done(), "web: 3 workers replaced\n");
+    until("the profile is in force", || home.get(port).filter(|answer| answer.starts_with("in production ")));
+    let said = start(" --env nosuch");
+    assert_eq!(said.code, 78, "{said:?}");
+    let said = start(" --only nobody");
+    assert!(said.code == 78 && said.stderr.contains("no such app in this file"), "{said:?}");
+}
+
+#[test]
+fn a_file_that_is_wrong_starts_nothing() {
+    needs!("node");
+    let home = Home::new();
+    home.write("app.js", NODE);
+    let file = r#"{ "apps": [ { "name": "web", "script": "app.js" }, { "name": "api", "script": "app.js", "instances": -7000000000 } ] }"#;
+    home.write("ecosystem.json", file);
+    let said = home.say("start ecosystem.json");
+    assert!(said.code != 0 && said.stderr.contains("ecosystem.json:1: api: instances"), "{said:?}");
+    assert_eq!(home.say("list -o json").json(), json!([]));
+}
+
+#[test]
+fn an_app_without_a_port_that_ends_at_once_is_told_of() {
+    let home = Home::new();
+    home.write("job.sh", "#!/bin/sh\necho 'no work' >&2\nexit 4\n");
+    let said = home.say("start job.sh");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.stderr.starts_with("clusterd: app job does not come up: its worker exited with code 4 after "),
+        "{said:?}"
+    );
+    assert!(said.stderr.contains("\n  | no work\n"), "{said:?}");
+}

@@ -30,6 +30,7 @@ mod save;
 mod scale;
 mod sentence;
 mod start;
+mod start_file;
 mod stop;
 pub(super) mod words;
 

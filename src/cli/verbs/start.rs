@@ -11,14 +11,18 @@ use clap::{ArgMatches, Command as Declaration, FromArgMatches};
 use super::choose::NotChosen;
 use super::order::Order;
 use super::print::Shape;
-use super::{VerbError, rest};
+use super::{VerbError, rest, start_file};
 use crate::cli::{arguments, complain};
 use crate::control::client;
 use crate::control::home::Home;
 use crate::home::apps::Apps;
-use crate::home::definition;
+use crate::home::definition::{self, NotWritten};
 use crate::home::lock::Lock;
 use crate::home::record::Record;
+use crate::settings::apps::Script;
+use crate::settings::apps::file;
+use crate::settings::apps::launch::{is_in, look};
+use crate::settings::apps::own_keys::SCRIPT;
 use crate::settings::load::{CommandLine, load};
 use crate::settings::origin::{Origin, Value};
 use crate::settings::table::keys;
@@ -39,6 +43,14 @@ pub(super) struct Start {
     /// The command of a new app, or arguments of the script
     #[arg(value_name = "COMMAND", last = true)]
     command: Vec<OsString>,
+
+    /// Only this app of a file; repeatable
+    #[arg(long, value_name = "APP", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// What runs the script; `none` is the script itself
+    #[arg(long, value_name = "PROGRAM")]
+    interpreter: Option<String>,
 
     #[command(flatten)]
     settings: Settings,
@@ -79,7 +91,7 @@ impl FromArgMatches for Settings {
 
 impl Start {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        let Self { words, command, settings: Settings(line), shape } = self;
+        let Self { words, command, only, interpreter, settings: Settings(line), shape } = self;
         let name = line.flags.of(&keys::name.key).first().map(|name| name.text.clone());
         let has_script = match &words[..] {
             [_] => !command.is_empty() || is_script(&words[0]).await,
@@ -88,10 +100,13 @@ impl Start {
         match (&words[..], has_script) {
             ([], _) if command.is_empty() && line.config.is_none() => start_one(name, shape).await,
             ([], _) => start_new(CommandLine { command, ..line }, shape).await,
-            ([file], true) if is_toml(file) => {
-                start_new(CommandLine { command, config: Some(file.into()), ..line }, shape).await
-            }
-            ([script], true) => start_script(script, command, line, shape).await,
+            ([script], true) => match file::format(Path::new(script)).filter(|_| interpreter.is_none()) {
+                Some(format) => {
+                    let chosen = start_file::Chosen { line, only, shape };
+                    start_file::start(Path::new(script), format, chosen).await
+                }
+                None => start_script(script, (interpreter, command), line, shape).await,
+            },
             (names, _) if command.is_empty() => {
                 let mut code = ExitCode::SUCCESS;
                 for name in names {
@@ -118,10 +133,6 @@ async fn is_script(word: &OsStr) -> bool {
     !is_app && !client::find(&Home::of_this_process()).await.has(name)
 }
 
-fn is_toml(file: &OsStr) -> bool {
-    Path::new(file).extension().is_some_and(|extension| extension == "toml")
-}
-
 /// Starts what is there already: workers of an app that runs, or an app that does not.
 async fn start_one(name: Option<String>, shape: Shape) -> Result<ExitCode, VerbError> {
     let is_path = name.as_ref().is_some_and(|name| name.contains(['.', '/']));
@@ -137,7 +148,7 @@ async fn start_one(name: Option<String>, shape: Shape) -> Result<ExitCode, VerbE
 /// Starts a new app from a script, called as the script.
 async fn start_script(
     script: &OsStr,
-    arguments: Vec<OsString>,
+    (interpreter, arguments): (Option<String>, Vec<OsString>),
     mut line: CommandLine,
     shape: Shape,
 ) -> Result<ExitCode, VerbError> {
@@ -145,14 +156,29 @@ async fn start_script(
         let name = script::name_of(script);
         line.flags.add(Value::new(keys::name.key.name, name, Origin::CommandLine));
     }
-    let command = script::words(script).into_iter().chain(arguments).collect();
+    let text = script.to_str().ok_or_else(|| NotWritten::NoText(script.to_owned()))?;
+    let run = Script {
+        script: Value::new(SCRIPT, text, Origin::CommandLine),
+        interpreter,
+        interpreter_args: Vec::new(),
+        args: Vec::new(),
+    };
+    let (path, folder) = (std::env::var_os("PATH"), start_folder::of_this_process());
+    let seen = look(&folder.unwrap_or_default().join(script));
+    let words = run.words(&seen, &|name| is_in(path.as_deref(), name));
+    let command = words.into_iter().map(OsString::from).chain(arguments).collect();
     start_new(CommandLine { command, ..line }, shape).await
 }
 
 /// Starts a new app, which goes on when this process has ended.
 async fn start_new(line: CommandLine, shape: Shape) -> Result<ExitCode, VerbError> {
     let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
-    let resolved = load(CommandLine { folder: Some(folder.clone()), ..line })?;
+    let line = CommandLine { folder: Some(folder.clone()), ..line };
+    let mut resolved = load(line.clone())?;
+    if resolved.config.listen_is_default {
+        let flags = start_file::or_no_port(line.flags, false);
+        resolved = load(CommandLine { flags, ..line })?;
+    }
     resolved.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
     resolved.config.workplace().find(&resolved.config.command, std::env::var_os("PATH"))?;
     let app = Apps::of_this_process()?.app(&resolved.config.name);

@@ -485,6 +485,9 @@ fn tick(state: State, rules: &Rules, now: Instant) -> (State, Vec<Action>) {
         return (state, vec![]);
     }
     match state {
+        State::Launching { process, since, missing, run, .. } if missing.readiness() == Readiness::Ready => {
+            online(process, since, now, run)
+        }
         State::Launching { process, ready_by, run, .. } if ready_by <= now => {
             let kill_at = Some(now + rules.kill_timeout);
             let (_, request) = request(process, process.way_out_at_once(&rules.stop));

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::process::Pid;
 
 use super::ending::Ending;
-use super::readiness::Missing;
+use super::readiness::{Missing, Readiness};
 use crate::ids::WorkerId;
 use crate::protocol::wire::Token;
 use crate::supervisor::ends::{End, Reason};
@@ -252,6 +252,10 @@ impl State {
     /// When an [`Input::Tick`](super::Input::Tick) will change something.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {
+            // Nothing tells of a worker without a port but that it runs.
+            State::Launching { since, missing, .. } if missing.readiness() == Readiness::Ready => {
+                Some(*since)
+            }
             State::Launching { ready_by, advise_at, .. } => {
                 Some(advise_at.map_or(*ready_by, |advise_at| advise_at.min(*ready_by)))
             }

@@ -109,6 +109,22 @@ fn a_worker_is_online_once_it_listens_on_every_port() {
 }
 
 #[test]
+fn a_worker_without_a_port_is_online_once_it_runs_unless_its_word_is_waited_for() {
+    for (wait_ready, expected) in [(false, Phase::Online), (true, Phase::Launching)] {
+        let rules = Rules { ports: Vec::new(), wait_ready, ..rules() };
+        let mut subject = Subject { state: State::Stopped, rules, now: Instant::now() };
+        subject.happen(Input::Start(Run::FRESH));
+        assert_eq!(subject.happen(Input::Launched(process(1))), []);
+        assert_eq!(subject.state.deadline() == Some(subject.now), !wait_ready, "it is looked at once");
+        let released = subject.wait(Duration::ZERO);
+        assert_eq!(subject.phase(), expected);
+        assert_eq!(released.is_empty(), wait_ready, "{released:?}");
+        subject.happen(Input::Ready(process(1).id));
+        assert_eq!(subject.phase(), Phase::Online);
+    }
+}
+
+#[test]
 fn its_word_is_waited_for_and_then_the_probe() {
     let mut subject = Subject::launched(Rules { wait_ready: true, probes: true, ..rules() });
     let id = process(1).id;

@@ -1,0 +1,150 @@
+//! `clusterd start FILE`: the apps of a file, each started, reloaded or left as it is.
+//!
+//! What the file says of an app is all there is to it: what was removed from the file is removed from the app.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::order::Order;
+use super::print::{self, Shape};
+use super::{VerbError, rest};
+use crate::cli::complain;
+use crate::home::apps::{AppFolder, Apps};
+use crate::home::definition::{self, Written};
+use crate::home::lock::Lock;
+use crate::home::record::Record;
+use crate::settings::apps::file::{self, Format};
+use crate::settings::apps::launch::is_in;
+use crate::settings::apps::{App, Warning, order, profile};
+use crate::settings::error::{Invalid, Problem, Reason};
+use crate::settings::kind::OFF;
+use crate::settings::load::{self, CommandLine};
+use crate::settings::origin::{Layer, Origin, Value};
+use crate::settings::resolve::{Resolved, Sources, resolve};
+use crate::settings::start_folder;
+use crate::settings::table::keys;
+use crate::supervisor::{Command, Environment};
+
+/// Which of the apps, and with what beside the file.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    /// Flags, which go before what the file says.
+    pub line: CommandLine,
+    /// The names of those that are meant; none for all.
+    pub only: Vec<String>,
+    /// How the outcome is printed.
+    pub shape: Shape,
+}
+
+/// Starts the apps of this file, one after the other, each after those that it depends on.
+///
+/// # Errors
+/// The file is wrong; nothing is done then.
+pub(super) async fn start(path: &Path, format: Format, chosen: Chosen) -> Result<ExitCode, VerbError> {
+    let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
+    let Chosen { mut line, only, shape } = chosen;
+    let profile = take_profile(&mut line.flags);
+    let mut apps = file::load(path, &folder, format)?;
+    apps.apps = profile::chosen(apps.apps, profile.as_deref()).map_err(one)?;
+    apps.warnings.extend(file::shared_ports(&apps));
+    file::check(&apps, load::cpus())?;
+    if let Some(unknown) = only.iter().find(|name| apps.apps.iter().all(|app| app.name.text != **name)) {
+        let names: Vec<_> = apps.apps.iter().map(|app| app.name.text.as_str()).collect();
+        let reason =
+            Reason::new("no such app in this file").hint(format!("its apps are {}", names.join(", ")));
+        return Err(one(Problem::at(format!("--only {unknown}"), reason)).into());
+    }
+    let is_meant = |app: &App| only.is_empty() || only.contains(&app.name.text);
+    for Warning { problem, .. } in &apps.warnings {
+        complain(&format!("warning: {problem}"));
+    }
+    let order = order::order(&apps.apps).map_err(Invalid::new)?;
+    let meant: Vec<_> =
+        order.into_iter().map(|place| &apps.apps[place]).filter(|app| is_meant(app)).collect();
+    // All that is wrong is told before anything is started.
+    let resolved: Result<Vec<_>, VerbError> =
+        meant.iter().map(|app| resolved(app, &line.flags, &folder)).collect();
+    let mut code = ExitCode::SUCCESS;
+    for resolved in resolved? {
+        if start_one(&resolved, &folder, shape).await? != ExitCode::SUCCESS {
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+fn one(problem: Problem) -> Invalid {
+    Invalid::new(vec![problem])
+}
+
+/// `--env production` is a profile, and `--env NAME=VALUE` a variable.
+fn take_profile(flags: &mut Layer) -> Option<String> {
+    let is_variable = |value: &Value| value.text.contains('=');
+    let profile = flags.of(&keys::env.key).iter().rfind(|value| !is_variable(value))?.text.clone();
+    flags.retain(keys::env.key.name, is_variable);
+    Some(profile)
+}
+
+fn resolved(app: &App, flags: &Layer, start: &Path) -> Result<Resolved, VerbError> {
+    let path = std::env::var_os("PATH");
+    let is_command = |name: &str| is_in(path.as_deref(), name);
+    let words = app.run.words(&app.folder(start), &is_command);
+    let command = words.into_iter().map(OsString::from).collect();
+    let sources = Sources {
+        flags: or_no_port(flags.clone(), app.has_port()),
+        file: app.layer(),
+        command: Some((command, app.run.origin().clone())),
+        ..Sources::default()
+    };
+    let mut resolved = resolve(sources, load::cpus())?;
+    resolved.config.start_folder = Some(start.to_owned());
+    resolved.config.workplace().find(&resolved.config.command, path)?;
+    Ok(resolved)
+}
+
+/// An app without a port is served on those that it asks for.
+pub(super) fn or_no_port(mut flags: Layer, has_port: bool) -> Layer {
+    let is_named = [&keys::port.key, &keys::bind.key].into_iter().any(|key| !flags.of(key).is_empty());
+    if !is_named && !has_port {
+        flags.add(Value::new(keys::port.key.name, OFF, Origin::CommandLine));
+    }
+    flags
+}
+
+/// Starts the app, or reloads it if it runs and has changed.
+pub(super) async fn start_one(
+    resolved: &Resolved,
+    folder: &Path,
+    shape: Shape,
+) -> Result<ExitCode, VerbError> {
+    let app = Apps::of_this_process()?.app(&resolved.config.name);
+    let environment = Environment::of_this_process().with("PWD", folder.as_os_str());
+    match Lock::take(&app) {
+        Ok(_lock) => {
+            definition::write(&app, resolved, &environment)?;
+            Record::default().write(&app)?;
+        }
+        Err(_) if app.is_defined() => return change(&app, resolved, shape).await,
+        Err(held) => return Err(held.into()),
+    }
+    rest::start(&app, shape).await
+}
+
+/// The app runs: what has changed is put in force. Its variables stay those of the shell that has started it.
+async fn change(app: &AppFolder, resolved: &Resolved, shape: Shape) -> Result<ExitCode, VerbError> {
+    let kept = definition::environment(app)?;
+    let Written { is_changed, at_next_start } = definition::write(app, resolved, &kept)?;
+    if !is_changed {
+        print::done(app.name(), "it runs, and nothing has changed", shape)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let code = Order::of(Some(app.name().to_owned()), shape).carry_out(Command::Reload).await?;
+    if !at_next_start.is_empty() {
+        let (name, changed) = (app.name(), at_next_start.join(", "));
+        complain(&format!(
+            "{name}: not in force before the app is ended and started again: {changed}\nhint: clusterd delete {name}, then start it"
+        ));
+    }
+    Ok(code)
+}
