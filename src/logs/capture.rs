@@ -15,6 +15,9 @@ use crate::ids::Slot;
 /// How much is read at once, in bytes.
 const READ: usize = 16 * 1024;
 
+/// The same, and the size of the pipe, for a worker that writes so much to a file that each read finds that much.
+const READ_MUCH: usize = 256 * 1024;
+
 impl Output {
     /// Passes what a worker writes into `pipe` on to where `stream` goes, line by line, until the pipe's last writer closes
     /// it. While a standard stream has no room nothing is read, so the worker blocks as if it wrote there itself.
@@ -58,6 +61,12 @@ async fn pass_on(mut pipe: pipe::Receiver, mut routes: Vec<Route>, last: Feed) -
         for Route { destination, lines } in &mut routes {
             lines.push(&bytes, &mut complete);
             pass(destination, &mut complete).await;
+        }
+        let is_full = bytes.len() == bytes.capacity();
+        if is_full && bytes.capacity() < READ_MUCH && routes.iter().any(|route| route.destination.is_file()) {
+            bytes = Vec::with_capacity(READ_MUCH);
+            // The user may have no more memory for pipes; this one stays as it is, then.
+            let _ = rustix::pipe::fcntl_setpipe_size(&pipe, READ_MUCH);
         }
     };
     // Whoever waits for the last words need not wait until they are written.

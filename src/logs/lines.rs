@@ -127,21 +127,25 @@ impl LineSplitter {
     /// Takes the next bytes of the stream, and appends to `out` the lines that they complete. Each ends with a
     /// newline, a piece of an overlong one too, so that another worker's line can follow.
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        let (complete, rest) = bytes.split_at(memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1));
-        if self.passes_on(complete) {
-            out.extend_from_slice(complete);
-        } else if !complete.is_empty() {
-            self.lines(complete, out);
+        if !matches!(&self.look, LineLook::Text { prefix, stamp: None } if prefix.is_empty()) {
+            return self.lines(bytes, out);
         }
-        if !rest.is_empty() {
-            self.lines(rest, out);
+        // Whole lines that stay as they are need not be looked at one by one.
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let first = &rest[..rest.len().min(LONGEST)];
+            let end = match self.partial.is_empty() {
+                true => memchr::memrchr(b'\n', first),
+                false => memchr::memchr(b'\n', first),
+            };
+            let (part, behind) = rest.split_at(end.map_or(first.len(), |end| end + 1));
+            if end.is_some() && self.partial.is_empty() {
+                out.extend_from_slice(part);
+            } else {
+                self.lines(part, out);
+            }
+            rest = behind;
         }
-    }
-
-    /// Whether these lines are written as they are.
-    fn passes_on(&self, complete: &[u8]) -> bool {
-        let is_raw = matches!(&self.look, LineLook::Text { prefix, stamp: None } if prefix.is_empty());
-        is_raw && self.partial.is_empty() && complete.len() <= LONGEST
     }
 
     fn lines(&mut self, bytes: &[u8], out: &mut Vec<u8>) {

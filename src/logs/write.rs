@@ -338,6 +338,11 @@ impl Destination {
         Ok(destination)
     }
 
+    /// Whether it is one that is not waited for.
+    pub(super) fn is_file(&self) -> bool {
+        self.drops.is_some()
+    }
+
     /// Passes whole lines of a worker on, which waits for as long as is right for this destination.
     pub(super) async fn pass(&self, lines: &[u8]) {
         let Some(drops) = &self.drops else { return self.queue.push_lines(lines).await };
