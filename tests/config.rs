@@ -110,7 +110,7 @@ fn a_wrong_environment_exits_with_78() {
         .stdout("")
         .stderr(
             "clusterd: PORT=http: not a port\n\
-             hint: use a number from 1 to 65535, or PUBLIC:WORKER, such as 80:8080\n\
+             hint: use a number from 1 to 65535, or PUBLIC:WORKER, such as 80:8080, or \"off\"\n\
              clusterd: CLUSTERD_WORKERS=fuor: not a whole number\n\
              hint: use a number from 1 to 1024, or \"max\"\n",
         );
