@@ -471,11 +471,14 @@ fn prove_at_once(plan: &mut Plan) {
 #[tokio::test]
 async fn a_reload_replaces_every_worker_and_a_second_one_is_refused_meanwhile() {
     let running = start_under(spec("sleep", &["60"], 3), prove_at_once);
-    tokio::spawn(listen_all(running.handle.clone()));
+    let listening = tokio::spawn(listen_all(running.handle.clone()));
     let before = ids(&running.until(all_online).await);
+    // The first cannot end before the second is refused.
+    listening.abort();
     let first = running.handle.begin(Command::Reload, ASKER).await.expect("not refused");
     let second = running.handle.begin(Command::Reload, Asker::Cron).await;
     assert_eq!(second.expect_err("refused"), Refused::Busy { by: ASKER });
+    tokio::spawn(listen_all(running.handle.clone()));
     assert_eq!(first.done().await.as_deref(), Ok("3 workers replaced"));
     let after = running.until(|workers| workers.len() == 3 && all_online(workers)).await;
     assert!(ids(&after).iter().all(|id| !before.contains(id)));
