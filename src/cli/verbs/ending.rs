@@ -2,14 +2,16 @@
 //!
 //! They end as on SIGTERM: clients are served to the end.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::time::Timespec;
 
 use super::VerbError;
 use crate::control::api::App;
-use crate::control::client::{self, Clusterd};
-use crate::control::home::Home;
+use crate::control::client::Clusterd;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(20);
@@ -22,25 +24,23 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// # Errors
 /// It may not be signalled, or does not end.
 pub(super) async fn end((_, app): &(Clusterd, App)) -> Result<(), VerbError> {
+    let not_ended = |why: String| VerbError::NotEnded(app.name.clone(), why);
     let pid = i32::try_from(app.pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| VerbError::NotEnded(app.name.clone(), "it has no process id".to_owned()))?;
-    kill_process(pid, Signal::TERM)
-        .map_err(|error| VerbError::NotEnded(app.name.clone(), error.to_string()))?;
+    let pid = pid.ok_or_else(|| not_ended("it has no process id".to_owned()))?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| not_ended(error.to_string()))?;
+    pidfd_send_signal(&process, Signal::TERM).map_err(|error| not_ended(error.to_string()))?;
     let deadline = Instant::now() + PATIENCE;
-    let home = Home::of_this_process();
-    // Its socket goes at the very end, but for the process itself.
-    while client::find_process(&home, app.pid).await.is_some() || is_alive(pid) {
+    while !has_ended(&process) {
         if Instant::now() > deadline {
-            let after = humantime::format_duration(PATIENCE);
-            return Err(VerbError::NotEnded(app.name.clone(), format!("it still runs after {after}")));
+            return Err(not_ended(format!("it still runs after {}", humantime::format_duration(PATIENCE))));
         }
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
 }
 
-/// Whether there is such a process that has not ended.
-fn is_alive(pid: Pid) -> bool {
-    let stat = procfs::process::Process::new(pid.as_raw_pid()).and_then(|process| process.stat());
-    stat.is_ok_and(|stat| stat.state != 'Z')
+/// Whether all threads of the process have ended (pidfd_open(2)).
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut exited = [PollFd::new(process, PollFlags::IN)];
+    !matches!(poll(&mut exited, Some(&Timespec::default())), Ok(0))
 }
