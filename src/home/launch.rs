@@ -53,6 +53,8 @@ pub(crate) fn primary_main(
     let Some(folder) = arguments.next().and_then(|path| AppFolder::at(Path::new(&path))) else {
         return ExitCode::from(2);
     };
+    // It was started as /proc/self/exe: the name is for people who look at a list of processes.
+    let _ = rustix::thread::set_name(c"clusterd");
     // A terminal that is closed, and Ctrl-C in it, are nothing to this process.
     let detached = rustix::process::setsid().map_err(io::Error::from).and_then(|_| standard_input());
     let lock = match detached {

@@ -81,6 +81,11 @@ impl Lock {
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
+    /// Who has said to hold the lock of an app.
+    pub(crate) fn holder(app: &AppFolder) -> Option<Holder> {
+        File::open(app.lock()).ok().and_then(|mut file| read(&mut file))
+    }
+
     /// Says who holds it.
     ///
     /// # Errors

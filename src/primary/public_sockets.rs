@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use crate::front::Accepts;
 use crate::front::bound::{Bound, BoundAddress, ListeningSocket};
+use crate::home::apps::{AppFolder, Apps};
+use crate::home::lock::Lock;
 use crate::ids::WorkerPort;
 use crate::protocol::wire::Binding;
 use crate::settings::{Bind, Config, Listen};
@@ -98,19 +100,34 @@ pub(super) fn bindings(ports: &Ports) -> Vec<(WorkerPort, Binding)> {
 
 fn refused(bind: Bind, source: io::Error) -> ListenError {
     let address = bind.address();
-    let holder = || process_table::listener_of(address.port());
+    let holder = || process_table::listener_of(address.port()).map(|process| (app_of(process.pid), process));
     let advice = advice(source.kind(), address, holder);
     ListenError::Refused { address, source, advice }
 }
 
+/// What the app is called whose primary this process is.
+fn app_of(pid: i32) -> Option<String> {
+    let apps = Apps::of_this_process().map(|apps| apps.all()).unwrap_or_default();
+    let is_held =
+        |app: &AppFolder| Lock::holder(app).is_some_and(|holder| i64::from(holder.pid) == i64::from(pid));
+    apps.iter().find(|app| is_held(app)).map(|app| app.name().to_owned())
+}
+
+/// `holder` finds out who has the port, and of which app that is the primary.
 fn advice(
     kind: io::ErrorKind,
     address: SocketAddr,
-    holder: impl Fn() -> Option<process_table::Named>,
+    holder: impl Fn() -> Option<(Option<String>, process_table::Named)>,
 ) -> String {
     match kind {
         io::ErrorKind::AddrInUse => match holder() {
-            Some(process) => format!(": {process} listens there; stop it, or choose another port"),
+            Some((Some(app), process)) => {
+                format!(
+                    ": app {app} (pid {}) listens there; choose another port, or clusterd delete {app}",
+                    process.pid
+                )
+            }
+            Some((None, process)) => format!(": {process} listens there; stop it, or choose another port"),
             None => ": another process listens there; stop it, or choose another port".to_owned(),
         },
         io::ErrorKind::PermissionDenied if address.port() < 1024 => {
@@ -129,10 +146,14 @@ mod tests {
 
     #[test]
     fn an_error_says_what_would_help() {
-        let advice = |kind, port| {
-            let holder = || Some(process_table::Named { pid: 12, name: "nginx".to_owned() });
+        let advice_of = |kind, port, app: Option<&str>| {
+            let process = || process_table::Named { pid: 12, name: "nginx".to_owned() };
+            let holder = || Some((app.map(str::to_owned), process()));
             super::advice(kind, SocketAddr::from(([127, 0, 0, 1], port)), holder)
         };
+        let advice = |kind, port| advice_of(kind, port, None);
+        let of_app = advice_of(io::ErrorKind::AddrInUse, 3000, Some("web"));
+        assert_eq!(of_app, ": app web (pid 12) listens there; choose another port, or clusterd delete web");
         let in_use = advice(io::ErrorKind::AddrInUse, 3000);
         assert_eq!(in_use, ": nginx (pid 12) listens there; stop it, or choose another port");
         assert!(advice(io::ErrorKind::PermissionDenied, 80).contains("CAP_NET_BIND_SERVICE"));

@@ -180,7 +180,8 @@ fn what_is_wrong_is_told_before_anything_is_kept() {
         ("start nowhere.py", 1, "there is neither an app nor a file nowhere.py"),
         ("start -- no-such-program", 127, "cannot start no-such-program: "),
         ("start node app.js -- x", 2, "the whole command stands behind `--`"),
-        ("start web", 1, "no running clusterd found"),
+        ("start web", 1, "there is no app of this name to start\nhint: "),
+        ("start", 1, "there is no app of this name to start\nhint: "),
         ("delete web", 1, "no running clusterd found"),
     ] {
         let said = home.say(words);
@@ -200,6 +201,22 @@ fn to_look_starts_nothing() {
     let left: Vec<_> =
         std::fs::read_dir(home.path("web").parent().expect("apps")).into_iter().flatten().collect();
     assert!(left.is_empty());
+}
+
+#[test]
+fn two_apps_on_one_port_are_told_apart_and_one_at_rest_is_described() {
+    needs!("python3");
+    let (home, port) = home();
+    home.say(&format!("start web.py --port {port} -w 1")).done();
+    let pid = home.primary("web").pid();
+    let said = home.say(&format!("start web.py --name api --port {port}"));
+    let why = format!(": app web (pid {pid}) listens there; choose another port, or clusterd delete web\n");
+    assert!(said.code == 1 && said.stderr.contains(&why), "{said:?}");
+    let said = home.say("describe api");
+    let facts = said.done();
+    assert!(facts.starts_with("name      api\nstate     errored\nended     with code 1 at "), "{facts}");
+    assert!(facts.contains("/apps/api/app.toml\n"), "{facts}");
+    assert_eq!(home.say("describe api -o json").json()["ended"]["code"], 1);
 }
 
 #[test]

@@ -11,6 +11,8 @@ use crate::control::api::{Accept, App, Worker};
 use crate::control::client;
 use crate::control::home::Home;
 use crate::controls;
+use crate::home::apps::AppFolder;
+use crate::home::record::Record;
 
 /// Show everything about one app [alias: show]
 #[derive(Debug, clap::Args)]
@@ -30,6 +32,14 @@ pub(super) struct Describe {
 impl Describe {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
+        let at_rest = rest::meant(&found, &rest::ids(), self.app.wanted())?;
+        if let [folder] = &at_rest[..] {
+            match self.shape.output {
+                Output::Json => print::json(&rest::shown(folder))?,
+                Output::Text => print::line(&text_at_rest(folder))?,
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         for (clusterd, app) in choose(&found, &rest::ids(), self.app.wanted(), Many::One)? {
             let app = match self.env {
                 true => clusterd.app_with_environment(&app.name).await?,
@@ -42,6 +52,23 @@ impl Describe {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What there is to tell of an app that does not run.
+fn text_at_rest(folder: &AppFolder) -> String {
+    let record = Record::of(folder);
+    let ended = record.ended.as_ref().map(|ended| format!("with code {} at {}", ended.code, ended.at));
+    let facts = [
+        ("name", Some(folder.name().to_owned())),
+        ("state", Some(record.state().to_owned())),
+        ("ended", ended),
+        ("settings", Some(folder.definition().display().to_string())),
+        ("logs", Some(folder.logs().display().to_string())),
+    ];
+    let lines = facts
+        .into_iter()
+        .filter_map(|(name, fact)| Some(format!("{name:<8}  {}", controls::blanked(&fact?))));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn text(app: &App) -> String {

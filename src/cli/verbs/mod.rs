@@ -105,6 +105,11 @@ pub(super) enum VerbError {
     /// A log file cannot be emptied.
     #[error("cannot empty {}: {}", .0.display(), .1)]
     NotFlushed(std::path::PathBuf, io::Error),
+    /// There is no app at all.
+    #[error(
+        "there is no app of this name to start\nhint: a new one is started by its script or command: clusterd start app.js, clusterd start -- COMMAND"
+    )]
+    NothingToStart,
     /// An app cannot be started.
     #[error(transparent)]
     NotUp(#[from] NotUp),

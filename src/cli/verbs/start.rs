@@ -141,6 +141,7 @@ async fn start_one(name: Option<String>, shape: Shape) -> Result<ExitCode, VerbE
         VerbError::NotChosen(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if is_path => {
             VerbError::NoApp(name.unwrap_or_default())
         }
+        VerbError::NotChosen(NotChosen::Nothing { .. }) => VerbError::NothingToStart,
         error => error,
     })
 }
