@@ -27,6 +27,9 @@ def end(child, how=signal.SIGTERM):
     if child.returncode is not None:
         return
     child.send_signal(how)
+    # Whoever asks may find that it has ended before, and has been waited for by that.
+    if child.returncode is not None:
+        return
     deadline = time.monotonic() + PATIENCE
     while not os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < deadline:
         time.sleep(0.01)
