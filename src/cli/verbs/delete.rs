@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::choose::{Many, NotChosen, choose};
 use super::print::{self, Shape};
+use super::rest::Meant;
 use super::{VerbError, ending, rest};
 use crate::control::client;
 use crate::control::home::Home;
@@ -30,19 +30,12 @@ impl Delete {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         for word in &self.apps {
             let found = client::find(&Home::of_this_process()).await;
-            let ids = rest::ids();
-            let resting = rest::meant(&found, &ids, Some(word))?;
-            let running = match choose(&found, &ids, Some(word), Many::All) {
-                Err(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if !resting.is_empty() => {
-                    Vec::new()
-                }
-                chosen => chosen?,
-            };
+            let Meant { running, at_rest } = rest::meant_of_all(&found, &rest::ids(), Some(word))?;
             for app in running {
                 ending::end(app).await?;
                 self.forget(Apps::of_this_process()?.app(&app.1.name))?;
             }
-            for folder in resting {
+            for folder in at_rest {
                 self.forget(folder)?;
             }
         }

@@ -8,8 +8,9 @@ use futures_util::TryStreamExt;
 
 use super::VerbError;
 use super::app::NameFlag;
-use super::choose::{Many, NotChosen, Word, choose};
+use super::choose::Word;
 use super::print::{self, Output, Shape};
+use super::rest::Meant;
 use super::{rest, sentence};
 use crate::cli::complain;
 use crate::control::api::{App, Code, Outcome, Problem};
@@ -63,13 +64,7 @@ impl Order {
             if self.apps.is_empty() && self.flag.name.is_none() { vec![None] } else { named.collect() };
         let (mut running, mut resting) = (Vec::new(), Vec::new());
         for word in words {
-            let at_rest = rest::meant(&found, &ids, word)?;
-            let meant = match choose(&found, &ids, word, Many::All) {
-                Err(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if !at_rest.is_empty() => {
-                    Vec::new()
-                }
-                chosen => chosen?,
-            };
+            let Meant { running: meant, at_rest } = rest::meant_of_all(&found, &ids, word)?;
             let worker_of = |app: &App| Word::read(word?).ok()?.worker_of(ids.of_app(&app.name));
             running.extend(meant.into_iter().map(|meant| (meant, worker_of(&meant.1))));
             resting

@@ -2,19 +2,23 @@
 //!
 //! To look at them starts nothing.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::VerbError;
 use super::bring_up::bring_up;
-use super::choose::{NotChosen, Word};
+use super::choose::{Many, NotChosen, Word, choose};
 use super::print::{self, Output, Shape};
 use crate::cli::complain;
-use crate::control::client::Found;
+use crate::control::api::App;
+use crate::control::client::{Clusterd, Found};
 use crate::home::apps::{AppFolder, Apps};
+use crate::home::definition;
 use crate::home::ids::Ids;
 use crate::home::lock::Lock;
 use crate::home::record::{Record, Wanted};
-use crate::supervisor::Command;
+use crate::settings::resolve::Resolved;
+use crate::supervisor::{Command, Environment};
 
 /// Every app that was started once, and does not run.
 pub(super) fn all() -> Vec<AppFolder> {
@@ -40,6 +44,42 @@ pub(super) fn meant(found: &Found, ids: &Ids, wanted: Option<&str>) -> Result<Ve
     let word = Word::read(wanted)?;
     let is_meant = |app: &AppFolder| word.means(app.name(), ids.of_app(app.name())) && !found.has(app.name());
     Ok(all().into_iter().filter(is_meant).collect())
+}
+
+/// The apps that a word means.
+#[derive(Debug)]
+pub(super) struct Meant<'a> {
+    /// Those that run.
+    pub running: Vec<&'a (Clusterd, App)>,
+    /// Those that do not.
+    pub at_rest: Vec<AppFolder>,
+}
+
+/// The apps that run, and those that do not, which this word means together, or no word.
+///
+/// # Errors
+/// It means none, or it is not clear which.
+pub(super) fn meant_of_all<'a>(
+    found: &'a Found,
+    ids: &Ids,
+    word: Option<&str>,
+) -> Result<Meant<'a>, NotChosen> {
+    let at_rest = meant(found, ids, word)?;
+    let running = match choose(found, ids, word, Many::All) {
+        Err(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if !at_rest.is_empty() => Vec::new(),
+        chosen => chosen?,
+    };
+    Ok(Meant { running, at_rest })
+}
+
+/// Writes down what an app is that does not run: nothing of what it was before stays. Whoever has its lock alone does so.
+///
+/// # Errors
+/// It runs, or its folder cannot be written.
+pub(super) fn define(app: &AppFolder, resolved: &Resolved, start: &Path) -> Result<(), VerbError> {
+    let _lock = Lock::take(app)?;
+    definition::write(app, resolved, &Environment::of_this_process().with("PWD", start.as_os_str()))?;
+    Ok(Record::default().write(app)?)
 }
 
 /// Carries out what can be done for an app that does not run.

@@ -16,9 +16,7 @@ use crate::cli::{arguments, complain};
 use crate::control::client;
 use crate::control::home::Home;
 use crate::home::apps::Apps;
-use crate::home::definition::{self, NotWritten};
-use crate::home::lock::Lock;
-use crate::home::record::Record;
+use crate::home::definition::NotWritten;
 use crate::settings::apps::Script;
 use crate::settings::apps::file;
 use crate::settings::apps::launch::{is_in, look};
@@ -27,7 +25,7 @@ use crate::settings::load::{CommandLine, load};
 use crate::settings::origin::{Origin, Value};
 use crate::settings::table::keys;
 use crate::settings::{script, start_folder};
-use crate::supervisor::{Command, Environment};
+use crate::supervisor::Command;
 
 /// Start an app in the background, or one that was stopped
 ///
@@ -183,11 +181,6 @@ async fn start_new(line: CommandLine, shape: Shape) -> Result<ExitCode, VerbErro
     resolved.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
     resolved.config.workplace().find(&resolved.config.command, std::env::var_os("PATH"))?;
     let app = Apps::of_this_process()?.app(&resolved.config.name);
-    {
-        // Whoever has the lock alone writes what the app is.
-        let _lock = Lock::take(&app)?;
-        definition::write(&app, &resolved, &Environment::of_this_process().with("PWD", folder.as_os_str()))?;
-        Record::default().write(&app)?;
-    }
+    rest::define(&app, &resolved, &folder)?;
     rest::start(&app, shape).await
 }

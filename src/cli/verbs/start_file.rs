@@ -12,8 +12,6 @@ use super::{VerbError, rest};
 use crate::cli::complain;
 use crate::home::apps::{AppFolder, Apps};
 use crate::home::definition::{self, Written};
-use crate::home::lock::Lock;
-use crate::home::record::Record;
 use crate::settings::apps::file::{self, Format};
 use crate::settings::apps::launch::is_in;
 use crate::settings::apps::{App, Warning, order, profile};
@@ -24,7 +22,7 @@ use crate::settings::origin::{Layer, Origin, Value};
 use crate::settings::resolve::{Resolved, Sources, resolve};
 use crate::settings::start_folder;
 use crate::settings::table::keys;
-use crate::supervisor::{Command, Environment};
+use crate::supervisor::Command;
 
 /// Which of the apps, and with what beside the file.
 #[derive(Debug)]
@@ -119,16 +117,13 @@ pub(super) async fn start_one(
     shape: Shape,
 ) -> Result<ExitCode, VerbError> {
     let app = Apps::of_this_process()?.app(&resolved.config.name);
-    let environment = Environment::of_this_process().with("PWD", folder.as_os_str());
-    match Lock::take(&app) {
-        Ok(_lock) => {
-            definition::write(&app, resolved, &environment)?;
-            Record::default().write(&app)?;
+    match rest::define(&app, resolved, folder) {
+        Err(VerbError::Locked(_)) if app.is_defined() => change(&app, resolved, shape).await,
+        defined => {
+            defined?;
+            rest::start(&app, shape).await
         }
-        Err(_) if app.is_defined() => return change(&app, resolved, shape).await,
-        Err(held) => return Err(held.into()),
     }
-    rest::start(&app, shape).await
 }
 
 /// The app runs: what has changed is put in force. Its variables stay those of the shell that has started it.
