@@ -75,6 +75,8 @@ pub(crate) trait AppBackend: Send + Sync + 'static {
 pub(crate) struct Profile {
     /// The name of the app.
     pub name: String,
+    /// The namespace that it is in.
+    pub namespace: String,
     /// Where clients connect to.
     pub addresses: Vec<Address>,
     /// When clusterd was started.
@@ -238,6 +240,7 @@ fn no_worker(slot: Slot) -> Problem {
 fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: SystemTime) -> App {
     App {
         name: profile.name.clone(),
+        namespace: profile.namespace.clone(),
         command: overview.plan.as_ref().map(|plan| words(&plan.spec.command)).unwrap_or_default(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

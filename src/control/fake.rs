@@ -77,6 +77,7 @@ impl AppBackend for Fake {
         };
         App {
             name: "web".to_owned(),
+            namespace: "default".to_owned(),
             command: vec![
                 "node".to_owned(),
                 "app.js".to_owned() + &" ".repeat(self.padding.load(Ordering::Relaxed)),

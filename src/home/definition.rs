@@ -81,6 +81,18 @@ pub(crate) fn environment(app: &AppFolder) -> io::Result<Environment> {
     Ok(separated(&std::fs::read(app.environment())?))
 }
 
+/// The namespace that the app is in.
+pub(crate) fn namespace(app: &AppFolder) -> String {
+    let key = &table::keys::namespace.key;
+    let file: Option<Table> =
+        std::fs::read_to_string(app.definition()).ok().and_then(|text| text.parse().ok());
+    match file.as_ref().and_then(|file| file.get(key.name)) {
+        Some(TomlValue::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => key.default.unwrap_or_default().to_owned(),
+    }
+}
+
 /// The settings that somebody has named, as a file has them.
 fn table_of(resolved: &Resolved) -> Result<Table, NotWritten> {
     let mut file = Table::new();

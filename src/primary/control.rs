@@ -27,7 +27,12 @@ pub(super) fn profile(config: &Config, ports: &Ports) -> Profile {
     let addresses = ports.iter().flat_map(|(port, sockets)| {
         sockets.iter().map(|socket| Address { address: socket.address(), worker_port: port.0 })
     });
-    Profile { name: config.name.clone(), addresses: addresses.collect(), started: SystemTime::now() }
+    Profile {
+        name: config.name.clone(),
+        namespace: config.namespace.clone(),
+        addresses: addresses.collect(),
+        started: SystemTime::now(),
+    }
 }
 
 /// Listens until what is returned is dropped. Without it, clusterd serves all the same.

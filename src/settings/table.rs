@@ -17,8 +17,8 @@ use hyper::Uri;
 use super::date_format::{DATE_FORMAT, DateFormat};
 use super::kind::{ListOrOff, Memory, OrAuto, OrOff, Truth, choice, duration, list, number};
 use super::parse::{
-    ACCOUNT, AppName, BIND, CRON, FilePath, HEADER, HTTP_PATH, MAX_WORKERS, METRICS, PATTERN, PORT,
-    PolicyWord, ProbeHeader, SHELL_LINE, VARIABLE, Variables, Workers,
+    ACCOUNT, AppName, BIND, CRON, FilePath, HEADER, HTTP_PATH, MAX_WORKERS, METRICS, NAMESPACE, PATTERN,
+    PORT, PolicyWord, ProbeHeader, SHELL_LINE, VARIABLE, Variables, Workers,
 };
 use super::resolve::Reading;
 use super::schedule::Schedule;
@@ -188,6 +188,16 @@ settings! {
             values: AppName,
             in_force: AtNextStart,
             default: "auto",
+        }
+
+        /// Namespace of the app, which it may share with others.
+        ///
+        /// Commands that take the name of an app, such as `clusterd stop NAME`, take a namespace, too: every app in it is
+        /// meant. A name goes before a namespace.
+        namespace: String {
+            values: NAMESPACE,
+            in_force: AtNextStart,
+            default: "default",
         }
 
         /// Run workers in this folder.

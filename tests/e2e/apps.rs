@@ -214,7 +214,7 @@ fn two_apps_on_one_port_are_told_apart_and_one_at_rest_is_described() {
     assert!(said.code == 1 && said.stderr.contains(&why), "{said:?}");
     let said = home.say("describe api");
     let facts = said.done();
-    assert!(facts.starts_with("name      api\nstate     errored\nended     with code 1 at "), "{facts}");
+    assert!(facts.starts_with("name       api\nnamespace  default\nstate      errored\nended      with code 1 at "), "{facts}");
     assert!(facts.contains("/apps/api/app.toml\n"), "{facts}");
     assert_eq!(home.say("describe api -o json").json()["ended"]["code"], 1);
 }

@@ -54,3 +54,4 @@ mod start;
 mod supervision;
 mod systemd;
 mod unfit;
+mod verbs_small;

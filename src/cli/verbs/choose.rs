@@ -1,5 +1,5 @@
-//! Which app is meant: by its name or a pattern, by the number of a worker, by the pid of its clusterd, or because there is no
-//! other.
+//! Which app is meant: by its name, its namespace or a pattern, by the number of a worker, by the pid of its clusterd, or
+//! because there is no other.
 //!
 //! It asks nobody, it only chooses among what was found.
 
@@ -69,6 +69,8 @@ pub(crate) enum NotChosen {
 pub(super) enum Word {
     /// An app of this name.
     Name(String),
+    /// Every app in this namespace.
+    Namespace(String),
     /// Every app.
     All,
     /// Every app whose name matches.
@@ -97,10 +99,24 @@ impl Word {
         })
     }
 
-    /// Whether an app of this name, with these numbers of workers, is meant.
-    pub(super) fn means(&self, name: &str, ids: &[u32]) -> bool {
+    /// What it means where there are these apps, by name and namespace: a name that none of them has may be a namespace.
+    pub(super) fn among<'a>(self, apps: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let Word::Name(wanted) = self else { return self };
+        let mut is_namespace = false;
+        for (name, namespace) in apps {
+            if name == wanted {
+                return Word::Name(wanted);
+            }
+            is_namespace |= namespace == wanted;
+        }
+        if is_namespace { Word::Namespace(wanted) } else { Word::Name(wanted) }
+    }
+
+    /// Whether an app of this name and namespace, with these numbers of workers, is meant.
+    pub(super) fn means(&self, name: &str, namespace: &str, ids: &[u32]) -> bool {
         match self {
             Word::Name(wanted) => wanted == name,
+            Word::Namespace(wanted) => wanted == namespace,
             Word::All => true,
             Word::Pattern(pattern) => pattern.is_match(name),
             Word::Number(number) => ids.contains(number),
@@ -123,23 +139,45 @@ pub(super) fn choose<'a>(
     many: Many,
 ) -> Result<Vec<&'a (Clusterd, App)>, NotChosen> {
     let apps = &found.apps;
-    if apps.is_empty() && !found.is_certain() {
-        let why = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        return Err(NotChosen::Unasked { why });
-    }
-    if apps.is_empty() {
-        return Err(NotChosen::Nothing { silent: found.errors.first().map(ToString::to_string) });
-    }
+    is_there_any(found)?;
     let Some(wanted) = wanted else {
         let hint = if many == Many::All { ", or use all" } else { "" };
         return one(apps.iter().collect(), "several apps are running", hint);
     };
-    let word = match Word::read(wanted)? {
+    let word = match Word::read(wanted)?.among(names(found)) {
         Word::All if many == Many::One => Word::Name(wanted.to_owned()),
         word => word,
     };
-    let means = |app: &App| word.means(&app.name, ids.of_app(&app.name));
-    let by_pid = |app: &App| matches!(word, Word::Number(pid) if app.pid == pid);
+    choose_word(found, ids, (wanted, &word), many)
+}
+
+fn is_there_any(found: &Found) -> Result<(), NotChosen> {
+    if !found.apps.is_empty() {
+        return Ok(());
+    }
+    if !found.is_certain() {
+        let why = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        return Err(NotChosen::Unasked { why });
+    }
+    Err(NotChosen::Nothing { silent: found.errors.first().map(ToString::to_string) })
+}
+
+/// What the apps that run are called, and the namespaces that they are in.
+pub(super) fn names(found: &Found) -> impl Iterator<Item = (&str, &str)> {
+    found.apps.iter().map(|(_, app)| (app.name.as_str(), app.namespace.as_str()))
+}
+
+/// The apps that are meant by this word, which was read among all that there are.
+pub(super) fn choose_word<'a>(
+    found: &'a Found,
+    ids: &Ids,
+    (wanted, word): (&str, &Word),
+    many: Many,
+) -> Result<Vec<&'a (Clusterd, App)>, NotChosen> {
+    is_there_any(found)?;
+    let apps = &found.apps;
+    let means = |app: &App| word.means(&app.name, &app.namespace, ids.of_app(&app.name));
+    let by_pid = |app: &App| matches!(word, Word::Number(pid) if app.pid == *pid);
     let mut meant: Vec<_> = apps.iter().filter(|(_, app)| means(app)).collect();
     if meant.is_empty() {
         meant = apps.iter().filter(|(_, app)| by_pid(app)).collect();
@@ -147,7 +185,7 @@ pub(super) fn choose<'a>(
     if meant.is_empty() {
         return Err(NotChosen::Unknown { wanted: wanted.to_owned(), known: list(apps.iter()) });
     }
-    if many == Many::All && matches!(word, Word::All | Word::Pattern(_)) {
+    if many == Many::All && matches!(word, Word::All | Word::Pattern(_) | Word::Namespace(_)) {
         return Ok(meant);
     }
     one(meant, &format!("{wanted} means several apps"), " by its pid")
@@ -187,8 +225,14 @@ mod tests {
     use crate::supervisor::events::Time;
 
     fn found(apps: &[(&str, u32)]) -> Found {
+        // `shop/web` is an app in a namespace.
+        let parts = |name: &str| match name.split_once('/') {
+            Some((namespace, name)) => (namespace.to_owned(), name.to_owned()),
+            None => ("default".to_owned(), name.to_owned()),
+        };
         let app = |(name, pid): &(&str, u32)| App {
-            name: (*name).to_owned(),
+            name: parts(name).1,
+            namespace: parts(name).0,
             command: Vec::new(),
             pid: *pid,
             version: String::new(),
@@ -248,6 +292,23 @@ mod tests {
         assert!(meant("/x/").unwrap_err().starts_with("no app /x/ is running"));
         let worker = |word: &str, app: usize| Word::read(word).unwrap().worker_of(&numbers[app]);
         assert_eq!((worker("3", 1), worker("3", 0), worker("web", 1)), (Some(Slot(2)), None, None));
+    }
+
+    #[test]
+    fn a_namespace_means_the_apps_in_it_unless_an_app_has_its_name() {
+        let apps = [("shop/web", 1), ("shop/api", 2), ("web/cart", 3)];
+        assert_eq!(chosen(&apps, Some("shop"), Many::All), Ok(vec![1, 2]));
+        assert_eq!(chosen(&apps, Some("web"), Many::All), Ok(vec![1]));
+        assert_eq!(chosen(&apps[1..], Some("web"), Many::One), Ok(vec![3]));
+        assert_eq!(
+            chosen(&apps, Some("default"), Many::All).unwrap_err().lines().next(),
+            Some("no app default is running")
+        );
+        let of_two = chosen(&apps, Some("shop"), Many::One).unwrap_err();
+        assert_eq!(of_two, "shop means several apps: web (pid 1), api (pid 2)\nhint: name one by its pid");
+        // An app of that name may be at rest.
+        let at_rest = [("shop", "default")].into_iter();
+        assert!(matches!(Word::read("shop").unwrap().among(at_rest), Word::Name(_)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::home::ids::Ids;
 #[derive(Debug, clap::Args)]
 #[command(aliases = ["del"])]
 pub(super) struct Delete {
-    /// Names of apps, or `all`
+    /// Names of apps or namespaces, patterns such as `/^web/`, or `all`
     #[arg(value_name = "APP", required = true)]
     apps: Vec<String>,
 
@@ -28,16 +28,15 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        for word in &self.apps {
-            let found = client::find(&Home::of_this_process()).await;
-            let Meant { running, at_rest } = rest::meant_of_all(&found, &rest::ids(), Some(word))?;
-            for app in running {
-                ending::end(app).await?;
-                self.forget(Apps::of_this_process()?.app(&app.1.name))?;
-            }
-            for folder in at_rest {
-                self.forget(folder)?;
-            }
+        let found = client::find(&Home::of_this_process()).await;
+        let words = self.apps.iter().map(|word| Some(word.as_str()));
+        let Meant { running, at_rest } = rest::meant_by(&found, &rest::ids(), words)?;
+        for app in running {
+            ending::end(app).await?;
+            self.forget(Apps::of_this_process()?.app(&app.1.name))?;
+        }
+        for folder in at_rest {
+            self.forget(folder)?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -12,6 +12,7 @@ use crate::control::client;
 use crate::control::home::Home;
 use crate::controls;
 use crate::home::apps::AppFolder;
+use crate::home::definition;
 use crate::home::record::Record;
 
 /// Show everything about one app [alias: show]
@@ -60,6 +61,7 @@ fn text_at_rest(folder: &AppFolder) -> String {
     let ended = record.ended.as_ref().map(|ended| format!("with code {} at {}", ended.code, ended.at));
     let facts = [
         ("name", Some(folder.name().to_owned())),
+        ("namespace", Some(definition::namespace(folder))),
         ("state", Some(record.state().to_owned())),
         ("ended", ended),
         ("settings", Some(folder.definition().display().to_string())),
@@ -67,13 +69,14 @@ fn text_at_rest(folder: &AppFolder) -> String {
     ];
     let lines = facts
         .into_iter()
-        .filter_map(|(name, fact)| Some(format!("{name:<8}  {}", controls::blanked(&fact?))));
+        .filter_map(|(name, fact)| Some(format!("{name:<9}  {}", controls::blanked(&fact?))));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 fn text(app: &App) -> String {
     let mut facts = vec![
         ("name", app.name.clone()),
+        ("namespace", app.namespace.clone()),
         ("command", command(app)),
         ("clusterd", format!("{}, pid {}, up {}", app.version, app.pid, print::duration(app.uptime_ms))),
     ];

@@ -18,7 +18,7 @@ use crate::logs::rotation;
 /// Empty the logs of every app in the background, or of some; rotated files are removed
 #[derive(Debug, clap::Args)]
 pub(super) struct Flush {
-    /// Names of apps, patterns such as `/^web/`, ids of workers, or `all`; without any, every app
+    /// Names of apps or namespaces, patterns such as `/^web/`, ids of workers, or `all`; without any, every app
     #[arg(value_name = "APP")]
     apps: Vec<String>,
 

@@ -2,9 +2,12 @@
 //!
 //! It asks none of them.
 
-use super::choose::Word;
+use std::collections::BTreeMap;
+
+use super::choose::{NotChosen, Word};
 use super::{VerbError, rest};
 use crate::home::apps::{AppFolder, Apps};
+use crate::home::definition;
 
 /// Those that these words mean, each once; every one if there are no words.
 ///
@@ -15,8 +18,14 @@ pub(super) fn kept(words: &[String]) -> Result<Vec<AppFolder>, VerbError> {
     if words.is_empty() {
         return Ok(all);
     }
-    let read: Vec<_> = words.iter().map(|word| Word::read(word)).collect::<Result<_, _>>()?;
-    let is_meant = |word: &Word, app: &AppFolder| word.means(app.name(), ids.of_app(app.name()));
+    let namespaces: BTreeMap<_, _> =
+        all.iter().map(|app| (app.name().to_owned(), definition::namespace(app))).collect();
+    let names = || namespaces.iter().map(|(name, namespace)| (name.as_str(), namespace.as_str()));
+    let read = words.iter().map(|word| Ok(Word::read(word)?.among(names())));
+    let read: Vec<_> = read.collect::<Result<_, NotChosen>>()?;
+    let is_meant = |word: &Word, app: &AppFolder| {
+        word.means(app.name(), &namespaces[app.name()], ids.of_app(app.name()))
+    };
     for (text, word) in words.iter().zip(&read) {
         if !matches!(word, Word::All) && !all.iter().any(|app| is_meant(word, app)) {
             let known: Vec<_> = all.iter().map(AppFolder::name).collect();

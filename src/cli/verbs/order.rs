@@ -22,7 +22,7 @@ use crate::supervisor::{Command, Environment};
 /// To which app it is given, and how its course is printed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Order {
-    /// Names of apps, `all`, /PATTERN/, numbers of workers, or pids of clusterds; not needed if only one app is running
+    /// Names of apps or namespaces, `all`, /PATTERN/, numbers of workers, or pids of clusterds; not needed if only one app is running
     #[arg(id = "app", value_name = "APP")]
     pub(super) apps: Vec<String>,
 
@@ -51,7 +51,12 @@ impl UpdateEnv {
 impl Order {
     /// To this app, or to the only one.
     pub(super) fn of(app: Option<String>, shape: Shape) -> Self {
-        Self { apps: app.into_iter().collect(), flag: NameFlag::default(), shape }
+        Self::of_all(app.into_iter().collect(), shape)
+    }
+
+    /// To these apps, or to the only one if none is named.
+    pub(super) fn of_all(apps: Vec<String>, shape: Shape) -> Self {
+        Self { apps, flag: NameFlag::default(), shape }
     }
 
     /// Gives the command to each app that is meant, one after the other. Fails if one of them does. It is clear for all what is
@@ -66,7 +71,15 @@ impl Order {
         for word in words {
             let Meant { running: meant, at_rest } = rest::meant_of_all(&found, &ids, word)?;
             let worker_of = |app: &App| Word::read(word?).ok()?.worker_of(ids.of_app(&app.name));
-            running.extend(meant.into_iter().map(|meant| (meant, worker_of(&meant.1))));
+            for app in meant {
+                let order = (app, worker_of(&app.1));
+                let is_same = |(other, worker): &(&(Clusterd, App), Option<Slot>)| {
+                    other.1.pid == app.1.pid && *worker == order.1
+                };
+                if !running.iter().any(is_same) {
+                    running.push(order);
+                }
+            }
             resting
                 .extend(at_rest.into_iter().filter(|folder| !resting.contains(folder)).collect::<Vec<_>>());
         }

@@ -238,6 +238,7 @@ mod tests {
         };
         let app = |workers, stopped| App {
             name: "web".to_owned(),
+            namespace: "default".to_owned(),
             command: Vec::new(),
             pid: 1,
             version: String::new(),

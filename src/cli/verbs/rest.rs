@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::VerbError;
 use super::bring_up::bring_up;
-use super::choose::{Many, NotChosen, Word, choose};
+use super::choose::{Many, NotChosen, Word, choose, choose_word, names};
 use super::print::{self, Output, Shape};
 use crate::cli::complain;
 use crate::control::api::App;
@@ -41,9 +41,26 @@ pub(super) fn meant(found: &Found, ids: &Ids, wanted: Option<&str>) -> Result<Ve
         let all = if found.apps.is_empty() { all() } else { Vec::new() };
         return Ok(if all.len() == 1 { all } else { Vec::new() });
     };
-    let word = Word::read(wanted)?;
-    let is_meant = |app: &AppFolder| word.means(app.name(), ids.of_app(app.name())) && !found.has(app.name());
-    Ok(all().into_iter().filter(is_meant).collect())
+    let at_rest = all_with_namespaces(found);
+    let word = read_among(wanted, found, &at_rest)?;
+    Ok(of_word(&word, at_rest, ids))
+}
+
+/// Every app that does not run, and the namespace that it is in.
+fn all_with_namespaces(found: &Found) -> Vec<(AppFolder, String)> {
+    let at_rest = all().into_iter().filter(|app| !found.has(app.name()));
+    at_rest.map(|app| (definition::namespace(&app), app)).map(|(namespace, app)| (app, namespace)).collect()
+}
+
+fn read_among(wanted: &str, found: &Found, at_rest: &[(AppFolder, String)]) -> Result<Word, NotChosen> {
+    let at_rest = at_rest.iter().map(|(app, namespace)| (app.name(), namespace.as_str()));
+    Ok(Word::read(wanted)?.among(names(found).chain(at_rest)))
+}
+
+fn of_word(word: &Word, at_rest: Vec<(AppFolder, String)>, ids: &Ids) -> Vec<AppFolder> {
+    let is_meant =
+        |app: &AppFolder, namespace: &str| word.means(app.name(), namespace, ids.of_app(app.name()));
+    at_rest.into_iter().filter(|(app, namespace)| is_meant(app, namespace)).map(|(app, _)| app).collect()
 }
 
 /// The apps that a word means.
@@ -64,12 +81,48 @@ pub(super) fn meant_of_all<'a>(
     ids: &Ids,
     word: Option<&str>,
 ) -> Result<Meant<'a>, NotChosen> {
-    let at_rest = meant(found, ids, word)?;
-    let running = match choose(found, ids, word, Many::All) {
+    let Some(wanted) = word else {
+        let at_rest = meant(found, ids, None)?;
+        let running = match choose(found, ids, None, Many::All) {
+            Err(NotChosen::Nothing { .. }) if !at_rest.is_empty() => Vec::new(),
+            chosen => chosen?,
+        };
+        return Ok(Meant { running, at_rest });
+    };
+    let at_rest = all_with_namespaces(found);
+    let word = read_among(wanted, found, &at_rest)?;
+    let at_rest = of_word(&word, at_rest, ids);
+    let running = match choose_word(found, ids, (wanted, &word), Many::All) {
         Err(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if !at_rest.is_empty() => Vec::new(),
         chosen => chosen?,
     };
     Ok(Meant { running, at_rest })
+}
+
+/// The apps that these words mean, each once.
+///
+/// # Errors
+/// One of them means none, or it is not clear which.
+pub(super) fn meant_by<'a, 'w>(
+    found: &'a Found,
+    ids: &Ids,
+    words: impl Iterator<Item = Option<&'w str>>,
+) -> Result<Meant<'a>, NotChosen> {
+    let mut all = Meant { running: Vec::new(), at_rest: Vec::new() };
+    for word in words {
+        let Meant { running, at_rest } = meant_of_all(found, ids, word)?;
+        for app in running {
+            if all.running.iter().all(|(_, other)| other.pid != app.1.pid) {
+                all.running.push(app);
+            }
+        }
+        for folder in at_rest {
+            if !all.at_rest.contains(&folder) {
+                all.at_rest.push(folder);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Writes down what an app is that does not run: nothing of what it was before stays. Whoever has its lock alone does so.
@@ -128,6 +181,7 @@ pub(super) fn shown(folder: &AppFolder) -> serde_json::Value {
     let record = Record::of(folder);
     serde_json::json!({
         "name": folder.name(),
+        "namespace": definition::namespace(folder),
         "state": record.state(),
         "ended": record.ended,
         "workers": [],

@@ -96,7 +96,9 @@ impl Start {
             _ => false,
         };
         match (&words[..], has_script) {
-            ([], _) if command.is_empty() && line.config.is_none() => start_one(name, shape).await,
+            ([], _) if command.is_empty() && line.config.is_none() => {
+                start_known(name.into_iter().collect(), shape).await
+            }
             ([], _) => start_new(CommandLine { command, ..line }, shape).await,
             ([script], true) => match file::format(Path::new(script)).filter(|_| interpreter.is_none()) {
                 Some(format) => {
@@ -106,14 +108,8 @@ impl Start {
                 None => start_script(script, (interpreter, command), line, shape).await,
             },
             (names, _) if command.is_empty() => {
-                let mut code = ExitCode::SUCCESS;
-                for name in names {
-                    if start_one(Some(name.to_string_lossy().into_owned()), shape).await? != ExitCode::SUCCESS
-                    {
-                        code = ExitCode::FAILURE;
-                    }
-                }
-                Ok(code)
+                start_known(names.iter().map(|name| name.to_string_lossy().into_owned()).collect(), shape)
+                    .await
             }
             _ => Err(VerbError::Usage(
                 "the whole command stands behind `--`, as in clusterd start --name web -- node app.js"
@@ -131,16 +127,17 @@ async fn is_script(word: &OsStr) -> bool {
     !is_app && !client::find(&Home::of_this_process()).await.has(name)
 }
 
-/// Starts what is there already: workers of an app that runs, or an app that does not.
-async fn start_one(name: Option<String>, shape: Shape) -> Result<ExitCode, VerbError> {
-    let is_path = name.as_ref().is_some_and(|name| name.contains(['.', '/']));
-    let started = Order::of(name.clone(), shape).carry_out(Command::Start(None)).await;
-    started.map_err(|error| match error {
-        VerbError::NotChosen(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if is_path => {
-            VerbError::NoApp(name.unwrap_or_default())
+/// Starts what is there already: workers of apps that run, and apps that do not.
+async fn start_known(names: Vec<String>, shape: Shape) -> Result<ExitCode, VerbError> {
+    let path = names.iter().find(|name| name.contains(['.', '/'])).cloned();
+    let started = Order::of_all(names, shape).carry_out(Command::Start(None)).await;
+    started.map_err(|error| match (error, path) {
+        (VerbError::NotChosen(NotChosen::Nothing { .. }), Some(path)) => VerbError::NoApp(path),
+        (VerbError::NotChosen(NotChosen::Unknown { wanted, .. }), Some(path)) if wanted == path => {
+            VerbError::NoApp(path)
         }
-        VerbError::NotChosen(NotChosen::Nothing { .. }) => VerbError::NothingToStart,
-        error => error,
+        (VerbError::NotChosen(NotChosen::Nothing { .. }), None) => VerbError::NothingToStart,
+        (error, _) => error,
     })
 }
 

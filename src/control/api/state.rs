@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::table::keys;
 use crate::supervisor::events::Time;
 
 /// What `/v1/apps` answers.
@@ -21,6 +22,9 @@ pub(crate) struct Apps {
 pub(crate) struct App {
     /// Its name (`--name`).
     pub name: String,
+    /// The namespace that it is in (`--namespace`).
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
     /// The command of its workers; empty for the built-in demo.
     pub command: Vec<String>,
     /// The process id of its clusterd.
@@ -51,6 +55,10 @@ pub(crate) struct App {
     pub reload: Option<String>,
     /// Its workers, in the order of their numbers. While a worker is replaced, two have the same one.
     pub workers: Vec<Worker>,
+}
+
+fn default_namespace() -> String {
+    keys::namespace.key.default.unwrap_or_default().to_owned()
 }
 
 /// Who accepts an app's connections.

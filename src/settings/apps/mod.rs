@@ -31,8 +31,6 @@ use super::table::keys;
 pub(crate) struct App {
     /// What it is called.
     pub name: Value,
-    /// The namespace that it was put in, by which verbs may name it together with others.
-    pub namespace: Option<Value>,
     /// What its workers run.
     pub run: Run,
     /// The settings of the table, `cwd` and `env` among them.

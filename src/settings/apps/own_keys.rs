@@ -29,8 +29,6 @@ pub(crate) enum Form {
     Truth,
 }
 
-/// The namespace.
-pub(crate) const NAMESPACE: &str = "namespace";
 /// The file to run.
 pub(crate) const SCRIPT: &str = "script";
 /// What runs it.
@@ -45,8 +43,7 @@ pub(crate) const DEPENDS_ON: &str = "depends-on";
 pub(crate) const APPEND_ENV_TO_NAME: &str = "append-env-to-name";
 
 /// Every one of them, in the order in which they are written.
-pub(crate) const OWN: [OwnKey; 7] = [
-    OwnKey { name: NAMESPACE, form: Form::Text, doc: "A name for several apps together." },
+pub(crate) const OWN: [OwnKey; 6] = [
     OwnKey {
         name: SCRIPT,
         form: Form::Text,

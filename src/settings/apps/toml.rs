@@ -107,7 +107,6 @@ impl<'a> ReadingApp<'a> {
         let mut take = |name| own.remove(name).unwrap_or_default();
         Some(App {
             run: run?,
-            namespace: take(own_keys::NAMESPACE).pop(),
             appends_profile: take(own_keys::APPEND_ENV_TO_NAME).iter().any(|value| value.text == "true"),
             depends_on: take(own_keys::DEPENDS_ON),
             name: called,
@@ -258,9 +257,6 @@ fn app_text(app: &App) -> String {
     let mut lines = format!("[{head}]\n");
     let mut put =
         |name: &str, text: String| writeln!(lines, "{name} = {text}").expect("a string takes everything");
-    if let Some(namespace) = &app.namespace {
-        put(own_keys::NAMESPACE, string(&namespace.text));
-    }
     match &app.run {
         Run::Command { words, .. } => put(table::COMMAND, list(words)),
         Run::Script(script) => {

@@ -1,4 +1,4 @@
-//! The settings whose default is found out: how many workers, and the name of the app.
+//! The settings whose default is found out: how many workers, and the name of the app; and the name of several.
 //!
 //! They do not find it out: they are given it.
 
@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use super::is_digits;
 use crate::settings::error::Reason;
-use crate::settings::kind::{Automatic, Kind, Number, Values, number};
+use crate::settings::kind::{Automatic, Kind, Number, Parsed, Values, number};
 
 /// The most workers that can be asked for.
 pub(crate) const MAX_WORKERS: u32 = 1024;
@@ -90,6 +90,23 @@ impl Kind<String> for AppName {
     fn show(&self, value: &String) -> String {
         value.clone()
     }
+}
+
+/// A namespace. What verbs take for something else is none.
+pub(crate) const NAMESPACE: Parsed<String> = Parsed {
+    placeholder: "NAME",
+    accepts: "1 to 64 characters; not digits alone, not \"all\", no slash, no leading dash",
+    read: namespace,
+    show: String::clone,
+};
+
+fn namespace(text: &str) -> Result<String, Reason> {
+    let is_namespace = (1..=MAX_NAME).contains(&text.chars().count())
+        && !text.starts_with('-')
+        && !text.contains(|character: char| character.is_control() || character == '/')
+        && !is_digits(text)
+        && text != "all";
+    is_namespace.then(|| text.to_owned()).ok_or_else(|| Reason::new("not a valid namespace"))
 }
 
 fn is_name(text: &str) -> bool {

@@ -158,7 +158,6 @@ impl<'a> Reading<'a> {
         let name = self.name(tree);
         let mut app = App {
             name,
-            namespace: self.text("namespace").filter(|value| value.text != "default"),
             run: run?,
             settings: std::mem::take(&mut self.settings),
             lacking: std::mem::take(&mut self.lacking),
@@ -213,6 +212,7 @@ impl<'a> Reading<'a> {
         }
         let is_default = |text: &String| {
             let default = [
+                ("namespace", "default"),
                 ("instance-var", "NODE_APP_INSTANCE"),
                 ("autostart", "true"),
                 ("log-type", "raw"),

@@ -56,7 +56,7 @@ pub(super) static KEYS: &[Key] = &[
     key("args", &[], Part),
     key("interpreter", &["exec_interpreter"], Part),
     key("node_args", &["interpreter_args"], Part),
-    key("namespace", &[], Part),
+    key("namespace", &[], Setting("namespace", Shape::Text)),
     key(ENV, &[], Part),
     key("port", &[], Part),
     key("exec_mode", &[], Part),

@@ -145,7 +145,6 @@ fn every_key_is_honoured_or_named() {
     # eco.yaml:66: web: io = {"apm":{}}: has no effect
     # hint: it is of PM2's monitoring; clusterd serves metrics with `metrics`, and each worker's own with `scrape`
     [app.web]
-    namespace = "shop"
     script = "server.js"
     interpreter = "/usr/bin/node"
     interpreter-args = ["--max-old-space-size=200"]
@@ -154,6 +153,7 @@ fn every_key_is_honoured_or_named() {
     append-env-to-name = true
     port = [3000]
     workers = 4
+    namespace = "shop"
     cwd = "./web"
     env-file = [".env"]
     filter-env = ["AWS"]
@@ -363,10 +363,10 @@ SECRET = "s"
 
 # dump.pm2: jobs: was stopped when it was saved
 [app.jobs]
-namespace = "night"
 script = "/srv/jobs/run"
 interpreter = "none"
 workers = 1
+namespace = "night"
 cwd = "/srv/jobs"
 
 [app.jobs.env]

@@ -45,9 +45,8 @@ fn bare(app: &App) -> String {
         })
         .collect();
     format!(
-        "{} {:?} {run} {:?} {:?} {profiles:?} {} {:?}",
+        "{} {run} {:?} {:?} {profiles:?} {} {:?}",
         app.name.text,
-        app.namespace.as_ref().map(|value| &value.text),
         layer(&app.settings),
         layer(&app.lacking),
         app.appends_profile,
@@ -83,8 +82,8 @@ fn a_table_is_an_app() {
     );
     let shown: Vec<_> = apps.apps.iter().map(bare).collect();
     assert_snapshot!(shown.join("\n"), @r#"
-    web None ["node", "app.js"] {"env": ["NODE_ENV=development"], "port": ["3000"], "workers": ["max"]} {"env": []} {"production": ["N=5", "NODE_ENV=production"]} false ["db"]
-    db.1 Some("data") "db.py" None ["-u"] ["--path", "a b"] {"env": [], "filter-env": ["A", "B"], "restart-delay": ["2s"]} {"autostart": ["false"], "env": [], "pid-file": ["a.pid"]} {} true []
+    web ["node", "app.js"] {"env": ["NODE_ENV=development"], "port": ["3000"], "workers": ["max"]} {"env": []} {"production": ["N=5", "NODE_ENV=production"]} false ["db"]
+    db.1 "db.py" None ["-u"] ["--path", "a b"] {"env": [], "filter-env": ["A", "B"], "namespace": ["data"], "restart-delay": ["2s"]} {"autostart": ["false"], "env": [], "pid-file": ["a.pid"]} {} true []
     "#);
     let warnings: Vec<_> = apps.warnings.iter().map(|warning| warning.problem.to_string()).collect();
     assert_snapshot!(warnings.join("\n"), @"
@@ -221,13 +220,13 @@ prop_compose! {
         env(base).into_iter().for_each(|value| settings.add(value));
         workers.iter().for_each(|workers| settings.add(value("workers", workers.to_string())));
         codes.iter().for_each(|code| settings.add(value("stop-exit-codes", code.to_string())));
+        namespace.iter().for_each(|text| settings.add(value("namespace", text.clone())));
         path.iter().for_each(|path| settings.add(value("cwd", path.clone())));
         path.iter().for_each(|path| lacking.add(value("pid-file", path.clone())));
         settings.add(value("wait-ready", waits.to_string()));
         delay.iter().for_each(|delay| settings.add(value("restart-delay", format!("{delay}ms"))));
         App {
             name: value("name", name),
-            namespace: namespace.map(|text| value("namespace", text)),
             run,
             settings,
             lacking,
