@@ -93,6 +93,16 @@ pub(crate) fn namespace(app: &AppFolder) -> String {
     }
 }
 
+/// From now on the app has these variables. Relative paths in its settings start from where they did before.
+///
+/// # Errors
+/// Those of reading and writing a file.
+pub(crate) fn set_environment(app: &AppFolder, new: &Environment) -> io::Result<()> {
+    let folder = environment(app)?.get("PWD").cloned();
+    let new = folder.map_or_else(|| new.clone(), |folder| new.with("PWD", &folder));
+    apps::replace(&app.environment(), &joined(&new.passed_on()))
+}
+
 /// The settings that somebody has named, as a file has them.
 fn table_of(resolved: &Resolved) -> Result<Table, NotWritten> {
     let mut file = Table::new();

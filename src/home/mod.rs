@@ -25,6 +25,8 @@ pub(crate) mod logs;
 pub(crate) mod record;
 pub(crate) mod saved;
 
+use std::io;
+use std::path::Path;
 use std::time::SystemTime;
 
 use tracing::warn;
@@ -75,10 +77,14 @@ impl Held {
 /// Changes the record of an app that this process holds. It may block.
 pub(crate) fn note(folder: &AppFolder, change: impl FnOnce(&mut Record)) {
     if let Err(error) = Record::change(folder, change) {
-        let file = folder.record();
-        warn!(
-            "cannot write {}: {error}; after a restart of clusterd the app is as it was before",
-            file.display()
-        );
+        not_kept(&folder.record(), &error);
     }
+}
+
+/// What a command has changed is forgotten at the next start.
+pub(crate) fn not_kept(file: &Path, error: &io::Error) {
+    warn!(
+        "cannot write {}: {error}; after a restart of clusterd the app is as it was before",
+        file.display()
+    );
 }

@@ -8,19 +8,28 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use crate::home::apps::AppFolder;
+use crate::home::definition;
 use crate::home::ids::Ids;
-use crate::home::note;
 use crate::home::record::Wanted;
-use crate::supervisor::Overview;
+use crate::home::{not_kept, note};
+use crate::supervisor::{Environment, Overview};
 
 /// Writes it down whenever it changes, and has a number for each worker. A primary in the foreground keeps nothing else.
 pub(super) async fn keep(folder: AppFolder, is_detached: bool, mut status: watch::Receiver<Arc<Overview>>) {
     // What is told first is what was read at the start.
     let first = status.wait_for(|overview| overview.plan.is_some()).await.map(|first| wanted(&first));
     let Ok(mut kept) = first else { return };
+    let mut inherited = inherited(&status.borrow());
     number(&folder, kept.1).await;
     while status.changed().await.is_ok() {
-        let now = wanted(&status.borrow_and_update());
+        let (now, inherits) = {
+            let overview = status.borrow_and_update();
+            (wanted(&overview), self::inherited(&overview))
+        };
+        if is_detached && inherits != inherited {
+            set_environment(&folder, inherits.clone()).await;
+            inherited = inherits;
+        }
         if now == kept {
             continue;
         }
@@ -52,6 +61,20 @@ async fn write(folder: &AppFolder, (wanted, workers): (Wanted, u32), is_scaled: 
         });
     };
     let _ = tokio::task::spawn_blocking(write).await;
+}
+
+/// Whoever starts the app again gives it what workers were told to inherit last.
+async fn set_environment(folder: &AppFolder, new: Option<Environment>) {
+    let (folder, Some(new)) = (folder.clone(), new) else { return };
+    let set = move || {
+        let set = definition::set_environment(&folder, &new);
+        let _ = set.inspect_err(|error| not_kept(&folder.environment(), error));
+    };
+    let _ = tokio::task::spawn_blocking(set).await;
+}
+
+fn inherited(overview: &Overview) -> Option<Environment> {
+    overview.plan.as_ref().map(|plan| plan.spec.inherited.clone())
 }
 
 fn wanted(overview: &Overview) -> (Wanted, u32) {

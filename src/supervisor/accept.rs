@@ -58,12 +58,25 @@ pub(super) enum Order<C> {
     Scale(Scale),
     /// [`Command::Stop`](super::Command::Stop).
     Stop,
+    /// [`Command::Hold`](super::Command::Hold).
+    Hold,
     /// [`Command::Stop`](super::Command::Stop) of this one.
     StopOne(Slot),
     /// [`Command::Start`](super::Command::Start).
     Start,
     /// [`Command::Start`](super::Command::Start) of this one.
     StartOne(Slot),
+    /// [`Command::StartWith`](super::Command::StartWith).
+    StartWith(C),
+}
+
+/// What becomes of clients that come while the app is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clients {
+    /// The ports refuse them.
+    Refused,
+    /// They wait until the app is started.
+    Wait,
 }
 
 /// What is to be done.
@@ -78,13 +91,15 @@ pub(super) enum Accepted<C> {
     /// Have so many workers.
     Scale(u32),
     /// Stop all workers.
-    Stop,
+    Stop(Clients),
     /// Stop the worker in this slot, and leave the slot empty.
     StopOne(Slot),
     /// Start all workers.
     Start,
     /// Start the worker in this slot.
     StartOne(Slot),
+    /// Start all workers, with another environment.
+    StartWith(C),
 }
 
 /// Whether an order is carried out. While clusterd stops nothing is; a stop overtakes a reload, everything else waits
@@ -97,11 +112,17 @@ pub(super) fn accept<C>(order: Order<C>, situation: &Situation) -> Result<Accept
         return Err(Refused::Stopping);
     }
     match (order, &situation.reload_by) {
-        (Order::Stop, _) => Ok(Accepted::Stop),
+        (Order::Stop, _) => Ok(Accepted::Stop(Clients::Refused)),
+        (Order::Hold, _) => Ok(Accepted::Stop(Clients::Wait)),
         (_, Some(by)) => Err(Refused::Busy { by: by.clone() }),
         (Order::Start, None) => Ok(Accepted::Start),
+        (Order::StartWith(configuration), None) if situation.mode == Mode::Stopped => {
+            Ok(Accepted::StartWith(configuration))
+        }
         (_, None) if situation.mode == Mode::Stopped => Err(Refused::Stopped),
-        (Order::Reload(configuration), None) => Ok(Accepted::Reload(configuration)),
+        (Order::Reload(configuration) | Order::StartWith(configuration), None) => {
+            Ok(Accepted::Reload(configuration))
+        }
         (Order::Restart(configuration), None) => Ok(Accepted::RestartAll(configuration)),
         (Order::RestartOne(slot), None) => existing(slot, situation.workers).map(Accepted::RestartOne),
         (Order::StopOne(slot), None) => existing(slot, situation.workers).map(Accepted::StopOne),
@@ -142,7 +163,7 @@ mod tests {
     }
 
     /// One of each kind.
-    fn orders() -> [Order<&'static str>; 8] {
+    fn orders() -> [Order<&'static str>; 9] {
         [
             Order::Reload("new"),
             Order::Restart("new"),
@@ -151,6 +172,7 @@ mod tests {
             Order::StopOne(Slot(2)),
             Order::StartOne(Slot(2)),
             Order::Stop,
+            Order::Hold,
             Order::Start,
         ]
     }
@@ -165,7 +187,8 @@ mod tests {
             Accepted::Scale(2),
             Accepted::StopOne(Slot(2)),
             Accepted::StartOne(Slot(2)),
-            Accepted::Stop,
+            Accepted::Stop(Clients::Refused),
+            Accepted::Stop(Clients::Wait),
             Accepted::Start,
         ];
         assert_eq!(done, expected.map(Ok));
@@ -176,7 +199,11 @@ mod tests {
         let done = orders().map(|order| accept(order, &in_mode(Mode::Stopped)));
         let stopped = || Err(Refused::Stopped);
         assert_eq!(done[..6], [(); 6].map(|()| stopped()));
-        assert_eq!(done[6..], [Ok(Accepted::Stop), Ok(Accepted::Start)]);
+        let stops = [Ok(Accepted::Stop(Clients::Refused)), Ok(Accepted::Stop(Clients::Wait))];
+        assert_eq!(done[6..8], stops);
+        assert_eq!(done[8], Ok(Accepted::Start));
+        let with = accept(Order::StartWith("new"), &in_mode(Mode::Stopped));
+        assert_eq!(with, Ok(Accepted::StartWith("new")));
     }
 
     #[test]
@@ -184,7 +211,10 @@ mod tests {
         let done = orders().map(|order| accept(order, &reloading()));
         let busy = || Err(Refused::Busy { by: Asker::Cron });
         assert_eq!(done[..6], [(); 6].map(|()| busy()));
-        assert_eq!(done[6..], [Ok(Accepted::Stop), busy()]);
+        let stops = [Ok(Accepted::Stop(Clients::Refused)), Ok(Accepted::Stop(Clients::Wait))];
+        assert_eq!(done[6..8], stops);
+        assert_eq!(done[8], busy());
+        assert_eq!(accept(Order::StartWith("new"), &reloading()), busy());
     }
 
     #[test]
@@ -257,6 +287,8 @@ mod tests {
             any::<u32>().prop_map(|workers| Order::Scale(Scale::To(workers))),
             any::<i32>().prop_map(|difference| Order::Scale(Scale::By(difference))),
             Just(Order::Stop),
+            Just(Order::Hold),
+            any::<u8>().prop_map(Order::StartWith),
             Just(Order::Start),
         ]
     }
@@ -277,14 +309,21 @@ mod tests {
             match accept(order.clone(), &situation) {
                 Ok(accepted) => {
                     prop_assert!(matches!(situation.mode, Mode::Running | Mode::Stopped));
-                    prop_assert!(situation.reload_by.is_none() || accepted == Accepted::Stop);
+                    prop_assert!(situation.reload_by.is_none() || matches!(accepted, Accepted::Stop(_)));
                     match accepted {
-                        Accepted::Stop | Accepted::Start => {}
+                        Accepted::Stop(_) | Accepted::Start => {}
+                        Accepted::StartWith(configuration) => {
+                            prop_assert_eq!(situation.mode, Mode::Stopped);
+                            prop_assert_eq!(order, Order::StartWith(configuration));
+                        }
                         Accepted::RestartOne(slot) | Accepted::StopOne(slot) | Accepted::StartOne(slot) => {
                             prop_assert!((1..=situation.workers).contains(&slot.0));
                         }
                         Accepted::Scale(workers) => prop_assert!((1..=MOST_WORKERS).contains(&workers)),
-                        Accepted::Reload(configuration) => prop_assert_eq!(order, Order::Reload(configuration)),
+                        Accepted::Reload(configuration) => {
+                            let with = Order::StartWith(configuration);
+                            prop_assert!(order == Order::Reload(configuration) || order == with);
+                        }
                         Accepted::RestartAll(configuration) => prop_assert_eq!(order, Order::Restart(configuration)),
                     }
                 }

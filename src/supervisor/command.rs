@@ -26,10 +26,14 @@ pub(crate) enum Command {
     RestartWith(Environment),
     /// Have more or fewer workers.
     Scale(Scale),
-    /// End all workers, or this one; the ports stay open.
+    /// End all workers, or this one. The ports are kept, and refuse clients once no worker is left.
     Stop(Option<Slot>),
+    /// End all workers; clients may come, and wait until workers are started again.
+    Hold,
     /// Start them again after that, or those that are errored or stopped.
     Start(Option<Slot>),
+    /// Start them again after that, with what workers inherit from now on; those of an app that is not stopped are replaced.
+    StartWith(Environment),
 }
 
 /// How many workers are wanted.

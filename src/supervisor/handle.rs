@@ -124,8 +124,12 @@ impl Handle {
             Command::Scale(scale) => Order::Scale(scale),
             Command::Stop(None) => Order::Stop,
             Command::Stop(Some(slot)) => Order::StopOne(slot),
+            Command::Hold => Order::Hold,
             Command::Start(None) => Order::Start,
             Command::Start(Some(slot)) => Order::StartOne(slot),
+            Command::StartWith(environment) => {
+                Order::StartWith(self.read_for_reload(Some(environment)).await?)
+            }
         };
         self.ask(|reply| Request::Do { order, by, reply }).await.unwrap_or(Err(Refused::Stopping))
     }

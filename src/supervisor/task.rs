@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::accept::{Accepted, Mode, Order, Situation, accept};
+use super::accept::{Accepted, Clients, Mode, Order, Situation, accept};
 use super::command::{FAST, Refused, Stop, Underway};
 use super::ends::Reason;
 use super::events::{Asker, Event, EventKind};
@@ -212,10 +212,11 @@ impl Task {
             }
             Accepted::RestartAll(wanted) => self.restart_all(wanted),
             Accepted::Scale(workers) => self.scale(workers, &by),
-            Accepted::Stop => self.stop(&by),
+            Accepted::Stop(clients) => self.stop(clients, &by),
             Accepted::StopOne(slot) => self.stop_one(slot, &by),
             Accepted::Start => self.start(&by),
             Accepted::StartOne(slot) => self.start_one(slot),
+            Accepted::StartWith(wanted) => self.start_with(wanted, &by),
         })
     }
 
@@ -253,20 +254,24 @@ impl Task {
         self.jobs.begin(goal, format!("scaled to {} (was {before})", jobs::workers(wanted)))
     }
 
-    fn stop(&mut self, by: &Asker) -> Underway {
+    fn stop(&mut self, clients: Clients, by: &Asker) -> Underway {
         self.workers.tell(EventKind::AppStopping { by: by.to_string() });
         self.mode = Mode::Stopped;
         self.overtake(&format!("stopped by {by}"));
-        self.workers.app_stopped(true);
+        self.workers.app_stopped(clients == Clients::Refused);
         self.workers.retire(self.workers.table().ids());
         let goal = Goal::Empty(self.workers.table().slots());
-        self.jobs.begin(goal, "stopped; the ports are kept, and refuse clients".to_owned())
+        let done = match clients {
+            Clients::Refused => "stopped; the ports are kept, and refuse clients",
+            Clients::Wait => "stopped; the ports are kept, and clients wait",
+        };
+        self.jobs.begin(goal, done.to_owned())
     }
 
     /// Its slot stays empty over reloads and restarts, until it is started. The last one takes the app with it.
     fn stop_one(&mut self, slot: Slot, by: &Asker) -> Underway {
         if self.workers.table().slots().iter().all(|other| *other == slot) {
-            return self.stop(by);
+            return self.stop(Clients::Refused, by);
         }
         self.workers.keep_empty(slot);
         self.workers.retire(self.workers.table().ids_in(&[slot]));
@@ -288,6 +293,13 @@ impl Task {
         let table = self.workers.table();
         let done = format!("{} online", jobs::workers(table.wanted()));
         self.jobs.begin(Goal::Online(table.slots()), done)
+    }
+
+    fn start_with(&mut self, wanted: DesiredState, by: &Asker) -> Underway {
+        let count = replacement::count_after(&self.workers, &self.wanted, &wanted);
+        self.wanted = wanted;
+        self.workers.resize(count);
+        self.start(by)
     }
 
     /// Begins the end: what was asked for is given up, and nothing more is taken on.

@@ -214,7 +214,12 @@ fn two_apps_on_one_port_are_told_apart_and_one_at_rest_is_described() {
     assert!(said.code == 1 && said.stderr.contains(&why), "{said:?}");
     let said = home.say("describe api");
     let facts = said.done();
-    assert!(facts.starts_with("name       api\nnamespace  default\nstate      errored\nended      with code 1 at "), "{facts}");
+    assert!(
+        facts.starts_with(
+            "name       api\nnamespace  default\nstate      errored\nended      with code 1 at "
+        ),
+        "{facts}"
+    );
     assert!(facts.contains("/apps/api/app.toml\n"), "{facts}");
     assert_eq!(home.say("describe api -o json").json()["ended"]["code"], 1);
 }
@@ -275,6 +280,56 @@ fn an_app_at_rest_is_started_by_reload_and_restart_and_kept_down_by_stop() {
     assert_eq!(home.say("resurrect").done(), "");
     let said = home.say("scale web 3");
     assert_eq!((said.code, said.stderr.lines().next()), (1, Some("clusterd: web: the app is not running")));
+}
+
+#[test]
+fn another_environment_is_for_all_workers_and_is_kept() {
+    needs!("python3");
+    let (home, port) = home();
+    let says = |words: &str| home.get(port).is_some_and(|answer| answer.starts_with(words));
+    let with = |verb: &str, text: &str| home.say_with(&format!("{verb} web --update-env"), &[("SAYS", text)]);
+    home.say_with(&format!("start web.py --port {port} -w 1"), &[("SAYS", "one")]).done();
+    // One that runs is reloaded, one that is stopped started.
+    with("start", "two").done();
+    assert!(says("two "));
+    home.say("stop web").done();
+    with("start", "three").done();
+    assert!(says("three "));
+    let is_kept = |text: &str| home.file("web", "environment").split('\0').any(|kept| kept == text);
+    until("it is kept", || is_kept("SAYS=three").then_some(()));
+    // The folder of the app is where it was, whoever starts it again.
+    home.say("kill").done();
+    assert!(is_kept(&format!("PWD={}", home.folder().display())));
+    home.say("start web").done();
+    assert!(says("three "));
+    home.say("kill").done();
+    with("restart", "four").done();
+    assert!(says("four "));
+    let said = home.say("restart 0 --update-env");
+    assert!(said.code == 2 && said.stderr.contains("the same environment"), "{said:?}");
+}
+
+#[test]
+fn an_app_that_is_not_to_be_started_is_written_down() {
+    needs!("python3");
+    let (home, port) = home();
+    let file = format!(
+        "[app.web]\nscript = 'web.py'\nport = {port}\nautostart = false\n[app.other]\ncommand = ['sleep', '1000']\n"
+    );
+    home.write("clusterd.toml", &file);
+    let said = home.say("start clusterd.toml");
+    assert!(said.done().starts_with("web: not started (autostart = false)\nother: started"), "{said:?}");
+    let listed = home.say("list -o json").json();
+    let web = listed.as_array().and_then(|apps| apps.iter().find(|app| app["name"] == "web").cloned());
+    assert_eq!(web.expect("it is listed")["state"], "stopped");
+    assert_eq!(home.get(port), None);
+    assert!(home.say("start web").done().starts_with("web: started"));
+    assert!(home.get(port).is_some());
+    // It runs, and goes on running.
+    let said = home.say("start clusterd.toml");
+    assert!(said.done().starts_with("web: it runs, and nothing has changed"), "{said:?}");
+    home.say("delete web").done();
+    assert!(home.say("start clusterd.toml --only web").done().starts_with("web: started"));
 }
 
 /// The numbers of an app's workers, and how each stands.

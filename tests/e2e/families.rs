@@ -118,6 +118,22 @@ fn an_app_that_is_stopped_refuses_clients() {
 }
 
 #[test]
+fn an_app_that_is_stopped_lets_clients_wait_if_it_is_asked_to() {
+    needs!("python3");
+    for accept in ["primary", "workers"] {
+        let cluster = Cluster::of_servers().options(&format!("--attach preload --accept {accept}")).start();
+        let said = cluster.say("stop --hold");
+        assert!(said.stdout.contains("clients wait"), "{}", said.stdout);
+        until("no worker is left", || cluster.workers().is_empty().then_some(()));
+        let waiting: Vec<_> = (0..4).map(|_| cluster.send("/")).collect();
+        cluster.say("start");
+        for client in waiting {
+            assert_eq!(client.response().expect("it has waited").status, 200, "{accept}");
+        }
+    }
+}
+
+#[test]
 fn a_version_that_listens_otherwise_replaces_another_without_a_client_lost() {
     needs!("python3");
     if !ipv6() {

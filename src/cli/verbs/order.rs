@@ -83,6 +83,9 @@ impl Order {
             resting
                 .extend(at_rest.into_iter().filter(|folder| !resting.contains(folder)).collect::<Vec<_>>());
         }
+        if running.iter().any(|(_, worker)| worker.is_some()) {
+            check_for_one(&command)?;
+        }
         let mut code = ExitCode::SUCCESS;
         for ((clusterd, app), worker) in running {
             let outcome = self.follow(clusterd, app, &of_worker(&command, worker)).await?;
@@ -151,6 +154,18 @@ fn of_worker(command: &Command, worker: Option<Slot>) -> Command {
         Command::Restart(None) => Command::Restart(worker),
         command => command.clone(),
     }
+}
+
+/// Some commands are for all workers of an app.
+fn check_for_one(command: &Command) -> Result<(), VerbError> {
+    let what = match command {
+        Command::Hold => "clients wait for an app, not for one of its workers",
+        Command::RestartWith(_) | Command::StartWith(_) => {
+            "all workers of an app inherit the same environment, not one alone"
+        }
+        _ => return Ok(()),
+    };
+    Err(VerbError::Usage(format!("{what}\nhint: say the name of the app instead of a number")))
 }
 
 fn ended() -> Outcome {

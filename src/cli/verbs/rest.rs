@@ -13,7 +13,7 @@ use crate::cli::complain;
 use crate::control::api::App;
 use crate::control::client::{Clusterd, Found};
 use crate::home::apps::{AppFolder, Apps};
-use crate::home::definition;
+use crate::home::definition::{self, NotWritten};
 use crate::home::ids::Ids;
 use crate::home::lock::Lock;
 use crate::home::record::{Record, Wanted};
@@ -129,10 +129,14 @@ pub(super) fn meant_by<'a, 'w>(
 ///
 /// # Errors
 /// It runs, or its folder cannot be written.
-pub(super) fn define(app: &AppFolder, resolved: &Resolved, start: &Path) -> Result<(), VerbError> {
+pub(super) fn define(
+    app: &AppFolder,
+    (resolved, wanted): (&Resolved, Wanted),
+    start: &Path,
+) -> Result<(), VerbError> {
     let _lock = Lock::take(app)?;
     definition::write(app, resolved, &Environment::of_this_process().with("PWD", start.as_os_str()))?;
-    Ok(Record::default().write(app)?)
+    Ok(Record { wanted, ..Record::default() }.write(app)?)
 }
 
 /// Carries out what can be done for an app that does not run.
@@ -144,11 +148,20 @@ pub(super) async fn obey(folder: &AppFolder, command: &Command, shape: Shape) ->
             print::done(name, "it was not running, and is not started at the next boot", shape)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Scale(_) => {
+        Command::Hold | Command::Scale(_) => {
             complain(&format!("{name}: the app is not running\nhint: start it first: clusterd start {name}"));
             Ok(ExitCode::FAILURE)
         }
-        _ => start(folder, shape).await,
+        Command::ReloadWith(environment)
+        | Command::RestartWith(environment)
+        | Command::StartWith(environment) => {
+            definition::set_environment(folder, environment).map_err(|source| NotWritten::Folder {
+                folder: folder.path().display().to_string(),
+                source,
+            })?;
+            start(folder, shape).await
+        }
+        Command::Reload | Command::Restart(_) | Command::Start(_) => start(folder, shape).await,
     }
 }
 

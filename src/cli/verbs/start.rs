@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command as Declaration, FromArgMatches};
 
 use super::choose::NotChosen;
-use super::order::Order;
+use super::order::{Order, UpdateEnv};
 use super::print::Shape;
 use super::{VerbError, rest, start_file};
 use crate::cli::{arguments, complain};
@@ -17,6 +17,7 @@ use crate::control::client;
 use crate::control::home::Home;
 use crate::home::apps::Apps;
 use crate::home::definition::NotWritten;
+use crate::home::record::Wanted;
 use crate::settings::apps::Script;
 use crate::settings::apps::file;
 use crate::settings::apps::launch::{is_in, look};
@@ -49,6 +50,9 @@ pub(super) struct Start {
     /// What runs the script; `none` is the script itself
     #[arg(long, value_name = "PROGRAM")]
     interpreter: Option<String>,
+
+    #[command(flatten)]
+    environment: UpdateEnv,
 
     #[command(flatten)]
     settings: Settings,
@@ -89,7 +93,8 @@ impl FromArgMatches for Settings {
 
 impl Start {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        let Self { words, command, only, interpreter, settings: Settings(line), shape } = self;
+        let Self { words, command, only, interpreter, environment, settings: Settings(line), shape } = self;
+        let start = environment.given().map_or(Command::Start(None), Command::StartWith);
         let name = line.flags.of(&keys::name.key).first().map(|name| name.text.clone());
         let has_script = match &words[..] {
             [_] => !command.is_empty() || is_script(&words[0]).await,
@@ -97,19 +102,19 @@ impl Start {
         };
         match (&words[..], has_script) {
             ([], _) if command.is_empty() && line.config.is_none() => {
-                start_known(name.into_iter().collect(), shape).await
+                start_known(name.into_iter().collect(), start, shape).await
             }
             ([], _) => start_new(CommandLine { command, ..line }, shape).await,
             ([script], true) => match file::format(Path::new(script)).filter(|_| interpreter.is_none()) {
                 Some(format) => {
-                    let chosen = start_file::Chosen { line, only, shape };
+                    let chosen = start_file::Chosen { line, only, environment, shape };
                     start_file::start(Path::new(script), format, chosen).await
                 }
                 None => start_script(script, (interpreter, command), line, shape).await,
             },
             (names, _) if command.is_empty() => {
-                start_known(names.iter().map(|name| name.to_string_lossy().into_owned()).collect(), shape)
-                    .await
+                let names = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+                start_known(names, start, shape).await
             }
             _ => Err(VerbError::Usage(
                 "the whole command stands behind `--`, as in clusterd start --name web -- node app.js"
@@ -128,9 +133,9 @@ async fn is_script(word: &OsStr) -> bool {
 }
 
 /// Starts what is there already: workers of apps that run, and apps that do not.
-async fn start_known(names: Vec<String>, shape: Shape) -> Result<ExitCode, VerbError> {
+async fn start_known(names: Vec<String>, start: Command, shape: Shape) -> Result<ExitCode, VerbError> {
     let path = names.iter().find(|name| name.contains(['.', '/'])).cloned();
-    let started = Order::of_all(names, shape).carry_out(Command::Start(None)).await;
+    let started = Order::of_all(names, shape).carry_out(start).await;
     started.map_err(|error| match (error, path) {
         (VerbError::NotChosen(NotChosen::Nothing { .. }), Some(path)) => VerbError::NoApp(path),
         (VerbError::NotChosen(NotChosen::Unknown { wanted, .. }), Some(path)) if wanted == path => {
@@ -178,6 +183,6 @@ async fn start_new(line: CommandLine, shape: Shape) -> Result<ExitCode, VerbErro
     resolved.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
     resolved.config.workplace().find(&resolved.config.command, std::env::var_os("PATH"))?;
     let app = Apps::of_this_process()?.app(&resolved.config.name);
-    rest::define(&app, &resolved, &folder)?;
+    rest::define(&app, (&resolved, Wanted::Running), &folder)?;
     rest::start(&app, shape).await
 }

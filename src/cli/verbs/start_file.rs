@@ -6,12 +6,13 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::order::Order;
+use super::order::{Order, UpdateEnv};
 use super::print::{self, Shape};
 use super::{VerbError, rest};
 use crate::cli::complain;
 use crate::home::apps::{AppFolder, Apps};
 use crate::home::definition::{self, Written};
+use crate::home::record::Wanted;
 use crate::settings::apps::file::{self, Format};
 use crate::settings::apps::launch::is_in;
 use crate::settings::apps::{App, Warning, order, profile};
@@ -31,6 +32,8 @@ pub(super) struct Chosen {
     pub line: CommandLine,
     /// The names of those that are meant; none for all.
     pub only: Vec<String>,
+    /// Whether an app that runs gets the variables of this process.
+    pub environment: UpdateEnv,
     /// How the outcome is printed.
     pub shape: Shape,
 }
@@ -41,7 +44,7 @@ pub(super) struct Chosen {
 /// The file is wrong; nothing is done then.
 pub(super) async fn start(path: &Path, format: Format, chosen: Chosen) -> Result<ExitCode, VerbError> {
     let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
-    let Chosen { mut line, only, shape } = chosen;
+    let Chosen { mut line, only, environment, shape } = chosen;
     let profile = take_profile(&mut line.flags);
     let mut apps = file::load(path, &folder, format)?;
     apps.apps = profile::chosen(apps.apps, profile.as_deref()).map_err(one)?;
@@ -64,8 +67,10 @@ pub(super) async fn start(path: &Path, format: Format, chosen: Chosen) -> Result
     let resolved: Result<Vec<_>, VerbError> =
         meant.iter().map(|app| resolved(app, &line.flags, &folder)).collect();
     let mut code = ExitCode::SUCCESS;
-    for resolved in resolved? {
-        if start_one(&resolved, &folder, shape).await? != ExitCode::SUCCESS {
+    for (app, resolved) in meant.iter().zip(resolved?) {
+        // Who names an app means it to run.
+        let wanted = if app.autostart || !only.is_empty() { Wanted::Running } else { Wanted::Stopped };
+        if start_one((&resolved, wanted), &folder, environment, shape).await? != ExitCode::SUCCESS {
             code = ExitCode::FAILURE;
         }
     }
@@ -110,31 +115,42 @@ pub(super) fn or_no_port(mut flags: Layer, has_port: bool) -> Layer {
     flags
 }
 
-/// Starts the app, or reloads it if it runs and has changed.
+/// Starts the app, if it is wanted to run; or reloads it if it runs and has changed.
 pub(super) async fn start_one(
-    resolved: &Resolved,
+    (resolved, wanted): (&Resolved, Wanted),
     folder: &Path,
+    environment: UpdateEnv,
     shape: Shape,
 ) -> Result<ExitCode, VerbError> {
     let app = Apps::of_this_process()?.app(&resolved.config.name);
-    match rest::define(&app, resolved, folder) {
-        Err(VerbError::Locked(_)) if app.is_defined() => change(&app, resolved, shape).await,
-        defined => {
-            defined?;
-            rest::start(&app, shape).await
+    match rest::define(&app, (resolved, wanted), folder) {
+        Err(VerbError::Locked(_)) if app.is_defined() => change(&app, resolved, environment, shape).await,
+        Err(error) => Err(error),
+        Ok(()) if wanted == Wanted::Stopped => {
+            print::done(app.name(), "not started (autostart = false)", shape)?;
+            Ok(ExitCode::SUCCESS)
         }
+        Ok(()) => rest::start(&app, shape).await,
     }
 }
 
-/// The app runs: what has changed is put in force. Its variables stay those of the shell that has started it.
-async fn change(app: &AppFolder, resolved: &Resolved, shape: Shape) -> Result<ExitCode, VerbError> {
+/// The app runs: what has changed is put in force. Its variables stay those of the shell that has started it, unless
+/// it is said that they are not to.
+async fn change(
+    app: &AppFolder,
+    resolved: &Resolved,
+    environment: UpdateEnv,
+    shape: Shape,
+) -> Result<ExitCode, VerbError> {
     let kept = definition::environment(app)?;
+    let new = environment.given();
+    let command = new.map_or(Command::Reload, Command::ReloadWith);
     let Written { is_changed, at_next_start } = definition::write(app, resolved, &kept)?;
-    if !is_changed {
+    if !is_changed && command == Command::Reload {
         print::done(app.name(), "it runs, and nothing has changed", shape)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let code = Order::of(Some(app.name().to_owned()), shape).carry_out(Command::Reload).await?;
+    let code = Order::of(Some(app.name().to_owned()), shape).carry_out(command).await?;
     if !at_next_start.is_empty() {
         let (name, changed) = (app.name(), at_next_start.join(", "));
         complain(&format!(

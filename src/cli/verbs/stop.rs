@@ -8,10 +8,16 @@ use crate::ids::Slot;
 use crate::supervisor::Command;
 
 /// Stop all workers; clusterd keeps its ports, which refuse clients
+///
+/// Workers serve first whoever has come before. With --hold clients may still come, and wait as they do through a restart.
 #[derive(Debug, clap::Args)]
 pub(super) struct Stop {
     #[command(flatten)]
     order: Order,
+
+    /// Let clients wait at the ports until the app is started again, instead of refusing them
+    #[arg(long, conflicts_with = "worker")]
+    hold: bool,
 
     /// Only this worker, until it is started again
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -20,6 +26,10 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        self.order.carry_out(Command::Stop(self.worker.map(Slot))).await
+        let command = match self.hold {
+            true => Command::Hold,
+            false => Command::Stop(self.worker.map(Slot)),
+        };
+        self.order.carry_out(command).await
     }
 }

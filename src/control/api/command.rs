@@ -48,8 +48,8 @@ impl Verb {
             Command::Reload | Command::ReloadWith(_) => Verb::Reload,
             Command::Restart(_) | Command::RestartWith(_) => Verb::Restart,
             Command::Scale(_) => Verb::Scale,
-            Command::Stop(_) => Verb::Stop,
-            Command::Start(_) => Verb::Start,
+            Command::Stop(_) | Command::Hold => Verb::Stop,
+            Command::Start(_) | Command::StartWith(_) => Verb::Start,
         }
     }
 }
@@ -62,10 +62,10 @@ struct ReloadBody {
     environment: Option<Vec<Entry>>,
 }
 
-/// The body of a restart command.
+/// The body of a restart or start command.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RestartBody {
+struct StartBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     worker: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,12 +118,14 @@ struct ScaleBody {
     workers: Workers,
 }
 
-/// The body of a stop or start command.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// The body of a stop command.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WorkerBody {
+struct StopBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     worker: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    hold: bool,
 }
 
 /// The body to send with a command.
@@ -132,16 +134,17 @@ pub(crate) fn body_of(command: &Command) -> Vec<u8> {
         Command::ReloadWith(environment) => {
             serde_json::to_vec(&ReloadBody { environment: entries(environment) })
         }
-        Command::Restart(worker) => {
-            serde_json::to_vec(&RestartBody { worker: worker.map(|slot| slot.0), environment: None })
+        Command::Restart(worker) | Command::Start(worker) => {
+            serde_json::to_vec(&StartBody { worker: worker.map(|slot| slot.0), environment: None })
         }
-        Command::RestartWith(environment) => {
-            serde_json::to_vec(&RestartBody { worker: None, environment: entries(environment) })
+        Command::RestartWith(environment) | Command::StartWith(environment) => {
+            serde_json::to_vec(&StartBody { worker: None, environment: entries(environment) })
         }
         Command::Scale(scale) => serde_json::to_vec(&ScaleBody { workers: Workers(*scale) }),
-        Command::Stop(worker) | Command::Start(worker) => {
-            serde_json::to_vec(&WorkerBody { worker: worker.map(|slot| slot.0) })
+        Command::Stop(worker) => {
+            serde_json::to_vec(&StopBody { worker: worker.map(|slot| slot.0), hold: false })
         }
+        Command::Hold => serde_json::to_vec(&StopBody { worker: None, hold: true }),
         Command::Reload => serde_json::to_vec(&ReloadBody::default()),
     };
     body.expect("plain structures can be written")
@@ -155,24 +158,30 @@ pub(crate) fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     let read = match verb {
         Verb::Reload => serde_json::from_slice(body).and_then(reload),
-        Verb::Stop => {
-            serde_json::from_slice(body).map(|WorkerBody { worker }| Command::Stop(worker.map(Slot)))
-        }
-        Verb::Start => {
-            serde_json::from_slice(body).map(|WorkerBody { worker }| Command::Start(worker.map(Slot)))
-        }
-        Verb::Restart => serde_json::from_slice(body).and_then(restart),
+        Verb::Stop => serde_json::from_slice(body).and_then(stop),
+        Verb::Start => serde_json::from_slice(body)
+            .and_then(|body| of_one_or_all(body, Command::Start, Command::StartWith)),
+        Verb::Restart => serde_json::from_slice(body)
+            .and_then(|body| of_one_or_all(body, Command::Restart, Command::RestartWith)),
         Verb::Scale => {
             serde_json::from_slice(body).map(|ScaleBody { workers: Workers(scale) }| Command::Scale(scale))
         }
     };
     let wanted = match verb {
         Verb::Reload => r#"the body is {} or {"environment":["NAME=VALUE"]}"#,
-        Verb::Restart => r#"the body is {}, {"worker":2} or {"environment":["NAME=VALUE"]}"#,
+        Verb::Restart | Verb::Start => r#"the body is {}, {"worker":2} or {"environment":["NAME=VALUE"]}"#,
         Verb::Scale => r#"the body is {"workers":4} or {"workers":"+1"}"#,
-        Verb::Stop | Verb::Start => r#"the body is {} or {"worker":2}"#,
+        Verb::Stop => r#"the body is {}, {"worker":2} or {"hold":true}"#,
     };
     read.map_err(|error| Problem::new(Code::BadRequest, format!("{}: {error}", verb.name())).help(wanted))
+}
+
+fn stop(StopBody { worker, hold }: StopBody) -> Result<Command, serde_json::Error> {
+    match (worker, hold) {
+        (worker, false) => Ok(Command::Stop(worker.map(Slot))),
+        (None, true) => Ok(Command::Hold),
+        (Some(_), true) => Err(de::Error::custom("clients wait for all workers, not for one alone")),
+    }
 }
 
 fn reload(ReloadBody { environment }: ReloadBody) -> Result<Command, serde_json::Error> {
@@ -182,10 +191,14 @@ fn reload(ReloadBody { environment }: ReloadBody) -> Result<Command, serde_json:
     })
 }
 
-fn restart(RestartBody { worker, environment }: RestartBody) -> Result<Command, serde_json::Error> {
+fn of_one_or_all(
+    StartBody { worker, environment }: StartBody,
+    plain: impl FnOnce(Option<Slot>) -> Command,
+    with: impl FnOnce(Environment) -> Command,
+) -> Result<Command, serde_json::Error> {
     match (worker, environment) {
-        (worker, None) => Ok(Command::Restart(worker.map(Slot))),
-        (None, Some(entries)) => Ok(Command::RestartWith(environment_of(entries)?)),
+        (worker, None) => Ok(plain(worker.map(Slot))),
+        (None, Some(entries)) => Ok(with(environment_of(entries)?)),
         (Some(_), Some(_)) => {
             Err(de::Error::custom("all workers inherit the same environment, not one alone"))
         }
@@ -277,8 +290,10 @@ mod tests {
             Command::Scale(Scale::By(-2)),
             Command::Stop(None),
             Command::Stop(Some(Slot(2))),
+            Command::Hold,
             Command::Start(None),
             Command::Start(Some(Slot(1))),
+            Command::StartWith(Environment::default()),
         ] {
             assert_eq!(command_of(Verb::of(&command), &body_of(&command)), Ok(command));
         }

@@ -39,6 +39,8 @@ pub(crate) struct App {
     pub lacking: Layer,
     /// Variables that are in force with `--env NAME` only, as values of `env`.
     pub profiles: BTreeMap<String, Vec<Value>>,
+    /// Whether `start FILE` starts it; otherwise that only writes down what it is.
+    pub autostart: bool,
     /// Whether `--env NAME` is also appended to the name.
     pub appends_profile: bool,
     /// The apps of the same file that have to be ready first.

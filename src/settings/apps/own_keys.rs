@@ -3,7 +3,7 @@
 //! A row of [`LACKING`] goes when a setting of its name comes into [`table`]. Until then each use of it is named in a warning.
 
 use super::super::error::Reason;
-use super::super::kind::{Automatic, Kind, Truth, Values};
+use super::super::kind::Values;
 use super::super::parse::FilePath;
 use super::super::table;
 
@@ -42,8 +42,11 @@ pub(crate) const DEPENDS_ON: &str = "depends-on";
 /// Whether the profile is in the name.
 pub(crate) const APPEND_ENV_TO_NAME: &str = "append-env-to-name";
 
+/// Whether it is started with the others of the file.
+pub(crate) const AUTOSTART: &str = "autostart";
+
 /// Every one of them, in the order in which they are written.
-pub(crate) const OWN: [OwnKey; 6] = [
+pub(crate) const OWN: [OwnKey; 7] = [
     OwnKey {
         name: SCRIPT,
         form: Form::Text,
@@ -66,6 +69,11 @@ pub(crate) const OWN: [OwnKey; 6] = [
         name: APPEND_ENV_TO_NAME,
         form: Form::Truth,
         doc: "With `--env production`, append `-production` to the name.",
+    },
+    OwnKey {
+        name: AUTOSTART,
+        form: Form::Truth,
+        doc: "`false`: `clusterd start FILE` writes down what it is, and `clusterd start NAME` starts it.",
     },
 ];
 
@@ -93,36 +101,19 @@ impl Lacking {
     }
 }
 
-fn nothing() -> Automatic {
-    Automatic { workers: std::num::NonZeroU32::MIN, name: String::new() }
-}
-
-fn truth(text: &str) -> Result<(), Reason> {
-    Truth.read(text, &nothing()).map(drop)
-}
-
 fn any_text(text: &str) -> Result<(), Reason> {
     let is_good = !text.is_empty() && !text.contains('\0');
     if is_good { Ok(()) } else { Err(Reason::new("empty, or with a zero byte")) }
 }
 
 /// Every one of them.
-pub(crate) static LACKING: &[Lacking] = &[
-    Lacking {
-        name: "autostart",
-        doc: "Whether workers are started with the app.",
-        values: &Truth,
-        read: truth,
-        instead: "workers are started with the app",
-    },
-    Lacking {
-        name: "pid-file",
-        doc: "File with the number of the process.",
-        values: &FilePath,
-        read: any_text,
-        instead: "`clusterd list -o json` has the pid of each worker",
-    },
-];
+pub(crate) static LACKING: &[Lacking] = &[Lacking {
+    name: "pid-file",
+    doc: "File with the number of the process.",
+    values: &FilePath,
+    read: any_text,
+    instead: "`clusterd list -o json` has the pid of each worker",
+}];
 
 /// The row of this name, unless there is a setting of that name by now.
 pub(crate) fn lacking(name: &str) -> Option<&'static Lacking> {
@@ -150,8 +141,6 @@ mod tests {
         let read = |name: &str, text: &str| {
             lacking(name).expect("a row").check(text).map_err(|reason| reason.to_string())
         };
-        assert_eq!(read("autostart", "false"), Ok(()));
-        assert!(read("autostart", "no").expect_err("no truth").contains("use true or false"));
         assert_eq!(read("pid-file", "a.pid"), Ok(()));
         assert!(read("pid-file", "").expect_err("empty").contains("use the path of a file"));
     }

@@ -108,6 +108,7 @@ impl<'a> ReadingApp<'a> {
         Some(App {
             run: run?,
             appends_profile: take(own_keys::APPEND_ENV_TO_NAME).iter().any(|value| value.text == "true"),
+            autostart: take(own_keys::AUTOSTART).iter().all(|value| value.text == "true"),
             depends_on: take(own_keys::DEPENDS_ON),
             name: called,
             settings: std::mem::take(&mut self.file.contents.layer),
@@ -277,6 +278,9 @@ fn app_text(app: &App) -> String {
     }
     if app.appends_profile {
         put(own_keys::APPEND_ENV_TO_NAME, "true".to_owned());
+    }
+    if !app.autostart {
+        put(own_keys::AUTOSTART, "false".to_owned());
     }
     for setting in table::all().filter(|setting| !is_written_elsewhere(setting)) {
         let values = app.settings.of(setting);

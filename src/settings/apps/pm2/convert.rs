@@ -162,6 +162,7 @@ impl<'a> Reading<'a> {
             settings: std::mem::take(&mut self.settings),
             lacking: std::mem::take(&mut self.lacking),
             profiles: BTreeMap::new(),
+            autostart: !self.given.contains_key("autostart") || self.truth("autostart"),
             appends_profile: self.truth("append_env_to_name"),
             depends_on: self.depends_on(),
         };
@@ -214,7 +215,6 @@ impl<'a> Reading<'a> {
             let default = [
                 ("namespace", "default"),
                 ("instance-var", "NODE_APP_INSTANCE"),
-                ("autostart", "true"),
                 ("log-type", "raw"),
                 ("disable-logs", "false"),
             ];

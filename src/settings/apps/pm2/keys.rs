@@ -61,6 +61,7 @@ pub(super) static KEYS: &[Key] = &[
     key("port", &[], Part),
     key("exec_mode", &[], Part),
     key("append_env_to_name", &[], Part),
+    key("autostart", &[], Part),
     // Ours: PM2 starts all at once.
     key("depends_on", &[], Part),
     key("time", &[], Part),
@@ -87,7 +88,6 @@ pub(super) static KEYS: &[Key] = &[
     key("exp_backoff_restart_delay", &[], Setting("restart-backoff", Shape::Milliseconds)),
     key("instance_var", &[], Setting("instance-var", Shape::Text)),
     key("increment_var", &[], Setting("increment-var", Shape::Text)),
-    key("autostart", &[], Setting("autostart", Shape::Truth)),
     key("pid_file", &["pid"], Setting("pid-file", Shape::Text)),
     key("filter_env", &[], Setting("filter-env", Shape::Variables)),
     key("out_file", &["out", "output", "out_log"], Setting("out-file", Shape::LogFile)),

@@ -104,8 +104,6 @@ fn every_key_is_honoured_or_named() {
     # hint: a reload comes when nothing has changed for 200 ms
     # eco.yaml:33: web: watch_options = {"followSymlinks":false}: has no effect
     # hint: use ignore_watch for what does not matter
-    # eco.yaml:35: web: autostart: has no effect in this version
-    # hint: workers are started with the app
     # eco.yaml:36: web: filter_env = ["AWS"]: PM2 drops every variable that has such a word in its name; here it is the whole name
     # hint: list the names
     # eco.yaml:39: web: username = "me": has no effect
@@ -151,6 +149,7 @@ fn every_key_is_honoured_or_named() {
     args = ["--verbose", "a b"]
     depends-on = ["jobs"]
     append-env-to-name = true
+    autostart = false
     port = [3000]
     workers = 4
     namespace = "shop"
@@ -182,7 +181,6 @@ fn every_key_is_honoured_or_named() {
     log-date-format = "YYYY-MM-DD"
     log-type = "json"
     disable-logs = true
-    autostart = false
     pid-file = "web.pid"
 
     [app.web.env]

@@ -45,10 +45,11 @@ fn bare(app: &App) -> String {
         })
         .collect();
     format!(
-        "{} {run} {:?} {:?} {profiles:?} {} {:?}",
+        "{} {run} {:?} {:?} {profiles:?} {} {} {:?}",
         app.name.text,
         layer(&app.settings),
         layer(&app.lacking),
+        app.autostart,
         app.appends_profile,
         texts(&app.depends_on),
     )
@@ -82,13 +83,11 @@ fn a_table_is_an_app() {
     );
     let shown: Vec<_> = apps.apps.iter().map(bare).collect();
     assert_snapshot!(shown.join("\n"), @r#"
-    web ["node", "app.js"] {"env": ["NODE_ENV=development"], "port": ["3000"], "workers": ["max"]} {"env": []} {"production": ["N=5", "NODE_ENV=production"]} false ["db"]
-    db.1 "db.py" None ["-u"] ["--path", "a b"] {"env": [], "filter-env": ["A", "B"], "namespace": ["data"], "restart-delay": ["2s"]} {"autostart": ["false"], "env": [], "pid-file": ["a.pid"]} {} true []
+    web ["node", "app.js"] {"env": ["NODE_ENV=development"], "port": ["3000"], "workers": ["max"]} {"env": []} {"production": ["N=5", "NODE_ENV=production"]} true false ["db"]
+    db.1 "db.py" None ["-u"] ["--path", "a b"] {"env": [], "filter-env": ["A", "B"], "namespace": ["data"], "restart-delay": ["2s"]} {"env": [], "pid-file": ["a.pid"]} {} false true []
     "#);
     let warnings: Vec<_> = apps.warnings.iter().map(|warning| warning.problem.to_string()).collect();
     assert_snapshot!(warnings.join("\n"), @"
-    clusterd.toml:20: autostart: has no effect in this version
-    hint: workers are started with the app
     clusterd.toml:21: pid-file: has no effect in this version
     hint: `clusterd list -o json` has the pid of each worker
     ");
@@ -126,8 +125,7 @@ fn what_is_wrong_is_named_with_its_line() {
     assert_snapshot!(problems("[app.a]\nscript = 5\nargs = [1]\nautostart = 5\nappend-env-to-name = 'yes'\ndepends-on = { a = 1 }"), @"
     clusterd.toml:2: script = 5: not a text
     clusterd.toml:3: args = [1]: not a list of texts
-    clusterd.toml:4: autostart = 5: neither true nor false
-    hint: use true or false
+    clusterd.toml:4: autostart = 5: not true or false
     clusterd.toml:5: append-env-to-name = 'yes': not true or false
     clusterd.toml:6: depends-on = { a = 1 }: not a list of texts
     ");
@@ -214,6 +212,7 @@ prop_compose! {
         waits in any::<bool>(),
         delay in proptest::option::of(0..100_000u32),
         depends_on in vec("[a-z]{1,3}", 0..3),
+        autostart in any::<bool>(),
         appends_profile in any::<bool>(),
     ) -> App {
         let (mut settings, mut lacking) = (Layer::default(), Layer::default());
@@ -231,6 +230,7 @@ prop_compose! {
             settings,
             lacking,
             profiles: profiles.into_iter().map(|(name, variables)| (name, env(variables))).collect(),
+            autostart,
             appends_profile,
             depends_on: depends_on.into_iter().map(|text| value("depends-on", text)).collect(),
         }
