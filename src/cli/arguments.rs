@@ -375,6 +375,10 @@ mod tests {
         Control a running clusterd (details: clusterd list --help; a program named list: clusterd -- list):
           list        Show every app and its workers [aliases: ls, status]
           describe    Show everything about one app [alias: show]
+          env         Print the environment that a worker was given, which may hold secrets
+          pid         Print the process ids of workers, one a line
+          id          Print the ids of an app's workers, one a line
+          ping        Tell how many clusterds of this user answer; fails if none does
           reload      Replace every worker; each new worker is ready before the old one is drained
           restart     Stop every worker, or one, and start it again
           scale       Set the number of workers, or add or remove some

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::home::Home;
+use crate::harness::until;
 
 /// A worker that lives until it is told to end.
 const JOB: &str = "#!/bin/sh\necho working\nexec sleep 1000\n";
@@ -72,4 +73,92 @@ fn it_is_clear_what_all_words_mean_before_anything_is_done() {
     // Twice named is once meant.
     assert_eq!(done(&home, "restart web all"), ["web"]);
     assert_eq!(done(&home, "delete web web"), ["web"]);
+}
+
+/// What a verb prints, line by line.
+fn lines(home: &Home, words: &str) -> Vec<String> {
+    home.say(words).done().lines().map(str::to_owned).collect()
+}
+
+/// The pids of an app's workers, as `list` shows them.
+fn pids(home: &Home, app: &str) -> Vec<i64> {
+    let app = home.app(app).expect("it is listed");
+    let workers = app["workers"].as_array().expect("a list").iter();
+    workers.filter_map(|worker| worker["pid"].as_i64()).collect()
+}
+
+/// Starts an app whose workers are all online, with their numbers, by the end.
+fn start_all(home: &Home, name: &str, workers: usize) {
+    start(home, name, &format!("-w {workers}"));
+    until("all run and have numbers", || {
+        let app = home.app(name)?;
+        let workers = app["workers"].as_array()?;
+        workers.iter().all(|worker| worker["id"].is_u64() && worker["state"] == "online").then_some(())
+    });
+}
+
+#[test]
+fn pids_and_ids_are_a_line_each() {
+    let home = home();
+    assert_eq!((home.say("pid").code, home.say("pid").stdout.as_str()), (0, ""));
+    start_all(&home, "web", 2);
+    start_all(&home, "api", 1);
+    let of = |app: &str| pids(&home, app).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(lines(&home, "pid web"), of("web"));
+    assert_eq!(lines(&home, "pid"), [of("api"), of("web")].concat());
+    assert_eq!(lines(&home, "pid 1"), [of("web")[1].clone()]);
+    let told = home.say("pid api -o json").json();
+    assert_eq!(told, json!([{ "pid": pids(&home, "api")[0], "app": "api", "worker": 1, "id": 2 }]));
+    assert_eq!(
+        (lines(&home, "id web"), lines(&home, "id api")),
+        (vec!["0".into(), "1".into()], vec!["2".into()])
+    );
+    assert_eq!(home.say("id web api -o json").json(), json!([0, 1, 2]));
+    // PM2 says nothing of what it does not know, and calls that a success.
+    for words in ["pid nobody", "id nobody"] {
+        let said = home.say(words);
+        assert_eq!((said.code, said.stdout.as_str()), (1, ""));
+        assert!(
+            said.stderr.starts_with("clusterd: no app nobody is running\nhint: running apps: api "),
+            "{said:?}"
+        );
+    }
+    home.say("stop api").done();
+    let said = home.say("pid api");
+    assert_eq!(
+        (said.code, said.stdout.as_str(), said.stderr.as_str()),
+        (1, "", "clusterd: api: no worker is running\n")
+    );
+    home.say("kill").done();
+    assert_eq!(home.say("pid api").code, 1);
+    assert_eq!(lines(&home, "id api"), ["2"]);
+}
+
+#[test]
+fn the_environment_of_a_worker_is_told() {
+    let home = home();
+    home.say_with("start job.sh --name web -w 2 --env OWN=a=b", &[("SHELLS", "two\nlines")]).done();
+    let env = lines(&home, "env web");
+    for line in ["OWN=a=b", "SHELLS=two\\nlines", "NODE_APP_INSTANCE=0"] {
+        assert!(env.iter().any(|one| one == line), "{line}: {env:?}");
+    }
+    until("it has a number", || (lines(&home, "id web").len() == 2).then_some(()));
+    assert!(lines(&home, "env 1").contains(&"NODE_APP_INSTANCE=1".to_owned()));
+    assert_eq!(home.say("env 0 -o json").json()["SHELLS"], "two\nlines");
+    let said = home.say("env 7");
+    assert!(said.code == 1 && said.stderr.starts_with("clusterd: no app 7 is running"), "{said:?}");
+    home.say("kill").done();
+    let said = home.say("env web");
+    assert!(said.code == 1 && said.stderr.contains("\nhint: what it is started with is in "), "{said:?}");
+}
+
+#[test]
+fn ping_tells_how_many_answer_and_starts_none() {
+    let home = home();
+    let said = home.say("ping");
+    assert_eq!((said.code, said.stdout.as_str()), (1, "0 clusterds answer\n"));
+    start(&home, "web", "");
+    assert_eq!(home.say("ping").done(), "1 clusterd answers\n");
+    start(&home, "api", "");
+    assert_eq!(home.say("ping -o json").json(), json!({ "clusterds": 2 }));
 }

@@ -1,9 +1,9 @@
 //! `clusterd delete`: ends an app and forgets it.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use super::print::{self, Shape};
-use super::rest::Meant;
 use super::{VerbError, ending, rest};
 use crate::control::client;
 use crate::control::home::Home;
@@ -29,11 +29,11 @@ pub(super) struct Delete {
 impl Delete {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
-        let words = self.apps.iter().map(|word| Some(word.as_str()));
-        let Meant { running, at_rest } = rest::meant_by(&found, &rest::ids(), words)?;
-        for app in running {
+        let (running, at_rest) = rest::targets(&found, &rest::ids(), &self.apps)?;
+        let running: BTreeMap<_, _> = running.iter().map(|target| (target.app.pid, target.app)).collect();
+        for app in running.into_values() {
             ending::end(app).await?;
-            self.forget(Apps::of_this_process()?.app(&app.1.name))?;
+            self.forget(Apps::of_this_process()?.app(&app.name))?;
         }
         for folder in at_rest {
             self.forget(folder)?;

@@ -116,8 +116,9 @@ fn environments(workers: &[Worker]) -> String {
     let is_common = |name: &String, value: &String| known().all(|(_, other)| other.get(name) == Some(value));
     let section = |title: String, of: &BTreeMap<String, String>, common: bool| {
         let lines = of.iter().filter(|(name, value)| is_common(name, value) == common);
-        let lines: String =
-            lines.map(|(name, value)| format!("\n  {}={}", escaped(name), escaped(value))).collect();
+        let lines: String = lines
+            .map(|(name, value)| format!("\n  {}={}", print::escaped(name), print::escaped(value)))
+            .collect();
         if lines.is_empty() { String::new() } else { format!("\n\n{title}{lines}") }
     };
     let all = section("environment of all workers".to_owned(), first, true);
@@ -125,15 +126,6 @@ fn environments(workers: &[Worker]) -> String {
     let title = |worker: &Worker| format!("environment of worker {}{} alone", worker.worker, pid(worker));
     let each: String = known().map(|(worker, of)| section(title(worker), of, false)).collect();
     all + &each
-}
-
-/// What the terminal would obey is written as a Rust program has it: `\n`, `\u{1b}`.
-fn escaped(text: &str) -> String {
-    let escape = |character: char| match controls::is_control(character) {
-        true => character.escape_default().to_string(),
-        false => character.to_string(),
-    };
-    text.chars().map(escape).collect()
 }
 
 fn command(app: &App) -> String {

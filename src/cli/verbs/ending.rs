@@ -11,7 +11,6 @@ use rustix::time::Timespec;
 
 use super::VerbError;
 use crate::control::api::App;
-use crate::control::client::Clusterd;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(20);
@@ -23,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// It may not be signalled, or does not end.
-pub(super) async fn end((_, app): &(Clusterd, App)) -> Result<(), VerbError> {
+pub(super) async fn end(app: &App) -> Result<(), VerbError> {
     let not_ended = |why: String| VerbError::NotEnded(app.name.clone(), why);
     let pid = i32::try_from(app.pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| not_ended("it has no process id".to_owned()))?;

@@ -21,7 +21,7 @@ impl Kill {
         let found = client::find(&Home::of_this_process()).await;
         let mut code = ExitCode::SUCCESS;
         for app in found.apps.iter().filter(|(_, app)| apps.app(&app.name).is_defined()) {
-            match ending::end(app).await {
+            match ending::end(&app.1).await {
                 Ok(()) => print::done(&app.1.name, "ended", self.shape)?,
                 Err(failure) => {
                     failure.complaints().iter().for_each(|complaint| crate::cli::complain(complaint));

@@ -12,8 +12,10 @@ mod curl;
 mod delete;
 mod describe;
 mod ending;
+mod env;
 mod events;
 mod flush;
+mod id;
 mod import;
 mod kept_apps;
 mod kill;
@@ -21,6 +23,8 @@ mod list;
 mod log_lines;
 mod logs;
 mod order;
+mod pid;
+mod ping;
 mod print;
 mod reload;
 mod reload_logs;
@@ -61,6 +65,10 @@ struct Arguments {
 enum Verb {
     List(list::List),
     Describe(describe::Describe),
+    Env(env::Env),
+    Pid(pid::Pid),
+    Id(id::Id),
+    Ping(ping::Ping),
     Reload(reload::Reload),
     Restart(restart::Restart),
     Scale(scale::Scale),
@@ -228,6 +236,10 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
         match verb {
             Verb::List(list) => list.run().await,
             Verb::Describe(describe) => describe.run().await,
+            Verb::Env(env) => env.run().await,
+            Verb::Pid(pid) => pid.run().await,
+            Verb::Id(id) => id.run().await,
+            Verb::Ping(ping) => ping.run().await,
             Verb::Reload(reload) => reload.run().await,
             Verb::Restart(restart) => restart.run().await,
             Verb::Scale(scale) => scale.run().await,

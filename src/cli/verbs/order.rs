@@ -8,9 +8,8 @@ use futures_util::TryStreamExt;
 
 use super::VerbError;
 use super::app::NameFlag;
-use super::choose::Word;
 use super::print::{self, Output, Shape};
-use super::rest::Meant;
+use super::rest::Target;
 use super::{rest, sentence};
 use crate::cli::complain;
 use crate::control::api::{App, Code, Outcome, Problem};
@@ -63,31 +62,13 @@ impl Order {
     /// meant before anything is done.
     pub(super) async fn carry_out(self, command: Command) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
-        let ids = rest::ids();
-        let named = self.apps.iter().chain(&self.flag.name).map(|word| Some(word.as_str()));
-        let words =
-            if self.apps.is_empty() && self.flag.name.is_none() { vec![None] } else { named.collect() };
-        let (mut running, mut resting) = (Vec::new(), Vec::new());
-        for word in words {
-            let Meant { running: meant, at_rest } = rest::meant_of_all(&found, &ids, word)?;
-            let worker_of = |app: &App| Word::read(word?).ok()?.worker_of(ids.of_app(&app.name));
-            for app in meant {
-                let order = (app, worker_of(&app.1));
-                let is_same = |(other, worker): &(&(Clusterd, App), Option<Slot>)| {
-                    other.1.pid == app.1.pid && *worker == order.1
-                };
-                if !running.iter().any(is_same) {
-                    running.push(order);
-                }
-            }
-            resting
-                .extend(at_rest.into_iter().filter(|folder| !resting.contains(folder)).collect::<Vec<_>>());
-        }
-        if running.iter().any(|(_, worker)| worker.is_some()) {
+        let words: Vec<_> = self.apps.iter().chain(&self.flag.name).cloned().collect();
+        let (running, resting) = rest::targets(&found, &rest::ids(), &words)?;
+        if running.iter().any(|target| target.worker.is_some()) {
             check_for_one(&command)?;
         }
         let mut code = ExitCode::SUCCESS;
-        for ((clusterd, app), worker) in running {
+        for Target { clusterd, app, worker } in running {
             let outcome = self.follow(clusterd, app, &of_worker(&command, worker)).await?;
             if matches!(outcome, Outcome::Error(_)) {
                 code = ExitCode::FAILURE;

@@ -87,6 +87,15 @@ pub(super) fn problem(problem: &Problem) -> String {
     text
 }
 
+/// What the terminal would obey is written as a Rust program has it: `\n`, `\u{1b}`.
+pub(super) fn escaped(text: &str) -> String {
+    let escape = |character: char| match controls::is_control(character) {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
 /// Lines that a worker wrote, each on a line of its own, indented.
 pub(super) fn quoted(lines: &[String]) -> String {
     lines.iter().map(|line| format!("\n  | {}", controls::blanked(line))).collect()
@@ -117,7 +126,7 @@ fn resting(label: &str, state: &str) -> Vec<String> {
 }
 
 /// The number that a worker has in its home folder.
-fn id(ids: &Ids, app: &str, worker: u32) -> Option<u32> {
+pub(super) fn id(ids: &Ids, app: &str, worker: u32) -> Option<u32> {
     ids.of_app(app).get(worker.checked_sub(1)? as usize).copied()
 }
 

@@ -17,6 +17,7 @@ use crate::home::definition::{self, NotWritten};
 use crate::home::ids::Ids;
 use crate::home::lock::Lock;
 use crate::home::record::{Record, Wanted};
+use crate::ids::Slot;
 use crate::settings::resolve::Resolved;
 use crate::supervisor::{Command, Environment};
 
@@ -65,22 +66,18 @@ fn of_word(word: &Word, at_rest: Vec<(AppFolder, String)>, ids: &Ids) -> Vec<App
 
 /// The apps that a word means.
 #[derive(Debug)]
-pub(super) struct Meant<'a> {
+struct Meant<'a> {
     /// Those that run.
-    pub running: Vec<&'a (Clusterd, App)>,
+    running: Vec<&'a (Clusterd, App)>,
     /// Those that do not.
-    pub at_rest: Vec<AppFolder>,
+    at_rest: Vec<AppFolder>,
 }
 
 /// The apps that run, and those that do not, which this word means together, or no word.
 ///
 /// # Errors
 /// It means none, or it is not clear which.
-pub(super) fn meant_of_all<'a>(
-    found: &'a Found,
-    ids: &Ids,
-    word: Option<&str>,
-) -> Result<Meant<'a>, NotChosen> {
+fn meant_of_all<'a>(found: &'a Found, ids: &Ids, word: Option<&str>) -> Result<Meant<'a>, NotChosen> {
     let Some(wanted) = word else {
         let at_rest = meant(found, ids, None)?;
         let running = match choose(found, ids, None, Many::All) {
@@ -99,30 +96,56 @@ pub(super) fn meant_of_all<'a>(
     Ok(Meant { running, at_rest })
 }
 
-/// The apps that these words mean, each once.
+/// An app that runs, and its worker if that is meant alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    /// Who runs it.
+    pub clusterd: &'a Clusterd,
+    /// The app.
+    pub app: &'a App,
+    /// The worker whose number was said.
+    pub worker: Option<Slot>,
+}
+
+impl Target<'_> {
+    /// Whether the worker of this number is meant, alone or with the others.
+    pub(super) fn is_meant(&self, worker: u32) -> bool {
+        self.worker.is_none_or(|slot| slot.0 == worker)
+    }
+}
+
+/// These words; where there are none, all apps are meant.
+pub(super) fn or_all(words: &[String]) -> Vec<String> {
+    if words.is_empty() { vec!["all".to_owned()] } else { words.to_vec() }
+}
+
+/// What these words mean, each once, or the only app if there are no words: what runs, and the apps that do not.
 ///
 /// # Errors
 /// One of them means none, or it is not clear which.
-pub(super) fn meant_by<'a, 'w>(
+pub(super) fn targets<'a>(
     found: &'a Found,
     ids: &Ids,
-    words: impl Iterator<Item = Option<&'w str>>,
-) -> Result<Meant<'a>, NotChosen> {
-    let mut all = Meant { running: Vec::new(), at_rest: Vec::new() };
+    words: &[String],
+) -> Result<(Vec<Target<'a>>, Vec<AppFolder>), NotChosen> {
+    let words =
+        if words.is_empty() { vec![None] } else { words.iter().map(|word| Some(word.as_str())).collect() };
+    let (mut running, mut at_rest): (Vec<Target<'a>>, Vec<AppFolder>) = (Vec::new(), Vec::new());
     for word in words {
-        let Meant { running, at_rest } = meant_of_all(found, ids, word)?;
-        for app in running {
-            if all.running.iter().all(|(_, other)| other.pid != app.1.pid) {
-                all.running.push(app);
+        let meant = meant_of_all(found, ids, word)?;
+        for (clusterd, app) in meant.running {
+            let worker = word.and_then(|word| Word::read(word).ok()?.worker_of(ids.of_app(&app.name)));
+            if !running.iter().any(|other| other.app.pid == app.pid && other.worker == worker) {
+                running.push(Target { clusterd, app, worker });
             }
         }
-        for folder in at_rest {
-            if !all.at_rest.contains(&folder) {
-                all.at_rest.push(folder);
+        for folder in meant.at_rest {
+            if !at_rest.contains(&folder) {
+                at_rest.push(folder);
             }
         }
     }
-    Ok(all)
+    Ok((running, at_rest))
 }
 
 /// Writes down what an app is that does not run: nothing of what it was before stays. Whoever has its lock alone does so.
