@@ -382,6 +382,8 @@ mod tests {
           reload      Replace every worker; each new worker is ready before the old one is drained
           restart     Stop every worker, or one, and start it again
           scale       Set the number of workers, or add or remove some
+          sendSignal  Send a signal to the process of each worker [aliases: signal, send-signal]
+          reset       Count the restarts of workers from 0 again; metrics count on
           stop        Stop all workers; clusterd keeps its ports, which refuse clients
           start       Start an app in the background, or one that was stopped
           delete      End apps and forget them; their logs stay [alias: del]

@@ -34,8 +34,8 @@ pub(super) struct LongestBody(pub(super) usize);
 impl LongestBody {
     pub(super) fn of(verb: Verb) -> Self {
         match verb {
-            Verb::Reload | Verb::Restart => Self(LONGEST_ENVIRONMENT),
-            Verb::Scale | Verb::Stop | Verb::Start => Self(LONGEST_BODY),
+            Verb::Reload | Verb::Restart | Verb::Start => Self(LONGEST_ENVIRONMENT),
+            Verb::Scale | Verb::Stop | Verb::Signal | Verb::Reset => Self(LONGEST_BODY),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use super::command::{MOST_WORKERS, Refused, Scale};
 use super::events::Asker;
+use super::signal_name::NamedSignal;
 use crate::ids::Slot;
 
 /// What is wanted of the whole app.
@@ -68,6 +69,10 @@ pub(super) enum Order<C> {
     StartOne(Slot),
     /// [`Command::StartWith`](super::Command::StartWith).
     StartWith(C),
+    /// [`Command::Signal`](super::Command::Signal).
+    Signal(Option<Slot>, NamedSignal),
+    /// [`Command::Reset`](super::Command::Reset).
+    Reset(Option<Slot>),
 }
 
 /// What becomes of clients that come while the app is stopped.
@@ -100,10 +105,14 @@ pub(super) enum Accepted<C> {
     StartOne(Slot),
     /// Start all workers, with another environment.
     StartWith(C),
+    /// Send a signal to all workers, or to the one in this slot.
+    Signal(Option<Slot>, NamedSignal),
+    /// Count restarts from 0, of all workers or of the one in this slot.
+    Reset(Option<Slot>),
 }
 
-/// Whether an order is carried out. While clusterd stops nothing is; a stop overtakes a reload, everything else waits
-/// for its end; an app that is stopped can only be started.
+/// Whether an order is carried out. While clusterd stops nothing is; a stop overtakes a reload, what starts or ends nothing
+/// goes on beside it, and everything else waits for its end; an app that is stopped can only be started.
 ///
 /// # Errors
 /// Why it is not carried out.
@@ -114,6 +123,10 @@ pub(super) fn accept<C>(order: Order<C>, situation: &Situation) -> Result<Accept
     match (order, &situation.reload_by) {
         (Order::Stop, _) => Ok(Accepted::Stop(Clients::Refused)),
         (Order::Hold, _) => Ok(Accepted::Stop(Clients::Wait)),
+        (Order::Signal(slot, signal), _) => {
+            one_or_all(slot, situation.workers).map(|slot| Accepted::Signal(slot, signal))
+        }
+        (Order::Reset(slot), _) => one_or_all(slot, situation.workers).map(Accepted::Reset),
         (_, Some(by)) => Err(Refused::Busy { by: by.clone() }),
         (Order::Start, None) => Ok(Accepted::Start),
         (Order::StartWith(configuration), None) if situation.mode == Mode::Stopped => {
@@ -133,6 +146,10 @@ pub(super) fn accept<C>(order: Order<C>, situation: &Situation) -> Result<Accept
 
 fn existing(slot: Slot, workers: u32) -> Result<Slot, Refused> {
     if (1..=workers).contains(&slot.0) { Ok(slot) } else { Err(Refused::NoWorker(slot)) }
+}
+
+fn one_or_all(slot: Option<Slot>, workers: u32) -> Result<Option<Slot>, Refused> {
+    slot.map(|slot| existing(slot, workers)).transpose()
 }
 
 fn scaled(workers: u32, scale: Scale) -> Result<u32, Refused> {
@@ -218,9 +235,24 @@ mod tests {
     }
 
     #[test]
+    fn what_starts_and_ends_nothing_is_done_at_any_time() {
+        let signal = "USR2".parse::<NamedSignal>().unwrap();
+        for situation in [running(4), in_mode(Mode::Stopped), reloading()] {
+            for slot in [None, Some(Slot(4))] {
+                let orders = [Order::<()>::Signal(slot, signal), Order::Reset(slot)];
+                let done = orders.map(|order| accept(order, &situation));
+                assert_eq!(done, [Ok(Accepted::Signal(slot, signal)), Ok(Accepted::Reset(slot))]);
+            }
+            let no = Some(Slot(5));
+            assert_eq!(accept(Order::<()>::Reset(no), &situation), Err(Refused::NoWorker(Slot(5))));
+            assert_eq!(accept(Order::<()>::Signal(no, signal), &situation), Err(Refused::NoWorker(Slot(5))));
+        }
+    }
+
+    #[test]
     fn while_clusterd_stops_nothing_is_done() {
         for mode in [Mode::Closing, Mode::Ending] {
-            for order in orders() {
+            for order in orders().into_iter().chain([Order::Reset(None)]) {
                 assert_eq!(accept(order, &in_mode(mode)), Err(Refused::Stopping));
             }
         }
@@ -290,6 +322,7 @@ mod tests {
             Just(Order::Hold),
             any::<u8>().prop_map(Order::StartWith),
             Just(Order::Start),
+            prop::option::of((0..2000u32).prop_map(Slot)).prop_map(Order::Reset),
         ]
     }
 
@@ -309,9 +342,13 @@ mod tests {
             match accept(order.clone(), &situation) {
                 Ok(accepted) => {
                     prop_assert!(matches!(situation.mode, Mode::Running | Mode::Stopped));
-                    prop_assert!(situation.reload_by.is_none() || matches!(accepted, Accepted::Stop(_)));
+                    let goes_beside = matches!(accepted, Accepted::Stop(_) | Accepted::Reset(_));
+                    prop_assert!(situation.reload_by.is_none() || goes_beside);
                     match accepted {
-                        Accepted::Stop(_) | Accepted::Start => {}
+                        Accepted::Stop(_) | Accepted::Start | Accepted::Signal(..) => {}
+                        Accepted::Reset(slot) => {
+                            prop_assert!(slot.is_none_or(|slot| (1..=situation.workers).contains(&slot.0)));
+                        }
                         Accepted::StartWith(configuration) => {
                             prop_assert_eq!(situation.mode, Mode::Stopped);
                             prop_assert_eq!(order, Order::StartWith(configuration));
@@ -331,7 +368,12 @@ mod tests {
                 Err(Refused::Busy { by }) => prop_assert_eq!(Some(by), situation.reload_by),
                 Err(Refused::Stopped) => prop_assert_eq!(situation.mode, Mode::Stopped),
                 Err(Refused::NoWorker(slot)) => {
-                    let of_one = [Order::RestartOne(slot), Order::StopOne(slot), Order::StartOne(slot)];
+                    let of_one = [
+                        Order::RestartOne(slot),
+                        Order::StopOne(slot),
+                        Order::StartOne(slot),
+                        Order::Reset(Some(slot)),
+                    ];
                     prop_assert!(of_one.contains(&order));
                 }
                 Err(Refused::OutOfRange { asked }) => prop_assert!(!(1..=i64::from(MOST_WORKERS)).contains(&asked)),

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Environment;
 use super::events::Asker;
+use super::signal_name::NamedSignal;
 use crate::ids::Slot;
 
 /// How long a worker may take to end when the stop is a fast one.
@@ -34,6 +35,10 @@ pub(crate) enum Command {
     Start(Option<Slot>),
     /// Start them again after that, with what workers inherit from now on; those of an app that is not stopped are replaced.
     StartWith(Environment),
+    /// Send this signal to the process that leads each worker, or this one.
+    Signal(Option<Slot>, NamedSignal),
+    /// Count the restarts of all workers, or of this one, from 0 again.
+    Reset(Option<Slot>),
 }
 
 /// How many workers are wanted.
@@ -92,6 +97,13 @@ pub(crate) struct Failed {
 pub(crate) struct Underway(pub(super) oneshot::Receiver<Result<String, Failed>>);
 
 impl Underway {
+    /// One that has ended already.
+    pub(super) fn ended(how: Result<String, String>) -> Self {
+        let (reply, answer) = oneshot::channel();
+        let _ = reply.send(how.map_err(|reason| Failed { reason, last_lines: Vec::new() }));
+        Self(answer)
+    }
+
     /// Waits for the end; a sentence about what was done.
     ///
     /// # Errors

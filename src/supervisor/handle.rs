@@ -122,6 +122,8 @@ impl Handle {
             Command::Restart(None) => Order::Restart(self.read_again(None).await?),
             Command::RestartWith(environment) => Order::Restart(self.read_again(Some(environment)).await?),
             Command::Scale(scale) => Order::Scale(scale),
+            Command::Signal(slot, signal) => Order::Signal(slot, signal),
+            Command::Reset(slot) => Order::Reset(slot),
             Command::Stop(None) => Order::Stop,
             Command::Stop(Some(slot)) => Order::StopOne(slot),
             Command::Hold => Order::Hold,

@@ -10,7 +10,7 @@
 //! - [`lifecycle`]: the states of a worker, and what follows from what; [`ends`]: how a process can end.
 //! - [`restart`]: whether and when a worker that has ended is started again.
 //! - [`rollout`]: how all of them are replaced, so that there are always enough.
-//! - `accept`: whether a command is carried out.
+//! - `accept`: whether a command is carried out; [`signal_name`]: the signals that can be sent.
 //! - `task` owns the rest, and brings one thing after the other: `workers`, which carries out what the lifecycle decides,
 //!   `replacement` for reloads and the like, and `jobs` for the other commands under way.
 //! - `workers` owns `worker_table` (slots, and the `instance`s that fill them), [`processes`] (how one is started, and how
@@ -40,6 +40,7 @@ mod publisher;
 mod replacement;
 pub(crate) mod restart;
 pub(crate) mod rollout;
+pub(crate) mod signal_name;
 mod status;
 mod task;
 pub(crate) mod triggers;

@@ -21,6 +21,7 @@ use super::processes::Processes;
 use super::publisher::Publisher;
 use super::replacement::{self, Replacements};
 use super::restart::Run;
+use super::signal_name::NamedSignal;
 use super::workers::Workers;
 use super::{DesiredState, Overview, Spec, StartError, WorkerHooks};
 use crate::ids::Slot;
@@ -217,6 +218,8 @@ impl Task {
             Accepted::Start => self.start(&by),
             Accepted::StartOne(slot) => self.start_one(slot),
             Accepted::StartWith(wanted) => self.start_with(wanted, &by),
+            Accepted::Signal(slot, signal) => self.signal(slot, signal, &by),
+            Accepted::Reset(slot) => self.reset(slot),
         })
     }
 
@@ -300,6 +303,25 @@ impl Task {
         self.wanted = wanted;
         self.workers.resize(count);
         self.start(by)
+    }
+
+    fn signal(&self, slot: Option<Slot>, signal: NamedSignal, by: &Asker) -> Underway {
+        let sent = self.workers.signal(slot, signal.signal());
+        let to = jobs::workers(u32::try_from(sent.len()).unwrap_or(u32::MAX));
+        tracing::info!("signal {signal} sent to {to} by {by}");
+        Underway::ended(match &sent[..] {
+            [] => Err("no worker is running".to_owned()),
+            sent => match sent.iter().find_map(|sent| sent.as_ref().err()) {
+                Some(error) => Err(format!("cannot send signal {signal}: {error}")),
+                None => Ok(format!("signal {signal} sent to {to}")),
+            },
+        })
+    }
+
+    /// What is counted for the metrics goes on: a counter that goes back is a restart of clusterd (Prometheus).
+    fn reset(&mut self, slot: Option<Slot>) -> Underway {
+        self.workers.reset_restarts(slot);
+        Underway::ended(Ok("restarts are counted from 0".to_owned()))
     }
 
     /// Begins the end: what was asked for is given up, and nothing more is taken on.

@@ -140,6 +140,11 @@ impl WorkerTable {
         *self.restarts.entry(slot).or_default() += 1;
     }
 
+    /// Counts them from 0 again, of every slot or of this one.
+    pub(super) fn reset_restarts(&mut self, slot: Option<Slot>) {
+        self.restarts.retain(|counted, _| slot.is_some_and(|slot| slot != *counted));
+    }
+
     pub(super) fn get(&self, id: InstanceId) -> Option<&Instance> {
         self.instances.iter().find(|instance| instance.id() == id)
     }

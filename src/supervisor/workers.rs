@@ -2,6 +2,7 @@
 //!
 //! It decides nothing by itself, and knows no commands: which workers are wanted is its caller's affair.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -403,6 +404,18 @@ impl Workers {
             Action::Advise(process) => self.advise_running(id, process.group),
         }
         None
+    }
+
+    /// Sends a signal to the process that leads each worker, or the one in this slot. What came of it, for each that has one.
+    pub(super) fn signal(&self, slot: Option<Slot>, signal: Signal) -> Vec<io::Result<()>> {
+        let is_meant = |instance: &&Instance| slot.is_none_or(|slot| instance.slot() == slot);
+        let led = self.table.iter().filter(is_meant).filter_map(|instance| instance.state().process());
+        led.map(|process| processes::signal_leader(process.group, signal)).collect()
+    }
+
+    /// Counts restarts from 0, of every worker or of the one in this slot.
+    pub(super) fn reset_restarts(&mut self, slot: Option<Slot>) {
+        self.table.reset_restarts(slot);
     }
 
     /// Counts a start after the first.

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::harness::home::Home;
-use crate::harness::until;
+use crate::harness::needs::needs;
+use crate::harness::ports::free_port;
+use crate::harness::{http, until};
 
 /// A worker that lives until it is told to end.
 const JOB: &str = "#!/bin/sh\necho working\nexec sleep 1000\n";
@@ -161,4 +163,71 @@ fn ping_tells_how_many_answer_and_starts_none() {
     assert_eq!(home.say("ping").done(), "1 clusterd answers\n");
     start(&home, "api", "");
     assert_eq!(home.say("ping -o json").json(), json!({ "clusterds": 2 }));
+}
+
+/// Writes down each USR2 that it gets itself; its child ends at once when it gets one.
+const LISTENER: &str = "#!/bin/bash
+trap 'echo $NODE_APP_INSTANCE >> got' USR2
+while true; do sleep 0.05; done
+";
+
+#[test]
+fn a_signal_goes_to_the_process_of_each_worker() {
+    needs!("bash");
+    let home = Home::new();
+    home.write("job.sh", LISTENER);
+    start_all(&home, "web", 2);
+    let got = || {
+        let mut lines: Vec<_> = std::fs::read_to_string(home.folder().join("got"))
+            .unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(home.say("sendSignal SIGUSR2 web").done(), "web: signal USR2 sent to 2 workers\n");
+    until("both have it", || (got() == ["0", "1"]).then_some(()));
+    assert_eq!(home.say("signal usr2 1").done(), "web: signal USR2 sent to 1 worker\n");
+    until("the second has it", || (got() == ["0", "1", "1"]).then_some(()));
+    assert_eq!(home.app("web").expect("it runs")["workers"][0]["restarts"], 0);
+    let said = home.say("sendSignal nope web");
+    assert!(said.code == 2 && said.stderr.starts_with("clusterd: nope is not a signal\nhint: "), "{said:?}");
+    assert_eq!(home.say("sendSignal HUP nobody").code, 1);
+    home.say("stop web").done();
+    let said = home.say("sendSignal USR2 web");
+    assert_eq!((said.code, said.stderr.as_str()), (1, "clusterd: web: no worker is running\n"));
+    home.say("kill").done();
+    assert_eq!(home.say("sendSignal USR2 web").code, 1);
+}
+
+#[test]
+fn restarts_are_counted_from_0_again_and_the_metrics_go_on() {
+    let home = home();
+    let metrics = free_port();
+    home.say(&format!("start job.sh --name web -w 2 --metrics {metrics}")).done();
+    home.say("restart web").done();
+    let restarts = || {
+        let app = home.app("web").expect("it runs");
+        let workers = app["workers"].as_array().expect("a list").clone();
+        workers.iter().map(|worker| worker["restarts"].as_u64().expect("a number")).collect::<Vec<_>>()
+    };
+    let counted = || {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], metrics));
+        let text = http::request(address, "GET", "/metrics").expect("metrics").text();
+        let of_command = text.lines().filter(|line| {
+            line.starts_with("clusterd_worker_restarts_total") && line.contains("\"command\"")
+        });
+        of_command.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
+    };
+    assert_eq!((restarts(), counted()), (vec![1, 1], 2));
+    until("they have numbers", || (lines(&home, "id web").len() == 2).then_some(()));
+    home.say("reset 0").done();
+    assert_eq!(restarts(), [0, 1]);
+    assert_eq!(home.say("reset web").done(), "web: restarts are counted from 0\n");
+    assert_eq!((restarts(), counted()), (vec![0, 0], 2));
+    home.say("restart web").done();
+    assert_eq!((restarts(), counted()), (vec![1, 1], 4));
+    home.say("kill").done();
+    assert_eq!((home.say("reset web").code, home.say("reset nobody").code), (0, 1));
 }

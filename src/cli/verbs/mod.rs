@@ -28,10 +28,12 @@ mod ping;
 mod print;
 mod reload;
 mod reload_logs;
+mod reset;
 mod rest;
 mod restart;
 mod save;
 mod scale;
+mod send_signal;
 mod sentence;
 mod start;
 mod start_file;
@@ -72,6 +74,9 @@ enum Verb {
     Reload(reload::Reload),
     Restart(restart::Restart),
     Scale(scale::Scale),
+    #[command(name = "sendSignal")]
+    SendSignal(send_signal::SendSignal),
+    Reset(reset::Reset),
     Stop(stop::Stop),
     Start(start::Start),
     Delete(delete::Delete),
@@ -243,6 +248,8 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
             Verb::Reload(reload) => reload.run().await,
             Verb::Restart(restart) => restart.run().await,
             Verb::Scale(scale) => scale.run().await,
+            Verb::SendSignal(signal) => signal.run().await,
+            Verb::Reset(reset) => reset.run().await,
             Verb::Stop(stop) => stop.run().await,
             Verb::Start(start) => start.run().await,
             Verb::Delete(delete) => delete.run().await,

@@ -133,6 +133,8 @@ fn of_worker(command: &Command, worker: Option<Slot>) -> Command {
         Command::Stop(None) => Command::Stop(worker),
         Command::Start(None) => Command::Start(worker),
         Command::Restart(None) => Command::Restart(worker),
+        Command::Signal(None, signal) => Command::Signal(worker, *signal),
+        Command::Reset(None) => Command::Reset(worker),
         command => command.clone(),
     }
 }

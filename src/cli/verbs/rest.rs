@@ -171,6 +171,18 @@ pub(super) async fn obey(folder: &AppFolder, command: &Command, shape: Shape) ->
             print::done(name, "it was not running, and is not started at the next boot", shape)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Reset(_) => {
+            print::done(
+                name,
+                "it is not running, and restarts are counted from 0 when it is started",
+                shape,
+            )?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Signal(..) => {
+            complain(&format!("{name}: no worker is running"));
+            Ok(ExitCode::FAILURE)
+        }
         Command::Hold | Command::Scale(_) => {
             complain(&format!("{name}: the app is not running\nhint: start it first: clusterd start {name}"));
             Ok(ExitCode::FAILURE)

@@ -8,7 +8,7 @@ use super::{Arguments, names};
 
 /// What other tools (PM2, systemctl, supervisorctl, docker) call something, what comes nearest here, and whether no server
 /// has this name: a program that is not meant must not run.
-const OF_OTHERS: [(&str, &str, bool); 15] = [
+const OF_OTHERS: [(&str, &str, bool); 14] = [
     ("halt", "stop", true),
     ("shutdown", "stop", true),
     ("quit", "stop", true),
@@ -22,7 +22,6 @@ const OF_OTHERS: [(&str, &str, bool); 15] = [
     ("logtail", "logs", false),
     ("tail", "logs", false),
     ("up", "start", false),
-    ("reset", "restart", true),
     ("update", "reload", false),
 ];
 

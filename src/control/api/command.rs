@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Code, Problem};
 use crate::ids::Slot;
+use crate::supervisor::signal_name::NamedSignal;
 use crate::supervisor::{Command, Environment, Scale};
 
 /// The commands.
@@ -25,11 +26,16 @@ pub(crate) enum Verb {
     Stop,
     /// Start them again.
     Start,
+    /// Send them a signal.
+    Signal,
+    /// Count their restarts from 0.
+    Reset,
 }
 
 impl Verb {
     /// Every verb.
-    pub(crate) const ALL: [Verb; 5] = [Verb::Reload, Verb::Restart, Verb::Scale, Verb::Stop, Verb::Start];
+    pub(crate) const ALL: [Verb; 7] =
+        [Verb::Reload, Verb::Restart, Verb::Scale, Verb::Stop, Verb::Start, Verb::Signal, Verb::Reset];
 
     /// Its name in a path.
     pub(crate) fn name(self) -> &'static str {
@@ -39,6 +45,8 @@ impl Verb {
             Verb::Scale => "scale",
             Verb::Stop => "stop",
             Verb::Start => "start",
+            Verb::Signal => "signal",
+            Verb::Reset => "reset",
         }
     }
 
@@ -50,6 +58,8 @@ impl Verb {
             Command::Scale(_) => Verb::Scale,
             Command::Stop(_) | Command::Hold => Verb::Stop,
             Command::Start(_) | Command::StartWith(_) => Verb::Start,
+            Command::Signal(..) => Verb::Signal,
+            Command::Reset(_) => Verb::Reset,
         }
     }
 }
@@ -128,6 +138,23 @@ struct StopBody {
     hold: bool,
 }
 
+/// The body of a signal command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignalBody {
+    signal: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    worker: Option<u32>,
+}
+
+/// The body of a reset command.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResetBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    worker: Option<u32>,
+}
+
 /// The body to send with a command.
 pub(crate) fn body_of(command: &Command) -> Vec<u8> {
     let body = match command {
@@ -146,6 +173,10 @@ pub(crate) fn body_of(command: &Command) -> Vec<u8> {
         }
         Command::Hold => serde_json::to_vec(&StopBody { worker: None, hold: true }),
         Command::Reload => serde_json::to_vec(&ReloadBody::default()),
+        Command::Signal(worker, signal) => {
+            serde_json::to_vec(&SignalBody { signal: signal.to_string(), worker: worker.map(|slot| slot.0) })
+        }
+        Command::Reset(worker) => serde_json::to_vec(&ResetBody { worker: worker.map(|slot| slot.0) }),
     };
     body.expect("plain structures can be written")
 }
@@ -166,8 +197,14 @@ pub(crate) fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
         Verb::Scale => {
             serde_json::from_slice(body).map(|ScaleBody { workers: Workers(scale) }| Command::Scale(scale))
         }
+        Verb::Signal => serde_json::from_slice(body).and_then(signal),
+        Verb::Reset => {
+            serde_json::from_slice(body).map(|ResetBody { worker }| Command::Reset(worker.map(Slot)))
+        }
     };
     let wanted = match verb {
+        Verb::Signal => r#"the body is {"signal":"USR2"} or {"signal":"USR2","worker":2}"#,
+        Verb::Reset => r#"the body is {} or {"worker":2}"#,
         Verb::Reload => r#"the body is {} or {"environment":["NAME=VALUE"]}"#,
         Verb::Restart | Verb::Start => r#"the body is {}, {"worker":2} or {"environment":["NAME=VALUE"]}"#,
         Verb::Scale => r#"the body is {"workers":4} or {"workers":"+1"}"#,
@@ -182,6 +219,14 @@ fn stop(StopBody { worker, hold }: StopBody) -> Result<Command, serde_json::Erro
         (None, true) => Ok(Command::Hold),
         (Some(_), true) => Err(de::Error::custom("clients wait for all workers, not for one alone")),
     }
+}
+
+fn signal(SignalBody { signal, worker }: SignalBody) -> Result<Command, serde_json::Error> {
+    let named = signal.parse::<NamedSignal>();
+    named.map(|signal| Command::Signal(worker.map(Slot), signal)).map_err(|error| {
+        let message = error.to_string();
+        de::Error::custom(message.lines().next().unwrap_or_default())
+    })
 }
 
 fn reload(ReloadBody { environment }: ReloadBody) -> Result<Command, serde_json::Error> {
@@ -293,6 +338,10 @@ mod tests {
             Command::Hold,
             Command::Start(None),
             Command::Start(Some(Slot(1))),
+            Command::Signal(None, "USR2".parse().unwrap()),
+            Command::Signal(Some(Slot(2)), "KILL".parse().unwrap()),
+            Command::Reset(None),
+            Command::Reset(Some(Slot(2))),
             Command::StartWith(Environment::default()),
         ] {
             assert_eq!(command_of(Verb::of(&command), &body_of(&command)), Ok(command));
@@ -322,6 +371,10 @@ mod tests {
             (Verb::Start, r#"{"slot":1}"#),
             (Verb::Stop, r#"{"worker":"2"}"#),
             (Verb::Restart, r#"{"worker":-1}"#),
+            (Verb::Signal, "{}"),
+            (Verb::Signal, r#"{"signal":"nope"}"#),
+            (Verb::Signal, r#"{"signal":15}"#),
+            (Verb::Reset, r#"{"workers":1}"#),
             (Verb::Restart, r#"{"wroker":2}"#),
             (Verb::Scale, ""),
             (Verb::Scale, r#"{"workers":"many"}"#),

@@ -13,6 +13,7 @@ pub(crate) mod reaper;
 pub(crate) mod spawn;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -204,6 +205,15 @@ impl Processes {
 pub(super) fn has_members(group: Pid) -> bool {
     // EPERM: there are members, of another user.
     !matches!(rustix::process::test_kill_process_group(group), Err(Errno::SRCH))
+}
+
+/// Sends a signal to the process that leads a worker's group, and to no other.
+pub(super) fn signal_leader(leader: Pid, signal: Signal) -> io::Result<()> {
+    match rustix::process::kill_process(leader, signal) {
+        // ESRCH: it has just ended.
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Sends a signal to every process of a worker's group.
