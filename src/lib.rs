@@ -16,6 +16,7 @@
 //! - [`private`]: connections of clusterd's own to one worker: probes, metrics, and what is asked of one alone.
 //! - [`supervisor`]: starts, watches, restarts and stops the workers.
 //! - [`home`]: the folder that apps share: what each is, what is wanted of it, and how it is started.
+//! - [`up`]: the apps of a file in the foreground, each with a primary of its own.
 //! - [`hooks`]: runs a command for each event; [`systemd`]: speaks with service managers, and as one.
 //! - [`control`]: commands and questions from other processes; [`http`]: the connections of that and of [`admin`].
 //! - [`controls`]: which characters of others' texts are never printed as they are.
@@ -56,13 +57,14 @@ pub(crate) mod settings;
 pub(crate) mod supervisor;
 pub(crate) mod sys;
 pub(crate) mod systemd;
+pub(crate) mod up;
 #[allow(unreachable_pub, reason = "these files are the library's, too")]
 mod worker;
 
 use std::process::ExitCode;
 
 use crate::attach::listen_fds;
-use crate::home::{Held, launch};
+use crate::home::{Given, launch};
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
 use crate::supervisor::{guardian, spawn};
@@ -76,16 +78,21 @@ pub fn main() -> ExitCode {
         Some(spawn::DEMO_VERB) => demo::demo_main(),
         Some(listen_fds::VERB) => listen_fds::step_main(std::env::args_os().skip(2)),
         Some(guardian::VERB) => guardian::guardian_main(std::env::args_os().skip(2), launch::start_again),
-        Some(launch::VERB) => launch::primary_main(std::env::args_os().skip(2), |command_line, held| {
-            cli::run_app(command_line, held, serve)
+        Some(launch::VERB) => launch::primary_main(std::env::args_os().skip(2), |command_line, given| {
+            cli::run_app(command_line, given, serve)
+        }),
+        Some(up::app::VERB) => up::app::app_main(std::env::args_os().skip(2), |command_line, given| {
+            cli::run_app(command_line, given, serve)
         }),
         _ => cli::run(std::env::args_os(), serve),
     }
 }
 
-fn serve(config: Config, command_line: CommandLine, held: Option<Held>) -> u8 {
-    let code = primary::run(config, command_line, held.as_ref()).unwrap_or_else(|failure| {
-        cli::complain(&failure.to_string());
+fn serve(config: Config, command_line: CommandLine, given: Given) -> u8 {
+    let Given { held, console } = given;
+    let label = console.as_ref().map(|console| console.label.clone());
+    let code = primary::run(config, command_line, (held.as_ref(), console)).unwrap_or_else(|failure| {
+        cli::complain_as(label.as_ref(), &failure.to_string());
         failure.exit_code()
     });
     // Before the lock is let go, by which others see that it has ended.

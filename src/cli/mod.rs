@@ -11,9 +11,11 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::controls;
-use crate::home::Held;
 use crate::home::apps::Apps;
 use crate::home::lock::{Lock, LockError};
+use crate::home::{Given, Held};
+use crate::logs::console::Label;
+use crate::logs::look::Look;
 use crate::settings::command::{self, CommandError};
 use crate::settings::error::Invalid;
 use crate::settings::load::CommandLine;
@@ -98,29 +100,30 @@ impl CliError {
 /// cannot be executed or found, 1 for anything else; or as `serve` says.
 pub(crate) fn run(
     arguments: impl Iterator<Item = OsString>,
-    serve: impl FnOnce(Config, CommandLine, Option<Held>) -> u8,
+    serve: impl FnOnce(Config, CommandLine, Given) -> u8,
 ) -> ExitCode {
     let arguments: Vec<_> = arguments.collect();
     let first = arguments.get(1).cloned();
     let done = asked(arguments).and_then(|action| act(action, serve));
-    done.unwrap_or_else(|failure| ExitCode::from(report(&failure.or_mistyped(first.as_deref()))))
+    done.unwrap_or_else(|failure| ExitCode::from(report(&failure.or_mistyped(first.as_deref()), &complain)))
 }
 
-/// Runs an app of the home folder, from this command line; `serve` does the main job.
+/// Runs one app from this command line, for another clusterd that has started this one; `serve` does the main job.
 pub(crate) fn run_app(
     command_line: CommandLine,
-    held: Held,
-    serve: impl FnOnce(Config, CommandLine, Option<Held>) -> u8,
+    given: Given,
+    serve: impl FnOnce(Config, CommandLine, Given) -> u8,
 ) -> u8 {
     let loaded = load::load(command_line.clone()).map_err(CliError::from).and_then(|resolved| {
         find_program(&resolved.config)?;
         Ok(resolved.config)
     });
     match loaded {
-        Ok(config) => serve(config, command_line, Some(held)),
+        Ok(config) => serve(config, command_line, given),
         Err(failure) => {
-            let code = report(&failure);
-            held.ends(code);
+            let label = given.console.map(|console| console.label);
+            let code = report(&failure, &|message| complain_as(label.as_ref(), message));
+            given.held.iter().for_each(|held| held.ends(code));
             code
         }
     }
@@ -168,10 +171,7 @@ fn as_flags(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-fn act(
-    action: Action,
-    serve: impl FnOnce(Config, CommandLine, Option<Held>) -> u8,
-) -> Result<ExitCode, CliError> {
+fn act(action: Action, serve: impl FnOnce(Config, CommandLine, Given) -> u8) -> Result<ExitCode, CliError> {
     match action {
         Action::Explain(text) => {
             text.print()?;
@@ -189,7 +189,7 @@ fn act(
         Action::Serve(resolved, command_line) => {
             find_program(&resolved.config)?;
             let held = hold(&resolved)?;
-            Ok(serve(resolved.config, command_line, held).into())
+            Ok(serve(resolved.config, command_line, Given { held, console: None }).into())
         }
     }
 }
@@ -215,7 +215,7 @@ fn find_program(config: &Config) -> Result<(), WorkplaceError> {
 }
 
 /// Prints what is wrong, each problem as `clusterd: ...`, and says what to exit with.
-fn report(failure: &CliError) -> u8 {
+fn report(failure: &CliError, complain: &dyn Fn(&str)) -> u8 {
     match failure {
         CliError::Arguments(error) => {
             let text = error.to_string();
@@ -253,5 +253,14 @@ fn report(failure: &CliError) -> u8 {
 
 /// Prints what is wrong to standard error; with that gone there is nobody left to tell.
 pub(crate) fn complain(message: &str) {
-    let _ = writeln!(io::stderr(), "clusterd: {}", controls::blanked_lines(message));
+    complain_as(None, message);
+}
+
+/// The same, with a label before each line where others write to standard error, too.
+pub(crate) fn complain_as(label: Option<&Label>, message: &str) {
+    let prefix = label.map(|label| label.prefix(Look::of(io::stderr()), None)).unwrap_or_default();
+    let message = format!("clusterd: {}", controls::blanked_lines(message));
+    let lines: String = message.lines().map(|line| format!("{prefix}{line}\n")).collect();
+    // At once: a line of another app does not come between.
+    let _ = io::stderr().write_all(lines.as_bytes());
 }

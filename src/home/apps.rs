@@ -61,11 +61,16 @@ impl Apps {
 
     /// Every app that was started once and not deleted, by name.
     pub(crate) fn all(&self) -> Vec<AppFolder> {
-        let entries = fs::read_dir(self.home.join(APPS)).into_iter().flatten().filter_map(Result::ok);
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut apps: Vec<_> = names.map(|name| self.app(&name)).filter(AppFolder::is_defined).collect();
+        let mut apps: Vec<_> = self.folders().filter(AppFolder::is_defined).collect();
         apps.sort_by(|one, other| one.name.cmp(&other.name));
         apps
+    }
+
+    /// Every app that has a folder: those that run in the foreground have one, too.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = AppFolder> {
+        let entries = fs::read_dir(self.home.join(APPS)).into_iter().flatten().filter_map(Result::ok);
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.map(|name| self.app(&name))
     }
 }
 

@@ -73,6 +73,14 @@ fn changes(old: &Table, new: &Table) -> Written {
     }
 }
 
+/// The app as a file has it.
+///
+/// # Errors
+/// The command is no text.
+pub(crate) fn text_of(resolved: &Resolved) -> Result<String, NotWritten> {
+    Ok(table_of(resolved)?.to_string())
+}
+
 /// The variables that the app was started with.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use super::apps::AppFolder;
 use super::lock::Lock;
 use super::record::Record;
-use super::{Held, definition};
+use super::{Given, Held, definition};
 use crate::cli::complain;
 use crate::control::home::HOME_VARIABLE;
 use crate::logs::plan::OWN;
@@ -48,7 +48,7 @@ pub(crate) fn spawn(app: &AppFolder, lock: Lock) -> io::Result<Child> {
 /// Runs an app of its home folder: `arguments` are those after the verb, the app's folder. `serve` does the main job.
 pub(crate) fn primary_main(
     mut arguments: impl Iterator<Item = OsString>,
-    serve: impl FnOnce(CommandLine, Held) -> u8,
+    serve: impl FnOnce(CommandLine, Given) -> u8,
 ) -> ExitCode {
     let Some(folder) = arguments.next().and_then(|path| AppFolder::at(Path::new(&path))) else {
         return ExitCode::from(2);
@@ -77,7 +77,7 @@ pub(crate) fn primary_main(
         folder: start_folder::of_this_process(),
         ..CommandLine::default()
     };
-    serve(command_line, Held::new(folder, lock, true)).into()
+    serve(command_line, Given { held: Some(Held::new(folder, lock, true)), console: None }).into()
 }
 
 /// Starts the primary of the app in this folder again: the one before has crashed. Its guardian does so.
@@ -92,7 +92,10 @@ pub(crate) fn start_again(folder: &Path) {
 }
 
 /// What came as standard input, which then is /dev/null.
-fn standard_input() -> io::Result<OwnedFd> {
+///
+/// # Errors
+/// Those of fcntl(2), open(2) and dup2(2).
+pub(crate) fn standard_input() -> io::Result<OwnedFd> {
     let given = duplicate(0)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     Ok(given)

@@ -3,14 +3,17 @@
 //! It is an flock(2): it goes from whoever starts the primary to the primary with the descriptor, and the kernel lets it go
 //! when the last process that has it ends, however it ends.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use serde::{Deserialize, Serialize};
 
 use super::apps::AppFolder;
+
+/// How often a lock is tried to be had whose file is removed meanwhile.
+const TRIES: u32 = 16;
 
 /// The lock, held.
 #[derive(Debug)]
@@ -47,6 +50,15 @@ pub(crate) enum LockError {
     },
 }
 
+impl Holder {
+    /// This process.
+    pub(crate) fn this_process() -> Self {
+        let terminal = rustix::termios::ttyname(rustix::stdio::stderr(), Vec::new()).ok();
+        let terminal = terminal.map(|name| name.to_string_lossy().into_owned());
+        Self { pid: std::process::id(), terminal }
+    }
+}
+
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.terminal {
@@ -63,15 +75,24 @@ impl Lock {
     /// Somebody has it, or the folder cannot be written.
     pub(crate) fn take(app: &AppFolder) -> Result<Self, LockError> {
         let unusable = |source| LockError::Unusable { app: app.name().to_owned(), source };
-        app.create().map_err(unusable)?;
-        let mut file = open(app).map_err(unusable)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => {
-                Err(LockError::Held { app: app.name().to_owned(), by: read(&mut file) })
+        for _ in 0..TRIES {
+            app.create().map_err(unusable)?;
+            let mut file = match open(app) {
+                // Whoever had it has just removed the folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                file => file.map_err(unusable)?,
+            };
+            match file.try_lock() {
+                Ok(()) if is_at(&file, app) => return Ok(Self(file)),
+                // Whoever had it has just removed the file: it is nobody's lock any more.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LockError::Held { app: app.name().to_owned(), by: read(&mut file) });
+                }
+                Err(TryLockError::Error(source)) => return Err(unusable(source)),
             }
-            Err(TryLockError::Error(source)) => Err(unusable(source)),
         }
+        Err(unusable(io::Error::other("its file is removed again and again")))
     }
 
     /// Whether somebody has the lock of an app. It makes nothing.
@@ -105,6 +126,12 @@ impl Lock {
     pub(crate) fn passed_on(descriptor: OwnedFd) -> Self {
         Self(descriptor.into())
     }
+}
+
+/// Whether this is still the file of that name.
+fn is_at(file: &File, app: &AppFolder) -> bool {
+    let same = |one: Metadata, other: Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
+    file.metadata().and_then(|one| Ok(same(one, app.lock().metadata()?))).unwrap_or(false)
 }
 
 fn open(app: &AppFolder) -> io::Result<File> {
@@ -141,5 +168,25 @@ mod tests {
         drop(passed_on);
         assert!(!Lock::is_held(&app));
         Lock::take(&app).unwrap();
+    }
+
+    #[test]
+    fn who_takes_a_lock_whose_file_is_removed_meanwhile_is_still_the_only_one() {
+        let home = tempfile::tempdir().unwrap();
+        let app = Apps::in_folder(home.path()).app("web");
+        let inside = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let Ok(lock) = Lock::take(&app) else { continue };
+                        assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                        super::super::leave(&app, &lock);
+                    }
+                });
+            }
+        });
+        assert!(!app.path().exists());
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! In reading order: [`apps`] (where all that is), [`lock`], [`definition`] (`app.toml` and `environment`), [`record`]
 //! (`state.json`), [`logs`] (where its logs are), [`saved`] (what `clusterd save` keeps of all), [`ids`] (the numbers of workers),
-//! [`launch`] (a primary is started, detached from whoever starts it).
+//! [`launch`] (a primary is started, detached from whoever starts it). [`Given`] is what a primary has of all that.
 
 pub(crate) mod apps;
 pub(crate) mod definition;
@@ -35,7 +35,17 @@ use self::apps::AppFolder;
 use self::ids::Ids;
 use self::lock::{Holder, Lock};
 use self::record::{Ended, Record, Wanted};
+use crate::logs::console::Console;
 use crate::supervisor::events::Time;
+
+/// What a primary was given by whoever has started it.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    /// The app's folder, if it has one.
+    pub held: Option<Held>,
+    /// What is to be known of the standard streams, if other primaries write to them, too.
+    pub console: Option<Console>,
+}
 
 /// An app's folder, held by this process: no other primary runs the app.
 #[derive(Debug)]
@@ -45,18 +55,16 @@ pub(crate) struct Held {
     /// Nobody waits for this primary: it was started by `clusterd start`, and its guardian starts it again.
     pub is_detached: bool,
     /// Let go when this is dropped.
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Held {
     /// Says in the lock that this process has it.
     pub(crate) fn new(folder: AppFolder, mut lock: Lock, is_detached: bool) -> Self {
-        let terminal = rustix::termios::ttyname(rustix::stdio::stderr(), Vec::new()).ok();
-        let terminal = terminal.map(|name| name.to_string_lossy().into_owned());
-        if let Err(error) = lock.say(&Holder { pid: std::process::id(), terminal }) {
+        if let Err(error) = lock.say(&Holder::this_process()) {
             warn!("cannot write {}: {error}", folder.lock().display());
         }
-        Self { folder, is_detached, _lock: lock }
+        Self { folder, is_detached, lock }
     }
 
     /// Whether workers are to be started with it.
@@ -66,11 +74,20 @@ impl Held {
 
     /// The primary ends with this code.
     pub(crate) fn ends(&self, code: u8) {
-        if !self.is_detached {
-            let _ = Ids::forget(self.folder.home(), self.folder.name());
-        } else {
+        if self.is_detached {
             note(&self.folder, |record| record.ended = Some(Ended { code, at: Time(SystemTime::now()) }));
+        } else {
+            leave(&self.folder, &self.lock);
         }
+    }
+}
+
+/// Forgets an app that has run in the foreground, unless it was started in the background once. Its logs stay, and whoever
+/// holds the lock does so.
+pub(crate) fn leave(folder: &AppFolder, _held: &Lock) {
+    if !folder.is_defined() {
+        let _ = Ids::forget(folder.home(), folder.name());
+        let _ = folder.remove(false);
     }
 }
 

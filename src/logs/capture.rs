@@ -63,7 +63,8 @@ async fn pass_on(mut pipe: pipe::Receiver, mut routes: Vec<Route>, last: Feed) -
             pass(destination, &mut complete).await;
         }
         let is_full = bytes.len() == bytes.capacity();
-        if is_full && bytes.capacity() < READ_MUCH && routes.iter().any(|route| route.destination.is_file()) {
+        if is_full && bytes.capacity() < READ_MUCH && routes.iter().any(|route| route.destination.may_drop())
+        {
             bytes = Vec::with_capacity(READ_MUCH);
             // The user may have no more memory for pipes; this one stays as it is, then.
             let _ = rustix::pipe::fcntl_setpipe_size(&pipe, READ_MUCH);

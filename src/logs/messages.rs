@@ -16,6 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
+use super::console::Label;
 use super::look::Look;
 use super::queue::Queue;
 use super::write::Output;
@@ -55,9 +56,13 @@ fn subscriber(
 }
 
 fn lines(output: Output, format: LogFormat, look: Look) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let label = output.label().cloned();
     let layer = tracing_subscriber::fmt::layer().with_writer(Stderr(output));
     match format {
-        LogFormat::Text => layer.event_format(Text { look }).boxed(),
+        LogFormat::Text => {
+            let prefix = label.map(|label| label.prefix(look, None)).unwrap_or_default();
+            layer.event_format(Text { look, prefix }).boxed()
+        }
         LogFormat::Json => layer
             .json()
             .flatten_event(true)
@@ -65,13 +70,48 @@ fn lines(output: Output, format: LogFormat, look: Look) -> Box<dyn Layer<Registr
             .with_current_span(false)
             .with_span_list(false)
             .with_timer(Utc)
+            .map_event_format(|inner| Json { start: label.map(start_of_object).unwrap_or_default(), inner })
             .boxed(),
+    }
+}
+
+/// With what every object begins, beside its bracket.
+fn start_of_object(label: Label) -> String {
+    let name = label.app.map(|app| serde_json::Value::from(app).to_string());
+    name.map(|name| format!("\"app_name\":{name},")).unwrap_or_default()
+}
+
+/// An object on one line, as `inner` writes it, which begins with this.
+struct Json<F> {
+    inner: F,
+    start: String,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Json<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut line: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if self.start.is_empty() {
+            return self.inner.format_event(context, line, event);
+        }
+        let mut object = String::new();
+        self.inner.format_event(context, Writer::new(&mut object), event)?;
+        write!(line, "{{{}{}", self.start, object.strip_prefix('{').unwrap_or(&object))
     }
 }
 
 /// Time, level, message and fields on one line; without the time for someone who watches.
 struct Text {
     look: Look,
+    prefix: String,
 }
 
 impl<S, N> FormatEvent<S, N> for Text
@@ -86,6 +126,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let level = *event.metadata().level();
+        line.write_str(&self.prefix)?;
         match self.look {
             Look::Plain => {
                 Utc.format_time(&mut line)?;
@@ -179,8 +220,17 @@ mod tests {
     }
 
     fn written_as(look: Look, format: LogFormat, level: LevelFilter, say: impl FnOnce()) -> String {
+        written_beside(None, (format, look), level, say)
+    }
+
+    fn written_beside(
+        label: Option<Label>,
+        (format, look): (LogFormat, Look),
+        level: LevelFilter,
+        say: impl FnOnce(),
+    ) -> String {
         let ((_stdout, out), (mut stderr, err)) = (pipe().unwrap(), pipe().unwrap());
-        let output = Output::start(out.into(), err.into()).unwrap();
+        let output = Output::on_pipes((out.into(), err.into()), label);
         tracing::subscriber::with_default(subscriber(output, format, look, level), say);
         let mut text = String::new();
         stderr.read_to_string(&mut text).unwrap();
@@ -210,6 +260,20 @@ mod tests {
         assert_eq!(object["worker"], 2);
         assert_eq!(object["reason"], "a \"quoted\"\nword");
         humantime::parse_rfc3339(object["timestamp"].as_str().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn where_others_write_too_each_message_says_which_app_it_is_of() {
+        let say = || tracing::warn!("slow");
+        let written = |app: Option<&str>, format| {
+            let label = Label { app: app.map(str::to_owned), width: 5, number: 0 };
+            written_beside(Some(label), (format, Look::Plain), LevelFilter::INFO, say)
+        };
+        let text = written(Some("web"), LogFormat::Text);
+        assert!(text.starts_with("web   | 2") && text.ends_with("Z  WARN slow\n"), "{text:?}");
+        let object = |app| serde_json::from_str::<serde_json::Value>(&written(app, LogFormat::Json)).unwrap();
+        assert_eq!(object(Some("a\"b"))["app_name"], "a\"b");
+        assert_eq!((&object(Some("web"))["message"], object(None).get("app_name")), (&"slow".into(), None));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 mod capture;
 mod compress;
+pub(crate) mod console;
 mod drops;
 mod file;
 mod last;

@@ -10,7 +10,7 @@ use chrono::{DateTime, Local};
 use super::write::Stream;
 use crate::ids::Slot;
 use crate::settings::date_format::DateFormat;
-use crate::settings::{Config, LogType};
+use crate::settings::{Config, LogFormat, LogType};
 
 /// The name of the file of clusterd's own messages.
 pub(crate) const OWN: &str = "clusterd.log";
@@ -28,8 +28,10 @@ pub(crate) struct LogPlan {
     pub own: Place,
     /// Whether each worker has files of its own.
     pub is_by_worker: bool,
-    /// What a line looks like.
+    /// What a line looks like in a file.
     pub format: LineFormat,
+    /// What it looks like on clusterd's own standard streams.
+    pub standard_format: LineFormat,
     /// When a file is set aside for another.
     pub rotation: Rotation,
 }
@@ -77,6 +79,7 @@ impl Default for LogPlan {
             own: Place::Standard,
             is_by_worker: false,
             format: LineFormat::default(),
+            standard_format: LineFormat::default(),
             rotation: Rotation { max_size: None, max_age: None, keep: 0, compress: false },
         }
     }
@@ -96,16 +99,18 @@ impl LogPlan {
             true => Place::Nowhere,
             false => place(named(file).or_else(|| of_app(name))),
         };
+        let format = LineFormat {
+            stamp: config.log_date_format.clone(),
+            json: (config.log_type == LogType::Json).then(|| config.name.clone()),
+        };
         Self {
             out: workers(&config.out_file, "out.log"),
             error: workers(&config.error_file, "error.log"),
             combined: named(&config.log_file).filter(|_| !config.disable_logs),
             own: place(of_app(OWN)),
             is_by_worker: !config.merge_logs,
-            format: LineFormat {
-                stamp: config.log_date_format.clone(),
-                json: (config.log_type == LogType::Json).then(|| config.name.clone()),
-            },
+            standard_format: format.clone(),
+            format,
             rotation: Rotation {
                 max_size: config.log_max_size.map(|size| size.as_u64()),
                 max_age: config.log_max_age,
@@ -113,6 +118,14 @@ impl LogPlan {
                 compress: config.log_compress,
             },
         }
+    }
+
+    /// The same where others write to the standard streams, too: if clusterd's own messages are objects, all lines there are.
+    pub(crate) fn beside_others(mut self, config: &Config) -> Self {
+        if config.log_format == LogFormat::Json {
+            self.standard_format.json = Some(config.name.clone());
+        }
+        self
     }
 
     /// Of an app in the background whose logs are there, if nobody says otherwise.

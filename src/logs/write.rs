@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::compress::Compressor;
+use super::console::{Console, Label, Turn};
 use super::drops::{Drops, PATIENCE, lines_in};
 use super::file::{FileTraits, LogFile};
 use super::lines::{LineLook, LineSplitter};
@@ -57,6 +58,8 @@ pub struct Output {
 #[derive(Debug)]
 struct Shared {
     plan: LogPlan,
+    /// Before each line on the standard streams, if others write to them, too.
+    label: Option<Label>,
     stdout: Destination,
     stderr: Destination,
     /// Where clusterd's own messages go.
@@ -87,14 +90,14 @@ impl Drop for Shared {
 pub(super) struct Destination {
     pub(super) queue: Arc<Queue>,
     pub(super) look: Look,
-    /// Lines that find no room are dropped; without this, whoever writes them waits.
+    /// Lines that find no room in time are dropped; without this, whoever writes them waits.
     drops: Option<Arc<Drops>>,
 }
 
 /// Where a writer thread writes to.
 #[derive(Debug)]
 enum Sink {
-    Standard(OwnedFd),
+    Standard(OwnedFd, Option<Turn>),
     File(LogFile, Arc<Drops>),
 }
 
@@ -121,14 +124,19 @@ pub enum OutputError {
 pub struct Unwritten;
 
 impl Output {
-    /// As this plan has it, over the program's own standard streams where it names no files. What is dropped is counted.
+    /// As this plan has it, over the program's own standard streams where it names no files; on a `console` others write to
+    /// those, too. What is dropped is counted.
     ///
     /// # Errors
     /// When a descriptor or a thread is not to be had.
-    pub(crate) fn of(plan: LogPlan, dropped: IntCounterVec) -> Result<Self, OutputError> {
+    pub(crate) fn of(
+        plan: LogPlan,
+        console: Option<Console>,
+        dropped: IntCounterVec,
+    ) -> Result<Self, OutputError> {
         let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(OutputError::Duplicate)?;
         let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(OutputError::Duplicate)?;
-        Self::over(stdout, stderr, plan, dropped)
+        Self::over((stdout, stderr), plan, console, dropped)
     }
 
     /// Over these two, which stay in the mode they are in: it is shared with whoever else holds them. Where both
@@ -137,16 +145,22 @@ impl Output {
     /// # Errors
     /// When a descriptor cannot be examined or a thread cannot be started.
     pub fn start(stdout: OwnedFd, stderr: OwnedFd) -> Result<Self, OutputError> {
-        Self::over(stdout, stderr, LogPlan::default(), crate::metrics::lines_dropped())
+        Self::over((stdout, stderr), LogPlan::default(), None, crate::metrics::lines_dropped())
     }
 
     fn over(
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        (stdout, stderr): (OwnedFd, OwnedFd),
         plan: LogPlan,
+        console: Option<Console>,
         dropped: IntCounterVec,
     ) -> Result<Self, OutputError> {
         let messages = dropped.with_label_values(&["clusterd"]);
+        // One app must not wait because another has filled what they share.
+        let drops = |name: &str, log| {
+            console.is_some().then(|| Drops::new(Path::new(name), dropped.with_label_values(&[log]), true))
+        };
+        let drops = [drops("stdout", "out"), drops("stderr", "error")];
+        let (label, turns) = console.map_or((None, [None, None]), |all| (Some(all.label), all.turns));
         let compressor = Compressor::default();
         let [stdout, stderr, own] = match &plan.own {
             // The standard streams are that file, and nothing else is written there.
@@ -158,13 +172,18 @@ impl Output {
             }
             Place::Standard | Place::Nowhere => {
                 let same = same_file(&stdout, &stderr).map_err(OutputError::Examine)?;
-                let stdout = Destination::standard(stdout, messages.clone())?;
-                let stderr = if same { stdout.clone() } else { Destination::standard(stderr, messages)? };
+                let ([out_turn, err_turn], [out_drops, err_drops]) = (turns, drops);
+                let stdout = Destination::standard((stdout, out_turn), out_drops, messages.clone())?;
+                let stderr = match same {
+                    true => stdout.clone(),
+                    false => Destination::standard((stderr, err_turn), err_drops, messages)?,
+                };
                 [stdout, stderr.clone(), stderr]
             }
         };
         let shared = Shared {
             plan,
+            label,
             stdout,
             stderr,
             own,
@@ -175,6 +194,13 @@ impl Output {
             captures: watch::Sender::new(0),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Over these pipes, to which others write, too, if there is a label.
+    #[cfg(test)]
+    pub(super) fn on_pipes(pipes: (OwnedFd, OwnedFd), label: Option<Label>) -> Self {
+        let console = label.map(|label| Console { label, turns: [None, None] });
+        Self::over(pipes, LogPlan::default(), console, crate::metrics::lines_dropped()).unwrap()
     }
 
     /// Opens every file again.
@@ -213,6 +239,11 @@ impl Output {
         tokio::time::timeout_at(deadline, all).await.map_err(|_| Unwritten)
     }
 
+    /// What stands before lines on the standard streams, if others write to them, too.
+    pub(super) fn label(&self) -> Option<&Label> {
+        self.shared.label.as_ref()
+    }
+
     /// Where clusterd's own messages go.
     pub(super) fn own(&self) -> &Destination {
         &self.shared.own
@@ -242,12 +273,14 @@ impl Output {
                 (_, Stream::Stdout) => "out",
                 (_, Stream::Stderr) => "error",
             };
-            let destination = match place {
+            let (destination, format, label) = match place {
                 Place::Nowhere => continue,
-                Place::Standard => self.destination(stream).clone(),
-                Place::File(path) => self.file(path, log)?,
+                Place::Standard => (self.destination(stream).clone(), &plan.standard_format, self.label()),
+                Place::File(path) => (self.file(path, log)?, &plan.format, None),
             };
-            let look = LineLook::of(&plan.format, destination.look.prefix(slot), stream, slot);
+            let look = destination.look;
+            let prefix = label.map_or_else(|| look.prefix(slot), |label| label.prefix(look, Some(slot)));
+            let look = LineLook::of(format, prefix, stream, slot);
             routes.push(Route { destination, lines: LineSplitter::new(look) });
         }
         Ok(routes)
@@ -308,9 +341,13 @@ pub(super) struct Route {
 }
 
 impl Destination {
-    fn standard(fd: OwnedFd, messages: IntCounter) -> Result<Self, OutputError> {
+    fn standard(
+        (fd, turn): (OwnedFd, Option<Turn>),
+        drops: Option<Drops>,
+        messages: IntCounter,
+    ) -> Result<Self, OutputError> {
         let look = Look::of(&fd);
-        Self::start(Sink::Standard(fd), (Queue::new(), look, None), messages)
+        Self::start(Sink::Standard(fd, turn), (Queue::new(), look, drops.map(Arc::new)), messages)
     }
 
     fn file(file: LogFile, drops: Drops, messages: IntCounter) -> Result<Self, OutputError> {
@@ -338,8 +375,8 @@ impl Destination {
         Ok(destination)
     }
 
-    /// Whether it is one that is not waited for.
-    pub(super) fn is_file(&self) -> bool {
+    /// Whether it is one that is not waited for as long as it takes.
+    pub(super) fn may_drop(&self) -> bool {
         self.drops.is_some()
     }
 
@@ -374,7 +411,7 @@ impl Sink {
         match self {
             // What cannot be written is lost: there is nowhere to say so, and the workers must not stop for it. The
             // next batch is tried again, for a named pipe may get a new reader and a full disk room.
-            Sink::Standard(fd) => drop(write_some(fd, bytes)),
+            Sink::Standard(fd, turn) => drop(Turn::during(turn.as_ref(), || write_some(fd, bytes))),
             Sink::File(file, drops) => match file.write(bytes) {
                 Ok(()) => drops.settle(),
                 Err(lost) => drops.count(lost.lines, &lost.why),

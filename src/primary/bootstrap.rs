@@ -14,7 +14,6 @@ use super::leaving::LeavingNotes;
 use super::public_sockets::{self, Ports};
 use super::runtime_folder::{FolderKeeper, RuntimeFolder};
 use super::signals::Signals;
-use super::terminal::Terminal;
 use super::{triggers, worker_plan};
 use crate::admin::Admin;
 use crate::attach::listen_fds;
@@ -27,6 +26,7 @@ use crate::supervisor::exec_context::ExecContext;
 use crate::supervisor::triggers::watch::Changes;
 use crate::supervisor::turn::Turn;
 use crate::sys;
+use crate::sys::terminal::Terminal;
 
 /// All of it.
 #[derive(Debug)]

@@ -22,7 +22,6 @@ mod signal_actions;
 mod signals;
 mod stalls;
 mod startup_log;
-mod terminal;
 mod triggers;
 mod wanted_state;
 mod wiring;
@@ -49,6 +48,7 @@ use crate::connections::{self, notes::Notes};
 use crate::front::Accepts;
 use crate::home::Held;
 use crate::hooks::{Hooks, Shell};
+use crate::logs::console::Console;
 use crate::logs::plan::LogPlan;
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
@@ -63,24 +63,29 @@ use crate::systemd::{self, worker_notify};
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
 /// Serves until it is stopped, or until every worker has ended for good. Returns the code to exit with. The app's folder is
-/// `held`, if it has one.
+/// `held`, if it has one; on a `console` others write, too.
 ///
 /// # Errors
 /// Why it could not start.
 pub(crate) fn run(
     config: Config,
     command_line: CommandLine,
-    held: Option<&Held>,
+    (held, console): (Option<&Held>, Option<Console>),
 ) -> Result<u8, PrimaryError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PrimaryError::Runtime)?;
     let ended = runtime.block_on(async {
         let metrics = Metrics::new();
         let background = held.filter(|held| held.is_detached).map(|held| held.folder.logs());
-        let plan = LogPlan::of(&config, background.as_deref());
-        let output = Output::of(plan, metrics.lines_dropped.clone())?;
+        let mut plan = LogPlan::of(&config, background.as_deref());
+        // `up` does so for its apps, and the guardian for those in the background.
+        let is_started_again = console.is_some() || held.is_some_and(|held| held.is_detached);
+        if console.is_some() {
+            plan = plan.beside_others(&config);
+        }
+        let output = Output::of(plan, console, metrics.lines_dropped.clone())?;
         logs::messages::install(&output, config.log_format, config.log_level.into())?;
-        let ended = serve(config, command_line, held, (&output, metrics)).await;
+        let ended = serve(config, command_line, (held, is_started_again), (&output, metrics)).await;
         if output.finish(tokio::time::Instant::now() + LAST_OUTPUT).await.is_err() {
             debug!("nobody reads the output; the rest of it is dropped");
         }
@@ -94,7 +99,7 @@ pub(crate) fn run(
 async fn serve(
     config: Config,
     command_line: CommandLine,
-    held: Option<&Held>,
+    (held, is_started_again): (Option<&Held>, bool),
     (output, metrics): (&Output, Metrics),
 ) -> Result<u8, PrimaryError> {
     let mut bootstrap = Bootstrap::prepare(&config)?;
@@ -124,6 +129,7 @@ async fn serve(
         output,
         metrics: &metrics,
         held,
+        is_started_again,
     };
     let Wiring { supervisor, task, attach_context, bound: channels, words, ready, probes } =
         Wiring::new(&config, command_line, dependencies);

@@ -107,10 +107,10 @@ fn refused(bind: Bind, source: io::Error) -> ListenError {
 
 /// What the app is called whose primary this process is.
 fn app_of(pid: i32) -> Option<String> {
-    let apps = Apps::of_this_process().map(|apps| apps.all()).unwrap_or_default();
-    let is_held =
+    let is_said =
         |app: &AppFolder| Lock::holder(app).is_some_and(|holder| i64::from(holder.pid) == i64::from(pid));
-    apps.iter().find(|app| is_held(app)).map(|app| app.name().to_owned())
+    let apps = Apps::of_this_process().ok()?;
+    apps.folders().find(|app| is_said(app) && Lock::is_held(app)).map(|app| app.name().to_owned())
 }
 
 /// `holder` finds out who has the port, and of which app that is the primary.

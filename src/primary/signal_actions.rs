@@ -7,10 +7,10 @@ use std::fs::File;
 use tracing::{debug, error, info, warn};
 
 use super::signals::{SignalAction, Signals};
-use super::terminal::Terminal;
 use crate::logs::Output;
 use crate::supervisor::events::Asker;
 use crate::supervisor::{Command, Handle, Refused};
+use crate::sys::terminal::Terminal;
 use crate::systemd::Systemd;
 
 /// The signals, and whom they concern.

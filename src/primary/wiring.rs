@@ -57,6 +57,8 @@ pub(super) struct Dependencies<'a> {
     pub metrics: &'a Metrics,
     /// The app's folder, if this process holds one.
     pub held: Option<&'a Held>,
+    /// If this process crashes, another is started in its place.
+    pub is_started_again: bool,
 }
 
 /// The workers' side of clusterd.
@@ -82,7 +84,7 @@ impl Wiring {
     /// Puts it together.
     pub(super) fn new(config: &Config, command_line: CommandLine, dependencies: Dependencies<'_>) -> Self {
         let Dependencies { bootstrap, ports, public, inherited, family, .. } = dependencies;
-        let Dependencies { connections, front, output, metrics, held, .. } = dependencies;
+        let Dependencies { connections, front, output, metrics, held, is_started_again, .. } = dependencies;
         let users = bootstrap.context.users();
         let attach = bootstrap.attach_env();
         let colours = output.has_colours();
@@ -92,7 +94,7 @@ impl Wiring {
             wanted: base.wanted(config, bootstrap.context.clone(), Environment::of_this_process()),
             scope: Scope::Everyone,
             starts: held.is_none_or(Held::wants_workers),
-            guardian: guardian(config, family, bootstrap.folder(), held),
+            guardian: guardian(config, family, bootstrap.folder(), (held, is_started_again)),
             family,
             treekill: config.treekill,
         };
@@ -136,12 +138,13 @@ fn guardian(
     config: &Config,
     family: Family,
     folder: Option<&Path>,
-    held: Option<&Held>,
+    (held, is_started_again): (Option<&Held>, bool),
 ) -> Option<guardian::Orders> {
     let grace = config.drain_timeout + config.kill_timeout;
     let orders = || guardian::Orders {
         grace,
         family: config.treekill.then_some(family),
+        frees_ports: is_started_again,
         folder: folder.map(ToOwned::to_owned),
         app: held.filter(|held| held.is_detached).map(|held| held.folder.path()),
     };

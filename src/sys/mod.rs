@@ -29,6 +29,7 @@ pub mod seqpacket;
 pub(crate) mod signals;
 pub(crate) mod sock_diag;
 pub(crate) mod socket;
+pub(crate) mod terminal;
 pub(crate) mod unix;
 pub(crate) mod usage;
 pub(crate) mod users;

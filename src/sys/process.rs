@@ -391,6 +391,24 @@ pub(crate) fn duplicate(number: u32) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
+/// Gives the child of this command the descriptor, under the number that it has here. That number. The command holds the
+/// descriptor until it is dropped.
+pub(crate) fn inherit(command: &mut Command, fd: OwnedFd) -> u32 {
+    let number = fd.as_raw_fd();
+    give_descriptor(command, fd, number);
+    number.unsigned_abs()
+}
+
+/// The name of a file that this process has open, as others and itself can open it once more (proc_pid_fd(5)).
+pub(crate) fn path_of(fd: &OwnedFd) -> PathBuf {
+    path_of_number(fd.as_raw_fd().unsigned_abs())
+}
+
+/// The same for the descriptor that has this number.
+pub(crate) fn path_of_number(number: u32) -> PathBuf {
+    format!("/proc/self/fd/{number}").into()
+}
+
 /// A standard input that says nothing and never ends: a pipe opened for both directions, whose reader is its own writer.
 ///
 /// # Errors

@@ -3,6 +3,8 @@
 //! Which signals it listens for, and what they mean, is not known here.
 
 use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -54,6 +56,28 @@ pub(crate) fn unblock() -> io::Result<()> {
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
+/// Has the child of this command start with these signals blocked, until it is ready to take them: none ends it before.
+pub(crate) fn hold_back(command: &mut Command, signals: &'static [Signal]) {
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. `block` makes no others, and neither
+    // allocates nor locks.
+    unsafe { command.pre_exec(|| block(signals)) };
+}
+
+/// Blocks these signals, beside those that are, for the calling thread.
+fn block(signals: &[Signal]) -> io::Result<()> {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset(3) fills the whole set, which the others then read and change; a null pointer is no place for
+    // the old mask. Only the calling thread's mask changes.
+    let error = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), signal.as_raw());
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
 /// Ignores these signals from now on, also in programs that are started later.
 ///
 /// # Errors
@@ -74,15 +98,7 @@ pub(crate) fn ignore(signals: &[Signal]) -> io::Result<()> {
 /// # Errors
 /// Those of pthread_sigmask(3).
 pub(crate) fn write_to_any_terminal() -> io::Result<()> {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset(3) fills the whole set, which the other two then read and change; a null pointer is no place
-    // for the old mask. Only the calling thread's mask changes.
-    let error = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGTTOU);
-        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut())
-    };
-    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+    block(&[Signal::TTOU])
 }
 
 #[cfg(test)]

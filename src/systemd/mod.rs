@@ -87,6 +87,46 @@ pub(crate) fn start(sources: Sources) -> Systemd {
     Systemd { no_reload }
 }
 
+/// The service manager as several apps together see it, which one process stands for.
+#[derive(Debug)]
+pub(crate) struct ManagerOfAll {
+    socket: ManagerSocket,
+    told: Told,
+}
+
+impl ManagerOfAll {
+    /// The one that this process was started by, which hears that it is alive from now on; `None` without one.
+    pub(crate) fn from_environment() -> Option<Self> {
+        let socket = ManagerSocket::from_environment()?;
+        if let Some(timeout) = watchdog::timeout() {
+            // There is one task, and this is in its thread.
+            tokio::spawn(watchdog::feed(
+                socket.clone(),
+                timeout,
+                || std::future::ready(()),
+                || std::future::ready(()),
+            ));
+        }
+        Some(Self { socket, told: Told::default() })
+    }
+
+    /// Tells how things stand.
+    pub(crate) async fn tell(&mut self, ready: bool, stopping: bool, sentence: String) {
+        self.say(Change::Now(Now { ready, stopping, sentence })).await;
+    }
+
+    /// A reload was asked for. The apps carry it out on their own, and nobody waits for it.
+    pub(crate) async fn reloads(&mut self) {
+        self.say(Change::NoReload).await;
+    }
+
+    async fn say(&mut self, change: Change) {
+        for message in self.told.messages(change, monotonic()) {
+            self.socket.say(&message).await;
+        }
+    }
+}
+
 struct Follower {
     socket: ManagerSocket,
     readiness: watch::Receiver<Readiness>,

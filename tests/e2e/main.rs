@@ -54,4 +54,5 @@ mod start;
 mod supervision;
 mod systemd;
 mod unfit;
+mod up;
 mod verbs_small;

@@ -26,9 +26,6 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How much longer than a worker may take to be ready.
 const BEYOND: Duration = Duration::from_secs(5);
 
-/// How long a worker without a port has to run until it counts as up.
-const LASTING: Duration = Duration::from_secs(1);
-
 /// How much of the end of the log is looked at, in bytes.
 const TAIL: u64 = 16 * 1024;
 
@@ -111,7 +108,7 @@ pub(super) async fn bring_up(folder: &AppFolder, lock: Lock) -> Result<App, Verb
             return Err(NotUp::Ended { app: app(), how, last_lines: log.last_lines() }.into());
         }
         if let Some(now) = client::find_process(&home, primary.id()).await {
-            if is_up(&now) {
+            if now.is_up() {
                 return Ok(now);
             }
             if let Some(how) = crashing(&now) {
@@ -130,14 +127,6 @@ fn ended(primary: &mut Child) -> io::Result<Option<String>> {
         Some(code) => format!("has ended with code {code}"),
         None => format!("has ended: {status}"),
     }))
-}
-
-/// Whether every port is served. Of workers without a port it is only known that they run: they have to do so for a while.
-fn is_up(app: &App) -> bool {
-    let lasts = |uptime: u64| Duration::from_millis(uptime) >= LASTING;
-    let runs =
-        app.workers.iter().all(|worker| worker.state == "online" && worker.uptime_ms.is_some_and(lasts));
-    app.ready && (!app.addresses.is_empty() || runs)
 }
 
 /// How a worker ended, if each of them has by now and none is online.

@@ -38,6 +38,7 @@ mod sentence;
 mod start;
 mod start_file;
 mod stop;
+mod up;
 pub(super) mod words;
 
 use std::ffi::OsStr;
@@ -55,6 +56,7 @@ use crate::home::definition::NotWritten;
 use crate::home::lock::LockError;
 use crate::settings::error::{Invalid, Problem};
 use crate::settings::workplace::WorkplaceError;
+use crate::up::UpError;
 
 #[derive(Debug, Parser)]
 #[command(name = "clusterd", max_term_width = 110, disable_help_subcommand = true)]
@@ -79,6 +81,7 @@ enum Verb {
     Reset(reset::Reset),
     Stop(stop::Stop),
     Start(start::Start),
+    Up(up::Up),
     Delete(delete::Delete),
     Kill(kill::Kill),
     Save(save::Save),
@@ -118,6 +121,12 @@ pub(super) enum VerbError {
     /// A log file cannot be emptied.
     #[error("cannot empty {}: {}", .0.display(), .1)]
     NotFlushed(std::path::PathBuf, io::Error),
+    /// No file of apps is named, and the usual ones are not there.
+    #[error("there is no file of apps here: neither {}\nhint: name one: clusterd up FILE", .0.join(" nor "))]
+    NoFile(Vec<&'static str>),
+    /// Apps cannot be run in the foreground.
+    #[error(transparent)]
+    Up(#[from] UpError),
     /// There is no app at all.
     #[error(
         "there is no app of this name to start\nhint: a new one is started by its script or command: clusterd start app.js, clusterd start -- COMMAND"
@@ -252,6 +261,7 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
             Verb::Reset(reset) => reset.run().await,
             Verb::Stop(stop) => stop.run().await,
             Verb::Start(start) => start.run().await,
+            Verb::Up(up) => up.run().await,
             Verb::Delete(delete) => delete.run().await,
             Verb::Kill(kill) => kill.run().await,
             Verb::Save(save) => save.run(),

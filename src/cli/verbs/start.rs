@@ -63,7 +63,7 @@ pub(super) struct Start {
 
 /// The flags of all settings.
 #[derive(Debug)]
-struct Settings(CommandLine);
+pub(super) struct Settings(pub(super) CommandLine);
 
 impl clap::Args for Settings {
     fn augment_args(command: Declaration) -> Declaration {

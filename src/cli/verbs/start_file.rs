@@ -18,7 +18,7 @@ use crate::settings::apps::launch::is_in;
 use crate::settings::apps::{App, Warning, order, profile};
 use crate::settings::error::{Invalid, Problem, Reason};
 use crate::settings::kind::OFF;
-use crate::settings::load::{self, CommandLine};
+use crate::settings::load::{CommandLine, cpus};
 use crate::settings::origin::{Layer, Origin, Value};
 use crate::settings::resolve::{Resolved, Sources, resolve};
 use crate::settings::start_folder;
@@ -44,12 +44,43 @@ pub(super) struct Chosen {
 /// The file is wrong; nothing is done then.
 pub(super) async fn start(path: &Path, format: Format, chosen: Chosen) -> Result<ExitCode, VerbError> {
     let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
-    let Chosen { mut line, only, environment, shape } = chosen;
+    let Chosen { line, only, environment, shape } = chosen;
+    let mut code = ExitCode::SUCCESS;
+    for AppToRun { resolved, wanted, .. } in load((path, format), &folder, line, &only)? {
+        if start_one((&resolved, wanted), &folder, environment, shape).await? != ExitCode::SUCCESS {
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+/// An app of a file, ready to be started.
+#[derive(Debug)]
+pub(super) struct AppToRun {
+    /// Everything that is said of it.
+    pub resolved: Resolved,
+    /// Whether it is to run: one without `autostart` only if it was named.
+    pub wanted: Wanted,
+    /// The names of the apps that have to be ready first, whether they are meant or not.
+    pub needs: Vec<String>,
+}
+
+/// Reads the apps of this file that are meant, each after those that it depends on; flags go before what the file says. Says
+/// what it warns of.
+///
+/// # Errors
+/// All that is wrong with the file, or with what the apps that are meant run.
+pub(super) fn load(
+    (path, format): (&Path, Format),
+    folder: &Path,
+    mut line: CommandLine,
+    only: &[String],
+) -> Result<Vec<AppToRun>, VerbError> {
     let profile = take_profile(&mut line.flags);
-    let mut apps = file::load(path, &folder, format)?;
+    let mut apps = file::load(path, folder, format)?;
     apps.apps = profile::chosen(apps.apps, profile.as_deref()).map_err(one)?;
     apps.warnings.extend(file::shared_ports(&apps));
-    file::check(&apps, load::cpus())?;
+    file::check(&apps, cpus())?;
     if let Some(unknown) = only.iter().find(|name| apps.apps.iter().all(|app| app.name.text != **name)) {
         let names: Vec<_> = apps.apps.iter().map(|app| app.name.text.as_str()).collect();
         let reason =
@@ -64,17 +95,12 @@ pub(super) async fn start(path: &Path, format: Format, chosen: Chosen) -> Result
     let meant: Vec<_> =
         order.into_iter().map(|place| &apps.apps[place]).filter(|app| is_meant(app)).collect();
     // All that is wrong is told before anything is started.
-    let resolved: Result<Vec<_>, VerbError> =
-        meant.iter().map(|app| resolved(app, &line.flags, &folder)).collect();
-    let mut code = ExitCode::SUCCESS;
-    for (app, resolved) in meant.iter().zip(resolved?) {
-        // Who names an app means it to run.
+    let ready = |app: &&App| {
         let wanted = if app.autostart || !only.is_empty() { Wanted::Running } else { Wanted::Stopped };
-        if start_one((&resolved, wanted), &folder, environment, shape).await? != ExitCode::SUCCESS {
-            code = ExitCode::FAILURE;
-        }
-    }
-    Ok(code)
+        let needs = app.depends_on.iter().map(|name| name.text.clone()).collect();
+        Ok(AppToRun { resolved: resolved(app, &line.flags, folder)?, wanted, needs })
+    };
+    meant.iter().map(ready).collect()
 }
 
 fn one(problem: Problem) -> Invalid {
@@ -100,7 +126,7 @@ fn resolved(app: &App, flags: &Layer, start: &Path) -> Result<Resolved, VerbErro
         command: Some((command, app.run.origin().clone())),
         ..Sources::default()
     };
-    let mut resolved = resolve(sources, load::cpus())?;
+    let mut resolved = resolve(sources, cpus())?;
     resolved.config.start_folder = Some(start.to_owned());
     resolved.config.workplace().find(&resolved.config.command, path)?;
     Ok(resolved)

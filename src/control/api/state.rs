@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,19 @@ pub(crate) struct App {
 
 fn default_namespace() -> String {
     keys::namespace.key.default.unwrap_or_default().to_owned()
+}
+
+/// How long a worker without a port has to run until it counts as up.
+const LASTING: Duration = Duration::from_secs(1);
+
+impl App {
+    /// Whether every port is served. Of workers without a port it is only known that they run: they have to do so for a while.
+    pub(crate) fn is_up(&self) -> bool {
+        let lasts = |uptime: u64| Duration::from_millis(uptime) >= LASTING;
+        let runs =
+            self.workers.iter().all(|worker| worker.state == "online" && worker.uptime_ms.is_some_and(lasts));
+        self.ready && (!self.addresses.is_empty() || runs)
+    }
 }
 
 /// Who accepts an app's connections.

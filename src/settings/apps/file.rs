@@ -118,17 +118,22 @@ pub(crate) fn shared_ports(apps: &Apps) -> Vec<Warning> {
     warnings
 }
 
+/// What ecosystem files are called where none is named.
+pub(crate) const USUAL: [&str; 6] = [
+    "ecosystem.config.js",
+    "ecosystem.config.cjs",
+    "ecosystem.config.mjs",
+    "ecosystem.json",
+    "ecosystem.yaml",
+    "ecosystem.yml",
+];
+
+/// What our own file of apps is called where none is named.
+pub(crate) const OWN: &str = "clusterd.toml";
+
 /// The ecosystem file that is meant where none is named: the first that is there.
 pub(crate) fn usual_ecosystem(folder: &Path) -> Option<PathBuf> {
-    const NAMES: [&str; 6] = [
-        "ecosystem.config.js",
-        "ecosystem.config.cjs",
-        "ecosystem.config.mjs",
-        "ecosystem.json",
-        "ecosystem.yaml",
-        "ecosystem.yml",
-    ];
-    NAMES.into_iter().map(PathBuf::from).find(|name| folder.join(name).is_file())
+    USUAL.into_iter().map(PathBuf::from).find(|name| folder.join(name).is_file())
 }
 
 #[cfg(test)]

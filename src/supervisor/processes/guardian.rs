@@ -4,7 +4,7 @@
 //! The kernel tells a worker's own process when the primary dies (PR_SET_PDEATHSIG), but not that process's
 //! descendants. The guardian knows every worker's process group, from a pipe whose other end only the primary
 //! holds: when the pipe ends unannounced, the primary is dead. It watches nothing else. The primary of an app that was
-//! started detached it starts again, beside the old workers, which have their grace.
+//! started detached it starts again, beside the old workers, which have their grace; that of `clusterd up` does so itself.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
@@ -30,6 +30,9 @@ pub(crate) const VERB: &str = "guardian";
 /// What stands for no family, no folder and no app.
 const NONE: &str = "-";
 
+/// What stands for ports that are to be free at once.
+const FREES_PORTS: &str = "free";
+
 /// How often it looks whether a process group is gone.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -43,7 +46,9 @@ pub(crate) struct Orders {
     pub family: Option<Family>,
     /// The primary's runtime folder, which is removed with everything in it.
     pub folder: Option<PathBuf>,
-    /// The folder of the app whose primary is to be started again.
+    /// Another primary is started at once, and is to find the ports free.
+    pub frees_ports: bool,
+    /// The folder of the app whose primary the guardian is to start again.
     pub app: Option<PathBuf>,
 }
 
@@ -101,6 +106,7 @@ impl Guardian {
         command.arg0("clusterd").arg(VERB);
         command.arg(orders.grace.as_millis().to_string());
         command.arg(orders.family.map_or_else(|| NONE.to_owned(), |family| family.number().to_string()));
+        command.arg(if orders.frees_ports { FREES_PORTS } else { NONE });
         for folder in [&orders.folder, &orders.app] {
             command.arg(folder.as_ref().map_or_else(|| Ok(NONE.into()), std::path::absolute)?);
         }
@@ -150,8 +156,8 @@ impl Guardian {
     }
 }
 
-/// The guardian itself: `arguments` are those after the verb, the grace in milliseconds, the family, the runtime folder and
-/// the app's. `start_again` starts the primary of the app in a folder.
+/// The guardian itself: `arguments` are those after the verb, the grace in milliseconds, the family, whether ports are freed,
+/// the runtime folder and the app's. `start_again` starts the primary of the app in a folder.
 pub(crate) fn guardian_main(
     arguments: impl IntoIterator<Item = OsString>,
     start_again: impl FnOnce(&Path),
@@ -162,8 +168,9 @@ pub(crate) fn guardian_main(
         return ExitCode::from(2);
     };
     let family = arguments.next().and_then(|family| family.to_str()?.parse().ok()).map(Family::of_number);
+    let frees_ports = arguments.next().is_some_and(|word| word == FREES_PORTS);
     let mut folder = || arguments.next().filter(|path| path != NONE).map(PathBuf::from);
-    let orders = Orders { grace, family, folder: folder(), app: folder() };
+    let orders = Orders { grace, family, frees_ports, folder: folder(), app: folder() };
     let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
     if sys::signals::ignore(&signals).is_err() {
         return ExitCode::FAILURE;
@@ -180,8 +187,10 @@ fn guard(pipe: impl Read, orders: &Orders, start_again: impl FnOnce(&Path)) {
     let Some(groups) = orphaned_groups(pipe) else {
         return;
     };
-    if let Some(app) = &orders.app {
+    if orders.frees_ports {
         free_ports(&groups, orders.family);
+    }
+    if let Some(app) = &orders.app {
         start_again(app);
     }
     end(groups, orders);
@@ -307,7 +316,7 @@ mod tests {
     }
 
     fn orders(folder: &Path, grace: Duration) -> Orders {
-        Orders { grace, family: None, folder: Some(folder.to_owned()), app: None }
+        Orders { grace, family: None, frees_ports: false, folder: Some(folder.to_owned()), app: None }
     }
 
     fn bytes(messages: &[Message]) -> Vec<u8> {

@@ -25,6 +25,11 @@ impl Home {
         self.0.path()
     }
 
+    /// What `CLUSTERD_HOME` says here.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.0.home()
+    }
+
     pub(crate) fn write(&self, name: &str, content: &str) -> PathBuf {
         self.0.write(name, content)
     }

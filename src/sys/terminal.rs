@@ -1,6 +1,6 @@
-//! The terminal that clusterd was started from, and whether that has been closed since.
+//! The terminal that this process was started from, and whether that has been closed since.
 //!
-//! What follows from it is in [`signals`](super::signals) and [`signal_actions`](super::signal_actions).
+//! What follows from it is not known here.
 
 use std::os::fd::OwnedFd;
 
@@ -9,25 +9,26 @@ use rustix::fs::{major, minor};
 use rustix::io::Errno;
 use rustix::termios::tcgetattr;
 
-use crate::sys::process::duplicate;
+use super::process::duplicate;
 
 /// The terminal, as it was at the start.
 #[derive(Debug)]
-pub(super) struct Terminal {
-    /// Duplicates of the standard streams that were this terminal. None if clusterd is to outlive it.
+pub(crate) struct Terminal {
+    /// Duplicates of the standard streams that were this terminal. None if this process is to outlive it.
     streams: Vec<OwnedFd>,
 }
 
 impl Terminal {
-    /// Looks at the standard streams. With nohup(1), which has SIGHUP ignored, clusterd is to outlive the terminal.
-    pub(super) fn at_start(ignores_hup: bool) -> Self {
+    /// Looks at the standard streams. With nohup(1), which has SIGHUP ignored, the process is to outlive
+    /// the terminal.
+    pub(crate) fn at_start(ignores_hup: bool) -> Self {
         let own = (0..3).filter_map(|stream| duplicate(stream).ok()).filter(controls_this_session);
         Self { streams: if ignores_hup { Vec::new() } else { own.collect() } }
     }
 
     /// Whether it was closed. The kernel does that to a terminal before it sends SIGHUP, and from then on every
     /// operation on it fails with EIO.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.streams.iter().any(|stream| matches!(tcgetattr(stream), Err(Errno::IO)))
     }
 }

@@ -1,0 +1,101 @@
+//! `clusterd up`: the apps of a file in the foreground.
+//!
+//! The file is read here, as `clusterd start FILE` reads it; the apps are run by [`up`](crate::up).
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::VerbError;
+use super::start::Settings;
+use super::start_file::{self, AppToRun};
+use crate::cli::complain;
+use crate::home::definition;
+use crate::home::record::Wanted;
+use crate::settings::apps::file::{self, Format};
+use crate::settings::start_folder;
+use crate::up::{self, App};
+
+/// Run the apps of a file in the foreground, until all have ended
+///
+/// The file is clusterd.toml with tables [app.NAME], an ecosystem file of PM2, or package.json; without one it is clusterd.toml
+/// or the ecosystem file of this folder. Each line of output begins with the name of its app. TERM and Ctrl-C end all apps, and
+/// other signals are passed on to each. Every setting of clusterd can be given here, for all apps.
+#[derive(Debug, clap::Args)]
+pub(super) struct Up {
+    /// The file
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Only this app of the file; repeatable
+    #[arg(long, value_name = "APP", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// End all apps when the first has failed
+    #[arg(long)]
+    exit_on_failure: bool,
+
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Up {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
+        let Self { file, only, exit_on_failure, settings: Settings(mut line) } = self;
+        let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
+        let file = match (file, line.config.take()) {
+            (Some(_), Some(_)) => {
+                return Err(VerbError::Usage("--config names another file: name one of them".to_owned()));
+            }
+            (named, config) => named.or(config).or_else(|| usual(&folder)).ok_or_else(none)?,
+        };
+        let format = format(&file)?;
+        let mut apps = start_file::load((&file, format), &folder, line, &only)?;
+        apps.retain(|app| {
+            let (name, is_wanted) = (&app.resolved.config.name, app.wanted == Wanted::Running);
+            if !is_wanted {
+                complain(&format!("{name} is left out: its autostart is off\nhint: --only {name} runs it"));
+            }
+            is_wanted
+        });
+        let code = up::run(apps_of(&apps)?, exit_on_failure).await?;
+        Ok(code.into())
+    }
+}
+
+/// The file that is meant where none is named: ours, or else PM2's.
+fn usual(folder: &Path) -> Option<PathBuf> {
+    let own = Path::new(file::OWN);
+    folder.join(own).is_file().then(|| own.to_owned()).or_else(|| file::usual_ecosystem(folder))
+}
+
+fn none() -> VerbError {
+    VerbError::NoFile([file::OWN].into_iter().chain(file::USUAL).collect())
+}
+
+fn format(path: &Path) -> Result<Format, VerbError> {
+    file::format(path).ok_or_else(|| {
+        let path = path.display();
+        VerbError::Usage(format!(
+            "{path} is no file of apps: those are TOML, JSON, YAML, and JavaScript that is called *.config.js\n\
+             hint: a single app runs in the foreground without `up`: clusterd -- COMMAND"
+        ))
+    })
+}
+
+/// In the same order. What is needed and not meant is not waited for.
+fn apps_of(all: &[AppToRun]) -> Result<Vec<App>, VerbError> {
+    let place = |name: &String| all.iter().position(|app| app.resolved.config.name == *name);
+    let app = |AppToRun { resolved, needs, .. }: &AppToRun| {
+        let config = &resolved.config;
+        Ok(App {
+            name: config.name.clone(),
+            settings: definition::text_of(resolved)?,
+            workers: config.workers.get(),
+            ready_timeout: config.ready_timeout,
+            log_format: config.log_format,
+            log_level: config.log_level,
+            needs: needs.iter().filter_map(place).collect(),
+        })
+    };
+    all.iter().map(app).collect()
+}

@@ -1,0 +1,251 @@
+//! Carries out what [`group`](super::group) decides: primaries, signals, messages, the service manager.
+//!
+//! It decides nothing itself. One task has it all; whoever calls is on the main thread.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use tracing::level_filters::LevelFilter;
+use tracing::{debug, error, info, warn};
+
+use super::app::{App, settings_file, spawn};
+use super::group::{Action, Event, Group, News};
+use super::home::{self, Place};
+use super::readiness::{Seen, Watched};
+use super::signals::{Arrived, Meaning, Signals};
+use crate::home::lock::LockError;
+use crate::logs::console::{Console, Label, TurnFile};
+use crate::logs::plan::LogPlan;
+use crate::logs::{self, Output};
+use crate::metrics;
+use crate::settings::LogFormat;
+use crate::supervisor::Scope;
+use crate::supervisor::ends::Ended;
+use crate::supervisor::processes::reaper::Reaper;
+use crate::sys;
+use crate::sys::terminal::Terminal;
+use crate::systemd::ManagerOfAll;
+
+/// How long nothing may be due.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// How long the last output may take to be written.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpError {
+    /// Somebody else runs an app.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// Its own output could not be set up.
+    #[error(transparent)]
+    Output(#[from] logs::OutputError),
+    /// So could its messages not.
+    #[error(transparent)]
+    Messages(#[from] logs::messages::AlreadyInstalled),
+    /// The system has no room for it.
+    #[error("cannot start the apps: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs these apps until all have ended; with `ends_on_failure`, until the first has failed. Returns the code to exit with.
+///
+/// # Errors
+/// Nothing was started.
+pub(crate) async fn run(apps: Vec<App>, ends_on_failure: bool) -> Result<u8, UpError> {
+    let places = home::take(apps.iter().map(|app| app.name.as_str()))?;
+    let inherited = sys::signals::reset_ignored();
+    let terminal = Terminal::at_start(inherited.ignores_hup);
+    let signals = Signals::new()?;
+    sys::signals::unblock()?;
+    sys::process::close_on_exec_above(3)?;
+    let turns = turns();
+    let output = output(&apps, &turns)?;
+    let settings = apps.iter().map(|app| settings_file(&app.settings)).collect::<io::Result<_>>()?;
+    for (app, _) in apps.iter().zip(&places).filter(|(_, place)| place.is_defined()) {
+        info!("{} was started in the background before, and stays defined as it was then", app.name);
+    }
+    let up = Up {
+        group: Group::new(apps.iter().map(|app| app.needs.clone()), ends_on_failure),
+        primaries: vec![None; apps.len()],
+        apps,
+        places,
+        settings,
+        turns,
+        watched: Watched::default(),
+        manager: ManagerOfAll::from_environment(),
+        is_ready: false,
+    };
+    let code = up.run(Reaper::new(Scope::Everyone)?, signals, &terminal).await;
+    if output.finish(tokio::time::Instant::now() + LAST_OUTPUT).await.is_err() {
+        debug!("nobody reads the output; the rest of it is dropped");
+    }
+    Ok(code)
+}
+
+/// Something to take turns at for stdout and stderr; nothing where that cannot be had.
+fn turns() -> [Option<TurnFile>; 2] {
+    let file = || TurnFile::new().and_then(|file| file.turn().map(|_| file));
+    [file(), file()].map(|file| {
+        file.inspect_err(|error| warn!("long lines of several apps may be mixed up: {error}")).ok()
+    })
+}
+
+/// The labels of all apps are as wide as the widest.
+fn width(apps: &[App]) -> usize {
+    let widths = apps.iter().map(|app| Label::width_of(&app.name, app.workers));
+    widths.chain([env!("CARGO_PKG_NAME").len()]).max().unwrap_or(0)
+}
+
+/// For its own messages: objects if those of all apps are, and as many as the most talkative of them has.
+fn output(apps: &[App], turns: &[Option<TurnFile>; 2]) -> Result<Output, UpError> {
+    let turn = |file: &Option<TurnFile>| file.as_ref().and_then(|file| file.turn().ok());
+    let label = Label { app: None, width: width(apps), number: 0 };
+    let console = Console { label, turns: [turn(&turns[0]), turn(&turns[1])] };
+    let output = Output::of(LogPlan::default(), Some(console), metrics::lines_dropped())?;
+    let is_json = apps.iter().all(|app| app.log_format == LogFormat::Json);
+    let format = if is_json { LogFormat::Json } else { LogFormat::Text };
+    let level = apps.iter().map(|app| LevelFilter::from(app.log_level)).max().unwrap_or(LevelFilter::INFO);
+    logs::messages::install(&output, format, level)?;
+    Ok(output)
+}
+
+struct Up {
+    apps: Vec<App>,
+    places: Vec<Place>,
+    settings: Vec<OwnedFd>,
+    /// The processes of those that run.
+    primaries: Vec<Option<Pid>>,
+    group: Group,
+    turns: [Option<TurnFile>; 2],
+    watched: Watched,
+    manager: Option<ManagerOfAll>,
+    is_ready: bool,
+}
+
+impl Up {
+    async fn run(mut self, mut reaper: Reaper, mut signals: Signals, terminal: &Terminal) -> u8 {
+        let mut event = Some(Event::Time);
+        loop {
+            if let Some(event) = event {
+                let code = self.carry_out(event);
+                self.tell_manager().await;
+                if let Some(code) = code {
+                    return code;
+                }
+            }
+            let due = self.group.wakes_at().unwrap_or_else(|| Instant::now() + IDLE);
+            event = tokio::select! {
+                (pid, how) = reaper.next(&[]) => self.ended(pid, how),
+                arrived = signals.next() => self.arrived(arrived, terminal).await,
+                seen = self.watched.next() => self.seen(seen),
+                () = tokio::time::sleep_until(due.into()) => Some(Event::Time),
+            };
+        }
+    }
+
+    /// Lets the group decide and does what it says. The code to exit with, if it is over.
+    fn carry_out(&mut self, event: Event) -> Option<u8> {
+        let mut events = VecDeque::from([event]);
+        let mut code = None;
+        while let Some(event) = events.pop_front() {
+            for action in self.group.step(event, Instant::now()) {
+                match action {
+                    Action::Start(app) => events.extend(self.start(app)),
+                    Action::Signal(app, signal) => self.signal(app, signal),
+                    Action::Say(app, news) => self.say(app, news),
+                    Action::AllReady => {
+                        self.is_ready = true;
+                        sys::memory::give_back();
+                    }
+                    Action::End(with) => code = Some(with),
+                }
+            }
+        }
+        code
+    }
+
+    fn start(&mut self, place: usize) -> Option<Event> {
+        let app = &self.apps[place];
+        let label = Label { app: Some(app.name.clone()), width: width(&self.apps), number: place };
+        let started = self.places[place].for_primary().map_err(|held| held.to_string()).and_then(|home| {
+            spawn(&self.settings[place], label, home, &self.turns).map_err(|error| error.to_string())
+        });
+        match started {
+            Ok(primary) => {
+                self.watched.watch(place, primary, app.ready_timeout);
+                self.primaries[place] = Some(primary);
+                None
+            }
+            Err(error) => {
+                error!("{}: the app cannot be started: {error}", app.name);
+                Some(Event::NotStarted(place))
+            }
+        }
+    }
+
+    /// One of those that it has not started itself is an orphan.
+    fn ended(&mut self, pid: Pid, how: Ended) -> Option<Event> {
+        let Some(app) = self.primaries.iter().position(|primary| *primary == Some(pid)) else {
+            debug!(%pid, "an orphan {how}");
+            return None;
+        };
+        self.primaries[app] = None;
+        Some(Event::Ended(app, how))
+    }
+
+    fn seen(&self, seen: Seen) -> Option<Event> {
+        let is_current = self.primaries[seen.app] == Some(seen.primary);
+        let event = if seen.is_ready { Event::Ready(seen.app) } else { Event::Late(seen.app) };
+        is_current.then_some(event)
+    }
+
+    async fn arrived(&mut self, arrived: Arrived, terminal: &Terminal) -> Option<Event> {
+        let Arrived { signal, name, meaning } = arrived;
+        // A terminal that is closed ends what was started in it, as Ctrl-C does.
+        let is_hung_up = signal == Signal::HUP && terminal.is_closed();
+        if is_hung_up || meaning == Meaning::Stop {
+            info!("{name}: stopping all apps");
+            return Some(Event::Stop(if is_hung_up { Signal::INT } else { signal }));
+        }
+        debug!("{name}: passed on to all apps");
+        (0..self.apps.len()).for_each(|app| self.signal(app, signal));
+        if let Some(manager) = self.manager.as_mut().filter(|_| signal == Signal::HUP) {
+            manager.reloads().await;
+        }
+        None
+    }
+
+    /// One that has ended, and was waited for, gets nothing: its number may be another's.
+    fn signal(&self, app: usize, signal: Signal) {
+        if let Some(primary) = self.primaries[app] {
+            let _ = rustix::process::kill_process(primary, signal);
+        }
+    }
+
+    async fn tell_manager(&mut self) {
+        let Some(manager) = &mut self.manager else { return };
+        let sentence = format!("{} of {} apps ready", self.group.ready_apps(), self.apps.len());
+        manager.tell(self.is_ready, self.group.is_stopping(), sentence).await;
+    }
+
+    fn say(&self, app: usize, news: News) {
+        let name = |app: usize| self.apps[app].name.as_str();
+        let app = name(app);
+        match news {
+            News::Ended(how @ Ended::Code(0)) => info!("{app}: the app has ended ({how}); others go on"),
+            News::Ended(how) => warn!("{app}: the app has failed ({how}); others go on"),
+            News::Crashed(how) => warn!("{app}: its clusterd {how}; starting it again"),
+            News::GivenUp(how) => error!("{app}: its clusterd {how} again and again; the app has failed"),
+            News::Late => warn!("{app}: the app is not ready yet; clusterd goes on waiting"),
+            News::ReadyAtLast => info!("{app}: the app is ready now"),
+            News::PassedOver(need) => {
+                error!("{app}: the app is not started, because {} is not ready", name(need));
+            }
+        }
+    }
+}

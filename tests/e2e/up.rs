@@ -1,0 +1,524 @@
+//! Several apps in the foreground: `clusterd up FILE`, from the first line of their output to the code in the end.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::folder::fixtures;
+use crate::harness::home::Home;
+use crate::harness::needs::{self, needs};
+use crate::harness::output::Output;
+use crate::harness::ports::free_port;
+use crate::harness::process::{Process, with_environment};
+use crate::harness::{Signal, until};
+
+/// Marks every process that belongs to one `up`.
+const MARK: &str = "UP_TEST_MARK";
+
+/// A running `clusterd up`; dropping it ends it, and what is left of it.
+struct Up {
+    child: Child,
+    stdout: Output,
+    stderr: Output,
+    mark: String,
+}
+
+impl Up {
+    fn start(home: &Home, words: &str) -> Self {
+        Self::under(home, &[], words, &[])
+    }
+
+    /// By another command, to which its own is appended, and with these variables.
+    fn under(home: &Home, under: &[&str], words: &str, variables: &[(&str, &str)]) -> Self {
+        let mark = home.folder().display().to_string();
+        let all: Vec<_> = under
+            .iter()
+            .copied()
+            .chain([env!("CARGO_BIN_EXE_clusterd"), "up"])
+            .chain(words.split_whitespace())
+            .collect();
+        let mut child = Command::new(all[0])
+            .args(&all[1..])
+            .current_dir(home.folder())
+            .env("PWD", home.folder())
+            .env("CLUSTERD_HOME", home.home())
+            .env(MARK, &mark)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("clusterd can be started");
+        let stdout = Output::read(child.stdout.take().expect("a pipe"));
+        let stderr = Output::read(child.stderr.take().expect("a pipe"));
+        Self { child, stdout, stderr, mark }
+    }
+
+    fn process(&self) -> Process {
+        Process::find(i32::try_from(self.child.id()).expect("a process id")).expect("it runs")
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.process().signal(signal);
+    }
+
+    /// Waits for its end, and says how it was.
+    #[track_caller]
+    fn ended(&mut self) -> ExitStatus {
+        let status = until("it has ended", || self.child.try_wait().expect("the child is ours"));
+        until("all that it wrote is read", || {
+            (self.stdout.has_ended() && self.stderr.has_ended()).then_some(())
+        });
+        status
+    }
+
+    #[track_caller]
+    fn code(&mut self) -> i32 {
+        let status = self.ended();
+        status.code().unwrap_or_else(|| panic!("ended by signal {:?}", status.signal()))
+    }
+
+    /// Waits until standard error has a line with all of these.
+    #[track_caller]
+    fn says(&self, words: &[&str]) -> String {
+        until(&format!("it says {words:?}"), || find(&self.stderr, words))
+    }
+
+    #[track_caller]
+    fn writes(&self, line: &str) {
+        until(&format!("it writes {line}"), || {
+            self.stdout.lines().iter().any(|other| other == line).then_some(())
+        });
+    }
+
+    /// Every process of it that runs.
+    fn processes(&self) -> Vec<Process> {
+        with_environment(MARK, &self.mark)
+    }
+
+    #[track_caller]
+    fn leaves_no_process(&self) {
+        until("no process is left", || self.processes().is_empty().then_some(()));
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.processes().iter().for_each(|process| process.signal(Signal::KILL));
+    }
+}
+
+fn find(output: &Output, words: &[&str]) -> Option<String> {
+    output.lines().into_iter().find(|line| words.iter().all(|word| line.contains(word)))
+}
+
+fn place(output: &Output, words: &[&str]) -> usize {
+    let at = output.lines().iter().position(|line| words.iter().all(|word| line.contains(word)));
+    at.unwrap_or_else(|| panic!("no {words:?} in {}", output.text()))
+}
+
+/// A home with this as `clusterd.toml`; `{fixtures}` is the folder of the servers.
+fn home_of(toml: &str) -> Home {
+    let home = Home::new();
+    let fixtures = fixtures();
+    home.write("clusterd.toml", &toml.replace("{fixtures}", fixtures.to_str().expect("a path in UTF-8")));
+    home
+}
+
+/// A table of an app that serves this port.
+fn server(name: &str, port: u16, more: &str) -> String {
+    format!(
+        "[app.{name}]\ncommand = ['node', '{{fixtures}}/server.js']\nport = {port}\nworkers = 1\n{more}\n"
+    )
+}
+
+/// A table of an app that runs this for a shell, once.
+fn job(name: &str, script: &str, more: &str) -> String {
+    format!("[app.{name}]\ncommand = ['sh', '-c', '{script}']\nworkers = 1\nautorestart = false\n{more}\n")
+}
+
+#[test]
+fn several_apps_serve_side_by_side_and_term_ends_them_without_a_trace() {
+    needs!("node");
+    let (one, two) = (free_port(), free_port());
+    let chatty = job("chatty", "echo begun; echo oops >&2; printf partial; sleep 1000", "");
+    let home = home_of(&(server("one", one, "") + &server("longer", two, "") + &chatty));
+    let mut up = Up::start(&home, "");
+    for port in [one, two] {
+        until("the app answers", || home.get(port).filter(|answer| answer.starts_with("worker 1")));
+    }
+    up.writes("chatty 1 | begun");
+    up.says(&["chatty 1 | oops"]);
+    up.says(&["one      | ", " INFO ready; try: curl"]);
+    let listed = home.say("list -o json").json();
+    let names: Vec<_> = listed.as_array().expect("a list").iter().map(|app| app["name"].clone()).collect();
+    assert_eq!(names, ["chatty", "longer", "one"]);
+    assert!(home.say("list").done().contains("online"));
+
+    up.signal(Signal::TERM);
+    assert_eq!(up.code(), 0, "{}", up.stderr.text());
+    assert_eq!(up.stdout.lines().last().map(String::as_str), Some("chatty 1 | partial"));
+    let odd: Vec<_> = up.stderr.lines().into_iter().filter(|line| line.find(" | ") != Some(8)).collect();
+    assert!(odd.is_empty(), "{odd:#?}");
+    up.leaves_no_process();
+    for app in ["one", "longer", "chatty"] {
+        assert!(!home.path(app).exists(), "{app}");
+    }
+    assert_eq!(home.say("list -o json").json(), Value::Array(Vec::new()));
+    assert_eq!(home.say("resurrect").done(), "");
+}
+
+#[test]
+fn an_app_is_started_when_those_that_it_depends_on_are_ready() {
+    needs!("node");
+    let port = free_port();
+    let migration = job("migration", "echo migrated", "depends-on = ['db']");
+    let web = job("web", "echo web; sleep 1000", "depends-on = ['db', 'migration']");
+    let home = home_of(&(web + &migration + &server("db", port, "")));
+    let mut up = Up::start(&home, "");
+    up.writes("web 1       | web");
+    let said = |app, words| place(&up.stderr, &[&format!("{app:11} | "), words]);
+    assert!(said("db", "ready; try") < said("migration", "runs 1 worker"));
+    assert!(place(&up.stderr, &["migration: the app has ended"]) < said("web", "runs 1 worker"));
+    // What is needed ends last.
+    up.signal(Signal::TERM);
+    assert_eq!(up.code(), 0);
+    assert!(
+        place(&up.stderr, &["web ", "worker ", "after"]) < place(&up.stderr, &["db ", "SIGTERM: stopping"])
+    );
+}
+
+#[test]
+fn what_depends_on_an_app_that_fails_is_not_started_and_the_first_code_counts() {
+    let fails = job("fails", "exit 7", "");
+    let needs = job("needs", "echo never", "depends-on = ['fails']")
+        + &job("more", "echo never", "depends-on = ['needs']");
+    let other = job("other", "sleep 2; exit 9", "");
+    let home = home_of(&(fails + &needs + &other));
+    let mut up = Up::start(&home, "");
+    assert_eq!(up.code(), 7, "{}", up.stderr.text());
+    for words in [
+        "fails: the app has failed (exited with code 7); others go on",
+        "needs: the app is not started, because fails is not ready",
+        "more: the app is not started, because needs is not ready",
+    ] {
+        up.says(&[words]);
+    }
+    assert_eq!(up.stdout.lines(), [""; 0]);
+}
+
+#[test]
+fn with_exit_on_failure_the_first_that_fails_ends_the_others() {
+    needs!("node");
+    let port = free_port();
+    let home =
+        home_of(&(server("web", port, "") + &job("bad", "sleep 1; exit 3", "") + &job("good", "true", "")));
+    let mut up = Up::start(&home, "--exit-on-failure");
+    assert_eq!(up.code(), 3, "{}", up.stderr.text());
+    up.says(&["good: the app has ended"]);
+    up.says(&["web ", "SIGTERM: stopping"]);
+    up.leaves_no_process();
+}
+
+#[test]
+fn all_that_end_well_end_with_zero() {
+    let home = home_of(
+        &(job("one", "echo 1", "") + &job("two", "echo 2", "") + &job("three", "echo 3; exit 1", "")),
+    );
+    let mut up = Up::start(&home, "--only one,two");
+    assert_eq!(up.code(), 0, "{}", up.stderr.text());
+    let mut lines = up.stdout.lines();
+    lines.sort();
+    assert_eq!(lines, ["one 1    | 1", "two 1    | 2"]);
+}
+
+#[test]
+fn an_app_that_crashes_again_and_again_fails_beside_one_that_serves() {
+    needs!("node");
+    let port = free_port();
+    let bad =
+        "[app.bad]\ncommand = ['sh', '-c', 'exit 5']\nworkers = 1\nmax-restarts = 2\nmin-uptime = '1s'\n";
+    let home = home_of(&(server("web", port, "") + bad));
+    let mut up = Up::start(&home, "");
+    up.says(&["bad: the app has failed (exited with code 5); others go on"]);
+    until("the other serves", || home.get(port));
+    up.signal(Signal::INT);
+    assert_eq!(up.code(), 5);
+}
+
+#[test]
+fn commands_reach_the_apps_from_outside() {
+    needs!("node");
+    let port = free_port();
+    let home = home_of(&(server("web", port, "") + &job("idle", "sleep 1000", "")));
+    let up = Up::start(&home, "");
+    until("it serves", || home.get(port));
+    assert_eq!(home.say("reload web").done(), "web: 1 worker replaced\n");
+    home.say("scale web 2").done();
+    until("there are two", || {
+        home.app("web").filter(|app| app["workers"].as_array().is_some_and(|all| all.len() == 2))
+    });
+    home.say("stop web").done();
+    assert_eq!(home.app("web").expect("it is listed")["stopped"], true);
+    home.say("start web").done();
+    assert!(home.get(port).is_some());
+    // Whoever runs one of them already is named, and nothing of the other is started.
+    let again = home.say("up");
+    let pid = home.primary("web").pid();
+    let expected = format!("clusterd: app web is running already (pid {pid})\n");
+    assert_eq!((again.code, again.stderr), (1, expected));
+    // Deleted, it has ended.
+    home.say("delete idle").done();
+    up.says(&["idle: the app has ended (exited with code 0); others go on"]);
+}
+
+#[test]
+fn signals_are_passed_on_to_each_app() {
+    needs!("node");
+    let (one, two) = (free_port(), free_port());
+    let home = home_of(&(server("one", one, "") + &server("two", two, "")));
+    let up = Up::start(&home, "");
+    for port in [one, two] {
+        until("it serves", || home.get(port));
+    }
+    up.signal(Signal::TTIN);
+    for app in ["one", "two"] {
+        up.says(&[app, "SIGTTIN: scaled to 2 workers"]);
+    }
+    up.signal(Signal::HUP);
+    for app in ["one", "two"] {
+        up.says(&[app, "reload done: 2 replaced"]);
+    }
+}
+
+#[test]
+fn a_primary_that_is_killed_is_started_again_on_its_port() {
+    needs!("node");
+    let port = free_port();
+    // Its workers listen themselves: what they have open must not keep the port from the next.
+    let home = home_of(&server("web", port, "accept = 'workers'\n"));
+    let mut up = Up::start(&home, "--exit-on-failure");
+    until("it serves", || home.get(port));
+    let before = home.primary("web");
+    let workers = before.children();
+    before.signal(Signal::KILL);
+    up.says(&["web: its clusterd was killed by SIGKILL; starting it again"]);
+    until("another serves", || {
+        let now = serde_json::from_str::<Value>(&home.file("web", "lock")).ok()?["pid"].as_i64()?;
+        (now != i64::from(before.pid())).then_some(())?;
+        home.get(port)
+    });
+    until("the old workers have ended", || workers.iter().all(|old| !old.is_alive()).then_some(()));
+    up.signal(Signal::TERM);
+    assert_eq!(up.code(), 0, "{}", up.stderr.text());
+}
+
+#[test]
+fn when_up_is_killed_its_apps_end_as_well() {
+    needs!("node");
+    let port = free_port();
+    let home = home_of(&(server("web", port, "") + &job("idle", "sleep 1000", "")));
+    let mut up = Up::start(&home, "");
+    until("it serves", || home.get(port));
+    up.signal(Signal::KILL);
+    assert_eq!(up.ended().signal(), Some(9));
+    up.leaves_no_process();
+}
+
+#[test]
+fn as_json_every_line_is_an_object_with_its_app() {
+    let home =
+        home_of(&(job("one", "echo text; echo {}; sleep 1", "") + &job("two", "echo error >&2; exit 2", "")));
+    let mut up = Up::start(&home, "--log-format json");
+    assert_eq!(up.code(), 2);
+    let lines = [up.stdout.lines(), up.stderr.lines()].concat();
+    let objects: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
+        .collect();
+    let of = |app: &str, message: &str| {
+        objects.iter().any(|object| {
+            object["app_name"] == app
+                && object["message"].as_str().is_some_and(|text| text.starts_with(message))
+        })
+    };
+    for (app, message) in
+        [("one", "text"), ("one", "{}"), ("two", "error"), ("one", "clusterd "), ("two", "worker started")]
+    {
+        assert!(of(app, message), "{app}: {message}: {lines:#?}");
+    }
+    assert!(
+        objects
+            .iter()
+            .any(|object| object["message"] == "two: the app has failed (exited with code 2); others go on")
+    );
+}
+
+#[test]
+fn long_lines_of_several_apps_stay_whole() {
+    needs!("perl");
+    // More than a pipe takes at once.
+    let script = "$| = 1; print \"$ENV{LETTER}\" x 9000, qq(\\n) for 1..200";
+    let app = |letter: &str| {
+        format!(
+            "[app.{letter}]\ncommand = ['perl', '-e', '''{script}''']\nworkers = 2\nautorestart = false\n[app.{letter}.env]\nLETTER = '{letter}'\n"
+        )
+    };
+    let home = home_of(&(app("a") + &app("b") + &app("c")));
+    let mut up = Up::start(&home, "");
+    assert_eq!(up.code(), 0, "{}", up.stderr.text());
+    let lines = up.stdout.lines();
+    for line in &lines {
+        let (label, text) = line.split_once(" | ").unwrap_or_default();
+        let letter = label.chars().next().unwrap_or_default();
+        assert!(
+            text.len() == 9000 && text.chars().all(|other| other == letter),
+            "{label}: {} bytes",
+            text.len()
+        );
+    }
+    assert_eq!(lines.len(), 3 * 2 * 200);
+}
+
+#[test]
+fn what_was_started_before_stays_defined_as_it_was() {
+    needs!("node");
+    let port = free_port();
+    let home = home_of(&server("web", port, ""));
+    home.say("start clusterd.toml").done();
+    let running = home.say("up");
+    assert!(running.code == 1 && running.stderr.contains("app web is running already"), "{running:?}");
+    let pid = home.primary("web").pid().to_string();
+    home.say("stop web").done();
+    Process::find(pid.parse().expect("a number")).expect("it runs").signal(Signal::TERM);
+    until("it has ended", || Process::find(pid.parse().ok()?).is_none().then_some(()));
+    let (definition, record) = (home.file("web", "app.toml"), home.file("web", "state.json"));
+    let mut up = Up::start(&home, "");
+    up.says(&["web was started in the background before, and stays defined as it was then"]);
+    until("it serves", || home.get(port));
+    up.signal(Signal::TERM);
+    assert_eq!(up.code(), 0);
+    assert_eq!((home.file("web", "app.toml"), home.file("web", "state.json")), (definition, record));
+}
+
+#[test]
+fn without_a_file_it_says_what_was_looked_for() {
+    let home = Home::new();
+    let said = home.say("up");
+    assert_eq!(said.code, 1);
+    assert!(said.stderr.contains("neither clusterd.toml nor ecosystem.config.js nor "), "{}", said.stderr);
+    home.write("app.js", "");
+    assert_eq!(home.say("up app.js").code, 2);
+    home.write("clusterd.toml", "[app.web]\ncommand = ['no-such-server-anywhere']\n");
+    assert_eq!(home.say("up").code, 127);
+    home.write("clusterd.toml", "[app.web]\ncommand = ['true']\nworkers = 'x'\n");
+    assert_eq!(home.say("up").code, 78);
+    assert_eq!(home.say("up --only api").code, 78);
+    assert!(!home.path("web").exists());
+}
+
+#[test]
+fn an_ecosystem_file_of_pm2_is_taken_as_it_is() {
+    needs!("node");
+    let home = Home::new();
+    let port = free_port();
+    home.write("server.js", &fs::read_to_string(fixtures().join("server.js")).expect("a fixture"));
+    home.write(
+        "ecosystem.config.js",
+        &format!(
+            "module.exports = {{ apps: [\n\
+             {{ name: 'web', script: 'server.js', instances: 1, env: {{ PORT: 1 }}, env_production: {{ PORT: {port} }} }},\n\
+             {{ name: 'queue', script: 'queue.js', exec_mode: 'fork' }}] }}\n"
+        ),
+    );
+    home.write("queue.js", "console.log('queued', process.env.PORT); setInterval(() => {}, 1000)");
+    let mut up = Up::start(&home, "--env production");
+    up.writes("queue 1  | queued undefined");
+    until("it serves", || home.get(port));
+    up.signal(Signal::QUIT);
+    assert_eq!(up.code(), 0);
+}
+
+#[test]
+fn on_a_read_only_root_it_works_without_locks() {
+    needs!("node", "unshare");
+    if !needs::root() {
+        return;
+    }
+    let port = free_port();
+    let home = home_of(&(server("web", port, "") + &job("other", "echo up; sleep 1000", "")));
+    // Nothing is writable, not even the folder for sockets.
+    let read_only = "mount -o remount,bind,ro / && for at in /tmp /run /dev/shm; do ! mountpoint -q $at || mount -o remount,bind,ro $at; done; exec \"$@\"";
+    let under = ["unshare", "--mount", "--propagation", "private", "sh", "-c", read_only, "sh"];
+    let mut up = Up::under(&home, &under, "", &[]);
+    up.writes("other 1  | up");
+    until("it serves", || home.get(port));
+    assert!(!home.path("web").exists());
+    up.signal(Signal::TERM);
+    assert_eq!(up.code(), 0, "{}", up.stderr.text());
+}
+
+#[test]
+fn as_pid_1_it_reaps_orphans_and_ends_on_term() {
+    needs!("node", "unshare", "python3");
+    if !needs::root() {
+        return;
+    }
+    let port = free_port();
+    // The killed primary's workers and guardian become children of the first process.
+    let home = home_of(
+        &(server("web", port, "drain-timeout = '1s'\nkill-timeout = '1s'\n")
+            + &job("idle", "sleep 1000", "")),
+    );
+    let mut up = Up::under(&home, &["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"], "", &[]);
+    until("it serves", || home.get(port));
+    let init = until("the first process", || up.process().children().pop());
+    let web = init
+        .children()
+        .into_iter()
+        .find(|child| !child.children().is_empty())
+        .expect("a primary with workers");
+    web.signal(Signal::KILL);
+    up.says(&["its clusterd was killed by SIGKILL; starting it again"]);
+    until("it serves again", || home.get(port));
+    until("two primaries are its only children, and all orphans are waited for", || {
+        (init.children().len() == 2 && init.zombies() == 0).then_some(())
+    });
+    init.signal(Signal::TERM);
+    assert_eq!(up.code(), 0, "{}", up.stderr.text());
+    up.leaves_no_process();
+}
+
+#[test]
+fn a_stuck_output_never_keeps_an_app_from_serving() {
+    needs!("python3");
+    let port = free_port();
+    let flood =
+        "[app.noisy]\ncommand = ['sh', '-c', 'yes flood & exec python3 {fixtures}/server.py']\nworkers = 1\n";
+    let home = home_of(&format!("{flood}port = {port}\n"));
+    // Nobody reads.
+    let (_reader, writer) = std::io::pipe().expect("a pipe");
+    let mark = home.folder().display().to_string();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_clusterd"))
+        .arg("up")
+        .current_dir(home.folder())
+        .env("PWD", home.folder())
+        .env("CLUSTERD_HOME", home.home())
+        .env(MARK, &mark)
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("clusterd can be started");
+    let stderr = Output::read(child.stderr.take().expect("a pipe"));
+    let mut up = Up { child, stdout: Output::default(), stderr, mark };
+    up.says(&["lines of workers dropped", "file=stdout"]);
+    until("it serves", || home.get(port));
+    up.signal(Signal::TERM);
+    let status = until("it has ended", || up.child.try_wait().expect("the child is ours"));
+    assert_eq!(status.code(), Some(0), "{}", up.stderr.text());
+}
