@@ -84,7 +84,7 @@ fn port() -> Result<u16, Failure> {
 }
 
 fn first_port(ports: Option<&str>, port: Option<&str>) -> Result<u16, String> {
-    let first = ports.and_then(|ports| ports.split(',').next());
+    let first = ports.filter(|ports| *ports != wire::ANY_PORT).and_then(|ports| ports.split(',').next());
     let Some(text) = first.filter(|text| !text.is_empty()).or(port) else {
         return Ok(3000);
     };

@@ -22,7 +22,7 @@ pub(crate) enum Applicant {
 /// What its server can be given, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Takes {
-    /// A channel, on a port that is always served: the library. Any other port is its own to bind.
+    /// A channel, on a port that is served: the library. Any other port is its own to bind.
     Channel,
     /// A channel or a listening socket, there as well: the shim.
     ChannelOrSocket,
@@ -48,8 +48,22 @@ pub(crate) struct Request {
 pub(crate) struct Rules<'a> {
     /// The ports that are always served.
     pub ports: &'a [WorkerPort],
+    /// Whether any other is opened for whoever asks.
+    pub on_demand: bool,
     /// Who accepts there.
     pub accepts: Accepts,
+}
+
+impl Rules<'_> {
+    /// Whether a listener on this port may concern clusterd.
+    pub(super) fn may_serve(&self, port: WorkerPort) -> bool {
+        self.ports.contains(&port) || self.is_opened(port)
+    }
+
+    /// Whether it is opened for a server that asks. With 0 the kernel chooses one for each process.
+    fn is_opened(&self, port: WorkerPort) -> bool {
+        self.on_demand && port.0 != 0
+    }
 }
 
 /// What an admitted worker gets.
@@ -170,8 +184,10 @@ pub(crate) fn admit(
     let Request { applicant, port, takes } = request;
     let source = match (rules.ports.contains(&port), takes) {
         (true, _) => Source::Served(port),
-        (false, Takes::Channel | Takes::ChannelOrSocket) => return Err(Refusal::NotServed(port)),
-        (false, Takes::AnyPort | Takes::ChannelOnAnyPort) => Source::OnDemand,
+        (false, Takes::Channel | Takes::ChannelOrSocket) if !rules.is_opened(port) => {
+            return Err(Refusal::NotServed(port));
+        }
+        (false, _) => Source::OnDemand,
     };
     let grant = match (rules.accepts, takes) {
         (Accepts::Primary, _) => Grant::Channel,
@@ -185,7 +201,9 @@ pub(crate) fn admit(
     };
     let worker = match applicant {
         Applicant::Started(worker) => worker,
-        Applicant::Process(worker) => worker.ok_or(Refusal::UnknownToken)?,
+        Applicant::Process(Some(worker)) => worker,
+        Applicant::Process(None) if source == Source::OnDemand => return Err(Refusal::NotServed(port)),
+        Applicant::Process(None) => return Err(Refusal::UnknownToken),
     };
     room.ok_or(Refusal::Full)?;
     Ok(Admission { worker, source, grant })
@@ -208,7 +226,11 @@ mod tests {
         accepts: Accepts,
     ) -> Result<Admission, Refusal> {
         let room = ChannelPermits::new(1).take();
-        admit(Request { applicant, port, takes }, room.as_ref(), Rules { ports: &[SERVED], accepts })
+        admit(
+            Request { applicant, port, takes },
+            room.as_ref(),
+            Rules { ports: &[SERVED], on_demand: false, accepts },
+        )
     }
 
     #[test]
@@ -258,8 +280,31 @@ mod tests {
     }
 
     #[test]
+    fn where_no_port_was_named_each_is_opened_for_whoever_asks() {
+        let rules = |accepts| Rules { ports: &[], on_demand: true, accepts };
+        let room = ChannelPermits::new(1).take();
+        let asks = |applicant, port, takes, accepts| {
+            let request = Request { applicant, port, takes };
+            let admitted = admit(request, room.as_ref(), rules(accepts));
+            admitted.map(|Admission { source, grant, .. }| (source, grant))
+        };
+        let (process, any) = (Applicant::Process(Some(WORKER)), WorkerPort(0));
+        let (shim, library) = (Takes::ChannelOrSocket, Takes::Channel);
+        let channel = Ok((Source::OnDemand, Grant::Channel));
+        assert_eq!(asks(process, OTHER, shim, Accepts::Primary), channel);
+        assert_eq!(asks(process, OTHER, library, Accepts::Primary), channel);
+        assert_eq!(asks(process, OTHER, shim, Accepts::Workers), Ok((Source::OnDemand, Grant::Socket)));
+        assert_eq!(asks(process, any, shim, Accepts::Primary), Err(Refusal::NotServed(any)));
+        // What a worker has left behind listens by itself.
+        assert_eq!(
+            asks(Applicant::Process(None), OTHER, shim, Accepts::Primary),
+            Err(Refusal::NotServed(OTHER))
+        );
+    }
+
+    #[test]
     fn without_room_a_worker_is_refused_whichever_way_it_comes() {
-        let rules = Rules { ports: &[SERVED], accepts: Accepts::Primary };
+        let rules = Rules { ports: &[SERVED], on_demand: false, accepts: Accepts::Primary };
         let process = Applicant::Process(Some(WORKER));
         for (applicant, takes) in
             [(process, Takes::ChannelOrSocket), (Applicant::Started(WORKER), Takes::AnyPort)]

@@ -17,6 +17,7 @@ use tokio::time::{Duration, Instant};
 use tracing::debug;
 
 use super::admission::Refusal;
+use super::on_demand::Use;
 use crate::front;
 use crate::front::inheritance::{INHERITED, LINGER, OF_ONES_OWN};
 use crate::front::links::Holder;
@@ -212,9 +213,14 @@ impl BoundChannels {
     /// A server of this launch listens, on this channel.
     pub(crate) fn listened(&self, worker: WorkerId, service: ServiceId, link: LinkId) {
         let mut table = self.table();
-        if let ServiceId::Port(port) = service {
-            table.listened.insert((worker, port));
-        }
+        let port = match service {
+            ServiceId::Port(port) => Some(port),
+            ServiceId::Opened(_) => {
+                let entry = table.entries.iter().find(|entry| entry.place.link == link);
+                entry.map(|entry| WorkerPort(entry.bound.binding.address.port()))
+            }
+        };
+        table.listened.extend(port.map(|port| (worker, port)));
         if let Some(entry) = table.entries.iter_mut().find(|entry| entry.place.link == link) {
             entry.listens = true;
             if let Kept::Here(way) = &mut entry.registration {
@@ -251,6 +257,19 @@ impl BoundChannels {
     /// Whether a server listens on this one.
     pub(crate) fn listens(&self, link: LinkId) -> bool {
         self.table().entries.iter().any(|entry| entry.place.link == link && entry.listens)
+    }
+
+    /// Whether any process has bound such an address, and whether one listens there.
+    pub(super) fn use_of(&self, is_such: impl Fn(&Binding) -> bool) -> Use {
+        let table = self.table();
+        let kept = table.entries.iter().filter(|entry| match &entry.registration {
+            Kept::ByHolder(registration) => registration.strong_count() > 0,
+            Kept::Here(_) => true,
+        });
+        kept.filter(|entry| is_such(&entry.bound.binding)).fold(Use::default(), |seen, entry| Use {
+            is_bound: true,
+            is_listened_on: seen.is_listened_on || entry.listens,
+        })
     }
 
     /// Whether any has listened on this served port.

@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::admission::{self, Admission, Applicant, Grant, Refusal, Request, Source, Takes};
+use super::admission::{self, Admission, Applicant, Grant, Refusal, Request, Takes};
 use super::bound::{self, Bound};
 use super::socket::AttachContext;
 use super::waiting::Complaints;
@@ -103,20 +103,21 @@ pub(super) async fn attach(
     let takes = if hello.wants_drain { Takes::Channel } else { Takes::ChannelOrSocket };
     let request = Request { applicant: Applicant::Process(worker), port, takes };
     let admitted = admission::admit(request, permit.as_ref(), context.served.rules())?;
-    let (Admission { worker, source: Source::Served(port), grant }, Some(permit)) = (admitted, permit) else {
+    let (Admission { worker, source, grant }, Some(permit)) = (admitted, permit) else {
         return Err(Refusal::NotServed(port).into());
     };
+    let service = context.served.service(source, &hello.binding).await?;
     invite_descriptors(channel)?;
     let worker_end = receive_worker_end(channel).await?;
     let socket = if hello.brings_socket { Some(receive_socket(channel).await?) } else { None };
     let bound = Bound { worker, uid: peer.uid, binding: hello.binding };
     match grant {
         Grant::Channel => {
-            give_channel(channel, (bound, peer.pid), (port, socket), worker_end, (hello, permit), context)
+            give_channel(channel, (bound, peer.pid), (service, socket), worker_end, (hello, permit), context)
                 .await?;
         }
         Grant::Socket => {
-            listener::give(channel, (bound, peer.pid), (port, socket), permit, context).await?;
+            listener::give(channel, (bound, peer.pid), (service, socket), permit, context).await?;
         }
     }
     // The worker may have died, and been forgotten by the front, since it was admitted. One that only drains keeps its
@@ -132,7 +133,7 @@ pub(super) async fn attach(
 async fn give_channel(
     channel: &ForeignFd,
     (bound, pid): (Bound, i32),
-    (port, socket): (WorkerPort, Option<ForeignFd>),
+    (service, socket): (ServiceId, Option<ForeignFd>),
     worker_end: ForeignFd,
     (hello, permit): (Hello, ChannelPermit),
     context: &AttachContext,
@@ -147,7 +148,7 @@ async fn give_channel(
     seqpacket::send(channel, ToWorker::Welcome.encode(&mut [0; MAX_MESSAGE]), None)?;
     let attachment = Attachment {
         worker: bound.worker,
-        service: ServiceId::Port(port),
+        service,
         binding: hello.binding,
         options,
         registration: Some(registration),

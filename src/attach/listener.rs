@@ -31,16 +31,16 @@ const LETTING_IN: Duration = Duration::from_secs(1);
 pub(super) async fn give(
     channel: &ForeignFd,
     (bound, pid): (Bound, i32),
-    (port, own): (WorkerPort, Option<ForeignFd>),
+    (service, own): (ServiceId, Option<ForeignFd>),
     permit: ChannelPermit,
     context: &AttachContext,
 ) -> Result<(), AttachError> {
-    let made = make(Some(channel), (bound, pid), (port, Given::Bound), permit, &context.served).await?;
+    let made = make(Some(channel), (bound, pid), (service, Given::Bound), permit, &context.served).await?;
     let Made { listener, link, .. } = made;
     if let Some(own) = own {
         bound::set_as_on(&own, &listener);
     }
-    let sent = send(channel, port, &listener);
+    let sent = send(channel, WorkerPort(bound.binding.address.port()), &listener);
     if sent.is_err() {
         context.served.front.detach(link).await;
     }
@@ -66,7 +66,7 @@ pub(super) struct Made {
 pub(super) async fn make(
     way: Option<&ForeignFd>,
     (bound, pid): (Bound, i32),
-    (port, given): (WorkerPort, Given),
+    (service, given): (ServiceId, Given),
     permit: ChannelPermit,
     served: &ServedPorts,
 ) -> Result<Made, AttachError> {
@@ -74,7 +74,7 @@ pub(super) async fn make(
     let ServedPorts { front, bound: table, .. } = served;
     let claim = table.claim(bound, front).await?;
     let link = permit.link();
-    let sharing = front.share((worker, pid), ServiceId::Port(port), binding, given, permit);
+    let sharing = front.share((worker, pid), service, binding, given, permit);
     let listener = match sharing.await {
         Ok(listener) => listener,
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
@@ -117,7 +117,9 @@ pub(super) async fn inherit(
         let permit = context.served.permits.take().ok_or(Refusal::Full)?;
         let bound = Bound { worker, uid: peer.uid, binding };
         let given = Given::Listening;
-        let made = make(Some(channel), (bound, peer.pid), (port, given), permit, &context.served).await?;
+        let made =
+            make(Some(channel), (bound, peer.pid), (ServiceId::Port(port), given), permit, &context.served)
+                .await?;
         let Made { listener, link, .. } = made;
         links.push(link);
         send(channel, port, &listener)?;

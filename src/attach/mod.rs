@@ -3,7 +3,8 @@
 //! What goes through a channel is the front's; which workers there are is the supervisor's.
 //!
 //! - [`admission`]: who may attach, to what, and how it is served; one decision for every way.
-//! - [`bound`]: what the processes of each launch have bound; [`served`]: the ports, as every way needs them.
+//! - [`bound`]: what the processes of each launch have bound; [`served`]: the ports, as every way needs them;
+//!   [`on_demand`]: those that are opened for whoever asks.
 //! - [`socket`]: the way of the shim and of the library: [`handshake`], [`questions`]; [`listener`]: the sockets of those that
 //!   accept by themselves; [`waiting`]: what becomes of those that say nothing.
 //! - [`node`]: the way of Node's cluster workers.
@@ -15,6 +16,7 @@ mod handshake;
 pub(crate) mod listen_fds;
 mod listener;
 pub(crate) mod node;
+pub(crate) mod on_demand;
 mod questions;
 pub(crate) mod seccomp;
 pub(crate) mod served;

@@ -43,8 +43,10 @@ pub(super) async fn ask_listened(
     context: &AttachContext,
 ) -> Result<(), AttachError> {
     let worker = whose(token, context).await?;
+    // What is no port of clusterd's anybody may serve.
+    let is_others = nonce == 0 && !context.served.serves(port).await;
     let has_listened = || match nonce {
-        0 => context.served.bound.has_listened(worker, port),
+        0 => is_others || context.served.bound.has_listened(worker, port),
         nonce => context.served.bound.channel_listens(worker, nonce),
     };
     let answer = ToWorker::HasListened(context.served.bound.becomes(NEWS, has_listened).await);

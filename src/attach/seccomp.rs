@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::io;
 use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -20,12 +19,11 @@ use tokio::io::Interest;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::admission::{self, Admission, Applicant, Refusal, Request, Rules, Source, Takes};
+use super::admission::{self, Admission, Applicant, Refusal, Request, Rules, Takes};
 use super::bound::{self, Bound};
 use super::handshake::AttachError;
 use super::listener;
 use super::served::ServedPorts;
-use crate::front::Accepts;
 use crate::front::steering::Given;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{Binding, Endpoint};
@@ -185,8 +183,9 @@ impl Launch {
     }
 
     async fn bind(&mut self, call: &Call, fd: i32, (at, len): (u64, u32)) -> Result<Answer, Scarce> {
-        let (thread, ports) = (call.thread, Arc::clone(&self.served.ports));
-        let asked = match apart(move || ask(thread, fd, (at, len), &ports)).await {
+        let (thread, served) = (call.thread, self.served.clone());
+        let asked = match apart(move || ask(thread, fd, (at, len), served.rules_where_workers_accept())).await
+        {
             Ok(Some(asked)) if self.calls.owner().is_pending(call) => asked,
             Ok(_) => return Ok(Answer::CarryOut),
             Err(error) => {
@@ -229,15 +228,15 @@ impl Launch {
         let port = WorkerPort(asked.binding.address.port());
         let request =
             Request { applicant: Applicant::Started(self.worker), port, takes: Takes::ChannelOrSocket };
-        let rules = Rules { ports: &self.served.ports, accepts: Accepts::Workers };
+        let rules = self.served.rules_where_workers_accept();
         let admitted = admission::admit(request, permit.as_ref(), rules)?;
-        let (Admission { worker, source: Source::Served(port), .. }, Some(permit)) = (admitted, permit)
-        else {
+        let (Admission { worker, source, .. }, Some(permit)) = (admitted, permit) else {
             return Err(Refusal::NotServed(port).into());
         };
+        let service = self.served.service(source, &asked.binding).await?;
         let bound = Bound { worker, uid: asked.uid, binding: asked.binding };
         let pid = call.thread.as_raw_pid();
-        let made = listener::make(None, (bound, pid), (port, Given::Bound), permit, &self.served).await?;
+        let made = listener::make(None, (bound, pid), (service, Given::Bound), permit, &self.served).await?;
         bound::set_as_on(&asked.socket.socket, &made.listener);
         let (link, cookie, address) = (made.link, made.cookie, asked.binding.address);
         match self.place(call, asked, made.listener).await {
@@ -342,14 +341,14 @@ async fn apart<T: Send + 'static>(look: impl FnOnce() -> io::Result<T> + Send + 
 }
 
 /// What bind(2) asks, if it is to bind a TCP socket to one of these ports.
-fn ask(thread: Pid, number: i32, (at, len): (u64, u32), ports: &[WorkerPort]) -> io::Result<Option<Asked>> {
+fn ask(thread: Pid, number: i32, (at, len): (u64, u32), rules: Rules<'_>) -> io::Result<Option<Asked>> {
     let mut address = [0; size_of::<libc::sockaddr_storage>()];
     let Some(read) = usize::try_from(len).ok().and_then(|len| address.get_mut(..len)) else {
         return Ok(None);
     };
     let process = Remote::of_thread(thread)?;
     process.read(at, read)?;
-    let Some(address) = endpoint(read).filter(|address| ports.contains(&WorkerPort(address.port()))) else {
+    let Some(address) = endpoint(read).filter(|address| rules.may_serve(WorkerPort(address.port()))) else {
         return Ok(None);
     };
     let Some(socket) = process.socket(number)?.filter(|seen| is_of_family(&seen.socket, &address)) else {

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
@@ -19,7 +19,7 @@ use tracing::warn;
 use super::handshake::{self, AttachError, Hello, PATIENCE};
 use super::served::ServedPorts;
 use super::waiting::{Complaints, Waiting};
-use super::{listener, questions};
+use super::{listener, on_demand, questions};
 use crate::ids::WorkerPort;
 use crate::protocol::wire::{Binding, FromWorker, MAX_MESSAGE, ToWorker};
 use crate::supervisor;
@@ -112,6 +112,7 @@ impl AttachSocket {
 
     /// Answers for as long as the program runs.
     pub(crate) async fn serve(mut self, context: AttachContext) {
+        tokio::spawn(close_unused(context.served.clone()));
         let turns = Arc::new(Semaphore::new(TURNS));
         let (mut waiting, complaints) = (Waiting::default(), Complaints::default());
         let mut is_said = false;
@@ -143,6 +144,16 @@ impl AttachSocket {
             let applicant = Applicant { channel, peer, _turn: turn, goes: waiting.joined(peer.uid) };
             tokio::spawn(answer(applicant, context.clone(), complaints.clone()));
         }
+    }
+}
+
+/// Closes what was opened for servers that are gone, as long as the program runs.
+async fn close_unused(served: ServedPorts) {
+    let Some(on_demand) = &served.on_demand else { return };
+    let mut times = tokio::time::interval(on_demand::LOOK);
+    loop {
+        times.tick().await;
+        on_demand.close_unused(&served.bound, &served.front, Instant::now()).await;
     }
 }
 

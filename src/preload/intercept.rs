@@ -66,7 +66,7 @@ pub unsafe extern "C" fn bind(fd: Fd, address: *const u8, len: u32) -> i32 {
     })
 }
 
-/// The address, if it is the primary's to serve.
+/// The address, if it may be the primary's to serve.
 ///
 /// # Safety
 /// `address` must be null or valid for reads of `len` bytes.
@@ -77,7 +77,7 @@ unsafe fn served_address(fd: Fd, address: *const u8, len: u32) -> Option<Endpoin
     }
     // SAFETY: the caller's promise, for no more bytes than `len`.
     let bytes = unsafe { slice::from_raw_parts(address, len) };
-    let endpoint = address::read(bytes).filter(|endpoint| settings::serves(endpoint.port()))?;
+    let endpoint = address::read(bytes).filter(|endpoint| settings::may_serve(endpoint.port()))?;
     let option = |name| sys::getsockopt_int(fd, abi::SOL_SOCKET, name).ok();
     let is_tcp = option(abi::SO_TYPE)? == abi::SOCK_STREAM
         && matches!(option(abi::SO_PROTOCOL)?, abi::IPPROTO_TCP | abi::IPPROTO_MPTCP)

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::abi::AF_UNIX;
 use crate::numbers::Numbers;
-use crate::wire::{ENV_PORTS, ENV_SOCKET, ENV_TOKEN, Token};
+use crate::wire::{ANY_PORT as ANY, ENV_PORTS, ENV_SOCKET, ENV_TOKEN, Token};
 
 /// The length of `sun_path`.
 const PATH_LEN: usize = 108;
@@ -16,6 +16,8 @@ static COMPLETE: AtomicBool = AtomicBool::new(false);
 static PATH: [AtomicU8; PATH_LEN] = [const { AtomicU8::new(0) }; PATH_LEN];
 static TOKEN: [AtomicU8; 16] = [const { AtomicU8::new(0) }; 16];
 static PORTS: Numbers = Numbers::none();
+/// Any port is opened for whoever asks.
+static ANY_PORT: AtomicBool = AtomicBool::new(false);
 
 unsafe extern "C" {
     fn getenv(name: *const c_char) -> *const c_char;
@@ -31,6 +33,11 @@ pub(crate) fn read() {
 /// Whether a listener on this port belongs to the primary.
 pub(crate) fn serves(port: u16) -> bool {
     COMPLETE.load(Ordering::Acquire) && PORTS.has(port)
+}
+
+/// Whether a listener on this port may be the primary's: it is to be asked.
+pub(crate) fn may_serve(port: u16) -> bool {
+    serves(port) || (port != 0 && ANY_PORT.load(Ordering::Relaxed) && COMPLETE.load(Ordering::Acquire))
 }
 
 /// Whether there is a primary to speak to.
@@ -96,6 +103,10 @@ fn keep_token(value: &[u8]) -> bool {
 }
 
 fn keep_ports(value: &[u8]) -> bool {
+    if value == ANY.as_bytes() {
+        ANY_PORT.store(true, Ordering::Relaxed);
+        return true;
+    }
     for port in value.split(|byte| *byte == b',') {
         let port = core::str::from_utf8(port).ok().and_then(|port| port.parse::<u16>().ok());
         let Some(port) = port else {

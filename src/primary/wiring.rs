@@ -14,6 +14,7 @@ use super::worker_hooks::PrimaryHooks;
 use super::worker_plan::Base;
 use crate::attach::bound::BoundChannels;
 use crate::attach::node::{self, Listeners, MessageExchange, NodeSessions, Word};
+use crate::attach::on_demand::{self, OnDemand, Openings};
 use crate::attach::seccomp::InterceptedCalls;
 use crate::attach::served::ServedPorts;
 use crate::attach::socket::AttachContext;
@@ -103,12 +104,25 @@ impl Wiring {
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
         let bound = BoundChannels::new();
-        let served = ServedPorts { front: front.clone(), permits, ports, bound: bound.clone() };
+        let openings = Openings::default();
+        let terms = on_demand::Terms {
+            user: user.clone(),
+            backlog: config.backlog.get(),
+            openings: openings.clone(),
+        };
+        let on_demand = ports.is_empty().then(|| OnDemand::new(terms));
+        let served = ServedPorts {
+            front: front.clone(),
+            permits,
+            ports,
+            bound: bound.clone(),
+            on_demand: on_demand.clone(),
+        };
         let (nodes, words) = NodeSessions::new(node::NodeContext {
             served: served.clone(),
             shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
             handoff_timeout: config.handoff_timeout,
-            listeners: Arc::new(Mutex::new(Listeners::new(user))),
+            listeners: Arc::new(Mutex::new(Listeners::new(user, openings))),
             messages: MessageExchange::new(config.relay_messages, metrics),
         });
         let (notices, ready) = WorkerNotifications::new(users);
@@ -121,6 +135,7 @@ impl Wiring {
             nodes,
             notices,
             ports: public,
+            on_demand,
             bound: bound.clone(),
             ready_http: probes.ready_http(config),
             calls: InterceptedCalls::new(served.clone()),

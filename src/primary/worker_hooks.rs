@@ -12,6 +12,7 @@ use super::probes::ReadinessProbe;
 use super::runtime_folder::FolderKeeper;
 use crate::attach::bound::BoundChannels;
 use crate::attach::node::{Exit, NodeSessions};
+use crate::attach::on_demand::OnDemand;
 use crate::attach::seccomp::InterceptedCalls;
 use crate::connections;
 use crate::front;
@@ -40,6 +41,8 @@ pub(super) struct PrimaryHooks {
     pub notices: WorkerNotifications,
     /// The public ports that are always served.
     pub ports: Vec<u16>,
+    /// Those that are opened for whoever asks, if any is.
+    pub on_demand: Option<OnDemand>,
     /// What workers have bound.
     pub bound: BoundChannels,
     /// What a worker has to answer before it is ready, if anything.
@@ -102,7 +105,7 @@ impl WorkerHooks for PrimaryHooks {
 
     fn leaving(&mut self, worker: WorkerId) {
         if let Some(leaving) = &self.leaving {
-            leaving.begin(worker, &self.nodes.opened_ports());
+            leaving.begin(worker, &[self.nodes.opened_ports(), self.opened_ports()].concat());
         }
     }
 
@@ -117,8 +120,8 @@ impl WorkerHooks for PrimaryHooks {
     }
 
     fn drained(&mut self, worker: WorkerId) -> BoxFuture<'static, ()> {
-        let (connections, node, ports) =
-            (self.connections.clone(), self.nodes.exit_of(worker), self.ports.clone());
+        let (connections, node) = (self.connections.clone(), self.nodes.exit_of(worker));
+        let ports = [self.ports.clone(), self.opened_ports()].concat();
         Box::pin(async move {
             let opened = node.opened_ports().await;
             connections.drained(worker, [ports, opened].concat()).await;
@@ -154,6 +157,11 @@ impl WorkerHooks for PrimaryHooks {
 }
 
 impl PrimaryHooks {
+    /// The ports that were opened for servers other than Node's.
+    fn opened_ports(&self) -> Vec<u16> {
+        self.on_demand.as_ref().map(OnDemand::ports).unwrap_or_default()
+    }
+
     fn capture(&self, worker: Slot, stdout: OwnedFd, stderr: OwnedFd) -> Option<LastLines> {
         let captured = |stream, pipe| match self.output.capture(worker, stream, pipe) {
             Ok(last) => Some(last),

@@ -20,6 +20,8 @@ pub const ENV_SOCKET: &str = "CLUSTERD_ATTACH_SOCKET";
 pub const ENV_TOKEN: &str = "CLUSTERD_ATTACH_TOKEN";
 /// Environment of a worker: the ports it is served on, decimal, separated by commas.
 pub const ENV_PORTS: &str = "CLUSTERD_ATTACH_PORTS";
+/// Stands there for any port, where each is opened for whoever asks.
+pub const ANY_PORT: &str = "*";
 
 /// What a process shows to prove that it belongs to a worker; each launch of a worker has its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -24,6 +24,8 @@ pub(crate) struct CommandLine {
     pub command: Vec<OsString>,
     /// Where it was said, if a name leads there: relative paths start there.
     pub folder: Option<PathBuf>,
+    /// What goes before the defaults.
+    pub fallback: Layer,
     /// Neither flags nor variables count, as for an app of the home folder.
     pub is_only_file: bool,
 }
@@ -61,6 +63,7 @@ pub(crate) fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
         environment: environment.own,
         platform: environment.platform,
         file: file.layer,
+        fallback: command_line.fallback,
         command: given.or(file.command),
         config,
         problems,

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use super::dotenv::Assignment;
 use super::error::{Invalid, Problem};
-use super::kind::{Arity, Automatic};
+use super::kind::{Arity, Automatic, OFF};
 use super::origin::{Layer, Origin, Value};
 use super::setting::{Key, Setting};
 use super::table::{self, keys};
@@ -30,12 +30,22 @@ pub(crate) struct Sources {
     pub platform: Layer,
     /// In the file.
     pub file: Layer,
+    /// What goes before the defaults.
+    pub fallback: Layer,
     /// The program and its arguments, of the highest source that names any.
     pub command: Option<(Vec<OsString>, Origin)>,
     /// The file itself, if there is one, and who named it.
     pub config: Option<(PathBuf, Origin)>,
     /// What was found wrong in reading the above.
     pub problems: Vec<Problem>,
+}
+
+/// For apps that are started in the background or from a file: without a port nothing is opened before a worker asks for
+/// it.
+pub(crate) fn no_port() -> Layer {
+    let mut layer = Layer::default();
+    layer.add(Value::new(keys::port.key.name, OFF, Origin::CommandLine));
+    layer
 }
 
 /// The values that won, by key, in the order in which they were given; a key without any is not there.
@@ -66,7 +76,14 @@ pub(crate) struct Resolved {
 pub(crate) fn resolve(sources: Sources, cpus: NonZeroU32) -> Result<Resolved, Invalid> {
     let (command, command_origin) = command(sources.command);
     let mut reading = Reading {
-        layers: [sources.flags, sources.environment, sources.platform, sources.file, defaults()],
+        layers: [
+            sources.flags,
+            sources.environment,
+            sources.platform,
+            sources.file,
+            sources.fallback,
+            defaults(),
+        ],
         automatic: Automatic { workers: cpus, name: name_of(&command) },
         values: WinningValues::new(),
         problems: sources.problems,
@@ -103,7 +120,7 @@ const FILE: usize = 3;
 /// What the table's settings are read from, one after the other.
 #[derive(Debug)]
 pub(super) struct Reading {
-    layers: [Layer; 5],
+    layers: [Layer; 6],
     automatic: Automatic,
     values: WinningValues,
     problems: Vec<Problem>,
@@ -231,6 +248,7 @@ mod tests {
                 file: file.layer,
                 command: file.command,
                 config: None,
+                fallback: Layer::default(),
                 problems: file.problems,
             };
             resolve(sources, NonZeroU32::new(3).expect("not zero"))

@@ -154,6 +154,7 @@ mod tests {
             file: file.layer,
             command: file.command,
             config: Some((path.to_owned(), Origin::Flag("config"))),
+            fallback: Layer::default(),
             problems: Vec::new(),
         };
         let table = shown(sources);

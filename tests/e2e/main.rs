@@ -34,6 +34,7 @@ mod metrics;
 mod never_listens;
 mod node;
 mod notify;
+mod on_demand;
 mod policies;
 mod private;
 mod queue;

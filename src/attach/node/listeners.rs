@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::value::RawValue;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::super::on_demand::Openings;
 use crate::front::bound::{Bound, ListeningSocket};
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::node::{AddressType, Errno, HandleType, Query};
@@ -37,7 +38,7 @@ pub(crate) struct Listeners {
     /// Whom workers run as, if not as clusterd does.
     user: Option<Credentials>,
     entries: BTreeMap<String, Entry>,
-    opened: u64,
+    openings: Openings,
 }
 
 #[derive(Debug)]
@@ -86,8 +87,8 @@ pub(crate) enum Joined {
 impl Listeners {
     /// None yet. Workers of another `user` get what that one may
     /// have: what they ask for is bound, and a path removed, with its rights.
-    pub(crate) fn new(user: Option<Credentials>) -> Self {
-        Self { user, entries: BTreeMap::new(), opened: 0 }
+    pub(crate) fn new(user: Option<Credentials>, openings: Openings) -> Self {
+        Self { user, entries: BTreeMap::new(), openings }
     }
 
     /// Joins a server of `worker` to the entry for its query, which is made for the first. `served` are the ports
@@ -144,8 +145,7 @@ impl Listeners {
         let everywhere = asked.ip() == Ipv6Addr::UNSPECIFIED && !only_ipv6;
         let bind = if everywhere { Bind::Everywhere { port } } else { Bind::Address(asked) };
         let socket = ListeningSocket::new(bind, backlog(query))?;
-        let (id, address) = (ServiceId::Opened(self.opened), socket.address());
-        self.opened += 1;
+        let (id, address) = (self.openings.next(), socket.address());
         *to_open = Some(Bound::Socket(socket));
         Ok(Source::Service { id, address })
     }

@@ -24,6 +24,7 @@ use crate::settings::apps::launch::{is_in, look};
 use crate::settings::apps::own_keys::SCRIPT;
 use crate::settings::load::{CommandLine, load};
 use crate::settings::origin::{Origin, Value};
+use crate::settings::resolve::no_port;
 use crate::settings::table::keys;
 use crate::settings::{script, start_folder};
 use crate::supervisor::Command;
@@ -174,12 +175,8 @@ async fn start_script(
 /// Starts a new app, which goes on when this process has ended.
 async fn start_new(line: CommandLine, shape: Shape) -> Result<ExitCode, VerbError> {
     let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
-    let line = CommandLine { folder: Some(folder.clone()), ..line };
-    let mut resolved = load(line.clone())?;
-    if resolved.config.listen_is_default {
-        let flags = start_file::or_no_port(line.flags, false);
-        resolved = load(CommandLine { flags, ..line })?;
-    }
+    let line = CommandLine { folder: Some(folder.clone()), fallback: no_port(), ..line };
+    let resolved = load(line)?;
     resolved.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
     resolved.config.workplace().find(&resolved.config.command, std::env::var_os("PATH"))?;
     let app = Apps::of_this_process()?.app(&resolved.config.name);

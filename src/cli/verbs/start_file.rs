@@ -17,10 +17,9 @@ use crate::settings::apps::file::{self, Format};
 use crate::settings::apps::launch::is_in;
 use crate::settings::apps::{App, Warning, order, profile};
 use crate::settings::error::{Invalid, Problem, Reason};
-use crate::settings::kind::OFF;
 use crate::settings::load::{CommandLine, cpus};
-use crate::settings::origin::{Layer, Origin, Value};
-use crate::settings::resolve::{Resolved, Sources, resolve};
+use crate::settings::origin::{Layer, Value};
+use crate::settings::resolve::{Resolved, Sources, no_port, resolve};
 use crate::settings::start_folder;
 use crate::settings::table::keys;
 use crate::supervisor::Command;
@@ -121,8 +120,9 @@ fn resolved(app: &App, flags: &Layer, start: &Path) -> Result<Resolved, VerbErro
     let words = app.run.words(&app.folder(start), &is_command);
     let command = words.into_iter().map(OsString::from).collect();
     let sources = Sources {
-        flags: or_no_port(flags.clone(), app.has_port()),
+        flags: flags.clone(),
         file: app.layer(),
+        fallback: no_port(),
         command: Some((command, app.run.origin().clone())),
         ..Sources::default()
     };
@@ -130,15 +130,6 @@ fn resolved(app: &App, flags: &Layer, start: &Path) -> Result<Resolved, VerbErro
     resolved.config.start_folder = Some(start.to_owned());
     resolved.config.workplace().find(&resolved.config.command, path)?;
     Ok(resolved)
-}
-
-/// An app without a port is served on those that it asks for.
-pub(super) fn or_no_port(mut flags: Layer, has_port: bool) -> Layer {
-    let is_named = [&keys::port.key, &keys::bind.key].into_iter().any(|key| !flags.of(key).is_empty());
-    if !is_named && !has_port {
-        flags.add(Value::new(keys::port.key.name, OFF, Origin::CommandLine));
-    }
-    flags
 }
 
 /// Starts the app, if it is wanted to run; or reloads it if it runs and has changed.

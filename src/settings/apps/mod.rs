@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::Problem;
 use super::origin::{Layer, Origin, Value};
-use super::resolve::{Sources, resolve};
+use super::resolve::{Sources, no_port, resolve};
 use super::table::keys;
 
 /// An app as it is wanted: strings that know where they come from.
@@ -129,11 +129,6 @@ impl App {
         cwd.map_or_else(|| start.to_owned(), |cwd| start.join(&cwd.text))
     }
 
-    /// Whether it says where to listen.
-    pub(crate) fn has_port(&self) -> bool {
-        [&keys::port.key, &keys::bind.key].into_iter().any(|key| !self.settings.of(key).is_empty())
-    }
-
     /// Everything that is wrong with its settings: with each of them, and with all together. `cpus` is how many workers
     /// `max` stands for.
     pub(crate) fn check(&self, cpus: NonZeroU32) -> Vec<Problem> {
@@ -142,12 +137,8 @@ impl App {
             Run::Script(script) => vec![OsString::from(&script.script.text)],
         };
         let command = (command, self.run.origin().clone());
-        let mut file = self.layer();
-        // An app without a port is served on none, and a variable of that name is its own affair.
-        if !self.has_port() {
-            file.retain(keys::env.key.name, |value| !value.text.starts_with("PORT="));
-        }
-        let sources = Sources { file, command: Some(command), ..Sources::default() };
+        let sources =
+            Sources { file: self.layer(), fallback: no_port(), command: Some(command), ..Sources::default() };
         match resolve(sources, cpus) {
             Ok(_) => Vec::new(),
             Err(invalid) => invalid.into_problems(),

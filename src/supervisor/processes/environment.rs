@@ -155,7 +155,7 @@ fn own<'a>(
         ("CLUSTERD_WORKERS", workers.to_string().into()),
         (wire::ENV_SOCKET, spec.attach.socket.clone()),
         (wire::ENV_TOKEN, token),
-        (wire::ENV_PORTS, ports.join(",").into()),
+        (wire::ENV_PORTS, if ports.is_empty() { wire::ANY_PORT.into() } else { ports.join(",").into() }),
     ];
     if let Some(first) = ports.first() {
         variables.push(("PORT", first.into()));

@@ -1,0 +1,247 @@
+//! Addresses that are opened because a server asks to listen there: where no port was named (`port = "off"`).
+//!
+//! All who ask for the same address share it, as they would a named port. It stays while any process has bound it, and a
+//! while longer, so that clients wait while workers are restarted. What Node's cluster module asks for is not here: see
+//! [`node`](super::node).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use tracing::debug;
+
+use super::bound::BoundChannels;
+use crate::front;
+use crate::front::bound::{Bound, BoundAddress};
+use crate::ids::ServiceId;
+use crate::protocol::wire::Binding;
+use crate::settings::Bind;
+use crate::sys::acting;
+use crate::sys::process::Credentials;
+
+/// How many there may be; more is a worker gone wild.
+const MOST: usize = 1024;
+
+/// How often it is looked whether an address is still bound.
+pub(super) const LOOK: Duration = Duration::from_secs(5);
+
+/// How long clients wait at an address that no process has bound any more.
+const KEEPS: Duration = Duration::from_secs(60);
+
+/// The numbers of services that are opened, by whichever way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Openings(Arc<AtomicU64>);
+
+impl Openings {
+    /// One that was never used.
+    pub(crate) fn next(&self) -> ServiceId {
+        ServiceId::Opened(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// How addresses are opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    /// Whom workers run as, if not as clusterd does: an address is bound with those rights.
+    pub user: Option<Credentials>,
+    /// For listen(2).
+    pub backlog: u32,
+    /// Numbers for them.
+    pub openings: Openings,
+}
+
+/// The addresses. Clones are the same ones.
+#[derive(Clone, Debug)]
+pub(crate) struct OnDemand {
+    terms: Arc<Terms>,
+    opened: Arc<Mutex<Vec<Opened>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Opened {
+    bind: Bind,
+    service: ServiceId,
+    /// Whether a server was seen to listen there.
+    was_listened_on: bool,
+    /// Since when no process is seen to have it.
+    unused_since: Option<Instant>,
+}
+
+impl OnDemand {
+    /// None yet.
+    pub(crate) fn new(terms: Terms) -> Self {
+        Self { terms: Arc::new(terms), opened: Arc::default() }
+    }
+
+    /// The service of this address, which is opened for the first that asks. Clients are refused until a server listens.
+    ///
+    /// # Errors
+    /// Those of bind(2), as the server would get them.
+    pub(super) async fn open(
+        &self,
+        binding: &Binding,
+        front: &front::handle::Handle,
+    ) -> io::Result<ServiceId> {
+        let bind = meant_by(binding);
+        let mut opened = self.opened.lock().await;
+        if let Some(known) = opened.iter_mut().find(|opened| opened.bind == bind) {
+            known.unused_since = None;
+            return Ok(known.service);
+        }
+        if opened.len() >= MOST {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        let bound = self.bind(bind)?;
+        let service = self.terms.openings.next();
+        front.open(service, Bound::Address(bound)).await;
+        opened.push(Opened { bind, service, was_listened_on: false, unused_since: None });
+        Ok(service)
+    }
+
+    fn bind(&self, bind: Bind) -> io::Result<BoundAddress> {
+        let bound = || BoundAddress::new(bind, self.terms.backlog);
+        match &self.terms.user {
+            Some(user) => acting::with_rights_of(user, bound)?,
+            None => bound(),
+        }
+    }
+
+    /// Whether an address of this port is open.
+    pub(super) async fn has(&self, port: u16) -> bool {
+        self.opened.lock().await.iter().any(|opened| opened.bind.address().port() == port)
+    }
+
+    /// The ports that are open; none while one is being opened.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        let opened = self.opened.try_lock();
+        opened
+            .map(|opened| opened.iter().map(|opened| opened.bind.address().port()).collect())
+            .unwrap_or_default()
+    }
+
+    /// Closes what no process has bound for long.
+    pub(super) async fn close_unused(
+        &self,
+        bound: &BoundChannels,
+        front: &front::handle::Handle,
+        now: Instant,
+    ) {
+        let mut opened = self.opened.lock().await;
+        let mut unused = Vec::new();
+        opened.retain_mut(|address| {
+            let is_over = address.see(bound.use_of(|binding| meant_by(binding) == address.bind), now);
+            if is_over {
+                unused.push((address.service, address.bind));
+            }
+            !is_over
+        });
+        for (service, bind) in unused {
+            debug!(%service, address = %bind.address(), "closing an address that no worker has bound any more");
+            front.close(service).await;
+        }
+    }
+}
+
+/// What is seen of an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Use {
+    /// A process has bound it.
+    pub is_bound: bool,
+    /// And listens.
+    pub is_listened_on: bool,
+}
+
+impl Opened {
+    /// Whether it is to be closed: at once if nobody has ever listened there, as of one that looked whether it is free.
+    fn see(&mut self, Use { is_bound, is_listened_on }: Use, now: Instant) -> bool {
+        self.was_listened_on |= is_listened_on;
+        if is_bound {
+            self.unused_since = None;
+            return false;
+        }
+        let since = *self.unused_since.get_or_insert(now);
+        !self.was_listened_on || now.duration_since(since) >= KEEPS
+    }
+}
+
+/// The public address for such a listener.
+fn meant_by(binding: &Binding) -> Bind {
+    let address = SocketAddr::from(binding.address);
+    match address.ip() {
+        IpAddr::V6(ip) if ip.is_unspecified() && !binding.only_v6 => {
+            Bind::Everywhere { port: address.port() }
+        }
+        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+            Some(ip) => Bind::Address((ip, address.port()).into()),
+            None => Bind::Address(address),
+        },
+        IpAddr::V4(_) => Bind::Address(address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_of_both_families_is_for_both() {
+        let table = [
+            ("0.0.0.0:80", false, "0.0.0.0:80"),
+            ("127.0.0.1:80", false, "127.0.0.1:80"),
+            ("[::]:80", false, "everywhere:80"),
+            ("[::]:80", true, "[::]:80"),
+            ("[::1]:80", false, "[::1]:80"),
+            ("[::ffff:127.0.0.1]:80", false, "127.0.0.1:80"),
+        ];
+        for (address, only_v6, expected) in table {
+            let address: SocketAddr = address.parse().unwrap();
+            let binding =
+                Binding { address: address.into(), only_v6, reuses_address: false, reuses_port: false };
+            let meant = match meant_by(&binding) {
+                Bind::Everywhere { port } => format!("everywhere:{port}"),
+                Bind::Address(address) => address.to_string(),
+            };
+            assert_eq!(meant, expected, "{address} {only_v6}");
+        }
+    }
+
+    #[test]
+    fn an_address_outlives_its_listeners_for_a_while() {
+        let mut address = Opened {
+            bind: Bind::Everywhere { port: 80 },
+            service: ServiceId::Opened(0),
+            was_listened_on: false,
+            unused_since: None,
+        };
+        let (listens, gone) = (Use { is_bound: true, is_listened_on: true }, Use::default());
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let steps = [
+            (0, listens, false),
+            (5, gone, false),
+            (10, listens, false),
+            (20, gone, false),
+            (79, gone, false),
+        ];
+        for (seconds, seen, expected) in steps {
+            assert_eq!(address.see(seen, at(seconds)), expected, "{seconds}");
+        }
+        assert!(address.see(gone, at(80)));
+    }
+
+    #[test]
+    fn an_address_that_was_only_tried_is_free_soon() {
+        let mut address = Opened {
+            bind: Bind::Everywhere { port: 80 },
+            service: ServiceId::Opened(0),
+            was_listened_on: false,
+            unused_since: None,
+        };
+        let now = Instant::now();
+        assert!(!address.see(Use { is_bound: true, is_listened_on: false }, now));
+        assert!(address.see(Use::default(), now));
+    }
+}
