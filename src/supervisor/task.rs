@@ -106,8 +106,14 @@ impl Task {
         };
         if self.mode == Mode::Running {
             let advice = self.workers.last_advice().await;
-            let why = advice.map(|advice| format!("\nhint: {advice}")).unwrap_or_default();
-            tracing::error!("every worker has ended for good; exiting with code {code}{why}");
+            match advice.map(|advice| format!("\nhint: {advice}")) {
+                // As jobs do that have done their work.
+                None if code == 0 => tracing::info!("every worker has ended for good; exiting with code 0"),
+                why => {
+                    let why = why.unwrap_or_default();
+                    tracing::error!("every worker has ended for good; exiting with code {code}{why}");
+                }
+            }
         }
         self.workers.finish().await;
         Ok(code)

@@ -485,6 +485,10 @@ impl Workers {
         }
         let Some(instance) = self.table.get(id) else { return };
         let State::Settling { went, run, .. } = instance.state() else { return };
+        // A job has nothing to listen on, and may end.
+        if instance.plan().rules.ports.is_empty() && !instance.left() {
+            return;
+        }
         // A daemon may have listened before its first process ended, and so may one that ends with its input.
         let has_done_nothing = how == Ended::Code(0) && went.ran < instance.plan().rules.restart.min_uptime;
         if !instance.listening().is_empty() && !instance.left() && !has_done_nothing {
