@@ -4,8 +4,9 @@
 //! `up` does.
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -80,9 +81,19 @@ const PASSED_ON: [Signal; 9] = [
 /// # Errors
 /// Those of memfd_create(2) and write(2).
 pub(super) fn settings_file(settings: &str) -> io::Result<OwnedFd> {
-    let mut file = std::fs::File::from(rustix::fs::memfd_create(c"app.toml", MemfdFlags::CLOEXEC)?);
-    file.write_all(settings.as_bytes())?;
-    Ok(file.into())
+    let file = rustix::fs::memfd_create(c"app.toml", MemfdFlags::CLOEXEC)?;
+    write_settings(&file, settings)?;
+    Ok(file)
+}
+
+/// Puts others in their place. The primary reads them when it is reloaded.
+///
+/// # Errors
+/// Those of write(2) and ftruncate(2).
+pub(super) fn write_settings(file: &OwnedFd, settings: &str) -> io::Result<()> {
+    let file = std::fs::File::from(file.try_clone()?);
+    file.write_all_at(settings.as_bytes(), 0)?;
+    file.set_len(settings.len() as u64)
 }
 
 /// Starts the primary of an app, in a process group of its own: a terminal speaks to `up` alone. The lock goes with it. To be

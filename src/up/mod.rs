@@ -14,4 +14,4 @@ mod run;
 mod signals;
 
 pub(crate) use self::app::App;
-pub(crate) use self::run::{UpError, run};
+pub(crate) use self::run::{Read, UpError, run};

@@ -5,13 +5,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, info, warn};
 
-use super::app::{App, settings_file, spawn};
+use super::app::{App, settings_file, spawn, write_settings};
 use super::group::{Action, Event, Group, News};
 use super::home::{self, Place};
 use super::readiness::{Seen, Watched};
@@ -52,11 +53,23 @@ pub(crate) enum UpError {
     System(#[from] io::Error),
 }
 
+/// What the file says now.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// The apps.
+    pub apps: Vec<App>,
+    /// What is to be looked at.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the file again; it may block. Why it cannot be read is said in words.
+pub(crate) type Reread = Arc<dyn Fn() -> Result<Read, String> + Send + Sync>;
+
 /// Runs these apps until all have ended; with `ends_on_failure`, until the first has failed. Returns the code to exit with.
 ///
 /// # Errors
 /// Nothing was started.
-pub(crate) async fn run(apps: Vec<App>, ends_on_failure: bool) -> Result<u8, UpError> {
+pub(crate) async fn run(apps: Vec<App>, ends_on_failure: bool, reread: Reread) -> Result<u8, UpError> {
     let places = home::take(apps.iter().map(|app| app.name.as_str()))?;
     let inherited = sys::signals::reset_ignored();
     let terminal = Terminal::at_start(inherited.ignores_hup);
@@ -79,6 +92,7 @@ pub(crate) async fn run(apps: Vec<App>, ends_on_failure: bool) -> Result<u8, UpE
         watched: Watched::default(),
         manager: ManagerOfAll::from_environment(),
         is_ready: false,
+        reread,
     };
     let code = up.run(Reaper::new(Scope::Everyone)?, signals, &terminal).await;
     if output.finish(tokio::time::Instant::now() + LAST_OUTPUT).await.is_err() {
@@ -125,6 +139,7 @@ struct Up {
     watched: Watched,
     manager: Option<ManagerOfAll>,
     is_ready: bool,
+    reread: Reread,
 }
 
 impl Up {
@@ -212,12 +227,47 @@ impl Up {
             info!("{name}: stopping all apps");
             return Some(Event::Stop(if is_hung_up { Signal::INT } else { signal }));
         }
-        debug!("{name}: passed on to all apps");
-        (0..self.apps.len()).for_each(|app| self.signal(app, signal));
+        if signal != Signal::HUP || self.read_again(name).await {
+            debug!("{name}: passed on to all apps");
+            (0..self.apps.len()).for_each(|app| self.signal(app, signal));
+        }
         if let Some(manager) = self.manager.as_mut().filter(|_| signal == Signal::HUP) {
             manager.reloads().await;
         }
         None
+    }
+
+    /// Has the apps find what the file says of them now. Whether it could be read. No child is waited for meanwhile: the file may
+    /// be a program, which others wait for.
+    async fn read_again(&mut self, name: &str) -> bool {
+        let reread = Arc::clone(&self.reread);
+        let read = tokio::task::spawn_blocking(move || reread()).await;
+        let written = read
+            .unwrap_or_else(|error| Err(error.to_string()))
+            .and_then(|new| self.put_in_place(new, name).map_err(|error| error.to_string()));
+        if let Err(why) = &written {
+            warn!("{name}: the apps are not reloaded: {why}");
+        }
+        written.is_ok()
+    }
+
+    fn put_in_place(&mut self, Read { apps: new, warnings }: Read, name: &str) -> io::Result<()> {
+        warnings.iter().for_each(|warning| warn!("{name}: {warning}"));
+        let is_among = |all: &[App], name: &str| all.iter().any(|other| other.name == name);
+        let come = new.iter().filter(|app| !is_among(&self.apps, &app.name));
+        let gone = self.apps.iter().filter(|app| !is_among(&new, &app.name));
+        let others: Vec<_> = come.chain(gone).map(|app| app.name.as_str()).collect();
+        if !others.is_empty() {
+            let others = others.join(", ");
+            warn!("{name}: apps that the file has got or lost wait for a restart of clusterd up: {others}");
+        }
+        for (app, file) in self.apps.iter_mut().zip(&self.settings) {
+            if let Some(now) = new.iter().find(|now| now.name == app.name && now.settings != app.settings) {
+                write_settings(file, &now.settings)?;
+                app.settings.clone_from(&now.settings);
+            }
+        }
+        Ok(())
     }
 
     /// One that has ended, and was waited for, gets nothing: its number may be another's.

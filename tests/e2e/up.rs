@@ -32,13 +32,14 @@ impl Up {
 
     /// By another command, to which its own is appended, and with these variables.
     fn under(home: &Home, under: &[&str], words: &str, variables: &[(&str, &str)]) -> Self {
+        let own = [env!("CARGO_BIN_EXE_clusterd"), "up"];
+        let all: Vec<_> = under.iter().copied().chain(own).chain(words.split_whitespace()).collect();
+        Self::by(home, &all, variables)
+    }
+
+    /// By this command, with these variables.
+    fn by(home: &Home, all: &[&str], variables: &[(&str, &str)]) -> Self {
         let mark = home.folder().display().to_string();
-        let all: Vec<_> = under
-            .iter()
-            .copied()
-            .chain([env!("CARGO_BIN_EXE_clusterd"), "up"])
-            .chain(words.split_whitespace())
-            .collect();
         let mut child = Command::new(all[0])
             .args(&all[1..])
             .current_dir(home.folder())
@@ -234,6 +235,7 @@ fn all_that_end_well_end_with_zero() {
     let mut lines = up.stdout.lines();
     lines.sort();
     assert_eq!(lines, ["one 1    | 1", "two 1    | 2"]);
+    assert!(find(&up.stderr, &[" WARN "]).or(find(&up.stderr, &["ERROR"])).is_none(), "{}", up.stderr.text());
 }
 
 #[test]
@@ -289,10 +291,86 @@ fn signals_are_passed_on_to_each_app() {
     for app in ["one", "two"] {
         up.says(&[app, "SIGTTIN: scaled to 2 workers"]);
     }
+    // The file is read again.
+    let with =
+        |says: &str| server("one", one, "") + &server("two", two, &format!("env = {{ SAYS = '{says}' }}\n"));
+    let fixtures = fixtures();
+    let write = |text: &str| {
+        home.write("clusterd.toml", &text.replace("{fixtures}", fixtures.to_str().expect("a path in UTF-8")));
+    };
+    write(&(with("new") + &job("three", "true", "")));
     up.signal(Signal::HUP);
     for app in ["one", "two"] {
         up.says(&[app, "reload done: 2 replaced"]);
     }
+    up.says(&["SIGHUP: apps that the file has got or lost wait for a restart of clusterd up: three"]);
+    let said = |app: &str| home.say(&format!("describe {app} --env")).done().contains("SAYS=new");
+    assert!(said("two") && !said("one"));
+    write("[app.one]\nport = 'x'\n");
+    up.signal(Signal::HUP);
+    up.says(&["SIGHUP: the apps are not reloaded: ", "clusterd.toml:1"]);
+}
+
+#[test]
+fn a_second_signal_ends_all_at_once() {
+    let stubborn = "[app.stubborn]\ncommand = ['sh', '-c', 'trap \"\" TERM; echo up; while :; do sleep 1; done']\nworkers = 1\nkill-timeout = '1h'\n";
+    let home =
+        home_of(&(stubborn.to_owned() + &job("other", "echo up; sleep 1000", "depends-on = ['stubborn']")));
+    let mut up = Up::start(&home, "");
+    up.writes("other 1    | up");
+    up.signal(Signal::TERM);
+    up.says(&["stubborn ", "SIGTERM: stopping"]);
+    up.signal(Signal::TERM);
+    assert_eq!(up.code(), 0, "{}", up.stderr.text());
+    up.leaves_no_process();
+}
+
+#[test]
+fn on_a_terminal_apps_have_colours_and_end_when_it_is_closed() {
+    needs!("script");
+    let home = home_of(&job("web", "echo up; sleep 1000", ""));
+    let command = format!("{} up", env!("CARGO_BIN_EXE_clusterd"));
+    let mut up = Up::by(&home, &["script", "-qec", &command, "/dev/null"], &[("TERM", "xterm")]);
+    up.writes("\u{1b}[36mweb 1    |\u{1b}[0m up");
+    up.child.kill().expect("script(1) is our child, and holds the terminal's other end");
+    up.leaves_no_process();
+    let mut plain =
+        Up::by(&home, &["script", "-qec", &command, "/dev/null"], &[("TERM", "xterm"), ("NO_COLOR", "1")]);
+    plain.writes("web 1    | up");
+    plain.child.kill().expect("it is our child");
+    plain.leaves_no_process();
+}
+
+#[test]
+fn the_service_manager_hears_when_all_are_ready_and_of_the_stop() {
+    needs!("node");
+    let port = free_port();
+    let home = home_of(&(server("web", port, "") + &job("late", "sleep 1000", "depends-on = ['web']")));
+    let name = home.folder().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&name).expect("a socket");
+    manager.set_read_timeout(Some(std::time::Duration::from_secs(40))).expect("a timeout");
+    let receive = || {
+        let mut buffer = [0; 512];
+        let length = manager.recv(&mut buffer).expect("a message in time");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let name = name.to_str().expect("a path in UTF-8").to_owned();
+    let mut up = Up::under(&home, &[], "", &[("NOTIFY_SOCKET", &name)]);
+    let mut heard = String::new();
+    while !heard.contains("READY=1") {
+        heard += &receive();
+    }
+    let pid = format!("MAINPID={}\n", up.child.id());
+    assert!(
+        heard.contains("STATUS=1 of 2 apps ready\n") && heard.contains("STATUS=2 of 2 apps ready\n"),
+        "{heard}"
+    );
+    assert!(heard.contains(&pid), "only `up` speaks: {heard}");
+    up.signal(Signal::TERM);
+    while !heard.contains("STOPPING=1") {
+        heard += &receive();
+    }
+    assert_eq!((up.code(), heard.matches("READY=1").count()), (0, 1));
 }
 
 #[test]
@@ -458,6 +536,13 @@ fn on_a_read_only_root_it_works_without_locks() {
     up.writes("other 1  | up");
     until("it serves", || home.get(port));
     assert!(!home.path("web").exists());
+    // By abstract names, of which there may be others.
+    let pids: Vec<_> = up.process().children().iter().map(|child| Value::from(child.pid())).collect();
+    let listed = home.say("list -o json").json();
+    let mut names: Vec<_> =
+        listed.as_array().expect("a list").iter().filter(|app| pids.contains(&app["pid"])).collect();
+    names.sort_by_key(|app| app["name"].to_string());
+    assert_eq!(names.iter().map(|app| &app["name"]).collect::<Vec<_>>(), ["other", "web"]);
     up.signal(Signal::TERM);
     assert_eq!(up.code(), 0, "{}", up.stderr.text());
 }

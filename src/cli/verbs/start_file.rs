@@ -45,12 +45,28 @@ pub(super) async fn start(path: &Path, format: Format, chosen: Chosen) -> Result
     let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
     let Chosen { line, only, environment, shape } = chosen;
     let mut code = ExitCode::SUCCESS;
-    for AppToRun { resolved, wanted, .. } in load((path, format), &folder, line, &only)? {
+    let Loaded { apps, warnings } = load((path, format), &folder, line, &only)?;
+    tell(&warnings);
+    for AppToRun { resolved, wanted, .. } in apps {
         if start_one((&resolved, wanted), &folder, environment, shape).await? != ExitCode::SUCCESS {
             code = ExitCode::FAILURE;
         }
     }
     Ok(code)
+}
+
+/// Says what a file warns of.
+pub(super) fn tell(warnings: &[Problem]) {
+    warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
+}
+
+/// What a file says.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// The apps that are meant, each after those that it depends on.
+    pub apps: Vec<AppToRun>,
+    /// What is to be looked at.
+    pub warnings: Vec<Problem>,
 }
 
 /// An app of a file, ready to be started.
@@ -64,8 +80,7 @@ pub(super) struct AppToRun {
     pub needs: Vec<String>,
 }
 
-/// Reads the apps of this file that are meant, each after those that it depends on; flags go before what the file says. Says
-/// what it warns of.
+/// Reads the apps of this file that are meant; flags go before what the file says.
 ///
 /// # Errors
 /// All that is wrong with the file, or with what the apps that are meant run.
@@ -74,7 +89,7 @@ pub(super) fn load(
     folder: &Path,
     mut line: CommandLine,
     only: &[String],
-) -> Result<Vec<AppToRun>, VerbError> {
+) -> Result<Loaded, VerbError> {
     let profile = take_profile(&mut line.flags);
     let mut apps = file::load(path, folder, format)?;
     apps.apps = profile::chosen(apps.apps, profile.as_deref()).map_err(one)?;
@@ -87,19 +102,18 @@ pub(super) fn load(
         return Err(one(Problem::at(format!("--only {unknown}"), reason)).into());
     }
     let is_meant = |app: &App| only.is_empty() || only.contains(&app.name.text);
-    for Warning { problem, .. } in &apps.warnings {
-        complain(&format!("warning: {problem}"));
-    }
     let order = order::order(&apps.apps).map_err(Invalid::new)?;
     let meant: Vec<_> =
         order.into_iter().map(|place| &apps.apps[place]).filter(|app| is_meant(app)).collect();
-    // All that is wrong is told before anything is started.
+    // All that is wrong is known before anything is started.
     let ready = |app: &&App| {
         let wanted = if app.autostart || !only.is_empty() { Wanted::Running } else { Wanted::Stopped };
         let needs = app.depends_on.iter().map(|name| name.text.clone()).collect();
         Ok(AppToRun { resolved: resolved(app, &line.flags, folder)?, wanted, needs })
     };
-    meant.iter().map(ready).collect()
+    let ready: Result<_, VerbError> = meant.iter().map(ready).collect();
+    let warnings = apps.warnings.into_iter().map(|Warning { problem, .. }| problem).collect();
+    Ok(Loaded { apps: ready?, warnings })
 }
 
 fn one(problem: Problem) -> Invalid {

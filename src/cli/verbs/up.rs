@@ -4,16 +4,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::VerbError;
 use super::start::Settings;
-use super::start_file::{self, AppToRun};
+use super::start_file::{self, AppToRun, Loaded};
 use crate::cli::complain;
 use crate::home::definition;
 use crate::home::record::Wanted;
 use crate::settings::apps::file::{self, Format};
+use crate::settings::load::CommandLine;
 use crate::settings::start_folder;
-use crate::up::{self, App};
+use crate::up::{self, App, Read};
 
 /// Run the apps of a file in the foreground, until all have ended
 ///
@@ -49,17 +51,41 @@ impl Up {
             (named, config) => named.or(config).or_else(|| usual(&folder)).ok_or_else(none)?,
         };
         let format = format(&file)?;
-        let mut apps = start_file::load((&file, format), &folder, line, &only)?;
-        apps.retain(|app| {
-            let (name, is_wanted) = (&app.resolved.config.name, app.wanted == Wanted::Running);
-            if !is_wanted {
-                complain(&format!("{name} is left out: its autostart is off\nhint: --only {name} runs it"));
-            }
-            is_wanted
-        });
-        let code = up::run(apps_of(&apps)?, exit_on_failure).await?;
+        let asked = Asked { file, format, folder, line, only };
+        let Loaded { apps, warnings } = asked.load()?;
+        start_file::tell(&warnings);
+        for name in apps.iter().filter(|app| !is_wanted(app)).map(|app| &app.resolved.config.name) {
+            complain(&format!("{name} is left out: its autostart is off\nhint: --only {name} runs it"));
+        }
+        let reread = move || asked.read().map_err(|error| error.complaints().join("; "));
+        let code = up::run(apps_of(apps)?, exit_on_failure, Arc::new(reread)).await?;
         Ok(code.into())
     }
+}
+
+/// What is read, now and again.
+#[derive(Debug)]
+struct Asked {
+    file: PathBuf,
+    format: Format,
+    folder: PathBuf,
+    line: CommandLine,
+    only: Vec<String>,
+}
+
+impl Asked {
+    fn load(&self) -> Result<Loaded, VerbError> {
+        start_file::load((&self.file, self.format), &self.folder, self.line.clone(), &self.only)
+    }
+
+    fn read(&self) -> Result<Read, VerbError> {
+        let Loaded { apps, warnings } = self.load()?;
+        Ok(Read { apps: apps_of(apps)?, warnings: warnings.iter().map(ToString::to_string).collect() })
+    }
+}
+
+fn is_wanted(app: &AppToRun) -> bool {
+    app.wanted == Wanted::Running
 }
 
 /// The file that is meant where none is named: ours, or else PM2's.
@@ -82,8 +108,10 @@ fn format(path: &Path) -> Result<Format, VerbError> {
     })
 }
 
-/// In the same order. What is needed and not meant is not waited for.
-fn apps_of(all: &[AppToRun]) -> Result<Vec<App>, VerbError> {
+/// Those that are to run, in the same order. What is needed and not meant is not waited for.
+fn apps_of(mut apps: Vec<AppToRun>) -> Result<Vec<App>, VerbError> {
+    apps.retain(is_wanted);
+    let all = &apps;
     let place = |name: &String| all.iter().position(|app| app.resolved.config.name == *name);
     let app = |AppToRun { resolved, needs, .. }: &AppToRun| {
         let config = &resolved.config;
