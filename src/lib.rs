@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
     match verb.as_deref().and_then(|verb| verb.to_str()) {
         Some(spawn::DEMO_VERB) => demo::demo_main(),
         Some(listen_fds::VERB) => listen_fds::step_main(std::env::args_os().skip(2)),
-        Some(guardian::VERB) => guardian::guardian_main(std::env::args_os().skip(2), launch::start_again),
+        Some(guardian::VERB) => guardian::guardian_main(launch::start_again),
         Some(launch::VERB) => launch::primary_main(std::env::args_os().skip(2), |command_line, given| {
             cli::run_app(command_line, given, serve)
         }),
@@ -89,12 +89,13 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(config: Config, command_line: CommandLine, given: Given) -> u8 {
-    let Given { held, console } = given;
+    let Given { held, console, guardian } = given;
     let label = console.as_ref().map(|console| console.label.clone());
-    let code = primary::run(config, command_line, (held.as_ref(), console)).unwrap_or_else(|failure| {
-        cli::complain_as(label.as_ref(), &failure.to_string());
-        failure.exit_code()
-    });
+    let code =
+        primary::run(config, command_line, (held.as_ref(), console, guardian)).unwrap_or_else(|failure| {
+            cli::complain_as(label.as_ref(), &failure.to_string());
+            failure.exit_code()
+        });
     // Before the lock is let go, by which others see that it has ended.
     held.iter().for_each(|held| held.ends(code));
     code

@@ -189,7 +189,7 @@ fn act(action: Action, serve: impl FnOnce(Config, CommandLine, Given) -> u8) -> 
         Action::Serve(resolved, command_line) => {
             find_program(&resolved.config)?;
             let held = hold(&resolved)?;
-            Ok(serve(resolved.config, command_line, Given { held, console: None }).into())
+            Ok(serve(resolved.config, command_line, Given { held, ..Given::default() }).into())
         }
     }
 }

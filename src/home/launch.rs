@@ -23,6 +23,7 @@ use crate::settings::load::CommandLine;
 use crate::settings::origin::{Layer, Origin, Value};
 use crate::settings::start_folder;
 use crate::settings::table::keys;
+use crate::supervisor::guardian::{Forked, Waiting};
 use crate::sys::process::{duplicate, own_program};
 
 /// The hidden verb with which clusterd runs an app of its home folder.
@@ -56,7 +57,14 @@ pub(crate) fn primary_main(
     // It was started as /proc/self/exe: the name is for people who look at a list of processes.
     let _ = rustix::thread::set_name(c"clusterd");
     // A terminal that is closed, and Ctrl-C in it, are nothing to this process.
-    let detached = rustix::process::setsid().map_err(io::Error::from).and_then(|_| standard_input());
+    let in_session = rustix::process::setsid().map_err(io::Error::from);
+    let guardian = match Waiting::fork(start_again) {
+        Ok(Forked::There(code)) => return code,
+        Ok(Forked::Here(guardian)) => Some(guardian),
+        // One is executed later.
+        Err(_) => None,
+    };
+    let detached = in_session.and_then(|_| standard_input());
     let lock = match detached {
         Ok(descriptor) => Lock::passed_on(descriptor),
         Err(error) => {
@@ -77,7 +85,8 @@ pub(crate) fn primary_main(
         folder: start_folder::of_this_process(),
         ..CommandLine::default()
     };
-    serve(command_line, Given { held: Some(Held::new(folder, lock, true)), console: None }).into()
+    serve(command_line, Given { held: Some(Held::new(folder, lock, true)), guardian, ..Given::default() })
+        .into()
 }
 
 /// Starts the primary of the app in this folder again: the one before has crashed. Its guardian does so.

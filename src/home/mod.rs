@@ -37,6 +37,7 @@ use self::lock::{Holder, Lock};
 use self::record::{Ended, Record, Wanted};
 use crate::logs::console::Console;
 use crate::supervisor::events::Time;
+use crate::supervisor::guardian::Waiting;
 
 /// What a primary was given by whoever has started it.
 #[derive(Debug, Default)]
@@ -45,6 +46,8 @@ pub(crate) struct Given {
     pub held: Option<Held>,
     /// What is to be known of the standard streams, if other primaries write to them, too.
     pub console: Option<Console>,
+    /// A guardian that was forked while this process was small.
+    pub guardian: Option<Waiting>,
 }
 
 /// An app's folder, held by this process: no other primary runs the app.

@@ -56,6 +56,7 @@ use crate::private::scrape::Scraper;
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
 use crate::supervisor;
+use crate::supervisor::guardian::Waiting;
 use crate::sys::mark::Family;
 use crate::systemd::{self, worker_notify};
 
@@ -70,7 +71,7 @@ const LAST_OUTPUT: Duration = Duration::from_secs(1);
 pub(crate) fn run(
     config: Config,
     command_line: CommandLine,
-    (held, console): (Option<&Held>, Option<Console>),
+    (held, console, guardian): (Option<&Held>, Option<Console>, Option<Waiting>),
 ) -> Result<u8, PrimaryError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PrimaryError::Runtime)?;
@@ -85,7 +86,7 @@ pub(crate) fn run(
         }
         let output = Output::of(plan, console, metrics.lines_dropped.clone())?;
         logs::messages::install(&output, config.log_format, config.log_level.into())?;
-        let ended = serve(config, command_line, (held, is_started_again), (&output, metrics)).await;
+        let ended = serve(config, command_line, (held, is_started_again, guardian), (&output, metrics)).await;
         if output.finish(tokio::time::Instant::now() + LAST_OUTPUT).await.is_err() {
             debug!("nobody reads the output; the rest of it is dropped");
         }
@@ -99,7 +100,7 @@ pub(crate) fn run(
 async fn serve(
     config: Config,
     command_line: CommandLine,
-    (held, is_started_again): (Option<&Held>, bool),
+    (held, is_started_again, guardian): (Option<&Held>, bool, Option<Waiting>),
     (output, metrics): (&Output, Metrics),
 ) -> Result<u8, PrimaryError> {
     let mut bootstrap = Bootstrap::prepare(&config)?;
@@ -129,6 +130,7 @@ async fn serve(
         output,
         metrics: &metrics,
         held,
+        guardian,
         is_started_again,
     };
     let Wiring { supervisor, task, attach_context, bound: channels, words, ready, probes } =

@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::protocol::wire::Binding;
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
+use crate::supervisor::guardian::Waiting;
 use crate::supervisor::{self, Environment, Handle, MOST_WORKERS, Scope, Spec, Supervisor, guardian};
 use crate::sys::mark::Family;
 use crate::systemd::worker_notify::WorkerNotifications;
@@ -58,6 +59,8 @@ pub(super) struct Dependencies<'a> {
     pub metrics: &'a Metrics,
     /// The app's folder, if this process holds one.
     pub held: Option<&'a Held>,
+    /// A guardian that waits for its orders.
+    pub guardian: Option<Waiting>,
     /// If this process crashes, another is started in its place.
     pub is_started_again: bool,
 }
@@ -96,6 +99,7 @@ impl Wiring {
             scope: Scope::Everyone,
             starts: held.is_none_or(Held::wants_workers),
             guardian: guardian(config, family, bootstrap.folder(), (held, is_started_again)),
+            waiting_guardian: dependencies.guardian,
             family,
             treekill: config.treekill,
         };

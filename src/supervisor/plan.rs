@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Environment;
 use super::lifecycle::Rules;
-use super::processes::guardian::Orders;
+use super::processes::guardian::{Orders, Waiting};
 use super::processes::reaper::Scope;
 use super::processes::spawn::CommandSpec;
 use super::rollout::Parallel;
@@ -40,7 +40,7 @@ pub(crate) struct DesiredState {
 pub(crate) type Reread = Arc<dyn Fn(Environment) -> Result<DesiredState, String> + Send + Sync>;
 
 /// What is to be supervised.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Spec {
     /// The workers.
     pub wanted: DesiredState,
@@ -53,6 +53,8 @@ pub(crate) struct Spec {
     /// What a guardian does if this process is killed; `None` for no guardian. PID 1 needs none: when it dies,
     /// the kernel kills the whole namespace.
     pub guardian: Option<Orders>,
+    /// One that waits for them, if there is one already.
+    pub waiting_guardian: Option<Waiting>,
     /// What all that descends from workers is known by.
     pub family: Family,
     /// Whether what leaves the workers' process groups ends with them.

@@ -62,12 +62,12 @@ impl Supervisor {
     /// The first worker cannot be started; nothing runs then. A start that fails later is tried again.
     pub(crate) async fn run(self) -> Result<u8, StartError> {
         let Self {
-            spec: Spec { wanted, starts, scope, app, guardian, family, treekill },
+            spec: Spec { wanted, starts, scope, app, guardian, waiting_guardian, family, treekill },
             hooks,
             metrics,
             ends,
         } = self;
-        let processes = Processes::new(scope, guardian, (family, treekill))?;
+        let processes = Processes::new(scope, (guardian, waiting_guardian), (family, treekill))?;
         let publisher = Publisher::new(app, ends.events, ends.overview, metrics);
         let workers = Workers::new(wanted.workers.get(), processes, hooks, publisher);
         let (replacements, jobs) = (Replacements::default(), Jobs::default());

@@ -128,6 +128,7 @@ fn start_under((spec, workers): (CommandSpec, u32), change: impl FnOnce(&mut Pla
         app: "test".to_owned(),
         starts: true,
         guardian: None,
+        waiting_guardian: None,
         family: Family::random(),
         treekill: false,
     };

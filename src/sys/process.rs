@@ -317,6 +317,36 @@ pub(crate) fn ended_input() -> io::Result<Stdio> {
     }
 }
 
+/// A copy of this process, which has one thread: its number, and `None` in the copy.
+///
+/// # Errors
+/// Those of fork(2); there is another thread, or no /proc to tell.
+pub(crate) fn fork_alone() -> io::Result<Option<Pid>> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("this process has several threads"));
+    }
+    // SAFETY: no other thread can hold a lock that the copy would wait for in vain: there is none, as was just seen, and the
+    // only one is here.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid)),
+    }
+}
+
+/// What a forked process does that is to have nothing of its parent: it has a process group of its own, `input` as its standard
+/// input, no output that anybody reads, and the root folder. The parent has no other descriptors.
+///
+/// # Errors
+/// Those of dup2(2), chdir(2) and opening /dev/null.
+pub(crate) fn become_detached_child(input: OwnedFd) -> io::Result<()> {
+    rustix::process::setpgid(None, None)?;
+    rustix::stdio::dup2_stdin(&input)?;
+    rustix::process::chdir("/")?;
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(rustix::stdio::dup2_stderr(&null)?)
+}
+
 /// An output that nobody reads: /dev/null, or where there is no /dev, a pipe without a reader, to which writing is an error.
 ///
 /// # Errors

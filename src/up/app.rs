@@ -151,5 +151,5 @@ pub(crate) fn app_main(
         folder: start_folder::of_this_process(),
         ..CommandLine::default()
     };
-    serve(command_line, Given { held, console: Some(Console { label, turns }) }).into()
+    serve(command_line, Given { held, console: Some(Console { label, turns }), guardian: None }).into()
 }

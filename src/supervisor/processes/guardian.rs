@@ -7,9 +7,10 @@
 //! started detached it starts again, beside the old workers, which have their grace; that of `clusterd up` does so itself.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -21,7 +22,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
 use crate::sys::mark::Family;
-use crate::sys::process::{own_program, unread_output};
+use crate::sys::process::{self, own_program, unread_output};
 use crate::sys::{self, processes};
 
 /// The hidden verb with which clusterd runs itself as its guardian.
@@ -50,6 +51,41 @@ pub(crate) struct Orders {
     pub frees_ports: bool,
     /// The folder of the app whose primary the guardian is to start again.
     pub app: Option<PathBuf>,
+}
+
+impl Orders {
+    /// How long they are, 4 bytes, little-endian; and each with a zero byte behind it.
+    fn encode(&self) -> io::Result<Vec<u8>> {
+        let folder = |path: &Option<PathBuf>| match path {
+            Some(path) => std::path::absolute(path).map(OsString::from),
+            None => Ok(NONE.into()),
+        };
+        let words: [OsString; 5] = [
+            self.grace.as_millis().to_string().into(),
+            self.family.map_or_else(|| NONE.to_owned(), |family| family.number().to_string()).into(),
+            if self.frees_ports { FREES_PORTS } else { NONE }.into(),
+            folder(&self.folder)?,
+            folder(&self.app)?,
+        ];
+        let text: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
+        let len = u32::try_from(text.len()).map_err(io::Error::other)?;
+        Ok([&len.to_le_bytes()[..], &text].concat())
+    }
+
+    /// `None` if the pipe ends before them.
+    fn read(pipe: &mut impl Read) -> Option<Self> {
+        let mut len = [0; 4];
+        pipe.read_exact(&mut len).ok()?;
+        let mut text = Vec::new();
+        pipe.take(u32::from_le_bytes(len).into()).read_to_end(&mut text).ok()?;
+        let mut words = text.split(|&byte| byte == 0).map(OsStr::from_bytes);
+        let number = |word: Option<&OsStr>| word?.to_str()?.parse::<u64>().ok();
+        let grace = Duration::from_millis(number(words.next())?);
+        let family = number(words.next()).map(Family::of_number);
+        let frees_ports = words.next()? == FREES_PORTS;
+        let mut folder = || words.next().filter(|path| *path != NONE).map(PathBuf::from);
+        Some(Self { grace, family, frees_ports, folder: folder(), app: folder() })
+    }
 }
 
 /// The primary's end of a running guardian.
@@ -94,26 +130,77 @@ impl Message {
     }
 }
 
+/// A guardian that waits for its orders. Without any it ends with the process that has it.
+#[derive(Debug)]
+pub(crate) struct Waiting(Guardian);
+
+/// What a fork returns, twice.
+#[derive(Debug)]
+pub(crate) enum Forked {
+    /// In the process that goes on: its guardian.
+    Here(Waiting),
+    /// In the guardian, once it has done its work: what to exit with.
+    There(ExitCode),
+}
+
+impl Waiting {
+    /// Forks it from this process, which has one thread yet. It shares its memory with it as long as neither writes to it, and
+    /// so costs a fraction of one that is executed. What it does in the end, [`guardian_main`] says.
+    ///
+    /// # Errors
+    /// Those of pipe2(2) and fork(2); and there is more than one thread.
+    pub(crate) fn fork(start_again: impl FnOnce(&Path)) -> io::Result<Forked> {
+        let (read, write) = orders_pipe()?;
+        let Some(pid) = process::fork_alone()? else {
+            drop(write);
+            let code = process::become_detached_child(read).map(|()| guardian_main(start_again));
+            return Ok(Forked::There(code.unwrap_or(ExitCode::FAILURE)));
+        };
+        // As it does itself: whoever is first.
+        let _ = rustix::process::setpgid(Some(pid), Some(pid));
+        Ok(Forked::Here(Self(Guardian { pid, since: Instant::now(), pipe: write })))
+    }
+}
+
+fn orders_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::fs::fcntl_setfl(&write, OFlags::NONBLOCK)?;
+    Ok((read, write))
+}
+
 impl Guardian {
-    /// Starts this program's own file again as a guardian, in a process group of its own.
+    /// Gives one that waits its orders; or starts this program's own file again as one, in a process group of its own.
     ///
     /// # Errors
     /// There is no room for another process or pipe, or without /proc, the program's file is not where it was.
-    pub(crate) fn start(orders: &Orders) -> io::Result<Self> {
-        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        rustix::fs::fcntl_setfl(&write, OFlags::NONBLOCK)?;
+    pub(crate) fn start(orders: &Orders, waiting: Option<Waiting>) -> io::Result<Self> {
+        let orders = orders.encode()?;
+        if let Some(Waiting(guardian)) = waiting
+            && guardian.receives(&orders).is_ok()
+        {
+            return Ok(guardian);
+        }
+        let guardian = Self::execute()?;
+        guardian.receives(&orders)?;
+        Ok(guardian)
+    }
+
+    fn execute() -> io::Result<Self> {
+        let (read, write) = orders_pipe()?;
         let mut command = Command::new(own_program());
         command.arg0("clusterd").arg(VERB);
-        command.arg(orders.grace.as_millis().to_string());
-        command.arg(orders.family.map_or_else(|| NONE.to_owned(), |family| family.number().to_string()));
-        command.arg(if orders.frees_ports { FREES_PORTS } else { NONE });
-        for folder in [&orders.folder, &orders.app] {
-            command.arg(folder.as_ref().map_or_else(|| Ok(NONE.into()), std::path::absolute)?);
-        }
         command.env_clear().current_dir("/").process_group(0);
         command.stdin(read).stdout(unread_output()?).stderr(unread_output()?);
         let child = command.spawn()?;
         Ok(Self { pid: Pid::from_child(&child), since: Instant::now(), pipe: write })
+    }
+
+    /// Two paths fit into an empty pipe.
+    fn receives(&self, orders: &[u8]) -> io::Result<()> {
+        match rustix::io::retry_on_intr(|| rustix::io::write(&self.pipe, orders))? {
+            written if written == orders.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
     }
 
     /// The guardian's process: a child of this one.
@@ -156,21 +243,9 @@ impl Guardian {
     }
 }
 
-/// The guardian itself: `arguments` are those after the verb, the grace in milliseconds, the family, whether ports are freed,
-/// the runtime folder and the app's. `start_again` starts the primary of the app in a folder.
-pub(crate) fn guardian_main(
-    arguments: impl IntoIterator<Item = OsString>,
-    start_again: impl FnOnce(&Path),
-) -> ExitCode {
-    let mut arguments = arguments.into_iter();
-    let grace = arguments.next().and_then(|grace| grace.to_str()?.parse().ok()).map(Duration::from_millis);
-    let Some(grace) = grace else {
-        return ExitCode::from(2);
-    };
-    let family = arguments.next().and_then(|family| family.to_str()?.parse().ok()).map(Family::of_number);
-    let frees_ports = arguments.next().is_some_and(|word| word == FREES_PORTS);
-    let mut folder = || arguments.next().filter(|path| path != NONE).map(PathBuf::from);
-    let orders = Orders { grace, family, frees_ports, folder: folder(), app: folder() };
+/// The guardian itself: on its standard input is the pipe, with its orders first. `start_again` starts the primary of the app
+/// in a folder.
+pub(crate) fn guardian_main(start_again: impl FnOnce(&Path)) -> ExitCode {
     let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
     if sys::signals::ignore(&signals).is_err() {
         return ExitCode::FAILURE;
@@ -179,7 +254,11 @@ pub(crate) fn guardian_main(
     let _ = rustix::thread::set_name(c"clusterd-guard");
     // It has nothing to do for as long as the primary lives.
     sys::memory::give_back();
-    guard(io::stdin().lock(), &orders, start_again);
+    let mut pipe = io::stdin().lock();
+    // A primary that does not come so far has started nobody.
+    if let Some(orders) = Orders::read(&mut pipe) {
+        guard(pipe, &orders, start_again);
+    }
     ExitCode::SUCCESS
 }
 
@@ -334,6 +413,26 @@ mod tests {
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         child
+    }
+
+    #[test]
+    fn orders_survive_the_pipe() {
+        let all = Orders {
+            grace: Duration::from_millis(1500),
+            family: Some(Family::of_number(7)),
+            frees_ports: true,
+            folder: Some("/run/a folder".into()),
+            app: Some("/home/\u{e4}/apps/web".into()),
+        };
+        let none = Orders { family: None, frees_ports: false, folder: None, app: None, ..all.clone() };
+        for orders in [all, none] {
+            let told = [orders.encode().unwrap(), bytes(&[Message::Dismiss])].concat();
+            let mut pipe = told.as_slice();
+            assert_eq!(Orders::read(&mut pipe), Some(orders));
+            assert_eq!(pipe, bytes(&[Message::Dismiss]), "what follows is left");
+        }
+        assert_eq!(Orders::read(&mut &b"\x09\x00\x00\x00150"[..]), None);
+        assert_eq!(Orders::read(&mut &b""[..]), None);
     }
 
     proptest! {

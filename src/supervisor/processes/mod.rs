@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal};
 use tracing::warn;
 
 use self::environment::Environment;
-use self::guardian::{Guardian, Orders};
+use self::guardian::{Guardian, Orders, Waiting};
 use self::oom::Kills;
 use self::reaper::{Reaper, Scope};
 use self::spawn::{CommandSpec, Spawned, StartError};
@@ -73,26 +73,26 @@ impl Processes {
     /// The ends of children would not be noticed.
     pub(super) fn new(
         scope: Scope,
-        guardian_orders: Option<Orders>,
+        (guardian_orders, waiting): (Option<Orders>, Option<Waiting>),
         (family, treekill): (Family, bool),
     ) -> Result<Self, StartError> {
         let reaper = Reaper::new(scope).map_err(StartError::Signals)?;
         let kills = Kills::from_now();
         let mut processes =
             Self { reaper, guardian_orders, guardian: None, kills, launches: 0, family, treekill };
-        processes.start_guardian(&[]);
+        processes.start_guardian(waiting, &[]);
         Ok(processes)
     }
 
     /// Without a guardian everything works but the cleaning up after a `kill -9` of the primary.
-    fn start_guardian(&mut self, groups: &[Pid]) {
+    fn start_guardian(&mut self, waiting: Option<Waiting>, groups: &[Pid]) {
         let Some(orders) = &self.guardian_orders else {
             return;
         };
         if rustix::process::getpid().is_init() {
             return;
         }
-        match Guardian::start(orders) {
+        match Guardian::start(orders, waiting) {
             Ok(guardian) => {
                 groups.iter().for_each(|&group| guardian.watch(group));
                 self.guardian = Some(guardian);
@@ -143,7 +143,7 @@ impl Processes {
         let pid = guardian.pid().as_raw_pid();
         if guardian.since().elapsed() >= GUARDIAN_RAN_WELL {
             warn!(pid, "the guardian {how}; starting it again");
-            self.start_guardian(groups);
+            self.start_guardian(None, groups);
         } else {
             warn!(pid, "the guardian {how} as soon as it was started; continuing without one");
         }
