@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use crate::controls;
 use crate::home::apps::Apps;
 use crate::home::lock::{Lock, LockError};
-use crate::home::{Given, Held};
+use crate::home::{Given, Held, Starter};
 use crate::logs::console::Label;
 use crate::logs::look::Look;
 use crate::settings::command::{self, CommandError};
@@ -203,7 +203,7 @@ fn hold(resolved: &Resolved) -> Result<Option<Held>, LockError> {
     let Ok(apps) = Apps::of_this_process() else { return Ok(None) };
     let folder = apps.app(&resolved.config.name);
     match Lock::take(&folder) {
-        Ok(lock) => Ok(Some(Held::new(folder, lock, false))),
+        Ok(lock) => Ok(Some(Held::new(folder, lock, Starter::Foreground))),
         Err(LockError::Unusable { .. }) => Ok(None),
         Err(held) => Err(held),
     }

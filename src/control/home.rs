@@ -69,11 +69,21 @@ impl Home {
     pub(crate) fn of_this_process() -> Self {
         let user = rustix::process::geteuid();
         Self::under(Environment {
-            variable: env::var_os(HOME_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from),
+            variable: named_folder(),
             home: env::home_dir()
                 .filter(|home| fs::metadata(home).is_ok_and(|home| home.uid() == user.as_raw())),
             is_root: user.is_root(),
             is_init: rustix::process::getpid().is_init(),
+        })
+    }
+
+    /// The folders of a user with this home, who may be another one than this process runs as.
+    pub(crate) fn of_user(home: &Path, is_root: bool) -> Self {
+        Self::under(Environment {
+            variable: named_folder(),
+            home: Some(home.to_owned()),
+            is_root,
+            is_init: false,
         })
     }
 
@@ -138,6 +148,10 @@ impl Home {
         let addresses: BTreeSet<_> = files.chain(names).collect();
         addresses.into_iter().take(MOST_SOCKETS).collect()
     }
+}
+
+fn named_folder() -> Option<PathBuf> {
+    env::var_os(HOME_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// The socket listens before it gets the name that others look for: they would take it for one that was left behind.

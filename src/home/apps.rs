@@ -39,6 +39,15 @@ impl Apps {
         Ok(Self { home })
     }
 
+    /// Those of a user with this home.
+    ///
+    /// # Errors
+    /// The user has no home, and `CLUSTERD_HOME` names none.
+    pub(crate) fn of_user(home: &Path, is_root: bool) -> Result<Self, NoHome> {
+        let home = Home::of_user(home, is_root).lasting().ok_or(NoHome)?;
+        Ok(Self { home: std::path::absolute(&home).unwrap_or(home) })
+    }
+
     #[cfg(test)]
     pub(super) fn in_folder(home: &Path) -> Self {
         Self { home: home.to_owned() }

@@ -14,7 +14,8 @@
 //!
 //! In reading order: [`apps`] (where all that is), [`lock`], [`definition`] (`app.toml` and `environment`), [`record`]
 //! (`state.json`), [`logs`] (where its logs are), [`saved`] (what `clusterd save` keeps of all), [`ids`] (the numbers of workers),
-//! [`launch`] (a primary is started, detached from whoever starts it). [`Given`] is what a primary has of all that.
+//! [`launch`] (a primary is started, detached from whoever starts it, or as a service), [`startup`] (systemd does it at boot).
+//! [`Given`] is what a primary has of all that.
 
 pub(crate) mod apps;
 pub(crate) mod definition;
@@ -24,6 +25,7 @@ pub(crate) mod lock;
 pub(crate) mod logs;
 pub(crate) mod record;
 pub(crate) mod saved;
+pub(crate) mod startup;
 
 use std::io;
 use std::path::Path;
@@ -50,34 +52,52 @@ pub(crate) struct Given {
     pub guardian: Option<Waiting>,
 }
 
+/// Who has started a primary that holds an app's folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Starter {
+    /// Somebody who waits for it, and has said what the app is: the folder keeps nothing of that.
+    Foreground,
+    /// `clusterd start`: nobody waits for it, and its guardian starts it again.
+    Detached,
+    /// A service manager, which starts it again, and reads what it has to say.
+    Service,
+}
+
+impl Starter {
+    /// What the app is, and what is wanted of it, is in its folder.
+    pub(crate) fn keeps_app(self) -> bool {
+        self != Starter::Foreground
+    }
+}
+
 /// An app's folder, held by this process: no other primary runs the app.
 #[derive(Debug)]
 pub(crate) struct Held {
     /// Where everything of the app is.
     pub folder: AppFolder,
-    /// Nobody waits for this primary: it was started by `clusterd start`, and its guardian starts it again.
-    pub is_detached: bool,
+    /// Who has started this primary.
+    pub starter: Starter,
     /// Let go when this is dropped.
     lock: Lock,
 }
 
 impl Held {
     /// Says in the lock that this process has it.
-    pub(crate) fn new(folder: AppFolder, mut lock: Lock, is_detached: bool) -> Self {
+    pub(crate) fn new(folder: AppFolder, mut lock: Lock, starter: Starter) -> Self {
         if let Err(error) = lock.say(&Holder::this_process()) {
             warn!("cannot write {}: {error}", folder.lock().display());
         }
-        Self { folder, is_detached, lock }
+        Self { folder, starter, lock }
     }
 
     /// Whether workers are to be started with it.
     pub(crate) fn wants_workers(&self) -> bool {
-        !self.is_detached || Record::of(&self.folder).wanted == Wanted::Running
+        !self.starter.keeps_app() || Record::of(&self.folder).wanted == Wanted::Running
     }
 
     /// The primary ends with this code.
     pub(crate) fn ends(&self, code: u8) {
-        if self.is_detached {
+        if self.starter.keeps_app() {
             note(&self.folder, |record| record.ended = Some(Ended { code, at: Time(SystemTime::now()) }));
         } else {
             leave(&self.folder, &self.lock);

@@ -46,10 +46,10 @@ use crate::admin::open_connections::{AskCounts, OpenConnections};
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::connections::{self, notes::Notes};
 use crate::front::Accepts;
-use crate::home::Held;
+use crate::home::{Held, Starter};
 use crate::hooks::{Hooks, Shell};
 use crate::logs::console::Console;
-use crate::logs::plan::LogPlan;
+use crate::logs::plan::{LogPlan, Place};
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
 use crate::private::scrape::Scraper;
@@ -62,6 +62,9 @@ use crate::systemd::{self, worker_notify};
 
 /// How long the last output may take to be written.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
+
+/// How much longer than workers clusterd may take to start and to stop.
+const LONGER: Duration = Duration::from_secs(5);
 
 /// Serves until it is stopped, or until every worker has ended for good. Returns the code to exit with. The app's folder is
 /// `held`, if it has one; on a `console` others write, too.
@@ -77,12 +80,16 @@ pub(crate) fn run(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PrimaryError::Runtime)?;
     let ended = runtime.block_on(async {
         let metrics = Metrics::new();
-        let background = held.filter(|held| held.is_detached).map(|held| held.folder.logs());
+        let starter = held.map(|held| held.starter).filter(|starter| starter.keeps_app());
+        let background = held.filter(|_| starter.is_some()).map(|held| held.folder.logs());
         let mut plan = LogPlan::of(&config, background.as_deref());
-        // `up` does so for its apps, and the guardian for those in the background.
-        let is_started_again = console.is_some() || held.is_some_and(|held| held.is_detached);
+        // `up` does so for its apps, the guardian for those in the background, and a service manager for its own.
+        let is_started_again = console.is_some() || starter.is_some();
         if console.is_some() {
             plan = plan.beside_others(&config);
+        }
+        if starter == Some(Starter::Service) {
+            plan.own = Place::Standard;
         }
         let output = Output::of(plan, console, metrics.lines_dropped.clone())?;
         logs::messages::install(&output, config.log_format, config.log_level.into())?;
@@ -137,7 +144,7 @@ async fn serve(
         Wiring::new(&config, command_line, dependencies);
 
     if let Some(held) = held {
-        tokio::spawn(wanted_state::keep(held.folder.clone(), held.is_detached, supervisor.status()));
+        tokio::spawn(wanted_state::keep(held.folder.clone(), held.starter, supervisor.status()));
     }
     let (readiness, watched) = watch::channel(readiness::at_start(&reports.status.borrow()));
     let scraper = probes.scraper(&config, &supervisor, &metrics);
@@ -145,8 +152,13 @@ async fn serve(
     let counts = connection_metrics::ask(connections.clone(), &supervisor, statistics);
     start_admin(bootstrap.admin, &metrics, (scraper, counts), &supervisor, watched.clone())?;
     tokio::spawn(settle::settle(watched.clone()));
+    let patience = systemd::Patience {
+        start: config.ready_timeout + LONGER,
+        stop: config.drain_timeout + config.kill_timeout + LONGER,
+    };
     let systemd = systemd::start(systemd::Sources {
         readiness: watched,
+        patience,
         supervisor: supervisor.clone(),
         front: front.clone(),
     });

@@ -11,11 +11,11 @@ use crate::home::apps::AppFolder;
 use crate::home::definition;
 use crate::home::ids::Ids;
 use crate::home::record::Wanted;
-use crate::home::{not_kept, note};
+use crate::home::{Starter, not_kept, note};
 use crate::supervisor::{Environment, Overview};
 
 /// Writes it down whenever it changes, and has a number for each worker. A primary in the foreground keeps nothing else.
-pub(super) async fn keep(folder: AppFolder, is_detached: bool, mut status: watch::Receiver<Arc<Overview>>) {
+pub(super) async fn keep(folder: AppFolder, starter: Starter, mut status: watch::Receiver<Arc<Overview>>) {
     // What is told first is what was read at the start.
     let first = status.wait_for(|overview| overview.plan.is_some()).await.map(|first| wanted(&first));
     let Ok(mut kept) = first else { return };
@@ -26,7 +26,7 @@ pub(super) async fn keep(folder: AppFolder, is_detached: bool, mut status: watch
             let overview = status.borrow_and_update();
             (wanted(&overview), self::inherited(&overview))
         };
-        if is_detached && inherits != inherited {
+        if starter.keeps_app() && inherits != inherited {
             set_environment(&folder, inherits.clone()).await;
             inherited = inherits;
         }
@@ -36,7 +36,7 @@ pub(super) async fn keep(folder: AppFolder, is_detached: bool, mut status: watch
         if now.1 != kept.1 {
             number(&folder, now.1).await;
         }
-        if is_detached {
+        if starter.keeps_app() {
             write(&folder, now, now.1 != kept.1).await;
         }
         kept = now;

@@ -21,7 +21,7 @@ use crate::attach::socket::AttachContext;
 use crate::connections;
 use crate::front;
 use crate::front::links::ChannelPermits;
-use crate::home::Held;
+use crate::home::{Held, Starter};
 use crate::ids::{WorkerId, WorkerPort};
 use crate::logs::Output;
 use crate::metrics::Metrics;
@@ -165,7 +165,7 @@ fn guardian(
         family: config.treekill.then_some(family),
         frees_ports: is_started_again,
         folder: folder.map(ToOwned::to_owned),
-        app: held.filter(|held| held.is_detached).map(|held| held.folder.path()),
+        app: held.filter(|held| held.starter == Starter::Detached).map(|held| held.folder.path()),
     };
     (std::process::id() != 1).then(orders)
 }

@@ -32,7 +32,7 @@ pub(super) enum Change {
 /// How things stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Now {
-    /// Every port has a worker.
+    /// Every port has a worker, or none is wanted: there is nothing to wait for.
     pub ready: bool,
     /// The stop has begun.
     pub stopping: bool,
@@ -44,7 +44,8 @@ impl Now {
     /// As these two tell it.
     pub(super) fn of(readiness: &Readiness, app: &Overview) -> Self {
         let stopping = *readiness == Readiness::Stopping;
-        Self { ready: readiness.is_ready(), stopping, sentence: sentence(app, stopping) }
+        let is_at_rest = app.plan.is_some() && app.is_stopped;
+        Self { ready: readiness.is_ready() || is_at_rest, stopping, sentence: sentence(app, stopping) }
     }
 }
 
@@ -67,15 +68,30 @@ fn sentence(app: &Overview, stopping: bool) -> String {
     sentence
 }
 
+/// How long clusterd may take, whatever the unit says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// Until its first worker is ready.
+    pub start: Duration,
+    /// To stop.
+    pub stop: Duration,
+}
+
 /// What was told so far.
 #[derive(Debug, Default)]
 pub(super) struct Told {
+    patience: Patience,
     ready: bool,
     stopping: bool,
     sentence: String,
 }
 
 impl Told {
+    /// Nothing so far.
+    pub(super) fn new(patience: Patience) -> Self {
+        Self { patience, ..Self::default() }
+    }
+
     /// The messages that follow from a change, in their order; `monotonic` is the time of CLOCK_MONOTONIC.
     pub(super) fn messages(&mut self, change: Change, monotonic: Duration) -> Vec<String> {
         let may_reload = self.ready && !self.stopping;
@@ -92,13 +108,16 @@ impl Told {
 
     fn state(&mut self, now: Now) -> Option<String> {
         let mut message = String::new();
+        if self.sentence.is_empty() && !now.ready && !now.stopping {
+            message += &extension(self.patience.start);
+        }
         if now.ready && !self.ready && !self.stopping {
             self.ready = true;
             message += &format!("READY=1\n{}", main_pid(std::process::id()));
         }
         if now.stopping && !self.stopping {
             self.stopping = true;
-            message += "STOPPING=1\n";
+            message += &format!("STOPPING=1\n{}", extension(self.patience.stop));
         }
         if now.sentence != self.sentence {
             message += &format!("STATUS={}\n", now.sentence);
@@ -106,6 +125,11 @@ impl Told {
         }
         (!message.is_empty()).then_some(message)
     }
+}
+
+/// Only beyond what the unit allows it counts (EXTEND_TIMEOUT_USEC=, sd_notify(3)).
+fn extension(time: Duration) -> String {
+    if time.is_zero() { String::new() } else { format!("EXTEND_TIMEOUT_USEC={}\n", time.as_micros()) }
 }
 
 /// As PID 1 the number is that of a namespace which is not the service manager's.
@@ -125,6 +149,18 @@ mod tests {
 
     fn now(ready: bool, stopping: bool, sentence: &str) -> Change {
         Change::Now(Now { ready, stopping, sentence: sentence.to_owned() })
+    }
+
+    #[test]
+    fn a_slow_start_and_a_slow_stop_are_given_the_time_that_they_may_take() {
+        let mut told =
+            Told::new(Patience { start: Duration::from_secs(2), stop: Duration::from_millis(7600) });
+        let mut say = |change| told.messages(change, CLOCK).concat();
+        assert_eq!(say(now(false, false, "none")), "EXTEND_TIMEOUT_USEC=2000000\nSTATUS=none\n");
+        assert_eq!(say(now(false, false, "one")), "STATUS=one\n");
+        let ready = format!("READY=1\n{}", main_pid(std::process::id()));
+        assert_eq!(say(now(true, false, "one")), ready);
+        assert_eq!(say(now(true, true, "one")), "STOPPING=1\nEXTEND_TIMEOUT_USEC=7600000\n");
     }
 
     /// What is told after each of these changes.

@@ -21,6 +21,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
+pub(crate) use self::messages::Patience;
 use self::messages::{Change, Now, Told};
 use self::socket::ManagerSocket;
 use crate::admin::Readiness;
@@ -50,6 +51,8 @@ impl Systemd {
 pub(crate) struct Sources {
     /// Whether every port has a worker, and whether the stop has begun.
     pub readiness: watch::Receiver<Readiness>,
+    /// How long it may take.
+    pub patience: Patience,
     /// The workers; asked whether it lives.
     pub supervisor: supervisor::Handle,
     /// Asked whether it lives.
@@ -79,7 +82,7 @@ pub(crate) fn start(sources: Sources) -> Systemd {
             readiness: sources.readiness,
             refused,
             socket,
-            told: Told::default(),
+            told: Told::new(sources.patience),
             pause_until: Instant::now(),
         };
         tokio::spawn(follower.run());

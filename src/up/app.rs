@@ -20,7 +20,7 @@ use crate::control::home::HOME_VARIABLE;
 use crate::home::apps::AppFolder;
 use crate::home::launch::standard_input;
 use crate::home::lock::Lock;
-use crate::home::{Given, Held};
+use crate::home::{Given, Held, Starter};
 use crate::logs::console::{Console, Label, Turn, TurnFile};
 use crate::settings::load::CommandLine;
 use crate::settings::{LogFormat, LogLevel, start_folder};
@@ -143,7 +143,7 @@ pub(crate) fn app_main(
     let turns = turns.map(|turn| Some(Turn::passed_on(duplicate(turn?).ok()?)));
     let held = folder.as_deref().and_then(AppFolder::at).and_then(|folder| {
         let lock = Lock::passed_on(standard_input().ok()?);
-        Some(Held::new(folder, lock, false))
+        Some(Held::new(folder, lock, Starter::Foreground))
     });
     let command_line = CommandLine {
         config: Some(path_of_number(settings)),

@@ -52,6 +52,7 @@ mod servers;
 mod shutdown;
 mod signals;
 mod start;
+mod startup;
 mod supervision;
 mod systemd;
 mod unfit;

@@ -15,6 +15,7 @@ use crate::control::home::Home;
 use crate::home::apps::AppFolder;
 use crate::home::lock::Lock;
 use crate::home::record::{Record, Wanted};
+use crate::home::startup::units::Instance;
 use crate::home::{launch, logs};
 use crate::logs::plan::Place;
 use crate::settings::error::Invalid;
@@ -85,11 +86,68 @@ fn quoted(lines: &[String]) -> String {
     }
 }
 
-/// Starts the app, whose lock this process has, and waits. The app as it is when it serves.
+/// Who starts the primary.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// This process, which has the lock.
+    Detached(Lock),
+    /// systemd.
+    Unit(Instance),
+}
+
+/// A primary that is being started.
+struct Starting {
+    /// The primary, or systemctl, which ends when systemd has started it.
+    child: Child,
+    unit: Option<Instance>,
+}
+
+impl Starting {
+    fn begin(folder: &AppFolder, way: Way) -> io::Result<Self> {
+        Ok(match way {
+            Way::Detached(lock) => Self { child: launch::spawn(folder, lock)?, unit: None },
+            Way::Unit(unit) => Self { child: unit.start()?, unit: Some(unit) },
+        })
+    }
+
+    /// How it has failed, if it has.
+    fn failure(&mut self) -> io::Result<Option<String>> {
+        let Some(status) = self.child.try_wait()? else { return Ok(None) };
+        Ok(match (&self.unit, status.code()) {
+            (Some(_), Some(0)) => None,
+            (Some(unit), _) => Some(format!(
+                "is not started by systemd ({status})\nhint: with the rights that it needs: {}",
+                unit.by_hand("start")
+            )),
+            (None, Some(code)) => Some(format!("has ended with code {code}")),
+            (None, None) => Some(format!("has ended: {status}")),
+        })
+    }
+
+    /// The primary's process, once it is known.
+    fn primary(&self, folder: &AppFolder) -> Option<u32> {
+        match self.unit {
+            None => Some(self.child.id()),
+            Some(_) => Lock::is_held(folder).then(|| Lock::holder(folder)).flatten().map(|holder| holder.pid),
+        }
+    }
+}
+
+/// Nobody waits for systemd any more; it goes on.
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if self.unit.is_some() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Has the app started, and waits. The app as it is when it serves.
 ///
 /// # Errors
 /// Why it does not serve.
-pub(super) async fn bring_up(folder: &AppFolder, lock: Lock) -> Result<App, VerbError> {
+pub(super) async fn bring_up(folder: &AppFolder, way: Way) -> Result<App, VerbError> {
     let app = || folder.name().to_owned();
     let not_started = |source| NotUp::NotStarted { app: app(), source };
     let wanted = |record: &mut Record| {
@@ -100,14 +158,18 @@ pub(super) async fn bring_up(folder: &AppFolder, lock: Lock) -> Result<App, Verb
         CommandLine { config: Some(folder.definition()), is_only_file: true, ..CommandLine::default() };
     let patience = load(definition).map_err(NotUp::from)?.config.ready_timeout + BEYOND;
     let log = LogEnds::of(folder);
-    let mut primary = launch::spawn(folder, lock).map_err(not_started)?;
+    let mut starting = Starting::begin(folder, way).map_err(not_started)?;
     let deadline = Instant::now() + patience;
     let home = Home::of_this_process();
     loop {
-        if let Some(how) = ended(&mut primary).map_err(not_started)? {
+        if let Some(how) = starting.failure().map_err(not_started)? {
             return Err(NotUp::Ended { app: app(), how, last_lines: log.last_lines() }.into());
         }
-        if let Some(now) = client::find_process(&home, primary.id()).await {
+        let now = match starting.primary(folder) {
+            Some(primary) => client::find_process(&home, primary).await,
+            None => None,
+        };
+        if let Some(now) = now {
             if now.is_up() {
                 return Ok(now);
             }
@@ -120,13 +182,6 @@ pub(super) async fn bring_up(folder: &AppFolder, lock: Lock) -> Result<App, Verb
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-fn ended(primary: &mut Child) -> io::Result<Option<String>> {
-    Ok(primary.try_wait()?.map(|status| match status.code() {
-        Some(code) => format!("has ended with code {code}"),
-        None => format!("has ended: {status}"),
-    }))
 }
 
 /// How a worker ended, if each of them has by now and none is online.

@@ -9,6 +9,8 @@ use crate::control::client;
 use crate::control::home::Home;
 use crate::home::apps::{AppFolder, Apps};
 use crate::home::ids::Ids;
+use crate::home::lock::Lock;
+use crate::home::startup::units::Instance;
 
 /// End apps and forget them; their logs stay [alias: del]
 #[derive(Debug, clap::Args)]
@@ -32,10 +34,15 @@ impl Delete {
         let (running, at_rest) = rest::targets(&found, &rest::ids(), &self.apps)?;
         let running: BTreeMap<_, _> = running.iter().map(|target| (target.app.pid, target.app)).collect();
         for app in running.into_values() {
-            ending::end(app).await?;
-            self.forget(Apps::of_this_process()?.app(&app.name))?;
+            let folder = Apps::of_this_process()?.app(&app.name);
+            let is_ended = disable(&folder)? && !Lock::is_held(&folder);
+            if !is_ended {
+                ending::end(app).await?;
+            }
+            self.forget(folder)?;
         }
         for folder in at_rest {
+            disable(&folder)?;
             self.forget(folder)?;
         }
         Ok(ExitCode::SUCCESS)
@@ -47,4 +54,11 @@ impl Delete {
         let logs = if self.logs { "" } else { "; its logs stay" };
         Ok(print::done(folder.name(), &format!("deleted{logs}"), self.shape)?)
     }
+}
+
+/// Has systemd end the app, and start it at boot no more. Whether it did so before.
+fn disable(folder: &AppFolder) -> Result<bool, VerbError> {
+    let unit = Instance::of(folder);
+    unit.iter().try_for_each(Instance::disable)?;
+    Ok(unit.is_some())
 }

@@ -37,6 +37,7 @@ mod send_signal;
 mod sentence;
 mod start;
 mod start_file;
+mod startup;
 mod stop;
 mod up;
 pub(super) mod words;
@@ -54,6 +55,7 @@ use crate::control::client;
 use crate::home::apps::NoHome;
 use crate::home::definition::NotWritten;
 use crate::home::lock::LockError;
+use crate::home::startup::StartupError;
 use crate::settings::error::{Invalid, Problem};
 use crate::settings::workplace::WorkplaceError;
 use crate::up::UpError;
@@ -87,6 +89,8 @@ enum Verb {
     Save(save::Save),
     Resurrect(save::Resurrect),
     Cleardump(save::ClearDump),
+    Startup(startup::Startup),
+    Unstartup(startup::Unstartup),
     Connections(connections::Connections),
     Events(events::Events),
     Logs(logs::Logs),
@@ -158,6 +162,12 @@ pub(super) enum VerbError {
         "the folder in which clusterd was called has no name: it was removed, or one above it is closed to this user"
     )]
     NoFolder,
+    /// systemd does not do it.
+    #[error(transparent)]
+    Startup(#[from] StartupError),
+    /// The home folder cannot be read or written.
+    #[error("cannot write to {}: {}\nhint: another folder for apps is named by CLUSTERD_HOME", .0.display(), .1)]
+    Home(std::path::PathBuf, io::Error),
     /// clusterd gives no answer, or refuses.
     #[error(transparent)]
     Client(#[from] client::Error),
@@ -267,6 +277,8 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
             Verb::Save(save) => save.run(),
             Verb::Resurrect(resurrect) => resurrect.run().await,
             Verb::Cleardump(clear) => clear.run(),
+            Verb::Startup(startup) => startup.run(),
+            Verb::Unstartup(unstartup) => unstartup.run(),
             Verb::Connections(connections) => connections.run().await,
             Verb::Events(events) => events.run().await,
             Verb::Logs(logs) => logs.run().await,

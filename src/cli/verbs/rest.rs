@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::VerbError;
-use super::bring_up::bring_up;
+use super::bring_up::{Way, bring_up};
 use super::choose::{Many, NotChosen, Word, choose, choose_word, names};
 use super::print::{self, Output, Shape};
 use crate::cli::complain;
@@ -17,6 +17,8 @@ use crate::home::definition::{self, NotWritten};
 use crate::home::ids::Ids;
 use crate::home::lock::Lock;
 use crate::home::record::{Record, Wanted};
+use crate::home::startup::short_lived;
+use crate::home::startup::units::{Instance, is_booted};
 use crate::ids::Slot;
 use crate::settings::resolve::Resolved;
 use crate::supervisor::{Command, Environment};
@@ -202,8 +204,7 @@ pub(super) async fn obey(folder: &AppFolder, command: &Command, shape: Shape) ->
 
 /// Starts the app and says what came of it.
 pub(super) async fn start(folder: &AppFolder, shape: Shape) -> Result<ExitCode, VerbError> {
-    let lock = Lock::take(folder)?;
-    let app = match bring_up(folder, lock).await {
+    let app = match bring_up(folder, way(folder)?).await {
         Ok(app) => app,
         Err(failure) => {
             failure.complaints().iter().for_each(|complaint| complain(complaint));
@@ -222,6 +223,31 @@ pub(super) async fn start(folder: &AppFolder, shape: Shape) -> Result<ExitCode, 
     let on = if addresses.is_empty() { String::new() } else { format!(" on {}", addresses.join(", ")) };
     print::done(&app.name, &format!("started with {workers}{on} (pid {})", app.pid), shape)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who starts the app: systemd, if it does so at boot.
+fn way(folder: &AppFolder) -> Result<Way, VerbError> {
+    // Whoever has the lock runs it.
+    let lock = Lock::take(folder)?;
+    if let Some(unit) = Instance::of(folder).filter(|_| is_booted()) {
+        return Ok(Way::Unit(unit));
+    }
+    warn_of_an_early_end();
+    Ok(Way::Detached(lock))
+}
+
+/// Says so if the app will end with what runs this command.
+fn warn_of_an_early_end() {
+    let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let job = short_lived::job(|name| std::env::var(name).ok());
+    let job = job.map(|job| format!("with this job: {job} ends what a job has left running"));
+    let service = || Some(format!("with {}, in which this command runs", short_lived::service(&cgroup)?));
+    if let Some(when) = job.or_else(service) {
+        complain(&format!(
+            "warning: the app will end {when}\n\
+             hint: `clusterd startup` has systemd run apps on their own; in a container, `clusterd up` is what runs them"
+        ));
+    }
 }
 
 /// What programs see of an app that does not run.

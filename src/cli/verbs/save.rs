@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::print::{self, Output, Shape};
-use super::{VerbError, rest};
+use super::{VerbError, rest, startup};
 use crate::cli::complain;
 use crate::home::apps::Apps;
 use crate::home::record::{Record, Wanted};
@@ -35,7 +35,7 @@ pub(super) struct ClearDump {
 impl Save {
     pub(super) fn run(self) -> Result<ExitCode, VerbError> {
         let apps = Apps::of_this_process()?;
-        let saved = saved::save(&apps)?;
+        let saved = saved::save(&apps).map_err(|error| VerbError::Home(apps.home().to_owned(), error))?;
         match self.shape.output {
             Output::Json => print::json(&saved)?,
             Output::Text => {
@@ -48,6 +48,7 @@ impl Save {
                 ))?;
             }
         }
+        startup::follow_saved(&apps, self.shape)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -109,7 +109,8 @@ fn namespace(text: &str) -> Result<String, Reason> {
     is_namespace.then(|| text.to_owned()).ok_or_else(|| Reason::new("not a valid namespace"))
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether an app may be called so.
+pub(crate) fn is_name(text: &str) -> bool {
     // A verb takes a leading dash for a flag, and a file of this name would be hidden by a leading dot.
     let begins_well = !text.starts_with(['.', '-']);
     (1..=MAX_NAME).contains(&text.len())

@@ -58,6 +58,15 @@ impl Home {
         command.output().expect("clusterd can be started").into()
     }
 
+    /// The same, started by the command `under`.
+    pub(crate) fn say_under(&self, under: &[&str], words: &str, variables: &[(&str, &str)]) -> Said {
+        let mut command = Command::new(under[0]);
+        command.args(&under[1..]).arg(env!("CARGO_BIN_EXE_clusterd")).args(words.split_whitespace());
+        command.current_dir(self.folder()).env("PWD", self.folder()).stdin(Stdio::null());
+        command.env("CLUSTERD_HOME", self.0.home()).envs(variables.iter().copied());
+        command.output().expect("it can be started").into()
+    }
+
     /// Runs `clusterd` with these words, until what is answered is dropped.
     pub(crate) fn follow(&self, words: &str) -> Following {
         let mut process = Command::new(env!("CARGO_BIN_EXE_clusterd"))
