@@ -19,6 +19,9 @@ use crate::supervisor::ends::Ended;
 /// How long, at a stop, apps that others depend on go on while those are stopped.
 const HEAD_START: Duration = Duration::from_secs(1);
 
+/// How long a primary may take to end when it was asked to do so fast. It ends its workers in a second.
+const FAST: Duration = Duration::from_secs(10);
+
 /// How long a primary that has crashed is not started again: its guardian frees the ports.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -44,7 +47,7 @@ struct Member {
     /// The places of the apps that have to be ready first.
     needs: Vec<usize>,
     state: State,
-    /// The strongest signal that it was sent at the stop.
+    /// The last signal that it was sent at the stop.
     asked: Option<Signal>,
     /// When its primary has crashed lately.
     crashes: Vec<Instant>,
@@ -68,10 +71,56 @@ enum State {
     PassedOver,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Stop {
-    signal: Signal,
-    since: Instant,
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// Those that others depend on go on until then, or until these have ended.
+    HeadStart { signal: Signal, until: Instant },
+    /// Each app was asked to end.
+    Everyone { signal: Signal },
+    /// Each was asked to end fast, and has until then.
+    Fast { until: Instant },
+    /// What is left is killed.
+    Killing,
+}
+
+impl Stop {
+    fn begins(signal: Signal, now: Instant) -> Self {
+        match signal {
+            Signal::INT => Self::Fast { until: now + FAST },
+            signal => Self::HeadStart { signal, until: now + HEAD_START },
+        }
+    }
+
+    fn is_faster(self, now: Instant) -> Self {
+        match self {
+            Self::HeadStart { .. } | Self::Everyone { .. } => Self::Fast { until: now + FAST },
+            Self::Fast { .. } | Self::Killing => self,
+        }
+    }
+
+    fn goes_on(self, now: Instant) -> Self {
+        match self {
+            Self::HeadStart { signal, until } if until <= now => Self::Everyone { signal },
+            Self::Fast { until } if until <= now => Self::Killing,
+            stop => stop,
+        }
+    }
+
+    fn until(self) -> Option<Instant> {
+        match self {
+            Self::HeadStart { until, .. } | Self::Fast { until } => Some(until),
+            Self::Everyone { .. } | Self::Killing => None,
+        }
+    }
+
+    fn signal(self) -> Signal {
+        match self {
+            Self::HeadStart { signal, .. } | Self::Everyone { signal } => signal,
+            Self::Fast { .. } => Signal::INT,
+            Self::Killing => Signal::KILL,
+        }
+    }
 }
 
 /// What has happened.
@@ -140,16 +189,19 @@ impl Group {
             Event::Late(app) => self.late(app, &mut actions),
             Event::NotStarted(app) => self.end(app, 1),
             Event::Ended(app, how) => self.ended(app, how, now, &mut actions),
-            Event::Stop(signal) if self.stop.is_none() => self.stop = Some(Stop { signal, since: now }),
             // Whoever asks twice does not want to wait.
-            Event::Stop(_) => self.stop = Some(Stop { signal: Signal::INT, since: now }),
+            Event::Stop(signal) => {
+                self.stop = Some(self.stop.map_or(Stop::begins(signal, now), |stop| stop.is_faster(now)));
+            }
         }
-        if self.ends_on_failure && self.failure.is_some() && self.stop.is_none() {
-            self.stop = Some(Stop { signal: Signal::TERM, since: now });
+        self.stop_if_failed(now);
+        if self.stop.is_none() {
+            self.go_up(now, &mut actions);
+            self.stop_if_failed(now);
         }
-        match self.stop {
-            Some(stop) => self.go_down(stop, now, &mut actions),
-            None => self.go_up(now, &mut actions),
+        self.stop = self.stop.map(|stop| stop.goes_on(now));
+        if let Some(stop) = self.stop {
+            self.go_down(stop, &mut actions);
         }
         if self.apps.iter().all(|app| app.state.is_over()) {
             actions.push(Action::End(self.failure.unwrap_or(0)));
@@ -163,9 +215,7 @@ impl Group {
             State::Crashed { until } => Some(until),
             _ => None,
         });
-        let held_back = self.apps.iter().any(|app| app.state.runs() && app.asked.is_none());
-        let head_start = self.stop.filter(|_| held_back).map(|stop| stop.since + HEAD_START);
-        again.chain(head_start).min()
+        again.chain(self.stop.and_then(Stop::until)).min()
     }
 
     /// How many apps are ready.
@@ -176,6 +226,12 @@ impl Group {
     /// Whether the stop has begun.
     pub(super) fn is_stopping(&self) -> bool {
         self.stop.is_some()
+    }
+
+    fn stop_if_failed(&mut self, now: Instant) {
+        if self.ends_on_failure && self.failure.is_some() && self.stop.is_none() {
+            self.stop = Some(Stop::begins(Signal::TERM, now));
+        }
     }
 
     fn ready(&mut self, app: usize, actions: &mut Vec<Action>) {
@@ -265,20 +321,19 @@ impl Group {
         pairs.next()
     }
 
-    fn go_down(&mut self, stop: Stop, now: Instant, actions: &mut Vec<Action>) {
+    fn go_down(&mut self, stop: Stop, actions: &mut Vec<Action>) {
         for app in &mut self.apps {
             if matches!(app.state, State::Waiting | State::Crashed { .. }) {
                 app.state = State::PassedOver;
             }
         }
-        let is_over = stop.signal == Signal::INT || now >= stop.since + HEAD_START;
+        let (signal, waits) = (stop.signal(), matches!(stop, Stop::HeadStart { .. }));
         for app in 0..self.apps.len() {
             let is_needed = self.apps.iter().any(|other| other.state.runs() && other.needs.contains(&app));
             let member = &mut self.apps[app];
-            let is_asked = member.asked == Some(stop.signal) || member.asked == Some(Signal::INT);
-            if member.state.runs() && !is_asked && (is_over || !is_needed || member.asked.is_some()) {
-                member.asked = Some(stop.signal);
-                actions.push(Action::Signal(app, stop.signal));
+            if member.state.runs() && member.asked != Some(signal) && !(waits && is_needed) {
+                member.asked = Some(signal);
+                actions.push(Action::Signal(app, signal));
             }
         }
     }
@@ -380,10 +435,13 @@ mod tests {
     fn the_first_that_fails_ends_the_others_if_so_wished() {
         let needs: [&[usize]; 3] = [&[], &[], &[]];
         let events = [Time, Over(0, code(0)), Over(1, code(4)), Over(2, code(9))];
-        let done = done(&needs, true, &events);
-        assert_eq!(done[1], [Say(0, News::Ended(code(0)))], "it has not failed");
-        assert_eq!(done[2], [Say(1, News::Ended(code(4))), Send(2, Signal::TERM)]);
-        assert_eq!(done[3], [End(4)]);
+        let steps = done(&needs, true, &events);
+        assert_eq!(steps[1], [Say(0, News::Ended(code(0)))], "it has not failed");
+        assert_eq!(steps[2], [Say(1, News::Ended(code(4))), Send(2, Signal::TERM)]);
+        assert_eq!(steps[3], [End(4)]);
+        // One that is passed over has failed as well.
+        let late = done(&[&[], &[0]], true, &[Time, Late(0)]).remove(1);
+        assert_eq!(late, [Say(0, News::Late), Say(1, News::PassedOver(0)), Send(0, Signal::TERM)]);
     }
 
     #[test]
@@ -402,6 +460,10 @@ mod tests {
         let fast = |app| Send(app, Signal::INT);
         assert_eq!(stop(&[Asked(Signal::TERM)])[1], [fast(0), fast(1), fast(2)]);
         assert_eq!(stop(&[Asked(Signal::TERM), Asked(Signal::TERM)])[2], []);
+        // Ten seconds later, after many more who ask.
+        let many = stop(&[[Asked(Signal::TERM)].repeat(20), vec![Time]].concat());
+        let kill = |app| Send(app, Signal::KILL);
+        assert_eq!(many.concat()[4..], [kill(0), kill(1), kill(2)]);
     }
 
     #[test]
@@ -449,6 +511,10 @@ mod tests {
         group.step(Asked(Signal::TERM), now);
         assert_eq!(group.wakes_at(), Some(now + HEAD_START));
         group.step(Time, now + HEAD_START);
+        assert_eq!(group.wakes_at(), None);
+        group.step(Asked(Signal::TERM), now);
+        assert_eq!(group.wakes_at(), Some(now + FAST));
+        group.step(Time, now + FAST);
         assert_eq!(group.wakes_at(), None);
     }
 

@@ -213,6 +213,19 @@ fn what_depends_on_an_app_that_fails_is_not_started_and_the_first_code_counts() 
 }
 
 #[test]
+fn what_depends_on_an_app_that_is_late_is_not_started() {
+    needs!("node");
+    // The port that it asks for is not the one that is served.
+    let late = "[app.late]\ncommand = ['sleep', '1000']\nport = {port}\nworkers = 1\nready-timeout = '1s'\nmax-restarts = 1000\n";
+    let late = late.replace("{port}", &free_port().to_string());
+    let home = home_of(&(late + &job("needs", "echo never", "depends-on = ['late']")));
+    let mut up = Up::start(&home, "--exit-on-failure");
+    assert_eq!(up.code(), 1, "{}", up.stderr.text());
+    up.says(&["late: the app is not ready yet; clusterd goes on waiting"]);
+    up.says(&["needs: the app is not started, because late is not ready"]);
+}
+
+#[test]
 fn with_exit_on_failure_the_first_that_fails_ends_the_others() {
     needs!("node");
     let port = free_port();
