@@ -19,7 +19,7 @@ use crate::sys::process::path_of;
 pub(crate) struct Console {
     /// Before each of its lines.
     pub label: Label,
-    /// For stdout and for stderr; `None` where lines longer than PIPE_BUF (pipe(7)) may be torn.
+    /// For stdout and for stderr; without one, lines longer than PIPE_BUF (pipe(7)) may be torn.
     pub turns: [Option<Turn>; 2],
 }
 

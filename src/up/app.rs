@@ -60,7 +60,7 @@ struct Handed {
     /// Before each of its lines.
     label: Label,
     /// Descriptors of its turns to write to stdout and stderr.
-    turns: [Option<u32>; 2],
+    turns: [u32; 2],
 }
 
 /// Every signal that is passed on to primaries: none of them ends one that has just been started.
@@ -105,13 +105,11 @@ pub(super) fn spawn(
     settings: &OwnedFd,
     label: Label,
     home: Option<(&AppFolder, Lock)>,
-    turns: &[Option<TurnFile>; 2],
+    turns: &[TurnFile; 2],
 ) -> io::Result<Pid> {
     let mut command = Command::new(own_program());
-    let mut turn = |file: &Option<TurnFile>| -> io::Result<Option<u32>> {
-        let Some(file) = file else { return Ok(None) };
-        Ok(Some(inherit(&mut command, file.turn()?.into_descriptor())))
-    };
+    let mut turn =
+        |file: &TurnFile| Ok::<_, io::Error>(inherit(&mut command, file.turn()?.into_descriptor()));
     let turns = [turn(&turns[0])?, turn(&turns[1])?];
     let (folder, input) = match home {
         Some((folder, lock)) => (Some(folder.path()), lock.into_descriptor().into()),
@@ -140,7 +138,7 @@ pub(crate) fn app_main(
     };
     // It was started as /proc/self/exe: the name is for people who look at a list of processes.
     let _ = rustix::thread::set_name(c"clusterd");
-    let turns = turns.map(|turn| Some(Turn::passed_on(duplicate(turn?).ok()?)));
+    let turns = turns.map(|turn| duplicate(turn).ok().map(Turn::passed_on));
     let held = folder.as_deref().and_then(AppFolder::at).and_then(|folder| {
         let lock = Lock::passed_on(standard_input().ok()?);
         Some(Held::new(folder, lock, Starter::Foreground))

@@ -48,6 +48,9 @@ pub(crate) enum UpError {
     /// So could its messages not.
     #[error(transparent)]
     Messages(#[from] logs::messages::AlreadyInstalled),
+    /// Settings and turns are files without names, which can be opened there alone.
+    #[error("clusterd up needs /proc, which is not mounted\nhint: mount -t proc proc /proc")]
+    NoProc,
     /// The system has no room for it.
     #[error("cannot start the apps: {0}")]
     System(#[from] io::Error),
@@ -70,13 +73,16 @@ pub(crate) type Reread = Arc<dyn Fn() -> Result<Read, String> + Send + Sync>;
 /// # Errors
 /// Nothing was started.
 pub(crate) async fn run(apps: Vec<App>, ends_on_failure: bool, reread: Reread) -> Result<u8, UpError> {
+    if !sys::process::has_proc() {
+        return Err(UpError::NoProc);
+    }
     let places = home::take(apps.iter().map(|app| app.name.as_str()))?;
     let inherited = sys::signals::reset_ignored();
     let terminal = Terminal::at_start(inherited.ignores_hup);
     let signals = Signals::new()?;
     sys::signals::unblock()?;
     sys::process::close_on_exec_above(3)?;
-    let turns = turns();
+    let turns = [TurnFile::new()?, TurnFile::new()?];
     let output = output(&apps, &turns)?;
     let settings = apps.iter().map(|app| settings_file(&app.settings)).collect::<io::Result<_>>()?;
     for (app, _) in apps.iter().zip(&places).filter(|(_, place)| place.is_defined()) {
@@ -101,14 +107,6 @@ pub(crate) async fn run(apps: Vec<App>, ends_on_failure: bool, reread: Reread) -
     Ok(code)
 }
 
-/// Something to take turns at for stdout and stderr; nothing where that cannot be had.
-fn turns() -> [Option<TurnFile>; 2] {
-    let file = || TurnFile::new().and_then(|file| file.turn().map(|_| file));
-    [file(), file()].map(|file| {
-        file.inspect_err(|error| warn!("long lines of several apps may be mixed up: {error}")).ok()
-    })
-}
-
 /// The labels of all apps are as wide as the widest.
 fn width(apps: &[App]) -> usize {
     let widths = apps.iter().map(|app| Label::width_of(&app.name, app.workers));
@@ -116,10 +114,9 @@ fn width(apps: &[App]) -> usize {
 }
 
 /// For its own messages: objects if those of all apps are, and as many as the most talkative of them has.
-fn output(apps: &[App], turns: &[Option<TurnFile>; 2]) -> Result<Output, UpError> {
-    let turn = |file: &Option<TurnFile>| file.as_ref().and_then(|file| file.turn().ok());
+fn output(apps: &[App], turns: &[TurnFile; 2]) -> Result<Output, UpError> {
     let label = Label { app: None, width: width(apps), number: 0 };
-    let console = Console { label, turns: [turn(&turns[0]), turn(&turns[1])] };
+    let console = Console { label, turns: [Some(turns[0].turn()?), Some(turns[1].turn()?)] };
     let output = Output::of(LogPlan::default(), Some(console), metrics::lines_dropped())?;
     let is_json = apps.iter().all(|app| app.log_format == LogFormat::Json);
     let format = if is_json { LogFormat::Json } else { LogFormat::Text };
@@ -135,7 +132,7 @@ struct Up {
     /// The processes of those that run.
     primaries: Vec<Option<Pid>>,
     group: Group,
-    turns: [Option<TurnFile>; 2],
+    turns: [TurnFile; 2],
     watched: Watched,
     manager: Option<ManagerOfAll>,
     is_ready: bool,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -11,116 +11,9 @@ use crate::harness::home::Home;
 use crate::harness::needs::{self, needs};
 use crate::harness::output::Output;
 use crate::harness::ports::free_port;
-use crate::harness::process::{Process, with_environment};
+use crate::harness::process::Process;
+use crate::harness::up::{MARK, Up};
 use crate::harness::{Signal, until};
-
-/// Marks every process that belongs to one `up`.
-const MARK: &str = "UP_TEST_MARK";
-
-/// A running `clusterd up`; dropping it ends it, and what is left of it.
-struct Up {
-    child: Child,
-    stdout: Output,
-    stderr: Output,
-    mark: String,
-}
-
-impl Up {
-    fn start(home: &Home, words: &str) -> Self {
-        Self::under(home, &[], words, &[])
-    }
-
-    /// By another command, to which its own is appended, and with these variables.
-    fn under(home: &Home, under: &[&str], words: &str, variables: &[(&str, &str)]) -> Self {
-        let own = [env!("CARGO_BIN_EXE_clusterd"), "up"];
-        let all: Vec<_> = under.iter().copied().chain(own).chain(words.split_whitespace()).collect();
-        Self::by(home, &all, variables)
-    }
-
-    /// By this command, with these variables.
-    fn by(home: &Home, all: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mark = home.folder().display().to_string();
-        let mut child = Command::new(all[0])
-            .args(&all[1..])
-            .current_dir(home.folder())
-            .env("PWD", home.folder())
-            .env("CLUSTERD_HOME", home.home())
-            .env(MARK, &mark)
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("clusterd can be started");
-        let stdout = Output::read(child.stdout.take().expect("a pipe"));
-        let stderr = Output::read(child.stderr.take().expect("a pipe"));
-        Self { child, stdout, stderr, mark }
-    }
-
-    fn process(&self) -> Process {
-        Process::find(i32::try_from(self.child.id()).expect("a process id")).expect("it runs")
-    }
-
-    fn signal(&self, signal: Signal) {
-        self.process().signal(signal);
-    }
-
-    /// Waits for its end, and says how it was.
-    #[track_caller]
-    fn ended(&mut self) -> ExitStatus {
-        let status = until("it has ended", || self.child.try_wait().expect("the child is ours"));
-        until("all that it wrote is read", || {
-            (self.stdout.has_ended() && self.stderr.has_ended()).then_some(())
-        });
-        status
-    }
-
-    #[track_caller]
-    fn code(&mut self) -> i32 {
-        let status = self.ended();
-        status.code().unwrap_or_else(|| panic!("ended by signal {:?}", status.signal()))
-    }
-
-    /// Waits until standard error has a line with all of these.
-    #[track_caller]
-    fn says(&self, words: &[&str]) -> String {
-        until(&format!("it says {words:?}"), || find(&self.stderr, words))
-    }
-
-    #[track_caller]
-    fn writes(&self, line: &str) {
-        until(&format!("it writes {line}"), || {
-            self.stdout.lines().iter().any(|other| other == line).then_some(())
-        });
-    }
-
-    /// Every process of it that runs.
-    fn processes(&self) -> Vec<Process> {
-        with_environment(MARK, &self.mark)
-    }
-
-    #[track_caller]
-    fn leaves_no_process(&self) {
-        until("no process is left", || self.processes().is_empty().then_some(()));
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        self.processes().iter().for_each(|process| process.signal(Signal::KILL));
-    }
-}
-
-fn find(output: &Output, words: &[&str]) -> Option<String> {
-    output.lines().into_iter().find(|line| words.iter().all(|word| line.contains(word)))
-}
-
-fn place(output: &Output, words: &[&str]) -> usize {
-    let at = output.lines().iter().position(|line| words.iter().all(|word| line.contains(word)));
-    at.unwrap_or_else(|| panic!("no {words:?} in {}", output.text()))
-}
 
 /// A home with this as `clusterd.toml`; `{fixtures}` is the folder of the servers.
 fn home_of(toml: &str) -> Home {
@@ -182,14 +75,14 @@ fn an_app_is_started_when_those_that_it_depends_on_are_ready() {
     let home = home_of(&(web + &migration + &server("db", port, "")));
     let mut up = Up::start(&home, "");
     up.writes("web 1       | web");
-    let said = |app, words| place(&up.stderr, &[&format!("{app:11} | "), words]);
+    let said = |app, words| up.stderr.place_of(&[&format!("{app:11} | "), words]);
     assert!(said("db", "ready; try") < said("migration", "runs 1 worker"));
-    assert!(place(&up.stderr, &["migration: the app has ended"]) < said("web", "runs 1 worker"));
+    assert!(up.stderr.place_of(&["migration: the app has ended"]) < said("web", "runs 1 worker"));
     // What is needed ends last.
     up.signal(Signal::TERM);
     assert_eq!(up.code(), 0);
     assert!(
-        place(&up.stderr, &["web ", "worker ", "after"]) < place(&up.stderr, &["db ", "SIGTERM: stopping"])
+        up.stderr.place_of(&["web ", "worker ", "after"]) < up.stderr.place_of(&["db ", "SIGTERM: stopping"])
     );
 }
 
@@ -248,7 +141,11 @@ fn all_that_end_well_end_with_zero() {
     let mut lines = up.stdout.lines();
     lines.sort();
     assert_eq!(lines, ["one 1    | 1", "two 1    | 2"]);
-    assert!(find(&up.stderr, &[" WARN "]).or(find(&up.stderr, &["ERROR"])).is_none(), "{}", up.stderr.text());
+    assert!(
+        up.stderr.line_with(&[" WARN "]).or(up.stderr.line_with(&["ERROR"])).is_none(),
+        "{}",
+        up.stderr.text()
+    );
 }
 
 #[test]

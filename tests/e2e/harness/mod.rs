@@ -21,6 +21,7 @@ pub(crate) mod said;
 pub(crate) mod samples;
 pub(crate) mod setup;
 pub(crate) mod tools;
+pub(crate) mod up;
 pub(crate) mod wait;
 pub(crate) mod witness;
 

@@ -45,6 +45,18 @@ impl Output {
         self.lock().join("\n")
     }
 
+    /// The first line that has all of these in it.
+    pub(crate) fn line_with(&self, words: &[&str]) -> Option<String> {
+        self.lines().into_iter().find(|line| words.iter().all(|word| line.contains(word)))
+    }
+
+    /// Where that line stands.
+    #[track_caller]
+    pub(crate) fn place_of(&self, words: &[&str]) -> usize {
+        let place = self.lines().iter().position(|line| words.iter().all(|word| line.contains(word)));
+        place.unwrap_or_else(|| panic!("no {words:?} in {}", self.text()))
+    }
+
     /// clusterd's own messages in JSON whose text is `message`, oldest first.
     pub(crate) fn messages(&self, message: &str) -> Vec<serde_json::Value> {
         let lines = self.lines();
