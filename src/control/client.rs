@@ -135,8 +135,36 @@ pub(crate) async fn find_process(home: &Home, pid: u32) -> Option<App> {
 
 /// Asks every clusterd that may run under this home for its apps, all at once.
 pub(crate) async fn find(home: &Home) -> Found {
+    ask_all(home.sockets()).await
+}
+
+/// Asks no others than those that run the apps of these names, if each of them is the name of one; otherwise all. A name goes
+/// before all else that a word may mean.
+pub(crate) async fn find_for(home: &Home, words: &[&str]) -> Found {
+    match words.is_empty() {
+        true => find(home).await,
+        false => match find_named(home, words).await {
+            Some(found) => found,
+            None => find(home).await,
+        },
+    }
+}
+
+/// `None` unless each of these is the name of an app that runs.
+async fn find_named(home: &Home, names: &[&str]) -> Option<Found> {
+    let may_be_meant = |address: &SocketAddress| {
+        let stem = address.stem();
+        names.iter().any(|name| stem.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')))
+    };
+    let found = ask_all(home.sockets().into_iter().filter(may_be_meant).collect()).await;
+    let is_whole = found.errors.is_empty() && names.iter().all(|name| found.has(name));
+    let is_meant = |(_, app): &(Clusterd, App)| names.contains(&app.name.as_str());
+    is_whole.then(|| Found { apps: found.apps.into_iter().filter(is_meant).collect(), errors: Vec::new() })
+}
+
+async fn ask_all(addresses: Vec<SocketAddress>) -> Found {
     let mut asked = JoinSet::new();
-    for (index, address) in home.sockets().into_iter().enumerate() {
+    for (index, address) in addresses.into_iter().enumerate() {
         let clusterd = Clusterd { address };
         asked.spawn(async move { (index, clusterd.apps().await, clusterd) });
     }

@@ -80,6 +80,9 @@ fn percent(cpu: Duration, of: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -108,8 +111,11 @@ mod tests {
     #[test]
     fn what_is_gone_is_not_remembered() {
         let mut sampler = UsageSampler::default();
-        let own = rustix::process::getpgrp();
-        assert!(sampler.sample(&[(own, Duration::from_secs(1))])[&own].memory > 100_000);
+        let mut child = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        let group = Pid::from_child(&child);
+        let used = sampler.sample(&[(group, Duration::from_secs(1))]);
+        child.kill().and_then(|()| child.wait()).unwrap();
+        assert!(used[&group].memory > 100_000);
         assert!(sampler.sample(&[]).is_empty());
         assert!(sampler.0.is_empty());
     }

@@ -5,8 +5,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use procfs::process::{Process, Stat, all_processes};
+use procfs::process::{Process, Stat};
 use rustix::process::Pid;
+
+use super::kin;
 
 /// What the processes of a group use together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub(crate) struct Usage {
     pub cpu: Duration,
 }
 
-/// What each of these process groups uses, with one look at the process table. One without a living member is left out.
+/// What each of these process groups uses, whose leaders descend from this process, with one look at them. One without a living member is left out.
 pub(crate) fn group_usages(groups: &[Pid]) -> HashMap<Pid, Usage> {
     let mut usages = HashMap::new();
     for (_, stat) in processes() {
@@ -53,10 +55,15 @@ fn cpu_time(stat: &Stat) -> Duration {
     Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
 }
 
+/// What descends from this process: it has adopted what has lost its parent. The whole machine may have thousands.
 fn processes() -> impl Iterator<Item = (Process, Stat)> {
-    let all = all_processes().into_iter().flatten().filter_map(Result::ok);
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let descendants = kin::descendants(own, |_| true).unwrap_or_default().into_iter();
     // One without a state has ended meanwhile.
-    all.filter_map(|process| process.stat().ok().map(|stat| (process, stat)))
+    descendants.filter_map(|pid| {
+        let process = Process::new(pid).ok()?;
+        process.stat().ok().map(|stat| (process, stat))
+    })
 }
 
 #[cfg(test)]

@@ -65,9 +65,9 @@ pub(super) struct Curl {
 impl Curl {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let request = self.request()?;
-        let found = client::find(&Home::of_this_process()).await;
         let app = self.words.split_last().and_then(|(_, app)| app.first());
         let app = one_app(app, self.name.as_ref())?;
+        let found = client::find_for(&Home::of_this_process(), app.as_deref().as_slice()).await;
         for (clusterd, app) in choose(&found, &rest::ids(), app.as_deref(), Many::One)? {
             let answer = clusterd.exchange(&app.name, Slot(self.worker), request.clone()).await?;
             match self.shape.output {

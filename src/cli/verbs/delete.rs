@@ -30,7 +30,8 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        let found = client::find(&Home::of_this_process()).await;
+        let named: Vec<_> = self.apps.iter().map(String::as_str).collect();
+        let found = client::find_for(&Home::of_this_process(), &named).await;
         let (running, at_rest) = rest::targets(&found, &rest::ids(), &self.apps)?;
         let running: BTreeMap<_, _> = running.iter().map(|target| (target.app.pid, target.app)).collect();
         for app in running.into_values() {

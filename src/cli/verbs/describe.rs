@@ -32,7 +32,7 @@ pub(super) struct Describe {
 
 impl Describe {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        let found = client::find(&Home::of_this_process()).await;
+        let found = client::find_for(&Home::of_this_process(), self.app.wanted().as_slice()).await;
         let at_rest = rest::meant(&found, &rest::ids(), self.app.wanted())?;
         if let [folder] = &at_rest[..] {
             match self.shape.output {

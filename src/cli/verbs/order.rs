@@ -61,8 +61,9 @@ impl Order {
     /// Gives the command to each app that is meant, one after the other. Fails if one of them does. It is clear for all what is
     /// meant before anything is done.
     pub(super) async fn carry_out(self, command: Command) -> Result<ExitCode, VerbError> {
-        let found = client::find(&Home::of_this_process()).await;
         let words: Vec<_> = self.apps.iter().chain(&self.flag.name).cloned().collect();
+        let named: Vec<_> = words.iter().map(String::as_str).collect();
+        let found = client::find_for(&Home::of_this_process(), &named).await;
         let (running, resting) = rest::targets(&found, &rest::ids(), &words)?;
         if running.iter().any(|target| target.worker.is_some()) {
             check_for_one(&command)?;

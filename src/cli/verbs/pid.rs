@@ -23,7 +23,8 @@ pub(super) struct Pid {
 
 impl Pid {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        let found = client::find(&Home::of_this_process()).await;
+        let named: Vec<_> = self.apps.iter().map(String::as_str).collect();
+        let found = client::find_for(&Home::of_this_process(), &named).await;
         let ids = rest::ids();
         let words = rest::or_all(&self.apps);
         let (running, at_rest) = match rest::targets(&found, &ids, &words) {

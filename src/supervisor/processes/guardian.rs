@@ -252,11 +252,11 @@ pub(crate) fn guardian_main(start_again: impl FnOnce(&Path)) -> ExitCode {
     }
     // The name is for people who look at a list of processes.
     let _ = rustix::thread::set_name(c"clusterd-guard");
-    // It has nothing to do for as long as the primary lives.
-    sys::memory::give_back();
     let mut pipe = io::stdin().lock();
     // A primary that does not come so far has started nobody.
     if let Some(orders) = Orders::read(&mut pipe) {
+        // It has nothing more to do for as long as the primary lives.
+        sys::memory::give_back();
         guard(pipe, &orders, start_again);
     }
     ExitCode::SUCCESS
