@@ -374,6 +374,8 @@ mod tests {
 
         Control a running clusterd (details: clusterd list --help; a program named list: clusterd -- list):
           list        Show every app and its workers [aliases: ls, status]
+          jlist       Print every worker as JSON, with the names of PM2; environments may hold secrets
+          prettylist  Print the same as text, as Node's util.inspect
           describe    Show everything about one app [alias: show]
           env         Print the environment that a worker was given, which may hold secrets
           pid         Print the process ids of workers, one a line
@@ -386,6 +388,9 @@ mod tests {
           reset       Count the restarts of workers from 0 again; metrics count on
           stop        Stop all workers; clusterd keeps its ports, which refuse clients
           start       Start an app in the background, or one that was stopped
+          up          Run the apps of a file in the foreground, until all have ended
+          startOrRestart Start the apps of a file, and restart those that run
+          startOrReload Start the apps of a file, and reload those that run [alias: startOrGracefulReload]
           delete      End apps and forget them; their logs stay [alias: del]
           kill        End every app that was started in the background; `resurrect` starts them again
           save        Keep which apps run, and with how many workers, for `resurrect` [alias: dump]
@@ -397,6 +402,8 @@ mod tests {
           flush       Empty the logs of every app in the background, or of some; rotated files are removed
           reloadLogs  Have the log files of every running app, or of some, opened again
           curl        Send an HTTP request to one worker, over a connection of its own
+          init        Write a clusterd.toml with an app to begin with, unless there is one [alias:
+          ecosystem]
           import      Print the apps of a PM2 file as clusterd.toml
           completions Print a completion script for a shell
 

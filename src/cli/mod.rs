@@ -4,6 +4,7 @@
 //! running clusterd. Serving is the caller's: it is passed in.
 
 pub(crate) mod arguments;
+mod pm2;
 mod verbs;
 
 use std::ffi::{OsStr, OsString};
@@ -130,6 +131,9 @@ pub(crate) fn run_app(
 }
 
 fn asked(arguments: Vec<OsString>) -> Result<Action, CliError> {
+    if arguments.first().is_some_and(|program| is_called_pm2(program)) {
+        return Ok(Action::Say(verbs::of_pm2(&arguments)));
+    }
     let arguments = as_flags(arguments);
     let explain =
         |asked: clap::Error| if asked.use_stderr() { Err(asked.into()) } else { Ok(Action::Explain(asked)) };
@@ -154,6 +158,11 @@ fn asked(arguments: Vec<OsString>) -> Result<Action, CliError> {
     } else {
         Action::Serve(resolved, command_line)
     })
+}
+
+/// A link of this name has clusterd speak PM2's dialect.
+fn is_called_pm2(program: &OsStr) -> bool {
+    std::path::Path::new(program).file_name() == Some(OsStr::new("pm2"))
 }
 
 /// `clusterd help`, `clusterd help VERB` and `clusterd version` are what most tools have.

@@ -165,10 +165,21 @@ impl AppFolder {
         }
         if logs {
             gone(fs::remove_dir_all(self.logs()))?;
+            self.remove_links();
         }
         match fs::remove_dir(self.path()) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
             outcome => gone(outcome),
+        }
+    }
+
+    /// Links by PM2's names that lead to the app's logs lead nowhere now.
+    fn remove_links(&self) {
+        let links = fs::read_dir(self.home.join("logs")).into_iter().flatten().filter_map(Result::ok);
+        for link in links.map(|entry| entry.path()) {
+            if fs::read_link(&link).is_ok_and(|file| file.starts_with(self.logs())) {
+                let _ = fs::remove_file(link);
+            }
         }
     }
 }

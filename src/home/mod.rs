@@ -23,6 +23,7 @@ pub(crate) mod ids;
 pub(crate) mod launch;
 pub(crate) mod lock;
 pub(crate) mod logs;
+pub(crate) mod pm2_names;
 pub(crate) mod record;
 pub(crate) mod saved;
 pub(crate) mod startup;

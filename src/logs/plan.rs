@@ -134,6 +134,21 @@ impl LogPlan {
         Self { out: file("out.log"), error: file("error.log"), own: file(OWN), ..Self::default() }
     }
 
+    /// The file of what this worker writes to stdout.
+    pub(crate) fn out_of(&self, slot: Slot) -> Option<PathBuf> {
+        self.file_of(&self.out, slot)
+    }
+
+    /// The file of what this worker writes to stderr.
+    pub(crate) fn error_of(&self, slot: Slot) -> Option<PathBuf> {
+        self.file_of(&self.error, slot)
+    }
+
+    fn file_of(&self, place: &Place, slot: Slot) -> Option<PathBuf> {
+        let Place::File(path) = place else { return None };
+        Some(if self.is_by_worker { of_worker(path, slot) } else { path.clone() })
+    }
+
     /// Where the lines of a stream go, that of one worker.
     pub(super) fn places(&self, slot: Slot, stream: Stream) -> Vec<Place> {
         let place = match stream {

@@ -12,6 +12,7 @@ mod error;
 mod front_reports;
 mod leaving;
 mod open_counts;
+mod pm2_files;
 mod probes;
 mod public_sockets;
 mod readiness;
@@ -146,6 +147,7 @@ async fn serve(
     if let Some(held) = held {
         tokio::spawn(wanted_state::keep(held.folder.clone(), held.starter, supervisor.status()));
     }
+    let _pid_files = pm2_files::keep(&config, held, supervisor.status());
     let (readiness, watched) = watch::channel(readiness::at_start(&reports.status.borrow()));
     let scraper = probes.scraper(&config, &supervisor, &metrics);
     let statistics = connection_metrics::start_statistics(config.connection_stats, &connections, &metrics);

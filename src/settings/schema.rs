@@ -111,10 +111,6 @@ fn app() -> Value {
         };
         properties.insert(own.name.to_owned(), described(schema, own.doc, None));
     }
-    for lacking in own_keys::LACKING {
-        let doc = format!("{} It has no effect in this version.", lacking.doc);
-        properties.insert(lacking.name.to_owned(), described(lacking.values.schema(), &doc, None));
-    }
     json!({
         "type": "object",
         "oneOf": [{ "required": ["command"] }, { "required": [own_keys::SCRIPT] }],

@@ -259,6 +259,17 @@ settings! {
             default: "off",
         }
 
+        /// Write the process id of each worker to a file of this name, with the worker's id before the extension.
+        ///
+        /// `web.pid` is `web-0.pid`, as PM2 has it. A file goes with its process. Without this, apps with a name and those in the
+        /// background have `NAME-ID.pid` in `CLUSTERD_HOME/pids`.
+        pid_file: Option<PathBuf> {
+            values: OrOff(FilePath),
+            in_force: AtNextStart,
+            default: "off",
+            placeholder: "FILE",
+        }
+
         /// What workers read from their standard input.
         ///
         /// Some servers stop at its end, such as `esbuild --serve`, or one that waits for Enter.

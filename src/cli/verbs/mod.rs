@@ -11,12 +11,15 @@ mod connections;
 mod curl;
 mod delete;
 mod describe;
+mod dialect;
 mod ending;
 mod env;
 mod events;
 mod flush;
 mod id;
 mod import;
+mod init;
+mod jlist;
 mod kept_apps;
 mod kill;
 mod list;
@@ -37,6 +40,7 @@ mod send_signal;
 mod sentence;
 mod start;
 mod start_file;
+mod start_or;
 mod startup;
 mod stop;
 mod up;
@@ -70,6 +74,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     List(list::List),
+    Jlist(jlist::Jlist),
+    Prettylist(jlist::Prettylist),
     Describe(describe::Describe),
     Env(env::Env),
     Pid(pid::Pid),
@@ -84,6 +90,10 @@ enum Verb {
     Stop(stop::Stop),
     Start(start::Start),
     Up(up::Up),
+    #[command(name = "startOrRestart")]
+    StartOrRestart(start_or::StartOrRestart),
+    #[command(name = "startOrReload")]
+    StartOrReload(start_or::StartOrReload),
     Delete(delete::Delete),
     Kill(kill::Kill),
     Save(save::Save),
@@ -98,8 +108,12 @@ enum Verb {
     #[command(name = "reloadLogs")]
     ReloadLogs(reload_logs::ReloadLogs),
     Curl(curl::Curl),
+    Init(init::Init),
     Import(import::Import),
     Completions(completions::Completions),
+    /// PM2's words, which are read elsewhere.
+    #[command(skip)]
+    Dialect(dialect::Dialect),
 }
 
 /// Why a verb was not carried out.
@@ -171,6 +185,9 @@ pub(super) enum VerbError {
     /// clusterd gives no answer, or refuses.
     #[error(transparent)]
     Client(#[from] client::Error),
+    /// A file that is to be made is there.
+    #[error("cannot make {}: {}", .0.display(), .1)]
+    NotMade(std::path::PathBuf, io::Error),
     /// A worker's answer has no end.
     #[error("the worker's response is incomplete: {0}")]
     Broken(String),
@@ -249,6 +266,11 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, 
     Ok(Asked(Arguments::try_parse_from(arguments)?.verb))
 }
 
+/// What was asked for in the words of PM2; the first is the program's name.
+pub(super) fn of_pm2(arguments: &[OsString]) -> Asked {
+    Asked(Verb::Dialect(dialect::Dialect::of(arguments)))
+}
+
 /// Carries it out.
 ///
 /// # Errors
@@ -256,39 +278,47 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, 
 pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(VerbError::Runtime)?;
-    runtime.block_on(async {
-        match verb {
-            Verb::List(list) => list.run().await,
-            Verb::Describe(describe) => describe.run().await,
-            Verb::Env(env) => env.run().await,
-            Verb::Pid(pid) => pid.run().await,
-            Verb::Id(id) => id.run().await,
-            Verb::Ping(ping) => ping.run().await,
-            Verb::Reload(reload) => reload.run().await,
-            Verb::Restart(restart) => restart.run().await,
-            Verb::Scale(scale) => scale.run().await,
-            Verb::SendSignal(signal) => signal.run().await,
-            Verb::Reset(reset) => reset.run().await,
-            Verb::Stop(stop) => stop.run().await,
-            Verb::Start(start) => start.run().await,
-            Verb::Up(up) => up.run().await,
-            Verb::Delete(delete) => delete.run().await,
-            Verb::Kill(kill) => kill.run().await,
-            Verb::Save(save) => save.run(),
-            Verb::Resurrect(resurrect) => resurrect.run().await,
-            Verb::Cleardump(clear) => clear.run(),
-            Verb::Startup(startup) => startup.run(),
-            Verb::Unstartup(unstartup) => unstartup.run(),
-            Verb::Connections(connections) => connections.run().await,
-            Verb::Events(events) => events.run().await,
-            Verb::Logs(logs) => logs.run().await,
-            Verb::Flush(flush) => flush.run(),
-            Verb::ReloadLogs(reload) => reload.run().await,
-            Verb::Curl(curl) => curl.run().await,
-            Verb::Import(import) => import.run(),
-            Verb::Completions(completions) => completions.run(),
-        }
-    })
+    runtime.block_on(carry_out(verb))
+}
+
+async fn carry_out(verb: Verb) -> Result<ExitCode, VerbError> {
+    match verb {
+        Verb::List(list) => list.run().await,
+        Verb::Jlist(list) => list.run().await,
+        Verb::Prettylist(list) => list.run().await,
+        Verb::Describe(describe) => describe.run().await,
+        Verb::Env(env) => env.run().await,
+        Verb::Pid(pid) => pid.run().await,
+        Verb::Id(id) => id.run().await,
+        Verb::Ping(ping) => ping.run().await,
+        Verb::Reload(reload) => reload.run().await,
+        Verb::Restart(restart) => restart.run().await,
+        Verb::Scale(scale) => scale.run().await,
+        Verb::SendSignal(signal) => signal.run().await,
+        Verb::Reset(reset) => reset.run().await,
+        Verb::Stop(stop) => stop.run().await,
+        Verb::Start(start) => start.run().await,
+        Verb::Up(up) => up.run().await,
+        Verb::StartOrRestart(start) => start.run().await,
+        Verb::StartOrReload(start) => start.run().await,
+        Verb::Delete(delete) => delete.run().await,
+        Verb::Kill(kill) => kill.run().await,
+        Verb::Save(save) => save.run(),
+        Verb::Resurrect(resurrect) => resurrect.run().await,
+        Verb::Cleardump(clear) => clear.run(),
+        Verb::Startup(startup) => startup.run(),
+        Verb::Unstartup(unstartup) => unstartup.run(),
+        Verb::Connections(connections) => connections.run().await,
+        Verb::Events(events) => events.run().await,
+        Verb::Logs(logs) => logs.run().await,
+        Verb::Flush(flush) => flush.run(),
+        Verb::ReloadLogs(reload) => reload.run().await,
+        Verb::Curl(curl) => curl.run().await,
+        Verb::Init(init) => init.run(),
+        Verb::Import(import) => import.run(),
+        Verb::Completions(completions) => completions.run(),
+        Verb::Dialect(dialect) => Box::pin(dialect.run()).await,
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,11 @@ pub(super) struct UpdateEnv {
 }
 
 impl UpdateEnv {
+    /// As somebody has said.
+    pub(super) fn of(update_env: bool) -> Self {
+        Self { update_env }
+    }
+
     /// The environment, if it is to be given.
     pub(super) fn given(self) -> Option<Environment> {
         self.update_env.then(Environment::of_this_process)

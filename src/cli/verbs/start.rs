@@ -11,6 +11,7 @@ use clap::{ArgMatches, Command as Declaration, FromArgMatches};
 use super::choose::NotChosen;
 use super::order::{Order, UpdateEnv};
 use super::print::Shape;
+use super::start_file::IfItRuns;
 use super::{VerbError, rest, start_file};
 use crate::cli::{arguments, complain};
 use crate::control::client;
@@ -108,7 +109,13 @@ impl Start {
             ([], _) => start_new(CommandLine { command, ..line }, shape).await,
             ([script], true) => match file::format(Path::new(script)).filter(|_| interpreter.is_none()) {
                 Some(format) => {
-                    let chosen = start_file::Chosen { line, only, environment, shape };
+                    let chosen = start_file::Chosen {
+                        line,
+                        only,
+                        environment,
+                        running: IfItRuns::ReloadIfChanged,
+                        shape,
+                    };
                     start_file::start(Path::new(script), format, chosen).await
                 }
                 None => start_script(script, (interpreter, command), line, shape).await,

@@ -10,12 +10,12 @@ use super::order::{Order, UpdateEnv};
 use super::print::{self, Shape};
 use super::{VerbError, rest};
 use crate::cli::complain;
-use crate::home::apps::{AppFolder, Apps};
+use crate::home::apps::{self, AppFolder};
 use crate::home::definition::{self, Written};
 use crate::home::record::Wanted;
 use crate::settings::apps::file::{self, Format};
 use crate::settings::apps::launch::is_in;
-use crate::settings::apps::{App, Warning, order, profile};
+use crate::settings::apps::{App, Apps, Run, Script, Warning, order, profile};
 use crate::settings::error::{Invalid, Problem, Reason};
 use crate::settings::load::{CommandLine, cpus};
 use crate::settings::origin::{Layer, Value};
@@ -33,8 +33,21 @@ pub(super) struct Chosen {
     pub only: Vec<String>,
     /// Whether an app that runs gets the variables of this process.
     pub environment: UpdateEnv,
+    /// What becomes of an app that runs.
+    pub running: IfItRuns,
     /// How the outcome is printed.
     pub shape: Shape,
+}
+
+/// What becomes of an app that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IfItRuns {
+    /// It is reloaded if it has changed.
+    ReloadIfChanged,
+    /// It is reloaded.
+    Reload,
+    /// It is restarted.
+    Restart,
 }
 
 /// Starts the apps of this file, one after the other, each after those that it depends on.
@@ -43,12 +56,21 @@ pub(super) struct Chosen {
 /// The file is wrong; nothing is done then.
 pub(super) async fn start(path: &Path, format: Format, chosen: Chosen) -> Result<ExitCode, VerbError> {
     let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
-    let Chosen { line, only, environment, shape } = chosen;
+    start_all(file::load(path, &folder, format)?, &folder, chosen).await
+}
+
+/// The same for apps that are read already.
+///
+/// # Errors
+/// Something is wrong with one of them; nothing is done then.
+pub(super) async fn start_all(apps: Apps, folder: &Path, chosen: Chosen) -> Result<ExitCode, VerbError> {
+    let Chosen { line, only, environment, running, shape } = chosen;
     let mut code = ExitCode::SUCCESS;
-    let Loaded { apps, warnings } = load((path, format), &folder, line, &only)?;
+    let Loaded { apps, warnings } = ready(apps, folder, line, &only)?;
     tell(&warnings);
     for AppToRun { resolved, wanted, .. } in apps {
-        if start_one((&resolved, wanted), &folder, environment, shape).await? != ExitCode::SUCCESS {
+        let how = (environment, running);
+        if start_one((&resolved, wanted), folder, how, shape).await? != ExitCode::SUCCESS {
             code = ExitCode::FAILURE;
         }
     }
@@ -87,11 +109,14 @@ pub(super) struct AppToRun {
 pub(super) fn load(
     (path, format): (&Path, Format),
     folder: &Path,
-    mut line: CommandLine,
+    line: CommandLine,
     only: &[String],
 ) -> Result<Loaded, VerbError> {
+    ready(file::load(path, folder, format)?, folder, line, only)
+}
+
+fn ready(mut apps: Apps, folder: &Path, mut line: CommandLine, only: &[String]) -> Result<Loaded, VerbError> {
     let profile = take_profile(&mut line.flags);
-    let mut apps = file::load(path, folder, format)?;
     apps.apps = profile::chosen(apps.apps, profile.as_deref()).map_err(one)?;
     apps.warnings.extend(file::shared_ports(&apps));
     file::check(&apps, cpus())?;
@@ -131,6 +156,7 @@ fn take_profile(flags: &mut Layer) -> Option<String> {
 fn resolved(app: &App, flags: &Layer, start: &Path) -> Result<Resolved, VerbError> {
     let path = std::env::var_os("PATH");
     let is_command = |name: &str| is_in(path.as_deref(), name);
+    check_script(app, start, &is_command)?;
     let words = app.run.words(&app.folder(start), &is_command);
     let command = words.into_iter().map(OsString::from).collect();
     let sources = Sources {
@@ -146,16 +172,30 @@ fn resolved(app: &App, flags: &Layer, start: &Path) -> Result<Resolved, VerbErro
     Ok(resolved)
 }
 
+/// An interpreter would look for a script that is missing again and again. With one of its own, the script may be anything,
+/// such as a module.
+fn check_script(app: &App, start: &Path, is_command: &dyn Fn(&str) -> bool) -> Result<(), Invalid> {
+    let Run::Script(Script { script, interpreter: None, .. }) = &app.run else { return Ok(()) };
+    let is_path = script.text.contains(['.', '/']) && !script.text.contains(' ');
+    let folder = app.folder(start);
+    if !is_path || is_command(&script.text) || folder.join(&script.text).exists() {
+        return Ok(());
+    }
+    Err(one(Problem::with(script, Reason::new(format!("no such file in {}", folder.display())))))
+}
+
 /// Starts the app, if it is wanted to run; or reloads it if it runs and has changed.
 pub(super) async fn start_one(
     (resolved, wanted): (&Resolved, Wanted),
     folder: &Path,
-    environment: UpdateEnv,
+    (environment, running): (UpdateEnv, IfItRuns),
     shape: Shape,
 ) -> Result<ExitCode, VerbError> {
-    let app = Apps::of_this_process()?.app(&resolved.config.name);
+    let app = apps::Apps::of_this_process()?.app(&resolved.config.name);
     match rest::define(&app, (resolved, wanted), folder) {
-        Err(VerbError::Locked(_)) if app.is_defined() => change(&app, resolved, environment, shape).await,
+        Err(VerbError::Locked(_)) if app.is_defined() => {
+            change(&app, resolved, (environment, running), shape).await
+        }
         Err(error) => Err(error),
         Ok(()) if wanted == Wanted::Stopped => {
             print::done(app.name(), "not started (autostart = false)", shape)?;
@@ -170,14 +210,19 @@ pub(super) async fn start_one(
 async fn change(
     app: &AppFolder,
     resolved: &Resolved,
-    environment: UpdateEnv,
+    (environment, running): (UpdateEnv, IfItRuns),
     shape: Shape,
 ) -> Result<ExitCode, VerbError> {
     let kept = definition::environment(app)?;
     let new = environment.given();
-    let command = new.map_or(Command::Reload, Command::ReloadWith);
+    let command = match (running, new) {
+        (IfItRuns::Restart, None) => Command::Restart(None),
+        (IfItRuns::Restart, Some(new)) => Command::RestartWith(new),
+        (_, None) => Command::Reload,
+        (_, Some(new)) => Command::ReloadWith(new),
+    };
     let Written { is_changed, at_next_start } = definition::write(app, resolved, &kept)?;
-    if !is_changed && command == Command::Reload {
+    if !is_changed && (running, &command) == (IfItRuns::ReloadIfChanged, &Command::Reload) {
         print::done(app.name(), "it runs, and nothing has changed", shape)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -3,7 +3,7 @@
 //! It starts nothing. In reading order: [`App`]; [`mod@file`] (which file is read how) with [`toml`] (ours, read and
 //! written), [`tree`] and [`evaluate`] (JSON, YAML and JavaScript as one tree) and [`pm2`] (what PM2's keys are here);
 //! [`profile`] (`--env production`), [`order`] (`depends-on`) and [`launch`] (which words run a script). [`own_keys`] has the
-//! keys of an app that are no settings of the table, and those which nothing honours yet.
+//! keys of an app that are no settings of the table.
 
 pub(crate) mod evaluate;
 pub(crate) mod file;
@@ -35,8 +35,6 @@ pub(crate) struct App {
     pub run: Run,
     /// The settings of the table, `cwd` and `env` among them.
     pub settings: Layer,
-    /// What was asked for and nothing honours yet (see [`own_keys::LACKING`]).
-    pub lacking: Layer,
     /// Variables that are in force with `--env NAME` only, as values of `env`.
     pub profiles: BTreeMap<String, Vec<Value>>,
     /// Whether `start FILE` starts it; otherwise that only writes down what it is.

@@ -1,11 +1,6 @@
-//! The keys of an app that are no settings of the table: what it is made of, and what nothing honours yet.
+//! The keys of an app that are no settings of the table: what it is made of.
 //!
-//! A row of [`LACKING`] goes when a setting of its name comes into [`table`]. Until then each use of it is named in a warning.
-
-use super::super::error::Reason;
-use super::super::kind::Values;
-use super::super::parse::FilePath;
-use super::super::table;
+//! How each is read is its reader's affair.
 
 /// A key that says what the app is made of.
 #[derive(Debug)]
@@ -77,71 +72,20 @@ pub(crate) const OWN: [OwnKey; 7] = [
     },
 ];
 
-/// A setting that is read, kept and written, and that nothing honours.
-pub(crate) struct Lacking {
-    /// In the file.
-    pub name: &'static str,
-    /// What it would do.
-    pub doc: &'static str,
-    /// Which values it may have.
-    pub values: &'static dyn Values,
-    /// Whether this is one.
-    pub read: fn(&str) -> Result<(), Reason>,
-    /// What there is instead.
-    pub instead: &'static str,
-}
-
-impl Lacking {
-    /// Reads one value; a refusal says what is accepted.
-    ///
-    /// # Errors
-    /// It is not accepted.
-    pub(crate) fn check(&self, text: &str) -> Result<(), Reason> {
-        (self.read)(text).map_err(|reason| reason.or_hint(|| format!("use {}", self.values.accepts())))
-    }
-}
-
-fn any_text(text: &str) -> Result<(), Reason> {
-    let is_good = !text.is_empty() && !text.contains('\0');
-    if is_good { Ok(()) } else { Err(Reason::new("empty, or with a zero byte")) }
-}
-
-/// Every one of them.
-pub(crate) static LACKING: &[Lacking] = &[Lacking {
-    name: "pid-file",
-    doc: "File with the number of the process.",
-    values: &FilePath,
-    read: any_text,
-    instead: "`clusterd list -o json` has the pid of each worker",
-}];
-
-/// The row of this name, unless there is a setting of that name by now.
-pub(crate) fn lacking(name: &str) -> Option<&'static Lacking> {
-    LACKING.iter().find(|lacking| lacking.name == name && table::named(name).is_none())
-}
-
 /// The names of all of these keys.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    OWN.iter().map(|key| key.name).chain(LACKING.iter().map(|key| key.name))
+    OWN.iter().map(|key| key.name)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::table;
     use super::*;
 
     #[test]
-    fn what_is_a_setting_is_no_longer_lacking() {
+    fn no_key_is_a_setting_as_well() {
         for name in names() {
             assert!(table::named(name).is_none(), "{name} is a setting: delete its row");
         }
-    }
-
-    #[test]
-    fn a_lacking_setting_is_read_all_the_same() {
-        let read = |name: &str, text: &str| {
-            lacking(name).expect("a row").check(text).map_err(|reason| reason.to_string())
-        };
-        assert_eq!(read("pid-file", "a.pid"), Ok(()));
-        assert!(read("pid-file", "").expect_err("empty").contains("use the path of a file"));
     }
 }

@@ -13,10 +13,10 @@ use toml::de::{DeTable, DeValue};
 use super::super::error::{Invalid, Problem, Reason};
 use super::super::file::{Name, Reading, entries, strings};
 use super::super::kind::Arity;
-use super::super::origin::{Layer, Value};
+use super::super::origin::Value;
 use super::super::setting::Key;
 use super::super::table::{self, keys};
-use super::own_keys::{self, Form, Lacking};
+use super::own_keys::{self, Form};
 use super::{App, Apps, Run, Script, Warning, words};
 use crate::controls;
 
@@ -71,7 +71,6 @@ const EXAMPLE: &str = "begin an app with its name, such as [app.web], and its co
 
 struct ReadingApp<'a> {
     file: Reading<'a>,
-    lacking: Layer,
     warnings: Vec<Warning>,
     own: BTreeMap<&'static str, Vec<Value>>,
     profiles: BTreeMap<String, Vec<Value>>,
@@ -81,7 +80,6 @@ impl<'a> ReadingApp<'a> {
     fn new(path: &'a Path, text: &'a str) -> Self {
         Self {
             file: Reading::new(path, text),
-            lacking: Layer::default(),
             warnings: Vec::new(),
             own: BTreeMap::new(),
             profiles: BTreeMap::new(),
@@ -112,7 +110,6 @@ impl<'a> ReadingApp<'a> {
             depends_on: take(own_keys::DEPENDS_ON),
             name: called,
             settings: std::mem::take(&mut self.file.contents.layer),
-            lacking: std::mem::take(&mut self.lacking),
             profiles: std::mem::take(&mut self.profiles),
         })
     }
@@ -126,8 +123,6 @@ impl<'a> ReadingApp<'a> {
             self.env(table);
         } else if let Some(own) = own_keys::OWN.iter().find(|own| own.name == key) {
             self.own(own.name, own.form, value);
-        } else if let Some(lacking) = own_keys::lacking(key) {
-            self.lacking(app, lacking, value);
         } else if !self.file.known(key, value) {
             self.file.unknown(name, &own_keys::names().collect::<Vec<_>>());
         }
@@ -176,21 +171,6 @@ impl<'a> ReadingApp<'a> {
         self.own.insert(name, values);
     }
 
-    fn lacking(&mut self, app: &Value, lacking: &'static Lacking, value: &Spanned<DeValue<'_>>) {
-        let text = self.file.text_of(value);
-        let checked = text.as_deref().map(|text| lacking.check(text));
-        match (text, checked) {
-            (Some(text), Some(Ok(()))) => {
-                let value = self.file.value(lacking.name, text, value);
-                self.lacking.add(value);
-            }
-            (_, Some(Err(reason))) => self.file.wrong(lacking.name, value, reason),
-            _ => self.file.wrong(lacking.name, value, Reason::new("not a single value")),
-        }
-        let place = format!("{}: {}", self.file.origin(&value.span()), lacking.name);
-        self.warnings.push(not_honoured(&app.text, place, lacking));
-    }
-
     fn run(&mut self, app: &Value) -> Option<Run> {
         let command = self.file.contents.command.take();
         let mut take = |name| self.own.remove(name).unwrap_or_default();
@@ -226,12 +206,6 @@ impl<'a> ReadingApp<'a> {
         self.file.contents.problems.push(problem);
         None
     }
-}
-
-/// What is said of a key that is kept and has no effect.
-pub(super) fn not_honoured(app: &str, place: String, lacking: &Lacking) -> Warning {
-    let reason = Reason::new("has no effect in this version").hint(lacking.instead);
-    Warning { app: Some(app.to_owned()), problem: Problem::at(place, reason) }
 }
 
 /// The text of a file with these apps. Each warning becomes a comment, above the app that it is about.
@@ -286,12 +260,6 @@ fn app_text(app: &App) -> String {
         let values = app.settings.of(setting);
         if !values.is_empty() {
             put(setting.name, scalars(values, setting.is_list(), setting.values.is_text()));
-        }
-    }
-    for lacking in own_keys::LACKING {
-        let values = app.lacking.named(lacking.name);
-        if !values.is_empty() {
-            put(lacking.name, scalars(values, false, lacking.values.is_text()));
         }
     }
     lines += &variables(&format!("{head}.{}", keys::env.key.name), app.settings.of(&keys::env.key));

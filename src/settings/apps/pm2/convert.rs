@@ -10,10 +10,10 @@ use super::super::super::error::{Problem, Reason};
 use super::super::super::kind::{Automatic, Kind as _};
 use super::super::super::origin::{Layer, Origin, Value};
 use super::super::super::parse::{AppName, Variables, name_of};
-use super::super::super::table::{self, keys as settings};
+use super::super::super::table::keys as settings;
 use super::super::own_keys;
 use super::super::tree::{Data, Tree};
-use super::super::{App, Run, Script, Warning, profile, toml};
+use super::super::{App, Run, Script, Warning, profile};
 use super::keys::{self, Becomes, Key};
 use super::value::{self, Shape};
 
@@ -54,7 +54,6 @@ pub(super) fn convert(path: &Path, tree: &Tree, index: usize) -> Converted {
         given: BTreeMap::new(),
         profiles: Vec::new(),
         settings: Layer::default(),
-        lacking: Layer::default(),
         converted: Converted::default(),
     };
     reading.label = label(entries).unwrap_or(reading.label);
@@ -88,7 +87,6 @@ struct Reading<'a> {
     /// `env_production` and its like: name, key, value.
     profiles: Vec<(&'a str, Given<'a>)>,
     settings: Layer,
-    lacking: Layer,
     converted: Converted,
 }
 
@@ -160,7 +158,6 @@ impl<'a> Reading<'a> {
             name,
             run: run?,
             settings: std::mem::take(&mut self.settings),
-            lacking: std::mem::take(&mut self.lacking),
             profiles: BTreeMap::new(),
             autostart: !self.given.contains_key("autostart") || self.truth("autostart"),
             appends_profile: self.truth("append_env_to_name"),
@@ -245,24 +242,11 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Puts texts into the setting of this name, or where they wait for one.
+    /// Puts texts into the setting of this name.
     fn put(&mut self, given: Given<'a>, name: &'static str, texts: Vec<String>) {
         for text in texts {
             let value = self.value(given, name, text);
-            if table::named(name).is_some() {
-                self.settings.add(value);
-            } else if let Some(lacking) = own_keys::lacking(name) {
-                match lacking.check(&value.text) {
-                    Ok(()) => {
-                        if self.lacking.named(name).is_empty() {
-                            let place = self.origin(given).to_string();
-                            self.converted.warnings.push(toml::not_honoured(&self.label, place, lacking));
-                        }
-                        self.lacking.add(value);
-                    }
-                    Err(reason) => self.refuse(given, reason),
-                }
-            }
+            self.settings.add(value);
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) struct Key {
 /// What a key is here.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Becomes {
-    /// The setting of this name, in the table or lacking.
+    /// The setting of this name in the table.
     Setting(&'static str, Shape),
     /// A part of what the app is made of.
     Part,
@@ -197,7 +197,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::super::super::super::table;
-    use super::super::super::own_keys;
     use super::*;
 
     #[test]
@@ -225,14 +224,10 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_a_setting_is_one_or_lacking() {
+    fn what_becomes_a_setting_is_one() {
         for key in KEYS {
             let Setting(name, _) = key.becomes else { continue };
-            assert!(
-                table::named(name).is_some() || own_keys::lacking(name).is_some(),
-                "{}: {name}",
-                key.name
-            );
+            assert!(table::named(name).is_some(), "{}: {name}", key.name);
         }
     }
 

@@ -108,8 +108,6 @@ fn every_key_is_honoured_or_named() {
     # hint: list the names
     # eco.yaml:39: web: username = "me": has no effect
     # hint: use user for the user that workers run as
-    # eco.yaml:40: web: pid_file: has no effect in this version
-    # hint: `clusterd list -o json` has the pid of each worker
     # eco.yaml:48: web: force = true: has no effect
     # hint: give the second app a name of its own
     # eco.yaml:49: web: name_prefix = "x-": has no effect
@@ -157,6 +155,7 @@ fn every_key_is_honoured_or_named() {
     env-file = [".env"]
     filter-env = ["AWS"]
     instance-var = "INSTANCE"
+    pid-file = "web.pid"
     user = "www-data"
     group = 33
     wait-ready = true
@@ -181,7 +180,6 @@ fn every_key_is_honoured_or_named() {
     log-date-format = "YYYY-MM-DD"
     log-type = "json"
     disable-logs = true
-    pid-file = "web.pid"
 
     [app.web.env]
     LIST = "[1,2]"

@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use super::super::super::origin::Origin;
+use super::super::super::origin::{Layer, Origin};
 use super::*;
 
 fn read_text(text: &str) -> Apps {
@@ -45,10 +45,9 @@ fn bare(app: &App) -> String {
         })
         .collect();
     format!(
-        "{} {run} {:?} {:?} {profiles:?} {} {} {:?}",
+        "{} {run} {:?} {profiles:?} {} {} {:?}",
         app.name.text,
         layer(&app.settings),
-        layer(&app.lacking),
         app.autostart,
         app.appends_profile,
         texts(&app.depends_on),
@@ -83,14 +82,11 @@ fn a_table_is_an_app() {
     );
     let shown: Vec<_> = apps.apps.iter().map(bare).collect();
     assert_snapshot!(shown.join("\n"), @r#"
-    web ["node", "app.js"] {"env": ["NODE_ENV=development"], "port": ["3000"], "workers": ["max"]} {"env": []} {"production": ["N=5", "NODE_ENV=production"]} true false ["db"]
-    db.1 "db.py" None ["-u"] ["--path", "a b"] {"env": [], "filter-env": ["A", "B"], "namespace": ["data"], "restart-delay": ["2s"]} {"env": [], "pid-file": ["a.pid"]} {} false true []
+    web ["node", "app.js"] {"env": ["NODE_ENV=development"], "port": ["3000"], "workers": ["max"]} {"production": ["N=5", "NODE_ENV=production"]} true false ["db"]
+    db.1 "db.py" None ["-u"] ["--path", "a b"] {"env": [], "filter-env": ["A", "B"], "namespace": ["data"], "pid-file": ["a.pid"], "restart-delay": ["2s"]} {} false true []
     "#);
     let warnings: Vec<_> = apps.warnings.iter().map(|warning| warning.problem.to_string()).collect();
-    assert_snapshot!(warnings.join("\n"), @"
-    clusterd.toml:21: pid-file: has no effect in this version
-    hint: `clusterd list -o json` has the pid of each worker
-    ");
+    assert_eq!(warnings, [""; 0]);
     let web = &apps.apps[0];
     assert_eq!(web.settings.of(&keys::port.key)[0].origin.to_string(), "clusterd.toml:4");
     assert_eq!(web.layer().of(&keys::name.key)[0].text, "web");
@@ -215,20 +211,19 @@ prop_compose! {
         autostart in any::<bool>(),
         appends_profile in any::<bool>(),
     ) -> App {
-        let (mut settings, mut lacking) = (Layer::default(), Layer::default());
+        let mut settings = Layer::default();
         env(base).into_iter().for_each(|value| settings.add(value));
         workers.iter().for_each(|workers| settings.add(value("workers", workers.to_string())));
         codes.iter().for_each(|code| settings.add(value("stop-exit-codes", code.to_string())));
         namespace.iter().for_each(|text| settings.add(value("namespace", text.clone())));
         path.iter().for_each(|path| settings.add(value("cwd", path.clone())));
-        path.iter().for_each(|path| lacking.add(value("pid-file", path.clone())));
+        path.iter().for_each(|path| settings.add(value("pid-file", path.clone())));
         settings.add(value("wait-ready", waits.to_string()));
         delay.iter().for_each(|delay| settings.add(value("restart-delay", format!("{delay}ms"))));
         App {
             name: value("name", name),
             run,
             settings,
-            lacking,
             profiles: profiles.into_iter().map(|(name, variables)| (name, env(variables))).collect(),
             autostart,
             appends_profile,
