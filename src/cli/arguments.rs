@@ -373,10 +373,10 @@ mod tests {
                   The same as --autorestart=false
 
         Control a running clusterd (details: clusterd list --help; a program named list: clusterd -- list):
-          list        Show every app and its workers [aliases: ls, status]
+          list        Show every app and its workers [aliases: ls, l, ps, status]
           jlist       Print every worker as JSON, with the names of PM2; environments may hold secrets
           prettylist  Print the same as text, as Node's util.inspect
-          describe    Show everything about one app [alias: show]
+          describe    Show everything about one app [aliases: desc, show, info]
           env         Print the environment that a worker was given, which may hold secrets
           pid         Print the process ids of workers, one a line
           id          Print the ids of an app's workers, one a line
@@ -396,14 +396,15 @@ mod tests {
           save        Keep which apps run, and with how many workers, for `resurrect` [alias: dump]
           resurrect   Start the apps that `save` has kept, or else all that were not stopped
           cleardump   Forget what `save` has kept
+          startup     Have systemd start the saved apps at boot
+          unstartup   Take back what `startup` has installed; apps go on
           connections Show the open connections of every app, or of one, with their workers and traffic
           events      Follow the events of every app, or of one, until interrupted
           logs        Show the logs of every app in the background, or of some, and follow them [alias: log]
           flush       Empty the logs of every app in the background, or of some; rotated files are removed
           reloadLogs  Have the log files of every running app, or of some, opened again
           curl        Send an HTTP request to one worker, over a connection of its own
-          init        Write a clusterd.toml with an app to begin with, unless there is one [alias:
-          ecosystem]
+          init        Write a clusterd.toml to begin with, unless there is one [alias: ecosystem]
           import      Print the apps of a PM2 file as clusterd.toml
           completions Print a completion script for a shell
 

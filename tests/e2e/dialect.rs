@@ -171,7 +171,7 @@ fn what_pm2_has_and_clusterd_has_not_is_named() {
     let home = home();
     for (line, code, why) in [
         ("start job.sh --prot 1", 2, "unknown option --prot\nhint: "),
-        ("start nowhere.js", 78, "pm2 start: nowhere.js: script nowhere.js: no such file in "),
+        ("start nowhere.js", 78, "pm2 start:1: nowhere.js: script = \"nowhere.js\": no such file in "),
         ("start job.sh --no-daemon", 2, "there is no daemon"),
         ("set a b", 2, "clusterd has no command set\nhint: "),
         ("nosuch", 2, "unrecognized subcommand 'nosuch'"),

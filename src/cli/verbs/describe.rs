@@ -15,9 +15,9 @@ use crate::home::apps::AppFolder;
 use crate::home::definition;
 use crate::home::record::Record;
 
-/// Show everything about one app [alias: show]
+/// Show everything about one app [aliases: desc, show, info]
 #[derive(Debug, clap::Args)]
-#[command(alias = "show")]
+#[command(aliases = ["desc", "show", "info"])]
 pub(super) struct Describe {
     #[command(flatten)]
     app: AppArgument,

@@ -23,7 +23,7 @@ use crate::settings::load::CommandLine;
 use crate::settings::start_folder;
 
 /// What PM2 has and clusterd has not, and what to use instead.
-const LACKING: [(&str, &str); 24] = [
+const LACKING: [(&str, &str); 26] = [
     ("install", "clusterd has no modules: its logs rotate by themselves, and `metrics` serves Prometheus"),
     ("uninstall", "clusterd has no modules"),
     ("module:install", "clusterd has no modules"),
@@ -41,6 +41,8 @@ const LACKING: [(&str, &str); 24] = [
     ("attach", "`logs` follows what workers write"),
     ("send", "workers read no standard input; use a port, or `sendSignal`"),
     ("trigger", "actions are of PM2's monitoring; use a port, or `sendSignal`"),
+    ("serve", "run a file server as an app, such as `pm2 start python3 -- -m http.server`"),
+    ("expose", "run a file server as an app, such as `pm2 start python3 -- -m http.server`"),
     ("inspect", "start with --node-args=--inspect"),
     ("monit", "`list` shows the workers, and `logs` follows them"),
     ("dashboard", "`list` shows the workers, and `logs` follows them"),
@@ -106,7 +108,6 @@ impl Dialect {
             "desc" | "info" => say("describe", line.words).await,
             "scale" => say("scale", line.words).await,
             "startup" | "unstartup" => boot(&verb, line).await,
-            "expose" => say("serve", line.raw).await,
             verb => say(verb, plain(line.raw)).await,
         }
     }

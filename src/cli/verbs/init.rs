@@ -17,7 +17,7 @@ const OWN: &str = include_str!("init.toml");
 /// PM2's.
 const PM2: &str = include_str!("init.config.js");
 
-/// Write a clusterd.toml with an app to begin with, unless there is one [alias: ecosystem]
+/// Write a clusterd.toml to begin with, unless there is one [alias: ecosystem]
 #[derive(Debug, clap::Args)]
 #[command(alias = "ecosystem")]
 pub(super) struct Init {

@@ -10,9 +10,9 @@ use crate::control::client;
 use crate::control::home::Home;
 use crate::home::record::Record;
 
-/// Show every app and its workers [aliases: ls, status]
+/// Show every app and its workers [aliases: ls, l, ps, status]
 #[derive(Debug, clap::Args)]
-#[command(aliases = ["ls", "status"])]
+#[command(aliases = ["ls", "l", "ps", "status"])]
 pub(super) struct List {
     #[command(flatten)]
     shape: Shape,

@@ -8,20 +8,17 @@ use super::{Arguments, names};
 
 /// What other tools (PM2, systemctl, supervisorctl, docker) call something, what comes nearest here, and whether no server
 /// has this name: a program that is not meant must not run.
-const OF_OTHERS: [(&str, &str, bool); 14] = [
+const OF_OTHERS: [(&str, &str, bool); 11] = [
     ("halt", "stop", true),
     ("shutdown", "stop", true),
     ("quit", "stop", true),
     ("rm", "delete", true),
     ("down", "stop", false),
-    ("ps", "list", true),
     ("top", "list", true),
     ("monit", "list", false),
-    ("info", "describe", true),
     ("inspect", "describe", false),
     ("logtail", "logs", false),
     ("tail", "logs", false),
-    ("up", "start", false),
     ("update", "reload", false),
 ];
 
