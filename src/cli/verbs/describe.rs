@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::app::AppArgument;
 use super::choose::{Many, choose};
-use super::print::{self, Output, Shape};
+use super::print::{self, Output, Shape, View};
 use super::{VerbError, rest};
 use crate::control::api::{Accept, App, Worker};
 use crate::control::client;
@@ -104,7 +104,12 @@ fn text(app: &App) -> String {
     let mut text: String =
         facts.iter().map(|(name, fact)| format!("{name:<9} {}\n", controls::blanked(fact))).collect();
     text += "\n";
-    text += &print::workers([(app.name.clone(), app)].into_iter(), std::iter::empty(), &rest::ids());
+    text += &print::workers(
+        [(app.name.clone(), app)].into_iter(),
+        std::iter::empty(),
+        &rest::ids(),
+        View::of_stdout(),
+    );
     text.extend(app.workers.iter().filter_map(past));
     text + &environments(&app.workers)
 }

@@ -3,9 +3,10 @@
 use std::io;
 use std::process::ExitCode;
 
-use super::print::{self, Output, Shape};
+use super::print::{self, Output, Shape, View};
 use super::{VerbError, choose, rest};
 use crate::cli::complain;
+use crate::control::api::App;
 use crate::control::client;
 use crate::control::home::Home;
 use crate::home::record::Record;
@@ -22,6 +23,7 @@ impl List {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let found = client::find(&Home::of_this_process()).await;
         found.errors.iter().for_each(|error| complain(&error.to_string()));
+        found.apps.iter().filter_map(|(_, app)| of_a_newer_one(app)).for_each(|note| complain(&note));
         let ids = rest::ids();
         let at_rest: Vec<_> = rest::all().into_iter().filter(|folder| !found.has(folder.name())).collect();
         if self.shape.output == Output::Json {
@@ -34,8 +36,50 @@ impl List {
             let labels = choose::labels(&found.apps).into_iter();
             let running = labels.zip(found.apps.iter().map(|(_, app)| app));
             let at_rest = at_rest.iter().map(|folder| (folder.name().to_owned(), Record::of(folder).state()));
-            print::line(&print::workers(running, at_rest, &ids))?;
+            print::line(&print::workers(running, at_rest, &ids, View::of_stdout()))?;
         }
         Ok(if found.is_certain() || !found.apps.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// What to say of an app that a newer clusterd runs: this one may not know all that there is to show.
+fn of_a_newer_one(app: &App) -> Option<String> {
+    let own = env!("CARGO_PKG_VERSION");
+    (version(&app.version)? > version(own)?).then(|| {
+        format!(
+            "{} is run by clusterd {}, and this is {own}: it may not show and do all",
+            app.name, app.version
+        )
+    })
+}
+
+fn version(text: &str) -> Option<Vec<u32>> {
+    let numbers = text.split(['-', '+']).next()?;
+    numbers.split('.').map(|number| number.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        for (newer, older) in [("0.10.0", "0.9.9"), ("1.0.0-rc.1", "0.9.9"), ("1.0.1", "1.0.0+build")] {
+            assert!(version(newer) > version(older), "{newer} {older}");
+        }
+        assert_eq!(version("unknown"), None);
+    }
+
+    #[test]
+    fn an_app_of_a_newer_clusterd_is_read_and_told_of() {
+        let app = r#"{"name":"web","command":[],"pid":7,"version":"999.0.0","started":"2026-11-20T13:14:40.118Z","uptime_ms":1,
+            "addresses":[],"wanted":1,"stopped":false,"ready":true,"accept":"nobody","asks_to_leave":true,"reload":null,
+            "moons":[1],"workers":[{"worker":1,"state":"hibernating","pid":8,"uptime_ms":5,"restarts":0,"cpu_percent":null,
+            "memory_bytes":null,"connections_taken":0,"listening":[],"without_shim":[],"last_end":null,"last_lines":[],
+            "environment":null,"mood":"good"}]}"#;
+        let app: App = serde_json::from_str(app).unwrap();
+        assert_eq!(app.workers[0].state, "hibernating");
+        assert!(of_a_newer_one(&app).unwrap().starts_with("web is run by clusterd 999.0.0, and this is "));
+        assert_eq!(of_a_newer_one(&App { version: env!("CARGO_PKG_VERSION").to_owned(), ..app }), None);
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::control::api::{Accept, App, Problem, Worker};
 use crate::controls;
 use crate::home::ids::Ids;
+use crate::logs::look::Look;
 
 /// How it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -35,6 +36,28 @@ pub(super) struct Shape {
 /// Whether somebody watches.
 pub(super) fn is_watched() -> bool {
     io::stdout().is_terminal()
+}
+
+/// For whom a table is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct View {
+    /// Somebody watches.
+    pub is_watched: bool,
+    /// How many columns there are, if that is known.
+    pub width: Option<usize>,
+    /// Colours are welcome.
+    pub has_colours: bool,
+}
+
+impl View {
+    /// Of standard output.
+    pub(super) fn of_stdout() -> Self {
+        let is_watched = is_watched();
+        let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok().filter(|_| is_watched);
+        let width = size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0);
+        let has_colours = Look::of(io::stdout()) == Look::Terminal { colour: true };
+        Self { is_watched, width, has_colours }
+    }
 }
 
 /// Prints a line, or several.
@@ -106,9 +129,8 @@ pub(super) fn workers<'a>(
     apps: impl Iterator<Item = (String, &'a App)>,
     at_rest: impl Iterator<Item = (String, &'static str)>,
     ids: &Ids,
+    view: View,
 ) -> String {
-    const HEAD: [&str; 10] =
-        ["id", "name", "worker", "state", "pid", "uptime", "restarts", "cpu", "memory", "taken"];
     let rows = apps.flat_map(|(label, app)| {
         let id = |worker: &Worker| id(ids, &app.name, worker.worker);
         let of = |worker: &Worker| row(id(worker), &label, worker, app.accept);
@@ -118,7 +140,85 @@ pub(super) fn workers<'a>(
         }
     });
     let at_rest = at_rest.map(|(name, state)| resting(&name, state));
-    table(&HEAD, rows.chain(at_rest), &[0, 2, 4, 6, 7, 8, 9])
+    let mut rows: Vec<Vec<String>> = rows.chain(at_rest).collect();
+    let columns = fit(&mut rows, view.width.unwrap_or(usize::MAX));
+    let head: Vec<_> = columns.iter().map(|&column| HEAD[column]).collect();
+    let place = |column| columns.iter().position(|&kept| kept == column);
+    let numbers: Vec<_> = NUMBERS.into_iter().filter_map(place).collect();
+    let drawn = drawn(&head, rows.into_iter(), &numbers, view.is_watched);
+    match place(STATE) {
+        Some(state) if view.has_colours => coloured(&drawn, state),
+        _ => drawn,
+    }
+}
+
+/// The columns of the workers.
+const HEAD: [&str; 10] =
+    ["id", "name", "worker", "state", "pid", "uptime", "restarts", "cpu", "memory", "taken"];
+
+/// Those that are aligned to the right.
+const NUMBERS: [usize; 7] = [0, 2, 4, 6, 7, 8, 9];
+
+/// Which of them is the name, and which the state.
+const NAME: usize = 1;
+const STATE: usize = 3;
+
+/// Those that a narrow terminal does without, the least important first.
+const DISPENSABLE: [usize; 7] = [9, 4, 2, 5, 7, 6, 8];
+
+/// How many characters of a name there always are.
+const SHORT: usize = 20;
+
+/// Takes from the rows what is too wide: ends of names, and then columns. Those that are left.
+fn fit(rows: &mut [Vec<String>], width: usize) -> Vec<usize> {
+    let mut columns: Vec<usize> = (0..HEAD.len()).collect();
+    let fits = |rows: &[Vec<String>], columns: &[usize]| {
+        let width_of = |&column: &usize| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).chain([HEAD[column].len()]).max().unwrap_or_default()
+        };
+        // A space on both sides of each, and lines between and around them.
+        columns.iter().map(|column| width_of(column) + 3).sum::<usize>() < width
+    };
+    if !fits(rows, &columns) {
+        rows.iter_mut().for_each(|row| shorten(&mut row[NAME], SHORT));
+    }
+    for column in DISPENSABLE {
+        if !fits(rows, &columns) {
+            columns.retain(|&kept| kept != column);
+        }
+    }
+    for row in rows {
+        let kept = columns.iter().filter_map(|&column| row.get(column).cloned());
+        *row = kept.collect();
+    }
+    columns
+}
+
+fn shorten(text: &mut String, most: usize) {
+    if text.chars().count() > most {
+        *text = text.chars().take(most - 1).chain(['…']).collect();
+    }
+}
+
+/// The drawn table with the states of workers in colours: good ones green, bad ones red, those that pass yellow.
+fn coloured(table: &str, state: usize) -> String {
+    let line = |line: &str| {
+        let mut cells: Vec<_> = line.split('┆').map(str::to_owned).collect();
+        if let Some(cell) = cells.get_mut(state) {
+            let word = cell.trim_matches([' ', '│']);
+            let colour = match word {
+                "online" => 32,
+                "errored" | "stopped" => 31,
+                "-" | "state" => return line.to_owned(),
+                _ => 33,
+            };
+            *cell = cell.replacen(word, &format!("\x1b[{colour}m{word}\x1b[0m"), 1);
+        }
+        cells.join("┆")
+    };
+    // The head has lines of another kind.
+    table.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn resting(label: &str, state: &str) -> Vec<String> {
@@ -169,8 +269,16 @@ pub(super) fn with_ids(app: &App, ids: &Ids) -> serde_json::Result<serde_json::V
 
 /// A table: with lines on a terminal, plain elsewhere; `numbers` are the columns to be aligned to the right.
 pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, numbers: &[usize]) -> String {
+    drawn(head, rows, numbers, is_watched())
+}
+
+fn drawn(
+    head: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    numbers: &[usize],
+    is_watched: bool,
+) -> String {
     let mut table = Table::new();
-    let is_watched = is_watched();
     table.load_style(if is_watched { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
     table.set_content_arrangement(ContentArrangement::Disabled).set_header(head).add_rows(rows);
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -268,13 +376,57 @@ mod tests {
         Ids::give(home.path(), "other", 7).unwrap();
         Ids::give(home.path(), "web", 1).unwrap();
         let at_rest = [("api".to_owned(), "errored")].into_iter();
-        let table = workers(running, at_rest, &Ids::of(home.path()));
+        let ids = Ids::of(home.path());
+        let drawn = |view| workers(running.clone(), at_rest.clone(), &ids, view);
+        let table = drawn(View::default());
         insta::assert_snapshot!(table, @"
         id  name  worker  state             pid  uptime  restarts    cpu  memory  taken
          7  web        1  online           4711  1m 1s          3  12.2%   45.0M      9
          -  web        2  waiting restart     -  -              3      -       -      9
          -  idle       -  stopped
          -  api        -  errored
+        ");
+        let watched = |width| View { is_watched: true, width: Some(width), has_colours: false };
+        insta::assert_snapshot!(drawn(watched(200)), @"
+        ┌────┬──────┬────────┬─────────────────┬──────┬────────┬──────────┬───────┬────────┬───────┐
+        │ id ┆ name ┆ worker ┆ state           ┆  pid ┆ uptime ┆ restarts ┆   cpu ┆ memory ┆ taken │
+        ╞════╪══════╪════════╪═════════════════╪══════╪════════╪══════════╪═══════╪════════╪═══════╡
+        │  7 ┆ web  ┆      1 ┆ online          ┆ 4711 ┆ 1m 1s  ┆        3 ┆ 12.2% ┆  45.0M ┆     9 │
+        │  - ┆ web  ┆      2 ┆ waiting restart ┆    - ┆ -      ┆        3 ┆     - ┆      - ┆     9 │
+        │  - ┆ idle ┆      - ┆ stopped         ┆      ┆        ┆          ┆       ┆        ┆       │
+        │  - ┆ api  ┆      - ┆ errored         ┆      ┆        ┆          ┆       ┆        ┆       │
+        └────┴──────┴────────┴─────────────────┴──────┴────────┴──────────┴───────┴────────┴───────┘
+        ");
+        for width in [80, 60, 40] {
+            let narrow = drawn(watched(width));
+            assert!(narrow.lines().all(|line| line.chars().count() <= width), "{width}: {narrow}");
+        }
+        insta::assert_snapshot!(drawn(watched(80)), @"
+        ┌────┬──────┬────────┬─────────────────┬────────┬──────────┬───────┬────────┐
+        │ id ┆ name ┆ worker ┆ state           ┆ uptime ┆ restarts ┆   cpu ┆ memory │
+        ╞════╪══════╪════════╪═════════════════╪════════╪══════════╪═══════╪════════╡
+        │  7 ┆ web  ┆      1 ┆ online          ┆ 1m 1s  ┆        3 ┆ 12.2% ┆  45.0M │
+        │  - ┆ web  ┆      2 ┆ waiting restart ┆ -      ┆        3 ┆     - ┆      - │
+        │  - ┆ idle ┆      - ┆ stopped         ┆        ┆          ┆       ┆        │
+        │  - ┆ api  ┆      - ┆ errored         ┆        ┆          ┆       ┆        │
+        └────┴──────┴────────┴─────────────────┴────────┴──────────┴───────┴────────┘
+        ");
+        let coloured = drawn(View { has_colours: true, ..watched(80) });
+        let plain = coloured
+            .replace("\x1b[32m", "")
+            .replace("\x1b[31m", "")
+            .replace("\x1b[33m", "")
+            .replace("\x1b[0m", "");
+        assert_eq!(plain, drawn(watched(80)));
+        insta::assert_snapshot!(coloured.replace('\x1b', "ESC"), @"
+        ┌────┬──────┬────────┬─────────────────┬────────┬──────────┬───────┬────────┐
+        │ id ┆ name ┆ worker ┆ state           ┆ uptime ┆ restarts ┆   cpu ┆ memory │
+        ╞════╪══════╪════════╪═════════════════╪════════╪══════════╪═══════╪════════╡
+        │  7 ┆ web  ┆      1 ┆ ESC[32monlineESC[0m          ┆ 1m 1s  ┆        3 ┆ 12.2% ┆  45.0M │
+        │  - ┆ web  ┆      2 ┆ ESC[33mwaiting restartESC[0m ┆ -      ┆        3 ┆     - ┆      - │
+        │  - ┆ idle ┆      - ┆ ESC[31mstoppedESC[0m         ┆        ┆          ┆       ┆        │
+        │  - ┆ api  ┆      - ┆ ESC[31merroredESC[0m         ┆        ┆          ┆       ┆        │
+        └────┴──────┴────────┴─────────────────┴────────┴──────────┴───────┴────────┘
         ");
     }
 }

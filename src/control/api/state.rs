@@ -84,6 +84,9 @@ pub(crate) enum Accept {
     Primary,
     /// Workers, among which the kernel chooses.
     Workers,
+    /// Somebody of whom a newer clusterd knows.
+    #[serde(other)]
+    Other,
 }
 
 /// A public address, and the port that workers ask for to be served from it.
