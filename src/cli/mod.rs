@@ -116,6 +116,10 @@ pub(crate) fn run_app(
     serve: impl FnOnce(Config, CommandLine, Given) -> u8,
 ) -> u8 {
     let loaded = load::load(command_line.clone()).map_err(CliError::from).and_then(|resolved| {
+        for warning in &resolved.warnings {
+            let label = given.console.as_ref().map(|console| &console.label);
+            complain_as(label, &format!("warning: {warning}"));
+        }
         find_program(&resolved.config)?;
         Ok(resolved.config)
     });

@@ -197,15 +197,27 @@ pub(super) fn gone(outcome: io::Result<()>) -> io::Result<()> {
 /// # Errors
 /// Those of open(2), write(2), fsync(2) and rename(2).
 pub(super) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
-    use std::io::Write as _;
-    let new = file.with_extension(format!("{}.new", std::process::id()));
+    replace_all(&[(file, content)])
+}
+
+/// The same for several, of which none is replaced before there is room for all.
+///
+/// # Errors
+/// Those of open(2), write(2), fsync(2) and rename(2).
+pub(super) fn replace_all(files: &[(&Path, &[u8])]) -> io::Result<()> {
+    let new = |file: &Path| file.with_extension(format!("{}.new", std::process::id()));
     let write = || {
-        let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        to.write_all(content)?;
-        to.sync_all()?;
-        fs::rename(&new, file)
+        files.iter().try_for_each(|(file, content)| write_whole(&new(file), content))?;
+        files.iter().try_for_each(|(file, _)| fs::rename(new(file), file))
     };
-    write().inspect_err(|_| drop(fs::remove_file(&new)))
+    write().inspect_err(|_| files.iter().for_each(|(file, _)| drop(fs::remove_file(new(file)))))
+}
+
+fn write_whole(file: &Path, content: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    to.write_all(content)?;
+    to.sync_all()
 }
 
 #[cfg(test)]
@@ -241,6 +253,16 @@ mod tests {
             replace(&file, content.as_bytes()).unwrap();
             assert_eq!(fs::read_to_string(&file).unwrap(), content);
         }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn of_several_files_all_are_replaced_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join("one"), folder.path().join("none/other"));
+        fs::write(&one, "before").unwrap();
+        assert!(replace_all(&[(&one, b"after"), (&other, b"after")]).is_err());
+        assert_eq!(fs::read_to_string(&one).unwrap(), "before");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -6,10 +6,12 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use toml::{Table, Value as TomlValue};
 
 use super::apps::{self, AppFolder};
+use super::record::Record;
 use crate::settings::WorkerCommand;
 use crate::settings::kind::Arity;
 use crate::settings::origin::{Origin, Value};
@@ -34,6 +36,13 @@ pub(crate) enum NotWritten {
     },
 }
 
+impl NotWritten {
+    /// This folder cannot be written.
+    pub(crate) fn at(folder: &Path, source: io::Error) -> Self {
+        NotWritten::Folder { folder: folder.display().to_string(), source }
+    }
+}
+
 /// What writing has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
@@ -43,7 +52,7 @@ pub(crate) struct Written {
     pub at_next_start: Vec<&'static str>,
 }
 
-/// Writes both files; of the variables, those that were not said to this very process. Relative paths in the settings start from the folder that the variable `PWD` names.
+/// Writes both files, and the record if one is given: all of them, or none. Of the variables, those that were not said to this very process. Relative paths in the settings start from the folder that the variable `PWD` names.
 ///
 /// # Errors
 /// The command is no text, or the folder cannot be written.
@@ -51,17 +60,29 @@ pub(crate) fn write(
     app: &AppFolder,
     resolved: &Resolved,
     environment: &Environment,
+    record: Option<&Record>,
 ) -> Result<Written, NotWritten> {
-    let new = table_of(resolved)?;
     let old = std::fs::read_to_string(app.definition()).ok().and_then(|text| text.parse().ok());
-    let text = new.to_string();
+    let old: Table = old.unwrap_or_default();
+    let mut new = table_of(resolved)?;
+    new.extend(of_others(&old));
+    let (text, variables) = (new.to_string(), joined(&environment.passed_on()));
     let write = || {
         app.create()?;
-        apps::replace(&app.environment(), &joined(&environment.passed_on()))?;
-        apps::replace(&app.definition(), text.as_bytes())
+        let record = record.map(Record::text).transpose()?;
+        let (environment, definition, state) = (app.environment(), app.definition(), app.record());
+        let mut files: Vec<(&Path, &[u8])> = vec![(&environment, &variables), (&definition, text.as_bytes())];
+        files.extend(record.iter().map(|record| (state.as_path(), record.as_slice())));
+        apps::replace_all(&files)
     };
-    write().map_err(|source| NotWritten::Folder { folder: app.path().display().to_string(), source })?;
-    Ok(changes(&old.unwrap_or_default(), &new))
+    write().map_err(|source| NotWritten::at(&app.path(), source))?;
+    Ok(changes(&old, &new))
+}
+
+/// The settings that another version has written, and this one does not know. It keeps them for that version.
+fn of_others(file: &Table) -> impl Iterator<Item = (String, TomlValue)> {
+    let others = file.iter().filter(|(name, _)| !table::is_known(name));
+    others.map(|(name, value)| (name.clone(), value.clone()))
 }
 
 fn changes(old: &Table, new: &Table) -> Written {

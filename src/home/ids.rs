@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::apps;
 
@@ -22,6 +23,9 @@ pub(crate) struct Ids {
     /// By app: that of worker 1, of worker 2, and so on.
     #[serde(default)]
     apps: BTreeMap<String, Vec<u32>>,
+    /// What another version has written. It is kept for that version.
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 impl Ids {

@@ -41,7 +41,7 @@ pub(crate) enum LockError {
         by: Option<Holder>,
     },
     /// The file cannot be used.
-    #[error("cannot lock app {app}: {source}")]
+    #[error("cannot lock app {app}: {source}\nhint: name another folder for apps: CLUSTERD_HOME")]
     Unusable {
         /// The app.
         app: String,

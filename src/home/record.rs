@@ -7,6 +7,7 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::apps::{self, AppFolder};
 use crate::supervisor::events::Time;
@@ -17,7 +18,7 @@ const MOST_CRASHES: usize = 5;
 /// How long a crash counts.
 const CRASHES_WITHIN: Duration = Duration::from_secs(60);
 
-/// What is known of an app beside what it is. Keys of a later version are passed over.
+/// What is known of an app beside what it is. Keys of a later version are kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// Whether it is to run.
@@ -32,6 +33,9 @@ pub(crate) struct Record {
     /// When primaries have crashed lately.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub crashes: Vec<Time>,
+    /// What another version has written. It is kept for that version.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
 }
 
 /// Whether an app is to run.
@@ -66,7 +70,15 @@ impl Record {
     /// # Errors
     /// Those of writing a file.
     pub(crate) fn write(&self, app: &AppFolder) -> io::Result<()> {
-        apps::replace(&app.record(), &serde_json::to_vec_pretty(self)?)
+        apps::replace(&app.record(), &self.text()?)
+    }
+
+    /// The file.
+    ///
+    /// # Errors
+    /// None that can happen: it is plain.
+    pub(super) fn text(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec_pretty(self)?)
     }
 
     /// Reads it, has it changed, and writes it again. Who does so holds the app's lock, or nobody does.
@@ -118,7 +130,9 @@ mod tests {
         );
         // Of a later version, and not to be read at all.
         apps::replace(&app.record(), br#"{"wanted":"running","colour":"red"}"#).unwrap();
-        assert_eq!(Record::of(&app), Record::default());
+        Record::change(&app, |record| record.workers = Some(2)).unwrap();
+        let text = fs::read_to_string(app.record()).unwrap();
+        assert!(text.contains("\"workers\": 2") && text.contains("\"colour\": \"red\""), "{text}");
         apps::replace(&app.record(), b"{").unwrap();
         assert_eq!(Record::of(&app), Record::default());
     }

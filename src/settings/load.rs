@@ -50,6 +50,7 @@ pub(crate) fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
                 let folder = command_line.folder.as_deref().unwrap_or(Path::new("."));
                 the_app(path, &text, folder, &mut warnings).unwrap_or_else(not_read)
             }
+            Ok(text) if is_only_file => file::read(path, &without_others(path, &text, &mut warnings)),
             Ok(text) => file::read(path, &text),
             Err(problem) => not_read(Invalid::new(vec![problem])),
         },
@@ -105,6 +106,24 @@ fn the_app(
         command: Some((command, app.run.origin().clone())),
         problems: Vec::new(),
     })
+}
+
+/// The file of an app of the home folder without the keys that this version does not know: another version has written them, and a
+/// person is told of them.
+fn without_others(path: &Path, text: &str, warnings: &mut Vec<Problem>) -> String {
+    let Ok(mut keys) = text.parse::<toml::Table>() else { return text.to_owned() };
+    let others: Vec<_> = keys.keys().filter(|name| !table::is_known(name)).cloned().collect();
+    if others.is_empty() {
+        return text.to_owned();
+    }
+    for name in others {
+        keys.remove(&name);
+        let reason =
+            Reason::new(concat!("clusterd ", env!("CARGO_PKG_VERSION"), " does not know this setting"));
+        let hint = "another version of clusterd has written it: it is kept, and has no effect with this one";
+        warnings.push(Problem::at(format!("{}: {name}", path.display()), reason.hint(hint)));
+    }
+    keys.to_string()
 }
 
 /// What the environment files say. Each keeps the name that it was given.

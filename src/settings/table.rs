@@ -831,6 +831,11 @@ pub(crate) fn named(name: &str) -> Option<&'static Key> {
     all().find(|key| key.name == name)
 }
 
+/// Whether a file may have this key.
+pub(crate) fn is_known(name: &str) -> bool {
+    name == COMMAND || named(name).is_some()
+}
+
 /// The file's one key that is no setting of the table: what the workers run, a list of strings.
 pub(crate) const COMMAND: &str = "command";
 

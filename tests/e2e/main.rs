@@ -21,6 +21,7 @@ mod environment;
 mod exposition;
 mod families;
 mod handoff;
+mod home_folder;
 mod hooks;
 mod import;
 mod lanes;

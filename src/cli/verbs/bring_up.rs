@@ -9,10 +9,12 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use super::VerbError;
+use crate::cli::complain;
 use crate::control::api::App;
 use crate::control::client;
 use crate::control::home::Home;
 use crate::home::apps::AppFolder;
+use crate::home::definition::NotWritten;
 use crate::home::lock::Lock;
 use crate::home::record::{Record, Wanted};
 use crate::home::startup::units::Instance;
@@ -37,7 +39,7 @@ const LINES: usize = 10;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotUp {
     /// The primary cannot be started.
-    #[error("cannot start app {app}: {source}")]
+    #[error("cannot start app {app}: {source}{}", room(.source))]
     NotStarted {
         /// The app.
         app: String,
@@ -77,6 +79,14 @@ pub(crate) enum NotUp {
         /// What it has said last.
         last_lines: Vec<String>,
     },
+}
+
+fn room(error: &io::Error) -> &'static str {
+    let has_none = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+    );
+    if has_none { "\nhint: make room, or name another folder for apps: CLUSTERD_HOME" } else { "" }
 }
 
 fn quoted(lines: &[String]) -> String {
@@ -153,10 +163,12 @@ pub(super) async fn bring_up(folder: &AppFolder, way: Way) -> Result<App, VerbEr
     let wanted = |record: &mut Record| {
         *record = Record { wanted: Wanted::Running, crashes: Vec::new(), ended: None, ..record.clone() };
     };
-    Record::change(folder, wanted).map_err(not_started)?;
+    Record::change(folder, wanted).map_err(|source| NotWritten::at(&folder.path(), source))?;
     let definition =
         CommandLine { config: Some(folder.definition()), is_only_file: true, ..CommandLine::default() };
-    let patience = load(definition).map_err(NotUp::from)?.config.ready_timeout + BEYOND;
+    let resolved = load(definition).map_err(NotUp::from)?;
+    resolved.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
+    let patience = resolved.config.ready_timeout + BEYOND;
     let log = LogEnds::of(folder);
     let mut starting = Starting::begin(folder, way).map_err(not_started)?;
     let deadline = Instant::now() + patience;

@@ -8,6 +8,7 @@ use super::{VerbError, ending, rest};
 use crate::control::client;
 use crate::control::home::Home;
 use crate::home::apps::{AppFolder, Apps};
+use crate::home::definition::NotWritten;
 use crate::home::ids::Ids;
 use crate::home::lock::Lock;
 use crate::home::startup::units::Instance;
@@ -50,8 +51,11 @@ impl Delete {
     }
 
     fn forget(&self, folder: AppFolder) -> Result<(), VerbError> {
-        folder.remove(self.logs)?;
-        Ids::forget(folder.home(), folder.name())?;
+        let remove = || {
+            folder.remove(self.logs)?;
+            Ids::forget(folder.home(), folder.name())
+        };
+        remove().map_err(|source| NotWritten::at(&folder.path(), source))?;
         let logs = if self.logs { "" } else { "; its logs stay" };
         Ok(print::done(folder.name(), &format!("deleted{logs}"), self.shape)?)
     }

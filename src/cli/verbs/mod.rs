@@ -179,9 +179,6 @@ pub(super) enum VerbError {
     /// systemd does not do it.
     #[error(transparent)]
     Startup(#[from] StartupError),
-    /// The home folder cannot be read or written.
-    #[error("cannot write to {}: {}\nhint: another folder for apps is named by CLUSTERD_HOME", .0.display(), .1)]
-    Home(std::path::PathBuf, io::Error),
     /// clusterd gives no answer, or refuses.
     #[error(transparent)]
     Client(#[from] client::Error),

@@ -15,6 +15,7 @@ use crate::control::client::{Clusterd, Found};
 use crate::home::apps::{AppFolder, Apps};
 use crate::home::definition::{self, NotWritten};
 use crate::home::ids::Ids;
+use crate::home::leave;
 use crate::home::lock::Lock;
 use crate::home::record::{Record, Wanted};
 use crate::home::startup::short_lived;
@@ -159,9 +160,17 @@ pub(super) fn define(
     (resolved, wanted): (&Resolved, Wanted),
     start: &Path,
 ) -> Result<(), VerbError> {
-    let _lock = Lock::take(app)?;
-    definition::write(app, resolved, &Environment::of_this_process().with("PWD", start.as_os_str()))?;
-    Ok(Record { wanted, ..Record::default() }.write(app)?)
+    let lock = Lock::take(app)?;
+    let environment = Environment::of_this_process().with("PWD", start.as_os_str());
+    let record = Record { wanted, ..Record::default() };
+    match definition::write(app, resolved, &environment, Some(&record)) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            // What was not defined before leaves nothing.
+            leave(app, &lock);
+            Err(error.into())
+        }
+    }
 }
 
 /// Carries out what can be done for an app that does not run.
@@ -169,7 +178,8 @@ pub(super) async fn obey(folder: &AppFolder, command: &Command, shape: Shape) ->
     let name = folder.name();
     match command {
         Command::Stop(_) => {
-            Record::change(folder, |record| record.wanted = Wanted::Stopped)?;
+            Record::change(folder, |record| record.wanted = Wanted::Stopped)
+                .map_err(|source| NotWritten::at(&folder.path(), source))?;
             print::done(name, "it was not running, and is not started at the next boot", shape)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -192,10 +202,8 @@ pub(super) async fn obey(folder: &AppFolder, command: &Command, shape: Shape) ->
         Command::ReloadWith(environment)
         | Command::RestartWith(environment)
         | Command::StartWith(environment) => {
-            definition::set_environment(folder, environment).map_err(|source| NotWritten::Folder {
-                folder: folder.path().display().to_string(),
-                source,
-            })?;
+            definition::set_environment(folder, environment)
+                .map_err(|source| NotWritten::at(&folder.path(), source))?;
             start(folder, shape).await
         }
         Command::Reload | Command::Restart(_) | Command::Start(_) => start(folder, shape).await,

@@ -6,6 +6,7 @@ use super::print::{self, Output, Shape};
 use super::{VerbError, rest, startup};
 use crate::cli::complain;
 use crate::home::apps::Apps;
+use crate::home::definition::NotWritten;
 use crate::home::record::{Record, Wanted};
 use crate::home::saved;
 
@@ -35,7 +36,7 @@ pub(super) struct ClearDump {
 impl Save {
     pub(super) fn run(self) -> Result<ExitCode, VerbError> {
         let apps = Apps::of_this_process()?;
-        let saved = saved::save(&apps).map_err(|error| VerbError::Home(apps.home().to_owned(), error))?;
+        let saved = saved::save(&apps).map_err(|source| NotWritten::at(apps.home(), source))?;
         match self.shape.output {
             Output::Json => print::json(&saved)?,
             Output::Text => {
@@ -64,7 +65,8 @@ impl Resurrect {
                 complain(&format!("{}: the app was deleted since it was saved", saved.name));
                 code = ExitCode::FAILURE;
             } else if saved.wanted == Wanted::Running && at_rest.contains(&folder) {
-                Record::change(&folder, |record| record.workers = saved.workers)?;
+                Record::change(&folder, |record| record.workers = saved.workers)
+                    .map_err(|source| NotWritten::at(&folder.path(), source))?;
                 if rest::start(&folder, self.shape).await? != ExitCode::SUCCESS {
                     code = ExitCode::FAILURE;
                 }
@@ -76,7 +78,8 @@ impl Resurrect {
 
 impl ClearDump {
     pub(super) fn run(self) -> Result<ExitCode, VerbError> {
-        saved::clear(&Apps::of_this_process()?)?;
+        let apps = Apps::of_this_process()?;
+        saved::clear(&apps).map_err(|source| NotWritten::at(apps.home(), source))?;
         if self.shape.output == Output::Text {
             print::line("nothing is saved any more")?;
         }

@@ -221,7 +221,7 @@ async fn change(
         (_, None) => Command::Reload,
         (_, Some(new)) => Command::ReloadWith(new),
     };
-    let Written { is_changed, at_next_start } = definition::write(app, resolved, &kept)?;
+    let Written { is_changed, at_next_start } = definition::write(app, resolved, &kept, None)?;
     if !is_changed && (running, &command) == (IfItRuns::ReloadIfChanged, &Command::Reload) {
         print::done(app.name(), "it runs, and nothing has changed", shape)?;
         return Ok(ExitCode::SUCCESS);
