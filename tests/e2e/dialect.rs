@@ -207,6 +207,13 @@ fn a_file_is_begun_anew_whether_it_has_changed_or_not() {
         assert_ne!(pid(&home), before, "{line}");
         before = pid(&home);
     }
+    home.write(
+        "eco.json",
+        r#"{ "apps": [ { "name": "web", "script": "./job.sh" }, { "name": "new", "script": "x.sh" } ] }"#,
+    );
+    assert!(said(&home, "stop eco.json").done().starts_with("web: stopped"));
+    assert_eq!(said(&home, "delete eco.json").done(), "web: deleted; its logs stay\n");
+    assert_eq!(said(&home, "delete eco.json").code, 1);
     let told = home.say("startOrReload job.sh");
     assert!(told.code == 2 && told.stderr.contains("job.sh is no file of apps"), "{told:?}");
 }

@@ -30,7 +30,8 @@ pub(super) struct Delete {
 }
 
 impl Delete {
-    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
+    pub(super) async fn run(mut self) -> Result<ExitCode, VerbError> {
+        self.apps = rest::or_apps_of_files(self.apps).await?;
         let named: Vec<_> = self.apps.iter().map(String::as_str).collect();
         let found = client::find_for(&Home::of_this_process(), &named).await;
         let (running, at_rest) = rest::targets(&found, &rest::ids(), &self.apps)?;

@@ -11,7 +11,8 @@ use super::choose::{Many, NotChosen, Word, choose, choose_word, names};
 use super::print::{self, Output, Shape};
 use crate::cli::complain;
 use crate::control::api::App;
-use crate::control::client::{Clusterd, Found};
+use crate::control::client::{self, Clusterd, Found};
+use crate::control::home::Home;
 use crate::home::apps::{AppFolder, Apps};
 use crate::home::definition::{self, NotWritten};
 use crate::home::ids::Ids;
@@ -21,7 +22,9 @@ use crate::home::record::{Record, Wanted};
 use crate::home::startup::short_lived;
 use crate::home::startup::units::{Instance, is_booted};
 use crate::ids::Slot;
+use crate::settings::apps::file;
 use crate::settings::resolve::Resolved;
+use crate::settings::start_folder;
 use crate::supervisor::{Command, Environment};
 
 /// Every app that was started once, and does not run.
@@ -120,6 +123,32 @@ impl Target<'_> {
 /// These words; where there are none, all apps are meant.
 pub(super) fn or_all(words: &[String]) -> Vec<String> {
     if words.is_empty() { vec!["all".to_owned()] } else { words.to_vec() }
+}
+
+/// These words, with the apps of a file in the place of the file. Those that were never started are left out, unless all are.
+///
+/// # Errors
+/// A file cannot be read.
+pub(super) async fn or_apps_of_files(words: Vec<String>) -> Result<Vec<String>, VerbError> {
+    let folder = start_folder::of_this_process().unwrap_or_default();
+    let format = |word: &String| file::format(Path::new(word)).filter(|_| folder.join(word).is_file());
+    if !words.iter().any(|word| format(word).is_some()) {
+        return Ok(words);
+    }
+    let found = client::find(&Home::of_this_process()).await;
+    let is_known = |name: &str| found.has(name) || all().iter().any(|app| app.name() == name);
+    let mut named = Vec::new();
+    for word in words {
+        let Some(format) = format(&word).filter(|_| !is_known(&word)) else {
+            named.push(word);
+            continue;
+        };
+        let apps = file::load(Path::new(&word), &folder, format)?.apps;
+        let (known, others): (Vec<_>, Vec<_>) =
+            apps.into_iter().map(|app| app.name.text).partition(|name| is_known(name));
+        named.extend(if known.is_empty() { others } else { known });
+    }
+    Ok(named)
 }
 
 /// What these words mean, each once, or the only app if there are no words: what runs, and the apps that do not.

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::VerbError;
 use super::order::Order;
+use super::{VerbError, rest};
 use crate::ids::Slot;
 use crate::supervisor::Command;
 
@@ -30,6 +30,7 @@ impl Stop {
             true => Command::Hold,
             false => Command::Stop(self.worker.map(Slot)),
         };
-        self.order.carry_out(command).await
+        let apps = rest::or_apps_of_files(self.order.apps).await?;
+        Order { apps, ..self.order }.carry_out(command).await
     }
 }
