@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::error::{Problem, Reason};
 use super::super::file::nearest;
@@ -26,20 +26,29 @@ pub(crate) fn chosen(apps: Vec<App>, profile: Option<&str>) -> Result<Vec<App>, 
     {
         return Err(Problem::at(format!("--env {profile}"), unknown(&apps, profile)));
     }
+    let names = appended(&apps, profile);
     let with = |mut app: App| {
-        if let Some((name, values)) = profile.and_then(|name| app.profiles.get_key_value(name)) {
-            let (name, values) = (name.clone(), values.clone());
-            add_variables(&mut app, values);
-            if app.appends_profile {
-                app.name.text = format!("{}-{name}", app.name.text);
-            }
+        for needed in &mut app.depends_on {
+            needed.text = names.get(&needed.text).unwrap_or(&needed.text).clone();
         }
+        if let Some(values) = profile.and_then(|name| app.profiles.get(name)).cloned() {
+            add_variables(&mut app, values);
+        }
+        app.name.text = names.get(&app.name.text).unwrap_or(&app.name.text).clone();
         app.appends_profile = false;
         app.profiles.clear();
         take_port(&mut app);
         app
     };
     Ok(apps.into_iter().map(with).collect())
+}
+
+/// The names of the apps to which the profile's is appended, and what those are called then.
+fn appended(apps: &[App], profile: Option<&str>) -> BTreeMap<String, String> {
+    let Some(profile) = profile else { return BTreeMap::new() };
+    let appends = |app: &&App| app.appends_profile && app.profiles.contains_key(profile);
+    let names = apps.iter().filter(appends).map(|app| &app.name.text);
+    names.map(|name| (name.clone(), format!("{name}-{profile}"))).collect()
 }
 
 fn unknown(apps: &[App], profile: &str) -> Reason {
@@ -110,6 +119,7 @@ mod tests {
         PORT = 8080
         [app.mail]
         command = ['mail']
+        depends-on = ['web']
         [app.mail.env.staging]
         A = 1
     ";
@@ -131,6 +141,8 @@ mod tests {
             |profile| chosen(read(FILE), profile).expect("known").iter().map(shown).collect::<Vec<_>>();
         assert_eq!(with(None), ["web 3000 NODE_ENV=development ONLY=base", "mail  "]);
         assert_eq!(with(Some("production")), ["web-production 8080 ONLY=base NODE_ENV=production", "mail  "]);
+        let needs = |profile| chosen(read(FILE), profile).expect("known")[1].depends_on[0].text.clone();
+        assert_eq!((needs(Some("production")), needs(None)), ("web-production".to_owned(), "web".to_owned()));
         assert_eq!(with(Some("staging")), ["web 3000 NODE_ENV=development ONLY=base", "mail  A=1"]);
     }
 
