@@ -406,6 +406,9 @@ fn without_a_file_it_says_what_was_looked_for() {
     home.write("clusterd.toml", "[app.web]\ncommand = ['true']\nworkers = 'x'\n");
     assert_eq!(home.say("up").code, 78);
     assert_eq!(home.say("up --only api").code, 78);
+    home.write("clusterd.toml", "[app.a]\ncommand = ['true']\n[app.b]\ncommand = ['true']\n");
+    let named = home.say("up --name web");
+    assert!(named.stderr.contains("--name web: several apps of this file"), "{named:?}");
     assert!(!home.path("web").exists());
 }
 

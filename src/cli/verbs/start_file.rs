@@ -136,9 +136,20 @@ fn ready(mut apps: Apps, folder: &Path, mut line: CommandLine, only: &[String]) 
         let needs = app.depends_on.iter().map(|name| name.text.clone()).collect();
         Ok(AppToRun { resolved: resolved(app, &line.flags, folder)?, wanted, needs })
     };
-    let ready: Result<_, VerbError> = meant.iter().map(ready).collect();
+    let ready: Vec<AppToRun> = meant.iter().map(ready).collect::<Result<_, VerbError>>()?;
+    let name = |app: &AppToRun| app.resolved.config.name.clone();
+    if let Some(twice) = (1..ready.len()).map(|place| name(&ready[place])).find(|own| *own == name(&ready[0]))
+    {
+        // Names in the file differ: a flag has named them all.
+        let reason = Reason::new("several apps of this file would have this name");
+        return Err(one(Problem::at(
+            format!("--name {twice}"),
+            reason.hint("choose one of them: --only APP"),
+        ))
+        .into());
+    }
     let warnings = apps.warnings.into_iter().map(|Warning { problem, .. }| problem).collect();
-    Ok(Loaded { apps: ready?, warnings })
+    Ok(Loaded { apps: ready, warnings })
 }
 
 fn one(problem: Problem) -> Invalid {
