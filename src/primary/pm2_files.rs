@@ -107,6 +107,10 @@ impl Places {
         }
         for slot in now.workers.iter().map(|worker| worker.slot) {
             self.link_logs(slot, number(slot));
+            if running().all(|(other, _)| other != slot) {
+                // A primary that was killed has left it.
+                let _ = number(slot).and_then(|id| self.pid_file(id)).map(fs::remove_file);
+            }
         }
         now.workers.iter().all(|worker| number(worker.slot).is_some())
     }

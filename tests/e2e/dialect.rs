@@ -149,6 +149,18 @@ fn files_have_pm2s_names_and_go_with_their_processes() {
     });
     said(&home, "stop web").done();
     until("it is gone", || (!file.exists()).then_some(()));
+    // What a primary that was killed has left goes with the next look.
+    said(&home, "kill").done();
+    fs::write(&file, "1").expect("the folder is there");
+    said(&home, "start web").done();
+    let pid = jlist(&home)[0]["pid"].to_string();
+    until("it is that of the worker", || (fs::read_to_string(&file).ok()? == pid).then_some(()));
+    fs::write(shared(&home).join("pids/web-1.pid"), "1").expect("the folder is there");
+    said(&home, "scale web 2").done();
+    said(&home, "stop 1").done();
+    until("nobody is there", || (!shared(&home).join("pids/web-1.pid").exists()).then_some(()));
+    said(&home, "stop web").done();
+    until("it is gone again", || (!file.exists()).then_some(()));
     assert_eq!(jlist(&home)[0]["pm2_env"]["status"], "stopped");
     said(&home, "start web").done();
     until("it is there again", || file.exists().then_some(()));
