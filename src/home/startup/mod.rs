@@ -1,6 +1,6 @@
 //! Apps that systemd starts at boot: one templated unit for a user, and an instance of it for each app.
 //!
-//! It starts no app by itself. In reading order: [`unit`] (what the unit says), [`units`] (where units are, and systemctl),
+//! It starts no app by itself. In reading order: [`mod@unit`] (what the unit says), [`units`] (where units are, and systemctl),
 //! [`program`] (by which path clusterd is found at boot), [`short_lived`] (who would end an app that `start` has started).
 
 pub(crate) mod program;
