@@ -32,6 +32,7 @@ mod lingering;
 mod listen_fds;
 mod log_files;
 mod logs;
+mod many_apps;
 mod metrics;
 mod never_listens;
 mod node;

@@ -38,6 +38,7 @@ mod save;
 mod scale;
 mod send_signal;
 mod sentence;
+mod side_by_side;
 mod start;
 mod start_file;
 mod start_or;

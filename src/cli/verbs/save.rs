@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::print::{self, Output, Shape};
+use super::side_by_side::{self, State};
 use super::{VerbError, rest, startup};
 use crate::cli::complain;
 use crate::home::apps::Apps;
@@ -59,6 +60,7 @@ impl Resurrect {
         let apps = Apps::of_this_process()?;
         let at_rest = rest::all();
         let mut code = ExitCode::SUCCESS;
+        let mut meant = Vec::new();
         for saved in saved::saved(&apps)? {
             let folder = apps.app(&saved.name);
             if !folder.is_defined() {
@@ -67,12 +69,17 @@ impl Resurrect {
             } else if saved.wanted == Wanted::Running && at_rest.contains(&folder) {
                 Record::change(&folder, |record| record.workers = saved.workers)
                     .map_err(|source| NotWritten::at(&folder.path(), source))?;
-                if rest::start(&folder, self.shape).await? != ExitCode::SUCCESS {
-                    code = ExitCode::FAILURE;
-                }
+                meant.push(folder);
             }
         }
-        Ok(code)
+        let needs = vec![Vec::new(); meant.len()];
+        let start = async |place: usize| {
+            let started = rest::start(&meant[place], self.shape).await?;
+            Ok::<_, VerbError>(started == ExitCode::SUCCESS)
+        };
+        let states = side_by_side::start_all(&needs, start).await?;
+        let all_up = states.iter().all(|state| *state == State::Up);
+        Ok(if all_up { code } else { ExitCode::FAILURE })
     }
 }
 

@@ -8,11 +8,14 @@ use std::process::ExitCode;
 
 use super::order::{Order, UpdateEnv};
 use super::print::{self, Shape};
+use super::side_by_side::{self, State};
 use super::{VerbError, rest};
 use crate::cli::complain;
 use crate::home::apps::{self, AppFolder};
-use crate::home::definition::{self, Written};
+use crate::home::definition::{self, NotWritten, Written};
+use crate::home::ids::Ids;
 use crate::home::record::Wanted;
+use crate::settings::Config;
 use crate::settings::apps::file::{self, Format};
 use crate::settings::apps::launch::is_in;
 use crate::settings::apps::{App, Apps, Run, Script, Warning, order, profile};
@@ -50,7 +53,7 @@ pub(super) enum IfItRuns {
     Restart,
 }
 
-/// Starts the apps of this file, one after the other, each after those that it depends on.
+/// Starts the apps of this file, several at once, each after those that it depends on.
 ///
 /// # Errors
 /// The file is wrong; nothing is done then.
@@ -65,16 +68,41 @@ pub(super) async fn start(path: &Path, format: Format, chosen: Chosen) -> Result
 /// Something is wrong with one of them; nothing is done then.
 pub(super) async fn start_all(apps: Apps, folder: &Path, chosen: Chosen) -> Result<ExitCode, VerbError> {
     let Chosen { line, only, environment, running, shape } = chosen;
-    let mut code = ExitCode::SUCCESS;
     let Loaded { apps, warnings } = ready(apps, folder, line, &only)?;
     tell(&warnings);
-    for AppToRun { resolved, wanted, .. } in apps {
-        let how = (environment, running);
-        if start_one((&resolved, wanted), folder, how, shape).await? != ExitCode::SUCCESS {
-            code = ExitCode::FAILURE;
+    number(&apps)?;
+    let name = |place: usize| apps[place].resolved.config.name.as_str();
+    // One that is not meant is as it is.
+    let place_of = |need: &String| (0..apps.len()).find(|&place| name(place) == need);
+    let needs: Vec<Vec<_>> = apps.iter().map(|app| app.needs.iter().filter_map(place_of).collect()).collect();
+    let start = async |place: usize| {
+        let AppToRun { resolved, wanted, .. } = &apps[place];
+        let started = start_one((resolved, *wanted), folder, (environment, running), shape).await?;
+        Ok::<_, VerbError>(started == ExitCode::SUCCESS)
+    };
+    let states = side_by_side::start_all(&needs, start).await?;
+    for (place, state) in states.iter().enumerate() {
+        if let State::Skipped(need) = state {
+            complain(&format!(
+                "{}: not started: {}, which it needs, has not come up",
+                name(place),
+                name(*need)
+            ));
         }
     }
-    Ok(code)
+    let all_up = states.iter().all(|state| *state == State::Up);
+    Ok(if all_up { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Workers are numbered in the order of the apps, whichever comes up first.
+fn number(meant: &[AppToRun]) -> Result<(), VerbError> {
+    let home = apps::Apps::of_this_process()?;
+    for AppToRun { resolved, .. } in meant.iter().filter(|app| app.wanted == Wanted::Running) {
+        let Config { name, workers, .. } = &resolved.config;
+        let give = || home.app(name).create().and_then(|()| Ids::give(home.home(), name, workers.get()));
+        give().map_err(|source| NotWritten::at(home.home(), source))?;
+    }
+    Ok(())
 }
 
 /// Says what a file warns of.

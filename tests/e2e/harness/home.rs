@@ -122,17 +122,35 @@ impl Drop for Following {
     }
 }
 
-impl Drop for Home {
-    fn drop(&mut self) {
-        // Without their folders, guardians start nothing again.
-        let pids: Vec<_> = std::fs::read_dir(self.0.home().join("apps"))
+impl Home {
+    /// Kills every primary with its guardian, as the end of the machine does.
+    pub(crate) fn kill_everything(&self) {
+        for primary in self.primaries() {
+            // It would start another guardian.
+            primary.signal(Signal::STOP);
+            let guardians = primary.children().into_iter().filter(|child| child.name() == "clusterd-guard");
+            guardians.for_each(|guardian| guardian.signal(Signal::KILL));
+            primary.signal(Signal::KILL);
+            super::until("it has ended", || (!primary.is_alive()).then_some(()));
+        }
+    }
+
+    fn primaries(&self) -> Vec<Process> {
+        std::fs::read_dir(self.0.home().join("apps"))
             .into_iter()
             .flatten()
             .filter_map(|entry| std::fs::read(entry.ok()?.path().join("lock")).ok())
             .filter_map(|lock| serde_json::from_slice::<Value>(&lock).ok()?["pid"].as_i64())
             .filter_map(|pid| Process::find(i32::try_from(pid).ok()?))
             .filter(|process| process.environment("CLUSTERD_HOME").as_deref() == self.0.home().to_str())
-            .collect();
+            .collect()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let pids = self.primaries();
+        // Without their folders, guardians start nothing again.
         let _ = std::fs::remove_dir_all(self.0.home().join("apps"));
         pids.iter().for_each(|primary| primary.signal(Signal::TERM));
         super::until("what was started in the home folder has ended", || {

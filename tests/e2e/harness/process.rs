@@ -178,6 +178,14 @@ impl Process {
             .collect()
     }
 
+    /// What it calls itself (`/proc/PID/comm`).
+    pub(crate) fn name(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/comm", self.pid()))
+            .unwrap_or_default()
+            .trim_end()
+            .to_owned()
+    }
+
     /// Its program's file.
     pub(crate) fn program(&self) -> Option<std::path::PathBuf> {
         std::fs::read_link(format!("/proc/{}/exe", self.pid)).ok()
