@@ -1,6 +1,6 @@
 //! The signals that `clusterd up` takes for its apps.
 //!
-//! Only which they are: what follows is in [`run`](super::run).
+//! Only which they are: what follows is in [`run`](mod@super::run).
 
 use std::future::poll_fn;
 use std::io;

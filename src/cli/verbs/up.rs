@@ -1,6 +1,6 @@
 //! `clusterd up`: the apps of a file in the foreground.
 //!
-//! The file is read here, as `clusterd start FILE` reads it; the apps are run by [`up`](crate::up).
+//! The file is read here, as `clusterd start FILE` reads it; the apps are run by [`crate::up`].
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
