@@ -231,3 +231,25 @@ fn restarts_are_counted_from_0_again_and_the_metrics_go_on() {
     home.say("kill").done();
     assert_eq!((home.say("reset web").code, home.say("reset nobody").code), (0, 1));
 }
+
+#[test]
+fn a_line_reaches_the_standard_input_of_workers() {
+    let home = home();
+    home.write("reads.sh", "#!/bin/sh\nwhile read -r line; do echo \"got $line\"; done\n");
+    home.say("start reads.sh --stdin open -w 2").done();
+    let said = home.say("send reads hello there");
+    assert_eq!(said.done(), "reads: sent to worker 1\nreads: sent to worker 2\n");
+    let got = |line: &str| home.file("reads", "logs/out.log").matches(line).count();
+    until("both have read it", || (got("got hello there\n") == 2).then_some(()));
+    assert_eq!(home.say("send 1 again").done(), "reads: sent to worker 2\n");
+    until("one has read it", || (got("got again\n") == 1).then_some(()));
+    let said = home.say(&format!("send reads {}", "x".repeat(5000)));
+    assert!(said.code == 1 && said.stderr.contains("at most 4096 bytes"), "{said:?}");
+    // Without that there is nothing to read.
+    start(&home, "deaf", "");
+    let said = home.say("send deaf hello");
+    assert!(said.code == 1 && said.stderr.contains("hint: start the app with --stdin open"), "{said:?}");
+    home.say("stop reads").done();
+    let said = home.say("send reads hello");
+    assert!(said.code == 1 && said.stderr.contains("no worker is running"), "{said:?}");
+}

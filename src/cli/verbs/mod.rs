@@ -36,6 +36,7 @@ mod rest;
 mod restart;
 mod save;
 mod scale;
+mod send;
 mod send_signal;
 mod sentence;
 mod side_by_side;
@@ -88,6 +89,7 @@ enum Verb {
     #[command(name = "sendSignal")]
     SendSignal(send_signal::SendSignal),
     Reset(reset::Reset),
+    Send(send::Send),
     Stop(stop::Stop),
     Start(start::Start),
     Up(up::Up),
@@ -186,6 +188,9 @@ pub(super) enum VerbError {
     /// A file that is to be made is there.
     #[error("cannot make {}: {}", .0.display(), .1)]
     NotMade(std::path::PathBuf, io::Error),
+    /// A worker gets no line.
+    #[error(transparent)]
+    NotSent(#[from] send::NotSent),
     /// A worker's answer has no end.
     #[error("the worker's response is incomplete: {0}")]
     Broken(String),
@@ -294,6 +299,7 @@ async fn carry_out(verb: Verb) -> Result<ExitCode, VerbError> {
         Verb::Scale(scale) => scale.run().await,
         Verb::SendSignal(signal) => signal.run().await,
         Verb::Reset(reset) => reset.run().await,
+        Verb::Send(send) => send.run().await,
         Verb::Stop(stop) => stop.run().await,
         Verb::Start(start) => start.run().await,
         Verb::Up(up) => up.run().await,
