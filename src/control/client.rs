@@ -23,6 +23,7 @@ use tokio_util::io::StreamReader;
 
 use super::address::SocketAddress;
 use super::api::{self, App, Apps, Connection, Path, Problem, Refusal, Verb};
+use super::app_name::encoded;
 use super::home::Home;
 use super::peer::{self, Stranger};
 use crate::ids::Slot;
@@ -154,7 +155,8 @@ pub(crate) async fn find_for(home: &Home, words: &[&str]) -> Found {
 async fn find_named(home: &Home, names: &[&str]) -> Option<Found> {
     let may_be_meant = |address: &SocketAddress| {
         let stem = address.stem();
-        names.iter().any(|name| stem.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')))
+        let is_of = |name: &&str| stem.strip_prefix(&encoded(name)).is_some_and(|rest| rest.starts_with('-'));
+        names.iter().any(is_of)
     };
     let found = ask_all(home.sockets().into_iter().filter(may_be_meant).collect()).await;
     let is_whole = found.errors.is_empty() && names.iter().all(|name| found.has(name));

@@ -21,6 +21,7 @@ use rustix::fs::{Access, AtFlags, CWD};
 use tracing::{debug, warn};
 
 use super::address::{SocketAddress, SocketGuard};
+use super::app_name::encoded;
 use crate::sys::unix::{self, Name};
 
 /// The variable that names the folder.
@@ -194,7 +195,7 @@ fn listen_abstract(name: &str) -> io::Result<(UnixListener, SocketGuard)> {
 
 /// Names for the socket of this process, in the order in which they are tried.
 fn names(app: &str) -> impl Iterator<Item = String> {
-    let own = format!("{app}-{}", std::process::id());
+    let own = format!("{}-{}", encoded(app), std::process::id());
     (0..TRIES).map(move |other| match other {
         0 => own.clone(),
         other => format!("{own}-{other}"),

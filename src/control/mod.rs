@@ -5,7 +5,7 @@
 //! In reading order:
 //!
 //! - [`api`]: the messages.
-//! - [`address`], [`home`] and [`peer`]: where the socket is, and who may be at its other end.
+//! - [`address`], [`home`] and [`peer`]: where the socket is, and who may be at its other end; [`app_name`]: names in paths.
 //! - [`backend`]: what can be asked of an app; [`usage`]: what its workers use.
 //! - `routes`, `extract`, `handlers`, `feed` and `respond`: what each request is answered.
 //! - [`server`], `hang_up` and `stay`: the connections.
@@ -13,6 +13,7 @@
 
 pub(crate) mod address;
 pub(crate) mod api;
+pub(crate) mod app_name;
 pub(crate) mod backend;
 pub(crate) mod client;
 mod extract;

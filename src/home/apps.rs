@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::control::app_name::{decoded, encoded};
 use crate::control::home::Home;
 
 /// The folder of all apps.
@@ -78,7 +79,7 @@ impl Apps {
     /// Every app that has a folder: those that run in the foreground have one, too.
     pub(crate) fn folders(&self) -> impl Iterator<Item = AppFolder> {
         let entries = fs::read_dir(self.home.join(APPS)).into_iter().flatten().filter_map(Result::ok);
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let names = entries.filter_map(|entry| decoded(entry.file_name().to_str()?));
         names.map(|name| self.app(&name))
     }
 }
@@ -88,7 +89,7 @@ const APPS: &str = "apps";
 impl AppFolder {
     /// The folder at this path, as [`AppFolder::path`] gives it; `None` if it is no such path.
     pub(crate) fn at(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?.to_owned();
+        let name = decoded(path.file_name()?.to_str()?)?;
         let apps = path.parent().filter(|apps| apps.file_name().is_some_and(|name| name == APPS))?;
         Some(Self { home: apps.parent()?.to_owned(), name })
     }
@@ -105,7 +106,7 @@ impl AppFolder {
 
     /// The folder itself.
     pub(crate) fn path(&self) -> PathBuf {
-        self.home.join(APPS).join(&self.name)
+        self.home.join(APPS).join(encoded(&self.name))
     }
 
     /// Its settings.
@@ -243,6 +244,9 @@ mod tests {
         assert_eq!((mode(&web.path()), mode(&web.definition())), (0o700, 0o600));
         assert_eq!(AppFolder::at(&web.path()), Some(web));
         assert_eq!(AppFolder::at(Path::new("/srv/web")), None);
+        let odd = apps.app("we ird/na:me \u{e9}");
+        assert_eq!(odd.path().file_name().unwrap(), "we%20ird%2Fna%3Ame%20%C3%A9");
+        assert_eq!(AppFolder::at(&odd.path()), Some(odd));
     }
 
     #[test]

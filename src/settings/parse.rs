@@ -13,7 +13,7 @@ mod words;
 pub(crate) use addresses::{BIND, METRICS, PORT};
 #[cfg(test)]
 pub(crate) use addresses::{bind, port};
-pub(crate) use automatic::{AppName, MAX_WORKERS, NAMESPACE, Workers, is_name, name_of};
+pub(crate) use automatic::{AppName, MAX_WORKERS, NAMESPACE, Workers, is_name, is_plain_name, name_of};
 pub(crate) use cron::CRON;
 pub(crate) use header::{HEADER, ProbeHeader};
 pub(crate) use variables::{NODE_CHANNEL_VARIABLES, VARIABLE, Variables};

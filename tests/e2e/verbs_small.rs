@@ -253,3 +253,23 @@ fn a_line_reaches_the_standard_input_of_workers() {
     let said = home.say("send reads hello");
     assert!(said.code == 1 && said.stderr.contains("no worker is running"), "{said:?}");
 }
+
+#[test]
+fn an_app_may_be_called_as_pm2_lets_it_be() {
+    let home = home();
+    home.write("apps.json", r#"{ "apps": [ { "name": "we ird/na:me \u00e9%41", "script": "./job.sh" } ] }"#);
+    home.say("start apps.json").done();
+    let name = "we ird/na:me \u{e9}%41";
+    assert!(home.folder().join("home/apps/we%20ird%2Fna%3Ame%20%C3%A9%2541/app.toml").is_file());
+    assert_eq!(home.app(name).expect("it is listed")["name"], name);
+    let said = home.say_words(&["describe", name]);
+    assert!(said.done().contains(name), "{said:?}");
+    home.say_words(&["scale", name, "2"]).done();
+    assert_eq!(home.say("stop 1").done(), format!("{name}: worker 2 stopped\n"));
+    home.say_words(&["logs", name, "--nostream"]).done();
+    home.say("save").done();
+    home.say("kill").done();
+    assert!(home.say("resurrect").done().starts_with(&format!("{name}: started")));
+    home.say_words(&["delete", name]).done();
+    assert_eq!(home.say("list -o json").json(), json!([]));
+}

@@ -113,6 +113,7 @@ impl Startup {
 
     /// What else is to be done, or known.
     fn advise(&self, account: &Account, units: &Units) {
+        tell_of_impossible(&account.apps);
         let enabled = units.enabled();
         if enabled.is_empty() {
             complain(
@@ -173,6 +174,18 @@ impl Unstartup {
     }
 }
 
+/// Units have names of their own kind.
+fn tell_of_impossible(apps: &Apps) {
+    let odd = Units::impossible(apps);
+    if !odd.is_empty() {
+        complain(&format!(
+            "warning: not started at boot, because no unit of systemd can have its name: {}\n\
+             hint: call it by letters, digits, dots, dashes and underscores, or run `clusterd resurrect` at boot",
+            odd.join(", ")
+        ));
+    }
+}
+
 /// Has systemd start the apps at boot that were just saved, if `startup` was called before.
 ///
 /// # Errors
@@ -181,6 +194,7 @@ pub(super) fn follow_saved(apps: &Apps, shape: Shape) -> Result<(), VerbError> {
     let Ok(account) = Account::of(None) else { return Ok(()) };
     let all = [Some(Units::of_system(&account.name)), Units::of_user()];
     for units in all.into_iter().flatten().filter(|units| units.are_for(apps.home())) {
+        tell_of_impossible(apps);
         let changes = units.changes(apps)?;
         if changes.is_empty() {
             continue;

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::super::app_name::encoded;
 use super::{Code, Problem, Verb};
 use crate::ids::{Slot, WorkerPort};
 
@@ -13,7 +14,7 @@ pub(crate) const PORT_HEADER: &str = "clusterd-port";
 /// The header of an answer that is a worker's own, with its number. An answer without it is clusterd's.
 pub(crate) const WORKER_HEADER: &str = "clusterd-worker";
 
-/// A path. The names of apps need no escaping: they have letters, digits, dots, dashes and underlines only.
+/// A path, in which the names of apps are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Path<'a> {
     /// `/v1/apps`: every app.
@@ -43,15 +44,17 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Path::Apps => f.write_str("/v1/apps"),
-            Path::App(app) => write!(f, "/v1/apps/{app}"),
-            Path::AppWithEnvironment(app) => write!(f, "/v1/apps/{app}?environment=true"),
-            Path::Command(app, verb) => write!(f, "/v1/apps/{app}/{}", verb.name()),
-            Path::Connections(app, None) => write!(f, "/v1/apps/{app}/connections"),
-            Path::Connections(app, Some(worker)) => write!(f, "/v1/apps/{app}/connections?worker={worker}"),
+            Path::App(app) => write!(f, "/v1/apps/{}", encoded(app)),
+            Path::AppWithEnvironment(app) => write!(f, "/v1/apps/{}?environment=true", encoded(app)),
+            Path::Command(app, verb) => write!(f, "/v1/apps/{}/{}", encoded(app), verb.name()),
+            Path::Connections(app, None) => write!(f, "/v1/apps/{}/connections", encoded(app)),
+            Path::Connections(app, Some(worker)) => {
+                write!(f, "/v1/apps/{}/connections?worker={worker}", encoded(app))
+            }
             Path::Events(None) => f.write_str("/v1/events"),
-            Path::Events(Some(app)) => write!(f, "/v1/events?app={app}"),
+            Path::Events(Some(app)) => write!(f, "/v1/events?app={}", encoded(app)),
             Path::Exchange { app, worker, path } => {
-                write!(f, "/v1/apps/{app}/workers/{worker}/http{path}")
+                write!(f, "/v1/apps/{}/workers/{worker}/http{path}", encoded(app))
             }
         }
     }

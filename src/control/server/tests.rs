@@ -127,9 +127,10 @@ fn a_client_finds_the_app_and_looks_at_it() {
         let Err(Error::Refused(problem)) = clusterd.app("api").await else { panic!("there is none") };
         assert_eq!((problem.code, problem.to_string().as_str()), (Code::NotFound, "there is no app api"));
         assert_eq!(problem.help.as_deref(), Some("running apps: web"));
-        let Err(Error::Malformed { .. }) = clusterd.app("not a name").await else {
-            panic!("it cannot be asked")
+        let Err(Error::Refused(problem)) = clusterd.app("an/odd name?").await else {
+            panic!("there is none")
         };
+        assert_eq!(problem.to_string(), "there is no app an/odd name?");
     });
 }
 

@@ -16,7 +16,7 @@ use super::unit::{self, Manager};
 use crate::home::apps::{AppFolder, Apps};
 use crate::home::record::Wanted;
 use crate::home::saved;
-use crate::settings::parse::is_name;
+use crate::settings::parse::is_plain_name;
 use crate::sys::users::keep_to_files;
 
 /// Where the system's administrator has units.
@@ -213,10 +213,17 @@ impl Units {
         let saved = saved::saved(apps).map_err(|source| failed("read", apps.saved(), source))?;
         // Who reads may be root, and who has written it may be anybody.
         let is_wanted = |app: &saved::SavedApp| {
-            app.wanted == Wanted::Running && is_name(&app.name) && apps.app(&app.name).is_defined()
+            app.wanted == Wanted::Running && is_plain_name(&app.name) && apps.app(&app.name).is_defined()
         };
         let wanted = saved.into_iter().filter(is_wanted).map(|app| app.name).collect();
         Ok(Changes::between(&self.enabled(), &wanted))
+    }
+
+    /// Those that are to run and that no unit can be called after.
+    pub(crate) fn impossible(apps: &Apps) -> Vec<String> {
+        let saved = saved::saved(apps).unwrap_or_default().into_iter();
+        let odd = saved.filter(|app| app.wanted == Wanted::Running && !is_plain_name(&app.name));
+        odd.map(|app| app.name).collect()
     }
 
     /// Has systemd read the units again.

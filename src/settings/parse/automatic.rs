@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::num::NonZeroU32;
 
 use super::is_digits;
+use crate::controls;
 use crate::settings::error::Reason;
 use crate::settings::kind::{Automatic, Kind, Number, Parsed, Values, number};
 
@@ -73,7 +74,7 @@ impl Values for AppName {
     }
 
     fn accepts(&self) -> String {
-        "1 to 64 letters, digits, dots, dashes or underscores; not digits alone, not \"all\", no leading dot or dash"
+        "1 to 64 bytes of text; not digits alone, not \"all\", no leading dot, dash or slash, no space at an end"
             .to_owned()
     }
 }
@@ -111,13 +112,20 @@ fn namespace(text: &str) -> Result<String, Reason> {
 
 /// Whether an app may be called so.
 pub(crate) fn is_name(text: &str) -> bool {
-    // A verb takes a leading dash for a flag, and a file of this name would be hidden by a leading dot.
-    let begins_well = !text.starts_with(['.', '-']);
+    // A verb takes a leading dash for a flag and a leading slash for a pattern, and a file of this name would be hidden by a
+    // leading dot.
+    let begins_well = !text.starts_with(['.', '-', '/']);
     (1..=MAX_NAME).contains(&text.len())
         && begins_well
-        && text.chars().all(is_of_name)
+        && text.trim() == text
+        && !text.contains(controls::is_control)
         && !is_digits(text)
         && text != "all"
+}
+
+/// Whether a name is one that units of systemd may have, too: of ASCII letters, digits, dots, dashes and underscores.
+pub(crate) fn is_plain_name(text: &str) -> bool {
+    is_name(text) && text.chars().all(is_of_name)
 }
 
 fn is_of_name(character: char) -> bool {
@@ -188,11 +196,15 @@ mod tests {
             ("auto", "the-program"),
             ("all", NOT),
             ("12", NOT),
-            ("a b", NOT),
-            ("a/b", NOT),
+            ("a b", "a b"),
+            ("a/b:%41", "a/b:%41"),
+            ("\u{e4}", "\u{e4}"),
+            (" a", NOT),
+            ("a\n", NOT),
+            ("a\u{202e}b", NOT),
+            ("/a/", NOT),
             ("-a", NOT),
             ("..", NOT),
-            ("ä", NOT),
             ("", NOT),
         ];
         for (text, expected) in cases {

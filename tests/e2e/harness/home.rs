@@ -67,6 +67,17 @@ impl Home {
         command.output().expect("it can be started").into()
     }
 
+    /// Runs `clusterd` with these words, which may have spaces in them.
+    pub(crate) fn say_words(&self, words: &[&str]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clusterd"));
+        command
+            .args(words)
+            .current_dir(self.folder())
+            .env("CLUSTERD_HOME", self.0.home())
+            .stdin(Stdio::null());
+        command.output().expect("it can be started").into()
+    }
+
     /// Runs `clusterd` with these words, until what is answered is dropped.
     pub(crate) fn follow(&self, words: &str) -> Following {
         let mut process = Command::new(env!("CARGO_BIN_EXE_clusterd"))

@@ -300,7 +300,8 @@ fn names_are_made_such_as_may_be() {
     };
     assert_eq!(name("args: []"), ("a.b".to_owned(), 0));
     assert_eq!(name("name: 'web'"), ("web".to_owned(), 0));
-    assert_eq!(name("name: 'we ird/na:me é'"), ("we-ird-na-me--".to_owned(), 1));
+    assert_eq!(name("name: 'we ird/na:me é'"), ("we ird/na:me é".to_owned(), 0));
+    assert_eq!(name("name: '/web/'"), ("app".to_owned(), 1));
     assert_eq!(name("name: '7'"), ("app".to_owned(), 1));
     assert_eq!(name("name: 'all'"), ("app".to_owned(), 1));
     let script = |script: &str| {

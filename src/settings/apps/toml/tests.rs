@@ -160,7 +160,7 @@ fn values_are_judged_together() {
     clusterd.toml:3: workers = 0: out of range
     hint: use a number from 1 to 1024, or "max"
     clusterd.toml:5: name = all: not a valid name
-    hint: use 1 to 64 letters, digits, dots, dashes or underscores; not digits alone, not "all", no leading dot or dash
+    hint: use 1 to 64 bytes of text; not digits alone, not "all", no leading dot, dash or slash, no space at an end
     "#);
 }
 
