@@ -23,7 +23,8 @@
 //! - [`logs`]: carries what workers and clusterd itself write.
 //! - [`metrics`]: what is counted; [`admin`]: where it is shown, with the probes.
 //! - [`preload`]: the shim that makes unmodified programs workers.
-//! - [`demo`]: the built-in server; `worker`: the listener of `clusterd-worker`, compiled in for it.
+//! - [`demo`], [`files`]: the built-in servers; [`http_worker`]: their connections; `worker`: the listener of
+//!   `clusterd-worker`, compiled in for them.
 //! - `internal`: what benches, tests and fuzz targets reach.
 //! - [`sys`]: system calls that no safe library wraps.
 
@@ -38,10 +39,12 @@ pub(crate) mod connections;
 pub(crate) mod control;
 pub(crate) mod controls;
 pub(crate) mod demo;
+pub(crate) mod files;
 pub(crate) mod front;
 pub(crate) mod home;
 pub(crate) mod hooks;
 pub(crate) mod http;
+pub(crate) mod http_worker;
 pub(crate) mod ids;
 #[cfg(feature = "internal")]
 #[doc(hidden)]
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
     let verb = std::env::args_os().nth(1);
     match verb.as_deref().and_then(|verb| verb.to_str()) {
         Some(spawn::DEMO_VERB) => demo::demo_main(),
+        Some(files::VERB) => files::files_main(std::env::args_os().skip(2)),
         Some(listen_fds::VERB) => listen_fds::step_main(std::env::args_os().skip(2)),
         Some(guardian::VERB) => guardian::guardian_main(launch::start_again),
         Some(launch::VERB) => launch::primary_main(std::env::args_os().skip(2), |command_line, given| {

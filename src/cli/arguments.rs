@@ -389,6 +389,7 @@ mod tests {
           send        Send a line to the standard input of a worker, or of each worker of an app
           stop        Stop all workers; clusterd keeps its ports, which refuse clients
           start       Start an app in the background, or one that was stopped
+          serve       Serve the files of a folder, as an app in the background [alias: expose]
           up          Run the apps of a file in the foreground, until all have ended
           startOrRestart Start the apps of a file, and restart those that run
           startOrReload Start the apps of a file, and reload those that run [alias: startOrGracefulReload]

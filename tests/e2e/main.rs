@@ -51,6 +51,7 @@ mod runtime_folder;
 mod scratch;
 mod seccomp;
 mod sent_away;
+mod serve;
 mod servers;
 mod shutdown;
 mod signals;

@@ -23,7 +23,7 @@ use crate::settings::load::CommandLine;
 use crate::settings::start_folder;
 
 /// What PM2 has and clusterd has not, and what to use instead.
-const LACKING: [(&str, &str); 25] = [
+const LACKING: [(&str, &str); 23] = [
     ("install", "clusterd has no modules: its logs rotate by themselves, and `metrics` serves Prometheus"),
     ("uninstall", "clusterd has no modules"),
     ("module:install", "clusterd has no modules"),
@@ -40,8 +40,6 @@ const LACKING: [(&str, &str); 25] = [
     ("pull", "run such commands where the release is made, and `reload` after them"),
     ("attach", "`logs` follows what workers write"),
     ("trigger", "actions are of PM2's monitoring; use a port, or `sendSignal`"),
-    ("serve", "run a file server as an app, such as `pm2 start python3 -- -m http.server`"),
-    ("expose", "run a file server as an app, such as `pm2 start python3 -- -m http.server`"),
     ("inspect", "start with --node-args=--inspect"),
     ("monit", "`list` shows the workers, and `logs` follows them"),
     ("dashboard", "`list` shows the workers, and `logs` follows them"),

@@ -39,6 +39,7 @@ mod scale;
 mod send;
 mod send_signal;
 mod sentence;
+mod serve;
 mod side_by_side;
 mod start;
 mod start_file;
@@ -92,6 +93,7 @@ enum Verb {
     Send(send::Send),
     Stop(stop::Stop),
     Start(start::Start),
+    Serve(serve::Serve),
     Up(up::Up),
     #[command(name = "startOrRestart")]
     StartOrRestart(start_or::StartOrRestart),
@@ -302,6 +304,7 @@ async fn carry_out(verb: Verb) -> Result<ExitCode, VerbError> {
         Verb::Send(send) => send.run().await,
         Verb::Stop(stop) => stop.run().await,
         Verb::Start(start) => start.run().await,
+        Verb::Serve(serve) => serve.run().await,
         Verb::Up(up) => up.run().await,
         Verb::StartOrRestart(start) => start.run().await,
         Verb::StartOrReload(start) => start.run().await,

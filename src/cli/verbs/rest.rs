@@ -188,9 +188,10 @@ pub(super) fn define(
     app: &AppFolder,
     (resolved, wanted): (&Resolved, Wanted),
     start: &Path,
+    environment: Environment,
 ) -> Result<(), VerbError> {
     let lock = Lock::take(app)?;
-    let environment = Environment::of_this_process().with("PWD", start.as_os_str());
+    let environment = environment.with("PWD", start.as_os_str());
     let record = Record { wanted, ..Record::default() };
     match definition::write(app, resolved, &environment, Some(&record)) {
         Ok(_) => Ok(()),

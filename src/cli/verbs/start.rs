@@ -28,7 +28,7 @@ use crate::settings::origin::{Origin, Value};
 use crate::settings::resolve::no_port;
 use crate::settings::table::keys;
 use crate::settings::{script, start_folder};
-use crate::supervisor::Command;
+use crate::supervisor::{Command, Environment};
 
 /// Start an app in the background, or one that was stopped
 ///
@@ -106,7 +106,9 @@ impl Start {
             ([], _) if command.is_empty() && line.config.is_none() => {
                 start_known(name.into_iter().collect(), start, shape).await
             }
-            ([], _) => start_new(CommandLine { command, ..line }, shape).await,
+            ([], _) => {
+                start_new(CommandLine { command, ..line }, Environment::of_this_process(), shape).await
+            }
             ([script], true) => match file::format(Path::new(script)).filter(|_| interpreter.is_none()) {
                 Some(format) => {
                     let chosen = start_file::Chosen {
@@ -176,17 +178,21 @@ async fn start_script(
     let seen = look(&folder.unwrap_or_default().join(script));
     let words = run.words(&seen, &|name| is_in(path.as_deref(), name));
     let command = words.into_iter().map(OsString::from).chain(arguments).collect();
-    start_new(CommandLine { command, ..line }, shape).await
+    start_new(CommandLine { command, ..line }, Environment::of_this_process(), shape).await
 }
 
-/// Starts a new app, which goes on when this process has ended.
-async fn start_new(line: CommandLine, shape: Shape) -> Result<ExitCode, VerbError> {
+/// Starts a new app with this environment, which goes on when this process has ended.
+pub(super) async fn start_new(
+    line: CommandLine,
+    environment: Environment,
+    shape: Shape,
+) -> Result<ExitCode, VerbError> {
     let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
     let line = CommandLine { folder: Some(folder.clone()), fallback: no_port(), ..line };
     let resolved = load(line)?;
     resolved.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
     resolved.config.workplace().find(&resolved.config.command, std::env::var_os("PATH"))?;
     let app = Apps::of_this_process()?.app(&resolved.config.name);
-    rest::define(&app, (&resolved, Wanted::Running), &folder)?;
+    rest::define(&app, (&resolved, Wanted::Running), &folder, environment)?;
     rest::start(&app, shape).await
 }

@@ -25,7 +25,7 @@ use crate::settings::origin::{Layer, Value};
 use crate::settings::resolve::{Resolved, Sources, no_port, resolve};
 use crate::settings::start_folder;
 use crate::settings::table::keys;
-use crate::supervisor::Command;
+use crate::supervisor::{Command, Environment};
 
 /// Which of the apps, and with what beside the file.
 #[derive(Debug)]
@@ -231,7 +231,7 @@ pub(super) async fn start_one(
     shape: Shape,
 ) -> Result<ExitCode, VerbError> {
     let app = apps::Apps::of_this_process()?.app(&resolved.config.name);
-    match rest::define(&app, (resolved, wanted), folder) {
+    match rest::define(&app, (resolved, wanted), folder, Environment::of_this_process()) {
         Err(VerbError::Locked(_)) if app.is_defined() => {
             change(&app, resolved, (environment, running), shape).await
         }
