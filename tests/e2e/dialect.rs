@@ -302,3 +302,16 @@ fn scripts_read_the_same_keys_and_types_from_pm2_and_from_clusterd() {
         .collect();
     assert_eq!(lacking, []);
 }
+
+#[test]
+fn the_files_of_a_folder_are_served_as_by_pm2() {
+    let home = home();
+    home.write("site.txt", "text");
+    let port = crate::harness::ports::free_port();
+    let served = said(&home, &format!("serve . {port} -n files --spa"));
+    assert!(served.done().starts_with("files: started"), "{served:?}");
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let answer = crate::harness::http::request(address, "GET", "/site.txt").expect("it serves");
+    assert_eq!((answer.status, answer.text()), (200, "text".to_owned()));
+    assert_eq!(said(&home, "delete files").code, 0);
+}

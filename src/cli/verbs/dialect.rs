@@ -105,6 +105,10 @@ impl Dialect {
             "desc" | "info" => say("describe", line.words).await,
             "scale" => say("scale", line.words).await,
             "startup" | "unstartup" => boot(&verb, line).await,
+            "serve" | "expose" => {
+                let long = |word: String| if word == "-n" { "--name".to_owned() } else { word };
+                say("serve", plain(line.raw).into_iter().map(long).collect()).await
+            }
             verb => say(verb, plain(line.raw)).await,
         }
     }

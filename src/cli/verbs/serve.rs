@@ -30,7 +30,7 @@ pub(super) struct Serve {
     #[arg(default_value = ".")]
     path: PathBuf,
 
-    /// Where to listen; 8080 if no setting tells it
+    /// Where to listen; 8080 without --port and --bind
     #[arg(value_name = "PORT")]
     on: Option<String>,
 
