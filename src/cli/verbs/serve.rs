@@ -30,7 +30,7 @@ pub(super) struct Serve {
     #[arg(default_value = ".")]
     path: PathBuf,
 
-    /// Where to listen; 8080 without --port and --bind
+    /// Where to listen; 8080 unless a setting among the options says otherwise
     #[arg(value_name = "PORT")]
     on: Option<String>,
 
