@@ -28,7 +28,7 @@ COMMANDS = [
     ("logs, the last lines", "logs app0 --nostream", "logs app0 --nostream"),
     ("stop", "stop app1", "stop app1"),
     ("start", "start app1", "start app1"),
-    ("restart", "restart app2", "restart app2"),
+    ("restart", "restart app1", "restart app1"),
     ("help", "--help", "--help"),
 ]
 

@@ -69,6 +69,14 @@ enum CliError {
         /// What was asked for.
         word: String,
     },
+    /// An app of a home folder that is not whole.
+    #[error("{}: {what}\nhint: start the app anew with its script or command, or put right what is missing", .file.display())]
+    NotDefined {
+        /// Its settings.
+        file: std::path::PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// The app runs already.
     #[error("{0}\nhint: another name makes it another app: --name NAME")]
     Held(#[from] LockError),
@@ -120,6 +128,11 @@ pub(crate) fn run_app(
             let label = given.console.as_ref().map(|console| &console.label);
             complain_as(label, &format!("warning: {warning}"));
         }
+        given
+            .held
+            .iter()
+            .filter(|held| held.starter.keeps_app())
+            .try_for_each(|held| check(&resolved, held))?;
         find_program(&resolved.config)?;
         Ok(resolved.config)
     });
@@ -132,6 +145,16 @@ pub(crate) fn run_app(
             code
         }
     }
+}
+
+/// Who has edited an app's file, or lost it, is not to get another app on a port of its own.
+fn check(resolved: &Resolved, held: &Held) -> Result<(), CliError> {
+    let what = match resolved.command {
+        Origin::Default => "names no command",
+        _ if resolved.config.name != held.folder.name() => "has the name of another app",
+        _ => return Ok(()),
+    };
+    Err(CliError::NotDefined { file: held.folder.definition(), what })
 }
 
 fn asked(arguments: Vec<OsString>) -> Result<Action, CliError> {
@@ -252,6 +275,10 @@ fn report(failure: &CliError, complain: &dyn Fn(&str)) -> u8 {
         CliError::OfOthers { .. } => {
             complain(&failure.to_string());
             2
+        }
+        CliError::NotDefined { .. } => {
+            complain(&failure.to_string());
+            78
         }
         CliError::Verb(failure) => {
             failure.complaints().iter().for_each(|complaint| complain(complaint));

@@ -86,6 +86,9 @@ impl Apps {
 
 const APPS: &str = "apps";
 
+/// How the names of files end that are not whole yet.
+const NEW: &str = "new";
+
 impl AppFolder {
     /// The folder at this path, as [`AppFolder::path`] gives it; `None` if it is no such path.
     pub(crate) fn at(path: &Path) -> Option<Self> {
@@ -168,9 +171,20 @@ impl AppFolder {
             gone(fs::remove_dir_all(self.logs()))?;
             self.remove_links();
         }
+        self.remove_unfinished();
         match fs::remove_dir(self.path()) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
             outcome => gone(outcome),
+        }
+    }
+
+    /// Removes what a command has left that was interrupted while it wrote, variables among it. Whoever holds the lock does so.
+    pub(crate) fn remove_unfinished(&self) {
+        let files = fs::read_dir(self.path()).into_iter().flatten().filter_map(Result::ok);
+        for file in
+            files.map(|entry| entry.path()).filter(|file| file.extension().is_some_and(|end| end == NEW))
+        {
+            let _ = fs::remove_file(file);
         }
     }
 
@@ -206,7 +220,7 @@ pub(super) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// Those of open(2), write(2), fsync(2) and rename(2).
 pub(super) fn replace_all(files: &[(&Path, &[u8])]) -> io::Result<()> {
-    let new = |file: &Path| file.with_extension(format!("{}.new", std::process::id()));
+    let new = |file: &Path| file.with_extension(format!("{}.{NEW}", std::process::id()));
     let write = || {
         files.iter().try_for_each(|(file, content)| write_whole(&new(file), content))?;
         files.iter().try_for_each(|(file, _)| fs::rename(new(file), file))
@@ -281,6 +295,7 @@ mod tests {
         assert_eq!(mode(&web.logs().join("out.log")), 0o600);
         web.remove(false).unwrap();
         assert!(!web.is_defined() && web.logs().join("out.log").exists());
+        fs::write(web.path().join("environment.4711.new"), b"SECRET=1").unwrap();
         web.remove(true).unwrap();
         assert!(!web.path().exists());
         web.remove(true).unwrap();

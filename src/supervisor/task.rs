@@ -72,7 +72,7 @@ impl Supervisor {
         let workers = Workers::new(wanted.workers.get(), processes, hooks, publisher);
         let (replacements, jobs) = (Replacements::default(), Jobs::default());
         let mode = if starts { Mode::Running } else { Mode::Stopped };
-        Task { inbox: ends.inbox, mode, wanted, workers, replacements, jobs }.run().await
+        Task { inbox: ends.inbox, mode, is_stopped: !starts, wanted, workers, replacements, jobs }.run().await
     }
 }
 
@@ -80,6 +80,8 @@ impl Supervisor {
 struct Task {
     inbox: mpsc::Receiver<Request>,
     mode: Mode,
+    /// A command has stopped it. That clusterd itself ends changes nothing about it.
+    is_stopped: bool,
     /// What is in force.
     wanted: DesiredState,
     workers: Workers,
@@ -156,7 +158,7 @@ impl Task {
     fn publish(&self) {
         self.workers.publish(Overview {
             plan: Some(Arc::clone(&self.wanted.plan)),
-            is_stopped: self.mode == Mode::Stopped,
+            is_stopped: self.is_stopped,
             reload: self.replacements.reload_by().cloned(),
             ..Overview::default()
         });
@@ -266,11 +268,14 @@ impl Task {
     fn stop(&mut self, clients: Clients, by: &Asker) -> Underway {
         self.workers.tell(EventKind::AppStopping { by: by.to_string() });
         self.mode = Mode::Stopped;
+        self.is_stopped = true;
         self.overtake(&format!("stopped by {by}"));
         self.workers.app_stopped(clients == Clients::Refused);
         self.workers.retire(self.workers.table().ids());
         let goal = Goal::Empty(self.workers.table().slots());
         let done = match clients {
+            // What is opened on demand may be open or not.
+            _ if self.wanted.plan.spec.ports.is_empty() => "stopped",
             Clients::Refused => "stopped; the ports are kept, and refuse clients",
             Clients::Wait => "stopped; the ports are kept, and clients wait",
         };
@@ -296,6 +301,7 @@ impl Task {
     fn start(&mut self, by: &Asker) -> Underway {
         self.workers.tell(EventKind::AppStarted { by: by.to_string() });
         self.mode = Mode::Running;
+        self.is_stopped = false;
         self.workers.fill_all();
         self.workers.app_stopped(false);
         self.workers.start_settled(None);

@@ -100,6 +100,11 @@ fn an_app_is_stopped_started_and_scaled_and_that_is_kept() {
         home.app("web").filter(|app| app["pid"].as_i64().is_some_and(|pid| pid != i64::from(before.pid())))
     });
     assert_eq!((&app["stopped"], &app["wanted"]), (&json!(true), &json!(2)));
+    // A signal that ends clusterd changes nothing about it.
+    let primary = home.primary("web");
+    primary.signal(Signal::TERM);
+    until("it has ended", || (!primary.is_alive()).then_some(()));
+    assert_eq!(state(&home, "web")["wanted"], "stopped");
     home.say("start web").done();
     assert!(home.get(port).is_some());
     until("the start is kept", || (state(&home, "web")["wanted"] == "running").then_some(()));
@@ -181,8 +186,8 @@ fn what_is_wrong_is_told_before_anything_is_kept() {
         ("start nowhere.py", 1, "there is neither an app nor a file nowhere.py"),
         ("start -- no-such-program", 127, "cannot start no-such-program: "),
         ("start node app.js -- x", 2, "the whole command stands behind `--`"),
-        ("start web", 1, "there is no app of this name to start\nhint: "),
-        ("start", 1, "there is no app of this name to start\nhint: "),
+        ("start web", 1, "there is no app web to start\nhint: "),
+        ("start", 1, "there is no app web to start\nhint: "),
         ("delete web", 1, "no running clusterd found"),
     ] {
         let said = home.say(words);
@@ -451,4 +456,34 @@ fn an_app_without_a_port_that_ends_at_once_is_told_of() {
         "{said:?}"
     );
     assert!(said.stderr.contains("\n  | no work\n"), "{said:?}");
+}
+
+#[test]
+fn what_is_damaged_in_the_home_folder_is_named() {
+    needs!("python3");
+    let (home, port) = home();
+    home.say(&format!("start web.py --port {port} -w 1")).done();
+    // What is stopped is started by whatever would replace it.
+    home.say("stop web").done();
+    home.say("restart web").done();
+    assert!(home.get(port).is_some());
+    home.say("kill").done();
+    let definition = home.path("web").join("app.toml");
+    let whole = std::fs::read_to_string(&definition).expect("it is defined");
+    for (text, why) in [("", "names no command"), ("name = 'api'\ncommand = ['sleep', '9']\n", "another app")]
+    {
+        std::fs::write(&definition, text).expect("it is its user's");
+        let said = home.say("start web");
+        assert!(
+            said.code == 1 && said.stderr.contains("app.toml: ") && said.stderr.contains(why),
+            "{said:?}"
+        );
+        assert_eq!(home.say("list -o json").json()[0]["name"], "web");
+    }
+    std::fs::write(&definition, whole).expect("it is its user's");
+    std::fs::write(home.home().join("saved.json"), "garbage").expect("it is its user's");
+    let said = home.say("resurrect");
+    assert!(said.code == 1 && said.stderr.contains("saved.json: "), "{said:?}");
+    home.say("cleardump").done();
+    assert!(home.say("resurrect").done().starts_with("web: started"));
 }

@@ -20,7 +20,11 @@ impl Kill {
         let apps = Apps::of_this_process()?;
         let found = client::find(&Home::of_this_process()).await;
         let mut code = ExitCode::SUCCESS;
-        for app in found.apps.iter().filter(|(_, app)| apps.app(&app.name).is_defined()) {
+        let meant: Vec<_> = found.apps.iter().filter(|(_, app)| apps.app(&app.name).is_defined()).collect();
+        if meant.is_empty() {
+            print::done("clusterd", "no app runs in the background", self.shape)?;
+        }
+        for app in meant {
             match ending::end(&app.1).await {
                 Ok(()) => print::done(&app.1.name, "ended", self.shape)?,
                 Err(failure) => {

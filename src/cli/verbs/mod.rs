@@ -152,9 +152,9 @@ pub(super) enum VerbError {
     Up(#[from] UpError),
     /// There is no app at all.
     #[error(
-        "there is no app of this name to start\nhint: a new one is started by its script or command: clusterd start app.js, clusterd start -- COMMAND"
+        "there is no app{0} to start\nhint: a new one is started by its script or command: clusterd start app.js, clusterd start -- COMMAND"
     )]
-    NothingToStart,
+    NothingToStart(String),
     /// An app cannot be started.
     #[error(transparent)]
     NotUp(#[from] NotUp),
@@ -167,6 +167,9 @@ pub(super) enum VerbError {
     /// The app cannot be written down.
     #[error(transparent)]
     NotWritten(#[from] NotWritten),
+    /// What `save` has kept is damaged.
+    #[error("cannot read {}: {}\nhint: clusterd save writes it anew, and clusterd cleardump removes it", .0.display(), .1)]
+    NotRead(std::path::PathBuf, io::Error),
     /// Its settings are wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),

@@ -75,7 +75,7 @@ impl Order {
         }
         let mut code = ExitCode::SUCCESS;
         for Target { clusterd, app, worker } in running {
-            let outcome = self.follow(clusterd, app, &of_worker(&command, worker)).await?;
+            let outcome = self.follow(clusterd, app, &of_worker(&or_start(&command, app), worker)).await?;
             if matches!(outcome, Outcome::Error(_)) {
                 code = ExitCode::FAILURE;
             }
@@ -130,6 +130,17 @@ impl Order {
             }
         }
         Ok(())
+    }
+}
+
+/// What is stopped has nothing to replace: it is started, as an app is that does not run at all.
+fn or_start(command: &Command, app: &App) -> Command {
+    match command {
+        Command::Reload | Command::Restart(None) if app.stopped => Command::Start(None),
+        Command::ReloadWith(environment) | Command::RestartWith(environment) if app.stopped => {
+            Command::StartWith(environment.clone())
+        }
+        command => command.clone(),
     }
 }
 

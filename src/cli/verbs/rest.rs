@@ -191,6 +191,7 @@ pub(super) fn define(
     environment: Environment,
 ) -> Result<(), VerbError> {
     let lock = Lock::take(app)?;
+    app.remove_unfinished();
     let environment = environment.with("PWD", start.as_os_str());
     let record = Record { wanted, ..Record::default() };
     match definition::write(app, resolved, &environment, Some(&record)) {

@@ -43,11 +43,9 @@ impl Save {
             Output::Text => {
                 let running = saved.iter().filter(|app| app.wanted == Wanted::Running).count();
                 let file = apps.saved();
-                print::line(&format!(
-                    "saved {} apps, {running} of them to run, in {}",
-                    saved.len(),
-                    file.display()
-                ))?;
+                let apps =
+                    if saved.len() == 1 { "1 app".to_owned() } else { format!("{} apps", saved.len()) };
+                print::line(&format!("saved {apps}, {running} to run, in {}", file.display()))?;
             }
         }
         startup::follow_saved(&apps, self.shape)?;
@@ -61,7 +59,7 @@ impl Resurrect {
         let at_rest = rest::all();
         let mut code = ExitCode::SUCCESS;
         let mut meant = Vec::new();
-        for saved in saved::saved(&apps)? {
+        for saved in saved::saved(&apps).map_err(|error| VerbError::NotRead(apps.saved(), error))? {
             let folder = apps.app(&saved.name);
             if !folder.is_defined() {
                 complain(&format!("{}: the app was deleted since it was saved", saved.name));

@@ -102,6 +102,12 @@ impl Start {
             [_] => !command.is_empty() || is_script(&words[0]).await,
             _ => false,
         };
+        let is_file = matches!(&words[..], [word] if has_script && file::format(Path::new(word)).is_some());
+        if !only.is_empty() && !is_file {
+            return Err(VerbError::Usage(
+                "--only chooses among the apps of a file, and there is none".to_owned(),
+            ));
+        }
         match (&words[..], has_script) {
             ([], _) if command.is_empty() && line.config.is_none() => {
                 start_known(name.into_iter().collect(), start, shape).await
@@ -145,13 +151,22 @@ async fn is_script(word: &OsStr) -> bool {
 /// Starts what is there already: workers of apps that run, and apps that do not.
 async fn start_known(names: Vec<String>, start: Command, shape: Shape) -> Result<ExitCode, VerbError> {
     let path = names.iter().find(|name| name.contains(['.', '/'])).cloned();
+    let named: String = names.iter().map(|name| format!(" {name}")).collect();
+    let folder = start_folder::of_this_process();
+    let is_script = |name: &String| folder.as_ref().is_some_and(|folder| folder.join(name).is_file());
+    let is_one_of_several = names.len() > 1 && path.as_ref().is_some_and(is_script);
     let started = Order::of_all(names, shape).carry_out(start).await;
     started.map_err(|error| match (error, path) {
+        (VerbError::NotChosen(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }), Some(path))
+            if is_one_of_several =>
+        {
+            VerbError::Usage(format!("{path} is no app; scripts are started one at a time"))
+        }
         (VerbError::NotChosen(NotChosen::Nothing { .. }), Some(path)) => VerbError::NoApp(path),
         (VerbError::NotChosen(NotChosen::Unknown { wanted, .. }), Some(path)) if wanted == path => {
             VerbError::NoApp(path)
         }
-        (VerbError::NotChosen(NotChosen::Nothing { .. }), None) => VerbError::NothingToStart,
+        (VerbError::NotChosen(NotChosen::Nothing { .. }), None) => VerbError::NothingToStart(named),
         (error, _) => error,
     })
 }
