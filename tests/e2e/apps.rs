@@ -187,7 +187,7 @@ fn what_is_wrong_is_told_before_anything_is_kept() {
         ("start -- no-such-program", 127, "cannot start no-such-program: "),
         ("start node app.js -- x", 2, "the whole command stands behind `--`"),
         ("start web", 1, "there is no app web to start\nhint: "),
-        ("start", 1, "there is no app web to start\nhint: "),
+        ("start", 1, "there is no app to start\nhint: "),
         ("delete web", 1, "no running clusterd found"),
     ] {
         let said = home.say(words);
