@@ -19,7 +19,7 @@ use crate::front::bound::{Bound, BoundAddress};
 use crate::ids::ServiceId;
 use crate::protocol::wire::Binding;
 use crate::settings::Bind;
-use crate::sys::acting;
+use crate::sys::acting::with_rights_of_workers;
 use crate::sys::process::Credentials;
 
 /// How many there may be; more is a worker gone wild.
@@ -94,19 +94,12 @@ impl OnDemand {
         if opened.len() >= MOST {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
-        let bound = self.bind(bind)?;
+        let bind_it = || BoundAddress::new(bind, self.terms.backlog);
+        let bound = with_rights_of_workers(self.terms.user.as_ref(), bind_it)?;
         let service = self.terms.openings.next();
         front.open(service, Bound::Address(bound)).await;
         opened.push(Opened { bind, service, was_listened_on: false, unused_since: None });
         Ok(service)
-    }
-
-    fn bind(&self, bind: Bind) -> io::Result<BoundAddress> {
-        let bound = || BoundAddress::new(bind, self.terms.backlog);
-        match &self.terms.user {
-            Some(user) => acting::with_rights_of(user, bound)?,
-            None => bound(),
-        }
     }
 
     /// Whether an address of this port is open.
@@ -208,14 +201,18 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_address_outlives_its_listeners_for_a_while() {
-        let mut address = Opened {
+    fn opened() -> Opened {
+        Opened {
             bind: Bind::Everywhere { port: 80 },
             service: ServiceId::Opened(0),
             was_listened_on: false,
             unused_since: None,
-        };
+        }
+    }
+
+    #[test]
+    fn an_address_outlives_its_listeners_for_a_while() {
+        let mut address = opened();
         let (listens, gone) = (Use { is_bound: true, is_listened_on: true }, Use::default());
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
@@ -234,12 +231,7 @@ mod tests {
 
     #[test]
     fn an_address_that_was_only_tried_is_free_soon() {
-        let mut address = Opened {
-            bind: Bind::Everywhere { port: 80 },
-            service: ServiceId::Opened(0),
-            was_listened_on: false,
-            unused_since: None,
-        };
+        let mut address = opened();
         let now = Instant::now();
         assert!(!address.see(Use { is_bound: true, is_listened_on: false }, now));
         assert!(address.see(Use::default(), now));

@@ -28,6 +28,20 @@ pub(crate) fn with_rights_of<T>(user: &Credentials, act: impl FnOnce() -> T) -> 
     Ok(act())
 }
 
+/// The same for whom workers run as, if that is another user than clusterd's: an outcome of the system either way.
+///
+/// # Errors
+/// As above, and those of what is done.
+pub(crate) fn with_rights_of_workers<T>(
+    user: Option<&Credentials>,
+    act: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
+    match user {
+        Some(user) => with_rights_of(user, act)?,
+        None => act(),
+    }
+}
+
 /// What the thread was before; dropping it brings that back.
 struct Own {
     uid: Uid,

@@ -20,7 +20,7 @@ use crate::front::bound::{Bound, ListeningSocket};
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::node::{AddressType, Errno, HandleType, Query};
 use crate::settings::Bind;
-use crate::sys::acting;
+use crate::sys::acting::with_rights_of_workers;
 use crate::sys::process::Credentials;
 
 /// Node's own default for listen(2).
@@ -109,7 +109,7 @@ impl Listeners {
                 return Err(Errno::from(&io::Error::from_raw_os_error(libc::EMFILE)));
             }
             let user = self.user.clone();
-            let source = with_rights_of(user.as_ref(), || self.source(query, served, &mut to_open));
+            let source = with_rights_of_workers(user.as_ref(), || self.source(query, served, &mut to_open));
             let source = source.map_err(|error| errno(&error, query))?;
             let entry = Entry { source, data: query.data.clone(), wanted_by: BTreeSet::new() };
             self.entries.insert(key.clone(), entry);
@@ -184,15 +184,8 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
             // Where the path leads by now is in the hands of whoever may write to its folders.
-            let _ = with_rights_of(self.user.as_ref(), || std::fs::remove_file(path));
+            let _ = with_rights_of_workers(self.user.as_ref(), || std::fs::remove_file(path));
         }
-    }
-}
-
-fn with_rights_of<T>(user: Option<&Credentials>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    match user {
-        Some(user) => acting::with_rights_of(user, act)?,
-        None => act(),
     }
 }
 
