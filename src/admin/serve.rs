@@ -59,7 +59,6 @@ pub(crate) struct BindError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "\nhint: stop the program that listens there, or choose another port",
         io::ErrorKind::AddrNotAvailable => {
             "\nhint: choose an address of this machine, such as 127.0.0.1 or 0.0.0.0"
         }

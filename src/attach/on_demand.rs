@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tracing::debug;
 
 use super::bound::BoundChannels;
@@ -31,14 +31,33 @@ pub(super) const LOOK: Duration = Duration::from_secs(5);
 /// How long clients wait at an address that no process has bound any more.
 const KEEPS: Duration = Duration::from_secs(60);
 
-/// The numbers of services that are opened, by whichever way.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Openings(Arc<AtomicU64>);
+/// How many addresses that others have may wait to be told of. More are told of the next time that they are asked for.
+const MOST_TAKEN: usize = 16;
+
+/// What all who open services share, by whichever way: numbers for them, and whom they tell of what cannot be opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Openings {
+    numbers: Arc<AtomicU64>,
+    taken: mpsc::Sender<SocketAddr>,
+}
 
 impl Openings {
+    /// Beside it come the addresses that workers have asked for in vain, because another process has them.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<SocketAddr>) {
+        let (taken, heard) = mpsc::channel(MOST_TAKEN);
+        (Self { numbers: Arc::default(), taken }, heard)
+    }
+
     /// One that was never used.
     pub(crate) fn next(&self) -> ServiceId {
-        ServiceId::Opened(self.0.fetch_add(1, Ordering::Relaxed))
+        ServiceId::Opened(self.numbers.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// This address could not be opened, for this reason.
+    pub(super) fn refused(&self, address: SocketAddr, error: &io::Error) {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            let _ = self.taken.try_send(address);
+        }
     }
 }
 
@@ -95,7 +114,12 @@ impl OnDemand {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
         let bind_it = || BoundAddress::new(bind, self.terms.backlog);
-        let bound = with_rights_of_workers(self.terms.user.as_ref(), bind_it)?;
+        let bound = with_rights_of_workers(self.terms.user.as_ref(), bind_it).inspect_err(|error| {
+            // Whoever shares the port may get it all the same.
+            if !binding.reuses_port {
+                self.terms.openings.refused(bind.address(), error);
+            }
+        })?;
         let service = self.terms.openings.next();
         front.open(service, Bound::Address(bound)).await;
         opened.push(Opened { bind, service, was_listened_on: false, unused_since: None });

@@ -4,7 +4,7 @@
 //! when the last process that has it ends, however it ends.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
@@ -27,6 +27,9 @@ pub(crate) struct Holder {
     /// The terminal in which it runs; `None` if in none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal: Option<String>,
+    /// The ports that it opens, or is about to: a socket that does not listen yet shows nobody whose it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
 }
 
 /// Why there is no lock.
@@ -55,7 +58,7 @@ impl Holder {
     pub(crate) fn this_process() -> Self {
         let terminal = rustix::termios::ttyname(rustix::stdio::stderr(), Vec::new()).ok();
         let terminal = terminal.map(|name| name.to_string_lossy().into_owned());
-        Self { pid: std::process::id(), terminal }
+        Self { pid: std::process::id(), terminal, ports: Vec::new() }
     }
 }
 
@@ -111,10 +114,12 @@ impl Lock {
     ///
     /// # Errors
     /// Those of write(2).
-    pub(crate) fn say(&mut self, holder: &Holder) -> io::Result<()> {
-        self.0.rewind()?;
-        self.0.set_len(0)?;
-        Ok(serde_json::to_writer(&mut self.0, holder)?)
+    pub(crate) fn say(&self, holder: &Holder) -> io::Result<()> {
+        let mut file = &self.0;
+        file.rewind()?;
+        file.set_len(0)?;
+        // At once: whoever reads it meanwhile sees all of it, or nothing.
+        file.write_all(&serde_json::to_vec(holder)?)
     }
 
     /// The descriptor, to be passed on with the lock.
@@ -154,12 +159,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let app = Apps::in_folder(home.path()).app("web");
         assert!(!Lock::is_held(&app) && !app.path().exists());
-        let mut lock = Lock::take(&app).unwrap();
+        let lock = Lock::take(&app).unwrap();
         let refused = |app| Lock::take(app).unwrap_err().to_string();
         assert_eq!(refused(&app), "app web is running already");
-        lock.say(&Holder { pid: 4711, terminal: Some("/dev/pts/3".to_owned()) }).unwrap();
+        lock.say(&Holder { pid: 4711, terminal: Some("/dev/pts/3".to_owned()), ports: vec![80] }).unwrap();
         assert_eq!(refused(&app), "app web is running already (pid 4711, on /dev/pts/3)");
-        lock.say(&Holder { pid: 5, terminal: None }).unwrap();
+        lock.say(&Holder { pid: 5, terminal: None, ports: Vec::new() }).unwrap();
         assert_eq!(refused(&app), "app web is running already (pid 5)");
         assert!(Lock::is_held(&app));
         // Somebody who looks does not take it away.

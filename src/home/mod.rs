@@ -84,11 +84,21 @@ pub(crate) struct Held {
 
 impl Held {
     /// Says in the lock that this process has it.
-    pub(crate) fn new(folder: AppFolder, mut lock: Lock, starter: Starter) -> Self {
-        if let Err(error) = lock.say(&Holder::this_process()) {
-            warn!("cannot write {}: {error}", folder.lock().display());
+    pub(crate) fn new(folder: AppFolder, lock: Lock, starter: Starter) -> Self {
+        let held = Self { folder, starter, lock };
+        held.say(&Holder::this_process());
+        held
+    }
+
+    /// Says in the lock which ports this process is about to open.
+    pub(crate) fn opens(&self, ports: Vec<u16>) {
+        self.say(&Holder { ports, ..Holder::this_process() });
+    }
+
+    fn say(&self, holder: &Holder) {
+        if let Err(error) = self.lock.say(holder) {
+            warn!("cannot write {}: {error}", self.folder.lock().display());
         }
-        Self { folder, starter, lock }
     }
 
     /// Whether workers are to be started with it.

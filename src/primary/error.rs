@@ -3,6 +3,7 @@
 use std::io;
 
 use super::attach_way::WayError;
+use super::owner::{self, Owner};
 use super::public_sockets::ListenError;
 use crate::supervisor::StartError;
 use crate::supervisor::exec_context::ExecContextError;
@@ -55,8 +56,13 @@ pub(crate) enum PrimaryError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The metrics address could not be opened.
-    #[error(transparent)]
-    Admin(#[from] admin::BindError),
+    #[error("{source}{}", .owner.as_ref().map(|owner| format!(": {owner}")).unwrap_or_default())]
+    Admin {
+        /// Why not.
+        source: admin::BindError,
+        /// Who has it.
+        owner: Option<Owner>,
+    },
     /// No attach socket.
     #[error("cannot open the attach socket that workers connect to: {0}")]
     AttachSocket(io::Error),
@@ -78,6 +84,15 @@ pub(crate) enum PrimaryError {
     /// The workers cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
+}
+
+impl From<admin::BindError> for PrimaryError {
+    /// Looks for whoever has the address.
+    fn from(source: admin::BindError) -> Self {
+        let is_taken = source.source.kind() == io::ErrorKind::AddrInUse;
+        let owner = is_taken.then(|| owner::of_port(source.address.port()));
+        Self::Admin { source, owner }
+    }
 }
 
 impl PrimaryError {

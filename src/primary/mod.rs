@@ -12,6 +12,7 @@ mod error;
 mod front_reports;
 mod leaving;
 mod open_counts;
+mod owner;
 mod pm2_files;
 mod probes;
 mod public_sockets;
@@ -23,6 +24,7 @@ mod signal_actions;
 mod signals;
 mod stalls;
 mod startup_log;
+mod taken_ports;
 mod triggers;
 mod wanted_state;
 mod wiring;
@@ -111,6 +113,7 @@ async fn serve(
     (held, is_started_again, guardian): (Option<&Held>, bool, Option<Waiting>),
     (output, metrics): (&Output, Metrics),
 ) -> Result<u8, PrimaryError> {
+    held.iter().for_each(|held| held.opens(public_sockets::wanted(&config)));
     let mut bootstrap = Bootstrap::prepare(&config)?;
     startup_log::listening(&config, &bootstrap.bound, bootstrap.admin.as_ref());
     let app = control::profile(&config, &bootstrap.bound);
@@ -141,8 +144,9 @@ async fn serve(
         guardian,
         is_started_again,
     };
-    let Wiring { supervisor, task, attach_context, bound: channels, words, ready, probes } =
+    let Wiring { supervisor, task, attach_context, bound: channels, words, ready, probes, taken } =
         Wiring::new(&config, command_line, dependencies);
+    tokio::spawn(taken_ports::tell(taken));
 
     if let Some(held) = held {
         tokio::spawn(wanted_state::keep(held.folder.clone(), held.starter, supervisor.status()));

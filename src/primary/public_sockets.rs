@@ -3,14 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::owner::{self, Owner};
 use crate::front::Accepts;
 use crate::front::bound::{Bound, BoundAddress, ListeningSocket};
-use crate::home::apps::{AppFolder, Apps};
-use crate::home::lock::Lock;
 use crate::ids::WorkerPort;
 use crate::protocol::wire::Binding;
 use crate::settings::{Bind, Config, Listen};
-use crate::supervisor::process_table;
 use crate::systemd::inherit::{self, InheritError, Inherited, Plan};
 
 /// The public sockets of each worker port.
@@ -98,38 +96,26 @@ pub(super) fn bindings(ports: &Ports) -> Vec<(WorkerPort, Binding)> {
     ports.iter().filter_map(of).collect()
 }
 
+/// The ports that are opened for clients, metrics and probes; not those that the kernel is to choose.
+pub(super) fn wanted(config: &Config) -> Vec<u16> {
+    let public = config.listen().into_iter().map(|listen| listen.bind.address().port());
+    let mut ports: Vec<_> = public.chain(config.metrics.map(|address| address.port())).collect();
+    ports.retain(|port| *port != 0);
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
 fn refused(bind: Bind, source: io::Error) -> ListenError {
     let address = bind.address();
-    let holder = || process_table::listener_of(address.port()).map(|process| (app_of(process.pid), process));
-    let advice = advice(source.kind(), address, holder);
+    let advice = advice(source.kind(), address, || owner::of_port(address.port()));
     ListenError::Refused { address, source, advice }
 }
 
-/// What the app is called whose primary this process is.
-fn app_of(pid: i32) -> Option<String> {
-    let is_said =
-        |app: &AppFolder| Lock::holder(app).is_some_and(|holder| i64::from(holder.pid) == i64::from(pid));
-    let apps = Apps::of_this_process().ok()?;
-    apps.folders().find(|app| is_said(app) && Lock::is_held(app)).map(|app| app.name().to_owned())
-}
-
-/// `holder` finds out who has the port, and of which app that is the primary.
-fn advice(
-    kind: io::ErrorKind,
-    address: SocketAddr,
-    holder: impl Fn() -> Option<(Option<String>, process_table::Named)>,
-) -> String {
+/// `owner` finds out who has the port.
+fn advice(kind: io::ErrorKind, address: SocketAddr, owner: impl Fn() -> Owner) -> String {
     match kind {
-        io::ErrorKind::AddrInUse => match holder() {
-            Some((Some(app), process)) => {
-                format!(
-                    ": app {app} (pid {}) listens there; choose another port, or clusterd delete {app}",
-                    process.pid
-                )
-            }
-            Some((None, process)) => format!(": {process} listens there; stop it, or choose another port"),
-            None => ": another process listens there; stop it, or choose another port".to_owned(),
-        },
+        io::ErrorKind::AddrInUse => format!(": {}", owner()),
         io::ErrorKind::PermissionDenied if address.port() < 1024 => {
             ": ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; \
              or listen on a higher port, as in --port 8080"
@@ -146,16 +132,9 @@ mod tests {
 
     #[test]
     fn an_error_says_what_would_help() {
-        let advice_of = |kind, port, app: Option<&str>| {
-            let process = || process_table::Named { pid: 12, name: "nginx".to_owned() };
-            let holder = || Some((app.map(str::to_owned), process()));
-            super::advice(kind, SocketAddr::from(([127, 0, 0, 1], port)), holder)
-        };
-        let advice = |kind, port| advice_of(kind, port, None);
-        let of_app = advice_of(io::ErrorKind::AddrInUse, 3000, Some("web"));
-        assert_eq!(of_app, ": app web (pid 12) listens there; choose another port, or clusterd delete web");
-        let in_use = advice(io::ErrorKind::AddrInUse, 3000);
-        assert_eq!(in_use, ": nginx (pid 12) listens there; stop it, or choose another port");
+        let owner = || Owner::App { name: "web".to_owned(), pid: 12, listens: true };
+        let advice = |kind, port| super::advice(kind, SocketAddr::from(([127, 0, 0, 1], port)), owner);
+        assert_eq!(advice(io::ErrorKind::AddrInUse, 3000), format!(": {}", owner()));
         assert!(advice(io::ErrorKind::PermissionDenied, 80).contains("CAP_NET_BIND_SERVICE"));
         assert_eq!(advice(io::ErrorKind::PermissionDenied, 3000), "");
     }

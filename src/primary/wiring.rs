@@ -3,6 +3,7 @@
 //!
 //! It starts nothing.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -82,6 +83,8 @@ pub(super) struct Wiring {
     pub ready: mpsc::Receiver<WorkerId>,
     /// Asks workers over private connections.
     pub probes: WorkerProbes,
+    /// The addresses that workers ask for and others have.
+    pub taken: mpsc::Receiver<SocketAddr>,
 }
 
 impl Wiring {
@@ -108,7 +111,7 @@ impl Wiring {
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
         let bound = BoundChannels::new();
-        let openings = Openings::default();
+        let (openings, taken) = Openings::new();
         let terms = on_demand::Terms {
             user: user.clone(),
             backlog: config.backlog.get(),
@@ -148,7 +151,7 @@ impl Wiring {
         let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
         let attach_context =
             AttachContext { supervisor: supervisor.clone(), served, inherited: inherited.into() };
-        Self { supervisor, task, attach_context, bound, words, ready, probes }
+        Self { supervisor, task, attach_context, bound, words, ready, probes, taken }
     }
 }
 

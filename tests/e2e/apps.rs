@@ -231,6 +231,21 @@ fn two_apps_on_one_port_are_told_apart_and_one_at_rest_is_described() {
 }
 
 #[test]
+fn an_app_that_does_not_listen_yet_is_named_as_whoever_has_the_port() {
+    let (home, port) = home();
+    // It has the port, and none of its workers ever listens.
+    let said = home.say(&format!("start --name web --port {port} -w 1 --ready-timeout 1s -- sleep 1000"));
+    assert_eq!(said.code, 1, "{said:?}");
+    let pid = home.primary("web").pid();
+    for own in [format!("--port {port}"), format!("--metrics {port}")] {
+        let said = home.say(&format!("start --name api {own} -w 1 -- sleep 1000"));
+        let why =
+            format!(": app web (pid {pid}) has this port; choose another port, or clusterd delete web\n");
+        assert!(said.code == 1 && said.stderr.contains(&why), "{said:?}");
+    }
+}
+
+#[test]
 fn what_was_saved_is_resurrected_after_everything_was_ended() {
     needs!("python3");
     let (home, port) = home();

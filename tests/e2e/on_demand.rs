@@ -146,3 +146,25 @@ fn a_server_that_looks_around_first_sees_what_it_would_see_alone() {
     // What was only tried belongs to nobody before long.
     until("it is free", || TcpListener::bind(("127.0.0.1", tried)).ok());
 }
+
+/// A server of Node's cluster module; the one in Python comes by the shim.
+const NODE: &str = "require('http').createServer((_, answer) => answer.end('hi')).listen(Number(process.argv[2]), '127.0.0.1')";
+
+#[test]
+fn an_app_that_asks_for_the_port_of_another_says_which_has_it() {
+    needs!("python3", "node");
+    let (home, port) = home();
+    home.write("server.js", NODE);
+    home.say(&format!("start -w 1 --name web -- python3 server.py 127.0.0.1 {port}")).done();
+    let pid = home.primary("web").pid();
+    let why = format!(
+        "a worker cannot listen on 127.0.0.1:{port}, for which bind fails with EADDRINUSE: app web (pid {pid}) "
+    );
+    for (name, command) in [("py", "python3 server.py 127.0.0.1"), ("js", "node server.js")] {
+        let said = home.say(&format!("start -w 1 --name {name} -- {command} {port}"));
+        assert_eq!(said.code, 1, "{name}: {said:?}");
+        until("the log names the app", || home.file(name, "logs/clusterd.log").contains(&why).then_some(()));
+        home.say(&format!("delete {name}")).done();
+    }
+    assert!(home.get(port).is_some());
+}

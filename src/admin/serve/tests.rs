@@ -362,10 +362,9 @@ fn a_shutdown_does_not_wait_for_silent_clients() {
 }
 
 #[test]
-fn an_address_in_use_names_the_option_and_what_would_help() {
+fn an_address_in_use_names_the_option() {
     let first = Admin::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let error = Admin::bind(first.address()).unwrap_err().to_string();
     let expected = format!("cannot listen on --metrics {}: Address already in use", first.address());
     assert!(error.starts_with(&expected), "{error}");
-    assert!(error.ends_with("\nhint: stop the program that listens there, or choose another port"));
 }

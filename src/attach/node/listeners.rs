@@ -144,7 +144,8 @@ impl Listeners {
         let only_ipv6 = query.flags & Query::IPV6_ONLY != 0;
         let everywhere = asked.ip() == Ipv6Addr::UNSPECIFIED && !only_ipv6;
         let bind = if everywhere { Bind::Everywhere { port } } else { Bind::Address(asked) };
-        let socket = ListeningSocket::new(bind, backlog(query))?;
+        let socket = ListeningSocket::new(bind, backlog(query))
+            .inspect_err(|error| self.openings.refused(bind.address(), error))?;
         let (id, address) = (self.openings.next(), socket.address());
         *to_open = Some(Bound::Socket(socket));
         Ok(Source::Service { id, address })

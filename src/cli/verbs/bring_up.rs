@@ -35,6 +35,9 @@ const TAIL: u64 = 16 * 1024;
 /// How many lines of that are told.
 const LINES: usize = 10;
 
+/// How many warnings of clusterd are told beside them.
+const WARNINGS: usize = 3;
+
 /// An app that did not come up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotUp {
@@ -57,7 +60,7 @@ pub(crate) enum NotUp {
         /// How.
         how: String,
         /// What it has said last.
-        last_lines: Vec<String>,
+        last_lines: LastLines,
     },
     /// Its workers end as soon as they are started.
     #[error("app {app} does not come up: its worker {how}; clusterd goes on trying{}", quoted(.last_lines))]
@@ -67,7 +70,7 @@ pub(crate) enum NotUp {
         /// How.
         how: String,
         /// What it has said last.
-        last_lines: Vec<String>,
+        last_lines: LastLines,
     },
     /// It takes too long.
     #[error("app {app} is not ready after {}; clusterd goes on waiting{}", humantime::format_duration(*.after), quoted(.last_lines))]
@@ -77,7 +80,7 @@ pub(crate) enum NotUp {
         /// How long.
         after: Duration,
         /// What it has said last.
-        last_lines: Vec<String>,
+        last_lines: LastLines,
     },
 }
 
@@ -89,11 +92,21 @@ fn room(error: &io::Error) -> &'static str {
     if has_none { "\nhint: make room, or name another folder for apps: CLUSTERD_HOME" } else { "" }
 }
 
-fn quoted(lines: &[String]) -> String {
-    match lines {
+fn quoted(LastLines { written, warnings }: &LastLines) -> String {
+    let part = |title: &str, lines: &[String]| match lines {
         [] => String::new(),
-        lines => format!("\nits last lines:{}", super::print::quoted(lines)),
-    }
+        lines => format!("\n{title}:{}", super::print::quoted(lines)),
+    };
+    part("its last lines", written) + &part("clusterd warns", warnings)
+}
+
+/// What the logs say of an app that does not come up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LastLines {
+    /// What its workers have written last, or else clusterd.
+    written: Vec<String>,
+    /// What clusterd has warned of beside that.
+    warnings: Vec<String>,
 }
 
 /// Who starts the primary.
@@ -203,23 +216,45 @@ fn crashing(app: &App) -> Option<String> {
 }
 
 /// The logs that say why an app does not come up, and how long they were before it was started.
-struct LogEnds(Vec<(PathBuf, u64)>);
+struct LogEnds {
+    error: Option<(PathBuf, u64)>,
+    own: Option<(PathBuf, u64)>,
+}
 
 impl LogEnds {
     fn of(folder: &AppFolder) -> Self {
         let plan = logs::plan(folder);
-        let files = [plan.error, plan.own].into_iter().filter_map(|place| match place {
-            Place::File(path) => Some(path),
+        let end = |place| match place {
+            Place::File(path) => {
+                let length = path.metadata().map_or(0, |log| log.len());
+                Some((path, length))
+            }
             Place::Standard | Place::Nowhere => None,
-        });
-        Self(files.map(|path| (path.clone(), path.metadata().map_or(0, |log| log.len()))).collect())
+        };
+        Self { error: end(plan.error), own: end(plan.own) }
     }
 
-    /// What workers have written since, or else clusterd.
-    fn last_lines(&self) -> Vec<String> {
-        let mut lines = self.0.iter().map(|(path, since)| lines_since(path, *since));
-        lines.find(|lines| !lines.is_empty()).unwrap_or_default()
+    /// What was written since.
+    fn last_lines(&self) -> LastLines {
+        let since = |log: &Option<(PathBuf, u64)>| {
+            log.as_ref().map(|(path, since)| lines_since(path, *since)).unwrap_or_default()
+        };
+        last_lines(since(&self.error), since(&self.own))
     }
+}
+
+fn last_lines(of_workers: Vec<String>, own: Vec<String>) -> LastLines {
+    let last = |lines: Vec<String>, most: usize| lines[lines.len().saturating_sub(most)..].to_vec();
+    if of_workers.is_empty() {
+        return LastLines { written: last(own, LINES), warnings: Vec::new() };
+    }
+    let warnings = own.into_iter().filter(|line| is_warning(line)).collect();
+    LastLines { written: last(of_workers, LINES), warnings: last(warnings, WARNINGS) }
+}
+
+/// Whether clusterd warns of more than that a worker has ended, which is said already.
+fn is_warning(line: &str) -> bool {
+    ["WARN", "ERROR"].iter().any(|level| line.contains(level)) && !line.contains("restarting in")
 }
 
 fn lines_since(path: &Path, since: u64) -> Vec<String> {
@@ -233,6 +268,26 @@ fn lines_since(path: &Path, since: u64) -> Vec<String> {
     };
     let bytes: Vec<u8> = read().unwrap_or_else(|_: io::Error| Vec::new());
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<_> = text.lines().map(str::to_owned).collect();
-    lines[lines.len().saturating_sub(LINES)..].to_vec()
+    text.lines().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clusterd_warns_of_stands_beside_what_workers_have_written() {
+        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        let own = ["INFO worker started", "WARN port 80 is taken", "WARN worker exited; restarting in 1s"];
+        let both = last_lines(lines(&["Error: EADDRINUSE"]), lines(&own));
+        assert_eq!(both.warnings, lines(&["WARN port 80 is taken"]));
+        assert_eq!(
+            quoted(&both),
+            "\nits last lines:\n  | Error: EADDRINUSE\nclusterd warns:\n  | WARN port 80 is taken"
+        );
+        let alone = last_lines(Vec::new(), lines(&own));
+        assert_eq!((alone.written, alone.warnings), (lines(&own), Vec::new()));
+        assert_eq!(last_lines(vec!["x".to_owned(); 20], Vec::new()).written.len(), LINES);
+        assert_eq!(quoted(&LastLines::default()), "");
+    }
 }
