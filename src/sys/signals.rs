@@ -21,17 +21,22 @@ pub(crate) struct Inherited {
 ///
 /// Returns what was inherited.
 pub(crate) fn reset_ignored() -> Inherited {
-    let inherited = Inherited { ignores_hup: is_ignored(libc::SIGHUP) };
+    let inherited = Inherited { ignores_hup: is_ignored(Signal::HUP) };
     let others = (1..=libc::SIGRTMAX()).filter(|&number| number != libc::SIGPIPE);
-    for number in others.filter(|&number| is_ignored(number)) {
+    for number in others.filter(|&number| has_ignored(number)) {
         // SAFETY: SIG_DFL installs no handler, so no code of this process runs on the signal.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
     inherited
 }
 
-/// Whether this process ignores the signal of this number; not so of those that the C library keeps to itself.
-fn is_ignored(number: i32) -> bool {
+/// Whether this process ignores this signal.
+pub(crate) fn is_ignored(signal: Signal) -> bool {
+    has_ignored(signal.as_raw())
+}
+
+/// The same by its number; not so of those that the C library keeps to itself.
+fn has_ignored(number: i32) -> bool {
     let mut now = std::mem::MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: a null pointer changes nothing, and if the call succeeds it fills `now`.
     unsafe {
@@ -109,8 +114,8 @@ mod tests {
     fn what_is_ignored_is_seen() {
         // Nobody else in the tests has to do with it.
         ignore(&[Signal::POWER]).unwrap_or_else(|error| panic!("{error}"));
-        assert!(is_ignored(libc::SIGPWR));
-        assert!(!is_ignored(libc::SIGSEGV));
-        assert!(!is_ignored(0) && !is_ignored(1 << 20), "no signal at all");
+        assert!(is_ignored(Signal::POWER));
+        assert!(!is_ignored(Signal::SEGV));
+        assert!(!has_ignored(0) && !has_ignored(1 << 20), "no signal at all");
     }
 }

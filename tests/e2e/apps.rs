@@ -8,6 +8,7 @@ use crate::harness::home::Home;
 use crate::harness::needs::needs;
 use crate::harness::ports::free_port;
 use crate::harness::said::Said;
+use crate::harness::up::Up;
 use crate::harness::{Signal, until};
 
 const SERVER: &str = "
@@ -243,6 +244,57 @@ fn an_app_that_does_not_listen_yet_is_named_as_whoever_has_the_port() {
             format!(": app web (pid {pid}) has this port; choose another port, or clusterd delete web\n");
         assert!(said.code == 1 && said.stderr.contains(&why), "{said:?}");
     }
+}
+
+#[test]
+fn what_goes_on_after_ctrl_c_is_said() {
+    let home = Home::new();
+    let program = env!("CARGO_BIN_EXE_clusterd");
+    home.write(
+        "clusterd.toml",
+        "[app.web]\ncommand = ['sleep', '1000']\nworkers = 1\nwait-ready = true\nready-timeout = '1h'\n\
+         [app.api]\ncommand = ['sleep', '1000']\ndepends-on = ['web']\n",
+    );
+    let mut start = Up::by(&home, &[program, "start", "clusterd.toml"], &[]);
+    until("it waits for the app", || home.file("web", "lock").contains("pid").then_some(()));
+    start.signal(Signal::INT);
+    assert_eq!(start.code(), 130);
+    let said = start.stderr.text();
+    assert!(said.contains("clusterd: web goes on starting; `clusterd logs web` shows how"), "{said}");
+    assert!(home.primary("web").is_alive() && home.app("api").is_none());
+}
+
+/// It is slow if there is a file `slow`, and in any case does not end by SIGTERM.
+const STUBBORN: &str = "
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.path.exists('slow'):
+    time.sleep(1000)
+";
+
+#[test]
+fn a_reload_and_an_end_go_on_after_ctrl_c_and_that_is_said() {
+    needs!("python3");
+    let (home, port) = home();
+    let program = env!("CARGO_BIN_EXE_clusterd");
+    home.write("stubborn.py", &format!("{STUBBORN}{SERVER}"));
+    let patience = "--ready-timeout 1h --kill-timeout 1h";
+    home.say(&format!("start stubborn.py --port {port} -w 1 {patience}")).done();
+    home.write("slow", "");
+    let mut reload = Up::by(&home, &[program, "reload", "stubborn"], &[]);
+    until("it reloads", || home.app("stubborn").filter(|app| !app["reload"].is_null()));
+    reload.signal(Signal::INT);
+    assert_eq!(reload.code(), 130);
+    let said = reload.stderr.text();
+    assert!(said.starts_with("clusterd: stubborn: clusterd goes on with it; "), "{said}");
+    assert!(home.app("stubborn").is_some_and(|app| !app["reload"].is_null()));
+    let mut delete = Up::by(&home, &[program, "delete", "stubborn"], &[]);
+    until("it ends the app", || home.file("stubborn", "logs/clusterd.log").contains("SIGTERM").then_some(()));
+    delete.signal(Signal::INT);
+    assert_eq!(delete.code(), 130);
+    let said = delete.stderr.text();
+    assert!(said.starts_with("clusterd: stubborn goes on ending; "), "{said}");
+    assert!(home.path("stubborn").join("app.toml").is_file());
 }
 
 #[test]

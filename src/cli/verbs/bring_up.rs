@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use super::VerbError;
+use super::{VerbError, interrupt};
 use crate::cli::complain;
 use crate::control::api::App;
 use crate::control::client;
@@ -71,6 +71,12 @@ pub(crate) enum NotUp {
         how: String,
         /// What it has said last.
         last_lines: LastLines,
+    },
+    /// Nobody waits for it any more.
+    #[error("{app} goes on starting; `clusterd logs {app}` shows how, and `clusterd delete {app}` ends it")]
+    Interrupted {
+        /// The app.
+        app: String,
     },
     /// It takes too long.
     #[error("app {app} is not ready after {}; clusterd goes on waiting{}", humantime::format_duration(*.after), quoted(.last_lines))]
@@ -183,6 +189,7 @@ pub(super) async fn bring_up(folder: &AppFolder, way: Way) -> Result<App, VerbEr
     resolved.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
     let patience = resolved.config.ready_timeout + BEYOND;
     let log = LogEnds::of(folder);
+    interrupt::listen();
     let mut starting = Starting::begin(folder, way).map_err(not_started)?;
     let deadline = Instant::now() + patience;
     let home = Home::of_this_process();
@@ -205,7 +212,11 @@ pub(super) async fn bring_up(folder: &AppFolder, way: Way) -> Result<App, VerbEr
         if Instant::now() > deadline {
             return Err(NotUp::Late { app: app(), after: patience, last_lines: log.last_lines() }.into());
         }
-        tokio::time::sleep(LOOK).await;
+        let is_interrupted = interrupt::within(LOOK).await;
+        // One that has ended meanwhile does not go on.
+        if is_interrupted && starting.failure().is_ok_and(|failure| failure.is_none()) {
+            return Err(NotUp::Interrupted { app: app() }.into());
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::Timespec;
 
-use super::VerbError;
+use super::{VerbError, interrupt};
 use crate::control::api::App;
 
 /// How often it is looked.
@@ -27,13 +27,19 @@ pub(super) async fn end(app: &App) -> Result<(), VerbError> {
     let pid = i32::try_from(app.pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| not_ended("it has no process id".to_owned()))?;
     let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| not_ended(error.to_string()))?;
+    interrupt::listen();
     pidfd_send_signal(&process, Signal::TERM).map_err(|error| not_ended(error.to_string()))?;
     let deadline = Instant::now() + PATIENCE;
     while !has_ended(&process) {
         if Instant::now() > deadline {
             return Err(not_ended(format!("it still runs after {}", humantime::format_duration(PATIENCE))));
         }
-        tokio::time::sleep(LOOK).await;
+        if interrupt::within(LOOK).await {
+            let name = &app.name;
+            return Err(VerbError::Interrupted(format!(
+                "{name} goes on ending; `clusterd list` shows whether it has ended"
+            )));
+        }
     }
     Ok(())
 }

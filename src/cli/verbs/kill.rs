@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::print::{self, Shape};
-use super::{VerbError, ending};
+use super::{VerbError, ending, interrupt};
 use crate::control::client;
 use crate::control::home::Home;
 use crate::home::apps::Apps;
@@ -25,6 +25,10 @@ impl Kill {
             print::done("clusterd", "no app runs in the background", self.shape)?;
         }
         for app in meant {
+            if interrupt::is_heard() {
+                crate::cli::complain(&format!("{}: not ended", app.1.name));
+                continue;
+            }
             match ending::end(&app.1).await {
                 Ok(()) => print::done(&app.1.name, "ended", self.shape)?,
                 Err(failure) => {

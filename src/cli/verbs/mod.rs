@@ -19,6 +19,7 @@ mod flush;
 mod id;
 mod import;
 mod init;
+mod interrupt;
 mod jlist;
 mod kept_apps;
 mod kill;
@@ -184,6 +185,9 @@ pub(super) enum VerbError {
         "the folder in which clusterd was called has no name: it was removed, or one above it is closed to this user"
     )]
     NoFolder,
+    /// Ctrl-C; what goes on without this command.
+    #[error("{0}")]
+    Interrupted(String),
     /// systemd does not do it.
     #[error(transparent)]
     Startup(#[from] StartupError),
@@ -214,6 +218,7 @@ impl VerbError {
             VerbError::Usage(_) | VerbError::NotChosen(NotChosen::Ambiguous { .. }) => 2,
             VerbError::Invalid(invalid) => invalid.exit_code(),
             VerbError::Workplace(error) => error.exit_code(),
+            VerbError::Interrupted(_) => interrupt::CODE,
             // As a program that SIGPIPE ends says nothing: nobody wants to read more.
             VerbError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             _ => 1,
@@ -286,7 +291,7 @@ pub(super) fn of_pm2(arguments: &[OsString]) -> Asked {
 pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(VerbError::Runtime)?;
-    runtime.block_on(carry_out(verb))
+    Ok(interrupt::code(runtime.block_on(carry_out(verb))?))
 }
 
 async fn carry_out(verb: Verb) -> Result<ExitCode, VerbError> {

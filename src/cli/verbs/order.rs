@@ -10,7 +10,7 @@ use super::VerbError;
 use super::app::NameFlag;
 use super::print::{self, Output, Shape};
 use super::rest::Target;
-use super::{rest, sentence};
+use super::{interrupt, rest, sentence};
 use crate::cli::complain;
 use crate::control::api::{App, Code, Outcome, Problem};
 use crate::control::client::{self, Clusterd};
@@ -95,8 +95,15 @@ impl Order {
             Err(client::Error::Refused(problem)) => return Ok(Outcome::Error(problem)),
             Err(error) => return Err(error.into()),
         };
+        interrupt::listen();
         loop {
-            match lines.try_next().await {
+            let Some(next) = interrupt::or(lines.try_next()).await else {
+                let name = &app.name;
+                return Err(VerbError::Interrupted(format!(
+                    "{name}: clusterd goes on with it; `clusterd describe {name}` shows how it stands"
+                )));
+            };
+            match next {
                 Ok(Some(line)) => match serde_json::from_str(&line) {
                     Ok(outcome) => return Ok(outcome),
                     Err(_) => self.tell(&line)?,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::print::{self, Output, Shape};
 use super::side_by_side::{self, State};
-use super::{VerbError, rest, startup};
+use super::{VerbError, interrupt, rest, startup};
 use crate::cli::complain;
 use crate::home::apps::Apps;
 use crate::home::definition::NotWritten;
@@ -72,6 +72,10 @@ impl Resurrect {
         }
         let needs = vec![Vec::new(); meant.len()];
         let start = async |place: usize| {
+            if interrupt::is_heard() {
+                complain(&format!("{}: not started", meant[place].name()));
+                return Ok(false);
+            }
             let started = rest::start(&meant[place], self.shape).await?;
             Ok::<_, VerbError>(started == ExitCode::SUCCESS)
         };

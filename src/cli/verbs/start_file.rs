@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use super::order::{Order, UpdateEnv};
 use super::print::{self, Shape};
 use super::side_by_side::{self, State};
-use super::{VerbError, rest};
+use super::{VerbError, interrupt, rest};
 use crate::cli::complain;
 use crate::home::apps::{self, AppFolder};
 use crate::home::definition::{self, NotWritten, Written};
@@ -76,6 +76,10 @@ pub(super) async fn start_all(apps: Apps, folder: &Path, chosen: Chosen) -> Resu
     let place_of = |need: &String| (0..apps.len()).find(|&place| name(place) == need);
     let needs: Vec<Vec<_>> = apps.iter().map(|app| app.needs.iter().filter_map(place_of).collect()).collect();
     let start = async |place: usize| {
+        if interrupt::is_heard() {
+            complain(&format!("{}: not started", name(place)));
+            return Ok(false);
+        }
         let AppToRun { resolved, wanted, .. } = &apps[place];
         let started = start_one((resolved, *wanted), folder, (environment, running), shape).await?;
         Ok::<_, VerbError>(started == ExitCode::SUCCESS)
