@@ -1,4 +1,4 @@
-//! Metrics of the workers' processes, read from the kernel at each scrape.
+//! Metrics that are read from the kernel at each scrape; those of the workers' processes are here.
 //!
 //! It counts nothing itself, and does not know what a worker's state is: only which process fills which slot.
 
@@ -8,18 +8,27 @@ use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, GaugeVec, IntGaugeVec, Opts, Registry};
 use rustix::process::Pid;
 
+use super::listen_queues::{ListenQueues, PublicAddresses};
+use super::network_namespace::NetworkNamespace;
 use super::own_process::OwnProcess;
 use crate::ids::Slot;
 
 /// Tells the main process of each worker that has one now.
 pub(crate) type Processes = Box<dyn Fn() -> Vec<(Slot, Pid)> + Send + Sync>;
 
-/// Registers the metrics of these workers' processes, and the `process_*` of the calling one.
+/// Registers the metrics of these workers' processes, the `process_*` of the calling one, and those of the queues in the
+/// kernel for these addresses.
 ///
 /// # Errors
 /// A metric of one of these names is registered already.
-pub(crate) fn register(registry: &Registry, workers: Processes) -> Result<(), prometheus::Error> {
+pub(crate) fn register(
+    registry: &Registry,
+    workers: Processes,
+    addresses: &PublicAddresses,
+) -> Result<(), prometheus::Error> {
     registry.register(Box::new(WorkerProcesses::new(workers)))?;
+    registry.register(Box::new(ListenQueues::new(addresses)))?;
+    registry.register(Box::new(NetworkNamespace::new()))?;
     registry.register(Box::new(OwnProcess::new()))
 }
 
@@ -128,7 +137,7 @@ mod tests {
     /// The value of each family for a worker with this process.
     fn values(pid: Pid) -> BTreeMap<String, f64> {
         let registry = Registry::new();
-        register(&registry, Box::new(move || vec![(SLOT, pid)])).unwrap();
+        register(&registry, Box::new(move || vec![(SLOT, pid)]), &Vec::new()).unwrap();
         let mut values = BTreeMap::new();
         for family in registry.gather() {
             for metric in family.get_metric() {
@@ -172,7 +181,7 @@ mod tests {
     #[test]
     fn two_collectors_cannot_share_a_registry() {
         let registry = Registry::new();
-        register(&registry, Box::new(Vec::new)).unwrap();
-        assert!(register(&registry, Box::new(Vec::new)).is_err());
+        register(&registry, Box::new(Vec::new), &Vec::new()).unwrap();
+        assert!(register(&registry, Box::new(Vec::new), &Vec::new()).is_err());
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! A test, and nothing else.
 
+use std::net::TcpListener;
+
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::collect;
@@ -26,12 +28,15 @@ const SMALL_UNITS: &[&str] = &[
 ];
 
 /// Labels with a bounded set of values.
-const LABELS: &[&str] = &["worker", "reason", "state", "version", "result", "log"];
+const LABELS: &[&str] = &["worker", "reason", "state", "version", "result", "log", "listener"];
 
 fn everything() -> Vec<MetricFamily> {
     let metrics = Metrics::new();
     let processes = || vec![(Slot(1), rustix::process::getpid())];
-    collect::register(&metrics.registry, Box::new(processes)).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let public = vec![(address, vec![address])];
+    collect::register(&metrics.registry, Box::new(processes), &public).unwrap();
     // A family without a child would not appear.
     metrics.handed.with_label_values(&["1"]);
     metrics.workers.with_label_values(&["online"]);
@@ -90,6 +95,12 @@ fn every_metric_of_the_design_is_there() {
         "clusterd_worker_resident_memory_bytes",
         "clusterd_worker_open_fds",
         "clusterd_worker_start_time_seconds",
+        "clusterd_listen_queue_connections",
+        "clusterd_listen_queue_limit",
+        "clusterd_listen_queue_fullest_ratio",
+        "clusterd_listen_dropped_packets_total",
+        "clusterd_netns_listen_overflows_total",
+        "clusterd_netns_listen_drops_total",
         "process_cpu_seconds_total",
         "process_resident_memory_bytes",
         "process_open_fds",

@@ -5,6 +5,8 @@
 pub(crate) mod collect;
 #[cfg(test)]
 mod lint;
+pub(crate) mod listen_queues;
+mod network_namespace;
 pub(crate) mod open_connections;
 mod own_process;
 mod readiness;

@@ -184,6 +184,7 @@ mod tests {
             remote: address,
             unread: 0,
             unacknowledged: 0,
+            dropped: None,
             figures: Some(figures),
         };
         let with = |figures| TcpSocket { figures: Some(figures), ..left.clone() };

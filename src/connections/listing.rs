@@ -131,6 +131,7 @@ fn socket(entry: &TcpNetEntry, cookies: &HashMap<SocketAddr, u64>) -> Option<Tcp
         remote,
         unread: entry.rx_queue,
         unacknowledged: entry.tx_queue,
+        dropped: None,
         figures: None,
     })
 }

@@ -218,6 +218,7 @@ mod tests {
             remote: address,
             unread: 0,
             unacknowledged: 0,
+            dropped: None,
             figures: Some(figures),
         }
     }

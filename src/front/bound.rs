@@ -32,6 +32,14 @@ impl Bound {
         }
     }
 
+    /// Where sockets are bound, or will be, for those who connect to it.
+    pub(crate) fn socket_addresses(&self) -> Vec<SocketAddr> {
+        match self {
+            Bound::Address(bound) => bound.sockets.iter().map(PublicSocket::address).collect(),
+            Bound::Socket(socket) => vec![socket.address],
+        }
+    }
+
     /// Whether somebody else has bound it.
     pub(crate) fn is_inherited(&self) -> bool {
         matches!(self, Bound::Socket(socket) if socket.is_inherited)

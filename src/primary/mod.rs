@@ -45,6 +45,7 @@ use self::shutdown::Shutdown;
 use self::signal_actions::SignalActions;
 use self::stalls::Stalls;
 use self::wiring::{Dependencies, Wiring};
+use crate::admin::listen_queues::PublicAddresses;
 use crate::admin::open_connections::{AskCounts, OpenConnections};
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::connections::{self, notes::Notes};
@@ -119,7 +120,7 @@ async fn serve(
     let app = control::profile(&config, &bootstrap.bound);
     let (ports, addresses) = (bootstrap.ports(), bootstrap.addresses());
     let bound = std::mem::take(&mut bootstrap.bound);
-    let inherited = public_sockets::bindings(&bound);
+    let (inherited, listeners) = (public_sockets::bindings(&bound), public_sockets::with_sockets(&bound));
     let family = Family::random();
     let notes = Notes::new().map_err(PrimaryError::Connections)?;
     let (front, reports) =
@@ -156,7 +157,7 @@ async fn serve(
     let scraper = probes.scraper(&config, &supervisor, &metrics);
     let statistics = connection_metrics::start_statistics(config.connection_stats, &connections, &metrics);
     let counts = connection_metrics::ask(connections.clone(), &supervisor, statistics);
-    start_admin(bootstrap.admin, &metrics, (scraper, counts), &supervisor, watched.clone())?;
+    start_admin(bootstrap.admin, &metrics, (scraper, counts, &listeners), &supervisor, watched.clone())?;
     tokio::spawn(settle::settle(watched.clone()));
     let patience = systemd::Patience {
         start: config.ready_timeout + LONGER,
@@ -218,7 +219,7 @@ fn leave_folder() {
 fn start_admin(
     admin: Option<Admin>,
     metrics: &Metrics,
-    (scraper, counts): (Option<Scraper>, AskCounts),
+    (scraper, counts, listeners): (Option<Scraper>, AskCounts, &PublicAddresses),
     supervisor: &supervisor::Handle,
     readiness: watch::Receiver<Readiness>,
 ) -> Result<(), PrimaryError> {
@@ -228,7 +229,8 @@ fn start_admin(
         let status = status.borrow();
         status.workers.iter().filter_map(|worker| Some((worker.slot, worker.running?.1))).collect()
     };
-    admin::collect::register(&metrics.registry, Box::new(processes)).map_err(PrimaryError::Metrics)?;
+    admin::collect::register(&metrics.registry, Box::new(processes), listeners)
+        .map_err(PrimaryError::Metrics)?;
     let open_connections =
         OpenConnections::register(&metrics.registry, counts).map_err(PrimaryError::Metrics)?;
     let state = AdminState { registry: metrics.registry.clone(), scraper, open_connections, readiness };

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::owner::{self, Owner};
+use crate::admin::listen_queues::PublicAddresses;
 use crate::front::Accepts;
 use crate::front::bound::{Bound, BoundAddress, ListeningSocket};
 use crate::ids::WorkerPort;
@@ -86,6 +87,12 @@ pub(super) fn worker_ports(ports: &Ports) -> Vec<WorkerPort> {
 /// Every public address, with the ports that the kernel chose.
 pub(super) fn addresses(ports: &Ports) -> Vec<SocketAddr> {
     ports.iter().flat_map(|(_, sockets)| sockets).map(Bound::address).collect()
+}
+
+/// Every public address, with those of its sockets.
+pub(super) fn with_sockets(ports: &Ports) -> PublicAddresses {
+    let bound = ports.iter().flat_map(|(_, sockets)| sockets);
+    bound.map(|bound| (bound.address(), bound.socket_addresses())).collect()
 }
 
 /// What a server would bind that takes every client of each port.

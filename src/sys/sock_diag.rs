@@ -7,6 +7,7 @@ mod message;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
@@ -49,6 +50,9 @@ const CONNECTIONS: u32 = 1 << state::ESTABLISHED
 /// How often a list is begun anew because it changed while the kernel wrote it.
 const TRIES: usize = 4;
 
+/// How long an answer is waited for. The kernel writes it while it is asked, so this is never needed.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// More than the kernel puts into one answer.
 const ANSWER: usize = 64 * 1024;
 
@@ -73,6 +77,7 @@ impl SockDiag {
         let flags = SocketFlags::CLOEXEC;
         let kind = SocketType::RAW;
         let socket = rustix::net::socket_with(AddressFamily::NETLINK, kind, flags, Some(netlink::SOCK_DIAG))?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
         Ok(Self { socket, buffer: Vec::new(), sequence: 0 })
     }
 
@@ -258,7 +263,7 @@ impl AsFd for DestroyedSockets {
 mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 
@@ -321,6 +326,36 @@ mod tests {
                 found.binary_search_by_key(&cookie(server), |socket| socket.cookie).is_ok()
             };
             assert!(pairs.iter().all(|(_, server)| listed(server)));
+        }
+    }
+
+    #[test]
+    fn a_listener_is_listed_with_its_queue_and_what_it_had_no_room_for() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Some(listener) = listener(address) else { continue };
+            rustix::net::listen(&listener, 1).unwrap();
+            let address = listener.local_addr().unwrap();
+            // What the kernel does for a client may come a moment after connect(2).
+            let wait = |is_it: fn(u32, Option<u32>) -> bool| {
+                let deadline = Instant::now() + Duration::from_secs(20);
+                loop {
+                    let found = SockDiag::open().unwrap().listeners(&[address.port()]).unwrap();
+                    let [told] = &found[..] else { panic!("{found:?}") };
+                    assert_eq!((told.cookie, told.local), (cookie(&listener), address));
+                    assert_eq!((told.state, told.unacknowledged), (state::LISTEN, 1));
+                    if is_it(told.unread, told.dropped) {
+                        break;
+                    }
+                    assert!(Instant::now() < deadline, "{told:?}");
+                }
+            };
+            wait(|waiting, dropped| (waiting, dropped) == (0, Some(0)));
+            // One more than may wait are taken; the next one's handshake is dropped, again and again.
+            let _waiting: Vec<_> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
+            wait(|waiting, dropped| (waiting, dropped) == (2, Some(0)));
+            let late = TcpStream::connect_timeout(&address, Duration::from_millis(50));
+            assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            wait(|waiting, dropped| waiting == 2 && dropped > Some(0));
         }
     }
 

@@ -30,6 +30,7 @@ mod library;
 mod limits;
 mod lingering;
 mod listen_fds;
+mod listen_queue;
 mod log_files;
 mod logs;
 mod many_apps;

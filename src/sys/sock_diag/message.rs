@@ -7,12 +7,18 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::state;
+
 /// The groups of SKNLGRP_INET_TCP_DESTROY (1) and SKNLGRP_INET6_TCP_DESTROY (3), a bit each.
 pub(super) const DESTROY_GROUPS: u32 = 1 << 0 | 1 << 2;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const INET_DIAG_INFO: u16 = 2;
+const INET_DIAG_SKMEMINFO: u16 = 7;
 const INET_DIAG_REQ_BYTECODE: u16 = 1;
+
+/// The place of SK_MEMINFO_DROPS among the numbers of INET_DIAG_SKMEMINFO.
+const DROPS: usize = 8;
 
 const HEADER: usize = 16;
 const ATTRIBUTE: usize = 4;
@@ -31,10 +37,16 @@ pub(crate) struct TcpSocket {
     pub local: SocketAddr,
     /// The other end.
     pub remote: SocketAddr,
-    /// Bytes that have come and were not read; that the other side has closed counts as one until it is read.
+    /// Bytes that have come and were not read; that the other side has closed counts as one until it is read. Of a
+    /// listening socket: the connections in its accept queue.
     pub unread: u32,
-    /// Bytes that the other end has not acknowledged.
+    /// Bytes that the other end has not acknowledged. Of a listening socket: how many connections its accept queue may
+    /// have before it takes the last one (listen(2), cut to net.core.somaxconn).
     pub unacknowledged: u32,
+    /// How many packets the kernel has dropped for it since it is there, wrapping (SK_MEMINFO_DROPS of
+    /// linux/sock_diag.h): the handshakes that a listening socket had no room for. `None` where nobody has asked for it,
+    /// or the kernel does not tell.
+    pub dropped: Option<u32>,
     /// What the kernel has measured; `None` if it does not tell.
     pub figures: Option<TcpFigures>,
 }
@@ -58,12 +70,14 @@ pub(crate) struct TcpFigures {
     pub received: u64,
 }
 
-/// A question for all sockets of a family in these states that a bytecode is true of.
+/// A question for all sockets of a family in these states that a bytecode is true of. Of listening sockets it asks how much
+/// was dropped; of connections that would make a long list longer.
 pub(super) fn dump_request(sequence: u32, family: i32, states: u32, bytecode: &[u8]) -> Vec<u8> {
     let family = u8::try_from(family).unwrap_or_default();
     let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_DUMP).unwrap_or_default();
     let protocol = u8::try_from(libc::IPPROTO_TCP).unwrap_or_default();
-    let extensions = 1 << (INET_DIAG_INFO - 1);
+    let dropped = if states == 1 << state::LISTEN { 1 << (INET_DIAG_SKMEMINFO - 1) } else { 0 };
+    let extensions = 1 << (INET_DIAG_INFO - 1) | dropped;
     let mut request = Vec::with_capacity(128 + bytecode.len());
     request.extend([0; 4]);
     request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -154,7 +168,7 @@ fn socket(body: &[u8]) -> Option<TcpSocket> {
     };
     let port = |at| array(body, at).map(u16::from_be_bytes);
     let cookie = [u32_at(body, 44)?, u32_at(body, 48)?];
-    let info = attributes(body.get(SOCKET..)?).find(|(kind, _)| *kind == INET_DIAG_INFO);
+    let of_kind = |wanted| attributes(body.get(SOCKET..)?).find(|(kind, _)| *kind == wanted);
     Some(TcpSocket {
         cookie: u64::from(cookie[0]) | u64::from(cookie[1]) << 32,
         inode: u64::from(u32_at(body, 68)?),
@@ -163,7 +177,8 @@ fn socket(body: &[u8]) -> Option<TcpSocket> {
         remote: (address(24)?, port(6)?).into(),
         unread: u32_at(body, 56)?,
         unacknowledged: u32_at(body, 60)?,
-        figures: info.and_then(|(_, info)| figures(info)),
+        dropped: of_kind(INET_DIAG_SKMEMINFO).and_then(|(_, memory)| u32_at(memory, 4 * DROPS)),
+        figures: of_kind(INET_DIAG_INFO).and_then(|(_, info)| figures(info)),
     })
 }
 
@@ -228,7 +243,7 @@ mod tests {
     fn body(family: i32) -> Vec<u8> {
         let mut body = vec![0; SOCKET];
         body[0] = u8::try_from(family).unwrap();
-        body[1] = super::super::state::CLOSE_WAIT;
+        body[1] = state::CLOSE_WAIT;
         body[4..8].copy_from_slice(&[0x1f, 0x90, 0x00, 0x50]);
         body[8..12].copy_from_slice(&[127, 0, 0, 1]);
         body[24..28].copy_from_slice(&[10, 0, 0, 9]);
@@ -250,11 +265,12 @@ mod tests {
         let expected = TcpSocket {
             cookie: 1 << 32 | 2,
             inode: 99,
-            state: super::super::state::CLOSE_WAIT,
+            state: state::CLOSE_WAIT,
             local: "127.0.0.1:8080".parse().unwrap(),
             remote: "10.0.0.9:80".parse().unwrap(),
             unread: 1,
             unacknowledged: 300,
+            dropped: None,
             figures: None,
         };
         assert!(matches!(&first.content, Part::Socket(socket) if *socket == expected), "{first:?}");
@@ -279,6 +295,18 @@ mod tests {
         body.extend(INET_DIAG_INFO.to_ne_bytes());
         body.extend([0; 100]);
         assert_eq!(socket(&body).unwrap().figures, None);
+    }
+
+    #[test]
+    fn what_was_dropped_is_told_by_kernels_that_count_it() {
+        let with = |numbers: u16| {
+            let mut body = body(libc::AF_INET);
+            body.extend((4 + 4 * numbers).to_ne_bytes());
+            body.extend(INET_DIAG_SKMEMINFO.to_ne_bytes());
+            (0..u32::from(numbers)).for_each(|number| body.extend(number.to_ne_bytes()));
+            socket(&body).unwrap().dropped
+        };
+        assert_eq!([with(8), with(9), with(10)], [None, Some(8), Some(8)]);
     }
 
     proptest! {
