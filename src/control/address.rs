@@ -75,6 +75,12 @@ impl SocketAddress {
         }
     }
 
+    /// Which file is there now; `None` without any.
+    fn file(&self) -> Option<(u64, u64)> {
+        let SocketAddress::File(path) = self else { return None };
+        path.symlink_metadata().ok().map(|found| (found.dev(), found.ino()))
+    }
+
     fn remove(&self) {
         if let SocketAddress::File(path) = self
             && let Err(error) = fs::remove_file(path)
@@ -84,24 +90,36 @@ impl SocketAddress {
     }
 }
 
-/// The address of a socket that listens; dropping it removes the socket's file.
+/// The address of a socket that listens; dropping it removes the socket's file, unless another has its name by then.
 #[derive(Debug)]
-pub(crate) struct SocketGuard(SocketAddress);
+pub(crate) struct SocketGuard {
+    address: SocketAddress,
+    /// Which file it is: its device and its number there.
+    file: Option<(u64, u64)>,
+}
 
 impl SocketGuard {
     /// Guards this address, at which the caller listens.
     pub(super) fn new(address: SocketAddress) -> Self {
-        Self(address)
+        let file = address.file();
+        Self { address, file }
     }
 
     /// The address.
     pub(crate) fn address(&self) -> &SocketAddress {
-        &self.0
+        &self.address
+    }
+
+    /// Whether clients find the socket there.
+    pub(crate) fn is_there(&self) -> bool {
+        self.address.file() == self.file
     }
 }
 
 impl Drop for SocketGuard {
     fn drop(&mut self) {
-        self.0.remove();
+        if self.is_there() {
+            self.address.remove();
+        }
     }
 }

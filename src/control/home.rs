@@ -160,7 +160,24 @@ fn listen_in(folder: &Path, name: &str) -> io::Result<(UnixListener, SocketGuard
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let folder = folder.canonicalize()?;
     let file = names(name).map(|name| folder.join(name + ".sock")).find(|file| is_free(file));
-    let file = file.ok_or(io::ErrorKind::AddrInUse)?;
+    listen_at(file.ok_or(io::ErrorKind::AddrInUse)?)
+}
+
+/// Listens where another socket of this process was that has lost its file. The folder is made again, too, but not the one that
+/// it is in.
+///
+/// # Errors
+/// Those of mkdir(2), bind(2) and rename(2).
+pub(crate) fn listen_again(address: &SocketAddress) -> io::Result<(UnixListener, SocketGuard)> {
+    let SocketAddress::File(file) = address else { return Err(io::ErrorKind::Unsupported.into()) };
+    match file.parent() {
+        Some(folder) if !folder.is_dir() => DirBuilder::new().mode(0o700).create(folder)?,
+        _ => {}
+    }
+    listen_at(file.clone())
+}
+
+fn listen_at(file: PathBuf) -> io::Result<(UnixListener, SocketGuard)> {
     let hidden = file.with_extension("new");
     let _ = fs::remove_file(&hidden);
     let listener = unix::listen(Name::Path(&hidden), BACKLOG)?;
@@ -274,6 +291,21 @@ mod tests {
         assert!(guard.address().folder_owner().is_some());
         drop(guard);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_socket_that_was_removed_is_made_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("home");
+        let (_first, first) = Home::named(&folder).listen("web").unwrap();
+        assert!(first.is_there());
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(!first.is_there());
+        let (_second, second) = listen_again(first.address()).unwrap();
+        assert_eq!((first.address(), first.is_there()), (second.address(), false));
+        drop(first);
+        assert!(second.is_there() && second.address().connect().is_ok());
+        assert_eq!(mode(&folder), 0o700);
     }
 
     #[test]

@@ -51,6 +51,17 @@ impl Ids {
         })
     }
 
+    /// Gives an app the numbers that it had before the file was lost.
+    ///
+    /// # Errors
+    /// Those of reading, locking and writing a file.
+    pub(crate) fn give_back(home: &Path, app: &str, numbers: &[u32]) -> io::Result<()> {
+        change(home, |ids| {
+            ids.apps.insert(app.to_owned(), numbers.to_vec());
+            ids.next = numbers.iter().map(|number| number + 1).chain([ids.next]).max().unwrap_or(0);
+        })
+    }
+
     /// Forgets an app.
     ///
     /// # Errors
@@ -117,6 +128,9 @@ mod tests {
         Ids::forget(home.path(), "web").unwrap();
         Ids::forget(home.path(), "api").unwrap();
         assert_eq!(give("api", 1), [0], "there was no app left");
+        Ids::give_back(home.path(), "web", &[4, 7]).unwrap();
+        Ids::give_back(home.path(), "job", &[2]).unwrap();
+        assert_eq!((give("web", 3), give("job", 1)), (vec![4, 7, 8], vec![2]));
     }
 
     #[test]

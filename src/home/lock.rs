@@ -122,6 +122,14 @@ impl Lock {
         file.write_all(&serde_json::to_vec(holder)?)
     }
 
+    /// Those of its file, wherever that is by now.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub(super) fn metadata(&self) -> io::Result<Metadata> {
+        self.0.metadata()
+    }
+
     /// The descriptor, to be passed on with the lock.
     pub(crate) fn into_descriptor(self) -> OwnedFd {
         self.0.into()

@@ -14,7 +14,8 @@
 //!
 //! In reading order: [`apps`] (where all that is), [`lock`], [`definition`] (`app.toml` and `environment`), [`record`]
 //! (`state.json`), [`logs`] (where its logs are), [`saved`] (what `clusterd save` keeps of all), [`ids`] (the numbers of workers),
-//! [`launch`] (a primary is started, detached from whoever starts it, or as a service), [`startup`] (systemd does it at boot).
+//! [`launch`] (a primary is started, detached from whoever starts it, or as a service), [`startup`] (systemd does it at boot),
+//! [`whole`] (the folder of a primary that runs is made again where it was removed).
 //! [`Given`] is what a primary has of all that.
 
 pub(crate) mod apps;
@@ -27,6 +28,7 @@ pub(crate) mod pm2_names;
 pub(crate) mod record;
 pub(crate) mod saved;
 pub(crate) mod startup;
+pub(crate) mod whole;
 
 use std::io;
 use std::path::Path;
@@ -38,6 +40,7 @@ use self::apps::AppFolder;
 use self::ids::Ids;
 use self::lock::{Holder, Lock};
 use self::record::{Ended, Record, Wanted};
+use self::whole::Keeper;
 use crate::logs::console::Console;
 use crate::supervisor::events::Time;
 use crate::supervisor::guardian::Waiting;
@@ -93,6 +96,12 @@ impl Held {
     /// Says in the lock which ports this process is about to open.
     pub(crate) fn opens(&self, ports: Vec<u16>) {
         self.say(&Holder { ports, ..Holder::this_process() });
+    }
+
+    /// What keeps the folder whole, whose ports are these; `None` if the lock's file shows nobody which it is.
+    pub(crate) fn keeper(&self, ports: Vec<u16>) -> Option<Keeper> {
+        let holder = Holder { ports, ..Holder::this_process() };
+        Keeper::new(&self.folder, &self.lock, holder, self.starter.keeps_app()).ok()
     }
 
     fn say(&self, holder: &Holder) {

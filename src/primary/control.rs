@@ -2,10 +2,13 @@
 //!
 //! What is said over it is the control room's.
 
-use std::sync::Arc;
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use super::public_sockets::Ports;
@@ -14,7 +17,7 @@ use crate::connections;
 use crate::control::address::SocketGuard;
 use crate::control::api::Address;
 use crate::control::backend::{Profile, SupervisedApp};
-use crate::control::home::Home;
+use crate::control::home::{self, Home};
 use crate::control::server::Server;
 use crate::front;
 use crate::metrics::Metrics;
@@ -35,7 +38,25 @@ pub(super) fn profile(config: &Config, ports: &Ports) -> Profile {
     }
 }
 
-/// Listens until what is returned is dropped. Without it, clusterd serves all the same.
+/// The socket, and how it is made again. Clones are the same one; [`ControlSocket::close`] removes it.
+#[derive(Clone)]
+pub(super) struct ControlSocket(Arc<Mutex<Option<Listening>>>);
+
+struct Listening {
+    app: Arc<SupervisedApp>,
+    guard: SocketGuard,
+    server: AbortHandle,
+}
+
+impl Listening {
+    fn begin(app: Arc<SupervisedApp>, (listener, guard): (UnixListener, SocketGuard)) -> io::Result<Self> {
+        let server = Server::new(listener, guard.address().clone(), vec![app.clone()])?;
+        debug!(socket = %guard.address(), "control socket");
+        Ok(Self { app, guard, server: tokio::spawn(server.serve()).abort_handle() })
+    }
+}
+
+/// Listens from now on. If that fails, clusterd serves all the same.
 pub(super) fn open(
     profile: Profile,
     supervisor: &supervisor::Handle,
@@ -43,22 +64,39 @@ pub(super) fn open(
     front: &front::handle::Handle,
     connections: &connections::Handle,
     readiness: watch::Receiver<Readiness>,
-) -> Option<SocketGuard> {
+) -> ControlSocket {
     let dialer = WorkerDialer::new(front.clone());
-    let claimed = Home::of_this_process().listen(&profile.name).and_then(|(listener, guard)| {
+    let begun = Home::of_this_process().listen(&profile.name).and_then(|claimed| {
         let (supervisor, connections) = (supervisor.clone(), connections.clone());
         let app = SupervisedApp::new(profile, supervisor, metrics.clone(), dialer, connections, readiness);
-        Ok((Server::new(listener, guard.address().clone(), vec![Arc::new(app)])?, guard))
+        Listening::begin(Arc::new(app), claimed)
     });
-    match claimed {
-        Ok((server, guard)) => {
-            debug!(socket = %guard.address(), "control socket");
-            tokio::spawn(server.serve());
-            Some(guard)
-        }
-        Err(error) => {
-            warn!("no control socket; commands cannot reach this clusterd: {error}");
-            None
-        }
+    let listening = begun
+        .inspect_err(|error| warn!("no control socket; commands cannot reach this clusterd: {error}"))
+        .ok();
+    ControlSocket(Arc::new(Mutex::new(listening)))
+}
+
+impl ControlSocket {
+    fn listening(&self) -> MutexGuard<'_, Option<Listening>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listens again where the file of the socket was removed; those who are connected stay. Whether it was.
+    ///
+    /// # Errors
+    /// Those of mkdir(2), bind(2) and rename(2).
+    pub(super) fn make_whole(&self) -> io::Result<bool> {
+        let mut listening = self.listening();
+        let Some(before) = listening.as_ref().filter(|now| !now.guard.is_there()) else { return Ok(false) };
+        let after = Listening::begin(before.app.clone(), home::listen_again(before.guard.address())?)?;
+        before.server.abort();
+        *listening = Some(after);
+        Ok(true)
+    }
+
+    /// Nobody finds it any more.
+    pub(super) fn close(&self) {
+        *self.listening() = None;
     }
 }

@@ -13,6 +13,7 @@ mod front_reports;
 mod leaving;
 mod open_counts;
 mod owner;
+mod place;
 mod pm2_files;
 mod probes;
 mod public_sockets;
@@ -114,7 +115,8 @@ async fn serve(
     (held, is_started_again, guardian): (Option<&Held>, bool, Option<Waiting>),
     (output, metrics): (&Output, Metrics),
 ) -> Result<u8, PrimaryError> {
-    held.iter().for_each(|held| held.opens(public_sockets::wanted(&config)));
+    let wanted_ports = public_sockets::wanted(&config);
+    held.iter().for_each(|held| held.opens(wanted_ports.clone()));
     let mut bootstrap = Bootstrap::prepare(&config)?;
     startup_log::listening(&config, &bootstrap.bound, bootstrap.admin.as_ref());
     let app = control::profile(&config, &bootstrap.bound);
@@ -149,10 +151,12 @@ async fn serve(
         Wiring::new(&config, command_line, dependencies);
     tokio::spawn(taken_ports::tell(taken));
 
+    let (mended, again) = watch::channel(());
     if let Some(held) = held {
-        tokio::spawn(wanted_state::keep(held.folder.clone(), held.starter, supervisor.status()));
+        let (folder, starter) = (held.folder.clone(), held.starter);
+        tokio::spawn(wanted_state::keep(folder, starter, supervisor.status(), again.clone()));
     }
-    let _pid_files = pm2_files::keep(&config, held, supervisor.status());
+    let _pid_files = pm2_files::keep(&config, held, supervisor.status(), again);
     let (readiness, watched) = watch::channel(readiness::at_start(&reports.status.borrow()));
     let scraper = probes.scraper(&config, &supervisor, &metrics);
     let statistics = connection_metrics::start_statistics(config.connection_stats, &connections, &metrics);
@@ -174,7 +178,9 @@ async fn serve(
         let shell = Shell { command, nofile: bootstrap.limits.workers, folder };
         Hooks::start(shell, supervisor.events(), metrics.clone())
     });
-    let _control = control::open(app, &supervisor, &metrics, &front, &connections, readiness.subscribe());
+    let control = control::open(app, &supervisor, &metrics, &front, &connections, readiness.subscribe());
+    let keeper = held.and_then(|held| held.keeper(wanted_ports));
+    tokio::spawn(place::keep(control.clone(), keeper, (supervisor.status(), readiness.subscribe()), mended));
     if config.start_folder.is_some() {
         // A release that is removed is not held by clusterd. Nothing relative is opened from here on.
         leave_folder();
@@ -205,6 +211,7 @@ async fn serve(
     if let Some(hooks) = hooks {
         hooks.finish().await;
     }
+    control.close();
     Ok(ended?)
 }
 

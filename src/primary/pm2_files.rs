@@ -51,11 +51,12 @@ impl Drop for PidFiles {
     }
 }
 
-/// Writes them from now on, until what is returned is dropped.
+/// Writes them from now on, until what is returned is dropped; anew where they were removed when `again` is told.
 pub(super) fn keep(
     config: &Config,
     held: Option<&Held>,
     status: watch::Receiver<Arc<Overview>>,
+    again: watch::Receiver<()>,
 ) -> Option<PidFiles> {
     let folder = held.map(|held| held.folder.clone());
     let named = config.pid_file.as_ref().map(|file| config.in_start_folder(file));
@@ -67,20 +68,31 @@ pub(super) fn keep(
         .map(|held| LogPlan::of(config, Some(&held.folder.logs())));
     let places = Arc::new(Places { app: config.name.clone(), folder, logs, named });
     let written: Written = Arc::new(Mutex::new(Some(BTreeMap::new())));
-    tokio::spawn(follow(places, Arc::clone(&written), status));
+    tokio::spawn(follow(places, Arc::clone(&written), status, again));
     Some(PidFiles(written))
 }
 
 /// A disk may take its time.
-async fn follow(places: Arc<Places>, written: Written, mut status: watch::Receiver<Arc<Overview>>) {
+async fn follow(
+    places: Arc<Places>,
+    written: Written,
+    mut status: watch::Receiver<Arc<Overview>>,
+    mut again: watch::Receiver<()>,
+) {
     loop {
         let now = Arc::clone(&status.borrow_and_update());
         let (places, written) = (Arc::clone(&places), Arc::clone(&written));
         let write = move || places.write(&now, &written);
         let is_numbered = tokio::task::spawn_blocking(write).await.unwrap_or(true);
+        let changed = async {
+            tokio::select! {
+                changed = status.changed() => changed,
+                Ok(()) = again.changed() => Ok(()),
+            }
+        };
         let changed = match is_numbered {
-            true => status.changed().await,
-            false => timeout(LOOK, status.changed()).await.unwrap_or(Ok(())),
+            true => changed.await,
+            false => timeout(LOOK, changed).await.unwrap_or(Ok(())),
         };
         if changed.is_err() {
             return;
@@ -146,7 +158,7 @@ fn bring_up_to_date(files: &mut BTreeMap<PathBuf, i32>, wanted: BTreeMap<PathBuf
     }
     files.retain(|file, _| wanted.contains_key(file));
     for (file, pid) in wanted {
-        if files.get(&file) == Some(&pid) {
+        if files.get(&file) == Some(&pid) && file.exists() {
             continue;
         }
         match write_pid(&file, pid) {

@@ -14,14 +14,26 @@ use crate::home::record::Wanted;
 use crate::home::{Starter, not_kept, note};
 use crate::supervisor::{Environment, Overview};
 
-/// Writes it down whenever it changes, and has a number for each worker. A primary in the foreground keeps nothing else.
-pub(super) async fn keep(folder: AppFolder, starter: Starter, mut status: watch::Receiver<Arc<Overview>>) {
+/// Writes it down whenever it changes, or when the folder was made `again`, and has a number for each worker. A primary in the
+/// foreground keeps nothing else.
+pub(super) async fn keep(
+    folder: AppFolder,
+    starter: Starter,
+    mut status: watch::Receiver<Arc<Overview>>,
+    mut again: watch::Receiver<()>,
+) {
     // What is told first is what was read at the start.
     let first = status.wait_for(|overview| overview.plan.is_some()).await.map(|first| wanted(&first));
     let Ok(mut kept) = first else { return };
     let mut inherited = inherited(&status.borrow());
     number(&folder, kept.1).await;
-    while status.changed().await.is_ok() {
+    let mut is_scaled = false;
+    loop {
+        let is_made_again = tokio::select! {
+            Ok(()) = status.changed() => false,
+            Ok(()) = again.changed() => true,
+            else => return,
+        };
         let (now, inherits) = {
             let overview = status.borrow_and_update();
             (wanted(&overview), self::inherited(&overview))
@@ -30,14 +42,15 @@ pub(super) async fn keep(folder: AppFolder, starter: Starter, mut status: watch:
             set_environment(&folder, inherits.clone()).await;
             inherited = inherits;
         }
-        if now == kept {
+        if now == kept && !is_made_again {
             continue;
         }
-        if now.1 != kept.1 {
+        is_scaled |= now.1 != kept.1;
+        if now.1 != kept.1 || is_made_again {
             number(&folder, now.1).await;
         }
         if starter.keeps_app() {
-            write(&folder, now, now.1 != kept.1).await;
+            write(&folder, now, is_scaled).await;
         }
         kept = now;
     }

@@ -172,6 +172,37 @@ fn what_a_newer_version_has_written_is_told_of_and_kept() {
 }
 
 #[test]
+fn an_app_whose_folder_is_removed_is_found_again() {
+    needs!("python3");
+    let home = Home::new();
+    home.write("web.py", SERVER);
+    let port = free_port();
+    home.say(&format!("start web.py --port {port} -w 2")).done();
+    home.say("scale web 1").done();
+    until("the number is kept", || home.file("web", "state.json").contains("\"workers\": 1").then_some(()));
+    let before = ["app.toml", "environment", "state.json"].map(|name| home.file("web", name));
+    let (primary, app) = (home.primary("web"), home.app("web").expect("it runs"));
+    fs::remove_dir_all(home.home()).expect("it is there");
+    until("it is found again, and its worker has its number", || {
+        home.app("web").filter(|found| {
+            (&found["pid"], &found["workers"][0]["id"]) == (&app["pid"], &app["workers"][0]["id"])
+        })
+    });
+    until("its folder is as it was", || {
+        (["app.toml", "environment", "state.json"].map(|name| home.file("web", name)) == before).then_some(())
+    });
+    let own = || home.file("web", "logs/clusterd.log");
+    until("it says so", || own().contains("files in it were removed; they are made again").then_some(()));
+    until("scripts find the worker", || home.home().join("pids/web-0.pid").exists().then_some(()));
+    let said = home.say(&format!("start web.py --port {port}"));
+    assert!(said.stderr.contains(&format!("app web is running already (pid {})", primary.pid())), "{said:?}");
+    assert_eq!(home.get(port).as_deref(), Some("hello"));
+    home.say("kill").done();
+    assert!(!primary.is_alive());
+    home.say("delete web").done();
+}
+
+#[test]
 fn a_terminal_gets_a_table_that_fits_with_states_in_colours() {
     needs!("python3", "script", "stty");
     let home = Home::new();
