@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Dir, Gid, Mode, OFlags, Uid, open, readlinkat_raw};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{Dir, Gid, Mode, OFlags, Uid, open, openat, readlinkat_raw};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -136,11 +137,7 @@ impl Kinship {
 /// # Errors
 /// Those of reading /proc.
 pub(crate) fn descendants(process: i32, is_wanted: impl Fn(i32) -> bool) -> io::Result<BTreeSet<i32>> {
-    let look = || {
-        let kinship = Kinship::look()?;
-        let children = kinship.children(process)?;
-        kinship.family(children.into_iter().filter(|&child| is_wanted(child)))
-    };
+    let look = || look_for_descendants(process, &is_wanted);
     let mut found = look()?;
     for _ in 0..LOOKS {
         let before = std::mem::replace(&mut found, look()?);
@@ -151,16 +148,52 @@ pub(crate) fn descendants(process: i32, is_wanted: impl Fn(i32) -> bool) -> io::
     Ok(found)
 }
 
+/// What descends from a process, with one look: for those who may miss one whose parent ends meanwhile.
+///
+/// # Errors
+/// Those of reading /proc.
+pub(crate) fn seen_descendants(process: i32) -> io::Result<BTreeSet<i32>> {
+    look_for_descendants(process, &|_| true)
+}
+
+fn look_for_descendants(process: i32, is_wanted: &impl Fn(i32) -> bool) -> io::Result<BTreeSet<i32>> {
+    let kinship = Kinship::look()?;
+    let children = kinship.children(process)?;
+    kinship.family(children.into_iter().filter(|&child| is_wanted(child)))
+}
+
+/// Each thread has children of its own, and most have none: with as few calls as can be, for a process may have many threads.
 fn asked_children(parent: i32) -> io::Result<Vec<i32>> {
     let mut children = Vec::new();
-    let Some(tasks) = unless_gone(fs::read_dir(format!("/proc/{parent}/task")))? else { return Ok(children) };
-    for task in tasks {
-        let Some(task) = unless_gone(task)? else { break };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = open(format!("/proc/{parent}/task"), flags, Mode::empty()).map_err(io::Error::from);
+    let Some(folder) = unless_gone(folder)? else { return Ok(children) };
+    let mut tasks = Dir::new(folder)?;
+    let mut list = Vec::with_capacity(4096);
+    while let Some(task) = tasks.read() {
+        let Some(task) = unless_gone(task.map_err(io::Error::from))? else { break };
+        let name = task.file_name().to_bytes();
+        if name.starts_with(b".") {
+            continue;
+        }
+        list.clear();
+        let path = [name, b"/children"].concat();
         // A thread may end meanwhile; its children have another parent then.
-        let Some(list) = unless_gone(fs::read_to_string(task.path().join("children")))? else { continue };
-        children.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        if unless_gone(read_in(tasks.fd()?, &path, &mut list))?.is_some() {
+            let pids = list.split(u8::is_ascii_whitespace).filter_map(|pid| str::from_utf8(pid).ok());
+            children.extend(pids.filter_map(|pid| pid.parse::<i32>().ok()));
+        }
     }
     Ok(children)
+}
+
+/// Reads a file of /proc, of which nobody knows the length beforehand.
+fn read_in(folder: BorrowedFd<'_>, path: &[u8], into: &mut Vec<u8>) -> io::Result<()> {
+    let file = openat(folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    while rustix::io::read(&file, spare_capacity(into))? > 0 {
+        into.reserve(1024);
+    }
+    Ok(())
 }
 
 /// How a process is related; `None` if it has ended.

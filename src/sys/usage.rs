@@ -3,8 +3,10 @@
 //! Every answer is a look at a moving picture, and takes milliseconds on a machine with many processes.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::time::Duration;
 
+use procfs::FromRead as _;
 use procfs::process::{Process, Stat};
 use rustix::process::Pid;
 
@@ -23,7 +25,7 @@ pub(crate) struct Usage {
 /// What each of these process groups uses, whose leaders descend from this process, with one look at them. One without a living member is left out.
 pub(crate) fn group_usages(groups: &[Pid]) -> HashMap<Pid, Usage> {
     let mut usages = HashMap::new();
-    for (_, stat) in processes() {
+    for stat in processes() {
         // Of one that ends at this moment, the group is -1.
         let Some(group) = groups.iter().find(|group| group.as_raw_pid() == stat.pgrp) else { continue };
         let usage: &mut Usage = usages.entry(*group).or_default();
@@ -39,12 +41,12 @@ pub(crate) fn group_usages(groups: &[Pid]) -> HashMap<Pid, Usage> {
 /// proc_pid_smaps(5)). The kernel walks through all of the memory for it: about a millisecond for 100 MB. `None` where
 /// one of the processes lets nobody look into it.
 pub(crate) fn proportional_memory(group: Pid) -> Option<u64> {
-    let members = processes().filter(|(_, stat)| stat.pgrp == group.as_raw_pid() && stat.rss > 0);
-    members.map(|(process, _)| proportional_memory_of(&process)).sum()
+    let members = processes().filter(|stat| stat.pgrp == group.as_raw_pid() && stat.rss > 0);
+    members.map(|stat| proportional_memory_of(stat.pid)).sum()
 }
 
-fn proportional_memory_of(process: &Process) -> Option<u64> {
-    let rollup = process.smaps_rollup().ok()?.memory_map_rollup;
+fn proportional_memory_of(pid: i32) -> Option<u64> {
+    let rollup = Process::new(pid).and_then(|process| process.smaps_rollup()).ok()?.memory_map_rollup;
     Some(rollup.0.iter().filter_map(|map| map.extension.map.get("Pss")).sum())
 }
 
@@ -56,14 +58,11 @@ fn cpu_time(stat: &Stat) -> Duration {
 }
 
 /// What descends from this process: it has adopted what has lost its parent. The whole machine may have thousands.
-fn processes() -> impl Iterator<Item = (Process, Stat)> {
+fn processes() -> impl Iterator<Item = Stat> {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let descendants = kin::descendants(own, |_| true).unwrap_or_default().into_iter();
+    let descendants = kin::seen_descendants(own).unwrap_or_default().into_iter();
     // One without a state has ended meanwhile.
-    descendants.filter_map(|pid| {
-        let process = Process::new(pid).ok()?;
-        process.stat().ok().map(|stat| (process, stat))
-    })
+    descendants.filter_map(|pid| Stat::from_read(File::open(format!("/proc/{pid}/stat")).ok()?).ok())
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub(super) async fn records() -> (Vec<Value>, ExitCode) {
         };
         records.extend(of_running(&app, known));
     }
-    for folder in rest::all().iter().filter(|folder| !found.has(folder.name())) {
+    for folder in &rest::all_but(&found) {
         let config = settings(folder);
         let command = config.as_ref().map(words).unwrap_or_default();
         let namespace = definition::namespace(folder);

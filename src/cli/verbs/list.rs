@@ -25,7 +25,7 @@ impl List {
         found.errors.iter().for_each(|error| complain(&error.to_string()));
         found.apps.iter().filter_map(|(_, app)| of_a_newer_one(app)).for_each(|note| complain(&note));
         let ids = rest::ids();
-        let at_rest: Vec<_> = rest::all().into_iter().filter(|folder| !found.has(folder.name())).collect();
+        let at_rest = rest::all_but(&found);
         if self.shape.output == Output::Json {
             let running = found.apps.iter().map(|(_, app)| print::with_ids(app, &ids));
             let apps = running.chain(at_rest.iter().map(|folder| Ok(rest::shown(folder))));

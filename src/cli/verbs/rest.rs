@@ -29,8 +29,13 @@ use crate::supervisor::{Command, Environment};
 
 /// Every app that was started once, and does not run.
 pub(super) fn all() -> Vec<AppFolder> {
+    all_but(&Found::default())
+}
+
+/// The same, for who knows already that these run.
+pub(super) fn all_but(found: &Found) -> Vec<AppFolder> {
     let apps = Apps::of_this_process().map(|apps| apps.all()).unwrap_or_default();
-    apps.into_iter().filter(|app| !Lock::is_held(app)).collect()
+    apps.into_iter().filter(|app| !found.has(app.name()) && !Lock::is_held(app)).collect()
 }
 
 /// The numbers of workers in this home folder; none without one.
@@ -55,8 +60,11 @@ pub(super) fn meant(found: &Found, ids: &Ids, wanted: Option<&str>) -> Result<Ve
 
 /// Every app that does not run, and the namespace that it is in.
 fn all_with_namespaces(found: &Found) -> Vec<(AppFolder, String)> {
-    let at_rest = all().into_iter().filter(|app| !found.has(app.name()));
-    at_rest.map(|app| (definition::namespace(&app), app)).map(|(namespace, app)| (app, namespace)).collect()
+    all_but(found)
+        .into_iter()
+        .map(|app| (definition::namespace(&app), app))
+        .map(|(namespace, app)| (app, namespace))
+        .collect()
 }
 
 fn read_among(wanted: &str, found: &Found, at_rest: &[(AppFolder, String)]) -> Result<Word, NotChosen> {

@@ -69,8 +69,8 @@ pub(super) struct Settings(pub(super) CommandLine);
 
 impl clap::Args for Settings {
     fn augment_args(command: Declaration) -> Declaration {
-        // Their help is that of the whole.
-        command.args(arguments::settings().map(|flag| flag.hide(true)))
+        // Their help is that of the whole. They are two hundred, and most verbs have none of them.
+        command.defer(|command| command.args(arguments::settings().map(|flag| flag.hide(true))))
     }
 
     fn augment_args_for_update(command: Declaration) -> Declaration {
