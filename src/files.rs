@@ -1,9 +1,11 @@
 //! The static file server of `clusterd serve`: a worker that answers with the files of one folder.
 //!
-//! It writes nothing, lists no folder, and shows nothing that lies outside its folder or has a hidden name.
+//! It writes nothing, lists no folder, and shows nothing that lies outside its folder or has a hidden name ([`beneath`]).
+
+mod beneath;
 
 use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -17,11 +19,15 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use tower::ServiceExt as _;
 use tower_http::services::ServeDir;
+use tower_http::services::fs::DefaultServeDirFallback;
 
+use self::beneath::{Beneath, is_hidden};
 use crate::http_worker::{self, Answer, Failure};
+use crate::settings;
+use crate::sys::process::has_proc;
 
 /// The hidden verb with which clusterd runs itself as the file server.
-pub(crate) const VERB: &str = "serve-worker";
+pub(crate) const VERB: &str = settings::FILE_SERVER;
 /// Unknown pages are `index.html`.
 pub(crate) const SPA: &str = "--spa";
 /// Only who knows the name and the password is answered.
@@ -40,9 +46,8 @@ pub(crate) fn files_main(arguments: impl Iterator<Item = OsString>) -> ExitCode 
 /// What is served, and to whom.
 #[derive(Clone)]
 struct Files {
-    /// Absolute and without links.
-    root: Arc<Path>,
-    folder: ServeDir,
+    root: Beneath,
+    folder: ServeDir<DefaultServeDirFallback, Beneath>,
     spa: bool,
     /// `NAME:PASSWORD`.
     credentials: Option<Arc<str>>,
@@ -54,6 +59,9 @@ impl Files {
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Failure> {
         let folder = PathBuf::from(arguments.next().ok_or("no folder to serve")?);
+        if !has_proc() {
+            return Err("cannot serve files: /proc is not mounted, which tells where links lead".into());
+        }
         let (mut spa, mut credentials) = (false, None);
         for argument in arguments {
             match argument.to_str() {
@@ -67,7 +75,8 @@ impl Files {
         }
         let root =
             folder.canonicalize().map_err(|error| format!("cannot serve {}: {error}", folder.display()))?;
-        Ok(Self { folder: ServeDir::new(&root), root: root.into(), spa, credentials })
+        let beneath = Beneath::new(&root);
+        Ok(Self { folder: ServeDir::with_backend(&root, beneath.clone()), root: beneath, spa, credentials })
     }
 
     fn admits(&self, headers: &HeaderMap) -> bool {
@@ -79,22 +88,6 @@ impl Files {
             .map(|(_, encoded)| encoded.trim());
         let said = encoded.and_then(|encoded| BASE64_STANDARD.decode(encoded).ok());
         said.is_some_and(|said| constant_time_eq(&said, credentials.as_bytes()))
-    }
-
-    /// Whether what the path means may be shown: a link may lead anywhere within the folder.
-    async fn is_inside(&self, relative: &Path) -> bool {
-        let Ok(file) = tokio::fs::canonicalize(self.root.join(relative)).await else { return false };
-        let Ok(within) = file.strip_prefix(&self.root) else { return false };
-        if within.components().any(|part| is_hidden(part.as_os_str().as_encoded_bytes())) {
-            return false;
-        }
-        let Ok(metadata) = tokio::fs::metadata(&file).await else { return false };
-        if !metadata.is_dir() {
-            // A FIFO or a device would be waited for.
-            return metadata.is_file();
-        }
-        let index = tokio::fs::canonicalize(file.join("index.html")).await;
-        index.is_ok_and(|index| index.starts_with(&self.root) && index.is_file())
     }
 }
 
@@ -113,14 +106,8 @@ impl Answer for Files {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        let is_there = match relative(request.uri().path()) {
-            Some(path) => self.is_inside(&path).await,
-            None => return not_found(),
-        };
-        if !is_there {
-            if !self.spa || !wants_page(request.headers()) || !self.is_inside(Path::new("index.html")).await {
-                return not_found();
-            }
+        let Some(path) = relative(request.uri().path()) else { return not_found() };
+        if self.spa && wants_page(request.headers()) && !self.root.shows(path).await {
             *request.uri_mut() = Uri::from_static("/index.html");
         }
         match self.folder.clone().oneshot(request).await {
@@ -143,11 +130,6 @@ fn relative(path: &str) -> Option<PathBuf> {
         && decoded.split('/').all(|part| !is_hidden(part.as_bytes()))
         && relative.components().all(|part| matches!(part, Component::Normal(_)));
     is_shown.then_some(relative)
-}
-
-/// `.env`, `.git`, and `..`.
-fn is_hidden(name: &[u8]) -> bool {
-    name.starts_with(b".")
 }
 
 /// Whether it is a browser that goes to a page, and none that asks for a picture or data.

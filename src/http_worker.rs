@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -26,6 +27,8 @@ use crate::worker::Listener;
 const MAX_CONNECTIONS: u32 = 1024;
 /// How long a client may take over a request's header, and may leave a connection unused.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may leave what was sent to it without reading or acknowledging any of it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most memory that a connection's buffer takes, in bytes: twice what browsers send as a header.
 const MAX_BUFFER: usize = 16 * 1024;
 /// How long a stopping worker waits for a request that may be on its way on a connection that is open.
@@ -134,7 +137,7 @@ impl<A: Answer> Server<A> {
         let answer = self.answer.clone();
         let stopping = self.stopping.subscribe();
         tokio::task::spawn_local(async move {
-            converse(stream, answer, stopping).await;
+            converse(stream, WRITE_TIMEOUT, answer, stopping).await;
             drop(permit);
         });
     }
@@ -152,7 +155,16 @@ fn is_fatal(error: &io::Error) -> bool {
 }
 
 /// Answers the requests on one connection. How it fails is its client's affair.
-async fn converse<A: Answer>(stream: TcpStream, answer: A, mut stopping: watch::Receiver<bool>) {
+async fn converse<A: Answer>(
+    stream: TcpStream,
+    write_timeout: Duration,
+    answer: A,
+    mut stopping: watch::Receiver<bool>,
+) {
+    // The kernel ends it (TCP_USER_TIMEOUT, tcp(7)), also where the client has vanished.
+    if SockRef::from(&stream).set_tcp_user_timeout(Some(write_timeout)).is_err() {
+        return;
+    }
     let is_stopping = stopping.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (answer, is_stopping) = (answer.clone(), is_stopping.clone());
@@ -189,6 +201,10 @@ fn close_if<B>(last: bool, response: &mut Response<B>) {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[test]
@@ -204,6 +220,30 @@ mod tests {
             assert_eq!(first_port(ports, port), expected, "{ports:?} {port:?}");
         }
         assert!(first_port(None, Some("http")).unwrap_err().contains("\"http\""));
+    }
+
+    /// Answers with more than fits into the buffers of a connection.
+    #[derive(Clone)]
+    struct Much;
+
+    impl Answer for Much {
+        type Body = Full<Bytes>;
+
+        async fn answer(&self, _: Request<Incoming>) -> Response<Full<Bytes>> {
+            Response::new(Full::new(vec![b'x'; 64 << 20].into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_is_not_waited_for_without_end() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let stopping = watch::Sender::new(false);
+        let conversation = converse(stream, Duration::from_millis(300), Much, stopping.subscribe());
+        tokio::time::timeout(Duration::from_secs(20), conversation).await.expect("it ends");
+        drop(client);
     }
 
     #[test]

@@ -60,6 +60,22 @@ pub(crate) enum WorkerCommand {
     },
 }
 
+/// The argument with which clusterd runs itself as the file server of `clusterd serve`.
+pub(crate) const FILE_SERVER: &str = "serve-worker";
+
+impl WorkerCommand {
+    /// Whether it is the file server, which is a part of the clusterd that runs the app: also where another version has taken
+    /// the place of its file.
+    pub(crate) fn is_file_server(&self) -> bool {
+        match self {
+            WorkerCommand::Demo => false,
+            WorkerCommand::Program { program, arguments } => {
+                program == "clusterd" && arguments.first().is_some_and(|first| first == FILE_SERVER)
+            }
+        }
+    }
+}
+
 /// A public address, and the port that workers ask for to be served from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listen {

@@ -87,7 +87,7 @@ impl Workplace {
     }
 
     /// Finds the program as a worker will: from its folder, and in its `PATH`, which is `inherited` unless the
-    /// configuration names another. `None` for the demo, which needs none.
+    /// configuration names another. `None` for the demo and the file server, which need none.
     ///
     /// # Errors
     /// It cannot be run, or what leads to it is not there.
@@ -99,6 +99,9 @@ impl Workplace {
         self.check_folder()?;
         let mut variables = self.variables()?;
         let WorkerCommand::Program { program, .. } = command else { return Ok(None) };
+        if command.is_file_server() {
+            return Ok(None);
+        }
         let path = variables.remove("PATH").map(OsString::from).or(inherited);
         let path = path.as_deref().unwrap_or(OsStr::new(command::DEFAULT_PATH));
         Ok(Some(command::find(program, path, self.folder.as_deref())?))

@@ -28,6 +28,7 @@ fn home() -> Home {
     let site = home.folder().join("site");
     fs::create_dir_all(site.join(".git")).expect("a folder");
     fs::create_dir_all(site.join("docs")).expect("a folder");
+    fs::create_dir_all(site.join("linked")).expect("a folder");
     fs::create_dir_all(home.folder().join("outside")).expect("a folder");
     home.write("secret.txt", "secret");
     home.write("outside/index.html", "secret");
@@ -41,9 +42,11 @@ fn home() -> Home {
         ("../outside", "out"),
         (".env", "env.txt"),
         ("docs/index.html", "in.html"),
+        ("../.env", "linked/index.html"),
     ] {
         symlink(target, site.join(link)).expect("a link");
     }
+    symlink(site.join("docs/index.html"), site.join("whole.html")).expect("a link");
     home
 }
 
@@ -65,7 +68,8 @@ fn the_files_of_a_folder_are_served_and_nothing_else() {
     assert_eq!(part.header("content-range"), Some("bytes 2-4/10"));
     let refused = ask(port, "POST /", &["Content-Length: 0"]);
     assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
-    assert_eq!((status(port, "/docs/"), status(port, "/in.html")), (200, 200));
+    let shown = ["/docs/", "/in.html", "/whole.html"].map(|path| status(port, path));
+    assert_eq!(shown, [200; 3]);
     assert_eq!(ask(port, "GET /docs", &[]).header("location"), Some("/docs/"));
     let hidden = [
         "/none",
@@ -80,6 +84,8 @@ fn the_files_of_a_folder_are_served_and_nothing_else() {
         "/out/",
         "/out/index.html",
         "/env.txt",
+        "/linked",
+        "/linked/",
     ];
     for path in hidden {
         let answer = ask(port, &format!("GET {path}"), &["Accept: text/html"]);
@@ -132,4 +138,16 @@ fn a_folder_that_is_not_there_is_not_served() {
     let home = home();
     let said = home.say("serve none");
     assert!(said.code == 2 && said.stderr.contains("not a folder"), "{said:?}");
+}
+
+#[test]
+fn a_server_whose_program_was_replaced_or_removed_goes_on() {
+    let (home, port) = (home(), free_port());
+    let copied = ["sh", "-c", "cp \"$1\" copy && shift && exec ./copy \"$@\"", "sh"];
+    home.say_under(&copied, &format!("serve site {port} --name files --workers 1"), &[]).done();
+    fs::remove_file(home.folder().join("copy")).expect("removed");
+    home.say("restart files").done();
+    assert_eq!(status(port, "/"), 200);
+    let app = home.app("files").expect("it runs");
+    assert_eq!(app["command"][0], "clusterd", "{app}");
 }

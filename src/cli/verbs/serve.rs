@@ -62,7 +62,7 @@ impl Serve {
             return Err(VerbError::Usage(format!("cannot serve {}: not a folder", folder.display())));
         }
         add_address(&mut line, on)?;
-        let mut command = vec![own_path().into(), files::VERB.into(), tidy(&folder).into()];
+        let mut command = vec!["clusterd".into(), files::VERB.into(), tidy(&folder).into()];
         command.extend(spa.then(|| OsString::from(files::SPA)));
         let mut environment = Environment::of_this_process();
         if let Some((name, password)) = credentials(basic_auth_username, basic_auth_password)? {
@@ -116,13 +116,4 @@ fn add_address(line: &mut CommandLine, on: Option<String>) -> Result<(), VerbErr
 /// Without `.` in it; links stay, so that a reload serves what they then lead to.
 fn tidy(folder: &Path) -> PathBuf {
     folder.components().collect()
-}
-
-/// Where clusterd lies, and another version of it after an upgrade.
-fn own_path() -> PathBuf {
-    let path = std::env::current_exe().unwrap_or_else(|_| "clusterd".into());
-    match path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
-        Some(path) => path.into(),
-        None => path,
-    }
 }

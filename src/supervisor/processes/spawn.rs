@@ -372,6 +372,11 @@ fn command(spec: &CommandSpec, lane: Lane) -> Command {
             command.arg0("clusterd").arg(DEMO_VERB);
             command
         }
+        WorkerCommand::Program { arguments, .. } if spec.command.is_file_server() => {
+            let mut command = Command::new(own_program());
+            command.arg0("clusterd").args(arguments);
+            command
+        }
         WorkerCommand::Program { program, arguments } => {
             let in_folder = folder.filter(|_| program.as_bytes().contains(&b'/'));
             let file = in_folder.map(|folder| folder.join(program).components().collect::<PathBuf>());
