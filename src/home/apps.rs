@@ -64,6 +64,11 @@ impl Apps {
         &self.home
     }
 
+    /// The folder in which each has its own.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.home.join(APPS)
+    }
+
     /// What `clusterd save` has written.
     pub(crate) fn saved(&self) -> PathBuf {
         self.home.join("saved.json")

@@ -5,6 +5,7 @@
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde::Serialize;
 
+use super::ids::WorkerIds;
 use super::plan::LineFormat;
 use super::write::Stream;
 use crate::ids::Slot;
@@ -45,15 +46,21 @@ pub(super) struct LineOrigin {
     app: String,
     stream: Stream,
     slot: Slot,
+    ids: WorkerIds,
 }
 
 impl LineLook {
     /// Of this worker's stream; `prefix` goes before each line that is no object.
-    pub(super) fn of(format: &LineFormat, prefix: String, stream: Stream, slot: Slot) -> Self {
+    pub(super) fn of(
+        format: &LineFormat,
+        prefix: String,
+        (stream, slot): (Stream, Slot),
+        ids: &WorkerIds,
+    ) -> Self {
         let stamp = format.stamp.clone();
         match format.json.clone() {
             None => Self::Text { prefix, stamp },
-            Some(app) => Self::Json { stamp, origin: LineOrigin { app, stream, slot } },
+            Some(app) => Self::Json { stamp, origin: LineOrigin { app, stream, slot, ids: ids.clone() } },
         }
     }
 
@@ -64,8 +71,13 @@ impl LineLook {
             Self::Text { prefix, stamp: Some(stamp) } => {
                 LineStart::Text(format!("{prefix}{}: ", stamp.write(&Local::now())).into())
             }
-            Self::Json { stamp: Some(stamp), origin } => LineStart::Json(stamp.write(&Local::now()), origin),
-            Self::Json { stamp: None, origin } => LineStart::Json(rfc3339(Utc::now()), origin),
+            Self::Json { stamp, origin } => {
+                let time = match stamp {
+                    Some(stamp) => stamp.write(&Local::now()),
+                    None => rfc3339(Utc::now()),
+                };
+                LineStart::Json { time, id: origin.ids.of(origin.slot), origin }
+            }
         }
     }
 }
@@ -77,7 +89,7 @@ fn rfc3339(time: DateTime<Utc>) -> String {
 /// A look at one time.
 enum LineStart<'a> {
     Text(std::borrow::Cow<'a, str>),
-    Json(String, &'a LineOrigin),
+    Json { time: String, id: u32, origin: &'a LineOrigin },
 }
 
 /// With PM2's keys, in its order, and the worker.
@@ -100,13 +112,13 @@ impl LineStart<'_> {
                 out.append(first);
                 out.extend_from_slice(second);
             }
-            Self::Json(timestamp, origin) => {
+            Self::Json { time, id, origin } => {
                 first.extend_from_slice(second);
                 let line = JsonLine {
                     message: &String::from_utf8_lossy(first),
-                    timestamp,
+                    timestamp: time,
                     r#type: origin.stream.name(),
-                    process_id: origin.slot.0.saturating_sub(1),
+                    process_id: *id,
                     app_name: &origin.app,
                     worker: origin.slot.0,
                 };
@@ -182,11 +194,19 @@ mod tests {
     use proptest::prelude::*;
 
     fn text(prefix: &str) -> LineLook {
-        LineLook::of(&LineFormat::default(), prefix.to_owned(), Stream::Stdout, Slot(1))
+        LineLook::of(
+            &LineFormat::default(),
+            prefix.to_owned(),
+            (Stream::Stdout, Slot(1)),
+            &WorkerIds::default(),
+        )
     }
 
     fn formatted(format: &LineFormat, chunks: &[&[u8]]) -> String {
-        let mut lines = LineSplitter::new(LineLook::of(format, String::new(), Stream::Stderr, Slot(3)));
+        let ids = WorkerIds::default();
+        let mut lines =
+            LineSplitter::new(LineLook::of(format, String::new(), (Stream::Stderr, Slot(3)), &ids));
+        ids.set(vec![4, 5, 17]);
         let mut out = Vec::new();
         chunks.iter().for_each(|chunk| lines.push(chunk, &mut out));
         lines.end(&mut out);
@@ -206,7 +226,7 @@ mod tests {
         let format = LineFormat { stamp, json: Some("web".to_owned()) };
         let out = formatted(&format, &[b"say \"hi\"\n\xff", b"\tlast"]);
         let object = |message: &str| {
-            let rest = r#""timestamp":"at","type":"err","process_id":2,"app_name":"web","worker":3"#;
+            let rest = r#""timestamp":"at","type":"err","process_id":17,"app_name":"web","worker":3"#;
             format!("{{\"message\":{message},{rest}}}\n")
         };
         assert_eq!(out, object(r#""say \"hi\"""#) + &object("\"\u{fffd}\\tlast\""));

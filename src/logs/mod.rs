@@ -15,6 +15,8 @@ mod compress;
 pub(crate) mod console;
 mod drops;
 mod file;
+pub(crate) mod follow;
+mod ids;
 mod last;
 mod lines;
 pub(crate) mod look;
@@ -26,6 +28,7 @@ pub(crate) mod read;
 pub(crate) mod rotation;
 mod write;
 
+pub(crate) use ids::{WorkerIds, id_of};
 pub(crate) use last::LastLines;
 pub use write::Output;
 pub(crate) use write::{OutputError, Stream};

@@ -235,6 +235,18 @@ impl LogPlan {
         sources
     }
 
+    /// The folders in which its files are, or will be.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let places = [&self.out, &self.error, &self.own].into_iter().filter_map(|place| match place {
+            Place::File(path) => Some(path),
+            Place::Standard | Place::Nowhere => None,
+        });
+        let folders = places.chain(&self.combined).filter_map(|path| path.parent());
+        let mut folders: Vec<_> = folders.map(Path::to_owned).collect();
+        folders.dedup();
+        folders
+    }
+
     /// Every file that lines are written to.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let combined = Self {

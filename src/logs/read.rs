@@ -12,35 +12,59 @@ use std::time::SystemTime;
 
 use flate2::read::MultiGzDecoder;
 
-use super::rotation::{COMPRESSED, kept};
+use super::rotation::{COMPRESSED, kept, with_suffix};
 
 /// How much is read at once, in bytes.
 const BLOCK: usize = 64 * 1024;
+
+/// How much is read of a file before others have their turn, in bytes.
+const TURN: usize = 1024 * 1024;
 
 /// One file that is followed, and those that were set aside for it.
 #[derive(Debug)]
 pub(crate) struct Tail {
     path: PathBuf,
-    open: Option<File>,
+    open: Option<Open>,
     /// The start of a line that is not complete yet.
     partial: Vec<u8>,
+    has_missed: bool,
+}
+
+/// A file that is read.
+#[derive(Debug)]
+struct Open {
+    text: Text,
+    /// What had been set aside last when this was the file that is written; it was set aside itself next.
+    before: Option<PathBuf>,
+    /// It is not the file that is written: nothing is added to it any more.
+    is_aside: bool,
+    /// Those that were set aside after it, in their order.
+    next: VecDeque<PathBuf>,
+}
+
+#[derive(Debug)]
+enum Text {
+    Plain(File),
+    Compressed(Box<MultiGzDecoder<BufReader<File>>>),
 }
 
 impl Tail {
     /// From its start: what is in it by now is new.
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, open: None, partial: Vec::new() }
+        Self { path, open: None, partial: Vec::new(), has_missed: false }
     }
 
     /// The last lines of it, without their ends, the oldest first. What comes then is new.
     pub(crate) fn last(&mut self, lines: usize) -> Vec<Vec<u8>> {
         let mut last = VecDeque::new();
-        if let Ok(mut file) = File::open(&self.path) {
-            match ending(&mut file, lines) {
+        if let Ok(mut open) = Open::at(&self.path)
+            && let Text::Plain(file) = &mut open.text
+        {
+            match ending(file, lines) {
                 Ok((found, partial)) => (last, self.partial) = (found, partial),
                 Err(_) => drop(file.seek(SeekFrom::End(0))),
             }
-            self.open = Some(file);
+            self.open = Some(open);
         }
         for aside in kept(&self.path).iter().rev() {
             if last.len() >= lines {
@@ -62,39 +86,77 @@ impl Tail {
         Some(std::mem::take(&mut self.partial)).filter(|rest| !rest.is_empty())
     }
 
-    /// Each line that has come since, without its end.
-    pub(crate) fn more(&mut self, mut line: impl FnMut(&[u8])) -> io::Result<()> {
-        let Ok(now) = self.path.metadata() else { return self.read_on(&mut line) };
-        let Some(file) = &mut self.open else {
-            self.open = Some(File::open(&self.path)?);
-            return self.read_on(&mut line);
-        };
-        let open = file.metadata()?;
-        if is_same(&open, &now) {
-            // Truncated: what is there now is new.
-            if file.stream_position()? > now.len() {
-                file.rewind()?;
-                self.partial.clear();
-            }
-            return self.read_on(&mut line);
-        }
-        self.read_on(&mut line)?;
-        for aside in set_aside_since(&self.path, &open) {
-            self.open = File::open(aside).ok();
-            self.read_on(&mut line)?;
-        }
-        self.open = File::open(&self.path).ok();
-        self.read_on(&mut line)
+    /// Whether files were removed before they were read. It is told once.
+    pub(crate) fn has_missed(&mut self) -> bool {
+        std::mem::take(&mut self.has_missed)
     }
 
-    fn read_on(&mut self, line: &mut impl FnMut(&[u8])) -> io::Result<()> {
-        let Some(file) = &mut self.open else { return Ok(()) };
-        let mut block = vec![0; BLOCK];
+    /// Each line that has come since, without its end, but no more of them than of one turn. Whether there may be more by now.
+    ///
+    /// # Errors
+    /// Those of open(2) and read(2).
+    pub(crate) fn more(&mut self, mut line: impl FnMut(&[u8])) -> io::Result<bool> {
+        let mut left = TURN;
         loop {
-            let count = file.read(&mut block)?;
-            if count == 0 {
-                return Ok(());
+            if self.read_on(&mut left, &mut line)? {
+                return Ok(true);
             }
+            if !self.go_on()? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Goes to the next file, or to the start of one that was truncated, if there is more in it.
+    fn go_on(&mut self) -> io::Result<bool> {
+        let Some(open) = &mut self.open else {
+            self.open = if self.path.exists() { Some(Open::at(&self.path)?) } else { None };
+            return Ok(self.open.is_some());
+        };
+        if !open.is_aside {
+            let Ok(now) = self.path.metadata() else { return Ok(false) };
+            let Text::Plain(file) = &mut open.text else { return Ok(false) };
+            if is_same(&file.metadata()?, &now) {
+                let is_truncated = file.stream_position()? > now.len();
+                if is_truncated {
+                    // What is there now is new.
+                    file.rewind()?;
+                    self.partial.clear();
+                }
+                return Ok(is_truncated);
+            }
+            // What was added before it was set aside has yet to be read.
+            self.has_missed |= open.set_aside(&self.path)?;
+            return Ok(true);
+        }
+        let next = std::mem::take(&mut open.next);
+        self.open = Some(match Open::first_of(next) {
+            (Some(open), is_gone) => {
+                self.has_missed |= is_gone;
+                open
+            }
+            (None, is_gone) => {
+                self.has_missed |= is_gone;
+                if !self.path.exists() {
+                    self.open = None;
+                    return Ok(false);
+                }
+                Open::at(&self.path)?
+            }
+        });
+        Ok(true)
+    }
+
+    /// Whether there may be more in the file that is open.
+    fn read_on(&mut self, left: &mut usize, line: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+        let Some(open) = &mut self.open else { return Ok(false) };
+        let mut block = vec![0; BLOCK];
+        while *left > 0 {
+            let count = open.text.read(&mut block)?;
+            if count == 0 {
+                return Ok(false);
+            }
+            *left = left.saturating_sub(count);
             for part in block[..count].split_inclusive(|&byte| byte == b'\n') {
                 self.partial.extend_from_slice(part);
                 if self.partial.pop_if(|&mut last| last == b'\n').is_some() {
@@ -103,6 +165,87 @@ impl Tail {
                 }
             }
         }
+        Ok(true)
+    }
+}
+
+impl Text {
+    fn read(&mut self, block: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.read(block),
+            Self::Compressed(file) => file.read(block),
+        }
+    }
+}
+
+impl Open {
+    /// The file that is written.
+    fn at(path: &Path) -> io::Result<Self> {
+        loop {
+            let before = kept(path).pop();
+            let text = Text::Plain(File::open(path)?);
+            // It may just have been set aside.
+            if kept(path).pop().as_deref().map(name_of) == before.as_deref().map(name_of) {
+                return Ok(Self { text, before, is_aside: false, next: VecDeque::new() });
+            }
+        }
+    }
+
+    /// The first of these that is there still; whether one is gone.
+    fn first_of(mut files: VecDeque<PathBuf>) -> (Option<Self>, bool) {
+        let mut is_gone = false;
+        while let Some(file) = files.pop_front() {
+            if let Ok(text) = open_aside(&file) {
+                return (Some(Self { text, before: None, is_aside: true, next: files }), is_gone);
+            }
+            is_gone = true;
+        }
+        (None, is_gone)
+    }
+
+    /// It is not written any more. Whether it, and perhaps others after it, have been removed by now.
+    fn set_aside(&mut self, path: &Path) -> io::Result<bool> {
+        let Text::Plain(file) = &self.text else { return Ok(false) };
+        let own = file.metadata()?;
+        let kept = kept(path);
+        let is_own = |aside: &PathBuf| aside.metadata().is_ok_and(|aside| is_same(&aside, &own));
+        let since = kept
+            .iter()
+            .filter(|aside| self.before.as_deref().is_none_or(|before| name_of(aside) > name_of(before)));
+        let since: Vec<_> = since.cloned().collect();
+        // One that was compressed is another file, and the first since.
+        let place = since
+            .iter()
+            .position(is_own)
+            .or_else(|| since.first().filter(|first| is_compressed(first)).map(|_| 0));
+        let is_gone = place.is_none() && !since.is_empty();
+        self.next = since.into_iter().skip(place.map_or(0, |place| place + 1)).collect();
+        self.is_aside = true;
+        Ok(is_gone)
+    }
+}
+
+/// By which it is known whether it is compressed or not.
+fn name_of(aside: &Path) -> &[u8] {
+    let name = aside.as_os_str().as_encoded_bytes();
+    name.strip_suffix(COMPRESSED.as_bytes()).unwrap_or(name)
+}
+
+fn is_compressed(aside: &Path) -> bool {
+    aside.as_os_str().as_encoded_bytes().ends_with(COMPRESSED.as_bytes())
+}
+
+/// Opens one that was set aside, and may have been compressed meanwhile.
+fn open_aside(path: &Path) -> io::Result<Text> {
+    let compressed = with_suffix(path, COMPRESSED);
+    let open = |path: &Path| {
+        let file = File::open(path)?;
+        let decoder = |file| Box::new(MultiGzDecoder::new(BufReader::new(file)));
+        io::Result::Ok(if is_compressed(path) { Text::Compressed(decoder(file)) } else { Text::Plain(file) })
+    };
+    match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => open(&compressed),
+        opened => opened,
     }
 }
 
@@ -129,7 +272,7 @@ fn ending(file: &mut File, lines: usize) -> io::Result<(VecDeque<Vec<u8>>, Vec<u
 
 fn of_aside(path: &Path, lines: usize) -> io::Result<VecDeque<Vec<u8>>> {
     let mut file = File::open(path)?;
-    if !path.as_os_str().as_encoded_bytes().ends_with(COMPRESSED.as_bytes()) {
+    if !is_compressed(path) {
         return Ok(ending(&mut file, lines)?.0);
     }
     let mut last = VecDeque::new();
@@ -142,13 +285,6 @@ fn of_aside(path: &Path, lines: usize) -> io::Result<VecDeque<Vec<u8>>> {
     Ok(last)
 }
 
-/// What was set aside after the file that was open.
-fn set_aside_since(path: &Path, open: &Metadata) -> Vec<PathBuf> {
-    let kept = kept(path);
-    let is_open = |aside: &PathBuf| aside.metadata().is_ok_and(|aside| is_same(&aside, open));
-    kept.iter().position(is_open).map_or_else(Vec::new, |at| kept[at + 1..].to_vec())
-}
-
 fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
@@ -158,7 +294,7 @@ mod tests {
     use std::fs;
     use std::io::Write as _;
 
-    use super::super::rotation::{set_aside, with_suffix};
+    use super::super::rotation::set_aside;
     use super::*;
 
     fn texts(lines: &[Vec<u8>]) -> Vec<String> {
@@ -167,7 +303,7 @@ mod tests {
 
     fn more(tail: &mut Tail) -> Vec<String> {
         let mut lines = Vec::new();
-        tail.more(|line| lines.push(line.to_vec())).unwrap();
+        while tail.more(|line| lines.push(line.to_vec())).unwrap() {}
         texts(&lines)
     }
 
@@ -237,5 +373,63 @@ mod tests {
         assert_eq!(more(&mut tail), ["6"]);
         add(&path, "7\n");
         assert_eq!(more(&mut tail), ["7"]);
+    }
+
+    fn compress(aside: &Path) {
+        let gz = File::create(with_suffix(aside, COMPRESSED)).unwrap();
+        let mut gz = flate2::write::GzEncoder::new(gz, flate2::Compression::fast());
+        gz.write_all(&fs::read(aside).unwrap()).unwrap();
+        gz.finish().unwrap();
+        fs::remove_file(aside).unwrap();
+    }
+
+    #[test]
+    fn who_reads_slowly_finds_what_was_set_aside_and_compressed_meanwhile() {
+        for already in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("out.log");
+            if already {
+                add(&path, "0\n");
+                set_aside(&path, chrono::Utc::now()).unwrap();
+            }
+            add(&path, "1\n");
+            let mut tail = Tail::new(path.clone());
+            assert_eq!(tail.last(1), [b"1"]);
+            for text in ["2\n", "3\n", "4\n"] {
+                set_aside(&path, chrono::Utc::now()).unwrap();
+                add(&path, text);
+            }
+            kept(&path).iter().for_each(|aside| compress(aside));
+            assert_eq!(more(&mut tail), ["2", "3", "4"]);
+            assert!(!tail.has_missed());
+        }
+    }
+
+    #[test]
+    fn what_was_removed_before_it_was_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.log");
+        add(&path, "1\n");
+        let mut tail = Tail::new(path.clone());
+        tail.last(1);
+        for text in ["2\n", "3\n", "4\n"] {
+            set_aside(&path, chrono::Utc::now()).unwrap();
+            add(&path, text);
+        }
+        super::super::rotation::prune(&path, 1).unwrap();
+        assert_eq!(more(&mut tail), ["3", "4"]);
+        assert!(tail.has_missed() && !tail.has_missed());
+    }
+
+    #[test]
+    fn a_turn_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.log");
+        fs::write(&path, "0123456789\n".repeat(TURN / 4)).unwrap();
+        let (mut tail, mut count, mut turns) = (Tail::new(path), 0, 1);
+        while tail.more(|_| count += 1).unwrap() {
+            turns += 1;
+        }
+        assert_eq!((count, turns), (TURN / 4, 3));
     }
 }

@@ -20,6 +20,7 @@ use super::compress::Compressor;
 use super::console::{Console, Label, Turn};
 use super::drops::{Drops, PATIENCE, lines_in};
 use super::file::{FileTraits, LogFile};
+use super::ids::WorkerIds;
 use super::lines::{LineLook, LineSplitter};
 use super::look::Look;
 use super::messages;
@@ -67,6 +68,8 @@ struct Shared {
     /// The files that lines of workers have been written to.
     files: Mutex<BTreeMap<PathBuf, Destination>>,
     compressor: Compressor,
+    /// What workers are called in lines that are objects.
+    ids: WorkerIds,
     /// Lines that were dropped, by `log`.
     dropped: IntCounterVec,
     /// The pipes from which lines come, by stream.
@@ -189,6 +192,7 @@ impl Output {
             own,
             files: Mutex::default(),
             compressor,
+            ids: WorkerIds::default(),
             dropped,
             pipes: [Arc::default(), Arc::default()],
             captures: watch::Sender::new(0),
@@ -201,6 +205,11 @@ impl Output {
     pub(super) fn on_pipes(pipes: (OwnedFd, OwnedFd), label: Option<Label>) -> Self {
         let console = label.map(|label| Console { label, turns: [None, None] });
         Self::over(pipes, LogPlan::default(), console, crate::metrics::lines_dropped()).unwrap()
+    }
+
+    /// What workers are called in lines that are objects.
+    pub(crate) fn worker_ids(&self) -> &WorkerIds {
+        &self.shared.ids
     }
 
     /// Opens every file again.
@@ -280,7 +289,7 @@ impl Output {
             };
             let look = destination.look;
             let prefix = label.map_or_else(|| look.prefix(slot), |label| label.prefix(look, Some(slot)));
-            let look = LineLook::of(format, prefix, stream, slot);
+            let look = LineLook::of(format, prefix, (stream, slot), &self.shared.ids);
             routes.push(Route { destination, lines: LineSplitter::new(look) });
         }
         Ok(routes)

@@ -153,8 +153,11 @@ async fn serve(
 
     let (mended, again) = watch::channel(());
     if let Some(held) = held {
-        let (folder, starter) = (held.folder.clone(), held.starter);
-        tokio::spawn(wanted_state::keep(folder, starter, supervisor.status(), again.clone()));
+        let ids = output.worker_ids();
+        // Before there is a worker that writes.
+        wanted_state::number(&held.folder, config.workers.get(), ids).await;
+        let app = (held.folder.clone(), held.starter);
+        tokio::spawn(wanted_state::keep(app, supervisor.status(), again.clone(), ids.clone()));
     }
     let _pid_files = pm2_files::keep(&config, held, supervisor.status(), again);
     let (readiness, watched) = watch::channel(readiness::at_start(&reports.status.borrow()));

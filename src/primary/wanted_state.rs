@@ -12,21 +12,22 @@ use crate::home::definition;
 use crate::home::ids::Ids;
 use crate::home::record::Wanted;
 use crate::home::{Starter, not_kept, note};
+use crate::logs::WorkerIds;
 use crate::supervisor::{Environment, Overview};
 
 /// Writes it down whenever it changes, or when the folder was made `again`, and has a number for each worker. A primary in the
 /// foreground keeps nothing else.
 pub(super) async fn keep(
-    folder: AppFolder,
-    starter: Starter,
+    (folder, starter): (AppFolder, Starter),
     mut status: watch::Receiver<Arc<Overview>>,
     mut again: watch::Receiver<()>,
+    ids: WorkerIds,
 ) {
     // What is told first is what was read at the start.
     let first = status.wait_for(|overview| overview.plan.is_some()).await.map(|first| wanted(&first));
     let Ok(mut kept) = first else { return };
     let mut inherited = inherited(&status.borrow());
-    number(&folder, kept.1).await;
+    number(&folder, kept.1, &ids).await;
     let mut is_scaled = false;
     loop {
         let is_made_again = tokio::select! {
@@ -47,7 +48,7 @@ pub(super) async fn keep(
         }
         is_scaled |= now.1 != kept.1;
         if now.1 != kept.1 || is_made_again {
-            number(&folder, now.1).await;
+            number(&folder, now.1, &ids).await;
         }
         if starter.keeps_app() {
             write(&folder, now, is_scaled).await;
@@ -57,11 +58,13 @@ pub(super) async fn keep(
 }
 
 /// Gives each worker a number. A disk may take its time.
-async fn number(folder: &AppFolder, workers: u32) {
+pub(super) async fn number(folder: &AppFolder, workers: u32, ids: &WorkerIds) {
     let folder = folder.clone();
     let give = move || Ids::give(folder.home(), folder.name(), workers);
-    if let Ok(Err(error)) = tokio::task::spawn_blocking(give).await {
-        debug!(%error, "workers get no numbers");
+    match tokio::task::spawn_blocking(give).await {
+        Ok(Ok(given)) => ids.set(given),
+        Ok(Err(error)) => debug!(%error, "workers get no numbers"),
+        Err(_) => {}
     }
 }
 

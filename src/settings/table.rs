@@ -687,7 +687,8 @@ settings! {
         /// Write lines of workers as they come, or each as a JSON object.
         ///
         /// The keys are `message`, `timestamp` (RFC 3339 in UTC, or `log-date-format`), `type` (`out` or `err`),
-        /// `process_id` (the worker, counted from 0), `app_name` and `worker`. `log-format` is for clusterd's own messages.
+        /// `process_id` (the id that `clusterd list` shows for the worker), `app_name` and `worker`. `log-format` is for
+        /// clusterd's own messages.
         log_type: LogType {
             values: choice::<LogType>(),
             in_force: AtNextStart,

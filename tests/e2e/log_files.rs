@@ -26,10 +26,14 @@ while True:
 
 fn start(flags: &str, says: &str) -> Home {
     let home = Home::new();
+    start_in(&home, flags, says);
+    home
+}
+
+fn start_in(home: &Home, flags: &str, says: &str) {
     home.write("web.py", SERVER);
     let start = format!("start web.py --port {} -w 2 {flags}", free_port());
     home.say_with(&start, &[("SAYS", says)]).done();
-    home
 }
 
 fn log(home: &Home, name: &str) -> PathBuf {
@@ -55,11 +59,18 @@ fn workers_and_clusterd_have_files_of_their_own_and_the_last_words_are_kept() {
 #[test]
 fn lines_have_the_form_and_the_files_that_were_asked_for() {
     needs!("python3");
-    let home =
-        start("--log-type json --log-date-format [at] --no-merge-logs --log-file all.log", "say \"hi\"");
+    let home = Home::new();
+    // The workers' ids are counted behind its three.
+    home.write("first.py", SERVER);
+    home.say(&format!("start first.py --port {} -w 3", free_port())).done();
+    start_in(
+        &home,
+        "--log-type json --log-date-format [at] --no-merge-logs --log-file all.log",
+        "say \"hi\"",
+    );
     let line = |worker: u32| {
         let message = r#""message":"say \"hi\"","timestamp":"at","type":"out""#;
-        format!("{{{message},\"process_id\":{},\"app_name\":\"web\",\"worker\":{worker}}}\n", worker - 1)
+        format!("{{{message},\"process_id\":{},\"app_name\":\"web\",\"worker\":{worker}}}\n", worker + 2)
     };
     for worker in [1, 2] {
         until("it is in its file", || {
@@ -151,4 +162,18 @@ fn logs_are_followed_through_rotation_and_another_primary() {
     let first = home.primary("web");
     first.signal(Signal::KILL);
     until("the new workers' lines came", || (following.lines() == ["hello"; 3]).then_some(()));
+}
+
+#[test]
+fn an_app_that_is_started_later_is_followed_too() {
+    needs!("python3");
+    let home = Home::new();
+    let following = home.follow("logs --out");
+    start_in(&home, "", "hello");
+    until("its lines came", || (following.lines() == ["web out | hello"; 2]).then_some(()));
+    home.say("delete web --logs").done();
+    start_in(&home, "--no-merge-logs --out-file elsewhere/out.log", "again");
+    let lines = || following.lines().into_iter().skip(2).collect::<std::collections::BTreeSet<_>>();
+    let expected = ["web 1 out | again", "web 2 out | again"].map(str::to_owned);
+    until("those of its new files came", || (lines() == expected.clone().into()).then_some(()));
 }

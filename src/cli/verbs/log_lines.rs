@@ -31,8 +31,8 @@ pub(super) struct Origin {
     pub number: usize,
     /// What is in the file.
     pub kind: SourceKind,
-    /// The worker, where each has files of its own.
-    pub worker: Option<Slot>,
+    /// The worker, where each has files of its own, and its number among all apps.
+    pub worker: Option<(Slot, u32)>,
 }
 
 /// How lines are shown.
@@ -111,7 +111,7 @@ impl Form {
 impl Origin {
     /// Before each line.
     pub(super) fn label(&self) -> String {
-        let worker = self.worker.map(|slot| format!(" {slot}")).unwrap_or_default();
+        let worker = self.worker.map(|(slot, _)| format!(" {slot}")).unwrap_or_default();
         format!("{}{worker} {}", self.app, self.kind.name())
     }
 }
@@ -128,16 +128,16 @@ fn json(line: &LogLine) -> String {
         message: &line.text,
         timestamp: line.time.map(rfc3339),
         r#type: line.origin.kind.name(),
-        process_id: line.origin.worker.map(|slot| slot.0.saturating_sub(1)),
+        process_id: line.origin.worker.map(|(_, id)| id),
         app_name: &line.origin.app,
-        worker: line.origin.worker.map(|slot| slot.0),
+        worker: line.origin.worker.map(|(slot, _)| slot.0),
     };
     serde_json::to_string(&object).expect("texts and numbers can be written")
 }
 
 fn pairs(line: &LogLine) -> String {
     let time = line.time.map(|time| format!("timestamp={} ", rfc3339(time))).unwrap_or_default();
-    let worker = line.origin.worker.map(|slot| format!("worker={slot} ")).unwrap_or_default();
+    let worker = line.origin.worker.map(|(slot, _)| format!("worker={slot} ")).unwrap_or_default();
     let (app, kind) = (&line.origin.app, line.origin.kind.name());
     format!("{time}app={app} {worker}type={kind} message={}\n", line.text)
 }
@@ -185,7 +185,7 @@ mod tests {
 
     fn line(text: &str, time: Option<u32>) -> LogLine {
         let origin =
-            Origin { app: "web".to_owned(), number: 0, kind: SourceKind::Out, worker: Some(Slot(2)) };
+            Origin { app: "web".to_owned(), number: 0, kind: SourceKind::Out, worker: Some((Slot(2), 7)) };
         LogLine { origin, text: text.to_owned(), time: time.map(at) }
     }
 
@@ -230,7 +230,7 @@ mod tests {
         }
         let object: serde_json::Value = serde_json::from_str(&Form::Json.shown(&hello, 0)).unwrap();
         assert_eq!(object["message"], "hello\x1b[2J");
-        assert_eq!((&object["process_id"], &object["worker"]), (&1.into(), &2.into()));
+        assert_eq!((&object["process_id"], &object["worker"]), (&7.into(), &2.into()));
         let own = r#"{"message":"x","app_name":"web"}"#;
         assert_eq!(Form::Json.shown(&line(own, None), 0), format!("{own}\n"));
         assert_eq!(Form::Pairs.shown(&line("a b", None), 0), "app=web worker=2 type=out message=a b\n");

@@ -2,28 +2,30 @@
 //!
 //! It reads their files, so that it works for apps that do not run, and asks nobody.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use chrono::{DateTime, Local};
+use tokio::time::{Instant, sleep_until};
 
-use super::VerbError;
 use super::kept_apps::kept;
 use super::log_lines::{Form, LogLine, Origin, in_order};
 use super::print::{self, Output, Shape};
-use crate::home::apps::AppFolder;
+use super::{VerbError, rest};
+use crate::cli::complain;
+use crate::home::apps::{AppFolder, Apps};
 use crate::home::logs::plan;
+use crate::logs::follow::{Change, Folders};
+use crate::logs::id_of;
 use crate::logs::look::Look;
 use crate::logs::plan::{LogPlan, Source, SourceKind};
 use crate::logs::read::Tail;
 use crate::settings::date_format::DateFormat;
 
-/// How often it is looked whether there is more.
-const LOOK: Duration = Duration::from_millis(200);
-
-/// After how many times it is looked whether there are more files.
-const FILES: usize = 5;
+/// How often it is looked at most whether there are other files: in their folders there may be much besides.
+const FILES: Duration = Duration::from_millis(200);
 
 /// Show the logs of every app in the background, or of some, and follow them [alias: log]
 #[derive(Debug, clap::Args)]
@@ -89,20 +91,47 @@ struct Shown {
 impl Logs {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let mut files = Vec::new();
-        self.add(&kept(&self.apps)?, &mut files);
+        let mut apps = kept(&self.apps)?;
+        self.add(&apps, &mut files);
         let form = self.form();
         self.print(&form, &files.iter().map(label).collect::<Vec<_>>(), self.history(&mut files))?;
         if self.nostream {
             return Ok(ExitCode::SUCCESS);
         }
+        let (mut folders, mut looked) = (Folders::new(), Instant::now());
         loop {
-            for _ in 0..FILES {
-                tokio::time::sleep(LOOK).await;
-                let news = in_order(files.iter_mut().map(|file| (file.more(), None)).collect());
-                self.print(&form, &files.iter().map(label).collect::<Vec<_>>(), news)?;
+            // What has come into a folder before it was watched is looked for now.
+            while watch(&apps, &files, &mut folders) {
+                self.add(&apps, &mut files);
             }
-            // An app that was deleted meanwhile is no error.
-            self.add(&kept(&self.apps).unwrap_or_default(), &mut files);
+            self.print_news(&form, &mut files)?;
+            if folders.changed().await == Change::Files {
+                sleep_until(looked + FILES).await;
+                looked = Instant::now();
+                // An app that was deleted meanwhile is no error.
+                apps = kept(&self.apps).unwrap_or_default();
+                self.add(&apps, &mut files);
+            }
+        }
+    }
+
+    /// Prints what has come, a turn of each file after the other.
+    fn print_news(&self, form: &Form, files: &mut [Shown]) -> Result<(), VerbError> {
+        let labels: Vec<_> = files.iter().map(label).collect();
+        loop {
+            let news: Vec<_> = files.iter_mut().map(Shown::more).collect();
+            let is_all = !news.iter().any(|(_, is_more)| *is_more);
+            self.print(form, &labels, in_order(news.into_iter().map(|(lines, _)| (lines, None)).collect()))?;
+            for file in files.iter_mut().filter_map(|file| file.tail.has_missed().then_some(&*file)) {
+                complain(&format!(
+                    "lines of {} are missing here: their files were removed before they were shown\n\
+                     hint: more files stay with --log-keep",
+                    label(file)
+                ));
+            }
+            if is_all {
+                return Ok(());
+            }
         }
     }
 
@@ -121,8 +150,9 @@ impl Logs {
 
     /// Adds the files of these apps that are not among them yet.
     fn add(&self, apps: &[AppFolder], files: &mut Vec<Shown>) {
+        let ids = rest::ids();
         for (number, app) in apps.iter().enumerate() {
-            let plan = plan(app);
+            let (plan, ids) = (plan(app), ids.of_app(app.name()));
             for source in plan.sources() {
                 let is_wanted = match source.kind {
                     SourceKind::Out => !self.err,
@@ -133,8 +163,8 @@ impl Logs {
                 if !is_wanted || files.iter().any(|file| file.source == source) {
                     continue;
                 }
-                let origin =
-                    Origin { app: app.name().to_owned(), number, kind: source.kind, worker: source.worker };
+                let worker = source.worker.map(|slot| (slot, id_of(ids, slot)));
+                let origin = Origin { app: app.name().to_owned(), number, kind: source.kind, worker };
                 let tail = Tail::new(PathBuf::clone(&source.path));
                 files.push(Shown { source, origin, tail, plan: plan.clone() });
             }
@@ -163,17 +193,26 @@ impl Logs {
     }
 }
 
+/// Watches the folders in which files are, or will be. Whether one is among them that was not watched before.
+fn watch(apps: &[AppFolder], files: &[Shown], folders: &mut Folders) -> bool {
+    let all = Apps::of_this_process().map(|apps| apps.path());
+    let of_apps = apps.iter().map(AppFolder::path);
+    let of_logs = files.iter().flat_map(|file| file.plan.folders());
+    let wanted: BTreeSet<_> = all.into_iter().chain(of_apps).chain(of_logs).collect();
+    wanted.iter().filter(|folder| folders.watch(folder)).count() > 0
+}
+
 fn label(file: &Shown) -> String {
     file.origin.label()
 }
 
 impl Shown {
-    /// Lines that have come. They come now, unless they say otherwise.
-    fn more(&mut self) -> Vec<LogLine> {
+    /// Lines that have come, and whether there may be more by now. They come now, unless they say otherwise.
+    fn more(&mut self) -> (Vec<LogLine>, bool) {
         let (mut lines, now) = (Vec::new(), Local::now());
         // A file that cannot be read now may be later.
-        let _ = self.tail.more(|line| lines.push(line.to_vec()));
-        lines.iter().map(|line| self.line(line, Some(now))).collect()
+        let is_more = self.tail.more(|line| lines.push(line.to_vec())).unwrap_or(false);
+        (lines.iter().map(|line| self.line(line, Some(now))).collect(), is_more)
     }
 
     fn line(&self, bytes: &[u8], came: Option<DateTime<Local>>) -> LogLine {
