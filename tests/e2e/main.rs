@@ -14,6 +14,7 @@ mod attach;
 mod campaign;
 mod control;
 mod daemons;
+mod dashboard;
 mod dialect;
 mod drain_http;
 mod draining;

@@ -2,6 +2,7 @@
 //!
 //! It does not judge what is said about the things that it finds.
 
+mod alerts;
 mod code;
 mod commands;
 mod live;
@@ -29,11 +30,13 @@ const PAGES: [&str; 13] = [
     "docs/settings.md",
 ];
 /// What else names flags, variables and metrics.
-const FILES: [&str; 5] = [
+const FILES: [&str; 7] = [
     "Dockerfile",
     "config/clusterd.service",
     "config/clusterd.socket",
+    "config/grafana-dashboard.json",
     "config/kubernetes.yaml",
+    "config/prometheus-rules.yml",
     "config/prometheus.yml",
 ];
 /// Every setting, with its variable.

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
+use serde_json::Value;
+
 use super::folder::Folder;
 use super::output::Output;
 use super::{http, until};
@@ -24,7 +26,6 @@ pub(crate) type Found = BTreeMap<BTreeMap<String, String>, String>;
 impl Prometheus {
     /// Scrapes `/metrics` of each of these addresses as a job of this name.
     pub(crate) fn of(jobs: &[(&str, SocketAddr)]) -> Self {
-        let folder = Folder::new();
         let jobs: String = jobs
             .iter()
             .map(|(name, address)| {
@@ -32,7 +33,13 @@ impl Prometheus {
             })
             .collect();
         let global = "global: {scrape_interval: 1s, scrape_timeout: 1s}";
-        let config = folder.write("prometheus.yml", &format!("{global}\nscrape_configs:\n{jobs}"));
+        Self::with(&format!("{global}\nscrape_configs:\n{jobs}"))
+    }
+
+    /// With this configuration.
+    pub(crate) fn with(config: &str) -> Self {
+        let folder = Folder::new();
+        let config = folder.write("prometheus.yml", config);
         let mut child = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
@@ -56,11 +63,7 @@ impl Prometheus {
     /// What it answers to a query now; nothing before it is ready to answer.
     pub(crate) fn query(&self, query: &str) -> Found {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let path = format!("/api/v1/query?query={encoded}");
-        let answer = http::request(self.address, "GET", &path).expect("Prometheus answers");
-        let Ok(answer) = serde_json::from_str::<serde_json::Value>(&answer.text()) else {
-            return Found::new();
-        };
+        let answer = self.get(&format!("/api/v1/query?query={encoded}"));
         let found = answer["data"]["result"].as_array().into_iter().flatten();
         found
             .map(|series| {
@@ -68,6 +71,12 @@ impl Prometheus {
                 (labels, series["value"][1].as_str().expect("a value").to_owned())
             })
             .collect()
+    }
+
+    /// What its API answers; null before it is ready to answer.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let answer = http::request(self.address, "GET", path).expect("Prometheus answers");
+        serde_json::from_str(&answer.text()).unwrap_or_default()
     }
 
     /// Waits until it has scraped a job so often and has taken the page.
