@@ -22,6 +22,7 @@
 //! - [`controls`]: which characters of others' texts are never printed as they are.
 //! - [`logs`]: carries what workers and clusterd itself write.
 //! - [`metrics`]: what is counted; [`admin`]: where it is shown, with the probes.
+//! - [`monit`]: the apps of this user on one screen.
 //! - [`preload`]: the shim that makes unmodified programs workers.
 //! - [`demo`], [`files`]: the built-in servers; [`http_worker`]: their connections; `worker`: the listener of
 //!   `clusterd-worker`, compiled in for them.
@@ -51,6 +52,7 @@ pub(crate) mod ids;
 pub mod internal;
 pub(crate) mod logs;
 pub(crate) mod metrics;
+pub(crate) mod monit;
 pub(crate) mod policy;
 pub(crate) mod preload;
 pub(crate) mod primary;

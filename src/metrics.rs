@@ -75,6 +75,9 @@ pub(crate) enum Rejected {
     Backlog,
 }
 
+/// Everything for which one is.
+const REJECTED: [Rejected; 3] = [Rejected::QueueTimeout, Rejected::Shutdown, Rejected::Backlog];
+
 impl Rejected {
     /// The value of the `reason` label.
     pub(crate) fn label(self) -> &'static str {
@@ -269,7 +272,7 @@ impl Metrics {
         for metric in all.into_iter().chain(self.connections.all()) {
             self.registry.register(metric).expect("names are unique");
         }
-        for reason in [Rejected::QueueTimeout, Rejected::Shutdown, Rejected::Backlog] {
+        for reason in REJECTED {
             self.rejected.with_label_values(&[reason.label()]);
         }
         for result in [Reloaded::Done, Reloaded::Failed] {
@@ -284,6 +287,11 @@ impl Metrics {
         for result in Messages::ALL {
             self.messages.with_label_values(&[result.label()]);
         }
+    }
+
+    /// How many connections were closed unserved, for whichever reason.
+    pub(crate) fn rejected_of_all_reasons(&self) -> u64 {
+        REJECTED.iter().map(|reason| self.rejected.with_label_values(&[reason.label()]).get()).sum()
     }
 
     fn build_info(&self) {

@@ -169,7 +169,7 @@ fn a_command_that_cannot_run_exits_as_in_a_shell() {
     says(&["relaod"], 127, "cannot start relaod: not found in PATH\nhint: did you mean `clusterd reload`? ");
     says(&["gunicron"], 127, "the commands of clusterd are ");
     // It is a program, and no server.
-    says(&["top"], 2, "clusterd has no command top\nhint: did you mean `clusterd list`? ");
+    says(&["top"], 2, "clusterd has no command top\nhint: did you mean `clusterd monit`? ");
     clusterd(path, &["--", "relaod"]).assert().code(127).stderr(
         "clusterd: cannot start relaod: not found in PATH\nhint: check the spelling, or give the full path\n",
     );

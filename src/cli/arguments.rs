@@ -403,6 +403,7 @@ mod tests {
           connections Show the open connections of every app, or of one, with their workers and traffic
           events      Follow the events of every app, or of one, until interrupted
           logs        Show the logs of every app in the background, or of some, and follow them [alias: log]
+          monit       Watch every app on one screen, live, and reload, restart, scale and stop by a key
           flush       Empty the logs of every app in the background, or of some; rotated files are removed
           reloadLogs  Have the log files of every running app, or of some, opened again
           curl        Send an HTTP request to one worker, over a connection of its own

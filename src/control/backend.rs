@@ -13,10 +13,11 @@ use axum::extract::Request;
 use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
+use prometheus::core::Metric as _;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::watch;
 
-use super::api::{Accept, Address, App, Code, Connection, Problem, Worker};
+use super::api::{Accept, Address, App, Bucket, Code, Connection, Histogram, Problem, Traffic, Worker};
 use super::usage::{GroupUsage, UsageSampler};
 use crate::admin::Readiness;
 use crate::connections::{self, ConnectionState, OpenConnection};
@@ -38,6 +39,8 @@ pub(crate) type CommandEnd = BoxFuture<'static, Result<String, Failed>>;
 pub(crate) enum Detail {
     /// As for a list of many.
     Brief,
+    /// What passes through it, too.
+    Traffic,
     /// Into each process, too.
     Full,
     /// Also what they were given, which may hold secrets.
@@ -145,7 +148,7 @@ impl AppBackend for SupervisedApp {
             let used = status.running.and_then(|(_, pid)| used.get(&pid).copied());
             let taken = self.metrics.handed.with_label_values(&[&status.slot.to_string()]).get();
             let without_shim = match detail {
-                Detail::Brief => Vec::new(),
+                Detail::Brief | Detail::Traffic => Vec::new(),
                 Detail::Full | Detail::WithEnvironment => without_shim(&overview, status),
             };
             let environment = status.environment.as_ref().filter(|_| detail == Detail::WithEnvironment);
@@ -153,6 +156,7 @@ impl AppBackend for SupervisedApp {
             Worker { without_shim, environment, ..worker(status, used, taken, now) }
         });
         App {
+            traffic: (detail == Detail::Traffic).then(|| traffic(&self.metrics)),
             ready: self.readiness.borrow().is_ready(),
             accept: if self.dialer.workers_accept() { Accept::Workers } else { Accept::Primary },
             ..app(&self.profile, &overview, workers.collect(), now)
@@ -253,7 +257,34 @@ fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: System
         accept: Accept::Primary,
         asks_to_leave: asks_to_leave(overview),
         reload: overview.reload.as_ref().map(ToString::to_string),
+        traffic: None,
         workers,
+    }
+}
+
+/// The counters of the data path.
+fn traffic(metrics: &Metrics) -> Traffic {
+    Traffic {
+        accepted: metrics.accepted.get(),
+        rejected: metrics.rejected_of_all_reasons(),
+        redispatched: metrics.redispatched.get(),
+        queued: u64::try_from(metrics.queue.get()).unwrap_or_default(),
+        queue_wait: histogram(&metrics.queue_wait),
+        handoff: histogram(&metrics.handoff),
+    }
+}
+
+fn histogram(histogram: &prometheus::Histogram) -> Histogram {
+    let metric = histogram.metric();
+    let counted = metric.get_histogram();
+    let bucket = |bucket: &prometheus::proto::Bucket| Bucket {
+        seconds: bucket.upper_bound(),
+        count: bucket.cumulative_count(),
+    };
+    Histogram {
+        count: counted.get_sample_count(),
+        sum_seconds: counted.get_sample_sum(),
+        buckets: counted.get_bucket().iter().map(bucket).collect(),
     }
 }
 
@@ -279,6 +310,7 @@ fn worker(status: &Status, used: Option<GroupUsage>, taken: u64, now: SystemTime
         cpu_percent: used.map(|used| used.cpu_percent),
         memory_bytes: used.map(|used| used.memory),
         connections_taken: taken,
+        connections_open: None,
         listening: status.listening.iter().map(|port| port.0).collect(),
         without_shim: Vec::new(),
         last_end: status.last_end.clone(),

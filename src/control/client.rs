@@ -139,6 +139,11 @@ pub(crate) async fn find(home: &Home) -> Found {
     ask_all(home.sockets()).await
 }
 
+/// The same, with what passes through each.
+pub(crate) async fn find_with_traffic(home: &Home) -> Found {
+    ask_all_for(home.sockets(), Path::AppsWithTraffic).await
+}
+
 /// Asks no others than those that run the apps of these names, if each of them is the name of one; otherwise all. A name goes
 /// before all else that a word may mean.
 pub(crate) async fn find_for(home: &Home, words: &[&str]) -> Found {
@@ -165,10 +170,14 @@ async fn find_named(home: &Home, names: &[&str]) -> Option<Found> {
 }
 
 async fn ask_all(addresses: Vec<SocketAddress>) -> Found {
+    ask_all_for(addresses, Path::Apps).await
+}
+
+async fn ask_all_for(addresses: Vec<SocketAddress>, path: Path<'static>) -> Found {
     let mut asked = JoinSet::new();
     for (index, address) in addresses.into_iter().enumerate() {
         let clusterd = Clusterd { address };
-        asked.spawn(async move { (index, clusterd.apps().await, clusterd) });
+        asked.spawn(async move { (index, clusterd.apps_at(&path).await, clusterd) });
     }
     let mut answers = asked.join_all().await;
     answers.sort_by_key(|(index, ..)| *index);
@@ -203,7 +212,11 @@ impl Clusterd {
     /// # Errors
     /// There is no answer, or it is not understood.
     pub(crate) async fn apps(&self) -> Result<Vec<App>, Error> {
-        let asked = async { Ok(self.get::<Apps>(&Path::Apps).await?.apps) };
+        self.apps_at(&Path::Apps).await
+    }
+
+    async fn apps_at(&self, path: &Path<'_>) -> Result<Vec<App>, Error> {
+        let asked = async { Ok(self.get::<Apps>(path).await?.apps) };
         timeout(LIST, asked).await.unwrap_or_else(|_| Err(self.silent()))
     }
 

@@ -15,7 +15,7 @@ use futures_util::stream;
 use http_body_util::BodyExt;
 use tokio::sync::{broadcast, oneshot};
 
-use super::api::{Accept, App, Code, Connection, Problem, Worker};
+use super::api::{Accept, App, Code, Connection, Problem, Traffic, Worker};
 use super::backend::{AppBackend, CommandEnd, Detail};
 use crate::ids::{Slot, WorkerPort};
 use crate::supervisor::events::{Asker, Event, EventKind, Time};
@@ -65,9 +65,10 @@ impl AppBackend for Fake {
             cpu_percent: None,
             memory_bytes: None,
             connections_taken: 0,
+            connections_open: None,
             listening: vec![3000],
             without_shim: match detail {
-                Detail::Brief => Vec::new(),
+                Detail::Brief | Detail::Traffic => Vec::new(),
                 Detail::Full | Detail::WithEnvironment => vec!["esbuild (pid 8)".to_owned()],
             },
             last_end: None,
@@ -93,6 +94,7 @@ impl AppBackend for Fake {
             accept: Accept::Primary,
             asks_to_leave: true,
             reload: None,
+            traffic: (detail == Detail::Traffic).then(Traffic::default),
             workers: vec![worker],
         }
     }

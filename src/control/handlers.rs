@@ -2,6 +2,7 @@
 //!
 //! It knows no sockets and no paths.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,14 +100,43 @@ fn overloaded(error: &BoxError, most: usize, what: &str) -> Problem {
     Problem::new(Code::Overloaded, message)
 }
 
-pub(super) async fn list(State(state): State<ControlState>) -> Result<Json<Apps>, Problem> {
+/// The query of a request for all apps.
+#[derive(Debug, Deserialize)]
+pub(super) struct AppsQuery {
+    #[serde(default)]
+    traffic: bool,
+}
+
+pub(super) async fn list(
+    State(state): State<ControlState>,
+    query: Result<Query<AppsQuery>, QueryRejection>,
+) -> Result<Json<Apps>, Problem> {
+    let Query(AppsQuery { traffic }) = query.map_err(|rejection| {
+        Problem::new(Code::BadRequest, rejection.body_text()).help("the query is empty, or traffic=true")
+    })?;
+    let detail = if traffic { Detail::Traffic } else { Detail::Brief };
     let mut apps = Vec::new();
-    for app in state.apps.iter() {
-        let mut app = state.snapshot(NamedApp(Arc::clone(app)), Detail::Brief).await?;
+    for named in state.apps.iter().map(Arc::clone) {
+        let mut app = state.snapshot(NamedApp(Arc::clone(&named)), detail).await?;
         app.workers.iter_mut().for_each(|worker| worker.last_lines.clear());
+        // Without netlink nobody knows how many are open; the rest is told all the same.
+        if traffic && let Ok(open) = state.listing(Listing { app: named, worker: None }).await {
+            count_open(&mut app, &open);
+        }
         apps.push(app);
     }
     Ok(Json(Apps { apps }))
+}
+
+/// Notes with each worker how many of these it has. While a worker is replaced, two processes share the number.
+fn count_open(app: &mut App, open: &[Connection]) {
+    let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+    open.iter()
+        .filter_map(|connection| connection.worker)
+        .for_each(|worker| *counts.entry(worker).or_default() += 1);
+    for worker in &mut app.workers {
+        worker.connections_open = Some(counts.get(&worker.worker).copied().unwrap_or_default());
+    }
 }
 
 /// The query of a request for an app.

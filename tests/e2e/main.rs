@@ -36,6 +36,7 @@ mod log_files;
 mod logs;
 mod many_apps;
 mod metrics;
+mod monit;
 mod never_listens;
 mod node;
 mod notify;

@@ -245,6 +245,7 @@ mod tests {
             accept: Accept::Primary,
             asks_to_leave: true,
             reload: None,
+            traffic: None,
             workers: Vec::new(),
         };
         let at = |index: usize| Clusterd::at(SocketAddress::Abstract(index.to_string()));

@@ -23,7 +23,7 @@ use crate::settings::load::CommandLine;
 use crate::settings::start_folder;
 
 /// What PM2 has and clusterd has not, and what to use instead.
-const LACKING: [(&str, &str); 23] = [
+const LACKING: [(&str, &str); 19] = [
     ("install", "clusterd has no modules: its logs rotate by themselves, and `metrics` serves Prometheus"),
     ("uninstall", "clusterd has no modules"),
     ("module:install", "clusterd has no modules"),
@@ -41,10 +41,6 @@ const LACKING: [(&str, &str); 23] = [
     ("attach", "`logs` follows what workers write"),
     ("trigger", "actions are of PM2's monitoring; use a port, or `sendSignal`"),
     ("inspect", "start with --node-args=--inspect"),
-    ("monit", "`list` shows the workers, and `logs` follows them"),
-    ("dashboard", "`list` shows the workers, and `logs` follows them"),
-    ("dash", "`list` shows the workers, and `logs` follows them"),
-    ("imonit", "`list` shows the workers, and `logs` follows them"),
     ("report", "`describe APP` has everything about an app"),
     ("logrotate", "logs rotate by themselves: --log-max-size, --log-keep"),
 ];
@@ -102,6 +98,8 @@ impl Dialect {
                 Ok(ExitCode::SUCCESS)
             }
             "init" | "ecosystem" => say("init", vec!["--pm2".to_owned()]).await,
+            // Each has a screen of its own there.
+            "monit" | "imonit" | "dash" | "dashboard" => say("monit", Vec::new()).await,
             "desc" | "info" => say("describe", line.words).await,
             "scale" => say("scale", line.words).await,
             "startup" | "unstartup" => boot(&verb, line).await,
@@ -119,7 +117,7 @@ fn without_verb(line: &Line) -> Result<ExitCode, VerbError> {
         print::line(env!("CARGO_PKG_VERSION"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let verbs = "start, stop, restart, reload, delete, scale, list, jlist, prettylist, describe, env, id, pid, logs, flush, \
+    let verbs = "start, stop, restart, reload, delete, scale, list, jlist, prettylist, monit, describe, env, id, pid, logs, flush, \
                  reloadLogs, sendSignal, reset, save, resurrect, startup, kill, ping, init";
     let usage =
         format!("usage: pm2 COMMAND [OPTIONS]\n\nclusterd in the words of PM2. Its commands: {verbs}");

@@ -26,6 +26,7 @@ mod kill;
 mod list;
 mod log_lines;
 mod logs;
+mod monit;
 mod order;
 mod pid;
 mod ping;
@@ -110,6 +111,7 @@ enum Verb {
     Connections(connections::Connections),
     Events(events::Events),
     Logs(logs::Logs),
+    Monit(monit::Monit),
     Flush(flush::Flush),
     #[command(name = "reloadLogs")]
     ReloadLogs(reload_logs::ReloadLogs),
@@ -326,6 +328,7 @@ async fn carry_out(verb: Verb) -> Result<ExitCode, VerbError> {
         Verb::Connections(connections) => connections.run().await,
         Verb::Events(events) => events.run().await,
         Verb::Logs(logs) => logs.run().await,
+        Verb::Monit(monit) => monit.run().await,
         Verb::Flush(flush) => flush.run(),
         Verb::ReloadLogs(reload) => reload.run().await,
         Verb::Curl(curl) => curl.run().await,

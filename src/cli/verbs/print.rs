@@ -338,6 +338,7 @@ mod tests {
             cpu_percent: None,
             memory_bytes: None,
             connections_taken: 9,
+            connections_open: None,
             listening: Vec::new(),
             without_shim: Vec::new(),
             last_end: None,
@@ -368,6 +369,7 @@ mod tests {
             accept: Accept::Primary,
             asks_to_leave: true,
             reload: None,
+            traffic: None,
             workers,
         };
         let (web, idle) = (app(vec![online, worker], false), app(vec![], true));

@@ -9,13 +9,30 @@ use serde_json::Value;
 use crate::controls;
 use crate::supervisor::events::{Event, EventKind};
 
+/// An event, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    /// When it happened, as RFC 3339 has it.
+    pub time: String,
+    /// To which app.
+    pub app: String,
+    /// What happened.
+    pub text: String,
+}
+
 /// An event of a stream, with its time and app.
 pub(super) fn event(line: &str) -> String {
-    let sentence = match serde_json::from_str::<Event>(line) {
-        Ok(event) => format!("{}  {}  {}", event.time, event.app, described(&event.kind)),
+    let Told { time, app, text } = told(line);
+    let parts = [time, app, text].into_iter().filter(|part| !part.is_empty());
+    controls::blanked(&parts.collect::<Vec<_>>().join("  "))
+}
+
+/// An event of a stream, in words.
+pub(super) fn told(line: &str) -> Told {
+    match serde_json::from_str::<Event>(line) {
+        Ok(event) => Told { time: event.time.to_string(), app: event.app, text: described(&event.kind) },
         Err(_) => unknown(line),
-    };
-    controls::blanked(&sentence)
+    }
 }
 
 /// An event in the course of a command; `None` for those that are not part of the story.
@@ -33,14 +50,16 @@ pub(super) fn progress(line: &str) -> Option<String> {
 }
 
 /// `{"time":...,"app":"web","event":"worker-says","worker":1,"message":...}`, for one.
-fn unknown(line: &str) -> String {
-    let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else { return line.to_owned() };
+fn unknown(line: &str) -> Told {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else {
+        return Told { time: String::new(), app: String::new(), text: line.to_owned() };
+    };
     let mut take = |name| match fields.remove(name) {
         Some(Value::String(text)) => text,
         other => other.map(|value| value.to_string()).unwrap_or_default(),
     };
     let (time, app, event) = (take("time"), take("app"), take("event"));
-    format!("{time}  {app}  {event} {}", Value::Object(fields))
+    Told { time, app, text: format!("{event} {}", Value::Object(fields)) }
 }
 
 fn described(kind: &EventKind) -> String {

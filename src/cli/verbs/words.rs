@@ -8,14 +8,13 @@ use super::{Arguments, names};
 
 /// What other tools (PM2, systemctl, supervisorctl, docker) call something, what comes nearest here, and whether no server
 /// has this name: a program that is not meant must not run.
-const OF_OTHERS: [(&str, &str, bool); 11] = [
+const OF_OTHERS: [(&str, &str, bool); 10] = [
     ("halt", "stop", true),
     ("shutdown", "stop", true),
     ("quit", "stop", true),
     ("rm", "delete", true),
     ("down", "stop", false),
-    ("top", "list", true),
-    ("monit", "list", false),
+    ("top", "monit", true),
     ("inspect", "describe", false),
     ("logtail", "logs", false),
     ("tail", "logs", false),

@@ -8,12 +8,14 @@ mod connection;
 mod path;
 mod problem;
 mod state;
+mod traffic;
 
 pub(crate) use self::command::{Verb, Workers, body_of, command_of};
 pub(crate) use self::connection::Connection;
 pub(crate) use self::path::{PORT_HEADER, Path, WORKER_HEADER, port_of};
 pub(crate) use self::problem::{Code, Outcome, Problem, Refusal};
 pub(crate) use self::state::{Accept, Address, App, Apps, Worker};
+pub(crate) use self::traffic::{Bucket, Histogram, Traffic};
 
 /// The content type of a stream of objects, each on a line of its own.
 pub(crate) const JSON_LINES: &str = "application/jsonl";

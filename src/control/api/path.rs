@@ -19,6 +19,8 @@ pub(crate) const WORKER_HEADER: &str = "clusterd-worker";
 pub(crate) enum Path<'a> {
     /// `/v1/apps`: every app.
     Apps,
+    /// `/v1/apps?traffic=true`: every app, with what passes through it.
+    AppsWithTraffic,
     /// `/v1/apps/{app}`: one of them.
     App(&'a str),
     /// `/v1/apps/{app}?environment=true`: the same, with what its workers were given.
@@ -44,6 +46,7 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Path::Apps => f.write_str("/v1/apps"),
+            Path::AppsWithTraffic => f.write_str("/v1/apps?traffic=true"),
             Path::App(app) => write!(f, "/v1/apps/{}", encoded(app)),
             Path::AppWithEnvironment(app) => write!(f, "/v1/apps/{}?environment=true", encoded(app)),
             Path::Command(app, verb) => write!(f, "/v1/apps/{}/{}", encoded(app), verb.name()),

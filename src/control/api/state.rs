@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Traffic;
 use crate::settings::table::keys;
 use crate::supervisor::events::Time;
 
@@ -54,6 +55,9 @@ pub(crate) struct App {
     /// Who started the reload that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<String>,
+    /// What passes through it, for those who ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
     /// Its workers, in the order of their numbers. While a worker is replaced, two have the same one.
     pub workers: Vec<Worker>,
 }
@@ -124,6 +128,9 @@ pub(crate) struct Worker {
     pub memory_bytes: Option<u64>,
     /// How many connections workers of this number have taken.
     pub connections_taken: u64,
+    /// How many connections it has open, for those who ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_open: Option<u64>,
     /// The ports on which it listens.
     pub listening: Vec<u16>,
     /// Processes of it that have not loaded the shim: their HTTP clients are not asked to leave.

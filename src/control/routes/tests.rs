@@ -42,6 +42,9 @@ async fn paths_name_what_they_say() {
     let none = (404, r#""code":"not-found""#);
     let table = [
         ("/v1/apps", found(r#"{"apps":[{"name":"web""#)),
+        ("/v1/apps?traffic=true", found(r#""traffic":{"accepted":0,"#)),
+        ("/v1/apps?traffic=true", found(r#""connections_open":3"#)),
+        ("/v1/apps?traffic=much", (400, r#""code":"bad-request""#)),
         ("/v1/apps/web", found(r#"{"name":"web""#)),
         ("/v1/apps/w%65b", found(r#"{"name":"web""#)),
         ("/v1/apps/web/connections", found(r#"{"client":"127.0.0.1:1","#)),

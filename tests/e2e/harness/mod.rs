@@ -19,6 +19,7 @@ pub(crate) mod process;
 pub(crate) mod prometheus;
 pub(crate) mod said;
 pub(crate) mod samples;
+pub(crate) mod screen;
 pub(crate) mod setup;
 pub(crate) mod tools;
 pub(crate) mod up;

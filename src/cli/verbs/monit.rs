@@ -1,0 +1,278 @@
+//! `clusterd monit`: every app on one screen. Here is where the screen's news come from, and who does what it asks for.
+//!
+//! What is shown, and how, is [`crate::monit`]'s.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, IsTerminal as _};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Local};
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time;
+
+use super::choose::{Word, labels};
+use super::log_lines::{LogLine, Origin, in_order};
+use super::{VerbError, rest, sentence};
+use crate::control::api::App;
+use crate::control::client::{self, Clusterd, Found};
+use crate::control::home::Home;
+use crate::home::apps::Apps;
+use crate::home::ids::Ids;
+use crate::home::logs::plan;
+use crate::home::record::Record;
+use crate::logs::plan::{LogPlan, Source, SourceKind};
+use crate::logs::read::Tail;
+use crate::monit::{self, Effect, Ended, Happened, Look, News, Order, Resting, Running, Written};
+
+/// How often all apps are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether there is more in a log.
+const LOG: Duration = Duration::from_millis(250);
+
+/// How many lines of a log are shown at first, and at most each time.
+const LINES: usize = 500;
+
+/// How many parts of a file are read each time. A worker may write faster than that.
+const PARTS: usize = 16;
+
+/// How much news waits for the screen.
+const NEWS: usize = 256;
+
+/// This program, also when another one has taken its place in the file system.
+const THIS: &str = "/proc/self/exe";
+
+/// Watch every app on one screen, live, and reload, restart, scale and stop by a key
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Keys are listed by `?`. Every order is asked for once more before it is given.")]
+pub(super) struct Monit {}
+
+impl Monit {
+    pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
+        check_terminal()?;
+        let (news, heard) = mpsc::channel(NEWS);
+        let (chosen, follows) = watch::channel(None);
+        tokio::spawn(look_again_and_again(news.clone()));
+        tokio::spawn(follow_logs(follows, news.clone()));
+        let act = |effect| match effect {
+            Effect::Follow(label) => drop(chosen.send_replace(Some(label))),
+            Effect::Order(order) => carry_out(order, news.clone()),
+            Effect::Quit | Effect::Suspend => {}
+        };
+        match monit::run(heard, act).await? {
+            Ended::ByKey => Ok(ExitCode::SUCCESS),
+            Ended::BySignal(signal) => Ok(ExitCode::from(128 + signal)),
+        }
+    }
+}
+
+fn check_terminal() -> Result<(), VerbError> {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    let why = match (io::stdin().is_terminal() && io::stdout().is_terminal(), is_dumb) {
+        (false, _) => "monit needs a terminal, and standard input and output are not both one",
+        (true, true) => "monit needs a terminal that can be drawn on, and TERM says that this one cannot",
+        (true, false) => return Ok(()),
+    };
+    Err(VerbError::Usage(format!(
+        "{why}\nhint: clusterd list, clusterd logs and clusterd events print what is there"
+    )))
+}
+
+/// Until nobody hears it any more.
+async fn look_again_and_again(news: mpsc::Sender<News>) {
+    let mut followed: HashMap<u32, JoinHandle<()>> = HashMap::new();
+    let mut ticks = time::interval(LOOK);
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let found = client::find_with_traffic(&Home::of_this_process()).await;
+        followed.retain(|_, following| !following.is_finished());
+        for (clusterd, app) in &found.apps {
+            let follow = || tokio::spawn(follow_events(clusterd.clone(), app.name.clone(), news.clone()));
+            followed.entry(app.pid).or_insert_with(follow);
+        }
+        if news.send(News::Looked(look(found))).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn look(found: Found) -> Look {
+    let ids = rest::ids();
+    let at_rest = rest::all().into_iter().filter(|folder| !found.has(folder.name()));
+    let resting = at_rest
+        .map(|folder| Resting { name: folder.name().to_owned(), state: Record::of(&folder).state() })
+        .collect();
+    let labels = labels(&found.apps);
+    let errors = found.errors.iter().map(ToString::to_string).collect();
+    let running =
+        found.apps.into_iter().zip(labels).map(|((_, app), label)| running(app, label, &ids)).collect();
+    Look { at: Instant::now(), running, resting, errors }
+}
+
+fn running(app: App, label: String, ids: &Ids) -> Running {
+    // Not every name is a word that means it.
+    let is_word = label == app.name && matches!(Word::read(&label), Ok(Word::Name(_)));
+    let word = if is_word { label.clone() } else { app.pid.to_string() };
+    Running { label, word, ids: ids.of_app(&app.name).to_vec(), app }
+}
+
+/// Until its clusterd exits.
+async fn follow_events(clusterd: Clusterd, app: String, news: mpsc::Sender<News>) {
+    let Ok(mut lines) = clusterd.events(Some(&app)).await else { return };
+    while let Some(Ok(line)) = lines.next().await {
+        let told = sentence::told(&line);
+        let time = DateTime::parse_from_rfc3339(&told.time)
+            .map(|time| time.with_timezone(&Local).format("%H:%M:%S").to_string())
+            .unwrap_or(told.time);
+        if news.send(News::Happened(Happened { time, app: told.app, text: told.text })).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The log of the app that is chosen, from its last lines on.
+async fn follow_logs(mut chosen: watch::Receiver<Option<String>>, news: mpsc::Sender<News>) {
+    loop {
+        let label = chosen.borrow_and_update().clone();
+        let follow = async {
+            let Some(label) = label else { return };
+            let mut files = files(&label);
+            let history = history(&mut files);
+            if news.send(News::Follows(label)).await.is_err()
+                || news.send(News::Wrote(history)).await.is_err()
+            {
+                return;
+            }
+            loop {
+                time::sleep(LOG).await;
+                let lines: Vec<_> = files.iter_mut().flat_map(LogFile::more).collect();
+                if !lines.is_empty() && news.send(News::Wrote(lines)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            changed = chosen.changed() => if changed.is_err() { return },
+            () = async { follow.await; std::future::pending().await } => {}
+        }
+    }
+}
+
+/// A file of the app whose log is shown.
+struct LogFile {
+    source: Source,
+    plan: LogPlan,
+    tail: Tail,
+}
+
+/// Those of an app of the home folder; no others have any.
+fn files(name: &str) -> Vec<LogFile> {
+    let apps = Apps::of_this_process().map(|apps| apps.all()).unwrap_or_default();
+    let plans = apps.iter().filter(|app| app.name() == name).map(plan);
+    let files = plans.flat_map(|plan| {
+        let file =
+            |source: Source| LogFile { tail: Tail::new(source.path.clone()), source, plan: plan.clone() };
+        plan.sources().into_iter().map(file).collect::<Vec<_>>()
+    });
+    files.collect()
+}
+
+/// The last lines of all of them, in the order of their times.
+fn history(files: &mut [LogFile]) -> Vec<Written> {
+    let of_file = |file: &mut LogFile| {
+        let lines = file.tail.last(LINES);
+        let written = file.tail.written().map(DateTime::from);
+        (lines.iter().map(|line| file.line(line)).collect(), written)
+    };
+    let lines = in_order(files.iter_mut().map(of_file).collect());
+    let is_error = |line: &LogLine| line.origin.kind == SourceKind::Error;
+    let mut all: Vec<_> =
+        lines.into_iter().map(|line| Written { is_error: is_error(&line), text: line.text }).collect();
+    all.split_off(all.len().saturating_sub(LINES))
+}
+
+impl LogFile {
+    fn line(&self, bytes: &[u8]) -> LogLine {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let kind = self.source.kind;
+        let time = self.plan.time_of(kind, &text);
+        LogLine { origin: Origin { app: String::new(), number: 0, kind, worker: None }, text, time }
+    }
+
+    /// What has come, or its end: more than that nobody could read.
+    fn more(&mut self) -> Vec<Written> {
+        let mut lines = VecDeque::new();
+        for _ in 0..PARTS {
+            let is_more = self.tail.more(|line| {
+                lines.push_back(line.to_vec());
+                if lines.len() > LINES {
+                    lines.pop_front();
+                }
+            });
+            // A file that cannot be read now may be later.
+            if !is_more.unwrap_or(false) {
+                return lines.iter().map(|line| self.written(line)).collect();
+            }
+        }
+        self.tail = Tail::new(self.source.path.clone());
+        self.tail.last(LINES).iter().map(|line| self.written(line)).collect()
+    }
+
+    fn written(&self, line: &[u8]) -> Written {
+        let is_error = self.source.kind == SourceKind::Error;
+        Written { is_error, text: String::from_utf8_lossy(line).into_owned() }
+    }
+}
+
+/// Has the verb do it, as if somebody had typed it. It goes on if the screen is left meanwhile.
+fn carry_out(order: Order, news: mpsc::Sender<News>) {
+    thread::spawn(move || {
+        let done = Command::new(THIS).args(order.arguments()).stdin(Stdio::null()).output();
+        let said = match done {
+            Ok(output) => last_line(if output.status.success() { &output.stdout } else { &output.stderr }),
+            Err(error) => format!("cannot run clusterd: {error}"),
+        };
+        // Nobody hears it if the screen was left.
+        let _ = news.blocking_send(News::Did(said));
+    });
+}
+
+/// A hint is no answer.
+fn last_line(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("hint: "));
+    lines.next_back().unwrap_or("done").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monit::testing::app;
+
+    #[test]
+    fn a_word_means_the_app_to_every_verb() {
+        for (name, label, word) in [
+            ("web", "web", "web"),
+            ("web", "web (4711)", "4711"),
+            ("all", "all", "4711"),
+            ("/a/", "/a/", "4711"),
+        ] {
+            assert_eq!(running(app(name, 1), label.to_owned(), &Ids::default()).word, word, "{label}");
+        }
+    }
+
+    #[test]
+    fn the_answer_of_a_verb_is_its_last_line() {
+        assert_eq!(last_line(b"web: worker 1 online\nweb: reload done\n"), "web: reload done");
+        assert_eq!(
+            last_line(b"clusterd: no app x is running\nhint: running apps: web\n"),
+            "clusterd: no app x is running"
+        );
+        assert_eq!(last_line(b""), "done");
+    }
+}
