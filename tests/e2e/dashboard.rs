@@ -170,6 +170,38 @@ fn whoever_chooses_an_app_sees_no_other() {
     }
 }
 
+/// All panels, also those of rows that are closed.
+fn panels(dashboard: &Value) -> Vec<&Value> {
+    let rows = dashboard["panels"].as_array().expect("panels");
+    let closed = rows.iter().filter_map(|row| row["panels"].as_array()).flatten();
+    rows.iter().chain(closed).collect()
+}
+
+#[test]
+fn no_panel_covers_another_and_each_says_what_it_shows() {
+    let dashboard = dashboard();
+    let panels = panels(&dashboard);
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
+    assert!(ids.len() == panels.len() && !ids.contains(&None), "{ids:?}");
+    let mut taken = BTreeSet::new();
+    for panel in panels {
+        let side = |name: &str| panel["gridPos"][name].as_u64().expect("a number");
+        let (x, y, width, height) = (side("x"), side("y"), side("w"), side("h"));
+        assert!(x + width <= 24, "{}", panel["title"]);
+        for place in (x..x + width).flat_map(|x| (y..y + height).map(move |y| (x, y))) {
+            assert!(taken.insert(place), "{} covers another at {place:?}", panel["title"]);
+        }
+        if panel["type"] != "row" {
+            assert!(
+                panel["description"].as_str().is_some_and(|said| said.ends_with('.')),
+                "{}",
+                panel["title"]
+            );
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
+        }
+    }
+}
+
 /// What Grafana itself takes for a dashboard, and for the options of its panels, as types. What annotations may have depends on
 /// the data source, and is not in them.
 const TYPES: &str = "import type { Dashboard } from '@grafana/schema';
@@ -184,9 +216,7 @@ type Plain<T> = T extends string ? `${T}` : T extends (infer U)[] ? Plain<U>[]
 fn typed(mut dashboard: Value) -> String {
     dashboard.as_object_mut().expect("an object").remove("annotations");
     let mut program = format!("{TYPES}export const dashboard: Plain<Dashboard> = {dashboard};\n");
-    let rows = dashboard["panels"].as_array().expect("panels");
-    let collapsed = rows.iter().filter_map(|row| row["panels"].as_array()).flatten();
-    for panel in rows.iter().chain(collapsed).filter(|panel| panel["type"] != "row") {
+    for panel in panels(&dashboard).into_iter().filter(|panel| panel["type"] != "row") {
         let kind = panel["type"].as_str().expect("a type");
         let (id, options, custom) =
             (&panel["id"], &panel["options"], &panel["fieldConfig"]["defaults"]["custom"]);
