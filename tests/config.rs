@@ -276,6 +276,18 @@ fn what_is_only_wrong_together_is_told() {
 }
 
 #[test]
+fn a_stop_delay_leaves_time_for_the_drain() {
+    let folder = with_file("stop-delay = \"6s\"\n");
+    clusterd(folder.path(), &["--check", "--config", "clusterd.toml"]).assert().code(78).stderr(
+        "clusterd: clusterd.toml:1: stop-delay = \"6s\": not shorter than drain-timeout, of which it is a part\n\
+         hint: use less than 6s, or a longer drain-timeout\n",
+    );
+    clusterd(folder.path(), &["--check", "--config", "clusterd.toml", "--drain-timeout", "7s"])
+        .assert()
+        .code(0);
+}
+
+#[test]
 fn flags_that_do_not_go_together_are_a_configuration_error() {
     let folder = with_file("");
     let workers = ["--check", "--accept", "workers"];

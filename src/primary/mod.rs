@@ -206,7 +206,13 @@ async fn serve(
 
     let origin = (bootstrap.signals, bootstrap.terminal);
     let mut orders = SignalActions::new(origin, supervisor.clone(), systemd, output.clone());
-    let shutdown = Shutdown { front, supervisor, readiness, drain_timeout: config.drain_timeout };
+    let shutdown = Shutdown {
+        front,
+        supervisor,
+        readiness,
+        stop_delay: config.stop_delay,
+        drain_timeout: config.drain_timeout,
+    };
     let ended = tokio::select! {
         ended = task.run() => ended,
         never = shutdown.when_told(&mut orders) => match never {},

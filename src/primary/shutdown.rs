@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! TERM: not ready ─▶ no new connections, backlog and queue served ─▶ each worker: open connections end ─▶ TERM ─▶ KILL
-//!       0                                                            drain timeout at most            kill timeout
+//!       0   stop delay                                               drain timeout at most            kill timeout
 //! ```
-//! A second signal, or INT, goes straight to the workers. The supervisor's task ends the program; this only asks.
+//! In the stop delay all goes on as before, for load balancers that have yet to hear of it. A second signal, or INT, goes straight to the workers. The supervisor's task ends the program; this only asks.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::signal_actions::SignalActions;
@@ -29,6 +29,8 @@ pub(super) struct Shutdown {
     pub supervisor: supervisor::Handle,
     /// Shows it first.
     pub readiness: watch::Sender<Readiness>,
+    /// From the signal until no further client is accepted.
+    pub stop_delay: Duration,
     /// From the signal until the last worker is asked to end.
     pub drain_timeout: Duration,
 }
@@ -38,13 +40,15 @@ impl Shutdown {
     /// the supervisor's task ends when its workers are gone.
     pub(super) async fn when_told(&self, orders: &mut SignalActions) -> Infallible {
         let (action, name) = orders.stop().await;
+        let until = Instant::now() + self.drain_timeout;
         self.readiness.send_replace(Readiness::Stopping);
+        let is_graceful = action == SignalAction::Graceful && self.delay(name, orders).await;
         self.supervisor.close().await;
         self.supervisor.tell(EventKind::Stopping { by: name.to_owned() }).await;
-        if action == SignalAction::Graceful {
+        if is_graceful {
             info!("{name}: stopping; serving accepted connections for at most {:?}", self.drain_timeout);
             tokio::select! {
-                () = self.graceful() => {}
+                () = self.graceful(until) => {}
                 _ = orders.stop() => {}
             }
         }
@@ -55,8 +59,16 @@ impl Shutdown {
         }
     }
 
-    async fn graceful(&self) {
-        let until = Instant::now() + self.drain_timeout;
+    /// Goes on for as long as load balancers may send clients. Whether no further signal came meanwhile.
+    async fn delay(&self, name: &str, orders: &mut SignalActions) -> bool {
+        if self.stop_delay.is_zero() {
+            return true;
+        }
+        info!("{name}: stopping in {:?}; clients are accepted until then", self.stop_delay);
+        timeout(self.stop_delay, orders.stop()).await.is_err()
+    }
+
+    async fn graceful(&self, until: Instant) {
         if timeout_at(until.into(), self.front.stop()).await.is_err() {
             warn!("workers did not take every accepted connection in time");
         }

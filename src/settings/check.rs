@@ -19,6 +19,7 @@ pub(crate) fn together(config: &Config, values: &WinningValues) -> Vec<Problem> 
     let declared = table::all().filter_map(|key| Some((key, declared(config, values, key)?)));
     let special = [
         stuck_too_soon(config),
+        nothing_is_drained(config),
         workers_accept(config),
         nobody_is_chosen(config, values),
         probe_headers(config),
@@ -143,6 +144,16 @@ fn stuck_too_soon(config: &Config) -> Option<(&'static Key, Reason)> {
         Reason::new("shorter than handoff-timeout").hint(hint)
     };
     is_too_soon.then(|| (&keys::stuck_timeout.key, reason()))
+}
+
+/// Both count from the signal.
+fn nothing_is_drained(config: &Config) -> Option<(&'static Key, Reason)> {
+    let drain = config.drain_timeout;
+    let reason = || {
+        let hint = format!("use less than {}, or a longer drain-timeout", humantime::format_duration(drain));
+        Reason::new("not shorter than drain-timeout, of which it is a part").hint(hint)
+    };
+    (config.stop_delay >= drain).then(|| (&keys::stop_delay.key, reason()))
 }
 
 /// Servers answer 400 to a request with two hosts.

@@ -443,6 +443,17 @@ settings! {
     }
 
     "Stop and reload" {
+        /// Time for which clients are still accepted after a signal to stop, while `/readyz` already answers 503.
+        ///
+        /// Load balancers need seconds until they know that this clusterd ends, as the endpoints of Kubernetes do; who
+        /// comes meanwhile is served. A second signal ends it at once. It is a part of `drain-timeout`, which counts from the
+        /// signal.
+        stop_delay: Duration {
+            values: duration("0s", "24h"),
+            in_force: AtNextStart,
+            default: "0s",
+        }
+
         /// Time that a worker has to finish its open connections once it gets no new ones.
         ///
         /// It gets the stop signal as soon as it has none left, and after this time even if some are left.

@@ -99,6 +99,37 @@ fn term_lets_an_open_request_finish() {
     nothing_is_left(&cluster, &processes);
 }
 
+/// A load balancer hears of it some time after the signal.
+#[test]
+fn whoever_comes_in_the_stop_delay_is_served() {
+    needs!("python3");
+    let mut cluster = Cluster::of_servers().workers(2).options("--stop-delay 9m --drain-timeout 10m").start();
+    let processes = cluster.processes();
+    cluster.primary().signal(Signal::TERM);
+    until("it says that it ends", || (cluster.probe("/readyz").status == 503).then_some(()));
+    assert!(cluster.probe("/readyz").text().contains("clusterd is stopping"));
+    for _ in 0..20 {
+        assert!(cluster.get("/").starts_with("worker "));
+    }
+    // A worker that dies meanwhile is replaced.
+    let first = cluster.worker(1);
+    first.signal(Signal::KILL);
+    until("there is another one", || (cluster.worker(1).pid() != first.pid()).then_some(()));
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_success();
+    nothing_is_left(&cluster, &processes);
+}
+
+#[test]
+fn the_stop_delay_ends_by_itself_and_the_open_request_is_answered() {
+    needs!("python3");
+    let mut cluster =
+        Cluster::of_servers().workers(2).options("--stop-delay 300ms --drain-timeout 60s").start();
+    let processes = an_open_request_is_answered_after_term(&cluster);
+    cluster.wait_success();
+    nothing_is_left(&cluster, &processes);
+}
+
 #[test]
 fn a_connection_that_never_ends_does_not_outlast_the_timeouts() {
     needs!("python3");
