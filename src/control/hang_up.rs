@@ -8,12 +8,18 @@ use std::os::fd::AsFd;
 
 use tokio::io::Interest;
 
-use crate::sys::closer::ForeignFd;
+use crate::sys::guarded;
 use crate::sys::watched::Watched;
 
 /// Watches for the client's hanging up, through a duplicate of the socket.
 #[derive(Debug)]
-pub(super) struct HangUp(Watched<ForeignFd>);
+pub(super) struct HangUp(Option<Watched>);
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        self.0.take().map(Watched::into_fd).into_iter().for_each(guarded::close);
+    }
+}
 
 impl HangUp {
     /// Watches this socket.
@@ -22,12 +28,13 @@ impl HangUp {
     /// There is no descriptor left, or it cannot be watched (epoll_ctl(2)).
     pub(super) fn of(socket: impl AsFd) -> io::Result<Self> {
         let duplicate = socket.as_fd().try_clone_to_owned()?;
-        Watched::new(duplicate.into(), Interest::WRITABLE).map(Self)
+        Watched::new(duplicate, Interest::WRITABLE).map(|watched| Self(Some(watched)))
     }
 
     /// Completes when the client has hung up.
     pub(super) async fn happened(self) {
-        while let Ok(mut guard) = self.0.writable().await {
+        let Some(watched) = &self.0 else { return };
+        while let Ok(mut guard) = watched.writable().await {
             if guard.ready().is_write_closed() {
                 return;
             }

@@ -12,7 +12,6 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 
-use crate::sys::closer::ForeignFd;
 use crate::sys::guarded;
 
 /// The connection.
@@ -38,7 +37,7 @@ impl ControlStream {
 impl Drop for ControlStream {
     fn drop(&mut self) {
         if let Some(Ok(stream)) = self.0.take().map(UnixStream::into_std) {
-            drop(ForeignFd::from(OwnedFd::from(stream)));
+            guarded::close(OwnedFd::from(stream));
         }
     }
 }

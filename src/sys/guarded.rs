@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::retry_on_intr;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags};
@@ -31,6 +31,16 @@ pub(crate) struct Record {
 pub(crate) fn pass_descriptors(socket: impl AsFd, passes: bool) -> bool {
     let value = i32::from(passes).to_ne_bytes();
     socket::set_option(socket, libc::SOL_SOCKET, SO_PASSRIGHTS, &value).is_ok()
+}
+
+/// Closes a socket of a stranger's: here if nobody can have sent descriptors to it, since that takes no time, and otherwise where
+/// it may take long. To wake a thread for each costs as much as all else that is done for a client that only asks.
+pub(crate) fn close(socket: OwnedFd) {
+    let mut passes = [0; 4];
+    match socket::option(&socket, libc::SOL_SOCKET, SO_PASSRIGHTS, &mut passes) {
+        Ok(passes) if passes == 0_i32.to_ne_bytes() => drop(socket),
+        _ => drop(ForeignFd::from(socket)),
+    }
 }
 
 /// As [`seqpacket::receive`]. A record that is longer than the buffer, or has several descriptors, stays where it is.
@@ -79,4 +89,25 @@ pub(crate) fn look(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Seen> {
     })?;
     let has_descriptors = received.flags.contains(ReturnFlags::CTRUNC);
     Ok(Seen { len: received.bytes, has_descriptors })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_nobody_can_send_descriptors_to_is_closed_at_once() {
+        for passes in [false, true] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let is_refused = pass_descriptors(&ours, passes) && !passes;
+            theirs.set_nonblocking(is_refused).unwrap();
+            theirs.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            close(ours.into());
+            assert_eq!(theirs.read(&mut [0; 8]).unwrap(), 0, "{passes}");
+        }
+    }
 }
