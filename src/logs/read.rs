@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -24,6 +24,8 @@ const TURN: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Tail {
     path: PathBuf,
+    /// What had been set aside before anything was read.
+    before: Option<PathBuf>,
     open: Option<Open>,
     /// The start of a line that is not complete yet.
     partial: Vec<u8>,
@@ -34,12 +36,16 @@ pub(crate) struct Tail {
 #[derive(Debug)]
 struct Open {
     text: Text,
-    /// What had been set aside last when this was the file that is written; it was set aside itself next.
-    before: Option<PathBuf>,
-    /// It is not the file that is written: nothing is added to it any more.
-    is_aside: bool,
-    /// Those that were set aside after it, in their order.
-    next: VecDeque<PathBuf>,
+    place: Place,
+}
+
+/// Where a file stands among those that were set aside.
+#[derive(Debug)]
+enum Place {
+    /// It is the one that is written. What was set aside before it, if anything.
+    Written(Option<PathBuf>),
+    /// Nothing is added to it any more. Next is what was set aside after this one: itself, or, where it is gone, one before it.
+    Aside(Option<PathBuf>),
 }
 
 #[derive(Debug)]
@@ -51,7 +57,8 @@ enum Text {
 impl Tail {
     /// From its start: what is in it by now is new.
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, open: None, partial: Vec::new(), has_missed: false }
+        let before = kept(&path).pop();
+        Self { path, before, open: None, partial: Vec::new(), has_missed: false }
     }
 
     /// The last lines of it, without their ends, the oldest first. What comes then is new.
@@ -109,41 +116,58 @@ impl Tail {
 
     /// Goes to the next file, or to the start of one that was truncated, if there is more in it.
     fn go_on(&mut self) -> io::Result<bool> {
-        let Some(open) = &mut self.open else {
-            self.open = if self.path.exists() { Some(Open::at(&self.path)?) } else { None };
-            return Ok(self.open.is_some());
-        };
-        if !open.is_aside {
-            let Ok(now) = self.path.metadata() else { return Ok(false) };
-            let Text::Plain(file) = &mut open.text else { return Ok(false) };
-            if is_same(&file.metadata()?, &now) {
-                let is_truncated = file.stream_position()? > now.len();
-                if is_truncated {
-                    // What is there now is new.
-                    file.rewind()?;
-                    self.partial.clear();
+        let Some(open) = &mut self.open else { return self.go_on_after(self.before.clone()) };
+        match (&open.place, &mut open.text) {
+            (Place::Written(before), Text::Plain(file)) => {
+                let Ok(now) = self.path.metadata() else { return Ok(false) };
+                if is_same(&file.metadata()?, &now) {
+                    let is_truncated = file.stream_position()? > now.len();
+                    if is_truncated {
+                        // What is there now is new.
+                        file.rewind()?;
+                        self.partial.clear();
+                    }
+                    return Ok(is_truncated);
                 }
-                return Ok(is_truncated);
+                let since = set_aside_since(&self.path, before.as_deref());
+                let own = place_among(file, &since)?;
+                self.has_missed |= own.is_none() && !since.is_empty();
+                // What was added before it was set aside has yet to be read.
+                open.place = Place::Aside(own.or_else(|| before.clone()));
+                Ok(true)
             }
-            // What was added before it was set aside has yet to be read.
-            self.has_missed |= open.set_aside(&self.path)?;
+            (Place::Written(after) | Place::Aside(after), _) => {
+                let after = after.clone();
+                self.go_on_after(after)
+            }
+        }
+    }
+
+    /// Goes to what was set aside next, or to what is written now.
+    fn go_on_after(&mut self, after: Option<PathBuf>) -> io::Result<bool> {
+        let after = after.as_deref();
+        let since = set_aside_since(&self.path, after);
+        if let Some(next) = since.first() {
+            // The oldest is removed first: with this one, others behind it may be.
+            let is_there =
+                |after: &Path| kept(&self.path).iter().any(|aside| name_of(aside) == name_of(after));
+            self.has_missed |= after.is_some_and(|after| !is_there(after));
+            let place = Place::Aside(Some(next.clone()));
+            match (open_aside(next), &mut self.open) {
+                (Ok(text), open) => *open = Some(Open { text, place }),
+                (Err(_), Some(open)) => (open.place, self.has_missed) = (place, true),
+                (Err(error), None) => return Err(error),
+            }
             return Ok(true);
         }
-        let next = std::mem::take(&mut open.next);
-        self.open = Some(match Open::first_of(next) {
-            (Some(open), is_gone) => {
-                self.has_missed |= is_gone;
-                open
-            }
-            (None, is_gone) => {
-                self.has_missed |= is_gone;
-                if !self.path.exists() {
-                    self.open = None;
-                    return Ok(false);
-                }
-                Open::at(&self.path)?
-            }
-        });
+        if !self.path.exists() {
+            return Ok(false);
+        }
+        let written = Open::at(&self.path)?;
+        // Another may have been set aside meanwhile, and comes before it.
+        if set_aside_since(&self.path, after).is_empty() {
+            self.open = Some(written);
+        }
         Ok(true)
     }
 
@@ -169,7 +193,7 @@ impl Tail {
     }
 }
 
-impl Text {
+impl io::Read for Text {
     fn read(&mut self, block: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(file) => file.read(block),
@@ -185,44 +209,35 @@ impl Open {
             let before = kept(path).pop();
             let text = Text::Plain(File::open(path)?);
             // It may just have been set aside.
-            if kept(path).pop().as_deref().map(name_of) == before.as_deref().map(name_of) {
-                return Ok(Self { text, before, is_aside: false, next: VecDeque::new() });
+            if set_aside_since(path, before.as_deref()).is_empty() {
+                return Ok(Self { text, place: Place::Written(before) });
             }
         }
     }
+}
 
-    /// The first of these that is there still; whether one is gone.
-    fn first_of(mut files: VecDeque<PathBuf>) -> (Option<Self>, bool) {
-        let mut is_gone = false;
-        while let Some(file) = files.pop_front() {
-            if let Ok(text) = open_aside(&file) {
-                return (Some(Self { text, before: None, is_aside: true, next: files }), is_gone);
-            }
-            is_gone = true;
-        }
-        (None, is_gone)
-    }
+/// What was set aside after this one, the oldest first.
+fn set_aside_since(path: &Path, after: Option<&Path>) -> Vec<PathBuf> {
+    let mut since = kept(path);
+    since.retain(|aside| after.is_none_or(|after| name_of(aside) > name_of(after)));
+    since
+}
 
-    /// It is not written any more. Whether it, and perhaps others after it, have been removed by now.
-    fn set_aside(&mut self, path: &Path) -> io::Result<bool> {
-        let Text::Plain(file) = &self.text else { return Ok(false) };
-        let own = file.metadata()?;
-        let kept = kept(path);
-        let is_own = |aside: &PathBuf| aside.metadata().is_ok_and(|aside| is_same(&aside, &own));
-        let since = kept
-            .iter()
-            .filter(|aside| self.before.as_deref().is_none_or(|before| name_of(aside) > name_of(before)));
-        let since: Vec<_> = since.cloned().collect();
-        // One that was compressed is another file, and the first since.
-        let place = since
-            .iter()
-            .position(is_own)
-            .or_else(|| since.first().filter(|first| is_compressed(first)).map(|_| 0));
-        let is_gone = place.is_none() && !since.is_empty();
-        self.next = since.into_iter().skip(place.map_or(0, |place| place + 1)).collect();
-        self.is_aside = true;
-        Ok(is_gone)
-    }
+/// Which of these that were set aside the open file is; one that was compressed is another file that begins in the same way.
+fn place_among(file: &File, since: &[PathBuf]) -> io::Result<Option<PathBuf>> {
+    let own = file.metadata()?;
+    let mut start = [0; 4096];
+    let count = file.read_at(&mut start, 0)?;
+    let begins_so = |aside: &Path| {
+        let mut other = vec![0; count];
+        let read = open_aside(aside).and_then(|mut text| text.read_exact(&mut other));
+        read.is_ok() && other == start[..count]
+    };
+    let is_own = |aside: &&PathBuf| {
+        let is_file = aside.metadata().is_ok_and(|aside| is_same(&aside, &own));
+        is_file || (!aside.exists() || is_compressed(aside)) && begins_so(aside)
+    };
+    Ok(since.iter().find(is_own).cloned())
 }
 
 /// By which it is known whether it is compressed or not.
@@ -419,6 +434,29 @@ mod tests {
         super::super::rotation::prune(&path, 1).unwrap();
         assert_eq!(more(&mut tail), ["3", "4"]);
         assert!(tail.has_missed() && !tail.has_missed());
+    }
+
+    #[test]
+    fn what_is_set_aside_while_others_are_read_is_not_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.log");
+        let (mut tail, mut lines) = (Tail::new(path.clone()), Vec::new());
+        let text = |number: usize| format!("{number:0999}\n").repeat(TURN / 1000);
+        // With each turn, two more are set aside and compressed.
+        for number in 0..12 {
+            add(&path, &text(number));
+            set_aside(&path, chrono::Utc::now()).unwrap();
+            kept(&path).iter().filter(|aside| !is_compressed(aside)).for_each(|aside| compress(aside));
+            if number % 2 == 0 {
+                tail.more(|line| lines.push(line.to_vec())).unwrap();
+            }
+        }
+        while tail.more(|line| lines.push(line.to_vec())).unwrap() {}
+        add(&path, "last\n");
+        while tail.more(|line| lines.push(line.to_vec())).unwrap() {}
+        assert_eq!((lines.len(), lines.pop()), (12 * (TURN / 1000) + 1, Some(b"last".to_vec())));
+        assert!(lines.is_sorted_by_key(|line| texts(std::slice::from_ref(line))[0].parse::<u32>().unwrap()));
+        assert!(!tail.has_missed());
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Logs {
             self.print(form, &labels, in_order(news.into_iter().map(|(lines, _)| (lines, None)).collect()))?;
             for file in files.iter_mut().filter_map(|file| file.tail.has_missed().then_some(&*file)) {
                 complain(&format!(
-                    "lines of {} are missing here: their files were removed before they were shown\n\
+                    "lines of {} may be missing here: files were removed before they were shown\n\
                      hint: more files stay with --log-keep",
                     label(file)
                 ));
@@ -195,7 +195,8 @@ impl Logs {
 
 /// Watches the folders in which files are, or will be. Whether one is among them that was not watched before.
 fn watch(apps: &[AppFolder], files: &[Shown], folders: &mut Folders) -> bool {
-    let all = Apps::of_this_process().map(|apps| apps.path());
+    let all =
+        Apps::of_this_process().map_or_else(|_| Vec::new(), |apps| vec![apps.home().to_owned(), apps.path()]);
     let of_apps = apps.iter().map(AppFolder::path);
     let of_logs = files.iter().flat_map(|file| file.plan.folders());
     let wanted: BTreeSet<_> = all.into_iter().chain(of_apps).chain(of_logs).collect();
