@@ -166,8 +166,8 @@ fn a_command_that_cannot_run_exits_as_in_a_shell() {
         let said = stderr(&clusterd(path, words).assert().code(code).stdout(""));
         assert!(said.contains(what), "{words:?}: {said}");
     };
-    says(&["relaod"], 127, "cannot start relaod: not found in PATH\nhint: did you mean `clusterd reload`? ");
-    says(&["gunicron"], 127, "the commands of clusterd are ");
+    says(&["relaod"], 127, "cannot start relaod: not found in PATH\nhint: did you mean `clusterd reload`?\n");
+    says(&["gunicron"], 127, "check the spelling, or give the full path; `clusterd --help` has the commands");
     // It is a program, and no server.
     says(&["top"], 2, "clusterd has no command top\nhint: did you mean `clusterd monit`? ");
     clusterd(path, &["--", "relaod"]).assert().code(127).stderr(

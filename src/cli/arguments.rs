@@ -373,43 +373,43 @@ mod tests {
                   The same as --autorestart=false
 
         Control a running clusterd (details: clusterd list --help; a program named list: clusterd -- list):
-          list        Show every app and its workers [aliases: ls, l, ps, status]
-          jlist       Print every worker as JSON, with the names of PM2; environments may hold secrets
-          prettylist  Print the same as text, as Node's util.inspect
-          describe    Show everything about one app [aliases: desc, show, info]
-          env         Print the environment that a worker was given, which may hold secrets
-          pid         Print the process ids of workers, one a line
-          id          Print the ids of an app's workers, one a line
-          ping        Tell how many clusterds of this user answer; fails if none does
-          reload      Replace every worker; each new worker is ready before the old one is drained
-          restart     Stop every worker, or one, and start it again
-          scale       Set the number of workers, or add or remove some
-          sendSignal  Send a signal to the process of each worker [aliases: signal, send-signal]
-          reset       Count the restarts of workers from 0 again; metrics count on
-          send        Send a line to the standard input of a worker, or of each worker of an app
-          stop        Stop all workers; clusterd keeps its ports, which refuse clients
-          start       Start an app in the background, or one that was stopped
-          serve       Serve the files of a folder, as an app in the background [alias: expose]
-          up          Run the apps of a file in the foreground, until all have ended
-          startOrRestart Start the apps of a file, and restart those that run
-          startOrReload Start the apps of a file, and reload those that run [alias: startOrGracefulReload]
-          delete      End apps and forget them; their logs stay [alias: del]
-          kill        End every app that was started in the background; `resurrect` starts them again
-          save        Keep which apps run, and with how many workers, for `resurrect` [alias: dump]
-          resurrect   Start the apps that `save` has kept, or else all that were not stopped
-          cleardump   Forget what `save` has kept
-          startup     Have systemd start the saved apps at boot
-          unstartup   Take back what `startup` has installed; apps go on
-          connections Show the open connections of every app, or of one, with their workers and traffic
-          events      Follow the events of every app, or of one, until interrupted
-          logs        Show the logs of every app in the background, or of some, and follow them [alias: log]
-          monit       Watch every app on one screen, live, and reload, restart, scale and stop by a key
-          flush       Empty the logs of every app in the background, or of some; rotated files are removed
-          reloadLogs  Have the log files of every running app, or of some, opened again
-          curl        Send an HTTP request to one worker, over a connection of its own
-          init        Write a clusterd.toml to begin with, unless there is one [alias: ecosystem]
-          import      Print the apps of a PM2 file as clusterd.toml
-          completions Print a completion script for a shell
+          list            Show every app and its workers [aliases: ls, l, ps, status]
+          jlist           Print every worker as JSON, with the names of PM2; environments may hold secrets
+          prettylist      Print the same as text, as Node's util.inspect
+          describe        Show everything about one app [aliases: desc, show, info]
+          env             Print the environment that a worker was given, which may hold secrets
+          pid             Print the process ids of workers, one a line
+          id              Print the ids of an app's workers, one a line
+          ping            Tell how many clusterds of this user answer; fails if none does
+          reload          Replace every worker; each new worker is ready before the old one is drained
+          restart         Stop every worker, or one, and start it again
+          scale           Set the number of workers, or add or remove some
+          sendSignal      Send a signal to the process of each worker [aliases: signal, send-signal]
+          reset           Count the restarts of workers from 0 again; metrics count on
+          send            Send a line to the standard input of a worker, or of each worker of an app
+          stop            Stop all workers; clusterd keeps its ports, which refuse clients
+          start           Start an app in the background, or one that was stopped
+          serve           Serve the files of a folder, as an app in the background [alias: expose]
+          up              Run the apps of a file in the foreground, until all have ended
+          startOrRestart  Start the apps of a file, and restart those that run
+          startOrReload   Start the apps of a file, and reload those that run [alias: startOrGracefulReload]
+          delete          End apps and forget them; their logs stay [alias: del]
+          kill            End every app that was started in the background; `resurrect` starts them again
+          save            Keep which apps run, and with how many workers, for `resurrect` [alias: dump]
+          resurrect       Start the apps that `save` has kept, or else all that were not stopped
+          cleardump       Forget what `save` has kept
+          startup         Have systemd start the saved apps at boot
+          unstartup       Take back what `startup` has installed; apps go on
+          connections     Show the open connections of every app, or of one, with their workers and traffic
+          events          Follow the events of every app, or of one, until interrupted
+          logs            Show the logs of all apps in the background, or of some, and follow [alias: log]
+          monit           Watch every app on one screen, live, and reload, restart, scale and stop by a key
+          flush           Empty the logs of all apps in the background, or of some; rotated files go, too
+          reloadLogs      Have the log files of every running app, or of some, opened again
+          curl            Send an HTTP request to one worker, over a connection of its own
+          init            Write a clusterd.toml to begin with, unless there is one [alias: ecosystem]
+          import          Print the apps of a PM2 file as clusterd.toml
+          completions     Print a completion script for a shell
 
         Examples:
           clusterd                                           the built-in demo on port 3000

@@ -62,7 +62,7 @@ enum CliError {
     },
     /// It is what another tool calls a verb.
     #[error(
-        "clusterd has no command {word}\nhint: {}; a program of this name is run with `clusterd -- {word}`",
+        "clusterd has no command {word}\nhint: {} A program of this name is run with `clusterd -- {word}`",
         verbs::words::advice(word)
     )]
     OfOthers {

@@ -13,7 +13,9 @@ use toml::{Table, Value as TomlValue};
 use super::apps::{self, AppFolder};
 use super::record::Record;
 use crate::settings::WorkerCommand;
+use crate::settings::error::Invalid;
 use crate::settings::kind::Arity;
+use crate::settings::load::{CommandLine, load};
 use crate::settings::origin::{Origin, Value};
 use crate::settings::resolve::Resolved;
 use crate::settings::setting::{InForce, Key};
@@ -108,6 +110,15 @@ pub(crate) fn text_of(resolved: &Resolved) -> Result<String, NotWritten> {
 /// Those of reading a file.
 pub(crate) fn environment(app: &AppFolder) -> io::Result<Environment> {
     Ok(separated(&std::fs::read(app.environment())?))
+}
+
+/// What the app's settings are. Relative paths in them start from the folder that it was started in, wherever this process is.
+///
+/// # Errors
+/// They cannot be read, or are wrong.
+pub(crate) fn settings(app: &AppFolder) -> Result<Resolved, Invalid> {
+    let folder = environment(app).ok().and_then(|environment| Some(environment.get("PWD")?.into()));
+    load(CommandLine { config: Some(app.definition()), is_only_file: true, folder, ..CommandLine::default() })
 }
 
 /// The namespace that the app is in.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::Utc;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::compress::{Compressor, is_compressed};
 use super::drops::lines_in;
@@ -177,6 +177,9 @@ fn open(path: &Path, is_private: bool) -> io::Result<(OwnedFd, Metadata)> {
     let file = match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(folder) = path.parent() {
+                if !is_private {
+                    info!(folder = %folder.display(), "making the folder of a log");
+                }
                 DirBuilder::new()
                     .recursive(true)
                     .mode(if is_private { 0o700 } else { 0o750 })

@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -16,6 +17,12 @@ pub(crate) fn of_this_process() -> Option<PathBuf> {
     let here = fs::metadata(".").ok()?;
     let shell = env::var_os("PWD").map(PathBuf::from).filter(|path| is_plain(path));
     shell.into_iter().chain(env::current_dir().ok()).find(|path| leads_to(path, &here))
+}
+
+/// Whether this folder was removed since this process, or the shell that has started it, went there.
+pub(crate) fn is_gone() -> bool {
+    // getcwd(3) finds no name, and unlike where a folder above is closed to this user, it says that there is none.
+    env::current_dir().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Absolute, and without a detour.

@@ -189,7 +189,9 @@ fn what_is_wrong_is_told_before_anything_is_kept() {
         ("start node app.js -- x", 2, "the whole command stands behind `--`"),
         ("start web", 1, "there is no app web to start\nhint: "),
         ("start", 1, "there is no app to start\nhint: "),
-        ("delete web", 1, "no running clusterd found"),
+        ("delete web", 1, "there is no app web: no running clusterd found"),
+        ("start web --watch .", 2, "--watch is for a new app"),
+        ("start -w 2", 2, "--workers is for a new app"),
     ] {
         let said = home.say(words);
         assert_eq!(said.code, code, "{words}: {said:?}");
@@ -229,6 +231,89 @@ fn two_apps_on_one_port_are_told_apart_and_one_at_rest_is_described() {
     );
     assert!(facts.contains("/apps/api/app.toml\n"), "{facts}");
     assert_eq!(home.say("describe api -o json").json()["ended"]["code"], 1);
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let home = Home::new();
+    let none = "no running clusterd found for this user";
+    for words in ["stop web", "describe web", "scale web 3", "reload web", "delete web", "pid web"] {
+        let said = home.say(words);
+        let expected = format!("clusterd: there is no app web: {none}\n");
+        assert!(said.code == 1 && said.stderr == expected, "{words}: {said:?}");
+    }
+    assert_eq!(home.say("resurrect").done(), "clusterd: nothing to start: every app that is wanted runs\n");
+    home.write("a.env", "SAYS=hello\n");
+    home.say("start --name job --env-file a.env -w 1 -- sleep 1000").done();
+    home.say("kill").done();
+    let said = home.say("stop web");
+    assert!(said.stderr.ends_with(&format!("{none}\nhint: apps that do not run: job\n")), "{said:?}");
+    assert!(!home.say("describe job").done().contains("problem"));
+    // Its relative paths start from where it was started first.
+    home.say_under(&["sh", "-c", "cd / && exec \"$@\"", "sh"], "start job", &[]).done();
+    home.say("kill").done();
+    std::fs::write(home.path("job").join("app.toml"), "name = 'job'\nworkers = 'many'\n").expect("written");
+    let described = home.say("describe job");
+    let problem = described.done().lines().find(|line| line.starts_with("problem")).expect("it is told");
+    assert!(problem.contains("/apps/job/app.toml:2: workers = 'many': "), "{problem}");
+    let json = home.say("describe job -o json").json();
+    let first = json["problem"].as_str().and_then(|text| text.lines().next());
+    assert!(first.is_some_and(|text| problem.contains(text)), "{json}");
+}
+
+#[test]
+fn a_folder_that_is_gone_is_named_and_leaves_no_app() {
+    let home = Home::new();
+    home.write("web.py", SERVER);
+    let gone = "mkdir gone && cd gone && rmdir ../gone && exec \"$@\"";
+    for words in [
+        "start app.js",
+        "start app.config.js",
+        "start --name web -- sleep 9",
+        "up",
+        "import",
+        "init",
+        "serve . 8080",
+    ] {
+        let said = home.say_under(&["sh", "-c", gone, "sh"], words, &[]);
+        assert_eq!(said.code, 1, "{words}: {said:?}");
+        assert!(
+            said.stderr.starts_with("clusterd: the current folder was removed\nhint: "),
+            "{words}: {said:?}"
+        );
+    }
+    home.write("clusterd.toml", "[app.web]\ncommand = ['sleep', '9']\ncwd = 'nowhere'\n");
+    home.write(
+        "web.config.js",
+        "module.exports = { apps: [{ name: 'web', script: 'web.py', cwd: 'nowhere' }] }",
+    );
+    let none =
+        format!("cannot run workers in {}/nowhere: No such file or directory", home.folder().display());
+    let mut all = vec![
+        "start web.py --cwd nowhere",
+        "start --cwd nowhere -- sleep 9",
+        "start clusterd.toml",
+        "serve . 8080 --cwd nowhere",
+    ];
+    all.extend(crate::harness::needs::program("node").then_some("start web.config.js"));
+    for words in all {
+        let said = home.say(words);
+        assert!(said.code == 1 && said.stderr.contains(&none), "{words}: {said:?}");
+    }
+    assert_eq!(home.say("list -o json").json(), json!([]));
+    assert!(!home.home().join("apps").exists());
+}
+
+#[test]
+fn folders_that_are_made_for_logs_are_named() {
+    let home = Home::new();
+    home.write("logs/here", "");
+    let folder = home.folder().display().to_string();
+    let said =
+        home.say("start --name job -w 1 --out-file a/b/out.log --error-file logs/error.log -- sleep 1000");
+    said.done();
+    assert_eq!(said.stderr, format!("clusterd: job: the folder {folder}/a/b is made for logs\n"));
+    until("it is there", || home.folder().join("a/b/out.log").exists().then_some(()));
 }
 
 #[test]
@@ -320,7 +405,7 @@ fn what_was_saved_is_resurrected_after_everything_was_ended() {
     assert!(said.done().starts_with("web: started with 2 workers on "), "{said:?}");
     assert!(home.get(port).expect("an answer").starts_with("kept "));
     assert_eq!(home.app("api").expect("it is kept")["state"], "stopped");
-    assert_eq!(home.say("resurrect").done(), "", "everything runs");
+    assert_eq!(home.say("resurrect").done(), "clusterd: nothing to start: every app that is wanted runs\n");
 }
 
 #[test]
@@ -350,7 +435,7 @@ fn an_app_at_rest_is_started_by_reload_and_restart_and_kept_down_by_stop() {
     }
     home.say("kill").done();
     home.say("stop web").done();
-    assert_eq!(home.say("resurrect").done(), "");
+    assert!(home.say("resurrect").done().starts_with("clusterd: nothing to start"));
     let said = home.say("scale web 3");
     assert_eq!((said.code, said.stderr.lines().next()), (1, Some("clusterd: web: the app is not running")));
 }

@@ -54,7 +54,11 @@ fn a_namespace_means_every_app_in_it() {
     assert_eq!(done(&home, "flush shop"), ["api", "web"]);
     assert_eq!(done(&home, "delete shop"), ["api", "web"]);
     let said = home.say("stop shop");
-    assert!(said.code == 1 && said.stderr.starts_with("clusterd: no running clusterd found"), "{said:?}");
+    assert!(
+        said.code == 1
+            && said.stderr.starts_with("clusterd: there is no app shop: no running clusterd found"),
+        "{said:?}"
+    );
 }
 
 #[test]

@@ -14,14 +14,13 @@ use crate::control::api::App;
 use crate::control::client;
 use crate::control::home::Home;
 use crate::home::apps::AppFolder;
-use crate::home::definition::NotWritten;
+use crate::home::definition::{self, NotWritten};
 use crate::home::lock::Lock;
 use crate::home::record::{Record, Wanted};
 use crate::home::startup::units::Instance;
 use crate::home::{launch, logs};
 use crate::logs::plan::Place;
 use crate::settings::error::Invalid;
-use crate::settings::load::{CommandLine, load};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(50);
@@ -183,9 +182,7 @@ pub(super) async fn bring_up(folder: &AppFolder, way: Way) -> Result<App, VerbEr
         *record = Record { wanted: Wanted::Running, crashes: Vec::new(), ended: None, ..record.clone() };
     };
     Record::change(folder, wanted).map_err(|source| NotWritten::at(&folder.path(), source))?;
-    let definition =
-        CommandLine { config: Some(folder.definition()), is_only_file: true, ..CommandLine::default() };
-    let resolved = load(definition).map_err(NotUp::from)?;
+    let resolved = definition::settings(folder).map_err(NotUp::from)?;
     resolved.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
     let patience = resolved.config.ready_timeout + BEYOND;
     let log = LogEnds::of(folder);

@@ -23,8 +23,12 @@ pub(super) enum Many {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotChosen {
     /// There is none.
-    #[error("no running clusterd found for this user{}", .silent.as_deref().map(|why| format!(": {why}")).unwrap_or_default())]
+    #[error("{}{}{}", nothing(.wanted.as_deref()), .silent.as_deref().map(|why| format!(": {why}")).unwrap_or_default(), hint_at_rest(.at_rest))]
     Nothing {
+        /// What was asked for.
+        wanted: Option<String>,
+        /// The apps that do not run.
+        at_rest: Vec<String>,
         /// Why one that may run says nothing.
         silent: Option<String>,
     },
@@ -35,12 +39,14 @@ pub(crate) enum NotChosen {
         why: String,
     },
     /// There is no such one.
-    #[error("no app {wanted} is running\nhint: running apps: {known}")]
+    #[error("no app {wanted} is running\nhint: running apps: {known}{}", hint_at_rest(.at_rest))]
     Unknown {
         /// What was asked for.
         wanted: String,
         /// What there is.
         known: String,
+        /// The apps that do not run.
+        at_rest: Vec<String>,
     },
     /// The pattern is none.
     #[error(
@@ -62,6 +68,31 @@ pub(crate) enum NotChosen {
         /// How.
         hint: &'static str,
     },
+}
+
+fn nothing(wanted: Option<&str>) -> String {
+    let nothing = "no running clusterd found for this user";
+    match wanted.filter(|wanted| *wanted != "all") {
+        Some(wanted) => format!("there is no app {wanted}: {nothing}"),
+        None => nothing.to_owned(),
+    }
+}
+
+fn hint_at_rest(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("\nhint: apps that do not run: {}", names.join(", "))
+}
+
+impl NotChosen {
+    /// The same, where there are these apps that do not run.
+    pub(super) fn beside(mut self, names: impl Iterator<Item = String>) -> Self {
+        if let Self::Nothing { wanted: Some(_), at_rest, .. } | Self::Unknown { at_rest, .. } = &mut self {
+            at_rest.extend(names);
+        }
+        self
+    }
 }
 
 /// What a word may mean.
@@ -87,10 +118,9 @@ impl Word {
     pub(super) fn read(text: &str) -> Result<Self, NotChosen> {
         let between = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
         if let Some(pattern) = between.filter(|pattern| !pattern.is_empty()) {
-            return Regex::new(pattern).map(Word::Pattern).map_err(|error| NotChosen::Pattern {
-                wanted: text.to_owned(),
-                why: error.to_string().lines().last().unwrap_or_default().trim().to_owned(),
-            });
+            return Regex::new(pattern)
+                .map(Word::Pattern)
+                .map_err(|error| NotChosen::Pattern { wanted: text.to_owned(), why: why_not(&error) });
         }
         Ok(match text.parse() {
             Ok(number) => Word::Number(number),
@@ -131,6 +161,13 @@ impl Word {
     }
 }
 
+/// The last of several lines, which draw where it is.
+fn why_not(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default().trim();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+}
+
 /// The apps that are meant by this word, or by none. `ids` are the numbers of workers.
 pub(super) fn choose<'a>(
     found: &'a Found,
@@ -139,7 +176,7 @@ pub(super) fn choose<'a>(
     many: Many,
 ) -> Result<Vec<&'a (Clusterd, App)>, NotChosen> {
     let apps = &found.apps;
-    is_there_any(found)?;
+    is_there_any(found, wanted)?;
     let Some(wanted) = wanted else {
         let hint = if many == Many::All { ", or use all" } else { "" };
         return one(apps.iter().collect(), "several apps are running", hint);
@@ -151,7 +188,7 @@ pub(super) fn choose<'a>(
     choose_word(found, ids, (wanted, &word), many)
 }
 
-fn is_there_any(found: &Found) -> Result<(), NotChosen> {
+fn is_there_any(found: &Found, wanted: Option<&str>) -> Result<(), NotChosen> {
     if !found.apps.is_empty() {
         return Ok(());
     }
@@ -159,7 +196,11 @@ fn is_there_any(found: &Found) -> Result<(), NotChosen> {
         let why = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         return Err(NotChosen::Unasked { why });
     }
-    Err(NotChosen::Nothing { silent: found.errors.first().map(ToString::to_string) })
+    Err(NotChosen::Nothing {
+        wanted: wanted.map(ToOwned::to_owned),
+        at_rest: Vec::new(),
+        silent: found.errors.first().map(ToString::to_string),
+    })
 }
 
 /// What the apps that run are called, and the namespaces that they are in.
@@ -174,7 +215,7 @@ pub(super) fn choose_word<'a>(
     (wanted, word): (&str, &Word),
     many: Many,
 ) -> Result<Vec<&'a (Clusterd, App)>, NotChosen> {
-    is_there_any(found)?;
+    is_there_any(found, Some(wanted))?;
     let apps = &found.apps;
     let means = |app: &App| word.means(&app.name, &app.namespace, ids.of_app(&app.name));
     let by_pid = |app: &App| matches!(word, Word::Number(pid) if app.pid == *pid);
@@ -183,7 +224,8 @@ pub(super) fn choose_word<'a>(
         meant = apps.iter().filter(|(_, app)| by_pid(app)).collect();
     }
     if meant.is_empty() {
-        return Err(NotChosen::Unknown { wanted: wanted.to_owned(), known: list(apps.iter()) });
+        let (wanted, known) = (wanted.to_owned(), list(apps.iter()));
+        return Err(NotChosen::Unknown { wanted, known, at_rest: Vec::new() });
     }
     if many == Many::All && matches!(word, Word::All | Word::Pattern(_) | Word::Namespace(_)) {
         return Ok(meant);
@@ -289,7 +331,7 @@ mod tests {
             assert_eq!(meant(wanted), Ok(expected.to_owned()), "{wanted}");
         }
         let refused: Result<_, String> = meant("/(/");
-        assert!(refused.unwrap_err().starts_with("/(/ is not a pattern: "));
+        assert!(refused.unwrap_err().starts_with("/(/ is not a pattern: unclosed group\nhint: "));
         assert!(meant("/x/").unwrap_err().starts_with("no app /x/ is running"));
         let worker = |word: &str, app: usize| Word::read(word).unwrap().worker_of(&numbers[app]);
         assert_eq!((worker("3", 1), worker("3", 0), worker("web", 1)), (Some(Slot(2)), None, None));
@@ -316,7 +358,20 @@ mod tests {
     fn what_is_not_clear_is_asked_for() {
         let two = [("api", 1), ("web", 2)];
         let said = |apps: &[_], wanted, many| chosen(apps, wanted, many).expect_err("unclear");
-        assert_eq!(said(&[], None, Many::All), "no running clusterd found for this user");
+        let nothing = "no running clusterd found for this user";
+        assert_eq!(said(&[], None, Many::All), nothing);
+        assert_eq!(said(&[], Some("all"), Many::All), nothing);
+        assert_eq!(said(&[], Some("web"), Many::All), format!("there is no app web: {nothing}"));
+        let beside = |wanted: Option<&str>| {
+            let found = Found { apps: Vec::new(), errors: Vec::new() };
+            let error = choose(&found, &Ids::default(), wanted, Many::All).unwrap_err();
+            error.beside(["api", "job"].into_iter().map(str::to_owned)).to_string()
+        };
+        assert_eq!(beside(None), nothing);
+        assert_eq!(
+            beside(Some("web")),
+            format!("there is no app web: {nothing}\nhint: apps that do not run: api, job")
+        );
         let refused = Problem::new(Code::Overloaded, "64 clients are connected already");
         let unasked = Found { apps: Vec::new(), errors: vec![Error::Refused(refused)] };
         let told = choose(&unasked, &Ids::default(), None, Many::One).unwrap_err().to_string();

@@ -41,7 +41,9 @@ impl Describe {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        for (clusterd, app) in choose(&found, &rest::ids(), self.app.wanted(), Many::One)? {
+        for (clusterd, app) in choose(&found, &rest::ids(), self.app.wanted(), Many::One)
+            .map_err(|error| error.beside(rest::all().iter().map(|app| app.name().to_owned())))?
+        {
             let app = match self.env {
                 true => clusterd.app_with_environment(&app.name).await?,
                 false => clusterd.app(&app.name).await?,
@@ -64,6 +66,7 @@ fn text_at_rest(folder: &AppFolder) -> String {
         ("namespace", Some(definition::namespace(folder))),
         ("state", Some(record.state().to_owned())),
         ("ended", ended),
+        ("problem", rest::problem(folder)),
         ("settings", Some(folder.definition().display().to_string())),
         ("logs", Some(folder.logs().display().to_string())),
     ];

@@ -20,7 +20,6 @@ use crate::control::client;
 use crate::control::home::Home;
 use crate::settings::apps::file::{self, Format};
 use crate::settings::load::CommandLine;
-use crate::settings::start_folder;
 
 /// What PM2 has and clusterd has not, and what to use instead.
 const LACKING: [(&str, &str); 19] = [
@@ -95,6 +94,10 @@ impl Dialect {
                 print::line(
                     "there is no daemon to update; apps run on, and get the new clusterd when they are ended and started",
                 )?;
+                Ok(ExitCode::SUCCESS)
+            }
+            "version" => {
+                print::line(env!("CARGO_PKG_VERSION"))?;
                 Ok(ExitCode::SUCCESS)
             }
             "init" | "ecosystem" => say("init", vec!["--pm2".to_owned()]).await,
@@ -235,7 +238,7 @@ async fn start(mut line: Line) -> Result<ExitCode, VerbError> {
             "there is no daemon, in the foreground or not\nhint: {instead}"
         )));
     }
-    let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
+    let folder = super::start_folder()?;
     if line.words.is_empty() && line.behind.is_empty() {
         let usual = file::usual_ecosystem(&folder);
         line.words.extend(usual.map(|file| file.display().to_string()));

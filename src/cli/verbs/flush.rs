@@ -15,7 +15,7 @@ use super::print::{self, Shape};
 use crate::home::logs::plan;
 use crate::logs::rotation;
 
-/// Empty the logs of every app in the background, or of some; rotated files are removed
+/// Empty the logs of all apps in the background, or of some; rotated files go, too
 #[derive(Debug, clap::Args)]
 pub(super) struct Flush {
     /// Names of apps or namespaces, patterns such as `/^web/`, ids of workers, or `all`; without any, every app

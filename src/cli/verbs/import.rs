@@ -33,6 +33,7 @@ pub(super) struct Import {
 
 impl Import {
     pub(super) fn run(self) -> Result<ExitCode, VerbError> {
+        super::check_start_folder()?;
         let folder = std::env::current_dir().unwrap_or_default();
         let path = match self.file {
             Some(path) => path,

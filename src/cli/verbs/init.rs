@@ -31,6 +31,7 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) fn run(self) -> Result<ExitCode, VerbError> {
+        super::check_start_folder()?;
         let (name, text) = if self.pm2 { (file::USUAL[0], PM2) } else { (file::OWN, OWN) };
         let path = Path::new(name);
         write_new(path, text).map_err(|error| VerbError::NotMade(path.to_owned(), error))?;

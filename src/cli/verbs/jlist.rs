@@ -12,7 +12,6 @@ use crate::control::client::{self, Clusterd};
 use crate::control::home::Home;
 use crate::home::apps::{AppFolder, Apps};
 use crate::home::definition;
-use crate::settings::load::{CommandLine, load};
 use crate::settings::{Config, WorkerCommand};
 
 /// Print every worker as JSON, with the names of PM2; environments may hold secrets
@@ -80,14 +79,7 @@ pub(super) async fn records() -> (Vec<Value>, ExitCode) {
 }
 
 fn settings(folder: &AppFolder) -> Option<Config> {
-    let start = definition::environment(folder).ok().and_then(|variables| Some(variables.get("PWD")?.into()));
-    let definition = CommandLine {
-        config: Some(folder.definition()),
-        is_only_file: true,
-        folder: start,
-        ..CommandLine::default()
-    };
-    load(definition).ok().map(|resolved| resolved.config)
+    definition::settings(folder).ok().map(|resolved| resolved.config)
 }
 
 fn words(config: &Config) -> Vec<String> {

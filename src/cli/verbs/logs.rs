@@ -27,7 +27,7 @@ use crate::settings::date_format::DateFormat;
 /// How often it is looked at most whether there are other files: in their folders there may be much besides.
 const FILES: Duration = Duration::from_millis(200);
 
-/// Show the logs of every app in the background, or of some, and follow them [alias: log]
+/// Show the logs of all apps in the background, or of some, and follow [alias: log]
 #[derive(Debug, clap::Args)]
 #[command(alias = "log")]
 pub(super) struct Logs {

@@ -54,6 +54,7 @@ pub(super) mod words;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -65,6 +66,7 @@ use crate::home::apps::NoHome;
 use crate::home::definition::NotWritten;
 use crate::home::lock::LockError;
 use crate::home::startup::StartupError;
+use crate::settings;
 use crate::settings::error::{Invalid, Problem};
 use crate::settings::workplace::WorkplaceError;
 use crate::up::UpError;
@@ -148,8 +150,11 @@ pub(super) enum VerbError {
     #[error("cannot empty {}: {}", .0.display(), .1)]
     NotFlushed(std::path::PathBuf, io::Error),
     /// No file of apps is named, and the usual ones are not there.
-    #[error("there is no file of apps here: neither {}\nhint: name one: clusterd up FILE", .0.join(" nor "))]
-    NoFile(Vec<&'static str>),
+    #[error(
+        "this folder has neither a clusterd.toml nor an ecosystem file of PM2\n\
+         hint: name a file: clusterd up FILE; or write one to begin with: clusterd init"
+    )]
+    NoFile,
     /// Apps cannot be run in the foreground.
     #[error(transparent)]
     Up(#[from] UpError),
@@ -183,9 +188,7 @@ pub(super) enum VerbError {
     #[error(transparent)]
     Workplace(#[from] WorkplaceError),
     /// It would be started nowhere.
-    #[error(
-        "the folder in which clusterd was called has no name: it was removed, or one above it is closed to this user"
-    )]
+    #[error("{}", no_folder())]
     NoFolder,
     /// Ctrl-C; what goes on without this command.
     #[error("{0}")]
@@ -238,6 +241,31 @@ impl VerbError {
     }
 }
 
+/// The folder in which this command was called.
+///
+/// # Errors
+/// No name leads there.
+fn start_folder() -> Result<PathBuf, VerbError> {
+    settings::start_folder::of_this_process().ok_or(VerbError::NoFolder)
+}
+
+/// That relative names lead somewhere.
+///
+/// # Errors
+/// This folder was removed.
+fn check_start_folder() -> Result<(), VerbError> {
+    if settings::start_folder::is_gone() { Err(VerbError::NoFolder) } else { Ok(()) }
+}
+
+fn no_folder() -> &'static str {
+    match settings::start_folder::is_gone() {
+        true => {
+            "the current folder was removed\nhint: change to another one, or to the one that has its name now: cd \"$PWD\""
+        }
+        false => "the current folder cannot be named: a folder above it is closed to this user",
+    }
+}
+
 /// What was asked for, ready to be carried out.
 #[derive(Debug)]
 pub(super) struct Asked(Verb);
@@ -266,9 +294,11 @@ pub(super) fn summary() -> String {
         "Control a running clusterd (details: clusterd list --help; a program named list: clusterd -- list):"
             .to_owned(),
     ];
-    for verb in Arguments::command().get_subcommands() {
+    let verbs = declared();
+    let width = verbs.iter().map(|verb| verb.get_name().len()).max().unwrap_or(0);
+    for verb in &verbs {
         let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-        lines.push(format!("  {:<11} {about}", verb.get_name()));
+        lines.push(format!("  {:<width$}  {about}", verb.get_name()));
     }
     lines.join("\n")
 }

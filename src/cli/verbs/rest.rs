@@ -22,7 +22,9 @@ use crate::home::record::{Record, Wanted};
 use crate::home::startup::short_lived;
 use crate::home::startup::units::{Instance, is_booted};
 use crate::ids::Slot;
+use crate::logs::plan::LogPlan;
 use crate::settings::apps::file;
+use crate::settings::error::Problem;
 use crate::settings::resolve::Resolved;
 use crate::settings::start_folder;
 use crate::supervisor::{Command, Environment};
@@ -102,10 +104,11 @@ fn meant_of_all<'a>(found: &'a Found, ids: &Ids, word: Option<&str>) -> Result<M
     };
     let at_rest = all_with_namespaces(found);
     let word = read_among(wanted, found, &at_rest)?;
+    let names: Vec<_> = at_rest.iter().map(|(app, _)| app.name().to_owned()).collect();
     let at_rest = of_word(&word, at_rest, ids);
     let running = match choose_word(found, ids, (wanted, &word), Many::All) {
         Err(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }) if !at_rest.is_empty() => Vec::new(),
-        chosen => chosen?,
+        chosen => chosen.map_err(|error| error.beside(names.into_iter()))?,
     };
     Ok(Meant { running, at_rest })
 }
@@ -198,6 +201,7 @@ pub(super) fn define(
     start: &Path,
     environment: Environment,
 ) -> Result<(), VerbError> {
+    tell_of_log_folders(app, resolved);
     let lock = Lock::take(app)?;
     app.remove_unfinished();
     let environment = environment.with("PWD", start.as_os_str());
@@ -208,6 +212,15 @@ pub(super) fn define(
             // What was not defined before leaves nothing.
             leave(app, &lock);
             Err(error.into())
+        }
+    }
+}
+
+/// Says which folders are made for logs: a name may be mistyped.
+fn tell_of_log_folders(app: &AppFolder, resolved: &Resolved) {
+    for folder in LogPlan::of(&resolved.config, Some(&app.logs())).folders() {
+        if !folder.starts_with(app.home()) && !folder.exists() {
+            complain(&format!("{}: the folder {} is made for logs", app.name(), folder.display()));
         }
     }
 }
@@ -305,6 +318,13 @@ pub(super) fn shown(folder: &AppFolder) -> serde_json::Value {
         "namespace": definition::namespace(folder),
         "state": record.state(),
         "ended": record.ended,
+        "problem": problem(folder),
         "workers": [],
     })
+}
+
+/// What is wrong with the settings of an app, so that it cannot be started.
+pub(super) fn problem(folder: &AppFolder) -> Option<String> {
+    let invalid = definition::settings(folder).err()?;
+    Some(invalid.problems().iter().map(Problem::to_string).collect::<Vec<_>>().join("; "))
 }

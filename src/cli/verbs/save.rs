@@ -70,6 +70,9 @@ impl Resurrect {
                 meant.push(folder);
             }
         }
+        if meant.is_empty() && code == ExitCode::SUCCESS {
+            print::done("clusterd", "nothing to start: every app that is wanted runs", self.shape)?;
+        }
         let needs = vec![Vec::new(); meant.len()];
         let start = async |place: usize| {
             if interrupt::is_heard() {

@@ -12,7 +12,6 @@ use super::start::{Settings, start_new};
 use crate::files;
 use crate::settings::load::CommandLine;
 use crate::settings::origin::{Origin, Value};
-use crate::settings::start_folder;
 use crate::settings::table::keys;
 use crate::supervisor::Environment;
 
@@ -24,7 +23,7 @@ const PORT: &str = "8080";
 /// Names that begin with a dot are not served, nor are links that lead out of the folder. The app is called
 /// static-page-server-PORT, or by --name. Every setting of clusterd can be given here.
 #[derive(Debug, clap::Args)]
-#[command(alias = "expose")]
+#[command(override_usage = "clusterd serve [OPTIONS] [SETTINGS] [PATH] [PORT]", alias = "expose")]
 pub(super) struct Serve {
     /// The folder
     #[arg(default_value = ".")]
@@ -57,7 +56,7 @@ impl Serve {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let Self { path, on, spa, basic_auth_username, basic_auth_password, settings, shape } = self;
         let Settings(mut line) = settings;
-        let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?.join(path);
+        let folder = super::start_folder()?.join(path);
         if !folder.is_dir() {
             return Err(VerbError::Usage(format!("cannot serve {}: not a folder", folder.display())));
         }

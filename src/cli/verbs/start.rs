@@ -34,11 +34,12 @@ use crate::supervisor::{Command, Environment};
 ///
 /// `clusterd start app.js` and `clusterd start -- ./my-server` start a new app, which goes on when the terminal is
 /// closed. It is called as its script or program, or by --name. `clusterd start NAME` starts one that was stopped or has ended.
-/// Every setting of clusterd can be given here.
+/// Every setting of clusterd can be given here (`clusterd --help` has them).
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "clusterd start [OPTIONS] [SETTINGS] [APP|SCRIPT|FILE]... [-- COMMAND...]")]
 pub(super) struct Start {
-    /// Names of apps, or a script
-    #[arg(value_name = "APP|SCRIPT")]
+    /// Names of apps, or a script, or a file of apps
+    #[arg(value_name = "APP|SCRIPT|FILE")]
     words: Vec<OsString>,
 
     /// The command of a new app, or arguments of the script
@@ -110,6 +111,7 @@ impl Start {
         }
         match (&words[..], has_script) {
             ([], _) if command.is_empty() && line.config.is_none() => {
+                check_for_known(&line)?;
                 start_known(name.into_iter().collect(), start, shape).await
             }
             ([], _) => {
@@ -129,6 +131,7 @@ impl Start {
                 None => start_script(script, (interpreter, command), line, shape).await,
             },
             (names, _) if command.is_empty() => {
+                check_for_known(&line)?;
                 let names = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
                 start_known(names, start, shape).await
             }
@@ -148,6 +151,18 @@ async fn is_script(word: &OsStr) -> bool {
     !is_app && !client::find(&Home::of_this_process()).await.has(name)
 }
 
+/// An app that is there keeps its settings.
+fn check_for_known(line: &CommandLine) -> Result<(), VerbError> {
+    let Some(other) = line.flags.values().find(|value| value.name != keys::name.key.name) else {
+        return Ok(());
+    };
+    Err(VerbError::Usage(format!(
+        "{} is for a new app: one that is there keeps its settings\n\
+         hint: start it anew by its script or command, after clusterd delete APP",
+        other.origin
+    )))
+}
+
 /// Starts what is there already: workers of apps that run, and apps that do not.
 async fn start_known(names: Vec<String>, start: Command, shape: Shape) -> Result<ExitCode, VerbError> {
     let path = names.iter().find(|name| name.contains(['.', '/'])).cloned();
@@ -156,15 +171,19 @@ async fn start_known(names: Vec<String>, start: Command, shape: Shape) -> Result
     let is_script = |name: &String| folder.as_ref().is_some_and(|folder| folder.join(name).is_file());
     let is_one_of_several = names.len() > 1 && path.as_ref().is_some_and(is_script);
     let started = Order::of_all(names, shape).carry_out(start).await;
+    let no_app = |path: String| match super::check_start_folder() {
+        Err(gone) if Path::new(&path).is_relative() => gone,
+        _ => VerbError::NoApp(path),
+    };
     started.map_err(|error| match (error, path) {
         (VerbError::NotChosen(NotChosen::Nothing { .. } | NotChosen::Unknown { .. }), Some(path))
             if is_one_of_several =>
         {
             VerbError::Usage(format!("{path} is no app; scripts are started one at a time"))
         }
-        (VerbError::NotChosen(NotChosen::Nothing { .. }), Some(path)) => VerbError::NoApp(path),
+        (VerbError::NotChosen(NotChosen::Nothing { .. }), Some(path)) => no_app(path),
         (VerbError::NotChosen(NotChosen::Unknown { wanted, .. }), Some(path)) if wanted == path => {
-            VerbError::NoApp(path)
+            no_app(path)
         }
         (VerbError::NotChosen(NotChosen::Nothing { .. }), None) => VerbError::NothingToStart(named),
         (error, _) => error,
@@ -202,7 +221,7 @@ pub(super) async fn start_new(
     environment: Environment,
     shape: Shape,
 ) -> Result<ExitCode, VerbError> {
-    let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
+    let folder = super::start_folder()?;
     let line = CommandLine { folder: Some(folder.clone()), fallback: no_port(), ..line };
     let resolved = load(line)?;
     resolved.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));

@@ -23,7 +23,6 @@ use crate::settings::error::{Invalid, Problem, Reason};
 use crate::settings::load::{CommandLine, cpus};
 use crate::settings::origin::{Layer, Value};
 use crate::settings::resolve::{Resolved, Sources, no_port, resolve};
-use crate::settings::start_folder;
 use crate::settings::table::keys;
 use crate::supervisor::{Command, Environment};
 
@@ -58,7 +57,7 @@ pub(super) enum IfItRuns {
 /// # Errors
 /// The file is wrong; nothing is done then.
 pub(super) async fn start(path: &Path, format: Format, chosen: Chosen) -> Result<ExitCode, VerbError> {
-    let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
+    let folder = super::start_folder()?;
     start_all(file::load(path, &folder, format)?, &folder, chosen).await
 }
 
@@ -221,6 +220,10 @@ fn check_script(app: &App, start: &Path, is_command: &dyn Fn(&str) -> bool) -> R
     let Run::Script(Script { script, interpreter: None, .. }) = &app.run else { return Ok(()) };
     let is_path = script.text.contains(['.', '/']) && !script.text.contains(' ');
     let folder = app.folder(start);
+    if !folder.is_dir() {
+        // What is wrong is the folder, which is looked for later.
+        return Ok(());
+    }
     if !is_path || is_command(&script.text) || folder.join(&script.text).exists() {
         return Ok(());
     }

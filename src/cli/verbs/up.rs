@@ -14,15 +14,16 @@ use crate::home::definition;
 use crate::home::record::Wanted;
 use crate::settings::apps::file::{self, Format};
 use crate::settings::load::CommandLine;
-use crate::settings::start_folder;
 use crate::up::{self, App, Read};
 
 /// Run the apps of a file in the foreground, until all have ended
 ///
 /// The file is clusterd.toml with tables [app.NAME], an ecosystem file of PM2, or package.json; without one it is clusterd.toml
 /// or the ecosystem file of this folder. Each line of output begins with the name of its app. TERM and Ctrl-C end all apps, and
-/// other signals are passed on to each. Every setting of clusterd can be given here, for all apps.
+/// other signals are passed on to each. Every setting of clusterd can be given here
+/// (`clusterd --help` has them), for all apps.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "clusterd up [OPTIONS] [SETTINGS] [FILE]")]
 pub(super) struct Up {
     /// The file
     #[arg(value_name = "FILE")]
@@ -43,12 +44,12 @@ pub(super) struct Up {
 impl Up {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
         let Self { file, only, exit_on_failure, settings: Settings(mut line) } = self;
-        let folder = start_folder::of_this_process().ok_or(VerbError::NoFolder)?;
+        let folder = super::start_folder()?;
         let file = match (file, line.config.take()) {
             (Some(_), Some(_)) => {
                 return Err(VerbError::Usage("--config names another file: name one of them".to_owned()));
             }
-            (named, config) => named.or(config).or_else(|| usual(&folder)).ok_or_else(none)?,
+            (named, config) => named.or(config).or_else(|| usual(&folder)).ok_or(VerbError::NoFile)?,
         };
         let format = format(&file)?;
         let asked = Asked { file, format, folder, line, only };
@@ -92,10 +93,6 @@ fn is_wanted(app: &AppToRun) -> bool {
 fn usual(folder: &Path) -> Option<PathBuf> {
     let own = Path::new(file::OWN);
     folder.join(own).is_file().then(|| own.to_owned()).or_else(|| file::usual_ecosystem(folder))
-}
-
-fn none() -> VerbError {
-    VerbError::NoFile([file::OWN].into_iter().chain(file::USUAL).collect())
 }
 
 fn format(path: &Path) -> Result<Format, VerbError> {

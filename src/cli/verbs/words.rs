@@ -2,9 +2,7 @@
 //!
 //! It only advises.
 
-use clap::CommandFactory as _;
-
-use super::{Arguments, names};
+use super::names;
 
 /// What other tools (PM2, systemctl, supervisorctl, docker) call something, what comes nearest here, and whether no server
 /// has this name: a program that is not meant must not run.
@@ -26,15 +24,11 @@ pub(crate) fn is_of_others(word: &str) -> bool {
     OF_OTHERS.iter().any(|(name, _, is_no_server)| *name == word && *is_no_server)
 }
 
-/// What to say of a first argument that is neither a verb nor a program: the nearest verb, if one is near, and what
-/// verbs there are, the nearest first.
+/// What to say of a first argument that is neither a verb nor a program: the nearest verb, if one is near.
 pub(crate) fn advice(word: &str) -> String {
-    let verbs = by_distance(word).join(", ");
     match nearest(word) {
-        Some(verb) => format!("did you mean `clusterd {verb}`? The commands of clusterd are {verbs}"),
-        None => format!(
-            "for a program, check the spelling, or give the full path; the commands of clusterd are {verbs}"
-        ),
+        Some(verb) => format!("did you mean `clusterd {verb}`?"),
+        None => "for a program, check the spelling, or give the full path; `clusterd --help` has the commands of clusterd".to_owned(),
     }
 }
 
@@ -48,14 +42,6 @@ fn nearest(word: &str) -> Option<String> {
         .filter(|(distance, name)| name.len() > 2 && *distance <= 1 + name.len() / 4)
         .min()
         .map(|(_, name)| name)
-}
-
-fn by_distance(word: &str) -> Vec<String> {
-    let nearest = nearest(word);
-    let mut verbs: Vec<String> =
-        Arguments::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-    verbs.sort_by_key(|verb| (nearest.as_ref() != Some(verb), strsim::damerau_levenshtein(word, verb)));
-    verbs
 }
 
 #[cfg(test)]
@@ -72,22 +58,10 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_verb_is_named_first() {
-        let all = [
-            ("halt", "did you mean `clusterd stop`? The commands of clusterd are stop, "),
-            ("relaod", "did you mean `clusterd reload`? The commands of clusterd are reload, "),
-            ("lst", "did you mean `clusterd list`? The commands of clusterd are list, "),
-            (
-                "gunicorn",
-                "for a program, check the spelling, or give the full path; the commands of clusterd are ",
-            ),
-        ];
-        for (word, start) in all {
-            let advice = advice(word);
-            assert!(advice.starts_with(start), "{advice}");
-            for verb in Arguments::command().get_subcommands() {
-                assert!(advice.contains(verb.get_name()), "{advice}");
-            }
+    fn the_nearest_verb_is_named() {
+        for (word, verb) in [("halt", "stop"), ("relaod", "reload"), ("strat", "start"), ("lst", "list")] {
+            assert_eq!(advice(word), format!("did you mean `clusterd {verb}`?"));
         }
+        assert!(advice("gunicorn").starts_with("for a program, check the spelling"));
     }
 }
