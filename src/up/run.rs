@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::app::{App, settings_file, spawn, write_settings};
 use super::group::{Action, Event, Group, News};
 use super::home::{self, Place};
+use super::reader::Reader;
 use super::readiness::{Seen, Watched};
 use super::signals::{Arrived, Meaning, Signals};
 use crate::home::lock::LockError;
@@ -100,7 +101,8 @@ pub(crate) async fn run(apps: Vec<App>, ends_on_failure: bool, reread: Reread) -
         is_ready: false,
         reread,
     };
-    let code = up.run(Reaper::new(Scope::Everyone)?, signals, &terminal).await;
+    let reader = Reader::of_stdout(inherited.ignores_hup);
+    let code = up.run(Reaper::new(Scope::Everyone)?, signals, (&terminal, &reader)).await;
     if output.finish(tokio::time::Instant::now() + LAST_OUTPUT).await.is_err() {
         debug!("nobody reads the output; the rest of it is dropped");
     }
@@ -140,7 +142,12 @@ struct Up {
 }
 
 impl Up {
-    async fn run(mut self, mut reaper: Reaper, mut signals: Signals, terminal: &Terminal) -> u8 {
+    async fn run(
+        mut self,
+        mut reaper: Reaper,
+        mut signals: Signals,
+        (terminal, reader): (&Terminal, &Reader),
+    ) -> u8 {
         let mut event = Some(Event::Time);
         loop {
             if let Some(event) = event {
@@ -155,6 +162,10 @@ impl Up {
                 (pid, how) = reaper.next(&[]) => self.ended(pid, how),
                 arrived = signals.next() => self.arrived(arrived, terminal).await,
                 seen = self.watched.next() => self.seen(seen),
+                () = reader.is_gone(), if !self.group.is_stopping() => {
+                    warn!("nobody reads the output any more; stopping all apps");
+                    Some(Event::Stop(Signal::TERM))
+                }
                 () = tokio::time::sleep_until(due.into()) => Some(Event::Time),
             };
         }

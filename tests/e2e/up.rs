@@ -394,6 +394,28 @@ fn what_was_started_before_stays_defined_as_it_was() {
 }
 
 #[test]
+fn without_a_reader_of_its_output_all_apps_end() {
+    let home = Home::new();
+    home.write("talk.sh", "while :; do echo talking; sleep 0.05; done\n");
+    home.write(
+        "clusterd.toml",
+        "[app.web]\ncommand = ['sleep', '1000']\n[app.talk]\ncommand = ['sh', 'talk.sh']\nworkers = 1\n",
+    );
+    let pipe = "{ \"$0\" up; echo \"code $?\" >&2; } | head -n 3";
+    let mut up = Up::by(&home, &["sh", "-c", pipe, env!("CARGO_BIN_EXE_clusterd")], &[]);
+    up.says(&["nobody reads the output any more; stopping all apps"]);
+    up.says(&["code 0"]);
+    assert_eq!(up.code(), 0);
+    up.leaves_no_process();
+    // The reader of a service may come back.
+    let pipe = pipe.replace("\"$0\"", "INVOCATION_ID=1 \"$0\"");
+    let up = Up::by(&home, &["sh", "-c", &pipe, env!("CARGO_BIN_EXE_clusterd")], &[]);
+    until("head has ended", || (up.stdout.lines().len() == 3).then_some(()));
+    until("they go on", || home.app("talk").filter(|app| app["ready"] == true));
+    assert!(!up.stderr.text().contains("nobody reads"), "{}", up.stderr.text());
+}
+
+#[test]
 fn without_a_file_it_says_what_was_looked_for() {
     let home = Home::new();
     let said = home.say("up");
