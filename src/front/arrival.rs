@@ -22,6 +22,20 @@ impl Arrival {
     /// All of them. Where a client may arrive in two ways, the kernel prefers the first.
     pub(crate) const ALL: [Arrival; 3] = [Arrival::V4, Arrival::Mapped, Arrival::V6];
 
+    /// What it is called where it is written down.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Arrival::V4 => "v4",
+            Arrival::Mapped => "mapped",
+            Arrival::V6 => "v6",
+        }
+    }
+
+    /// The one that is called so.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Arrival::ALL.into_iter().find(|arrival| arrival.name() == name)
+    }
+
     /// The other way in which the same client can arrive.
     pub(crate) fn twin(self) -> Option<Arrival> {
         match self {
@@ -70,6 +84,11 @@ impl Arrivals {
     pub(crate) fn with_twins(self) -> Self {
         let these = Arrival::ALL.into_iter().filter(|&arrival| self.has(arrival));
         self.and(these.filter_map(Arrival::twin).collect())
+    }
+
+    /// Each of them.
+    pub(crate) fn each(self) -> impl Iterator<Item = Arrival> {
+        Arrival::ALL.into_iter().filter(move |&arrival| self.has(arrival))
     }
 
     /// Whether this is one of them.

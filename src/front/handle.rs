@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::front::arrival::Arrival;
+use crate::front::arrival::{Arrival, Arrivals};
 use crate::front::bound::Bound;
 use crate::front::connection::Connection;
 use crate::front::freed::Freed;
@@ -83,6 +83,13 @@ pub(crate) enum Command {
     },
     /// The app is stopped, and its ports refuse clients; or it is started again, and they do so until a worker listens.
     AppStopped(bool),
+    /// Have clients wait at these ports, though no worker has listened yet.
+    Hold(Vec<(WorkerPort, Arrivals)>),
+    /// Say in which ways clients may arrive at each port.
+    ShowOpen {
+        /// Told at once.
+        done: oneshot::Sender<Vec<(WorkerPort, Arrivals)>>,
+    },
     /// Show that the front is alive.
     Ping {
         /// Told at once.
@@ -315,6 +322,16 @@ impl Handle {
     /// Has the ports refuse clients while the app is stopped, and after that until a worker listens.
     pub(crate) async fn app_stopped(&self, is_stopped: bool) {
         self.send(Command::AppStopped(is_stopped)).await;
+    }
+
+    /// Has clients wait who arrive in these ways, as they did at the process before this one, though no worker has listened yet.
+    pub(crate) async fn hold(&self, ports: Vec<(WorkerPort, Arrivals)>) {
+        self.send(Command::Hold(ports)).await;
+    }
+
+    /// In which ways clients may arrive at each port that is always served.
+    pub(crate) async fn open_arrivals(&self) -> Vec<(WorkerPort, Arrivals)> {
+        self.ask(|done| Command::ShowOpen { done }).await.unwrap_or_default()
     }
 
     /// Stops accepting. Returns when every accepted connection has been taken by a worker.

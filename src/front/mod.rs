@@ -248,6 +248,21 @@ impl Front {
                     self.steering.app_stopped(now);
                 }
             }
+            Command::Hold(ports) => {
+                let now = Instant::now();
+                for (port, arrivals) in ports {
+                    let services = self.services.iter_mut();
+                    let held = services.filter(|service| service.id() == ServiceId::Port(port));
+                    held.for_each(|service| service.hold(arrivals, now));
+                }
+            }
+            Command::ShowOpen { done } => {
+                let open = self.services.iter().filter_map(|service| match service.id() {
+                    ServiceId::Port(port) => Some((port, service.open())),
+                    ServiceId::Opened(_) => None,
+                });
+                let _ = done.send(open.collect());
+            }
             Command::Ping { done } => drop(done.send(())),
             Command::Stop { done } => {
                 self.stop(Instant::now());

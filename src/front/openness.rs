@@ -81,6 +81,16 @@ impl Openness {
         self.step(now);
     }
 
+    /// Clients who arrive in these ways wait, as they did at the process before this one, though nobody has listened yet.
+    pub(super) fn hold(&mut self, arrivals: Arrivals, now: Instant) {
+        for (arrival, state) in Arrival::ALL.into_iter().zip(&mut self.states) {
+            if arrivals.has(arrival) && *state == State::Refused {
+                *state = State::Open;
+            }
+        }
+        self.step(now);
+    }
+
     /// Refuses whom nobody has wanted for long.
     pub(super) fn tick(&mut self, now: Instant) {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
@@ -129,6 +139,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn clients_whom_the_process_before_has_held_wait_until_workers_serve_others() {
+        let (mut openness, now) = (Openness::default(), Instant::now());
+        openness.hold(set(DUAL), now);
+        assert_eq!(openness.open(), set(DUAL));
+        openness.stopped(false, now);
+        assert_eq!(openness.open(), set(DUAL), "the app is started, and no worker listens yet");
+        openness.see(Seen { listened_on: set(EACH), served: set(EACH) }, now);
+        assert_eq!(openness.open(), set(EACH));
+        openness.stopped(true, now);
+        assert_eq!(openness.open(), set(NOTHING));
+        openness.hold(set(DUAL), now);
+        assert_eq!(openness.open(), set(NOTHING), "it is stopped, and refuses");
+    }
 
     const NOTHING: &[Arrival] = &[];
     const V4: &[Arrival] = &[Arrival::V4];

@@ -229,6 +229,17 @@ impl Service {
         self.intake.open(self.openness.open(), now);
     }
 
+    /// Clients who arrive in these ways wait, though nobody has listened yet.
+    pub(super) fn hold(&mut self, arrivals: Arrivals, now: Instant) {
+        self.openness.hold(arrivals, now);
+        self.intake.open(self.openness.open(), now);
+    }
+
+    /// In which ways clients may arrive.
+    pub(super) fn open(&self) -> Arrivals {
+        self.openness.open()
+    }
+
     /// Whether a connection is on its way to this worker.
     pub(super) fn is_giving_to(&self, worker: WorkerId) -> bool {
         self.groups.iter().any(|group| group.links.is_busy(worker))

@@ -115,6 +115,11 @@ impl Held {
         !self.starter.keeps_app() || Record::of(&self.folder).wanted == Wanted::Running
     }
 
+    /// Whether clients are to wait until they are.
+    pub(crate) fn has_clients_wait(&self) -> bool {
+        !self.wants_workers() && !Record::of(&self.folder).held.is_empty()
+    }
+
     /// The primary ends with this code.
     pub(crate) fn ends(&self, code: u8) {
         if self.starter.keeps_app() {

@@ -2,6 +2,7 @@
 //!
 //! Only verbs change what is wanted. A signal ends a primary, and changes nothing: at the next boot the app is wanted as before.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -27,6 +28,9 @@ pub(crate) struct Record {
     /// How many workers were asked for since its settings were given; `None` for as many as those say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
+    /// While it is stopped, at which ports clients wait (`stop --hold`), and in which ways they arrive there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<u16, Vec<String>>,
     /// How its last primary ended; `None` while one runs, or if that was killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,

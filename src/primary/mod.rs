@@ -157,7 +157,11 @@ async fn serve(
         // Before there is a worker that writes.
         wanted_state::number(&held.folder, config.workers.get(), ids).await;
         let app = (held.folder.clone(), held.starter);
-        tokio::spawn(wanted_state::keep(app, supervisor.status(), again.clone(), ids.clone()));
+        if held.has_clients_wait() && !workers_accept {
+            wanted_state::hold_again(&held.folder, &front).await;
+        }
+        let (status, again) = (supervisor.status(), again.clone());
+        tokio::spawn(wanted_state::keep(app, status, again, ids.clone(), front.clone()));
     }
     let _pid_files = pm2_files::keep(&config, held, supervisor.status(), again);
     let (readiness, watched) = watch::channel(readiness::at_start(&reports.status.borrow()));

@@ -2,16 +2,20 @@
 //!
 //! Only what commands have changed is kept: the end of the process changes nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tracing::debug;
 
+use crate::front;
+use crate::front::arrival::{Arrival, Arrivals};
 use crate::home::apps::AppFolder;
 use crate::home::definition;
 use crate::home::ids::Ids;
-use crate::home::record::Wanted;
+use crate::home::record::{Record, Wanted};
 use crate::home::{Starter, not_kept, note};
+use crate::ids::WorkerPort;
 use crate::logs::WorkerIds;
 use crate::supervisor::{Environment, Overview};
 
@@ -22,6 +26,7 @@ pub(super) async fn keep(
     mut status: watch::Receiver<Arc<Overview>>,
     mut again: watch::Receiver<()>,
     ids: WorkerIds,
+    front: front::handle::Handle,
 ) {
     // What is told first is what was read at the start.
     let first = status.wait_for(|overview| overview.plan.is_some()).await.map(|first| wanted(&first));
@@ -51,7 +56,8 @@ pub(super) async fn keep(
             number(&folder, now.1, &ids).await;
         }
         if starter.keeps_app() {
-            write(&folder, now, is_scaled).await;
+            let open = if now.2 { front.open_arrivals().await } else { Vec::new() };
+            write(&folder, now, is_scaled, open).await;
         }
         kept = now;
     }
@@ -68,11 +74,19 @@ pub(super) async fn number(folder: &AppFolder, workers: u32, ids: &WorkerIds) {
     }
 }
 
-async fn write(folder: &AppFolder, (wanted, workers): (Wanted, u32), is_scaled: bool) {
+async fn write(
+    folder: &AppFolder,
+    (wanted, workers, _): Now,
+    is_scaled: bool,
+    open: Vec<(WorkerPort, Arrivals)>,
+) {
+    let names = |arrivals: Arrivals| arrivals.each().map(|arrival| arrival.name().to_owned()).collect();
+    let held: BTreeMap<_, _> = open.into_iter().map(|(port, arrivals)| (port.0, names(arrivals))).collect();
     let folder = folder.clone();
     let write = move || {
         note(&folder, |record| {
             record.wanted = wanted;
+            record.held = held;
             record.workers = if is_scaled { Some(workers) } else { record.workers };
         });
     };
@@ -93,6 +107,17 @@ fn inherited(overview: &Overview) -> Option<Environment> {
     overview.plan.as_ref().map(|plan| plan.spec.inherited.clone())
 }
 
-fn wanted(overview: &Overview) -> (Wanted, u32) {
-    (if overview.is_stopped { Wanted::Stopped } else { Wanted::Running }, overview.wanted)
+/// Whether the app is to run, with how many workers, and whether clients wait until it does.
+type Now = (Wanted, u32, bool);
+
+fn wanted(overview: &Overview) -> Now {
+    let wanted = if overview.is_stopped { Wanted::Stopped } else { Wanted::Running };
+    (wanted, overview.wanted, overview.is_held)
+}
+
+/// Has clients wait where they did at the process before this one, which has crashed.
+pub(super) async fn hold_again(folder: &AppFolder, front: &front::handle::Handle) {
+    let arrivals = |names: &Vec<String>| names.iter().filter_map(|name| Arrival::named(name)).collect();
+    let held = Record::of(folder).held;
+    front.hold(held.iter().map(|(port, names)| (WorkerPort(*port), arrivals(names))).collect()).await;
 }

@@ -101,6 +101,7 @@ impl Wiring {
             wanted: base.wanted(config, bootstrap.context.clone(), Environment::of_this_process()),
             scope: Scope::Everyone,
             starts: held.is_none_or(Held::wants_workers),
+            holds: held.is_some_and(Held::has_clients_wait),
             guardian: guardian(config, family, bootstrap.folder(), (held, is_started_again)),
             waiting_guardian: dependencies.guardian,
             family,

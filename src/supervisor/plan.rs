@@ -46,6 +46,8 @@ pub(crate) struct Spec {
     pub wanted: DesiredState,
     /// Whether they are started; if not, the app is stopped until it is started.
     pub starts: bool,
+    /// Whether clients wait meanwhile.
+    pub holds: bool,
     /// Which children are waited for.
     pub scope: Scope,
     /// What the app is called.

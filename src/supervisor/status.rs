@@ -44,6 +44,8 @@ pub(crate) struct Overview {
     pub plan: Option<Arc<Plan>>,
     /// It was stopped by a command.
     pub is_stopped: bool,
+    /// And clients wait meanwhile.
+    pub is_held: bool,
     /// Who has asked for the reload that is under way.
     pub reload: Option<Asker>,
     /// The workers, in the order of their slots.

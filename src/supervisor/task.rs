@@ -62,7 +62,7 @@ impl Supervisor {
     /// The first worker cannot be started; nothing runs then. A start that fails later is tried again.
     pub(crate) async fn run(self) -> Result<u8, StartError> {
         let Self {
-            spec: Spec { wanted, starts, scope, app, guardian, waiting_guardian, family, treekill },
+            spec: Spec { wanted, starts, holds, scope, app, guardian, waiting_guardian, family, treekill },
             hooks,
             metrics,
             ends,
@@ -72,7 +72,18 @@ impl Supervisor {
         let workers = Workers::new(wanted.workers.get(), processes, hooks, publisher);
         let (replacements, jobs) = (Replacements::default(), Jobs::default());
         let mode = if starts { Mode::Running } else { Mode::Stopped };
-        Task { inbox: ends.inbox, mode, is_stopped: !starts, wanted, workers, replacements, jobs }.run().await
+        Task {
+            inbox: ends.inbox,
+            mode,
+            is_stopped: !starts,
+            is_held: holds,
+            wanted,
+            workers,
+            replacements,
+            jobs,
+        }
+        .run()
+        .await
     }
 }
 
@@ -82,6 +93,8 @@ struct Task {
     mode: Mode,
     /// A command has stopped it. That clusterd itself ends changes nothing about it.
     is_stopped: bool,
+    /// And clients wait meanwhile.
+    is_held: bool,
     /// What is in force.
     wanted: DesiredState,
     workers: Workers,
@@ -159,6 +172,7 @@ impl Task {
         self.workers.publish(Overview {
             plan: Some(Arc::clone(&self.wanted.plan)),
             is_stopped: self.is_stopped,
+            is_held: self.is_held,
             reload: self.replacements.reload_by().cloned(),
             ..Overview::default()
         });
@@ -269,6 +283,7 @@ impl Task {
         self.workers.tell(EventKind::AppStopping { by: by.to_string() });
         self.mode = Mode::Stopped;
         self.is_stopped = true;
+        self.is_held = clients == Clients::Wait;
         self.overtake(&format!("stopped by {by}"));
         self.workers.app_stopped(clients == Clients::Refused);
         self.workers.retire(self.workers.table().ids());
@@ -301,7 +316,7 @@ impl Task {
     fn start(&mut self, by: &Asker) -> Underway {
         self.workers.tell(EventKind::AppStarted { by: by.to_string() });
         self.mode = Mode::Running;
-        self.is_stopped = false;
+        (self.is_stopped, self.is_held) = (false, false);
         self.workers.fill_all();
         self.workers.app_stopped(false);
         self.workers.start_settled(None);

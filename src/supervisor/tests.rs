@@ -127,6 +127,7 @@ fn start_under((spec, workers): (CommandSpec, u32), change: impl FnOnce(&mut Pla
         scope: Scope::Groups,
         app: "test".to_owned(),
         starts: true,
+        holds: false,
         guardian: None,
         waiting_guardian: None,
         family: Family::random(),

@@ -234,6 +234,40 @@ fn two_apps_on_one_port_are_told_apart_and_one_at_rest_is_described() {
 }
 
 #[test]
+fn clients_of_an_app_that_is_held_wait_through_a_crash() {
+    needs!("python3");
+    let (home, port) = home();
+    home.say(&format!("start web.py --port {port} -w 1")).done();
+    home.say("stop web --hold").done();
+    until("it is kept", || state(&home, "web")["held"][port.to_string()].is_array().then_some(()));
+    let before = home.primary("web");
+    before.signal(Signal::KILL);
+    until("another one is there", || {
+        home.app("web").filter(|app| app["pid"].as_i64().is_some_and(|pid| pid != i64::from(before.pid())))
+    });
+    assert_eq!(home.app("web").expect("it is there")["stopped"], true);
+    let client = std::thread::spawn(move || {
+        crate::harness::http::request(([127, 0, 0, 1], port).into(), "GET", "/").map(|answer| answer.text())
+    });
+    until("the client waits", || {
+        let connected = std::net::TcpStream::connect(("127.0.0.1", port));
+        (connected.is_ok() && !client.is_finished()).then_some(())
+    });
+    home.say("start web").done();
+    let answer = client.join().expect("no panic").expect("an answer");
+    assert!(answer.contains(&home.folder().display().to_string()), "{answer}");
+    assert_eq!(state(&home, "web")["held"], Value::Null);
+    // Stopped without it, it refuses through a crash, too.
+    home.say("stop web").done();
+    let before = home.primary("web");
+    before.signal(Signal::KILL);
+    until("another one is there", || {
+        home.app("web").filter(|app| app["pid"].as_i64().is_some_and(|pid| pid != i64::from(before.pid())))
+    });
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+#[test]
 fn what_is_not_there_is_named() {
     let home = Home::new();
     let none = "no running clusterd found for this user";

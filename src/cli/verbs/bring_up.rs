@@ -2,6 +2,7 @@
 //!
 //! The app goes on, whoever waits or gives up: nothing is ended here.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -179,7 +180,13 @@ pub(super) async fn bring_up(folder: &AppFolder, way: Way) -> Result<App, VerbEr
     let app = || folder.name().to_owned();
     let not_started = |source| NotUp::NotStarted { app: app(), source };
     let wanted = |record: &mut Record| {
-        *record = Record { wanted: Wanted::Running, crashes: Vec::new(), ended: None, ..record.clone() };
+        *record = Record {
+            wanted: Wanted::Running,
+            held: BTreeMap::new(),
+            crashes: Vec::new(),
+            ended: None,
+            ..record.clone()
+        };
     };
     Record::change(folder, wanted).map_err(|source| NotWritten::at(&folder.path(), source))?;
     let resolved = definition::settings(folder).map_err(NotUp::from)?;

@@ -230,8 +230,11 @@ pub(super) async fn obey(folder: &AppFolder, command: &Command, shape: Shape) ->
     let name = folder.name();
     match command {
         Command::Stop(_) => {
-            Record::change(folder, |record| record.wanted = Wanted::Stopped)
-                .map_err(|source| NotWritten::at(&folder.path(), source))?;
+            let stop = |record: &mut Record| {
+                record.wanted = Wanted::Stopped;
+                record.held.clear();
+            };
+            Record::change(folder, stop).map_err(|source| NotWritten::at(&folder.path(), source))?;
             print::done(name, "it was not running, and is not started at the next boot", shape)?;
             Ok(ExitCode::SUCCESS)
         }
