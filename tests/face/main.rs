@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pages that people read.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -27,6 +27,7 @@ const PAGES: [&str; 13] = [
     "docs/protocol.md",
     "docs/reference.md",
     "docs/runbook.md",
+    "docs/scale.md",
     "docs/settings.md",
 ];
 /// What else names flags, variables and metrics.
