@@ -40,7 +40,7 @@ fn help_of(verb: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn flags(text: &str) -> BTreeSet<&str> {
+pub fn flags(text: &str) -> BTreeSet<&str> {
     words(text, "--", |character| character.is_ascii_lowercase() || character == '-').collect()
 }
 

@@ -6,6 +6,7 @@ mod alerts;
 mod code;
 mod commands;
 mod live;
+mod manifests;
 mod messages;
 mod messages_tests;
 
@@ -31,12 +32,16 @@ const PAGES: [&str; 14] = [
     "docs/settings.md",
 ];
 /// What else names flags, variables and metrics.
-const FILES: [&str; 7] = [
+const FILES: [&str; 11] = [
     "Dockerfile",
     "config/clusterd.service",
     "config/clusterd.socket",
     "config/grafana-dashboard.json",
-    "config/kubernetes.yaml",
+    "config/kubernetes/base/deployment.yaml",
+    "config/kubernetes/components/hpa/hpa.yaml",
+    "config/kubernetes/components/hpa/prometheus-adapter.yaml",
+    "config/kubernetes/components/keda/scaledobject.yaml",
+    "config/nomad.hcl",
     "config/prometheus-rules.yml",
     "config/prometheus.yml",
 ];
