@@ -68,6 +68,9 @@ use crate::systemd::{self, worker_notify};
 /// How long the last output may take to be written.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
+/// How long the start waits for the numbers of workers, which their first lines may bear.
+const NUMBERS: Duration = Duration::from_secs(1);
+
 /// How much longer than workers clusterd may take to start and to stop.
 const LONGER: Duration = Duration::from_secs(5);
 
@@ -154,8 +157,9 @@ async fn serve(
     let (mended, again) = watch::channel(());
     if let Some(held) = held {
         let ids = output.worker_ids();
-        // Before there is a worker that writes.
-        wanted_state::number(&held.folder, config.workers.get(), ids).await;
+        // Before there is a worker that writes. Another process may hold the numbers up; it is tried again below, then.
+        let numbered = wanted_state::number(&held.folder, config.workers.get(), ids);
+        let _ = tokio::time::timeout(NUMBERS, numbered).await;
         let app = (held.folder.clone(), held.starter);
         if held.has_clients_wait() && !workers_accept {
             wanted_state::hold_again(&held.folder, &front).await;
