@@ -90,12 +90,13 @@ impl Order {
     }
 
     async fn follow(&self, clusterd: &Clusterd, app: &App, command: &Command) -> Result<Outcome, VerbError> {
+        // Before it is carried out.
+        interrupt::listen();
         let mut lines = match clusterd.command(&app.name, command).await {
             Ok(lines) => lines,
             Err(client::Error::Refused(problem)) => return Ok(Outcome::Error(problem)),
             Err(error) => return Err(error.into()),
         };
-        interrupt::listen();
         loop {
             let Some(next) = interrupt::or(lines.try_next()).await else {
                 let name = &app.name;
