@@ -29,7 +29,7 @@ OPERATORS = {
 
 # What KEDA's scalers take, which its schema leaves open ("metadata" is a map of strings): from keda.sh/docs, of 2.21.
 SCALERS = {
-    "cpu": {"value", "containerName", "activationValue"},
+    "cpu": {"type", "value", "containerName"},
     "prometheus": {
         "serverAddress", "query", "threshold", "activationThreshold", "namespace", "customHeaders", "ignoreNullValues",
         "queryParameters", "unsafeSsl", "timeout", "authModes",

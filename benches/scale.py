@@ -185,7 +185,9 @@ class Simulation:
     def run(self, rate, scenario, at_once):
         """Clients come until the window ends; then all are served that are there."""
         end = WARM_UP + WINDOW
-        self.after(WARM_UP, scenario, self, self.machines[:at_once])
+        # Not neighbours, which would be next to each other's turn.
+        rolled = self.machines[:: len(self.machines) // at_once][:at_once]
+        self.after(WARM_UP, scenario, self, rolled)
         coming = self.chance.expovariate(rate)
         while self.events or coming < end:
             if coming < end and (not self.events or coming < self.events[0][0]):
