@@ -23,6 +23,11 @@ pub mod policy {
     pub use crate::policy::{Availability, Balancer, Choice, Seat};
 }
 
+/// See `crate::control`.
+pub mod control {
+    pub use crate::control::api::openapi;
+}
+
 /// See `crate::private`.
 pub mod private {
     pub use crate::private::exposition::{Exposition, Format, LeftOut, Reason};

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 pub(crate) struct Event {
     /// When, in UTC and to the millisecond.
     pub time: Time,
@@ -22,6 +23,7 @@ pub(crate) struct Event {
 
 /// What happened. `worker` is always the number of the slot, `pid` the process that leads the worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "snake_case")]
 pub(crate) enum EventKind {
     /// A worker's process was started.
@@ -75,6 +77,17 @@ pub(crate) struct Time(pub SystemTime);
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_rfc3339_millis(self.0).fmt(f)
+    }
+}
+
+#[cfg(feature = "internal")]
+impl schemars::JsonSchema for Time {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "date-time" })
     }
 }
 

@@ -17,6 +17,12 @@ pub(crate) struct NamedSignal(signal::Signal);
 pub(crate) struct NoSignal(String);
 
 impl NamedSignal {
+    /// Every signal.
+    #[cfg(feature = "internal")]
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        signal::Signal::iterator().map(Self)
+    }
+
     /// To be sent.
     pub(crate) fn signal(self) -> Signal {
         Signal::from_named_raw(self.0 as i32).expect("both have the names of signal(7)")

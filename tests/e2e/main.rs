@@ -8,6 +8,7 @@
 mod harness;
 
 mod accepting;
+mod api;
 mod apps;
 mod as_natively;
 mod attach;

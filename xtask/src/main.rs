@@ -1,6 +1,6 @@
 //! What is made from the settings and verbs that are declared in src/: files of the tree, and the man pages.
 //!
-//! `cargo xtask generate` writes config/clusterd.toml, docs/settings.md and docs/clusterd.schema.json; a unit test fails where they are stale.
+//! `cargo xtask generate` writes config/clusterd.toml, docs/settings.md, docs/clusterd.schema.json and docs/openapi.json; a unit test fails where they are stale.
 //! `cargo xtask man DIR` writes clusterd.1, and a page for each verb, for packages.
 
 use std::fs;
@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clusterd::internal::cli;
+use clusterd::internal::control::openapi;
 use clusterd::internal::settings::{reference, schema};
 
 fn main() -> ExitCode {
@@ -35,7 +36,8 @@ fn generate() -> io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     fs::write(root.join("config/clusterd.toml"), reference::toml())?;
     fs::write(root.join("docs/settings.md"), reference::markdown())?;
-    fs::write(root.join("docs/clusterd.schema.json"), schema::json())
+    fs::write(root.join("docs/clusterd.schema.json"), schema::json())?;
+    fs::write(root.join("docs/openapi.json"), openapi::json())
 }
 
 fn man(folder: &Path) -> io::Result<()> {

@@ -3,15 +3,15 @@
 //! What a command does is the supervisor's concern.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize, de};
 
+use super::number::{WorkerNumber, Workers};
 use super::{Code, Problem};
 use crate::ids::Slot;
 use crate::supervisor::signal_name::NamedSignal;
-use crate::supervisor::{Command, Environment, Scale};
+use crate::supervisor::{Command, Environment};
 
 /// The commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,18 +66,21 @@ impl Verb {
 
 /// The body of a reload command.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct ReloadBody {
+pub(super) struct ReloadBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     environment: Option<Vec<Entry>>,
 }
 
 /// The body of a restart or start command.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct StartBody {
+#[cfg_attr(feature = "internal", schemars(extend("not" = serde_json::json!({ "properties": { "worker": { "type": "integer" }, "environment": { "type": "array" } }, "required": ["worker", "environment"] }))))]
+pub(super) struct StartBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    worker: Option<u32>,
+    worker: Option<WorkerNumber>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     environment: Option<Vec<Entry>>,
 }
@@ -88,6 +91,30 @@ struct StartBody {
 enum Entry {
     Text(String),
     Bytes(Vec<u8>),
+}
+
+#[cfg(feature = "internal")]
+impl schemars::JsonSchema for Entry {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Variable".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let equals = u32::from('=');
+        schemars::json_schema!({
+            "description": "A variable, as environ(7) has it. Bytes that are no UTF-8 are an array of numbers.",
+            "anyOf": [
+                { "type": "string", "pattern": "^[^=\\x00]+=[^\\x00]*$" },
+                {
+                    "type": "array",
+                    "prefixItems": [{ "type": "integer", "minimum": 1, "maximum": 255, "not": { "const": equals } }],
+                    "items": { "type": "integer", "minimum": 1, "maximum": 255 },
+                    "contains": { "const": equals },
+                    "minItems": 2,
+                },
+            ],
+        })
+    }
 }
 
 impl Entry {
@@ -123,36 +150,49 @@ fn environment_of(entries: Vec<Entry>) -> Result<Environment, serde_json::Error>
 
 /// The body of a scale command.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct ScaleBody {
+pub(super) struct ScaleBody {
     workers: Workers,
 }
 
 /// The body of a stop command.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct StopBody {
+#[cfg_attr(feature = "internal", schemars(extend("not" = serde_json::json!({ "properties": { "worker": { "type": "integer" }, "hold": { "const": true } }, "required": ["worker", "hold"] }))))]
+pub(super) struct StopBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    worker: Option<u32>,
+    worker: Option<WorkerNumber>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     hold: bool,
 }
 
 /// The body of a signal command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct SignalBody {
+pub(super) struct SignalBody {
+    #[cfg_attr(feature = "internal", schemars(schema_with = "signal_names"))]
     signal: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    worker: Option<u32>,
+    worker: Option<WorkerNumber>,
+}
+
+/// They may also be written with SIG, in any case, and as numbers.
+#[cfg(feature = "internal")]
+fn signal_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let names: Vec<_> = NamedSignal::all().map(|signal| signal.to_string()).collect();
+    schemars::json_schema!({ "type": "string", "enum": names })
 }
 
 /// The body of a reset command.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct ResetBody {
+pub(super) struct ResetBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    worker: Option<u32>,
+    worker: Option<WorkerNumber>,
 }
 
 /// The body to send with a command.
@@ -162,21 +202,21 @@ pub(crate) fn body_of(command: &Command) -> Vec<u8> {
             serde_json::to_vec(&ReloadBody { environment: entries(environment) })
         }
         Command::Restart(worker) | Command::Start(worker) => {
-            serde_json::to_vec(&StartBody { worker: worker.map(|slot| slot.0), environment: None })
+            serde_json::to_vec(&StartBody { worker: worker.map(WorkerNumber), environment: None })
         }
         Command::RestartWith(environment) | Command::StartWith(environment) => {
             serde_json::to_vec(&StartBody { worker: None, environment: entries(environment) })
         }
         Command::Scale(scale) => serde_json::to_vec(&ScaleBody { workers: Workers(*scale) }),
         Command::Stop(worker) => {
-            serde_json::to_vec(&StopBody { worker: worker.map(|slot| slot.0), hold: false })
+            serde_json::to_vec(&StopBody { worker: worker.map(WorkerNumber), hold: false })
         }
         Command::Hold => serde_json::to_vec(&StopBody { worker: None, hold: true }),
         Command::Reload => serde_json::to_vec(&ReloadBody::default()),
         Command::Signal(worker, signal) => {
-            serde_json::to_vec(&SignalBody { signal: signal.to_string(), worker: worker.map(|slot| slot.0) })
+            serde_json::to_vec(&SignalBody { signal: signal.to_string(), worker: worker.map(WorkerNumber) })
         }
-        Command::Reset(worker) => serde_json::to_vec(&ResetBody { worker: worker.map(|slot| slot.0) }),
+        Command::Reset(worker) => serde_json::to_vec(&ResetBody { worker: worker.map(WorkerNumber) }),
     };
     body.expect("plain structures can be written")
 }
@@ -188,6 +228,10 @@ pub(crate) fn body_of(command: &Command) -> Vec<u8> {
 pub(crate) fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     let read = match verb {
+        // serde takes an array for a structure: each value in its place, and none where there may be none.
+        _ if !body.trim_ascii_start().starts_with(b"{") => {
+            Err(de::Error::custom("the body is not an object"))
+        }
         Verb::Reload => serde_json::from_slice(body).and_then(reload),
         Verb::Stop => serde_json::from_slice(body).and_then(stop),
         Verb::Start => serde_json::from_slice(body)
@@ -198,9 +242,8 @@ pub(crate) fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
             serde_json::from_slice(body).map(|ScaleBody { workers: Workers(scale) }| Command::Scale(scale))
         }
         Verb::Signal => serde_json::from_slice(body).and_then(signal),
-        Verb::Reset => {
-            serde_json::from_slice(body).map(|ResetBody { worker }| Command::Reset(worker.map(Slot)))
-        }
+        Verb::Reset => serde_json::from_slice(body)
+            .map(|ResetBody { worker }| Command::Reset(worker.map(WorkerNumber::slot))),
     };
     let wanted = match verb {
         Verb::Signal => r#"the body is {"signal":"USR2"} or {"signal":"USR2","worker":2}"#,
@@ -215,7 +258,7 @@ pub(crate) fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
 
 fn stop(StopBody { worker, hold }: StopBody) -> Result<Command, serde_json::Error> {
     match (worker, hold) {
-        (worker, false) => Ok(Command::Stop(worker.map(Slot))),
+        (worker, false) => Ok(Command::Stop(worker.map(WorkerNumber::slot))),
         (None, true) => Ok(Command::Hold),
         (Some(_), true) => Err(de::Error::custom("clients wait for all workers, not for one alone")),
     }
@@ -223,7 +266,7 @@ fn stop(StopBody { worker, hold }: StopBody) -> Result<Command, serde_json::Erro
 
 fn signal(SignalBody { signal, worker }: SignalBody) -> Result<Command, serde_json::Error> {
     let named = signal.parse::<NamedSignal>();
-    named.map(|signal| Command::Signal(worker.map(Slot), signal)).map_err(|error| {
+    named.map(|signal| Command::Signal(worker.map(WorkerNumber::slot), signal)).map_err(|error| {
         let message = error.to_string();
         de::Error::custom(message.lines().next().unwrap_or_default())
     })
@@ -242,7 +285,7 @@ fn of_one_or_all(
     with: impl FnOnce(Environment) -> Command,
 ) -> Result<Command, serde_json::Error> {
     match (worker, environment) {
-        (worker, None) => Ok(plain(worker.map(Slot))),
+        (worker, None) => Ok(plain(worker.map(WorkerNumber::slot))),
         (None, Some(entries)) => Ok(with(environment_of(entries)?)),
         (Some(_), Some(_)) => {
             Err(de::Error::custom("all workers inherit the same environment, not one alone"))
@@ -250,69 +293,10 @@ fn of_one_or_all(
     }
 }
 
-/// A number of workers to scale to or by, as people write it: `4`, `+1`, `-2`; in JSON, `4` may be a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Workers(pub Scale);
-
-/// A number of workers that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}: not a number of workers: use 4 for four, +1 for one more, -1 for one fewer")]
-pub(crate) struct NotWorkers(String);
-
-impl std::str::FromStr for Workers {
-    type Err = NotWorkers;
-
-    fn from_str(text: &str) -> Result<Self, NotWorkers> {
-        let wrong = || NotWorkers(text.to_owned());
-        let is_signed = text.starts_with(['+', '-']);
-        let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(wrong());
-        }
-        let scale = match is_signed {
-            true => Scale::By(text.parse().map_err(|_| wrong())?),
-            false => Scale::To(text.parse().map_err(|_| wrong())?),
-        };
-        Ok(Self(scale))
-    }
-}
-
-impl fmt::Display for Workers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Scale::To(number) => number.fmt(f),
-            Scale::By(difference) => write!(f, "{difference:+}"),
-        }
-    }
-}
-
-impl Serialize for Workers {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Scale::To(number) => serializer.serialize_u32(number),
-            Scale::By(_) => serializer.collect_str(self),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Workers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a number, or a text such as \"+1\"")]
-        enum Written {
-            Number(u32),
-            Text(String),
-        }
-        match Written::deserialize(deserializer)? {
-            Written::Number(number) => Ok(Self(Scale::To(number))),
-            Written::Text(text) => text.parse().map_err(de::Error::custom),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::Scale;
 
     #[test]
     fn a_command_comes_back_from_its_verb_and_body() {
@@ -350,7 +334,10 @@ mod tests {
 
     #[test]
     fn a_body_is_read_strictly() {
-        let good: [(Verb, &str, Command); 5] = [
+        let good: [(Verb, &str, Command); 7] = [
+            // JSON has one kind of number.
+            (Verb::Restart, r#" {"worker":2.0}"#, Command::Restart(Some(Slot(2)))),
+            (Verb::Scale, r#"{"workers":4.0}"#, Command::Scale(Scale::To(4))),
             (Verb::Reload, "", Command::Reload),
             (Verb::Stop, " \n", Command::Stop(None)),
             (Verb::Restart, "{}", Command::Restart(None)),
@@ -381,6 +368,11 @@ mod tests {
             (Verb::Scale, r#"{"workers":-1}"#),
             (Verb::Scale, r#"{"workers":"+99999999999"}"#),
             (Verb::Scale, "\u{0}"),
+            (Verb::Restart, "[null,null]"),
+            (Verb::Stop, "[]"),
+            (Verb::Reset, " [2]"),
+            (Verb::Stop, r#"{"worker":0}"#),
+            (Verb::Stop, r#"{"worker":1.5}"#),
         ] {
             let problem = command_of(verb, body.as_bytes()).expect_err(body);
             assert_eq!(problem.code, Code::BadRequest);

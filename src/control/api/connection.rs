@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// An open connection. What is not known of it is absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 pub(crate) struct Connection {
     /// The client's address.
     pub client: SocketAddr,

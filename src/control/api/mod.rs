@@ -5,13 +5,17 @@
 
 mod command;
 mod connection;
+mod number;
+#[cfg(feature = "internal")]
+pub mod openapi;
 mod path;
 mod problem;
 mod state;
 mod traffic;
 
-pub(crate) use self::command::{Verb, Workers, body_of, command_of};
+pub(crate) use self::command::{Verb, body_of, command_of};
 pub(crate) use self::connection::Connection;
+pub(crate) use self::number::Workers;
 pub(crate) use self::path::{PORT_HEADER, Path, WORKER_HEADER, port_of};
 pub(crate) use self::problem::{Code, Outcome, Problem, Refusal};
 pub(crate) use self::state::{Accept, Address, App, Apps, Worker};

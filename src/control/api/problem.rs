@@ -9,6 +9,7 @@ use crate::supervisor::{Failed, Refused};
 
 /// The last line of the stream that a command is answered with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     /// It was carried out; what was done, in one sentence.
@@ -19,6 +20,7 @@ pub(crate) enum Outcome {
 
 /// The body of every answer that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 pub(crate) struct Refusal {
     /// Why.
     pub error: Problem,
@@ -26,6 +28,7 @@ pub(crate) struct Refusal {
 
 /// Why a request was refused, or a command failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 #[error("{message}")]
 pub(crate) struct Problem {
     /// The kind.
@@ -42,6 +45,7 @@ pub(crate) struct Problem {
 
 /// What kind of problem it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Code {
     /// The request is invalid.

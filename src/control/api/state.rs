@@ -14,6 +14,7 @@ use crate::supervisor::events::Time;
 
 /// What `/v1/apps` answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 pub(crate) struct Apps {
     /// Every app, without the lines that workers wrote.
     pub apps: Vec<App>,
@@ -21,6 +22,7 @@ pub(crate) struct Apps {
 
 /// An app, as it is now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 pub(crate) struct App {
     /// Its name (`--name`).
     pub name: String,
@@ -81,6 +83,7 @@ impl App {
 
 /// Who accepts an app's connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Accept {
     /// clusterd, which gives each to a worker.
@@ -95,6 +98,7 @@ pub(crate) enum Accept {
 
 /// A public address, and the port that workers ask for to be served from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 pub(crate) struct Address {
     /// The address.
     pub address: SocketAddr,
@@ -104,6 +108,7 @@ pub(crate) struct Address {
 
 /// A worker, as it is now. Facts of its process are absent while it has none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 pub(crate) struct Worker {
     /// Its number, from 1.
     pub worker: u32,

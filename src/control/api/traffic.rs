@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The counts of an app.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 pub(crate) struct Traffic {
     /// Connections accepted from clients.
     pub accepted: u64,
@@ -23,6 +24,7 @@ pub(crate) struct Traffic {
 
 /// How long something took, as a histogram of Prometheus has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 pub(crate) struct Histogram {
     /// How many there were.
     pub count: u64,
@@ -34,6 +36,7 @@ pub(crate) struct Histogram {
 
 /// How many took at most so long.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
 pub(crate) struct Bucket {
     /// So long.
     pub seconds: f64,
