@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use super::commands::{help, variables};
-use super::{FILES, PAGES, REFERENCE, code_spans, first_cells, lacking, path, section, text};
+use super::{API, FILES, PAGES, REFERENCE, code_spans, first_cells, lacking, path, section, text};
 
 /// Every Rust file below a folder, with its name.
 pub fn sources(folder: &Path) -> Vec<(String, String)> {
@@ -51,8 +51,8 @@ fn rows(section: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn the_reference_has_every_event_and_no_other() {
-    let (sources, reference) = (sources(&path("src")), text(REFERENCE));
+fn the_api_page_has_every_event_and_no_other() {
+    let (sources, reference) = (sources(&path("src")), text(API));
     let events = variants(&sources, "EventKind");
     assert!(events.len() > 15, "{events:?}");
     let events: BTreeSet<&str> = events.iter().map(String::as_str).collect();
@@ -62,14 +62,14 @@ fn the_reference_has_every_event_and_no_other() {
 }
 
 #[test]
-fn the_reference_has_every_code_of_a_refusal_and_no_other() {
-    let (sources, reference) = (sources(&path("src/control")), text(REFERENCE));
+fn the_api_page_has_every_code_of_a_refusal_and_no_other() {
+    let (sources, reference) = (sources(&path("src/control")), text(API));
     let codes = variants(&sources, "Code");
     assert!(codes.len() > 8, "{codes:?}");
     let codes: BTreeSet<&str> = codes.iter().map(String::as_str).collect();
     let api = section(&reference, "## HTTP API");
     let named: BTreeSet<&str> = code_spans(api).collect();
-    assert_eq!(lacking(&codes, &named), [""; 0], "{REFERENCE} lacks them");
+    assert_eq!(lacking(&codes, &named), [""; 0], "{API} lacks them");
     let (_, refusals) = api.split_once("**A refusal**").expect("refusals");
     let second_cells = refusals.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
     let mut documented: BTreeSet<&str> = second_cells.flat_map(code_spans).collect();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::commands::clusterd;
-use super::{FILES, PAGES, REFERENCE, code_spans, first_cells, lacking, section, text, words};
+use super::{API, FILES, PAGES, REFERENCE, code_spans, first_cells, lacking, section, text, words};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const NAME: &str = "face";
@@ -167,10 +167,10 @@ fn number(name: &str) -> Option<i32> {
 
 /// A path that exists refuses a method that it does not have, and does nothing.
 #[test]
-fn every_path_of_the_api_in_the_reference_exists() {
+fn every_path_of_the_api_page_exists() {
     let demo = Demo::start();
     demo.wait_until_ready();
-    let reference = text(REFERENCE);
+    let reference = text(API);
     let mut paths = BTreeSet::new();
     for cell in first_cells(section(&reference, "## HTTP API")) {
         let mut spans = code_spans(cell);

@@ -15,11 +15,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pages that people read.
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "SECURITY.md",
+    "docs/api.md",
     "docs/architecture.md",
     "docs/comparison.md",
     "docs/compatibility.md",
@@ -49,6 +50,8 @@ const FILES: [&str; 11] = [
 const SETTINGS: &str = "docs/settings.md";
 /// Everything else.
 const REFERENCE: &str = "docs/reference.md";
+/// Where the HTTP API and the events are.
+const API: &str = "docs/api.md";
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
