@@ -23,15 +23,9 @@ use tower_http::services::fs::DefaultServeDirFallback;
 
 use self::beneath::{Beneath, is_hidden};
 use crate::http_worker::{self, Answer, Failure};
-use crate::settings;
+use crate::settings::file_server::{BASIC_AUTH, SPA};
 use crate::sys::process::has_proc;
 
-/// The hidden verb with which clusterd runs itself as the file server.
-pub(crate) const VERB: &str = settings::FILE_SERVER;
-/// Unknown pages are `index.html`.
-pub(crate) const SPA: &str = "--spa";
-/// Only who knows the name and the password is answered.
-pub(crate) const BASIC_AUTH: &str = "--basic-auth";
 /// Where the worker finds the name, as PM2's has it.
 pub(crate) const USERNAME: &str = "PM2_SERVE_BASIC_AUTH_USERNAME";
 /// Where the worker finds the password, as PM2's has it: arguments are seen by everybody.

@@ -81,7 +81,7 @@ pub fn main() -> ExitCode {
     let verb = std::env::args_os().nth(1);
     match verb.as_deref().and_then(|verb| verb.to_str()) {
         Some(spawn::DEMO_VERB) => demo::demo_main(),
-        Some(files::VERB) => files::files_main(std::env::args_os().skip(2)),
+        Some(settings::file_server::VERB) => files::files_main(std::env::args_os().skip(2)),
         Some(listen_fds::VERB) => listen_fds::step_main(std::env::args_os().skip(2)),
         Some(guardian::VERB) => guardian::guardian_main(launch::start_again),
         Some(launch::VERB) => launch::primary_main(std::env::args_os().skip(2), |command_line, given| {

@@ -18,6 +18,7 @@ pub(crate) mod env_file;
 pub(crate) mod environment;
 pub(crate) mod error;
 pub(crate) mod file;
+pub(crate) mod file_server;
 pub(crate) mod kind;
 pub(crate) mod load;
 pub(crate) mod origin;
@@ -60,9 +61,6 @@ pub(crate) enum WorkerCommand {
     },
 }
 
-/// The argument with which clusterd runs itself as the file server of `clusterd serve`.
-pub(crate) const FILE_SERVER: &str = "serve-worker";
-
 impl WorkerCommand {
     /// Whether it is the file server, which is a part of the clusterd that runs the app: also where another version has taken
     /// the place of its file.
@@ -70,7 +68,8 @@ impl WorkerCommand {
         match self {
             WorkerCommand::Demo => false,
             WorkerCommand::Program { program, arguments } => {
-                program == "clusterd" && arguments.first().is_some_and(|first| first == FILE_SERVER)
+                program == file_server::PROGRAM
+                    && arguments.first().is_some_and(|first| first == file_server::VERB)
             }
         }
     }

@@ -365,6 +365,9 @@ fn an_app_that_does_not_listen_yet_is_named_as_whoever_has_the_port() {
     }
 }
 
+/// A shell that is no terminal's has what it puts into the background ignore SIGINT, and so do tests there.
+const HEARS: [&str; 2] = ["env", "--default-signal=INT"];
+
 #[test]
 fn what_goes_on_after_ctrl_c_is_said() {
     let home = Home::new();
@@ -374,7 +377,7 @@ fn what_goes_on_after_ctrl_c_is_said() {
         "[app.web]\ncommand = ['sleep', '1000']\nworkers = 1\nwait-ready = true\nready-timeout = '1h'\n\
          [app.api]\ncommand = ['sleep', '1000']\ndepends-on = ['web']\n",
     );
-    let mut start = Up::by(&home, &[program, "start", "clusterd.toml"], &[]);
+    let mut start = Up::by(&home, &[HEARS[0], HEARS[1], program, "start", "clusterd.toml"], &[]);
     until("it waits for the app", || home.file("web", "lock").contains("pid").then_some(()));
     start.signal(Signal::INT);
     assert_eq!(start.code(), 130);
@@ -400,14 +403,14 @@ fn a_reload_and_an_end_go_on_after_ctrl_c_and_that_is_said() {
     let patience = "--ready-timeout 1h --kill-timeout 1h";
     home.say(&format!("start stubborn.py --port {port} -w 1 {patience}")).done();
     home.write("slow", "");
-    let mut reload = Up::by(&home, &[program, "reload", "stubborn"], &[]);
+    let mut reload = Up::by(&home, &[HEARS[0], HEARS[1], program, "reload", "stubborn"], &[]);
     until("it reloads", || home.app("stubborn").filter(|app| !app["reload"].is_null()));
     reload.signal(Signal::INT);
     assert_eq!(reload.code(), 130);
     let said = reload.stderr.text();
     assert!(said.starts_with("clusterd: stubborn: clusterd goes on with it; "), "{said}");
     assert!(home.app("stubborn").is_some_and(|app| !app["reload"].is_null()));
-    let mut delete = Up::by(&home, &[program, "delete", "stubborn"], &[]);
+    let mut delete = Up::by(&home, &[HEARS[0], HEARS[1], program, "delete", "stubborn"], &[]);
     until("it ends the app", || home.file("stubborn", "logs/clusterd.log").contains("SIGTERM").then_some(()));
     delete.signal(Signal::INT);
     assert_eq!(delete.code(), 130);

@@ -151,3 +151,25 @@ fn a_server_whose_program_was_replaced_or_removed_goes_on() {
     let app = home.app("files").expect("it runs");
     assert_eq!(app["command"][0], "clusterd", "{app}");
 }
+
+#[test]
+fn an_ecosystem_file_serves_files_as_it_does_with_pm2() {
+    let (home, port) = (home(), free_port());
+    home.write(
+        "ecosystem.config.json",
+        &format!(
+            r#"{{ "apps": [{{ "name": "pages", "script": "serve", "env": {{
+                "PM2_SERVE_PATH": "./site", "PM2_SERVE_PORT": {port}, "PM2_SERVE_SPA": "true", "PM2_SERVE_HOST": "::1",
+                "PM2_SERVE_BASIC_AUTH": "true", "PM2_SERVE_BASIC_AUTH_USERNAME": "me", "PM2_SERVE_BASIC_AUTH_PASSWORD": "it is"
+            }} }}] }}"#
+        ),
+    );
+    let said = home.say("start ecosystem.config.json");
+    assert!(said.done().contains("pages: started"), "{said:?}");
+    assert!(said.stderr.contains("PM2_SERVE_HOST has no effect"), "{said:?}");
+    assert_eq!(status(port, "/"), 401);
+    // me:it is
+    let known = ["Authorization: Basic bWU6aXQgaXM=", "Accept: text/html"];
+    assert_eq!(ask(port, "GET /", &known).text(), "<h1>front</h1>");
+    assert_eq!(ask(port, "GET /a/page/of/the/app", &known).text(), "<h1>front</h1>");
+}

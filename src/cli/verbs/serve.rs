@@ -10,6 +10,7 @@ use super::VerbError;
 use super::print::Shape;
 use super::start::{Settings, start_new};
 use crate::files;
+use crate::settings::file_server;
 use crate::settings::load::CommandLine;
 use crate::settings::origin::{Origin, Value};
 use crate::settings::table::keys;
@@ -61,11 +62,11 @@ impl Serve {
             return Err(VerbError::Usage(format!("cannot serve {}: not a folder", folder.display())));
         }
         add_address(&mut line, on)?;
-        let mut command = vec!["clusterd".into(), files::VERB.into(), tidy(&folder).into()];
-        command.extend(spa.then(|| OsString::from(files::SPA)));
+        let mut command = vec![file_server::PROGRAM.into(), file_server::VERB.into(), tidy(&folder).into()];
+        command.extend(spa.then(|| OsString::from(file_server::SPA)));
         let mut environment = Environment::of_this_process();
         if let Some((name, password)) = credentials(basic_auth_username, basic_auth_password)? {
-            command.push(files::BASIC_AUTH.into());
+            command.push(file_server::BASIC_AUTH.into());
             environment =
                 environment.with(files::USERNAME, name.as_ref()).with(files::PASSWORD, password.as_ref());
         }

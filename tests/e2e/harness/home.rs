@@ -163,9 +163,12 @@ impl Drop for Home {
         let pids = self.primaries();
         // Without their folders, guardians start nothing again.
         let _ = std::fs::remove_dir_all(self.0.home().join("apps"));
-        pids.iter().for_each(|primary| primary.signal(Signal::TERM));
-        super::until("what was started in the home folder has ended", || {
-            pids.iter().all(|primary| !primary.is_alive()).then_some(())
-        });
+        // What a test has failed with is said first, and nobody waits for an app that would have ended later.
+        let has_failed = std::thread::panicking();
+        pids.iter().for_each(|primary| primary.signal(if has_failed { Signal::INT } else { Signal::TERM }));
+        let have_ended = || pids.iter().all(|primary| !primary.is_alive()).then_some(());
+        if !has_failed {
+            super::until("what was started in the home folder has ended", have_ended);
+        }
     }
 }

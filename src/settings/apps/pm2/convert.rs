@@ -15,6 +15,7 @@ use super::super::own_keys;
 use super::super::tree::{Data, Tree};
 use super::super::{App, Run, Script, Warning, profile};
 use super::keys::{self, Becomes, Key};
+use super::serve;
 use super::value::{self, Shape};
 
 /// What comes of it.
@@ -426,7 +427,29 @@ impl<'a> Reading<'a> {
         };
         let interpreter_args = words(self, "node_args");
         let args = words(self, "args");
+        if script.text == "serve" && interpreter.is_none() {
+            return Some(self.serve(given, &args));
+        }
         Some(Run::Script(Script { script, interpreter, interpreter_args, args }))
+    }
+
+    /// PM2's own file server is clusterd's.
+    fn serve(&mut self, given: Given<'a>, arguments: &[String]) -> Run {
+        let env = &settings::env.key;
+        let variable = |name: &str| {
+            let named = |value: &Value| value.text.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+            self.settings.of(env).iter().find_map(named)
+        };
+        let (served, has_port) = (serve::served(variable, arguments), variable("PORT").is_some());
+        for (name, instead) in served.in_vain {
+            self.warn(given, format!("{name} has no effect"), instead);
+        }
+        if !has_port {
+            let port = self.value(given, env.name, format!("PORT={}", served.port));
+            self.settings.add(port);
+        }
+        let origin = self.value(given, "script", String::new()).origin;
+        Run::Command { words: served.words, origin }
     }
 
     fn depends_on(&mut self) -> Vec<Value> {

@@ -7,6 +7,7 @@ mod convert;
 mod cron;
 mod dump;
 mod keys;
+mod serve;
 mod value;
 
 use std::path::Path;
