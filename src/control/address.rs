@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use tracing::debug;
 
+use super::app_name::decoded;
 use crate::sys::unix::{self, Name};
 
 /// Where one control socket is.
@@ -39,6 +40,11 @@ impl SocketAddress {
             SocketAddress::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             SocketAddress::Abstract(name) => name.clone(),
         }
+    }
+
+    /// What the app is called whose clusterd is there, if its name can be seen.
+    pub(super) fn app(&self) -> Option<String> {
+        decoded(self.stem().rsplit_once('-')?.0)
     }
 
     /// Connects without waiting for room in the backlog.

@@ -80,6 +80,14 @@ pub(crate) enum Error {
         /// What is wrong.
         what: String,
     },
+    /// It does not say which apps it runs.
+    #[error("the clusterd at {address} does not tell of its app: {problem}")]
+    Untold {
+        /// Where it is.
+        address: SocketAddress,
+        /// Why not.
+        problem: Problem,
+    },
     /// It exited in the middle of its answer.
     #[error("the clusterd at {address} exited before its answer was complete")]
     Ended {
@@ -108,12 +116,25 @@ pub(crate) struct Found {
     pub apps: Vec<(Clusterd, App)>,
     /// Why some of the clusterds could not be asked.
     pub errors: Vec<Error>,
+    /// What the apps of those are called.
+    pub unanswered: Vec<String>,
 }
 
 impl Found {
     /// Whether an app of this name runs.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.apps.iter().any(|(_, app)| app.name == name)
+    }
+
+    fn add_error(&mut self, clusterd: &Clusterd, error: Error) {
+        let address = clusterd.address.clone();
+        if !matches!(error, Error::Stranger { .. }) {
+            self.unanswered.extend(address.app());
+        }
+        self.errors.push(match error {
+            Error::Refused(problem) => Error::Untold { address, problem },
+            error => error,
+        });
     }
 
     /// Whether no clusterd of this user is missing. A stranger's is none.
@@ -166,7 +187,7 @@ async fn find_named(home: &Home, names: &[&str]) -> Option<Found> {
     let found = ask_all(home.sockets().into_iter().filter(may_be_meant).collect()).await;
     let is_whole = found.errors.is_empty() && names.iter().all(|name| found.has(name));
     let is_meant = |(_, app): &(Clusterd, App)| names.contains(&app.name.as_str());
-    is_whole.then(|| Found { apps: found.apps.into_iter().filter(is_meant).collect(), errors: Vec::new() })
+    is_whole.then(|| Found { apps: found.apps.into_iter().filter(is_meant).collect(), ..Found::default() })
 }
 
 async fn ask_all(addresses: Vec<SocketAddress>) -> Found {
@@ -188,7 +209,7 @@ async fn ask_all_for(addresses: Vec<SocketAddress>, path: Path<'static>) -> Foun
             Err(Error::Unreachable { source, .. }) if is_gone(&source) => {}
             // It was killed while it answered.
             Err(_) if clusterd.address.connect().is_err_and(|error| is_gone(&error)) => {}
-            Err(error) => found.errors.push(error),
+            Err(error) => found.add_error(&clusterd, error),
         }
     }
     found.apps.sort_by(|(_, one), (_, other)| (&one.name, one.pid).cmp(&(&other.name, other.pid)));

@@ -468,10 +468,11 @@ impl Model {
     /// Whether what an order would be for, an app or a worker, is stopped.
     fn is_stopped(&self) -> bool {
         match (self.chosen_entry(), self.chosen_worker()) {
+            (Some(Entry::Running { running, .. }), _) if running.app.stopped => true,
             (Some(Entry::Running { .. }), Some((_, worker))) if self.pane == Pane::Workers => {
                 worker.state == "stopped"
             }
-            (Some(Entry::Running { running, .. }), _) => running.app.stopped,
+            (Some(Entry::Running { .. }), _) => false,
             _ => true,
         }
     }
@@ -490,7 +491,8 @@ impl Model {
             Entry::Running { running, .. } => running,
             Entry::Resting(_) => return Ok(Order { deed, word: label.clone(), label, worker: None }),
         };
-        if self.pane != Pane::Workers || !deed.is_for_one() {
+        // A worker of an app that is stopped cannot be started alone.
+        if self.pane != Pane::Workers || !deed.is_for_one() || running.app.stopped {
             return Ok(Order { deed, label, word: running.word.clone(), worker: None });
         }
         let (_, worker) = self.chosen_worker().ok_or("there is no worker")?;

@@ -3,6 +3,7 @@
 //! What is drawn is the view's, and what a key means the model's.
 
 use std::io::{self, stdout};
+use std::mem::ManuallyDrop;
 use std::panic;
 use std::sync::Once;
 
@@ -21,15 +22,16 @@ use super::view;
 /// Why it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// Somebody has quit, or nobody looks any more: the terminal is gone.
+    /// Somebody has quit.
     ByKey,
-    /// This signal came.
+    /// This signal came; SIGHUP, if the terminal is gone.
     BySignal(u8),
 }
 
 /// A terminal that is ours for as long as this lives.
 struct Screen {
-    terminal: DefaultTerminal,
+    /// Never dropped: it would print to a terminal that is gone, and panic.
+    terminal: ManuallyDrop<DefaultTerminal>,
     has_colours: bool,
 }
 
@@ -37,14 +39,20 @@ impl Screen {
     fn open() -> io::Result<Self> {
         show_cursor_at_panic();
         let has_colours = view::has_colours();
-        Ok(Self { terminal: ratatui::try_init()?, has_colours })
+        Ok(Self { terminal: ManuallyDrop::new(ratatui::try_init()?), has_colours })
     }
 
     /// Gives the terminal back to the shell until that continues this process.
     fn suspend(&mut self) -> io::Result<()> {
         leave();
         kill_process(getpid(), Signal::TSTP)?;
-        self.terminal = ratatui::try_init()?;
+        self.take_again()
+    }
+
+    /// Whoever has stopped this process, the shell has had the terminal meanwhile.
+    fn take_again(&mut self) -> io::Result<()> {
+        leave();
+        self.terminal = ManuallyDrop::new(ratatui::try_init()?);
         Ok(())
     }
 
@@ -90,16 +98,24 @@ pub(crate) async fn run(mut news: mpsc::Receiver<News>, mut act: impl FnMut(Effe
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut quit = signal(SignalKind::quit())?;
+    let mut goes_on = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
     loop {
-        screen.draw(&model)?;
+        // Nobody looks any more: the terminal is gone.
+        if screen.draw(&model).is_err() {
+            return Ok(Ended::BySignal(1));
+        }
         let first = tokio::select! {
             _ = terminate.recv() => return Ok(Ended::BySignal(15)),
             _ = interrupt.recv() => return Ok(Ended::BySignal(2)),
             _ = hang_up.recv() => return Ok(Ended::BySignal(1)),
             _ = quit.recv() => return Ok(Ended::BySignal(3)),
+            _ = goes_on.recv() => {
+                screen.take_again()?;
+                None
+            }
             key = keys.next() => match key {
                 Some(Ok(event)) => of_terminal(event),
-                _ => return Ok(Ended::ByKey),
+                _ => return Ok(Ended::BySignal(1)),
             },
             Some(news) = news.recv() => Some(news),
         };

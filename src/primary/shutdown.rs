@@ -41,12 +41,14 @@ impl Shutdown {
     pub(super) async fn when_told(&self, orders: &mut SignalActions) -> Infallible {
         let (action, name) = orders.stop().await;
         let until = Instant::now() + self.drain_timeout;
-        self.readiness.send_replace(Readiness::Stopping);
-        let is_graceful = action == SignalAction::Graceful && self.delay(name, orders).await;
+        let was_ready = self.readiness.send_replace(Readiness::Stopping).is_ready();
+        let is_graceful = action == SignalAction::Graceful && self.delay(name, was_ready, orders).await;
         self.supervisor.close().await;
         self.supervisor.tell(EventKind::Stopping { by: name.to_owned() }).await;
         if is_graceful {
-            info!("{name}: stopping; serving accepted connections for at most {:?}", self.drain_timeout);
+            let left = until.saturating_duration_since(Instant::now()).as_millis().div_ceil(100) * 100;
+            let left = Duration::from_millis(left.try_into().unwrap_or(u64::MAX));
+            info!("{name}: stopping; serving accepted connections for at most {left:?}");
             tokio::select! {
                 () = self.graceful(until) => {}
                 _ = orders.stop() => {}
@@ -59,9 +61,10 @@ impl Shutdown {
         }
     }
 
-    /// Goes on for as long as load balancers may send clients. Whether no further signal came meanwhile.
-    async fn delay(&self, name: &str, orders: &mut SignalActions) -> bool {
-        if self.stop_delay.is_zero() {
+    /// Goes on for as long as load balancers may send clients, which they do not to one that is not ready. Whether no further
+    /// signal came meanwhile.
+    async fn delay(&self, name: &str, was_ready: bool, orders: &mut SignalActions) -> bool {
+        if self.stop_delay.is_zero() || !was_ready {
             return true;
         }
         info!("{name}: stopping in {:?}; clients are accepted until then", self.stop_delay);

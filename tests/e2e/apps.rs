@@ -192,6 +192,7 @@ fn what_is_wrong_is_told_before_anything_is_kept() {
         ("delete web", 1, "there is no app web: no running clusterd found"),
         ("start web --watch .", 2, "--watch is for a new app"),
         ("start -w 2", 2, "--workers is for a new app"),
+        ("start web -w 2", 2, "hint: clusterd scale APP N"),
     ] {
         let said = home.say(words);
         assert_eq!(said.code, code, "{words}: {said:?}");

@@ -2,6 +2,7 @@
 
 use crate::harness::home::Home;
 use crate::harness::needs::needs;
+use crate::harness::process::Process;
 use crate::harness::screen::Screen;
 use crate::harness::{Signal, until};
 
@@ -149,6 +150,55 @@ fn a_suspended_screen_comes_back() {
     assert!(!screen.is_taken());
 }
 
+/// As by `kill -STOP`, after which the shell has its own terminal modes.
+#[test]
+fn a_screen_that_was_stopped_takes_the_terminal_again() {
+    needs!("script");
+    let home = Home::new();
+    let mut screen = monit(&home, (80, 24), "; echo over", &[]);
+    screen.shows(&["no running clusterd found for this user"]);
+    let process = screen.program("monit");
+    let tty = tty_of(&process);
+    process.signal(Signal::STOP);
+    until("it is stopped", || process.is_stopped().then_some(()));
+    stty(&tty, &["sane"]);
+    process.signal(Signal::CONT);
+    until("it reads keys one by one again", || stty(&tty, &["-a"]).contains("-icanon").then_some(()));
+    screen.press("q");
+    screen.shows(&["over"]);
+    assert!(!screen.is_taken());
+}
+
+#[test]
+fn a_terminal_that_is_gone_ends_it_quietly() {
+    needs!("script");
+    let home = Home::new();
+    let home_folder = home.home();
+    // The shell stays, and tells how it ended.
+    let command = format!("trap '' HUP; {} monit 2>said; echo $? >code", env!("CARGO_BIN_EXE_clusterd"));
+    let variables = [("CLUSTERD_HOME", home_folder.to_str().expect("a path in UTF-8"))];
+    let screen = Screen::run(home.folder(), (80, 24), &command, &variables);
+    screen.shows(&["no running clusterd found for this user"]);
+    drop(screen);
+    let file = |name: &str| std::fs::read_to_string(home.folder().join(name)).unwrap_or_default();
+    let code = until("it has ended", || Some(file("code")).filter(|code| !code.is_empty()));
+    assert!(["0", "129"].contains(&code.trim()), "{code} {}", file("said"));
+    assert_eq!(file("said"), "");
+}
+
+/// The terminal of a process.
+fn tty_of(process: &Process) -> String {
+    let tty = std::fs::read_link(format!("/proc/{}/fd/0", process.pid())).expect("a terminal");
+    tty.into_os_string().into_string().expect("a path in UTF-8")
+}
+
+fn stty(tty: &str, words: &[&str]) -> String {
+    let done = std::process::Command::new("stty").args(["-F", tty]).args(words).output();
+    let done = done.expect("stty can be started");
+    assert!(done.status.success(), "{done:?}");
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
 #[test]
 fn it_is_drawn_anew_when_the_terminal_changes_and_without_colours_where_none_are_wanted() {
     needs!("script");
@@ -157,13 +207,8 @@ fn it_is_drawn_anew_when_the_terminal_changes_and_without_colours_where_none_are
     screen.shows(&["clusterd no running clusterd", "? help"]);
     assert!(!screen.has_colours());
     // With room for the events beside the log.
-    let tty =
-        std::fs::read_link(format!("/proc/{}/fd/0", screen.program("monit").pid())).expect("a terminal");
     screen.resize(130, 40);
-    let resized = std::process::Command::new("stty")
-        .args(["-F", tty.to_str().expect("a path in UTF-8"), "cols", "130", "rows", "40"])
-        .status();
-    assert!(resized.expect("stty can be started").success());
+    stty(&tty_of(&screen.program("monit")), &["cols", "130", "rows", "40"]);
     screen.shows(&["nothing has happened yet"]);
 }
 

@@ -105,6 +105,8 @@ fn whoever_comes_in_the_stop_delay_is_served() {
     needs!("python3");
     let mut cluster = Cluster::of_servers().workers(2).options("--stop-delay 9m --drain-timeout 10m").start();
     let processes = cluster.processes();
+    // Nobody sends clients to one that is not ready, and it does not wait for any.
+    until("it is ready", || (cluster.probe("/readyz").status == 200).then_some(()));
     cluster.primary().signal(Signal::TERM);
     until("it says that it ends", || (cluster.probe("/readyz").status == 503).then_some(()));
     assert!(cluster.probe("/readyz").text().contains("clusterd is stopping"));

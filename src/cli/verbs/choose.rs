@@ -193,14 +193,18 @@ fn is_there_any(found: &Found, wanted: Option<&str>) -> Result<(), NotChosen> {
         return Ok(());
     }
     if !found.is_certain() {
-        let why = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        return Err(NotChosen::Unasked { why });
+        return Err(unasked(found));
     }
     Err(NotChosen::Nothing {
         wanted: wanted.map(ToOwned::to_owned),
         at_rest: Vec::new(),
         silent: found.errors.first().map(ToString::to_string),
     })
+}
+
+fn unasked(found: &Found) -> NotChosen {
+    let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+    NotChosen::Unasked { why: errors.join("; ") }
 }
 
 /// What the apps that run are called, and the namespaces that they are in.
@@ -222,6 +226,9 @@ pub(super) fn choose_word<'a>(
     let mut meant: Vec<_> = apps.iter().filter(|(_, app)| means(app)).collect();
     if meant.is_empty() {
         meant = apps.iter().filter(|(_, app)| by_pid(app)).collect();
+    }
+    if meant.is_empty() && found.unanswered.iter().any(|name| name == wanted) {
+        return Err(unasked(found));
     }
     if meant.is_empty() {
         let (wanted, known) = (wanted.to_owned(), list(apps.iter()));
@@ -292,7 +299,7 @@ mod tests {
         };
         let at = |index: usize| Clusterd::at(SocketAddress::Abstract(index.to_string()));
         let apps = apps.iter().enumerate().map(|(index, known)| (at(index), app(known)));
-        Found { apps: apps.collect(), errors: Vec::new() }
+        Found { apps: apps.collect(), ..Found::default() }
     }
 
     fn chosen(apps: &[(&str, u32)], wanted: Option<&str>, many: Many) -> Result<Vec<u32>, String> {
@@ -363,7 +370,7 @@ mod tests {
         assert_eq!(said(&[], Some("all"), Many::All), nothing);
         assert_eq!(said(&[], Some("web"), Many::All), format!("there is no app web: {nothing}"));
         let beside = |wanted: Option<&str>| {
-            let found = Found { apps: Vec::new(), errors: Vec::new() };
+            let found = Found::default();
             let error = choose(&found, &Ids::default(), wanted, Many::All).unwrap_err();
             error.beside(["api", "job"].into_iter().map(str::to_owned)).to_string()
         };
@@ -373,7 +380,7 @@ mod tests {
             format!("there is no app web: {nothing}\nhint: apps that do not run: api, job")
         );
         let refused = Problem::new(Code::Overloaded, "64 clients are connected already");
-        let unasked = Found { apps: Vec::new(), errors: vec![Error::Refused(refused)] };
+        let unasked = Found { errors: vec![Error::Refused(refused)], ..Found::default() };
         let told = choose(&unasked, &Ids::default(), None, Many::One).unwrap_err().to_string();
         assert_eq!(told, "cannot ask the running clusterd: 64 clients are connected already");
         assert_eq!(

@@ -11,8 +11,9 @@ use crate::control::api::{Accept, App, Worker};
 use crate::control::client;
 use crate::control::home::Home;
 use crate::controls;
-use crate::home::apps::AppFolder;
+use crate::home::apps::{AppFolder, Apps};
 use crate::home::definition;
+use crate::home::lock::Lock;
 use crate::home::record::Record;
 
 /// Show everything about one app [aliases: desc, show, info]
@@ -50,11 +51,19 @@ impl Describe {
             };
             match self.shape.output {
                 Output::Json => print::json(&app)?,
-                Output::Text => print::line(&text(&app))?,
+                Output::Text => print::line(&text(&app, problem(&app)))?,
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What is wrong with the settings with which an app in the background would be started again.
+fn problem(app: &App) -> Option<String> {
+    let folder = Apps::of_this_process().ok()?.app(&app.name);
+    Lock::holder(&folder).filter(|holder| holder.pid == app.pid)?;
+    // A clusterd in the foreground has a lock there, and no settings.
+    if folder.definition().exists() { rest::problem(&folder) } else { None }
 }
 
 /// What there is to tell of an app that does not run.
@@ -76,7 +85,7 @@ fn text_at_rest(folder: &AppFolder) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn text(app: &App) -> String {
+fn text(app: &App, problem: Option<String>) -> String {
     let mut facts = vec![
         ("name", app.name.clone()),
         ("namespace", app.namespace.clone()),
@@ -103,6 +112,7 @@ fn text(app: &App) -> String {
             format!("worker {number} does not ask HTTP clients of {processes} to leave: no shim is loaded"),
         )
     }));
+    facts.extend(problem.map(|problem| ("problem", problem)));
     facts.extend(app.reload.iter().map(|by| ("reload", format!("in progress, started by {by}"))));
     let mut text: String =
         facts.iter().map(|(name, fact)| format!("{name:<9} {}\n", controls::blanked(fact))).collect();

@@ -3,6 +3,8 @@
 use std::io;
 use std::process::ExitCode;
 
+use serde_json::json;
+
 use super::print::{self, Output, Shape, View};
 use super::{VerbError, choose, rest};
 use crate::cli::complain;
@@ -10,6 +12,9 @@ use crate::control::api::App;
 use crate::control::client;
 use crate::control::home::Home;
 use crate::home::record::Record;
+
+/// The state of an app whose clusterd says nothing.
+pub(super) const NO_ANSWER: &str = "no answer";
 
 /// Show every app and its workers [aliases: ls, l, ps, status]
 #[derive(Debug, clap::Args)]
@@ -28,17 +33,24 @@ impl List {
         let at_rest = rest::all_but(&found);
         if self.shape.output == Output::Json {
             let running = found.apps.iter().map(|(_, app)| print::with_ids(app, &ids));
-            let apps = running.chain(at_rest.iter().map(|folder| Ok(rest::shown(folder))));
+            let at_rest = at_rest.iter().map(|folder| Ok(rest::shown(folder)));
+            let unanswered = found.unanswered.iter();
+            let unanswered =
+                unanswered.map(|name| Ok(json!({ "name": name, "state": NO_ANSWER, "workers": [] })));
+            let apps = running.chain(at_rest).chain(unanswered);
             print::json(&apps.collect::<Result<Vec<_>, _>>().map_err(io::Error::from)?)?;
-        } else if found.apps.is_empty() && at_rest.is_empty() && found.is_certain() {
-            print::line("no running clusterd found for this user")?;
-        } else if !(found.apps.is_empty() && at_rest.is_empty()) {
+        } else if found.apps.is_empty() && at_rest.is_empty() && found.unanswered.is_empty() {
+            if found.is_certain() {
+                print::line("no running clusterd found for this user")?;
+            }
+        } else {
             let labels = choose::labels(&found.apps).into_iter();
             let running = labels.zip(found.apps.iter().map(|(_, app)| app));
             let at_rest = at_rest.iter().map(|folder| (folder.name().to_owned(), Record::of(folder).state()));
+            let at_rest = at_rest.chain(found.unanswered.iter().map(|name| (name.clone(), NO_ANSWER)));
             print::line(&print::workers(running, at_rest, &ids, View::of_stdout()))?;
         }
-        Ok(if found.is_certain() || !found.apps.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if found.is_certain() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 

@@ -27,6 +27,9 @@ use crate::settings::date_format::DateFormat;
 /// How often it is looked at most whether there are other files: in their folders there may be much besides.
 const FILES: Duration = Duration::from_millis(200);
 
+/// How long it is not said again that lines are missing.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// Show the logs of all apps in the background, or of some, and follow [alias: log]
 #[derive(Debug, clap::Args)]
 #[command(alias = "log")]
@@ -86,6 +89,8 @@ struct Shown {
     origin: Origin,
     tail: Tail,
     plan: LogPlan,
+    /// When it was last said that lines of it are missing.
+    told: Option<Instant>,
 }
 
 impl Logs {
@@ -122,13 +127,7 @@ impl Logs {
             let news: Vec<_> = files.iter_mut().map(Shown::more).collect();
             let is_all = !news.iter().any(|(_, is_more)| *is_more);
             self.print(form, &labels, in_order(news.into_iter().map(|(lines, _)| (lines, None)).collect()))?;
-            for file in files.iter_mut().filter_map(|file| file.tail.has_missed().then_some(&*file)) {
-                complain(&format!(
-                    "lines of {} may be missing here: files were removed before they were shown\n\
-                     hint: more files stay with --log-keep",
-                    label(file)
-                ));
-            }
+            files.iter_mut().for_each(Shown::tell_of_missing);
             if is_all {
                 return Ok(());
             }
@@ -166,7 +165,7 @@ impl Logs {
                 let worker = source.worker.map(|slot| (slot, id_of(ids, slot)));
                 let origin = Origin { app: app.name().to_owned(), number, kind: source.kind, worker };
                 let tail = Tail::new(PathBuf::clone(&source.path));
-                files.push(Shown { source, origin, tail, plan: plan.clone() });
+                files.push(Shown { source, origin, tail, plan: plan.clone(), told: None });
             }
         }
     }
@@ -208,6 +207,19 @@ fn label(file: &Shown) -> String {
 }
 
 impl Shown {
+    /// Says it now and then: a worker that writes as fast as it can leaves gaps all the time.
+    fn tell_of_missing(&mut self) {
+        if !self.tail.has_missed() || self.told.is_some_and(|told| told.elapsed() < AGAIN) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        complain(&format!(
+            "lines of {} may be missing here: files were removed before they were shown\n\
+             hint: more files stay with --log-keep",
+            label(self)
+        ));
+    }
+
     /// Lines that have come, and whether there may be more by now. They come now, unless they say otherwise.
     fn more(&mut self) -> (Vec<LogLine>, bool) {
         let (mut lines, now) = (Vec::new(), Local::now());

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time;
 
 use super::choose::{Word, labels};
+use super::list::NO_ANSWER;
 use super::log_lines::{LogLine, Origin, in_order};
 use super::{VerbError, rest, sentence};
 use crate::control::api::App;
@@ -104,9 +105,10 @@ async fn look_again_and_again(news: mpsc::Sender<News>) {
 fn look(found: Found) -> Look {
     let ids = rest::ids();
     let at_rest = rest::all().into_iter().filter(|folder| !found.has(folder.name()));
-    let resting = at_rest
-        .map(|folder| Resting { name: folder.name().to_owned(), state: Record::of(&folder).state() })
-        .collect();
+    let resting =
+        at_rest.map(|folder| Resting { name: folder.name().to_owned(), state: Record::of(&folder).state() });
+    let silent = found.unanswered.iter().map(|name| Resting { name: name.clone(), state: NO_ANSWER });
+    let resting = resting.chain(silent).collect();
     let labels = labels(&found.apps);
     let errors = found.errors.iter().map(ToString::to_string).collect();
     let running =

@@ -24,9 +24,9 @@ use crate::home::startup::units::{Instance, is_booted};
 use crate::ids::Slot;
 use crate::logs::plan::LogPlan;
 use crate::settings::apps::file;
-use crate::settings::error::Problem;
 use crate::settings::resolve::Resolved;
 use crate::settings::start_folder;
+use crate::supervisor::events::on_one_line;
 use crate::supervisor::{Command, Environment};
 
 /// Every app that was started once, and does not run.
@@ -329,5 +329,7 @@ pub(super) fn shown(folder: &AppFolder) -> serde_json::Value {
 /// What is wrong with the settings of an app, so that it cannot be started.
 pub(super) fn problem(folder: &AppFolder) -> Option<String> {
     let invalid = definition::settings(folder).err()?;
-    Some(invalid.problems().iter().map(Problem::to_string).collect::<Vec<_>>().join("; "))
+    let problems: Vec<_> =
+        invalid.problems().iter().map(|problem| on_one_line(&problem.to_string())).collect();
+    Some(problems.join("; "))
 }

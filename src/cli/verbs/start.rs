@@ -156,11 +156,12 @@ fn check_for_known(line: &CommandLine) -> Result<(), VerbError> {
     let Some(other) = line.flags.values().find(|value| value.name != keys::name.key.name) else {
         return Ok(());
     };
-    Err(VerbError::Usage(format!(
-        "{} is for a new app: one that is there keeps its settings\n\
-         hint: start it anew by its script or command, after clusterd delete APP",
-        other.origin
-    )))
+    let hint = match other.name == keys::workers.key.name {
+        true => "clusterd scale APP N changes how many workers it has",
+        false => "start it anew by its script or command, after clusterd delete APP",
+    };
+    let what = "is for a new app: one that is there keeps its settings";
+    Err(VerbError::Usage(format!("{} {what}\nhint: {hint}", other.origin)))
 }
 
 /// Starts what is there already: workers of apps that run, and apps that do not.

@@ -131,10 +131,14 @@ fn what_is_stopped_can_be_started() {
     assert_eq!(asked(&model).as_deref(), Some("start old?"));
     let mut stopped = running("api", 0);
     stopped.app.stopped = true;
-    let mut model = Model::default();
-    model.hear(look(Instant::now(), vec![stopped], &[]));
-    typed(&mut model, "s");
-    assert_eq!(asked(&model).as_deref(), Some("start api?"));
+    stopped.app.workers = app("api", 2).workers;
+    for pane in ["", "\t"] {
+        let mut model = Model::default();
+        model.hear(look(Instant::now(), vec![stopped.clone()], &[]));
+        pane.chars().for_each(|_| drop(model.hear(key(KeyCode::Tab))));
+        typed(&mut model, "s");
+        assert_eq!(asked(&model).as_deref(), Some("start api?"), "no worker is started alone");
+    }
 }
 
 #[test]

@@ -257,10 +257,13 @@ fn a_clusterd_that_stands_still_is_told_of_and_the_others_are_shown() {
     let primary = still.primary();
     primary.signal(Signal::STOP);
     until("it stands still", || primary.is_stopped().then_some(()));
-    let said = cluster.say("list -o json");
+    let (said, reload) = (cluster.say("list -o json"), cluster.say("reload still"));
     primary.signal(Signal::CONT);
-    let apps = said.json();
-    assert_eq!(apps.as_array().expect("a list").len(), 1);
-    assert_eq!(apps[0]["name"], "web");
+    assert_eq!(said.code, 1, "one is missing");
     assert!(said.stderr.contains("does not answer"), "{}", said.stderr);
+    let apps: serde_json::Value = serde_json::from_str(&said.stdout).expect("a list");
+    assert_eq!((&apps[0]["name"], &apps[0]["ready"]), (&"web".into(), &true.into()));
+    assert_eq!((&apps[1]["name"], &apps[1]["state"]), (&"still".into(), &"no answer".into()));
+    assert_eq!(reload.code, 1);
+    assert!(reload.stderr.contains("does not answer"), "{}", reload.stderr);
 }
