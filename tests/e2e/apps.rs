@@ -191,8 +191,11 @@ fn what_is_wrong_is_told_before_anything_is_kept() {
         ("start", 1, "there is no app to start\nhint: "),
         ("delete web", 1, "there is no app web: no running clusterd found"),
         ("start web --watch .", 2, "--watch is for a new app"),
-        ("start -w 2", 2, "--workers is for a new app"),
-        ("start web -w 2", 2, "hint: clusterd scale APP N"),
+        (
+            "start -w 2",
+            2,
+            "--workers is for a new app: one that is there keeps its settings\nhint: clusterd scale APP N changes",
+        ),
     ] {
         let said = home.say(words);
         assert_eq!(said.code, code, "{words}: {said:?}");
