@@ -6,11 +6,11 @@ use std::io::{self, stdout};
 use std::mem::ManuallyDrop;
 use std::panic;
 use std::sync::Once;
+use std::thread;
 
 use crossterm::cursor::Show;
-use crossterm::event::{Event, EventStream, KeyEventKind};
+use crossterm::event::{self, Event, KeyEventKind};
 use crossterm::execute;
-use futures_util::StreamExt;
 use ratatui::DefaultTerminal;
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
@@ -93,7 +93,7 @@ fn show_cursor_at_panic() {
 /// The terminal cannot be used.
 pub(crate) async fn run(mut news: mpsc::Receiver<News>, mut act: impl FnMut(Effect)) -> io::Result<Ended> {
     let mut screen = Screen::open()?;
-    let (mut model, mut keys) = (Model::default(), EventStream::new());
+    let (mut model, mut keys) = (Model::default(), read_keys());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -113,9 +113,9 @@ pub(crate) async fn run(mut news: mpsc::Receiver<News>, mut act: impl FnMut(Effe
                 screen.take_again()?;
                 None
             }
-            key = keys.next() => match key {
-                Some(Ok(event)) => of_terminal(event),
-                _ => return Ok(Ended::BySignal(1)),
+            key = keys.recv() => match key {
+                Some(event) => of_terminal(event),
+                None => return Ok(Ended::BySignal(1)),
             },
             Some(news) = news.recv() => Some(news),
         };
@@ -130,6 +130,23 @@ pub(crate) async fn run(mut news: mpsc::Receiver<News>, mut act: impl FnMut(Effe
         }
     }
 }
+
+/// What comes from the terminal, read by a thread of its own: the end of a terminal that is gone is read again and again there,
+/// and nothing else would be heard.
+fn read_keys() -> mpsc::Receiver<Event> {
+    let (keys, read) = mpsc::channel(KEYS);
+    thread::spawn(move || {
+        while let Ok(event) = event::read() {
+            if keys.blocking_send(event).is_err() {
+                return;
+            }
+        }
+    });
+    read
+}
+
+/// How many keys wait to be understood.
+const KEYS: usize = 64;
 
 /// How much is taken in before it is drawn.
 const AT_ONCE: usize = 256;
