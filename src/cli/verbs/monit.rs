@@ -104,7 +104,7 @@ async fn look_again_and_again(news: mpsc::Sender<News>) {
 
 fn look(found: Found) -> Look {
     let ids = rest::ids();
-    let at_rest = rest::all().into_iter().filter(|folder| !found.has(folder.name()));
+    let at_rest = rest::all_but(&found).into_iter();
     let resting =
         at_rest.map(|folder| Resting { name: folder.name().to_owned(), state: Record::of(&folder).state() });
     let silent = found.unanswered.iter().map(|name| Resting { name: name.clone(), state: NO_ANSWER });
