@@ -26,6 +26,7 @@ pub(crate) mod plan;
 mod queue;
 pub(crate) mod read;
 pub(crate) mod rotation;
+pub(crate) mod source_file;
 mod write;
 
 pub(crate) use ids::{WorkerIds, id_of};

@@ -1,4 +1,4 @@
-//! Lines of logs, as they are shown: in the order of their times, with the app that they are of, or as objects.
+//! Lines of logs, as they are shown: with the app that they are of, or as objects.
 //!
 //! It reads no files and prints nothing.
 
@@ -55,21 +55,6 @@ pub(super) enum Form {
     Pairs,
 }
 
-/// The lines of several files, each in its order, in that of their times. A line without one belongs to the one before it;
-/// where a file has none at all, `written` says when it was last written.
-pub(super) fn in_order(files: Vec<(Vec<LogLine>, Option<DateTime<Local>>)>) -> Vec<LogLine> {
-    let mut all = Vec::new();
-    for (lines, written) in files {
-        let mut time = lines.iter().find_map(|line| line.time).or(written);
-        for line in lines {
-            time = line.time.or(time);
-            all.push((time, line));
-        }
-    }
-    all.sort_by_key(|(time, _)| *time);
-    all.into_iter().map(|(_, line)| line).collect()
-}
-
 /// With PM2's keys, and the worker.
 #[derive(Serialize)]
 struct Object<'a> {
@@ -105,6 +90,13 @@ impl Form {
                 format!("{label} {}{text}\n", stamp.unwrap_or_default())
             }
         }
+    }
+}
+
+impl LogLine {
+    /// When it was written, if that is known.
+    pub(super) fn time(&self) -> Option<DateTime<Local>> {
+        self.time
     }
 }
 
@@ -187,25 +179,6 @@ mod tests {
         let origin =
             Origin { app: "web".to_owned(), number: 0, kind: SourceKind::Out, worker: Some((Slot(2), 7)) };
         LogLine { origin, text: text.to_owned(), time: time.map(at) }
-    }
-
-    /// The lines of a file, with their times, and when it was last written.
-    type Written<'a> = (&'a [(&'a str, Option<u32>)], u32);
-
-    fn order(files: &[Written<'_>]) -> Vec<String> {
-        let file = |(lines, written): &Written<'_>| {
-            (lines.iter().map(|(text, time)| line(text, *time)).collect(), Some(at(*written)))
-        };
-        in_order(files.iter().map(file).collect()).into_iter().map(|line| line.text).collect()
-    }
-
-    #[test]
-    fn lines_are_merged_by_their_times_where_they_have_any() {
-        let out: Written<'_> = (&[("a1", Some(1)), ("a1 more", None), ("a5", Some(5))], 9);
-        let err: Written<'_> = (&[("before b2", None), ("b2", Some(2)), ("b5", Some(5))], 9);
-        assert_eq!(order(&[out, err]), ["a1", "a1 more", "before b2", "b2", "a5", "b5"]);
-        let raw: Written<'_> = (&[("r", None), ("r", None)], 3);
-        assert_eq!(order(&[raw, out]), ["a1", "a1 more", "r", "r", "a5"]);
     }
 
     #[test]

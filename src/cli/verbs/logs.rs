@@ -2,26 +2,24 @@
 //!
 //! It reads their files, so that it works for apps that do not run, and asks nobody.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use chrono::{DateTime, Local};
 use tokio::time::{Instant, sleep_until};
 
 use super::kept_apps::kept;
-use super::log_lines::{Form, LogLine, Origin, in_order};
+use super::log_lines::{Form, LogLine, Origin};
 use super::print::{self, Output, Shape};
 use super::{VerbError, rest};
 use crate::cli::complain;
+use crate::home::app_log;
 use crate::home::apps::{AppFolder, Apps};
 use crate::home::logs::plan;
 use crate::logs::follow::{Change, Folders};
 use crate::logs::id_of;
 use crate::logs::look::Look;
-use crate::logs::plan::{LogPlan, Source, SourceKind};
-use crate::logs::read::Tail;
+use crate::logs::plan::SourceKind;
+use crate::logs::source_file::{Line, SourceFile, in_order};
 use crate::settings::date_format::DateFormat;
 
 /// How often it is looked at most whether there are other files: in their folders there may be much besides.
@@ -85,10 +83,8 @@ fn date_format(text: &str) -> Result<DateFormat, String> {
 
 /// A file that is shown.
 struct Shown {
-    source: Source,
     origin: Origin,
-    tail: Tail,
-    plan: LogPlan,
+    file: SourceFile,
     /// When it was last said that lines of it are missing.
     told: Option<Instant>,
 }
@@ -126,7 +122,11 @@ impl Logs {
         loop {
             let news: Vec<_> = files.iter_mut().map(Shown::more).collect();
             let is_all = !news.iter().any(|(_, is_more)| *is_more);
-            self.print(form, &labels, in_order(news.into_iter().map(|(lines, _)| (lines, None)).collect()))?;
+            self.print(
+                form,
+                &labels,
+                in_order(news.into_iter().map(|(lines, _)| (lines, None)).collect(), LogLine::time),
+            )?;
             files.iter_mut().for_each(Shown::tell_of_missing);
             if is_all {
                 return Ok(());
@@ -159,27 +159,25 @@ impl Logs {
                     SourceKind::Both => true,
                     SourceKind::Own => !self.out && !self.err,
                 };
-                if !is_wanted || files.iter().any(|file| file.source == source) {
+                if !is_wanted || files.iter().any(|shown| *shown.file.source() == source) {
                     continue;
                 }
                 let worker = source.worker.map(|slot| (slot, id_of(ids, slot)));
                 let origin = Origin { app: app.name().to_owned(), number, kind: source.kind, worker };
-                let tail = Tail::new(PathBuf::clone(&source.path));
-                files.push(Shown { source, origin, tail, plan: plan.clone(), told: None });
+                files.push(Shown { origin, file: SourceFile::new(source, &plan), told: None });
             }
         }
     }
 
     fn history(&self, files: &mut [Shown]) -> Vec<LogLine> {
-        let of_file = |file: &mut Shown| {
-            let mut lines = file.tail.last(self.lines);
+        let of_file = |shown: &mut Shown| {
+            let (mut lines, written) = shown.file.last(self.lines);
             if self.nostream {
-                lines.extend(file.tail.rest());
+                lines.extend(shown.file.rest());
             }
-            let lines = lines.iter().map(|line| file.line(line, None)).collect();
-            (lines, file.tail.written().map(DateTime::from))
+            (shown.lines(lines), written)
         };
-        in_order(files.iter_mut().map(of_file).collect())
+        in_order(files.iter_mut().map(of_file).collect(), LogLine::time)
     }
 
     fn print(&self, form: &Form, labels: &[String], lines: Vec<LogLine>) -> Result<(), VerbError> {
@@ -194,12 +192,8 @@ impl Logs {
 
 /// Watches the folders in which files are, or will be. Whether one is among them that was not watched before.
 fn watch(apps: &[AppFolder], files: &[Shown], folders: &mut Folders) -> bool {
-    let all =
-        Apps::of_this_process().map_or_else(|_| Vec::new(), |apps| vec![apps.home().to_owned(), apps.path()]);
-    let of_apps = apps.iter().map(AppFolder::path);
-    let of_logs = files.iter().flat_map(|file| file.plan.folders());
-    let wanted: BTreeSet<_> = all.into_iter().chain(of_apps).chain(of_logs).collect();
-    wanted.iter().filter(|folder| folders.watch(folder)).count() > 0
+    let Ok(all) = Apps::of_this_process() else { return false };
+    app_log::watch(&all, apps, files.iter().map(|shown| &shown.file), folders)
 }
 
 fn label(file: &Shown) -> String {
@@ -209,7 +203,7 @@ fn label(file: &Shown) -> String {
 impl Shown {
     /// Says it now and then: a worker that writes as fast as it can leaves gaps all the time.
     fn tell_of_missing(&mut self) {
-        if !self.tail.has_missed() || self.told.is_some_and(|told| told.elapsed() < AGAIN) {
+        if !self.file.has_missed() || self.told.is_some_and(|told| told.elapsed() < AGAIN) {
             return;
         }
         self.told = Some(Instant::now());
@@ -220,17 +214,14 @@ impl Shown {
         ));
     }
 
-    /// Lines that have come, and whether there may be more by now. They come now, unless they say otherwise.
+    /// Lines that have come, and whether there may be more by now.
     fn more(&mut self) -> (Vec<LogLine>, bool) {
-        let (mut lines, now) = (Vec::new(), Local::now());
-        // A file that cannot be read now may be later.
-        let is_more = self.tail.more(|line| lines.push(line.to_vec())).unwrap_or(false);
-        (lines.iter().map(|line| self.line(line, Some(now))).collect(), is_more)
+        let (lines, is_more) = self.file.more(usize::MAX);
+        (self.lines(lines), is_more)
     }
 
-    fn line(&self, bytes: &[u8], came: Option<DateTime<Local>>) -> LogLine {
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        let time = self.plan.time_of(self.source.kind, &text).or(came);
-        LogLine { origin: self.origin.clone(), text, time }
+    fn lines(&self, lines: Vec<Line>) -> Vec<LogLine> {
+        let line = |Line { text, time, .. }| LogLine { origin: self.origin.clone(), text, time };
+        lines.into_iter().map(line).collect()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What is shown, and how, is [`crate::monit`]'s.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{self, IsTerminal as _};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
@@ -16,30 +16,21 @@ use tokio::time;
 
 use super::choose::{Word, labels};
 use super::list::NO_ANSWER;
-use super::log_lines::{LogLine, Origin, in_order};
 use super::{VerbError, rest, sentence};
 use crate::control::api::App;
 use crate::control::client::{self, Clusterd, Found};
 use crate::control::home::Home;
-use crate::home::apps::Apps;
+use crate::home::app_log::AppLog;
 use crate::home::ids::Ids;
-use crate::home::logs::plan;
 use crate::home::record::Record;
-use crate::logs::plan::{LogPlan, Source, SourceKind};
-use crate::logs::read::Tail;
+use crate::logs::source_file::Line;
 use crate::monit::{self, Effect, Ended, Happened, Look, News, Order, Resting, Running, Written};
 
 /// How often all apps are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether there is more in a log.
-const LOG: Duration = Duration::from_millis(250);
-
-/// How many lines of a log are shown at first, and at most each time.
-const LINES: usize = 500;
-
-/// How many parts of a file are read each time. A worker may write faster than that.
-const PARTS: usize = 16;
+/// What stands where lines of a log are missing.
+const GAP: &str = "(more came than can be shown: lines are missing here)";
 
 /// How much news waits for the screen.
 const NEWS: usize = 256;
@@ -143,17 +134,17 @@ async fn follow_logs(mut chosen: watch::Receiver<Option<String>>, news: mpsc::Se
         let label = chosen.borrow_and_update().clone();
         let follow = async {
             let Some(label) = label else { return };
-            let mut files = files(&label);
-            let history = history(&mut files);
-            if news.send(News::Follows(label)).await.is_err()
-                || news.send(News::Wrote(history)).await.is_err()
-            {
+            let log = AppLog::open(&label);
+            if news.send(News::Follows(label)).await.is_err() {
                 return;
             }
+            // Apps outside the home folder have none.
+            let Some(mut log) = log else { return };
             loop {
-                time::sleep(LOG).await;
-                let lines: Vec<_> = files.iter_mut().flat_map(LogFile::more).collect();
-                if !lines.is_empty() && news.send(News::Wrote(lines)).await.is_err() {
+                let batch = log.next().await;
+                let gap = batch.missed.then(|| Written { is_error: false, text: GAP.to_owned() });
+                let lines = gap.into_iter().chain(batch.lines.into_iter().map(written));
+                if news.send(News::Wrote(lines.collect())).await.is_err() {
                     return;
                 }
             }
@@ -165,70 +156,8 @@ async fn follow_logs(mut chosen: watch::Receiver<Option<String>>, news: mpsc::Se
     }
 }
 
-/// A file of the app whose log is shown.
-struct LogFile {
-    source: Source,
-    plan: LogPlan,
-    tail: Tail,
-}
-
-/// Those of an app of the home folder; no others have any.
-fn files(name: &str) -> Vec<LogFile> {
-    let apps = Apps::of_this_process().map(|apps| apps.all()).unwrap_or_default();
-    let plans = apps.iter().filter(|app| app.name() == name).map(plan);
-    let files = plans.flat_map(|plan| {
-        let file =
-            |source: Source| LogFile { tail: Tail::new(source.path.clone()), source, plan: plan.clone() };
-        plan.sources().into_iter().map(file).collect::<Vec<_>>()
-    });
-    files.collect()
-}
-
-/// The last lines of all of them, in the order of their times.
-fn history(files: &mut [LogFile]) -> Vec<Written> {
-    let of_file = |file: &mut LogFile| {
-        let lines = file.tail.last(LINES);
-        let written = file.tail.written().map(DateTime::from);
-        (lines.iter().map(|line| file.line(line)).collect(), written)
-    };
-    let lines = in_order(files.iter_mut().map(of_file).collect());
-    let is_error = |line: &LogLine| line.origin.kind == SourceKind::Error;
-    let mut all: Vec<_> =
-        lines.into_iter().map(|line| Written { is_error: is_error(&line), text: line.text }).collect();
-    all.split_off(all.len().saturating_sub(LINES))
-}
-
-impl LogFile {
-    fn line(&self, bytes: &[u8]) -> LogLine {
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        let kind = self.source.kind;
-        let time = self.plan.time_of(kind, &text);
-        LogLine { origin: Origin { app: String::new(), number: 0, kind, worker: None }, text, time }
-    }
-
-    /// What has come, or its end: more than that nobody could read.
-    fn more(&mut self) -> Vec<Written> {
-        let mut lines = VecDeque::new();
-        for _ in 0..PARTS {
-            let is_more = self.tail.more(|line| {
-                lines.push_back(line.to_vec());
-                if lines.len() > LINES {
-                    lines.pop_front();
-                }
-            });
-            // A file that cannot be read now may be later.
-            if !is_more.unwrap_or(false) {
-                return lines.iter().map(|line| self.written(line)).collect();
-            }
-        }
-        self.tail = Tail::new(self.source.path.clone());
-        self.tail.last(LINES).iter().map(|line| self.written(line)).collect()
-    }
-
-    fn written(&self, line: &[u8]) -> Written {
-        let is_error = self.source.kind == SourceKind::Error;
-        Written { is_error, text: String::from_utf8_lossy(line).into_owned() }
-    }
+fn written(line: Line) -> Written {
+    Written { is_error: line.is_error(), text: line.text }
 }
 
 /// Has the verb do it, as if somebody had typed it. It goes on if the screen is left meanwhile.
