@@ -1,0 +1,127 @@
+// Asks the server, with the token: for the live stream, and for single answers.
+// It understands no message and shows nothing.
+
+import { ServerEvents } from './stream.js';
+
+/** The server sends something at least every fifteen seconds. */
+const SILENCE_MS = 40_000;
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 8000;
+const KEY = 'clusterd-token';
+
+/** Whoever has no token, or a wrong one, is asked for it. */
+export class TokenNeeded extends Error {}
+
+let token = '';
+
+/** Takes the token from the fragment, so that nobody sees it there or finds it in the history. */
+export const takeToken = () => {
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  const given = fragment.get('token');
+  if (given === null) {
+    token = stored();
+    return;
+  }
+  fragment.delete('token');
+  history.replaceState(
+    null,
+    '',
+    `${location.pathname}${location.search}${fragment.size > 0 ? `#${fragment}` : ''}`,
+  );
+  setToken(given);
+};
+
+const stored = () => {
+  try {
+    return sessionStorage.getItem(KEY) ?? '';
+  } catch {
+    return '';
+  }
+};
+
+export const setToken = (given) => {
+  token = given.trim();
+  try {
+    sessionStorage.setItem(KEY, token);
+  } catch {
+    // A browser that keeps nothing asks again after a reload of the page.
+  }
+};
+
+/** Asks the server. A refusal is an answer too; only that of the token is not. */
+export const ask = async (path, options = {}) => {
+  const headers = { ...options.headers, ...(token === '' ? {} : { Authorization: `Bearer ${token}` }) };
+  const answer = await fetch(path, {
+    ...options,
+    headers,
+    cache: 'no-store',
+    credentials: 'omit',
+    redirect: 'error',
+    referrerPolicy: 'no-referrer',
+  });
+  if (answer.status === 401) throw new TokenNeeded();
+  return answer;
+};
+
+/** Reads an answer piece by piece, and calls `heard` with each message; until it ends, or `heard` answers false. */
+export const read = async (answer, cutter, heard, touched = () => {}) => {
+  const reader = answer.body.getReader();
+  const decoder = new TextDecoder();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      touched();
+      const messages = done ? cutter.end() : cutter.push(decoder.decode(value, { stream: true }));
+      for (const message of messages) if (heard(message) === false) return;
+      if (done) return;
+    }
+  } finally {
+    // Whoever stops early frees the connection.
+    reader.cancel().catch(() => {});
+  }
+};
+
+const after = (millis) => new Promise((resolve) => setTimeout(resolve, millis));
+
+/** Follows `/live` for ever: `heard` gets each message, `became` is told `live`, `lost` and `token`. */
+export const follow = async ({ heard, became, tokenGiven }) => {
+  let wait = FIRST_WAIT_MS;
+  for (;;) {
+    try {
+      await once((message) => {
+        wait = FIRST_WAIT_MS;
+        became('live');
+        heard(message);
+      });
+      became('lost');
+    } catch (failure) {
+      if (failure instanceof TokenNeeded) {
+        became('token');
+        await tokenGiven();
+        wait = FIRST_WAIT_MS;
+        continue;
+      }
+      became('lost');
+    }
+    await after(wait * (0.75 + Math.random() / 2));
+    wait = Math.min(LONGEST_WAIT_MS, wait * 2);
+  }
+};
+
+const once = async (heard) => {
+  const control = new AbortController();
+  let timer;
+  const touched = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => control.abort(), SILENCE_MS);
+  };
+  touched();
+  try {
+    const answer = await ask('/live', { signal: control.signal, headers: { Accept: 'text/event-stream' } });
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    await read(answer, new ServerEvents(), (text) => heard(JSON.parse(text)), touched);
+  } finally {
+    clearTimeout(timer);
+    control.abort();
+  }
+};

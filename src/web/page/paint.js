@@ -1,0 +1,311 @@
+// Draws on canvases: charts, sparklines, lanes, and the timeline. What it draws is in words elsewhere.
+// It decides nothing about figures and has no clock.
+
+import { clock } from './format.js';
+import { columns, height, LANE_MS, SLOT_MS } from './lane.js';
+import { axis } from './story.js';
+
+const NAMES = ['ink', 'faint', 'line', 'accent', 'second', 'good', 'warn', 'bad', 'ground', 'wash'];
+let colours = {};
+
+/** Reads the colours of the page anew: the scheme may have changed. */
+export const readColours = () => {
+  const style = getComputedStyle(document.documentElement);
+  colours = Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+};
+
+/** A canvas of its element's size in device pixels, blank, to be drawn on in CSS pixels. Nothing if it is not in sight. */
+const blank = (canvas, width = canvas.clientWidth, height = canvas.clientHeight) => {
+  if (width === 0 || height === 0) return undefined;
+  const scale = Math.min(3, window.devicePixelRatio || 1);
+  const [wide, high] = [Math.round(width * scale), Math.round(height * scale)];
+  const context = (canvas.context ??= canvas.getContext('2d'));
+  if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
+  context.setTransform(scale, 0, 0, scale, 0, 0);
+  context.clearRect(0, 0, width, height);
+  return { context, width, height };
+};
+
+/** Points that are further apart than this are not joined: nothing is known of what was between them. */
+const GAP_MS = 4000;
+
+/** A line for one figure of moments. `place` gives each its point. */
+const trace = (context, moments, figure, place) => {
+  const path = new Path2D();
+  let before;
+  for (const moment of moments) {
+    const value = moment[figure];
+    if (!Number.isFinite(value)) {
+      before = undefined;
+      continue;
+    }
+    const [x, y] = place(moment.at, value);
+    if (before && moment.at - before.at < GAP_MS) path.lineTo(x, y);
+    else {
+      // A point without neighbours is seen as a dot.
+      path.moveTo(x - 1, y);
+      path.lineTo(x, y);
+    }
+    before = moment;
+  }
+  context.stroke(path);
+  return path;
+};
+
+/** The greatest of these figures; 0 where none is known. */
+export const most = (moments, figures) => {
+  let greatest = 0;
+  for (const moment of moments)
+    for (const figure of figures) if (moment[figure] > greatest) greatest = moment[figure];
+  return greatest;
+};
+
+/** A chart of some figures: the first as an area, the others as lines above it. `hover` is a time that is marked. */
+export const drawChart = (canvas, { moments, figures, now, length, greatest, hover }) => {
+  const drawing = blank(canvas);
+  if (!drawing) return;
+  const { context, width, height } = drawing;
+  const [top, floor] = [3, height - 1];
+  const x = (at) => width - ((now - at) / length) * width;
+  const y = (value) => floor - (greatest > 0 ? value / greatest : 0) * (floor - top);
+  context.strokeStyle = colours.line;
+  context.lineWidth = 1;
+  context.beginPath();
+  for (let minute = 1; minute < length / 60_000; minute += 1) {
+    const line = Math.round(width - (minute * 60_000 * width) / length) + 0.5;
+    context.moveTo(line, height - 4);
+    context.lineTo(line, height);
+  }
+  context.moveTo(0, floor + 0.5);
+  context.lineTo(width, floor + 0.5);
+  context.stroke();
+  context.lineJoin = 'round';
+  figures.forEach((figure, at) => {
+    context.strokeStyle = at === 0 ? colours.accent : colours.second;
+    context.lineWidth = at === 0 ? 1.5 : 1.25;
+    context.setLineDash(at === 0 ? [] : [3, 2]);
+    if (at === 0) fillBelow(context, moments, figure, (time, value) => [x(time), y(value)], floor);
+    trace(context, moments, figure, (time, value) => [x(time), y(value)]);
+  });
+  context.setLineDash([]);
+  if (hover !== undefined) {
+    context.fillStyle = colours.faint;
+    context.fillRect(Math.round(x(hover)), 0, 1, height);
+  }
+};
+
+const fillBelow = (context, moments, figure, place, floor) => {
+  context.fillStyle = colours.wash;
+  context.beginPath();
+  let before;
+  const close = () => {
+    if (before) context.lineTo(before.x, floor);
+  };
+  for (const moment of moments) {
+    const value = moment[figure];
+    if (!Number.isFinite(value)) {
+      close();
+      before = undefined;
+      continue;
+    }
+    const [x, y] = place(moment.at, value);
+    if (!before || moment.at - before.at >= GAP_MS) {
+      close();
+      context.moveTo(x, floor);
+    }
+    context.lineTo(x, y);
+    before = { at: moment.at, x };
+  }
+  close();
+  context.fill();
+};
+
+/** A line without an axis, for a row of a table. */
+export const drawSpark = (canvas, { moments, figure, now, length }) => {
+  const drawing = blank(canvas);
+  if (!drawing) return;
+  const { context, width, height } = drawing;
+  const greatest = most(moments, [figure]);
+  context.strokeStyle = colours.accent;
+  context.lineWidth = 1.25;
+  context.lineJoin = 'round';
+  const place = (at, value) => [
+    width - ((now - at) / length) * width,
+    height - 1.5 - (greatest > 0 ? value / greatest : 0) * (height - 3),
+  ];
+  fillBelow(context, moments, figure, place, height - 1);
+  trace(context, moments, figure, place);
+};
+
+/** Marks are about this wide. */
+const COLUMN_PX = 3;
+
+/** A lane: a column for what was given in a moment. `from` and `to` bound what belongs to this generation. */
+export const drawLane = (canvas, { entry, now, from, to, width, height: high, isOld }) => {
+  const drawing = blank(canvas, width, high);
+  if (!drawing) return;
+  const { context } = drawing;
+  const perSlot = width / (LANE_MS / SLOT_MS);
+  const step = Math.max(1, Math.ceil(COLUMN_PX / perSlot));
+  const slot = (at) => Math.floor(at / SLOT_MS);
+  const x = (at) => width - ((now - at) / LANE_MS) * width;
+  const [first, last] = [
+    Math.max(slot(now - LANE_MS), slot(Math.max(from, 0))),
+    Math.min(slot(now), slot(Math.min(to, now))),
+  ];
+  const wide = Math.max(1.5, Math.min(step * perSlot - 1, 5));
+  context.fillStyle = isOld ? colours.faint : colours.accent;
+  context.beginPath();
+  for (const [column, count] of columns(entry.lane, first, last, step)) {
+    const tall = Math.max(2.5, height(count) * (high - 2));
+    context.rect(x(column * SLOT_MS), (high - tall) / 2, wide, tall);
+  }
+  context.fill();
+  for (const { at, kind } of entry.marks) {
+    if (at < Math.max(now - LANE_MS, from - 2000) || at > to) continue;
+    context.fillStyle = kind === 'crash' ? colours.bad : colours.good;
+    context.fillRect(Math.round(x(at)), 0, 1, high);
+    context.fillRect(Math.round(x(at)), kind === 'crash' ? high - 3 : 0, 5, 3);
+  }
+};
+
+const HATCH_PX = 6;
+
+const hatched = (context, left, top, wide, tall) => {
+  context.save();
+  context.beginPath();
+  context.rect(left, top, wide, tall);
+  context.clip();
+  context.beginPath();
+  for (let at = left - tall; at < left + wide; at += HATCH_PX) {
+    context.moveTo(at, top + tall);
+    context.lineTo(at + tall, top);
+  }
+  context.stroke();
+  context.restore();
+};
+
+/** Where the tracks of the timeline are. */
+const TRACKS = { labels: 11, reloadTop: 16, reloadHeight: 30, marksAt: 60, axis: 78 };
+
+/** The timeline. The answer tells what is where: `[left, right, text]`, for whoever points at it. */
+export const drawTimeline = (canvas, { story, from, to, workers, tell }) => {
+  const drawing = blank(canvas);
+  if (!drawing) return [];
+  const { context, width, height } = drawing;
+  const x = (at) => ((at - from) / (to - from)) * width;
+  const places = [];
+  context.font = '11px system-ui, sans-serif';
+  drawAxis(context, { width, height, from, to, x });
+  for (const stop of story.stops) {
+    if ((stop.to ?? to) < from) continue;
+    const [left, right] = [Math.max(0, x(stop.from)), x(stop.to ?? to)];
+    context.strokeStyle = colours.line;
+    hatched(context, left, TRACKS.reloadTop, right - left, TRACKS.reloadHeight);
+    places.push([left, right, 'stopped']);
+  }
+  // The newest first: where words would overlap, those of older ones are left out.
+  let room = width;
+  for (const reload of story.reloads.toReversed()) {
+    if ((reload.to ?? to) < from) break;
+    const [place, left] = drawReload(context, { reload, to, x, workers, room, tell });
+    room = Math.min(room, left);
+    places.push(place);
+  }
+  for (const stall of story.stalls) {
+    if ((stall.to ?? to) < from) continue;
+    const [left, right] = [Math.max(0, x(stall.from)), Math.max(x(stall.from) + 3, x(stall.to ?? to))];
+    context.fillStyle = colours.warn;
+    context.fillRect(left, TRACKS.marksAt + 7, right - left, 2);
+    places.push([left, right, `worker ${stall.worker} took no connection in time`]);
+  }
+  for (const mark of story.marks) {
+    if (mark.at < from || mark.at > to) continue;
+    drawMark(context, x(mark.at), mark.weight);
+    places.push([x(mark.at) - 5, x(mark.at) + 5, `${clock(mark.at)}  ${mark.text}`]);
+  }
+  return places;
+};
+
+const drawAxis = (context, { width, height, from, to, x }) => {
+  context.lineWidth = 1;
+  for (const at of axis(from, to, Math.max(2, width / 90))) {
+    context.fillStyle = colours.line;
+    context.fillRect(Math.round(x(at)), TRACKS.reloadTop - 4, 1, TRACKS.axis - TRACKS.reloadTop);
+    context.fillStyle = colours.faint;
+    const text = clock(at).slice(0, 5);
+    const wide = context.measureText(text).width;
+    context.fillText(text, Math.min(width - wide, Math.max(0, x(at) - wide / 2)), height - 3);
+  }
+  context.fillStyle = colours.line;
+  context.fillRect(0, TRACKS.marksAt, width, 1);
+};
+
+/** A band: the old generation is hatched, the new one rises before it with each worker; the canary's time is marked. */
+const drawReload = (context, { reload, to, x, workers, room, tell }) => {
+  const { from, steps, canary, outcome } = reload;
+  const end = reload.to ?? to;
+  const [left, right] = [x(from), Math.max(x(from) + 4, x(end))];
+  const { reloadTop: top, reloadHeight: tall } = TRACKS;
+  const isFailed = outcome === 'failed';
+  const all = Math.max(workers, reload.workers, steps.length, 1);
+  context.strokeStyle = colours.faint;
+  hatched(context, left, top, right - left, tall);
+  context.fillStyle = isFailed ? colours.bad : colours.accent;
+  steps.forEach(([at, number], index) => {
+    const until = steps[index + 1]?.[0] ?? end;
+    const high = (number / all) * tall;
+    context.fillRect(x(at), top + tall - high, Math.max(1, x(until) - x(at)), high);
+  });
+  context.strokeStyle = isFailed ? colours.bad : colours.accent;
+  context.strokeRect(Math.round(left) + 0.5, top + 0.5, Math.max(3, Math.round(right - left) - 1), tall - 1);
+  if (canary) {
+    context.fillStyle = colours.warn;
+    context.fillRect(x(canary.from), top - 3, Math.max(2, x(canary.to ?? end) - x(canary.from)), 3);
+  }
+  const word = isFailed
+    ? '\u2715 rolled back'
+    : outcome === 'running'
+      ? 'reloading'
+      : `\u2713 ${reload.workers} replaced`;
+  context.fillStyle = isFailed ? colours.bad : colours.ink;
+  const wide = context.measureText(word).width;
+  const wordLeft = Math.max(0, Math.min(room - wide, left));
+  // It may begin before its band, but not by much.
+  const isWritten = wordLeft + wide <= room && wordLeft >= left - wide && right > 0;
+  if (isWritten) context.fillText(word, wordLeft, TRACKS.labels - 1);
+  return [[left - 3, right + 3, tell(reload)], isWritten ? wordLeft - 8 : Math.min(room, left)];
+};
+
+/** Each weight has its own shape. */
+const drawMark = (context, x, weight) => {
+  const y = TRACKS.marksAt + 0.5;
+  context.beginPath();
+  context.lineWidth = 2;
+  if (weight === 'bad') {
+    context.strokeStyle = colours.bad;
+    context.moveTo(x - 4, y - 4);
+    context.lineTo(x + 4, y + 4);
+    context.moveTo(x + 4, y - 4);
+    context.lineTo(x - 4, y + 4);
+    context.stroke();
+  } else if (weight === 'warn') {
+    context.fillStyle = colours.warn;
+    context.moveTo(x, y - 5);
+    context.lineTo(x + 5, y + 4);
+    context.lineTo(x - 5, y + 4);
+    context.fill();
+  } else if (weight === 'good') {
+    context.fillStyle = colours.good;
+    context.arc(x, y, 3.5, 0, 7);
+    context.fill();
+  } else {
+    context.fillStyle = colours.ground;
+    context.strokeStyle = colours.ink;
+    context.lineWidth = 1.5;
+    context.rect(x - 3, y - 3, 6, 6);
+    context.fill();
+    context.stroke();
+  }
+  context.lineWidth = 1;
+};
