@@ -10,7 +10,12 @@ const LONGEST_WAIT_MS = 8000;
 const KEY = 'clusterd-token';
 
 /** Whoever has no token, or a wrong one, is asked for it. */
-export class TokenNeeded extends Error {}
+export class TokenNeeded extends Error {
+  constructor(wasRefused) {
+    super('a token is needed');
+    this.wasRefused = wasRefused;
+  }
+}
 
 let token = '';
 
@@ -59,7 +64,7 @@ export const ask = async (path, options = {}) => {
     redirect: 'error',
     referrerPolicy: 'no-referrer',
   });
-  if (answer.status === 401) throw new TokenNeeded();
+  if (answer.status === 401) throw new TokenNeeded(token !== '');
   return answer;
 };
 
@@ -96,7 +101,7 @@ export const follow = async ({ heard, became, tokenGiven }) => {
       became('lost');
     } catch (failure) {
       if (failure instanceof TokenNeeded) {
-        became('token');
+        became('token', failure.wasRefused);
         await tokenGiven();
         wait = FIRST_WAIT_MS;
         continue;

@@ -255,7 +255,8 @@ const LIVE_WORDS = {
   token: 'a token is needed',
 };
 
-const became = (word) => {
+const became = (word, wasRefused = false) => {
+  if (word === 'token') $('token-refused').hidden = !wasRefused;
   if (live === word) return;
   live = word;
   document.body.dataset.live = word;
