@@ -66,3 +66,4 @@ mod systemd;
 mod unfit;
 mod up;
 mod verbs_small;
+mod web;

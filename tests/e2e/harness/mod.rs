@@ -2,6 +2,7 @@
 //!
 //! It asserts nothing about clusterd by itself, beyond that a step a test asked for was possible.
 
+pub(crate) mod browser;
 pub(crate) mod build;
 pub(crate) mod cluster;
 pub(crate) mod folder;
