@@ -14,6 +14,13 @@ fn everybody_can_use_the_page() {
 }
 
 #[test]
+fn figures_lanes_and_bands_are_of_what_was_told() {
+    if browser::is_there() {
+        check("figures.mjs", &Home::new(), &[]);
+    }
+}
+
+#[test]
 fn a_thousand_workers_do_not_slow_the_page_down() {
     if browser::is_there() {
         check("many.mjs", &Home::new(), &[]);
