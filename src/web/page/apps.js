@@ -86,7 +86,7 @@ export class Apps {
       $('empty'),
       all > 0
         ? `No app matches “${plain(filter, 100)}”.`
-        : 'No app runs. `clusterd start app.js` starts one, and it appears here by itself.',
+        : 'No app runs. One that is started appears here by itself.',
     );
     const errors = state.errors.slice(0, 20).map((error) => plain(error));
     const list = $('errors');

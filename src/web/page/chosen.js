@@ -3,7 +3,7 @@
 
 import { $, element, setAttribute, setFigure, setState, setText } from './dom.js';
 import { lengthOf } from './figures.js';
-import { bytes, bytesPerSecond, clock, count, grouped, percent, rate, seconds, span } from './format.js';
+import { bytes, bytesPerSecond, clock, count, grouped, percent, rate, seconds, uptime } from './format.js';
 import { online, stateOf, wordOf } from './generations.js';
 import { drawChart, most } from './paint.js';
 import { command, plain } from './text.js';
@@ -130,15 +130,15 @@ export class Chosen {
       ['listens on', (app.addresses ?? []).slice(0, 8).map(address).join(', ')],
       ['accepts', app.accept === 'workers' ? 'the workers' : ''],
       ['command', command(app.command)],
-      ['reload by', plain(app.reload, 200)],
       ['namespace', app.namespace === 'default' ? '' : plain(app.namespace, 60)],
       ['rejected', record.counts.rejected > 0 ? grouped(record.counts.rejected) : ''],
       ['given again', record.counts.redispatched > 0 ? grouped(record.counts.redispatched) : ''],
       ['dropped by the kernel', dropped(app)],
       ['sent again', resent(app)],
-      ['up', app.uptime_ms === undefined ? '' : span(app.uptime_ms)],
+      ['up', app.uptime_ms === undefined ? '' : uptime(app.uptime_ms)],
       ['pid', String(record.pid)],
       ['clusterd', plain(app.version, 40)],
+      ['reload by', plain(app.reload, 200)],
     ]);
   }
 

@@ -6,7 +6,7 @@ import { clock, count, grouped, moment } from './format.js';
 import { drawTimeline } from './paint.js';
 import { SPANS } from './place.js';
 import { told, weight } from './sentence.js';
-import { reloadTold, story } from './story.js';
+import { reloadTold } from './story.js';
 import { plain } from './text.js';
 
 /** So many are in the list. */
@@ -21,7 +21,6 @@ const LAST_LINES = 50;
 export class Events {
   #record;
   #heard = 0;
-  #story = { reloads: [], stops: [], stalls: [], marks: [] };
   #places = [];
   #drawnAt = -Infinity;
   #pointer;
@@ -44,10 +43,9 @@ export class Events {
 
   render({ record, now, length }) {
     const isOther = record !== this.#record;
-    if (isOther || record.story !== this.#heard) {
-      this.#list(record, isOther ? Infinity : record.story - this.#heard);
-      [this.#record, this.#heard] = [record, record.story];
-      this.#story = story(record.events);
+    if (isOther || record.heard !== this.#heard) {
+      this.#list(record, isOther ? Infinity : record.heard - this.#heard);
+      [this.#record, this.#heard] = [record, record.heard];
       this.#drawnAt = -Infinity;
     }
     // A pixel is about a second.
@@ -63,18 +61,18 @@ export class Events {
     this.#drawnAt = now;
     const to = now + record.clock;
     this.#places = drawTimeline($('timeline'), {
-      story: this.#story,
+      story: record.story,
       from: to - length,
       to,
       workers: record.app.wanted,
       tell: (reload) => reloadTold(reload, to),
     });
-    this.#words(to, length);
+    this.#words(record.story, to, length);
     this.#tell();
   }
 
-  #words(to, length) {
-    const shown = this.#story.reloads.filter((reload) => (reload.to ?? to) >= to - length).slice(-BANDS);
+  #words({ reloads }, to, length) {
+    const shown = reloads.filter((reload) => (reload.to ?? to) >= to - length).slice(-BANDS);
     const list = $('bands');
     while (list.children.length > shown.length) list.lastElementChild.remove();
     while (list.children.length < shown.length) list.append(element('li', { 'data-band': 'reload' }));

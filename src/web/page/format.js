@@ -55,6 +55,9 @@ export const span = known((millis) => {
   return parts.filter(Boolean).join(' ');
 });
 
+/** How long something runs: no part of a second, which would flicker. */
+export const uptime = known((millis) => (millis < 1000 ? '0s' : span(millis)));
+
 /** A part of a CPU. */
 export const percent = known((part) => `${part.toFixed(0)}%`);
 

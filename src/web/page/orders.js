@@ -138,7 +138,7 @@ export class Orders {
     $('order-yes').hidden = true;
     setText($('order-no'), 'Close');
     $('order-no').focus();
-    setText($('order-outcome'), `${verb} is under way. It goes on when this is closed.`);
+    setText($('order-outcome'), 'It is under way, and goes on when this is closed.');
     const isShown = () => number === this.#number;
     try {
       this.#end(await this.#follow(word, verb, body, isShown), verb, isShown);

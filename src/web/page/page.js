@@ -39,6 +39,9 @@ const parts = {
   orders: new Orders(),
 };
 
+const ofRunning = document.querySelectorAll('#figures-part, .part-workers, .part-events');
+const orders = Object.fromEntries([...$('orders').children].map((button) => [button.dataset.action, button]));
+
 // One loop draws everything: it runs while something moves, and not at all while the page is hidden.
 
 const wake = () => {
@@ -88,9 +91,8 @@ const drawTables = (now) => {
     address: (choice) => format({ ...place, ...choice }),
   });
   document.body.classList.toggle('many', state.apps.size + state.resting.length > 1);
-  $('app').hidden = !chosen;
-  for (const part of document.querySelectorAll('#figures-part, .part-workers, .part-events'))
-    part.hidden = !record;
+  $('app').hidden = !chosen || live === 'token';
+  for (const part of ofRunning) part.hidden = !record;
   $('log-part').hidden = !home.logs || !chosen;
   $('connections-part').hidden = !home.connections || !record;
   $('orders').hidden = !home.actions || !record;
@@ -108,19 +110,19 @@ const drawChosen = (record, now, home) => {
     ['stop', !record.app.stopped],
     ['start', record.app.stopped],
   ]) {
-    $('orders').querySelector(`[data-action=${action}]`).hidden = !isShown;
+    orders[action].hidden = !isShown;
   }
-  $('orders').querySelector('[data-action=fewer]').disabled = record.app.wanted <= 1;
+  orders.fewer.disabled = record.app.wanted <= 1;
 };
 
 const followLog = (home, record, resting) => {
-  const isWanted = home.logs && place.panels.log && (record || resting);
+  const isWanted = live !== 'token' && home.logs && place.panels.log && (record || resting);
   const query = record ? { pid: record.pid } : { name: resting?.name ?? '' };
   parts.log.follow(isWanted ? String(new URLSearchParams(query)) : undefined);
 };
 
 const followConnections = (home, record) => {
-  const isWanted = home.connections && place.panels.connections && record;
+  const isWanted = live !== 'token' && home.connections && place.panels.connections && record;
   const worker = Number($('connections-worker').value);
   const one = Number.isInteger(worker) && worker > 0 ? worker : undefined;
   parts.connections.follow(isWanted ? state.wordOf(record) : undefined, one, () => {
@@ -263,11 +265,9 @@ const became = (word, wasRefused = false) => {
   setText($('live'), LIVE_WORDS[word]);
   $('token-form').hidden = word !== 'token';
   $('apps-part').hidden = word === 'token' || !state.home;
-  if (word === 'token') {
-    $('app').hidden = true;
-    $('token').focus();
-  }
-  stale();
+  if (word === 'token') $('token').focus();
+  [areTablesStale, tablesAt] = [true, -Infinity];
+  wake();
 };
 
 const tokenGiven = () =>

@@ -5,6 +5,7 @@ import { Figures, byNumber, isCounted } from './figures.js';
 import { generations } from './generations.js';
 import { Lane } from './lane.js';
 import { Ring } from './ring.js';
+import { Story } from './story.js';
 
 /** How many events of an app are kept. */
 export const EVENTS = 2000;
@@ -27,7 +28,8 @@ class AppRecord {
   clock = 0;
   /** They grow with every change of the app and of its events. */
   version = 0;
-  story = 0;
+  heard = 0;
+  story = new Story();
   #taken = new Map();
   #tickAt = -Infinity;
 
@@ -53,7 +55,8 @@ class AppRecord {
     const said = Date.parse(event.time);
     const time = Number.isNaN(said) ? at + this.clock : said;
     this.events.push({ at: time, event });
-    this.story += 1;
+    this.story.hear(time, event);
+    this.heard += 1;
     if (event.event === 'worker-online') this.#mark(event.worker, time - this.clock, 'start');
     if (event.event === 'worker-ended' && event.expected === false)
       this.#mark(event.worker, time - this.clock, 'crash');
@@ -180,7 +183,8 @@ export class State {
     this.#former.delete(app.pid);
     if (!former || former.app.started !== app.started) return undefined;
     former.events = new Ring(EVENTS);
-    former.story += 1;
+    former.story = new Story();
+    former.heard += 1;
     return former;
   }
 

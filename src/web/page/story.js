@@ -5,31 +5,30 @@ import { count, clock, span } from './format.js';
 import { told, weight } from './sentence.js';
 import { plain } from './text.js';
 
+/** So many of each are kept. A reload of a thousand workers is one of them, however many events it has. */
+const KEPT = { reloads: 100, stops: 100, stalls: 500, marks: 1000 };
+
 /**
- * `events` are `{at, event}`, oldest first. The answer has
+ * What has been heard, oldest first:
  * - `reloads`: `from`, `to` (absent while it is under way), `outcome` (`running`, `done`, `failed`), `by`, `reason`, `workers`
- *   (replaced), `canary` (`worker`, `from`, `to`) and `steps`: `[at, workers of the new generation]`;
+ *   (replaced), `canary` (`worker`, `from`, `to`), `news` (the new workers that were online) and `steps`: `[at, how many]`;
  * - `stops`: `from`, `to`; `stalls`: `worker`, `from`, `to`;
  * - `marks`: `at`, `weight`, `text`.
  */
-export const story = (events) => {
-  const teller = new Teller();
-  for (const { at, event } of events) teller.hear(at, event);
-  return { reloads: teller.reloads, stops: teller.stops, stalls: teller.stalls, marks: teller.marks };
-};
-
-class Teller {
+export class Story {
   reloads = [];
   stops = [];
   stalls = [];
   marks = [];
   #stalled = new Map();
 
+  /** An event has happened. */
   hear(at, event) {
     const handler = HANDLERS.get(event.event);
     if (handler) this[handler](at, event);
     const worth = weight(event);
     if (worth !== 'small' && !event.event.startsWith('reload-')) this.#mark(at, event, worth);
+    for (const [list, most] of Object.entries(KEPT)) if (this[list].length > most) this[list].shift();
   }
 
   get #reload() {

@@ -2,7 +2,7 @@
 // What a command does to a worker is asked elsewhere.
 
 import { $, arrange, element, setAttribute, setFigure, setState, setText } from './dom.js';
-import { bytes, grouped, percent, rate, seconds, span } from './format.js';
+import { bytes, grouped, percent, rate, seconds, uptime } from './format.js';
 import { generations, wordOf } from './generations.js';
 import { LANE_MS } from './lane.js';
 import { drawLane } from './paint.js';
@@ -20,7 +20,7 @@ const COLUMNS = [
   ['cpu', 'CPU', 'CPU', percent],
   ['memory', 'memory', 'memory', bytes],
   ['restarts', 'restarts', 'restarts', grouped],
-  ['uptime', 'up', 'uptime', span],
+  ['uptime', 'up', 'uptime', uptime],
   ['pid', 'pid', 'process id', (pid) => (pid === undefined ? '-' : String(pid))],
   ['end', 'last end', 'last end'],
 ];
@@ -30,6 +30,9 @@ const MANY_LANES = 24;
 const OFTEN_MS = 33;
 const RARELY_MS = 100;
 const STEPS_MS = 1000;
+
+/** So many rows are kept in sight or out of it together. */
+const BLOCK = 32;
 
 /** So many rows that are out of sight are brought up to date at a time. */
 const OUT_OF_SIGHT = 64;
@@ -41,6 +44,7 @@ export class Workers {
   #rows = new Map();
   #inSight = new Set();
   #sight;
+  #blockSight;
   #heads = new Map();
   #sort = { by: 'worker', isDown: false };
   #sortedAt = -Infinity;
@@ -53,6 +57,15 @@ export class Workers {
   #isNew = new Set();
 
   constructor(wake) {
+    this.#blockSight = new IntersectionObserver(
+      (entries) => {
+        for (const { target, isIntersecting } of entries) {
+          target.isInSight = isIntersecting;
+          for (const row of target.rowsOf) this.#watch(row, isIntersecting);
+        }
+      },
+      { rootMargin: '300px' },
+    );
     this.#sight = new IntersectionObserver(
       (entries) => {
         for (const { target, isIntersecting } of entries) this.#seen(target.row, isIntersecting);
@@ -123,12 +136,55 @@ export class Workers {
 
   #seen(row, isInSight) {
     if (isInSight) this.#inSight.add(row);
-    else {
-      this.#inSight.delete(row);
-      // Its memory is given back; it is drawn anew when it is seen again.
-      row.canvas.width = 0;
-    }
+    else this.#lost(row);
     row.isStale = true;
+  }
+
+  #lost(row) {
+    this.#inSight.delete(row);
+    // The memory of its lane is given back; it is drawn anew when it is seen again.
+    row.canvas.remove();
+    row.canvas.width = 0;
+  }
+
+  /** A row is watched while its block is in sight: a thousand that are watched cost more than they show. */
+  #watch(row, isWatched) {
+    if (row.isWatched === isWatched) return;
+    row.isWatched = isWatched;
+    if (isWatched) this.#sight.observe(row.element);
+    else {
+      this.#sight.unobserve(row.element);
+      this.#lost(row);
+    }
+  }
+
+  /** Puts the rows in this order, in blocks: what is out of sight is left out of layout by the block. */
+  #place(rows) {
+    const table = $('workers');
+    for (let at = 0; at * BLOCK < Math.max(1, rows.length); at += 1) {
+      const block = table.tBodies[at] ?? this.#makeBlock(table);
+      block.rowsOf = rows.slice(at * BLOCK, (at + 1) * BLOCK);
+      block.style.setProperty('--rows', block.rowsOf.length);
+      arrange(
+        block,
+        block.rowsOf.map((row) => row.element),
+      );
+      for (const row of block.rowsOf) this.#watch(row, block.isInSight === true);
+    }
+    while (table.tBodies.length > Math.max(1, Math.ceil(rows.length / BLOCK))) {
+      const block = table.tBodies[table.tBodies.length - 1];
+      this.#blockSight.unobserve(block);
+      block.remove();
+    }
+    const placed = new Set(rows);
+    for (const row of this.#rows.values()) if (!placed.has(row)) this.#watch(row, false);
+  }
+
+  #makeBlock(table) {
+    const block = element('tbody', { role: 'rowgroup' });
+    table.append(block);
+    this.#blockSight.observe(block);
+    return block;
   }
 
   /** Brings rows up to date, those in sight alone. */
@@ -156,7 +212,8 @@ export class Workers {
     this.#rows.clear();
     this.#inSight.clear();
     this.#sight.disconnect();
-    $('workers').tBodies[0].replaceChildren();
+    this.#blockSight.disconnect();
+    for (const block of [...$('workers').tBodies]) block.remove();
   }
 
   #arrange(record, now) {
@@ -169,6 +226,7 @@ export class Workers {
       setAttribute(row.element, 'data-state', wordOf(worker.state).replaceAll(' ', '-'));
       return row;
     });
+    for (const key of this.#isNew) this.#fill(this.#rows.get(key), record);
     const keys = new Set(listed.map(({ key }) => key));
     for (const [key, row] of this.#rows) if (!keys.has(key)) this.#drop(key, row);
     const isDifferent = this.#isNew.size > 0 || this.#sort.by !== 'worker' || this.#sortedAt === -Infinity;
@@ -179,10 +237,7 @@ export class Workers {
     if ((isDifferent && isDue) || this.#filter !== '') {
       this.#sortedAt = now;
       this.#isNew.clear();
-      arrange(
-        $('workers').tBodies[0],
-        this.#sorted(kept, record).map((row) => row.element),
-      );
+      this.#place(this.#sorted(kept, record));
     }
     this.#fillOthers(all, record);
     const total = new Set(record.app.workers.map(({ worker }) => worker)).size;
@@ -216,15 +271,13 @@ export class Workers {
     row.element.row = row;
     this.#rows.set(key, row);
     this.#isNew.add(key);
-    this.#sight.observe(row.element);
     return row;
   }
 
   #drop(key, row) {
     this.#rows.delete(key);
     this.#isNew.delete(key);
-    this.#inSight.delete(row);
-    this.#sight.unobserve(row.element);
+    this.#watch(row, false);
     row.element.remove();
   }
 
@@ -258,7 +311,8 @@ export class Workers {
       const isBusy =
         entry !== undefined &&
         Math.max(entry.lane.newest * 100, entry.marks.at(-1)?.at ?? 0) > now - LANE_MS - 1000;
-      if (!isBusy && row.isBlank && row.canvas.width > 0) continue;
+      if (!isBusy && row.isBlank && row.canvas.isConnected) continue;
+      if (!row.canvas.isConnected) row.cells.lane.append(row.canvas);
       row.isBlank = !isBusy;
       isMoving ||= isBusy;
       drawLane(row.canvas, {
@@ -274,8 +328,9 @@ export class Workers {
   }
 
   #measure() {
-    const [row] = this.#inSight;
-    [this.#lane.width, this.#lane.height] = [row.canvas.clientWidth, row.canvas.clientHeight];
+    const [{ canvas, cells }] = this.#inSight;
+    if (!canvas.isConnected) cells.lane.append(canvas);
+    [this.#lane.width, this.#lane.height] = [canvas.clientWidth, canvas.clientHeight];
   }
 
   /** Everything is drawn anew: the colours have changed. */
@@ -337,7 +392,6 @@ const makeRow = () => {
       className: `w-${name}${isText ? '' : ' number'}${name === 'state' ? ' state' : ''}`,
     });
   }
-  cells.lane.append(canvas);
   const head = element('th', { scope: 'row', role: 'rowheader', className: 'w-worker' }, number, mark);
   const orders = element('td', { role: 'cell', className: 'w-orders' }, button);
   return {

@@ -3,10 +3,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { axis, reloadTold, story } from '../story.js';
+import { axis, reloadTold, Story } from '../story.js';
 
-/** Events at these times. */
-const events = (...list) => list.map(([at, event, fields]) => ({ at, event: { event, ...fields } }));
+/** What is told of events at these times. */
+const story = (...list) => {
+  const heard = new Story();
+  for (const [at, event, fields] of list) heard.hear(at, { event, ...fields });
+  return heard;
+};
 
 const BEGIN = [
   [1000, 'reload-started', { by: 'SIGHUP' }],
@@ -15,14 +19,12 @@ const BEGIN = [
 
 test('a reload is a band with its canary and its steps', () => {
   const { reloads, marks } = story(
-    events(
-      ...BEGIN,
-      [1500, 'worker-online', { worker: 1, pid: 11 }],
-      [2500, 'worker-draining', { worker: 1, pid: 1 }],
-      [2510, 'worker-started', { worker: 2, pid: 12 }],
-      [2900, 'worker-online', { worker: 2, pid: 12 }],
-      [4000, 'reload-done', { workers: 2 }],
-    ),
+    ...BEGIN,
+    [1500, 'worker-online', { worker: 1, pid: 11 }],
+    [2500, 'worker-draining', { worker: 1, pid: 1 }],
+    [2510, 'worker-started', { worker: 2, pid: 12 }],
+    [2900, 'worker-online', { worker: 2, pid: 12 }],
+    [4000, 'reload-done', { workers: 2 }],
   );
   const { news, ...reload } = reloads[0];
   assert.deepEqual([reloads.length, [...news]], [1, [1, 2]]);
@@ -48,11 +50,9 @@ test('a reload is a band with its canary and its steps', () => {
 
 test('a failed reload is told as rolled back', () => {
   const { reloads, marks } = story(
-    events(
-      ...BEGIN,
-      [1800, 'worker-failed', { worker: 1, pid: 11, reason: 'it did not listen' }],
-      [1900, 'reload-failed', { reason: 'worker 1 was not ready' }],
-    ),
+    ...BEGIN,
+    [1800, 'worker-failed', { worker: 1, pid: 11, reason: 'it did not listen' }],
+    [1900, 'reload-failed', { reason: 'worker 1 was not ready' }],
   );
   assert.deepEqual(
     [reloads[0].outcome, reloads[0].to, reloads[0].canary.to, marks.length],
@@ -65,7 +65,7 @@ test('a failed reload is told as rolled back', () => {
 });
 
 test('one that is under way has no end', () => {
-  const { reloads } = story(events(...BEGIN));
+  const { reloads } = story(...BEGIN);
   assert.deepEqual([reloads[0].outcome, reloads[0].to], ['running', undefined]);
   assert.match(
     reloadTold(reloads[0], 3000),
@@ -74,22 +74,20 @@ test('one that is under way has no end', () => {
 });
 
 test('one that could not begin is a mark', () => {
-  const { reloads, marks } = story(events([1, 'reload-failed', { reason: 'the configuration is wrong' }]));
+  const { reloads, marks } = story([1, 'reload-failed', { reason: 'the configuration is wrong' }]);
   assert.deepEqual([reloads, marks.map(({ weight }) => weight)], [[], ['bad']]);
 });
 
 test('stalls and stops last, and the rest are marks by their weight', () => {
   const { stalls, stops, marks } = story(
-    events(
-      [1, 'worker-stalled', { worker: 2 }],
-      [5, 'worker-moves', { worker: 2 }],
-      [6, 'worker-stalled', { worker: 3 }],
-      [7, 'app-stopping', { by: 'a' }],
-      [9, 'app-started', { by: 'a' }],
-      [10, 'worker-started', { worker: 3 }],
-      [11, 'worker-online', { worker: 3 }],
-      [12, 'hasOwnProperty', {}],
-    ),
+    [1, 'worker-stalled', { worker: 2 }],
+    [5, 'worker-moves', { worker: 2 }],
+    [6, 'worker-stalled', { worker: 3 }],
+    [7, 'app-stopping', { by: 'a' }],
+    [9, 'app-started', { by: 'a' }],
+    [10, 'worker-started', { worker: 3 }],
+    [11, 'worker-online', { worker: 3 }],
+    [12, 'hasOwnProperty', {}],
   );
   assert.deepEqual(stalls, [
     { worker: 2, from: 1, to: 5 },
@@ -108,6 +106,13 @@ test('stalls and stops last, and the rest are marks by their weight', () => {
       [12, 'plain'],
     ],
   );
+});
+
+test('a reload of very many workers is one band, and everything is bounded', () => {
+  const many = Array.from({ length: 5000 }, (_, at) => [at, 'worker-online', { worker: at + 1 }]);
+  const { reloads, marks } = story([0, 'reload-started', {}], ...many);
+  assert.deepEqual([reloads[0].steps.length, marks.length], [5000, 0]);
+  assert.equal(story(...many).marks.length, 1000);
 });
 
 test('lines of the axis are at whole times', () => {
