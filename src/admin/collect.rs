@@ -8,7 +8,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, GaugeVec, IntGaugeVec, Opts, Registry};
 use rustix::process::Pid;
 
-use super::listen_queues::{ListenQueues, PublicAddresses};
+use super::listen_queues::ListenQueues;
 use super::network_namespace::NetworkNamespace;
 use super::own_process::OwnProcess;
 use crate::ids::Slot;
@@ -16,18 +16,18 @@ use crate::ids::Slot;
 /// Tells the main process of each worker that has one now.
 pub(crate) type Processes = Box<dyn Fn() -> Vec<(Slot, Pid)> + Send + Sync>;
 
-/// Registers the metrics of these workers' processes, the `process_*` of the calling one, and those of the queues in the
-/// kernel for these addresses.
+/// Registers the metrics of these workers' processes, the `process_*` of the calling one, and those of these queues in the
+/// kernel.
 ///
 /// # Errors
 /// A metric of one of these names is registered already.
 pub(crate) fn register(
     registry: &Registry,
     workers: Processes,
-    addresses: &PublicAddresses,
+    queues: &ListenQueues,
 ) -> Result<(), prometheus::Error> {
     registry.register(Box::new(WorkerProcesses::new(workers)))?;
-    registry.register(Box::new(ListenQueues::new(addresses)))?;
+    queues.register(registry)?;
     registry.register(Box::new(NetworkNamespace::new()))?;
     registry.register(Box::new(OwnProcess::new()))
 }
@@ -137,7 +137,7 @@ mod tests {
     /// The value of each family for a worker with this process.
     fn values(pid: Pid) -> BTreeMap<String, f64> {
         let registry = Registry::new();
-        register(&registry, Box::new(move || vec![(SLOT, pid)]), &Vec::new()).unwrap();
+        register(&registry, Box::new(move || vec![(SLOT, pid)]), &queues()).unwrap();
         let mut values = BTreeMap::new();
         for family in registry.gather() {
             for metric in family.get_metric() {
@@ -149,6 +149,10 @@ mod tests {
             }
         }
         values
+    }
+
+    fn queues() -> ListenQueues {
+        ListenQueues::new(&Vec::new())
     }
 
     #[test]
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn two_collectors_cannot_share_a_registry() {
         let registry = Registry::new();
-        register(&registry, Box::new(Vec::new), &Vec::new()).unwrap();
-        assert!(register(&registry, Box::new(Vec::new), &Vec::new()).is_err());
+        register(&registry, Box::new(Vec::new), &queues()).unwrap();
+        assert!(register(&registry, Box::new(Vec::new), &queues()).is_err());
     }
 }

@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::collect;
+use super::listen_queues::ListenQueues;
 use crate::ids::Slot;
 use crate::metrics::Metrics;
 
@@ -36,7 +37,7 @@ fn everything() -> Vec<MetricFamily> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let public = vec![(address, vec![address])];
-    collect::register(&metrics.registry, Box::new(processes), &public).unwrap();
+    collect::register(&metrics.registry, Box::new(processes), &ListenQueues::new(&public)).unwrap();
     // A family without a child would not appear.
     metrics.handed.with_label_values(&["1"]);
     metrics.workers.with_label_values(&["online"]);

@@ -1,5 +1,5 @@
 //! The kernel's accept queues of the public addresses: how long they are, how long they may be, and what was dropped there.
-//! The kernel is asked at each scrape.
+//! The kernel is asked at each scrape, and whenever somebody else looks.
 //!
 //! It has none of the front's sockets: it finds those that listen by their addresses. What the kernel does not tell is not
 //! shown.
@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts};
+use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use crate::sys::sock_diag::{SockDiag, TcpSocket};
 
@@ -19,8 +19,11 @@ use crate::sys::sock_diag::{SockDiag, TcpSocket};
 /// where workers accept.
 pub(crate) type PublicAddresses = Vec<(SocketAddr, Vec<SocketAddr>)>;
 
-/// The metrics.
-pub(super) struct ListenQueues {
+/// The queues. Clones share what was counted.
+#[derive(Clone)]
+pub(crate) struct ListenQueues(Arc<Inner>);
+
+struct Inner {
     /// What is shown of a socket that is bound there.
     labels: HashMap<(IpAddr, u16), String>,
     ports: Vec<u16>,
@@ -30,7 +33,20 @@ pub(super) struct ListenQueues {
     asked: Mutex<Asked>,
 }
 
-/// What lasts from one scrape to the next.
+/// The queues of an address, as they are now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QueueLength {
+    /// The address.
+    pub listener: String,
+    /// How many connections nobody has accepted yet.
+    pub connections: u64,
+    /// How many there may be.
+    pub limit: u64,
+    /// How many packets were dropped there since somebody first looked, if the kernel counts them.
+    pub dropped: Option<u64>,
+}
+
+/// What lasts from one look to the next.
 struct Asked {
     /// It is kept, for when there are no descriptors any more.
     kernel: Option<SockDiag>,
@@ -40,7 +56,7 @@ struct Asked {
 
 impl ListenQueues {
     /// Of these addresses.
-    pub(super) fn new(addresses: &PublicAddresses) -> Self {
+    pub(crate) fn new(addresses: &PublicAddresses) -> Self {
         let mut labels = HashMap::new();
         for (public, bound) in addresses {
             labels.extend(bound.iter().map(|address| ((address.ip(), address.port()), public.to_string())));
@@ -54,8 +70,51 @@ impl ListenQueues {
              the queue full. A client tries again, and counts again.",
         );
         let dropped = IntCounterVec::new(options, &["listener"]).expect("a valid metric");
-        let asked = Asked { kernel: SockDiag::open().ok(), last: HashMap::new() };
-        Self { labels, ports, template: Lengths::new(), dropped, asked: Mutex::new(asked) }
+        let asked = Mutex::new(Asked { kernel: None, last: HashMap::new() });
+        Self(Arc::new(Inner { labels, ports, template: Lengths::new(), dropped, asked }))
+    }
+
+    /// Shows them at each scrape. The kernel is spoken to from now on, so that there is a descriptor when there are no others.
+    ///
+    /// # Errors
+    /// A metric of one of these names is registered already.
+    pub(super) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        self.0.asked.lock().unwrap_or_else(PoisonError::into_inner).kernel = SockDiag::open().ok();
+        registry.register(Box::new(self.clone()))
+    }
+
+    /// Asks the kernel, which takes some microseconds for each socket that listens. Nothing where it does not tell.
+    pub(crate) fn look(&self) -> Vec<QueueLength> {
+        let Ok(sockets) = self.0.ask() else { return Vec::new() };
+        let mut queues = BTreeMap::<&str, QueueLength>::new();
+        for (label, socket) in &sockets {
+            let empty =
+                || QueueLength { listener: (*label).to_owned(), connections: 0, limit: 0, dropped: None };
+            let queue = queues.entry(label).or_insert_with(empty);
+            queue.connections += u64::from(socket.unread);
+            queue.limit += u64::from(socket.unacknowledged);
+            queue.dropped =
+                socket.dropped.map(|_| self.0.dropped.with_label_values(&[label]).get()).or(queue.dropped);
+        }
+        queues.into_values().collect()
+    }
+}
+
+impl std::fmt::Debug for ListenQueues {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ListenQueues")
+    }
+}
+
+impl Inner {
+    /// The sockets, each with what is shown of it. What they have dropped is counted.
+    fn ask(&self) -> io::Result<Vec<(&str, TcpSocket)>> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let label = |socket: &TcpSocket| self.labels.get(&(socket.local.ip(), socket.local.port()));
+        let listed = asked.ask(&self.ports)?.into_iter();
+        let sockets: Vec<_> = listed.filter_map(|socket| Some((label(&socket)?.as_str(), socket))).collect();
+        asked.count(&sockets, &self.dropped);
+        Ok(sockets)
     }
 }
 
@@ -136,26 +195,21 @@ impl Lengths {
 
 impl Collector for ListenQueues {
     fn desc(&self) -> Vec<&Desc> {
-        let families = self.template.families().into_iter().chain([&self.dropped as &dyn Collector]);
+        let families = self.0.template.families().into_iter().chain([&self.0.dropped as &dyn Collector]);
         families.flat_map(Collector::desc).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let sockets = match asked.ask(&self.ports) {
+        let sockets = match self.0.ask() {
             Ok(sockets) => sockets,
             Err(error) => {
                 tracing::debug!(%error, "the kernel does not tell of the accept queues for a scrape");
                 return Vec::new();
             }
         };
-        let label = |socket: &TcpSocket| self.labels.get(&(socket.local.ip(), socket.local.port()));
-        let sockets: Vec<_> =
-            sockets.into_iter().filter_map(|socket| Some((label(&socket)?.as_str(), socket))).collect();
-        asked.count(&sockets, &self.dropped);
         let lengths = Lengths::new();
         lengths.show(&sockets);
-        let families = lengths.families().into_iter().chain([&self.dropped as &dyn Collector]);
+        let families = lengths.families().into_iter().chain([&self.0.dropped as &dyn Collector]);
         families.flat_map(Collector::collect).collect()
     }
 }
@@ -164,8 +218,6 @@ impl Collector for ListenQueues {
 mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::time::{Duration, Instant};
-
-    use prometheus::Registry;
 
     use super::*;
 
@@ -177,7 +229,7 @@ mod tests {
 
     fn registry(addresses: &PublicAddresses) -> Registry {
         let registry = Registry::new();
-        registry.register(Box::new(ListenQueues::new(addresses))).unwrap();
+        ListenQueues::new(addresses).register(&registry).unwrap();
         registry
     }
 
@@ -267,8 +319,8 @@ mod tests {
         let mut count = |sockets: &[(u64, u32)]| {
             let sockets: Vec<_> =
                 sockets.iter().map(|&(cookie, dropped)| ("a", socket(cookie, Some(dropped)))).collect();
-            asked.count(&sockets, &queues.dropped);
-            queues.dropped.with_label_values(&["a"]).get()
+            asked.count(&sockets, &queues.0.dropped);
+            queues.0.dropped.with_label_values(&["a"]).get()
         };
         assert_eq!(count(&[(1, 5), (2, u32::MAX)]), 5 + u64::from(u32::MAX));
         let before = count(&[(1, 5), (2, 1)]);
@@ -282,7 +334,7 @@ mod tests {
     fn a_kernel_that_does_not_count_shows_no_zero() {
         let queues = ListenQueues::new(&Vec::new());
         let mut asked = Asked { kernel: None, last: HashMap::new() };
-        asked.count(&[("a", socket(1, None))], &queues.dropped);
-        assert!(queues.dropped.collect().iter().all(|family| family.get_metric().is_empty()));
+        asked.count(&[("a", socket(1, None))], &queues.0.dropped);
+        assert!(queues.0.dropped.collect().iter().all(|family| family.get_metric().is_empty()));
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod listen_queues;
 mod network_namespace;
 pub(crate) mod open_connections;
 mod own_process;
+pub(crate) mod pace;
 mod readiness;
 mod routes;
 mod serve;

@@ -1,7 +1,7 @@
-//! How many connections each worker has open: asked before each scrape, and shown in it.
+//! How many connections each worker has open: asked before each scrape, and whenever somebody else looks.
 //!
-//! Who knows it, and how, is the caller's concern. A scrape waits for the answer for a moment only: without one, it goes
-//! without this metric.
+//! Who knows it, and how, is the caller's concern. It is waited for a moment only: without an answer, a scrape goes without
+//! this metric.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +12,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts, Registry};
 
+use super::pace::pace;
 use crate::ids::Slot;
 
 /// How long a scrape waits. It is much less than Prometheus waits for the whole page.
@@ -30,33 +31,55 @@ pub(crate) struct OpenConnections(Arc<Inner>);
 struct Inner {
     ask: AskCounts,
     timeout: Duration,
-    /// When the last answer came. Locked while one is waited for, so that scrapes at the same time share it.
-    answered: tokio::sync::Mutex<Option<Instant>>,
+    /// Locked while an answer is waited for, so that those who ask at the same time share it.
+    answered: tokio::sync::Mutex<Option<Answered>>,
     /// The last answer.
     counts: Mutex<Option<Counts>>,
     /// Never filled: it describes the family to the registry.
     template: IntGaugeVec,
 }
 
+/// The last answer.
+#[derive(Clone, Copy)]
+struct Answered {
+    at: Instant,
+    took: Duration,
+}
+
 impl OpenConnections {
-    /// Registers the metric.
-    ///
-    /// # Errors
-    /// One of its name is registered already.
-    pub(crate) fn register(registry: &Registry, ask: AskCounts) -> Result<Self, prometheus::Error> {
-        Self::with(registry, ask, TIMEOUT)
+    /// Nobody is asked yet.
+    pub(crate) fn new(ask: AskCounts) -> Self {
+        Self::with(ask, TIMEOUT)
     }
 
-    fn with(registry: &Registry, ask: AskCounts, timeout: Duration) -> Result<Self, prometheus::Error> {
-        let open = Self(Arc::new(Inner {
+    fn with(ask: AskCounts, timeout: Duration) -> Self {
+        Self(Arc::new(Inner {
             ask,
             timeout,
             answered: tokio::sync::Mutex::default(),
             counts: Mutex::default(),
             template: gauges(),
-        }));
-        registry.register(Box::new(open.clone()))?;
-        Ok(open)
+        }))
+    }
+
+    /// Shows them in the metrics of this registry.
+    ///
+    /// # Errors
+    /// A metric of this name is registered already.
+    pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        registry.register(Box::new(self.clone()))
+    }
+
+    /// How many there are, for somebody who looks again and again: the last answer, unless one is due by [`pace`].
+    pub(crate) async fn counts(&self) -> Option<Counts> {
+        let asking = async {
+            let last = *self.0.answered.lock().await;
+            if last.is_none_or(|last| last.at.elapsed() >= pace(last.took)) {
+                self.ask(Instant::now()).await;
+            }
+        };
+        tokio::time::timeout(self.0.timeout, asking).await.ok()?;
+        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks anew, unless an answer comes meanwhile that somebody else has asked for.
@@ -69,14 +92,15 @@ impl OpenConnections {
 
     async fn ask(&self, asked: Instant) {
         let mut answered = self.0.answered.lock().await;
-        if answered.is_some_and(|answered| answered >= asked) {
+        if answered.is_some_and(|answered| answered.at >= asked) {
             return;
         }
         // If there is no answer in time, there is none: an old one would be taken for the present.
         self.set(None);
+        let begun = Instant::now();
         let counts = (self.0.ask)().await;
         self.set(counts);
-        *answered = Some(Instant::now());
+        *answered = Some(Answered { at: Instant::now(), took: begun.elapsed() });
     }
 
     fn set(&self, counts: Option<Counts>) {
@@ -142,7 +166,8 @@ mod tests {
                     (time != 3).then(|| BTreeMap::from([(Slot(u32::try_from(time).unwrap()), time)]))
                 })
             });
-            let open = OpenConnections::with(&registry, ask, timeout).unwrap();
+            let open = OpenConnections::with(ask, timeout);
+            open.register(&registry).unwrap();
             Self { open, registry, times, permits }
         }
 
@@ -186,6 +211,18 @@ mod tests {
         };
         tokio::join!(refreshed, permit);
         assert_eq!((asked.times(), asked.shown()), (1, vec![("1".to_owned(), 1)]));
+    }
+
+    #[tokio::test]
+    async fn who_looks_again_at_once_gets_the_same_answer() {
+        let asked = Asked::new(Duration::from_secs(30));
+        asked.permits.add_permits(2);
+        let first = asked.open.counts().await;
+        assert_eq!(first, Some(BTreeMap::from([(Slot(1), 1)])));
+        assert_eq!((asked.open.counts().await, asked.times()), (first, 1));
+        asked.open.refresh().await;
+        assert_eq!(asked.open.counts().await, Some(BTreeMap::from([(Slot(2), 2)])), "a scrape has asked");
+        assert_eq!(asked.times(), 2);
     }
 
     #[tokio::test]

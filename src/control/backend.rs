@@ -2,7 +2,7 @@
 //!
 //! It carries out nothing itself: commands are the supervisor's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,12 +14,18 @@ use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use prometheus::core::Metric as _;
+use prometheus::{HistogramVec, IntCounterVec};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::watch;
 
-use super::api::{Accept, Address, App, Bucket, Code, Connection, Histogram, Problem, Traffic, Worker};
+use super::api::{
+    Accept, Address, App, Bucket, Code, Connection, Histogram, ListenQueue, Moved, Problem, Tick, Traffic,
+    Worker,
+};
 use super::usage::{GroupUsage, UsageSampler};
 use crate::admin::Readiness;
+use crate::admin::listen_queues::{ListenQueues, QueueLength};
+use crate::admin::open_connections::OpenConnections;
 use crate::connections::{self, ConnectionState, OpenConnection};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
@@ -58,8 +64,17 @@ pub(crate) trait AppBackend: Send + Sync + 'static {
     /// Begins a command.
     fn begin(&self, command: Command, by: Asker) -> BoxFuture<'static, Result<CommandEnd, Refused>>;
 
+    /// What is counted now. Takes microseconds.
+    fn counts(&self) -> Tick;
+
+    /// How many connections each worker has open, by its number, if anybody knows.
+    fn open_connections(&self) -> BoxFuture<'static, Option<BTreeMap<u32, u64>>>;
+
     /// The events from now on.
     fn events(&self) -> Receiver<Event>;
+
+    /// The last events, the oldest first, and those from now on.
+    fn events_with_past(&self) -> (Vec<Event>, Receiver<Event>);
 
     /// The open connections of its clients, or of one worker's.
     fn connections(&self, worker: Option<Slot>) -> BoxFuture<'static, Result<Vec<Connection>, Problem>>;
@@ -84,6 +99,27 @@ pub(crate) struct Profile {
     pub addresses: Vec<Address>,
     /// When clusterd was started.
     pub started: SystemTime,
+    /// What connections move is counted (`--connection-stats`).
+    pub counts_moved: bool,
+}
+
+/// What is asked for the state of an app.
+#[derive(Debug)]
+pub(crate) struct AppSources {
+    /// Its supervisor.
+    pub supervisor: supervisor::Handle,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Reaches its workers.
+    pub dialer: WorkerDialer,
+    /// Who has which connection.
+    pub connections: connections::Handle,
+    /// How many each worker has open.
+    pub open: OpenConnections,
+    /// The kernel's queues of its addresses.
+    pub queues: ListenQueues,
+    /// What `/readyz` answers.
+    pub readiness: watch::Receiver<Readiness>,
 }
 
 /// The app that this clusterd runs.
@@ -94,21 +130,65 @@ pub(crate) struct SupervisedApp {
     metrics: Metrics,
     dialer: WorkerDialer,
     connections: connections::Handle,
+    open: OpenConnections,
+    queues: ListenQueues,
     readiness: watch::Receiver<Readiness>,
     usage: Mutex<UsageSampler>,
 }
 
 impl SupervisedApp {
-    /// The app of this supervisor; the dialer reaches its workers.
-    pub(crate) fn new(
-        profile: Profile,
-        supervisor: supervisor::Handle,
-        metrics: Metrics,
-        dialer: WorkerDialer,
-        connections: connections::Handle,
-        readiness: watch::Receiver<Readiness>,
-    ) -> Self {
-        Self { profile, supervisor, metrics, dialer, connections, readiness, usage: Mutex::default() }
+    /// The app that these sources tell of.
+    pub(crate) fn new(profile: Profile, sources: AppSources) -> Self {
+        let AppSources { supervisor, metrics, dialer, connections, open, queues, readiness } = sources;
+        let usage = Mutex::default();
+        Self { profile, supervisor, metrics, dialer, connections, open, queues, readiness, usage }
+    }
+
+    /// What passes through it.
+    fn traffic(&self, slots: impl Iterator<Item = Slot>) -> Traffic {
+        let metrics = &self.metrics;
+        let counted = Traffic {
+            accepted: metrics.accepted.get(),
+            rejected: metrics.rejected_of_all_reasons(),
+            redispatched: metrics.redispatched.get(),
+            queued: queued(metrics),
+            queue_wait: histogram(&metrics.queue_wait),
+            handoff: histogram(&metrics.handoff),
+            listen_queues: self.queues.look().into_iter().map(listen_queue).collect(),
+            ..Traffic::default()
+        };
+        if !self.profile.counts_moved {
+            return counted;
+        }
+        let labels: BTreeSet<String> = slots.map(|slot| slot.to_string()).collect();
+        let of_all = &metrics.connections;
+        let sum = |counter: &IntCounterVec| {
+            Some(labels.iter().map(|worker| counter.with_label_values(&[worker]).get()).sum())
+        };
+        let together = |of_workers: &HistogramVec| {
+            let each = labels.iter().map(|worker| histogram(&of_workers.with_label_values(&[worker])));
+            Some(each.fold(Histogram::default(), |all, one| all.plus(&one)))
+        };
+        Traffic {
+            duration: together(&of_all.duration),
+            rtt: together(&of_all.rtt),
+            received_bytes: sum(&of_all.received),
+            sent_bytes: sum(&of_all.sent),
+            retransmitted_segments: sum(&of_all.retransmitted),
+            ..counted
+        }
+    }
+
+    /// What the connections of a worker have moved.
+    fn moved(&self, slot: Slot) -> Moved {
+        let (of_all, worker) = (&self.metrics.connections, slot.to_string());
+        let duration = of_all.duration.with_label_values(&[&worker]);
+        Moved {
+            connections_ended: duration.get_sample_count(),
+            duration_sum_seconds: duration.get_sample_sum(),
+            received_bytes: of_all.received.with_label_values(&[&worker]).get(),
+            sent_bytes: of_all.sent.with_label_values(&[&worker]).get(),
+        }
     }
 
     fn find(&self, slot: Slot, port: Option<WorkerPort>) -> Result<(WorkerId, WorkerPort), Problem> {
@@ -153,10 +233,13 @@ impl AppBackend for SupervisedApp {
             };
             let environment = status.environment.as_ref().filter(|_| detail == Detail::WithEnvironment);
             let environment = environment.map(texts);
-            Worker { without_shim, environment, ..worker(status, used, taken, now) }
+            let is_asked = detail == Detail::Traffic && self.profile.counts_moved;
+            let moved = is_asked.then(|| self.moved(status.slot));
+            Worker { without_shim, environment, moved, ..worker(status, used, taken, now) }
         });
+        let slots = overview.workers.iter().map(|worker| worker.slot);
         App {
-            traffic: (detail == Detail::Traffic).then(|| traffic(&self.metrics)),
+            traffic: (detail == Detail::Traffic).then(|| self.traffic(slots)),
             ready: self.readiness.borrow().is_ready(),
             accept: if self.dialer.workers_accept() { Accept::Workers } else { Accept::Primary },
             ..app(&self.profile, &overview, workers.collect(), now)
@@ -171,8 +254,35 @@ impl AppBackend for SupervisedApp {
         })
     }
 
+    fn counts(&self) -> Tick {
+        let overview = Arc::clone(&self.supervisor.status().borrow());
+        let taken = |slot: Slot| self.metrics.handed.with_label_values(&[&slot.to_string()]).get();
+        let slots: BTreeSet<Slot> = overview.workers.iter().map(|worker| worker.slot).collect();
+        Tick {
+            pid: std::process::id(),
+            uptime_ms: millis(ago(self.profile.started, SystemTime::now())),
+            accepted: self.metrics.accepted.get(),
+            rejected: self.metrics.rejected_of_all_reasons(),
+            redispatched: self.metrics.redispatched.get(),
+            queued: queued(&self.metrics),
+            taken: slots.into_iter().map(|slot| (slot.0, taken(slot))).collect(),
+        }
+    }
+
+    fn open_connections(&self) -> BoxFuture<'static, Option<BTreeMap<u32, u64>>> {
+        let open = self.open.clone();
+        Box::pin(async move {
+            let counts = open.counts().await?;
+            Some(counts.into_iter().map(|(slot, count)| (slot.0, count as u64)).collect())
+        })
+    }
+
     fn events(&self) -> Receiver<Event> {
         self.supervisor.events()
+    }
+
+    fn events_with_past(&self) -> (Vec<Event>, Receiver<Event>) {
+        self.supervisor.events_with_past()
     }
 
     fn connections(&self, worker: Option<Slot>) -> BoxFuture<'static, Result<Vec<Connection>, Problem>> {
@@ -262,16 +372,13 @@ fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: System
     }
 }
 
-/// The counters of the data path.
-fn traffic(metrics: &Metrics) -> Traffic {
-    Traffic {
-        accepted: metrics.accepted.get(),
-        rejected: metrics.rejected_of_all_reasons(),
-        redispatched: metrics.redispatched.get(),
-        queued: u64::try_from(metrics.queue.get()).unwrap_or_default(),
-        queue_wait: histogram(&metrics.queue_wait),
-        handoff: histogram(&metrics.handoff),
-    }
+fn queued(metrics: &Metrics) -> u64 {
+    u64::try_from(metrics.queue.get()).unwrap_or_default()
+}
+
+fn listen_queue(queue: QueueLength) -> ListenQueue {
+    let QueueLength { listener, connections, limit, dropped } = queue;
+    ListenQueue { listener, connections, limit, dropped }
 }
 
 fn histogram(histogram: &prometheus::Histogram) -> Histogram {
@@ -311,6 +418,7 @@ fn worker(status: &Status, used: Option<GroupUsage>, taken: u64, now: SystemTime
         memory_bytes: used.map(|used| used.memory),
         connections_taken: taken,
         connections_open: None,
+        moved: None,
         listening: status.listening.iter().map(|port| port.0).collect(),
         without_shim: Vec::new(),
         last_end: status.last_end.clone(),

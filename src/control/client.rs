@@ -290,6 +290,22 @@ impl Clusterd {
         self.lines(self.request(Method::GET, &Path::Events(app), Bytes::new())?).await
     }
 
+    /// One app as it lives: a stream of [`Live`](api::Live), whose objects are left as they are.
+    ///
+    /// # Errors
+    /// There is no answer, or it refuses.
+    pub(crate) async fn live(&self, app: &str) -> Result<JsonLines, Error> {
+        self.lines(self.request(Method::GET, &Path::Live(app), Bytes::new())?).await
+    }
+
+    /// Passes on a request of somebody else's for a path of the API, and the answer as it comes.
+    ///
+    /// # Errors
+    /// There is no answer, or the path cannot be asked for.
+    pub(crate) async fn pass_on(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+        self.send(request, ANSWER).await
+    }
+
     fn request(&self, method: Method, path: &Path<'_>, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
         let request = Request::builder().method(method).uri(path.to_string());
         let request = request.header(HOST, "clusterd").header(CONTENT_TYPE, "application/json");

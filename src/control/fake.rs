@@ -2,9 +2,10 @@
 //!
 //! It has no workers: it only answers as one might.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use axum::body::Body;
@@ -15,7 +16,7 @@ use futures_util::stream;
 use http_body_util::BodyExt;
 use tokio::sync::{broadcast, oneshot};
 
-use super::api::{Accept, App, Code, Connection, Problem, Traffic, Worker};
+use super::api::{Accept, App, Code, Connection, Problem, Tick, Traffic, Worker};
 use super::backend::{AppBackend, CommandEnd, Detail};
 use crate::ids::{Slot, WorkerPort};
 use crate::supervisor::events::{Asker, Event, EventKind, Time};
@@ -24,6 +25,8 @@ use crate::supervisor::{Command, Failed, Refused};
 /// An app whose commands end when the test says so.
 pub(super) struct Fake {
     pub(super) events: broadcast::Sender<Event>,
+    past: Mutex<Vec<Event>>,
+    taken: AtomicU64,
     /// How long its command is, beyond what it needs.
     pub(super) padding: AtomicUsize,
     pub(super) begun: Mutex<Vec<(Command, Asker)>>,
@@ -33,12 +36,26 @@ pub(super) struct Fake {
 impl Fake {
     pub(super) fn new() -> Self {
         let (events, _) = broadcast::channel(16);
-        Self { events, padding: AtomicUsize::new(0), begun: Mutex::default(), end: Mutex::default() }
+        Self {
+            events,
+            past: Mutex::default(),
+            taken: AtomicU64::new(1),
+            padding: AtomicUsize::new(0),
+            begun: Mutex::default(),
+            end: Mutex::default(),
+        }
     }
 
     pub(super) fn tell(&self, worker: u32) {
         let kind = EventKind::WorkerMoves { worker };
-        let _ = self.events.send(Event { time: Time(SystemTime::now()), app: "web".to_owned(), kind });
+        let event = Event { time: Time(SystemTime::now()), app: "web".to_owned(), kind };
+        self.past.lock().unwrap().push(event.clone());
+        let _ = self.events.send(event);
+    }
+
+    /// Its worker takes so many connections.
+    pub(super) fn take_connections(&self, count: u64) {
+        self.taken.fetch_add(count, Ordering::Relaxed);
     }
 
     /// The next command is not refused, and ends so.
@@ -64,8 +81,9 @@ impl AppBackend for Fake {
             restarts: 0,
             cpu_percent: None,
             memory_bytes: None,
-            connections_taken: 0,
+            connections_taken: self.taken.load(Ordering::Relaxed),
             connections_open: None,
+            moved: None,
             listening: vec![3000],
             without_shim: match detail {
                 Detail::Brief | Detail::Traffic => Vec::new(),
@@ -108,8 +126,21 @@ impl AppBackend for Fake {
         })
     }
 
+    fn counts(&self) -> Tick {
+        let taken = self.taken.load(Ordering::Relaxed);
+        Tick { pid: std::process::id(), accepted: taken, taken: vec![(1, taken)], ..Tick::default() }
+    }
+
+    fn open_connections(&self) -> BoxFuture<'static, Option<BTreeMap<u32, u64>>> {
+        Box::pin(async { Some([(1, 3)].into()) })
+    }
+
     fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    fn events_with_past(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        (self.past.lock().unwrap().clone(), self.events.subscribe())
     }
 
     fn connections(&self, worker: Option<Slot>) -> BoxFuture<'static, Result<Vec<Connection>, Problem>> {

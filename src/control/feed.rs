@@ -26,7 +26,8 @@ pub(super) struct EventSource {
 }
 
 impl EventSource {
-    fn into_stream(self) -> impl Stream<Item = Event> + Send + Unpin {
+    /// They never end before the app's clusterd does.
+    pub(super) fn into_stream(self) -> impl Stream<Item = Event> + Send + Unpin {
         let Self { app, events } = self;
         BroadcastStream::new(events)
             .map(move |received| received.unwrap_or_else(|Lagged(events)| missed(&app, events)))

@@ -2,7 +2,6 @@
 //!
 //! It knows no sockets and no paths.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,26 +9,22 @@ use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use hyper::header::HeaderValue;
 use serde::Deserialize;
-use tower::{BoxError, ServiceExt};
+use tower::ServiceExt;
 
 use super::api::{self, App, Apps, Code, Connection, PORT_HEADER, Problem, Verb, WORKER_HEADER};
 use super::backend::{AppBackend, Detail};
 use super::extract::{CommandBody, NamedApp, NamedWorker, StreamFormat, WorkerPath, worker_of};
 use super::feed::{self, EventSource};
+use super::live;
 use super::respond::Json;
+use super::snapshots::{Snapshots, overloaded};
 use super::stay::Stay;
 use crate::http::{self, Bounded};
 use crate::ids::Slot;
-use crate::supervisor::events::Asker;
-
-/// How many snapshots may be under way at once; further ones are refused.
-const SNAPSHOTS: usize = 16;
-
-/// How long a snapshot may take.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::supervisor::events::{Asker, Event};
 
 /// How many requests for connections may be under way at once; further ones are refused.
 const LISTINGS: usize = 4;
@@ -43,29 +38,20 @@ struct Listing {
     worker: Option<Slot>,
 }
 
-/// An app whose state is read.
-struct Look {
-    app: NamedApp,
-    detail: Detail,
-}
-
 /// The apps, and how their state is read. Clones share the limits.
 #[derive(Clone)]
 pub(super) struct ControlState {
     apps: Arc<[Arc<dyn AppBackend>]>,
-    snapshots: Bounded<Look, App>,
+    snapshots: Snapshots,
     listings: Bounded<Listing, Result<Vec<Connection>, Problem>>,
 }
 
 impl ControlState {
     pub(super) fn new(apps: Vec<Arc<dyn AppBackend>>) -> Self {
-        let snapshot = |Look { app: NamedApp(app), detail }| async move {
-            Ok(tokio::task::spawn_blocking(move || app.snapshot(detail)).await?)
-        };
         let listing = |Listing { app, worker }| async move { Ok(app.connections(worker).await) };
         Self {
             apps: apps.into(),
-            snapshots: http::bounded(SNAPSHOTS, SNAPSHOT_TIMEOUT, snapshot),
+            snapshots: Snapshots::new(),
             listings: http::bounded(LISTINGS, LISTING_TIMEOUT, listing),
         }
     }
@@ -79,25 +65,10 @@ impl ControlState {
         })
     }
 
-    async fn snapshot(&self, app: NamedApp, detail: Detail) -> Result<App, Problem> {
-        let snapshot = self.snapshots.clone().oneshot(Look { app, detail }).await;
-        snapshot.map_err(|error| overloaded(&error, SNAPSHOTS, "the state of the workers"))
-    }
-
     async fn listing(&self, listing: Listing) -> Result<Vec<Connection>, Problem> {
         let connections = self.listings.clone().oneshot(listing).await;
         connections.map_err(|error| overloaded(&error, LISTINGS, "the connections"))?
     }
-}
-
-/// Why `what` could not be read, of which so many readings may be under way.
-fn overloaded(error: &BoxError, most: usize, what: &str) -> Problem {
-    let message = if error.is::<tower::load_shed::error::Overloaded>() {
-        format!("{most} requests are reading {what} already")
-    } else {
-        format!("cannot read {what}: {error}")
-    };
-    Problem::new(Code::Overloaded, message)
 }
 
 /// The query of a request for all apps.
@@ -114,29 +85,16 @@ pub(super) async fn list(
     let Query(AppsQuery { traffic }) = query.map_err(|rejection| {
         Problem::new(Code::BadRequest, rejection.body_text()).help("the query is empty, or traffic=true")
     })?;
-    let detail = if traffic { Detail::Traffic } else { Detail::Brief };
     let mut apps = Vec::new();
-    for named in state.apps.iter().map(Arc::clone) {
-        let mut app = state.snapshot(NamedApp(Arc::clone(&named)), detail).await?;
+    for app in &*state.apps {
+        let mut app = match traffic {
+            true => state.snapshots.take_with_traffic(app).await?,
+            false => state.snapshots.take(app, Detail::Brief).await?,
+        };
         app.workers.iter_mut().for_each(|worker| worker.last_lines.clear());
-        // Without netlink nobody knows how many are open; the rest is told all the same.
-        if traffic && let Ok(open) = state.listing(Listing { app: named, worker: None }).await {
-            count_open(&mut app, &open);
-        }
         apps.push(app);
     }
     Ok(Json(Apps { apps }))
-}
-
-/// Notes with each worker how many of these it has. While a worker is replaced, two processes share the number.
-fn count_open(app: &mut App, open: &[Connection]) {
-    let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
-    open.iter()
-        .filter_map(|connection| connection.worker)
-        .for_each(|worker| *counts.entry(worker).or_default() += 1);
-    for worker in &mut app.workers {
-        worker.connections_open = Some(counts.get(&worker.worker).copied().unwrap_or_default());
-    }
 }
 
 /// The query of a request for an app.
@@ -148,14 +106,25 @@ pub(super) struct AppQuery {
 
 pub(super) async fn show(
     State(state): State<ControlState>,
-    app: NamedApp,
+    NamedApp(app): NamedApp,
     query: Result<Query<AppQuery>, QueryRejection>,
 ) -> Result<Json<App>, Problem> {
     let Query(AppQuery { environment }) = query.map_err(|rejection| {
         Problem::new(Code::BadRequest, rejection.body_text()).help("the query is empty, or environment=true")
     })?;
     let detail = if environment { Detail::WithEnvironment } else { Detail::Full };
-    state.snapshot(app, detail).await.map(Json)
+    state.snapshots.take(&app, detail).await.map(Json)
+}
+
+/// As long as the client likes.
+pub(super) async fn live(
+    State(state): State<ControlState>,
+    NamedApp(app): NamedApp,
+    Extension(stay): Extension<Stay>,
+    format: StreamFormat,
+) -> Result<Response, Problem> {
+    stay.follow()?;
+    Ok(format.respond(live::live(app, state.snapshots)))
 }
 
 /// The query of a request for connections.
@@ -183,6 +152,8 @@ pub(super) async fn connections(
 #[derive(Debug, Deserialize)]
 pub(super) struct EventQuery {
     app: Option<String>,
+    #[serde(default)]
+    past: bool,
 }
 
 pub(super) async fn events(
@@ -192,14 +163,18 @@ pub(super) async fn events(
     query: Result<Query<EventQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|rejection| {
-        Problem::new(Code::BadRequest, rejection.body_text()).help("the query is empty, or app=NAME")
+        Problem::new(Code::BadRequest, rejection.body_text())
+            .help("the query is empty, or has app=NAME or past=true")
     })?;
-    let sources = match query.app.filter(|app| !app.is_empty()) {
-        Some(app) => vec![source(&state.app(&app)?)],
-        None => state.apps.iter().map(source).collect(),
+    let apps = match query.app.filter(|app| !app.is_empty()) {
+        Some(app) => vec![state.app(&app)?],
+        None => state.apps.to_vec(),
     };
     stay.follow()?;
-    Ok(format.respond(feed::events(sources)))
+    let (past, sources): (Vec<_>, Vec<_>) = apps.iter().map(source_with_past).unzip();
+    let mut past: Vec<_> = past.into_iter().flatten().filter(|_| query.past).collect();
+    past.sort_by_key(|event| event.time);
+    Ok(format.respond(stream::iter(past).chain(feed::events(sources))))
 }
 
 pub(super) async fn command(
@@ -233,6 +208,11 @@ pub(super) async fn exchange(
     let mut answer = app.exchange(worker, port, request).await?;
     answer.headers_mut().insert(WORKER_HEADER, HeaderValue::from(worker.0));
     Ok(answer)
+}
+
+fn source_with_past(app: &Arc<dyn AppBackend>) -> (Vec<Event>, EventSource) {
+    let (past, events) = app.events_with_past();
+    (past, EventSource { app: app.name().to_owned(), events })
 }
 
 fn source(app: &Arc<dyn AppBackend>) -> EventSource {

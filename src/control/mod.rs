@@ -7,7 +7,7 @@
 //! - [`api`]: the messages.
 //! - [`address`], [`home`] and [`peer`]: where the socket is, and who may be at its other end; [`app_name`]: names in paths.
 //! - [`backend`]: what can be asked of an app; [`usage`]: what its workers use.
-//! - `routes`, `extract`, `handlers`, `feed` and `respond`: what each request is answered.
+//! - `routes`, `extract`, `handlers`, `feed`, [`live`], [`snapshots`] and `respond`: what each request is answered.
 //! - [`server`], `hang_up` and `stay`: the connections.
 //! - [`client`]: the other side.
 
@@ -23,10 +23,12 @@ mod feed;
 mod handlers;
 mod hang_up;
 pub(crate) mod home;
+pub(crate) mod live;
 pub(crate) mod peer;
 mod respond;
 mod routes;
 pub(crate) mod server;
+pub(crate) mod snapshots;
 mod stay;
 mod stream;
 pub(crate) mod usage;

@@ -23,6 +23,7 @@ pub(super) fn router(state: ControlState) -> Router {
         .route("/v1/apps", read(handlers::list))
         .route("/v1/apps/{app}", read(handlers::show))
         .route("/v1/apps/{app}/connections", read(handlers::connections))
+        .route("/v1/apps/{app}/live", read(handlers::live))
         .route("/v1/events", read(handlers::events))
         .route("/v1/apps/{app}/workers/{worker}/http/", any(handlers::exchange))
         .route("/v1/apps/{app}/workers/{worker}/http/{*path}", any(handlers::exchange));

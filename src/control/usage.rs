@@ -1,16 +1,17 @@
 //! How much CPU and memory the workers use, as the kernel counts it.
 //!
-//! It samples on request, and remembers only what the next sample needs.
+//! It samples on request, no more often than [`pace`] allows, and remembers only what the next sample needs.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
+use crate::admin::pace::pace;
 use crate::sys::usage::{Usage, group_usages};
 
 /// A sample sooner than this repeats the one before: the kernel counts CPU time in hundredths of a second.
-const MIN_INTERVAL: Duration = Duration::from_millis(500);
+const MIN_INTERVAL: Duration = Duration::from_millis(400);
 
 /// What a process group uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,20 +24,39 @@ pub(crate) struct GroupUsage {
 
 /// Remembers the last sample of each process group.
 #[derive(Debug, Default)]
-pub(crate) struct UsageSampler(HashMap<Pid, Sample>);
+pub(crate) struct UsageSampler {
+    samples: HashMap<Pid, Sample>,
+    last: Option<Reading>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at: Instant,
     cpu: Duration,
     percent: f64,
+    memory: u64,
+}
+
+/// When the kernel was last asked.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    at: Instant,
+    took: Duration,
 }
 
 impl UsageSampler {
-    /// Samples these process groups; with each comes the time for which it has run.
+    /// Samples these process groups; with each comes the time for which it has run. Those that were all sampled a moment
+    /// ago are as they were then.
     pub(crate) fn sample(&mut self, groups: &[(Pid, Duration)]) -> HashMap<Pid, GroupUsage> {
+        let is_known = groups.iter().all(|(pid, _)| self.samples.contains_key(pid));
+        if is_known && self.last.is_some_and(|last| last.at.elapsed() < pace(last.took)) {
+            return self.samples.iter().map(|(pid, sample)| (*pid, sample.used())).collect();
+        }
         let pids: Vec<Pid> = groups.iter().map(|&(pid, _)| pid).collect();
-        self.record(groups, &group_usages(&pids), Instant::now())
+        let begun = Instant::now();
+        let usages = group_usages(&pids);
+        self.last = Some(Reading { at: begun, took: begun.elapsed() });
+        self.record(groups, &usages, begun)
     }
 
     fn record(
@@ -49,26 +69,33 @@ impl UsageSampler {
         let mut used = HashMap::new();
         for (pid, ran) in groups {
             let Some(usage) = usages.get(pid) else { continue };
-            let sample = next(self.0.get(pid), usage.cpu, *ran, now);
-            used.insert(*pid, GroupUsage { cpu_percent: sample.percent, memory: usage.resident });
+            let sample = next(self.samples.get(pid), *usage, *ran, now);
+            used.insert(*pid, sample.used());
             samples.insert(*pid, sample);
         }
-        self.0 = samples;
+        self.samples = samples;
         used
     }
 }
 
-fn next(before: Option<&Sample>, cpu: Duration, ran: Duration, now: Instant) -> Sample {
+impl Sample {
+    fn used(self) -> GroupUsage {
+        GroupUsage { cpu_percent: self.percent, memory: self.memory }
+    }
+}
+
+fn next(before: Option<&Sample>, usage: Usage, ran: Duration, now: Instant) -> Sample {
+    let Usage { cpu, resident: memory } = usage;
     match before {
         // Less than before: it is another process of the same number.
         Some(before) if before.cpu <= cpu => {
             let passed = now.saturating_duration_since(before.at);
             if passed < MIN_INTERVAL {
-                return *before;
+                return Sample { memory, ..*before };
             }
-            Sample { at: now, cpu, percent: percent(cpu - before.cpu, passed) }
+            Sample { at: now, cpu, percent: percent(cpu - before.cpu, passed), memory }
         }
-        _ => Sample { at: now, cpu, percent: percent(cpu, ran) },
+        _ => Sample { at: now, cpu, percent: percent(cpu, ran), memory },
     }
 }
 
@@ -108,15 +135,48 @@ mod tests {
         }
     }
 
+    /// The first sample in which all of them are. The kernel may leave out a child while others come and go
+    /// (`/proc/PID/task/TID/children`, proc(5)), and tests run side by side.
+    fn seen(sampler: &mut UsageSampler, groups: &[(Pid, Duration)]) -> HashMap<Pid, GroupUsage> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let used = sampler.sample(groups);
+            if used.len() == groups.len() {
+                return used;
+            }
+            assert!(Instant::now() < deadline, "{used:?}");
+        }
+    }
+
     #[test]
     fn what_is_gone_is_not_remembered() {
         let mut sampler = UsageSampler::default();
         let mut child = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
         let group = Pid::from_child(&child);
-        let used = sampler.sample(&[(group, Duration::from_secs(1))]);
+        let used = seen(&mut sampler, &[(group, Duration::from_secs(1))]);
         child.kill().and_then(|()| child.wait()).unwrap();
         assert!(used[&group].memory > 100_000);
-        assert!(sampler.sample(&[]).is_empty());
-        assert!(sampler.0.is_empty());
+        let other = rustix::process::getpgrp();
+        sampler.sample(&[(other, Duration::from_secs(1))]);
+        assert!(!sampler.samples.contains_key(&group), "it was asked anew, for there is another one");
+    }
+
+    #[test]
+    fn a_sample_of_a_moment_ago_is_good_enough() {
+        let mut child = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        let groups = [(Pid::from_child(&child), Duration::from_secs(1))];
+        let mut sampler = UsageSampler::default();
+        let first = seen(&mut sampler, &groups);
+        sampler.last = Some(Reading { at: Instant::now(), took: Duration::from_secs(60) });
+        let read = sampler.last.map(|last| last.at);
+        assert_eq!(sampler.sample(&groups), first);
+        assert_eq!(sampler.last.map(|last| last.at), read, "the kernel is not asked again");
+        sampler.last = Some(Reading { at: Instant::now() - Duration::from_secs(60), took: Duration::ZERO });
+        sampler.sample(&groups);
+        assert!(
+            sampler.last.is_some_and(|last| last.at.elapsed() < Duration::from_secs(60)),
+            "but it is later"
+        );
+        child.kill().and_then(|()| child.wait()).unwrap();
     }
 }

@@ -40,7 +40,8 @@ struct Before {
     at: Instant,
     /// Another process has counted anew.
     pid: u32,
-    traffic: Traffic,
+    accepted: u64,
+    queue_wait: Histogram,
     taken: BTreeMap<u32, u64>,
 }
 
@@ -60,7 +61,7 @@ impl Figures {
                 .collect(),
             _ => BTreeMap::new(),
         };
-        let then = before.as_ref().map(|before| &before.traffic).filter(|_| is_counted);
+        let then = before.as_ref().filter(|_| is_counted);
         self.moments.push_back(Moment {
             connections: then.and_then(|then| rate(traffic.accepted, then.accepted)),
             wait: then.and_then(|then| p99(&traffic.queue_wait.since(&then.queue_wait))),
@@ -73,7 +74,8 @@ impl Figures {
         if self.moments.len() > MOMENTS {
             self.moments.pop_front();
         }
-        self.before = Some(Before { at, pid: app.pid, traffic, taken });
+        let Traffic { accepted, queue_wait, .. } = traffic;
+        self.before = Some(Before { at, pid: app.pid, accepted, queue_wait, taken });
     }
 
     /// The last moment.

@@ -7,23 +7,16 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use super::public_sockets::Ports;
-use crate::admin::Readiness;
-use crate::connections;
 use crate::control::address::SocketGuard;
 use crate::control::api::Address;
-use crate::control::backend::{Profile, SupervisedApp};
+use crate::control::backend::{AppBackend as _, Profile, SupervisedApp};
 use crate::control::home::{self, Home};
 use crate::control::server::Server;
-use crate::front;
-use crate::metrics::Metrics;
-use crate::private::WorkerDialer;
 use crate::settings::Config;
-use crate::supervisor;
 
 /// What runs here, and where clients connect to.
 pub(super) fn profile(config: &Config, ports: &Ports) -> Profile {
@@ -35,6 +28,7 @@ pub(super) fn profile(config: &Config, ports: &Ports) -> Profile {
         namespace: config.namespace.clone(),
         addresses: addresses.collect(),
         started: SystemTime::now(),
+        counts_moved: config.connection_stats,
     }
 }
 
@@ -57,20 +51,8 @@ impl Listening {
 }
 
 /// Listens from now on. If that fails, clusterd serves all the same.
-pub(super) fn open(
-    profile: Profile,
-    supervisor: &supervisor::Handle,
-    metrics: &Metrics,
-    front: &front::handle::Handle,
-    connections: &connections::Handle,
-    readiness: watch::Receiver<Readiness>,
-) -> ControlSocket {
-    let dialer = WorkerDialer::new(front.clone());
-    let begun = Home::of_this_process().listen(&profile.name).and_then(|claimed| {
-        let (supervisor, connections) = (supervisor.clone(), connections.clone());
-        let app = SupervisedApp::new(profile, supervisor, metrics.clone(), dialer, connections, readiness);
-        Listening::begin(Arc::new(app), claimed)
-    });
+pub(super) fn open(app: Arc<SupervisedApp>) -> ControlSocket {
+    let begun = Home::of_this_process().listen(app.name()).and_then(|claimed| Listening::begin(app, claimed));
     let listening = begun
         .inspect_err(|error| warn!("no control socket; commands cannot reach this clusterd: {error}"))
         .ok();

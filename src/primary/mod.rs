@@ -33,6 +33,7 @@ mod worker_hooks;
 mod worker_plan;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -46,10 +47,11 @@ use self::shutdown::Shutdown;
 use self::signal_actions::SignalActions;
 use self::stalls::Stalls;
 use self::wiring::{Dependencies, Wiring};
-use crate::admin::listen_queues::PublicAddresses;
-use crate::admin::open_connections::{AskCounts, OpenConnections};
+use crate::admin::listen_queues::ListenQueues;
+use crate::admin::open_connections::OpenConnections;
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::connections::{self, notes::Notes};
+use crate::control::backend::{AppSources, SupervisedApp};
 use crate::front::Accepts;
 use crate::home::{Held, Starter};
 use crate::hooks::{Hooks, Shell};
@@ -57,6 +59,7 @@ use crate::logs::console::Console;
 use crate::logs::plan::{LogPlan, Place};
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
+use crate::private::WorkerDialer;
 use crate::private::scrape::Scraper;
 use crate::settings::Config;
 use crate::settings::load::CommandLine;
@@ -171,8 +174,19 @@ async fn serve(
     let (readiness, watched) = watch::channel(readiness::at_start(&reports.status.borrow()));
     let scraper = probes.scraper(&config, &supervisor, &metrics);
     let statistics = connection_metrics::start_statistics(config.connection_stats, &connections, &metrics);
-    let counts = connection_metrics::ask(connections.clone(), &supervisor, statistics);
-    start_admin(bootstrap.admin, &metrics, (scraper, counts, &listeners), &supervisor, watched.clone())?;
+    let open = OpenConnections::new(connection_metrics::ask(connections.clone(), &supervisor, statistics));
+    let sources = AppSources {
+        supervisor: supervisor.clone(),
+        metrics: metrics.clone(),
+        dialer: WorkerDialer::new(front.clone()),
+        connections: connections.clone(),
+        open: open.clone(),
+        queues: ListenQueues::new(&listeners),
+        readiness: watched.clone(),
+    };
+    let queues = sources.queues.clone();
+    let app = Arc::new(SupervisedApp::new(app, sources));
+    start_admin(bootstrap.admin, &metrics, (scraper, open, queues), &supervisor, watched.clone())?;
     tokio::spawn(settle::settle(watched.clone()));
     let patience = systemd::Patience {
         start: config.ready_timeout + LONGER,
@@ -189,7 +203,7 @@ async fn serve(
         let shell = Shell { command, nofile: bootstrap.limits.workers, folder };
         Hooks::start(shell, supervisor.events(), metrics.clone())
     });
-    let control = control::open(app, &supervisor, &metrics, &front, &connections, readiness.subscribe());
+    let control = control::open(app);
     let keeper = held.and_then(|held| held.keeper(wanted_ports));
     tokio::spawn(place::keep(control.clone(), keeper, (supervisor.status(), readiness.subscribe()), mended));
     if config.start_folder.is_some() {
@@ -243,7 +257,7 @@ fn leave_folder() {
 fn start_admin(
     admin: Option<Admin>,
     metrics: &Metrics,
-    (scraper, counts, listeners): (Option<Scraper>, AskCounts, &PublicAddresses),
+    (scraper, open_connections, queues): (Option<Scraper>, OpenConnections, ListenQueues),
     supervisor: &supervisor::Handle,
     readiness: watch::Receiver<Readiness>,
 ) -> Result<(), PrimaryError> {
@@ -253,10 +267,9 @@ fn start_admin(
         let status = status.borrow();
         status.workers.iter().filter_map(|worker| Some((worker.slot, worker.running?.1))).collect()
     };
-    admin::collect::register(&metrics.registry, Box::new(processes), listeners)
+    admin::collect::register(&metrics.registry, Box::new(processes), &queues)
         .map_err(PrimaryError::Metrics)?;
-    let open_connections =
-        OpenConnections::register(&metrics.registry, counts).map_err(PrimaryError::Metrics)?;
+    open_connections.register(&metrics.registry).map_err(PrimaryError::Metrics)?;
     let state = AdminState { registry: metrics.registry.clone(), scraper, open_connections, readiness };
     tokio::spawn(async move {
         if let Err(error) = admin.serve(state, std::future::pending()).await {

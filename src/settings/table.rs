@@ -767,7 +767,7 @@ settings! {
             not_with: ("accept", "workers"),
         }
 
-        /// Count what clients' connections move, and how long they last, in /metrics.
+        /// Count what clients' connections move, and how long they last, for /metrics and the page.
         ///
         /// Bytes received and sent, segments sent again, duration and round-trip time, with the label `worker`. The
         /// kernel knows them: clusterd still touches no byte, and workers do nothing for it. To hear of each connection
@@ -776,7 +776,6 @@ settings! {
             values: Truth,
             in_force: AtNextStart,
             default: "false",
-            needs: "metrics",
             not_with: ("accept", "workers"),
         }
 

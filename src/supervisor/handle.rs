@@ -11,6 +11,7 @@ use super::Environment;
 use super::accept::Order;
 use super::command::{Command, Refused, Stop, Underway};
 use super::diagnose;
+use super::event_bus::EventBus;
 use super::events::{Asker, Event, EventKind, ReplaceReason, on_one_line};
 use super::lifecycle::{OnChannel, Signals};
 use super::plan::{DesiredState, Reread, Spec};
@@ -21,15 +22,12 @@ use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
 
-/// How many events are kept for those who are slow to follow.
-const EVENTS: usize = 256;
-
 /// The supervisor as the rest of the program sees it. Clones speak to the same supervisor.
 #[derive(Clone)]
 pub(crate) struct Handle {
     requests: mpsc::Sender<Request>,
     status: watch::Receiver<Arc<Overview>>,
-    events: broadcast::Sender<Event>,
+    events: EventBus,
     reread: Reread,
 }
 
@@ -48,7 +46,7 @@ pub(crate) fn new(
 ) -> (Handle, Supervisor) {
     let (requests, inbox) = mpsc::channel(64);
     let (overview, status) = watch::channel(Arc::default());
-    let (events, _) = broadcast::channel(EVENTS);
+    let events = EventBus::new();
     let ends = Ends { inbox, overview, events: events.clone() };
     let handle = Handle { requests, status, events, reread };
     (handle, Supervisor::new(spec, Box::new(hooks), metrics, ends))
@@ -174,7 +172,12 @@ impl Handle {
 
     /// What happens from now on. Who is too slow misses some of it, and is told how much.
     pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        self.events.follow()
+    }
+
+    /// The last things that happened, the oldest first, and what happens from then on.
+    pub(crate) fn events_with_past(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        self.events.follow_with_past()
     }
 
     /// The answer to a request; `None` if the supervisor is gone.

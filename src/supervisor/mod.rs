@@ -25,6 +25,7 @@ mod background;
 mod command;
 pub(crate) mod diagnose;
 pub(crate) mod ends;
+mod event_bus;
 mod event_log;
 pub(crate) mod events;
 mod handle;

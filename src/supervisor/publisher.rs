@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
 use super::ends::Reason;
+use super::event_bus::EventBus;
 use super::events::{Event, EventKind, Time};
 use super::lifecycle::Phase;
 use super::{Overview, Status, event_log};
@@ -17,7 +18,7 @@ use crate::metrics::Metrics;
 /// The ways out of the supervisor.
 pub(super) struct Publisher {
     app: String,
-    events: broadcast::Sender<Event>,
+    events: EventBus,
     overview: watch::Sender<Arc<Overview>>,
     metrics: Metrics,
 }
@@ -26,19 +27,19 @@ impl Publisher {
     /// For the app of this name.
     pub(super) fn new(
         app: String,
-        events: broadcast::Sender<Event>,
+        events: EventBus,
         overview: watch::Sender<Arc<Overview>>,
         metrics: Metrics,
     ) -> Self {
         Self { app, events, overview, metrics }
     }
 
-    /// Publishes an event; that nobody follows is no error.
+    /// Publishes an event.
     pub(super) fn tell(&self, kind: EventKind) {
         event_log::log(&kind);
         event_log::count(&kind, &self.metrics);
         let time = Time(SystemTime::now());
-        let _ = self.events.send(Event { time, app: self.app.clone(), kind });
+        self.events.tell(Event { time, app: self.app.clone(), kind });
     }
 
     /// Counts a start after the first.

@@ -8,12 +8,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::accept::{Accepted, Clients, Mode, Order, Situation, accept};
 use super::command::{FAST, Refused, Stop, Underway};
 use super::ends::Reason;
-use super::events::{Asker, Event, EventKind};
+use super::event_bus::EventBus;
+use super::events::{Asker, EventKind};
 use super::handle::Request;
 use super::jobs::{self, Goal, Jobs};
 use super::lifecycle::Input;
@@ -39,7 +40,7 @@ pub(crate) struct Supervisor {
 pub(super) struct Ends {
     pub(super) inbox: mpsc::Receiver<Request>,
     pub(super) overview: watch::Sender<Arc<Overview>>,
-    pub(super) events: broadcast::Sender<Event>,
+    pub(super) events: EventBus,
 }
 
 impl fmt::Debug for Supervisor {

@@ -37,7 +37,8 @@ impl Server {
         let address = admin.address();
         let registry = Registry::new();
         let unknown = Box::new(|| futures_util::future::ready(None).boxed());
-        let open_connections = OpenConnections::register(&registry, unknown).unwrap();
+        let open_connections = OpenConnections::new(unknown);
+        open_connections.register(&registry).unwrap();
         let (readiness, told) = watch::channel(Readiness::Ready);
         let state =
             AdminState { registry: registry.clone(), scraper: None, open_connections, readiness: told };

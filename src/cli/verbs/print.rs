@@ -339,6 +339,7 @@ mod tests {
             memory_bytes: None,
             connections_taken: 9,
             connections_open: None,
+            moved: None,
             listening: Vec::new(),
             without_shim: Vec::new(),
             last_end: None,

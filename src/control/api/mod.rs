@@ -5,6 +5,7 @@
 
 mod command;
 mod connection;
+mod live;
 mod number;
 #[cfg(feature = "internal")]
 pub mod openapi;
@@ -15,11 +16,12 @@ mod traffic;
 
 pub(crate) use self::command::{Verb, body_of, command_of};
 pub(crate) use self::connection::Connection;
+pub(crate) use self::live::{Happened, History, Live, Tick};
 pub(crate) use self::number::Workers;
 pub(crate) use self::path::{PORT_HEADER, Path, WORKER_HEADER, port_of};
 pub(crate) use self::problem::{Code, Outcome, Problem, Refusal};
-pub(crate) use self::state::{Accept, Address, App, Apps, Worker};
-pub(crate) use self::traffic::{Bucket, Histogram, Traffic};
+pub(crate) use self::state::{Accept, Address, App, Apps, Moved, Worker};
+pub(crate) use self::traffic::{Bucket, Histogram, ListenQueue, Traffic};
 
 /// The content type of a stream of objects, each on a line of its own.
 pub(crate) const JSON_LINES: &str = "application/jsonl";

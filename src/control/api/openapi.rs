@@ -8,7 +8,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::command::{ReloadBody, ResetBody, ScaleBody, SignalBody, StartBody, StopBody};
-use super::{App, Apps, Connection, JSON_LINES, Outcome, PORT_HEADER, Refusal, Verb, WORKER_HEADER};
+use super::{App, Apps, Connection, JSON_LINES, Live, Outcome, PORT_HEADER, Refusal, Verb, WORKER_HEADER};
 use crate::supervisor::events::Event;
 
 const JSON: &str = "application/json";
@@ -96,6 +96,14 @@ fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             &[400, 404],
         ),
         get(
+            "/v1/apps/{app}/live",
+            "followApp",
+            "One app as it lives: its state, its counts and its events, until the client leaves",
+            &["app"],
+            several::<Live>(schemas),
+            &[404],
+        ),
+        get(
             "/v1/apps/{app}/connections",
             "listConnections",
             "The open connections of its clients",
@@ -107,7 +115,7 @@ fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             "/v1/events",
             "followEvents",
             "What happens from now on, until the client leaves",
-            &["appOfEvents"],
+            &["appOfEvents", "past"],
             several::<Event>(schemas),
             &[400, 404],
         ),
@@ -236,6 +244,7 @@ fn parameters() -> Value {
     json!({
         "app": { "name": "app", "in": "path", "required": true, "description": "The name of the app", "schema": { "type": "string" } },
         "appOfEvents": { "name": "app", "in": "query", "description": "Only events of this app", "schema": { "type": "string" } },
+        "past": { "name": "past", "in": "query", "description": "First the last events of before", "schema": truth },
         "traffic": { "name": "traffic", "in": "query", "description": "Tell what passes through each, too", "schema": truth },
         "environment": { "name": "environment", "in": "query", "description": "Tell what workers were given, which may hold secrets", "schema": truth },
         "worker": { "name": "worker", "in": "query", "description": "Only those of this worker", "schema": number },
@@ -279,6 +288,8 @@ mod tests {
             Path::AppWithEnvironment("web"),
             Path::Connections("web", Some(Slot(1))),
             Path::Events(Some("web")),
+            Path::EventsWithPast,
+            Path::Live("web"),
             Path::Exchange { app: "web", worker: Slot(1), path: "/x" },
         ];
         for path in asked.into_iter().chain(Verb::ALL.map(|verb| Path::Command("web", verb))) {

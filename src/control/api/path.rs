@@ -25,12 +25,16 @@ pub(crate) enum Path<'a> {
     App(&'a str),
     /// `/v1/apps/{app}?environment=true`: the same, with what its workers were given.
     AppWithEnvironment(&'a str),
+    /// `/v1/apps/{app}/live`: the same as it changes.
+    Live(&'a str),
     /// `/v1/apps/{app}/{verb}`: a command to it.
     Command(&'a str, Verb),
     /// `/v1/apps/{app}/connections`: its open connections; `?worker=` those of one worker.
     Connections(&'a str, Option<Slot>),
     /// `/v1/events`: the events of every app; `?app=` of one.
     Events(Option<&'a str>),
+    /// `/v1/events?past=true`: the same, after the last ones that happened before.
+    EventsWithPast,
     /// `/v1/apps/{app}/workers/{n}/http/{path}`: an HTTP exchange with one worker.
     Exchange {
         /// The app.
@@ -49,11 +53,13 @@ impl fmt::Display for Path<'_> {
             Path::AppsWithTraffic => f.write_str("/v1/apps?traffic=true"),
             Path::App(app) => write!(f, "/v1/apps/{}", encoded(app)),
             Path::AppWithEnvironment(app) => write!(f, "/v1/apps/{}?environment=true", encoded(app)),
+            Path::Live(app) => write!(f, "/v1/apps/{}/live", encoded(app)),
             Path::Command(app, verb) => write!(f, "/v1/apps/{}/{}", encoded(app), verb.name()),
             Path::Connections(app, None) => write!(f, "/v1/apps/{}/connections", encoded(app)),
             Path::Connections(app, Some(worker)) => {
                 write!(f, "/v1/apps/{}/connections?worker={worker}", encoded(app))
             }
+            Path::EventsWithPast => f.write_str("/v1/events?past=true"),
             Path::Events(None) => f.write_str("/v1/events"),
             Path::Events(Some(app)) => write!(f, "/v1/events?app={}", encoded(app)),
             Path::Exchange { app, worker, path } => {

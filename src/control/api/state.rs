@@ -106,6 +106,20 @@ pub(crate) struct Address {
     pub worker_port: u16,
 }
 
+/// What the connections of a worker have moved.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
+pub(crate) struct Moved {
+    /// How many have ended.
+    pub connections_ended: u64,
+    /// How long those lasted together.
+    pub duration_sum_seconds: f64,
+    /// Bytes that clients have sent.
+    pub received_bytes: u64,
+    /// Bytes that clients have acknowledged.
+    pub sent_bytes: u64,
+}
+
 /// A worker, as it is now. Facts of its process are absent while it has none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
@@ -136,6 +150,9 @@ pub(crate) struct Worker {
     /// How many connections it has open, for those who ask for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections_open: Option<u64>,
+    /// What connections of workers of this number have moved, for those who ask for it; with `--connection-stats`.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
     /// The ports on which it listens.
     pub listening: Vec<u16>,
     /// Processes of it that have not loaded the shim: their HTTP clients are not asked to leave.

@@ -20,6 +20,39 @@ pub(crate) struct Traffic {
     pub queue_wait: Histogram,
     /// From giving a connection to a worker until it has taken it.
     pub handoff: Histogram,
+    /// The kernel's queues of connections that nobody has accepted yet, where it tells of them.
+    #[serde(default)]
+    pub listen_queues: Vec<ListenQueue>,
+    /// From accepting a connection to its end; this and what follows with `--connection-stats`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Histogram>,
+    /// The smoothed round-trip time of a connection at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt: Option<Histogram>,
+    /// Bytes that clients have sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_bytes: Option<u64>,
+    /// Bytes that clients have acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
+    /// Segments that were sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retransmitted_segments: Option<u64>,
+}
+
+/// The kernel's queues of a public address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
+pub(crate) struct ListenQueue {
+    /// The address.
+    pub listener: String,
+    /// How many connections nobody has accepted yet.
+    pub connections: u64,
+    /// How many there may be.
+    pub limit: u64,
+    /// How many packets were dropped there, first of all handshakes that found the queue full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
 }
 
 /// How long something took, as a histogram of Prometheus has it.
@@ -45,6 +78,17 @@ pub(crate) struct Bucket {
 }
 
 impl Histogram {
+    /// This and another one together. Both have the same bounds, or one is empty.
+    pub(crate) fn plus(mut self, other: &Self) -> Self {
+        if self.buckets.is_empty() {
+            return other.clone();
+        }
+        self.count += other.count;
+        self.sum_seconds += other.sum_seconds;
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(bucket, other)| bucket.count += other.count);
+        self
+    }
+
     /// What has come since an earlier one. One that cannot be earlier, because it counts more, is as if it were empty: the
     /// clusterd of the app was started anew.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
@@ -123,6 +167,12 @@ mod tests {
         assert_eq!(histogram(5, 7, 9).since(&histogram(2, 3, 4)), histogram(3, 4, 5));
         assert_eq!(histogram(1, 0, 0).since(&histogram(2, 3, 4)), histogram(1, 0, 0), "it was started anew");
         assert_eq!(histogram(1, 2, 3).since(&Histogram::default()), histogram(1, 2, 3), "there was none");
+    }
+
+    #[test]
+    fn workers_are_summed_up() {
+        let sum = Histogram::default().plus(&histogram(1, 2, 3)).plus(&histogram(10, 20, 30));
+        assert_eq!(sum, histogram(11, 22, 33));
     }
 
     proptest! {

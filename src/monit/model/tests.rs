@@ -19,6 +19,7 @@ pub(crate) fn app(name: &str, workers: u32) -> App {
         memory_bytes: Some(45 << 20),
         connections_taken: 0,
         connections_open: Some(0),
+        moved: None,
         listening: vec![3000],
         without_shim: Vec::new(),
         last_end: None,
