@@ -22,7 +22,7 @@
 //! - [`controls`]: which characters of others' texts are never printed as they are.
 //! - [`logs`]: carries what workers and clusterd itself write.
 //! - [`metrics`]: what is counted; [`admin`]: where it is shown, with the probes.
-//! - [`monit`]: the apps of this user on one screen.
+//! - [`monit`]: the apps of this user on one screen; [`web`]: on one page.
 //! - [`preload`]: the shim that makes unmodified programs workers.
 //! - [`demo`], [`files`]: the built-in servers; [`http_worker`]: their connections; `worker`: the listener of
 //!   `clusterd-worker`, compiled in for them.
@@ -63,6 +63,7 @@ pub(crate) mod supervisor;
 pub(crate) mod sys;
 pub(crate) mod systemd;
 pub(crate) mod up;
+pub(crate) mod web;
 #[allow(unreachable_pub, reason = "these files are the library's, too")]
 mod worker;
 

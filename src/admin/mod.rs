@@ -1,4 +1,4 @@
-//! `/metrics`, `/livez` and `/readyz` over HTTP.
+//! `/metrics`, `/livez` and `/readyz` over HTTP; and `/`, which is the [page](crate::web) of this app.
 //!
 //! It only answers: no request changes anything.
 

@@ -1,7 +1,8 @@
-//! The routes of the admin port: `/metrics`, `/livez` and `/readyz`, and the limits on scraping.
+//! The routes of the admin port: `/metrics`, `/livez`, `/readyz` and the page, and the limits on scraping.
 //!
 //! It knows no sockets.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -20,6 +21,7 @@ use super::serve::AdminState;
 use crate::http::{self, Bounded};
 use crate::private::exposition::Exposition;
 use crate::private::scrape::Scraper;
+use crate::web::own::{self, OwnPage};
 
 /// How many scrapes may run at once; further ones are refused.
 pub(super) const SCRAPES: usize = 4;
@@ -32,16 +34,17 @@ const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Builds the router. Its clones share the limits, which are on scrapes alone: a flood of them must not let a probe
 /// fail and get the program restarted.
-pub(super) fn router(state: AdminState) -> Router {
-    let AdminState { registry, scraper, open_connections, readiness } = state;
+pub(super) fn router(state: AdminState, listener: SocketAddr) -> Router {
+    let AdminState { registry, scraper, open_connections, readiness, app } = state;
     let work = move |()| scrape(registry.clone(), scraper.clone(), open_connections.clone());
     let scrapes = http::bounded(SCRAPES, SCRAPE_TIMEOUT, work);
     Router::new()
         .route("/livez", get("ok\n"))
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(metrics).with_state(scrapes))
+        .merge(own::router(OwnPage::new(app, listener)))
         .method_not_allowed_fallback(other_method)
-        .fallback((StatusCode::NOT_FOUND, "not found: use /metrics, /livez or /readyz\n"))
+        .fallback((StatusCode::NOT_FOUND, "not found: use /metrics, /livez, /readyz, or / for the page\n"))
 }
 
 async fn ready(State(readiness): State<watch::Receiver<Readiness>>) -> (StatusCode, String) {

@@ -4,10 +4,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use prometheus::Registry;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time;
@@ -15,8 +17,12 @@ use tokio::time;
 use super::open_connections::OpenConnections;
 use super::readiness::Readiness;
 use super::routes;
-use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits, Newest};
+use crate::control::backend::AppBackend;
+use crate::http::newest::Newest;
+use crate::http::stay::Followers;
+use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits};
 use crate::private::scrape::Scraper;
+use crate::web::server::UNREAD;
 
 const LIMITS: ConnectionLimits =
     ConnectionLimits { connections: 64, head: Duration::from_secs(5), total: Duration::from_secs(15) };
@@ -24,8 +30,11 @@ const LIMITS: ConnectionLimits =
 /// How long connections may go on after the shutdown.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// How many pages may be open at once.
+const PAGES: usize = 16;
+
 /// What the routes read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct AdminState {
     /// What `/metrics` shows.
     pub registry: Registry,
@@ -35,6 +44,8 @@ pub(crate) struct AdminState {
     pub open_connections: OpenConnections,
     /// What `/readyz` answers.
     pub readiness: watch::Receiver<Readiness>,
+    /// What `/` shows.
+    pub app: Arc<dyn AppBackend>,
 }
 
 /// The listening socket of `--metrics`.
@@ -94,7 +105,7 @@ impl Admin {
     /// The socket cannot be watched (epoll_ctl(2)).
     pub(crate) async fn serve(self, state: AdminState, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
-        let router = routes::router(state);
+        let router = routes::router(state, self.address);
         let mut connections = Newest::new(self.limits.connections);
         tokio::select! {
             () = shutdown => {}
@@ -113,6 +124,7 @@ async fn accept_all(
     limits: ConnectionLimits,
     connections: &mut Newest,
 ) {
+    let followers = Followers::new(PAGES);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -122,7 +134,12 @@ async fn accept_all(
                 continue;
             }
         };
-        connections.spawn(http::serve_connection(stream, router.clone(), limits)).await;
+        if SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD)).is_err() {
+            continue;
+        }
+        let stay = followers.client();
+        let served = http::serve_guest(stream, router.clone(), limits, stay.clone());
+        connections.spawn_guest(served, Some(stay)).await;
     }
 }
 

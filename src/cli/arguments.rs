@@ -404,6 +404,7 @@ mod tests {
           events          Follow the events of every app, or of one, until interrupted
           logs            Show the logs of all apps in the background, or of some, and follow [alias: log]
           monit           Watch every app on one screen, live, and reload, restart, scale and stop by a key
+          web             Show every app on one page, live, in a browser; with orders if they are allowed
           flush           Empty the logs of all apps in the background, or of some; rotated files go, too
           reloadLogs      Have the log files of every running app, or of some, opened again
           curl            Send an HTTP request to one worker, over a connection of its own

@@ -104,7 +104,7 @@ pub(crate) enum Error {
 pub(crate) type JsonLines = BoxStream<'static, Result<String, Error>>;
 
 /// A clusterd that may run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Clusterd {
     address: SocketAddress,
 }
@@ -221,7 +221,17 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
+/// Those that may run under this home. None of them is asked.
+pub(crate) fn all(home: &Home) -> Vec<Clusterd> {
+    home.sockets().into_iter().map(|address| Clusterd { address }).collect()
+}
+
 impl Clusterd {
+    /// What its app is called, as far as can be seen without asking it.
+    pub(crate) fn app_name(&self) -> Option<String> {
+        self.address.app()
+    }
+
     /// The one at this address.
     #[cfg(test)]
     pub(crate) fn at(address: SocketAddress) -> Self {
@@ -288,6 +298,14 @@ impl Clusterd {
     /// There is no answer, or it refuses.
     pub(crate) async fn events(&self, app: Option<&str>) -> Result<JsonLines, Error> {
         self.lines(self.request(Method::GET, &Path::Events(app), Bytes::new())?).await
+    }
+
+    /// The last events of an app, and those from now on.
+    ///
+    /// # Errors
+    /// There is no answer, or it refuses.
+    pub(crate) async fn events_with_past(&self, app: &str) -> Result<JsonLines, Error> {
+        self.lines(self.request(Method::GET, &Path::EventsWithPast(app), Bytes::new())?).await
     }
 
     /// One app as it lives: a stream of [`Live`](api::Live), whose objects are left as they are.
@@ -414,7 +432,8 @@ impl Clusterd {
         Error::Ended { address: self.address.clone() }
     }
 
-    fn silent(&self) -> Error {
+    /// That it says nothing.
+    pub(crate) fn silent(&self) -> Error {
         Error::Silent { address: self.address.clone() }
     }
 

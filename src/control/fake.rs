@@ -23,18 +23,18 @@ use crate::supervisor::events::{Asker, Event, EventKind, Time};
 use crate::supervisor::{Command, Failed, Refused};
 
 /// An app whose commands end when the test says so.
-pub(super) struct Fake {
-    pub(super) events: broadcast::Sender<Event>,
+pub(crate) struct Fake {
+    pub(crate) events: broadcast::Sender<Event>,
     past: Mutex<Vec<Event>>,
     taken: AtomicU64,
     /// How long its command is, beyond what it needs.
-    pub(super) padding: AtomicUsize,
-    pub(super) begun: Mutex<Vec<(Command, Asker)>>,
+    pub(crate) padding: AtomicUsize,
+    pub(crate) begun: Mutex<Vec<(Command, Asker)>>,
     end: Mutex<Option<oneshot::Receiver<Result<String, Failed>>>>,
 }
 
 impl Fake {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (events, _) = broadcast::channel(16);
         Self {
             events,
@@ -46,7 +46,7 @@ impl Fake {
         }
     }
 
-    pub(super) fn tell(&self, worker: u32) {
+    pub(crate) fn tell(&self, worker: u32) {
         let kind = EventKind::WorkerMoves { worker };
         let event = Event { time: Time(SystemTime::now()), app: "web".to_owned(), kind };
         self.past.lock().unwrap().push(event.clone());
@@ -54,12 +54,12 @@ impl Fake {
     }
 
     /// Its worker takes so many connections.
-    pub(super) fn take_connections(&self, count: u64) {
+    pub(crate) fn take_connections(&self, count: u64) {
         self.taken.fetch_add(count, Ordering::Relaxed);
     }
 
     /// The next command is not refused, and ends so.
-    pub(super) fn ending(&self) -> oneshot::Sender<Result<String, Failed>> {
+    pub(crate) fn ending(&self) -> oneshot::Sender<Result<String, Failed>> {
         let (end, ended) = oneshot::channel();
         *self.end.lock().unwrap() = Some(ended);
         end

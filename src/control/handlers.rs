@@ -21,7 +21,7 @@ use super::feed::{self, EventSource};
 use super::live;
 use super::respond::Json;
 use super::snapshots::{Snapshots, overloaded};
-use super::stay::Stay;
+use crate::http::stay::{AllTaken, Stay};
 use crate::http::{self, Bounded};
 use crate::ids::Slot;
 use crate::supervisor::events::{Asker, Event};
@@ -123,7 +123,7 @@ pub(super) async fn live(
     Extension(stay): Extension<Stay>,
     format: StreamFormat,
 ) -> Result<Response, Problem> {
-    stay.follow()?;
+    stay.follow().map_err(all_taken)?;
     Ok(format.respond(live::live(app, state.snapshots)))
 }
 
@@ -170,7 +170,7 @@ pub(super) async fn events(
         Some(app) => vec![state.app(&app)?],
         None => state.apps.to_vec(),
     };
-    stay.follow()?;
+    stay.follow().map_err(all_taken)?;
     let (past, sources): (Vec<_>, Vec<_>) = apps.iter().map(source_with_past).unzip();
     let mut past: Vec<_> = past.into_iter().flatten().filter(|_| query.past).collect();
     past.sort_by_key(|event| event.time);
@@ -204,10 +204,15 @@ pub(super) async fn exchange(
     *request.uri_mut() = path;
     let port = request.headers_mut().remove(PORT_HEADER);
     let port = port.map(|port| api::port_of(port.to_str().unwrap_or_default())).transpose()?;
-    stay.follow()?;
+    stay.follow().map_err(all_taken)?;
     let mut answer = app.exchange(worker, port, request).await?;
     answer.headers_mut().insert(WORKER_HEADER, HeaderValue::from(worker.0));
     Ok(answer)
+}
+
+fn all_taken(AllTaken(most): AllTaken) -> Problem {
+    Problem::new(Code::Overloaded, format!("{most} clients follow events or answers of workers already"))
+        .help("close some of them (clusterd events, clusterd curl, clusterd web)")
 }
 
 fn source_with_past(app: &Arc<dyn AppBackend>) -> (Vec<Event>, EventSource) {

@@ -8,7 +8,7 @@
 //! - [`address`], [`home`] and [`peer`]: where the socket is, and who may be at its other end; [`app_name`]: names in paths.
 //! - [`backend`]: what can be asked of an app; [`usage`]: what its workers use.
 //! - `routes`, `extract`, `handlers`, `feed`, [`live`], [`snapshots`] and `respond`: what each request is answered.
-//! - [`server`], `hang_up` and `stay`: the connections.
+//! - [`server`] and `hang_up`: the connections.
 //! - [`client`]: the other side.
 
 pub(crate) mod address;
@@ -18,7 +18,7 @@ pub(crate) mod backend;
 pub(crate) mod client;
 mod extract;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod feed;
 mod handlers;
 mod hang_up;
@@ -26,9 +26,8 @@ pub(crate) mod home;
 pub(crate) mod live;
 pub(crate) mod peer;
 mod respond;
-mod routes;
+pub(crate) mod routes;
 pub(crate) mod server;
 pub(crate) mod snapshots;
-mod stay;
 mod stream;
 pub(crate) mod usage;

@@ -3,6 +3,7 @@
 //! The paths that the client asks for are in [`api`](super::api).
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
@@ -13,11 +14,12 @@ use hyper::header::ALLOW;
 use hyper::{Method, StatusCode, Uri};
 
 use super::api::{Code, Problem, Verb};
+use super::backend::AppBackend;
 use super::extract::LongestBody;
 use super::handlers::{self, ControlState};
 
 /// Builds the router. Its requests need an [`Asker`](crate::supervisor::events::Asker) and a
-/// [`Stay`](super::stay::Stay) among their extensions.
+/// [`Stay`](crate::http::stay::Stay) among their extensions.
 pub(super) fn router(state: ControlState) -> Router {
     let router = Router::new()
         .route("/v1/apps", read(handlers::list))
@@ -31,6 +33,12 @@ pub(super) fn router(state: ControlState) -> Router {
         router.route(&format!("/v1/apps/{{app}}/{}", verb.name()), command(verb))
     });
     router.fallback(no_such_path).with_state(state)
+}
+
+/// The open connections of this app, for a page that shows nothing of others: the same path, and no other.
+pub(crate) fn connections(app: Arc<dyn AppBackend>) -> Router {
+    let path = "/v1/apps/{app}/connections";
+    Router::new().route(path, read(handlers::connections)).with_state(ControlState::new(vec![app]))
 }
 
 fn read<H: Handler<T, ControlState>, T: 'static>(handler: H) -> MethodRouter<ControlState> {

@@ -18,10 +18,11 @@ use super::api::{Code, Problem};
 use super::backend::AppBackend;
 use super::handlers::ControlState;
 use super::hang_up::HangUp;
-use super::stay::{Followers, Stay};
 use super::stream::ControlStream;
 use super::{peer, routes};
-use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits, Newest};
+use crate::http::newest::Newest;
+use crate::http::stay::{Followers, Stay};
+use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits};
 use crate::supervisor::events::Asker;
 
 const LIMITS: ConnectionLimits = ConnectionLimits {
@@ -132,14 +133,12 @@ async fn converse(
         Ok(hang_up) => hang_up,
         Err(error) => return tracing::debug!(%error, "cannot watch a client of the control socket"),
     };
-    let service = ServiceBuilder::new().layer(Extension(by)).layer(Extension(stay.clone())).service(router);
-    let unlimited = ConnectionLimits { total: Duration::MAX, ..limits };
+    let service = ServiceBuilder::new().layer(Extension(by)).service(router);
     tokio::select! {
         // What a client asked for before it left is done.
         biased;
-        () = http::serve_connection(stream, service, unlimited) => {}
+        () = http::serve_guest(stream, service, limits, stay) => {}
         () = hang_up.happened() => {}
-        () = stay.is_over(limits.total) => {}
     }
     drop(permit);
 }

@@ -13,13 +13,14 @@
 //! ```
 //!
 //! In reading order: [`apps`] (where all that is), [`lock`], [`definition`] (`app.toml` and `environment`), [`record`]
-//! (`state.json`), [`logs`] (where its logs are), [`app_log`] (what is in them), [`saved`] (what `clusterd save` keeps of all), [`ids`] (the numbers of workers),
+//! (`state.json`), [`at_rest`] (those that do not run), [`logs`] (where its logs are), [`app_log`] (what is in them), [`saved`] (what `clusterd save` keeps of all), [`ids`] (the numbers of workers),
 //! [`launch`] (a primary is started, detached from whoever starts it, or as a service), [`startup`] (systemd does it at boot),
 //! [`whole`] (the folder of a primary that runs is made again where it was removed).
 //! [`Given`] is what a primary has of all that.
 
 pub(crate) mod app_log;
 pub(crate) mod apps;
+pub(crate) mod at_rest;
 pub(crate) mod definition;
 pub(crate) mod ids;
 pub(crate) mod launch;

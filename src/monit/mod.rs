@@ -19,6 +19,6 @@ mod view;
 
 #[cfg(test)]
 pub(crate) use self::model::tests as testing;
-pub(crate) use self::model::{Effect, Happened, Look, News, Resting, Running, Written};
+pub(crate) use self::model::{Effect, Happened, Look, News, Running, Written};
 pub(crate) use self::order::Order;
 pub(crate) use self::screen::{Ended, run};

@@ -11,6 +11,7 @@ use super::figures::Figures;
 use super::keys::{self, Wish};
 use super::order::{Deed, Order};
 use crate::control::api::{App, Worker};
+use crate::home::at_rest::Resting;
 
 /// How many lines of logs, and how many events, can be scrolled back to.
 const LINES: usize = 2_000;
@@ -61,15 +62,6 @@ pub(crate) struct Running {
     pub app: App,
     /// The numbers that its workers have in the home folder, in their order.
     pub ids: Vec<u32>,
-}
-
-/// An app of the home folder that does not run.
-#[derive(Clone, Debug)]
-pub(crate) struct Resting {
-    /// Its name.
-    pub name: String,
-    /// Its state, in PM2's words.
-    pub state: &'static str,
 }
 
 /// An event, in words.

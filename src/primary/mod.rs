@@ -186,7 +186,8 @@ async fn serve(
     };
     let queues = sources.queues.clone();
     let app = Arc::new(SupervisedApp::new(app, sources));
-    start_admin(bootstrap.admin, &metrics, (scraper, open, queues), &supervisor, watched.clone())?;
+    let admin_sources = (scraper, open, queues, app.clone());
+    start_admin(bootstrap.admin, &metrics, admin_sources, &supervisor, watched.clone())?;
     tokio::spawn(settle::settle(watched.clone()));
     let patience = systemd::Patience {
         start: config.ready_timeout + LONGER,
@@ -257,7 +258,12 @@ fn leave_folder() {
 fn start_admin(
     admin: Option<Admin>,
     metrics: &Metrics,
-    (scraper, open_connections, queues): (Option<Scraper>, OpenConnections, ListenQueues),
+    (scraper, open_connections, queues, app): (
+        Option<Scraper>,
+        OpenConnections,
+        ListenQueues,
+        Arc<SupervisedApp>,
+    ),
     supervisor: &supervisor::Handle,
     readiness: watch::Receiver<Readiness>,
 ) -> Result<(), PrimaryError> {
@@ -270,7 +276,7 @@ fn start_admin(
     admin::collect::register(&metrics.registry, Box::new(processes), &queues)
         .map_err(PrimaryError::Metrics)?;
     open_connections.register(&metrics.registry).map_err(PrimaryError::Metrics)?;
-    let state = AdminState { registry: metrics.registry.clone(), scraper, open_connections, readiness };
+    let state = AdminState { registry: metrics.registry.clone(), scraper, open_connections, readiness, app };
     tokio::spawn(async move {
         if let Err(error) = admin.serve(state, std::future::pending()).await {
             warn!(%error, "metrics and probes are not served any more");

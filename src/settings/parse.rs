@@ -10,7 +10,7 @@ mod header;
 mod variables;
 mod words;
 
-pub(crate) use addresses::{BIND, METRICS, PORT};
+pub(crate) use addresses::{BIND, METRICS, PORT, metrics as listen_address};
 #[cfg(test)]
 pub(crate) use addresses::{bind, port};
 pub(crate) use automatic::{AppName, MAX_WORKERS, NAMESPACE, Workers, is_name, is_plain_name, name_of};

@@ -11,6 +11,7 @@ use prometheus::proto::MetricFamily;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::control::fake::Fake;
 use crate::http::MOST_HEADERS;
 use crate::ids::WorkerPort;
 
@@ -40,8 +41,13 @@ impl Server {
         let open_connections = OpenConnections::new(unknown);
         open_connections.register(&registry).unwrap();
         let (readiness, told) = watch::channel(Readiness::Ready);
-        let state =
-            AdminState { registry: registry.clone(), scraper: None, open_connections, readiness: told };
+        let state = AdminState {
+            registry: registry.clone(),
+            scraper: None,
+            open_connections,
+            readiness: told,
+            app: Arc::new(Fake::new()),
+        };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -155,7 +161,7 @@ fn what_there_is_not_is_refused_with_what_there_is() {
     let server = Server::start(LIMITS);
     let answer = server.get("/metrics/");
     assert_eq!(&answer[9..12], "404");
-    assert_eq!(body(&answer), "not found: use /metrics, /livez or /readyz\n");
+    assert_eq!(body(&answer), "not found: use /metrics, /livez, /readyz, or / for the page\n");
     let answer = server.ask(b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(&answer[9..12], "405");
     assert!(answer.contains("allow: GET, HEAD, OPTIONS\r\n"), "{answer}");

@@ -9,12 +9,10 @@ use super::print::{self, Output, Shape, View};
 use super::{VerbError, choose, rest};
 use crate::cli::complain;
 use crate::control::api::App;
-use crate::control::client;
+use crate::control::client::{self, Found};
 use crate::control::home::Home;
-use crate::home::record::Record;
-
-/// The state of an app whose clusterd says nothing.
-pub(super) const NO_ANSWER: &str = "no answer";
+use crate::home::at_rest::{self, NO_ANSWER, Resting};
+use crate::home::ids::Ids;
 
 /// Show every app and its workers [aliases: ls, l, ps, status]
 #[derive(Debug, clap::Args)]
@@ -30,28 +28,33 @@ impl List {
         found.errors.iter().for_each(|error| complain(&error.to_string()));
         found.apps.iter().filter_map(|(_, app)| of_a_newer_one(app)).for_each(|note| complain(&note));
         let ids = rest::ids();
-        let at_rest = rest::all_but(&found);
         if self.shape.output == Output::Json {
             let running = found.apps.iter().map(|(_, app)| print::with_ids(app, &ids));
-            let at_rest = at_rest.iter().map(|folder| Ok(rest::shown(folder)));
+            let at_rest = rest::all_but(&found).into_iter().map(|folder| Ok(rest::shown(&folder)));
             let unanswered = found.unanswered.iter();
             let unanswered =
                 unanswered.map(|name| Ok(json!({ "name": name, "state": NO_ANSWER, "workers": [] })));
             let apps = running.chain(at_rest).chain(unanswered);
             print::json(&apps.collect::<Result<Vec<_>, _>>().map_err(io::Error::from)?)?;
-        } else if found.apps.is_empty() && at_rest.is_empty() && found.unanswered.is_empty() {
-            if found.is_certain() {
-                print::line("no running clusterd found for this user")?;
-            }
         } else {
-            let labels = choose::labels(&found.apps).into_iter();
-            let running = labels.zip(found.apps.iter().map(|(_, app)| app));
-            let at_rest = at_rest.iter().map(|folder| (folder.name().to_owned(), Record::of(folder).state()));
-            let at_rest = at_rest.chain(found.unanswered.iter().map(|name| (name.clone(), NO_ANSWER)));
-            print::line(&print::workers(running, at_rest, &ids, View::of_stdout()))?;
+            show(&found, &ids)?;
         }
         Ok(if found.is_certain() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+fn show(found: &Found, ids: &Ids) -> Result<(), VerbError> {
+    let at_rest = at_rest::all_but(found);
+    if found.apps.is_empty() && at_rest.is_empty() {
+        if found.is_certain() {
+            print::line("no running clusterd found for this user")?;
+        }
+        return Ok(());
+    }
+    let running = choose::labels(&found.apps).into_iter().zip(found.apps.iter().map(|(_, app)| app));
+    let at_rest = at_rest.into_iter().map(|Resting { name, state }| (name, state));
+    print::line(&print::workers(running, at_rest, ids, View::of_stdout()))?;
+    Ok(())
 }
 
 /// What to say of an app that a newer clusterd runs: this one may not know all that there is to show.

@@ -49,11 +49,13 @@ mod start_or;
 mod startup;
 mod stop;
 mod up;
+mod web;
 pub(super) mod words;
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -114,6 +116,7 @@ enum Verb {
     Events(events::Events),
     Logs(logs::Logs),
     Monit(monit::Monit),
+    Web(web::Web),
     Flush(flush::Flush),
     #[command(name = "reloadLogs")]
     ReloadLogs(reload_logs::ReloadLogs),
@@ -145,6 +148,14 @@ pub(super) enum VerbError {
         wanted: String,
         /// What there is.
         known: String,
+    },
+    /// The page cannot listen.
+    #[error("cannot listen on {address}: {source}{}", if .source.kind() == io::ErrorKind::AddrInUse { "\nhint: choose another one: clusterd web --listen PORT" } else { "" })]
+    NotListening {
+        /// Where it should.
+        address: SocketAddr,
+        /// What bind(2) or listen(2) said.
+        source: io::Error,
     },
     /// A log file cannot be emptied.
     #[error("cannot empty {}: {}", .0.display(), .1)]
@@ -359,6 +370,7 @@ async fn carry_out(verb: Verb) -> Result<ExitCode, VerbError> {
         Verb::Events(events) => events.run().await,
         Verb::Logs(logs) => logs.run().await,
         Verb::Monit(monit) => monit.run().await,
+        Verb::Web(web) => web.run().await,
         Verb::Flush(flush) => flush.run(),
         Verb::ReloadLogs(reload) => reload.run().await,
         Verb::Curl(curl) => curl.run().await,

@@ -15,16 +15,15 @@ use tokio::task::JoinHandle;
 use tokio::time;
 
 use super::choose::{Word, labels};
-use super::list::NO_ANSWER;
 use super::{VerbError, rest, sentence};
 use crate::control::api::App;
 use crate::control::client::{self, Clusterd, Found};
 use crate::control::home::Home;
 use crate::home::app_log::AppLog;
+use crate::home::at_rest;
 use crate::home::ids::Ids;
-use crate::home::record::Record;
 use crate::logs::source_file::Line;
-use crate::monit::{self, Effect, Ended, Happened, Look, News, Order, Resting, Running, Written};
+use crate::monit::{self, Effect, Ended, Happened, Look, News, Order, Running, Written};
 
 /// How often all apps are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -95,11 +94,7 @@ async fn look_again_and_again(news: mpsc::Sender<News>) {
 
 fn look(found: Found) -> Look {
     let ids = rest::ids();
-    let at_rest = rest::all_but(&found).into_iter();
-    let resting =
-        at_rest.map(|folder| Resting { name: folder.name().to_owned(), state: Record::of(&folder).state() });
-    let silent = found.unanswered.iter().map(|name| Resting { name: name.clone(), state: NO_ANSWER });
-    let resting = resting.chain(silent).collect();
+    let resting = at_rest::all_but(&found);
     let labels = labels(&found.apps);
     let errors = found.errors.iter().map(ToString::to_string).collect();
     let running =
@@ -116,7 +111,7 @@ fn running(app: App, label: String, ids: &Ids) -> Running {
 
 /// Until its clusterd exits.
 async fn follow_events(clusterd: Clusterd, app: String, news: mpsc::Sender<News>) {
-    let Ok(mut lines) = clusterd.events(Some(&app)).await else { return };
+    let Ok(mut lines) = clusterd.events_with_past(&app).await else { return };
     while let Some(Ok(line)) = lines.next().await {
         let told = sentence::told(&line);
         let time = DateTime::parse_from_rfc3339(&told.time)

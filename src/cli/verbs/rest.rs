@@ -14,6 +14,7 @@ use crate::control::api::App;
 use crate::control::client::{self, Clusterd, Found};
 use crate::control::home::Home;
 use crate::home::apps::{AppFolder, Apps};
+use crate::home::at_rest;
 use crate::home::definition::{self, NotWritten};
 use crate::home::ids::Ids;
 use crate::home::leave;
@@ -36,8 +37,7 @@ pub(super) fn all() -> Vec<AppFolder> {
 
 /// The same, for who knows already that these run.
 pub(super) fn all_but(found: &Found) -> Vec<AppFolder> {
-    let apps = Apps::of_this_process().map(|apps| apps.all()).unwrap_or_default();
-    apps.into_iter().filter(|app| !found.has(app.name()) && !Lock::is_held(app)).collect()
+    at_rest::folders(|name| found.has(name))
 }
 
 /// The numbers of workers in this home folder; none without one.

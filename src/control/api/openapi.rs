@@ -288,7 +288,7 @@ mod tests {
             Path::AppWithEnvironment("web"),
             Path::Connections("web", Some(Slot(1))),
             Path::Events(Some("web")),
-            Path::EventsWithPast,
+            Path::EventsWithPast("web"),
             Path::Live("web"),
             Path::Exchange { app: "web", worker: Slot(1), path: "/x" },
         ];

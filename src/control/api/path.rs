@@ -33,8 +33,8 @@ pub(crate) enum Path<'a> {
     Connections(&'a str, Option<Slot>),
     /// `/v1/events`: the events of every app; `?app=` of one.
     Events(Option<&'a str>),
-    /// `/v1/events?past=true`: the same, after the last ones that happened before.
-    EventsWithPast,
+    /// `/v1/events?app=…&past=true`: those of one, after the last ones that happened before.
+    EventsWithPast(&'a str),
     /// `/v1/apps/{app}/workers/{n}/http/{path}`: an HTTP exchange with one worker.
     Exchange {
         /// The app.
@@ -59,7 +59,7 @@ impl fmt::Display for Path<'_> {
             Path::Connections(app, Some(worker)) => {
                 write!(f, "/v1/apps/{}/connections?worker={worker}", encoded(app))
             }
-            Path::EventsWithPast => f.write_str("/v1/events?past=true"),
+            Path::EventsWithPast(app) => write!(f, "/v1/events?app={}&past=true", encoded(app)),
             Path::Events(None) => f.write_str("/v1/events"),
             Path::Events(Some(app)) => write!(f, "/v1/events?app={}", encoded(app)),
             Path::Exchange { app, worker, path } => {

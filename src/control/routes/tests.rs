@@ -7,7 +7,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::control::api::{self, Path};
 use crate::control::fake::Fake;
-use crate::control::stay::Followers;
+use crate::http::stay::Followers;
 use crate::ids::Slot;
 use crate::supervisor::Command;
 use crate::supervisor::events::Asker;

@@ -110,7 +110,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// `PORT` or `:PORT` on the loopback, or `ADDR:PORT`.
-fn metrics(text: &str) -> Result<SocketAddr, Reason> {
+pub(crate) fn metrics(text: &str) -> Result<SocketAddr, Reason> {
     if let Some(port) = port_number(text.strip_prefix(':').unwrap_or(text)) {
         return Ok((Ipv4Addr::LOCALHOST, port).into());
     }

@@ -1,4 +1,4 @@
-//! How long one client of the control socket may stay: a bounded time, or as long as it follows something.
+//! How long one client may stay: a bounded time, or as long as it follows something.
 //!
 //! It closes nothing itself.
 
@@ -8,19 +8,22 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time;
 
-use super::api::{Code, Problem};
-
-/// The places of clients that stay without a limit. They are fewer than those of all, so that commands and `clusterd list`
+/// The places of clients that stay without a limit. They are fewer than those of all, so that those who only ask something
 /// are answered however many follow. Clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct Followers {
+pub(crate) struct Followers {
     places: Arc<Semaphore>,
     most: usize,
 }
 
+/// So many follow something already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} clients follow something already")]
+pub(crate) struct AllTaken(pub usize);
+
 /// One client's stay. Clones are the same client's.
 #[derive(Clone, Debug)]
-pub(super) struct Stay {
+pub(crate) struct Stay {
     followers: Followers,
     leave: Arc<watch::Sender<Leave>>,
 }
@@ -38,38 +41,42 @@ enum Leave {
 
 impl Followers {
     /// So many places.
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { places: Arc::new(Semaphore::new(most)), most }
     }
 
     /// A client has come.
-    pub(super) fn client(&self) -> Stay {
+    pub(crate) fn client(&self) -> Stay {
         Stay { followers: self.clone(), leave: Arc::new(watch::Sender::new(Leave::InTime)) }
     }
 }
 
 impl Stay {
     /// It follows events or an answer of a worker from now on, as long as it likes.
-    pub(super) fn follow(&self) -> Result<(), Problem> {
-        let Ok(place) = Arc::clone(&self.followers.places).try_acquire_owned() else {
-            let message =
-                format!("{} clients follow events or answers of workers already", self.followers.most);
-            let help = "close some of them (clusterd events, clusterd curl)";
-            return Err(Problem::new(Code::Overloaded, message).help(help));
-        };
+    ///
+    /// # Errors
+    /// There is no place left.
+    pub(crate) fn follow(&self) -> Result<(), AllTaken> {
+        let place = Arc::clone(&self.followers.places).try_acquire_owned();
+        let place = place.map_err(|_| AllTaken(self.followers.most))?;
         self.leave.send_replace(Leave::AtWill(place));
         Ok(())
     }
 
+    /// Whether it follows something.
+    pub(crate) fn follows(&self) -> bool {
+        !matches!(*self.leave.borrow(), Leave::InTime)
+    }
+
     /// It follows a command from now on.
-    pub(super) fn follow_command(&self) {
+    pub(crate) fn follow_command(&self) {
         self.leave.send_replace(Leave::AtEnd);
     }
 
     /// Completes when so much time has passed, unless the client follows something by then.
-    pub(super) async fn is_over(&self, limit: Duration) {
+    pub(crate) async fn is_over(&self, limit: Duration) {
         time::sleep(limit).await;
-        if !matches!(*self.leave.borrow(), Leave::InTime) {
+        if self.follows() {
             std::future::pending().await
         }
     }
@@ -98,8 +105,7 @@ mod tests {
         let first = followers.client();
         let of_request = first.clone();
         first.follow().unwrap();
-        let problem = followers.client().follow().unwrap_err();
-        assert_eq!(problem.code, Code::Overloaded);
+        assert_eq!(followers.client().follow(), Err(AllTaken(1)));
         followers.client().follow_command();
         drop(first);
         assert!(followers.client().follow().is_err(), "its request is still answered");

@@ -1,11 +1,16 @@
-//! HTTP/1 connections of the control socket and of the admin port: one request each, bounded in size, number and time.
+//! HTTP/1 connections of the control socket, of the admin port and of the page: one request each, bounded in size, number
+//! and time.
 //!
-//! What is answered, and who may ask, is decided where it is used.
+//! What is answered, and who may ask, is decided where it is used. [`newest`] bounds their number, and [`stay`] their time.
 
-use std::collections::VecDeque;
+pub(crate) mod newest;
+pub(crate) mod stay;
+
 use std::convert::Infallible;
 use std::time::Duration;
 
+use self::stay::Stay;
+use axum::Extension;
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -13,7 +18,6 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
@@ -38,37 +42,23 @@ pub(crate) struct ConnectionLimits {
     pub total: Duration,
 }
 
-/// Connections of which only so many are open at once: a further one takes the place of the oldest, so that clients that
-/// hold theirs without asking anything keep nobody out.
-#[derive(Debug)]
-pub(crate) struct Newest {
-    most: usize,
-    connections: JoinSet<()>,
-    by_age: VecDeque<AbortHandle>,
-}
-
-impl Newest {
-    /// None yet, and never more than `most`.
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, connections: JoinSet::new(), by_age: VecDeque::new() }
-    }
-
-    /// Serves a further one.
-    pub(crate) async fn spawn(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
-        while self.connections.try_join_next().is_some() {}
-        self.by_age.retain(|connection| !connection.is_finished());
-        if self.by_age.len() >= self.most
-            && let Some(oldest) = self.by_age.pop_front()
-        {
-            oldest.abort();
-            self.connections.join_next().await;
-        }
-        self.by_age.push_back(self.connections.spawn(connection));
-    }
-
-    /// Waits until all of them are served.
-    pub(crate) async fn drain(&mut self) {
-        while self.connections.join_next().await.is_some() {}
+/// Answers the one request of a connection, within these limits; who follows something stays longer. The request has the
+/// [`Stay`] among its extensions.
+pub(crate) async fn serve_guest<S>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    service: S,
+    limits: ConnectionLimits,
+    stay: Stay,
+) where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone,
+{
+    let service = ServiceBuilder::new().layer(Extension(stay.clone())).service(service);
+    let unlimited = ConnectionLimits { total: Duration::MAX, ..limits };
+    tokio::select! {
+        // What a client asked for before it left is done.
+        biased;
+        () = serve_connection(stream, service, unlimited) => {}
+        () = stay.is_over(limits.total) => {}
     }
 }
 

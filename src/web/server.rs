@@ -1,0 +1,95 @@
+//! [`WebServer`]: the listening socket of `clusterd web`, and how many connections it has at a time.
+//!
+//! What is answered is decided in `routes`.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::time::Duration;
+
+use nix::unistd::{Uid, User};
+use rustix::system::uname;
+use socket2::SockRef;
+use tokio::net::TcpListener;
+use tokio::time;
+
+use super::feed::Greeting;
+use super::routes::{self, WebState};
+use super::token::Token;
+use crate::control::home::Home;
+use crate::http::newest::Newest;
+use crate::http::stay::Followers;
+use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits};
+
+const LIMITS: ConnectionLimits =
+    ConnectionLimits { connections: 128, head: Duration::from_secs(5), total: Duration::from_secs(30) };
+
+/// How many pages and logs may be open at once.
+const FOLLOWERS: usize = 64;
+
+/// How long a client may take nothing of what is sent to it (TCP_USER_TIMEOUT, tcp(7)).
+pub(crate) const UNREAD: Duration = Duration::from_secs(30);
+
+/// A server that listens.
+#[derive(Debug)]
+pub(crate) struct WebServer {
+    listener: StdListener,
+    address: SocketAddr,
+}
+
+impl WebServer {
+    /// Listens on `address`; port 0 asks the kernel for a free one.
+    ///
+    /// # Errors
+    /// Those of bind(2) and listen(2).
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = StdListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { address: listener.local_addr()?, listener })
+    }
+
+    /// Where it listens; the port is the real one.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers for ever who has the token; with `actions`, orders are carried out.
+    ///
+    /// # Errors
+    /// The socket cannot be watched (epoll_ctl(2)).
+    pub(crate) async fn serve(self, home: Home, token: Token, actions: bool) -> io::Result<()> {
+        let listener = TcpListener::from_std(self.listener)?;
+        let greeting = Greeting {
+            version: env!("CARGO_PKG_VERSION"),
+            host: Some(host_name()),
+            user: User::from_uid(Uid::effective()).ok().flatten().map(|user| user.name),
+            actions,
+            logs: true,
+            connections: true,
+            token: true,
+        };
+        let router = routes::router(WebState::new(home, token, greeting));
+        let followers = Followers::new(FOLLOWERS);
+        let mut connections = Newest::new(LIMITS.connections);
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "cannot accept a browser");
+                    time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            if SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD)).is_err() {
+                continue;
+            }
+            let stay = followers.client();
+            let served = http::serve_guest(stream, router.clone(), LIMITS, stay.clone());
+            connections.spawn_guest(served, Some(stay)).await;
+        }
+    }
+}
+
+/// What this machine is called.
+pub(crate) fn host_name() -> String {
+    uname().nodename().to_string_lossy().into_owned()
+}
