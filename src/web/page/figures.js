@@ -57,13 +57,13 @@ export class Figures {
   }
 
   /** The app has told this. Whether a moment came of it. */
-  add(app, at) {
+  add(app, at, peak = 0) {
     const before = this.#samples.at(-1);
     if (before && at - before.at < MOMENT_MS) return false;
     this.#samples.push({ at, app });
     this.moments.push({
       at,
-      ...gauges(app),
+      ...gauges(app, peak),
       ...rates(app, before, at),
       ...times(app, this.#windowStart(at)),
     });
@@ -104,8 +104,9 @@ export class Figures {
 /** Connections that workers accept by themselves nobody counts. */
 export const isCounted = (app) => app.accept !== 'workers' && app.traffic !== undefined;
 
-const gauges = (app) => ({
-  queued: app.traffic?.queued ?? NaN,
+/** `peak` is the longest queue since the last moment: one that came and went is seen, too. */
+const gauges = (app, peak) => ({
+  queued: app.traffic ? Math.max(app.traffic.queued, peak) : NaN,
   backlog: sum((app.traffic?.listen_queues ?? []).map((queue) => queue.connections)),
   open: open(app.workers),
   cpu: sum(app.workers.map((worker) => worker.cpu_percent)),

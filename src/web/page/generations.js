@@ -38,8 +38,9 @@ export const wordOf = (state) =>
     .replaceAll('_', ' ')
     .slice(0, 40);
 
-/** How many workers are online. */
-export const online = (app) => app.workers.filter((worker) => worker.state === 'online').length;
+/** How many workers are online. While one is replaced, the old and the new one count once. */
+export const online = (app) =>
+  new Set(app.workers.filter(({ state }) => state === 'online').map(({ worker }) => worker)).size;
 
 // How long a worker without a port has to run until it counts as up.
 const LASTING_MS = 1000;

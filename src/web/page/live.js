@@ -7,6 +7,9 @@ import { ServerEvents } from './stream.js';
 const SILENCE_MS = 40_000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 8000;
+
+/** A stream that has lasted so long is begun again without a long wait. */
+const LASTING_MS = 5000;
 const KEY = 'clusterd-token';
 
 /** Whoever has no token, or a wrong one, is asked for it. */
@@ -92,9 +95,9 @@ const after = (millis) => new Promise((resolve) => setTimeout(resolve, millis));
 export const follow = async ({ heard, became, tokenGiven }) => {
   let wait = FIRST_WAIT_MS;
   for (;;) {
+    const began = performance.now();
     try {
       await once((message) => {
-        wait = FIRST_WAIT_MS;
         became('live');
         heard(message);
       });
@@ -108,6 +111,7 @@ export const follow = async ({ heard, became, tokenGiven }) => {
       }
       became('lost');
     }
+    if (performance.now() - began > LASTING_MS) wait = FIRST_WAIT_MS;
     await after(wait * (0.75 + Math.random() / 2));
     wait = Math.min(LONGEST_WAIT_MS, wait * 2);
   }

@@ -20,6 +20,9 @@ import { Workers } from './workers.js';
 /** Tables are brought up to date this often at most. */
 const TABLES_MS = 250;
 
+/** The time in milliseconds: it runs evenly, whatever is done to the clock. */
+const time = () => performance.timeOrigin + performance.now();
+
 const state = new State();
 let place;
 let live = 'connecting';
@@ -57,7 +60,7 @@ const stale = () => {
 
 const frame = () => {
   frameAsked = false;
-  const now = performance.now();
+  const now = time();
   if (areTablesStale && now - tablesAt >= TABLES_MS) {
     [areTablesStale, tablesAt] = [false, now];
     drawTables(now);
@@ -72,7 +75,7 @@ const frame = () => {
   }
   if (place.panels.log) parts.log.render();
   clearTimeout(timer);
-  if (next < Infinity) timer = setTimeout(wake, Math.max(0, next - performance.now()));
+  if (next < Infinity) timer = setTimeout(wake, Math.max(0, next - time()));
 };
 
 const drawTables = (now) => {
@@ -299,7 +302,14 @@ const speak = ({ pid, event }) => {
 };
 
 const heard = (message) => {
-  const { kind } = state.apply(message, performance.now());
+  let kind;
+  try {
+    ({ kind } = state.apply(message, time()));
+  } catch (failure) {
+    // One message that makes no sense is no reason to lose the others.
+    console.error(failure);
+    return;
+  }
   if (kind === 'home') $('apps-part').hidden = false;
   if (kind === 'event') speak(message.event);
   if (kind === 'gone' && state.apps.size === 0) say(`${count(0, 'app')} left`);

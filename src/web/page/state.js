@@ -32,6 +32,7 @@ class AppRecord {
   story = new Story();
   #taken = new Map();
   #tickAt = -Infinity;
+  #peak = 0;
 
   constructor(pid) {
     this.pid = pid;
@@ -42,12 +43,13 @@ class AppRecord {
     this.version += 1;
     if (app.started !== undefined && app.uptime_ms !== undefined)
       this.clock = Date.parse(app.started) + app.uptime_ms - at || 0;
-    this.figures.add(app, at);
+    if (this.figures.add(app, at, this.#peak)) this.#peak = 0;
     if (app.traffic) this.#count(app.traffic, byNumber(app.workers, 'connections_taken'), at, isCounted(app));
     this.#noteNewest(at);
   }
 
   tick({ taken = [], ...counts }, at) {
+    this.#peak = Math.max(this.#peak, counts.queued ?? 0);
     this.#count({ ...this.counts, ...counts }, taken, at, true);
   }
 

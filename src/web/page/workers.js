@@ -292,7 +292,7 @@ export class Workers {
     setState(cells.state, wordOf(worker.state));
     for (const [name, , , shown] of COLUMNS) if (shown) setFigure(cells[name], figures[name], shown);
     setText(cells.end, figures.end);
-    setAttribute(cells.end, 'title', figures.end || undefined);
+    for (const cell of [cells.end, cells.state]) setAttribute(cell, 'title', figures.end || undefined);
     setAttribute(row.button, 'aria-label', `Commands for worker ${worker.worker}`);
   }
 

@@ -15,6 +15,7 @@ import {
   rate,
   seconds,
   span,
+  uptime,
 } from '../format.js';
 
 const tells = (shown, table) => {
@@ -75,6 +76,13 @@ test('lengths of time have two units at most', () => {
     [3_600_000, '1h'],
     [7_503_000, '2h 5m'],
     [86_400_000 * 3 + 3_600_000 * 4, '3d 4h'],
+  ]);
+});
+
+test('what runs has run for whole seconds', () => {
+  tells(uptime, [
+    [999, '0s'],
+    [61_999, '1m 1s'],
   ]);
 });
 

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { lengthOf } from '../figures.js';
-import { generations, restarts, stateOf } from '../generations.js';
+import { generations, online, restarts, stateOf } from '../generations.js';
 import { columns } from '../lane.js';
 import { EVENTS, State } from '../state.js';
 
@@ -187,6 +187,11 @@ test('ticks fill the lanes, and each connection is drawn once', () => {
     [5, 3, 9, 110, 55],
   );
   state.apply({ app: app(112) }, 2000);
+  assert.deepEqual(
+    [record.figures.now.queued, record.counts.queued],
+    [9, 3],
+    'the longest queue since the last moment, and now',
+  );
   assert.deepEqual([given(record, 1), given(record, 2)], [6, 6]);
 });
 
@@ -230,7 +235,12 @@ test('one that leaves is older than one that does not', () => {
       ['2', 1],
     ],
   );
-  assert.equal(restarts({ workers: list }), 3, 'those of one number count once');
+  assert.deepEqual(
+    [restarts({ workers: list }), online({ workers: list })],
+    [3, 2],
+    'those of one number count once',
+  );
+  assert.equal(online({ workers: [worker_(1), worker_(1), worker_(2, { state: 'errored' })] }), 1);
 });
 
 test('the state of an app is that of its workers', () => {
