@@ -1,7 +1,7 @@
 // The open connections of the chosen app as a table, asked for every two seconds while it is shown.
 // There may be very many: it reads the first thousand.
 
-import { $, arrange, element, setAttribute, setFigure, setText } from './dom.js';
+import { $, arrange, element, Order, setAttribute, setFigure, setText } from './dom.js';
 import { bytes, grouped, seconds, count, span } from './format.js';
 import { ask, read, TokenNeeded } from './live.js';
 import { JsonLines } from './stream.js';
@@ -32,18 +32,15 @@ const COLUMNS = [
 export class Connections {
   #key;
   #control;
-  #sort = { by: 'age_seconds', isDown: true };
+  #order;
   #list = [];
   #rows = [];
 
   constructor() {
+    this.#order = new Order('age_seconds', true, () => this.#show());
     const cells = COLUMNS.map(([field, head, , isNumber]) => {
-      const button = element('button', { type: 'button', className: 'sort' }, head);
-      button.addEventListener('click', () => {
-        this.#sort = { by: field, isDown: this.#sort.by === field ? !this.#sort.isDown : isNumber };
-        this.#show();
-      });
-      return element('th', { scope: 'col', className: isNumber ? 'number' : '' }, button);
+      const cell = element('th', { scope: 'col', className: isNumber ? 'number' : '' });
+      return this.#order.head(cell, field, head, isNumber);
     });
     $('connections').tHead.append(element('tr', {}, ...cells));
   }
@@ -113,19 +110,7 @@ export class Connections {
   }
 
   #show() {
-    const { by, isDown } = this.#sort;
-    COLUMNS.forEach(([field], at) => {
-      setAttribute(
-        $('connections').tHead.rows[0].cells[at],
-        'aria-sort',
-        field === by ? (isDown ? 'descending' : 'ascending') : undefined,
-      );
-    });
-    const isNumber = COLUMNS.find(([field]) => field === by)[3];
-    const compare = isNumber
-      ? (one, other) => (one[by] ?? -1) - (other[by] ?? -1)
-      : (one, other) => String(one[by] ?? '').localeCompare(String(other[by] ?? ''));
-    const sorted = [...this.#list].sort((one, other) => (isDown ? -1 : 1) * compare(one, other));
+    const sorted = this.#order.sorted(this.#list, (connection, by) => connection[by]);
     while (this.#rows.length < sorted.length) this.#rows.push(makeRow());
     this.#rows.length = sorted.length;
     sorted.forEach((connection, at) => {

@@ -53,6 +53,48 @@ export const arrange = (body, rows) => {
   }
 };
 
+/** The order of a table: a click on a head sorts by its column, another one the other way round. */
+export class Order {
+  #heads = new Map();
+  #changed;
+
+  constructor(by, isDown, changed) {
+    [this.by, this.isDown, this.#changed] = [by, isDown, changed];
+  }
+
+  /** Lets this head sort by what it is called, the greatest first or not. */
+  head(cell, name, text, isDownFirst, title) {
+    const button = element('button', { type: 'button', className: 'sort', title }, text);
+    button.addEventListener('click', () => {
+      [this.by, this.isDown] = [name, this.by === name ? !this.isDown : isDownFirst];
+      this.#show();
+      this.#changed();
+    });
+    cell.append(button);
+    this.#heads.set(name, cell);
+    this.#show();
+    return cell;
+  }
+
+  #show() {
+    const direction = this.isDown ? 'descending' : 'ascending';
+    for (const [name, cell] of this.#heads)
+      setAttribute(cell, 'aria-sort', name === this.by ? direction : undefined);
+  }
+
+  /** The rows in this order, by what each has in the column. Those that are equal stay as they are. */
+  sorted(rows, value) {
+    const sign = this.isDown ? -1 : 1;
+    const pairs = rows.map((row) => [value(row, this.by), row]);
+    return pairs.sort(([one], [other]) => sign * compare(one, other)).map(([, row]) => row);
+  }
+}
+
+const compare = (one, other) => {
+  if (typeof one === 'string' && typeof other === 'string') return one.localeCompare(other);
+  return (Number.isFinite(one) ? one : -1) - (Number.isFinite(other) ? other : -1);
+};
+
 /** Says something aloud to those who do not see it. */
 export const say = (text) => {
   $('outcome').textContent = text;

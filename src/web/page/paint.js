@@ -29,27 +29,37 @@ const blank = (canvas, width = canvas.clientWidth, height = canvas.clientHeight)
 /** Points that are further apart than this are not joined: nothing is known of what was between them. */
 const GAP_MS = 4000;
 
-/** A line for one figure of moments. `place` gives each its point. */
-const trace = (context, moments, figure, place) => {
-  const path = new Path2D();
-  let before;
-  for (const moment of moments) {
-    const value = moment[figure];
-    if (!Number.isFinite(value)) {
-      before = undefined;
-      continue;
-    }
-    const [x, y] = place(moment.at, value);
-    if (before && moment.at - before.at < GAP_MS) path.lineTo(x, y);
-    else {
-      // A point without neighbours is seen as a dot.
-      path.moveTo(x - 1, y);
-      path.lineTo(x, y);
-    }
-    before = moment;
+/** The points of one figure of moments, in runs without a gap. */
+const runs = (moments, figure, place) => {
+  const found = [];
+  let before = -Infinity;
+  for (const { at, [figure]: value } of moments) {
+    if (!Number.isFinite(value)) continue;
+    if (at - before >= GAP_MS) found.push([]);
+    found.at(-1).push(place(at, value));
+    before = at;
   }
-  context.stroke(path);
-  return path;
+  return found;
+};
+
+/** A line for one figure. With a floor, what is between them is filled. */
+const trace = (context, points, floor) => {
+  context.beginPath();
+  for (const run of points) {
+    // A point without neighbours is seen as a dot.
+    context.moveTo(run[0][0] - 1, run[0][1]);
+    for (const [x, y] of run) context.lineTo(x, y);
+  }
+  context.stroke();
+  if (floor === undefined) return;
+  context.fillStyle = colours.wash;
+  context.beginPath();
+  for (const run of points) {
+    context.moveTo(run[0][0], floor);
+    for (const [x, y] of run) context.lineTo(x, y);
+    context.lineTo(run.at(-1)[0], floor);
+  }
+  context.fill();
 };
 
 /** The greatest of these figures; 0 where none is known. */
@@ -84,40 +94,17 @@ export const drawChart = (canvas, { moments, figures, now, length, greatest, hov
     context.strokeStyle = at === 0 ? colours.accent : colours.second;
     context.lineWidth = at === 0 ? 1.5 : 1.25;
     context.setLineDash(at === 0 ? [] : [3, 2]);
-    if (at === 0) fillBelow(context, moments, figure, (time, value) => [x(time), y(value)], floor);
-    trace(context, moments, figure, (time, value) => [x(time), y(value)]);
+    trace(
+      context,
+      runs(moments, figure, (time, value) => [x(time), y(value)]),
+      at === 0 ? floor : undefined,
+    );
   });
   context.setLineDash([]);
   if (hover !== undefined) {
     context.fillStyle = colours.faint;
     context.fillRect(Math.round(x(hover)), 0, 1, height);
   }
-};
-
-const fillBelow = (context, moments, figure, place, floor) => {
-  context.fillStyle = colours.wash;
-  context.beginPath();
-  let before;
-  const close = () => {
-    if (before) context.lineTo(before.x, floor);
-  };
-  for (const moment of moments) {
-    const value = moment[figure];
-    if (!Number.isFinite(value)) {
-      close();
-      before = undefined;
-      continue;
-    }
-    const [x, y] = place(moment.at, value);
-    if (!before || moment.at - before.at >= GAP_MS) {
-      close();
-      context.moveTo(x, floor);
-    }
-    context.lineTo(x, y);
-    before = { at: moment.at, x };
-  }
-  close();
-  context.fill();
 };
 
 /** A line without an axis, for a row of a table. */
@@ -133,8 +120,7 @@ export const drawSpark = (canvas, { moments, figure, now, length }) => {
     width - ((now - at) / length) * width,
     height - 1.5 - (greatest > 0 ? value / greatest : 0) * (height - 3),
   ];
-  fillBelow(context, moments, figure, place, height - 1);
-  trace(context, moments, figure, place);
+  trace(context, runs(moments, figure, place), height - 1);
 };
 
 /** Marks are about this wide. */

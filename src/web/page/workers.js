@@ -1,7 +1,7 @@
 // The workers of the chosen app: a row each, with its lane. Only what is in sight is brought up to date.
 // What a command does to a worker is asked elsewhere.
 
-import { $, arrange, element, setAttribute, setFigure, setState, setText } from './dom.js';
+import { $, arrange, element, Order, setAttribute, setFigure, setState, setText } from './dom.js';
 import { bytes, grouped, percent, rate, seconds, uptime } from './format.js';
 import { generations, wordOf } from './generations.js';
 import { LANE_MS } from './lane.js';
@@ -25,6 +25,9 @@ const COLUMNS = [
   ['end', 'last end', 'last end'],
 ];
 
+/** Sorted by these, the least is first. */
+const ASCENDING = ['worker', 'state', 'end', 'pid'];
+
 /** More lanes than these are drawn less often. */
 const MANY_LANES = 24;
 const OFTEN_MS = 33;
@@ -45,8 +48,7 @@ export class Workers {
   #inSight = new Set();
   #sight;
   #blockSight;
-  #heads = new Map();
-  #sort = { by: 'worker', isDown: false };
+  #order;
   #sortedAt = -Infinity;
   #record;
   #version;
@@ -78,60 +80,33 @@ export class Workers {
       wake();
     });
     this.#size.observe($('workers'));
-    $('workers').tHead.append(this.#head(wake));
+    this.#order = new Order('worker', false, () => {
+      this.#arrangeAnew();
+      wake();
+    });
+    $('workers').tHead.append(this.#head());
     $('workers-filter').addEventListener('input', (event) => {
       this.#filter = event.target.value;
-      this.#version = undefined;
-      this.#sortedAt = -Infinity;
+      this.#arrangeAnew();
       wake();
     });
   }
 
-  #head(wake) {
+  #head() {
     const cells = COLUMNS.map(([figure, head, name]) => {
-      const cell = element('th', { scope: 'col', role: 'columnheader', className: `w-${figure}` });
-      if (figure === 'lane') {
-        cell.append(
-          element('span', { className: 'hidden' }, 'lane of '),
-          element('span', {}, '30 s'),
-          element('span', {}, 'now'),
-        );
-        return cell;
-      }
-      const button = element('button', { type: 'button', className: 'sort', title: name }, head);
-      button.addEventListener('click', () => {
-        const isSame = this.#sort.by === figure;
-        const isDown = isSame ? !this.#sort.isDown : !['worker', 'state', 'end', 'pid'].includes(figure);
-        this.#sort = { by: figure, isDown };
-        this.#sortedAt = -Infinity;
-        this.#version = undefined;
-        this.#showSort();
-        wake();
-      });
-      cell.append(button);
-      this.#heads.set(figure, cell);
+      const cell = headCell(`w-${figure}`);
+      if (figure !== 'lane') return this.#order.head(cell, figure, head, !ASCENDING.includes(figure), name);
+      cell.append(hidden('lane of '), element('span', {}, '30 s'), element('span', {}, 'now'));
       return cell;
     });
-    cells.push(
-      element(
-        'th',
-        { scope: 'col', role: 'columnheader', className: 'w-orders' },
-        element('span', { className: 'hidden' }, 'commands'),
-      ),
-    );
-    const row = element('tr', { role: 'row' }, ...cells);
-    this.#showSort();
-    return row;
+    const orders = headCell('w-orders');
+    orders.append(hidden('commands'));
+    return element('tr', { role: 'row' }, ...cells, orders);
   }
 
-  #showSort() {
-    for (const [figure, cell] of this.#heads) {
-      setAttribute(
-        cell,
-        'aria-sort',
-        figure === this.#sort.by ? (this.#sort.isDown ? 'descending' : 'ascending') : undefined,
-      );
-    }
+  /** The next occasion draws everything in its order. */
+  #arrangeAnew() {
+    [this.#version, this.#sortedAt] = [undefined, -Infinity];
   }
 
   #seen(row, isInSight) {
@@ -207,8 +182,7 @@ export class Workers {
 
   #begin(record) {
     this.#record = record;
-    this.#version = undefined;
-    this.#sortedAt = -Infinity;
+    this.#arrangeAnew();
     this.#rows.clear();
     this.#inSight.clear();
     this.#sight.disconnect();
@@ -229,7 +203,7 @@ export class Workers {
     for (const key of this.#isNew) this.#fill(this.#rows.get(key), record);
     const keys = new Set(listed.map(({ key }) => key));
     for (const [key, row] of this.#rows) if (!keys.has(key)) this.#drop(key, row);
-    const isDifferent = this.#isNew.size > 0 || this.#sort.by !== 'worker' || this.#sortedAt === -Infinity;
+    const isDifferent = this.#isNew.size > 0 || this.#order.by !== 'worker' || this.#sortedAt === -Infinity;
     const isDue = this.#isNew.size > 0 || now - this.#sortedAt > SORT_MS;
     const kept = all.filter(({ worker, generation }) =>
       isKept([`${worker.worker}`, wordOf(worker.state), generation], this.#filter),
@@ -237,7 +211,7 @@ export class Workers {
     if ((isDifferent && isDue) || this.#filter !== '') {
       this.#sortedAt = now;
       this.#isNew.clear();
-      this.#place(this.#sorted(kept, record));
+      this.#place(this.#order.sorted(kept, (row, by) => values(row, record)[by]));
     }
     this.#fillOthers(all, record);
     const total = new Set(record.app.workers.map(({ worker }) => worker)).size;
@@ -245,24 +219,6 @@ export class Workers {
       $('workers-count'),
       kept.length === all.length ? grouped(total) : `${grouped(kept.length)} of ${grouped(all.length)}`,
     );
-  }
-
-  #sorted(rows, record) {
-    const { by, isDown } = this.#sort;
-    if (by === 'worker') return isDown ? [...rows].reverse() : rows;
-    const value = (row) => values(row, record)[by];
-    const compare = (one, other) => {
-      if (typeof one === 'string' || typeof other === 'string')
-        return String(one ?? '').localeCompare(String(other ?? ''));
-      return (Number.isFinite(one) ? one : -1) - (Number.isFinite(other) ? other : -1);
-    };
-    return rows
-      .map((row) => [value(row), row])
-      .sort(
-        ([one, first], [other, second]) =>
-          (isDown ? -1 : 1) * compare(one, other) || first.worker.worker - second.worker.worker,
-      )
-      .map(([, row]) => row);
   }
 
   #make(key, number) {
@@ -339,6 +295,10 @@ export class Workers {
     for (const row of this.#inSight) row.isBlank = false;
   }
 }
+
+const headCell = (className) => element('th', { scope: 'col', role: 'columnheader', className });
+
+const hidden = (text) => element('span', { className: 'hidden' }, text);
 
 const NO_LANE = { lane: { at: () => 0 }, marks: [] };
 
