@@ -1,6 +1,6 @@
 """Twenty apps in the background, of clusterd and of PM2: for benches of what they cost, and of commands to them.
 
-CLUSTERD_BENCH_APPS (20), CLUSTERD_BENCH_SERVER (c, or node).
+CLUSTERD_BENCH_APPS (20), CLUSTERD_BENCH_WORKERS (1, of each app of clusterd), CLUSTERD_BENCH_SERVER (c, or node).
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import subprocess
 from programs import free_port, until
 
 APPS = int(os.environ.get("CLUSTERD_BENCH_APPS", 20))
+WORKERS = os.environ.get("CLUSTERD_BENCH_WORKERS", "1")
 SERVER = os.environ.get("CLUSTERD_BENCH_SERVER", "c")
 OF_C = pathlib.Path(__file__).resolve().parent.parent / "tests/e2e/fixtures/server.c"
 OF_NODE = "require('http').createServer((_, answer) => answer.end('c')).listen(process.env.PORT)\n"
@@ -51,7 +52,7 @@ def clusterd(program, folder, command):
     primaries = []
     try:
         for number in range(APPS):
-            options = ["--name", f"app{number}", "--port", str(free_port()), "--workers", "1"]
+            options = ["--name", f"app{number}", "--port", str(free_port()), "--workers", WORKERS]
             words = [program, "start", *options, "--", *command]
             said = subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
             primaries.append(int(re.search(r"\(pid (\d+)\)", said)[1]))

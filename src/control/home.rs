@@ -90,7 +90,7 @@ impl Home {
 
     /// This folder, and no other.
     #[cfg(test)]
-    pub(super) fn named(folder: &Path) -> Self {
+    pub(crate) fn named(folder: &Path) -> Self {
         Self { folders: vec![folder.to_owned()], is_named: true, lasting: Some(folder.to_owned()) }
     }
 

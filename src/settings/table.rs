@@ -749,9 +749,10 @@ settings! {
     }
 
     "Metrics, messages and events" {
-        /// Serve /metrics, /livez and /readyz at this address; a bare port means 127.0.0.1.
+        /// Serve /metrics, /livez and /readyz at this address, and a page at /; a bare port means 127.0.0.1.
         ///
-        /// `"0.0.0.0:9090"` is every IPv4 address.
+        /// `"0.0.0.0:9090"` is every IPv4 address. The page shows this app live, and elsewhere than on the loopback no more than
+        /// /metrics does.
         metrics: Option<SocketAddr> {
             values: OrOff(METRICS),
             in_force: AtNextStart,

@@ -129,3 +129,130 @@ fn too_many(AllTaken(most): AllTaken) -> Response {
     let problem = Problem::new(Code::Overloaded, format!("{most} pages and logs are open already"));
     forward::refused(problem.help("close some of them"))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http_body_util::BodyExt;
+    use hyper::header::AUTHORIZATION;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::http::stay::Followers;
+
+    const SECRET: &str = "0123456789abcdef";
+
+    /// Of a home in which no app runs; the folder is removed when dropped.
+    struct Served {
+        router: Router,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Served {
+        fn new(actions: bool, places: usize) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let greeting = Greeting {
+                version: "0",
+                host: None,
+                user: None,
+                actions,
+                logs: true,
+                connections: true,
+                token: true,
+            };
+            let state = WebState::new(Home::named(folder.path()), Token::given(SECRET).unwrap(), greeting);
+            let stay = Followers::new(places).client();
+            Self { router: router(state).layer(Extension(stay)), _folder: folder }
+        }
+
+        async fn ask(&self, request: &str, headers: &[(&str, &str)]) -> Response {
+            let (method, path) = request.split_once(' ').unwrap();
+            let mut asked = Request::builder().method(method).uri(path);
+            for (name, value) in headers {
+                asked = asked.header(*name, *value);
+            }
+            self.router.clone().oneshot(asked.body(Body::empty()).unwrap()).await.unwrap()
+        }
+    }
+
+    fn bearer() -> (&'static str, &'static str) {
+        (AUTHORIZATION.as_str(), "Bearer 0123456789abcdef")
+    }
+
+    #[tokio::test]
+    async fn who_has_no_token_gets_the_page_and_nothing_in_it() {
+        let served = Served::new(true, 9);
+        let wrong = (AUTHORIZATION.as_str(), "Bearer 0123456789abcdee");
+        for (request, status) in [
+            ("GET /", 200),
+            ("HEAD /page.css", 200),
+            ("POST /", 405),
+            ("GET /nothing", 404),
+            ("GET /page/index.html", 404),
+            ("GET /live", 401),
+            ("GET /log?name=web", 401),
+            ("GET /v1/apps", 401),
+            ("POST /v1/apps/web/stop", 401),
+            ("OPTIONS /v1/apps", 401),
+            ("GET /v1/nothing", 401),
+        ] {
+            assert_eq!(served.ask(request, &[]).await.status(), status, "{request}");
+            assert_eq!(served.ask(request, &[wrong]).await.status(), status, "{request}, with a wrong one");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_the_token_may_see_and_with_actions_do() {
+        for (request, reading, acting) in [
+            ("GET /v1/apps", 200, 200),
+            ("GET /v1/apps?traffic=true", 200, 200),
+            ("GET /v1/apps/web", 404, 404),
+            ("GET /v1/apps/web?environment=true", 403, 403),
+            ("GET /v1/apps/web/workers/1/http/", 403, 403),
+            ("GET /log", 400, 400),
+            ("GET /log?name=web", 404, 404),
+            ("GET /log?pid=1&name=web", 400, 400),
+            ("POST /v1/apps/web/stop", 403, 404),
+            ("DELETE /v1/apps/web", 403, 404),
+        ] {
+            for (actions, status) in [(false, reading), (true, acting)] {
+                let served = Served::new(actions, 9);
+                assert_eq!(served.ask(request, &[bearer()]).await.status(), status, "{request} {actions}");
+                let elsewhere = [bearer(), ("sec-fetch-site", "cross-site")];
+                assert_eq!(served.ask(request, &elsewhere).await.status(), 403, "{request} from elsewhere");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn every_answer_is_guarded() {
+        let served = Served::new(false, 9);
+        for request in ["GET /", "GET /live", "GET /v1/apps", "GET /nothing", "POST /"] {
+            let answer = served.ask(request, &[]).await;
+            let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
+            assert!(
+                header("content-security-policy").is_some_and(|policy| policy.contains("default-src 'none'"))
+            );
+            assert_eq!(header("x-content-type-options"), Some("nosniff"), "{request}");
+            assert_eq!(header("cache-control"), Some("no-store"), "{request}");
+            assert_eq!(header("access-control-allow-origin"), None, "{request}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_is_greeted_and_told_what_there_is() {
+        let served = Served::new(false, 1);
+        let answer = served.ask("GET /live", &[bearer()]).await;
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        let first = answer.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+        let text = String::from_utf8(first.to_vec()).unwrap();
+        assert!(text.starts_with("data: {\"home\":{\"actions\":false,"), "{text}");
+        assert!(text.contains("data: {\"resting\":{"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn only_so_many_pages_are_open() {
+        let served = Served::new(false, 0);
+        assert_eq!(served.ask("GET /live", &[bearer()]).await.status(), 503);
+    }
+}
