@@ -5,7 +5,7 @@ import { since, quantile } from './histogram.js';
 import { Ring } from './ring.js';
 
 /** Times, and what is told of each worker, are of the last five seconds: one second alone has too few connections to go by. */
-export const WINDOW_MS = 5000;
+const WINDOW_MS = 5000;
 
 /** What comes sooner after the last moment is none of its own: an app is told at once when a worker's state changes. */
 const MOMENT_MS = 900;

@@ -1,10 +1,10 @@
 // Numbers as they stand in a column: short, with a unit, as `clusterd monit` shows them.
 // What is not known is `-`. It touches no document.
 
-export const UNKNOWN = '-';
+const UNKNOWN = '-';
 
 /** Whether there is a figure at all. */
-export const isKnown = (figure) => typeof figure === 'number' && Number.isFinite(figure);
+const isKnown = (figure) => typeof figure === 'number' && Number.isFinite(figure);
 
 const known = (shown) => (figure) => (isKnown(figure) ? shown(figure) : UNKNOWN);
 
@@ -26,15 +26,6 @@ export const seconds = known((time) => {
   const [number, unit] =
     time < 0.0009995 ? [time * 1e6, 'us'] : time < 0.9995 ? [time * 1e3, 'ms'] : [time, 's'];
   return `${number.toFixed(number < 9.95 ? 1 : 0)} ${unit}`;
-});
-
-/** How long ago something was, in its greatest unit: `5s`, `12m`, `3h`, `40d`. */
-export const age = known((millis) => {
-  const whole = Math.max(0, Math.floor(millis / 1000));
-  if (whole < 60) return `${whole}s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)}m`;
-  if (whole < 86400) return `${Math.floor(whole / 3600)}h`;
-  return `${Math.floor(whole / 86400)}d`;
 });
 
 /** A length of time in at most two units: `850ms`, `9s`, `1m 1s`, `2h 5m`, `3d 4h`. */

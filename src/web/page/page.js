@@ -145,9 +145,10 @@ const drawTitle = (record) => {
       .join('@'),
   );
   setText($('version'), `clusterd ${plain(home.version, 40)}`);
-  document.title = record
+  const title = record
     ? `${plain(record.app.name, 60)} ${online(record.app)}/${record.app.wanted} - clusterd`
     : 'clusterd';
+  if (document.title !== title) document.title = title;
 };
 
 // What is chosen.
@@ -163,7 +164,7 @@ const choose = ({ name, pid }) => {
   history.pushState(null, '', format(place) || location.pathname);
   if (matchMedia('(max-width: 999px)').matches)
     $('app').scrollIntoView({ behavior: stillness.matches ? 'auto' : 'smooth' });
-  stale();
+  showPlace();
 };
 
 const change = (changed) => {

@@ -194,8 +194,8 @@ export const drawTimeline = (canvas, { story, from, to, workers, tell }) => {
   let room = width;
   for (const reload of story.reloads.toReversed()) {
     if ((reload.to ?? to) < from) break;
-    const [place, left] = drawReload(context, { reload, to, x, workers, room, tell });
-    room = Math.min(room, left);
+    let place;
+    [place, room] = drawReload(context, { reload, to, x, workers, width, room, tell });
     places.push(place);
   }
   for (const stall of story.stalls) {
@@ -228,7 +228,7 @@ const drawAxis = (context, { width, height, from, to, x }) => {
 };
 
 /** A band: the old generation is hatched, the new one rises before it with each worker; the canary's time is marked. */
-const drawReload = (context, { reload, to, x, workers, room, tell }) => {
+const drawReload = (context, { reload, to, x, workers, width, room, tell }) => {
   const { from, steps, canary, outcome } = reload;
   const end = reload.to ?? to;
   const [left, right] = [x(from), Math.max(x(from) + 4, x(end))];
@@ -256,11 +256,10 @@ const drawReload = (context, { reload, to, x, workers, room, tell }) => {
       : `\u2713 ${reload.workers} replaced`;
   context.fillStyle = isFailed ? colours.bad : colours.ink;
   const wide = context.measureText(word).width;
-  const wordLeft = Math.max(0, Math.min(room - wide, left));
-  // It may begin before its band, but not by much.
-  const isWritten = wordLeft + wide <= room && wordLeft >= left - wide && right > 0;
+  const wordLeft = Math.max(0, Math.min(width - wide, left));
+  const isWritten = wordLeft + wide <= room && right > 0;
   if (isWritten) context.fillText(word, wordLeft, TRACKS.labels - 1);
-  return [[left - 3, right + 3, tell(reload)], isWritten ? wordLeft - 8 : Math.min(room, left)];
+  return [[left - 3, right + 3, tell(reload)], isWritten ? wordLeft - 8 : room];
 };
 
 /** Each weight has its own shape. */

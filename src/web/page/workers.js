@@ -254,7 +254,7 @@ export class Workers {
 
   /** Draws the lanes that are in sight. The answer is when they want to be drawn again; nothing if they stand still. */
   drawLanes({ record, now, isStill }) {
-    if (this.#inSight.size === 0) return undefined;
+    if (this.#inSight.size === 0 || record !== this.#record) return undefined;
     const every = isStill ? STEPS_MS : this.#inSight.size > MANY_LANES ? RARELY_MS : OFTEN_MS;
     if (now - this.#lane.at < every - 4) return this.#lane.at + every;
     this.#lane.at = now;

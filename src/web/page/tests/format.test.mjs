@@ -4,7 +4,6 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import {
-  age,
   bytes,
   bytesPerSecond,
   clock,
@@ -38,13 +37,6 @@ test('numbers are short', () => {
     [0.25, '250 ms'],
     [0.9996, '1.0 s'],
     [12, '12 s'],
-  ]);
-  tells(age, [
-    [999, '0s'],
-    [59_999, '59s'],
-    [60_000, '1m'],
-    [7_200_000, '2h'],
-    [864_000_000, '10d'],
   ]);
   tells(grouped, [
     [0, '0'],
@@ -87,7 +79,7 @@ test('what runs has run for whole seconds', () => {
 });
 
 test('what is not known is a dash', () => {
-  for (const shown of [rate, seconds, age, grouped, percent, bytes, bytesPerSecond, span, clock, moment]) {
+  for (const shown of [rate, seconds, grouped, percent, bytes, bytesPerSecond, span, clock, moment]) {
     for (const unknown of [NaN, undefined, null, '7', Infinity]) assert.equal(shown(unknown), '-');
   }
 });
