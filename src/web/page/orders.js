@@ -49,10 +49,13 @@ const ORDERS = {
     'scale',
     { workers: '-1' },
     `One worker fewer for ${name}?`,
-    `There will be ${grouped(app.wanted - 1)} instead of ${grouped(app.wanted)}. It finishes its open connections first.`,
+    `There will be ${grouped(app.wanted - 1)} instead of ${grouped(app.wanted)}. The one that ends gets time for its open connections.`,
     'End one',
   ],
 };
+
+/** A worker in one of these states has no process. */
+const DOWN = ['stopped', 'errored'];
 
 const OF_ONE = {
   restart: (name, worker) => [
@@ -99,7 +102,8 @@ export class Orders {
   ofWorker(worker, { app }, word) {
     const name = plain(app.name, 60);
     this.#open(`Worker ${grouped(worker)} of ${name}`, 'What is to be done?');
-    const choices = Object.keys(OF_ONE).map((action) => {
+    const isDown = app.workers.some(({ worker: other, state }) => other === worker && DOWN.includes(state));
+    const choices = ['restart', isDown ? 'start' : 'stop'].map((action) => {
       const order = OF_ONE[action](name, worker);
       const button = element('button', { type: 'button', 'data-action': action }, order[4]);
       button.addEventListener('click', () => this.#ask(word, order));

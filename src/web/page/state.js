@@ -78,9 +78,10 @@ class AppRecord {
     const from = Math.max(this.#tickAt, at - TICK_MS);
     for (const [number, count] of taken) {
       const before = this.#taken.get(number);
+      // A whole may be a little older than the tick before it; what it lacks is not given twice.
+      if (count <= before) continue;
       this.#taken.set(number, count);
-      if (isDrawn && before !== undefined && count > before)
-        this.lane(number).lane.add(from, at, count - before);
+      if (isDrawn && before !== undefined) this.lane(number).lane.add(from, at, count - before);
     }
     this.#tickAt = at;
   }

@@ -186,6 +186,8 @@ test('ticks fill the lanes, and each connection is drawn once', () => {
     [given(record, 1), given(record, 2), record.counts.queued, record.counts.accepted, record.taken(1)],
     [5, 3, 9, 110, 55],
   );
+  state.apply({ app: app(106) }, 1500);
+  assert.deepEqual([given(record, 1), record.taken(1)], [5, 55], 'a whole that is older than the last tick');
   state.apply({ app: app(112) }, 2000);
   assert.deepEqual(
     [record.figures.now.queued, record.counts.queued],
