@@ -132,7 +132,7 @@ export class Chosen {
       ['command', command(app.command)],
       ['namespace', app.namespace === 'default' ? '' : plain(app.namespace, 60)],
       ['rejected', record.counts.rejected > 0 ? grouped(record.counts.rejected) : ''],
-      ['given again', record.counts.redispatched > 0 ? grouped(record.counts.redispatched) : ''],
+      ['given to another worker', record.counts.redispatched > 0 ? grouped(record.counts.redispatched) : ''],
       ['dropped by the kernel', dropped(app)],
       ['sent again', resent(app)],
       ['up', app.uptime_ms === undefined ? '' : uptime(app.uptime_ms)],
