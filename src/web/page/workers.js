@@ -9,7 +9,7 @@ import { drawLane } from './paint.js';
 import { isKept } from './place.js';
 import { plain } from './text.js';
 
-/** The columns: the figure, its head, its long name, how it is shown, and how two rows compare. */
+/** The columns: the figure, its head, its long name, and how it is shown if it is a number. */
 const COLUMNS = [
   ['worker', 'worker', 'number'],
   ['state', 'state', 'state'],
@@ -24,9 +24,6 @@ const COLUMNS = [
   ['pid', 'pid', 'process id', (pid) => (pid === undefined ? '-' : String(pid))],
   ['end', 'last end', 'last end'],
 ];
-
-/** Sorted by these, the least is first. */
-const ASCENDING = ['worker', 'state', 'end', 'pid'];
 
 /** More lanes than these are drawn less often. */
 const MANY_LANES = 24;
@@ -93,9 +90,9 @@ export class Workers {
   }
 
   #head() {
-    const cells = COLUMNS.map(([figure, head, name]) => {
-      const cell = headCell(`w-${figure}`);
-      if (figure !== 'lane') return this.#order.head(cell, figure, head, !ASCENDING.includes(figure), name);
+    const cells = COLUMNS.map(([figure, head, name, shown]) => {
+      const cell = headCell(`w-${figure}${shown ? ' number' : ''}`);
+      if (figure !== 'lane') return this.#order.head(cell, figure, head, shown !== undefined, name);
       cell.append(hidden('lane of '), element('span', {}, '30 s'), element('span', {}, 'now'));
       return cell;
     });
