@@ -64,7 +64,7 @@ export class Order {
 
   /** Lets this head sort by what it is called, the greatest first or not. */
   head(cell, name, text, isDownFirst, title) {
-    const button = element('button', { type: 'button', className: 'sort', title }, text);
+    const button = element('button', { className: 'sort', title }, text);
     button.addEventListener('click', () => {
       [this.by, this.isDown] = [name, this.by === name ? !this.isDown : isDownFirst];
       this.#show();

@@ -105,7 +105,7 @@ export class Orders {
     const isDown = app.workers.some(({ worker: other, state }) => other === worker && DOWN.includes(state));
     const choices = ['restart', isDown ? 'start' : 'stop'].map((action) => {
       const order = OF_ONE[action](name, worker);
-      const button = element('button', { type: 'button', 'data-action': action }, order[4]);
+      const button = element('button', { 'data-action': action }, order[4]);
       button.addEventListener('click', () => this.#ask(word, order));
       return button;
     });

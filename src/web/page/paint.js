@@ -262,35 +262,21 @@ const drawReload = (context, { reload, to, x, workers, width, room, tell }) => {
   return [[left - 3, right + 3, tell(reload)], isWritten ? wordLeft - 8 : room];
 };
 
-/** Each weight has its own shape. */
+/** Each weight has its own shape, around the place of its mark. */
+const SHAPES = {
+  bad: new Path2D('M-4-4 4 4M4-4-4 4'),
+  warn: new Path2D('M0-5 5 4H-5z'),
+  good: new Path2D('M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0'),
+  plain: new Path2D('M-3-3h6v6h-6z'),
+};
+
 const drawMark = (context, x, weight) => {
-  const y = TRACKS.marksAt + 0.5;
-  context.beginPath();
-  context.lineWidth = 2;
-  if (weight === 'bad') {
-    context.strokeStyle = colours.bad;
-    context.moveTo(x - 4, y - 4);
-    context.lineTo(x + 4, y + 4);
-    context.moveTo(x + 4, y - 4);
-    context.lineTo(x - 4, y + 4);
-    context.stroke();
-  } else if (weight === 'warn') {
-    context.fillStyle = colours.warn;
-    context.moveTo(x, y - 5);
-    context.lineTo(x + 5, y + 4);
-    context.lineTo(x - 5, y + 4);
-    context.fill();
-  } else if (weight === 'good') {
-    context.fillStyle = colours.good;
-    context.arc(x, y, 3.5, 0, 7);
-    context.fill();
-  } else {
-    context.fillStyle = colours.ground;
-    context.strokeStyle = colours.ink;
-    context.lineWidth = 1.5;
-    context.rect(x - 3, y - 3, 6, 6);
-    context.fill();
-    context.stroke();
-  }
-  context.lineWidth = 1;
+  context.save();
+  context.translate(x, TRACKS.marksAt + 0.5);
+  context.lineWidth = weight === 'bad' ? 2 : 1.5;
+  context.strokeStyle = weight === 'plain' ? colours.ink : colours[weight];
+  context.fillStyle = weight === 'plain' ? colours.ground : colours[weight];
+  if (weight !== 'bad') context.fill(SHAPES[weight]);
+  if (weight === 'bad' || weight === 'plain') context.stroke(SHAPES[weight]);
+  context.restore();
 };

@@ -338,7 +338,7 @@ const makeRow = () => {
   const canvas = element('canvas', { className: 'lane', 'aria-hidden': 'true' });
   const number = element('span');
   const mark = element('span', { className: 'generation' });
-  const button = element('button', { type: 'button', className: 'quiet', 'data-action': 'worker' }, '\u22ef');
+  const button = element('button', { className: 'quiet', 'data-action': 'worker' }, '\u22ef');
   const cells = {};
   for (const [name, head] of COLUMNS.slice(1)) {
     const isText = name === 'state' || name === 'end';
