@@ -31,6 +31,7 @@ use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::preload;
 use crate::private::{WorkerDialer, exchange};
+use crate::protocol::wire::ENV_TOKEN;
 use crate::settings::WorkerCommand;
 use crate::supervisor::events::{Asker, Event, Time, millis};
 use crate::supervisor::lifecycle::Phase;
@@ -429,7 +430,9 @@ fn worker(status: &Status, used: Option<GroupUsage>, taken: u64, now: SystemTime
 
 fn texts(environment: &Environment) -> BTreeMap<String, String> {
     let text = |bytes: &OsString| bytes.to_string_lossy().into_owned();
-    environment.iter().map(|(name, value)| (text(name), text(value))).collect()
+    // The token is the worker's secret, which makes connections its own.
+    let told = environment.iter().filter(|(name, _)| *name != ENV_TOKEN);
+    told.map(|(name, value)| (text(name), text(value))).collect()
 }
 
 fn connection(open: &OpenConnection) -> Connection {

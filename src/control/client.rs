@@ -177,13 +177,18 @@ pub(crate) async fn find_for(home: &Home, words: &[&str]) -> Found {
     }
 }
 
+/// Asks those alone whose apps may have this name, as their sockets are called.
+pub(crate) async fn find_of_name(home: &Home, name: &str) -> Found {
+    ask_all(home.sockets().into_iter().filter(|address| may_be_of(address, name)).collect()).await
+}
+
+fn may_be_of(address: &SocketAddress, name: &str) -> bool {
+    address.stem().strip_prefix(&encoded(name)).is_some_and(|rest| rest.starts_with('-'))
+}
+
 /// `None` unless each of these is the name of an app that runs.
 async fn find_named(home: &Home, names: &[&str]) -> Option<Found> {
-    let may_be_meant = |address: &SocketAddress| {
-        let stem = address.stem();
-        let is_of = |name: &&str| stem.strip_prefix(&encoded(name)).is_some_and(|rest| rest.starts_with('-'));
-        names.iter().any(is_of)
-    };
+    let may_be_meant = |address: &SocketAddress| names.iter().any(|name| may_be_of(address, name));
     let found = ask_all(home.sockets().into_iter().filter(may_be_meant).collect()).await;
     let is_whole = found.errors.is_empty() && names.iter().all(|name| found.has(name));
     let is_meant = |(_, app): &(Clusterd, App)| names.contains(&app.name.as_str());
@@ -206,7 +211,7 @@ async fn ask_all_for(addresses: Vec<SocketAddress>, path: Path<'static>) -> Foun
     for (_, answer, clusterd) in answers {
         match answer {
             Ok(apps) => found.apps.extend(apps.into_iter().map(|app| (clusterd.clone(), app))),
-            Err(Error::Unreachable { source, .. }) if is_gone(&source) => {}
+            Err(error) if error.is_of_nobody() => {}
             // It was killed while it answered.
             Err(_) if clusterd.address.connect().is_err_and(|error| is_gone(&error)) => {}
             Err(error) => found.add_error(&clusterd, error),
@@ -214,6 +219,13 @@ async fn ask_all_for(addresses: Vec<SocketAddress>, path: Path<'static>) -> Foun
     }
     found.apps.sort_by(|(_, one), (_, other)| (&one.name, one.pid).cmp(&(&other.name, other.pid)));
     found
+}
+
+impl Error {
+    /// Whether no clusterd listens there any more.
+    pub(crate) fn is_of_nobody(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if is_gone(source))
+    }
 }
 
 /// Whether no clusterd listens there any more.

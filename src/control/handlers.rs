@@ -94,7 +94,7 @@ pub(super) async fn list(
         app.workers.iter_mut().for_each(|worker| worker.last_lines.clear());
         apps.push(app);
     }
-    Ok(Json(Apps { apps }))
+    Ok(Json(Apps { apps, errors: Vec::new() }))
 }
 
 /// The query of a request for an app.

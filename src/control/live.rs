@@ -68,10 +68,11 @@ impl Following {
     }
 
     fn happened(&mut self, event: Event) {
-        // What a worker says changes nothing that is shown.
-        if !matches!(event.kind, EventKind::WorkerSays { .. }) {
-            self.due = Instant::now();
+        // What a worker says happens to nobody, may be very long, and comes as often as it likes.
+        if matches!(event.kind, EventKind::WorkerSays { .. }) {
+            return;
         }
+        self.due = Instant::now();
         self.ready.push_back(Live::Event(Happened { pid: self.pid, event }));
     }
 

@@ -1,7 +1,8 @@
 //! `/v1` of the page: the API of every clusterd of the home, as if it were one.
 //!
-//! A request for one app is passed on to the clusterd that runs it, and the answer back, both as they come. What would
-//! bring something of a worker's own into a browser, or tell secrets, is not passed on.
+//! A request for one app is passed on to the clusterd that runs it, and the answer back, both as they come. What is passed on
+//! is named here, one by one: environments hold secrets, whoever sets one runs programs, and what a worker answers would
+//! be this page's own in a browser.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -10,65 +11,116 @@ use futures_util::TryStreamExt;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, HeaderMap};
-use hyper::{Method, Uri};
+use hyper::{Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 
-use crate::control::api::{App, Apps, Code, Problem, Refusal};
+use crate::control::api::{App, Apps, Code, Problem, Refusal, Verb};
 use crate::control::app_name::encoded;
 use crate::control::client::{self, Clusterd, Error, Found};
 use crate::control::home::Home;
 
-/// How long the body of a request may be, in bytes: an environment is the longest.
-const LONGEST_BODY: usize = 8 * 1024 * 1024;
+/// How long the body of a request may be, in bytes.
+const LONGEST_BODY: usize = 4 * 1024;
+
+/// The orders that a page may give.
+const ORDERS: [Verb; 5] = [Verb::Reload, Verb::Restart, Verb::Scale, Verb::Stop, Verb::Start];
 
 /// What is asked for, after `/v1`.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked<'a> {
-    /// Every app.
-    Apps,
-    /// The same, with what passes through each.
-    AppsWithTraffic,
-    /// Something of the app that this word means: the rest of the path, and the query.
-    OfApp { word: String, rest: &'a str, query: Option<&'a str> },
-    /// Nothing that there is.
+enum Asked {
+    /// Every app, with what passes through each or not.
+    Apps { with_traffic: bool },
+    /// Something of the app that this word means.
+    OfApp(String, OfApp),
+    /// Nothing that there is here.
     Nothing,
-    /// What is not for browsers, and why.
-    Withheld(&'static str),
 }
 
-impl<'a> Asked<'a> {
-    fn read(uri: &'a Uri) -> Self {
-        let (path, query) = (uri.path().strip_prefix("/v1").unwrap_or_default(), uri.query());
+/// What there is of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum OfApp {
+    /// Its state.
+    State,
+    /// The same as it changes.
+    Live,
+    /// Its open connections, or those of one worker.
+    Connections { worker: Option<u32> },
+    /// An order to it.
+    Order(Verb),
+}
+
+impl Asked {
+    fn read(uri: &Uri) -> Self {
+        let query = uri.query().unwrap_or_default();
+        let path = uri.path().strip_prefix("/v1").unwrap_or_default();
         if path == "/apps" {
-            return if query == Some("traffic=true") { Self::AppsWithTraffic } else { Self::Apps };
+            return Self::Apps { with_traffic: query == "traffic=true" };
         }
         let Some(of_app) = path.strip_prefix("/apps/") else { return Self::Nothing };
         let (word, rest) = of_app.split_once('/').map_or((of_app, ""), |(word, rest)| (word, rest));
-        if rest.starts_with("workers/") {
-            return Self::Withheld("what workers answer is not shown in browsers: use clusterd curl");
-        }
-        if rest.is_empty() && query.is_some_and(|query| query.contains("environment")) {
-            return Self::Withheld(
-                "environments may hold secrets and are not shown in browsers: use clusterd env",
-            );
-        }
+        let asked = match rest {
+            "" if word == of_app => OfApp::State,
+            "live" => OfApp::Live,
+            "connections" => {
+                OfApp::Connections { worker: query.strip_prefix("worker=").and_then(|n| n.parse().ok()) }
+            }
+            verb => match ORDERS.into_iter().find(|order| order.name() == verb) {
+                Some(order) => OfApp::Order(order),
+                None => return Self::Nothing,
+            },
+        };
         match percent_decode_str(word).decode_utf8() {
-            Ok(word) if !word.is_empty() => Self::OfApp { word: word.into_owned(), rest, query },
+            Ok(word) if !word.is_empty() => Self::OfApp(word.into_owned(), asked),
             _ => Self::Nothing,
+        }
+    }
+
+    /// The methods that it takes.
+    fn methods(&self) -> &'static str {
+        match self {
+            Self::OfApp(_, OfApp::Order(_)) => "POST, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
+        }
+    }
+}
+
+impl OfApp {
+    /// The path of the control socket.
+    fn path(&self, app: &str) -> String {
+        let app = encoded(app);
+        match self {
+            Self::State => format!("/v1/apps/{app}"),
+            Self::Live => format!("/v1/apps/{app}/live"),
+            Self::Connections { worker: None } => format!("/v1/apps/{app}/connections"),
+            Self::Connections { worker: Some(worker) } => {
+                format!("/v1/apps/{app}/connections?worker={worker}")
+            }
+            Self::Order(verb) => format!("/v1/apps/{app}/{}", verb.name()),
         }
     }
 }
 
 /// The answer to a request whose path begins with `/v1`.
 pub(super) async fn forward(home: &Home, request: Request) -> Response {
-    let uri = request.uri().clone();
-    let answer = match Asked::read(&uri) {
-        Asked::Apps => return all(client::find(home).await),
-        Asked::AppsWithTraffic => return all(client::find_with_traffic(home).await),
-        Asked::OfApp { word, rest, query } => of_app(home, &word, (rest, query), request).await,
-        Asked::Withheld(why) => Err(Problem::new(Code::Forbidden, why)),
-        Asked::Nothing => Err(Problem::new(Code::NotFound, format!("there is no path {}", uri.path()))
-            .help("paths are /v1/apps, /v1/apps/APP and what is below that")),
+    let asked = Asked::read(request.uri());
+    let (method, methods) = (request.method(), asked.methods());
+    if asked != Asked::Nothing && !methods.split(", ").any(|known| known == method.as_str()) {
+        let problem =
+            Problem::new(Code::MethodNotAllowed, format!("{} does not take {method}", request.uri().path()));
+        return ([(ALLOW, methods)], refused(problem.help(format!("use {methods}")))).into_response();
+    }
+    if asked != Asked::Nothing && method == Method::OPTIONS {
+        return (StatusCode::NO_CONTENT, [(ALLOW, methods)]).into_response();
+    }
+    let answer = match asked {
+        Asked::Apps { with_traffic: false } => return all(client::find(home).await),
+        Asked::Apps { with_traffic: true } => return all(client::find_with_traffic(home).await),
+        Asked::OfApp(word, what) => of_app(home, &word, &what, request).await,
+        Asked::Nothing => {
+            let problem =
+                Problem::new(Code::NotFound, format!("there is no path {} here", request.uri().path()));
+            Err(problem.help("docs/api.md lists them; environments and answers of workers are for clusterd env and clusterd curl"))
+        }
     };
     answer.unwrap_or_else(refused)
 }
@@ -80,39 +132,38 @@ pub(super) fn refused(problem: Problem) -> Response {
 }
 
 fn all(found: Found) -> Response {
-    axum::Json(Apps { apps: found.apps.into_iter().map(|(_, app)| app).collect() }).into_response()
+    let errors = found.errors.iter().map(ToString::to_string).collect();
+    axum::Json(Apps { apps: found.apps.into_iter().map(|(_, app)| app).collect(), errors }).into_response()
 }
 
 /// The clusterd of the app that this word means: a name, or the process id of a clusterd where several have the name.
 pub(super) async fn find(home: &Home, word: &str) -> Result<(Clusterd, App), Problem> {
-    let found = client::find_for(home, &[word]).await;
-    let is_named = |app: &App| app.name == word;
-    let mut named: Vec<_> = found.apps.iter().filter(|(_, app)| is_named(app)).collect();
-    if named.is_empty() {
-        named = found.apps.iter().filter(|(_, app)| word.parse() == Ok(app.pid)).collect();
+    let of_name = client::find_of_name(home, word).await;
+    if !of_name.apps.is_empty() || !of_name.is_certain() || word.parse::<u32>().is_err() {
+        return choose(of_name, word, |app| app.name == word);
     }
-    match named[..] {
-        [(clusterd, app)] => Ok((clusterd.clone(), app.clone())),
-        [] => Err(Problem::new(Code::NotFound, format!("no app {word} is running"))),
-        _ => {
-            let pids: Vec<_> = named.iter().map(|(_, app)| app.pid.to_string()).collect();
-            Err(Problem::new(Code::BadRequest, format!("{} apps are called {word}", named.len()))
-                .help(format!("use the pid of one of their clusterds: {}", pids.join(", "))))
-        }
+    choose(client::find(home).await, word, |app| word.parse() == Ok(app.pid))
+}
+
+/// The only one that is meant. Where none is, one that does not answer may be.
+fn choose(found: Found, word: &str, is_meant: impl Fn(&App) -> bool) -> Result<(Clusterd, App), Problem> {
+    let mut meant: Vec<_> = found.apps.into_iter().filter(|(_, app)| is_meant(app)).collect();
+    if meant.len() > 1 {
+        let pids: Vec<_> = meant.iter().map(|(_, app)| app.pid.to_string()).collect();
+        return Err(Problem::new(Code::BadRequest, format!("{} apps are called {word}", meant.len()))
+            .help(format!("use the pid of one of their clusterds: {}", pids.join(", "))));
+    }
+    let silent = found.errors.iter().find(|error| !matches!(error, Error::Stranger { .. }));
+    match (meant.pop(), silent) {
+        (Some(one), _) => Ok(one),
+        (None, Some(error)) => Err(unreachable(error)),
+        (None, None) => Err(Problem::new(Code::NotFound, format!("no app {word} is running"))),
     }
 }
 
-async fn of_app(
-    home: &Home,
-    word: &str,
-    (rest, query): (&str, Option<&str>),
-    request: Request,
-) -> Result<Response, Problem> {
+async fn of_app(home: &Home, word: &str, what: &OfApp, request: Request) -> Result<Response, Problem> {
     let (clusterd, app) = find(home, word).await?;
-    let slash = if rest.is_empty() { "" } else { "/" };
-    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    let path = format!("/v1/apps/{}{slash}{rest}{query}", encoded(&app.name));
-    let request = rewritten(request, path).await?;
+    let request = rewritten(request, what.path(&app.name)).await?;
     let answer = clusterd.pass_on(request).await.map_err(|error| unreachable(&error))?;
     Ok(passed_back(answer))
 }
@@ -121,8 +172,10 @@ async fn of_app(
 async fn rewritten(request: Request, path: String) -> Result<hyper::Request<Full<Bytes>>, Problem> {
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, LONGEST_BODY).collect().await;
-    let body =
-        body.map_err(|error| Problem::new(Code::BadRequest, format!("cannot read the body: {error}")))?;
+    let body = body
+        .map_err(|error| Problem::new(Code::BadRequest, format!("cannot read the body: {error}")))?
+        .to_bytes();
+    check_body(&body)?;
     let mut rewritten = hyper::Request::builder().method(parts.method).uri(path).header(HOST, "clusterd");
     for name in [ACCEPT, CONTENT_TYPE] {
         if let Some(value) = parts.headers.get(&name) {
@@ -130,8 +183,19 @@ async fn rewritten(request: Request, path: String) -> Result<hyper::Request<Full
         }
     }
     rewritten
-        .body(Full::new(body.to_bytes()))
+        .body(Full::new(body))
         .map_err(|error| Problem::new(Code::BadRequest, format!("not a valid path: {error}")))
+}
+
+/// Whoever sets the environment of workers runs programs of their own in them.
+fn check_body(body: &[u8]) -> Result<(), Problem> {
+    let has_environment =
+        serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|body| body.get("environment").is_some());
+    match has_environment {
+        false => Ok(()),
+        true => Err(Problem::new(Code::Forbidden, "environments are not taken from browsers")
+            .help("use the command, which takes that of its terminal: clusterd reload --update-env")),
+    }
 }
 
 /// With the type of its body, and nothing else that might mean something to a browser.
@@ -164,28 +228,62 @@ mod tests {
 
     #[test]
     fn paths_say_whose_they_are() {
-        let of_app = |word: &str, rest, query| Asked::OfApp { word: word.to_owned(), rest, query };
+        let of_app = |word: &str, what| Asked::OfApp(word.to_owned(), what);
         let table = [
-            ("/v1/apps", Asked::Apps),
-            ("/v1/apps?traffic=true", Asked::AppsWithTraffic),
-            ("/v1/apps/web", of_app("web", "", None)),
-            ("/v1/apps/w%2Feb/connections?worker=2", of_app("w/eb", "connections", Some("worker=2"))),
-            ("/v1/apps/web/reload", of_app("web", "reload", None)),
-            ("/v1/apps/4711/live", of_app("4711", "live", None)),
-            ("/v1/apps/", Asked::Nothing),
-            ("/v1/apps/%ff", Asked::Nothing),
-            ("/v1/events", Asked::Nothing),
-            ("/v1", Asked::Nothing),
+            ("/v1/apps", Asked::Apps { with_traffic: false }),
+            ("/v1/apps?traffic=true", Asked::Apps { with_traffic: true }),
+            ("/v1/apps/web", of_app("web", OfApp::State)),
+            ("/v1/apps/w%2Feb/connections?worker=2", of_app("w/eb", OfApp::Connections { worker: Some(2) })),
+            ("/v1/apps/web/connections", of_app("web", OfApp::Connections { worker: None })),
+            ("/v1/apps/web/reload", of_app("web", OfApp::Order(Verb::Reload))),
+            ("/v1/apps/4711/live", of_app("4711", OfApp::Live)),
         ];
         for (path, expected) in table {
             assert_eq!(Asked::read(&path.parse().unwrap()), expected, "{path}");
         }
         for path in [
-            "/v1/apps/web/workers/1/http/",
-            "/v1/apps/web?environment=true",
-            "/v1/apps/w%65b?a&environment=true",
+            "/v1",
+            "/v1/events",
+            "/v1/apps/",
+            "/v1/apps//",
+            "/v1/apps/%ff",
+            "/v1/apps/web/",
+            "/v1/apps/web/LIVE",
         ] {
-            assert!(matches!(Asked::read(&path.parse().unwrap()), Asked::Withheld(_)), "{path}");
+            assert_eq!(Asked::read(&path.parse().unwrap()), Asked::Nothing, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_for_browsers_is_not_passed_on() {
+        for path in [
+            "/v1/apps/web/workers/1/http/",
+            "/v1/apps/web/%77orkers/1/http/",
+            "/v1/apps/web/./workers/1/http/",
+            "/v1/apps/web/signal",
+            "/v1/apps/web/reset",
+            "/v1/apps/web/live/../../web",
+        ] {
+            assert_eq!(Asked::read(&path.parse().unwrap()), Asked::Nothing, "{path}");
+        }
+        for query in ["environment=true", "%65nvironment=true", "a=1&environment=true"] {
+            let Asked::OfApp(word, what) = Asked::read(&format!("/v1/apps/web?{query}").parse().unwrap())
+            else {
+                panic!("{query}");
+            };
+            assert_eq!(what.path(&word), "/v1/apps/web", "no query is passed on: {query}");
+        }
+        let worker = "/v1/apps/web/connections?worker=1&environment=true".parse().unwrap();
+        assert_eq!(Asked::read(&worker), Asked::OfApp("web".to_owned(), OfApp::Connections { worker: None }));
+        for (body, is_taken) in [
+            ("", true),
+            ("{}", true),
+            (r#"{"worker":2}"#, true),
+            ("[", true),
+            (r#"{"environment":[]}"#, false),
+            (r#"{"\u0065nvironment":["A=b"]}"#, false),
+        ] {
+            assert_eq!(check_body(body.as_bytes()).is_ok(), is_taken, "{body}");
         }
     }
 }

@@ -76,6 +76,14 @@ struct App {
     silent: Option<String>,
 }
 
+impl App {
+    /// What pages are told of an app that they know, and that does not answer.
+    fn silence(&self) -> Option<String> {
+        let (pid, why) = (self.pid.filter(|_| self.state.is_some())?, self.silent.as_ref()?);
+        Some(json!({ "silent": { "pid": pid, "why": why } }).to_string())
+    }
+}
+
 /// The home.
 #[derive(Debug, Default)]
 pub(crate) struct HomeState {
@@ -91,8 +99,13 @@ impl HomeState {
         match told {
             Told::Line(clusterd, line) => self.line(clusterd, line),
             Told::Silent(clusterd, why) => {
-                self.apps.entry(clusterd).or_default().silent = Some(why);
-                self.resting()
+                let app = self.apps.entry(clusterd).or_default();
+                let is_news = app.silent.as_ref() != Some(&why);
+                app.silent = Some(why);
+                match app.silence() {
+                    Some(silence) => is_news.then_some(silence),
+                    None => self.resting(),
+                }
             }
             Told::Gone(clusterd) => {
                 let pid = self.apps.remove(&clusterd)?.pid?;
@@ -147,8 +160,11 @@ impl HomeState {
     }
 
     fn resting_now(&self) -> String {
-        let silent: Vec<_> =
-            self.apps.iter().filter_map(|(at, app)| Some((at, app, app.silent.as_ref()?))).collect();
+        let of_unknown = |(at, app)| -> Option<(&Clusterd, &App, &String)> {
+            let app: &App = app;
+            Some((at, app, app.silent.as_ref().filter(|_| app.state.is_none())?))
+        };
+        let silent: Vec<_> = self.apps.iter().filter_map(of_unknown).collect();
         let name = |at: &Clusterd, app: &App| app.name.clone().or_else(|| at.app_name());
         let unanswered = silent.iter().filter_map(|(at, app, _)| Some(Resting::unanswered(&name(at, app)?)));
         let apps: Vec<_> = self.at_rest.iter().cloned().chain(unanswered).collect();
@@ -164,6 +180,7 @@ impl HomeState {
                 all.push(history(pid, &app.events));
             }
             all.extend(app.state.clone());
+            all.extend(app.silence());
         }
         all
     }
@@ -244,7 +261,26 @@ mod tests {
             |told| told.contains(r#"{"name":"web","state":"no answer"}"#) && told.contains("it is stuck")
         ));
         home.hear(line("web-7", r#"{"app":{"name":"web","pid":7}}"#));
-        assert_eq!(home.hear(Told::AtRest(old())), first, "it answers again");
+        assert_eq!(home.hear(Told::AtRest(old())), first, "it answers");
+    }
+
+    #[test]
+    fn an_app_that_is_known_and_stops_answering_is_no_second_one() {
+        let mut home = HomeState::default();
+        home.hear(Told::AtRest(Vec::new()));
+        let app = r#"{"app":{"name":"web","pid":7}}"#;
+        home.hear(line("web-7", app));
+        let silent = || Told::Silent(clusterd("web-7"), "it is stuck".to_owned());
+        let told = r#"{"silent":{"pid":7,"why":"it is stuck"}}"#;
+        assert_eq!(home.hear(silent()).as_deref(), Some(told));
+        assert_eq!(home.hear(silent()), None, "that is known");
+        let all = home.all();
+        assert_eq!(
+            (all[0].as_str(), all.last().map(String::as_str)),
+            (r#"{"resting":{"apps":[],"errors":[]}}"#, Some(told))
+        );
+        home.hear(line("web-7", app));
+        assert_eq!(home.all().last().map(String::as_str), Some(app), "it answers again");
     }
 
     #[test]

@@ -169,8 +169,9 @@ impl Task {
 async fn follow(clusterd: Clusterd, tell: mpsc::Sender<Told>) {
     let told = match follow_until(&clusterd, &tell).await {
         Ok(()) => Told::Gone(clusterd),
-        // It has exited before it was asked.
-        Err(Error::Unreachable { .. } | Error::Ended { .. } | Error::Stranger { .. }) => Told::Gone(clusterd),
+        // It has exited, or is somebody else's.
+        Err(Error::Ended { .. } | Error::Stranger { .. }) => Told::Gone(clusterd),
+        Err(error) if error.is_of_nobody() => Told::Gone(clusterd),
         Err(error) => Told::Silent(clusterd, error.to_string()),
     };
     let _ = tell.send(told).await;

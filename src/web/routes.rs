@@ -68,7 +68,8 @@ async fn admit(State(state): State<WebState>, request: Request, next: Next) -> R
         return ([(WWW_AUTHENTICATE, "Bearer")], answer).into_response();
     }
     if let Err(foreign) = origin::check_site(request.headers()) {
-        return forward::refused(Problem::new(Code::Forbidden, foreign.to_string()));
+        let help = "a proxy has to pass on the Host that the browser asks for";
+        return forward::refused(Problem::new(Code::Forbidden, foreign.to_string()).help(help));
     }
     if forward::is_order(request.method()) && !greeting.actions {
         return forward::no_orders();
@@ -207,13 +208,15 @@ mod tests {
             ("GET /v1/apps", 200, 200),
             ("GET /v1/apps?traffic=true", 200, 200),
             ("GET /v1/apps/web", 404, 404),
-            ("GET /v1/apps/web?environment=true", 403, 403),
-            ("GET /v1/apps/web/workers/1/http/", 403, 403),
+            ("OPTIONS /v1/apps", 204, 204),
+            ("GET /v1/apps/web/reload", 405, 405),
+            ("GET /v1/apps/web/workers/1/http/", 404, 404),
+            ("POST /v1/apps", 403, 405),
             ("GET /log", 400, 400),
             ("GET /log?name=web", 404, 404),
             ("GET /log?pid=1&name=web", 400, 400),
             ("POST /v1/apps/web/stop", 403, 404),
-            ("DELETE /v1/apps/web", 403, 404),
+            ("DELETE /v1/apps/web", 403, 405),
         ] {
             for (actions, status) in [(false, reading), (true, acting)] {
                 let served = Served::new(actions, 9);

@@ -83,6 +83,7 @@ fn the_api_is_as_it_is_described() {
         .arg("run")
         .arg(schema)
         .args(["--url", &format!("http://{address}"), "--exclude-path", "/v1/events"])
+        .args(["--exclude-path", "/v1/apps/{app}/live"])
         .args(["--exclude-path", "/v1/apps/{app}/workers/{worker}/http/{path}"])
         .args([
             "--generation-deterministic",

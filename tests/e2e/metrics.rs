@@ -85,9 +85,11 @@ fn without_a_worker_it_is_not_ready_any_more() {
 }
 
 #[test]
-fn the_metrics_port_answers_nothing_but_its_three_paths() {
+fn the_metrics_port_answers_nothing_but_its_three_paths_and_the_page() {
     let cluster = Cluster::demo().start();
-    assert_eq!(http::request(cluster.admin(), "GET", "/").unwrap().status, 404);
+    assert_eq!(http::request(cluster.admin(), "GET", "/").unwrap().status, 200);
+    assert_eq!(http::request(cluster.admin(), "GET", "/v1/apps").unwrap().status, 404);
+    assert_eq!(http::request(cluster.admin(), "POST", "/").unwrap().status, 405);
     assert_eq!(http::request(cluster.admin(), "POST", "/metrics").unwrap().status, 405);
     let head = http::request(cluster.admin(), "HEAD", "/livez").unwrap();
     assert_eq!(head.status, 200);

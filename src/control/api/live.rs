@@ -19,7 +19,7 @@ pub(crate) enum Live {
     App(Box<App>),
     /// Its counts: up to five times a second, when one has changed.
     Tick(Tick),
-    /// Something happened.
+    /// Something happened. What workers say is not told.
     Event(Happened),
 }
 

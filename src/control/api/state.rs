@@ -18,6 +18,9 @@ use crate::supervisor::events::Time;
 pub(crate) struct Apps {
     /// Every app, without the lines that workers wrote.
     pub apps: Vec<App>,
+    /// Why some may be missing, where several clusterds were asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
 }
 
 /// An app, as it is now.

@@ -119,7 +119,7 @@ export class Apps {
     const row = this.#row(record.pid, () => makeRow({ 'data-app': record.pid }));
     if (row.version === record.version && row.isDrawn) return row;
     const { app, figures } = record;
-    const [state, isShared] = [stateOf(app), shared.has(app.name)];
+    const [state, isShared] = [stateOf(record), shared.has(app.name)];
     row.choice = { name: app.name, pid: record.pid };
     row.words = [plain(app.name), plain(app.namespace), state];
     setText(row.link, plain(app.name, 100));

@@ -123,9 +123,11 @@ export class Chosen {
   #head(record) {
     const { app } = record;
     setText($('app-name'), plain(app.name, 100));
-    setState($('app-state'), stateOf(app));
+    setState($('app-state'), stateOf(record));
     setAttribute($('app'), 'data-pid', record.pid);
     facts([
+      ['as of', record.silent === undefined ? '' : 'some time ago: what follows is old'],
+      ['because', plain(record.silent, 300)],
       ['workers', `${grouped(online(app))} of ${grouped(app.wanted)} online`],
       ['listens on', (app.addresses ?? []).slice(0, 8).map(address).join(', ')],
       ['accepts', app.accept === 'workers' ? 'the workers' : ''],
@@ -136,7 +138,7 @@ export class Chosen {
       ['dropped by the kernel', dropped(app)],
       ['sent again', resent(app)],
       ['up', app.uptime_ms === undefined ? '' : uptime(app.uptime_ms)],
-      ['pid', String(record.pid)],
+      ['pid', record.pid > 0 ? String(record.pid) : ''],
       ['clusterd', plain(app.version, 40)],
       ['reload by', plain(app.reload, 200)],
     ]);

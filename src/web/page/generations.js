@@ -51,7 +51,8 @@ const isUp = (app) => {
 };
 
 /** The state of the whole, in the words of its workers. */
-export const stateOf = (app) => {
+export const stateOf = ({ app, silent }) => {
+  if (silent !== undefined) return 'no answer';
   if (app.stopped) return 'stopped';
   if (app.reload !== undefined) return 'reloading';
   if (app.workers.length > 0 && app.workers.every((worker) => worker.state === 'errored')) return 'errored';

@@ -120,7 +120,10 @@ const drawChosen = (record, now, home) => {
 
 const followLog = (home, record, resting) => {
   const isWanted = live !== 'token' && home.logs && place.panels.log && (record || resting);
-  const query = record ? { pid: record.pid } : { name: resting?.name ?? '' };
+  // A log is there by its name also when the clusterd does not answer.
+  const word = record ? state.wordOf(record) : undefined;
+  const isShared = record && word !== record.app.name;
+  const query = isShared ? { pid: record.pid } : { name: record?.app.name ?? resting?.name ?? '' };
   parts.log.follow(isWanted ? String(new URLSearchParams(query)) : undefined);
 };
 

@@ -29,6 +29,8 @@ class AppRecord {
   /** They grow with every change of the app and of its events. */
   version = 0;
   heard = 0;
+  /** Why its clusterd does not answer, if so: what else is known of it is old. */
+  silent;
   story = new Story();
   #taken = new Map();
   #tickAt = -Infinity;
@@ -40,12 +42,18 @@ class AppRecord {
 
   setApp(app, at) {
     this.app = app;
+    this.silent = undefined;
     this.version += 1;
     if (app.started !== undefined && app.uptime_ms !== undefined)
       this.clock = Date.parse(app.started) + app.uptime_ms - at || 0;
     if (this.figures.add(app, at, this.#peak)) this.#peak = 0;
     if (app.traffic) this.#count(app.traffic, byNumber(app.workers, 'connections_taken'), at, isCounted(app));
     this.#noteNewest(at);
+  }
+
+  fallSilent(why) {
+    this.silent = why ?? '';
+    this.version += 1;
   }
 
   tick({ taken = [], ...counts }, at) {
@@ -148,6 +156,9 @@ export class State {
         break;
       case 'history':
         this.#events(value.pid, value.events ?? [], at);
+        break;
+      case 'silent':
+        this.apps.get(value.pid)?.fallSilent(value.why);
         break;
       case 'gone':
         this.apps.delete(value.pid);

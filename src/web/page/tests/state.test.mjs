@@ -254,7 +254,7 @@ test('the state of an app is that of its workers', () => {
     [{ workers: [worker_(1, { state: 'errored' })] }, 'errored'],
     [{ addresses: [], workers: [worker_(1, { uptime_ms: 10 })] }, 'launching'],
   ];
-  for (const [changed, expected] of table) assert.equal(stateOf(app(0, changed)), expected);
+  for (const [changed, expected] of table) assert.equal(stateOf({ app: app(0, changed) }), expected);
 });
 
 test('events wait for their app, and are bounded', () => {
@@ -337,4 +337,17 @@ test('apps are found by pid, else by name, and called by what means them alone',
   );
   state.apply({ gone: { pid: 7 } }, 0);
   assert.equal(state.wordOf(state.apps.get(9)), 'web');
+});
+
+test('an app that does not answer is told so until it does', () => {
+  const state = new State();
+  state.apply({ home: {} }, 0);
+  state.apply({ app: app(1) }, 1000);
+  assert.equal(stateOf(state.find('web')), 'online');
+  state.apply({ silent: { pid: 7, why: 'it is stuck' } }, 2000);
+  state.apply({ silent: { pid: 8, why: 'nobody knows it' } }, 2000);
+  assert.equal(stateOf(state.find('web')), 'no answer');
+  assert.equal(state.sorted().running.length, 1);
+  state.apply({ app: app(1) }, 3000);
+  assert.equal(stateOf(state.find('web')), 'online');
 });
