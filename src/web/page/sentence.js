@@ -5,9 +5,10 @@ import { grouped, span } from './format.js';
 import { plain } from './text.js';
 
 const worker = ({ worker }) => `worker ${grouped(worker)}`;
-const pid = (event) => (event.pid === undefined ? '' : ` (pid ${event.pid})`);
-const because = (event) => (event.reason === undefined ? '' : `: ${plain(event.reason)}`);
-const by = (event) => (event.by === undefined ? '' : ` by ${plain(event.by, 200)}`);
+// What a page may not know is empty, or 0.
+const pid = (event) => (event.pid ? ` (pid ${event.pid})` : '');
+const because = (event) => (event.reason ? `: ${plain(event.reason)}` : '');
+const by = (event) => (event.by ? ` by ${plain(event.by, 200)}` : '');
 
 const SENTENCES = {
   'worker-started': (event) => `${worker(event)} started${pid(event)}`,
@@ -17,7 +18,7 @@ const SENTENCES = {
   'worker-draining': (event) => `${worker(event)} draining${pid(event)}`,
   'worker-stopping': (event) => `${worker(event)} stopping${pid(event)}`,
   'worker-ended': (event) =>
-    `${worker(event)} ${event.how === undefined ? 'ended' : plain(event.how)}${pid(event)}`,
+    `${worker(event)} ${event.how ? plain(event.how) : 'ended'}${pid(event)}`,
   'worker-restarts': (event) => `${worker(event)} restarts in ${span(event.in_ms)}${because(event)}`,
   'worker-errored': (event) => `${worker(event)} given up${because(event)}`,
   'worker-stalled': (event) => `${worker(event)} took no connection in time`,
@@ -27,11 +28,12 @@ const SENTENCES = {
     `${worker(event)} says ${event.message === undefined ? 'something' : plain(JSON.stringify(event.message))}`,
   'reload-started': (event) => `reload started${by(event)}`,
   'reload-done': (event) => `reload done, workers replaced: ${grouped(event.workers)}`,
-  'reload-failed': (event) => `reload failed${because(event)}; the old workers keep serving`,
+  // The reason says who keeps serving.
+  'reload-failed': (event) => `reload failed${event.reason ? because(event) : '; old workers keep serving'}`,
   scaled: (event) => `scaled to ${grouped(event.workers)}${by(event)}`,
   'app-started': (event) => `started${by(event)}`,
   'app-stopping': (event) => `workers stopped${by(event)}; the ports stay open`,
-  stopping: (event) => `clusterd stopping${event.by === undefined ? '' : `, requested${by(event)}`}`,
+  stopping: (event) => `clusterd stopping${event.by ? `, requested${by(event)}` : ''}`,
   missed: (event) => `${grouped(event.events)} events were missed`,
 };
 

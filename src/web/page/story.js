@@ -129,7 +129,7 @@ const HANDLERS = new Map(
 /** A reload as a sentence, with everything that its band shows. */
 export const reloadTold = (reload, now) => {
   const { from, to, outcome, by, reason, workers, news, canary } = reload;
-  const parts = [`Reload at ${clock(from)}${by === undefined ? '' : ` by ${plain(by, 200)}`}`];
+  const parts = [`Reload at ${clock(from)}${by ? ` by ${plain(by, 200)}` : ''}`];
   if (canary)
     parts.push(
       `canary worker ${canary.worker}${canary.to === undefined ? ' on trial' : ` for ${span(canary.to - canary.from)}`}`,
@@ -138,8 +138,8 @@ export const reloadTold = (reload, now) => {
   if (outcome === 'running')
     parts.push(`${count(news.size, 'new worker')} online, running for ${span(Math.max(0, now - from))}`);
   if (outcome === 'failed') {
-    const why = reason === undefined ? '' : ` (${plain(reason, 300)})`;
-    parts.push(`failed after ${span(to - from)}${why} and rolled back: the old workers keep serving`);
+    const why = reason ? plain(reason, 300) : 'old workers keep serving';
+    parts.push(`failed after ${span(to - from)} and rolled back: ${why}`);
   }
   return `${parts.join('; ')}.`;
 };
