@@ -5,6 +5,57 @@
 
 use crate::harness::browser::{self, check};
 use crate::harness::home::Home;
+use crate::harness::ports::free_port;
+
+/// It says who was asked for what, in markup. While there is a file `broken`, it does not start.
+const APP: &str = "const { existsSync } = require('fs');
+console.log('begins');
+if (existsSync('broken')) {
+    console.error('nothing works today');
+    process.exit(1);
+}
+const server = require('http').createServer((request, response) => {
+    console.log('<b id=\"injected\">asked for ' + request.url + '</b>');
+    response.end('pid ' + process.pid);
+});
+server.keepAliveTimeout = 600_000;
+server.listen(8080);";
+
+/// A home in which these words start apps.
+fn home(starts: &[&str]) -> Home {
+    let home = Home::new();
+    home.write("app.js", APP);
+    for words in starts {
+        home.say(&format!("start app.js --port 0:8080 {words}")).done();
+    }
+    home
+}
+
+#[test]
+fn the_page_shows_what_clusterd_says() {
+    if browser::is_there() {
+        check("shows.mjs", &home(&["--name web -i 3", "--name api -i 1"]), &[]);
+    }
+}
+
+#[test]
+fn what_is_pressed_on_the_page_is_done() {
+    if browser::is_there() {
+        check("acts.mjs", &home(&["--name web -i 2"]), &[]);
+    }
+}
+
+#[test]
+fn the_page_at_the_metrics_shows_strangers_no_more_than_they_may_know() {
+    if browser::is_there() {
+        let (own, public) = (free_port(), free_port());
+        let own_words = format!("--name own -i 2 --metrics 127.0.0.1:{own}");
+        let public_words = format!("--name shared -i 2 --metrics 0.0.0.0:{public} -- secret-word");
+        let home = home(&[&own_words, &public_words]);
+        let url = |port| format!("http://127.0.0.1:{port}/");
+        check("metrics_page.mjs", &home, &[("OWN", &url(own)), ("PUBLIC", &url(public))]);
+    }
+}
 
 #[test]
 fn everybody_can_use_the_page() {
