@@ -67,6 +67,10 @@ const CHARTS = [
   ['memory', 'Memory', bytes, [['memory', '']]],
 ];
 
+/** What has to be counted for these is not counted without being asked for. */
+const lacks = ({ kind }, { app }) =>
+  ['duration', 'bytes', 'rtt'].includes(kind) && app.traffic?.duration === undefined ? 'needs --connection-stats' : '';
+
 export class Chosen {
   #charts;
   #version;
@@ -114,7 +118,7 @@ export class Chosen {
       for (const [figure, node] of chart.nodes) setFigure(node, shown[figure], chart.shown);
       setText(
         chart.most,
-        hovered ? `${clock(hovered.at + record.clock)}` : greatest > 0 ? `most ${chart.shown(greatest)}` : '',
+        hovered ? clock(hovered.at + record.clock) : greatest > 0 ? `most ${chart.shown(greatest)}` : lacks(chart, record),
       );
       drawChart(chart.canvas, { moments, figures, now, length, greatest, hover: hovered?.at });
     }
@@ -202,6 +206,7 @@ const makeChart = ([kind, name, shown, figures]) => {
   const greatest = element('span', { className: 'most' });
   const head = element('div', { className: 'figure-head' }, element('h4', {}, name), greatest);
   return {
+    kind,
     element: element(
       'div',
       { className: 'figure', 'data-chart': kind },

@@ -56,7 +56,9 @@ export const stateOf = ({ app, silent }) => {
   if (app.stopped) return 'stopped';
   if (app.reload !== undefined) return 'reloading';
   if (app.workers.length > 0 && app.workers.every((worker) => worker.state === 'errored')) return 'errored';
-  return isUp(app) ? 'online' : 'launching';
+  if (isUp(app)) return 'online';
+  const is = (state) => app.workers.some((worker) => worker.state === state);
+  return !is('online') && !is('launching') && is('waiting_restart') ? 'waiting restart' : 'launching';
 };
 
 /** How often workers were restarted, all together: the two of one number share the count. */

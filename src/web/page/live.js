@@ -22,13 +22,13 @@ export class TokenNeeded extends Error {
 
 let token = '';
 
-/** Takes the token from the fragment, so that nobody sees it there or finds it in the history. */
+/** Takes the token from the fragment, so that nobody sees it there or finds it in the history. Whether there was one. */
 export const takeToken = () => {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const given = fragment.get('token');
   if (given === null) {
     token = stored();
-    return;
+    return false;
   }
   fragment.delete('token');
   history.replaceState(
@@ -37,6 +37,7 @@ export const takeToken = () => {
     `${location.pathname}${location.search}${fragment.size > 0 ? `#${fragment}` : ''}`,
   );
   setToken(given);
+  return true;
 };
 
 const stored = () => {

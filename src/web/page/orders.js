@@ -4,7 +4,7 @@
 import { $, element, say, setAttribute, setText } from './dom.js';
 import { clock, count, grouped } from './format.js';
 import { lastLines } from './events.js';
-import { ask, read } from './live.js';
+import { ask, read, TokenNeeded } from './live.js';
 import { told, weight } from './sentence.js';
 import { JsonLines } from './stream.js';
 import { plain } from './text.js';
@@ -158,7 +158,12 @@ export class Orders {
       headers: { 'Content-Type': 'application/json' },
       body: JSON.stringify(body),
     };
-    const answer = await ask(`/v1/apps/${encodeURIComponent(word)}/${verb}`, options);
+    let answer;
+    try {
+      answer = await ask(`/v1/apps/${encodeURIComponent(word)}/${verb}`, options);
+    } catch (failure) {
+      return { error: { message: failure instanceof TokenNeeded ? failure.message : 'it could not be sent: nobody answers' } };
+    }
     if (!answer.ok) return answer.json().catch(() => ({ error: { message: `status ${answer.status}` } }));
     let last = { error: { message: 'the answer has no end' } };
     await read(answer, new JsonLines(), (line) => {

@@ -95,6 +95,8 @@ const drawTables = (now) => {
   });
   document.body.classList.toggle('many', state.apps.size + state.resting.length > 1);
   $('app').hidden = !chosen || live === 'token';
+  $('gone').hidden = chosen !== undefined || place.name === undefined || live === 'token';
+  setText($('gone'), `${plain(place.name, 100)} is not there any more: it has ended, or was deleted.`);
   for (const part of ofRunning) part.hidden = !record;
   $('log-part').hidden = !home.logs || !chosen;
   $('connections-part').hidden = !home.connections || !record;
@@ -239,7 +241,8 @@ $('skip').addEventListener('click', (event) => {
   $('main').focus();
 });
 window.addEventListener('popstate', () => {
-  takeToken();
+  // A new address in the same tab loads nothing anew.
+  if (takeToken()) goOn();
   place = parse(location.hash);
   showPlace();
 });
@@ -277,19 +280,16 @@ const became = (word, wasRefused = false) => {
   wake();
 };
 
-const tokenGiven = () =>
-  new Promise((resolve) => {
-    $('token-form').addEventListener(
-      'submit',
-      (event) => {
-        event.preventDefault();
-        setToken($('token').value);
-        $('token').value = '';
-        resolve();
-      },
-      { once: true },
-    );
-  });
+let goOn = () => {};
+
+const tokenGiven = () => new Promise((resolve) => (goOn = resolve));
+
+$('token-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  setToken($('token').value);
+  $('token').value = '';
+  goOn();
+});
 
 const SPOKEN = {
   'reload-started': 'Reload started',

@@ -252,6 +252,8 @@ test('the state of an app is that of its workers', () => {
     [{ reload: 'SIGHUP' }, 'reloading'],
     [{ ready: false }, 'launching'],
     [{ workers: [worker_(1, { state: 'errored' })] }, 'errored'],
+    [{ ready: false, workers: [worker_(1, { state: 'waiting_restart' })] }, 'waiting restart'],
+    [{ ready: false, workers: [worker_(1, { state: 'waiting_restart' }), worker_(2, { state: 'launching' })] }, 'launching'],
     [{ addresses: [], workers: [worker_(1, { uptime_ms: 10 })] }, 'launching'],
   ];
   for (const [changed, expected] of table) assert.equal(stateOf({ app: app(0, changed) }), expected);
