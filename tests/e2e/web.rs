@@ -72,6 +72,13 @@ fn figures_lanes_and_bands_are_of_what_was_told() {
 }
 
 #[test]
+fn logs_and_connections_are_shown_however_many_there_are() {
+    if browser::is_there() {
+        check("parts.mjs", &Home::new(), &[]);
+    }
+}
+
+#[test]
 fn a_thousand_workers_do_not_slow_the_page_down() {
     if browser::is_there() {
         check("many.mjs", &Home::new(), &[]);
