@@ -68,7 +68,8 @@ pub(crate) struct BindError {
     pub source: io::Error,
 }
 
-fn hint(error: &io::Error) -> &'static str {
+/// What helps where bind(2) or listen(2) has said this, on a line of its own, or nothing.
+pub(crate) fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrNotAvailable => {
             "\nhint: choose an address of this machine, such as 127.0.0.1 or 0.0.0.0"

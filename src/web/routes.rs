@@ -61,11 +61,9 @@ pub(super) fn router(state: WebState) -> Router {
 async fn admit(State(state): State<WebState>, request: Request, next: Next) -> Response {
     let Inner { token, greeting, .. } = &*state.0;
     if !token.is_in(request.headers()) {
-        let problem = Problem::new(Code::Forbidden, "the token is missing or wrong")
+        let problem = Problem::new(Code::Unauthorized, "the token is missing or wrong")
             .help("open the address that clusterd web has printed, or send Authorization: Bearer TOKEN");
-        let mut answer = forward::refused(problem);
-        *answer.status_mut() = StatusCode::UNAUTHORIZED;
-        return ([(WWW_AUTHENTICATE, "Bearer")], answer).into_response();
+        return ([(WWW_AUTHENTICATE, "Bearer")], forward::refused(problem)).into_response();
     }
     if let Err(foreign) = origin::check_site(request.headers()) {
         let help = "a proxy has to pass on the Host that the browser asks for";

@@ -63,6 +63,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::bring_up::NotUp;
 use self::choose::NotChosen;
+use crate::admin::bind_hint;
 use crate::control::client;
 use crate::home::apps::NoHome;
 use crate::home::definition::NotWritten;
@@ -150,7 +151,7 @@ pub(super) enum VerbError {
         known: String,
     },
     /// The page cannot listen.
-    #[error("cannot listen on {address}: {source}{}", if .source.kind() == io::ErrorKind::AddrInUse { "\nhint: choose another one: clusterd web --listen PORT" } else { "" })]
+    #[error("cannot listen on {address}: {source}{}", if .source.kind() == io::ErrorKind::AddrInUse { "\nhint: choose another port: clusterd web --listen PORT" } else { bind_hint(.source) })]
     NotListening {
         /// Where it should.
         address: SocketAddr,

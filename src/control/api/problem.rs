@@ -50,6 +50,8 @@ pub(crate) struct Problem {
 pub(crate) enum Code {
     /// The request is invalid.
     BadRequest,
+    /// The token is missing or wrong, where one is needed.
+    Unauthorized,
     /// The client is not trusted.
     Forbidden,
     /// There is nothing of that name.
@@ -79,6 +81,7 @@ impl Code {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Code::BadRequest => StatusCode::BAD_REQUEST,
+            Code::Unauthorized => StatusCode::UNAUTHORIZED,
             Code::Forbidden => StatusCode::FORBIDDEN,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

@@ -83,7 +83,7 @@ export class Connections {
       const problem = await answer.json().catch(() => ({}));
       setText(
         $('connections-note'),
-        `They were not told: ${plain(problem.error?.message ?? `status ${answer.status}`)}`,
+        `Nothing to show: ${plain(problem.error?.message ?? `status ${answer.status}`)}.`,
       );
       return;
     }
@@ -101,7 +101,7 @@ export class Connections {
     setText(
       $('connections-note'),
       isCut
-        ? `The first ${grouped(MOST)}${known} are shown.`
+        ? `${grouped(MOST)}${known} are shown, and sorted among themselves.`
         : list.length === 0
           ? 'None is open.'
           : `${count(list.length, 'connection is', 'connections are')} open.`,

@@ -22,7 +22,8 @@ export class TokenNeeded extends Error {
 
 let token = '';
 
-/** Takes the token from the fragment, so that nobody sees it there or finds it in the history. Whether there was one. */
+/** Takes the token from the fragment, so that nobody who looks on sees it there: the browser's history
+ *  keeps the address that was opened. Whether there was one. */
 export const takeToken = () => {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const given = fragment.get('token');

@@ -2,7 +2,7 @@
 // It keeps a bounded number of lines.
 
 import { $, element, setText } from './dom.js';
-import { count, clock } from './format.js';
+import { count } from './format.js';
 import { ask, read, TokenNeeded } from './live.js';
 import { ServerEvents } from './stream.js';
 import { logLine } from './text.js';
@@ -100,13 +100,13 @@ export class Log {
     if (isAtEnd) box.scrollTop = box.scrollHeight;
   }
 
-  #make({ text, error, time, missed }) {
+  #make({ text, error, worker, missed }) {
     const shown = missed
       ? 'Some lines were left out here: they came faster than they could be sent.'
       : logLine(text);
-    const at = time === undefined ? NaN : Date.parse(time);
     const node = element('div', { 'data-line': error ? 'error' : missed ? 'missed' : 'out' });
-    if (!Number.isNaN(at)) node.append(element('time', { dateTime: new Date(at).toISOString() }, clock(at)));
+    // A time that is known is in the line itself.
+    if (Number.isInteger(worker)) node.append(element('span', { className: 'of' }, `worker ${worker}`));
     if (error) node.append(element('span', { className: 'hidden' }, 'error: '));
     node.append(element('span', { className: 'line' }, shown));
     node.hidden = !this.#keeps(shown);
