@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::admin::pace::pace;
 use crate::sys::usage::{Usage, group_usages};
@@ -53,10 +54,11 @@ impl UsageSampler {
             return self.samples.iter().map(|(pid, sample)| (*pid, sample.used())).collect();
         }
         let pids: Vec<Pid> = groups.iter().map(|&(pid, _)| pid).collect();
-        let begun = Instant::now();
+        let (now, begun) = (Instant::now(), cpu_time());
         let usages = group_usages(&pids);
-        self.last = Some(Reading { at: begun, took: begun.elapsed() });
-        self.record(groups, &usages, begun)
+        // On a busy machine much more time passes than it takes.
+        self.last = Some(Reading { at: now, took: cpu_time().saturating_sub(begun) });
+        self.record(groups, &usages, now)
     }
 
     fn record(
@@ -97,6 +99,12 @@ fn next(before: Option<&Sample>, usage: Usage, ran: Duration, now: Instant) -> S
         }
         _ => Sample { at: now, cpu, percent: percent(cpu, ran), memory },
     }
+}
+
+/// The CPU time of this thread.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// To a tenth.
