@@ -120,7 +120,7 @@ fn without_verb(line: &Line) -> Result<ExitCode, VerbError> {
         print::line(env!("CARGO_PKG_VERSION"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let verbs = "start, stop, restart, reload, delete, scale, list, jlist, prettylist, monit, describe, env, id, pid, logs, flush, \
+    let verbs = "start, stop, restart, reload, delete, scale, list, jlist, prettylist, monit, web, describe, env, id, pid, logs, flush, \
                  reloadLogs, sendSignal, reset, save, resurrect, startup, kill, ping, init";
     let usage =
         format!("usage: pm2 COMMAND [OPTIONS]\n\nclusterd in the words of PM2. Its commands: {verbs}");
