@@ -36,6 +36,7 @@ use crate::settings::WorkerCommand;
 use crate::supervisor::events::{Asker, Event, Time, millis};
 use crate::supervisor::lifecycle::Phase;
 use crate::supervisor::{self, Command, Environment, Failed, Overview, Refused, Status};
+use crate::sys::process;
 use crate::sys::processes::members_without;
 
 /// How a command ends: what was done, in a sentence, or why not.
@@ -359,6 +360,7 @@ fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: System
         command: overview.plan.as_ref().map(|plan| words(&plan.spec.command)).unwrap_or_default(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        outdated: !process::runs_what_is_on_disk(),
         started: Time(profile.started),
         uptime_ms: millis(ago(profile.started, now)),
         addresses: profile.addresses.clone(),

@@ -4,9 +4,11 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -381,6 +383,24 @@ pub(crate) fn own_program() -> PathBuf {
 
 /// A link to it (proc_pid_exe(5)).
 const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// What the kernel adds to the path of a file that has no name any more.
+const DELETED: &[u8] = b" (deleted)";
+
+/// Whether the file that this process runs is still the one at its path. Package managers put a new file in its place. Where
+/// /proc is missing, nobody knows otherwise.
+pub(crate) fn runs_what_is_on_disk() -> bool {
+    let Ok(path) = fs::read_link(OWN_PROGRAM) else { return true };
+    let name = path.as_os_str().as_bytes();
+    let path = Path::new(OsStr::from_bytes(name.strip_suffix(DELETED).unwrap_or(name)));
+    // A file's own number: through the link it is that of the file which runs, whatever has its name now.
+    let file = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    match (file(Path::new(OWN_PROGRAM)), file(path)) {
+        (Ok(running), Ok(on_disk)) => running == on_disk,
+        (Ok(_), Err(_)) => false,
+        (Err(_), _) => true,
+    }
+}
 
 /// Adopts every orphan among the descendants of this process, as PID 1 does (PR_SET_CHILD_SUBREAPER, prctl(2)).
 /// They must then be waited for.

@@ -4,6 +4,8 @@
 //! is named here, one by one: environments hold secrets, whoever sets one runs programs, and what a worker answers would
 //! be this page's own in a browser.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
@@ -13,14 +15,19 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, HeaderMap};
 use hyper::{Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
+use tokio::time::timeout;
 
 use crate::control::api::{App, Apps, Code, Problem, Refusal, Verb};
 use crate::control::app_name::encoded;
 use crate::control::client::{self, Clusterd, Error, Found};
 use crate::control::home::Home;
+use crate::http::stay::Stay;
 
 /// How long the body of a request may be, in bytes.
 const LONGEST_BODY: usize = 4 * 1024;
+
+/// How long a client may take to send it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The orders that a page may give.
 const ORDERS: [Verb; 5] = [Verb::Reload, Verb::Restart, Verb::Scale, Verb::Stop, Verb::Start];
@@ -101,7 +108,7 @@ impl OfApp {
 }
 
 /// The answer to a request whose path begins with `/v1`.
-pub(super) async fn forward(home: &Home, request: Request) -> Response {
+pub(super) async fn forward(home: &Home, stay: &Stay, request: Request) -> Response {
     let asked = Asked::read(request.uri());
     let (method, methods) = (request.method(), asked.methods());
     if asked != Asked::Nothing && !methods.split(", ").any(|known| known == method.as_str()) {
@@ -115,7 +122,7 @@ pub(super) async fn forward(home: &Home, request: Request) -> Response {
     let answer = match asked {
         Asked::Apps { with_traffic: false } => return all(client::find(home).await),
         Asked::Apps { with_traffic: true } => return all(client::find_with_traffic(home).await),
-        Asked::OfApp(word, what) => of_app(home, &word, &what, request).await,
+        Asked::OfApp(word, what) => of_app(home, (&word, &what), stay, request).await,
         Asked::Nothing => {
             let problem =
                 Problem::new(Code::NotFound, format!("there is no path {} here", request.uri().path()));
@@ -161,9 +168,17 @@ fn choose(found: Found, word: &str, is_meant: impl Fn(&App) -> bool) -> Result<(
     }
 }
 
-async fn of_app(home: &Home, word: &str, what: &OfApp, request: Request) -> Result<Response, Problem> {
+async fn of_app(
+    home: &Home,
+    (word, what): (&str, &OfApp),
+    stay: &Stay,
+    request: Request,
+) -> Result<Response, Problem> {
     let (clusterd, app) = find(home, word).await?;
     let request = rewritten(request, what.path(&app.name)).await?;
+    if matches!(what, OfApp::Order(_)) {
+        stay.follow_command();
+    }
     let answer = clusterd.pass_on(request).await.map_err(|error| unreachable(&error))?;
     Ok(passed_back(answer))
 }
@@ -171,7 +186,9 @@ async fn of_app(home: &Home, word: &str, what: &OfApp, request: Request) -> Resu
 /// The same request for this path, without headers that mean nothing to a clusterd.
 async fn rewritten(request: Request, path: String) -> Result<hyper::Request<Full<Bytes>>, Problem> {
     let (parts, body) = request.into_parts();
-    let body = Limited::new(body, LONGEST_BODY).collect().await;
+    let body = timeout(BODY_TIMEOUT, Limited::new(body, LONGEST_BODY).collect()).await.map_err(|_| {
+        Problem::new(Code::BadRequest, format!("the body did not arrive within {BODY_TIMEOUT:?}"))
+    })?;
     let body = body
         .map_err(|error| Problem::new(Code::BadRequest, format!("cannot read the body: {error}")))?
         .to_bytes();

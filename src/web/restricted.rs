@@ -55,6 +55,7 @@ fn app(app: App) -> App {
         command: Vec::new(),
         pid: 0,
         version: app.version,
+        outdated: false,
         started: app.started,
         uptime_ms: app.uptime_ms,
         // As the label `listener` has them.

@@ -118,10 +118,7 @@ async fn api(State(state): State<WebState>, Extension(stay): Extension<Stay>, re
     if follows && let Err(taken) = stay.follow() {
         return too_many(taken);
     }
-    if forward::is_order(request.method()) {
-        stay.follow_command();
-    }
-    forward::forward(&state.0.home, request).await
+    forward::forward(&state.0.home, &stay, request).await
 }
 
 fn too_many(AllTaken(most): AllTaken) -> Response {

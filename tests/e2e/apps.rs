@@ -680,3 +680,34 @@ fn what_is_damaged_in_the_home_folder_is_named() {
     home.say("cleardump").done();
     assert!(home.say("resurrect").done().starts_with("web: started"));
 }
+
+/// As a package manager does it: a new file takes the name.
+#[test]
+fn an_app_whose_clusterd_was_replaced_on_disk_is_named() {
+    needs!("python3");
+    let home = Home::new();
+    let program = home.folder().join("clusterd");
+    let install = || {
+        let new = home.folder().join("clusterd.new");
+        std::fs::copy(env!("CARGO_BIN_EXE_clusterd"), &new).expect("there is room");
+        std::fs::rename(&new, &program).expect("it is the same folder");
+    };
+    let say = |words: &str| Said::by(&program, &home.home(), &[], words);
+    install();
+    say("start --name web --port 0:8000 -i 1 -- python3 -m http.server").done();
+    let list = || (say("list").stderr, say("list -o json").json()[0]["outdated"].as_bool());
+    assert_eq!(list(), (String::new(), None));
+    install();
+    let (complaint, outdated) = list();
+    let expected = format!(
+        "clusterd: web is run by clusterd {}, whose file was replaced since\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(complaint.starts_with(&expected), "{complaint}");
+    assert_eq!(outdated, Some(true));
+    say("restart web").done();
+    assert_eq!(list().1, Some(true), "its workers are new, and it is not");
+    say("kill").done();
+    say("start web").done();
+    assert_eq!(list(), (String::new(), None));
+}

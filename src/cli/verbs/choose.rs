@@ -285,6 +285,7 @@ mod tests {
             command: Vec::new(),
             pid: *pid,
             version: String::new(),
+            outdated: false,
             started: Time(std::time::SystemTime::UNIX_EPOCH),
             uptime_ms: 0,
             addresses: Vec::new(),

@@ -27,6 +27,8 @@ impl List {
         let found = client::find(&Home::of_this_process()).await;
         found.errors.iter().for_each(|error| complain(&error.to_string()));
         found.apps.iter().filter_map(|(_, app)| of_a_newer_one(app)).for_each(|note| complain(&note));
+        let outdated = found.apps.iter().map(|(_, app)| app).filter(|app| app.outdated);
+        outdated.for_each(|app| complain(&of_another_file(app)));
         let ids = rest::ids();
         if self.shape.output == Output::Json {
             let running = found.apps.iter().map(|(_, app)| print::with_ids(app, &ids));
@@ -66,6 +68,15 @@ fn of_a_newer_one(app: &App) -> Option<String> {
             app.name, app.version
         )
     })
+}
+
+/// What to say of an app whose clusterd is not what a start of it would run.
+fn of_another_file(app: &App) -> String {
+    format!(
+        "{} is run by clusterd {}, whose file was replaced since\n\
+         hint: it gets the new one when it is ended and started",
+        app.name, app.version
+    )
 }
 
 fn version(text: &str) -> Option<Vec<u32>> {

@@ -361,6 +361,7 @@ mod tests {
             command: Vec::new(),
             pid: 1,
             version: String::new(),
+            outdated: false,
             started: crate::supervisor::events::Time(std::time::SystemTime::UNIX_EPOCH),
             uptime_ms: 0,
             addresses: Vec::new(),

@@ -38,6 +38,9 @@ pub(crate) struct App {
     pub pid: u32,
     /// The version of its clusterd.
     pub version: String,
+    /// The file of its clusterd was replaced or removed since it was started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
     /// When clusterd was started.
     pub started: Time,
     /// How long ago that is, in milliseconds.

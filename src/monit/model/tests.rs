@@ -32,6 +32,7 @@ pub(crate) fn app(name: &str, workers: u32) -> App {
         command: vec!["node".to_owned(), "app.js".to_owned()],
         pid: 4711,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        outdated: false,
         started: Time(SystemTime::UNIX_EPOCH),
         uptime_ms: 61_000,
         addresses: Vec::new(),

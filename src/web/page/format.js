@@ -3,7 +3,6 @@
 
 const UNKNOWN = '-';
 
-/** Whether there is a figure at all. */
 const isKnown = (figure) => typeof figure === 'number' && Number.isFinite(figure);
 
 const known = (shown) => (figure) => (isKnown(figure) ? shown(figure) : UNKNOWN);
@@ -49,7 +48,6 @@ export const span = known((millis) => {
 /** How long something runs: no part of a second, which would flicker. */
 export const uptime = known((millis) => (millis < 1000 ? '0s' : span(millis)));
 
-/** A part of a CPU. */
 export const percent = known((part) => `${part.toFixed(0)}%`);
 
 /** An amount of memory or traffic: `512B`, `45.0M`. */
@@ -58,16 +56,13 @@ export const bytes = known((amount) => {
   return power === 0 ? `${Math.round(amount)}B` : (amount / 1024 ** power).toFixed(1) + ' KMGTPE'[power];
 });
 
-/** So many a second. */
 export const bytesPerSecond = known((amount) => `${bytes(amount)}/s`);
 
-/** One of something, or several. */
 export const count = (number, one, several = `${one}s`) =>
   `${grouped(number)} ${number === 1 ? one : several}`;
 
 const two = (number) => String(number).padStart(2, '0');
 
-/** The time of day, where whoever looks is: `14:03:09`. */
 export const clock = known((millis) => {
   const at = new Date(millis);
   return [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(':');

@@ -10,6 +10,9 @@ const LONGEST_WAIT_MS = 8000;
 
 /** A stream that has lasted so long is begun again without a long wait. */
 const LASTING_MS = 5000;
+
+/** A page that nobody has seen for so long gives back its connection: a browser has six for all of them. */
+const UNSEEN_MS = 60_000;
 const KEY = 'clusterd-token';
 
 /** Whoever has no token, or a wrong one, is asked for it. */
@@ -91,12 +94,19 @@ export const read = async (answer, cutter, heard, touched = () => {}) => {
   }
 };
 
+/** Whether somebody can see the page, or will. */
+const seen = () =>
+  document.hidden
+    ? new Promise((resolve) => document.addEventListener('visibilitychange', resolve, { once: true }))
+    : undefined;
+
 const after = (millis) => new Promise((resolve) => setTimeout(resolve, millis));
 
 /** Follows `/live` for ever: `heard` gets each message, `became` is told `live`, `lost` and `token`. */
 export const follow = async ({ heard, became, tokenGiven }) => {
   let wait = FIRST_WAIT_MS;
   for (;;) {
+    await seen();
     const began = performance.now();
     try {
       await once((message) => {
@@ -127,11 +137,19 @@ const once = async (heard) => {
     timer = setTimeout(() => control.abort(), SILENCE_MS);
   };
   touched();
+  let unseen;
+  const changed = () => {
+    clearTimeout(unseen);
+    if (document.hidden) unseen = setTimeout(() => control.abort(), UNSEEN_MS);
+  };
+  document.addEventListener('visibilitychange', changed);
   try {
     const answer = await ask('/live', { signal: control.signal, headers: { Accept: 'text/event-stream' } });
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     await read(answer, new ServerEvents(), (text) => heard(JSON.parse(text)), touched);
   } finally {
+    document.removeEventListener('visibilitychange', changed);
+    clearTimeout(unseen);
     clearTimeout(timer);
     control.abort();
   }

@@ -9,6 +9,11 @@ import { told, weight } from './sentence.js';
 import { JsonLines } from './stream.js';
 import { plain } from './text.js';
 
+/** A command that has not begun to be answered after so long is given up, so that it is not sent much later. */
+const PATIENCE_MS = 20_000;
+const GIVEN_UP =
+  'no answer within 20 seconds. Other tabs may have all connections: close some, and look whether it was done';
+
 /** So many steps of a command are shown. */
 const STEPS = 200;
 
@@ -158,11 +163,16 @@ export class Orders {
       headers: { 'Content-Type': 'application/json' },
       body: JSON.stringify(body),
     };
+    const control = new AbortController();
+    const timer = setTimeout(() => control.abort(), PATIENCE_MS);
     let answer;
     try {
-      answer = await ask(`/v1/apps/${encodeURIComponent(word)}/${verb}`, options);
+      answer = await ask(`/v1/apps/${encodeURIComponent(word)}/${verb}`, { ...options, signal: control.signal });
     } catch (failure) {
+      if (control.signal.aborted) return { error: { message: GIVEN_UP } };
       return { error: { message: failure instanceof TokenNeeded ? failure.message : 'it could not be sent: nobody answers' } };
+    } finally {
+      clearTimeout(timer);
     }
     if (!answer.ok) return answer.json().catch(() => ({ error: { message: `status ${answer.status}` } }));
     let last = { error: { message: 'the answer has no end' } };

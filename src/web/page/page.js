@@ -156,8 +156,6 @@ const drawTitle = (record) => {
   if (document.title !== title) document.title = title;
 };
 
-// What is chosen.
-
 const chosenRecord = () => {
   const found = state.find(place.name, place.pid);
   if (found || place.name !== undefined) return found;
@@ -194,8 +192,6 @@ const showPlace = () => {
 };
 
 const toggle = (panel) => change({ panels: { ...place.panels, [panel]: !place.panels[panel] } });
-
-// What whoever looks does.
 
 const ordered = (button) => {
   const record = chosenRecord();
@@ -246,6 +242,11 @@ window.addEventListener('popstate', () => {
   place = parse(location.hash);
   showPlace();
 });
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden) return stale();
+  parts.log.follow(undefined);
+  parts.connections.follow(undefined);
+});
 window.addEventListener('resize', () => {
   parts.events.repaint();
   stale();
@@ -257,8 +258,6 @@ const repaint = () => {
 };
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', repaint);
 matchMedia('(forced-colors: active)').addEventListener('change', repaint);
-
-// The stream.
 
 const LIVE_WORDS = {
   connecting: 'connecting',
@@ -325,3 +324,6 @@ place = parse(location.hash);
 readColours();
 showPlace();
 follow({ heard, became, tokenGiven });
+setTimeout(() => {
+  if (live === 'connecting') setText($('live'), 'connecting; other tabs may have all connections');
+}, 5000);

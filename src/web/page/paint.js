@@ -62,7 +62,6 @@ const trace = (context, points, floor) => {
   context.fill();
 };
 
-/** The greatest of these figures; 0 where none is known. */
 export const most = (moments, figures) => {
   let greatest = 0;
   for (const moment of moments)
@@ -123,7 +122,6 @@ export const drawSpark = (canvas, { moments, figure, now, length }) => {
   trace(context, runs(moments, figure, place), height - 1);
 };
 
-/** Marks are about this wide. */
 const COLUMN_PX = 3;
 
 /** A lane: a column for what was given in a moment. `from` and `to` bound what belongs to this generation. */
@@ -171,7 +169,6 @@ const hatched = (context, left, top, wide, tall) => {
   context.restore();
 };
 
-/** Where the tracks of the timeline are. */
 const TRACKS = { labels: 11, reloadTop: 16, reloadHeight: 30, marksAt: 60, axis: 78 };
 
 /** The timeline. The answer tells what is where: `[left, right, text]`, for whoever points at it. */

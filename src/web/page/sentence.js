@@ -34,6 +34,7 @@ const SENTENCES = {
   'app-started': (event) => `started${by(event)}`,
   'app-stopping': (event) => `workers stopped${by(event)}; the ports stay open`,
   stopping: (event) => `clusterd stopping${event.by ? `, requested${by(event)}` : ''}`,
+  'clusterd-gone': (event) => `clusterd${pid(event)} has gone`,
   missed: (event) => `${grouped(event.events)} events were missed`,
 };
 
@@ -55,6 +56,7 @@ export const weight = (event) => {
       return event.expected === false ? 'bad' : 'small';
     case 'worker-restarts':
     case 'worker-stalled':
+    case 'clusterd-gone':
     case 'missed':
       return 'warn';
     case 'worker-online':

@@ -13,6 +13,9 @@ export const EVENTS = 2000;
 /** Ticks come this often while something changes: a count that comes later is of this time at most. */
 const TICK_MS = 250;
 
+/** Of so many apps that have gone it is known what happened. */
+const PASTS = 50;
+
 /** How many marks a lane has. */
 const MARKS = 8;
 
@@ -131,6 +134,7 @@ export class State {
   version = 0;
   #former = new Map();
   #unborn = new Map();
+  #past = new Map();
 
   /** A message has come. Its kind, and the pid of the app that it is about. */
   apply(message, at) {
@@ -161,6 +165,7 @@ export class State {
         this.apps.get(value.pid)?.fallSilent(value.why);
         break;
       case 'gone':
+        this.#gone(this.apps.get(value.pid), at);
         this.apps.delete(value.pid);
         this.#unborn.delete(value.pid);
         this.version += 1;
@@ -169,6 +174,16 @@ export class State {
         return {};
     }
     return { kind, pid: value.pid };
+  }
+
+  /** What happened to an app outlives its clusterd: another one may be started for it. */
+  #gone(record, at) {
+    if (!record) return;
+    const time = new Date(at + record.clock).toISOString();
+    record.addEvent({ time, event: 'clusterd-gone', pid: record.pid }, at);
+    this.#past.delete(record.app.name);
+    this.#past.set(record.app.name, [...record.events].map(({ event }) => event));
+    if (this.#past.size > PASTS) this.#past.delete(this.#past.keys().next().value);
   }
 
   /** Everything follows anew. What was drawn of an app goes on if it is still the same process. */
@@ -188,7 +203,9 @@ export class State {
     }
     if (record.app?.name !== app.name) this.version += 1;
     record.setApp({ ...app, workers: app.workers ?? [] }, at);
-    for (const event of this.#unborn.get(app.pid) ?? []) record.addEvent(event, at);
+    const past = this.#unborn.has(app.pid) ? this.#past.get(app.name) : undefined;
+    if (past) this.#past.delete(app.name);
+    for (const event of [...(past ?? []), ...(this.#unborn.get(app.pid) ?? [])]) record.addEvent(event, at);
     this.#unborn.delete(app.pid);
   }
 

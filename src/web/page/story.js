@@ -37,7 +37,6 @@ export class Story {
   }
 
   #mark(at, event, worth) {
-    // Within a reload, workers that come online are its steps.
     if (event.event === 'worker-online' && this.#reload) return;
     this.marks.push({ at, weight: worth, text: told(event) });
   }

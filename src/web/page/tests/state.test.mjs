@@ -353,3 +353,16 @@ test('an app that does not answer is told so until it does', () => {
   state.apply({ app: app(1) }, 3000);
   assert.equal(stateOf(state.find('web')), 'online');
 });
+
+test('what happened to an app outlives its clusterd', () => {
+  const state = new State();
+  state.apply({ home: {} }, 0);
+  state.apply({ app: app(1) }, 1000);
+  state.apply({ event: { pid: 7, event: { time: '2030-01-31T12:00:30.000Z', event: 'worker-stalled', worker: 1 } } }, 2000);
+  state.apply({ gone: { pid: 7 } }, 3000);
+  assert.equal(state.find('web'), undefined);
+  state.apply({ history: { pid: 9, events: [{ time: '2030-01-31T12:02:00.000Z', event: 'worker-started', worker: 1 }] } }, 4000);
+  state.apply({ app: app(1, { pid: 9 }) }, 4000);
+  const kinds = [...state.find('web').events].map(({ event }) => event.event);
+  assert.deepEqual(kinds, ['worker-stalled', 'clusterd-gone', 'worker-started']);
+});
