@@ -145,6 +145,11 @@ impl HomeState {
         Some(line)
     }
 
+    /// Those that were heard of, or did not answer.
+    pub(crate) fn clusterds(&self) -> Vec<Clusterd> {
+        self.apps.keys().cloned().collect()
+    }
+
     /// The names of the apps that were heard of.
     pub(crate) fn names(&self) -> BTreeSet<String> {
         self.apps.values().filter_map(|app| app.name.clone()).collect()

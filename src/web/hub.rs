@@ -140,7 +140,14 @@ impl Task {
     /// Follows the apps that have come, and looks for those that do not run.
     async fn look(&mut self) {
         self.followed.retain(|_, following| !following.is_finished());
-        for clusterd in client::all(&self.home) {
+        let there = client::all(&self.home);
+        // One that did not answer may have gone since.
+        for gone in self.state.clusterds() {
+            if !there.contains(&gone) && !self.followed.contains_key(&gone) {
+                self.hear(Told::Gone(gone));
+            }
+        }
+        for clusterd in there {
             let follow = || tokio::spawn(follow(clusterd.clone(), self.tell.clone()));
             self.followed.entry(clusterd.clone()).or_insert_with(follow);
         }
