@@ -404,7 +404,13 @@ mod tests {
         let shell = Process::start(Command::new("sh").args(["-c", "(sleep 60; true) & sleep 60; true"]));
         let me = rustix::process::getpid().as_raw_pid();
         let asked = || Kinship::Asked.family([shell.pid()]).unwrap();
-        until(|| asked().len() == 4);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while asked().len() != 4 {
+            let names =
+                || asked().into_iter().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")));
+            assert!(Instant::now() < deadline, "{:?}", names().collect::<Vec<_>>());
+            std::thread::yield_now();
+        }
         let related = asked().into_iter().filter_map(|pid| relation(pid).unwrap());
         let listed = Kinship::Listed(related.collect());
         assert_eq!(listed.family([shell.pid()]).unwrap(), asked());
