@@ -3,9 +3,18 @@
 //! What is checked, sentence by sentence, stands in the scripts of `fixtures/web`. Where they need what no clusterd does in
 //! time, `feed.mjs` plays the server. With CLUSTERD_TEST_PICTURES=FOLDER, the pictures of the README are made anew.
 
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+
 use crate::harness::browser::{self, check};
 use crate::harness::home::Home;
 use crate::harness::ports::free_port;
+use crate::harness::said::Saying;
+use crate::harness::{Signal, until};
 
 /// It says who was asked for what, in markup. While there is a file `broken`, it does not start.
 const APP: &str = "const { existsSync } = require('fs');
@@ -29,6 +38,34 @@ fn home(starts: &[&str]) -> Home {
         home.say(&format!("start app.js --port 0:8080 {words}")).done();
     }
     home
+}
+
+#[test]
+fn the_page_ends_when_it_is_told_to_also_where_a_file_is_still_read() {
+    let home = Home::new();
+    let app = home.path("web");
+    fs::create_dir_all(&app).expect("the folder can be made");
+    fs::write(app.join("app.toml"), "").expect("a definition");
+    let pipe = app.join("state.json");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a named pipe");
+    let mut page = Saying::start(&home.home(), "web --listen 127.0.0.1:0");
+    let printed = page.stdout();
+    let line = until("it listens", || printed.lines().into_iter().next());
+    let (address, token) = line
+        .strip_prefix("the page is at http://")
+        .and_then(|rest| rest.split_once("/#token="))
+        .expect("an address with a token");
+    let mut client = TcpStream::connect(address).expect("it listens");
+    let head = format!("GET /live HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n");
+    client.write_all(head.as_bytes()).expect("it reads");
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    // That can be opened only while somebody reads it. Nothing is written, so that it is read for ever.
+    let open = || File::options().write(true).custom_flags(nonblocking).open(&pipe).ok();
+    let held = until("the state of the app is read", open);
+    page.process().signal(Signal::TERM);
+    let said = page.ended();
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+    drop(held);
 }
 
 #[test]

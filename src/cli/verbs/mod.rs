@@ -335,7 +335,11 @@ pub(super) fn of_pm2(arguments: &[OsString]) -> Asked {
 pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(VerbError::Runtime)?;
-    Ok(interrupt::code(runtime.block_on(carry_out(verb))?))
+    let done = runtime.block_on(carry_out(verb));
+    // What a verb needs it has waited for. What is still read for somebody who has left may never end: from a file system that
+    // does not answer.
+    runtime.shutdown_background();
+    done.map(interrupt::code)
 }
 
 async fn carry_out(verb: Verb) -> Result<ExitCode, VerbError> {

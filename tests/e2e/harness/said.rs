@@ -5,6 +5,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+use super::process::Process;
+
 /// A client that has ended.
 #[derive(Debug)]
 pub(crate) struct Said {
@@ -72,6 +74,12 @@ impl Saying {
     /// What it prints, as it comes.
     pub(crate) fn stdout(&mut self) -> super::output::Output {
         super::output::Output::read(self.0.stdout.take().expect("it is read once"))
+    }
+
+    /// The client itself.
+    pub(crate) fn process(&self) -> Process {
+        let pid = i32::try_from(self.0.id()).expect("a process id");
+        Process::find(pid).expect("nobody has waited for it")
     }
 
     /// Waits for its end.
