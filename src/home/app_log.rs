@@ -22,6 +22,12 @@ const LINES: usize = 500;
 /// How long a line is at most, in bytes. What is behind that is cut off.
 const LONGEST: usize = 16 * 1024;
 
+/// How much is read of all files for their last lines, in bytes: so much text can be shown.
+const TEXT: u64 = (LINES * LONGEST) as u64;
+
+/// How many turns of a file are read, where few lines are in it, before it is seen whether anybody watches still.
+const TURNS: usize = 16;
+
 /// How long it takes from one reading to the next at least.
 const PACE: Duration = Duration::from_millis(100);
 
@@ -83,9 +89,10 @@ async fn follow(mut files: Files, told: mpsc::Sender<Batch>) {
             Some(batch) => room.send(batch),
             None => drop(room),
         }
+        let is_more = files.is_more;
         let changed = async {
             sleep(PACE).await;
-            files.folders.changed().await
+            if is_more { Change::Lines } else { files.folders.changed().await }
         };
         read = tokio::select! {
             () = told.closed() => return,
@@ -104,12 +111,14 @@ struct Files {
     app: AppFolder,
     files: Vec<SourceFile>,
     folders: Folders,
+    /// There was more to read than was read at once.
+    is_more: bool,
 }
 
 impl Files {
     fn of(apps: Apps, name: &str) -> Option<Self> {
         let app = apps.app(name);
-        let mut files = Self { apps, app, files: Vec::new(), folders: Folders::new() };
+        let mut files = Self { apps, app, files: Vec::new(), folders: Folders::new(), is_more: false };
         files.add();
         Some(files).filter(|files| !files.files.is_empty())
     }
@@ -137,29 +146,41 @@ impl Files {
     /// The last lines.
     fn history(&mut self) -> Option<Batch> {
         self.watch();
-        let of_files = self.files.iter_mut().map(|file| file.last(LINES)).collect();
+        let text = self.text();
+        let of_files = self.files.iter_mut().map(|file| file.last(LINES, text)).collect();
         Some(Batch { missed: false, ..batch(of_files) })
+    }
+
+    /// How much is read of each for its last lines.
+    fn text(&self) -> u64 {
+        TEXT / self.files.len().max(1) as u64
     }
 
     /// What has come.
     fn more(&mut self) -> Option<Batch> {
-        let mut missed = false;
+        let (text, mut missed, mut is_any_more) = (self.text(), false, false);
         let mut of_file = |file: &mut SourceFile| {
             // One more shows that there were more.
             let (mut lines, mut is_more) = file.more(LINES + 1);
             // None of those that are told already is among the last lines then.
-            while is_more && lines.len() < LINES {
+            for _ in 1..TURNS {
+                if !is_more || lines.len() >= LINES {
+                    break;
+                }
                 let (next, is_more_yet) = file.more(LINES + 1);
                 lines.extend(next);
                 is_more = is_more_yet;
             }
-            if is_more {
-                lines = file.skip_to_last(LINES);
+            let is_flood = is_more && lines.len() >= LINES;
+            if is_flood {
+                lines = file.skip_to_last(LINES, text);
             }
-            missed |= is_more || file.has_missed();
+            missed |= is_flood || file.has_missed();
+            is_any_more |= is_more && !is_flood;
             (lines, None)
         };
         let mut batch = batch(self.files.iter_mut().map(&mut of_file).collect());
+        self.is_more = is_any_more;
         batch.missed |= missed;
         Some(batch).filter(|batch| batch.missed || !batch.lines.is_empty())
     }
@@ -204,6 +225,7 @@ mod tests {
     use std::io::Write as _;
     use std::path::Path;
 
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use tempfile::TempDir;
     use tokio::time::timeout;
 
@@ -289,6 +311,25 @@ mod tests {
         fs::rename(app.logs().join("out-3.log"), app.logs().join("out-3.log.20261128T235959.123Z")).unwrap();
         add(&app.logs().join("out-3.log"), "of the next file\n");
         assert_eq!(next_lines(&mut log, 1).await, ["of the next file"]);
+    }
+
+    #[tokio::test]
+    async fn neither_a_named_pipe_nor_a_file_without_line_ends_holds_or_fills_who_watches() {
+        let (_folder, apps) = home();
+        let logs = apps.app("web").logs();
+        let (out, error) = (logs.join("out.log"), logs.join("error.log"));
+        mknodat(CWD, &out, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        File::create(&error).unwrap().set_len(1 << 30).unwrap();
+        let mut log = AppLog::of(apps, "web").expect("an app with files");
+        assert_eq!(next(&mut log).await, (Vec::new(), false));
+        add(&error, "the rest of it\nnext\n");
+        assert_eq!(next_lines(&mut log, 1).await, ["next"]);
+        // More than is read at once, and then nothing that tells of a change.
+        let more = (TURNS as u64 + 1) << 20;
+        File::options().append(true).open(&error).unwrap().set_len(more + (1 << 30)).unwrap();
+        add(&error, "\nafter it\n");
+        let lines = next_lines(&mut log, 2).await;
+        assert_eq!((lines[0].len(), lines[1].as_str()), (LONGEST, "after it"));
     }
 
     #[tokio::test]

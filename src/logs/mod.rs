@@ -13,7 +13,9 @@
 mod capture;
 mod compress;
 pub(crate) mod console;
+mod cut;
 mod drops;
+mod ending;
 mod file;
 pub(crate) mod follow;
 mod ids;
@@ -27,6 +29,7 @@ mod queue;
 pub(crate) mod read;
 pub(crate) mod rotation;
 pub(crate) mod source_file;
+mod text;
 mod write;
 
 pub(crate) use ids::{WorkerIds, id_of};

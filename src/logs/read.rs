@@ -5,17 +5,19 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, Metadata};
-use std::io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use flate2::read::MultiGzDecoder;
+use super::cut::LineCutter;
+use super::ending::{self, Budget, Ending, Sizes};
+use super::rotation::COMPRESSED;
+use super::text::{Text, asides, is_compressed, is_no_file, open, open_aside};
 
-use super::rotation::{COMPRESSED, kept, with_suffix};
-
-/// How much is read at once, in bytes.
-const BLOCK: usize = 64 * 1024;
+/// How much is read at once, and how long a line is at most. A line of a worker has 64 KiB; as an object, it may be six times
+/// as long, and has some words more.
+const SIZES: Sizes = Sizes { block: 64 * 1024, longest: 512 * 1024 };
 
 /// How much is read of a file before others have their turn, in bytes.
 const TURN: usize = 1024 * 1024;
@@ -27,8 +29,7 @@ pub(crate) struct Tail {
     /// What had been set aside before anything was read.
     before: Option<PathBuf>,
     open: Option<Open>,
-    /// The start of a line that is not complete yet.
-    partial: Vec<u8>,
+    cutter: LineCutter,
     has_missed: bool,
 }
 
@@ -48,36 +49,29 @@ enum Place {
     Aside(Option<PathBuf>),
 }
 
-#[derive(Debug)]
-enum Text {
-    Plain(File),
-    Compressed(Box<MultiGzDecoder<BufReader<File>>>),
-}
-
 impl Tail {
     /// From its start: what is in it by now is new.
     pub(crate) fn new(path: PathBuf) -> Self {
-        let before = kept(&path).pop();
-        Self { path, before, open: None, partial: Vec::new(), has_missed: false }
+        let before = asides(&path).pop();
+        Self { path, before, open: None, cutter: LineCutter::new(SIZES.longest), has_missed: false }
     }
 
-    /// The last lines of it, without their ends, the oldest first. What comes then is new.
-    pub(crate) fn last(&mut self, lines: usize) -> Vec<Vec<u8>> {
-        let mut last = VecDeque::new();
+    /// The last lines of it, without their ends, the oldest first; but no more than are in so many bytes. What comes then is new.
+    pub(crate) fn last(&mut self, lines: usize, bytes: u64) -> Vec<Vec<u8>> {
+        let (mut last, mut budget) = (VecDeque::new(), Budget::new(bytes));
         if let Ok(mut open) = Open::at(&self.path)
             && let Text::Plain(file) = &mut open.text
         {
-            match ending(file, lines) {
-                Ok((found, partial)) => (last, self.partial) = (found, partial),
-                Err(_) => drop(file.seek(SeekFrom::End(0))),
+            if let Ok(ending) = ending::of_plain(file, lines, SIZES, &mut budget) {
+                (last, self.cutter) = (ending.lines, ending.cutter);
             }
             self.open = Some(open);
         }
-        for aside in kept(&self.path).iter().rev() {
-            if last.len() >= lines {
+        for aside in asides(&self.path).iter().rev() {
+            if last.len() >= lines || budget.is_spent() {
                 break;
             }
-            let before = of_aside(aside, lines - last.len()).unwrap_or_default();
+            let before = of_aside(aside, lines - last.len(), &mut budget).unwrap_or_default();
             before.into_iter().rev().for_each(|line| last.push_front(line));
         }
         last.into()
@@ -90,7 +84,12 @@ impl Tail {
 
     /// What stands behind its last line end.
     pub(crate) fn rest(&mut self) -> Option<Vec<u8>> {
-        Some(std::mem::take(&mut self.partial)).filter(|rest| !rest.is_empty())
+        self.cutter.rest()
+    }
+
+    /// Whether there is something else in its place, of which nothing is read: a named pipe, a device, a folder.
+    pub(crate) fn is_no_file(&self) -> bool {
+        is_no_file(&self.path)
     }
 
     /// Whether files were removed before they were read. It is told once.
@@ -125,7 +124,7 @@ impl Tail {
                     if is_truncated {
                         // What is there now is new.
                         file.rewind()?;
-                        self.partial.clear();
+                        self.cutter.clear();
                     }
                     return Ok(is_truncated);
                 }
@@ -150,9 +149,10 @@ impl Tail {
         if let Some(next) = since.first() {
             // The oldest is removed first: with this one, others behind it may be.
             let is_there =
-                |after: &Path| kept(&self.path).iter().any(|aside| name_of(aside) == name_of(after));
+                |after: &Path| asides(&self.path).iter().any(|aside| name_of(aside) == name_of(after));
             self.has_missed |= after.is_some_and(|after| !is_there(after));
             let place = Place::Aside(Some(next.clone()));
+            self.cutter.go_to_another_file();
             match (open_aside(next), &mut self.open) {
                 (Ok(text), open) => *open = Some(Open { text, place }),
                 (Err(_), Some(open)) => (open.place, self.has_missed) = (place, true),
@@ -160,12 +160,13 @@ impl Tail {
             }
             return Ok(true);
         }
-        if !self.path.exists() {
-            return Ok(false);
-        }
-        let written = Open::at(&self.path)?;
+        let written = match Open::at(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
         // Another may have been set aside meanwhile, and comes before it.
         if set_aside_since(&self.path, after).is_empty() {
+            self.cutter.go_to_another_file();
             self.open = Some(written);
         }
         Ok(true)
@@ -174,31 +175,23 @@ impl Tail {
     /// Whether there may be more in the file that is open.
     fn read_on(&mut self, left: &mut usize, line: &mut impl FnMut(&[u8])) -> io::Result<bool> {
         let Some(open) = &mut self.open else { return Ok(false) };
-        let mut block = vec![0; BLOCK];
+        let mut block = vec![0; SIZES.block];
         while *left > 0 {
-            let count = open.text.read(&mut block)?;
+            let count = match open.text.read(&mut block) {
+                // Others come after it.
+                Err(_) if matches!(open.text, Text::Compressed(_)) => {
+                    (open.text, self.has_missed) = (Text::Damaged, true);
+                    0
+                }
+                read => read?,
+            };
             if count == 0 {
                 return Ok(false);
             }
             *left = left.saturating_sub(count);
-            for part in block[..count].split_inclusive(|&byte| byte == b'\n') {
-                self.partial.extend_from_slice(part);
-                if self.partial.pop_if(|&mut last| last == b'\n').is_some() {
-                    line(&self.partial);
-                    self.partial.clear();
-                }
-            }
+            self.cutter.push(&block[..count], &mut *line);
         }
         Ok(true)
-    }
-}
-
-impl io::Read for Text {
-    fn read(&mut self, block: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(file) => file.read(block),
-            Self::Compressed(file) => file.read(block),
-        }
     }
 }
 
@@ -206,8 +199,8 @@ impl Open {
     /// The file that is written.
     fn at(path: &Path) -> io::Result<Self> {
         loop {
-            let before = kept(path).pop();
-            let text = Text::Plain(File::open(path)?);
+            let before = asides(path).pop();
+            let text = Text::Plain(open(path)?);
             // It may just have been set aside.
             if set_aside_since(path, before.as_deref()).is_empty() {
                 return Ok(Self { text, place: Place::Written(before) });
@@ -218,7 +211,7 @@ impl Open {
 
 /// What was set aside after this one, the oldest first.
 fn set_aside_since(path: &Path, after: Option<&Path>) -> Vec<PathBuf> {
-    let mut since = kept(path);
+    let mut since = asides(path);
     since.retain(|aside| after.is_none_or(|after| name_of(aside) > name_of(after)));
     since
 }
@@ -246,57 +239,16 @@ fn name_of(aside: &Path) -> &[u8] {
     name.strip_suffix(COMPRESSED.as_bytes()).unwrap_or(name)
 }
 
-fn is_compressed(aside: &Path) -> bool {
-    aside.as_os_str().as_encoded_bytes().ends_with(COMPRESSED.as_bytes())
-}
-
-/// Opens one that was set aside, and may have been compressed meanwhile.
-fn open_aside(path: &Path) -> io::Result<Text> {
-    let compressed = with_suffix(path, COMPRESSED);
-    let open = |path: &Path| {
-        let file = File::open(path)?;
-        let decoder = |file| Box::new(MultiGzDecoder::new(BufReader::new(file)));
-        io::Result::Ok(if is_compressed(path) { Text::Compressed(decoder(file)) } else { Text::Plain(file) })
+/// The last lines of one to which nothing is added any more: what stands behind its last line end is one, too.
+fn of_aside(path: &Path, lines: usize, budget: &mut Budget) -> io::Result<VecDeque<Vec<u8>>> {
+    let ending = match open_aside(path)? {
+        Text::Plain(mut file) => ending::of_plain(&mut file, lines, SIZES, budget)?,
+        text => ending::of_compressed(text, lines, SIZES, budget)?,
     };
-    match open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => open(&compressed),
-        opened => opened,
-    }
-}
-
-/// The last lines, and what stands behind the last line end. The file is at its end then.
-fn ending(file: &mut File, lines: usize) -> io::Result<(VecDeque<Vec<u8>>, Vec<u8>)> {
-    let end = file.seek(SeekFrom::End(0))?;
-    let (mut start, mut text) = (end, Vec::new());
-    // One line end more than lines: what is before it does not count.
-    while start > 0 && memchr::memchr_iter(b'\n', &text).count() <= lines {
-        let size = start.min(BLOCK as u64);
-        start -= size;
-        file.seek(SeekFrom::Start(start))?;
-        let mut block = vec![0; usize::try_from(size).unwrap_or(BLOCK)];
-        file.read_exact(&mut block)?;
-        block.append(&mut text);
-        text = block;
-    }
-    file.seek(SeekFrom::Start(end))?;
-    let partial = text.split_off(memchr::memrchr(b'\n', &text).map_or(0, |at| at + 1));
-    let all = text.split_inclusive(|&byte| byte == b'\n').map(|line| line[..line.len() - 1].to_vec());
-    let all: Vec<_> = all.collect();
-    Ok((all[all.len().saturating_sub(lines)..].iter().cloned().collect(), partial))
-}
-
-fn of_aside(path: &Path, lines: usize) -> io::Result<VecDeque<Vec<u8>>> {
-    let mut file = File::open(path)?;
-    if !is_compressed(path) {
-        return Ok(ending(&mut file, lines)?.0);
-    }
-    let mut last = VecDeque::new();
-    for line in BufReader::new(MultiGzDecoder::new(file)).split(b'\n') {
-        last.push_back(line?);
-        if last.len() > lines {
-            last.pop_front();
-        }
-    }
+    let Ending { lines: mut last, mut cutter } = ending;
+    last.extend(cutter.rest());
+    let surplus = last.len().saturating_sub(lines);
+    last.drain(..surplus);
     Ok(last)
 }
 
@@ -309,8 +261,12 @@ mod tests {
     use std::fs;
     use std::io::Write as _;
 
-    use super::super::rotation::set_aside;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::super::rotation::{kept, set_aside, with_suffix};
     use super::*;
+
+    const PLENTY: u64 = 1 << 30;
 
     fn texts(lines: &[Vec<u8>]) -> Vec<String> {
         lines.iter().map(|line| String::from_utf8(line.clone()).unwrap()).collect()
@@ -330,7 +286,7 @@ mod tests {
     fn the_last_lines_come_from_what_was_set_aside_too() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.log");
-        assert_eq!(Tail::new(path.clone()).last(5), [] as [Vec<u8>; 0]);
+        assert_eq!(Tail::new(path.clone()).last(5, PLENTY), [] as [Vec<u8>; 0]);
         for text in ["1\n2\n", "3\n4\n", "5\n6\n"] {
             add(&path, text);
             set_aside(&path, chrono::Utc::now()).unwrap();
@@ -342,14 +298,14 @@ mod tests {
         gz.write_all(&fs::read(first).unwrap()).unwrap();
         gz.finish().unwrap();
         fs::remove_file(first).unwrap();
-        let last = |lines| texts(&Tail::new(path.clone()).last(lines));
+        let last = |lines| texts(&Tail::new(path.clone()).last(lines, PLENTY));
         assert_eq!(last(0), [""; 0]);
         assert_eq!(last(1), [""]);
         assert_eq!(last(3), ["6", "7", ""]);
         assert_eq!(last(7), ["2", "3", "4", "5", "6", "7", ""]);
         assert_eq!(last(100).len(), 8);
         let mut tail = Tail::new(path.clone());
-        tail.last(1);
+        tail.last(1, PLENTY);
         add(&path, " yet\n");
         assert_eq!(more(&mut tail), ["no end yet"]);
     }
@@ -360,7 +316,7 @@ mod tests {
         let path = folder.path().join("out.log");
         let text: String = (0..50_000).map(|number| format!("line {number}\n")).collect();
         fs::write(&path, text).unwrap();
-        let last = Tail::new(path).last(20_000);
+        let last = Tail::new(path).last(20_000, PLENTY);
         assert_eq!(
             (last.len(), last[0].as_slice(), last[19_999].as_slice()),
             (20_000, &b"line 30000"[..], &b"line 49999"[..])
@@ -409,7 +365,7 @@ mod tests {
             }
             add(&path, "1\n");
             let mut tail = Tail::new(path.clone());
-            assert_eq!(tail.last(1), [b"1"]);
+            assert_eq!(tail.last(1, PLENTY), [b"1"]);
             for text in ["2\n", "3\n", "4\n"] {
                 set_aside(&path, chrono::Utc::now()).unwrap();
                 add(&path, text);
@@ -426,7 +382,7 @@ mod tests {
         let path = folder.path().join("out.log");
         add(&path, "1\n");
         let mut tail = Tail::new(path.clone());
-        tail.last(1);
+        tail.last(1, PLENTY);
         for text in ["2\n", "3\n", "4\n"] {
             set_aside(&path, chrono::Utc::now()).unwrap();
             add(&path, text);
@@ -469,5 +425,101 @@ mod tests {
             turns += 1;
         }
         assert_eq!((count, turns), (TURN / 4, 3));
+    }
+
+    #[test]
+    fn a_named_pipe_is_not_touched_and_a_file_in_its_place_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.log");
+        let pipe = |path: &Path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        pipe(&path);
+        let mut tail = Tail::new(path.clone());
+        assert!(tail.is_no_file() && tail.last(5, PLENTY).is_empty() && more(&mut tail).is_empty());
+        fs::remove_file(&path).unwrap();
+        add(&path, "1\n");
+        assert!(!tail.is_no_file() && more(&mut tail) == ["1"]);
+        set_aside(&path, chrono::Utc::now()).unwrap();
+        pipe(&path);
+        assert_eq!(more(&mut tail), [""; 0]);
+        fs::remove_file(&path).unwrap();
+        add(&path, "2\n");
+        assert!(more(&mut tail) == ["2"] && !tail.has_missed());
+    }
+
+    #[test]
+    fn a_file_without_line_ends_fills_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.log");
+        let file = File::create(&path).unwrap();
+        file.set_len(4 * TURN as u64).unwrap();
+        let (mut tail, mut lines) = (Tail::new(path.clone()), Vec::new());
+        while tail.more(|line| lines.push(line.len())).unwrap() {}
+        add(&path, "\nnext\n");
+        while tail.more(|line| lines.push(line.len())).unwrap() {}
+        assert_eq!(lines, [SIZES.longest, 4]);
+        // From its end, with no more than its last bytes.
+        file.set_len(1 << 30).unwrap();
+        let mut tail = Tail::new(path.clone());
+        assert!(tail.last(500, TURN as u64).is_empty() && tail.rest().is_none());
+        add(&path, "the rest of it\nnext\n");
+        assert_eq!(more(&mut tail), ["next"]);
+        assert_eq!(texts(&Tail::new(path.clone()).last(500, TURN as u64)), ["next"]);
+        // What is in another file is no rest of it.
+        file.set_len(1 << 30).unwrap();
+        let mut tail = Tail::new(path.clone());
+        tail.last(500, TURN as u64);
+        set_aside(&path, chrono::Utc::now()).unwrap();
+        add(&path, "of another file\n");
+        assert_eq!(more(&mut tail), ["of another file"]);
+    }
+
+    #[test]
+    fn all_files_together_have_one_budget() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.log");
+        for text in ["1\n2\n", "3\n4\n"] {
+            add(&path, text);
+            set_aside(&path, chrono::Utc::now()).unwrap();
+        }
+        add(&path, "5\n");
+        compress(&kept(&path)[0]);
+        let last = |bytes| texts(&Tail::new(path.clone()).last(100, bytes));
+        assert_eq!(last(2), ["5"]);
+        assert_eq!(last(5), ["4", "5"]);
+        assert_eq!(last(6), ["3", "4", "5"]);
+        assert_eq!(last(8), ["2", "3", "4", "5"]);
+        assert_eq!(last(10), ["1", "2", "3", "4", "5"]);
+    }
+
+    #[test]
+    fn what_was_set_aside_without_a_line_end_is_a_line_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.log");
+        for text in ["1\n2", "3\n4"] {
+            add(&path, text);
+            set_aside(&path, chrono::Utc::now()).unwrap();
+        }
+        compress(&kept(&path)[0]);
+        let last = |lines| texts(&Tail::new(path.clone()).last(lines, PLENTY));
+        assert_eq!(last(4), ["1", "2", "3", "4"]);
+        assert_eq!(last(3), ["2", "3", "4"]);
+        assert_eq!(last(1), ["4"]);
+    }
+
+    #[test]
+    fn one_that_is_damaged_does_not_keep_others_from_being_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.log");
+        add(&path, "1\n");
+        let mut tail = Tail::new(path.clone());
+        tail.last(1, PLENTY);
+        for text in ["2\n", "3\n"] {
+            set_aside(&path, chrono::Utc::now()).unwrap();
+            add(&path, text);
+        }
+        let aside = kept(&path).remove(1);
+        fs::rename(&aside, with_suffix(&aside, COMPRESSED)).unwrap();
+        assert_eq!(more(&mut tail), ["3"]);
+        assert!(tail.has_missed() && more(&mut tail).is_empty() && !tail.has_missed());
     }
 }

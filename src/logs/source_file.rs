@@ -59,9 +59,14 @@ impl SourceFile {
         self.plan.folders()
     }
 
-    /// Its last lines. What comes then is new.
-    pub(crate) fn last(&mut self, lines: usize) -> Ending<Line> {
-        let last = self.tail.last(lines);
+    /// Whether there is something else in its place, of which nothing is read: a named pipe, a device, a folder.
+    pub(crate) fn is_no_file(&self) -> bool {
+        self.tail.is_no_file()
+    }
+
+    /// Its last lines, but no more than are in so many bytes. What comes then is new.
+    pub(crate) fn last(&mut self, lines: usize, bytes: u64) -> Ending<Line> {
+        let last = self.tail.last(lines, bytes);
         let written = self.tail.written().map(DateTime::from);
         (last.iter().map(|line| self.line(line, None)).collect(), written)
     }
@@ -86,10 +91,10 @@ impl SourceFile {
         (lines.iter().map(|line| self.line(line, Some(now))).collect(), is_more.unwrap_or(false))
     }
 
-    /// Passes over what has come but for its last lines.
-    pub(crate) fn skip_to_last(&mut self, lines: usize) -> Vec<Line> {
+    /// Passes over what has come but for its last lines, and no more than are in so many bytes.
+    pub(crate) fn skip_to_last(&mut self, lines: usize, bytes: u64) -> Vec<Line> {
         self.tail = Tail::new(PathBuf::clone(&self.source.path));
-        let (last, now) = (self.tail.last(lines), Local::now());
+        let (last, now) = (self.tail.last(lines, bytes), Local::now());
         last.iter().map(|line| self.line(line, Some(now))).collect()
     }
 
@@ -167,7 +172,7 @@ mod tests {
         let own = "2026-11-28T23:59:59.123Z  INFO worker started worker=1\n";
         fs::write(&path, format!("{own}no time\n")).unwrap();
         let mut file = own_file(folder.path());
-        let (last, written) = file.last(5);
+        let (last, written) = file.last(5, 1000);
         assert!(written.is_some() && last.iter().all(|line| !line.is_error()));
         assert_eq!(last.iter().map(|line| line.time.is_some()).collect::<Vec<_>>(), [true, false]);
         let before = Local::now();
@@ -184,7 +189,7 @@ mod tests {
         let mut file = own_file(folder.path());
         fs::write(&path, "1\n2\n3\n").unwrap();
         let texts = |lines: Vec<Line>| lines.into_iter().map(|line| line.text).collect::<Vec<_>>();
-        assert_eq!(texts(file.skip_to_last(2)), ["2", "3"]);
+        assert_eq!(texts(file.skip_to_last(2, 1000)), ["2", "3"]);
         assert_eq!(texts(file.more(2).0), [""; 0]);
         fs::write(&path, "1\n2\n3\n4\n5\n6\n").unwrap();
         assert_eq!(texts(file.more(2).0), ["5", "6"]);

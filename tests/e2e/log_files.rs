@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 
 use crate::harness::home::Home;
@@ -147,6 +148,22 @@ fn logs_are_shown_whether_the_app_runs_or_not() {
     assert!(shown("flush web").starts_with("web: logs emptied, "));
     assert_eq!(shown("logs web --nostream"), "");
     assert_eq!(home.say("reloadLogs web").code, 1, "it does not run");
+}
+
+#[test]
+fn a_named_pipe_in_the_place_of_a_log_is_left_to_its_reader() {
+    needs!("python3");
+    let home = start("", "hello");
+    until("both have written", || (text(&home, "out.log") == "hello\nhello\n").then_some(()));
+    home.say("kill").done();
+    let path = log(&home, "error.log");
+    fs::remove_file(&path).expect("it is there");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a named pipe");
+    let said = home.say("logs web --nostream --raw --out");
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\nhello\n", ""));
+    let said = home.say("logs web --nostream --raw --err");
+    let told = format!("clusterd: lines of web err are not shown: {} is no regular file\n", path.display());
+    assert_eq!((said.code, said.stdout.as_str(), said.stderr), (0, "", told));
 }
 
 #[test]

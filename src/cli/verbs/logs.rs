@@ -28,6 +28,12 @@ const FILES: Duration = Duration::from_millis(200);
 /// How long it is not said again that lines are missing.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// How much is read of a file for its last lines, in bytes: of a file without line ends it would be all.
+const TEXT: u64 = 8 * 1024 * 1024;
+
+/// The same for each line that is asked for, where that is more.
+const TEXT_OF_LINE: u64 = 1024;
+
 /// Show the logs of all apps in the background, or of some, and follow [alias: log]
 #[derive(Debug, clap::Args)]
 #[command(alias = "log")]
@@ -164,14 +170,17 @@ impl Logs {
                 }
                 let worker = source.worker.map(|slot| (slot, id_of(ids, slot)));
                 let origin = Origin { app: app.name().to_owned(), number, kind: source.kind, worker };
-                files.push(Shown { origin, file: SourceFile::new(source, &plan), told: None });
+                let shown = Shown { origin, file: SourceFile::new(source, &plan), told: None };
+                shown.tell_if_no_file();
+                files.push(shown);
             }
         }
     }
 
     fn history(&self, files: &mut [Shown]) -> Vec<LogLine> {
+        let text = TEXT.max((self.lines as u64).saturating_mul(TEXT_OF_LINE));
         let of_file = |shown: &mut Shown| {
-            let (mut lines, written) = shown.file.last(self.lines);
+            let (mut lines, written) = shown.file.last(self.lines, text);
             if self.nostream {
                 lines.extend(shown.file.rest());
             }
@@ -201,6 +210,14 @@ fn label(file: &Shown) -> String {
 }
 
 impl Shown {
+    /// Who reads lines of a named pipe takes them from somebody else.
+    fn tell_if_no_file(&self) {
+        if self.file.is_no_file() {
+            let path = self.file.source().path.display();
+            complain(&format!("lines of {} are not shown: {path} is no regular file", label(self)));
+        }
+    }
+
     /// Says it now and then: a worker that writes as fast as it can leaves gaps all the time.
     fn tell_of_missing(&mut self) {
         if !self.file.has_missed() || self.told.is_some_and(|told| told.elapsed() < AGAIN) {
@@ -208,7 +225,7 @@ impl Shown {
         }
         self.told = Some(Instant::now());
         complain(&format!(
-            "lines of {} may be missing here: files were removed before they were shown\n\
+            "lines of {} may be missing here: files were removed before they were shown, or are damaged\n\
              hint: more files stay with --log-keep",
             label(self)
         ));
