@@ -7,9 +7,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use prometheus::Registry;
-use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time;
@@ -20,9 +18,8 @@ use super::routes;
 use crate::control::backend::AppBackend;
 use crate::http::newest::Newest;
 use crate::http::stay::Followers;
-use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits};
+use crate::http::{ConnectionLimits, tcp};
 use crate::private::scrape::Scraper;
-use crate::web::server::UNREAD;
 
 const LIMITS: ConnectionLimits =
     ConnectionLimits { connections: 64, head: Duration::from_secs(5), total: Duration::from_secs(15) };
@@ -110,37 +107,11 @@ impl Admin {
         let mut connections = Newest::new(self.limits.connections);
         tokio::select! {
             () = shutdown => {}
-            () = accept_all(&listener, &router, self.limits, &mut connections) => {}
+            () = tcp::serve(&listener, &router, self.limits, Followers::new(PAGES), &mut connections) => {}
         }
         drop(listener);
         let _ = time::timeout(self.drain, connections.drain()).await;
         Ok(())
-    }
-}
-
-/// Accepts for ever.
-async fn accept_all(
-    listener: &TcpListener,
-    router: &Router,
-    limits: ConnectionLimits,
-    connections: &mut Newest,
-) {
-    let followers = Followers::new(PAGES);
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept a connection to --metrics");
-                time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        if SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD)).is_err() {
-            continue;
-        }
-        let stay = followers.client();
-        let served = http::serve_guest(stream, router.clone(), limits, stay.clone());
-        connections.spawn_guest(served, Some(stay)).await;
     }
 }
 

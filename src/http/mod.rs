@@ -1,10 +1,12 @@
 //! HTTP/1 connections of the control socket, of the admin port and of the page: one request each, bounded in size, number
 //! and time.
 //!
-//! What is answered, and who may ask, is decided where it is used. [`newest`] bounds their number, and [`stay`] their time.
+//! What is answered, and who may ask, is decided where it is used. [`newest`] bounds their number, and [`stay`] their time;
+//! [`tcp`] accepts them from the network.
 
 pub(crate) mod newest;
 pub(crate) mod stay;
+pub(crate) mod tcp;
 
 use std::convert::Infallible;
 use std::time::Duration;

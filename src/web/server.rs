@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 use rustix::system::uname;
-use socket2::SockRef;
 use tokio::net::TcpListener;
-use tokio::time;
 
 use super::feed::Greeting;
 use super::routes::{self, WebState};
@@ -18,16 +16,13 @@ use super::token::Token;
 use crate::control::home::Home;
 use crate::http::newest::Newest;
 use crate::http::stay::Followers;
-use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits};
+use crate::http::{ConnectionLimits, tcp};
 
 const LIMITS: ConnectionLimits =
     ConnectionLimits { connections: 128, head: Duration::from_secs(5), total: Duration::from_secs(30) };
 
 /// How many pages and logs may be open at once.
 const FOLLOWERS: usize = 64;
-
-/// How long a client may take nothing of what is sent to it (TCP_USER_TIMEOUT, tcp(7)).
-pub(crate) const UNREAD: Duration = Duration::from_secs(30);
 
 /// A server that listens.
 #[derive(Debug)]
@@ -68,24 +63,9 @@ impl WebServer {
             token: true,
         };
         let router = routes::router(WebState::new(home, token, greeting));
-        let followers = Followers::new(FOLLOWERS);
         let mut connections = Newest::new(LIMITS.connections);
-        loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::debug!(%error, "cannot accept a browser");
-                    time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            if SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD)).is_err() {
-                continue;
-            }
-            let stay = followers.client();
-            let served = http::serve_guest(stream, router.clone(), LIMITS, stay.clone());
-            connections.spawn_guest(served, Some(stay)).await;
-        }
+        tcp::serve(&listener, &router, LIMITS, Followers::new(FOLLOWERS), &mut connections).await;
+        Ok(())
     }
 }
 
