@@ -99,6 +99,6 @@ fn the_api_is_as_it_is_described() {
         .expect("it can be started");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("10 selected / 12 total"), "{said}");
+    assert!(said.contains("10 selected / 13 total"), "{said}");
     assert_eq!(cluster.say("ping").code, 0, "and it goes on");
 }
