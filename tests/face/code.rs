@@ -61,6 +61,29 @@ fn the_api_page_has_every_event_and_no_other() {
     assert_eq!(documented, events);
 }
 
+/// The names of tests in a page: a module, and a sentence.
+fn named_tests(page: &str) -> Vec<(&str, &str)> {
+    let names = super::code_spans(page).filter_map(|span| span.split_once("::"));
+    names
+        .filter(|(_, name)| name.contains('_') && name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        .collect()
+}
+
+#[test]
+fn every_test_that_the_security_page_names_is_there() {
+    let page = text("docs/security.md");
+    let sources = sources(&path("tests/e2e"));
+    let named = named_tests(&page);
+    assert!(named.len() > 20, "{named:?}");
+    for (module, name) in named {
+        let is_there = |(file, source): &(String, String)| {
+            (file.ends_with(&format!("/{module}.rs")) || file.contains(&format!("/{module}/")))
+                && source.contains(&format!("fn {name}()"))
+        };
+        assert!(sources.iter().any(is_there), "{module}::{name}");
+    }
+}
+
 #[test]
 fn the_api_page_has_every_code_of_a_refusal_and_no_other() {
     let (sources, reference) = (sources(&path("src/control")), text(API));

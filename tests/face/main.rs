@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pages that people read.
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 16] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -30,6 +30,7 @@ const PAGES: [&str; 15] = [
     "docs/reference.md",
     "docs/runbook.md",
     "docs/scale.md",
+    "docs/security.md",
     "docs/settings.md",
 ];
 /// What else names flags, variables and metrics.
