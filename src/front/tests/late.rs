@@ -193,7 +193,8 @@ fn without_a_free_descriptor_a_late_workers_connection_stays_where_it_is() {
 #[test]
 #[ignore = "lowers the limits of its process; run by without_a_free_descriptor_a_late_workers_connection_stays_where_it_is"]
 fn alone_with_a_late_worker() {
-    let late = Duration::from_secs(1);
+    // Long enough to use up all descriptors meanwhile, also on a busy machine.
+    let late = Duration::from_secs(6);
     let mut stage = Stage::new(Limits { late, ..LATE });
     let [late_one, idle] = [stage.worker(1), stage.worker(2)];
     let (begin, used) = (Instant::now(), cpu_milliseconds());
