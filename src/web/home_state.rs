@@ -14,7 +14,7 @@ use crate::control::client::Clusterd;
 use crate::home::at_rest::Resting;
 
 /// How many events of each app are kept: as many as its clusterd keeps.
-const EVENTS: usize = 256;
+pub(crate) const EVENTS: usize = 256;
 
 /// What was told.
 #[derive(Debug)]
@@ -119,6 +119,10 @@ impl HomeState {
     }
 
     fn line(&mut self, clusterd: Clusterd, line: String) -> Option<String> {
+        // It ends a line of server-sent events, and JSON has it only between its words.
+        if line.contains(['\n', '\r']) {
+            return None;
+        }
         // What a newer clusterd tells besides is for newer pages.
         let read: Line<'_> = serde_json::from_str(&line).ok()?;
         let app = self.apps.entry(clusterd).or_default();
@@ -126,7 +130,8 @@ impl HomeState {
         match read {
             Line::History(past) => {
                 app.pid = Some(past.pid);
-                app.events = past.events.iter().map(|event| event.get().into()).collect();
+                let older = past.events.len().saturating_sub(EVENTS);
+                app.events = past.events.iter().skip(older).map(|event| event.get().into()).collect();
             }
             Line::Event(happened) => {
                 app.pid = Some(happened.pid);
@@ -246,7 +251,14 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_not_passed_on() {
         let mut home = HomeState::default();
-        for text in ["", "{", r#"{"moon":{}}"#, r#"{"app":{}}"#, r#"{"app":{"name":"a","pid":1}}{"app":1}"#] {
+        for text in [
+            "",
+            "{",
+            "{\"tick\":\r{}}",
+            r#"{"moon":{}}"#,
+            r#"{"app":{}}"#,
+            r#"{"app":{"name":"a","pid":1}}{"app":1}"#,
+        ] {
             assert_eq!(home.hear(line("web-7", text)), None, "{text}");
         }
     }
@@ -297,5 +309,8 @@ mod tests {
         let all = home.all();
         assert!(all[1].starts_with(r#"{"history":{"pid":7,"events":[744,745,"#), "{}", &all[1][..60]);
         assert!(all[1].ends_with(",999]}}"));
+        let events = vec!["1"; EVENTS].join(",");
+        home.hear(line("web-7", &format!(r#"{{"history":{{"pid":7,"events":[0,{events}]}}}}"#)));
+        assert_eq!(home.all()[1], format!(r#"{{"history":{{"pid":7,"events":[{events}]}}}}"#));
     }
 }
