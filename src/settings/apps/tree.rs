@@ -2,6 +2,8 @@
 //!
 //! What a key or a value means is not known here.
 
+use std::collections::HashMap;
+
 use jsonc_parser::ast;
 use jsonc_parser::common::Ranged as _;
 use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
@@ -46,6 +48,14 @@ pub(super) struct NotATree {
     pub line: Option<usize>,
     /// What is wrong there.
     pub what: String,
+}
+
+impl NotATree {
+    /// At this line, or the last one: a parser may count carriage returns, too, or name the line behind the end.
+    fn at(line: usize, text: &str, what: &str) -> Self {
+        let last = 1 + text.matches('\n').count();
+        Self { line: Some(line.min(last)), what: what.to_owned() }
+    }
 }
 
 impl Tree {
@@ -128,7 +138,7 @@ fn number(value: f64) -> String {
 pub(super) fn json(text: &str) -> Result<Tree, NotATree> {
     let options = jsonc_parser::ParseOptions { allow_missing_commas: false, ..Default::default() };
     let parsed = jsonc_parser::parse_to_ast(text, &Default::default(), &options)
-        .map_err(|error| NotATree { line: Some(error.line_display()), what: error.kind().to_string() })?;
+        .map_err(|error| NotATree::at(error.line_display(), text, &error.kind().to_string()))?;
     match parsed.value {
         Some(value) => Ok(of_json(text, &value)),
         None => Err(NotATree { line: None, what: "it is empty".to_owned() }),
@@ -146,13 +156,25 @@ fn of_json(text: &str, value: &ast::Value<'_>) -> Tree {
         }
         ast::Value::Object(object) => {
             let entries = object.properties.iter();
-            let entry =
-                |entry: &ast::ObjectProp<'_>| (entry.name.as_str().to_owned(), of_json(text, &entry.value));
-            Data::Map(entries.map(entry).collect())
+            Data::Map(last_of_each(entries.map(|entry| (entry.name.as_str(), of_json(text, &entry.value)))))
         }
     };
     let before = text.as_bytes().iter().take(value.range().start);
     Tree { data, line: Some(1 + before.filter(|&&byte| byte == b'\n').count()) }
+}
+
+/// As in JavaScript: a name that is there again has its first place, and its last value.
+fn last_of_each<'a>(all: impl Iterator<Item = (&'a str, Tree)>) -> Vec<(String, Tree)> {
+    let mut places = HashMap::new();
+    let mut entries: Vec<(String, Tree)> = Vec::new();
+    for (name, value) in all {
+        let place = *places.entry(name).or_insert(entries.len());
+        match entries.get_mut(place) {
+            Some(entry) => entry.1 = value,
+            None => entries.push((name.to_owned(), value)),
+        }
+    }
+    entries
 }
 
 fn json_number(text: &str) -> String {
@@ -174,7 +196,7 @@ fn json_number(text: &str) -> String {
 /// It is none.
 pub(super) fn yaml(text: &str) -> Result<Tree, NotATree> {
     let documents = MarkedYaml::load_from_str(text)
-        .map_err(|error| NotATree { line: Some(error.marker().line()), what: error.info().to_owned() })?;
+        .map_err(|error| NotATree::at(error.marker().line(), text, error.info()))?;
     match documents.first() {
         Some(document) => of_yaml(document),
         None => Err(NotATree { line: None, what: "it is empty".to_owned() }),
@@ -296,7 +318,14 @@ mod tests {
             r#"[{name="web"@6 kill_timeout=5@7 args=["a"@8 1.5@8 null@8] env={A=16@9 B="yes"@9 C=10@9} autorestart="no"@3}]"#
         );
         assert_eq!(yaml("a: [1\nb: 2").expect_err("none").line, Some(2));
+        assert_eq!(yaml("a:\n  - [1").expect_err("none").line, Some(2), "the last one");
         assert_eq!(yaml("").expect_err("none").what, "it is empty");
+    }
+
+    #[test]
+    fn of_a_name_that_is_there_twice_the_last_value_counts() {
+        let tree = json(r#"{ "a": 1, "b": 2, "a": { "c": 3 } }"#).expect("a tree");
+        assert_eq!(tree.json(), r#"{"a":{"c":3},"b":2}"#);
     }
 
     #[test]
