@@ -33,6 +33,13 @@ pub mod private {
     pub use crate::private::exposition::{Exposition, Format, LeftOut, Reason};
 }
 
+/// See `crate::properties`.
+pub mod properties {
+    pub use crate::properties::{
+        api_body, attach_wire, env_file, home_state, import, listen_fds, settings_file,
+    };
+}
+
 /// See `crate::protocol`.
 pub mod protocol {
     pub use crate::protocol::{name_address, node, wire};

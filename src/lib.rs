@@ -26,7 +26,7 @@
 //! - [`preload`]: the shim that makes unmodified programs workers.
 //! - [`demo`], [`files`]: the built-in servers; [`http_worker`]: their connections; `worker`: the listener of
 //!   `clusterd-worker`, compiled in for them.
-//! - `internal`: what benches, tests and fuzz targets reach.
+//! - `internal`: what benches, tests and fuzz targets reach; `properties`: what must hold whatever others send.
 //! - [`sys`]: system calls that no safe library wraps.
 
 // What only benches, tests and fuzz targets use is `pub` within its room, and is judged with the feature alone.
@@ -57,6 +57,8 @@ pub(crate) mod policy;
 pub(crate) mod preload;
 pub(crate) mod primary;
 pub(crate) mod private;
+#[cfg(feature = "internal")]
+mod properties;
 pub(crate) mod protocol;
 pub(crate) mod settings;
 pub(crate) mod supervisor;

@@ -245,7 +245,7 @@ impl Clusterd {
     }
 
     /// The one at this address.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "internal"))]
     pub(crate) fn at(address: SocketAddress) -> Self {
         Self { address }
     }

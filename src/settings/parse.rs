@@ -11,7 +11,7 @@ mod variables;
 mod words;
 
 pub(crate) use addresses::{BIND, METRICS, PORT, metrics as listen_address};
-#[cfg(test)]
+#[cfg(any(test, feature = "internal"))]
 pub(crate) use addresses::{bind, port};
 pub(crate) use automatic::{AppName, MAX_WORKERS, NAMESPACE, Workers, is_name, is_plain_name, name_of};
 pub(crate) use cron::CRON;

@@ -83,7 +83,7 @@ pub(crate) fn inherited() -> Result<Vec<Inherited>, InheritError> {
 }
 
 /// How many descriptors are promised to the process `own`.
-fn promised(pid: Option<String>, count: Option<String>, own: u32) -> Result<u32, InheritError> {
+pub(crate) fn promised(pid: Option<String>, count: Option<String>, own: u32) -> Result<u32, InheritError> {
     match count {
         Some(count) if pid.is_some_and(|pid| pid.parse() == Ok(own)) => {
             count.parse().map_err(|_| InheritError::Count(count))
@@ -155,7 +155,8 @@ pub(crate) fn plan<T>(
     Ok(Plan { ports })
 }
 
-fn is_asked_for(bind: Bind, address: SocketAddr) -> bool {
+/// Whether who asks for `bind` asks for the socket at this address.
+pub(crate) fn is_asked_for(bind: Bind, address: SocketAddr) -> bool {
     match bind {
         Bind::Everywhere { port } => port == address.port(),
         Bind::Address(asked) => asked == address,
