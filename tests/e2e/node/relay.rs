@@ -97,8 +97,13 @@ fn log4js_as_under_pm2_writes_the_lines_of_all_workers() {
     every_line_is_written(r#"{"pm2":true}"#, "--relay-messages");
 }
 
-fn log4js(configuration: &str) -> Setup {
-    Cluster::of("node {fixtures}/packages/log4js.js").workers(3).env("LOG4JS", configuration)
+/// Three workers, each of which has written a line once all of them were there.
+fn log4js(configuration: &str, options: &str) -> Cluster {
+    let server = Cluster::of("node {fixtures}/packages/log4js.js").workers(3);
+    let cluster = server.env("LOG4JS", configuration).options(options).start();
+    cluster.wait_for(3, "online");
+    cluster.say("sendSignal USR2 all").done();
+    cluster
 }
 
 #[track_caller]
@@ -106,7 +111,7 @@ fn every_line_is_written(configuration: &str, options: &str) {
     if !needs::package("log4js") {
         return;
     }
-    let cluster = log4js(configuration).options(options).start();
+    let cluster = log4js(configuration, options);
     let log = cluster.folder().join("app.log");
     let mut lines = until("there are three lines", || {
         let text = fs::read_to_string(&log).ok()?;
@@ -121,7 +126,7 @@ fn log4js_that_leaves_its_lines_to_nobody_is_told_what_to_set() {
     if !needs::package("log4js") {
         return;
     }
-    let cluster = log4js("{}").start();
+    let cluster = log4js("{}", "");
     until("it is told", || cluster.stderr.text().contains("disableClustering: true").then_some(()));
 }
 
