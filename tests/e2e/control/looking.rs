@@ -52,7 +52,8 @@ fn the_list_is_a_table_that_other_programs_can_read() {
 fn what_a_worker_wrote_cannot_steer_the_terminal_of_who_looks() {
     const SAID: &str = "\u{202e}dlrow\u{2069} \u{1b}[2J\u{200b}\u{9b}m end";
     let script = format!("echo '{SAID}' >&2; exit 3");
-    let cluster = Cluster::of("sh -c").arg(&script).options("--name web").launch();
+    // It is there for as long as somebody looks.
+    let cluster = Cluster::of("sh -c").arg(&script).options("--name web --restart-delay 1h").launch();
     let hidden = |text: &str| {
         text.chars().any(|one| (one.is_control() && one != '\n') || "\u{202e}\u{2069}\u{200b}".contains(one))
     };
