@@ -140,6 +140,7 @@ fn socket_io_broadcasts_reach_the_clients_of_all_workers() {
         .workers(3)
         .options("--relay-messages --window 1")
         .start();
+    cluster.wait_for(3, "online");
     let port = cluster.address().port().to_string();
     let output =
         Command::new("node").arg(&server).args(["client", &port]).output().expect("node can be started");
