@@ -7,12 +7,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
+use std::rc::Rc;
 
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::{Problem, Reason};
 use super::kind::Arity;
+use super::lines::Lines;
 use super::origin::{Layer, Origin, Value};
 use super::setting::Key;
 use super::table;
@@ -76,23 +78,19 @@ pub(super) type Name<'a> = Spanned<std::borrow::Cow<'a, str>>;
 pub(super) struct Reading<'a> {
     path: &'a Path,
     text: &'a str,
+    lines: Rc<Lines>,
     pub(super) contents: Contents,
 }
 
 impl<'a> Reading<'a> {
     /// Nothing yet of this file.
     pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
-        Self { path, text, contents: Contents::default() }
+        Self { path, text, lines: Rc::new(Lines::of(text)), contents: Contents::default() }
     }
 
-    /// As the user named it.
-    pub(super) fn path(&self) -> &'a Path {
-        self.path
-    }
-
-    /// All of it.
-    pub(super) fn text(&self) -> &'a str {
-        self.text
+    /// Nothing yet of another part of the same file.
+    pub(super) fn of_another_part(&self) -> Self {
+        Self { lines: Rc::clone(&self.lines), contents: Contents::default(), ..*self }
     }
 
     /// The file's table; `None` if it is no TOML, which is a problem.
@@ -268,8 +266,7 @@ impl<'a> Reading<'a> {
     }
 
     fn line(&self, span: &Range<usize>) -> usize {
-        let before = self.text.as_bytes().iter().take(span.start);
-        1 + before.filter(|&&byte| byte == b'\n').count()
+        self.lines.at(span.start)
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod error;
 pub(crate) mod file;
 pub(crate) mod file_server;
 pub(crate) mod kind;
+mod lines;
 pub(crate) mod load;
 pub(crate) mod origin;
 pub(crate) mod parse;

@@ -42,7 +42,7 @@ pub(crate) fn read(path: &Path, text: &str) -> Result<Apps, Invalid> {
         match (name.get_ref().as_ref(), value.get_ref()) {
             (APP, DeValue::Table(tables)) => {
                 for (name, value) in entries(tables) {
-                    let mut reading = ReadingApp::new(path, text);
+                    let mut reading = ReadingApp::new(file.of_another_part());
                     let app = reading.app(name, value);
                     problems.append(&mut reading.file.contents.problems);
                     apps.warnings.append(&mut reading.warnings);
@@ -77,13 +77,8 @@ struct ReadingApp<'a> {
 }
 
 impl<'a> ReadingApp<'a> {
-    fn new(path: &'a Path, text: &'a str) -> Self {
-        Self {
-            file: Reading::new(path, text),
-            warnings: Vec::new(),
-            own: BTreeMap::new(),
-            profiles: BTreeMap::new(),
-        }
+    fn new(file: Reading<'a>) -> Self {
+        Self { file, warnings: Vec::new(), own: BTreeMap::new(), profiles: BTreeMap::new() }
     }
 
     /// `None` where something is wrong with it as a whole.
@@ -131,7 +126,7 @@ impl<'a> ReadingApp<'a> {
     /// Variables, and tables of variables that are in force with `--env NAME`.
     fn env(&mut self, table: &DeTable<'_>) {
         for (name, value) in entries(table) {
-            let mut of_one = Reading::new(self.file.path(), self.file.text());
+            let mut of_one = self.file.of_another_part();
             match value.get_ref() {
                 DeValue::Table(profile) => {
                     for (name, value) in entries(profile) {

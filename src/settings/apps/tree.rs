@@ -8,6 +8,8 @@ use jsonc_parser::ast;
 use jsonc_parser::common::Ranged as _;
 use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
 
+use super::super::lines::Lines;
+
 /// A value, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tree {
@@ -140,27 +142,26 @@ pub(super) fn json(text: &str) -> Result<Tree, NotATree> {
     let parsed = jsonc_parser::parse_to_ast(text, &Default::default(), &options)
         .map_err(|error| NotATree::at(error.line_display(), text, &error.kind().to_string()))?;
     match parsed.value {
-        Some(value) => Ok(of_json(text, &value)),
+        Some(value) => Ok(of_json(&Lines::of(text), &value)),
         None => Err(NotATree { line: None, what: "it is empty".to_owned() }),
     }
 }
 
-fn of_json(text: &str, value: &ast::Value<'_>) -> Tree {
+fn of_json(lines: &Lines, value: &ast::Value<'_>) -> Tree {
     let data = match value {
         ast::Value::NullKeyword(_) => Data::Null,
         ast::Value::BooleanLit(literal) => Data::Truth(literal.value),
         ast::Value::StringLit(literal) => Data::Text(literal.value.to_string()),
         ast::Value::NumberLit(literal) => Data::Number(json_number(literal.value)),
         ast::Value::Array(array) => {
-            Data::List(array.elements.iter().map(|each| of_json(text, each)).collect())
+            Data::List(array.elements.iter().map(|each| of_json(lines, each)).collect())
         }
         ast::Value::Object(object) => {
             let entries = object.properties.iter();
-            Data::Map(last_of_each(entries.map(|entry| (entry.name.as_str(), of_json(text, &entry.value)))))
+            Data::Map(last_of_each(entries.map(|entry| (entry.name.as_str(), of_json(lines, &entry.value)))))
         }
     };
-    let before = text.as_bytes().iter().take(value.range().start);
-    Tree { data, line: Some(1 + before.filter(|&&byte| byte == b'\n').count()) }
+    Tree { data, line: Some(lines.at(value.range().start)) }
 }
 
 /// As in JavaScript: a name that is there again has its first place, and its last value.
