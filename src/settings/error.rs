@@ -67,7 +67,7 @@ impl Problem {
     /// A problem with a value.
     pub(crate) fn with(value: &Value, reason: Reason) -> Self {
         Self {
-            place: value.to_string(),
+            place: on_one_line(value),
             fault: match value.origin {
                 Origin::Flag(_) | Origin::CommandLine => Fault::Usage,
                 Origin::Environment(_) | Origin::File { .. } | Origin::Ecosystem { .. } | Origin::Default => {
@@ -85,8 +85,13 @@ impl Problem {
 
     /// A problem of the environment or the file that is not one value's.
     pub(crate) fn at(place: impl fmt::Display, reason: Reason) -> Self {
-        Self { place: place.to_string(), fault: Fault::Configuration, reason }
+        Self { place: on_one_line(place), fault: Fault::Configuration, reason }
     }
+}
+
+/// A key of somebody's file may have line ends, and what follows one would pass for a message of its own.
+fn on_one_line(place: impl fmt::Display) -> String {
+    place.to_string().replace('\n', "\\n").replace('\r', "\\r")
 }
 
 /// A configuration that cannot be used: everything that is wrong with it.

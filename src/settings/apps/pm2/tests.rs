@@ -293,6 +293,13 @@ fn wrong_types_name_app_key_value_and_what_is_right() {
 }
 
 #[test]
+fn a_key_with_a_line_end_is_named_on_one_line() {
+    let apps = read("eco.json", r#"{ "script": "a.js", "x\nhint: y": 1 }"#).expect("valid");
+    let said = apps.warnings[0].problem.to_string();
+    assert_eq!(said, r"eco.json:1: a.js: x\nhint: y = 1: is no key of PM2, and has no effect");
+}
+
+#[test]
 fn names_are_made_such_as_may_be() {
     let name = |name: &str| {
         let apps = read("eco.json", &format!("[{{ {name}, script: './src/a.b.js' }}]")).expect("valid");
