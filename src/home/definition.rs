@@ -14,6 +14,7 @@ use super::apps::{self, AppFolder};
 use super::record::Record;
 use crate::settings::WorkerCommand;
 use crate::settings::error::Invalid;
+use crate::settings::file;
 use crate::settings::kind::Arity;
 use crate::settings::load::{CommandLine, load};
 use crate::settings::origin::{Origin, Value};
@@ -165,6 +166,10 @@ fn table_of(resolved: &Resolved) -> Result<Table, NotWritten> {
 
 fn setting(key: &'static Key, values: &[Value]) -> TomlValue {
     match key.values.arity() {
+        // In a table, they would be taken for settings.
+        Arity::Map { .. } if names_a_setting(values) => {
+            TomlValue::Array(values.iter().map(|value| TomlValue::from(value.text.clone())).collect())
+        }
         Arity::Map { .. } => {
             let named = values.iter().filter_map(|value| value.text.split_once('='));
             TomlValue::Table(named.map(|(name, text)| (name.to_owned(), text.into())).collect())
@@ -172,6 +177,11 @@ fn setting(key: &'static Key, values: &[Value]) -> TomlValue {
         Arity::List { .. } => TomlValue::Array(values.iter().map(|value| scalar(key, &value.text)).collect()),
         Arity::One | Arity::Switch => scalar(key, values.last().map_or("", |value| &value.text)),
     }
+}
+
+fn names_a_setting(variables: &[Value]) -> bool {
+    let mut names = variables.iter().filter_map(|value| value.text.split_once('='));
+    names.any(|(name, _)| file::is_setting(name))
 }
 
 /// Numbers, `true` and `false` as such, where the setting takes them.
@@ -208,7 +218,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::settings::file;
     use crate::settings::origin::Layer;
     use crate::settings::resolve::{Sources, resolve};
 
@@ -258,6 +267,14 @@ mod tests {
         "#);
         let kept = resolved(&[], &[], &text);
         assert_eq!(kept.config, said.config);
+    }
+
+    #[test]
+    fn a_variable_may_be_called_as_a_setting() {
+        let said = resolved(&[("env", "user=joe"), ("env", "A=1"), ("env", "A=2")], &["x"], "");
+        let text = table_of(&said).unwrap().to_string();
+        assert!(text.contains(r#"env = ["user=joe", "A=1", "A=2"]"#), "{text}");
+        assert_eq!(resolved(&[], &[], &text).config, said.config);
     }
 
     #[test]

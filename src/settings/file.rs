@@ -183,13 +183,17 @@ impl<'a> Reading<'a> {
         value: &Spanned<DeValue<'_>>,
         otherwise: Reason,
     ) {
+        let is_quoted = self.text.get(name.span()).is_some_and(|name| name.starts_with(['"', '\'']));
         let name = name.get_ref();
         let told = self.value(key.name, String::new(), value);
         let literal = told.literal.as_ref().map(|literal| format!("{{ {name} = {literal} }}"));
         let told = Value { literal, ..told };
         // In TOML everything behind the head of a table is in it.
-        if *name == table::COMMAND || table::named(name).is_some() {
-            let hint = format!("put {name} above [{}]: all that follows that line is in the table", key.name);
+        if !is_quoted && is_setting(name) {
+            let hint = format!(
+                "put {name} above [{}]: all that follows that line is in the table; if a variable is meant, use quotes: \"{name}\"",
+                key.name
+            );
             let reason = Reason::new("a setting of clusterd, and no variable").hint(hint);
             return self.contents.problems.push(Problem::with(&told, reason));
         }
@@ -270,6 +274,11 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// Whether a file may have this name where a variable was not meant.
+pub(crate) fn is_setting(name: &str) -> bool {
+    name == table::COMMAND || table::named(name).is_some()
+}
+
 pub(super) fn strings(values: &DeArray<'_>) -> Option<Vec<String>> {
     values.iter().map(|value| value.get_ref().as_str().map(str::to_owned)).collect()
 }
@@ -337,12 +346,16 @@ mod tests {
         assert_eq!(texts("[env]\nB = 'x y'\nA = 5\nC = true\nD = 1.50\n"), expected);
         assert_eq!(texts("env = { A = '' }\nworkers = 2"), ["clusterd.toml:1 A="]);
         assert_eq!(texts("env.A = 'b=c'"), ["clusterd.toml:1 A=b=c"]);
+        assert_eq!(
+            texts("[env]\n'user' = 'joe'\n\"port\" = 5"),
+            ["clusterd.toml:2 user=joe", "clusterd.toml:3 port=5"]
+        );
         assert_eq!(texts("env = ['A=1', 'B=2']"), ["clusterd.toml:1 A=1", "clusterd.toml:1 B=2"]);
         assert_snapshot!(problems("[env]\nA = [1]\nworkers = 4\n[env.b]\nc = 1"), @r#"
         clusterd.toml:2: env = { A = [1] }: not a table of texts
         hint: use a table, such as env = { NODE_ENV = "production" }
         clusterd.toml:3: env = { workers = 4 }: a setting of clusterd, and no variable
-        hint: put workers above [env]: all that follows that line is in the table
+        hint: put workers above [env]: all that follows that line is in the table; if a variable is meant, use quotes: "workers"
         clusterd.toml:4: env = { b = [env.b] }: not a table of texts
         hint: use a table, such as env = { NODE_ENV = "production" }
         "#);

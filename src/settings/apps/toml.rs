@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::super::error::{Invalid, Problem, Reason};
-use super::super::file::{Name, Reading, entries, strings};
+use super::super::file::{self, Name, Reading, entries, strings};
 use super::super::kind::Arity;
 use super::super::origin::Value;
 use super::super::setting::Key;
@@ -276,7 +276,8 @@ fn variables(head: &str, values: &[Value]) -> String {
     }
     // Of one name, the last counts; a table may have it once.
     let last: BTreeMap<_, _> = values.iter().filter_map(|value| value.text.split_once('=')).collect();
-    let lines = last.iter().map(|(name, text)| format!("{} = {}\n", key(name), string(text)));
+    let name = |name: &str| if file::is_setting(name) { string(name) } else { key(name) };
+    let lines = last.iter().map(|(called, text)| format!("{} = {}\n", name(called), string(text)));
     format!("\n[{head}]\n{}", lines.collect::<String>())
 }
 

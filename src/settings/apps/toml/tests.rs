@@ -125,12 +125,12 @@ fn what_is_wrong_is_named_with_its_line() {
     clusterd.toml:5: append-env-to-name = 'yes': not true or false
     clusterd.toml:6: depends-on = { a = 1 }: not a list of texts
     ");
-    assert_snapshot!(problems("[app.a]\ncommand = ['x']\n[app.a.env]\nA = [1]\n[app.a.env.p]\nB = { C = 1 }\nworkers = 1"), @"
+    assert_snapshot!(problems("[app.a]\ncommand = ['x']\n[app.a.env]\nA = [1]\n[app.a.env.p]\nB = { C = 1 }\nworkers = 1"), @r#"
     clusterd.toml:4: env = { A = [1] }: neither a text nor a table of texts
     clusterd.toml:6: env = { B = { C = 1 } }: neither a text nor a table of texts
     clusterd.toml:7: env = { workers = 1 }: a setting of clusterd, and no variable
-    hint: put workers above [env]: all that follows that line is in the table
-    ");
+    hint: put workers above [env]: all that follows that line is in the table; if a variable is meant, use quotes: "workers"
+    "#);
     assert_snapshot!(problems("app = 5"), @"
     clusterd.toml:1: app = 5: not a table of apps
     hint: begin an app with its name, such as [app.web], and its command
@@ -175,7 +175,11 @@ fn word() -> impl Strategy<Value = String> {
 }
 
 fn variables() -> impl Strategy<Value = BTreeMap<String, String>> {
-    btree_map("[A-Z_][A-Z0-9_.-]{0,6}", prop_oneof![word(), Just(String::new())], 0..4)
+    btree_map(
+        prop_oneof![9 => "[A-Z_][A-Z0-9_.-]{0,6}", 1 => "(user|port|command)"],
+        prop_oneof![word(), Just(String::new())],
+        0..4,
+    )
 }
 
 fn value(name: &'static str, text: impl Into<String>) -> Value {
