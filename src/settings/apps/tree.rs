@@ -205,7 +205,8 @@ pub(super) fn yaml(text: &str) -> Result<Tree, NotATree> {
 }
 
 fn of_yaml(node: &MarkedYaml<'_>) -> Result<Tree, NotATree> {
-    let line = Some(node.span.start.line());
+    // A tag without a value stands nowhere.
+    let line = Some(node.span.start.line()).filter(|&line| line > 0);
     let wrong = |what: &str| NotATree { line, what: what.to_owned() };
     let data = match &node.data {
         YamlData::Value(Scalar::Null) => Data::Null,
@@ -320,6 +321,8 @@ mod tests {
         );
         assert_eq!(yaml("a: [1\nb: 2").expect_err("none").line, Some(2));
         assert_eq!(yaml("a:\n  - [1").expect_err("none").line, Some(2), "the last one");
+        let nothing = yaml("- a\n-\n- !b").expect("a tree");
+        assert_eq!(lines(&nothing), r#"["a"@1 null@2 null]"#);
         assert_eq!(yaml("").expect_err("none").what, "it is empty");
     }
 
