@@ -60,7 +60,8 @@ pub(super) fn names_a_place(problem: &Problem, is_place: impl Fn(&str) -> bool) 
 
 /// Whether it begins with `FILE:LINE: `, of a line that `text` has; or with `FILE: `, where it is about all of it.
 pub(super) fn is_in_file(said: &str, file: &str, text: &str) -> bool {
-    let lines = 1..=text.matches('\n').count() + 1;
+    // In YAML, a carriage return alone ends a line, too.
+    let lines = 1..=text.matches(['\n', '\r']).count() + 1;
     let Some(place) = said.strip_prefix(file) else { return false };
     let number = place.strip_prefix(':').and_then(|rest| rest.split_once(": ")?.0.parse().ok());
     place.starts_with(": ") || number.is_some_and(|number| lines.contains(&number))
