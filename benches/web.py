@@ -92,7 +92,7 @@ def main():
                                env={**environment, "CLUSTERD_WEB_TOKEN": TOKEN})
         ended = threading.Event()
         try:
-            port = int(re.search(r":(\d+)/#", web.stdout.readline())[1])
+            port = int(re.search(r":(\d+)/", web.stdout.readline())[1])
             threading.Thread(target=connect_again_and_again, args=(ports, ended), daemon=True).start()
             nobody = phase("nobody watches", web.pid, primaries, [])
             pages = [Page(port)]
