@@ -87,12 +87,10 @@ pub(super) async fn list(
     })?;
     let mut apps = Vec::new();
     for app in &*state.apps {
-        let mut app = match traffic {
+        apps.push(match traffic {
             true => state.snapshots.take_with_traffic(app).await?,
             false => state.snapshots.take(app, Detail::Brief).await?,
-        };
-        app.workers.iter_mut().for_each(|worker| worker.last_lines.clear());
-        apps.push(app);
+        });
     }
     Ok(Json(Apps { apps, errors: Vec::new() }))
 }

@@ -35,13 +35,18 @@ impl Snapshots {
         Self(http::bounded(SNAPSHOTS, SNAPSHOT_TIMEOUT, snapshot))
     }
 
-    /// The state of this app.
+    /// The state of this app; without the lines that workers wrote, unless it is looked at closely.
     ///
     /// # Errors
     /// Too many are being read, or it takes too long.
     pub(crate) async fn take(&self, app: &Arc<dyn AppBackend>, detail: Detail) -> Result<App, Problem> {
         let snapshot = self.0.clone().oneshot(Look { app: Arc::clone(app), detail }).await;
-        snapshot.map_err(|error| overloaded(&error, SNAPSHOTS, "the state of the workers"))
+        let mut snapshot =
+            snapshot.map_err(|error| overloaded(&error, SNAPSHOTS, "the state of the workers"))?;
+        if matches!(detail, Detail::Brief | Detail::Traffic) {
+            snapshot.workers.iter_mut().for_each(|worker| worker.last_lines.clear());
+        }
+        Ok(snapshot)
     }
 
     /// The same with what passes through it, and how many connections each worker has open: without netlink nobody knows
@@ -51,7 +56,6 @@ impl Snapshots {
     /// As above.
     pub(crate) async fn take_with_traffic(&self, app: &Arc<dyn AppBackend>) -> Result<App, Problem> {
         let mut snapshot = self.take(app, Detail::Traffic).await?;
-        snapshot.workers.iter_mut().for_each(|worker| worker.last_lines.clear());
         if let Some(open) = app.open_connections().await {
             // While a worker is replaced, two processes share the number.
             for worker in &mut snapshot.workers {

@@ -16,7 +16,10 @@ use tokio::time::timeout;
 use super::hub::{Hub, Joined};
 
 /// How often a comment is sent where there is nothing else, so that no proxy takes the connection for dead.
-const ALIVE: Duration = Duration::from_secs(15);
+pub(super) const ALIVE: Duration = Duration::from_secs(15);
+
+/// The comment.
+pub(super) const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
 /// What the page is told first.
 #[derive(Clone, Debug, Serialize)]
@@ -80,7 +83,7 @@ impl Open {
                 Ok(Ok(piece)) => return Some(piece),
                 Ok(Err(RecvError::Lagged(_))) => {}
                 Ok(Err(RecvError::Closed)) => return None,
-                Err(_) => return Some(Bytes::from_static(b":\n\n")),
+                Err(_) => return Some(COMMENT),
             }
         }
         let mut joined = self.hub.join().await?;

@@ -17,11 +17,11 @@ use hyper::{Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use tokio::time::timeout;
 
-use crate::control::api::{App, Apps, Code, Problem, Refusal, Verb};
+use crate::control::api::{App, Apps, Code, Problem, Verb};
 use crate::control::app_name::encoded;
 use crate::control::client::{self, Clusterd, Error, Found};
 use crate::control::home::Home;
-use crate::http::stay::Stay;
+use crate::http::stay::{AllTaken, Stay};
 
 /// How long the body of a request may be, in bytes.
 const LONGEST_BODY: usize = 4 * 1024;
@@ -114,7 +114,7 @@ pub(super) async fn forward(home: &Home, stay: &Stay, request: Request) -> Respo
     if asked != Asked::Nothing && !methods.split(", ").any(|known| known == method.as_str()) {
         let problem =
             Problem::new(Code::MethodNotAllowed, format!("{} does not take {method}", request.uri().path()));
-        return ([(ALLOW, methods)], refused(problem.help(format!("use {methods}")))).into_response();
+        return ([(ALLOW, methods)], problem.help(format!("use {methods}"))).into_response();
     }
     if asked != Asked::Nothing && method == Method::OPTIONS {
         return (StatusCode::NO_CONTENT, [(ALLOW, methods)]).into_response();
@@ -129,13 +129,13 @@ pub(super) async fn forward(home: &Home, stay: &Stay, request: Request) -> Respo
             Err(problem.help("docs/api.md lists them; environments and answers of workers are for clusterd env and clusterd curl"))
         }
     };
-    answer.unwrap_or_else(refused)
+    answer.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// A refusal, as every clusterd words it.
-pub(super) fn refused(problem: Problem) -> Response {
-    let status = problem.code.status();
-    (status, axum::Json(Refusal { error: problem })).into_response()
+/// Why nothing more can be followed.
+pub(super) fn too_many(AllTaken(most): AllTaken) -> Problem {
+    Problem::new(Code::Overloaded, format!("{most} pages and logs are open already"))
+        .help("close some of them")
 }
 
 fn all(found: Found) -> Response {
@@ -176,8 +176,10 @@ async fn of_app(
 ) -> Result<Response, Problem> {
     let (clusterd, app) = find(home, word).await?;
     let request = rewritten(request, what.path(&app.name)).await?;
-    if matches!(what, OfApp::Order(_)) {
-        stay.follow_command();
+    match what {
+        OfApp::Order(_) => stay.follow_command(),
+        OfApp::Live => stay.follow().map_err(too_many)?,
+        OfApp::State | OfApp::Connections { .. } => {}
     }
     let answer = clusterd.pass_on(request).await.map_err(|error| unreachable(&error))?;
     Ok(passed_back(answer))
@@ -235,8 +237,8 @@ pub(super) fn is_order(method: &Method) -> bool {
 }
 
 /// The answer to an order where none are taken.
-pub(super) fn no_orders() -> Response {
-    refused(Problem::new(Code::Forbidden, "this page gives no orders").help("start it with --allow-actions"))
+pub(super) fn no_orders() -> Problem {
+    Problem::new(Code::Forbidden, "this page gives no orders").help("start it with --allow-actions")
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 //!
 //! It reads no more than the page takes, and asks no clusterd.
 
-use std::time::Duration;
-
 use axum::body::Bytes;
 use chrono::SecondsFormat;
 use futures_util::{Stream, stream};
@@ -14,9 +12,6 @@ use tokio::time::timeout;
 use super::feed;
 use crate::home::app_log::{AppLog, Batch};
 use crate::logs::source_file;
-
-/// How often a comment is sent where nothing is written.
-const ALIVE: Duration = Duration::from_secs(15);
 
 #[derive(Serialize)]
 struct Line {
@@ -39,10 +34,7 @@ impl From<source_file::Line> for Line {
 /// Until the page is closed.
 pub(super) fn follow(log: AppLog) -> impl Stream<Item = Bytes> + Send {
     stream::unfold(log, async |mut log| {
-        let piece = match timeout(ALIVE, log.next()).await {
-            Ok(batch) => piece(batch),
-            Err(_) => Bytes::from_static(b":\n\n"),
-        };
+        let piece = timeout(feed::ALIVE, log.next()).await.map_or(feed::COMMENT, piece);
         Some((piece, log))
     })
 }

@@ -20,7 +20,7 @@ use super::{forward, log, origin, page};
 use crate::control::api::{Code, Problem};
 use crate::control::home::Home;
 use crate::home::app_log::AppLog;
-use crate::http::stay::{AllTaken, Stay};
+use crate::http::stay::Stay;
 
 /// What the routes share.
 #[derive(Clone)]
@@ -63,14 +63,14 @@ async fn admit(State(state): State<WebState>, request: Request, next: Next) -> R
     if !token.is_in(request.headers()) {
         let problem = Problem::new(Code::Unauthorized, "the token is missing or wrong")
             .help("open the address that clusterd web has printed, or send Authorization: Bearer TOKEN");
-        return ([(WWW_AUTHENTICATE, "Bearer")], forward::refused(problem)).into_response();
+        return ([(WWW_AUTHENTICATE, "Bearer")], problem).into_response();
     }
     if let Err(foreign) = origin::check_site(request.headers()) {
         let help = "a proxy has to pass on the Host that the browser asks for";
-        return forward::refused(Problem::new(Code::Forbidden, foreign.to_string()).help(help));
+        return Problem::new(Code::Forbidden, foreign.to_string()).help(help).into_response();
     }
     if forward::is_order(request.method()) && !greeting.actions {
-        return forward::no_orders();
+        return forward::no_orders().into_response();
     }
     next.run(request).await
 }
@@ -78,7 +78,7 @@ async fn admit(State(state): State<WebState>, request: Request, next: Next) -> R
 async fn live(State(state): State<WebState>, Extension(stay): Extension<Stay>) -> Response {
     match stay.follow() {
         Ok(()) => feed::respond(feed::of_home(state.0.hub.clone(), &state.0.greeting)),
-        Err(taken) => too_many(taken),
+        Err(taken) => forward::too_many(taken).into_response(),
     }
 }
 
@@ -107,23 +107,14 @@ async fn follow_log(
         AppLog::open(&name).ok_or_else(none)
     });
     match (log, stay.follow()) {
-        (Err(problem), _) => forward::refused(problem),
-        (_, Err(taken)) => too_many(taken),
+        (Err(problem), _) => problem.into_response(),
+        (_, Err(taken)) => forward::too_many(taken).into_response(),
         (Ok(log), Ok(())) => feed::respond(log::follow(log)),
     }
 }
 
 async fn api(State(state): State<WebState>, Extension(stay): Extension<Stay>, request: Request) -> Response {
-    let follows = request.uri().path().ends_with("/live");
-    if follows && let Err(taken) = stay.follow() {
-        return too_many(taken);
-    }
     forward::forward(&state.0.home, &stay, request).await
-}
-
-fn too_many(AllTaken(most): AllTaken) -> Response {
-    let problem = Problem::new(Code::Overloaded, format!("{most} pages and logs are open already"));
-    forward::refused(problem.help("close some of them"))
 }
 
 #[cfg(test)]
@@ -246,6 +237,12 @@ mod tests {
         let text = String::from_utf8(first.to_vec()).unwrap();
         assert!(text.starts_with("data: {\"home\":{\"actions\":false,"), "{text}");
         assert!(text.contains("data: {\"resting\":{"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_app_called_live_takes_no_place() {
+        let served = Served::new(false, 0);
+        assert_eq!(served.ask("GET /v1/apps/live", &[bearer()]).await.status(), 404);
     }
 
     #[tokio::test]
