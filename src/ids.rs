@@ -4,9 +4,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A worker's place in the cluster, counted from 1. It outlives the processes that fill it, so it is what
 /// users see (`worker 2`), and the only worker label that metrics carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Slot(pub u32);
 
 impl fmt::Display for Slot {
@@ -17,7 +19,7 @@ impl fmt::Display for Slot {
 
 /// One launch of a worker: a slot is filled by a new launch each time its process is started. A message about
 /// an old launch can thereby never be taken for one about its successor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct WorkerId {
     /// The place that this launch fills.
     pub slot: Slot,
@@ -32,11 +34,11 @@ impl fmt::Display for WorkerId {
 }
 
 /// One channel between the primary and a worker's listener. A worker has one for each listener it opens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct LinkId(pub u64);
 
 /// The port that a worker asks to listen on. It is the public port too unless `--port PUBLIC:WORKER` maps it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct WorkerPort(pub u16);
 
 impl fmt::Display for WorkerPort {
@@ -46,7 +48,7 @@ impl fmt::Display for WorkerPort {
 }
 
 /// What a public listener is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum ServiceId {
     /// A port that is served as long as clusterd runs.
     Port(WorkerPort),

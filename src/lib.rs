@@ -19,6 +19,7 @@
 //! - [`up`]: the apps of a file in the foreground, each with a primary of its own.
 //! - [`hooks`]: runs a command for each event; [`systemd`]: speaks with service managers, and as one.
 //! - [`control`]: commands and questions from other processes; [`http`]: the connections of that and of [`admin`].
+//! - [`carry`]: how what a room has is written down for the next image of clusterd (upgrade in place).
 //! - [`controls`]: which characters of others' texts are never printed as they are.
 //! - [`logs`]: carries what workers and clusterd itself write.
 //! - [`metrics`]: what is counted; [`admin`]: where it is shown, with the probes.
@@ -35,6 +36,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod attach;
+pub(crate) mod carry;
 pub(crate) mod cli;
 pub(crate) mod connections;
 pub(crate) mod control;

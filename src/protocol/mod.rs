@@ -5,6 +5,7 @@
 //! - [`node`]: the messages of Node's own cluster protocol.
 //! - [`notify`]: what a worker says of itself in the language of systemd.
 
+mod carried;
 #[cfg_attr(not(test), expect(dead_code, reason = "only the shim takes apart what it is told"))]
 pub(crate) mod drain_page;
 pub mod node;
