@@ -10,12 +10,14 @@
 mod moment;
 mod raw;
 mod standstill;
+mod still;
 
 use serde_json::Value;
 
 pub(crate) use self::moment::Moment;
 pub(crate) use self::raw::Raw;
 pub(crate) use self::standstill::{Frozen, StandStill, stand_still};
+pub(crate) use self::still::{NotCarried, Still};
 pub(crate) use crate::sys::carried::{CarriedFd, CarriedFds};
 
 /// Every descriptor that is written down in this, in order, as often as it is.
