@@ -34,6 +34,13 @@ impl<T> StandStill<T> {
             let _ = go_on.await;
         }
     }
+
+    /// The same for a thread without a runtime, which is held until it may go on.
+    pub(crate) fn block_with(self, state: T) {
+        let Self { state: told, go_on } = self;
+        let _ = told.send(state);
+        let _ = go_on.blocking_recv();
+    }
 }
 
 impl<T> Frozen<T> {
@@ -58,6 +65,16 @@ mod tests {
         assert_eq!((&mut stands).now_or_never(), None);
         drop(frozen);
         stands.await;
+    }
+
+    #[tokio::test]
+    async fn a_thread_stands_still_until_it_may_go_on() {
+        let (asked, mut frozen) = stand_still();
+        let thread = std::thread::spawn(move || asked.block_with(7));
+        assert_eq!(frozen.state().await, Some(7));
+        assert!(!thread.is_finished());
+        drop(frozen);
+        thread.join().unwrap();
     }
 
     #[tokio::test]
