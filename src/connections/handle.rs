@@ -9,7 +9,8 @@ use rustix::process::Pid;
 use tokio::sync::oneshot;
 
 use super::notes::Notes;
-use super::{Ended, OpenConnection};
+use super::{ConnectionsSnapshot, Ended, OpenConnection};
+use crate::carry::{NotCarried, StandStill, Still, stand_still};
 use crate::ids::WorkerId;
 
 /// Who hears of ends, on the thread of this room: it must not wait.
@@ -46,6 +47,7 @@ pub(super) enum Request {
     WatchFreed(FreedSink, Telling),
     Hurry(bool),
     NotNoted,
+    StandStill(StandStill<ConnectionsSnapshot>),
 }
 
 impl Handle {
@@ -118,6 +120,23 @@ impl Handle {
     /// kernel tells by itself only when nothing of a connection is left.
     pub(crate) fn hurry(&self, is_wanted: bool) {
         self.send(Request::Hurry(is_wanted));
+    }
+
+    /// Has the room stand still, for the next image of clusterd. It has told of all ends and free connections that it knows of
+    /// then. What is noted from now on is not in the answer: whoever makes notes is to stand still next, and then
+    /// [`Notes::snapshot`] has the rest.
+    ///
+    /// # Errors
+    /// Its thread has ended.
+    pub(crate) async fn stand_still(&self) -> Result<Still<ConnectionsSnapshot>, NotCarried> {
+        let (asked, mut frozen) = stand_still();
+        self.send(Request::StandStill(asked));
+        match frozen.state().await {
+            Some(state) => Ok(Still::new(state, frozen)),
+            None => {
+                Err(NotCarried("who has which connection: the thread that knows it has ended".to_owned()))
+            }
+        }
     }
 
     fn send(&self, request: Request) {

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 
 use rustix::process::Pid;
 
+use super::snapshot::GroupSnapshot;
 use crate::ids::WorkerId;
 use crate::sys::kin::{self, Kinship, SpareDescriptors};
 use crate::sys::mark::{Family, Mark};
@@ -50,6 +51,25 @@ impl Holders {
     /// Nobody yet. What leaves its process group has a mark of this family.
     pub(super) fn new(family: Family) -> Self {
         Self { groups: BTreeMap::new(), family, spare: SpareDescriptors::keep() }
+    }
+
+    /// What the next image of clusterd has to know of them.
+    pub(super) fn snapshot(&self) -> Vec<GroupSnapshot> {
+        let groups = self.groups.iter();
+        groups.map(|(&worker, group)| GroupSnapshot { worker, group: group.as_raw_pid() }).collect()
+    }
+
+    /// These workers are there.
+    ///
+    /// # Errors
+    /// One has a group that can be none.
+    pub(super) fn restore(&mut self, groups: Vec<GroupSnapshot>) -> io::Result<()> {
+        for GroupSnapshot { worker, group } in groups {
+            let valid = Some(group).filter(|group| *group > 0).and_then(Pid::from_raw);
+            let group = valid.ok_or_else(|| io::Error::other(format!("{group} is no process group")))?;
+            self.began(worker, group);
+        }
+        Ok(())
     }
 
     /// A worker's first process leads this group.

@@ -13,6 +13,7 @@ mod handle;
 mod holders;
 mod listing;
 mod pace;
+mod snapshot;
 mod table;
 mod task;
 
@@ -26,6 +27,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub(crate) use self::handle::{Handle, Telling};
+pub(crate) use self::snapshot::{ConnectionsSnapshot, NotesSnapshot, StatisticsSnapshot};
 pub(crate) use self::task::start;
 use crate::ids::WorkerId;
 

@@ -16,6 +16,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::sockopt::socket_cookie;
 use rustix::net::{AddressFamily, SocketType};
 
+use super::snapshot::{NoteSnapshot, NotesSnapshot};
 use crate::ids::WorkerId;
 
 /// How many notes may wait to be read.
@@ -163,6 +164,27 @@ impl Notes {
         (notes, dropped)
     }
 
+    /// What was noted and not read. It is whole only when neither who makes notes nor who reads them goes on.
+    pub(crate) fn snapshot(&self) -> NotesSnapshot {
+        let page = self.page();
+        NotesSnapshot {
+            notes: page.notes.iter().map(NoteSnapshot::from).collect(),
+            dropped: page.dropped,
+            left_ports: page.left.clone(),
+        }
+    }
+
+    /// That was noted before anything else.
+    pub(crate) fn restore(&self, snapshot: NotesSnapshot) {
+        let NotesSnapshot { notes, dropped, left_ports } = snapshot;
+        let mut page = self.page();
+        page.notes.splice(0..0, notes.into_iter().map(Note::from));
+        page.dropped = page.dropped.saturating_add(dropped);
+        page.left.extend(left_ports);
+        drop(page);
+        self.wake();
+    }
+
     /// Wakes whoever reads.
     pub(super) fn wake(&self) {
         // It is full only if it was not read for a long time.
@@ -182,6 +204,20 @@ impl Notes {
     fn page(&self) -> MutexGuard<'_, Page> {
         // A note is whole or not there.
         self.0.page.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<&Note> for NoteSnapshot {
+    fn from(note: &Note) -> Self {
+        let &Note { cookie, worker, client, accepted, waited } = note;
+        Self { cookie, worker, client, accepted: accepted.into(), waited }
+    }
+}
+
+impl From<NoteSnapshot> for Note {
+    fn from(note: NoteSnapshot) -> Self {
+        let NoteSnapshot { cookie, worker, client, accepted, waited } = note;
+        Self { cookie, worker, client, accepted: accepted.into(), waited }
     }
 }
 
@@ -246,6 +282,26 @@ mod tests {
         let (read, dropped) = notes.take(Vec::new());
         assert_eq!((given, read.len(), dropped), (MOST as u64, MOST + 1, 0));
         assert!(woken.0.load(Ordering::Relaxed) && notes.poll_room(&cx).is_ready());
+    }
+
+    #[test]
+    fn what_nobody_has_read_is_read_in_the_next_image_before_what_is_noted_there() {
+        let notes = Notes::new().unwrap();
+        (0..MOST as u64 + 3).for_each(|cookie| notes.add(note(cookie)));
+        notes.add(Note { worker: None, ..note(7) });
+        notes.serves(80);
+        notes.serves_no_more(80);
+        let (snapshot, _) = crate::carry::testing::carried(&notes.snapshot());
+        let next = Notes::new().unwrap();
+        next.add(note(99_999));
+        next.restore(snapshot);
+        let ((mut before, dropped), (after, dropped_after)) = (notes.take(Vec::new()), next.take(Vec::new()));
+        before.push(after[after.len() - 1]);
+        assert!(before == after && before.len() == MOST + 2);
+        assert_eq!((before[MOST + 1].cookie, dropped, dropped_after), (99_999, 3, 3));
+        let mut left = BTreeSet::new();
+        next.read_ports(&mut left);
+        assert_eq!(left, BTreeSet::from([80]));
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! of long connections rises steadily, never falls, and no byte counts twice. It asks the kernel nothing.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, IntCounter};
 
+use super::snapshot::{CountedSnapshot, StatisticsSnapshot};
 use super::{Ended, Figures, OpenConnection};
+use crate::carry::Still;
 use crate::ids::Slot;
 use crate::metrics::Metrics;
 
@@ -21,7 +23,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(crate) struct Statistics {
     metrics: Metrics,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ struct State {
     counted: HashMap<u64, Counted>,
     /// Those that have ended since somebody began to look. What was seen of them is old.
     ended: Option<HashSet<u64>>,
+    /// What is seen now is counted later: what was counted goes to the next image of clusterd.
+    stands_still: bool,
 }
 
 /// A worker's metrics.
@@ -61,7 +65,7 @@ struct Counted {
 impl Statistics {
     /// Counts into these metrics.
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { metrics, state: Mutex::default() }
+        Self { metrics, state: Arc::default() }
     }
 
     /// Shows these workers, also before they have had a connection.
@@ -85,8 +89,34 @@ impl Statistics {
     }
 
     fn with_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.state))
     }
+
+    /// Counts nothing more of open connections, for the next image of clusterd. Whoever tells of ends is to stand still
+    /// already, and the metrics are to be written down afterwards.
+    pub(crate) fn stand_still(&self) -> Still<StatisticsSnapshot> {
+        let mut state = lock(&self.state);
+        state.stands_still = true;
+        Still::new(state.snapshot(), GoesOn(Arc::clone(&self.state)))
+    }
+
+    /// That was counted by an image before, and is in the metrics.
+    pub(crate) fn restore(&self, snapshot: StatisticsSnapshot) {
+        self.with_state(|state| state.restore(snapshot));
+    }
+}
+
+/// Lets it go on when it is dropped.
+struct GoesOn(Arc<Mutex<State>>);
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        lock(&self.0).stands_still = false;
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A look at the open connections that is under way. It may be given up.
@@ -100,6 +130,9 @@ impl Look<'_> {
     pub(crate) fn finish(self, open: &[OpenConnection], now: Instant) {
         let metrics = &self.statistics.metrics;
         self.statistics.with_state(|state| {
+            if state.stands_still {
+                return;
+            }
             for connection in open {
                 state.count_open(connection, metrics, now);
             }
@@ -115,6 +148,22 @@ impl Drop for Look<'_> {
 }
 
 impl State {
+    fn snapshot(&self) -> StatisticsSnapshot {
+        let counted = self.counted.iter().map(|(&cookie, &Counted { moved, seen })| {
+            let Moved { received, sent, retransmitted } = moved;
+            CountedSnapshot { cookie, received, sent, retransmitted, seen: seen.into() }
+        });
+        StatisticsSnapshot { counted: counted.collect() }
+    }
+
+    fn restore(&mut self, snapshot: StatisticsSnapshot) {
+        self.counted.extend(snapshot.counted.into_iter().map(|counted| {
+            let CountedSnapshot { cookie, received, sent, retransmitted, seen } = counted;
+            let moved = Moved { received, sent, retransmitted };
+            (cookie, Counted { moved, seen: seen.into() })
+        }));
+    }
+
     fn count_ended(&mut self, ended: &Ended, metrics: &Metrics) {
         let counted = self.counted.remove(&ended.cookie).map(|counted| counted.moved).unwrap_or_default();
         if let Some(since) = &mut self.ended {
@@ -301,6 +350,26 @@ mod tests {
             statistics.begin_look().finish(&[open(2, 1)], now + later);
             assert_eq!(statistics.state.lock().unwrap().counted.len(), remembered);
         }
+    }
+
+    #[test]
+    fn in_the_next_image_no_byte_counts_again_and_what_is_seen_meanwhile_counts_later() {
+        let (metrics, statistics) = counting();
+        let now = Instant::now();
+        statistics.begin_look().finish(&[open(1, 10), open(2, 4)], now);
+        let still = statistics.stand_still();
+        let (snapshot, _) = crate::carry::testing::carried(&still.state);
+        statistics.begin_look().finish(&[open(1, 20), open(2, 4)], now);
+        assert_eq!(shown(&metrics).0, 14, "it stands still");
+        let (next_metrics, next) = counting();
+        next.restore(snapshot);
+        next.count_ended(&[ended(2, 5)]);
+        next.begin_look().finish(&[open(1, 20)], now);
+        assert_eq!(shown(&next_metrics), (11, 110, 5, 1));
+        // It was not to be: the old one goes on.
+        drop(still);
+        statistics.begin_look().finish(&[open(1, 20), open(2, 4)], now);
+        assert_eq!(shown(&metrics).0, 24);
     }
 
     /// What happens, in any order, to connections that each grow by one with each step.

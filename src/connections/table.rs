@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::listing::canonical;
 use super::notes::Note;
+use super::snapshot::NotedSnapshot;
 use super::{Ended, Figures};
 use crate::ids::WorkerId;
 use crate::sys::sock_diag::{TcpFigures, TcpSocket};
@@ -68,6 +69,18 @@ pub(super) struct Outcome {
 }
 
 impl Table {
+    /// What the next image of clusterd has to know of it.
+    pub(super) fn snapshot(&self) -> Vec<NotedSnapshot> {
+        self.noted.iter().map(|(&cookie, noted)| noted.snapshot(cookie)).collect()
+    }
+
+    /// With what an image before has known. All of them are taken to be open.
+    pub(super) fn restored(noted: Vec<NotedSnapshot>) -> Self {
+        let noted: HashMap<_, _> = noted.into_iter().map(|noted| (noted.cookie, noted.into())).collect();
+        let missing_since = noted.values().filter_map(|noted: &Noted| noted.missing_since).min();
+        Self { open: noted.len(), noted, figures: HashMap::new(), missing_since }
+    }
+
     /// Notes something.
     pub(super) fn note(&mut self, note: Note) {
         let Note { cookie, worker, client, accepted, waited } = note;
@@ -155,6 +168,22 @@ impl Table {
     /// When to look again because of those that are missing.
     pub(super) fn overdue_at(&self) -> Option<Instant> {
         self.missing_since.map(|since| since + PATIENCE)
+    }
+}
+
+impl Noted {
+    fn snapshot(&self, cookie: u64) -> NotedSnapshot {
+        let &Self { worker, accepted, waited, client, is_freed, missing_since } = self;
+        let missing_since = missing_since.map(Into::into);
+        NotedSnapshot { cookie, worker, client, accepted: accepted.into(), waited, is_freed, missing_since }
+    }
+}
+
+impl From<NotedSnapshot> for Noted {
+    fn from(noted: NotedSnapshot) -> Self {
+        let NotedSnapshot { cookie: _, worker, client, accepted, waited, is_freed, missing_since } = noted;
+        let missing_since = missing_since.map(Into::into);
+        Self { worker, accepted: accepted.into(), waited, client, is_freed, missing_since }
     }
 }
 

@@ -20,22 +20,34 @@ use super::listing::{Listing, is_refusal};
 use super::notes::{Note, Notes};
 use super::pace::{Pace, Waiting};
 use super::table::{Ends, Outcome, Table};
-use super::{ConnectionState, Handle, OpenConnection};
+use super::{ConnectionState, ConnectionsSnapshot, Handle, OpenConnection};
+use crate::carry::StandStill;
 use crate::ids::WorkerId;
 use crate::sys::mark::Family;
 use crate::sys::sock_diag::{DestroyedSockets, News, TcpSocket, state};
 
 /// Events are gathered for so long, unless somebody wants to know at once.
 const BATCH: Duration = Duration::from_millis(2);
-/// Starts the thread, which ends with the program. `workers_accept` tells that the front notes nothing.
+
+/// Starts the thread, which ends with the program. `workers_accept` tells that the front notes nothing. With what was
+/// `restored` it goes on where an image before has stood still.
 ///
 /// # Errors
-/// There can be no thread.
-pub(crate) fn start(notes: Notes, family: Family, workers_accept: bool) -> io::Result<Handle> {
+/// There can be no thread, or nothing like what was restored.
+pub(crate) fn start(
+    notes: Notes,
+    family: Family,
+    workers_accept: bool,
+    restored: Option<ConnectionsSnapshot>,
+) -> io::Result<Handle> {
     let inbox = Inbox::default();
     let handle = Handle::new(Arc::clone(&inbox), notes.clone());
-    let task = move || Task::new(inbox, notes, family, workers_accept).run();
-    thread::Builder::new().name("connections".to_owned()).stack_size(256 * 1024).spawn(task)?;
+    let mut task = Task::new(inbox, notes, family, workers_accept);
+    if let Some(restored) = restored {
+        task.restore(restored)?;
+    }
+    let run = move || task.run();
+    thread::Builder::new().name("connections".to_owned()).stack_size(256 * 1024).spawn(run)?;
     Ok(handle)
 }
 
@@ -59,6 +71,8 @@ struct Task {
     /// Ports that are served no more, and may still have connections.
     left_ports: BTreeSet<u16>,
     pace: Pace,
+    /// Somebody has asked it to stand still.
+    asked: Option<StandStill<ConnectionsSnapshot>>,
 }
 
 /// What is heard of ends.
@@ -91,7 +105,26 @@ impl Task {
             hurries: false,
             left_ports: BTreeSet::new(),
             pace: Pace::new(Instant::now()),
+            asked: None,
         }
+    }
+
+    fn snapshot(&self) -> ConnectionsSnapshot {
+        ConnectionsSnapshot {
+            noted: self.table.snapshot(),
+            groups: self.holders.snapshot(),
+            notes_all: self.notes_all,
+            left_ports: self.left_ports.iter().copied().collect(),
+        }
+    }
+
+    fn restore(&mut self, snapshot: ConnectionsSnapshot) -> io::Result<()> {
+        let ConnectionsSnapshot { noted, groups, notes_all, left_ports } = snapshot;
+        self.table = Table::restored(noted);
+        self.holders.restore(groups)?;
+        self.notes_all &= notes_all;
+        self.left_ports.extend(left_ports);
+        Ok(())
     }
 
     fn run(mut self) {
@@ -101,6 +134,9 @@ impl Task {
             self.take_requests();
             self.listen();
             self.hear();
+            if let Some(asked) = self.asked.take() {
+                asked.block_with(self.snapshot());
+            }
             if self.due().is_some_and(|due| due <= Instant::now()) {
                 self.look();
             }
@@ -149,6 +185,7 @@ impl Task {
                 }
                 Request::Hurry(hurries) => self.hurries = hurries,
                 Request::NotNoted => self.notes_all = false,
+                Request::StandStill(asked) => self.asked = Some(asked),
             }
         }
     }

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal};
 
 use super::notes::{Note, Notes};
 use super::*;
+use crate::carry::{Still, testing};
 use crate::ids::Slot;
 use crate::sys::mark::Family;
 
@@ -54,7 +55,7 @@ impl Room {
         let notes = Notes::new().unwrap();
         let listener = TcpListener::bind(address).unwrap();
         notes.serves(listener.local_addr().unwrap().port());
-        let handle = start(notes.clone(), Family::random(), workers_accept).unwrap();
+        let handle = start(notes.clone(), Family::random(), workers_accept, None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { notes, handle, listener, runtime, launches: 0 }
     }
@@ -351,4 +352,100 @@ fn a_connection_that_its_client_has_reset_is_its_workers_until_that_has_closed_i
     drop(server);
     let end = ended.recv_timeout(TIMEOUT).unwrap();
     assert_eq!((end.worker, end.figures.map(|figures| figures.received)), (worker, Some(9)));
+}
+
+/// Another one that goes on with what this one has, as far as both serve the same port.
+fn next_image(room: &Room, still: &Still<ConnectionsSnapshot>) -> Room {
+    let (snapshot, _) = testing::carried(&still.state);
+    let (rest, _) = testing::carried(&room.notes.snapshot());
+    let notes = Notes::new().unwrap();
+    notes.serves(room.port());
+    notes.restore(rest);
+    let handle = start(notes.clone(), Family::random(), false, Some(snapshot)).unwrap();
+    let listener = room.listener.try_clone().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    Room { notes, handle, listener, runtime, launches: room.launches }
+}
+
+#[test]
+fn the_next_image_knows_whose_connections_are_and_tells_of_each_that_is_free_once() {
+    let mut room = Room::new();
+    let (first, second) = (room.next_id(), room.next_id());
+    let (frees, freed) = mpsc::channel();
+    room.handle.watch_freed(Telling::Gathered, move |batch| drop(frees.send(batch)));
+    let [ended, ends_meanwhile, stays, ends_later] = [0; 4].map(|_| room.connect());
+    for (connection, worker) in [(&ended, first), (&ends_meanwhile, first), (&stays, second)] {
+        room.note(&connection.1, worker, &connection.0);
+    }
+    // After an answer it listens.
+    assert_eq!(room.counts(), BTreeMap::from([(first, 2), (second, 1)]));
+    drop(ended);
+    assert_eq!(freed.recv_timeout(TIMEOUT).unwrap(), [first]);
+    let still = room.run(room.handle.stand_still()).unwrap();
+    // It was given when nobody read notes any more.
+    room.note(&ends_later.1, first, &ends_later.0);
+    drop(ends_meanwhile);
+    let next = next_image(&room, &still);
+    drop(still);
+    let (frees, freed) = mpsc::channel();
+    next.handle.watch_freed(Telling::Gathered, move |batch| {
+        for whose in batch {
+            let _ = frees.send(whose);
+        }
+    });
+    assert_eq!(freed.recv_timeout(TIMEOUT).unwrap(), first, "what ended meanwhile");
+    let open = next.run(next.handle.snapshot()).unwrap();
+    let of = |worker| open.iter().filter(|open| open.worker == Some(worker)).collect::<Vec<_>>();
+    assert_eq!((of(first).len(), of(second).len()), (1, 1));
+    assert!(open.iter().all(|open| open.queued_for == Some(Duration::from_millis(7)) && open.age.is_some()));
+    drop(ends_later);
+    assert_eq!(freed.recv_timeout(TIMEOUT).unwrap(), first);
+    assert!(freed.recv_timeout(A_WHILE).is_err(), "each is told once");
+    drop(stays);
+}
+
+#[test]
+fn the_next_image_looks_into_the_same_processes() {
+    let mut room = Room::at("127.0.0.1:0", true);
+    let (_client, server) = room.connect();
+    let worker = room.sleeper(server);
+    room.until(|| room.counts() == BTreeMap::from([(worker.id, 1)]));
+    let still = room.run(room.handle.stand_still()).unwrap();
+    let next = next_image(&room, &still);
+    next.until(|| next.counts() == BTreeMap::from([(worker.id, 1)]));
+    assert!(!next.drains(worker.id, A_WHILE));
+    let id = worker.id;
+    drop(still);
+    drop(worker);
+    assert!(next.drains(id, TIMEOUT));
+}
+
+#[test]
+fn a_room_that_was_to_stand_still_goes_on_and_has_missed_nothing() {
+    let mut room = Room::new();
+    let worker = room.next_id();
+    let (frees, freed) = mpsc::channel();
+    room.handle.watch_freed(Telling::AtOnce, move |batch| drop(frees.send(batch)));
+    let (client, server) = room.connect();
+    room.note(&server, worker, &client);
+    assert_eq!(room.counts(), BTreeMap::from([(worker, 1)]));
+    let still = room.run(room.handle.stand_still()).unwrap();
+    drop((client, server));
+    assert!(freed.recv_timeout(A_WHILE).is_err(), "it stands still");
+    drop(still);
+    assert_eq!(freed.recv_timeout(TIMEOUT).unwrap(), [worker]);
+}
+
+#[test]
+fn what_can_be_no_process_group_is_refused() {
+    let mut room = Room::new();
+    let worker = room.next_id();
+    for group in [0, -1, i32::MIN] {
+        let snapshot = serde_json::json!({
+            "noted": [], "groups": [{ "worker": worker, "group": group }], "notes_all": true, "left_ports": [],
+        });
+        let snapshot = serde_json::from_value(snapshot).unwrap();
+        let error = start(room.notes.clone(), Family::random(), false, Some(snapshot)).unwrap_err();
+        assert!(error.to_string().contains("no process group"), "{error}");
+    }
 }

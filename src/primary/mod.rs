@@ -135,7 +135,8 @@ async fn serve(
         data_path::start(&config, (bound, bootstrap.way.accepts), bootstrap.limits, &metrics, notes.clone())
             .await?;
     let (workers_accept, inherits) = (bootstrap.way.accepts == Accepts::Workers, bootstrap.way.inherits);
-    let connections = connections::start(notes, family, workers_accept).map_err(PrimaryError::Connections)?;
+    let connections =
+        connections::start(notes, family, workers_accept, None).map_err(PrimaryError::Connections)?;
     open_counts::keep(&config, &connections, &front, reports.waits_for_place.clone())?;
 
     let public = addresses.iter().map(SocketAddr::port).collect();

@@ -174,7 +174,7 @@ fn where_connections_are_counted_none_is_given_that_is_not_noted() {
     let client = stage.connect();
     stage.runtime.block_on(stage.handle().ping());
     assert!(worker.accept_now().is_none());
-    connections::start(unread, Family::random(), false).unwrap();
+    connections::start(unread, Family::random(), false, None).unwrap();
     worker.serve();
     assert_eq!(answer(client), "1");
 }
