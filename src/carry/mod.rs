@@ -10,6 +10,7 @@
 mod moment;
 mod raw;
 mod standstill;
+mod steps;
 mod still;
 
 use serde_json::Value;
@@ -17,6 +18,7 @@ use serde_json::Value;
 pub(crate) use self::moment::Moment;
 pub(crate) use self::raw::Raw;
 pub(crate) use self::standstill::{Frozen, StandStill, stand_still};
+pub(crate) use self::steps::{NoSteps, Step, Steps};
 pub(crate) use self::still::{NotCarried, Still};
 pub(crate) use crate::sys::carried::{CarriedFd, CarriedFds};
 
