@@ -4,7 +4,7 @@
 //! It knows an entry of a channel for as long as the front has that, and of a listening socket until the launch is gone. Whether a process still holds that, it does not know: the
 //! kernel shows it nobody's close(2), and who asks has to look.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,6 +18,8 @@ use tracing::debug;
 
 use super::admission::Refusal;
 use super::on_demand::Use;
+use super::snapshot::{BoundSnapshot, EntrySnapshot, KeptSnapshot, wrong};
+use crate::carry::{CarriedFd, CarriedFds};
 use crate::front;
 use crate::front::inheritance::{INHERITED, LINGER, OF_ONES_OWN};
 use crate::front::links::Holder;
@@ -259,6 +261,42 @@ impl BoundChannels {
         self.table().entries.iter().any(|entry| entry.place.link == link && entry.listens)
     }
 
+    /// What the next image goes on with. Nobody may change it meanwhile.
+    pub(crate) fn snapshot(&self) -> BoundSnapshot {
+        let table = self.table();
+        BoundSnapshot {
+            entries: table.entries.iter().filter_map(Entry::snapshot).collect(),
+            listened: table.listened.iter().copied().collect(),
+            told: table.told.iter().copied().collect(),
+        }
+    }
+
+    /// Goes on with what another image had. Beside it are the registrations that the front keeps, by their channels.
+    ///
+    /// # Errors
+    /// It is not what [`BoundChannels::snapshot`] has told; a descriptor is missing.
+    pub(crate) fn restore(
+        snapshot: BoundSnapshot,
+        fds: &CarriedFds,
+    ) -> io::Result<(Self, HashMap<LinkId, Arc<Registration>>)> {
+        let BoundSnapshot { entries, listened, told } = snapshot;
+        let (channels, mut registrations, mut links) = (Self::new(), HashMap::new(), HashSet::new());
+        let mut table = channels.table();
+        table.listened = listened.into_iter().collect();
+        table.told = told.into_iter().collect();
+        for entry in entries {
+            let (entry, registration) = Entry::restore(entry, fds)?;
+            let link = entry.place.link;
+            if !links.insert(link) {
+                return Err(wrong("two listeners of workers have one channel"));
+            }
+            registrations.extend(registration.map(|registration| (link, registration)));
+            table.entries.push(entry);
+        }
+        drop(table);
+        Ok((channels, registrations))
+    }
+
     /// Whether any process has bound such an address, and whether one listens there.
     pub(super) fn use_of(&self, is_such: impl Fn(&Binding) -> bool) -> Use {
         let table = self.table();
@@ -301,6 +339,39 @@ impl Claim<'_> {
 }
 
 impl Entry {
+    /// As it is written down; `None` if nobody knows it any more.
+    fn snapshot(&self) -> Option<EntrySnapshot> {
+        let kept = match &self.registration {
+            Kept::ByHolder(registration) => {
+                let registration = registration.upgrade()?;
+                let socket = registration.socket.lock().unwrap_or_else(PoisonError::into_inner);
+                KeptSnapshot::Channel { socket: socket.as_ref().map(CarriedFd::of) }
+            }
+            Kept::Here(way) => KeptSnapshot::Socket { way: way.as_ref().map(CarriedFd::of) },
+        };
+        let Bound { worker, uid, binding } = self.bound;
+        let Place { link, holder: Holder { inode, pid }, nonce, given } = self.place;
+        let listens = self.listens;
+        Some(EntrySnapshot { worker, uid, binding, link, inode, pid, nonce, given, listens, kept })
+    }
+
+    /// Of a channel, it is known for as long as what is beside it is kept.
+    fn restore(snapshot: EntrySnapshot, fds: &CarriedFds) -> io::Result<(Self, Option<Arc<Registration>>)> {
+        let EntrySnapshot { worker, uid, binding, link, inode, pid, nonce, given, listens, kept } = snapshot;
+        let take = |fd: Option<CarriedFd>| fd.map(|fd| fds.take(fd).map(ForeignFd::from)).transpose();
+        let (registration, kept) = match kept {
+            KeptSnapshot::Socket { way } => (None, Kept::Here(take(way)?)),
+            KeptSnapshot::Channel { socket } => {
+                let registration = Arc::new(Registration { socket: Mutex::new(take(socket)?) });
+                let kept = Kept::ByHolder(Arc::downgrade(&registration));
+                (Some(registration), kept)
+            }
+        };
+        let bound = Bound { worker, uid, binding };
+        let place = Place { link, holder: Holder { inode, pid }, nonce, given };
+        Ok((Self { bound, place, listens, registration: kept }, registration))
+    }
+
     fn is_known(&self) -> bool {
         match &self.registration {
             Kept::ByHolder(registration) => registration.strong_count() > 0,

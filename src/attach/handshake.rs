@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::SocketAddrUnix;
+use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
-use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::admission::{self, Admission, Applicant, Grant, Refusal, Request, Takes};
 use super::bound::{self, Bound};
+use super::snapshot::Stage;
 use super::socket::AttachContext;
+use super::turns::Turn;
 use super::waiting::Complaints;
 use super::{listener, room_for_a_descriptor};
+use crate::carry::CarriedFd;
 use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::wire::{self, Binding, ChannelName, FromWorker, MAX_MESSAGE, ToWorker, Token};
@@ -82,7 +85,8 @@ impl AttachError {
 }
 
 /// What a process asks for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Hello {
     pub(super) token: Token,
     pub(super) binding: Binding,
@@ -90,11 +94,22 @@ pub(super) struct Hello {
     pub(super) brings_socket: bool,
 }
 
-/// Gives the process what it may have: the front gets the channel, or a listening socket is sent.
+/// A process that was told that it may send descriptors.
+#[derive(Debug)]
+pub(super) struct Invited {
+    /// Its end, if it has sent that.
+    pub(super) worker_end: Option<ForeignFd>,
+    /// How long it may take for what is still to come.
+    pub(super) until: Instant,
+}
+
+/// Gives the process what it may have: the front gets the channel, or a listening socket is sent. Another image may have
+/// invited it before.
 pub(super) async fn attach(
     channel: &ForeignFd,
-    peer: Peer,
+    (peer, turn): (Peer, &mut Turn),
     hello: Hello,
+    before: Option<Invited>,
     context: &AttachContext,
 ) -> Result<(), AttachError> {
     let permit = context.served.permits.take();
@@ -107,9 +122,8 @@ pub(super) async fn attach(
         return Err(Refusal::NotServed(port).into());
     };
     let service = context.served.service(source, &hello.binding).await?;
-    invite_descriptors(channel)?;
-    let worker_end = receive_worker_end(channel).await?;
-    let socket = if hello.brings_socket { Some(receive_socket(channel).await?) } else { None };
+    let invited = before.map_or_else(|| invite_descriptors(channel), Ok)?;
+    let (worker_end, socket) = receive_descriptors(channel, turn, hello, invited).await?;
     let bound = Bound { worker, uid: peer.uid, binding: hello.binding };
     match grant {
         Grant::Channel => {
@@ -202,30 +216,51 @@ pub(super) fn take_message(channel: &ForeignFd) -> Result<(), AttachError> {
 }
 
 /// Takes the first message, and lets the process send descriptors from now on.
-fn invite_descriptors(channel: &ForeignFd) -> Result<(), AttachError> {
+fn invite_descriptors(channel: &ForeignFd) -> Result<Invited, AttachError> {
     take_message(channel)?;
     guarded::pass_descriptors(channel, true);
-    Ok(seqpacket::send(channel, ToWorker::Admitted.encode(&mut [0; MAX_MESSAGE]), None)?)
+    seqpacket::send(channel, ToWorker::Admitted.encode(&mut [0; MAX_MESSAGE]), None)?;
+    Ok(Invited { worker_end: None, until: Instant::now() + PATIENCE })
 }
 
-/// Waits for the worker's end of the channel.
-async fn receive_worker_end(channel: &ForeignFd) -> Result<ForeignFd, AttachError> {
-    let worker_end = receive_descriptor(channel, FromWorker::End).await?;
-    if is_other_end(channel, &worker_end) { Ok(worker_end) } else { Err(AttachError::Malformed) }
-}
-
-/// Waits for the server's own socket.
-async fn receive_socket(channel: &ForeignFd) -> Result<ForeignFd, AttachError> {
-    let socket = receive_descriptor(channel, FromWorker::Socket).await?;
-    if bound::is_tcp(&socket) { Ok(socket) } else { Err(AttachError::Malformed) }
-}
-
-async fn receive_descriptor(channel: &ForeignFd, message: FromWorker) -> Result<ForeignFd, AttachError> {
-    let next = timeout(PATIENCE, peek(channel)).await.map_err(|_| AttachError::Silent)??;
-    if next != message {
+/// Waits for the worker's end of the channel, and for the server's own socket if it brings that.
+async fn receive_descriptors(
+    channel: &ForeignFd,
+    turn: &mut Turn,
+    hello: Hello,
+    Invited { worker_end, until }: Invited,
+) -> Result<(ForeignFd, Option<ForeignFd>), AttachError> {
+    let worker_end = match worker_end {
+        Some(worker_end) => worker_end,
+        None => {
+            let stage = Stage::Admitted { hello, worker_end: None };
+            receive_descriptor(channel, turn, (stage, until), FromWorker::End).await?
+        }
+    };
+    if !is_other_end(channel, &worker_end) {
         return Err(AttachError::Malformed);
     }
-    timeout(PATIENCE, room_for_a_descriptor(channel)).await.map_err(|_| AttachError::NoDescriptor)?;
+    if !hello.brings_socket {
+        return Ok((worker_end, None));
+    }
+    let stage = Stage::Admitted { hello, worker_end: Some(CarriedFd::of(&worker_end)) };
+    let socket = receive_descriptor(channel, turn, (stage, until), FromWorker::Socket).await?;
+    if bound::is_tcp(&socket) { Ok((worker_end, Some(socket))) } else { Err(AttachError::Malformed) }
+}
+
+async fn receive_descriptor(
+    channel: &ForeignFd,
+    turn: &mut Turn,
+    (stage, until): (Stage, Instant),
+    message: FromWorker,
+) -> Result<ForeignFd, AttachError> {
+    let next = turn.wait(channel, (stage.clone(), until), peek(channel)).await;
+    if next.or_else(|| peek_now(channel)).ok_or(AttachError::Silent)?? != message {
+        return Err(AttachError::Malformed);
+    }
+    let until = Instant::now() + PATIENCE;
+    let room = turn.wait(channel, (stage, until), room_for_a_descriptor(channel)).await;
+    room.ok_or(AttachError::NoDescriptor)?;
     match guarded::receive(channel, &mut [0; MAX_MESSAGE]) {
         Ok(record) => record.fd.ok_or(AttachError::Malformed),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(AttachError::Malformed),

@@ -6,16 +6,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::socket_cookie;
 
 use super::admission::Refusal;
 use super::bound::{self, Bound, Place};
-use super::handshake::{self, AttachError};
+use super::handshake::{self, AttachError, PATIENCE};
 use super::questions::whose;
 use super::served::ServedPorts;
+use super::snapshot::Stage;
 use super::socket::AttachContext;
+use super::turns::Turn;
 use crate::front::links::{ChannelPermit, Holder};
 use crate::front::steering::Given;
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
@@ -106,7 +108,7 @@ pub(super) async fn listens(
 /// Gives the process all listeners of a server that takes them as from systemd, and has clients let in once it runs.
 pub(super) async fn inherit(
     channel: &ForeignFd,
-    peer: Peer,
+    (peer, turn): (Peer, &mut Turn),
     token: Token,
     context: &AttachContext,
 ) -> Result<(), AttachError> {
@@ -125,7 +127,20 @@ pub(super) async fn inherit(
         send(channel, port, &listener)?;
     }
     seqpacket::send(channel, ToWorker::Welcome.encode(&mut [0; MAX_MESSAGE]), None)?;
-    let runs = runs_program(channel).await;
+    inherited(channel, turn, (links, Instant::now() + PATIENCE), context).await
+}
+
+/// Has clients let in to these listeners if the process that has got them becomes its program within this time.
+pub(super) async fn inherited(
+    channel: &ForeignFd,
+    turn: &mut Turn,
+    (links, until): (Vec<LinkId>, Instant),
+    context: &AttachContext,
+) -> Result<(), AttachError> {
+    let stage = Stage::Inherited { links: links.clone() };
+    let end = turn.wait(channel, (stage, until), handshake::peek_len(channel)).await;
+    // It says so before if it cannot.
+    let runs = matches!(end.unwrap_or_else(|| seqpacket::peek_bytes(channel, &mut [0])), Ok(0));
     for link in links {
         match runs {
             true => context.served.front.listens(link).await?,
@@ -133,12 +148,6 @@ pub(super) async fn inherit(
         }
     }
     Ok(())
-}
-
-/// Waits for the end of the connection, before which the process says if it cannot run the program.
-async fn runs_program(channel: &ForeignFd) -> bool {
-    let end = tokio::time::timeout(handshake::PATIENCE, handshake::peek_len(channel)).await;
-    matches!(end, Ok(Ok(0)))
 }
 
 /// Lets clients in to the listening socket of this cookie, if the worker has it; whether it has.

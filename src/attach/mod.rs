@@ -6,9 +6,10 @@
 //! - [`bound`]: what the processes of each launch have bound; [`served`]: the ports, as every way needs them;
 //!   [`on_demand`]: those that are opened for whoever asks.
 //! - [`socket`]: the way of the shim and of the library: [`handshake`], [`questions`]; [`listener`]: the sockets of those that
-//!   accept by themselves; [`waiting`]: what becomes of those that say nothing.
+//!   accept by themselves; [`turns`]: whom it has in hand; [`waiting`]: what becomes of those that say nothing.
 //! - [`node`]: the way of Node's cluster workers.
 //! - [`listen_fds`]: the way of servers that take their listeners as from systemd: what runs in the worker's process.
+//! - [`snapshot`]: all of that as it goes to the next image.
 
 pub(crate) mod admission;
 pub(crate) mod bound;
@@ -20,7 +21,9 @@ pub(crate) mod on_demand;
 mod questions;
 pub(crate) mod seccomp;
 pub(crate) mod served;
+pub(crate) mod snapshot;
 pub(crate) mod socket;
+mod turns;
 mod waiting;
 
 use std::os::fd::AsFd;

@@ -14,6 +14,8 @@ use tokio::sync::{Mutex, mpsc};
 use tracing::debug;
 
 use super::bound::BoundChannels;
+use super::snapshot::{OpenedSnapshot, OpeningsSnapshot, wrong};
+use crate::carry::NotCarried;
 use crate::front;
 use crate::front::bound::{Bound, BoundAddress};
 use crate::ids::ServiceId;
@@ -46,6 +48,18 @@ impl Openings {
     pub(crate) fn new() -> (Self, mpsc::Receiver<SocketAddr>) {
         let (taken, heard) = mpsc::channel(MOST_TAKEN);
         (Self { numbers: Arc::default(), taken }, heard)
+    }
+
+    /// The numbers that were given, for the next image.
+    pub(crate) fn snapshot(&self) -> OpeningsSnapshot {
+        OpeningsSnapshot { next: self.numbers.load(Ordering::Relaxed) }
+    }
+
+    /// As [`Openings::new`], and goes on with the numbers of another image.
+    pub(crate) fn restore(OpeningsSnapshot { next }: OpeningsSnapshot) -> (Self, mpsc::Receiver<SocketAddr>) {
+        let (openings, heard) = Self::new();
+        openings.numbers.store(next, Ordering::Relaxed);
+        (openings, heard)
     }
 
     /// One that was never used.
@@ -93,6 +107,28 @@ impl OnDemand {
     /// None yet.
     pub(crate) fn new(terms: Terms) -> Self {
         Self { terms: Arc::new(terms), opened: Arc::default() }
+    }
+
+    /// What the next image goes on with.
+    ///
+    /// # Errors
+    /// An address is being opened: whoever does so was to stand still before.
+    pub(crate) fn snapshot(&self) -> Result<Vec<OpenedSnapshot>, NotCarried> {
+        let opened = self.opened.try_lock();
+        let opened = opened.map_err(|_| NotCarried("an address is being opened for a worker".to_owned()))?;
+        Ok(opened.iter().map(Opened::snapshot).collect())
+    }
+
+    /// Goes on with what another image had opened. The front has those that listen there.
+    ///
+    /// # Errors
+    /// It is not what [`OnDemand::snapshot`] has told.
+    pub(crate) fn restore(terms: Terms, snapshot: Vec<OpenedSnapshot>) -> io::Result<Self> {
+        if snapshot.len() > MOST {
+            return Err(wrong("more addresses are open than may be"));
+        }
+        let opened = snapshot.into_iter().map(Opened::restore).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { terms: Arc::new(terms), opened: Arc::new(Mutex::new(opened)) })
     }
 
     /// The service of this address, which is opened for the first that asks. Clients are refused until a server listens.
@@ -172,6 +208,21 @@ pub(super) struct Use {
 }
 
 impl Opened {
+    fn snapshot(&self) -> OpenedSnapshot {
+        let Self { bind, service, was_listened_on, unused_since } = *self;
+        let (bind, unused_since) = (bind.into(), unused_since.map(Into::into));
+        OpenedSnapshot { bind, service, was_listened_on, unused_since }
+    }
+
+    fn restore(snapshot: OpenedSnapshot) -> io::Result<Self> {
+        let OpenedSnapshot { bind, service, was_listened_on, unused_since } = snapshot;
+        if !matches!(service, ServiceId::Opened(_)) {
+            return Err(wrong("a port that is always served was opened for a worker"));
+        }
+        let (bind, unused_since) = (bind.into(), unused_since.map(Into::into));
+        Ok(Self { bind, service, was_listened_on, unused_since })
+    }
+
     /// Whether it is to be closed: at once if nobody has ever listened there, as of one that looked whether it is free.
     fn see(&mut self, Use { is_bound, is_listened_on }: Use, now: Instant) -> bool {
         self.was_listened_on |= is_listened_on;

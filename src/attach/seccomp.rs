@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -24,6 +25,8 @@ use super::bound::{self, Bound};
 use super::handshake::AttachError;
 use super::listener;
 use super::served::ServedPorts;
+use super::snapshot::{CallSnapshot, CallsSnapshot};
+use crate::carry::{CarriedFd, CarriedFds, NotCarried, Step, Steps, Still};
 use crate::front::steering::Given;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{Binding, Endpoint};
@@ -36,26 +39,49 @@ use crate::sys::watched::Watched;
 const PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// How long it may take until whatever is being done for a worker is done when all are to stand still.
+const FINISHING: Duration = Duration::from_millis(500);
+
 /// Answers the calls of workers.
 #[derive(Debug)]
 pub(crate) struct InterceptedCalls {
     served: ServedPorts,
-    /// Cancelled when the launch is gone.
-    launches: HashMap<WorkerId, CancellationToken>,
+    /// Whatever is done, beside waiting for calls and looking into processes.
+    steps: Steps,
+    /// Of which there are processes, also of launches that are gone.
+    launches: Vec<Weak<Calls>>,
 }
 
 /// The calls of one launch, and of whatever descends from it.
 #[derive(Debug)]
-struct Launch {
+struct Calls {
     worker: WorkerId,
-    served: ServedPorts,
-    calls: Watched<Notifications>,
+    notifications: Watched<Notifications>,
+    /// Cancelled when the launch is gone.
     gone: CancellationToken,
+    known: Mutex<Known>,
+}
+
+/// What is known beside them.
+#[derive(Debug, Default)]
+struct Known {
     /// Listening sockets that are in place, while the bind(2) for them has not returned, by their cookies (SO_COOKIE,
     /// socket(7)). A call that a signal has interrupted is made again, on the socket that is in place by then.
     untold: HashMap<u64, Endpoint>,
     /// It was said that its processes cannot be looked into.
     told_of_access: bool,
+    /// The call that is being answered.
+    call: Option<CallSnapshot>,
+}
+
+/// Answers the calls of one launch.
+#[derive(Debug)]
+struct Launch {
+    worker: WorkerId,
+    served: ServedPorts,
+    calls: Arc<Calls>,
+    steps: Steps,
+    step: Option<Step>,
 }
 
 /// What a call comes to.
@@ -99,26 +125,86 @@ struct Asked {
 impl InterceptedCalls {
     /// With this they are answered.
     pub(crate) fn new(served: ServedPorts) -> Self {
-        Self { served, launches: HashMap::new() }
+        Self { served, steps: Steps::default(), launches: Vec::new() }
     }
 
     /// Answers the calls of a launch until none of its processes is left.
-    pub(crate) fn answer(&mut self, worker: WorkerId, calls: Notifications) {
-        let (served, gone) = (self.served.clone(), CancellationToken::new());
-        let calls = match Watched::new(calls, Interest::READABLE) {
-            Ok(calls) => calls,
+    pub(crate) fn answer(&mut self, worker: WorkerId, notifications: Notifications) {
+        if let Err(error) = self.begin(worker, notifications, Known::default()) {
             // They fail with ENOSYS then.
-            Err(error) => return warn!(%worker, %error, "cannot answer the worker's bind and listen calls"),
-        };
-        self.launches.insert(worker, gone.clone());
-        let launch = Launch { worker, served, calls, gone, untold: HashMap::new(), told_of_access: false };
-        tokio::spawn(launch.answer_all());
+            warn!(%worker, %error, "cannot answer the worker's bind and listen calls");
+        }
+    }
+
+    fn begin(&mut self, worker: WorkerId, notifications: Notifications, known: Known) -> io::Result<()> {
+        let notifications = Watched::new(notifications, Interest::READABLE)?;
+        let gone = CancellationToken::new();
+        let calls = Arc::new(Calls { worker, notifications, gone, known: Mutex::new(known) });
+        self.launches.retain(|launch| launch.strong_count() > 0);
+        self.launches.push(Arc::downgrade(&calls));
+        let (served, steps) = (self.served.clone(), self.steps.clone());
+        tokio::spawn(Launch { worker, served, calls, steps, step: None }.answer_all());
+        Ok(())
     }
 
     /// The launch is gone. Processes that it has left behind bind on their own from now on.
     pub(crate) fn gone(&mut self, worker: WorkerId) {
-        if let Some(gone) = self.launches.remove(&worker) {
-            gone.cancel();
+        let launches = self.launches.iter().filter_map(Weak::upgrade);
+        launches.filter(|calls| calls.worker == worker).for_each(|calls| calls.gone.cancel());
+    }
+
+    /// Has no call received, and none answered. One that waits for what may take long is told to the next image, which
+    /// answers it anew. The front has to be there for that.
+    ///
+    /// # Errors
+    /// What is being done for one takes too long.
+    pub(crate) fn stand_still(
+        &self,
+    ) -> impl Future<Output = Result<Still<Vec<CallsSnapshot>>, NotCarried>> + Send + use<> {
+        let (steps, launches) = (self.steps.clone(), self.launches.clone());
+        async move {
+            let stopped = steps.stop(FINISHING).await.ok_or_else(|| {
+                NotCarried(format!("a worker's bind or listen takes longer than {FINISHING:?}"))
+            })?;
+            let launches: Vec<_> = launches.iter().filter_map(Weak::upgrade).collect();
+            let snapshot = launches.iter().map(|calls| calls.snapshot()).collect();
+            Ok(Still::new(snapshot, (stopped, launches)))
+        }
+    }
+
+    /// Goes on with the calls of a launch that another image has answered.
+    ///
+    /// # Errors
+    /// It is not what [`InterceptedCalls::stand_still`] has told; a descriptor is missing, or cannot be watched.
+    pub(crate) fn restore(&mut self, snapshot: CallsSnapshot, fds: &CarriedFds) -> io::Result<()> {
+        let CallsSnapshot { worker, notifications, is_gone, untold, told_of_access, call } = snapshot;
+        if let Some(call) = &call {
+            call.restore()?;
+        }
+        let untold = untold.into_iter().collect();
+        let notifications = Notifications::new(fds.take(notifications)?);
+        self.begin(worker, notifications, Known { untold, told_of_access, call })?;
+        if is_gone {
+            self.gone(worker);
+        }
+        Ok(())
+    }
+}
+
+impl Calls {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn snapshot(&self) -> CallsSnapshot {
+        let known = self.known();
+        CallsSnapshot {
+            worker: self.worker,
+            notifications: CarriedFd::of(&self.notifications),
+            is_gone: self.gone.is_cancelled(),
+            untold: known.untold.iter().map(|(&cookie, &address)| (cookie, address)).collect(),
+            told_of_access: known.told_of_access,
+            call: known.call.clone(),
         }
     }
 }
@@ -126,27 +212,62 @@ impl InterceptedCalls {
 impl Launch {
     async fn answer_all(mut self) {
         loop {
-            let call = match self.calls.when_readable(|calls| calls.owner().receive()).await {
+            let (call, until) = match self.next().await {
                 Ok(call) => call,
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
                 Err(error) => {
                     return debug!(worker = %self.worker, %error, "no process of the worker can call any more");
                 }
             };
-            let answer = match self.gone.is_cancelled() {
+            let answer = match self.calls.gone.is_cancelled() {
                 true => Answer::CarryOut,
-                false => self.answer(&call).await,
+                false => self.answer(&call, until).await,
             };
             if let Err(error) = self.tell(&call, answer) {
                 debug!(worker = %self.worker, %error, "a call was given up before it was answered");
             }
+            self.calls.known().call = None;
         }
+    }
+
+    /// The call that another image has begun to answer, or else the next one, and how long it waits at most. A step has begun.
+    async fn next(&mut self) -> io::Result<(Call, Instant)> {
+        self.step = None;
+        let begun = self.calls.known().call.clone();
+        if let Some(begun) = begun {
+            self.step = Some(self.steps.step().await);
+            return begun.restore();
+        }
+        let notifications = &self.calls.notifications;
+        loop {
+            let mut ready = notifications.readable().await?;
+            let step = self.steps.step().await;
+            let Ok(received) = ready.try_io(|_| notifications.owner().receive()) else { continue };
+            let (call, until) = (received?, Instant::now() + PATIENCE);
+            self.calls.known().call = Some(CallSnapshot::of(&call, until));
+            self.step = Some(step);
+            return Ok((call, until));
+        }
+    }
+
+    /// Looks into a process, between two steps.
+    async fn apart<T: Send + 'static>(
+        &mut self,
+        look: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.between_steps(apart(look)).await
+    }
+
+    async fn between_steps<T>(&mut self, waits: impl Future<Output = T>) -> T {
+        self.step = None;
+        let outcome = waits.await;
+        self.step = Some(self.steps.step().await);
+        outcome
     }
 
     /// What the call comes to. While no descriptor or no memory is free it waits, as at the attach socket: carried out by the
     /// kernel it would fail, or listen beside the others unseen.
-    async fn answer(&mut self, call: &Call) -> Answer {
-        let until = Instant::now() + PATIENCE;
+    async fn answer(&mut self, call: &Call, until: Instant) -> Answer {
         let mut is_said = false;
         loop {
             let tried = match call.asks {
@@ -161,22 +282,25 @@ impl Launch {
             if !std::mem::replace(&mut is_said, true) {
                 warn!(worker = %self.worker, %error, "cannot answer the worker's bind or listen yet; trying again");
             }
-            if Instant::now() >= until || self.gone.is_cancelled() || !self.calls.owner().is_pending(call) {
+            if Instant::now() >= until
+                || self.calls.gone.is_cancelled()
+                || !self.calls.notifications.owner().is_pending(call)
+            {
                 return Answer::Failed(libc::ENOBUFS);
             }
-            tokio::time::sleep(AGAIN).await;
+            self.between_steps(tokio::time::sleep(AGAIN)).await;
         }
     }
 
     fn tell(&mut self, call: &Call, answer: Answer) -> io::Result<()> {
-        let calls = self.calls.owner();
+        let calls = self.calls.notifications.owner();
         match answer {
             Answer::CarryOut => calls.carry_out(call),
             Answer::Done => calls.tell(call, Ok(())),
             Answer::Failed(errno) => calls.tell(call, Err(errno)),
             Answer::Bound(cookie) => {
                 calls.tell(call, Ok(()))?;
-                self.untold.remove(&cookie);
+                self.calls.known().untold.remove(&cookie);
                 Ok(())
             }
         }
@@ -184,9 +308,9 @@ impl Launch {
 
     async fn bind(&mut self, call: &Call, fd: i32, (at, len): (u64, u32)) -> Result<Answer, Scarce> {
         let (thread, served) = (call.thread, self.served.clone());
-        let asked = match apart(move || ask(thread, fd, (at, len), served.rules_where_workers_accept())).await
-        {
-            Ok(Some(asked)) if self.calls.owner().is_pending(call) => asked,
+        let look = move || ask(thread, fd, (at, len), served.rules_where_workers_accept());
+        let asked = match self.apart(look).await {
+            Ok(Some(asked)) if self.calls.notifications.owner().is_pending(call) => asked,
             Ok(_) => return Ok(Answer::CarryOut),
             Err(error) => {
                 let error = Scarce::unless(error)?;
@@ -195,8 +319,8 @@ impl Launch {
             }
         };
         let cookie = self.cookie_of(&asked.socket);
-        if let Some(cookie) = cookie.filter(|cookie| self.untold.get(cookie) == Some(&asked.binding.address))
-        {
+        let is_untold = |cookie: &u64| self.calls.known().untold.get(cookie) == Some(&asked.binding.address);
+        if let Some(cookie) = cookie.filter(is_untold) {
             return Ok(Answer::Bound(cookie));
         }
         // Of one that is bound the kernel says EINVAL.
@@ -241,7 +365,7 @@ impl Launch {
         let (link, cookie, address) = (made.link, made.cookie, asked.binding.address);
         match self.place(call, asked, made.listener).await {
             Ok(()) => {
-                self.untold.insert(cookie, address);
+                self.calls.known().untold.insert(cookie, address);
                 Ok(Answer::Bound(cookie))
             }
             Err(error) => {
@@ -257,7 +381,7 @@ impl Launch {
         let asked_for = (asked.process, asked.number, asked.socket.inode);
         let (numbers, watches) = apart(move || look_around(asked_for)).await?;
         for (number, closes_on_exec) in numbers {
-            let put = self.calls.owner().put(call, listener.as_fd(), number, closes_on_exec);
+            let put = self.calls.notifications.owner().put(call, listener.as_fd(), number, closes_on_exec);
             if put.as_ref().is_err_and(is_above_limit) {
                 warn!(
                     worker = %self.worker, number, limit = remote::open_files_limit(call.thread),
@@ -278,12 +402,12 @@ impl Launch {
     /// Its backlog is what `--backlog` says, however often and with whatever the server calls it.
     async fn listen(&mut self, call: &Call, fd: i32) -> Result<Answer, Scarce> {
         let thread = call.thread;
-        let socket = match apart(move || Remote::of_thread(thread)?.socket(fd)).await {
+        let socket = match self.apart(move || Remote::of_thread(thread)?.socket(fd)).await {
             Ok(socket) => socket,
             Err(error) => return Scarce::unless(error).map(|_| Answer::CarryOut),
         };
         let cookie = socket.and_then(|socket| self.cookie_of(&socket));
-        let Some(cookie) = cookie.filter(|_| self.calls.owner().is_pending(call)) else {
+        let Some(cookie) = cookie.filter(|_| self.calls.notifications.owner().is_pending(call)) else {
             return Ok(Answer::CarryOut);
         };
         match listener::let_in(self.worker, cookie, &self.served).await {
@@ -322,7 +446,7 @@ impl Launch {
     /// Of what an operator can mend, once for each launch.
     fn complain(&mut self, error: &io::Error) {
         match is_access(error) {
-            true if std::mem::replace(&mut self.told_of_access, true) => {}
+            true if std::mem::replace(&mut self.calls.known().told_of_access, true) => {}
             true => warn!(
                 worker = %self.worker, %error,
                 "cannot look into a process of the worker (ptrace access), so that it is not served; start clusterd as the \

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::program::{self, Number};
 use crate::sys::watched::Single;
@@ -22,7 +23,6 @@ pub(crate) struct Notifications(OwnedFd);
 /// A call that waits for its answer.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// Its name, for the kernel.
     id: u64,
     /// Which thread has made it.
     pub(crate) thread: Pid,
@@ -31,7 +31,8 @@ pub(crate) struct Call {
 }
 
 /// What a call asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) enum Asks {
     /// bind(2).
     Bind {
@@ -56,6 +57,18 @@ const CONTINUE: u32 = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
 
 impl Single for Notifications {}
 
+impl Call {
+    /// One that was received before, and was called this.
+    pub(crate) fn received(id: u64, thread: Pid, asks: Asks) -> Self {
+        Self { id, thread, asks }
+    }
+
+    /// Its name, for the kernel.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+}
+
 impl AsFd for Notifications {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -63,7 +76,8 @@ impl AsFd for Notifications {
 }
 
 impl Notifications {
-    pub(super) fn new(fd: OwnedFd) -> Self {
+    /// On the descriptor that the filter came with.
+    pub(crate) fn new(fd: OwnedFd) -> Self {
         Self(fd)
     }
 
