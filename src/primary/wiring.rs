@@ -23,7 +23,7 @@ use crate::connections;
 use crate::front;
 use crate::front::links::ChannelPermits;
 use crate::home::{Held, Starter};
-use crate::ids::{WorkerId, WorkerPort};
+use crate::ids::WorkerPort;
 use crate::logs::Output;
 use crate::metrics::Metrics;
 use crate::protocol::wire::Binding;
@@ -32,7 +32,7 @@ use crate::settings::load::CommandLine;
 use crate::supervisor::guardian::Waiting;
 use crate::supervisor::{self, Environment, Handle, MOST_WORKERS, Scope, Spec, Supervisor, guardian};
 use crate::sys::mark::Family;
-use crate::systemd::worker_notify::WorkerNotifications;
+use crate::systemd::worker_notify::{Ready, WorkerNotifications};
 
 /// How many channels to listeners there may be for each worker that there may be.
 const CHANNELS_A_WORKER: usize = 4;
@@ -80,7 +80,7 @@ pub(super) struct Wiring {
     /// What Node workers say.
     pub words: mpsc::Receiver<Word>,
     /// Who says to be ready.
-    pub ready: mpsc::Receiver<WorkerId>,
+    pub ready: mpsc::Receiver<Ready>,
     /// Asks workers over private connections.
     pub probes: WorkerProbes,
     /// The addresses that workers ask for and others have.

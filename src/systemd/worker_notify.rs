@@ -3,23 +3,27 @@
 //! What clusterd says to its own service manager is in the rest of this room.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
+use crate::carry::{CarriedFd, CarriedFds, NotCarried, Raw, Step, Steps, Still};
 use crate::ids::WorkerId;
 use crate::protocol::notify::{MAX_MESSAGE, Notification};
 use crate::supervisor;
 use crate::supervisor::identity::Users;
 use crate::supervisor::process_table;
-use crate::supervisor::processes::notify_socket::NotifySocket;
-use crate::sys::closer;
+use crate::supervisor::processes::notify_socket::{NotifySocket, SocketPath};
+use crate::sys::closer::{self, ForeignFd};
 use crate::sys::datagram::{self, Sender};
 use crate::sys::guarded;
 use crate::sys::watched::Watched;
@@ -31,77 +35,189 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How many workers may wait for their being ready to be passed on.
 const READY: usize = 64;
 
+/// How long it may take until what was heard is passed on when all are to stand still.
+const FINISHING: Duration = Duration::from_millis(500);
+
 /// The workers that are listened to.
 #[derive(Debug)]
 pub(crate) struct WorkerNotifications {
     users: Users,
-    ready: mpsc::Sender<WorkerId>,
-    listening: HashMap<WorkerId, AbortHandle>,
+    ready: mpsc::Sender<Ready>,
+    listening: HashMap<WorkerId, Listening>,
+    /// From what is received to what is passed on.
+    steps: Steps,
+}
+
+/// A worker is ready.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    worker: WorkerId,
+    /// Ends once it is passed on.
+    _step: Step,
+}
+
+/// A worker that is listened to.
+#[derive(Debug)]
+struct Listening {
+    group: Pid,
+    socket: Arc<Watched<ForeignFd>>,
+    /// What is to be removed once the worker is gone. At the end of the program its folder is.
+    path: Option<PathBuf>,
+    task: AbortHandle,
 }
 
 impl WorkerNotifications {
     /// No worker yet; those that say that they are ready come out at the other end. Processes of these users are heard.
-    pub(crate) fn new(users: Users) -> (Self, mpsc::Receiver<WorkerId>) {
+    pub(crate) fn new(users: Users) -> (Self, mpsc::Receiver<Ready>) {
         let (ready, said) = mpsc::channel(READY);
-        (Self { users, ready, listening: HashMap::new() }, said)
+        (Self { users, ready, listening: HashMap::new(), steps: Steps::default() }, said)
     }
 
     /// Listens to a worker until it is gone.
     pub(crate) fn listen(&mut self, worker: WorkerId, group: Pid, socket: NotifySocket) {
-        let (users, ready) = (self.users.clone(), self.ready.clone());
+        let NotifySocket { socket, path } = socket;
+        if let Err(error) = self.begin(worker, group, socket, path.map(SocketPath::keep)) {
+            warn!(%worker, %error, "cannot receive a worker's readiness");
+        }
+    }
+
+    fn begin(
+        &mut self,
+        worker: WorkerId,
+        group: Pid,
+        socket: ForeignFd,
+        path: Option<PathBuf>,
+    ) -> io::Result<()> {
+        let socket = Arc::new(Watched::new(socket, Interest::READABLE)?);
+        let ear = Ear {
+            worker,
+            group,
+            socket: Arc::clone(&socket),
+            users: self.users.clone(),
+            ready: self.ready.clone(),
+            steps: self.steps.clone(),
+        };
         let task = tokio::spawn(async move {
-            if let Err(error) = listen((worker, group), socket, &users, &ready).await {
+            if let Err(error) = ear.listen().await {
                 warn!(%worker, %error, "cannot receive a worker's readiness any more");
             }
         });
-        self.listening.insert(worker, task.abort_handle());
+        let task = task.abort_handle();
+        self.listening.insert(worker, Listening { group, socket, path, task });
+        Ok(())
     }
 
     /// A worker that is gone says nothing any more.
     pub(crate) fn gone(&mut self, worker: WorkerId) {
-        if let Some(task) = self.listening.remove(&worker) {
-            task.abort();
+        let Some(Listening { path, task, .. }) = self.listening.remove(&worker) else { return };
+        task.abort();
+        // The folder may have gone before.
+        path.map(fs::remove_file);
+    }
+
+    /// Has nothing received, and what was received passed on. The supervisor has to be there for that.
+    ///
+    /// # Errors
+    /// That takes too long.
+    pub(crate) fn stand_still(
+        &self,
+    ) -> impl Future<Output = Result<Still<Vec<NotifySnapshot>>, NotCarried>> + Send + use<> {
+        let steps = self.steps.clone();
+        let snapshot: Vec<_> = self.listening.iter().map(|(worker, it)| it.snapshot(*worker)).collect();
+        let sockets: Vec<_> = self.listening.values().map(|it| Arc::clone(&it.socket)).collect();
+        async move {
+            let stopped = steps.stop(FINISHING).await.ok_or_else(|| {
+                NotCarried(format!("that a worker is ready takes longer than {FINISHING:?} to be passed on"))
+            })?;
+            Ok(Still::new(snapshot, (stopped, sockets)))
+        }
+    }
+
+    /// Goes on listening to a worker that another image has listened to.
+    ///
+    /// # Errors
+    /// It is not what [`WorkerNotifications::stand_still`] has told; a descriptor is missing, or cannot be watched.
+    pub(crate) fn restore(&mut self, snapshot: NotifySnapshot, fds: &CarriedFds) -> io::Result<()> {
+        let NotifySnapshot { worker, group, socket, path } = snapshot;
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "a worker has no process group");
+        let group = Pid::from_raw(group).filter(|_| group > 0).ok_or_else(wrong)?;
+        self.begin(worker, group, fds.take(socket)?.into(), path.map(PathBuf::from))
+    }
+}
+
+impl Listening {
+    fn snapshot(&self, worker: WorkerId) -> NotifySnapshot {
+        NotifySnapshot {
+            worker,
+            group: self.group.as_raw_pid(),
+            socket: CarriedFd::of(&*self.socket),
+            path: self.path.as_deref().map(Raw::from),
         }
     }
 }
 
+/// A worker's notification socket, for the next image. How long a worker is not heard after it has said something is not
+/// carried: at worst it is heard sooner.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NotifySnapshot {
+    worker: WorkerId,
+    group: i32,
+    socket: CarriedFd,
+    path: Option<Raw>,
+}
+
 /// Tells the supervisor which workers are ready, until nobody listens to them any more.
-pub(crate) async fn pass_on(mut ready: mpsc::Receiver<WorkerId>, supervisor: supervisor::Handle) {
-    while let Some(worker) = ready.recv().await {
+pub(crate) async fn pass_on(mut ready: mpsc::Receiver<Ready>, supervisor: supervisor::Handle) {
+    while let Some(Ready { worker, _step }) = ready.recv().await {
         supervisor.ready(worker).await;
     }
 }
 
-async fn listen(
-    (worker, group): (WorkerId, Pid),
-    socket: NotifySocket,
-    users: &Users,
-    ready: &mpsc::Sender<WorkerId>,
-) -> io::Result<()> {
-    let NotifySocket { socket, path: _path } = socket;
-    let socket = Arc::new(Watched::new(socket, Interest::READABLE)?);
-    let mut buffer = [0; MAX_MESSAGE];
-    loop {
-        let seen = socket.when_readable(|socket| guarded::look(socket, &mut [0])).await?;
-        let received = if seen.has_descriptors {
-            // What is stored (FDSTORE) or waited for (BARRIER) is closed, which may take long.
-            let socket = Arc::clone(&socket);
-            closer::elsewhere(move || datagram::receive(&*socket, &mut [])).await?
-        } else {
-            datagram::receive(&*socket, &mut buffer)?
-        };
+/// What hears one worker.
+#[derive(Debug)]
+struct Ear {
+    worker: WorkerId,
+    group: Pid,
+    socket: Arc<Watched<ForeignFd>>,
+    users: Users,
+    ready: mpsc::Sender<Ready>,
+    steps: Steps,
+}
+
+impl Ear {
+    async fn listen(self) -> io::Result<()> {
+        loop {
+            let seen = self.socket.when_readable(|socket| guarded::look(socket, &mut [0])).await?;
+            let step = self.steps.step().await;
+            if seen.has_descriptors {
+                // What is stored (FDSTORE) or waited for (BARRIER) is closed, which may take long. None of it is heard.
+                drop(step);
+                let socket = Arc::clone(&self.socket);
+                closer::elsewhere(move || datagram::receive(&*socket, &mut [])).await?;
+                debug!(worker = %self.worker, "a notification with descriptors was not read");
+            } else {
+                self.receive(step).await?;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn receive(&self, step: Step) -> io::Result<()> {
+        let (worker, mut buffer) = (self.worker, [0; MAX_MESSAGE]);
+        let received = datagram::receive(&*self.socket, &mut buffer)?;
         match received.sender {
-            Some(sender) if !received.truncated && may_speak(sender, users, group).await => {
+            Some(sender) if !received.truncated && may_speak(sender, &self.users, self.group).await => {
                 let said = Notification::read(&buffer[..received.len]);
                 note(worker, &said);
                 if said.ready {
                     // Nobody is left to be told when the program ends.
-                    let _ = ready.send(worker).await;
+                    let _ = self.ready.send(Ready { worker, _step: step }).await;
                 }
             }
             sender => debug!(%worker, ?sender, received.truncated, "a notification was not read"),
         }
-        tokio::time::sleep(PAUSE).await;
+        Ok(())
     }
 }
 
@@ -158,7 +274,7 @@ mod tests {
             speaker.send(message).unwrap();
         }
         let said = tokio::time::timeout(DEADLINE, ready.recv()).await.unwrap();
-        assert_eq!(said, Some(WORKER));
+        assert_eq!(said.map(|ready| ready.worker), Some(WORKER));
         assert!(ready.try_recv().is_err(), "it was said once");
     }
 

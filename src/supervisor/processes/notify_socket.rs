@@ -28,6 +28,15 @@ pub(crate) struct NotifySocket {
 #[derive(Debug)]
 pub(crate) struct SocketPath(PathBuf);
 
+impl SocketPath {
+    /// The same, which whoever has it now sees to.
+    pub(crate) fn keep(mut self) -> PathBuf {
+        let path = std::mem::take(&mut self.0);
+        std::mem::forget(self);
+        path
+    }
+}
+
 impl Drop for SocketPath {
     fn drop(&mut self) {
         // The folder may have gone before.
