@@ -70,6 +70,11 @@ impl Decoder {
         self.partial.len()
     }
 
+    /// These bytes. A decoder that is fed with them is as far as this one.
+    pub fn partial(&self) -> &[u8] {
+        &self.partial
+    }
+
     /// The message of the line that ends with `tail`.
     fn end_line(&mut self, tail: &[u8]) -> Result<FromNode, Fault> {
         fits(self.partial.len() + tail.len())?;
@@ -177,6 +182,12 @@ impl<F> Outgoing<F> {
     pub fn front(&self) -> Option<(&[u8], Option<&F>)> {
         let line = self.lines.front()?;
         Some((&line.bytes[self.written..], line.fd.as_ref()))
+    }
+
+    /// All that is to be sent, in order, as [`Outgoing::put_back`] takes it: of the first line, the rest.
+    pub fn pieces(&self) -> impl Iterator<Item = (&[u8], Option<&F>)> {
+        let written = std::iter::once(self.written).chain(std::iter::repeat(0));
+        self.lines.iter().zip(written).map(|(line, written)| (&line.bytes[written..], line.fd.as_ref()))
     }
 
     /// The first `len` bytes of [`Outgoing::front`] have been sent, and with the first of them the descriptor,
