@@ -3,9 +3,14 @@
 //!
 //! It only keeps them, and when to look whether anybody holds them. To look, and to end them, is the session's.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::time::{Duration, Instant};
 
-use super::servers::Server;
+use super::offers::Offers;
+use super::servers::{Server, Supply};
+use super::snapshot::{ClosedSnapshot, wrong};
+use crate::carry::Moment;
 use crate::front::links::Holder;
 
 /// How long after its first look a server is looked at again, which doubles up to the last.
@@ -54,6 +59,30 @@ impl ClosedServers {
         closed.look_at = now + closed.pause;
         closed.pause = (closed.pause * 2).min(LAST_PAUSE);
         self.0.push(closed);
+    }
+
+    /// As they are written down.
+    pub(super) fn snapshot(&self) -> Vec<ClosedSnapshot> {
+        let closed = self.0.iter().map(|closed| ClosedSnapshot {
+            // None of them has a relay.
+            server: closed.server.snapshot(&BTreeMap::new(), &Offers::default()),
+            look_at: closed.look_at.into(),
+            pause: closed.pause,
+        });
+        closed.collect()
+    }
+
+    /// One of those that were written down.
+    ///
+    /// # Errors
+    /// A server without a channel is held by nobody.
+    pub(super) fn add_again(&mut self, server: Server, look_at: Moment, pause: Duration) -> io::Result<()> {
+        let Supply::Channel(_, holder) = server.supply else {
+            return Err(wrong("a server is closed and kept that has no channel"));
+        };
+        let (key, pause) = (server.query.key(), pause.clamp(FIRST_PAUSE, LAST_PAUSE));
+        self.0.push(Closed { key, server, holder, look_at: look_at.into(), pause });
+        Ok(())
     }
 
     /// All of them are gone.

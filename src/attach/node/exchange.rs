@@ -4,17 +4,18 @@
 //! worker is bounded; what has no room is dropped, counted, and said once. Without the setting, the first message of the
 //! app is named, for whoever sent it expects somebody to hear it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::IntCounterVec;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::shortened;
+use super::snapshot::{ExchangeSnapshot, LettersSnapshot, json};
 use crate::ids::WorkerId;
 use crate::metrics::{Messages, Metrics};
 
@@ -33,7 +34,7 @@ pub(crate) struct MessageExchange(Arc<Exchange>);
 enum Exchange {
     /// To the other workers.
     Relaying {
-        addresses: Mutex<BTreeMap<WorkerId, Address>>,
+        addresses: Mutex<BTreeMap<WorkerId, Arc<Address>>>,
         counts: IntCounterVec,
         too_long_said: AtomicBool,
         full_said: AtomicBool,
@@ -43,17 +44,17 @@ enum Exchange {
 }
 
 /// Where one worker's letters are put.
-#[derive(Clone, Debug)]
+#[derive(Debug, Default)]
 struct Address {
-    letters: mpsc::Sender<Letter>,
-    room: Arc<Semaphore>,
+    letters: Mutex<Letters>,
+    news: Notify,
 }
 
-/// A message, and the room that it takes until it is written.
-#[derive(Debug)]
-struct Letter {
-    message: Arc<str>,
-    _room: OwnedSemaphorePermit,
+/// What waits for one worker.
+#[derive(Debug, Default)]
+struct Letters {
+    messages: VecDeque<Arc<str>>,
+    bytes: usize,
 }
 
 /// What other workers have sent to one worker; dropping it means that it wants no more.
@@ -63,7 +64,7 @@ pub(super) struct Mailbox(Option<Joined>);
 #[derive(Debug)]
 struct Joined {
     worker: WorkerId,
-    letters: mpsc::Receiver<Letter>,
+    address: Arc<Address>,
     exchange: MessageExchange,
 }
 
@@ -84,16 +85,66 @@ impl MessageExchange {
     /// The mailbox of a worker, which gets messages from now on.
     pub(super) fn join(&self, worker: WorkerId) -> Mailbox {
         let Exchange::Relaying { addresses, .. } = &*self.0 else { return Mailbox(None) };
-        let (sender, letters) = mpsc::channel(MOST_MESSAGES);
-        let address = Address { letters: sender, room: Arc::new(Semaphore::new(MOST_BYTES)) };
-        addresses.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, address);
-        Mailbox(Some(Joined { worker, letters, exchange: self.clone() }))
+        let address = Arc::<Address>::default();
+        addresses.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, Arc::clone(&address));
+        Mailbox(Some(Joined { worker, address, exchange: self.clone() }))
     }
 
     fn leave(&self, worker: WorkerId) {
         if let Exchange::Relaying { addresses, .. } = &*self.0 {
             addresses.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker);
         }
+    }
+
+    /// As it is written down, while nobody sends anything.
+    pub(super) fn snapshot(&self) -> ExchangeSnapshot {
+        match &*self.0 {
+            Exchange::Off { said } => {
+                ExchangeSnapshot { off_said: said.load(Ordering::Relaxed), ..ExchangeSnapshot::default() }
+            }
+            Exchange::Relaying { addresses, too_long_said, full_said, .. } => {
+                let addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
+                let letters = addresses.iter().map(|(&to, address)| LettersSnapshot {
+                    to,
+                    messages: address
+                        .letters()
+                        .messages
+                        .iter()
+                        .map(|message| (**message).to_owned())
+                        .collect(),
+                });
+                ExchangeSnapshot {
+                    letters: letters.collect(),
+                    off_said: false,
+                    too_long_said: too_long_said.load(Ordering::Relaxed),
+                    full_said: full_said.load(Ordering::Relaxed),
+                }
+            }
+        }
+    }
+
+    /// As it was, for the workers that have joined; where messages are not relayed any more, they are dropped.
+    ///
+    /// # Errors
+    /// What waited is no message.
+    pub(super) fn restore(&self, snapshot: ExchangeSnapshot) -> io::Result<()> {
+        let ExchangeSnapshot { letters, off_said, too_long_said: too_long, full_said: full } = snapshot;
+        match &*self.0 {
+            Exchange::Off { said } => said.store(off_said, Ordering::Relaxed),
+            Exchange::Relaying { addresses, too_long_said, full_said, .. } => {
+                too_long_said.store(too_long, Ordering::Relaxed);
+                full_said.store(full, Ordering::Relaxed);
+                let addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
+                for LettersSnapshot { to, messages } in letters {
+                    let Some(address) = addresses.get(&to) else { continue };
+                    for message in messages {
+                        // There was room for it before.
+                        address.put(json(message)?.get().into());
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A worker has sent a message. It waits for nobody.
@@ -134,26 +185,45 @@ impl MessageExchange {
 }
 
 impl Address {
-    /// Whether there was room. A worker that has just left has no use for it.
+    fn letters(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was room.
     fn put(&self, message: Arc<str>) -> bool {
-        let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
-        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else { return false };
-        match self.letters.try_send(Letter { message, _room: room }) {
-            Ok(()) | Err(TrySendError::Closed(_)) => true,
-            Err(TrySendError::Full(_)) => false,
+        let mut letters = self.letters();
+        let bytes = letters.bytes + message.len();
+        let has_room = letters.messages.len() < MOST_MESSAGES && bytes <= MOST_BYTES;
+        if has_room {
+            letters.messages.push_back(message);
+            letters.bytes = bytes;
+            self.news.notify_one();
         }
+        has_room
+    }
+
+    fn take(&self) -> Option<Arc<str>> {
+        let mut letters = self.letters();
+        let message = letters.messages.pop_front()?;
+        letters.bytes -= message.len();
+        Some(message)
     }
 }
 
 impl Mailbox {
-    /// The next message, when there is one; never for a worker that gets none.
+    /// Whether messages come here.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The next message, when there is one; never for a worker that gets none. Cancel safe.
     pub(super) async fn next(&mut self) -> Arc<str> {
-        match &mut self.0 {
-            Some(joined) => match joined.letters.recv().await {
-                Some(letter) => letter.message,
-                None => std::future::pending().await,
-            },
-            None => std::future::pending().await,
+        let Some(Joined { address, .. }) = &self.0 else { return std::future::pending().await };
+        loop {
+            if let Some(message) = address.take() {
+                return message;
+            }
+            address.news.notified().await;
         }
     }
 }
@@ -188,9 +258,9 @@ mod tests {
     }
 
     /// What is there for a worker by now.
-    fn received(mailbox: &mut Mailbox) -> Vec<String> {
-        let letters = &mut mailbox.0.as_mut().unwrap().letters;
-        std::iter::from_fn(|| letters.try_recv().ok()).map(|letter| letter.message.to_string()).collect()
+    fn received(mailbox: &Mailbox) -> Vec<String> {
+        let address = &mailbox.0.as_ref().unwrap().address;
+        std::iter::from_fn(|| address.take()).map(|message| message.to_string()).collect()
     }
 
     fn counted(metrics: &Metrics, what: Messages) -> u64 {
@@ -201,11 +271,11 @@ mod tests {
     fn a_message_reaches_every_other_worker_in_its_own_words() {
         let metrics = Metrics::new();
         let exchange = MessageExchange::new(true, &metrics);
-        let [mut first, mut second, mut third] = [1, 2, 3].map(|launch| exchange.join(worker(launch)));
+        let [first, second, third] = [1, 2, 3].map(|launch| exchange.join(worker(launch)));
         exchange.post(worker(2), &RawValue::from_string(r#"{"b": 1,  "a":"ü"}"#.to_owned()).unwrap());
-        assert_eq!(received(&mut first), [r#"{"b": 1,  "a":"ü"}"#]);
-        assert_eq!(received(&mut second), [""; 0]);
-        assert_eq!(received(&mut third).len(), 1);
+        assert_eq!(received(&first), [r#"{"b": 1,  "a":"ü"}"#]);
+        assert_eq!(received(&second), [""; 0]);
+        assert_eq!(received(&third).len(), 1);
         drop(third);
         exchange.post(worker(2), &message("again"));
         assert_eq!(counted(&metrics, Messages::Relayed), 3, "who has left gets nothing");
@@ -215,20 +285,20 @@ mod tests {
     fn what_waits_for_a_worker_is_bounded_in_number_and_in_bytes() {
         let metrics = Metrics::new();
         let exchange = MessageExchange::new(true, &metrics);
-        let mut slow = exchange.join(worker(1));
+        let slow = exchange.join(worker(1));
         for _ in 0..MOST_MESSAGES + 10 {
             exchange.post(worker(2), &message("x"));
         }
-        assert_eq!(received(&mut slow).len(), MOST_MESSAGES);
+        assert_eq!(received(&slow).len(), MOST_MESSAGES);
         assert_eq!(counted(&metrics, Messages::Full), 10);
         let long = message(&"x".repeat(LONGEST - 2));
         for _ in 0..10 {
             exchange.post(worker(2), &long);
         }
-        assert_eq!(received(&mut slow).len(), MOST_BYTES / LONGEST);
+        assert_eq!(received(&slow).len(), MOST_BYTES / LONGEST);
         exchange.post(worker(2), &message(&"x".repeat(LONGEST)));
         assert_eq!(counted(&metrics, Messages::TooLong), 1);
-        assert!(received(&mut slow).is_empty());
+        assert!(received(&slow).is_empty());
     }
 
     #[test]

@@ -4,6 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::snapshot::IdleSnapshot;
+use crate::carry::Moment;
+
 /// How often it is looked, and how many looks in a row have to find that.
 const LOOK: Duration = Duration::from_millis(25);
 const LOOKS: u8 = 2;
@@ -35,10 +38,20 @@ impl Idle {
 
     /// This was found. Returns whether it is so: then it is not looked again.
     pub(super) fn see(&mut self, is_idle: bool, now: Instant) -> bool {
-        self.looks = if is_idle { self.looks + 1 } else { 0 };
+        self.looks = if is_idle { self.looks.saturating_add(1) } else { 0 };
         let is_so = self.looks >= LOOKS;
         self.look_at = (!is_so).then_some(now + LOOK);
         is_so
+    }
+
+    /// As it is written down.
+    pub(super) fn snapshot(&self) -> IdleSnapshot {
+        IdleSnapshot { look_at: self.look_at.map(Moment::from), looks: self.looks }
+    }
+
+    /// As it was.
+    pub(super) fn restore(IdleSnapshot { look_at, looks }: IdleSnapshot) -> Self {
+        Self { look_at: look_at.map(Instant::from), looks }
     }
 }
 

@@ -16,6 +16,8 @@ use serde_json::value::RawValue;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::super::on_demand::Openings;
+use super::snapshot::{EntrySnapshot, SourceSnapshot, json, wrong};
+use crate::carry::{CarriedFd, CarriedFds, Raw};
 use crate::front::bound::{Bound, ListeningSocket};
 use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::node::{AddressType, Errno, HandleType, Query};
@@ -63,9 +65,17 @@ enum Source {
 struct Shared {
     socket: OwnedFd,
     handle: HandleType,
-    path: Option<PathBuf>,
-    /// Whose path it is.
+    path: Option<OwnPath>,
+}
+
+/// The path of such a socket.
+#[derive(Debug)]
+struct OwnPath {
+    path: PathBuf,
+    /// Whose it is.
     user: Option<Credentials>,
+    /// It is to stay when this is dropped.
+    stays: bool,
 }
 
 /// What a server that joined an entry is to get.
@@ -180,12 +190,74 @@ impl Listeners {
     }
 }
 
-impl Drop for Shared {
+impl Listeners {
+    /// As they are written down, while no worker listens anew or leaves.
+    pub(super) fn snapshot(&self) -> Vec<EntrySnapshot> {
+        let entries = self.entries.iter().map(|(key, entry)| EntrySnapshot {
+            key: key.clone(),
+            source: entry.source.snapshot(),
+            data: entry.data.as_ref().map(|data| data.get().to_owned()),
+            wanted_by: entry.wanted_by.iter().copied().collect(),
+        });
+        entries.collect()
+    }
+
+    /// Goes on with these. Paths stay when they are dropped, until [`Listeners::own_paths`].
+    ///
+    /// # Errors
+    /// What was written down cannot be, or a descriptor was not carried.
+    pub(super) fn restore(&mut self, entries: Vec<EntrySnapshot>, fds: &CarriedFds) -> io::Result<()> {
+        for EntrySnapshot { key, source, data, wanted_by } in entries {
+            let (source, data) = (Source::restore(source, fds)?, data.map(json).transpose()?);
+            let entry = Entry { source, data, wanted_by: wanted_by.into_iter().collect() };
+            if self.entries.insert(key, entry).is_some() {
+                return Err(wrong("an address that Node workers listen on is there twice"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Paths are removed when their sockets are dropped: they are not needed by another image of clusterd any more.
+    pub(super) fn own_paths(&mut self) {
+        for entry in self.entries.values_mut() {
+            if let Source::Shared(Shared { path: Some(path), .. }) = &mut entry.source {
+                path.stays = false;
+            }
+        }
+    }
+}
+
+impl Source {
+    fn snapshot(&self) -> SourceSnapshot {
+        match self {
+            Source::Service { id, address } => SourceSnapshot::Service { id: *id, address: *address },
+            Source::Shared(Shared { socket, handle, path }) => SourceSnapshot::Shared {
+                socket: CarriedFd::of(socket),
+                handle: (*handle).into(),
+                path: path.as_ref().map(|own| Raw::from(own.path.as_path())),
+                user: path.as_ref().and_then(|own| own.user.as_ref()).map(Into::into),
+            },
+        }
+    }
+
+    fn restore(snapshot: SourceSnapshot, fds: &CarriedFds) -> io::Result<Self> {
+        match snapshot {
+            SourceSnapshot::Service { id, address } => Ok(Source::Service { id, address }),
+            SourceSnapshot::Shared { socket, handle, path, user } => {
+                let user = user.map(Credentials::try_from).transpose()?;
+                let path = path.map(|path| OwnPath { path: path.into(), user, stays: true });
+                Ok(Source::Shared(Shared { socket: fds.take(socket)?, handle: handle.into(), path }))
+            }
+        }
+    }
+}
+
+impl Drop for OwnPath {
     /// libuv removes the path of a Unix socket when it closes it (`uv__pipe_close`).
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
+        if !self.stays {
             // Where the path leads by now is in the hands of whoever may write to its folders.
-            let _ = with_rights_of_workers(self.user.as_ref(), || std::fs::remove_file(path));
+            let _ = with_rights_of_workers(self.user.as_ref(), || std::fs::remove_file(&self.path));
         }
     }
 }
@@ -193,11 +265,12 @@ impl Drop for Shared {
 fn shared(query: &Query, user: Option<Credentials>) -> io::Result<Shared> {
     match query.address_type {
         AddressType::Udp4 | AddressType::Udp6 => {
-            Ok(Shared { socket: open_udp(query)?, handle: HandleType::Dgram, path: None, user })
+            Ok(Shared { socket: open_udp(query)?, handle: HandleType::Dgram, path: None })
         }
         AddressType::Pipe => {
             let (socket, path) = open_path(query)?;
-            Ok(Shared { socket, handle: HandleType::Net, path, user })
+            let path = path.map(|path| OwnPath { path, user, stays: false });
+            Ok(Shared { socket, handle: HandleType::Net, path })
         }
         // A descriptor of the primary's, and none of those is a listener that a worker could mean.
         AddressType::V4 | AddressType::V6 | AddressType::Descriptor => {

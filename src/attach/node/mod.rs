@@ -10,6 +10,7 @@
 //! - [`closed`]: servers that it has closed, and that a child of it may serve on with.
 //! - [`relay`], [`offers`]: connections for a worker without the shim.
 //! - [`exchange`]: messages from one worker to the others.
+//! - [`snapshot`]: how all of this is written down for the next image of clusterd.
 //! - [`listeners`]: what all of them listen on, and who wants it.
 
 mod channel;
@@ -21,13 +22,17 @@ mod offers;
 mod relay;
 mod servers;
 mod session;
+mod snapshot;
 mod transport;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -35,7 +40,11 @@ use tracing::warn;
 
 pub(crate) use self::exchange::MessageExchange;
 pub(crate) use self::listeners::Listeners;
+use self::session::{NodeSession, SessionSignals};
+pub(crate) use self::snapshot::NodeSnapshot;
+use self::snapshot::SessionSnapshot;
 use super::served::ServedPorts;
+use crate::carry::{CarriedFds, Frozen, NotCarried, StandStill, Still, stand_still};
 use crate::front::Accepts;
 use crate::ids::WorkerId;
 use crate::supervisor::NodeChannel;
@@ -43,6 +52,9 @@ use crate::supervisor::lifecycle::OnChannel;
 
 /// How long the last words of a worker that is gone may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long the sessions may take until they stand still.
+const STANDS_STILL: Duration = Duration::from_secs(1);
 
 /// How many words of workers may wait to be heard.
 const WORDS: usize = 64;
@@ -79,18 +91,30 @@ pub(crate) struct NodeSessions {
     context: NodeContext,
     words: mpsc::Sender<Word>,
     sessions: HashMap<WorkerId, OpenSession>,
+    /// Sessions of workers that are gone, whose last words are being read.
+    ending: Vec<Asks>,
 }
 
 /// A session under way.
 #[derive(Debug)]
 struct OpenSession {
-    exit: watch::Sender<Exit>,
-    gone: oneshot::Sender<()>,
+    reach: Reach,
     task: JoinHandle<()>,
 }
 
+/// What tells a session something.
+#[derive(Debug)]
+struct Reach {
+    exit: watch::Sender<Exit>,
+    gone: oneshot::Sender<()>,
+    asks: Asks,
+}
+
+/// What asks a session to stand still. It is closed once the session has ended.
+type Asks = mpsc::Sender<StandStill<SessionSnapshot>>;
+
 /// How far a worker is on its way out, as far as its channel is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Exit {
     /// It serves.
     No,
@@ -146,21 +170,102 @@ impl NodeSessions {
     /// No worker yet.
     pub(crate) fn new(context: NodeContext) -> (Self, mpsc::Receiver<Word>) {
         let (words, heard) = mpsc::channel(WORDS);
-        (Self { context, words, sessions: HashMap::new() }, heard)
+        (Self { context, words, sessions: HashMap::new(), ending: Vec::new() }, heard)
     }
 
     /// Speaks with a worker until it is gone.
     pub(crate) fn greet(&mut self, worker: WorkerId, channel: NodeChannel) {
-        let (exit, asked) = watch::channel(Exit::No);
-        let (gone, told) = oneshot::channel();
-        let signals = session::SessionSignals { exit: asked, gone: told, words: self.words.clone() };
-        match session::NodeSession::new(worker, channel, self.context.clone(), signals) {
-            Ok(session) => {
-                let task = tokio::spawn(session.run());
-                self.sessions.insert(worker, OpenSession { exit, gone, task });
-            }
+        let (reach, signals) = self.signals(Exit::No);
+        match NodeSession::new(worker, channel, self.context.clone(), signals) {
+            Ok(session) => self.begin(worker, session, reach),
             Err(error) => warn!(%worker, %error, "cannot watch a worker's Node channel"),
         }
+    }
+
+    fn begin(&mut self, worker: WorkerId, session: NodeSession, reach: Reach) {
+        let task = tokio::spawn(session.run());
+        self.sessions.insert(worker, OpenSession { reach, task });
+    }
+
+    /// What tells a session something, and how it learns of that. So far it was asked to go.
+    fn signals(&self, exit: Exit) -> (Reach, SessionSignals) {
+        let (exit, told) = watch::channel(exit);
+        let (gone, is_gone) = oneshot::channel();
+        let (asks, asked) = mpsc::channel(1);
+        let signals = SessionSignals { exit: told, gone: is_gone, words: self.words.clone(), asked };
+        (Reach { exit, gone, asks }, signals)
+    }
+
+    /// Has all sessions stand still, and the relays and the messages between workers with them: what they are in the middle
+    /// of is finished first, and the worker's words are told. The front and whoever hears words have to go on until this is
+    /// done; and from when this is called, no worker may be greeted or gone, or asked to go.
+    ///
+    /// Sessions whose channel has ended have nothing.
+    ///
+    /// # Errors
+    /// A session that is in the middle of something does not get on with it.
+    pub(crate) fn stand_still(
+        &self,
+    ) -> impl Future<Output = Result<Still<NodeSnapshot>, NotCarried>> + Send + use<> {
+        let asks = self.sessions.iter().map(|(&worker, session)| (worker, session.reach.asks.clone()));
+        let (asks, ending): (Vec<_>, _) = (asks.collect(), self.ending.clone());
+        let NodeContext { listeners, messages, .. } = self.context.clone();
+        async move {
+            let until = tokio::time::Instant::now() + STANDS_STILL;
+            let all = async {
+                let (sessions, frozen) = ask_all(asks, until).await?;
+                for session in ending {
+                    session.closed().await;
+                }
+                let listeners = listeners.lock().await.snapshot();
+                let messages = messages.snapshot();
+                Ok(Still::new(NodeSnapshot { sessions, listeners, messages }, frozen))
+            };
+            let in_time = tokio::time::timeout_at(until, all).await;
+            in_time.unwrap_or_else(|_| {
+                Err(NotCarried(
+                    "the last words of a Node worker cannot be carried over: they are still being read"
+                        .to_owned(),
+                ))
+            })
+        }
+    }
+
+    /// Sessions, and what is listened on for them, go on where they were: as soon as the caller waits for anything.
+    ///
+    /// # Errors
+    /// What was written down cannot be, or a descriptor was not carried; and those of epoll_ctl(2). Nothing has gone on then.
+    pub(crate) fn restore(
+        context: NodeContext,
+        snapshot: NodeSnapshot,
+        fds: &CarriedFds,
+    ) -> io::Result<(Self, mpsc::Receiver<Word>)> {
+        let NodeSnapshot { sessions, listeners, messages } = snapshot;
+        let (mut nodes, words) = Self::new(context);
+        let shared = Arc::clone(&nodes.context.listeners);
+        shared.try_lock().map_err(io::Error::other)?.restore(listeners, fds)?;
+        let sessions: Vec<_> =
+            sessions.into_iter().map(|session| nodes.reopen(session, fds)).collect::<io::Result<_>>()?;
+        nodes.context.messages.restore(messages)?;
+        // Not before it is sure that the other image does not go on instead.
+        tokio::spawn(async move { shared.lock().await.own_paths() });
+        for (worker, session, reach) in sessions {
+            nodes.begin(worker, session, reach);
+        }
+        Ok((nodes, words))
+    }
+
+    fn reopen(
+        &self,
+        snapshot: SessionSnapshot,
+        fds: &CarriedFds,
+    ) -> io::Result<(WorkerId, NodeSession, Reach)> {
+        let (worker, is_news) = (snapshot.worker, snapshot.exit_is_news);
+        let (reach, mut signals) = self.signals(snapshot.exit);
+        if is_news {
+            signals.exit.mark_changed();
+        }
+        Ok((worker, NodeSession::restore(snapshot, self.context.clone(), signals, fds)?, reach))
     }
 
     /// The ports on which Node workers serve beside those that are always served, unless they change at this moment.
@@ -170,7 +275,7 @@ impl NodeSessions {
 
     /// What tells this worker to go.
     pub(crate) fn exit_of(&self, worker: WorkerId) -> NodeExit {
-        let told = self.sessions.get(&worker).map(|session| session.exit.clone());
+        let told = self.sessions.get(&worker).map(|session| session.reach.exit.clone());
         NodeExit {
             told,
             accepts: Accepts::of(&self.context.served.front),
@@ -182,15 +287,39 @@ impl NodeSessions {
     /// untaken.
     pub(crate) fn gone(&mut self, worker: WorkerId) -> impl Future<Output = ()> + Send + use<> {
         let session = self.sessions.remove(&worker);
+        self.ending.retain(|asks| !asks.is_closed());
+        self.ending.extend(session.as_ref().map(|session| session.reach.asks.clone()));
         async move {
-            let Some(OpenSession { gone, mut task, .. }) = session else { return };
+            let Some(OpenSession { reach, mut task }) = session else { return };
             // A session that has ended already does not hear it.
-            let _ = gone.send(());
+            let _ = reach.gone.send(());
             if tokio::time::timeout(LAST_WORDS, &mut task).await.is_err() {
                 task.abort();
             }
         }
     }
+}
+
+/// What each of these sessions has, once it stands still until the other is dropped.
+async fn ask_all(
+    asks: Vec<(WorkerId, Asks)>,
+    until: tokio::time::Instant,
+) -> Result<(Vec<SessionSnapshot>, Vec<Frozen<SessionSnapshot>>), NotCarried> {
+    let asked = asks.into_iter().map(|(worker, asks)| async move {
+        let (asked, mut frozen) = stand_still();
+        // One that has ended has nothing.
+        let told = async {
+            asks.send(asked).await.ok()?;
+            frozen.state().await
+        };
+        match tokio::time::timeout_at(until, told).await {
+            Ok(told) => Ok(told.map(|told| (told, frozen))),
+            Err(_) => Err(NotCarried(format!(
+                "the channel of Node worker {worker} cannot be carried over: what is being done there does not come to an end"
+            ))),
+        }
+    });
+    Ok(try_join_all(asked).await?.into_iter().flatten().unzip())
 }
 
 /// Messages may be of any length.

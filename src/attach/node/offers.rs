@@ -10,7 +10,10 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::relay::Answer;
+use super::snapshot::{MadeSnapshot, OffersSnapshot, countable};
 use crate::attach::room_for_a_descriptor;
+use crate::carry::Moment;
+use crate::ids::LinkId;
 use crate::protocol::node::{Seq, offered};
 use crate::sys::closer::ForeignFd;
 use crate::sys::seqpacket;
@@ -24,6 +27,8 @@ pub(super) struct Offers {
 
 #[derive(Debug)]
 struct Made {
+    /// The channel of the relay that waits for what becomes of it.
+    link: LinkId,
     answer: oneshot::Sender<Answer>,
     /// When to take it back; none once the worker has looked at it.
     until: Option<Instant>,
@@ -45,17 +50,37 @@ impl Offers {
         &mut self,
         answer: oneshot::Sender<Answer>,
     ) -> Option<oneshot::Sender<Answer>> {
-        let Stuck::Yes(waiting) = &mut self.stuck else { return Some(answer) };
-        let (moves, moving) = oneshot::channel();
-        waiting.push(moves);
+        if !self.is_stuck() {
+            return Some(answer);
+        }
         // A relay that is gone asks for nothing more.
-        let _ = answer.send(Answer::Stuck(moving));
+        let _ = answer.send(Answer::Stuck(self.moving()));
         None
     }
 
-    /// A connection was offered, to be taken back at `until`.
-    pub(super) fn made(&mut self, seq: Seq, answer: oneshot::Sender<Answer>, until: Instant) {
-        self.made.insert(seq, Made { answer, until: Some(until) });
+    /// Told when the worker moves.
+    pub(super) fn moving(&mut self) -> oneshot::Receiver<()> {
+        let (moves, moving) = oneshot::channel();
+        match &mut self.stuck {
+            Stuck::Yes(waiting) => waiting.push(moves),
+            Stuck::No => drop(moves.send(())),
+        }
+        moving
+    }
+
+    /// A connection from this channel was offered, to be taken back at `until`.
+    pub(super) fn made(
+        &mut self,
+        seq: Seq,
+        (link, answer): (LinkId, oneshot::Sender<Answer>),
+        until: Instant,
+    ) {
+        self.made.insert(seq, Made { link, answer, until: Some(until) });
+    }
+
+    /// Whether one from this channel was offered, and it is not known what becomes of it.
+    pub(super) fn has_from(&self, link: LinkId) -> bool {
+        self.made.values().any(|made| made.link == link)
     }
 
     /// It is known what becomes of a connection.
@@ -100,6 +125,37 @@ impl Offers {
                 let _ = relay.send(());
             }
         }
+    }
+}
+
+impl Offers {
+    /// As they are written down. Who waits for the worker to move tells that by itself.
+    pub(super) fn snapshot(&self) -> OffersSnapshot {
+        let made = self.made.iter().map(|(&seq, made)| MadeSnapshot {
+            seq,
+            link: made.link,
+            until: made.until.map(Moment::from),
+        });
+        OffersSnapshot { made: made.collect(), is_stuck: self.is_stuck() }
+    }
+
+    /// As they were; and what tells the relay of each channel what becomes of its connection.
+    ///
+    /// # Errors
+    /// What was written down cannot be.
+    pub(super) fn restore(
+        OffersSnapshot { made, is_stuck }: OffersSnapshot,
+    ) -> io::Result<(Self, BTreeMap<LinkId, oneshot::Receiver<Answer>>)> {
+        let (mut offers, mut relays) = (Self::default(), BTreeMap::new());
+        if is_stuck {
+            offers.stuck = Stuck::Yes(Vec::new());
+        }
+        for MadeSnapshot { seq, link, until } in made {
+            let (answer, told) = oneshot::channel();
+            offers.made.insert(countable(seq)?, Made { link, answer, until: until.map(Instant::from) });
+            relays.insert(link, told);
+        }
+        Ok((offers, relays))
     }
 }
 
@@ -225,7 +281,7 @@ mod tests {
         let now = Instant::now();
         let mut offers = Offers::default();
         let (answer, mut first) = oneshot::channel();
-        offers.made(Seq(1), answer, now + Duration::from_secs(1));
+        offers.made(Seq(1), (LinkId(1), answer), now + Duration::from_secs(1));
         assert_eq!(offers.deadline(), Some(now + Duration::from_secs(1)));
         assert!(offers.taken_back(&[Seq(1)]));
         assert!(offers.is_stuck());
@@ -245,7 +301,7 @@ mod tests {
     fn a_worker_that_has_read_everything_is_waited_for() {
         let mut offers = Offers::default();
         let (answer, _told) = oneshot::channel();
-        offers.made(Seq(1), answer, Instant::now());
+        offers.made(Seq(1), (LinkId(1), answer), Instant::now());
         assert!(!offers.taken_back(&[]));
         assert!(!offers.is_stuck());
         assert_eq!(offers.deadline(), None);

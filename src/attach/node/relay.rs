@@ -8,10 +8,13 @@ use std::os::fd::AsFd;
 
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tracing::debug;
 
+use super::snapshot::{RelayPosition, RelaySnapshot};
 use crate::attach::room_for_a_descriptor;
-use crate::ids::WorkerId;
+use crate::carry::{CarriedFd, StandStill, Still, stand_still};
+use crate::ids::{LinkId, WorkerId};
 use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
 use crate::sys::closer::ForeignFd;
 use crate::sys::seqpacket::{self, Record};
@@ -20,6 +23,8 @@ use crate::sys::watched::Watched;
 /// A connection to be passed on.
 #[derive(Debug)]
 pub(super) struct Offer {
+    /// The channel that it lies in.
+    pub link: LinkId,
     /// The listener that it came to.
     pub key: String,
     /// A duplicate of the connection.
@@ -39,43 +44,166 @@ pub(super) enum Answer {
     Stuck(oneshot::Receiver<()>),
 }
 
-/// Passes connections on until the channel ends, or nobody takes offers any more.
-pub(super) async fn run(worker: WorkerId, key: String, channel: ForeignFd, offers: mpsc::Sender<Offer>) {
-    if let Err(error) = pass_on(&key, channel, &offers).await {
-        debug!(%worker, key, %error, "no more connections are passed on");
+/// For whom a relay is.
+#[derive(Debug)]
+pub(super) struct Recipient {
+    pub worker: WorkerId,
+    /// The listener's.
+    pub key: String,
+    /// The channel's.
+    pub link: LinkId,
+}
+
+/// A relay that runs, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Relay {
+    task: AbortHandle,
+    asks: mpsc::Sender<StandStill<RelaySnapshot>>,
+}
+
+/// What a relay does. The connection that it is about lies in the channel until it is done with it.
+#[derive(Debug)]
+pub(super) enum Doing {
+    /// It looks for the next connection.
+    Looking,
+    /// It waits for what becomes of the one that was offered.
+    Offered(oneshot::Receiver<Answer>),
+    /// It gives it back to the front; and waits for a stuck worker to move afterwards.
+    Declining(Option<oneshot::Receiver<()>>),
+    /// It waits for the worker to move.
+    Stuck(oneshot::Receiver<()>),
+}
+
+/// What runs.
+struct Passing {
+    recipient: Recipient,
+    channel: Watched<ForeignFd>,
+    offers: mpsc::Sender<Offer>,
+    doing: Doing,
+}
+
+impl Relay {
+    /// Tells the front that the server listens, and passes connections on until the channel ends, or nobody takes offers any
+    /// more.
+    pub(super) fn begin(recipient: Recipient, channel: ForeignFd, offers: mpsc::Sender<Offer>) -> Self {
+        Self::run(recipient, channel, offers, None)
+    }
+
+    /// Goes on with what another was `doing` on this channel.
+    pub(super) fn go_on(
+        recipient: Recipient,
+        channel: ForeignFd,
+        offers: mpsc::Sender<Offer>,
+        doing: Doing,
+    ) -> Self {
+        Self::run(recipient, channel, offers, Some(doing))
+    }
+
+    fn run(
+        recipient: Recipient,
+        channel: ForeignFd,
+        offers: mpsc::Sender<Offer>,
+        doing: Option<Doing>,
+    ) -> Self {
+        let (asks, asked) = mpsc::channel(1);
+        let passing = async move {
+            let (worker, key) = (recipient.worker, recipient.key.clone());
+            let passed_on = async {
+                let channel = Watched::new(channel, Interest::READABLE)?;
+                if doing.is_none() {
+                    say(&channel, FromWorker::Listening, None)?;
+                }
+                let doing = doing.unwrap_or(Doing::Looking);
+                Passing { recipient, channel, offers, doing }.pass_on(asked).await
+            };
+            if let Err(error) = passed_on.await {
+                debug!(%worker, key, %error, "no more connections are passed on");
+            }
+        };
+        Self { task: tokio::spawn(passing).abort_handle(), asks }
+    }
+
+    /// It does nothing until what is returned is dropped; `None` if it has ended. What it was told before that, it knows.
+    pub(super) async fn stand_still(&self) -> Option<Still<RelaySnapshot>> {
+        let (asked, mut frozen) = stand_still();
+        self.asks.send(asked).await.ok()?;
+        Some(Still::new(frozen.state().await?, frozen))
     }
 }
 
-async fn pass_on(key: &str, channel: ForeignFd, offers: &mpsc::Sender<Offer>) -> io::Result<()> {
-    let channel = Watched::new(channel, Interest::READABLE)?;
-    say(&channel, FromWorker::Listening, None)?;
-    loop {
-        let Some((_, connection)) = look(&channel).await? else { continue };
-        let (answer, told) = oneshot::channel();
-        let offer = Offer { key: key.to_owned(), connection, answer };
-        if offers.send(offer).await.is_err() {
-            return Ok(());
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Doing {
+    fn position(&self) -> RelayPosition {
+        match self {
+            Doing::Looking => RelayPosition::Looking,
+            Doing::Offered(_) => RelayPosition::Offered,
+            Doing::Declining(None) => RelayPosition::Declining,
+            Doing::Declining(Some(_)) => RelayPosition::DecliningStuck,
+            Doing::Stuck(_) => RelayPosition::Stuck,
         }
-        let moving = match told.await {
-            Ok(Answer::Accepted) => None,
-            Ok(Answer::Refused) => {
-                decline(&channel, false).await?;
-                None
+    }
+}
+
+impl Passing {
+    async fn pass_on(mut self, mut asked: mpsc::Receiver<StandStill<RelaySnapshot>>) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                // What it was told before it is asked to stand still comes first.
+                biased;
+                next = self.step() => match next? {
+                    Some(next) => self.doing = next,
+                    None => return Ok(()),
+                },
+                Some(asked) = asked.recv() => {
+                    let (channel, position) = (CarriedFd::of(&self.channel), self.doing.position());
+                    asked.with(RelaySnapshot { channel, position }).await;
+                }
             }
-            Ok(Answer::Stuck(moving)) => {
-                decline(&channel, true).await?;
-                Some(moving)
-            }
-            // The worker is gone: the front takes the connection back.
-            Err(_) => return Ok(()),
-        };
-        drop(seqpacket::receive(&channel, &mut [0; MAX_MESSAGE])?.fd.map(ForeignFd::from));
-        if let Some(moving) = moving {
-            if moving.await.is_err() {
-                return Ok(());
-            }
-            say(&channel, FromWorker::Listening, None)?;
         }
+    }
+
+    /// What to do next; `None` when the worker is gone: the front takes back what is in the channel. Cancel safe: whatever
+    /// changes anything is done without waiting in between.
+    async fn step(&mut self) -> io::Result<Option<Doing>> {
+        Ok(Some(match &mut self.doing {
+            Doing::Looking => {
+                let Some((_, connection)) = look(&self.channel).await? else {
+                    return Ok(Some(Doing::Looking));
+                };
+                let Recipient { link, key, .. } = &self.recipient;
+                let (answer, told) = oneshot::channel();
+                let offer = Offer { link: *link, key: key.clone(), connection, answer };
+                if self.offers.send(offer).await.is_err() {
+                    return Ok(None);
+                }
+                Doing::Offered(told)
+            }
+            Doing::Offered(told) => match told.await {
+                Ok(Answer::Accepted) => {
+                    take(&self.channel)?;
+                    Doing::Looking
+                }
+                Ok(Answer::Refused) => Doing::Declining(None),
+                Ok(Answer::Stuck(moving)) => Doing::Declining(Some(moving)),
+                Err(_) => return Ok(None),
+            },
+            Doing::Declining(moving) => {
+                decline(&self.channel, moving.is_some()).await?;
+                moving.take().map_or(Doing::Looking, Doing::Stuck)
+            }
+            Doing::Stuck(moving) => {
+                if moving.await.is_err() {
+                    return Ok(None);
+                }
+                say(&self.channel, FromWorker::Listening, None)?;
+                Doing::Looking
+            }
+        }))
     }
 }
 
@@ -86,7 +214,14 @@ async fn decline(channel: &Watched<ForeignFd>, pause: bool) -> io::Result<()> {
             break seen;
         }
     };
-    say(channel, FromWorker::Decline { peer, pause }, Some(&connection))
+    say(channel, FromWorker::Decline { peer, pause }, Some(&connection))?;
+    take(channel)
+}
+
+/// Takes the connection that lies in the channel, and closes this copy.
+fn take(channel: &Watched<ForeignFd>) -> io::Result<()> {
+    drop(seqpacket::receive(channel, &mut [0; MAX_MESSAGE])?.fd.map(ForeignFd::from));
+    Ok(())
 }
 
 /// Waits for the next connection, and leaves it where it is. Anything else is taken and means nothing here.
@@ -152,7 +287,8 @@ mod tests {
         let front = Watched::new(front, Interest::READABLE).unwrap();
         let (offers, mut offered) = mpsc::channel(1);
         let worker = WorkerId { slot: Slot(1), launch: 1 };
-        tokio::spawn(run(worker, "a".to_owned(), channel.into(), offers));
+        let recipient = Recipient { worker, key: "a".to_owned(), link: LinkId(1) };
+        let _relay = Relay::begin(recipient, channel.into(), offers);
         assert_eq!(heard(&front).await.0, FromWorker::Listening);
 
         let connection = seqpacket::pair().unwrap().0;

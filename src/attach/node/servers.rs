@@ -3,10 +3,16 @@
 //! It tells nobody anything: what follows when a server comes, listens or goes is the session's.
 
 use std::collections::BTreeMap;
-use tokio::task::AbortHandle;
+use std::io;
 
+use tokio::sync::{mpsc, oneshot};
+
+use super::offers::Offers;
+use super::relay::{Answer, Doing, Offer, Recipient, Relay};
+use super::snapshot::{PassingSnapshot, RelayPosition, RelaySnapshot, ServerSnapshot, SupplySnapshot, wrong};
+use crate::carry::{CarriedFd, CarriedFds, Still};
 use crate::front::links::Holder;
-use crate::ids::LinkId;
+use crate::ids::{LinkId, WorkerId};
 use crate::protocol::node::Query;
 use crate::sys::closer::ForeignFd;
 
@@ -37,10 +43,8 @@ pub(super) enum Supply {
         link: LinkId,
         /// The port that it got.
         port: u16,
-        /// The other end of the channel, until the relay has it.
-        worker_end: Option<ForeignFd>,
-        /// The relay.
-        relay: Option<AbortHandle>,
+        /// How far it is.
+        passing: Passing,
     },
     /// It accepts by itself, from a socket that the front keeps.
     Shared {
@@ -53,6 +57,17 @@ pub(super) enum Supply {
     Other,
 }
 
+/// How far a relay is.
+#[derive(Debug)]
+pub(super) enum Passing {
+    /// It begins when the server listens, on the other end of the channel.
+    NotBegun(ForeignFd),
+    /// It runs, unless its channel has ended.
+    Begun(Relay),
+    /// It passes nothing on any more.
+    Ended,
+}
+
 /// What is to be done for a server that listens by now.
 #[derive(Debug)]
 pub(super) enum Begin {
@@ -61,6 +76,8 @@ pub(super) enum Begin {
         /// The key.
         key: String,
         /// The channel.
+        link: LinkId,
+        /// The worker's end of it.
         worker_end: ForeignFd,
     },
     /// Tell the front that it listens.
@@ -80,8 +97,8 @@ impl Supply {
 
     /// No connection is relayed to it any more.
     pub(super) fn stop_relay(&mut self) {
-        if let Supply::Relay { relay: Some(relay), .. } = self {
-            relay.abort();
+        if let Supply::Relay { passing, .. } = self {
+            *passing = Passing::Ended;
         }
     }
 }
@@ -129,9 +146,8 @@ impl ServerTable {
             let any_port = server.query.port == 0;
             let is_it = |port: u16| *key == asked || (any_port && i64::from(port) == query.port);
             match &mut server.supply {
-                Supply::Relay { port, worker_end, .. } if is_it(*port) => {
-                    let worker_end = worker_end.take()?;
-                    Some(Begin::Relay { key: key.clone(), worker_end })
+                Supply::Relay { link, port, passing } if is_it(*port) => {
+                    Some(Begin::Relay { key: key.clone(), link: *link, worker_end: passing.begin()? })
                 }
                 Supply::Shared { link, port } if is_it(*port) => Some(Begin::Share(*link)),
                 Supply::Relay { .. } | Supply::Shared { .. } | Supply::Channel(..) | Supply::Other => None,
@@ -141,9 +157,166 @@ impl ServerTable {
     }
 
     /// The relay of this server runs.
-    pub(super) fn relayed_by(&mut self, key: &str, handle: AbortHandle) {
-        if let Some(Server { supply: Supply::Relay { relay, .. }, .. }) = self.0.get_mut(key) {
-            *relay = Some(handle);
+    pub(super) fn relayed_by(&mut self, key: &str, relay: Relay) {
+        if let Some(Server { supply: Supply::Relay { passing, .. }, .. }) = self.0.get_mut(key) {
+            *passing = Passing::Begun(relay);
         }
+    }
+
+    /// The relays do nothing until what is returned is dropped. Those that are missing have ended.
+    pub(super) async fn stand_still(&self) -> BTreeMap<LinkId, Still<RelaySnapshot>> {
+        let mut relays = BTreeMap::new();
+        for server in self.0.values() {
+            if let Supply::Relay { link, passing: Passing::Begun(relay), .. } = &server.supply
+                && let Some(still) = relay.stand_still().await
+            {
+                relays.insert(*link, still);
+            }
+        }
+        relays
+    }
+
+    /// As they are written down, while their relays stand still.
+    pub(super) fn snapshot(
+        &self,
+        relays: &BTreeMap<LinkId, Still<RelaySnapshot>>,
+        offers: &Offers,
+    ) -> Vec<ServerSnapshot> {
+        self.0.values().map(|server| server.snapshot(relays, offers)).collect()
+    }
+
+    /// One of those that were written down.
+    ///
+    /// # Errors
+    /// It is there already.
+    pub(super) fn rejoin(&mut self, server: Server) -> io::Result<()> {
+        if self.has(&server.query.key()) {
+            return Err(wrong("a worker has two servers of one address"));
+        }
+        self.join(server.query, server.supply);
+        Ok(())
+    }
+}
+
+impl Passing {
+    /// As it is written down, where its `relay` tells this.
+    fn snapshot(&self, link: LinkId, relay: Option<RelaySnapshot>, offers: &Offers) -> PassingSnapshot {
+        match (self, relay) {
+            (Passing::NotBegun(worker_end), _) => {
+                PassingSnapshot::NotBegun { worker_end: CarriedFd::of(worker_end) }
+            }
+            // What the worker was not told of yet is offered again.
+            (Passing::Begun(_), Some(RelaySnapshot { channel, position: RelayPosition::Offered }))
+                if !offers.has_from(link) =>
+            {
+                PassingSnapshot::Begun(RelaySnapshot { channel, position: RelayPosition::Looking })
+            }
+            (Passing::Begun(_), Some(relay)) => PassingSnapshot::Begun(relay),
+            (Passing::Begun(_) | Passing::Ended, _) => PassingSnapshot::Ended,
+        }
+    }
+
+    /// The channel of a relay that has not begun, and that begins now.
+    fn begin(&mut self) -> Option<ForeignFd> {
+        match std::mem::replace(self, Passing::Ended) {
+            Passing::NotBegun(worker_end) => Some(worker_end),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
+/// What a relay that goes on depends on.
+#[derive(Debug)]
+pub(super) struct Relaying<'a> {
+    pub worker: WorkerId,
+    pub offers: &'a mut Offers,
+    /// What becomes of the connections that were offered, by the channel of each.
+    pub told: BTreeMap<LinkId, oneshot::Receiver<Answer>>,
+    /// Where connections are offered.
+    pub offered: mpsc::Sender<Offer>,
+}
+
+impl Server {
+    /// As it is written down. A relay that is not among these has ended.
+    pub(super) fn snapshot(
+        &self,
+        relays: &BTreeMap<LinkId, Still<RelaySnapshot>>,
+        offers: &Offers,
+    ) -> ServerSnapshot {
+        let supply = match &self.supply {
+            Supply::Channel(link, Holder { inode, pid }) => {
+                SupplySnapshot::Channel { link: *link, inode: *inode, pid: *pid }
+            }
+            Supply::Relay { link, port, passing } => {
+                let relay = relays.get(link).map(|relay| relay.state.clone());
+                SupplySnapshot::Relay {
+                    link: *link,
+                    port: *port,
+                    passing: passing.snapshot(*link, relay, offers),
+                }
+            }
+            Supply::Shared { link, port } => SupplySnapshot::Shared { link: *link, port: *port },
+            Supply::Other => SupplySnapshot::Other,
+        };
+        ServerSnapshot { query: (&self.query).into(), supply }
+    }
+
+    /// As it was: a relay goes on.
+    ///
+    /// # Errors
+    /// What was written down cannot be, or a descriptor was not carried.
+    pub(super) fn restore(
+        ServerSnapshot { query, supply }: ServerSnapshot,
+        relaying: &mut Relaying<'_>,
+        fds: &CarriedFds,
+    ) -> io::Result<Self> {
+        let query = Query::try_from(query)?;
+        let supply = match supply {
+            SupplySnapshot::Channel { link, inode, pid } => Supply::Channel(link, Holder { inode, pid }),
+            SupplySnapshot::Relay { link, port, passing } => {
+                let passing = relaying.restore(passing, (&query, link), fds)?;
+                Supply::Relay { link, port, passing }
+            }
+            SupplySnapshot::Shared { link, port } => Supply::Shared { link, port },
+            SupplySnapshot::Other => Supply::Other,
+        };
+        Ok(Self { query, supply })
+    }
+}
+
+impl Relaying<'_> {
+    fn restore(
+        &mut self,
+        passing: PassingSnapshot,
+        (query, link): (&Query, LinkId),
+        fds: &CarriedFds,
+    ) -> io::Result<Passing> {
+        Ok(match passing {
+            PassingSnapshot::NotBegun { worker_end } => Passing::NotBegun(fds.take(worker_end)?.into()),
+            PassingSnapshot::Begun(RelaySnapshot { channel, position }) => {
+                let (channel, doing) = (fds.take(channel)?.into(), self.doing(link, position)?);
+                let recipient = Recipient { worker: self.worker, key: query.key(), link };
+                Passing::Begun(Relay::go_on(recipient, channel, self.offered.clone(), doing))
+            }
+            PassingSnapshot::Ended => Passing::Ended,
+        })
+    }
+
+    fn doing(&mut self, link: LinkId, position: RelayPosition) -> io::Result<Doing> {
+        Ok(match position {
+            RelayPosition::Looking => Doing::Looking,
+            RelayPosition::Offered => {
+                let told = self.told.remove(&link);
+                Doing::Offered(
+                    told.ok_or_else(|| wrong("nothing is known of a connection that was offered"))?,
+                )
+            }
+            RelayPosition::Declining => Doing::Declining(None),
+            RelayPosition::DecliningStuck => Doing::Declining(Some(self.offers.moving())),
+            RelayPosition::Stuck => Doing::Stuck(self.offers.moving()),
+        })
     }
 }

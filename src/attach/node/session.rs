@@ -2,6 +2,7 @@
 //!
 //! What the words look like on the wire is in `protocol::node`; this is what they lead to.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -18,12 +19,14 @@ use super::exchange::Mailbox;
 use super::idle::Idle;
 use super::listeners::Joined;
 use super::offers::Offers;
-use super::relay::{self, Answer, Offer};
-use super::servers::{Begin, Server, ServerTable, Supply};
+use super::relay::{Answer, Offer, Recipient, Relay};
+use super::servers::{Begin, Passing, Relaying, Server, ServerTable, Supply};
+use super::snapshot::{ClosedSnapshot, RelaySnapshot, SessionSnapshot};
 use super::transport::{NodeTransport, Reading, Sent, TransportError};
 use super::{Exit, NodeContext, Word, shortened};
 use crate::attach::admission::{self, Applicant, Grant, Refusal, Request, Takes};
 use crate::attach::bound::{Bound, Place};
+use crate::carry::{CarriedFds, StandStill, Still};
 use crate::front::Accepts;
 use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::front::steering::Given;
@@ -54,6 +57,8 @@ pub(super) struct NodeSession {
     context: NodeContext,
     signals: SessionSignals,
     idle: Idle,
+    /// It does not speak as Node does: what it says is dropped.
+    is_ignored: bool,
 }
 
 /// What a session learns from the rest of clusterd, and what it tells it.
@@ -63,6 +68,8 @@ pub(super) struct SessionSignals {
     pub exit: watch::Receiver<Exit>,
     /// The worker is gone.
     pub gone: oneshot::Receiver<()>,
+    /// It is to stand still.
+    pub asked: mpsc::Receiver<StandStill<SessionSnapshot>>,
     /// What the worker says.
     pub words: mpsc::Sender<Word>,
 }
@@ -90,11 +97,82 @@ impl NodeSession {
             context,
             signals,
             idle: Idle::default(),
+            is_ignored: false,
         })
+    }
+
+    /// The session that this was written down of. What its worker's process did meanwhile it sees on the channel.
+    ///
+    /// # Errors
+    /// What was written down cannot be, or a descriptor was not carried; and those of epoll_ctl(2).
+    pub(super) fn restore(
+        snapshot: SessionSnapshot,
+        context: NodeContext,
+        signals: SessionSignals,
+        fds: &CarriedFds,
+    ) -> io::Result<Self> {
+        let (worker, relays) = (snapshot.worker, mpsc::channel(1));
+        let (mut offers, told) = Offers::restore(snapshot.offers)?;
+        let offered = relays.0.clone();
+        let mut relaying = Relaying { worker, offers: &mut offers, told, offered };
+        let mut servers = ServerTable::default();
+        for server in snapshot.servers {
+            servers.rejoin(Server::restore(server, &mut relaying, fds)?)?;
+        }
+        let mut closed = ClosedServers::default();
+        for ClosedSnapshot { server, look_at, pause } in snapshot.closed {
+            closed.add_again(Server::restore(server, &mut relaying, fds)?, look_at, pause)?;
+        }
+        Ok(Self {
+            worker,
+            transport: NodeTransport::restore(snapshot.transport, fds)?,
+            servers,
+            closed,
+            offers,
+            relays,
+            mailbox: if snapshot.has_mailbox { context.messages.join(worker) } else { Mailbox::default() },
+            context,
+            signals,
+            idle: Idle::restore(snapshot.idle),
+            is_ignored: snapshot.is_ignored,
+        })
+    }
+
+    /// Tells what it has, and does nothing until it may go on.
+    async fn stand_still(&self, asked: StandStill<SessionSnapshot>) {
+        let relays = self.servers.stand_still().await;
+        asked.with(self.snapshot(&relays)).await;
+    }
+
+    fn snapshot(&self, relays: &BTreeMap<LinkId, Still<RelaySnapshot>>) -> SessionSnapshot {
+        SessionSnapshot {
+            worker: self.worker,
+            is_ignored: self.is_ignored,
+            exit: *self.signals.exit.borrow(),
+            exit_is_news: self.signals.exit.has_changed().unwrap_or(false),
+            transport: self.transport.snapshot(),
+            servers: self.servers.snapshot(relays, &self.offers),
+            closed: self.closed.snapshot(),
+            offers: self.offers.snapshot(),
+            has_mailbox: self.mailbox.is_open(),
+            idle: self.idle.snapshot(),
+        }
     }
 
     /// Goes on until the channel ends.
     pub(super) async fn run(mut self) {
+        if !self.is_ignored {
+            self.speak().await;
+        }
+        if self.is_ignored {
+            self.stand_aside().await;
+        }
+        for (key, server) in self.servers.clear().chain(self.closed.clear()) {
+            self.end(key, server).await;
+        }
+    }
+
+    async fn speak(&mut self) {
         let ended = self.session().await;
         self.tell(Word::Speaks(self.worker, OnChannel::Nobody)).await;
         match ended {
@@ -108,11 +186,8 @@ impl NodeSession {
                     "ignoring the worker's Node channel from now on: {ended}\n\
                      hint: a program that is not Node needs no such channel: --attach preload"
                 );
-                self.stand_aside().await;
+                self.is_ignored = true;
             }
-        }
-        for (key, server) in self.servers.clear().chain(self.closed.clear()) {
-            self.end(key, server).await;
         }
     }
 
@@ -146,6 +221,7 @@ impl NodeSession {
                 () = sleep_until(look_at), if look_at.is_some() => self.look_at_closed(Instant::now()).await,
                 () = sleep_until(idle_look_at), if idle_look_at.is_some() => self.look_whether_idle().await?,
                 Ok(()) = self.signals.exit.changed() => self.go_on_leaving().await?,
+                Some(asked) = self.signals.asked.recv() => self.stand_still(asked).await,
                 _ = &mut self.signals.gone => return self.read_rest().await,
             }
         }
@@ -169,6 +245,7 @@ impl NodeSession {
                         Ok(Reading::End) | Err(_) => return,
                     }
                 }
+                Some(asked) = self.signals.asked.recv() => self.stand_still(asked).await,
                 _ = &mut self.signals.gone => return,
             }
         }
@@ -403,8 +480,8 @@ impl NodeSession {
         let (seq, ack, sockname) = (self.transport.next_seq(), query.seq, Some(address));
         let zone = query.zone();
         self.transport.push(ToNode::Sockname { seq, ack, key: &key, data, sockname, zone })?;
-        let (port, worker_end) = (address.port(), Some(worker_end));
-        self.servers.join(query, Supply::Relay { link, port, worker_end, relay: None });
+        let passing = Passing::NotBegun(worker_end);
+        self.servers.join(query, Supply::Relay { link, port: address.port(), passing });
         Ok(())
     }
 
@@ -526,9 +603,10 @@ impl NodeSession {
                     // Its socket listens already.
                     let _ = self.context.served.front.listens(link).await;
                 }
-                Begin::Relay { key, worker_end } => {
-                    let passing = relay::run(self.worker, key.clone(), worker_end, self.relays.0.clone());
-                    self.servers.relayed_by(&key, tokio::spawn(passing).abort_handle());
+                Begin::Relay { key, link, worker_end } => {
+                    let recipient = Recipient { worker: self.worker, key: key.clone(), link };
+                    let relay = Relay::begin(recipient, worker_end, self.relays.0.clone());
+                    self.servers.relayed_by(&key, relay);
                 }
             }
         }
@@ -540,7 +618,7 @@ impl NodeSession {
         let seq = self.transport.next_seq();
         let message = ToNode::NewConn { seq, key: &offer.key, fd: offer.connection };
         self.transport.push_descriptor(message, Sent::Connection(seq))?;
-        self.offers.made(seq, answer, Instant::now() + self.context.handoff_timeout);
+        self.offers.made(seq, (offer.link, answer), Instant::now() + self.context.handoff_timeout);
         Ok(())
     }
 

@@ -9,9 +9,12 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 
 use super::offers::Unread;
+use super::snapshot::{PieceSnapshot, TransportSnapshot, countable, wrong};
+use crate::carry::{CarriedFd, CarriedFds, Raw};
 use crate::protocol::node::{Decoder, Fault, FromNode, Full, Outgoing, Seq, ToNode, offered};
 use crate::supervisor::NodeChannel;
 use crate::sys::closer::{self, ForeignFd};
@@ -37,7 +40,7 @@ pub(super) struct NodeTransport {
 }
 
 /// Something that was sent with a descriptor.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Sent {
     /// What the server with this key listens on.
     Listener(String),
@@ -87,6 +90,44 @@ impl NodeTransport {
             seq: Seq::default(),
             unacknowledged: VecDeque::new(),
         })
+    }
+
+    /// What it is now. Nothing of it is lost as long as nothing is read or written.
+    pub(super) fn snapshot(&self) -> TransportSnapshot {
+        let pieces = self
+            .outgoing
+            .pieces()
+            .map(|(bytes, fd)| PieceSnapshot { bytes: Raw(bytes.to_owned()), fd: fd.map(CarriedFd::of) });
+        TransportSnapshot {
+            channel: CarriedFd::of(&*self.channel),
+            worker_end: CarriedFd::of(&self.worker_end),
+            speaker: self.speaker.map(Pid::as_raw_pid),
+            partial: Raw(self.decoder.partial().to_owned()),
+            outgoing: pieces.collect(),
+            seq: self.seq,
+            unacknowledged: self.unacknowledged.iter().cloned().collect(),
+        }
+    }
+
+    /// Goes on where it was.
+    ///
+    /// # Errors
+    /// What was written down cannot be, or a descriptor was not carried; and those of epoll_ctl(2).
+    pub(super) fn restore(snapshot: TransportSnapshot, fds: &CarriedFds) -> io::Result<Self> {
+        let TransportSnapshot { channel, worker_end, speaker, partial, outgoing, seq, unacknowledged } =
+            snapshot;
+        let (primary_end, worker_end) = (fds.take(channel)?, fds.take(worker_end)?);
+        let mut transport = Self::new(NodeChannel { primary_end, worker_end })?;
+        transport.speaker = speaker.filter(|&speaker| speaker > 0).and_then(Pid::from_raw);
+        let mut whole = Vec::new();
+        transport.decoder.feed(&partial.0, &mut whole).map_err(io::Error::other)?;
+        if !whole.is_empty() {
+            return Err(wrong("a message of a worker was left unheard"));
+        }
+        transport.outgoing.put_back(pieces(outgoing, fds)?.into_iter());
+        transport.seq = countable(seq)?;
+        transport.unacknowledged = unacknowledged.into();
+        Ok(transport)
     }
 
     /// What to wait on.
@@ -226,4 +267,16 @@ impl NodeTransport {
         self.outgoing.put_back(rest.into_iter());
         Ok(connections)
     }
+}
+
+fn pieces(outgoing: Vec<PieceSnapshot>, fds: &CarriedFds) -> io::Result<Vec<(Vec<u8>, Option<ForeignFd>)>> {
+    let piece = |PieceSnapshot { bytes: Raw(bytes), fd }: PieceSnapshot| {
+        // It would never be sent.
+        if bytes.is_empty() {
+            return Err(wrong("a message to a worker has no bytes"));
+        }
+        let fd = fd.map(|fd| fds.take(fd)).transpose()?;
+        Ok((bytes, fd.map(ForeignFd::from)))
+    };
+    outgoing.into_iter().map(piece).collect()
 }
