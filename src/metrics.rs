@@ -2,9 +2,18 @@
 //!
 //! What is read from the kernel at scrape time (the workers' memory and so on) is in `admin`.
 
+mod continued;
+mod snapshot;
+
+use prometheus::core::{Collector, Metric as _};
+use prometheus::proto;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
+
+use self::continued::Before;
+pub(crate) use self::snapshot::MetricsSnapshot;
+use self::snapshot::SeriesName;
 
 /// The counters and gauges. Cheap to clone: clones count together.
 #[derive(Clone, Debug)]
@@ -47,6 +56,8 @@ pub(crate) struct Metrics {
     pub lines_dropped: IntCounterVec,
     /// What clients' connections move (`--connection-stats`).
     pub connections: ConnectionMetrics,
+    /// What an image of clusterd before this one has counted in histograms.
+    before: Before,
 }
 
 /// What clients' connections move, and how they are, by slot. Without `--connection-stats` there is nothing in them.
@@ -242,6 +253,7 @@ impl Metrics {
             ),
             lines_dropped: lines_dropped(),
             connections: ConnectionMetrics::new(),
+            before: Before::default(),
             registry,
         };
         metrics.register_all();
@@ -250,14 +262,12 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let all: [Box<dyn prometheus::core::Collector>; 17] = [
+        let counters_and_gauges: [Box<dyn Collector>; 18] = [
             Box::new(self.accepted.clone()),
             Box::new(self.handed.clone()),
             Box::new(self.redispatched.clone()),
             Box::new(self.rejected.clone()),
             Box::new(self.queue.clone()),
-            Box::new(self.queue_wait.clone()),
-            Box::new(self.handoff.clone()),
             Box::new(self.workers.clone()),
             Box::new(self.late.clone()),
             Box::new(self.stalled.clone()),
@@ -268,8 +278,11 @@ impl Metrics {
             Box::new(self.health_failures.clone()),
             Box::new(self.scrape_errors.clone()),
             Box::new(self.lines_dropped.clone()),
+            Box::new(self.connections.received.clone()),
+            Box::new(self.connections.sent.clone()),
+            Box::new(self.connections.retransmitted.clone()),
         ];
-        for metric in all.into_iter().chain(self.connections.all()) {
+        for metric in counters_and_gauges.into_iter().chain(self.histograms()) {
             self.registry.register(metric).expect("names are unique");
         }
         for reason in REJECTED {
@@ -287,6 +300,23 @@ impl Metrics {
         for result in Messages::ALL {
             self.messages.with_label_values(&[result.label()]);
         }
+    }
+
+    /// The histograms, with all that was counted in them.
+    fn histograms(&self) -> [Box<dyn Collector>; 4] {
+        [
+            Box::new(self.before.and(self.queue_wait.clone())),
+            Box::new(self.before.and(self.handoff.clone())),
+            Box::new(self.before.and(self.connections.duration.clone())),
+            Box::new(self.before.and(self.connections.rtt.clone())),
+        ]
+    }
+
+    /// All that was counted in this histogram, which is one of these.
+    pub(crate) fn counted(&self, histogram: &Histogram) -> proto::Histogram {
+        let metric = histogram.metric();
+        let family = histogram.desc().first().map_or("", |desc| desc.fq_name.as_str());
+        self.before.with(&SeriesName::of(family, &metric), metric.get_histogram())
     }
 
     /// How many connections were closed unserved, for whichever reason.
@@ -330,16 +360,6 @@ impl ConnectionMetrics {
                 ROUND_TRIPS,
             ),
         }
-    }
-
-    fn all(&self) -> [Box<dyn prometheus::core::Collector>; 5] {
-        [
-            Box::new(self.received.clone()),
-            Box::new(self.sent.clone()),
-            Box::new(self.retransmitted.clone()),
-            Box::new(self.duration.clone()),
-            Box::new(self.rtt.clone()),
-        ]
     }
 }
 

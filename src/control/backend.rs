@@ -13,7 +13,6 @@ use axum::extract::Request;
 use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
-use prometheus::core::Metric as _;
 use prometheus::{HistogramVec, IntCounterVec};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::watch;
@@ -154,8 +153,8 @@ impl SupervisedApp {
             rejected: metrics.rejected_of_all_reasons(),
             redispatched: metrics.redispatched.get(),
             queued: queued(metrics),
-            queue_wait: histogram(&metrics.queue_wait),
-            handoff: histogram(&metrics.handoff),
+            queue_wait: histogram(&metrics.counted(&metrics.queue_wait)),
+            handoff: histogram(&metrics.counted(&metrics.handoff)),
             listen_queues: self.queues.look().into_iter().map(listen_queue).collect(),
             ..Traffic::default()
         };
@@ -168,7 +167,8 @@ impl SupervisedApp {
             Some(labels.iter().map(|worker| counter.with_label_values(&[worker]).get()).sum())
         };
         let together = |of_workers: &HistogramVec| {
-            let each = labels.iter().map(|worker| histogram(&of_workers.with_label_values(&[worker])));
+            let one = |worker: &String| histogram(&metrics.counted(&of_workers.with_label_values(&[worker])));
+            let each = labels.iter().map(one);
             Some(each.fold(Histogram::default(), |all, one| all.plus(&one)))
         };
         Traffic {
@@ -184,7 +184,7 @@ impl SupervisedApp {
     /// What the connections of a worker have moved.
     fn moved(&self, slot: Slot) -> Moved {
         let (of_all, worker) = (&self.metrics.connections, slot.to_string());
-        let duration = of_all.duration.with_label_values(&[&worker]);
+        let duration = self.metrics.counted(&of_all.duration.with_label_values(&[&worker]));
         Moved {
             connections_ended: duration.get_sample_count(),
             duration_sum_seconds: duration.get_sample_sum(),
@@ -384,9 +384,7 @@ fn listen_queue(queue: QueueLength) -> ListenQueue {
     ListenQueue { listener, connections, limit, dropped }
 }
 
-fn histogram(histogram: &prometheus::Histogram) -> Histogram {
-    let metric = histogram.metric();
-    let counted = metric.get_histogram();
+fn histogram(counted: &prometheus::proto::Histogram) -> Histogram {
     let bucket = |bucket: &prometheus::proto::Bucket| Bucket {
         seconds: bucket.upper_bound(),
         count: bucket.cumulative_count(),
