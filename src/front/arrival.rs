@@ -5,10 +5,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::protocol::wire::{Binding, Endpoint};
 
 /// The kinds of connections. Each comes through a public socket of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Arrival {
     /// IPv4, at an IPv4 socket.
     V4,
@@ -55,7 +57,8 @@ impl Arrival {
 }
 
 /// A set of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Vec<Arrival>", into = "Vec<Arrival>")]
 pub(crate) struct Arrivals(u8);
 
 impl Arrivals {
@@ -110,6 +113,18 @@ impl Arrivals {
 impl From<Arrival> for Arrivals {
     fn from(arrival: Arrival) -> Self {
         Self(1 << arrival as u8)
+    }
+}
+
+impl From<Vec<Arrival>> for Arrivals {
+    fn from(arrivals: Vec<Arrival>) -> Self {
+        arrivals.into_iter().collect()
+    }
+}
+
+impl From<Arrivals> for Vec<Arrival> {
+    fn from(arrivals: Arrivals) -> Self {
+        arrivals.each().collect()
     }
 }
 

@@ -10,6 +10,8 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use super::arrival::{Arrival, Arrivals};
 use super::listener::Takes;
 use super::public_socket::PublicSocket;
+use super::steering::snapshot::{ListeningSnapshot, ReservedSnapshot};
+use crate::carry::CarriedFd;
 use crate::settings::Bind;
 use crate::sys::reuseport::{self, ListenerStatus};
 use crate::sys::socket;
@@ -112,6 +114,18 @@ impl BoundAddress {
 }
 
 impl BoundAddress {
+    /// As it is written down.
+    pub(super) fn snapshot(&self) -> ReservedSnapshot {
+        let sockets = self.sockets.iter().map(PublicSocket::snapshot).collect();
+        ReservedSnapshot { address: self.address, sockets }
+    }
+
+    /// This address with these sockets; `None` without any.
+    pub(super) fn with(address: SocketAddr, sockets: Vec<PublicSocket>) -> Option<Self> {
+        let backlog = sockets.first()?.backlog();
+        Some(Self { address, backlog, sockets })
+    }
+
     /// The address with these sockets, which refuse clients; `None` without any.
     pub(super) fn of(sockets: Vec<PublicSocket>) -> Option<Self> {
         // `[::]` is for both families.
@@ -231,6 +245,18 @@ impl ListeningSocket {
     pub(super) fn again(socket: OwnedFd, is_inherited: bool) -> Option<Self> {
         let address = SockRef::from(&socket).local_addr().ok()?.as_socket()?;
         Some(Self { is_inherited, ..Self::inherited(socket, address) })
+    }
+
+    /// As it is written down.
+    pub(super) fn snapshot(&self) -> ListeningSnapshot {
+        let &Self { ref socket, address, backlog, is_inherited } = self;
+        ListeningSnapshot { socket: CarriedFd::of(socket), address, backlog, is_inherited }
+    }
+
+    /// The same in another image, with its `socket`.
+    pub(super) fn carried(snapshot: &ListeningSnapshot, socket: OwnedFd) -> Self {
+        let &ListeningSnapshot { socket: _, address, backlog, is_inherited } = snapshot;
+        Self { socket, address, backlog, is_inherited }
     }
 
     /// Listens, with the backlog that was asked for, whatever another process has made of it since.

@@ -14,7 +14,7 @@ use super::links::{LinkKey, Links, NotGiven};
 use super::setup::ServiceLimits;
 use crate::connections::notes::{Note, Notes};
 use crate::metrics::Metrics;
-use crate::policy::{Balancer, Choice};
+use crate::policy::{Balancer, Choice, Seat};
 use crate::protocol::wire::Endpoint;
 
 /// How many busy workers are asked whether they still are, before a connection is given ahead or waits.
@@ -115,6 +115,12 @@ impl Dispatch {
             return true;
         }
         false
+    }
+
+    /// The workers in the order in which they would be chosen.
+    pub(super) fn order(&mut self, links: &mut Links) -> Vec<Seat> {
+        self.hear(links);
+        self.balancer.order()
     }
 
     /// Lets the balancer know which workers are available.

@@ -2,6 +2,7 @@
 //!
 //! Which connections those are is decided in `routes`.
 
+use std::io;
 use std::time::Instant;
 
 use prometheus::Histogram;
@@ -17,6 +18,7 @@ use super::queue::Queue;
 use super::reclaim::Reclaim;
 use super::routes::Bindings;
 use super::setup::ServiceLimits;
+use super::snapshot::{GroupSnapshot, Legacy};
 use crate::connections::notes::Notes;
 use crate::ids::{ServiceId, WorkerId};
 use crate::metrics::Metrics;
@@ -72,6 +74,47 @@ impl Group {
             reclaim: Reclaim::new(metrics.redispatched.clone(), notes.clone()),
             is_served: false,
         }
+    }
+
+    /// As it is written down.
+    pub(super) fn snapshot(&mut self) -> GroupSnapshot {
+        let order = self.dispatch.order(&mut self.links);
+        GroupSnapshot {
+            address: self.bindings.address,
+            takes: self.bindings.takes,
+            queue: self.queue.snapshot(),
+            links: self.links.snapshot(&order),
+            gone: self.reclaim.snapshot(),
+        }
+    }
+
+    /// It takes over what was written down of it. To where connections are routed is decided anew.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2), and that the snapshot cannot be one.
+    pub(super) fn resume(
+        &mut self,
+        snapshot: GroupSnapshot,
+        (service, occupancy): (ServiceId, &Occupancy),
+        metrics: &Metrics,
+        legacy: &mut Legacy,
+    ) -> io::Result<()> {
+        let GroupSnapshot { address, takes: _, queue, links, gone } = snapshot;
+        for connection in &queue {
+            self.queue.put_back(legacy.connection(connection)?);
+        }
+        for link in links {
+            let key = self.links.resume(link, (service, address), metrics, legacy)?;
+            if let Some(worker) = self.links.get(key).map(|member| member.link.worker()) {
+                self.links.occupied(worker, occupancy.of(worker));
+            }
+        }
+        self.links.keep_order();
+        for link in gone {
+            let key = self.links.resume(link, (service, address), metrics, legacy)?;
+            self.links.remove(key).into_iter().for_each(|gone| self.reclaim.resume(gone));
+        }
+        Ok(())
     }
 
     /// The parts, and who chooses.

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::carry::{self, NotCarried, StandStill, Still};
 use crate::front::arrival::{Arrival, Arrivals};
 use crate::front::bound::Bound;
 use crate::front::connection::Connection;
 use crate::front::freed::Freed;
 use crate::front::links::{Attachment, ChannelPermit, Holder};
 use crate::front::private::{Delivery, Undelivered};
+use crate::front::snapshot::FrontSnapshot;
 use crate::front::steering::{Given, Sharing};
 use crate::ids::{LinkId, ServiceId, WorkerId, WorkerPort};
 use crate::protocol::wire::Binding;
@@ -103,7 +106,8 @@ pub(crate) enum Command {
 }
 
 /// What the front tells the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) enum Notice {
     /// The worker listens, whether or not it is ready.
     Listening {
@@ -159,10 +163,14 @@ pub(crate) struct PortStatus {
     pub listening: usize,
 }
 
+/// That the front is to stand still. It is no [`Command`]: those wait while nobody fetches notices.
+pub(crate) type Stand = StandStill<Result<FrontSnapshot, NotCarried>>;
+
 /// The front as the rest of the program sees it. Clones speak to the same front.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
+    stands: mpsc::Sender<Stand>,
     freed: Freed,
     workers_accept: Arc<AtomicBool>,
 }
@@ -183,6 +191,8 @@ pub(crate) struct Reports {
 pub(crate) struct FrontEnds {
     /// What it is asked to do.
     pub commands: mpsc::Receiver<Command>,
+    /// When it is to stand still.
+    pub stands: mpsc::Receiver<Stand>,
     /// Connections that workers do not have any more.
     pub freed: Freed,
     /// What it tells.
@@ -198,15 +208,25 @@ pub(crate) struct FrontEnds {
 /// The two ways between the rest and a front that serves `ports`.
 pub(crate) fn channels(ports: &[WorkerPort]) -> (Handle, Reports, FrontEnds) {
     let (commands, inbox) = mpsc::channel(64);
+    let (stands, asked) = mpsc::channel(1);
     let (outbox, notices) = mpsc::channel(256);
     let status = ports.iter().map(|&port| PortStatus { port, listening: 0 }).collect();
     let (status, watched) = watch::channel(status);
     let (waits_for_place, waiting) = watch::channel(false);
     let freed = Freed::default();
     let workers_accept = Arc::new(AtomicBool::new(false));
-    let handle = Handle { commands, freed: freed.clone(), workers_accept: Arc::clone(&workers_accept) };
+    let handle =
+        Handle { commands, stands, freed: freed.clone(), workers_accept: Arc::clone(&workers_accept) };
     let reports = Reports { notices, status: watched, waits_for_place: waiting };
-    let ends = FrontEnds { commands: inbox, freed, notices: outbox, status, waits_for_place, workers_accept };
+    let ends = FrontEnds {
+        commands: inbox,
+        stands: asked,
+        freed,
+        notices: outbox,
+        status,
+        waits_for_place,
+        workers_accept,
+    };
     (handle, reports, ends)
 }
 
@@ -337,6 +357,21 @@ impl Handle {
     /// Stops accepting. Returns when every accepted connection has been taken by a worker.
     pub(crate) async fn stop(&self) {
         self.ask(|done| Command::Stop { done }).await;
+    }
+
+    /// Has the front stand still, once it has obeyed what it was told before: until what is returned is dropped it accepts
+    /// nothing, gives nothing, tells nothing and obeys nothing. Notices that nobody has fetched yet are still there to be.
+    ///
+    /// # Errors
+    /// It is stopping, or a worker is being retired; it goes on then.
+    pub(crate) async fn stand_still(&self) -> Result<Still<FrontSnapshot>, NotCarried> {
+        let (stand, mut frozen) = carry::stand_still();
+        // A front that is gone drops it, and so answers.
+        let _ = self.stands.send(stand).await;
+        match frozen.state().await {
+            Some(snapshot) => Ok(Still::new(snapshot?, frozen)),
+            None => Err(NotCarried("the data path has ended".to_owned())),
+        }
     }
 
     /// Returns when the front has answered: it is alive.

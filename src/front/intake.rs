@@ -3,6 +3,7 @@
 //! It keeps no connection, and knows neither who gets it nor who may come.
 
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use super::connection::Connection;
 use super::inheritance;
 use super::listener::Listener;
 use super::public_socket::{LAST_HANDSHAKES, PublicSocket};
+use super::snapshot::{AddressSnapshot, IntakeSnapshot, wrong};
 use crate::ids::{ServiceId, WorkerId};
 use crate::protocol::wire::SocketOption;
 use crate::sys::closer;
@@ -35,6 +37,8 @@ const COMPLAINTS: Duration = Duration::from_secs(10);
 pub(super) struct Intake {
     service: ServiceId,
     sockets: Vec<Socket>,
+    /// Each public address, and how many of the sockets are its own, in their order.
+    addresses: Vec<(SocketAddr, usize)>,
     /// Which of them is asked first, so that none keeps the others waiting.
     next: usize,
     state: State,
@@ -71,8 +75,9 @@ impl Intake {
     /// # Errors
     /// Those of epoll_ctl(2).
     pub(super) fn new(service: ServiceId, bound: Vec<Bound>) -> io::Result<Self> {
-        let mut sockets = Vec::new();
+        let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
         for bound in bound {
+            let (address, known) = (bound.address(), sockets.len());
             match bound {
                 Bound::Address(address) => sockets.extend(address.sockets.into_iter().map(Socket::Switched)),
                 Bound::Socket(socket) => {
@@ -81,8 +86,9 @@ impl Intake {
                     sockets.push(Socket::Listening { listener, is_inherited });
                 }
             }
+            addresses.push((address, sockets.len() - known));
         }
-        Ok(Self { sockets, ..Self::empty(service) })
+        Ok(Self { sockets, addresses, ..Self::empty(service) })
     }
 
     /// None.
@@ -91,6 +97,7 @@ impl Intake {
         Self {
             service,
             sockets: Vec::new(),
+            addresses: Vec::new(),
             next: 0,
             state,
             paused_until: None,
@@ -132,6 +139,48 @@ impl Intake {
         }
         bound.extend(BoundAddress::of(switched).map(Bound::Address));
         (bound, waiting)
+    }
+
+    /// As it is written down, while it is not to stop. What it has complained of is not: it may be said once more.
+    pub(super) fn snapshot(&self) -> IntakeSnapshot {
+        let mut sockets = self.sockets.iter();
+        let address = |&(address, count): &(SocketAddr, usize)| {
+            address_snapshot(address, &sockets.by_ref().take(count).collect::<Vec<_>>())
+        };
+        IntakeSnapshot {
+            addresses: self.addresses.iter().filter_map(address).collect(),
+            next: self.next,
+            paused_until: self.paused_until.map(Into::into),
+            retry_at: self.retry_at.map(Into::into),
+        }
+    }
+
+    /// It stands as it was written down, and those may come who arrive so.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2), and that the sockets are others.
+    pub(super) fn resume(&mut self, snapshot: IntakeSnapshot, open: Arrivals) -> io::Result<()> {
+        let IntakeSnapshot { addresses, next, paused_until, retry_at } = snapshot;
+        let mut sockets = self.sockets.iter_mut();
+        let mut own = || sockets.next().ok_or_else(|| wrong("a public socket is missing"));
+        for address in addresses {
+            match address {
+                AddressSnapshot::Switched { sockets, .. } => {
+                    for socket in sockets {
+                        let Socket::Switched(own) = own()? else { return Err(other()) };
+                        own.resume(socket.state)?;
+                    }
+                }
+                AddressSnapshot::Listening { listener: written, .. } => {
+                    let Socket::Listening { listener, .. } = own()? else { return Err(other()) };
+                    listener.resume(written);
+                }
+            }
+        }
+        self.next = next.checked_rem(self.sockets.len()).unwrap_or_default();
+        self.state = State::Open(open);
+        (self.paused_until, self.retry_at) = (paused_until.map(Into::into), retry_at.map(Into::into));
+        Ok(())
     }
 
     /// The next connection. There is none while too many descriptors wait to be closed.
@@ -364,6 +413,26 @@ impl Intake {
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }
+}
+
+/// A public address with its sockets.
+fn address_snapshot(address: SocketAddr, sockets: &[&Socket]) -> Option<AddressSnapshot> {
+    if let [Socket::Listening { listener, is_inherited }] = sockets {
+        return Some(AddressSnapshot::Listening {
+            listener: listener.snapshot(),
+            is_inherited: *is_inherited,
+        });
+    }
+    let switched = sockets.iter().filter_map(|socket| match socket {
+        Socket::Switched(socket) => Some(socket.snapshot()),
+        Socket::Listening { .. } => None,
+    });
+    let sockets: Vec<_> = switched.collect();
+    (!sockets.is_empty()).then_some(AddressSnapshot::Switched { address, sockets })
+}
+
+fn other() -> io::Error {
+    wrong("a public socket is of another kind")
 }
 
 impl Socket {

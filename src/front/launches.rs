@@ -3,11 +3,12 @@
 //! It moves no connection: services write into it what they see, and ask it for whom a new channel is there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::{Duration, Instant};
 
 use super::handle::Notice;
 use super::occupancy::Occupancy;
+use super::snapshot::{LaunchSnapshot, LaunchesSnapshot, StallSnapshot};
 use crate::front::links::{Gate, Holder};
 use crate::ids::{LinkId, ServiceId, WorkerId};
 
@@ -71,6 +72,27 @@ impl LaunchTable {
             stuck_at: BTreeSet::new(),
             notices: VecDeque::new(),
         }
+    }
+
+    /// As it is written down.
+    pub(super) fn snapshot(&self) -> LaunchesSnapshot {
+        LaunchesSnapshot {
+            launches: self.launches.iter().map(|(&worker, launch)| launch.snapshot(worker)).collect(),
+            occupied: self.occupancy.snapshot(),
+            last_given: self.occupancy.last_given(),
+            notices: self.notices.iter().copied().collect(),
+        }
+    }
+
+    /// It stands as it was written down. Before what was not told yet comes what others may have `missed`.
+    pub(super) fn resume(&mut self, snapshot: LaunchesSnapshot, missed: impl Iterator<Item = Notice>) {
+        let LaunchesSnapshot { launches, occupied: _, last_given: _, notices } = snapshot;
+        for launch in launches {
+            let (worker, launch) = (launch.worker, Launch::restored(&launch));
+            self.watch(worker, None, launch.stuck_at());
+            self.launches.insert(worker, launch);
+        }
+        self.notices.extend(missed.chain(notices));
     }
 
     /// Changes what is known of a launch that has a listener, or has had one.
@@ -155,7 +177,7 @@ impl LaunchTable {
     pub(crate) fn took(&mut self, worker: WorkerId, now: Instant) {
         let stuck_timeout = self.recycle.stuck_timeout;
         let worn = self.change(worker, |launch| {
-            launch.taken += 1;
+            launch.taken = launch.taken.saturating_add(1);
             if let Some(stall) = &mut launch.stall {
                 stall.since = now;
                 stall.stuck_at = stall.stuck_at.and(stuck_timeout).map(|timeout| now + timeout);
@@ -164,7 +186,7 @@ impl LaunchTable {
             if launch.taken < *until {
                 return None;
             }
-            *until += *share;
+            *until = until.saturating_add(*share);
             Some(launch.taken)
         });
         if let Some(connections) = worn.flatten() {
@@ -239,9 +261,35 @@ impl LaunchTable {
 }
 
 impl Launch {
+    fn snapshot(&self, worker: WorkerId) -> LaunchSnapshot {
+        let &Launch { is_released, is_retired, taken, limit, ref stall } = self;
+        let stall = stall.as_ref().and_then(Stall::snapshot);
+        LaunchSnapshot { worker, is_released, is_retired, taken, limit, stall }
+    }
+
+    fn restored(snapshot: &LaunchSnapshot) -> Self {
+        let &LaunchSnapshot { worker: _, is_released, is_retired, taken, limit, stall } = snapshot;
+        Launch { is_released, is_retired, taken, limit, stall: stall.map(Stall::restored) }
+    }
+
     /// When it will have been stuck for too long.
     fn stuck_at(&self) -> Option<Instant> {
         self.stall.as_ref()?.stuck_at
+    }
+}
+
+impl Stall {
+    /// `None` if it moves on all of its listeners, and so is none.
+    fn snapshot(&self) -> Option<StallSnapshot> {
+        Some(StallSnapshot {
+            listeners: NonZeroUsize::new(self.listeners)?,
+            since: self.since.into(),
+            stuck_at: self.stuck_at.map(Into::into),
+        })
+    }
+
+    fn restored(StallSnapshot { listeners, since, stuck_at }: StallSnapshot) -> Self {
+        Self { listeners: listeners.get(), since: since.into(), stuck_at: stuck_at.map(Into::into) }
     }
 }
 

@@ -12,6 +12,8 @@ use rustix::net::SocketFlags;
 use tokio::io::Interest;
 
 use super::arrival::{Arrival, Arrivals};
+use super::snapshot::ListenerSnapshot;
+use crate::carry::CarriedFd;
 use crate::front::connection::Connection;
 use crate::protocol::wire::{Endpoint, SocketOption};
 use crate::sys::socket;
@@ -55,6 +57,22 @@ impl Listener {
     pub(super) fn watch(socket: OwnedFd, takes: Takes, options: Vec<SocketOption>) -> io::Result<Self> {
         let socket = Watched::new(socket, Interest::READABLE)?;
         Ok(Self { socket, takes, options, without_options: 0, is_kept_out: false })
+    }
+
+    /// As it is written down.
+    pub(super) fn snapshot(&self) -> ListenerSnapshot {
+        ListenerSnapshot {
+            socket: CarriedFd::of(&self.socket),
+            options: self.options.clone(),
+            without_options: self.without_options,
+            is_kept_out: self.is_kept_out,
+        }
+    }
+
+    /// It stands as it was written down.
+    pub(super) fn resume(&mut self, snapshot: ListenerSnapshot) {
+        let ListenerSnapshot { socket: _, options, without_options, is_kept_out } = snapshot;
+        (self.options, self.without_options, self.is_kept_out) = (options, without_options, is_kept_out);
     }
 
     /// The socket, watched no longer.

@@ -24,6 +24,7 @@ mod reclaim;
 mod routes;
 mod service;
 mod setup;
+mod standing;
 
 pub(crate) mod arrival;
 pub(crate) mod bound;
@@ -33,17 +34,19 @@ pub(crate) mod inheritance;
 pub(crate) mod launches;
 pub(crate) mod links;
 pub(crate) mod private;
+pub(crate) mod snapshot;
 pub(crate) mod steering;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -60,7 +63,10 @@ use self::occupancy::Occupancy;
 use self::private::{Delivery, Undelivered};
 use self::service::{Progress, Service};
 pub(crate) use self::setup::{Accepts, SLOW, ServiceLimits, Setup};
+use self::snapshot::{FrontSnapshot, Restored};
+use self::standing::Standing;
 use self::steering::{By, Steering};
+use crate::carry::NotCarried;
 use crate::connections::notes::Notes;
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::metrics::Metrics;
@@ -78,6 +84,7 @@ pub(crate) struct Front {
     /// Workers that are to get nothing more, and who is told when that is so.
     retiring: Vec<(WorkerId, oneshot::Sender<()>)>,
     commands: mpsc::Receiver<Command>,
+    still: Standing,
     freed: Freed,
     notices: PollSender<Notice>,
     status: watch::Sender<Vec<PortStatus>>,
@@ -118,6 +125,7 @@ impl Front {
     pub(crate) fn new(setup: Setup, ends: handle::FrontEnds) -> io::Result<Self> {
         let published = vec![0; ends.status.borrow().len()];
         let occupancy = Occupancy::new(setup.limits.choice.counts(), setup.limits.concurrency);
+        let accepts = setup.restored.as_ref().map_or(setup.accepts, Restored::accepts);
         let mut front = Self {
             services: Vec::new(),
             steering: Steering::new(
@@ -125,11 +133,12 @@ impl Front {
                 by(setup.limits.choice),
                 setup.metrics.clone(),
             ),
-            accepts: setup.accepts,
+            accepts,
             workers_accept: ends.workers_accept,
             launches: LaunchTable::new(setup.holds, setup.recycle, occupancy),
             retiring: Vec::new(),
             commands: ends.commands,
+            still: Standing::new(ends.stands),
             freed: ends.freed,
             notices: PollSender::new(ends.notices),
             status: ends.status,
@@ -144,10 +153,46 @@ impl Front {
             ports: Vec::new(),
         };
         front.workers_accept.store(front.accepts == Accepts::Workers, Ordering::Relaxed);
-        for (port, bound) in setup.ports {
-            front.serve(ServiceId::Port(port), bound)?;
+        match setup.restored {
+            None => {
+                setup.services.into_iter().try_for_each(|(service, bound)| front.serve(service, bound))?;
+            }
+            Some(restored) => front.resume(restored, setup.services.into_iter().collect())?,
         }
         Ok(front)
+    }
+
+    /// Takes over what another image has left.
+    fn resume(&mut self, restored: Restored, mut bound: BTreeMap<ServiceId, Vec<Bound>>) -> io::Result<()> {
+        let (snapshot, mut legacy) = restored.open();
+        let FrontSnapshot { accepts: _, services, steering, launches, ports } = snapshot;
+        self.launches.occupancy.resume(&launches.occupied, launches.last_given);
+        for snapshot in services {
+            let (id, bound) = (snapshot.id, bound.remove(&snapshot.id).unwrap_or_default());
+            let (metrics, notes) = (self.metrics.clone(), self.notes.clone());
+            let mut service = Service::new(id, bound, self.limits, metrics, notes)?;
+            service.resume(snapshot, &self.launches.occupancy, &mut legacy)?;
+            self.services.push(service);
+        }
+        self.steering.resume(steering, bound, &mut legacy)?;
+        ports.iter().for_each(|&(_, port)| self.notes.serves(port));
+        self.ports = ports;
+        // What was told and not heard before the other image ended is lost. Whoever has heard it hears it twice.
+        let services = self.services.iter().flat_map(Service::have_listened);
+        let listening = services.chain(self.steering.have_listened());
+        self.launches.resume(launches, listening);
+        self.count_stalled();
+        Ok(())
+    }
+
+    /// Whoever carries metrics over may know the same.
+    fn count_stalled(&self) {
+        let mut stalled: BTreeMap<_, i64> = BTreeMap::new();
+        let services = self.services.iter().flat_map(Service::stalled);
+        services.chain(self.steering.stalled()).for_each(|slot| *stalled.entry(slot).or_default() += 1);
+        for (slot, count) in stalled {
+            self.metrics.stalled.with_label_values(&[&slot.to_string()]).set(count);
+        }
     }
 
     fn serve(&mut self, id: ServiceId, bound: Vec<Bound>) -> io::Result<()> {
@@ -171,6 +216,10 @@ impl Front {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(stand) = ready!(self.still.poll(cx)) {
+            let snapshot = self.snapshot(cx);
+            self.still.begin(stand, snapshot);
+        }
         if self.poll_commands(cx).is_ready() {
             return Poll::Ready(());
         }
@@ -187,6 +236,28 @@ impl Front {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// What it has, when it has obeyed all that it was told before.
+    fn snapshot(&mut self, cx: &mut Context<'_>) -> Result<FrontSnapshot, NotCarried> {
+        while let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
+            self.obey(command);
+        }
+        self.hear_what_is_freed(cx);
+        self.poll_retiring();
+        if !matches!(self.stopping, Stopping::No) {
+            return Err(NotCarried("clusterd is stopping".to_owned()));
+        }
+        if let Some((worker, _)) = self.retiring.first() {
+            return Err(NotCarried(format!("worker {worker} is being retired, and still takes connections")));
+        }
+        Ok(FrontSnapshot {
+            accepts: self.accepts,
+            services: self.services.iter_mut().map(Service::snapshot).collect(),
+            steering: self.steering.snapshot(),
+            launches: self.launches.snapshot(),
+            ports: self.ports.clone(),
+        })
     }
 
     /// Ready when nobody can give commands any more. While notices wait to be fetched no command is taken, so that

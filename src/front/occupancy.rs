@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
+use super::snapshot::OccupiedSnapshot;
 use crate::ids::WorkerId;
 
 /// The counts, if anybody needs them.
@@ -44,6 +45,21 @@ impl Occupancy {
         }
     }
 
+    /// The counts as they are written down.
+    pub(super) fn snapshot(&self) -> Vec<OccupiedSnapshot> {
+        let open = self.open.iter();
+        open.map(|(&worker, &connections)| OccupiedSnapshot { worker, connections }).collect()
+    }
+
+    /// Workers have so many, if anybody needs it.
+    pub(super) fn resume(&mut self, occupied: &[OccupiedSnapshot], last_given: Option<WorkerId>) {
+        if self.is_counted {
+            self.open.extend(occupied.iter().map(|occupied| (occupied.worker, occupied.connections)));
+            self.changed = self.open.keys().copied().collect();
+            self.last_given = last_given;
+        }
+    }
+
     /// Whether they are counted.
     pub(crate) fn is_counted(&self) -> bool {
         self.is_counted
@@ -63,7 +79,8 @@ impl Occupancy {
     /// The worker is given one.
     pub(crate) fn given(&mut self, worker: WorkerId) {
         if self.is_counted {
-            *self.open.entry(worker).or_default() += 1;
+            let open = self.open.entry(worker).or_default();
+            *open = open.saturating_add(1);
             self.last_given = Some(worker);
             self.changed(worker);
         }

@@ -14,6 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::arrival::{Arrival, Arrivals};
+use super::snapshot::{OpenSnapshot, OpennessSnapshot};
 
 /// How long a worker may leave clients of one family alone while it serves the other: it opens one listener after the
 /// other.
@@ -107,10 +108,45 @@ impl Openness {
         left.min()
     }
 
+    /// As it is written down.
+    pub(super) fn snapshot(&self) -> OpennessSnapshot {
+        let Seen { listened_on, served } = self.seen;
+        OpennessSnapshot {
+            states: self.states.map(State::snapshot),
+            listened_on,
+            served,
+            is_stopped: self.is_stopped,
+        }
+    }
+
+    /// As it was written down.
+    pub(super) fn restored(snapshot: &OpennessSnapshot) -> Self {
+        let &OpennessSnapshot { states, listened_on, served, is_stopped } = snapshot;
+        Self { states: states.map(State::restored), seen: Seen { listened_on, served }, is_stopped }
+    }
+
     fn step(&mut self, now: Instant) {
         let (seen, is_stopped) = (self.seen, self.is_stopped);
         for (arrival, state) in Arrival::ALL.into_iter().zip(&mut self.states) {
             *state = if is_stopped { State::Refused } else { next(*state, arrival, seen, now) };
+        }
+    }
+}
+
+impl State {
+    fn snapshot(self) -> OpenSnapshot {
+        match self {
+            State::Refused => OpenSnapshot::Refused,
+            State::Open => OpenSnapshot::Open,
+            State::Left { until } => OpenSnapshot::Left { until: until.into() },
+        }
+    }
+
+    fn restored(snapshot: OpenSnapshot) -> Self {
+        match snapshot {
+            OpenSnapshot::Refused => State::Refused,
+            OpenSnapshot::Open => State::Open,
+            OpenSnapshot::Left { until } => State::Left { until: until.into() },
         }
     }
 }

@@ -107,6 +107,12 @@ impl Private {
         self.under_way = Some(reply);
     }
 
+    /// One was handed over by another image, in which whoever asked for it has ended.
+    pub(crate) fn resume(&mut self) {
+        let (nobody, _) = oneshot::channel();
+        self.begin(nobody);
+    }
+
     /// Whether one was handed over, and nobody knows yet what becomes of it.
     pub(crate) fn is_under_way(&self) -> bool {
         self.under_way.is_some()

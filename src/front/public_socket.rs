@@ -22,6 +22,8 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::arrival::{Arrival, Arrivals};
 use super::listener::{Listener, Takes};
+use super::snapshot::{PublicSocketSnapshot, PublicStateSnapshot, wrong};
+use crate::carry::{CarriedFd, CarriedFds};
 use crate::front::connection::Connection;
 use crate::protocol::wire::SocketOption;
 use crate::sys::socket;
@@ -85,6 +87,47 @@ impl PublicSocket {
     pub(super) fn also_for(mut self, arrival: Arrival) -> Self {
         self.wanted_for = self.wanted_for.with(arrival);
         self
+    }
+
+    /// As it is written down.
+    pub(super) fn snapshot(&self) -> PublicSocketSnapshot {
+        let &Self { address, arrival, wanted_for, backlog, ref state, ref options } = self;
+        let (state, options) = (state.snapshot(), options.clone());
+        PublicSocketSnapshot { address, arrival, wanted_for, backlog, options, state }
+    }
+
+    /// The same socket in another image, not watched yet: whether it listens is known to the kernel alone until
+    /// [`PublicSocket::resume`].
+    ///
+    /// # Errors
+    /// Its descriptor was not carried over, or has two owners.
+    pub(super) fn carried(snapshot: &PublicSocketSnapshot, fds: &CarriedFds) -> io::Result<Self> {
+        let &PublicSocketSnapshot { address, arrival, wanted_for, backlog, .. } = snapshot;
+        let socket = snapshot.state.socket().map(|number| fds.take(number)).transpose()?;
+        let state = socket.map_or(State::Unbound, State::Refusing);
+        Ok(Self { address, arrival, wanted_for, backlog, state, options: snapshot.options.clone() })
+    }
+
+    /// It stands as it was written down.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2), and that it has no socket.
+    pub(super) fn resume(&mut self, snapshot: PublicStateSnapshot) -> io::Result<()> {
+        let (listens, until) = match snapshot {
+            PublicStateSnapshot::Unbound | PublicStateSnapshot::Refusing { .. } => return Ok(()),
+            PublicStateSnapshot::Accepting { listener } => (listener, None),
+            PublicStateSnapshot::Closing { listener, until } => (listener, Some(until)),
+        };
+        let State::Refusing(socket) = std::mem::replace(&mut self.state, State::Unbound) else {
+            return Err(wrong("a public socket that listens is missing"));
+        };
+        let mut listener = Listener::watch(socket, Takes::Only(self.arrival), Vec::new())?;
+        listener.resume(listens);
+        self.state = match until {
+            None => State::Accepting(listener),
+            Some(until) => State::Closing { listener, until: until.into() },
+        };
+        Ok(())
     }
 
     /// Whether it is for any of these.
@@ -284,6 +327,19 @@ impl PublicSocket {
             State::Unbound => None,
             State::Refusing(socket) => Some(SockRef::from(socket)),
             State::Accepting(listener) | State::Closing { listener, .. } => Some(SockRef::from(listener)),
+        }
+    }
+}
+
+impl State {
+    fn snapshot(&self) -> PublicStateSnapshot {
+        match self {
+            State::Unbound => PublicStateSnapshot::Unbound,
+            State::Refusing(socket) => PublicStateSnapshot::Refusing { socket: CarriedFd::of(socket) },
+            State::Accepting(listener) => PublicStateSnapshot::Accepting { listener: listener.snapshot() },
+            State::Closing { listener, until } => {
+                PublicStateSnapshot::Closing { listener: listener.snapshot(), until: (*until).into() }
+            }
         }
     }
 }

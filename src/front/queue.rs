@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::front::connection::Connection;
+use crate::front::snapshot::ConnectionSnapshot;
 use crate::policy::Seat;
 use crate::protocol::wire::Endpoint;
 
@@ -39,6 +40,13 @@ impl Queue {
     /// Those who wait.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.waiting.iter().chain(self.homes.iter().flatten())
+    }
+
+    /// Those who wait, the one that has waited longest first. For whose worker is found out anew.
+    pub(super) fn snapshot(&self) -> Vec<ConnectionSnapshot> {
+        let mut all: Vec<_> = self.iter().map(ConnectionSnapshot::of).collect();
+        all.sort_by_key(|connection| connection.accepted);
+        all
     }
 
     /// Whose connection is next, of those who wait for any worker.

@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 use super::connection::Connection;
 use super::intake::PAUSE;
 use super::launches::LaunchTable;
+use super::links::snapshot::LinkSnapshot;
 use super::links::{LinkKey, Links, Member};
 use super::occupancy::Occupancy;
 use super::private::Undelivered;
@@ -31,6 +32,17 @@ pub(super) struct Reclaim {
 impl Reclaim {
     pub(super) fn new(redispatched: IntCounter, notes: Notes) -> Self {
         Self { gone: Vec::new(), retry_at: None, redispatched, notes }
+    }
+
+    /// Those who are gone, as they are written down.
+    pub(super) fn snapshot(&self) -> Vec<LinkSnapshot> {
+        self.gone.iter().map(Member::snapshot).collect()
+    }
+
+    /// This one is gone, and it is tried again at once to take back what lies in its channel.
+    pub(super) fn resume(&mut self, gone: Member) {
+        self.gone.push(gone);
+        self.retry_at = Some(Instant::now());
     }
 
     /// Whether nothing is left to be taken back from those who are gone.

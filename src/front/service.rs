@@ -13,6 +13,7 @@ use super::bound::Bound;
 use super::connection::Connection;
 use super::dispatch::Dispatch;
 use super::group::{Around, Group, Parts};
+use super::handle::Notice;
 use super::intake::Intake;
 use super::launches::LaunchTable;
 use super::links::{Attachment, Gate};
@@ -22,8 +23,9 @@ use super::private::{Delivery, Undelivered};
 use super::queue::Queue;
 use super::routes::{self, Bindings, Route, Routes};
 use super::setup::ServiceLimits;
+use super::snapshot::{Legacy, ServiceSnapshot};
 use crate::connections::notes::Notes;
-use crate::ids::{LinkId, ServiceId, WorkerId};
+use crate::ids::{LinkId, ServiceId, Slot, WorkerId};
 use crate::metrics::{Metrics, Rejected};
 
 /// How many connections move before everything else gets its turn.
@@ -79,6 +81,61 @@ impl Service {
             metrics,
             notes,
         })
+    }
+
+    /// As it is written down, while it is not to stop.
+    pub(super) fn snapshot(&mut self) -> ServiceSnapshot {
+        ServiceSnapshot {
+            id: self.id,
+            intake: self.intake.snapshot(),
+            openness: self.openness.snapshot(),
+            groups: self.groups.iter_mut().map(Group::snapshot).collect(),
+            turn: self.turn,
+            parked: self.parked.snapshot(),
+        }
+    }
+
+    /// It takes over what was written down of it.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2), and that the snapshot cannot be one.
+    pub(super) fn resume(
+        &mut self,
+        snapshot: ServiceSnapshot,
+        occupancy: &Occupancy,
+        legacy: &mut Legacy,
+    ) -> io::Result<()> {
+        let ServiceSnapshot { id, intake, openness, groups, turn, parked } = snapshot;
+        self.openness = Openness::restored(&openness);
+        self.intake.resume(intake, self.openness.open())?;
+        for snapshot in groups {
+            let bindings = Bindings { address: snapshot.address, takes: snapshot.takes };
+            let mut group = Group::new(bindings, &self.limits, &self.metrics, &self.notes);
+            group.resume(snapshot, (id, occupancy), &self.metrics, legacy)?;
+            self.groups.push(group);
+        }
+        self.turn = turn;
+        for connection in &parked {
+            self.parked.put_back(legacy.connection(connection)?);
+        }
+        self.reroute();
+        Ok(())
+    }
+
+    /// Of each link whose server has listened, what is told of that.
+    pub(super) fn have_listened(&self) -> impl Iterator<Item = Notice> {
+        let links = self.groups.iter().flat_map(|group| group.links.each()).map(|member| &member.link);
+        links.filter(|link| link.has_listened()).map(|link| Notice::Listening {
+            worker: link.worker(),
+            service: self.id,
+            link: link.id(),
+            ready: link.speaks_for_itself(),
+        })
+    }
+
+    /// The slot of each link's worker that is stalled.
+    pub(super) fn stalled(&self) -> impl Iterator<Item = Slot> {
+        self.groups.iter().flat_map(|group| group.links.stalled())
     }
 
     /// A group's parts, and who chooses in it.

@@ -5,12 +5,15 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::bound::Bound;
 use super::handle::Handle;
 use super::launches::RecycleLimits;
 use super::links::Timeouts;
+use super::snapshot::Restored;
 use crate::connections::notes::Notes;
-use crate::ids::WorkerPort;
+use crate::ids::ServiceId;
 use crate::metrics::Metrics;
 use crate::policy::Choice;
 
@@ -19,7 +22,7 @@ use crate::policy::Choice;
 pub(crate) const SLOW: Duration = Duration::from_millis(20);
 
 /// Who accepts connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Accepts {
     /// The front, which chooses a worker for each.
     Primary,
@@ -37,9 +40,9 @@ impl Accepts {
 /// What the front needs to begin.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    /// The public sockets of each worker port; a single one for each if workers accept.
-    pub ports: Vec<(WorkerPort, Vec<Bound>)>,
-    /// Who accepts.
+    /// The public sockets of each service; a single one for each if workers accept.
+    pub services: Vec<(ServiceId, Vec<Bound>)>,
+    /// Who accepts, unless another image has left it.
     pub accepts: Accepts,
     /// What bounds each service.
     pub limits: ServiceLimits,
@@ -51,6 +54,8 @@ pub(crate) struct Setup {
     pub metrics: Metrics,
     /// Where it notes who gets which connection.
     pub notes: Notes,
+    /// What another image of clusterd has left of these services; `None` at a start.
+    pub restored: Option<Restored>,
 }
 
 /// How each service chooses workers, and what it is bounded by.

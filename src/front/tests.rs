@@ -93,7 +93,7 @@ impl Stage {
         let metrics = Metrics::new();
         let notes = Notes::new().unwrap();
         let setup = Setup {
-            ports: vec![(PORT, vec![bound])],
+            services: vec![(ServiceId::Port(PORT), vec![bound])],
             accepts,
             limits: ServiceLimits {
                 choice: limits.choice,
@@ -107,6 +107,7 @@ impl Stage {
             recycle: limits.recycle,
             metrics: metrics.clone(),
             notes: notes.clone(),
+            restored: None,
         };
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

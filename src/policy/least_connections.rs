@@ -75,6 +75,12 @@ impl Balancer for LeastConnections {
         self.change(seat, |worker| worker.open = connections);
     }
 
+    fn order(&self) -> Vec<Seat> {
+        let mut order: Vec<_> = (0..self.workers.len()).map(Seat).collect();
+        order.sort_by_key(|seat| self.workers[seat.0].turn);
+        order
+    }
+
     fn next(&mut self, _client: &Endpoint) -> Option<Seat> {
         let &(.., seat) = self.order.first()?;
         let turn = self.turn();

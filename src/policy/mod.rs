@@ -60,6 +60,12 @@ pub trait Balancer: std::fmt::Debug + Send {
         None
     }
 
+    /// The workers in such an order that, were they seated and become idle in it, others would be chosen in the same turn as
+    /// they are now. Those that are not among them come after them.
+    fn order(&self) -> Vec<Seat> {
+        Vec::new()
+    }
+
     /// Whether other workers serve than when this was last asked, so that homes have changed.
     fn homes_changed(&mut self) -> bool {
         false

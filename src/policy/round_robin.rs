@@ -79,6 +79,14 @@ impl Balancer for RoundRobin {
         }
     }
 
+    fn order(&self) -> Vec<Seat> {
+        let behind = |seat: &Seat| match self.places.get(seat.0)? {
+            Place::Between { behind, .. } => *behind,
+            Place::Out => None,
+        };
+        std::iter::successors(self.first, behind).collect()
+    }
+
     /// The first one, which is the last one then.
     fn next(&mut self, _client: &Endpoint) -> Option<Seat> {
         let next = self.first?;

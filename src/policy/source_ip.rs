@@ -71,6 +71,13 @@ impl Balancer for SourceIp {
         })
     }
 
+    /// The older of two launches comes first.
+    fn order(&self) -> Vec<Seat> {
+        let mut order: Vec<_> = (0..self.workers.len()).map(Seat).collect();
+        order.sort_by_key(|seat| self.workers[seat.0].launch);
+        order
+    }
+
     fn homes_changed(&mut self) -> bool {
         std::mem::take(&mut self.has_changed)
     }

@@ -29,6 +29,11 @@ impl Window {
         Self { size: self.most, stays_open: true, ..self }
     }
 
+    /// The same, open for so many, or as many as it may be.
+    pub(crate) fn opened_for(self, size: usize) -> Self {
+        Self { size: size.clamp(1, self.most), ..self }
+    }
+
     /// Whether it never closes.
     pub(crate) fn stays_open(&self) -> bool {
         self.stays_open

@@ -16,6 +16,7 @@ use crate::front::handle::{FrontEnds, Handle, Reports};
 use crate::front::launches::RecycleLimits;
 use crate::front::links::Timeouts;
 use crate::front::{self, Accepts, Front, ServiceLimits, Setup};
+use crate::ids::ServiceId;
 use crate::metrics::Metrics;
 use crate::policy::Choice;
 use crate::settings::{Config, Policy};
@@ -52,8 +53,9 @@ fn setup(
             config.queue
         );
     }
+    let services = ports.into_iter().map(|(port, bound)| (ServiceId::Port(port), bound));
     Setup {
-        ports,
+        services: services.collect(),
         accepts,
         limits: ServiceLimits {
             choice: choice(config.policy),
@@ -74,6 +76,7 @@ fn setup(
         },
         metrics: metrics.clone(),
         notes,
+        restored: None,
     }
 }
 

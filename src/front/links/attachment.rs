@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ids::{LinkId, ServiceId, WorkerId};
@@ -63,7 +64,24 @@ impl ChannelPermit {
 impl ChannelPermits {
     /// Room for `count` channels.
     pub(crate) fn new(count: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(count)), taken: Arc::default() }
+        Self::restored(count, 0)
+    }
+
+    /// Room for `count` channels, of which some may be there: their permits are given out [again](Self::again). So many
+    /// numbers were given out.
+    pub(crate) fn restored(count: usize, taken: u64) -> Self {
+        Self { free: Arc::new(Semaphore::new(count)), taken: Arc::new(AtomicU64::new(taken)) }
+    }
+
+    /// How many numbers were given out.
+    pub(crate) fn snapshot(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// The permit of a channel that another image has left. `None` if none is left, or that number was never given out.
+    pub(crate) fn again(&self, link: LinkId) -> Option<ChannelPermit> {
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        (link.0 < self.snapshot()).then_some(ChannelPermit { link, _permit: permit })
     }
 
     /// A permit, if one is left.
@@ -76,7 +94,8 @@ impl ChannelPermits {
 /// Where to look whether anyone still holds the worker's end of a channel.
 ///
 /// The primary's duplicate of that end hides its closing, so it has to be looked up in the process table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Holder {
     /// The inode of the worker's end, as `/proc/PID/fd` shows it.
     pub inode: u64,

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::Interest;
 
+use crate::carry::CarriedFd;
 use crate::front::connection::Connection;
 use crate::protocol::wire::{Endpoint, FromWorker, Linger, MAX_MESSAGE, ToWorker};
 use crate::sys::closer::ForeignFd;
@@ -62,6 +63,11 @@ impl Channel {
     pub(super) fn new(ours: ForeignFd, worker_end: ForeignFd, wake: Waker) -> io::Result<Self> {
         let ours = Watched::new(ours, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self { ours, worker_end, wake })
+    }
+
+    /// The primary's end and the duplicate of the worker's, as they are written down.
+    pub(super) fn ends(&self) -> (CarriedFd, CarriedFd) {
+        (CarriedFd::of(&self.ours), CarriedFd::of(&self.worker_end))
     }
 
     /// Sends a connection, and how it is to linger; returns the size of its record.

@@ -3,10 +3,13 @@
 //! Pure: a channel is first in, first out, so how much lies in it tells which of them the worker has taken.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::Instant;
 
+use super::snapshot::{GivenSnapshot, InFlightSnapshot};
 use crate::front::arrival::Arrival;
-use crate::protocol::wire::Endpoint;
+use crate::front::snapshot::wrong;
+use crate::protocol::wire::{Endpoint, MAX_MESSAGE};
 
 /// A connection that was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,26 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    /// As it is written down.
+    pub(super) fn snapshot(&self) -> InFlightSnapshot {
+        InFlightSnapshot { given: self.given.iter().map(Given::snapshot).collect(), taken: self.taken }
+    }
+
+    /// As it was written down.
+    ///
+    /// # Errors
+    /// More were taken than were given, or a record is longer than any.
+    pub(super) fn restored(snapshot: InFlightSnapshot) -> io::Result<Self> {
+        let InFlightSnapshot { given, taken } = snapshot;
+        if taken > given.len() {
+            return Err(wrong("more connections were taken than were given"));
+        }
+        if given.iter().any(|given| given.size > MAX_MESSAGE) {
+            return Err(wrong("a connection was given with a longer record than there is"));
+        }
+        Ok(Self { given: given.into_iter().map(Given::restored).collect(), taken })
+    }
+
     /// One more was given.
     pub(super) fn push(&mut self, given: Given) {
         self.given.push_back(given);
@@ -86,6 +109,18 @@ impl InFlight {
         let place = self.given.iter().position(|given| given.peer == *peer)?;
         self.taken -= usize::from(place < self.taken);
         self.given.remove(place)
+    }
+}
+
+impl Given {
+    fn snapshot(&self) -> GivenSnapshot {
+        let &Given { peer, arrival, accepted, since, size } = self;
+        GivenSnapshot { peer, arrival, accepted: accepted.into(), since: since.into(), size }
+    }
+
+    fn restored(snapshot: GivenSnapshot) -> Self {
+        let GivenSnapshot { peer, arrival, accepted, since, size } = snapshot;
+        Given { peer, arrival, accepted: accepted.into(), since: since.into(), size }
     }
 }
 

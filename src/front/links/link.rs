@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::attachment::{Attachment, ChannelPermit, Holder};
 use super::channel::{Channel, Fault, Reading, Received, Recovered};
 use super::in_flight::{Given, InFlight};
+use super::snapshot::LinkSnapshot;
 use super::state::{Due, Gate, LinkState, Listens, Timeouts};
 use crate::front::connection::Connection;
 use crate::ids::{LinkId, WorkerId};
@@ -112,6 +113,37 @@ impl Link {
             last_handed: None,
             linger: attachment.options.iter().find_map(SocketOption::linger).flatten(),
         })
+    }
+
+    /// As it is written down, with what is kept for it.
+    pub(super) fn snapshot(&self, window: usize, gives_private: bool) -> LinkSnapshot {
+        let (channel, worker_end) = self.channel.ends();
+        LinkSnapshot {
+            id: self.id,
+            worker: self.worker,
+            channel,
+            worker_end,
+            holder: self.holder,
+            wants_drain: self.wants_drain,
+            state: self.state.snapshot(),
+            in_flight: self.in_flight.snapshot(),
+            last_handed: self.last_handed.map(Into::into),
+            linger: self.linger,
+            window,
+            gives_private,
+        }
+    }
+
+    /// It stands as it was written down.
+    ///
+    /// # Errors
+    /// What lies in its channel cannot be so.
+    pub(super) fn resume(&mut self, snapshot: LinkSnapshot) -> io::Result<()> {
+        let LinkSnapshot { state, in_flight, last_handed, linger, .. } = snapshot;
+        self.state.resume(state);
+        self.in_flight = InFlight::restored(in_flight)?;
+        (self.last_handed, self.linger) = (last_handed.map(Into::into), linger);
+        Ok(())
     }
 
     /// The link's name.

@@ -1,5 +1,6 @@
 //! A link, with what the front keeps for it: its window, clusterd's own connections to it, and its counters.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use super::link::Link;
 use super::ready_set::Mark;
+use super::snapshot::LinkSnapshot;
 use super::tally::{Ahead, Standing};
 use crate::front::connection::Connection;
 use crate::front::private::{Private, Undelivered};
@@ -46,6 +48,20 @@ impl Member {
             last_handed: link.last_handed(),
             deadline: link.deadline().into_iter().chain(self.private.deadline()).min(),
         }
+    }
+
+    /// As it is written down.
+    pub(in crate::front) fn snapshot(&self) -> LinkSnapshot {
+        self.link.snapshot(self.window.size(), self.private.is_under_way())
+    }
+
+    /// It stands as it was written down.
+    pub(super) fn resume(&mut self, snapshot: LinkSnapshot) -> io::Result<()> {
+        self.window = self.window.opened_for(snapshot.window);
+        if snapshot.gives_private {
+            self.private.resume();
+        }
+        self.link.resume(snapshot)
     }
 
     /// Whether it may be given a connection before it has taken those that it was given. One of clusterd's own is on its

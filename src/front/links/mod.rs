@@ -13,8 +13,11 @@ mod slab;
 mod state;
 mod tally;
 
+pub(in crate::front) mod snapshot;
+
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Instant;
@@ -27,11 +30,13 @@ pub(crate) use self::state::{Due, Gate, Timeouts};
 use self::link::Link;
 use self::ready_set::ReadySet;
 use self::slab::Slab;
+use self::snapshot::LinkSnapshot;
 use self::tally::{Ahead, Changes, Standing, Tally};
 use super::connection::Connection;
 use super::occupancy::Occupied;
 use super::private::Private;
-use crate::ids::{LinkId, WorkerId};
+use super::snapshot::Legacy;
+use crate::ids::{LinkId, ServiceId, Slot, WorkerId};
 use crate::metrics::Metrics;
 use crate::policy::window::Window;
 use crate::policy::{Balancer, Choice, Seat};
@@ -116,6 +121,46 @@ impl Links {
         }
         self.settle(key);
         Ok(())
+    }
+
+    /// All links as they are written down: those of each worker together, and workers in this order.
+    pub(in crate::front) fn snapshot(&self, order: &[Seat]) -> Vec<LinkSnapshot> {
+        let others = self.seats.keys().map(Seat).filter(|seat| !order.contains(seat));
+        let seats = order.iter().copied().chain(others);
+        let links = seats.flat_map(|seat| self.of_seat(seat)).filter_map(|&key| self.get(key));
+        links.map(Member::snapshot).collect()
+    }
+
+    /// Adds a channel that another image has written down, as it stood, of a server that listens on this. Nothing is told.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2), and that the snapshot cannot be one.
+    pub(in crate::front) fn resume(
+        &mut self,
+        snapshot: LinkSnapshot,
+        (service, address): (ServiceId, IpAddr),
+        metrics: &Metrics,
+        legacy: &mut Legacy,
+    ) -> io::Result<LinkKey> {
+        let key = LinkKey(self.members.next_key());
+        self.attach(snapshot.attachment(service, address, legacy)?, Gate::Held, metrics)?;
+        self.change(key, |member| member.resume(snapshot)).transpose()?;
+        Ok(key)
+    }
+
+    /// Those who are available are told to be so in the order in which their channels were added.
+    pub(in crate::front) fn keep_order(&mut self) {
+        self.changes.keep_order();
+    }
+
+    /// Each link with its worker's slot that is stalled.
+    pub(in crate::front) fn stalled(&self) -> impl Iterator<Item = Slot> {
+        self.each().filter(|member| member.link.is_stalled()).map(|member| member.link.worker().slot)
+    }
+
+    /// All links.
+    pub(in crate::front) fn each(&self) -> impl Iterator<Item = &Member> {
+        self.members.keys().filter_map(|key| self.members.get(key))
     }
 
     /// Takes a link out, with all that is in it.

@@ -21,11 +21,15 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
+use super::snapshot::{LinkStateSnapshot, PhaseSnapshot};
+
 /// How long a worker that declined a connection gets no other.
 const REST: Duration = Duration::from_millis(100);
 
 /// Whose connections a link may be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Gate {
     /// Only clusterd's own, until the worker is ready.
     Held,
@@ -47,7 +51,7 @@ pub(crate) struct Timeouts {
 }
 
 /// What is due on a link at a certain time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Due {
     /// The connection waits longer than a hand-off takes when all is well.
     Slow,
@@ -107,6 +111,17 @@ impl LinkState {
     /// A channel whose server does not listen yet.
     pub(crate) fn new(gate: Gate, relayed: bool, timeouts: Timeouts) -> Self {
         Self { phase: Phase::Bound, gate, relayed, timeouts }
+    }
+
+    /// As it is written down.
+    pub(super) fn snapshot(&self) -> LinkStateSnapshot {
+        LinkStateSnapshot { phase: self.phase.snapshot(), gate: self.gate, relayed: self.relayed }
+    }
+
+    /// It stands as it was written down.
+    pub(super) fn resume(&mut self, snapshot: LinkStateSnapshot) {
+        let LinkStateSnapshot { phase, gate, relayed } = snapshot;
+        (self.phase, self.gate, self.relayed) = (Phase::restored(phase), gate, relayed);
     }
 
     /// Whether it can be given a client's connection.
@@ -293,6 +308,32 @@ impl LinkState {
                 self.phase = Phase::Idle;
                 Some(Due::Rested)
             }
+        }
+    }
+}
+
+impl Phase {
+    fn snapshot(self) -> PhaseSnapshot {
+        match self {
+            Phase::Bound => PhaseSnapshot::Bound,
+            Phase::Idle => PhaseSnapshot::Idle,
+            Phase::Busy { since, due, at } => PhaseSnapshot::Busy { since: since.into(), due, at: at.into() },
+            Phase::Bypassed { until } => PhaseSnapshot::Bypassed { until: until.into() },
+            Phase::Resting { until } => PhaseSnapshot::Resting { until: until.into() },
+            Phase::Paused => PhaseSnapshot::Paused,
+            Phase::Stalled => PhaseSnapshot::Stalled,
+        }
+    }
+
+    fn restored(snapshot: PhaseSnapshot) -> Self {
+        match snapshot {
+            PhaseSnapshot::Bound => Phase::Bound,
+            PhaseSnapshot::Idle => Phase::Idle,
+            PhaseSnapshot::Busy { since, due, at } => Phase::Busy { since: since.into(), due, at: at.into() },
+            PhaseSnapshot::Bypassed { until } => Phase::Bypassed { until: until.into() },
+            PhaseSnapshot::Resting { until } => Phase::Resting { until: until.into() },
+            PhaseSnapshot::Paused => Phase::Paused,
+            PhaseSnapshot::Stalled => Phase::Stalled,
         }
     }
 }

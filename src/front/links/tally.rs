@@ -261,6 +261,11 @@ impl Changes {
         self.first.push(Change::Open(seat, connections));
     }
 
+    /// Those who have become idle are told in the order in which that was noted.
+    pub(super) fn keep_order(&mut self) {
+        self.idle.iter_mut().for_each(|(last_handed, _)| *last_handed = None);
+    }
+
     /// Tells the balancer everything that it has not heard of.
     pub(super) fn tell(&mut self, balancer: &mut dyn Balancer) {
         for change in self.first.drain(..) {

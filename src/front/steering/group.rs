@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::member::{Member, Rank, Server};
 use super::program::By;
+use super::snapshot::GroupSnapshot;
 use super::steered::{Steered, Told};
 use super::waits::{Change, Look, Waits};
 use super::wakeups::Wakeups;
@@ -22,6 +23,7 @@ use crate::front::bound::{BoundAddress, ListeningSocket};
 use crate::front::launches::LaunchTable;
 use crate::front::links::Gate;
 use crate::front::reclaim::is_scarcity;
+use crate::front::snapshot::Legacy;
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId};
 use crate::metrics::{Metrics, Rejected};
 use crate::sys::reuseport::{self, ListenerStatus};
@@ -91,6 +93,51 @@ impl Group {
         wakeups.add(&socket, id)?;
         let members = vec![Member::new(id, socket)];
         Ok(Self { takes: None, members, ..Self::new(Arrivals::default(), timeout, by) })
+    }
+
+    /// As it is written down.
+    pub(super) fn snapshot(&self) -> GroupSnapshot {
+        let written = |members: &[Member]| members.iter().map(Member::snapshot).collect();
+        GroupSnapshot {
+            takes: self.takes,
+            members: written(&self.members),
+            bound: written(&self.bound),
+            is_shared: self.is_shared,
+            waits: self.waits.snapshot(),
+        }
+    }
+
+    /// As it was written down. The kernel may hear of connections that wait already.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2), and that the snapshot cannot be one.
+    pub(super) fn restored(
+        snapshot: GroupSnapshot,
+        wakeups: &Wakeups,
+        (timeout, by): (Duration, By),
+        legacy: &mut Legacy,
+    ) -> io::Result<Self> {
+        let GroupSnapshot { takes, members, bound, is_shared, waits } = snapshot;
+        let mut all = |members: Vec<_>| {
+            members.into_iter().map(|member| Member::restored(member, legacy)).collect::<io::Result<Vec<_>>>()
+        };
+        let (members, bound) = (all(members)?, all(bound)?);
+        members.iter().try_for_each(|member| wakeups.add(&member.socket, member.id))?;
+        let (told, waits) = (Told::nothing(by), Waits::restored(timeout, waits));
+        let mut group = Self { takes, members, bound, is_shared, told, waits };
+        group.steer_anew();
+        Ok(group)
+    }
+
+    /// Those who have its sockets.
+    pub(super) fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.members.iter().chain(&self.bound).flat_map(|member| &member.servers)
+    }
+
+    /// The slot of each server's worker that is stalled.
+    pub(super) fn stalled(&self) -> impl Iterator<Item = Slot> {
+        let stalled = self.members.iter().filter(|member| self.waits.is_stalled(member.id));
+        stalled.flat_map(|member| &member.servers).map(|server| server.worker.slot)
     }
 
     /// Whether it is for those who take these.

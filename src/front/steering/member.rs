@@ -9,9 +9,11 @@ use std::time::Instant;
 use tracing::{debug, warn};
 
 use super::MemberId;
+use super::snapshot::{LeftSnapshot, MemberSnapshot, ServerSnapshot};
 use crate::front::bound::ListeningSocket;
 use crate::front::links::{ChannelPermit, Gate, Holder};
 use crate::front::public_socket::LAST_HANDSHAKES;
+use crate::front::snapshot::Legacy;
 use crate::ids::{LinkId, WorkerId};
 
 /// A worker's server, which accepts from a socket by itself.
@@ -72,10 +74,64 @@ pub(super) enum Rank {
     Closing,
 }
 
+impl Server {
+    fn snapshot(&self) -> ServerSnapshot {
+        let &Self { worker, ref permit, pid, gate, listens } = self;
+        ServerSnapshot { worker, link: permit.link(), pid, gate, listens }
+    }
+
+    fn restored(snapshot: &ServerSnapshot, legacy: &mut Legacy) -> io::Result<Self> {
+        let &ServerSnapshot { worker, link, pid, gate, listens } = snapshot;
+        let (permit, _) = legacy.channel(link)?;
+        Ok(Self { worker, permit, pid, gate, listens })
+    }
+}
+
+impl Left {
+    fn snapshot(self) -> LeftSnapshot {
+        let Self { since, worker, was_retired } = self;
+        LeftSnapshot { since: since.into(), worker, was_retired }
+    }
+
+    fn restored(snapshot: LeftSnapshot) -> Self {
+        let LeftSnapshot { since, worker, was_retired } = snapshot;
+        Self { since: since.into(), worker, was_retired }
+    }
+}
+
 impl Member {
     /// One without a server.
     pub(super) fn new(id: MemberId, socket: ListeningSocket) -> Self {
         Self { id, socket, servers: Vec::new(), left: None, closing: None }
+    }
+
+    /// As it is written down.
+    pub(super) fn snapshot(&self) -> MemberSnapshot {
+        MemberSnapshot {
+            id: self.id,
+            socket: self.socket.snapshot(),
+            servers: self.servers.iter().map(Server::snapshot).collect(),
+            left: self.left.map(Left::snapshot),
+            closing: self.closing.map(Into::into),
+        }
+    }
+
+    /// As it was written down.
+    ///
+    /// # Errors
+    /// Its descriptor has two owners, or a server gets no permit.
+    pub(super) fn restored(snapshot: MemberSnapshot, legacy: &mut Legacy) -> io::Result<Self> {
+        let MemberSnapshot { id, socket, servers, left, closing } = snapshot;
+        Ok(Self {
+            id,
+            socket: ListeningSocket::carried(&socket, legacy.descriptor(socket.socket)?),
+            servers: servers
+                .iter()
+                .map(|server| Server::restored(server, legacy))
+                .collect::<io::Result<_>>()?,
+            left: left.map(Left::restored),
+            closing: closing.map(Into::into),
+        })
     }
 
     /// Gives a server a copy; clients may come to it, if they were kept out.

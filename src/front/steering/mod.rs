@@ -13,6 +13,8 @@ mod steered;
 mod waits;
 mod wakeups;
 
+pub(in crate::front) mod snapshot;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +22,7 @@ use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
@@ -27,12 +30,15 @@ use self::group::{Around, Group};
 use self::member::Server;
 pub(crate) use self::program::By;
 use self::retiring::{Retiring, Verdict};
+use self::snapshot::{PortSnapshot, SteeringSnapshot};
 use self::wakeups::Wakeups;
 use super::arrival::Arrivals;
 use super::bound::{Bound, BoundAddress};
+use super::handle::Notice;
 use super::launches::LaunchTable;
+use super::snapshot::Legacy;
 use crate::front::links::{ChannelPermit, Gate};
-use crate::ids::{LinkId, ServiceId, WorkerId};
+use crate::ids::{LinkId, ServiceId, Slot, WorkerId};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Binding;
 use crate::sys::sock_diag::SockDiag;
@@ -77,7 +83,7 @@ pub(crate) enum Given {
 }
 
 /// The name of a listening socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct MemberId(u64);
 
 /// The ports; those that are always served come first.
@@ -134,10 +140,7 @@ impl Steering {
     /// Those of epoll_create1(2) and epoll_ctl(2).
     pub(crate) fn open(&mut self, id: ServiceId, bound: Bound) -> io::Result<()> {
         let member = self.next_member();
-        let wakeups = match &mut self.wakeups {
-            Some(wakeups) => wakeups,
-            none => none.insert(Wakeups::new()?),
-        };
+        let wakeups = wakeups(&mut self.wakeups)?;
         let (reserved, groups) = match bound {
             Bound::Address(address) => (Some(address), Vec::new()),
             Bound::Socket(socket) => {
@@ -154,8 +157,63 @@ impl Steering {
         Ok(())
     }
 
+    /// As it is written down, while nobody is to end.
+    pub(in crate::front) fn snapshot(&self) -> SteeringSnapshot {
+        SteeringSnapshot { ports: self.ports.iter().map(Port::snapshot).collect(), members: self.members }
+    }
+
+    /// Takes over what was written down, and what keeps the ports. The kernel is told anew to whom it is to steer.
+    ///
+    /// # Errors
+    /// Those of epoll_create1(2) and epoll_ctl(2), and that the snapshot cannot be one.
+    pub(in crate::front) fn resume(
+        &mut self,
+        snapshot: SteeringSnapshot,
+        mut bound: BTreeMap<ServiceId, Vec<Bound>>,
+        legacy: &mut Legacy,
+    ) -> io::Result<()> {
+        self.members = snapshot.members;
+        for port in snapshot.ports {
+            let reserved = bound.remove(&port.id).into_iter().flatten().find_map(|bound| match bound {
+                Bound::Address(address) => Some(address),
+                Bound::Socket(_) => None,
+            });
+            let wakeups = wakeups(&mut self.wakeups)?;
+            let groups = port.groups.into_iter();
+            let groups = groups.map(|group| Group::restored(group, wakeups, (self.timeout, self.by), legacy));
+            self.ports.push(Port {
+                id: port.id,
+                reserved,
+                groups: Groups(groups.collect::<io::Result<_>>()?),
+                is_ending: false,
+                told_of_stranger: port.told_of_stranger,
+            });
+        }
+        self.look_soon();
+        Ok(())
+    }
+
+    /// Of each server that listens, what is told of that.
+    pub(in crate::front) fn have_listened(&self) -> impl Iterator<Item = Notice> {
+        let of_port = |port: &Port| {
+            let service = port.id;
+            let servers = port.groups.0.iter().flat_map(Group::servers).filter(|server| server.listens);
+            let notice = move |server: &Server| {
+                let (worker, link) = (server.worker, server.permit.link());
+                Notice::Listening { worker, service, link, ready: false }
+            };
+            servers.map(notice).collect::<Vec<_>>()
+        };
+        self.ports.iter().flat_map(of_port)
+    }
+
+    /// The slot of each server's worker that is stalled.
+    pub(in crate::front) fn stalled(&self) -> impl Iterator<Item = Slot> {
+        self.groups().flat_map(Group::stalled)
+    }
+
     fn next_member(&mut self) -> MemberId {
-        self.members += 1;
+        self.members = self.members.saturating_add(1);
         MemberId(self.members)
     }
 
@@ -397,11 +455,27 @@ impl Steering {
     }
 }
 
+fn wakeups(known: &mut Option<Wakeups>) -> io::Result<&Wakeups> {
+    Ok(match known {
+        Some(wakeups) => wakeups,
+        none => none.insert(Wakeups::new()?),
+    })
+}
+
 /// The groups of a port.
 #[derive(Debug)]
 struct Groups(Vec<Group>);
 
 impl Port {
+    fn snapshot(&self) -> PortSnapshot {
+        PortSnapshot {
+            id: self.id,
+            reserved: self.reserved.as_ref().map(BoundAddress::snapshot),
+            groups: self.groups.0.iter().map(Group::snapshot).collect(),
+            told_of_stranger: self.told_of_stranger,
+        }
+    }
+
     fn split<'a>(
         &'a mut self,
         wakeups: &'a Wakeups,

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::MemberId;
+use super::snapshot::WaitSnapshot;
 
 /// How long a connection may wait while another worker has none waiting.
 pub(super) const PATIENCE: Duration = Duration::from_millis(20);
@@ -73,6 +74,17 @@ impl Waits {
         Self { timeout, members: BTreeMap::new() }
     }
 
+    /// As it is written down.
+    pub(super) fn snapshot(&self) -> Vec<WaitSnapshot> {
+        self.members.iter().map(|(&member, wait)| wait.snapshot(member)).collect()
+    }
+
+    /// As it was written down.
+    pub(super) fn restored(timeout: Duration, snapshot: Vec<WaitSnapshot>) -> Self {
+        let members = snapshot.into_iter().map(|wait| (wait.member, Wait::restored(wait)));
+        Self { timeout, members: members.collect() }
+    }
+
     /// This is how all stand now.
     pub(super) fn see(&mut self, looks: &[Look], now: Instant) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -123,6 +135,17 @@ impl Waits {
 }
 
 impl Wait {
+    fn snapshot(&self, member: MemberId) -> WaitSnapshot {
+        let &Wait { backlog, since, told, is_left_out, is_stalled } = self;
+        let (since, told) = (since.into(), told.into());
+        WaitSnapshot { member, backlog, since, told, is_left_out, is_stalled }
+    }
+
+    fn restored(snapshot: WaitSnapshot) -> Self {
+        let WaitSnapshot { member: _, backlog, since, told, is_left_out, is_stalled } = snapshot;
+        Wait { backlog, since: since.into(), told: told.into(), is_left_out, is_stalled }
+    }
+
     fn see(&mut self, Look { member, backlog, .. }: Look, now: Instant, changes: &mut Vec<Change>) {
         let has_taken = backlog == 0 || backlog < self.backlog;
         if has_taken || self.backlog == 0 {
