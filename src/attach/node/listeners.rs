@@ -202,7 +202,7 @@ impl Listeners {
         entries.collect()
     }
 
-    /// Goes on with these. Paths stay when they are dropped, until [`Listeners::own_paths`].
+    /// Goes on with these. Paths stay when they are dropped, until [`Listeners::leave_paths`] says otherwise.
     ///
     /// # Errors
     /// What was written down cannot be, or a descriptor was not carried.
@@ -217,11 +217,11 @@ impl Listeners {
         Ok(())
     }
 
-    /// Paths are removed when their sockets are dropped: they are not needed by another image of clusterd any more.
-    pub(super) fn own_paths(&mut self) {
+    /// Whether paths stay when their sockets are dropped: another image of clusterd may go on with them.
+    pub(super) fn leave_paths(&mut self, stay: bool) {
         for entry in self.entries.values_mut() {
             if let Source::Shared(Shared { path: Some(path), .. }) = &mut entry.source {
-                path.stays = false;
+                path.stays = stay;
             }
         }
     }

@@ -248,7 +248,7 @@ impl NodeSessions {
             sessions.into_iter().map(|session| nodes.reopen(session, fds)).collect::<io::Result<_>>()?;
         nodes.context.messages.restore(messages)?;
         // Not before it is sure that the other image does not go on instead.
-        tokio::spawn(async move { shared.lock().await.own_paths() });
+        tokio::spawn(async move { shared.lock().await.leave_paths(false) });
         for (worker, session, reach) in sessions {
             nodes.begin(worker, session, reach);
         }
@@ -329,3 +329,6 @@ fn shortened(message: &RawValue) -> &str {
     let end = (0..=MOST.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
     &text[..end.unwrap_or(0)]
 }
+
+#[cfg(test)]
+mod tests;

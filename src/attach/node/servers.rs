@@ -275,7 +275,10 @@ impl Server {
     ) -> io::Result<Self> {
         let query = Query::try_from(query)?;
         let supply = match supply {
-            SupplySnapshot::Channel { link, inode, pid } => Supply::Channel(link, Holder { inode, pid }),
+            SupplySnapshot::Channel { link, inode, pid } if pid >= 0 => {
+                Supply::Channel(link, Holder { inode, pid })
+            }
+            SupplySnapshot::Channel { .. } => return Err(wrong("a process has a number below zero")),
             SupplySnapshot::Relay { link, port, passing } => {
                 let passing = relaying.restore(passing, (&query, link), fds)?;
                 Supply::Relay { link, port, passing }

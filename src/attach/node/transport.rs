@@ -259,6 +259,8 @@ impl NodeTransport {
     /// # Errors
     /// Those of recvmsg(2).
     pub(super) async fn take_back(&mut self) -> io::Result<Vec<Seq>> {
+        // Nothing may have been read yet since it was written down.
+        self.buffer.resize(READ, 0);
         let Unread { mut connections, rest } = Unread::take(&self.worker_end, &mut self.buffer).await?;
         // Behind a long message, some may not even have been sent.
         connections.extend(self.outgoing.take_unsent(offered));
