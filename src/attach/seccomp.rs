@@ -562,38 +562,4 @@ fn bound_port(socket: &OwnedFd) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_read_as_bind_reads_it() {
-        let v4 = [2, 0, 0x0b, 0xb8, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
-        let in_v4 = Endpoint::V4 { address: [127, 0, 0, 1], port: 3000 };
-        let mut v6 = [0; 28];
-        (v6[0], v6[2], v6[3], v6[23], v6[24]) = (10, 0x0b, 0xb8, 1, 7);
-        let mut loopback = [0; 16];
-        loopback[15] = 1;
-        let in_v6 = |scope| Endpoint::V6 { address: loopback, port: 3000, scope };
-        let unix = [&[1, 0], b"/run/socket".as_slice()].concat();
-        let unspecified = [&[0, 0, 0x0b, 0xb8, 0, 0, 0, 0], [0; 8].as_slice()].concat();
-        let unspecified_at = [&[0, 0, 0x0b, 0xb8, 127, 0, 0, 1], [0; 8].as_slice()].concat();
-        let any = Endpoint::V4 { address: [0; 4], port: 3000 };
-        let table: [(&[u8], Option<Endpoint>); 12] = [
-            (&v4, Some(in_v4)),
-            (&[v4, [0; 16]].concat(), Some(in_v4)),
-            (&unspecified, Some(any)),
-            (&unspecified[..15], None),
-            (&unspecified_at, None),
-            (&v4[..15], None),
-            (&v6, Some(in_v6(u32::from_ne_bytes([7, 0, 0, 0])))),
-            (&v6[..24], Some(in_v6(0))),
-            (&v6[..23], None),
-            (&unix, None),
-            (&[2], None),
-            (&[], None),
-        ];
-        for (bytes, expected) in table {
-            assert_eq!(endpoint(bytes), expected, "{bytes:?}");
-        }
-    }
-}
+mod tests;

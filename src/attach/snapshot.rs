@@ -180,7 +180,8 @@ impl CallSnapshot {
 
     /// The same call. Whether it still waits is to be asked.
     pub(super) fn restore(&self) -> io::Result<(Call, Instant)> {
-        let thread = Pid::from_raw(self.thread).filter(|_| self.thread > 0);
+        // A negative one would be a bug to `Pid`.
+        let thread = (self.thread > 0).then(|| Pid::from_raw(self.thread)).flatten();
         let thread = thread.ok_or_else(|| wrong("a call is of no thread"))?;
         Ok((Call::received(self.id, thread, self.asks), self.until.into()))
     }

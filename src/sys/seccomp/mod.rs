@@ -164,6 +164,23 @@ fn install_with(program: &[Instruction], flags: libc::c_ulong) -> rustix::io::Re
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Tells of the calls of this thread from now on, and of no other's.
+    ///
+    /// # Errors
+    /// [`Unsupported`].
+    pub(crate) fn on_this_thread() -> Result<Notifications, Unsupported> {
+        supported()?;
+        rustix::thread::set_no_new_privs(true).map_err(io::Error::from)?;
+        let convention = program::OWN.ok_or(Unsupported::Processor)?;
+        let told = install(&program::filter(convention)).map_err(io::Error::from)?;
+        Ok(Notifications::new(told))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
