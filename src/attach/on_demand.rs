@@ -311,4 +311,45 @@ mod tests {
         assert!(!address.see(Use { is_bound: true, is_listened_on: false }, now));
         assert!(address.see(Use::default(), now));
     }
+
+    fn terms(openings: Openings) -> Terms {
+        Terms { user: None, backlog: 16, openings }
+    }
+
+    #[tokio::test]
+    async fn what_was_opened_is_open_in_the_next_image_and_no_number_is_given_twice() {
+        let (openings, _heard) = Openings::new();
+        let numbers = [(); 3].map(|()| openings.next());
+        let since = Instant::now() - Duration::from_secs(50);
+        let address = Bind::Address("127.0.0.1:81".parse().unwrap());
+        let known = OnDemand::new(terms(openings.clone()));
+        known.opened.lock().await.extend([
+            Opened { service: numbers[0], unused_since: Some(since), was_listened_on: true, ..opened() },
+            Opened { service: numbers[2], bind: address, ..opened() },
+        ]);
+        let written = (openings.snapshot(), known.snapshot().unwrap());
+        let ((next, snapshot), _) = crate::carry::testing::carried(&written);
+        assert_eq!((next, snapshot.clone()), written);
+        let (openings, _heard) = Openings::restore(next);
+        assert_eq!(openings.next(), ServiceId::Opened(3));
+        let restored = OnDemand::restore(terms(openings), snapshot).unwrap();
+        assert_eq!(restored.ports(), [80, 81]);
+        let mut opened = restored.opened.lock().await;
+        assert_eq!((opened[0].service, opened[1].service), (numbers[0], numbers[2]));
+        assert_eq!(opened[1].bind, address);
+        let gone = Use::default();
+        assert!(!opened[0].see(gone, since + KEEPS - Duration::from_secs(1)));
+        assert!(opened[0].see(gone, since + KEEPS), "its time goes on");
+        assert!(restored.snapshot().is_err(), "somebody is about to change it");
+    }
+
+    #[test]
+    fn what_no_image_has_written_is_refused() {
+        let service = |service| OpenedSnapshot { service, ..opened().snapshot() };
+        let port = vec![service(ServiceId::Port(crate::ids::WorkerPort(80)))];
+        let many = vec![service(ServiceId::Opened(1)); MOST + 1];
+        for wrong in [port, many] {
+            assert!(OnDemand::restore(terms(Openings::new().0), wrong).is_err());
+        }
+    }
 }

@@ -143,9 +143,7 @@ impl AttachSocket {
         let AttachSnapshot { name, listener, next, turns } = snapshot;
         let watch = |fd| Watched::new(ForeignFd::from(fds.take(fd)?), Interest::READABLE);
         let mut socket = Self::new(watch(listener)?, next.map(watch).transpose()?, name);
-        if next.is_some() {
-            socket.state.replaced.notify_one();
-        }
+        socket.state.look_again();
         for turn in turns {
             let room =
                 socket.state.turns.room_now().ok_or_else(|| wrong("more processes attach than may"))?;
@@ -247,6 +245,7 @@ impl State {
             };
             match accepted {
                 Some(Ok(channel)) => {
+                    self.look_again();
                     let channel = ForeignFd::from(channel);
                     let Ok(peer) = Peer::of(&channel) else { continue };
                     return Ok(Applicant::new(channel, peer, room, &self.turns));
@@ -255,6 +254,13 @@ impl State {
                 // Whoever waits at the one before was answered.
                 _ => self.replace(),
             }
+        }
+    }
+
+    /// Others may wait at the listener, or another one to take its place.
+    fn look_again(&self) {
+        if self.listening().next.is_some() {
+            self.replaced.notify_one();
         }
     }
 
@@ -414,3 +420,6 @@ async fn first_message(
         Err(error) => handshake::peek_now(channel).unwrap_or(Err(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -245,3 +245,23 @@ pub(super) enum Request {
         done: oneshot::Sender<()>,
     },
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// One that admits this worker by this token, and has nothing else to say.
+    pub(crate) fn admitting(token: Token, worker: WorkerId) -> Handle {
+        let (requests, mut inbox) = mpsc::channel(64);
+        let (_, status) = watch::channel(Arc::default());
+        let reread: Reread = Arc::new(|_| Err("there is no configuration".to_owned()));
+        tokio::spawn(async move {
+            while let Some(request) = inbox.recv().await {
+                if let Request::Admit { token: shown, reply } = request {
+                    let _ = reply.send((shown == token).then_some(worker));
+                }
+            }
+        });
+        Handle { requests, status, events: EventBus::new(), reread }
+    }
+}

@@ -51,6 +51,8 @@ mod worker_table;
 mod workers;
 
 pub(crate) use self::command::{Command, Failed, MOST_WORKERS, Refused, Scale, Stop, Underway};
+#[cfg(test)]
+pub(crate) use self::handle::testing;
 pub(crate) use self::handle::{Handle, new};
 pub(crate) use self::plan::{DesiredState, Plan, Reread, Spec};
 pub(crate) use self::processes::environment::{self, Environment};

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use socket2::{Protocol, SockAddr, Socket};
 
 use super::*;
+use crate::carry::testing::carried;
 use crate::ids::Slot;
 
 const WORKER: WorkerId = WorkerId { slot: Slot(1), launch: 7 };
@@ -195,4 +196,59 @@ async fn who_asks_hears_at_once_of_a_server_that_begins_to_listen() {
     table.listened(WORKER, ServiceId::Port(port), LinkId(3));
     assert!(asked.await.unwrap());
     assert!(!table.becomes(Duration::ZERO, || table.has_listened(WORKER, WorkerPort(81))).await);
+}
+
+#[tokio::test]
+async fn what_is_bound_is_so_in_the_next_image_too() {
+    let (table, (front, ..)) = (BoundChannels::new(), front::handle::channels(&[]));
+    let place =
+        |link, nonce| Place { link: LinkId(link), holder: Holder { inode: 5, pid: 6 }, nonce, given: false };
+    let shares = bound("127.0.0.1", 80, [false, false, true]);
+    // First: of the others nobody would be seen to hold any.
+    let (ours, processs) = seqpacket::pair().unwrap();
+    table.claim(shares, &front).await.unwrap().register_socket(place(6, 16), Some(ours.into()));
+    table.claim(shares, &front).await.unwrap().register_socket(place(7, 17), None);
+    let own = ForeignFd::from(OwnedFd::from(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()));
+    socket2::SockRef::from(&own).set_tcp_nodelay(true).unwrap();
+    let _with_socket = table.register(shares, place(3, 13), Some(own));
+    let _without = table.register(shares, Place { given: true, ..place(4, 14) }, None);
+    drop(table.register(shares, place(5, 15), None));
+    table.listened(WORKER, ServiceId::Port(WorkerPort(80)), LinkId(3));
+    table.table().told.insert(Slot(4));
+    let written = table.snapshot();
+    let links: Vec<_> = written.entries.iter().map(|entry| entry.link.0).collect();
+    assert_eq!(links, [6, 7, 3, 4], "nobody has the other one any more");
+    let (snapshot, fds) = carried(&written);
+    assert_eq!(snapshot, written);
+    drop((table, _with_socket, _without));
+    let (table, registrations) = BoundChannels::restore(snapshot, &fds).unwrap();
+    assert_eq!(fds.untaken(), [0; 0]);
+    drop(fds);
+    let mut links: Vec<_> = registrations.keys().map(|link| link.0).collect();
+    links.sort_unstable();
+    assert_eq!(links, [3, 4]);
+    assert!(table.channel_listens(WORKER, 13) && !table.channel_listens(WORKER, 14));
+    assert!(table.has_listened(WORKER, WorkerPort(80)));
+    assert!(table.table().told.contains(&Slot(4)));
+    let own = table.socket_of(WORKER, 13).unwrap().unwrap();
+    assert!(socket2::SockRef::from(&own).tcp_nodelay().unwrap(), "it is the server's own");
+    assert!(table.is_on_its_way(LinkId(6)) && !table.is_on_its_way(LinkId(7)));
+    drop(processs);
+    assert!(!table.is_on_its_way(LinkId(6)));
+    assert_eq!(table.socket_with(WORKER, 17), Some(LinkId(7)));
+    drop(registrations);
+    assert!(table.socket_of(WORKER, 13).is_none(), "the front has it no more");
+    table.forget(WORKER);
+    assert_eq!(table.snapshot().entries, []);
+}
+
+#[test]
+fn of_two_listeners_with_one_channel_nothing_is_made() {
+    let table = BoundChannels::new();
+    let place = Place { link: LinkId(3), holder: Holder { inode: 5, pid: 6 }, nonce: 9, given: false };
+    let _registration = table.register(bound("127.0.0.1", 80, [false; 3]), place, None);
+    let mut snapshot = table.snapshot();
+    snapshot.entries.extend(snapshot.entries.clone());
+    let (snapshot, fds) = carried(&snapshot);
+    assert!(BoundChannels::restore(snapshot, &fds).is_err());
 }
