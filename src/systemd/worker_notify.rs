@@ -140,7 +140,7 @@ impl WorkerNotifications {
     pub(crate) fn restore(&mut self, snapshot: NotifySnapshot, fds: &CarriedFds) -> io::Result<()> {
         let NotifySnapshot { worker, group, socket, path } = snapshot;
         let wrong = || io::Error::new(io::ErrorKind::InvalidData, "a worker has no process group");
-        let group = Pid::from_raw(group).filter(|_| group > 0).ok_or_else(wrong)?;
+        let group = (group > 0).then(|| Pid::from_raw(group)).flatten().ok_or_else(wrong)?;
         self.begin(worker, group, fds.take(socket)?.into(), path.map(PathBuf::from))
     }
 }
@@ -248,6 +248,7 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
+    use crate::carry::testing::carried;
     use crate::ids::Slot;
     use crate::supervisor::processes::notify_socket;
 
@@ -292,5 +293,63 @@ mod tests {
         tokio::time::timeout(DEADLINE, refused).await.unwrap();
         assert!(!folder.path().join("notify-9").exists());
         assert!(notices.listening.is_empty());
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn what_was_said_meanwhile_is_heard_by_the_next_image_and_what_was_heard_is_passed_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = runtime();
+        let (speaker, (snapshot, fds)) = first.block_on(async {
+            let (mut notices, mut ready) = WorkerNotifications::new(Users::of_workers(None));
+            let speaker = worker(&mut notices, &folder);
+            speaker.send(b"READY=1").unwrap();
+            let heard = tokio::time::timeout(DEADLINE, ready.recv()).await.unwrap().unwrap();
+            let NotCarried(why) = notices.stand_still().await.unwrap_err();
+            assert!(why.contains("ready"), "{why}");
+            drop(heard);
+            let still = notices.stand_still().await.unwrap();
+            speaker.send(b"READY=1").unwrap();
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            assert!(ready.try_recv().is_err());
+            (speaker, carried(&still.state))
+        });
+        drop(first);
+        let [snapshot] = <[NotifySnapshot; 1]>::try_from(snapshot).unwrap();
+        assert!(folder.path().join("notify-9").exists());
+        runtime().block_on(async {
+            let (mut notices, mut ready) = WorkerNotifications::new(Users::of_workers(None));
+            let wrong = NotifySnapshot { group: -1, ..snapshot.clone() };
+            assert!(notices.restore(wrong, &fds).is_err());
+            notices.restore(snapshot, &fds).unwrap();
+            let said = tokio::time::timeout(DEADLINE, ready.recv()).await.unwrap();
+            assert_eq!(said.map(|ready| ready.worker), Some(WORKER));
+            drop(fds);
+            notices.gone(WORKER);
+            let refused = async {
+                while speaker.send(b"READY=1").is_ok() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(DEADLINE, refused).await.unwrap();
+            assert!(!folder.path().join("notify-9").exists());
+        });
+    }
+
+    #[tokio::test]
+    async fn standing_still_and_going_on_loses_no_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut notices, mut ready) = WorkerNotifications::new(Users::of_workers(None));
+        let speaker = worker(&mut notices, &folder);
+        let still = notices.stand_still().await.unwrap();
+        speaker.send(b"READY=1").unwrap();
+        drop(still);
+        let said = tokio::time::timeout(DEADLINE, ready.recv()).await.unwrap();
+        assert_eq!(said.map(|ready| ready.worker), Some(WORKER));
     }
 }
