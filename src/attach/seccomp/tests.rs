@@ -220,6 +220,8 @@ async fn what_is_being_done_for_a_call_is_done_before_it_stands_still() {
         tokio::task::yield_now().await;
     }
     assert!(worker.outcomes.try_recv().is_err(), "nothing is answered meanwhile");
+    let launch = calls.launches[0].upgrade().unwrap();
+    assert_eq!(launch.snapshot(), still.state[0], "nor received");
     drop(still);
     worker.comes_to().await.unwrap();
     worker.ends();
