@@ -75,19 +75,23 @@ use std::process::ExitCode;
 
 use crate::attach::listen_fds;
 use crate::home::{Given, launch};
-use crate::settings::Config;
-use crate::settings::load::CommandLine;
+use crate::primary::Restoring;
+use crate::settings::load::Told;
 use crate::supervisor::{guardian, spawn};
 
 /// What the `clusterd` command does with this process's arguments, and what it exits with: the command line, the demo
 /// worker, or the guardian.
 #[doc(hidden)]
 pub fn main() -> ExitCode {
+    if let Some(handed) = primary::Handed::to_this_process() {
+        return primary::resume_main(handed, |told, given, restoring| run(told, given, Some(restoring)));
+    }
     let verb = std::env::args_os().nth(1);
     match verb.as_deref().and_then(|verb| verb.to_str()) {
         Some(spawn::DEMO_VERB) => demo::demo_main(),
         Some(settings::file_server::VERB) => files::files_main(std::env::args_os().skip(2)),
         Some(listen_fds::VERB) => listen_fds::step_main(std::env::args_os().skip(2)),
+        Some(primary::CHECK_VERB) => primary::check_main(),
         Some(guardian::VERB) => guardian::guardian_main(launch::start_again),
         Some(launch::VERB) => launch::primary_main(std::env::args_os().skip(2), |command_line, given| {
             cli::run_app(command_line, given, serve)
@@ -99,14 +103,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config, command_line: CommandLine, given: Given) -> u8 {
-    let Given { held, console, guardian } = given;
-    let label = console.as_ref().map(|console| console.label.clone());
-    let code =
-        primary::run(config, command_line, (held.as_ref(), console, guardian)).unwrap_or_else(|failure| {
-            cli::complain_as(label.as_ref(), &failure.to_string());
-            failure.exit_code()
-        });
+fn serve(told: Told, given: Given) -> u8 {
+    run(told, given, None)
+}
+
+fn run(told: Told, mut given: Given, restoring: Option<Box<Restoring>>) -> u8 {
+    let label = given.console.as_ref().map(|console| console.label.clone());
+    let held = given.held.take();
+    let code = primary::run(told, (held.as_ref(), given), restoring).unwrap_or_else(|failure| {
+        cli::complain_as(label.as_ref(), &failure.to_string());
+        failure.exit_code()
+    });
     // Before the lock is let go, by which others see that it has ended.
     held.iter().for_each(|held| held.ends(code));
     code

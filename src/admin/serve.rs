@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::time;
 use super::open_connections::OpenConnections;
 use super::readiness::Readiness;
 use super::routes;
+use crate::carry::CarriedFd;
 use crate::control::backend::AppBackend;
 use crate::http::newest::Newest;
 use crate::http::stay::Followers;
@@ -90,6 +92,21 @@ impl Admin {
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { listener, address, limits: LIMITS, drain: DRAIN })
+    }
+
+    /// The listener of the image of clusterd before.
+    ///
+    /// # Errors
+    /// It is no socket.
+    pub(crate) fn restore(listener: OwnedFd) -> io::Result<Self> {
+        let listener = StdListener::from(listener);
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, limits: LIMITS, drain: DRAIN })
+    }
+
+    /// The listener, as it is written down for the next image: it is kept as long as this is served.
+    pub(crate) fn carried(&self) -> CarriedFd {
+        CarriedFd::of(&self.listener)
     }
 
     /// Where it listens; the port is the real one.

@@ -19,7 +19,7 @@ use crate::logs::console::Label;
 use crate::logs::look::Look;
 use crate::settings::command::{self, CommandError};
 use crate::settings::error::Invalid;
-use crate::settings::load::CommandLine;
+use crate::settings::load::{CommandLine, Told};
 use crate::settings::origin::Origin;
 use crate::settings::resolve::Resolved;
 use crate::settings::table::keys;
@@ -109,7 +109,7 @@ impl CliError {
 /// cannot be executed or found, 1 for anything else; or as `serve` says.
 pub(crate) fn run(
     arguments: impl Iterator<Item = OsString>,
-    serve: impl FnOnce(Config, CommandLine, Given) -> u8,
+    serve: impl FnOnce(Told, Given) -> u8,
 ) -> ExitCode {
     let arguments: Vec<_> = arguments.collect();
     let first = arguments.get(1).cloned();
@@ -118,12 +118,9 @@ pub(crate) fn run(
 }
 
 /// Runs one app from this command line, for another clusterd that has started this one; `serve` does the main job.
-pub(crate) fn run_app(
-    command_line: CommandLine,
-    given: Given,
-    serve: impl FnOnce(Config, CommandLine, Given) -> u8,
-) -> u8 {
-    let loaded = load::load(command_line.clone()).map_err(CliError::from).and_then(|resolved| {
+pub(crate) fn run_app(command_line: CommandLine, given: Given, serve: impl FnOnce(Told, Given) -> u8) -> u8 {
+    let again = command_line.clone();
+    let loaded = load::load(command_line).map_err(CliError::from).and_then(|resolved| {
         for warning in &resolved.warnings {
             let label = given.console.as_ref().map(|console| &console.label);
             complain_as(label, &format!("warning: {warning}"));
@@ -134,10 +131,11 @@ pub(crate) fn run_app(
             .filter(|held| held.starter.keeps_app())
             .try_for_each(|held| check(&resolved, held))?;
         find_program(&resolved.config)?;
-        Ok(resolved.config)
+        let Resolved { config, carried: settings, .. } = resolved;
+        Ok(Told { config, settings, command_line: again })
     });
     match loaded {
-        Ok(config) => serve(config, command_line, given),
+        Ok(told) => serve(told, given),
         Err(failure) => {
             let label = given.console.map(|console| console.label);
             let code = report(&failure, &|message| complain_as(label.as_ref(), message));
@@ -207,7 +205,7 @@ fn as_flags(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-fn act(action: Action, serve: impl FnOnce(Config, CommandLine, Given) -> u8) -> Result<ExitCode, CliError> {
+fn act(action: Action, serve: impl FnOnce(Told, Given) -> u8) -> Result<ExitCode, CliError> {
     match action {
         Action::Explain(text) => {
             text.print()?;
@@ -225,7 +223,9 @@ fn act(action: Action, serve: impl FnOnce(Config, CommandLine, Given) -> u8) -> 
         Action::Serve(resolved, command_line) => {
             find_program(&resolved.config)?;
             let held = hold(&resolved)?;
-            Ok(serve(resolved.config, command_line, Given { held, ..Given::default() }).into())
+            let Resolved { config, carried: settings, .. } = resolved;
+            let told = Told { config, settings, command_line };
+            Ok(serve(told, Given { held, ..Given::default() }).into())
         }
     }
 }

@@ -106,7 +106,7 @@ pub(crate) struct SocketGuard {
 
 impl SocketGuard {
     /// Guards this address, at which the caller listens.
-    pub(super) fn new(address: SocketAddress) -> Self {
+    pub(crate) fn new(address: SocketAddress) -> Self {
         let file = address.file();
         Self { address, file }
     }

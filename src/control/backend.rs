@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use super::api::{
     Accept, Address, App, Bucket, Code, Connection, Histogram, ListenQueue, Moved, Problem, Tick, Traffic,
-    Worker,
+    Upgrade, Worker,
 };
 use super::usage::{GroupUsage, UsageSampler};
 use crate::admin::Readiness;
@@ -121,6 +121,8 @@ pub(crate) struct AppSources {
     pub queues: ListenQueues,
     /// What `/readyz` answers.
     pub readiness: watch::Receiver<Readiness>,
+    /// How clusterd was replaced last, if it was.
+    pub upgrade: watch::Receiver<Option<Upgrade>>,
 }
 
 /// The app that this clusterd runs.
@@ -134,15 +136,17 @@ pub(crate) struct SupervisedApp {
     open: OpenConnections,
     queues: ListenQueues,
     readiness: watch::Receiver<Readiness>,
+    upgrade: watch::Receiver<Option<Upgrade>>,
     usage: Mutex<UsageSampler>,
 }
 
 impl SupervisedApp {
     /// The app that these sources tell of.
     pub(crate) fn new(profile: Profile, sources: AppSources) -> Self {
-        let AppSources { supervisor, metrics, dialer, connections, open, queues, readiness } = sources;
+        let AppSources { supervisor, metrics, dialer, connections, open, queues, readiness, upgrade } =
+            sources;
         let usage = Mutex::default();
-        Self { profile, supervisor, metrics, dialer, connections, open, queues, readiness, usage }
+        Self { profile, supervisor, metrics, dialer, connections, open, queues, readiness, upgrade, usage }
     }
 
     /// What passes through it.
@@ -241,6 +245,7 @@ impl AppBackend for SupervisedApp {
         });
         let slots = overview.workers.iter().map(|worker| worker.slot);
         App {
+            upgrade: self.upgrade.borrow().clone(),
             traffic: (detail == Detail::Traffic).then(|| self.traffic(slots)),
             ready: self.readiness.borrow().is_ready(),
             accept: if self.dialer.workers_accept() { Accept::Workers } else { Accept::Primary },
@@ -361,6 +366,7 @@ fn app(profile: &Profile, overview: &Overview, workers: Vec<Worker>, now: System
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         outdated: !process::runs_what_is_on_disk(),
+        upgrade: None,
         started: Time(profile.started),
         uptime_ms: millis(ago(profile.started, now)),
         addresses: profile.addresses.clone(),

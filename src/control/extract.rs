@@ -35,7 +35,7 @@ impl LongestBody {
     pub(super) fn of(verb: Verb) -> Self {
         match verb {
             Verb::Reload | Verb::Restart | Verb::Start => Self(LONGEST_ENVIRONMENT),
-            Verb::Scale | Verb::Stop | Verb::Signal | Verb::Reset => Self(LONGEST_BODY),
+            Verb::Scale | Verb::Stop | Verb::Signal | Verb::Reset | Verb::Upgrade => Self(LONGEST_BODY),
         }
     }
 }

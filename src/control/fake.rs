@@ -104,6 +104,7 @@ impl AppBackend for Fake {
             pid: std::process::id(),
             version: "0".to_owned(),
             outdated: false,
+            upgrade: None,
             started: Time(SystemTime::UNIX_EPOCH),
             uptime_ms: 1,
             addresses: Vec::new(),

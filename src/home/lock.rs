@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use serde::{Deserialize, Serialize};
 
 use super::apps::AppFolder;
+use crate::carry::CarriedFd;
 
 /// How often a lock is tried to be had whose file is removed meanwhile.
 const TRIES: u32 = 16;
@@ -133,6 +134,11 @@ impl Lock {
     /// The descriptor, to be passed on with the lock.
     pub(crate) fn into_descriptor(self) -> OwnedFd {
         self.0.into()
+    }
+
+    /// The descriptor, as it is written down for the next image of clusterd, which has the lock with it.
+    pub(super) fn carried(&self) -> CarriedFd {
+        CarriedFd::of(&self.0)
     }
 
     /// The lock that came with a descriptor.

@@ -33,9 +33,10 @@ pub(crate) mod startup;
 pub(crate) mod whole;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use self::apps::AppFolder;
@@ -43,6 +44,7 @@ use self::ids::Ids;
 use self::lock::{Holder, Lock};
 use self::record::{Ended, Record, Wanted};
 use self::whole::Keeper;
+use crate::carry::{CarriedFd, CarriedFds, Raw};
 use crate::logs::console::Console;
 use crate::supervisor::events::Time;
 use crate::supervisor::guardian::Waiting;
@@ -56,6 +58,8 @@ pub(crate) struct Given {
     pub console: Option<Console>,
     /// A guardian that was forked while this process was small.
     pub guardian: Option<Waiting>,
+    /// Descriptors that it finds by their numbers.
+    pub numbered: Vec<CarriedFd>,
 }
 
 /// Who has started a primary that holds an app's folder.
@@ -87,7 +91,50 @@ pub(crate) struct Held {
     lock: Lock,
 }
 
+/// An app's folder as it is written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HeldSnapshot {
+    folder: Raw,
+    starter: CarriedStarter,
+    lock: CarriedFd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CarriedStarter {
+    Foreground,
+    Detached,
+    Service,
+}
+
 impl Held {
+    /// As it is written down for the next image of clusterd.
+    pub(crate) fn snapshot(&self) -> HeldSnapshot {
+        let starter = match self.starter {
+            Starter::Foreground => CarriedStarter::Foreground,
+            Starter::Detached => CarriedStarter::Detached,
+            Starter::Service => CarriedStarter::Service,
+        };
+        HeldSnapshot { folder: self.folder.path().as_path().into(), starter, lock: self.lock.carried() }
+    }
+
+    /// As it was written down.
+    ///
+    /// # Errors
+    /// It is no app's folder, or the lock is gone.
+    pub(crate) fn restore(written: HeldSnapshot, fds: &CarriedFds) -> io::Result<Self> {
+        let path = PathBuf::from(written.folder);
+        let folder = AppFolder::at(&path)
+            .ok_or_else(|| io::Error::other(format!("{} is no app's folder", path.display())))?;
+        let starter = match written.starter {
+            CarriedStarter::Foreground => Starter::Foreground,
+            CarriedStarter::Detached => Starter::Detached,
+            CarriedStarter::Service => Starter::Service,
+        };
+        Ok(Self::new(folder, Lock::passed_on(fds.take(written.lock)?), starter))
+    }
+
     /// Says in the lock that this process has it.
     pub(crate) fn new(folder: AppFolder, lock: Lock, starter: Starter) -> Self {
         let held = Self { folder, starter, lock };

@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, MemfdFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use super::look::{Look, coloured};
+use crate::carry::{CarriedFd, CarriedFds};
 use crate::ids::Slot;
 use crate::sys::process::path_of;
 
@@ -21,6 +22,32 @@ pub(crate) struct Console {
     pub label: Label,
     /// For stdout and for stderr; without one, lines longer than PIPE_BUF (pipe(7)) may be torn.
     pub turns: [Option<Turn>; 2],
+}
+
+/// What is known of shared streams, as it is written down for the next image of clusterd.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConsoleSnapshot {
+    label: Label,
+    turns: [Option<CarriedFd>; 2],
+}
+
+impl Console {
+    /// As it is written down. The turns stay where they are for as long as this process writes.
+    pub(crate) fn snapshot(&self) -> ConsoleSnapshot {
+        let turns = [0, 1].map(|stream| self.turns[stream].as_ref().map(|turn| CarriedFd::of(&turn.0)));
+        ConsoleSnapshot { label: self.label.clone(), turns }
+    }
+
+    /// As it was written down.
+    ///
+    /// # Errors
+    /// A turn is gone.
+    pub(crate) fn restore(written: ConsoleSnapshot, fds: &CarriedFds) -> io::Result<Self> {
+        let [out, err] = written.turns;
+        let turn = |turn: Option<CarriedFd>| turn.map(|turn| fds.take(turn).map(Turn)).transpose();
+        Ok(Self { label: written.label, turns: [turn(out)?, turn(err)?] })
+    }
 }
 
 /// Whose a line is.

@@ -36,3 +36,20 @@ pub(crate) use ids::{WorkerIds, id_of};
 pub(crate) use last::LastLines;
 pub use write::Output;
 pub(crate) use write::{OutputError, Stream};
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct OutputSnapshot {}
+impl Output {
+    pub(crate) async fn stand_still(
+        &self,
+    ) -> Result<crate::carry::Still<OutputSnapshot>, crate::carry::NotCarried> {
+        Ok(crate::carry::Still::new(OutputSnapshot {}, ()))
+    }
+    pub(crate) fn restore(
+        &self,
+        _: OutputSnapshot,
+        _: &crate::carry::CarriedFds,
+    ) -> std::io::Result<std::collections::HashMap<crate::ids::WorkerId, LastLines>> {
+        Ok(Default::default())
+    }
+}

@@ -10,8 +10,10 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
+use serde::{Deserialize, Serialize};
 
 use super::{FILE_NAME, SHIM};
+use crate::carry::{CarriedFd, CarriedFds, Raw};
 
 /// Why the shim cannot be exposed.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,14 @@ pub(crate) struct Exposed {
     _memory: Option<OwnedFd>,
 }
 
+/// The shim as it is written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExposedSnapshot {
+    path: Raw,
+    memory: Option<CarriedFd>,
+}
+
 impl Exposed {
     /// Writes the shim into `folder`, or, without one from which programs could load it, into a memfd of this process.
     ///
@@ -75,6 +85,27 @@ impl Exposed {
             Ok((path, memory)) => Ok(Self { path, _memory: Some(memory) }),
             Err(memfd) => Err(ExposeError::Nowhere { file, memfd }),
         }
+    }
+
+    /// As it is written down for the next image of clusterd.
+    pub(crate) fn snapshot(&self) -> ExposedSnapshot {
+        ExposedSnapshot { path: self.path.as_path().into(), memory: self._memory.as_ref().map(CarriedFd::of) }
+    }
+
+    /// As it was written down. Workers that are started from now on load the shim of this version, if it is in a folder;
+    /// in memory it is the one of the version before.
+    ///
+    /// # Errors
+    /// Its descriptor is gone.
+    pub(crate) fn restore(written: ExposedSnapshot, fds: &CarriedFds) -> io::Result<Self> {
+        let path = PathBuf::from(written.path);
+        let memory = written.memory.map(|memory| fds.keep(memory)).transpose()?;
+        if let (None, Some(folder), Some(shim)) = (&memory, path.parent(), SHIM)
+            && fs::read(&path).map_or(true, |there| there != shim)
+        {
+            write_file(folder, shim)?;
+        }
+        Ok(Self { path, _memory: memory })
     }
 
     /// Writes the shim into `folder` again, from which it was removed.

@@ -6,8 +6,8 @@
 mod expose;
 mod page;
 
-pub(crate) use expose::{ExposeError, Exposed};
-pub(crate) use page::DrainPage;
+pub(crate) use expose::{ExposeError, Exposed, ExposedSnapshot};
+pub(crate) use page::{DrainPage, DrainPageSnapshot};
 
 /// The shim, an ELF shared object; `None` on processors for which there is none.
 #[cfg(shim)]

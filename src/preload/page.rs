@@ -9,7 +9,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::MemfdFlags;
+use serde::{Deserialize, Serialize};
 
+use crate::carry::{CarriedFd, CarriedFds, Raw};
 use crate::protocol::drain_page;
 
 /// What the page is called in its folder.
@@ -25,6 +27,15 @@ pub(crate) struct DrainPage {
     /// The one at the path is the last; those before it were removed by others.
     files: Vec<File>,
     /// Whether it is one that can be removed.
+    is_in_folder: bool,
+}
+
+/// The page as it is written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DrainPageSnapshot {
+    path: Raw,
+    files: Vec<CarriedFd>,
     is_in_folder: bool,
 }
 
@@ -44,6 +55,27 @@ impl DrainPage {
         let path = std::path::absolute(folder)?.join(FILE_NAME);
         let file = create(&path, &[0; drain_page::LEN])?;
         Ok(Self { path, files: vec![file], is_in_folder: true })
+    }
+
+    /// As it is written down for the next image of clusterd.
+    pub(crate) fn snapshot(&self) -> DrainPageSnapshot {
+        DrainPageSnapshot {
+            path: self.path.as_path().into(),
+            files: self.files.iter().map(CarriedFd::of).collect(),
+            is_in_folder: self.is_in_folder,
+        }
+    }
+
+    /// As it was written down.
+    ///
+    /// # Errors
+    /// One of its descriptors is gone.
+    pub(crate) fn restore(written: DrainPageSnapshot, fds: &CarriedFds) -> io::Result<Self> {
+        let DrainPageSnapshot { path, files, is_in_folder } = written;
+        // Of one in memory, workers know the number.
+        let files = files.into_iter().map(|file| if is_in_folder { fds.take(file) } else { fds.keep(file) });
+        let files = files.map(|file| file.map(File::from)).collect::<io::Result<_>>()?;
+        Ok(Self { path: path.into(), files, is_in_folder })
     }
 
     /// Where workers find it.

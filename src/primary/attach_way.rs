@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::front::Accepts;
@@ -27,6 +28,25 @@ pub(super) struct Way {
     pub filter: Option<Privilege>,
     /// Whether workers may accept by themselves if one turns out to need it.
     pub may_turn: bool,
+}
+
+/// The way as it is written down for the next image of clusterd.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaySnapshot {
+    accepts: Accepts,
+    shim: bool,
+    node_channel: bool,
+    inherits: bool,
+    filter: Option<CarriedPrivilege>,
+    may_turn: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CarriedPrivilege {
+    Capability,
+    NoNewPrivileges,
 }
 
 /// There is none.
@@ -90,6 +110,26 @@ impl Way {
             );
         }
         Ok(way)
+    }
+
+    /// As it is written down, where somebody may have begun to accept since.
+    pub(super) fn snapshot(self, accepts: Accepts) -> WaySnapshot {
+        let Self { accepts: _, shim, node_channel, inherits, filter, may_turn } = self;
+        let filter = filter.map(|privilege| match privilege {
+            Privilege::Capability => CarriedPrivilege::Capability,
+            Privilege::NoNewPrivileges => CarriedPrivilege::NoNewPrivileges,
+        });
+        WaySnapshot { accepts, shim, node_channel, inherits, filter, may_turn }
+    }
+
+    /// As it was written down: it was decided when clusterd was started.
+    pub(super) fn restore(written: WaySnapshot) -> Self {
+        let WaySnapshot { accepts, shim, node_channel, inherits, filter, may_turn } = written;
+        let filter = filter.map(|privilege| match privilege {
+            CarriedPrivilege::Capability => Privilege::Capability,
+            CarriedPrivilege::NoNewPrivileges => Privilege::NoNewPrivileges,
+        });
+        Self { accepts, shim, node_channel, inherits, filter, may_turn }
     }
 
     fn by_seccomp(privilege: Privilege) -> Self {

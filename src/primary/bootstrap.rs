@@ -8,23 +8,25 @@ use std::path::Path;
 use tracing::warn;
 
 use super::attach_way::Way;
+use super::data_path::CarriedFront;
 use super::descriptor_limits::{self, DescriptorLimits};
 use super::error::PrimaryError;
 use super::leaving::LeavingNotes;
 use super::public_sockets::{self, Ports};
 use super::runtime_folder::{FolderKeeper, RuntimeFolder};
 use super::signals::Signals;
+use super::upgrade::Restoring;
 use super::{triggers, worker_plan};
 use crate::admin::Admin;
 use crate::attach::listen_fds;
 use crate::attach::socket::AttachSocket;
-use crate::ids::WorkerPort;
+use crate::ids::{ServiceId, WorkerPort};
 use crate::preload::{ExposeError, Exposed};
 use crate::settings::Config;
 use crate::supervisor::AttachEnv;
 use crate::supervisor::exec_context::ExecContext;
 use crate::supervisor::triggers::watch::Changes;
-use crate::supervisor::turn::Turn;
+use crate::supervisor::turn::{Turn, Turned};
 use crate::sys;
 use crate::sys::terminal::Terminal;
 
@@ -55,6 +57,8 @@ pub(super) struct Bootstrap {
     pub shim: Option<Exposed>,
     /// Where the shim is told of drains, until the workers' hooks have it.
     pub leaving: Option<LeavingNotes>,
+    /// Whether launches have turned to another way in the image before.
+    pub turned: Option<Turned>,
 }
 
 impl Bootstrap {
@@ -99,7 +103,62 @@ impl Bootstrap {
             attach,
             shim,
             leaving,
+            turned: None,
         })
+    }
+
+    /// Everything as another image of clusterd has left it, and what its front goes on with.
+    ///
+    /// # Errors
+    /// The first thing that is refused.
+    pub(super) fn restore(
+        config: &Config,
+        restoring: &Restoring,
+    ) -> Result<(Self, CarriedFront), PrimaryError> {
+        let (snapshot, fds) = (&restoring.snapshot, &restoring.fds);
+        let carried = |error| PrimaryError::Carried(error);
+        let written = snapshot.primary.clone();
+        sys::signals::reset_ignored();
+        let terminal = Terminal::at_start(written.outlives_terminal);
+        // What was blocked until now arrives.
+        let signals = Signals::new().map_err(PrimaryError::Signals)?;
+        sys::signals::unblock().map_err(PrimaryError::Signals)?;
+        let limits = descriptor_limits::restore(written.open_files);
+        sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
+        let context = worker_plan::exec_context(&restoring.in_force, limits.workers)?;
+        let changes = triggers::changes(config)?;
+        let (services, restored) = snapshot.front.clone().into_parts(fds).map_err(carried)?;
+        let (mut bound, mut opened) = (Ports::new(), Vec::new());
+        for (service, sockets) in services {
+            match service {
+                ServiceId::Port(port) => bound.push((port, sockets)),
+                ServiceId::Opened(_) => opened.push((service, sockets)),
+            }
+        }
+        let admin = written.admin.map(|fd| fds.take(fd).and_then(Admin::restore));
+        let shim = written.shim.map(|shim| Exposed::restore(shim, fds)).transpose().map_err(carried)?;
+        let leaving = snapshot.hooks.leaving.clone().map(|page| LeavingNotes::restore(Some(page), fds));
+        let bootstrap = Self {
+            terminal,
+            signals,
+            limits,
+            context,
+            way: Way::restore(written.way),
+            changes,
+            bound,
+            admin: admin.transpose().map_err(carried)?,
+            folder: written.folder.map(|folder| RuntimeFolder::restore(folder.into())),
+            attach: AttachSocket::restore(snapshot.attach.clone(), fds).map_err(carried)?,
+            shim,
+            leaving: leaving.transpose().map_err(carried)?,
+            turned: snapshot.supervisor.turned(),
+        };
+        Ok((bootstrap, (opened, restored)))
+    }
+
+    /// Another image of clusterd has left this, and does not go on with it.
+    pub(super) fn own(&mut self) {
+        self.folder.iter_mut().for_each(RuntimeFolder::own);
     }
 
     /// The ports that workers ask for.
@@ -133,7 +192,7 @@ impl Bootstrap {
             node_channel: self.way.node_channel,
             listen_fds: self.way.inherits.then_some(listen_fds::VERB),
             filter: self.way.filter,
-            turn: Turn::new(self.way.may_turn),
+            turn: Turn::restore(self.way.may_turn, self.turned),
         }
     }
 }

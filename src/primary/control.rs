@@ -7,11 +7,13 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use super::public_sockets::Ports;
-use crate::control::address::SocketGuard;
+use crate::carry::{CarriedFd, CarriedFds, Raw};
+use crate::control::address::{SocketAddress, SocketGuard};
 use crate::control::api::Address;
 use crate::control::backend::{AppBackend as _, Profile, SupervisedApp};
 use crate::control::home::{self, Home};
@@ -19,7 +21,7 @@ use crate::control::server::Server;
 use crate::settings::Config;
 
 /// What runs here, and where clients connect to.
-pub(super) fn profile(config: &Config, ports: &Ports) -> Profile {
+pub(super) fn profile(config: &Config, ports: &Ports, started: SystemTime) -> Profile {
     let addresses = ports.iter().flat_map(|(port, sockets)| {
         sockets.iter().map(|socket| Address { address: socket.address(), worker_port: port.0 })
     });
@@ -27,7 +29,7 @@ pub(super) fn profile(config: &Config, ports: &Ports) -> Profile {
         name: config.name.clone(),
         namespace: config.namespace.clone(),
         addresses: addresses.collect(),
-        started: SystemTime::now(),
+        started,
         counts_moved: config.connection_stats,
     }
 }
@@ -39,20 +41,58 @@ pub(super) struct ControlSocket(Arc<Mutex<Option<Listening>>>);
 struct Listening {
     app: Arc<SupervisedApp>,
     guard: SocketGuard,
+    /// The server has it.
+    listener: CarriedFd,
     server: AbortHandle,
+}
+
+/// The socket as it is written down for the next image of clusterd.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ControlSnapshot {
+    listener: CarriedFd,
+    address: CarriedAddress,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+enum CarriedAddress {
+    File(Raw),
+    Abstract(String),
 }
 
 impl Listening {
     fn begin(app: Arc<SupervisedApp>, (listener, guard): (UnixListener, SocketGuard)) -> io::Result<Self> {
+        let number = CarriedFd::of(&listener);
         let server = Server::new(listener, guard.address().clone(), vec![app.clone()])?;
         debug!(socket = %guard.address(), "control socket");
-        Ok(Self { app, guard, server: tokio::spawn(server.serve()).abort_handle() })
+        let server = tokio::spawn(server.serve()).abort_handle();
+        Ok(Self { app, guard, listener: number, server })
     }
 }
 
-/// Listens from now on. If that fails, clusterd serves all the same.
-pub(super) fn open(app: Arc<SupervisedApp>) -> ControlSocket {
-    let begun = Home::of_this_process().listen(app.name()).and_then(|claimed| Listening::begin(app, claimed));
+/// Where the image of clusterd before has listened.
+///
+/// # Errors
+/// Its descriptor is gone.
+pub(super) fn restore(written: ControlSnapshot, fds: &CarriedFds) -> io::Result<Claimed> {
+    let address = match written.address {
+        CarriedAddress::File(path) => SocketAddress::File(path.into()),
+        CarriedAddress::Abstract(name) => SocketAddress::Abstract(name),
+    };
+    Ok((fds.take(written.listener)?.into(), address))
+}
+
+/// A listener, and where it is.
+pub(super) type Claimed = (UnixListener, SocketAddress);
+
+/// Listens from now on, with the listener that there is already or another. If that fails, clusterd serves all the same.
+pub(super) fn open(app: Arc<SupervisedApp>, claimed: Option<Claimed>) -> ControlSocket {
+    let claimed = match claimed {
+        Some((listener, address)) => Ok((listener, SocketGuard::new(address))),
+        None => Home::of_this_process().listen(app.name()),
+    };
+    let begun = claimed.and_then(|claimed| Listening::begin(app, claimed));
     let listening = begun
         .inspect_err(|error| warn!("no control socket; commands cannot reach this clusterd: {error}"))
         .ok();
@@ -62,6 +102,17 @@ pub(super) fn open(app: Arc<SupervisedApp>) -> ControlSocket {
 impl ControlSocket {
     fn listening(&self) -> MutexGuard<'_, Option<Listening>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As it is written down; `None` if there is none.
+    pub(super) fn snapshot(&self) -> Option<ControlSnapshot> {
+        let listening = self.listening();
+        let listening = listening.as_ref()?;
+        let address = match listening.guard.address() {
+            SocketAddress::File(path) => CarriedAddress::File(path.as_path().into()),
+            SocketAddress::Abstract(name) => CarriedAddress::Abstract(name.clone()),
+        };
+        Some(ControlSnapshot { listener: listening.listener, address })
     }
 
     /// Listens again where the file of the socket was removed; those who are connected stay. Whether it was.

@@ -4,43 +4,44 @@
 
 use std::io;
 use std::num::NonZeroU64;
+use std::sync::mpsc;
 
-use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::descriptor_limits::{self, DescriptorLimits};
 use super::error::PrimaryError;
-use super::public_sockets::{self, Ports};
+use super::public_sockets::Ports;
 use crate::connections::notes::Notes;
-use crate::front::handle::{FrontEnds, Handle, Reports};
+use crate::front::bound::Bound;
+use crate::front::handle::FrontEnds;
 use crate::front::launches::RecycleLimits;
 use crate::front::links::Timeouts;
+use crate::front::snapshot::Restored;
 use crate::front::{self, Accepts, Front, ServiceLimits, Setup};
 use crate::ids::ServiceId;
 use crate::metrics::Metrics;
 use crate::policy::Choice;
 use crate::settings::{Config, Policy};
 
-/// Starts it.
+/// The sockets of addresses that were opened for workers, and what else another image of clusterd has left.
+pub(super) type CarriedFront = (Vec<(ServiceId, Vec<Bound>)>, Restored);
+
+/// Starts it on a thread of its own, which ends with the program. It does not wait for the caller's runtime: whoever begins
+/// with what another image has left does nothing meanwhile.
 ///
 /// # Errors
 /// No thread, or the sockets cannot be watched.
-pub(super) async fn start(
-    config: &Config,
-    (bound, accepts): (Ports, Accepts),
-    limits: DescriptorLimits,
-    metrics: &Metrics,
-    notes: Notes,
-) -> Result<(Handle, Reports), PrimaryError> {
-    let ports = public_sockets::worker_ports(&bound);
-    let (front, reports, ends) = front::handle::channels(&ports);
-    start_thread(setup(config, (bound, accepts), limits, (metrics, notes)), ends).await?;
-    Ok((front, reports))
+pub(super) fn start(setup: Setup, ends: FrontEnds) -> Result<(), PrimaryError> {
+    let (started, outcome) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name("front".to_owned());
+    thread.spawn(move || run_front(setup, ends, &started)).map_err(PrimaryError::Front)?;
+    outcome.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(PrimaryError::Front)
 }
 
-fn setup(
+/// What it begins with: these public sockets, and what another image of clusterd has left of them.
+pub(super) fn setup(
     config: &Config,
-    (ports, accepts): (Ports, Accepts),
+    (ports, accepts, carried): (Ports, Accepts, Option<CarriedFront>),
     limits: DescriptorLimits,
     (metrics, notes): (&Metrics, Notes),
 ) -> Setup {
@@ -53,9 +54,10 @@ fn setup(
             config.queue
         );
     }
+    let (opened, restored) = carried.unzip();
     let services = ports.into_iter().map(|(port, bound)| (ServiceId::Port(port), bound));
     Setup {
-        services: services.collect(),
+        services: services.chain(opened.into_iter().flatten()).collect(),
         accepts,
         limits: ServiceLimits {
             choice: choice(config.policy),
@@ -76,7 +78,7 @@ fn setup(
         },
         metrics: metrics.clone(),
         notes,
-        restored: None,
+        restored,
     }
 }
 
@@ -90,15 +92,7 @@ pub(super) fn choice(policy: Policy) -> Choice {
     }
 }
 
-/// Starts the data path on a thread of its own, which ends with the program.
-async fn start_thread(setup: Setup, ends: FrontEnds) -> Result<(), PrimaryError> {
-    let (started, outcome) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("front".to_owned());
-    thread.spawn(move || run_front(setup, ends, started)).map_err(PrimaryError::Front)?;
-    outcome.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(PrimaryError::Front)
-}
-
-fn run_front(setup: Setup, ends: FrontEnds, started: oneshot::Sender<io::Result<()>>) {
+fn run_front(setup: Setup, ends: FrontEnds, started: &mpsc::SyncSender<io::Result<()>>) {
     // Before it sleeps, the front lets others run: under load workers have then taken several connections by the time
     // that it looks again, and it sleeps and wakes half as often. On an idle machine it costs a system call.
     let mut builder = tokio::runtime::Builder::new_current_thread();

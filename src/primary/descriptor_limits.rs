@@ -35,6 +35,12 @@ pub(super) fn prepare() -> io::Result<DescriptorLimits> {
     Ok(DescriptorLimits { primary: limit.maximum, workers: limit })
 }
 
+/// The same in an image that another has begun, which has raised the limit and knows what it was: soft and hard.
+pub(super) fn restore((current, maximum): (Option<u64>, Option<u64>)) -> DescriptorLimits {
+    let primary = getrlimit(Resource::Nofile).maximum;
+    DescriptorLimits { primary, workers: Rlimit { current, maximum } }
+}
+
 /// The longest queue of each port, up to the wanted one, that the limit has room for.
 pub(super) fn affordable_queue(
     wanted: NonZeroUsize,

@@ -16,6 +16,17 @@ const CONFIGURATION: u8 = 78;
 /// Why the primary could not start, or not go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrimaryError {
+    /// What another image of clusterd has left cannot be taken over.
+    #[error("cannot go on with what the clusterd before has left: {0}")]
+    Carried(io::Error),
+    /// And it cannot be given back either.
+    #[error("{why}; cannot go back to the clusterd before: {failed}")]
+    NotGivenBack {
+        /// Why it cannot be taken over.
+        why: Box<PrimaryError>,
+        /// Why not.
+        failed: io::Error,
+    },
     /// No event loop.
     #[error("cannot start the event loop: {0}")]
     Runtime(io::Error),

@@ -3,9 +3,11 @@
 //! It decides nothing but what is worth a message.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Pid;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
@@ -35,6 +37,28 @@ pub(super) struct ReportSources {
     pub reports: Reports,
     /// What Node workers say.
     pub words: mpsc::Receiver<Word>,
+    /// Who waits until all of it is passed on.
+    pub flushes: mpsc::Receiver<oneshot::Sender<()>>,
+}
+
+/// Waits until all is passed on that was told.
+#[derive(Debug)]
+pub(super) struct Flush(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Flush {
+    /// And where it is waited for.
+    pub(super) fn new() -> (Self, mpsc::Receiver<oneshot::Sender<()>>) {
+        let (waits, waiting) = mpsc::channel(1);
+        (Self(waits), waiting)
+    }
+
+    /// Returns when nothing is left to be passed on.
+    pub(super) async fn done(&self) {
+        let (done, told) = oneshot::channel();
+        if self.0.send(done).await.is_ok() {
+            let _ = told.await;
+        }
+    }
 }
 
 /// Those to whom it is passed on.
@@ -53,7 +77,7 @@ pub(super) struct Recipients {
     /// Since when launches have listened.
     pub listeners: Listeners,
     /// It was said that clients may come.
-    pub greeted: bool,
+    pub greeted: Arc<AtomicBool>,
 }
 
 /// Follows the front until it ends.
@@ -81,6 +105,7 @@ pub(super) async fn follow(
                 look_at = recipients.look(&ports, &addresses);
             }
             Some(word) = sources.words.recv() => recipients.pass_on_word(word).await,
+            Some(flushed) = sources.flushes.recv() => drop(flushed.send(())),
             else => return,
         }
     }
@@ -95,8 +120,7 @@ impl Recipients {
         match self.listeners.verdict(ports, &living, Instant::now()) {
             Verdict::LookAgain(at) => self.is_starting().then_some(at),
             Verdict::Known(readiness) => {
-                if readiness == Readiness::Ready && !self.greeted {
-                    self.greeted = true;
+                if readiness == Readiness::Ready && !self.greeted.swap(true, Ordering::Relaxed) {
                     startup_log::ready(addresses);
                 }
                 self.tell(readiness);

@@ -2,12 +2,14 @@
 //!
 //! It belongs to the supervisor's hooks alone. What the shim makes of it is in `preload::closing`.
 
+use std::io;
 use std::path::Path;
 
 use tracing::warn;
 
+use crate::carry::CarriedFds;
 use crate::ids::WorkerId;
-use crate::preload::DrainPage;
+use crate::preload::{DrainPage, DrainPageSnapshot};
 
 /// The notes, if there can be any.
 #[derive(Debug)]
@@ -28,6 +30,19 @@ impl LeavingNotes {
             })
             .ok();
         Self { page }
+    }
+
+    /// As they are written down for the next image of clusterd.
+    pub(super) fn snapshot(&self) -> Option<DrainPageSnapshot> {
+        self.page.as_ref().map(DrainPage::snapshot)
+    }
+
+    /// As they were written down.
+    ///
+    /// # Errors
+    /// The page is gone.
+    pub(super) fn restore(written: Option<DrainPageSnapshot>, fds: &CarriedFds) -> io::Result<Self> {
+        Ok(Self { page: written.map(|page| DrainPage::restore(page, fds)).transpose()? })
     }
 
     /// Where workers find them.

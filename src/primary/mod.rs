@@ -27,6 +27,7 @@ mod stalls;
 mod startup_log;
 mod taken_ports;
 mod triggers;
+mod upgrade;
 mod wanted_state;
 mod wiring;
 mod worker_hooks;
@@ -34,35 +35,41 @@ mod worker_plan;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use self::bootstrap::Bootstrap;
 pub(crate) use self::error::PrimaryError;
-use self::front_reports::{Recipients, ReportSources};
+use self::front_reports::{Flush, Recipients, ReportSources};
 use self::readiness::Listeners;
 use self::shutdown::Shutdown;
 use self::signal_actions::SignalActions;
 use self::stalls::Stalls;
-use self::wiring::{Dependencies, Wiring};
-use crate::admin::listen_queues::ListenQueues;
+pub(crate) use self::upgrade::Restoring;
+pub(crate) use self::upgrade::{CHECK_VERB, Handed, check_main, resume_main};
+use self::upgrade::{Kept, Opened, Rooms, SettingsSnapshot, TakenOver};
+use self::wiring::{CarriedWiring, Dependencies, Wiring};
+use crate::admin::listen_queues::{ListenQueues, PublicAddresses};
 use crate::admin::open_connections::OpenConnections;
 use crate::admin::{self, Admin, AdminState, Readiness};
 use crate::connections::{self, notes::Notes};
-use crate::control::backend::{AppSources, SupervisedApp};
-use crate::front::Accepts;
-use crate::home::{Held, Starter};
+use crate::control::backend::{AppSources, Profile, SupervisedApp};
+use crate::front::handle::Reports;
+use crate::front::{self, Accepts};
+use crate::home::{Given, Held, Starter};
 use crate::hooks::{Hooks, Shell};
 use crate::logs::console::Console;
 use crate::logs::plan::{LogPlan, Place};
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
+use crate::preload::Exposed;
 use crate::private::WorkerDialer;
 use crate::private::scrape::Scraper;
 use crate::settings::Config;
-use crate::settings::load::CommandLine;
+use crate::settings::load::Told;
 use crate::supervisor;
 use crate::supervisor::guardian::Waiting;
 use crate::sys::mark::Family;
@@ -83,28 +90,38 @@ const LONGER: Duration = Duration::from_secs(5);
 /// # Errors
 /// Why it could not start.
 pub(crate) fn run(
-    config: Config,
-    command_line: CommandLine,
-    (held, console, guardian): (Option<&Held>, Option<Console>, Option<Waiting>),
+    told: Told,
+    (held, given): (Option<&Held>, Given),
+    restoring: Option<Box<Restoring>>,
 ) -> Result<u8, PrimaryError> {
+    let Given { console, guardian, numbered, .. } = given;
+    let kept = Kept::of(held, console.as_ref(), numbered);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PrimaryError::Runtime)?;
     let ended = runtime.block_on(async {
         let metrics = Metrics::new();
         let starter = held.map(|held| held.starter).filter(|starter| starter.keeps_app());
         let background = held.filter(|_| starter.is_some()).map(|held| held.folder.logs());
-        let mut plan = LogPlan::of(&config, background.as_deref());
+        let config = &told.config;
+        let mut plan = LogPlan::of(config, background.as_deref());
         // `up` does so for its apps, the guardian for those in the background, and a service manager for its own.
         let is_started_again = console.is_some() || starter.is_some();
         if console.is_some() {
-            plan = plan.beside_others(&config);
+            plan = plan.beside_others(config);
         }
         if starter == Some(Starter::Service) {
             plan.own = Place::Standard;
         }
         let output = Output::of(plan, console, metrics.lines_dropped.clone())?;
         logs::messages::install(&output, config.log_format, config.log_level.into())?;
-        let ended = serve(config, command_line, (held, is_started_again, guardian), (&output, metrics)).await;
+        let origin = (held, is_started_again, guardian, kept);
+        let ended = match begin(&told, origin, restoring.as_deref(), (&output, &metrics)) {
+            Ok(begun) => serve(begun, restoring.map(|restoring| restoring.own()), (&output, metrics)).await,
+            Err(error) => Err(match restoring {
+                Some(restoring) => restoring.give_back(error),
+                None => error,
+            }),
+        };
         if output.finish(tokio::time::Instant::now() + LAST_OUTPUT).await.is_err() {
             debug!("nobody reads the output; the rest of it is dropped");
         }
@@ -115,67 +132,141 @@ pub(crate) fn run(
     ended
 }
 
-async fn serve(
-    config: Config,
-    command_line: CommandLine,
-    (held, is_started_again, guardian): (Option<&Held>, bool, Option<Waiting>),
-    (output, metrics): (&Output, Metrics),
-) -> Result<u8, PrimaryError> {
-    let wanted_ports = public_sockets::wanted(&config);
-    held.iter().for_each(|held| held.opens(wanted_ports.clone()));
-    let mut bootstrap = Bootstrap::prepare(&config)?;
-    startup_log::listening(&config, &bootstrap.bound, bootstrap.admin.as_ref());
-    let app = control::profile(&config, &bootstrap.bound);
+/// What stands before anything runs, but for the data path, which runs already.
+struct Begun<'a> {
+    config: &'a Config,
+    held: Option<&'a Held>,
+    kept: Kept,
+    bootstrap: Bootstrap,
+    wiring: Wiring,
+    front: front::handle::Handle,
+    reports: Reports,
+    connections: connections::Handle,
+    notes: Notes,
+    app: Profile,
+    family: Family,
+    addresses: Vec<SocketAddr>,
+    listeners: PublicAddresses,
+    settings: SettingsSnapshot,
+}
+
+/// Opens everything, or takes over what another image of clusterd has left, to which it can be given back until this returns:
+/// nothing else runs meanwhile.
+fn begin<'a>(
+    told: &'a Told,
+    (held, is_started_again, guardian, kept): (Option<&'a Held>, bool, Option<Waiting>, Kept),
+    restoring: Option<&Restoring>,
+    (output, metrics): (&Output, &Metrics),
+) -> Result<Begun<'a>, PrimaryError> {
+    let Told { config, settings, command_line } = told;
+    held.iter().for_each(|held| held.opens(public_sockets::wanted(config)));
+    let (mut bootstrap, left) = match restoring {
+        None => (Bootstrap::prepare(config)?, None),
+        Some(restoring) => {
+            let (bootstrap, front) = Bootstrap::restore(config, restoring)?;
+            (bootstrap, Some((restoring, front)))
+        }
+    };
+    let (carried, front_left) = CarriedWiring::of(left, (output, metrics))?;
+    if restoring.is_none() {
+        startup_log::listening(config, &bootstrap.bound, bootstrap.admin.as_ref());
+    }
+    let started = restoring.map_or_else(SystemTime::now, Restoring::started);
+    let app = control::profile(config, &bootstrap.bound, started);
     let (ports, addresses) = (bootstrap.ports(), bootstrap.addresses());
     let bound = std::mem::take(&mut bootstrap.bound);
     let (inherited, listeners) = (public_sockets::bindings(&bound), public_sockets::with_sockets(&bound));
-    let family = Family::random();
+    let family = restoring.map_or_else(Family::random, Restoring::family);
     let notes = Notes::new().map_err(PrimaryError::Connections)?;
-    let (front, reports) =
-        data_path::start(&config, (bound, bootstrap.way.accepts), bootstrap.limits, &metrics, notes.clone())
-            .await?;
-    let (workers_accept, inherits) = (bootstrap.way.accepts == Accepts::Workers, bootstrap.way.inherits);
-    let connections =
-        connections::start(notes, family, workers_accept, None).map_err(PrimaryError::Connections)?;
-    open_counts::keep(&config, &connections, &front, reports.waits_for_place.clone())?;
-
-    let public = addresses.iter().map(SocketAddr::port).collect();
+    let (front, reports, front_ends) = front::handle::channels(&ports);
+    let sockets = (bound, bootstrap.way.accepts, front_left);
+    let setup = data_path::setup(config, sockets, bootstrap.limits, (metrics, notes.clone()));
+    let workers_accept = bootstrap.way.accepts == Accepts::Workers;
+    let noted = restoring.map(|restoring| restoring.noted(&notes));
+    let connections = connections::start(notes.clone(), family, workers_accept, noted)
+        .map_err(PrimaryError::Connections)?;
+    open_counts::keep(config, &connections, &front, reports.waits_for_place.clone())?;
     let dependencies = Dependencies {
+        public: addresses.iter().map(SocketAddr::port).collect(),
         bootstrap: &mut bootstrap,
         ports,
-        public,
         inherited,
         family,
         front: &front,
         connections: &connections,
         output,
-        metrics: &metrics,
+        metrics,
         held,
         guardian,
         is_started_again,
+        carried,
     };
-    let Wiring { supervisor, task, attach_context, bound: channels, words, ready, probes, taken } =
-        Wiring::new(&config, command_line, dependencies);
+    let wiring = Wiring::new(config, (command_line.clone(), settings.clone()), dependencies)
+        .map_err(PrimaryError::Carried)?;
+    data_path::start(setup, front_ends)?;
+    let settings = SettingsSnapshot::of(settings, command_line);
+    Ok(Begun {
+        config,
+        held,
+        kept,
+        bootstrap,
+        wiring,
+        front,
+        reports,
+        connections,
+        notes,
+        app,
+        family,
+        addresses,
+        listeners,
+        settings,
+    })
+}
+
+async fn serve(
+    begun: Begun<'_>,
+    taken_over: Option<TakenOver>,
+    (output, metrics): (&Output, Metrics),
+) -> Result<u8, PrimaryError> {
+    let Begun { config, held, kept, mut bootstrap, wiring, front, reports, connections, notes, .. } = begun;
+    let Begun { app, family, addresses, listeners, settings, .. } = begun;
+    let Wiring { supervisor, task, upgrades, attach_context, bound: channels, words, .. } = wiring;
+    let Wiring { openings, on_demand, permits, ready, probes, taken, .. } = wiring;
+    let (workers_accept, inherits) = (bootstrap.way.accepts == Accepts::Workers, bootstrap.way.inherits);
+    let (is_new, started) = (taken_over.is_none(), app.started);
+    let before = taken_over.unwrap_or_default();
+    bootstrap.own();
     tokio::spawn(taken_ports::tell(taken));
 
     let (mended, again) = watch::channel(());
     if let Some(held) = held {
         let ids = output.worker_ids();
         // Before there is a worker that writes. Another process may hold the numbers up; it is tried again below, then.
-        let numbered = wanted_state::number(&held.folder, config.workers.get(), ids);
-        let _ = tokio::time::timeout(NUMBERS, numbered).await;
+        if is_new {
+            let numbered = wanted_state::number(&held.folder, config.workers.get(), ids);
+            let _ = tokio::time::timeout(NUMBERS, numbered).await;
+        }
         let app = (held.folder.clone(), held.starter);
-        if held.has_clients_wait() && !workers_accept {
+        if is_new && held.has_clients_wait() && !workers_accept {
             wanted_state::hold_again(&held.folder, &front).await;
         }
         let (status, again) = (supervisor.status(), again.clone());
         tokio::spawn(wanted_state::keep(app, status, again, ids.clone(), front.clone()));
     }
-    let _pid_files = pm2_files::keep(&config, held, supervisor.status(), again);
-    let (readiness, watched) = watch::channel(readiness::at_start(&reports.status.borrow()));
-    let scraper = probes.scraper(&config, &supervisor, &metrics);
+    let _pid_files = pm2_files::keep(config, held, supervisor.status(), again);
+    let at_start = match before.was_ready {
+        true => Readiness::Ready,
+        false => readiness::at_start(&reports.status.borrow()),
+    };
+    let (upgraded, upgrade) = watch::channel(before.outcome);
+    let (readiness, watched) = watch::channel(at_start);
+    let scraper = probes.scraper(config, &supervisor, &metrics);
     let statistics = connection_metrics::start_statistics(config.connection_stats, &connections, &metrics);
-    let open = OpenConnections::new(connection_metrics::ask(connections.clone(), &supervisor, statistics));
+    if let (Some(statistics), Some(left)) = (&statistics, before.statistics) {
+        statistics.restore(left);
+    }
+    let open =
+        OpenConnections::new(connection_metrics::ask(connections.clone(), &supervisor, statistics.clone()));
     let sources = AppSources {
         supervisor: supervisor.clone(),
         metrics: metrics.clone(),
@@ -184,18 +275,20 @@ async fn serve(
         open: open.clone(),
         queues: ListenQueues::new(&listeners),
         readiness: watched.clone(),
+        upgrade,
     };
     let queues = sources.queues.clone();
     let app = Arc::new(SupervisedApp::new(app, sources));
     let admin_sources = (scraper, open, queues, app.clone());
-    start_admin(bootstrap.admin, &metrics, admin_sources, &supervisor, watched.clone())?;
+    let admin = bootstrap.admin.as_ref().map(Admin::carried);
+    start_admin(bootstrap.admin.take(), &metrics, admin_sources, &supervisor, watched.clone())?;
     tokio::spawn(settle::settle(watched.clone()));
     let patience = systemd::Patience {
         start: config.ready_timeout + LONGER,
         stop: config.drain_timeout + config.kill_timeout + LONGER,
     };
     let systemd = systemd::start(systemd::Sources {
-        readiness: watched,
+        readiness: watched.clone(),
         patience,
         supervisor: supervisor.clone(),
         front: front.clone(),
@@ -205,28 +298,66 @@ async fn serve(
         let shell = Shell { command, nofile: bootstrap.limits.workers, folder };
         Hooks::start(shell, supervisor.events(), metrics.clone())
     });
-    let control = control::open(app);
-    let keeper = held.and_then(|held| held.keeper(wanted_ports));
+    let control = control::open(app, before.control);
+    let keeper = held.and_then(|held| held.keeper(public_sockets::wanted(config)));
     tokio::spawn(place::keep(control.clone(), keeper, (supervisor.status(), readiness.subscribe()), mended));
     if config.start_folder.is_some() {
         // A release that is removed is not held by clusterd. Nothing relative is opened from here on.
         leave_folder();
     }
-    probes.start_health(&config, &supervisor, &metrics);
-    triggers::attend(&config, bootstrap.changes, &supervisor);
+    probes.start_health(config, &supervisor, &metrics);
+    triggers::attend(config, bootstrap.changes.take(), &supervisor);
     tokio::spawn(worker_notify::pass_on(ready, supervisor.clone()));
-    tokio::spawn(bootstrap.attach.serve(attach_context));
+    let greeted = Arc::new(AtomicBool::new(before.has_greeted));
+    let opened = Opened {
+        kept,
+        family,
+        started,
+        way: bootstrap.way,
+        open_files: bootstrap.limits.workers,
+        outlives_terminal: bootstrap.terminal.is_outlived(),
+        folder: bootstrap.folder().map(ToOwned::to_owned),
+        shim: bootstrap.shim.as_ref().map(Exposed::snapshot),
+        admin,
+        front: front.clone(),
+        control: control.clone(),
+        readiness: watched,
+        greeted: Arc::clone(&greeted),
+    };
+    let (flush, flushes) = Flush::new();
     let recipients = Recipients {
         supervisor: supervisor.clone(),
         front: front.clone(),
-        bound: channels,
+        bound: channels.clone(),
         stalls: (!workers_accept || inherits)
             .then(|| Stalls::new(bootstrap.shim.as_ref().map(|shim| shim.path().to_owned()), inherits)),
         readiness: readiness.clone(),
         listeners: Listeners::default(),
-        greeted: false,
+        greeted,
     };
-    tokio::spawn(front_reports::follow(ReportSources { reports, words }, recipients, addresses));
+    tokio::spawn(front_reports::follow(ReportSources { reports, words, flushes }, recipients, addresses));
+    let rooms = Rooms {
+        supervisor: supervisor.clone(),
+        front: front.clone(),
+        connections,
+        notes,
+        statistics,
+        attach: bootstrap.attach.handle(),
+        bound: channels,
+        on_demand,
+        openings,
+        permits,
+        output: output.clone(),
+        metrics,
+        flush,
+        primary: opened,
+        settings,
+    };
+    tokio::spawn(bootstrap.attach.serve(attach_context));
+    tokio::spawn(upgrade::carry_out(upgrades, rooms, upgraded));
+    if let Some(event) = before.event {
+        supervisor.tell(event).await;
+    }
 
     let origin = (bootstrap.signals, bootstrap.terminal);
     let mut orders = SignalActions::new(origin, supervisor.clone(), systemd, output.clone());

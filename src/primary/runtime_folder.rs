@@ -23,6 +23,8 @@ const LONGEST: usize = 90;
 #[derive(Debug)]
 pub(super) struct RuntimeFolder {
     path: PathBuf,
+    /// Another image of clusterd may still go on with it.
+    stays: bool,
 }
 
 impl RuntimeFolder {
@@ -47,7 +49,17 @@ impl RuntimeFolder {
             return Err(io::ErrorKind::InvalidFilename.into());
         }
         create(&path)?;
-        Ok(Self { path })
+        Ok(Self { path, stays: false })
+    }
+
+    /// The one that the image of clusterd before has made. It stays until it is owned.
+    pub(super) fn restore(path: PathBuf) -> Self {
+        Self { path, stays: true }
+    }
+
+    /// It goes with this process.
+    pub(super) fn own(&mut self) {
+        self.stays = false;
     }
 
     /// Where it is.
@@ -58,6 +70,9 @@ impl RuntimeFolder {
 
 impl Drop for RuntimeFolder {
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
             debug!(folder = %self.path.display(), %error, "cannot remove the runtime folder");
         }

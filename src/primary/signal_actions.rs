@@ -79,8 +79,10 @@ impl SignalActions {
             SignalAction::Reopen => {
                 info!("{name}: no log files to reopen; clusterd writes to its standard streams")
             }
+            // What became of it is an event, which is said.
             SignalAction::Upgrade => {
-                warn!("{name}: cannot upgrade clusterd while it runs; stop it and start the new version")
+                let begun = self.supervisor.begin(Command::Upgrade(None), Asker::Signal(name)).await;
+                begun.err().iter().for_each(|refused| warn!("{name}: {refused}"));
             }
             SignalAction::Graceful | SignalAction::Fast => {}
         }

@@ -3,6 +3,8 @@
 //!
 //! It starts nothing.
 
+use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +12,10 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 
 use super::bootstrap::Bootstrap;
+use super::data_path::CarriedFront;
+use super::error::PrimaryError;
 use super::probes::WorkerProbes;
+use super::upgrade::Restoring;
 use super::worker_hooks::PrimaryHooks;
 use super::worker_plan::Base;
 use crate::attach::bound::BoundChannels;
@@ -22,15 +27,19 @@ use crate::attach::socket::AttachContext;
 use crate::connections;
 use crate::front;
 use crate::front::links::ChannelPermits;
+use crate::front::snapshot::Registration;
 use crate::home::{Held, Starter};
-use crate::ids::WorkerPort;
-use crate::logs::Output;
+use crate::ids::{WorkerId, WorkerPort};
+use crate::logs::{LastLines, Output};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Binding;
 use crate::settings::Config;
+use crate::settings::carried::CarriedSettings;
 use crate::settings::load::CommandLine;
-use crate::supervisor::guardian::Waiting;
-use crate::supervisor::{self, Environment, Handle, MOST_WORKERS, Scope, Spec, Supervisor, guardian};
+use crate::supervisor::guardian::{Guardian, Waiting};
+use crate::supervisor::{
+    self, Environment, Handle, MOST_WORKERS, Scope, Spec, Supervisor, UpgradeOrder, guardian,
+};
 use crate::sys::mark::Family;
 use crate::systemd::worker_notify::{Ready, WorkerNotifications};
 
@@ -64,6 +73,56 @@ pub(super) struct Dependencies<'a> {
     pub guardian: Option<Waiting>,
     /// If this process crashes, another is started in its place.
     pub is_started_again: bool,
+    /// What another image of clusterd has left, if one has.
+    pub carried: Option<CarriedWiring<'a>>,
+}
+
+/// What another image of clusterd has left of the workers' side.
+#[derive(Debug)]
+pub(super) struct CarriedWiring<'a> {
+    /// All that it has left.
+    pub restoring: &'a Restoring,
+    /// What workers have bound.
+    pub bound: BoundChannels,
+    /// Numbers for channels.
+    pub permits: ChannelPermits,
+    /// What each launch wrote last.
+    pub output: HashMap<WorkerId, LastLines>,
+}
+
+impl<'a> CarriedWiring<'a> {
+    /// All of it, and what the front begins with, which keeps some of it.
+    ///
+    /// # Errors
+    /// It cannot be taken over.
+    pub(super) fn of(
+        left: Option<(&'a Restoring, CarriedFront)>,
+        (output, metrics): (&Output, &Metrics),
+    ) -> Result<(Option<Self>, Option<CarriedFront>), PrimaryError> {
+        let Some((restoring, (opened, mut front))) = left else { return Ok((None, None)) };
+        let (snapshot, fds) = (&restoring.snapshot, &restoring.fds);
+        metrics.restore(&snapshot.metrics);
+        let bound = BoundChannels::restore(snapshot.bound.clone(), fds).map_err(PrimaryError::Carried)?;
+        let (bound, registrations) = bound;
+        front
+            .registrations
+            .extend(registrations.into_iter().map(|(link, kept)| (link, kept as Registration)));
+        front.permits = permits(snapshot.channels);
+        let output = output.restore(snapshot.output.clone(), fds).map_err(PrimaryError::Carried)?;
+        let wiring = Self { restoring, bound, permits: front.permits.clone(), output };
+        Ok((Some(wiring), Some((opened, front))))
+    }
+
+    /// For the supervisor.
+    fn supervisor(&mut self) -> io::Result<supervisor::Carried> {
+        let snapshot = self.restoring.snapshot.supervisor.clone();
+        let guardian = snapshot.guardian().map(|guardian| Guardian::restore(guardian, &self.restoring.fds));
+        Ok(supervisor::Carried {
+            guardian: guardian.transpose()?,
+            output: std::mem::take(&mut self.output),
+            snapshot,
+        })
+    }
 }
 
 /// The workers' side of clusterd.
@@ -73,12 +132,20 @@ pub(super) struct Wiring {
     pub supervisor: Handle,
     /// The supervisor itself.
     pub task: Supervisor,
+    /// Orders to replace clusterd itself.
+    pub upgrades: mpsc::Receiver<UpgradeOrder>,
     /// What the attach socket depends on.
     pub attach_context: AttachContext,
     /// What workers have bound.
     pub bound: BoundChannels,
     /// What Node workers say.
     pub words: mpsc::Receiver<Word>,
+    /// What is shared with those who stand still.
+    pub openings: Openings,
+    /// The addresses that are opened for workers, if any is.
+    pub on_demand: Option<OnDemand>,
+    /// Numbers for channels.
+    pub permits: ChannelPermits,
     /// Who says to be ready.
     pub ready: mpsc::Receiver<Ready>,
     /// Asks workers over private connections.
@@ -89,16 +156,34 @@ pub(super) struct Wiring {
 
 impl Wiring {
     /// Puts it together.
-    pub(super) fn new(config: &Config, command_line: CommandLine, dependencies: Dependencies<'_>) -> Self {
-        let Dependencies { bootstrap, ports, public, inherited, family, .. } = dependencies;
+    ///
+    /// # Errors
+    /// What another image of clusterd has left cannot be taken over.
+    pub(super) fn new(
+        config: &Config,
+        (command_line, settings): (CommandLine, CarriedSettings),
+        dependencies: Dependencies<'_>,
+    ) -> io::Result<Self> {
+        let Dependencies { bootstrap, ports, public, inherited, family, mut carried, .. } = dependencies;
         let Dependencies { connections, front, output, metrics, held, is_started_again, .. } = dependencies;
+        let restoring = carried.as_ref().map(|carried| carried.restoring);
         let users = bootstrap.context.users();
         let attach = bootstrap.attach_env();
         let colours = output.has_colours();
         let base = Base { ports: ports.clone(), attach, colours, limits: bootstrap.limits.workers };
         let spec = Spec {
             app: config.name.clone(),
-            wanted: base.wanted(config, bootstrap.context.clone(), Environment::of_this_process()),
+            wanted: match restoring {
+                None => {
+                    let inherited = Environment::of_this_process();
+                    base.wanted(config, bootstrap.context.clone(), (inherited, Arc::new(settings)))
+                }
+                Some(Restoring { snapshot, in_force, .. }) => {
+                    let settings = Arc::new(snapshot.supervisor.settings().clone());
+                    let inherited = snapshot.supervisor.inherited();
+                    base.wanted(in_force, bootstrap.context.clone(), (inherited, settings))
+                }
+            },
             scope: Scope::Everyone,
             starts: held.is_none_or(Held::wants_workers),
             holds: held.is_some_and(Held::has_clients_wait),
@@ -106,34 +191,56 @@ impl Wiring {
             waiting_guardian: dependencies.guardian,
             family,
             treekill: config.treekill,
+            carried: carried.as_mut().map(CarriedWiring::supervisor).transpose()?,
         };
-        let permits = ChannelPermits::new(MOST_WORKERS as usize * CHANNELS_A_WORKER);
+        let permits = match &carried {
+            None => permits(0),
+            Some(carried) => carried.permits.clone(),
+        };
         let probes = WorkerProbes::new(front.clone(), ports.first().copied());
         let ports: Arc<[WorkerPort]> = ports.into();
         let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
-        let bound = BoundChannels::new();
-        let (openings, taken) = Openings::new();
+        let bound = carried.as_ref().map_or_else(BoundChannels::new, |carried| carried.bound.clone());
+        let (openings, taken) = match restoring {
+            None => Openings::new(),
+            Some(restoring) => Openings::restore(restoring.snapshot.openings),
+        };
         let terms = on_demand::Terms {
             user: user.clone(),
             backlog: config.backlog.get(),
             openings: openings.clone(),
         };
-        let on_demand = ports.is_empty().then(|| OnDemand::new(terms));
+        let opened = restoring.and_then(|restoring| restoring.snapshot.opened.clone());
+        let on_demand = match opened {
+            Some(opened) => Some(OnDemand::restore(terms, opened)?),
+            None => ports.is_empty().then(|| OnDemand::new(terms)),
+        };
         let served = ServedPorts {
             front: front.clone(),
-            permits,
+            permits: permits.clone(),
             ports,
             bound: bound.clone(),
             on_demand: on_demand.clone(),
         };
-        let (nodes, words) = NodeSessions::new(node::NodeContext {
+        let nodes = node::NodeContext {
             served: served.clone(),
             shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
             handoff_timeout: config.handoff_timeout,
-            listeners: Arc::new(Mutex::new(Listeners::new(user, openings))),
+            listeners: Arc::new(Mutex::new(Listeners::new(user, openings.clone()))),
             messages: MessageExchange::new(config.relay_messages, metrics),
-        });
-        let (notices, ready) = WorkerNotifications::new(users);
+        };
+        let (nodes, words) = match restoring {
+            None => NodeSessions::new(nodes),
+            Some(Restoring { snapshot, fds, .. }) => {
+                NodeSessions::restore(nodes, snapshot.hooks.nodes.clone(), fds)?
+            }
+        };
+        let (mut notices, ready) = WorkerNotifications::new(users);
+        let mut calls = InterceptedCalls::new(served.clone());
+        if let Some(Restoring { snapshot, fds, .. }) = restoring {
+            snapshot.hooks.notices.iter().try_for_each(|one| notices.restore(one.clone(), fds))?;
+            snapshot.hooks.calls.iter().try_for_each(|one| calls.restore(one.clone(), fds))?;
+        }
         let neighbours = PrimaryHooks {
             folder: bootstrap.folder_keeper(),
             leaving: bootstrap.leaving.take(),
@@ -143,17 +250,35 @@ impl Wiring {
             nodes,
             notices,
             ports: public,
-            on_demand,
+            on_demand: on_demand.clone(),
             bound: bound.clone(),
             ready_http: probes.ready_http(config),
-            calls: InterceptedCalls::new(served.clone()),
+            calls,
         };
         let reread = base.reread(config.clone(), command_line);
-        let (supervisor, task) = supervisor::new(spec, reread, neighbours, metrics.clone());
+        let (supervisor, task, upgrades) = supervisor::new(spec, reread, neighbours, metrics.clone());
         let attach_context =
             AttachContext { supervisor: supervisor.clone(), served, inherited: inherited.into() };
-        Self { supervisor, task, attach_context, bound, words, ready, probes, taken }
+        Ok(Self {
+            supervisor,
+            task,
+            upgrades,
+            attach_context,
+            bound,
+            words,
+            openings,
+            on_demand,
+            permits,
+            ready,
+            probes,
+            taken,
+        })
     }
+}
+
+/// For as many channels as there may be; so many numbers were given before.
+pub(super) fn permits(given: u64) -> ChannelPermits {
+    ChannelPermits::restored(MOST_WORKERS as usize * CHANNELS_A_WORKER, given)
 }
 
 /// As PID 1 there is no need for one: when that process dies, the kernel kills everything in its namespace.

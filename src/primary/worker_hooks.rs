@@ -5,22 +5,27 @@
 use std::os::fd::OwnedFd;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tracing::warn;
 
 use super::leaving::LeavingNotes;
 use super::probes::ReadinessProbe;
 use super::runtime_folder::FolderKeeper;
 use crate::attach::bound::BoundChannels;
-use crate::attach::node::{Exit, NodeSessions};
+use crate::attach::node::{Exit, NodeSessions, NodeSnapshot};
 use crate::attach::on_demand::OnDemand;
 use crate::attach::seccomp::InterceptedCalls;
+use crate::attach::snapshot::CallsSnapshot;
+use crate::carry::{NotCarried, Still};
 use crate::connections;
 use crate::front;
 use crate::ids::{Slot, WorkerId};
 use crate::logs::LastLines;
 use crate::logs::{Output, Stream};
+use crate::preload::DrainPageSnapshot;
 use crate::supervisor::{Launched, Pipes, WorkerHooks};
-use crate::systemd::worker_notify::WorkerNotifications;
+use crate::systemd::worker_notify::{NotifySnapshot, WorkerNotifications};
 
 /// Those whom a worker's launch and end concern.
 #[derive(Debug)]
@@ -49,6 +54,16 @@ pub(super) struct PrimaryHooks {
     pub ready_http: Option<ReadinessProbe>,
     /// Answers what those bind and listen to that have their calls told.
     pub calls: InterceptedCalls,
+}
+
+/// What is around the workers, as it is written down for the next image of clusterd.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HooksSnapshot {
+    pub nodes: NodeSnapshot,
+    pub calls: Vec<CallsSnapshot>,
+    pub notices: Vec<NotifySnapshot>,
+    pub leaving: Option<DrainPageSnapshot>,
 }
 
 impl WorkerHooks for PrimaryHooks {
@@ -138,6 +153,23 @@ impl WorkerHooks for PrimaryHooks {
 
     fn disconnect(&mut self, worker: WorkerId) {
         self.nodes.exit_of(worker).ask(Exit::Disconnect);
+    }
+
+    fn stand_still(&mut self) -> BoxFuture<'static, Result<Still<Value>, NotCarried>> {
+        let (nodes, calls, notices) =
+            (self.nodes.stand_still(), self.calls.stand_still(), self.notices.stand_still());
+        let leaving = self.leaving.as_ref().and_then(LeavingNotes::snapshot);
+        Box::pin(async move {
+            let (nodes, calls, notices) = (nodes.await?, calls.await?, notices.await?);
+            let snapshot = HooksSnapshot {
+                nodes: nodes.state.clone(),
+                calls: calls.state.clone(),
+                notices: notices.state.clone(),
+                leaving,
+            };
+            let written = serde_json::to_value(snapshot).map_err(|error| NotCarried(error.to_string()))?;
+            Ok(Still::new(written, (nodes, calls, notices)))
+        })
     }
 
     fn gone(&mut self, worker: WorkerId) -> BoxFuture<'static, u64> {

@@ -8,6 +8,7 @@ use rustix::process::Rlimit;
 use tracing::warn;
 
 use crate::ids::WorkerPort;
+use crate::settings::carried::CarriedSettings;
 use crate::settings::load::{CommandLine, load};
 use crate::settings::{Config, CpuScheduling, DrainHttp, StopSignalAt, diff};
 use crate::supervisor::exec_context::{self, ExecContext, ExecContextError};
@@ -33,7 +34,7 @@ impl Base {
         &self,
         config: &Config,
         context: ExecContext,
-        inherited: Environment,
+        (inherited, settings): (Environment, Arc<CarriedSettings>),
     ) -> DesiredState {
         let told = config.drain_http == DrainHttp::Auto;
         let drain_page = self.attach.drain_page.clone().filter(|_| told);
@@ -50,7 +51,7 @@ impl Base {
         };
         let plan = Plan { spec, rules: self.rules(config), drain_timeout: config.drain_timeout };
         let reload_parallel = config.reload_parallel.map_or(Parallel::Auto, Parallel::AtMost);
-        DesiredState { plan: Arc::new(plan), workers: config.workers, reload_parallel }
+        DesiredState { plan: Arc::new(plan), workers: config.workers, reload_parallel, settings }
     }
 
     fn rules(&self, config: &Config) -> Rules {
@@ -82,14 +83,15 @@ impl Base {
     /// Reads the configuration again, as it was read at the start.
     pub(super) fn reread(self, first: Config, command_line: CommandLine) -> Reread {
         Arc::new(move |inherited| {
-            let new = load(command_line.clone()).map_err(|invalid| invalid.to_string())?.config;
+            let read = load(command_line.clone()).map_err(|invalid| invalid.to_string())?;
+            let (new, settings) = (read.config, Arc::new(read.carried));
             let in_force = diff::in_force(&first, &new);
             let waiting = diff::waiting(&in_force, &new);
             if !waiting.is_empty() {
                 warn!("changed settings that need a restart of clusterd: {}", waiting.join(", "));
             }
             let context = exec_context(&in_force, self.limits).map_err(|error| error.to_string())?;
-            let wanted = self.wanted(&in_force, context, inherited);
+            let wanted = self.wanted(&in_force, context, (inherited, settings));
             wanted.plan.spec.find_program().map_err(|error| error.to_string())?;
             Ok(wanted)
         })

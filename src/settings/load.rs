@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use super::Config;
+use super::carried::CarriedSettings;
 use super::dotenv::Assignment;
 use super::error::{Invalid, Problem, Reason};
 use super::origin::{Layer, Origin};
@@ -28,6 +30,17 @@ pub(crate) struct CommandLine {
     pub fallback: Layer,
     /// Neither flags nor variables count, as for an app of the home folder.
     pub is_only_file: bool,
+}
+
+/// The configuration that clusterd runs with.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// What counts.
+    pub config: Config,
+    /// All that was said, for another image of clusterd.
+    pub settings: CarriedSettings,
+    /// By which it is read again.
+    pub command_line: CommandLine,
 }
 
 /// The whole configuration. A file is read only if `--config` or `CLUSTERD_CONFIG` names one, and environment files only if
@@ -70,6 +83,7 @@ pub(crate) fn load(command_line: CommandLine) -> Result<Resolved, Invalid> {
         problems,
     };
     let mut resolved = resolve(sources, cpus())?;
+    resolved.carried = resolved.carried.started_in(command_line.folder.as_deref());
     resolved.config.start_folder = command_line.folder;
     resolved.env_files = env_files(&resolved)?;
     resolved.warnings = warnings;

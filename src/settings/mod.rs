@@ -9,6 +9,7 @@
 //! each launch of a worker looks up anew.
 
 pub(crate) mod apps;
+pub(crate) mod carried;
 pub(crate) mod check;
 pub(crate) mod command;
 pub(crate) mod date_format;

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use super::carried::CarriedSettings;
 use super::dotenv::Assignment;
 use super::error::{Invalid, Problem};
 use super::kind::{Arity, Automatic, OFF};
@@ -66,6 +67,8 @@ pub(crate) struct Resolved {
     pub env_files: Vec<(Assignment, Origin)>,
     /// What the file asks for in vain.
     pub warnings: Vec<Problem>,
+    /// All that was said, for another image of clusterd.
+    pub carried: CarriedSettings,
 }
 
 /// Reads every setting. `cpus` is how many workers `max` stands for. The start folder, what environment files say, and
@@ -74,6 +77,7 @@ pub(crate) struct Resolved {
 /// # Errors
 /// Everything that is wrong, in one.
 pub(crate) fn resolve(sources: Sources, cpus: NonZeroU32) -> Result<Resolved, Invalid> {
+    let carried = CarriedSettings::of(&sources, cpus);
     let (command, command_origin) = command(sources.command);
     let mut reading = Reading {
         layers: [
@@ -100,7 +104,8 @@ pub(crate) fn resolve(sources: Sources, cpus: NonZeroU32) -> Result<Resolved, In
     }
     if problems.is_empty() {
         let (env_files, warnings) = (Vec::new(), Vec::new());
-        Ok(Resolved { config, values, command: command_origin, file: sources.config, env_files, warnings })
+        let (command, file) = (command_origin, sources.config);
+        Ok(Resolved { config, values, command, file, env_files, warnings, carried })
     } else {
         Err(Invalid::new(problems))
     }

@@ -29,6 +29,11 @@ pub(super) struct Background {
 }
 
 impl Background {
+    /// Whether nothing is under way. What has ended has to have been told: see [`Background::next`].
+    pub(super) fn is_empty(&self) -> bool {
+        self.helping.is_empty() && self.reclaiming.is_empty()
+    }
+
     /// Waits until nothing is on its way to a worker any more, or for `limit`.
     pub(super) fn retire(
         &mut self,

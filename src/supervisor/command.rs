@@ -2,6 +2,7 @@
 //!
 //! The words that both sides use; whether a command is accepted, and what it does, is decided elsewhere.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -39,6 +40,19 @@ pub(crate) enum Command {
     Signal(Option<Slot>, NamedSignal),
     /// Count the restarts of all workers, or of this one, from 0 again.
     Reset(Option<Slot>),
+    /// Become the clusterd of this file, or of the one that has the name of this program now, in the same process.
+    Upgrade(Option<PathBuf>),
+}
+
+/// An order to replace clusterd itself, which is not the supervisor's to carry out.
+#[derive(Debug)]
+pub(crate) struct UpgradeOrder {
+    /// The program; `None` for what has the name of this one now.
+    pub program: Option<PathBuf>,
+    /// Who wants it.
+    pub by: Asker,
+    /// What is told when the new one is about to take over, or why it does not.
+    pub reply: oneshot::Sender<Result<String, Failed>>,
 }
 
 /// How many workers are wanted.
@@ -74,6 +88,9 @@ pub(crate) enum Refused {
     /// The configuration was changed, and is wrong now.
     #[error("invalid configuration; the old one stays in force: {0}")]
     Configuration(String),
+    /// clusterd is being replaced.
+    #[error("an upgrade of clusterd is under way")]
+    Upgrading,
     /// There is no worker with this number.
     #[error("there is no worker {0}")]
     NoWorker(Slot),

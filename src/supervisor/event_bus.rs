@@ -49,6 +49,19 @@ impl EventBus {
         (past.iter().cloned().collect(), self.followers.subscribe())
     }
 
+    /// What has happened, the oldest first.
+    pub(super) fn snapshot(&self) -> Vec<Event> {
+        self.past().iter().cloned().collect()
+    }
+
+    /// This has happened before all else.
+    pub(super) fn restore(&self, events: Vec<Event>) {
+        let mut past = self.past();
+        events.into_iter().rev().for_each(|event| past.push_front(event));
+        let surplus = past.len().saturating_sub(EVENTS);
+        past.drain(..surplus);
+    }
+
     fn past(&self) -> MutexGuard<'_, VecDeque<Event>> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -52,6 +52,10 @@ pub(super) fn log(kind: &EventKind) {
         EventKind::AppStopping { by } => {
             info!("workers stopped by {by}; the ports are kept, and refuse clients")
         }
+        EventKind::Upgraded { from, to, by } => info!("upgraded from clusterd {from} to {to} by {by}"),
+        EventKind::UpgradeFailed { reason, by } => {
+            error!("clusterd is not upgraded, which was asked for by {by}: {reason}");
+        }
         // What workers say is logged by the session that hears it, also what is too long for an event.
         EventKind::WorkerSays { .. } | EventKind::Stopping { .. } | EventKind::Missed { .. } => {}
     }

@@ -64,6 +64,10 @@ pub(crate) enum EventKind {
     AppStarted { by: String },
     /// The app is stopped by a command; its ports are kept, and refuse clients.
     AppStopping { by: String },
+    /// clusterd itself was replaced while it served.
+    Upgraded { from: String, to: String, by: String },
+    /// It was not, though somebody wanted it.
+    UpgradeFailed { reason: String, by: String },
     /// clusterd itself stops.
     Stopping { by: String },
     /// So many events were missed, because whoever follows was too slow.

@@ -3,21 +3,26 @@
 //! It only passes requests on to the task's inbox, and hands out what the task publishes.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::Environment;
 use super::accept::Order;
-use super::command::{Command, Refused, Stop, Underway};
+use super::command::{Command, Refused, Stop, Underway, UpgradeOrder};
 use super::diagnose;
 use super::event_bus::EventBus;
 use super::events::{Asker, Event, EventKind, ReplaceReason, on_one_line};
 use super::lifecycle::{OnChannel, Signals};
 use super::plan::{DesiredState, Reread, Spec};
+use super::snapshot::SupervisorSnapshot;
 use super::status::Overview;
 use super::task::{Ends, Supervisor};
 use super::worker_hooks::WorkerHooks;
+use crate::carry::{self, NotCarried, StandStill, Still};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
@@ -29,6 +34,8 @@ pub(crate) struct Handle {
     status: watch::Receiver<Arc<Overview>>,
     events: EventBus,
     reread: Reread,
+    /// Where orders to replace clusterd go.
+    upgrades: mpsc::Sender<UpgradeOrder>,
 }
 
 impl fmt::Debug for Handle {
@@ -43,13 +50,14 @@ pub(crate) fn new(
     reread: Reread,
     hooks: impl WorkerHooks,
     metrics: Metrics,
-) -> (Handle, Supervisor) {
+) -> (Handle, Supervisor, mpsc::Receiver<UpgradeOrder>) {
     let (requests, inbox) = mpsc::channel(64);
     let (overview, status) = watch::channel(Arc::default());
     let events = EventBus::new();
     let ends = Ends { inbox, overview, events: events.clone() };
-    let handle = Handle { requests, status, events, reread };
-    (handle, Supervisor::new(spec, Box::new(hooks), metrics, ends))
+    let (upgrades, ordered) = mpsc::channel(1);
+    let handle = Handle { requests, status, events, reread, upgrades };
+    (handle, Supervisor::new(spec, Box::new(hooks), metrics, ends), ordered)
 }
 
 impl Handle {
@@ -127,11 +135,23 @@ impl Handle {
             Command::Hold => Order::Hold,
             Command::Start(None) => Order::Start,
             Command::Start(Some(slot)) => Order::StartOne(slot),
+            Command::Upgrade(program) => return self.upgrade(program, by),
             Command::StartWith(environment) => {
                 Order::StartWith(self.read_for_reload(Some(environment)).await?)
             }
         };
         self.ask(|reply| Request::Do { order, by, reply }).await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// While one is carried out, one waits.
+    fn upgrade(&self, program: Option<PathBuf>, by: Asker) -> Result<Underway, Refused> {
+        let (reply, answer) = oneshot::channel();
+        let order = UpgradeOrder { program, by, reply };
+        match self.upgrades.try_send(order) {
+            Ok(()) => Ok(Underway(answer)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Refused::Upgrading),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Refused::Stopping),
+        }
     }
 
     /// What is to be put in force, for workers that inherit this, or the same as before.
@@ -181,6 +201,26 @@ impl Handle {
     }
 
     /// The answer to a request; `None` if the supervisor is gone.
+    /// Has what is around the workers stand still, and tells what it has. The supervisor goes on meanwhile.
+    ///
+    /// # Errors
+    /// What cannot go to the next image.
+    pub(crate) async fn hooks_stand_still(&self) -> Result<Still<Value>, NotCarried> {
+        let standing = self.ask(|reply| Request::HooksStandStill { reply }).await;
+        standing.ok_or_else(ended)?.await
+    }
+
+    /// Stands still, and tells how the workers stand.
+    ///
+    /// # Errors
+    /// Something is under way: that passes, and it goes on.
+    pub(crate) async fn stand_still(&self) -> Result<Still<SupervisorSnapshot>, NotCarried> {
+        let (asked, mut frozen) = carry::stand_still();
+        self.send(Request::StandStill(asked)).await;
+        let snapshot = frozen.state().await.ok_or_else(ended)??;
+        Ok(Still::new(*snapshot, frozen))
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.send(request(reply)).await;
@@ -193,8 +233,11 @@ impl Handle {
     }
 }
 
+fn ended() -> NotCarried {
+    NotCarried("the supervisor has ended".to_owned())
+}
+
 /// What the supervisor is asked.
-#[derive(Debug)]
 pub(super) enum Request {
     Admit {
         token: Token,
@@ -238,6 +281,10 @@ pub(super) enum Request {
         reason: ReplaceReason,
     },
     Tell(EventKind),
+    HooksStandStill {
+        reply: oneshot::Sender<BoxFuture<'static, Result<Still<Value>, NotCarried>>>,
+    },
+    StandStill(StandStill<Result<Box<SupervisorSnapshot>, NotCarried>>),
     Close {
         done: oneshot::Sender<()>,
     },
@@ -262,6 +309,7 @@ pub(crate) mod testing {
                 }
             }
         });
-        Handle { requests, status, events: EventBus::new(), reread }
+        let (upgrades, _) = mpsc::channel(1);
+        Handle { requests, status, events: EventBus::new(), reread, upgrades }
     }
 }

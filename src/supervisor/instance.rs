@@ -2,6 +2,7 @@
 //!
 //! What follows from what is decided in [`lifecycle`](super::lifecycle).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,8 +12,10 @@ use super::ends::{End, Ended};
 use super::events::{EventKind, millis, on_one_line, whole_millis};
 use super::lifecycle::{Action, Input, Phase, Process, State, step};
 use super::rollout::{InstanceId, Standing};
+use super::snapshot::{self, InstanceSnapshot, StateSnapshot, Wrong};
 use super::{Environment, Plan, StartError, Status};
-use crate::ids::{Slot, WorkerPort};
+use crate::carry::NotCarried;
+use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::logs::LastLines;
 
 /// One instance of a worker, with all its launches.
@@ -62,6 +65,48 @@ impl Instance {
             output: None,
             environment: Environment::default(),
         }
+    }
+
+    /// As it is written down.
+    ///
+    /// # Errors
+    /// It is in a state that passes.
+    pub(super) fn snapshot(&self) -> Result<InstanceSnapshot, NotCarried> {
+        Ok(InstanceSnapshot {
+            id: self.id.0,
+            slot: self.slot,
+            state: StateSnapshot::of(&self.state)?,
+            listening: self.listening.clone(),
+            started: self.started.map(|(instant, time)| (instant.into(), time)),
+            last_end: self.last_end.clone(),
+            left: self.left,
+            environment: snapshot::variables(&self.environment),
+        })
+    }
+
+    /// As it was written down, by this plan. What its launch wrote last is taken out of `output`.
+    ///
+    /// # Errors
+    /// It cannot have been so.
+    pub(super) fn restore(
+        written: InstanceSnapshot,
+        plan: Arc<Plan>,
+        output: &mut HashMap<WorkerId, LastLines>,
+    ) -> Result<Self, Wrong> {
+        let state = written.state.read()?;
+        let output = state.process().and_then(|process| output.remove(&process.id));
+        Ok(Self {
+            id: InstanceId(written.id),
+            slot: written.slot,
+            plan,
+            state,
+            listening: written.listening,
+            started: written.started.map(|(moment, time)| (moment.into(), time)),
+            last_end: written.last_end,
+            left: written.left,
+            output,
+            environment: snapshot::environment(&written.environment),
+        })
     }
 
     pub(super) fn id(&self) -> InstanceId {

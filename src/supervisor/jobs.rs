@@ -41,6 +41,11 @@ impl Jobs {
         Underway(answer)
     }
 
+    /// Whether nothing is waited for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|job| job.reply.is_closed())
+    }
+
     /// Answers those whose commands are done, or cannot be.
     pub(super) fn finish(&mut self, table: &WorkerTable) {
         for job in std::mem::take(&mut self.0) {

@@ -18,6 +18,11 @@ impl<Launch> Default for Lanes<Launch> {
 }
 
 impl<Launch> Lanes<Launch> {
+    /// Who has which.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Lane, Launch)> {
+        self.0.iter()
+    }
+
     /// The lowest lane that no launch has that still lives.
     pub(super) fn lowest_free(&mut self, lives: impl Fn(&Launch) -> bool) -> Lane {
         self.0.retain(|(_, launch)| lives(launch));

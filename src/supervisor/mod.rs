@@ -16,6 +16,7 @@
 //! - `workers` owns `worker_table` (slots, and the `instance`s that fill them), [`processes`] (how one is started, and how
 //!   its end is noticed), `leftovers` (what workers that have ended left behind) and `background` (what is waited for
 //!   beside the task).
+//! - [`snapshot`]: what of all this goes to the next image of clusterd when it is upgraded in place.
 //! - [`triggers`]: what has workers replaced without anybody asking.
 //! - [`diagnose`]: why a worker does not listen.
 //! - [`process_table`]: the process table, for whoever has a question.
@@ -42,6 +43,7 @@ mod replacement;
 pub(crate) mod restart;
 pub(crate) mod rollout;
 pub(crate) mod signal_name;
+pub(crate) mod snapshot;
 mod status;
 mod task;
 pub(crate) mod triggers;
@@ -50,11 +52,11 @@ mod worker_hooks;
 mod worker_table;
 mod workers;
 
-pub(crate) use self::command::{Command, Failed, MOST_WORKERS, Refused, Scale, Stop, Underway};
+pub(crate) use self::command::{Command, Failed, MOST_WORKERS, Refused, Scale, Stop, Underway, UpgradeOrder};
 #[cfg(test)]
 pub(crate) use self::handle::testing;
 pub(crate) use self::handle::{Handle, new};
-pub(crate) use self::plan::{DesiredState, Plan, Reread, Spec};
+pub(crate) use self::plan::{Carried, DesiredState, Plan, Reread, Spec};
 pub(crate) use self::processes::environment::{self, Environment};
 pub(crate) use self::processes::reaper::Scope;
 pub(crate) use self::processes::spawn::{AttachEnv, CommandSpec, NodeChannel, Pipes, StartError};

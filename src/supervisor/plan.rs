@@ -2,16 +2,21 @@
 //!
 //! It is plain data: where it comes from is the settings' affair, what follows from it the supervisor's.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Environment;
 use super::lifecycle::Rules;
-use super::processes::guardian::{Orders, Waiting};
+use super::processes::guardian::{Guardian, Orders, Waiting};
 use super::processes::reaper::Scope;
 use super::processes::spawn::CommandSpec;
 use super::rollout::Parallel;
+use super::snapshot::SupervisorSnapshot;
+use crate::ids::WorkerId;
+use crate::logs::LastLines;
+use crate::settings::carried::CarriedSettings;
 use crate::sys::mark::Family;
 
 /// What a worker is started with, and how it is treated. It keeps that for life; a reload brings another.
@@ -34,6 +39,19 @@ pub(crate) struct DesiredState {
     pub workers: NonZeroU32,
     /// How many are replaced at a time.
     pub reload_parallel: Parallel,
+    /// What was said of all settings when this was read, for the next image of clusterd.
+    pub settings: Arc<CarriedSettings>,
+}
+
+/// What the image before has left to the supervisor of this one.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    /// How its workers stand.
+    pub snapshot: SupervisorSnapshot,
+    /// What each launch wrote last.
+    pub output: HashMap<WorkerId, LastLines>,
+    /// Its guardian.
+    pub guardian: Option<Guardian>,
 }
 
 /// Reads the configuration again, for workers that inherit this. It may block. An error is for the user to read.
@@ -61,4 +79,6 @@ pub(crate) struct Spec {
     pub family: Family,
     /// Whether what leaves the workers' process groups ends with them.
     pub treekill: bool,
+    /// Workers that run already.
+    pub carried: Option<Carried>,
 }

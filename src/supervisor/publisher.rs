@@ -34,6 +34,16 @@ impl Publisher {
         Self { app, events, overview, metrics }
     }
 
+    /// What has happened, the oldest first.
+    pub(super) fn events(&self) -> Vec<Event> {
+        self.events.snapshot()
+    }
+
+    /// This has happened before, and was told then.
+    pub(super) fn restore(&self, events: Vec<Event>) {
+        self.events.restore(events);
+    }
+
     /// Publishes an event.
     pub(super) fn tell(&self, kind: EventKind) {
         event_log::log(&kind);

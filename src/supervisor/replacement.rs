@@ -47,6 +47,11 @@ impl Replacements {
         }
     }
 
+    /// Whether nothing is replaced, nor is to be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.now.is_none() && self.planned.is_empty()
+    }
+
     /// Begins to replace every worker; `before` is what was wanted up to now.
     pub(super) fn reload(
         &mut self,

@@ -18,15 +18,19 @@ use super::events::{Asker, EventKind};
 use super::handle::Request;
 use super::jobs::{self, Goal, Jobs};
 use super::lifecycle::Input;
+use super::plan::Carried;
 use super::processes::Processes;
 use super::publisher::Publisher;
 use super::replacement::{self, Replacements};
 use super::restart::Run;
 use super::signal_name::NamedSignal;
-use super::workers::Workers;
+use super::snapshot::{self, SupervisorSnapshot};
+use super::workers::{Workers, WorkersSnapshot};
 use super::{DesiredState, Overview, Spec, StartError, WorkerHooks};
+use crate::carry::{NotCarried, StandStill};
 use crate::ids::Slot;
 use crate::metrics::Metrics;
+use crate::settings::carried::CarriedSettings;
 
 /// A supervisor that has started nothing yet. See [`super::new`].
 pub(crate) struct Supervisor {
@@ -63,34 +67,60 @@ impl Supervisor {
     /// The first worker cannot be started; nothing runs then. A start that fails later is tried again.
     pub(crate) async fn run(self) -> Result<u8, StartError> {
         let Self {
-            spec: Spec { wanted, starts, holds, scope, app, guardian, waiting_guardian, family, treekill },
+            spec:
+                Spec { wanted, starts, holds, scope, app, guardian, waiting_guardian, family, treekill, carried },
             hooks,
             metrics,
             ends,
         } = self;
-        let processes = Processes::new(scope, (guardian, waiting_guardian), (family, treekill))?;
+        let mut processes = Processes::new(scope, (guardian, waiting_guardian), (family, treekill))?;
         let publisher = Publisher::new(app, ends.events, ends.overview, metrics);
-        let workers = Workers::new(wanted.workers.get(), processes, hooks, publisher);
         let (replacements, jobs) = (Replacements::default(), Jobs::default());
-        let mode = if starts { Mode::Running } else { Mode::Stopped };
-        Task {
+        let (workers, begins) = match carried {
+            None => {
+                let mode = if starts { Mode::Running } else { Mode::Stopped };
+                let begins = Begins { mode, is_stopped: !starts, is_held: holds, is_new: true };
+                (Workers::new(wanted.workers.get(), processes, hooks, publisher), begins)
+            }
+            Some(Carried { snapshot, output, guardian }) => {
+                let SupervisorSnapshot { runs, is_stopped, is_held, events, .. } = &snapshot;
+                publisher.restore(events.clone());
+                let mode = if *runs { Mode::Running } else { Mode::Stopped };
+                let begins = Begins { mode, is_stopped: *is_stopped, is_held: *is_held, is_new: false };
+                processes.restore(&snapshot, guardian);
+                (Workers::restore(snapshot, &wanted.plan, output, (processes, hooks, publisher))?, begins)
+            }
+        };
+        let Begins { mode, is_stopped, is_held, is_new } = begins;
+        let task = Task {
             inbox: ends.inbox,
+            still: None,
             mode,
-            is_stopped: !starts,
-            is_held: holds,
+            is_stopped,
+            is_held,
             wanted,
             workers,
             replacements,
             jobs,
-        }
-        .run()
-        .await
+        };
+        task.run(is_new).await
     }
+}
+
+/// How it begins.
+struct Begins {
+    mode: Mode,
+    is_stopped: bool,
+    is_held: bool,
+    /// Nothing runs yet.
+    is_new: bool,
 }
 
 /// The running supervisor.
 struct Task {
     inbox: mpsc::Receiver<Request>,
+    /// It was asked to stand still.
+    still: Option<StandStill<Result<Box<SupervisorSnapshot>, NotCarried>>>,
     mode: Mode,
     /// A command has stopped it. That clusterd itself ends changes nothing about it.
     is_stopped: bool,
@@ -104,8 +134,9 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self) -> Result<u8, StartError> {
-        if self.mode == Mode::Running
+    async fn run(mut self, is_new: bool) -> Result<u8, StartError> {
+        if is_new
+            && self.mode == Mode::Running
             && let Err(error) = self.workers.start_first(Arc::clone(&self.wanted.plan))
         {
             self.workers.finish().await;
@@ -117,6 +148,7 @@ impl Task {
             if let Some(code) = self.over() {
                 break code;
             }
+            self.stand_still().await;
             self.next().await;
             self.workers.tick();
         };
@@ -133,6 +165,49 @@ impl Task {
         }
         self.workers.finish().await;
         Ok(code)
+    }
+
+    /// If it was asked to, tells what there is and changes nothing until it may go on.
+    async fn stand_still(&mut self) {
+        if let Some(asked) = self.still.take() {
+            let snapshot = self.snapshot().map(Box::new);
+            let stands = snapshot.is_ok();
+            let may_go_on = asked.with(snapshot);
+            if stands {
+                may_go_on.await;
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Result<SupervisorSnapshot, NotCarried> {
+        let under_way = |what: &str| Err(NotCarried(format!("{what} is under way")));
+        match self.mode {
+            Mode::Closing | Mode::Ending => return under_way("the stop of clusterd"),
+            Mode::Running | Mode::Stopped => {}
+        }
+        if self.replacements.reload_by().is_some() {
+            return under_way("a reload");
+        }
+        if !self.replacements.is_empty() {
+            return under_way("the replacement of a worker");
+        }
+        if !self.jobs.is_empty() {
+            return under_way("a command");
+        }
+        let WorkersSnapshot { table, processes, lanes, events } = self.workers.snapshot()?;
+        let spec = &self.wanted.plan.spec;
+        Ok(SupervisorSnapshot {
+            runs: self.mode == Mode::Running,
+            is_stopped: self.is_stopped,
+            is_held: self.is_held,
+            settings: CarriedSettings::clone(&self.wanted.settings),
+            inherited: snapshot::variables(&spec.inherited),
+            turned: spec.attach.turn.taken().map(Into::into),
+            table,
+            processes,
+            lanes,
+            events,
+        })
     }
 
     /// Waits for the next thing that happens.
@@ -206,6 +281,8 @@ impl Task {
                 }
             }
             Request::Tell(kind) => self.workers.tell(kind),
+            Request::HooksStandStill { reply } => drop(reply.send(self.workers.hooks_stand_still())),
+            Request::StandStill(asked) => self.still = Some(asked),
             Request::Close { done } => {
                 self.close();
                 let _ = done.send(());

@@ -1,6 +1,7 @@
 //! The supervisor with real processes. It waits only for the processes that it started: the tests of this
 //! program share one process.
 
+use std::collections::HashMap;
 use std::io::{BufRead, Read};
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use rustix::net::SocketAddrUnix;
 use rustix::process::{Pid, Signal};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -18,11 +20,15 @@ use tokio::task::JoinHandle;
 use super::events::{Asker, EventKind, ReplaceReason};
 use super::lifecycle::{Phase, Rules, StopAt, StopRules};
 use super::*;
+use crate::carry::testing::carried;
+use crate::carry::{NotCarried, Still};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::logs::LastLines;
 use crate::metrics::Metrics;
 use crate::protocol::wire::{self, Token};
 use crate::settings::WorkerCommand;
+use crate::settings::carried::CarriedSettings;
+use crate::settings::resolve::{Sources, resolve};
 use crate::sys::mark::Family;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -54,6 +60,10 @@ impl WorkerHooks for Watcher {
 
     fn accept_by_workers(&mut self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
+    }
+
+    fn stand_still(&mut self) -> BoxFuture<'static, Result<Still<Value>, NotCarried>> {
+        Box::pin(std::future::ready(Ok(Still::new(Value::Null, ()))))
     }
 
     fn release(&mut self, _: WorkerId) -> BoxFuture<'static, ()> {
@@ -98,11 +108,23 @@ fn spec(program: &str, arguments: &[&str], workers: u32) -> (CommandSpec, u32) {
     (spec, workers)
 }
 
+fn settings() -> CarriedSettings {
+    resolve(Sources::default(), NonZeroU32::MIN).expect("the defaults are valid").carried
+}
+
 fn start(spec: (CommandSpec, u32)) -> Running {
     start_under(spec, |_| {})
 }
 
-fn start_under((spec, workers): (CommandSpec, u32), change: impl FnOnce(&mut Plan)) -> Running {
+fn start_under(spec: (CommandSpec, u32), change: impl FnOnce(&mut Plan)) -> Running {
+    begin(spec, change, None)
+}
+
+fn begin(
+    (spec, workers): (CommandSpec, u32),
+    change: impl FnOnce(&mut Plan),
+    carried: Option<Carried>,
+) -> Running {
     let metrics = Metrics::new();
     let (give, launches) = mpsc::unbounded_channel();
     let rules = Rules {
@@ -121,6 +143,7 @@ fn start_under((spec, workers): (CommandSpec, u32), change: impl FnOnce(&mut Pla
         plan: Arc::new(plan),
         workers: NonZeroU32::new(workers).expect("not zero"),
         reload_parallel: Parallel::AtMost(NonZeroU32::MIN),
+        settings: Arc::new(settings()),
     };
     let spec = Spec {
         wanted: wanted.clone(),
@@ -132,13 +155,26 @@ fn start_under((spec, workers): (CommandSpec, u32), change: impl FnOnce(&mut Pla
         waiting_guardian: None,
         family: Family::random(),
         treekill: false,
+        carried,
     };
-    let (handle, supervisor) =
+    let (handle, supervisor, _) =
         new(spec, Arc::new(move |_| Ok(wanted.clone())), Watcher(give), metrics.clone());
     Running { handle, metrics, ended: tokio::spawn(supervisor.run()), launches }
 }
 
 impl Running {
+    /// What there is once nothing is under way.
+    async fn stand_still(&self) -> Still<snapshot::SupervisorSnapshot> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.handle.stand_still().await {
+                Ok(standing) => return standing,
+                Err(why) => assert!(Instant::now() < deadline, "{why}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     async fn until(&self, what: impl Fn(&[Status]) -> bool) -> Vec<Status> {
         let mut status = self.handle.status();
         let seen = tokio::time::timeout(DEADLINE, status.wait_for(|app| what(&app.workers))).await;
@@ -612,4 +648,48 @@ async fn once_the_end_has_begun_no_command_is_taken_but_workers_are_kept_up() {
     running.until(|workers| all_online(workers) && ids(workers) != ids(&before)).await;
     running.handle.stop(Stop::Graceful { until: Instant::now() }).await;
     assert_eq!(running.gone().await.ok(), Some(0));
+}
+
+#[tokio::test]
+async fn the_next_image_goes_on_with_the_workers_that_run() {
+    let before = start(spec("sleep", &["60"], 2));
+    let all_run = |workers: &[Status]| workers.iter().all(|worker| worker.running.is_some());
+    let first = before.until(|workers| workers.len() == 2 && all_run(workers)).await;
+    let standing = before.stand_still().await;
+    let (snapshot, _) = carried(&standing.state);
+    snapshot.check().unwrap();
+    assert_eq!(snapshot.settings(), &settings());
+    before.ended.abort();
+    drop(standing);
+    assert!(before.ended.await.unwrap_err().is_cancelled());
+
+    let left = Carried { snapshot, output: HashMap::new(), guardian: None };
+    let after = begin(spec("sleep", &["60"], 2), |_| {}, Some(left));
+    let second = after.until(|workers| workers.len() == 2).await;
+    let facts = |workers: &[Status]| -> Vec<_> {
+        workers.iter().map(|worker| (worker.slot, worker.phase, worker.running, worker.since)).collect()
+    };
+    assert_eq!(facts(&second), facts(&first));
+    let (id, pid) = second[0].running.unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    let third = after.until(|workers| workers[0].running.is_some_and(|(_, now)| now != pid)).await;
+    assert!(third[0].running.unwrap().0.launch > id.launch.max(second[1].running.unwrap().0.launch));
+    assert_eq!(third[1].running, second[1].running);
+    after.handle.stop(Stop::Fast).await;
+    after.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn while_a_command_is_under_way_it_does_not_stand_still() {
+    let running = start(spec("sleep", &["60"], 1));
+    running.until(|workers| workers.iter().any(|worker| worker.running.is_some())).await;
+    // Nobody listens: it is never done.
+    let scaled = running.handle.begin(Command::Scale(Scale::To(2)), Asker::Cron).await.unwrap();
+    let why = running.handle.stand_still().await.unwrap_err();
+    assert_eq!(why.to_string(), "a command is under way");
+    drop(scaled);
+    drop(running.stand_still().await);
+    running.handle.ping().await;
+    running.handle.stop(Stop::Fast).await;
+    running.ended.await.unwrap().unwrap();
 }

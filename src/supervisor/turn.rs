@@ -31,6 +31,11 @@ impl Turn {
         Self { is_permitted, turned: Arc::default() }
     }
 
+    /// As it was taken in the image before, if it was.
+    pub(crate) fn restore(is_permitted: bool, turned: Option<Turned>) -> Self {
+        Self { is_permitted, turned: Arc::new(Mutex::new(turned)) }
+    }
+
     /// How it was.
     pub(crate) fn taken(&self) -> Option<Turned> {
         *self.turned()

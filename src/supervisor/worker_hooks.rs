@@ -4,8 +4,10 @@
 
 use futures_util::future::BoxFuture;
 use rustix::process::Pid;
+use serde_json::Value;
 
 use super::processes::spawn::{NodeChannel, Pipes};
+use crate::carry::{NotCarried, Still};
 use crate::ids::WorkerId;
 use crate::logs::LastLines;
 use crate::protocol::wire::Token;
@@ -50,6 +52,10 @@ pub(crate) trait WorkerHooks: Send + 'static {
 
     /// Asks whoever is on a worker's Node channel to `disconnect`.
     fn disconnect(&mut self, worker: WorkerId);
+
+    /// Has all that is behind this stand still, and tells what it has, for the next image of clusterd. Standing still, it hears
+    /// nothing and loses nothing.
+    fn stand_still(&mut self) -> BoxFuture<'static, Result<Still<Value>, NotCarried>>;
 
     /// A worker is gone: done when every connection that it has not taken is in the queue again. How many it has
     /// taken.

@@ -2,7 +2,8 @@
 //!
 //! It starts and stops nothing: [`WorkerTable::step`] says what is to be done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +13,9 @@ use super::ends::Ended;
 use super::instance::{Instance, Transition};
 use super::lifecycle::{Input, State};
 use super::rollout::{InstanceId, Standing};
+use super::snapshot::{TableSnapshot, Wrong};
 use super::{Environment, Plan, StartError, Status};
+use crate::carry::NotCarried;
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::logs::LastLines;
 use crate::protocol::wire::Token;
@@ -39,6 +42,46 @@ impl WorkerTable {
             begun: 0,
             restarts: BTreeMap::new(),
         }
+    }
+
+    /// As it is written down.
+    ///
+    /// # Errors
+    /// An instance is in a state that passes.
+    pub(super) fn snapshot(&self) -> Result<TableSnapshot, NotCarried> {
+        let wanted =
+            NonZeroU32::new(self.wanted).ok_or_else(|| NotCarried("no worker is wanted".to_owned()))?;
+        Ok(TableSnapshot {
+            wanted,
+            kept_empty: self.kept_empty.iter().copied().collect(),
+            begun: self.begun,
+            restarts: self.restarts.iter().map(|(&slot, &count)| (slot, count)).collect(),
+            instances: self.instances.iter().map(Instance::snapshot).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// As it was written down, by this plan. What each launch wrote last is among `output`.
+    ///
+    /// # Errors
+    /// It cannot have been so.
+    pub(super) fn restore(
+        snapshot: TableSnapshot,
+        plan: &Arc<Plan>,
+        mut output: HashMap<WorkerId, LastLines>,
+    ) -> Result<Self, Wrong> {
+        snapshot.check()?;
+        let TableSnapshot { wanted, kept_empty, begun, restarts, instances } = snapshot;
+        let instances =
+            instances.into_iter().map(|one| Instance::restore(one, Arc::clone(plan), &mut output));
+        let mut instances = instances.collect::<Result<Vec<_>, _>>()?;
+        instances.sort_by_key(Instance::slot);
+        Ok(Self {
+            wanted: wanted.get(),
+            kept_empty: kept_empty.into_iter().collect(),
+            instances,
+            begun,
+            restarts: restarts.into_iter().collect(),
+        })
     }
 
     /// How many workers there are to be.

@@ -2,29 +2,35 @@
 //!
 //! It decides nothing by itself, and knows no commands: which workers are wanted is its caller's affair.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use rustix::process::{Pid, Signal};
+use serde_json::Value;
 use tracing::warn;
 
 use super::background::Background;
 use super::diagnose::{self, Advisor, Awaited, Obstacle, Why};
 use super::ends::{End, Ended, Reason};
-use super::events::EventKind;
+use super::events::{Event, EventKind};
 use super::instance::{Instance, Transition};
-use super::lanes::Lanes;
+use super::lanes::{Lane, Lanes};
 use super::leftovers::Leftovers;
 use super::lifecycle::{Action, Answer, Chance, Input, Phase, Process, State, advise_after};
 use super::processes::{self, Died, Processes};
 use super::publisher::Publisher;
 use super::restart::Run;
 use super::rollout::InstanceId;
+use super::snapshot::{self, LaneSnapshot, ProcessesSnapshot, SupervisorSnapshot, TableSnapshot, Wrong};
 use super::turn::Turned;
 use super::worker_table::WorkerTable;
 use super::{Overview, Plan, StartError, WorkerHooks};
+use crate::carry::{NotCarried, Still};
 use crate::ids::{Slot, WorkerId, WorkerPort};
+use crate::logs::LastLines;
 use crate::sys::mark::Mark;
 
 /// How often an orphaned process group is looked at: its members need not be children of this process, so
@@ -44,6 +50,14 @@ pub(super) struct Workers {
     advisor: Advisor,
     hooks: Box<dyn WorkerHooks>,
     publisher: Publisher,
+}
+
+/// How they stand, as it is written down.
+pub(super) struct WorkersSnapshot {
+    pub(super) table: TableSnapshot,
+    pub(super) processes: ProcessesSnapshot,
+    pub(super) lanes: Vec<LaneSnapshot>,
+    pub(super) events: Vec<Event>,
 }
 
 impl Workers {
@@ -66,6 +80,54 @@ impl Workers {
             hooks,
             publisher,
         }
+    }
+
+    /// As they were written down, by this plan.
+    ///
+    /// # Errors
+    /// They cannot have been so.
+    pub(super) fn restore(
+        snapshot: SupervisorSnapshot,
+        plan: &Arc<Plan>,
+        output: HashMap<WorkerId, LastLines>,
+        (processes, hooks, publisher): (Processes, Box<dyn WorkerHooks>, Publisher),
+    ) -> Result<Self, Wrong> {
+        let mut lanes = Lanes::default();
+        for LaneSnapshot { lane, group, launch } in snapshot.lanes {
+            lanes.give(Lane(lane), (snapshot::pid(group)?, processes.mark(launch)));
+        }
+        let table = WorkerTable::restore(snapshot.table, plan, output)?;
+        let workers = Self::new(table.wanted(), processes, hooks, publisher);
+        Ok(Self { table, lanes, ..workers })
+    }
+
+    /// As they are written down.
+    ///
+    /// # Errors
+    /// Something is under way.
+    pub(super) fn snapshot(&self) -> Result<WorkersSnapshot, NotCarried> {
+        if !self.background.is_empty() {
+            return Err(NotCarried("a worker is waited for".to_owned()));
+        }
+        if !self.leftovers.is_empty() {
+            return Err(NotCarried("what a worker has left behind is being ended".to_owned()));
+        }
+        let lane = |(lane, (group, mark)): &(Lane, (Pid, Mark))| LaneSnapshot {
+            lane: lane.0,
+            group: group.as_raw_pid(),
+            launch: mark.member(),
+        };
+        Ok(WorkersSnapshot {
+            table: self.table.snapshot()?,
+            processes: self.processes.snapshot(),
+            lanes: self.lanes.iter().map(lane).collect(),
+            events: self.publisher.events(),
+        })
+    }
+
+    /// Has what is around them stand still.
+    pub(super) fn hooks_stand_still(&mut self) -> BoxFuture<'static, Result<Still<Value>, NotCarried>> {
+        self.hooks.stand_still()
     }
 
     /// How they stand.

@@ -120,6 +120,21 @@ impl CarriedFds {
         }
     }
 
+    /// The descriptor itself, of which others know the number.
+    ///
+    /// # Errors
+    /// It was not carried, or was taken before.
+    pub(crate) fn keep(&self, number: CarriedFd) -> io::Result<OwnedFd> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.remove(&number.descriptor) {
+            Some(Kept { original, is_taken: false }) => Ok(original),
+            Some(Kept { .. }) => {
+                Err(io::Error::other(format!("descriptor {} has two owners", number.descriptor)))
+            }
+            None => Err(io::Error::other(format!("descriptor {} was not carried over", number.descriptor))),
+        }
+    }
+
     /// The numbers of those that nobody has taken.
     pub(crate) fn untaken(&self) -> Vec<RawFd> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

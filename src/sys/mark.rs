@@ -69,6 +69,11 @@ impl Mark {
         Self::read(process.as_raw_pid()).ok().flatten()
     }
 
+    /// Of which child it is, as it was given.
+    pub(crate) fn member(self) -> u64 {
+        self.0 & ((1 << MEMBER) - 1)
+    }
+
     /// The same, told apart from what cannot be told.
     ///
     /// # Errors

@@ -381,6 +381,17 @@ pub(crate) fn own_program() -> PathBuf {
     }
 }
 
+/// The name of that file, without links; of one that was replaced, the name that it had.
+pub(crate) fn path_of_program() -> PathBuf {
+    match fs::read_link(OWN_PROGRAM) {
+        Ok(path) => {
+            let name = path.as_os_str().as_bytes();
+            OsStr::from_bytes(name.strip_suffix(DELETED).unwrap_or(name)).into()
+        }
+        Err(_) => own_program(),
+    }
+}
+
 /// A link to it (proc_pid_exe(5)).
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
@@ -390,12 +401,13 @@ const DELETED: &[u8] = b" (deleted)";
 /// Whether the file that this process runs is still the one at its path. Package managers put a new file in its place. Where
 /// /proc is missing, nobody knows otherwise.
 pub(crate) fn runs_what_is_on_disk() -> bool {
-    let Ok(path) = fs::read_link(OWN_PROGRAM) else { return true };
-    let name = path.as_os_str().as_bytes();
-    let path = Path::new(OsStr::from_bytes(name.strip_suffix(DELETED).unwrap_or(name)));
+    if !has_proc() {
+        return true;
+    }
+    let path = path_of_program();
     // A file's own number: through the link it is that of the file which runs, whatever has its name now.
     let file = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
-    match (file(Path::new(OWN_PROGRAM)), file(path)) {
+    match (file(Path::new(OWN_PROGRAM)), file(&path)) {
         (Ok(running), Ok(on_disk)) => running == on_disk,
         (Ok(_), Err(_)) => false,
         (Err(_), _) => true,

@@ -83,6 +83,37 @@ fn block(signals: &[Signal]) -> io::Result<()> {
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
+/// All signals, blocked for the calling thread until this is dropped. Those that come meanwhile wait, also for another program
+/// that this process executes.
+#[derive(Debug)]
+pub(crate) struct Blocked(libc::sigset_t);
+
+impl Blocked {
+    /// Blocks them.
+    ///
+    /// # Errors
+    /// Those of pthread_sigmask(3).
+    pub(crate) fn all() -> io::Result<Self> {
+        let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigfillset(3) fills the set that pthread_sigmask(3) then reads, and if that succeeds it fills the other.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            match libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) {
+                0 => Ok(Self(before.assume_init())),
+                error => Err(io::Error::from_raw_os_error(error)),
+            }
+        }
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: the set was filled, and is only read; a null pointer is no place for the old one.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
 /// Ignores these signals from now on, also in programs that are started later.
 ///
 /// # Errors

@@ -26,6 +26,11 @@ impl Terminal {
         Self { streams: if ignores_hup { Vec::new() } else { own.collect() } }
     }
 
+    /// Whether this process is to outlive it, or has none.
+    pub(crate) fn is_outlived(&self) -> bool {
+        self.streams.is_empty()
+    }
+
     /// Whether it was closed. The kernel does that to a terminal before it sends SIGHUP, and from then on every
     /// operation on it fails with EIO.
     pub(crate) fn is_closed(&self) -> bool {

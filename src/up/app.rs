@@ -16,6 +16,7 @@ use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Resource, Signal};
 use serde::{Deserialize, Serialize};
 
+use crate::carry::CarriedFd;
 use crate::control::home::HOME_VARIABLE;
 use crate::home::apps::AppFolder;
 use crate::home::launch::standard_input;
@@ -143,11 +144,13 @@ pub(crate) fn app_main(
         let lock = Lock::passed_on(standard_input().ok()?);
         Some(Held::new(folder, lock, Starter::Foreground))
     });
+    let console = Some(Console { label, turns });
+    let numbered = i32::try_from(settings).map(CarriedFd::numbered).into_iter().collect();
     let command_line = CommandLine {
         config: Some(path_of_number(settings)),
         is_only_file: true,
         folder: start_folder::of_this_process(),
         ..CommandLine::default()
     };
-    serve(command_line, Given { held, console: Some(Console { label, turns }), guardian: None }).into()
+    serve(command_line, Given { held, console, guardian: None, numbered }).into()
 }

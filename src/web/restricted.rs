@@ -56,6 +56,7 @@ fn app(app: App) -> App {
         pid: 0,
         version: app.version,
         outdated: false,
+        upgrade: None,
         started: app.started,
         uptime_ms: app.uptime_ms,
         // As the label `listener` has them.
@@ -121,6 +122,8 @@ fn bare(event: Event) -> Option<Event> {
         EventKind::Scaled { workers, .. } => EventKind::Scaled { workers, by: none() },
         EventKind::AppStarted { .. } => EventKind::AppStarted { by: none() },
         EventKind::AppStopping { .. } => EventKind::AppStopping { by: none() },
+        EventKind::Upgraded { from, to, .. } => EventKind::Upgraded { from, to, by: none() },
+        EventKind::UpgradeFailed { .. } => EventKind::UpgradeFailed { reason: none(), by: none() },
         EventKind::Stopping { .. } => EventKind::Stopping { by: none() },
         kind @ EventKind::Missed { .. } => kind,
         EventKind::WorkerSays { .. } => return None,
@@ -165,6 +168,8 @@ mod tests {
             EventKind::AppStarted { by: secret() },
             EventKind::AppStopping { by: secret() },
             EventKind::Stopping { by: secret() },
+            EventKind::Upgraded { from: "1".to_owned(), to: "2".to_owned(), by: secret() },
+            EventKind::UpgradeFailed { reason: secret(), by: secret() },
         ];
         let event = |kind| Event { time: Time(SystemTime::UNIX_EPOCH), app: "web".to_owned(), kind };
         kinds.into_iter().map(event).collect()

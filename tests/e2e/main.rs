@@ -65,5 +65,6 @@ mod supervision;
 mod systemd;
 mod unfit;
 mod up;
+mod upgrade;
 mod verbs_small;
 mod web;

@@ -286,6 +286,7 @@ mod tests {
             pid: *pid,
             version: String::new(),
             outdated: false,
+            upgrade: None,
             started: Time(std::time::SystemTime::UNIX_EPOCH),
             uptime_ms: 0,
             addresses: Vec::new(),

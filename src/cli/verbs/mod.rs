@@ -49,6 +49,7 @@ mod start_or;
 mod startup;
 mod stop;
 mod up;
+mod upgrade;
 mod web;
 pub(super) mod words;
 
@@ -97,6 +98,7 @@ enum Verb {
     #[command(name = "sendSignal")]
     SendSignal(send_signal::SendSignal),
     Reset(reset::Reset),
+    Upgrade(upgrade::Upgrade),
     Send(send::Send),
     Stop(stop::Stop),
     Start(start::Start),
@@ -357,6 +359,7 @@ async fn carry_out(verb: Verb) -> Result<ExitCode, VerbError> {
         Verb::Scale(scale) => scale.run().await,
         Verb::SendSignal(signal) => signal.run().await,
         Verb::Reset(reset) => reset.run().await,
+        Verb::Upgrade(upgrade) => upgrade.run().await,
         Verb::Send(send) => send.run().await,
         Verb::Stop(stop) => stop.run().await,
         Verb::Start(start) => start.run().await,

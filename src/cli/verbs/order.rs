@@ -10,7 +10,7 @@ use super::VerbError;
 use super::app::NameFlag;
 use super::print::{self, Output, Shape};
 use super::rest::Target;
-use super::{interrupt, rest, sentence};
+use super::{interrupt, rest, sentence, upgrade};
 use crate::cli::complain;
 use crate::control::api::{App, Code, Outcome, Problem};
 use crate::control::client::{self, Clusterd};
@@ -75,7 +75,11 @@ impl Order {
         }
         let mut code = ExitCode::SUCCESS;
         for Target { clusterd, app, worker } in running {
-            let outcome = self.follow(clusterd, app, &of_worker(&or_start(&command, app), worker)).await?;
+            let command = of_worker(&or_start(&command, app), worker);
+            let mut outcome = self.follow(clusterd, app, &command).await?;
+            if let (Command::Upgrade(_), Outcome::Done(_)) = (&command, &outcome) {
+                outcome = upgrade::outcome(clusterd, app).await;
+            }
             if matches!(outcome, Outcome::Error(_)) {
                 code = ExitCode::FAILURE;
             }
@@ -168,6 +172,7 @@ fn of_worker(command: &Command, worker: Option<Slot>) -> Command {
 fn check_for_one(command: &Command) -> Result<(), VerbError> {
     let what = match command {
         Command::Hold => "clients wait for an app, not for one of its workers",
+        Command::Upgrade(_) => "clusterd runs all workers of an app",
         Command::RestartWith(_) | Command::StartWith(_) => {
             "all workers of an app inherit the same environment, not one alone"
         }

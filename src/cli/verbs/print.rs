@@ -362,6 +362,7 @@ mod tests {
             pid: 1,
             version: String::new(),
             outdated: false,
+            upgrade: None,
             started: crate::supervisor::events::Time(std::time::SystemTime::UNIX_EPOCH),
             uptime_ms: 0,
             addresses: Vec::new(),

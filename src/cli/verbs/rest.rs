@@ -250,6 +250,10 @@ pub(super) async fn obey(folder: &AppFolder, command: &Command, shape: Shape) ->
             complain(&format!("{name}: no worker is running"));
             Ok(ExitCode::FAILURE)
         }
+        Command::Upgrade(_) => {
+            print::done(name, "it is not running, and runs the clusterd that starts it next", shape)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Hold | Command::Scale(_) => {
             complain(&format!("{name}: the app is not running\nhint: start it first: clusterd start {name}"));
             Ok(ExitCode::FAILURE)

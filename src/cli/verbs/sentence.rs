@@ -90,6 +90,8 @@ fn described(kind: &EventKind) -> String {
         EventKind::Scaled { workers, by } => format!("scaled to {workers} by {by}"),
         EventKind::AppStarted { by } => format!("started by {by}"),
         EventKind::AppStopping { by } => format!("workers stopped by {by}; the ports stay open"),
+        EventKind::Upgraded { from, to, by } => format!("clusterd upgraded from {from} to {to} by {by}"),
+        EventKind::UpgradeFailed { reason, .. } => format!("clusterd not upgraded: {reason}"),
         EventKind::Stopping { by } => format!("clusterd stopping, requested by {by}"),
         EventKind::Missed { events } => format!("{events} events were missed"),
     }

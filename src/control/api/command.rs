@@ -30,12 +30,22 @@ pub(crate) enum Verb {
     Signal,
     /// Count their restarts from 0.
     Reset,
+    /// Replace clusterd itself.
+    Upgrade,
 }
 
 impl Verb {
     /// Every verb.
-    pub(crate) const ALL: [Verb; 7] =
-        [Verb::Reload, Verb::Restart, Verb::Scale, Verb::Stop, Verb::Start, Verb::Signal, Verb::Reset];
+    pub(crate) const ALL: [Verb; 8] = [
+        Verb::Reload,
+        Verb::Restart,
+        Verb::Scale,
+        Verb::Stop,
+        Verb::Start,
+        Verb::Signal,
+        Verb::Reset,
+        Verb::Upgrade,
+    ];
 
     /// Its name in a path.
     pub(crate) fn name(self) -> &'static str {
@@ -47,6 +57,7 @@ impl Verb {
             Verb::Start => "start",
             Verb::Signal => "signal",
             Verb::Reset => "reset",
+            Verb::Upgrade => "upgrade",
         }
     }
 
@@ -60,6 +71,7 @@ impl Verb {
             Command::Start(_) | Command::StartWith(_) => Verb::Start,
             Command::Signal(..) => Verb::Signal,
             Command::Reset(_) => Verb::Reset,
+            Command::Upgrade(_) => Verb::Upgrade,
         }
     }
 }
@@ -195,6 +207,17 @@ pub(super) struct ResetBody {
     worker: Option<WorkerNumber>,
 }
 
+/// The body of an upgrade command.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpgradeBody {
+    /// The absolute path of the program; without it, what has the name of the one that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "internal", schemars(regex(pattern = "^/[^\\x00]*$")))]
+    program: Option<String>,
+}
+
 /// The body to send with a command.
 pub(crate) fn body_of(command: &Command) -> Vec<u8> {
     let body = match command {
@@ -217,6 +240,9 @@ pub(crate) fn body_of(command: &Command) -> Vec<u8> {
             serde_json::to_vec(&SignalBody { signal: signal.to_string(), worker: worker.map(WorkerNumber) })
         }
         Command::Reset(worker) => serde_json::to_vec(&ResetBody { worker: worker.map(WorkerNumber) }),
+        Command::Upgrade(program) => serde_json::to_vec(&UpgradeBody {
+            program: program.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        }),
     };
     body.expect("plain structures can be written")
 }
@@ -244,10 +270,12 @@ pub(crate) fn command_of(verb: Verb, body: &[u8]) -> Result<Command, Problem> {
         Verb::Signal => serde_json::from_slice(body).and_then(signal),
         Verb::Reset => serde_json::from_slice(body)
             .map(|ResetBody { worker }| Command::Reset(worker.map(WorkerNumber::slot))),
+        Verb::Upgrade => serde_json::from_slice(body).and_then(upgrade),
     };
     let wanted = match verb {
         Verb::Signal => r#"the body is {"signal":"USR2"} or {"signal":"USR2","worker":2}"#,
         Verb::Reset => r#"the body is {} or {"worker":2}"#,
+        Verb::Upgrade => r#"the body is {} or {"program":"/usr/bin/clusterd"}"#,
         Verb::Reload => r#"the body is {} or {"environment":["NAME=VALUE"]}"#,
         Verb::Restart | Verb::Start => r#"the body is {}, {"worker":2} or {"environment":["NAME=VALUE"]}"#,
         Verb::Scale => r#"the body is {"workers":4} or {"workers":"+1"}"#,
@@ -277,6 +305,16 @@ fn reload(ReloadBody { environment }: ReloadBody) -> Result<Command, serde_json:
         None => Command::Reload,
         Some(entries) => Command::ReloadWith(environment_of(entries)?),
     })
+}
+
+fn upgrade(UpgradeBody { program }: UpgradeBody) -> Result<Command, serde_json::Error> {
+    match program {
+        // clusterd runs in another folder than whoever asks.
+        Some(path) if !path.starts_with('/') || path.contains('\0') => {
+            Err(de::Error::custom("program: an absolute path is wanted"))
+        }
+        path => Ok(Command::Upgrade(path.map(Into::into))),
+    }
 }
 
 fn of_one_or_all(
@@ -326,6 +364,8 @@ mod tests {
             Command::Signal(Some(Slot(2)), "KILL".parse().unwrap()),
             Command::Reset(None),
             Command::Reset(Some(Slot(2))),
+            Command::Upgrade(None),
+            Command::Upgrade(Some("/usr/bin/clusterd".into())),
             Command::StartWith(Environment::default()),
         ] {
             assert_eq!(command_of(Verb::of(&command), &body_of(&command)), Ok(command));

@@ -20,7 +20,7 @@ pub(crate) use self::live::{Happened, History, Live, Tick};
 pub(crate) use self::number::Workers;
 pub(crate) use self::path::{PORT_HEADER, Path, WORKER_HEADER, port_of};
 pub(crate) use self::problem::{Code, Outcome, Problem, Refusal};
-pub(crate) use self::state::{Accept, Address, App, Apps, Moved, Worker};
+pub(crate) use self::state::{Accept, Address, App, Apps, Moved, Upgrade, Worker};
 pub(crate) use self::traffic::{Bucket, Histogram, ListenQueue, Traffic};
 
 /// The content type of a stream of objects, each on a line of its own.

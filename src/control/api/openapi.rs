@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::command::{ReloadBody, ResetBody, ScaleBody, SignalBody, StartBody, StopBody};
+use super::command::{ReloadBody, ResetBody, ScaleBody, SignalBody, StartBody, StopBody, UpgradeBody};
 use super::{App, Apps, Connection, JSON_LINES, Live, Outcome, PORT_HEADER, Refusal, Verb, WORKER_HEADER};
 use crate::supervisor::events::Event;
 
@@ -208,6 +208,9 @@ fn command(verb: Verb, schemas: &mut Schemas) -> Operation {
         Verb::Stop => ("End workers", schemas.received::<StopBody>(), false),
         Verb::Signal => ("Send workers a signal", schemas.received::<SignalBody>(), true),
         Verb::Reset => ("Count their restarts from 0", schemas.received::<ResetBody>(), false),
+        Verb::Upgrade => {
+            ("Replace clusterd itself, while it serves", schemas.received::<UpgradeBody>(), false)
+        }
     };
     let item = json!({ "anyOf": [schemas.sent::<Event>(), schemas.sent::<Outcome>()] });
     let answer = json!({

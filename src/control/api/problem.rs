@@ -112,7 +112,7 @@ impl Problem {
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         let code = match refused {
-            Refused::Busy { .. } => Code::Busy,
+            Refused::Busy { .. } | Refused::Upgrading => Code::Busy,
             Refused::Stopping => Code::Stopping,
             Refused::Stopped => Code::Stopped,
             Refused::OutOfRange { .. } => Code::BadRequest,

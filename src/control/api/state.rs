@@ -41,6 +41,9 @@ pub(crate) struct App {
     /// The file of its clusterd was replaced or removed since it was started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outdated: bool,
+    /// The last time that clusterd itself was replaced, or was not though somebody wanted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
     /// When clusterd was started.
     pub started: Time,
     /// How long ago that is, in milliseconds.
@@ -85,6 +88,25 @@ impl App {
             self.workers.iter().all(|worker| worker.state == "online" && worker.uptime_ms.is_some_and(lasts));
         self.ready && (!self.addresses.is_empty() || runs)
     }
+}
+
+/// How clusterd itself was replaced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "internal", derive(schemars::JsonSchema))]
+pub(crate) struct Upgrade {
+    /// When.
+    pub time: Time,
+    /// The version before.
+    pub from: String,
+    /// The version since; of one that failed, the one that was wanted if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// For how long no connection was accepted, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_ms: Option<f64>,
+    /// Why it was not replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// Who accepts an app's connections.

@@ -33,6 +33,7 @@ pub(crate) fn app(name: &str, workers: u32) -> App {
         pid: 4711,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         outdated: false,
+        upgrade: None,
         started: Time(SystemTime::UNIX_EPOCH),
         uptime_ms: 61_000,
         addresses: Vec::new(),

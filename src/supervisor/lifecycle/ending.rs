@@ -40,6 +40,11 @@ impl Signals {
         Self(bits)
     }
 
+    /// The same bits.
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
     fn has(self, signal: Signal) -> bool {
         u32::try_from(signal.as_raw() - 1).is_ok_and(|bit| self.0.checked_shr(bit).unwrap_or(0) & 1 == 1)
     }

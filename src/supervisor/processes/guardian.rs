@@ -21,6 +21,8 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
+use crate::carry::{CarriedFd, CarriedFds};
+use crate::supervisor::snapshot::{self, GuardianSnapshot};
 use crate::sys::mark::Family;
 use crate::sys::process::{self, own_program, unread_output};
 use crate::sys::{self, processes};
@@ -193,6 +195,24 @@ impl Guardian {
         command.stdin(read).stdout(unread_output()?).stderr(unread_output()?);
         let child = command.spawn()?;
         Ok(Self { pid: Pid::from_child(&child), since: Instant::now(), pipe: write })
+    }
+
+    /// As it is written down for the next image of this process, whose child it stays.
+    pub(super) fn snapshot(&self) -> GuardianSnapshot {
+        GuardianSnapshot {
+            pid: self.pid.as_raw_pid(),
+            since: self.since.into(),
+            pipe: CarriedFd::of(&self.pipe),
+        }
+    }
+
+    /// The one that was written down.
+    ///
+    /// # Errors
+    /// Its pipe is gone, or it cannot be a child.
+    pub(crate) fn restore(written: &GuardianSnapshot, fds: &CarriedFds) -> io::Result<Self> {
+        let pid = snapshot::pid(written.pid).map_err(io::Error::other)?;
+        Ok(Self { pid, since: written.since.into(), pipe: fds.take(written.pipe)? })
     }
 
     /// Two paths fit into an empty pipe.

@@ -29,6 +29,7 @@ use super::ends::Ended;
 use super::lanes::Lane;
 use super::leftovers::ToSignal;
 use super::lifecycle::{Ending, Process};
+use super::snapshot::{ProcessesSnapshot, SupervisorSnapshot};
 use super::worker_hooks::Launched;
 use crate::ids::{Slot, WorkerId};
 use crate::sys::mark::{Family, Mark};
@@ -82,6 +83,28 @@ impl Processes {
             Self { reaper, guardian_orders, guardian: None, kills, launches: 0, family, treekill };
         processes.start_guardian(waiting, &[]);
         Ok(processes)
+    }
+
+    /// As they are written down.
+    pub(super) fn snapshot(&self) -> ProcessesSnapshot {
+        ProcessesSnapshot {
+            launches: self.launches,
+            guardian: self.guardian.as_ref().map(Guardian::snapshot),
+        }
+    }
+
+    /// Goes on with what was written down. This image's guardian takes over from the one before, which is let go: after
+    /// a crash it would start the program again that it runs itself.
+    pub(super) fn restore(&mut self, snapshot: &SupervisorSnapshot, before: Option<Guardian>) {
+        self.launches = snapshot.launches();
+        if let Some(guardian) = &self.guardian {
+            snapshot.running().for_each(|(_, group)| guardian.watch(group));
+        }
+        match before {
+            // It is waited for as a stranger.
+            Some(before) if self.guardian.is_some() => drop(before.dismiss()),
+            before => self.guardian = before,
+        }
     }
 
     /// Without a guardian everything works but the cleaning up after a `kill -9` of the primary.

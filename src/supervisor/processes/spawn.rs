@@ -24,6 +24,7 @@ use crate::protocol::wire::{self, Token};
 use crate::settings::workplace::{Workplace, WorkplaceError};
 use crate::settings::{Stdin, WorkerCommand, script};
 use crate::supervisor::lanes::Lane;
+use crate::supervisor::snapshot::Wrong;
 use crate::supervisor::turn::{Turn, Turned};
 use crate::sys::mark::Mark;
 use crate::sys::process::{ChildSetup, Step, ended_input, endless_input, give_descriptor, own_program};
@@ -180,6 +181,9 @@ pub(crate) enum StartError {
     /// There is no such program, folder or environment file, or it may not be used.
     #[error(transparent)]
     Workplace(#[from] WorkplaceError),
+    /// What the image of clusterd before has left cannot have been.
+    #[error(transparent)]
+    Carried(#[from] Wrong),
     /// The program is there, but what it needs to be loaded is not.
     #[error("cannot start {program}: {why}")]
     NoInterpreter {
@@ -251,6 +255,7 @@ impl StartError {
             StartError::NoProgram { .. } | StartError::NotForUser { .. } => 126,
             StartError::System { .. }
             | StartError::Step { .. }
+            | StartError::Carried(_)
             | StartError::Token(_)
             | StartError::Notify(_)
             | StartError::Notifications(_)

@@ -1,0 +1,303 @@
+//! The program that is to take over: whether it can, and how it is begun in this process.
+//!
+//! What it is given is written down elsewhere; here it is a file.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::process::{Pid, Resource, Signal};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+
+use crate::carry::{CarriedFd, CarriedFds};
+use crate::sys::exec::{self, Program};
+use crate::sys::process::{self, ChildSetup};
+use crate::sys::signals::Blocked;
+
+/// The hidden verb with which the next image is asked whether it could go on with what is on its standard input.
+pub(crate) const CHECK_VERB: &str = "restore-check";
+
+/// What it begins its answer with if it could; its version follows.
+const CAN: &str = "can restore: ";
+
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much of what it says is read, in bytes.
+const MOST_SAID: u64 = 4096;
+
+/// The variable by which the next image finds what it is given.
+const VARIABLE: &str = "CLUSTERD_CARRIED";
+
+/// The longest snapshot that is read, in bytes.
+const LONGEST: u64 = 256 * 1024 * 1024;
+
+/// A program file, kept open: what is checked is what is executed, whatever gets its name meanwhile.
+#[derive(Debug)]
+pub(super) struct Image {
+    file: OwnedFd,
+    path: PathBuf,
+}
+
+/// Why it does not take over.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unfit {
+    /// There is no such file, or it may not be executed.
+    #[error("cannot execute {}: {source}", .path.display())]
+    NoProgram {
+        /// What was asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It did not answer as clusterd does.
+    #[error("{} is not a clusterd that can take over{}", .path.display(), in_its_words(.said))]
+    Mute {
+        /// The program.
+        path: PathBuf,
+        /// What it said.
+        said: String,
+    },
+    /// It did not answer in time.
+    #[error("{} did not answer within {PATIENCE:?}", .0.display())]
+    Silent(PathBuf),
+    /// It cannot go on with what there is.
+    #[error("{said}")]
+    Refuses {
+        /// In its words.
+        said: String,
+    },
+    /// The system has no room for it.
+    #[error("cannot prepare the upgrade: {0}")]
+    System(#[from] io::Error),
+}
+
+fn in_its_words(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("; it said: {text}") }
+}
+
+/// Where the next image finds all that it is given: the value of [`VARIABLE`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    snapshot: CarriedFd,
+    /// The program that ran before, to which it goes back if it cannot go on; `None` if it has come from there.
+    before: Option<CarriedFd>,
+    /// Why whoever was to take over did not.
+    failed: Option<String>,
+}
+
+/// What this image was given by the one before.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    snapshot: CarriedFd,
+    before: Option<CarriedFd>,
+    /// Why the image between has given up.
+    pub(super) failed: Option<String>,
+}
+
+impl Image {
+    /// The file with this name.
+    ///
+    /// # Errors
+    /// It cannot be opened, or not be executed.
+    pub(super) fn open(path: &Path) -> Result<Self, Unfit> {
+        let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let opened = opened.map_err(io::Error::from).and_then(|file| {
+            let is_file =
+                rustix::fs::fstat(&file).map(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG)?;
+            let may = rustix::fs::access(path, rustix::fs::Access::EXEC_OK);
+            if !is_file {
+                return Err(io::Error::other("it is not a file"));
+            }
+            may.map(|()| file).map_err(Into::into)
+        });
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        match opened {
+            Ok(file) => Ok(Self { file, path }),
+            Err(source) => Err(Unfit::NoProgram { path, source }),
+        }
+    }
+
+    /// The file that runs here.
+    pub(super) fn of_this_process() -> Result<Self, Unfit> {
+        Self::open(&process::own_program())
+    }
+
+    /// Asks it whether it could go on with this snapshot. It runs beside this process, and changes nothing. Its version.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub(super) async fn check(&self, snapshot: &Sealed) -> Result<String, Unfit> {
+        let mut command = Command::new(self.reachable());
+        command.arg0("clusterd").arg(CHECK_VERB);
+        command.stdin(snapshot.0.try_clone()?).stdout(Stdio::piped()).stderr(Stdio::piped());
+        ChildSetup::new(Signal::KILL, rustix::process::getrlimit(Resource::Nofile)).apply_to(&mut command);
+        let failed = |source| Unfit::NoProgram { path: self.path.clone(), source };
+        let mut child = command.spawn().map_err(failed)?;
+        let group = Pid::from_child(&child);
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        // The reaper waits for it, as for any child that is no worker.
+        drop(child);
+        let answered =
+            tokio::time::timeout(PATIENCE, async { tokio::try_join!(words(out), words(err)) }).await;
+        let Ok(answered) = answered else {
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+            return Err(Unfit::Silent(self.path.clone()));
+        };
+        let (out, err) = answered?;
+        match (out.strip_prefix(CAN), out.is_empty() && !err.is_empty()) {
+            (Some(version), _) => Ok(version.to_owned()),
+            (None, true) if err.starts_with("clusterd ") => Err(Unfit::Refuses { said: err }),
+            (None, _) => Err(Unfit::Mute { path: self.path.clone(), said: format!("{out}{err}") }),
+        }
+    }
+
+    /// The name by which this very file is executed: its own, while it has that.
+    fn reachable(&self) -> PathBuf {
+        match self.has_its_name() {
+            true => self.path.clone(),
+            false => process::path_of(&self.file),
+        }
+    }
+
+    /// What it is called.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn has_its_name(&self) -> bool {
+        let same = rustix::fs::fstat(&self.file).map(|own| (own.st_dev, own.st_ino));
+        std::fs::metadata(&self.path).is_ok_and(|found| same == Ok((found.dev(), found.ino())))
+    }
+
+    /// Begins it in this process, with this snapshot and everything that is written down in it. It returns only if that cannot
+    /// be; all is as before then.
+    pub(super) fn execute(
+        &self,
+        snapshot: &Sealed,
+        carried: &[CarriedFd],
+        before: Option<&Image>,
+    ) -> io::Error {
+        let given = Given {
+            snapshot: CarriedFd::of(&snapshot.0),
+            before: before.map(|before| CarriedFd::of(&before.file)),
+            failed: None,
+        };
+        execute(self, &given, carried)
+    }
+}
+
+/// Between the first descriptor that survives execve(2) and that call nothing is forked: this is one step of the main thread.
+fn execute(image: &Image, given: &Given, carried: &[CarriedFd]) -> io::Error {
+    let Ok(value) = serde_json::to_string(given) else { return io::ErrorKind::InvalidData.into() };
+    let variables = std::env::vars_os().chain([(OsString::from(VARIABLE), value.into())]).collect::<Vec<_>>();
+    let words: Vec<_> = std::env::args_os().collect();
+    let blocked = match Blocked::all() {
+        Ok(blocked) => blocked,
+        Err(error) => return error,
+    };
+    let all = || carried.iter().chain([&given.snapshot]).chain(&given.before);
+    let error = match all().try_for_each(|fd| fd.survives_exec(true)) {
+        // By its name it keeps that name for those who look at processes.
+        Ok(()) if image.has_its_name() => exec::execute(Program::Path(&image.path), &words, &variables),
+        Ok(()) => exec::execute(Program::File(image.file.as_fd()), &words, &variables),
+        Err(error) => error,
+    };
+    all().for_each(|fd| drop(fd.survives_exec(false)));
+    drop(blocked);
+    error
+}
+
+async fn words(pipe: Option<impl Into<OwnedFd>>) -> io::Result<String> {
+    let Some(pipe) = pipe else { return Ok(String::new()) };
+    let mut text = Vec::new();
+    pipe::Receiver::from_owned_fd(pipe.into())?.take(MOST_SAID).read_to_end(&mut text).await?;
+    Ok(String::from_utf8_lossy(&text).trim().to_owned())
+}
+
+/// A snapshot in memory, which nobody can change any more.
+#[derive(Debug)]
+pub(super) struct Sealed(OwnedFd);
+
+impl Sealed {
+    /// This one.
+    ///
+    /// # Errors
+    /// Those of memfd_create(2), write(2) and fcntl(2).
+    pub(super) fn new(snapshot: &[u8]) -> io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let mut file = File::from(rustix::fs::memfd_create(c"clusterd-snapshot", flags)?);
+        file.write_all(snapshot)?;
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&file, seals)?;
+        Ok(Self(file.into()))
+    }
+}
+
+/// What is in a snapshot, from its beginning.
+///
+/// # Errors
+/// It is longer than any can be, or cannot be read.
+pub(super) fn read(snapshot: OwnedFd) -> io::Result<Vec<u8>> {
+    let file = File::from(snapshot);
+    let len = file.metadata()?.len();
+    if len > LONGEST {
+        return Err(io::Error::other(format!("a snapshot of {len} bytes")));
+    }
+    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Says to whoever has asked that this version could go on.
+pub(super) fn can_restore() -> String {
+    format!("{CAN}{}", env!("CARGO_PKG_VERSION"))
+}
+
+impl Handed {
+    /// What this process was given, if it was begun by another image of clusterd. To be called at the very start.
+    pub(crate) fn to_this_process() -> Option<Self> {
+        let value = exec::take_variable(VARIABLE)?;
+        let Given { snapshot, before, failed } = serde_json::from_str(value.to_str()?).ok()?;
+        Some(Self { snapshot, before, failed })
+    }
+
+    /// What was written down.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
+        let snapshot = process::duplicate(self.snapshot.number().cast_unsigned())?;
+        read(snapshot)
+    }
+
+    /// The descriptors of the snapshot and of the program before, beside those that are written down.
+    pub(super) fn own(&self) -> impl Iterator<Item = CarriedFd> {
+        [Some(self.snapshot), self.before].into_iter().flatten()
+    }
+
+    /// Gives everything back to the program that ran before: it goes on as if nothing had been, and tells why. It returns only if
+    /// there is none, or that cannot be.
+    pub(super) fn give_back(&self, carried: &[CarriedFd], fds: &CarriedFds, why: &str) -> io::Error {
+        let Some(before) = self.before else {
+            return io::Error::other("there is no clusterd before this one");
+        };
+        let file = match fds.take(before) {
+            Ok(file) => file,
+            Err(error) => return error,
+        };
+        let image = Image { file, path: PathBuf::new() };
+        let given = Given { snapshot: self.snapshot, before: None, failed: Some(why.to_owned()) };
+        execute(&image, &given, carried)
+    }
+}

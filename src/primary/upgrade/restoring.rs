@@ -1,0 +1,193 @@
+//! How the next image of clusterd begins: with what the image before has written down, and until all of that is in its place, so
+//! that it could be given back.
+
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime};
+
+use super::super::control::{self, Claimed};
+use super::super::error::PrimaryError;
+use super::next_image::Handed;
+use super::snapshot::{NotRead, PrimarySnapshot, Snapshot};
+use tracing::{debug, warn};
+
+use crate::carry::{self, CarriedFd, CarriedFds};
+use crate::connections::notes::Notes;
+use crate::connections::{ConnectionsSnapshot, StatisticsSnapshot};
+use crate::control::api::Upgrade;
+use crate::home::{Given, Held};
+use crate::logs::console::Console;
+use crate::settings::Config;
+use crate::settings::load::Told;
+use crate::supervisor::events::{EventKind, Time};
+use crate::sys::mark::Family;
+
+/// What the image before has left.
+#[derive(Debug)]
+pub(crate) struct Restoring {
+    /// What it has written down.
+    pub(in crate::primary) snapshot: Snapshot,
+    /// Where its descriptors are.
+    pub(in crate::primary) fds: CarriedFds,
+    /// The configuration by which workers go: that of the last reload.
+    pub(in crate::primary) in_force: Config,
+    handed: Handed,
+    /// All that is written down.
+    carried: Vec<CarriedFd>,
+}
+
+/// Whether this image could go on with this.
+///
+/// # Errors
+/// Why not.
+pub(super) fn check(written: &[u8]) -> Result<(), NotRead> {
+    let snapshot = Snapshot::read(written)?;
+    let settings = &snapshot.settings;
+    settings.first.in_force_after(snapshot.supervisor.settings()).map_err(NotRead::because)?;
+    settings.command_line.clone().read().map_err(NotRead::because)?;
+    Ok(())
+}
+
+/// Goes on as clusterd where the image before has left off; `serve` does the main job.
+pub(crate) fn resume_main(handed: Handed, serve: impl FnOnce(Told, Given, Box<Restoring>) -> u8) -> ExitCode {
+    // It was begun by a path that may be a number.
+    let _ = rustix::thread::set_name(c"clusterd");
+    let (written, fds, carried) = match take_over(&handed) {
+        Ok(taken) => taken,
+        // Nothing of it is known: whoever started clusterd starts it again.
+        Err(error) => {
+            crate::cli::complain(&format!("cannot take over from the clusterd before: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match begin(&written, &fds) {
+        Ok((told, given, snapshot, in_force)) => {
+            let restoring = Restoring { snapshot, fds, in_force, handed, carried };
+            serve(told, given, Box::new(restoring)).into()
+        }
+        Err(why) => {
+            let error = handed.give_back(&carried, &fds, &why.to_string());
+            crate::cli::complain(&format!("{why}; cannot go back to the clusterd before: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Left = (Vec<u8>, CarriedFds, Vec<CarriedFd>);
+
+fn take_over(handed: &Handed) -> std::io::Result<Left> {
+    let written = handed.read()?;
+    let carried = carry::descriptors(&serde_json::from_slice(&written)?);
+    let all: Vec<_> = carried.iter().copied().chain(handed.own()).collect();
+    Ok((written, CarriedFds::adopt(&all)?, carried))
+}
+
+fn begin(written: &[u8], fds: &CarriedFds) -> Result<(Told, Given, Snapshot, Config), NotRead> {
+    let snapshot = Snapshot::read(written)?;
+    let settings = &snapshot.settings;
+    let last = snapshot.supervisor.settings();
+    let (config, in_force) = settings.first.in_force_after(last).map_err(NotRead::because)?;
+    let command_line = settings.command_line.clone().read().map_err(NotRead::because)?;
+    let told = Told { config, settings: settings.first.clone(), command_line };
+    let primary = snapshot.primary.clone();
+    let held = primary.held.map(|held| Held::restore(held, fds)).transpose().map_err(NotRead::because)?;
+    let console = primary.console.map(|console| Console::restore(console, fds)).transpose();
+    for &number in &primary.numbered {
+        // Whoever uses it finds it by its number, for as long as this process lives.
+        std::mem::forget(fds.keep(number).map_err(NotRead::because)?);
+    }
+    let console = console.map_err(NotRead::because)?;
+    let given = Given { held, console, guardian: None, numbered: primary.numbered };
+    Ok((told, given, snapshot, in_force))
+}
+
+impl Restoring {
+    /// When clusterd was started.
+    pub(in crate::primary) fn started(&self) -> SystemTime {
+        self.snapshot.primary.started
+    }
+
+    /// What all that descends from workers is known by.
+    pub(in crate::primary) fn family(&self) -> Family {
+        Family::of_number(self.snapshot.primary.family)
+    }
+
+    /// What is known of connections. What was noted, and not read, is in these notes again.
+    pub(in crate::primary) fn noted(&self, notes: &Notes) -> ConnectionsSnapshot {
+        notes.restore(self.snapshot.notes.clone());
+        self.snapshot.connections.clone()
+    }
+
+    /// How the upgrade went, once all is in its place.
+    fn outcome(&self) -> Upgrade {
+        let (paused, from) =
+            (Instant::from(self.snapshot.order.stood_still).elapsed(), &self.snapshot.clusterd);
+        let is_done = self.failed().is_none();
+        Upgrade {
+            time: Time(SystemTime::now()),
+            from: from.clone(),
+            to: is_done.then(|| env!("CARGO_PKG_VERSION").to_owned()),
+            pause_ms: is_done.then(|| (paused.as_secs_f64() * 1e5).round() / 100.0),
+            failed: self.failed().map(ToOwned::to_owned),
+        }
+    }
+
+    /// The same, as it is told.
+    fn event(&self) -> EventKind {
+        let by = self.snapshot.order.by.clone();
+        match self.failed() {
+            Some(reason) => EventKind::UpgradeFailed { reason: reason.to_owned(), by },
+            None => EventKind::Upgraded {
+                from: self.snapshot.clusterd.clone(),
+                to: env!("CARGO_PKG_VERSION").to_owned(),
+                by,
+            },
+        }
+    }
+
+    /// Why the image between has given everything back, if one has.
+    fn failed(&self) -> Option<&str> {
+        self.handed.failed.as_deref()
+    }
+
+    /// All is in its place: there is no way back to the image before.
+    pub(in crate::primary) fn own(self) -> TakenOver {
+        let PrimarySnapshot { is_ready, greeted, control, .. } = &self.snapshot.primary;
+        let control = control.clone().map(|control| control::restore(control, &self.fds)).transpose();
+        let control =
+            control.inspect_err(|error| warn!("lost the control socket of the clusterd before: {error}"));
+        let taken_over = TakenOver {
+            outcome: Some(self.outcome()),
+            event: Some(self.event()),
+            was_ready: *is_ready,
+            has_greeted: *greeted,
+            statistics: self.snapshot.statistics.clone(),
+            control: control.ok().flatten(),
+        };
+        let untaken = self.fds.untaken();
+        debug!(?untaken, "took over from clusterd {}", self.snapshot.clusterd);
+        taken_over
+    }
+
+    /// Gives everything back to the image before, for this reason. It returns only if that cannot be.
+    pub(in crate::primary) fn give_back(self, why: PrimaryError) -> PrimaryError {
+        let failed = self.handed.give_back(&self.carried, &self.fds, &why.to_string());
+        PrimaryError::NotGivenBack { why: Box::new(why), failed }
+    }
+}
+
+/// What is left of the image before, once all else is in its place.
+#[derive(Debug, Default)]
+pub(in crate::primary) struct TakenOver {
+    /// How the upgrade went.
+    pub outcome: Option<Upgrade>,
+    /// The same, as it is told.
+    pub event: Option<EventKind>,
+    /// Every port had a worker.
+    pub was_ready: bool,
+    /// It was said that clients may come.
+    pub has_greeted: bool,
+    /// What was counted of connections that are open.
+    pub statistics: Option<StatisticsSnapshot>,
+    /// The control socket.
+    pub control: Option<Claimed>,
+}

@@ -1,0 +1,155 @@
+//! All that goes to the next image of clusterd: what each room has, and what the primary itself was given and has opened.
+//!
+//! It has a version: an image reads the formats that it knows, and refuses any other, and whatever it does not know in one that
+//! it does.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::attach_way::WaySnapshot;
+use super::super::control::ControlSnapshot;
+use super::super::worker_hooks::HooksSnapshot;
+use crate::attach::snapshot::{AttachSnapshot, BoundSnapshot, OpenedSnapshot, OpeningsSnapshot};
+use crate::carry::{CarriedFd, Moment, Raw};
+use crate::connections::{ConnectionsSnapshot, NotesSnapshot, StatisticsSnapshot};
+use crate::front::snapshot::FrontSnapshot;
+use crate::home::HeldSnapshot;
+use crate::logs::OutputSnapshot;
+use crate::logs::console::ConsoleSnapshot;
+use crate::metrics::MetricsSnapshot;
+use crate::preload::ExposedSnapshot;
+use crate::settings::carried::{CarriedCommandLine, CarriedSettings};
+use crate::settings::load::CommandLine;
+use crate::supervisor::snapshot::SupervisorSnapshot;
+
+/// The format that is written.
+const FORMAT: u32 = 1;
+
+/// Those that are read: the last two that there were.
+const READ: [u32; 1] = [FORMAT];
+
+/// All of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::primary) struct Snapshot {
+    pub(super) format: u32,
+    /// The version of clusterd that has written it.
+    pub clusterd: String,
+    pub order: OrderSnapshot,
+    pub settings: SettingsSnapshot,
+    pub primary: PrimarySnapshot,
+    pub supervisor: SupervisorSnapshot,
+    pub hooks: HooksSnapshot,
+    pub front: FrontSnapshot,
+    pub attach: AttachSnapshot,
+    pub bound: BoundSnapshot,
+    /// The addresses that were opened for workers that asked, where any is.
+    pub opened: Option<Vec<OpenedSnapshot>>,
+    pub openings: OpeningsSnapshot,
+    /// How many channels were given numbers.
+    pub channels: u64,
+    pub connections: ConnectionsSnapshot,
+    pub notes: NotesSnapshot,
+    pub statistics: Option<StatisticsSnapshot>,
+    pub output: OutputSnapshot,
+    pub metrics: MetricsSnapshot,
+}
+
+/// What was ordered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::primary) struct OrderSnapshot {
+    /// By whom.
+    pub by: String,
+    /// When the front stopped to accept.
+    pub stood_still: Moment,
+}
+
+/// The settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::primary) struct SettingsSnapshot {
+    /// As they were when clusterd was started: what was opened then goes by these.
+    pub first: CarriedSettings,
+    /// By which they are read again.
+    pub command_line: CarriedCommandLine,
+}
+
+/// What the primary was given, and has opened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::primary) struct PrimarySnapshot {
+    pub held: Option<HeldSnapshot>,
+    pub console: Option<ConsoleSnapshot>,
+    /// Descriptors that are found by their numbers.
+    pub numbered: Vec<CarriedFd>,
+    /// What all that descends from workers is known by.
+    pub family: u64,
+    pub started: SystemTime,
+    pub way: WaySnapshot,
+    /// The limits of open files that clusterd was started with; `None` is no limit.
+    pub open_files: (Option<u64>, Option<u64>),
+    /// Whether it has no terminal, or is to outlive it.
+    pub outlives_terminal: bool,
+    pub folder: Option<Raw>,
+    pub shim: Option<ExposedSnapshot>,
+    pub admin: Option<CarriedFd>,
+    pub control: Option<ControlSnapshot>,
+    /// Whether every port has a worker.
+    pub is_ready: bool,
+    /// Whether it was said that clients may come.
+    pub greeted: bool,
+}
+
+/// What an image reads first: all have it.
+#[derive(Deserialize)]
+struct Beginning {
+    format: u32,
+    clusterd: String,
+}
+
+/// Why a snapshot cannot be read, or not be gone on with.
+#[derive(Debug, thiserror::Error)]
+#[error("clusterd {version} cannot take over: {0}", version = env!("CARGO_PKG_VERSION"))]
+pub(super) struct NotRead(String);
+
+impl NotRead {
+    /// For this reason.
+    pub(super) fn because(reason: impl ToString) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+impl SettingsSnapshot {
+    /// Of the start.
+    pub(in crate::primary) fn of(settings: &CarriedSettings, command_line: &CommandLine) -> Self {
+        Self { first: settings.clone(), command_line: CarriedCommandLine::of(command_line) }
+    }
+}
+
+impl Snapshot {
+    /// The format and the version of this image.
+    pub(super) fn written_here() -> (u32, String) {
+        (FORMAT, env!("CARGO_PKG_VERSION").to_owned())
+    }
+
+    /// What is written here.
+    ///
+    /// # Errors
+    /// This version does not know the format, or something that is in it; or it cannot have been so.
+    pub(super) fn read(written: &[u8]) -> Result<Self, NotRead> {
+        let Beginning { format, clusterd } = serde_json::from_slice(written)
+            .map_err(|error| NotRead::because(format!("what it was given is no snapshot: {error}")))?;
+        if !READ.contains(&format) {
+            return Err(NotRead::because(format!(
+                "clusterd {clusterd} writes down its state in format {format}, and this version reads {READ:?}"
+            )));
+        }
+        let snapshot: Self = serde_json::from_slice(written).map_err(|error| {
+            NotRead::because(format!("the state of clusterd {clusterd} cannot be read: {error}"))
+        })?;
+        snapshot.supervisor.check().map_err(NotRead::because)?;
+        Ok(snapshot)
+    }
+}

@@ -1,0 +1,100 @@
+//! In which order the rooms stand still, and what they have then.
+//!
+//! Whoever gives something to others stands still before those do, so that nothing is on its way between two of them: first who
+//! admits workers and speaks with them, then the front, and the supervisor last. Clients wait from the moment that the front stands
+//! still; all that can be done before is done before.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::super::front_reports::Flush;
+use super::opened::Opened;
+use super::snapshot::{OrderSnapshot, SettingsSnapshot, Snapshot};
+use crate::attach::bound::BoundChannels;
+use crate::attach::on_demand::{OnDemand, Openings};
+use crate::attach::socket::AttachHandle;
+use crate::carry::{NotCarried, Still};
+use crate::connections::notes::Notes;
+use crate::connections::statistics::Statistics;
+use crate::front::links::ChannelPermits;
+use crate::logs::Output;
+use crate::metrics::Metrics;
+use crate::supervisor::snapshot::SupervisorSnapshot;
+use crate::{connections, front, supervisor};
+
+/// How long one room may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Everybody who stands still.
+pub(in crate::primary) struct Rooms {
+    pub supervisor: supervisor::Handle,
+    pub front: front::handle::Handle,
+    pub connections: connections::Handle,
+    pub notes: Notes,
+    pub statistics: Option<Arc<Statistics>>,
+    pub attach: AttachHandle,
+    pub bound: BoundChannels,
+    pub on_demand: Option<OnDemand>,
+    pub openings: Openings,
+    pub permits: ChannelPermits,
+    pub output: Output,
+    pub metrics: Metrics,
+    /// Passes on what the front and Node workers have said.
+    pub flush: Flush,
+    /// What the primary has.
+    pub primary: Opened,
+    /// The settings of the start.
+    pub settings: SettingsSnapshot,
+}
+
+impl Rooms {
+    /// All of them, ordered by this one.
+    ///
+    /// # Errors
+    /// Something is under way, or does not come to an end: all go on.
+    pub(super) async fn stand_still(&self, by: &str) -> Result<Still<Snapshot>, NotCarried> {
+        let attach = soon("the attach socket", self.attach.stand_still()).await?;
+        let hooks = soon("a worker's channel", self.supervisor.hooks_stand_still()).await?;
+        let hooks_state = serde_json::from_value(hooks.state.clone())
+            .map_err(|error| NotCarried(format!("what is around the workers: {error}")))?;
+        let output = soon("the output", self.output.stand_still()).await?;
+        // Before the front is asked, so that nothing of what was accepted is left out.
+        let stood_still = Instant::now();
+        let front = soon("the front", self.front.stand_still()).await?;
+        soon("what the front reports", async { Ok(self.flush.done().await) }).await?;
+        let supervisor = soon("the supervisor", self.supervisor.stand_still()).await?;
+        let connections = soon("the connections", self.connections.stand_still()).await?;
+        let statistics = self.statistics.as_ref().map(|statistics| statistics.stand_still());
+        let opened = self.on_demand.as_ref().map(OnDemand::snapshot).transpose()?;
+        let (format, clusterd) = Snapshot::written_here();
+        let snapshot = Snapshot {
+            format,
+            clusterd,
+            order: OrderSnapshot { by: by.to_owned(), stood_still: stood_still.into() },
+            settings: self.settings.clone(),
+            primary: self.primary.snapshot(),
+            supervisor: SupervisorSnapshot::clone(&supervisor.state),
+            hooks: hooks_state,
+            front: front.state.clone(),
+            attach: attach.state.clone(),
+            bound: self.bound.snapshot(),
+            opened,
+            openings: self.openings.snapshot(),
+            channels: self.permits.snapshot(),
+            connections: connections.state.clone(),
+            notes: self.notes.snapshot(),
+            statistics: statistics.as_ref().map(|statistics| statistics.state.clone()),
+            output: output.state.clone(),
+            metrics: self.metrics.snapshot(),
+        };
+        Ok(Still::new(snapshot, (statistics, connections, supervisor, front, output, hooks, attach)))
+    }
+}
+
+/// What it has, within a time.
+async fn soon<T>(what: &str, standing: impl Future<Output = Result<T, NotCarried>>) -> Result<T, NotCarried> {
+    let stood = timeout(PATIENCE, standing).await;
+    stood.unwrap_or_else(|_| Err(NotCarried(format!("{what} did not stand still within {PATIENCE:?}"))))
+}
