@@ -3,6 +3,7 @@
 //! The program that takes over is the tested one itself; where another version matters, a test says so. By default each server
 //! sees a few upgrades. `CLUSTERD_TEST_UPGRADES=20` gives it that many.
 
+mod binding;
 mod under_load;
 
 use std::collections::BTreeSet;
