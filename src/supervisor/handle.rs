@@ -22,6 +22,7 @@ use super::snapshot::SupervisorSnapshot;
 use super::status::Overview;
 use super::task::{Ends, Supervisor};
 use super::worker_hooks::WorkerHooks;
+use super::workers::Deeds;
 use crate::carry::{self, NotCarried, StandStill, Still};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
@@ -205,18 +206,22 @@ impl Handle {
     ///
     /// # Errors
     /// What cannot go to the next image.
-    pub(crate) async fn hooks_stand_still(&self) -> Result<Still<Value>, NotCarried> {
-        let standing = self.ask(|reply| Request::HooksStandStill { reply }).await;
-        standing.ok_or_else(ended)?.await
+    pub(crate) async fn hooks_stand_still(&self) -> Result<(HooksStill, Still<Value>), NotCarried> {
+        let asked = self.ask(|reply| Request::HooksStandStill { reply }).await;
+        let (since, standing) = asked.ok_or_else(ended)?;
+        Ok((HooksStill(since), standing.await?))
     }
 
-    /// Stands still, and tells how the workers stand.
+    /// Stands still, and tells how the workers stand, if nothing was done since their hooks stand still.
     ///
     /// # Errors
     /// Something is under way: that passes, and it goes on.
-    pub(crate) async fn stand_still(&self) -> Result<Still<SupervisorSnapshot>, NotCarried> {
+    pub(crate) async fn stand_still(
+        &self,
+        HooksStill(since): HooksStill,
+    ) -> Result<Still<SupervisorSnapshot>, NotCarried> {
         let (asked, mut frozen) = carry::stand_still();
-        self.send(Request::StandStill(asked)).await;
+        self.send(Request::StandStill { since, asked }).await;
         let snapshot = frozen.state().await.ok_or_else(ended)??;
         Ok(Still::new(*snapshot, frozen))
     }
@@ -232,6 +237,10 @@ impl Handle {
         let _ = self.requests.send(request).await;
     }
 }
+
+/// Since when the hooks of workers stand still.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HooksStill(Deeds);
 
 fn ended() -> NotCarried {
     NotCarried("the supervisor has ended".to_owned())
@@ -282,9 +291,12 @@ pub(super) enum Request {
     },
     Tell(EventKind),
     HooksStandStill {
-        reply: oneshot::Sender<BoxFuture<'static, Result<Still<Value>, NotCarried>>>,
+        reply: oneshot::Sender<(Deeds, BoxFuture<'static, Result<Still<Value>, NotCarried>>)>,
     },
-    StandStill(StandStill<Result<Box<SupervisorSnapshot>, NotCarried>>),
+    StandStill {
+        since: Deeds,
+        asked: StandStill<Result<Box<SupervisorSnapshot>, NotCarried>>,
+    },
     Close {
         done: oneshot::Sender<()>,
     },

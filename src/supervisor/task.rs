@@ -25,7 +25,7 @@ use super::replacement::{self, Replacements};
 use super::restart::Run;
 use super::signal_name::NamedSignal;
 use super::snapshot::{self, SupervisorSnapshot};
-use super::workers::{Workers, WorkersSnapshot};
+use super::workers::{Deeds, Workers, WorkersSnapshot};
 use super::{DesiredState, Overview, Spec, StartError, WorkerHooks};
 use crate::carry::{NotCarried, StandStill};
 use crate::ids::Slot;
@@ -120,7 +120,7 @@ struct Begins {
 struct Task {
     inbox: mpsc::Receiver<Request>,
     /// It was asked to stand still.
-    still: Option<StandStill<Result<Box<SupervisorSnapshot>, NotCarried>>>,
+    still: Option<(Deeds, StandStill<Result<Box<SupervisorSnapshot>, NotCarried>>)>,
     mode: Mode,
     /// A command has stopped it. That clusterd itself ends changes nothing about it.
     is_stopped: bool,
@@ -169,8 +169,8 @@ impl Task {
 
     /// If it was asked to, tells what there is and changes nothing until it may go on.
     async fn stand_still(&mut self) {
-        if let Some(asked) = self.still.take() {
-            let snapshot = self.snapshot().map(Box::new);
+        if let Some((since, asked)) = self.still.take() {
+            let snapshot = self.snapshot(since).map(Box::new);
             let stands = snapshot.is_ok();
             let may_go_on = asked.with(snapshot);
             if stands {
@@ -179,7 +179,8 @@ impl Task {
         }
     }
 
-    fn snapshot(&self) -> Result<SupervisorSnapshot, NotCarried> {
+    /// How things stand, if nothing was done `since` then.
+    fn snapshot(&self, since: Deeds) -> Result<SupervisorSnapshot, NotCarried> {
         let under_way = |what: &str| Err(NotCarried(format!("{what} is under way")));
         match self.mode {
             Mode::Closing | Mode::Ending => return under_way("the stop of clusterd"),
@@ -193,6 +194,9 @@ impl Task {
         }
         if !self.jobs.is_empty() {
             return under_way("a command");
+        }
+        if self.workers.deeds() != since {
+            return under_way("the start or end of a worker");
         }
         let WorkersSnapshot { table, processes, lanes, events } = self.workers.snapshot()?;
         let spec = &self.wanted.plan.spec;
@@ -282,7 +286,7 @@ impl Task {
             }
             Request::Tell(kind) => self.workers.tell(kind),
             Request::HooksStandStill { reply } => drop(reply.send(self.workers.hooks_stand_still())),
-            Request::StandStill(asked) => self.still = Some(asked),
+            Request::StandStill { since, asked } => self.still = Some((since, asked)),
             Request::Close { done } => {
                 self.close();
                 let _ = done.send(());

@@ -163,11 +163,16 @@ fn begin(
 }
 
 impl Running {
+    async fn try_stand_still(&self) -> Result<Still<snapshot::SupervisorSnapshot>, NotCarried> {
+        let (since, _hooks) = self.handle.hooks_stand_still().await?;
+        self.handle.stand_still(since).await
+    }
+
     /// What there is once nothing is under way.
     async fn stand_still(&self) -> Still<snapshot::SupervisorSnapshot> {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            match self.handle.stand_still().await {
+            match self.try_stand_still().await {
                 Ok(standing) => return standing,
                 Err(why) => assert!(Instant::now() < deadline, "{why}"),
             }
@@ -685,7 +690,7 @@ async fn while_a_command_is_under_way_it_does_not_stand_still() {
     running.until(|workers| workers.iter().any(|worker| worker.running.is_some())).await;
     // Nobody listens: it is never done.
     let scaled = running.handle.begin(Command::Scale(Scale::To(2)), Asker::Cron).await.unwrap();
-    let why = running.handle.stand_still().await.unwrap_err();
+    let why = running.try_stand_still().await.unwrap_err();
     assert_eq!(why.to_string(), "a command is under way");
     drop(scaled);
     drop(running.stand_still().await);

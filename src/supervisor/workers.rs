@@ -49,8 +49,14 @@ pub(super) struct Workers {
     background: Background,
     advisor: Advisor,
     hooks: Box<dyn WorkerHooks>,
+    /// How much was done that concerns the hooks.
+    deeds: Deeds,
     publisher: Publisher,
 }
+
+/// A number that changes whenever the hooks are told of a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Deeds(u64);
 
 /// How they stand, as it is written down.
 pub(super) struct WorkersSnapshot {
@@ -78,6 +84,7 @@ impl Workers {
             background,
             advisor,
             hooks,
+            deeds: Deeds::default(),
             publisher,
         }
     }
@@ -125,9 +132,16 @@ impl Workers {
         })
     }
 
-    /// Has what is around them stand still.
-    pub(super) fn hooks_stand_still(&mut self) -> BoxFuture<'static, Result<Still<Value>, NotCarried>> {
-        self.hooks.stand_still()
+    /// Has what is around them stand still. It is true for as long as nothing more is done.
+    pub(super) fn hooks_stand_still(
+        &mut self,
+    ) -> (Deeds, BoxFuture<'static, Result<Still<Value>, NotCarried>>) {
+        (self.deeds, self.hooks.stand_still())
+    }
+
+    /// How much was done until now.
+    pub(super) fn deeds(&self) -> Deeds {
+        self.deeds
     }
 
     /// How they stand.
@@ -143,6 +157,7 @@ impl Workers {
 
     /// Nobody is to have clients soon.
     pub(super) fn all_leaving(&mut self) {
+        self.deeds.0 += 1;
         let processes = self.table.iter().filter_map(|instance| instance.state().process());
         let workers: Vec<_> = processes.map(|process| process.id).collect();
         workers.into_iter().for_each(|worker| self.hooks.leaving(worker));
@@ -437,6 +452,7 @@ impl Workers {
     }
 
     fn perform(&mut self, id: InstanceId, action: Action) -> Option<Input> {
+        self.deeds.0 += 1;
         let instance = self.table.get(id)?;
         match action {
             Action::Launch => return Some(self.try_launch(id)),
@@ -497,6 +513,7 @@ impl Workers {
     }
 
     fn launch(&mut self, id: InstanceId) -> Result<Process, StartError> {
+        self.deeds.0 += 1;
         self.hooks.launching();
         let instance = self.table.get(id).expect("it is there until it is dropped");
         let wanted = self.table.wanted();

@@ -74,8 +74,8 @@ fn of_a_newer_one(app: &App) -> Option<String> {
 fn of_another_file(app: &App) -> String {
     format!(
         "{} is run by clusterd {}, whose file was replaced since\n\
-         hint: it gets the new one when it is ended and started",
-        app.name, app.version
+         hint: clusterd upgrade {} has the new one take over, while it serves",
+        app.name, app.version, app.name
     )
 }
 

@@ -56,7 +56,7 @@ impl Rooms {
     /// Something is under way, or does not come to an end: all go on.
     pub(super) async fn stand_still(&self, by: &str) -> Result<Still<Snapshot>, NotCarried> {
         let attach = soon("the attach socket", self.attach.stand_still()).await?;
-        let hooks = soon("a worker's channel", self.supervisor.hooks_stand_still()).await?;
+        let (since, hooks) = soon("a worker's channel", self.supervisor.hooks_stand_still()).await?;
         let hooks_state = serde_json::from_value(hooks.state.clone())
             .map_err(|error| NotCarried(format!("what is around the workers: {error}")))?;
         let output = soon("the output", self.output.stand_still()).await?;
@@ -64,7 +64,7 @@ impl Rooms {
         let stood_still = Instant::now();
         let front = soon("the front", self.front.stand_still()).await?;
         soon("what the front reports", async { Ok(self.flush.done().await) }).await?;
-        let supervisor = soon("the supervisor", self.supervisor.stand_still()).await?;
+        let supervisor = soon("the supervisor", self.supervisor.stand_still(since)).await?;
         let connections = soon("the connections", self.connections.stand_still()).await?;
         let statistics = self.statistics.as_ref().map(|statistics| statistics.stand_still());
         let opened = self.on_demand.as_ref().map(OnDemand::snapshot).transpose()?;
