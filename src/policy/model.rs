@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{Availability, Balancer, Seat};
+use super::{Availability, Balancer, Choice, Seat};
 use crate::ids::Slot;
 use crate::protocol::wire::Endpoint;
 
@@ -96,5 +96,51 @@ impl Model {
     pub(crate) fn serving(&self) -> BTreeSet<u32> {
         let serving = self.workers.iter().filter(|worker| worker.availability > Availability::Away);
         serving.map(|worker| worker.slot).collect()
+    }
+}
+
+/// Another balancer of this kind, in which everybody was seated and has become idle in the order of the one; and who has
+/// each seat of it.
+fn seated_again(one: &dyn Balancer, model: &Model, choice: Choice) -> (Box<dyn Balancer>, Vec<Seat>) {
+    let all = (0..model.workers.len()).map(Seat);
+    let mut order = one.order();
+    order.extend(all.filter(|seat| !one.order().contains(seat)));
+    order.retain(|seat| model.workers[seat.0].launch > 0);
+    let mut other = choice.balancer();
+    let is_idle = |worker: &Worker| worker.availability == Availability::Idle;
+    for idle in [false, true] {
+        for (seat, known) in order.iter().enumerate() {
+            let worker = &model.workers[known.0];
+            if !idle {
+                other.seated(Seat(seat), Slot(worker.slot));
+                other.open(Seat(seat), worker.open);
+            }
+            if is_idle(worker) == idle {
+                other.stands(Seat(seat), worker.availability);
+            }
+        }
+    }
+    (other, order)
+}
+
+proptest! {
+    #[test]
+    fn seated_again_in_order_they_are_chosen_as_before(steps in steps()) {
+        for choice in [Choice::RoundRobin, Choice::LeastConnections, Choice::SourceIp] {
+            let (mut one, mut model) = (choice.balancer(), Model::default());
+            steps.iter().for_each(|&step| model.go(step, &mut *one));
+            let (mut other, seats) = seated_again(&*one, &model, choice);
+            let mut open = model.workers.map(|worker| worker.open);
+            for _ in 0..12 {
+                let chosen = one.next(&CLIENT);
+                let again = other.next(&CLIENT);
+                prop_assert_eq!(chosen, again.map(|seat| seats[seat.0]), "{:?}", choice);
+                if let (Some(chosen), Some(again)) = (chosen, again) {
+                    open[chosen.0] += 1;
+                    one.open(chosen, open[chosen.0]);
+                    other.open(again, open[chosen.0]);
+                }
+            }
+        }
     }
 }
