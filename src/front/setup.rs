@@ -37,11 +37,14 @@ impl Accepts {
     }
 }
 
+/// Each service with its public sockets.
+pub(crate) type PublicSockets = Vec<(ServiceId, Vec<Bound>)>;
+
 /// What the front needs to begin.
 #[derive(Debug)]
 pub(crate) struct Setup {
     /// The public sockets of each service; a single one for each if workers accept.
-    pub services: Vec<(ServiceId, Vec<Bound>)>,
+    pub services: PublicSockets,
     /// Who accepts, unless another image has left it.
     pub accepts: Accepts,
     /// What bounds each service.

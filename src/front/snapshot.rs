@@ -20,7 +20,7 @@ use super::handle::Notice;
 use super::links::snapshot::LinkSnapshot;
 use super::links::{ChannelPermit, ChannelPermits};
 use super::public_socket::PublicSocket;
-use super::setup::Accepts;
+use super::setup::{Accepts, PublicSockets};
 use super::steering::snapshot::SteeringSnapshot;
 use crate::carry::{CarriedFd, CarriedFds, Moment};
 use crate::ids::{LinkId, ServiceId, WorkerId};
@@ -214,30 +214,25 @@ pub(super) struct Legacy {
 impl FrontSnapshot {
     /// The public sockets as they are before they are watched: each service with its sockets, in their states.
     ///
-    /// Both are for [`Setup`](super::Setup), the sockets as they are. Where workers accept, a socket for all of them is a
-    /// copy, to be looked at.
+    /// Both are for [`Setup`](super::Setup). Where workers accept, a socket that listens for all of them is a copy, to be
+    /// looked at.
     ///
     /// # Errors
     /// A descriptor was not carried over, or has two owners; a public address has no socket.
-    pub(crate) fn into_parts(self, fds: &CarriedFds) -> io::Result<(Vec<(ServiceId, Vec<Bound>)>, Restored)> {
+    pub(crate) fn into_parts(self, fds: &CarriedFds) -> io::Result<(PublicSockets, Restored)> {
         let mut bound = Vec::new();
         for service in &self.services {
             let addresses = service.intake.addresses.iter().map(|address| address.bound(fds));
             bound.push((service.id, addresses.collect::<io::Result<_>>()?));
         }
-        let reserved: Vec<_> = self.steering.reserved(fds)?;
-        let fds = Descriptors::take_over(self.waiting(), fds)?;
-        for (id, address) in reserved {
-            let shared = || self.steering.shared(id, |number| fds.look_at(number)).transpose();
-            let address = address.map(Bound::Address).map(Ok).or_else(shared);
-            bound.push((id, address.transpose()?.into_iter().collect()));
-        }
+        let others = Descriptors::take_over(self.others(), fds)?;
+        bound.extend(self.steering.bound(fds, |number| others.look_at(number))?);
         let (permits, registrations) = (ChannelPermits::new(0), HashMap::new());
-        Ok((bound, Restored { permits, registrations, snapshot: self, fds }))
+        Ok((bound, Restored { permits, registrations, snapshot: self, fds: others }))
     }
 
-    /// The descriptors beside those of public sockets that the front accepts from.
-    fn waiting(&self) -> impl Iterator<Item = CarriedFd> {
+    /// The descriptors beside those of public sockets.
+    fn others(&self) -> impl Iterator<Item = CarriedFd> {
         let groups = self.services.iter().flat_map(|service| &service.groups);
         let links = groups.clone().flat_map(|group| group.links.iter().chain(&group.gone));
         let parked = self.services.iter().flat_map(|service| &service.parked);

@@ -12,6 +12,8 @@ use super::bound::{Bound, ListeningSocket};
 use super::handle::{self, Handle, Notice, Reports};
 use super::launches::RecycleLimits;
 use super::private::Undelivered;
+use super::setup::PublicSockets;
+use super::snapshot::Restored;
 use super::{Accepts, Front, ServiceLimits, Setup};
 use crate::connections::notes::Notes;
 use crate::front::connection::Connection;
@@ -24,6 +26,7 @@ use crate::settings::Bind;
 use crate::sys::mark::Family;
 use crate::sys::scarcity::{no_descriptor_left, run_alone};
 use crate::sys::seqpacket;
+use tokio::sync::oneshot;
 
 mod ahead;
 mod choosing;
@@ -33,9 +36,12 @@ mod options;
 mod private;
 mod reclaim;
 mod sharing;
+mod standing;
+mod upgrade;
 
 const PORT: WorkerPort = WorkerPort(3000);
 const DEADLINE: Duration = Duration::from_secs(20);
+const PLACES: usize = 512;
 
 /// A front on a thread of its own.
 struct Stage {
@@ -45,12 +51,16 @@ struct Stage {
     metrics: Metrics,
     notes: Notes,
     thread: Option<JoinHandle<()>>,
+    /// Ends the front at once, as execve(2) would.
+    end: Option<oneshot::Sender<()>>,
+    limits: Limits,
     runtime: tokio::runtime::Runtime,
     places: ChannelPermits,
     wants_drain: bool,
     relayed: bool,
 }
 
+#[derive(Clone, Copy)]
 struct Limits {
     choice: Choice,
     concurrency: Option<usize>,
@@ -77,6 +87,32 @@ const PATIENT: Limits = Limits {
     recycle: RecycleLimits { max_connections: None, stuck_timeout: None },
 };
 
+fn setup(
+    limits: Limits,
+    accepts: Accepts,
+    services: PublicSockets,
+    restored: Option<Restored>,
+    (metrics, notes): (Metrics, Notes),
+) -> Setup {
+    Setup {
+        services,
+        accepts,
+        limits: ServiceLimits {
+            choice: limits.choice,
+            concurrency: limits.concurrency.and_then(NonZeroUsize::new),
+            queue: NonZeroUsize::new(limits.queue).unwrap(),
+            queue_timeout: limits.queue_timeout,
+            window: NonZeroUsize::new(limits.window).unwrap(),
+            timeouts: Timeouts { slow: limits.slow, late: limits.late, timeout: limits.handoff_timeout },
+        },
+        holds: limits.wait_ready,
+        recycle: limits.recycle,
+        metrics,
+        notes,
+        restored,
+    }
+}
+
 impl Stage {
     fn new(limits: Limits) -> Self {
         Self::with(limits, Accepts::Primary)
@@ -88,30 +124,31 @@ impl Stage {
 
     /// A front that serves this public address.
     fn at(limits: Limits, accepts: Accepts, bound: Bound) -> Self {
-        let (handle, reports, ends) = handle::channels(&[PORT]);
         let address = bound.address();
+        let services = vec![(ServiceId::Port(PORT), vec![bound])];
+        Self::begin(limits, accepts, (address, services), None)
+    }
+
+    fn begin(
+        limits: Limits,
+        accepts: Accepts,
+        (address, services): (SocketAddr, PublicSockets),
+        restored: Option<Restored>,
+    ) -> Self {
+        let (handle, reports, ends) = handle::channels(&[PORT]);
         let metrics = Metrics::new();
         let notes = Notes::new().unwrap();
-        let setup = Setup {
-            services: vec![(ServiceId::Port(PORT), vec![bound])],
-            accepts,
-            limits: ServiceLimits {
-                choice: limits.choice,
-                concurrency: limits.concurrency.and_then(NonZeroUsize::new),
-                queue: NonZeroUsize::new(limits.queue).unwrap(),
-                queue_timeout: limits.queue_timeout,
-                window: NonZeroUsize::new(limits.window).unwrap(),
-                timeouts: Timeouts { slow: limits.slow, late: limits.late, timeout: limits.handoff_timeout },
-            },
-            holds: limits.wait_ready,
-            recycle: limits.recycle,
-            metrics: metrics.clone(),
-            notes: notes.clone(),
-            restored: None,
-        };
+        let setup = setup(limits, accepts, services, restored, (metrics.clone(), notes.clone()));
+        let (end, ended) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { Front::new(setup, ends).unwrap().run().await });
+            runtime.block_on(async {
+                let front = Front::new(setup, ends).unwrap().run();
+                tokio::select! {
+                    () = front => {}
+                    Ok(()) = ended => {}
+                }
+            });
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self {
@@ -121,8 +158,10 @@ impl Stage {
             metrics,
             notes,
             thread: Some(thread),
+            end: Some(end),
+            limits,
             runtime,
-            places: ChannelPermits::new(64),
+            places: ChannelPermits::new(PLACES),
             wants_drain: !limits.wait_ready,
             relayed: false,
         }
@@ -142,10 +181,14 @@ impl Stage {
     }
 
     fn worker_with(&mut self, slot: u32, binding: Binding, options: Vec<SocketOption>) -> Worker {
+        let id = WorkerId { slot: Slot(slot), launch: u64::from(slot) };
+        self.launch_with(id, binding, options)
+    }
+
+    fn launch_with(&mut self, id: WorkerId, binding: Binding, options: Vec<SocketOption>) -> Worker {
         let (channel, own_end) = seqpacket::pair().unwrap();
         let place = self.places.take().unwrap();
         let link = place.link();
-        let id = WorkerId { slot: Slot(slot), launch: u64::from(slot) };
         let attachment = Attachment {
             worker: id,
             service: ServiceId::Port(PORT),
@@ -245,7 +288,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         self.handle = None;
-        let ended = self.thread.take().unwrap().join();
+        let ended = self.thread.take().map_or(Ok(()), JoinHandle::join);
         if !std::thread::panicking() {
             ended.unwrap();
         }

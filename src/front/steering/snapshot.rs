@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::MemberId;
 use crate::carry::{CarriedFd, CarriedFds, Moment};
 use crate::front::arrival::Arrivals;
-use crate::front::bound::{Bound, BoundAddress, ListeningSocket};
+use crate::front::bound::{Bound, ListeningSocket};
 use crate::front::links::Gate;
+use crate::front::setup::PublicSockets;
 use crate::front::snapshot::{PublicSocketSnapshot, address_of};
 use crate::ids::{LinkId, ServiceId, WorkerId};
 
@@ -109,41 +110,39 @@ pub(super) struct WaitSnapshot {
 }
 
 impl SteeringSnapshot {
-    /// What keeps each port, if something does.
+    /// What keeps each port, or a copy of the socket that it began with, whose descriptor `look_at` finds.
     ///
     /// # Errors
-    /// A descriptor was not carried over, or has two owners.
-    pub(in crate::front) fn reserved(
+    /// A descriptor was not carried over, or has two owners; and those of `look_at`.
+    pub(in crate::front) fn bound(
         &self,
         fds: &CarriedFds,
-    ) -> io::Result<Vec<(ServiceId, Option<BoundAddress>)>> {
-        let reserved = |port: &PortSnapshot| {
-            let reserved = port.reserved.as_ref();
-            let reserved =
-                reserved.map(|ReservedSnapshot { address, sockets }| address_of(*address, sockets, fds));
-            Ok((port.id, reserved.transpose()?))
-        };
-        self.ports.iter().map(reserved).collect()
-    }
-
-    /// The socket that a port began with which nothing keeps.
-    ///
-    /// # Errors
-    /// Those of `look_at`, which finds the descriptor.
-    pub(in crate::front) fn shared(
-        &self,
-        id: ServiceId,
         look_at: impl Fn(CarriedFd) -> io::Result<OwnedFd>,
-    ) -> io::Result<Option<Bound>> {
-        let port = self.ports.iter().find(|port| port.id == id);
-        let Some(first) = port.and_then(|port| port.groups.first()?.members.first()) else { return Ok(None) };
-        let socket = look_at(first.socket.socket)?;
-        Ok(Some(Bound::Socket(ListeningSocket::carried(&first.socket, socket))))
+    ) -> io::Result<PublicSockets> {
+        let bound = |port: &PortSnapshot| Ok((port.id, port.bound(fds, &look_at)?.into_iter().collect()));
+        self.ports.iter().map(bound).collect()
     }
 
     /// The descriptors of its sockets.
     pub(in crate::front) fn descriptors(&self) -> impl Iterator<Item = CarriedFd> {
         let groups = self.ports.iter().flat_map(|port| &port.groups);
         groups.flat_map(|group| group.members.iter().chain(&group.bound)).map(|member| member.socket.socket)
+    }
+}
+
+impl PortSnapshot {
+    fn bound(
+        &self,
+        fds: &CarriedFds,
+        look_at: impl Fn(CarriedFd) -> io::Result<OwnedFd>,
+    ) -> io::Result<Option<Bound>> {
+        if let Some(ReservedSnapshot { address, sockets }) = &self.reserved {
+            return Ok(Some(Bound::Address(address_of(*address, sockets, fds)?)));
+        }
+        let Some(first) = self.groups.first().and_then(|group| group.members.first()) else {
+            return Ok(None);
+        };
+        let socket = look_at(first.socket.socket)?;
+        Ok(Some(Bound::Socket(ListeningSocket::carried(&first.socket, socket))))
     }
 }

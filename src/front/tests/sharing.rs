@@ -8,10 +8,10 @@ use crate::front::steering::Given;
 use crate::sys::network::run_in_its_own;
 
 /// A server that accepts by itself.
-struct Sharer {
-    id: WorkerId,
-    link: LinkId,
-    listener: TcpListener,
+pub(super) struct Sharer {
+    pub(super) id: WorkerId,
+    pub(super) link: LinkId,
+    pub(super) listener: TcpListener,
 }
 
 impl Stage {
@@ -20,16 +20,16 @@ impl Stage {
     }
 
     /// A server that has a copy of the shared socket, and does not listen yet.
-    fn sharer(&self, slot: u32) -> Sharer {
+    pub(super) fn sharer(&self, slot: u32) -> Sharer {
         self.sharer_of(slot, "0.0.0.0:3000", false)
     }
 
-    fn sharer_of(&self, slot: u32, address: &str, only_v6: bool) -> Sharer {
+    pub(super) fn sharer_of(&self, slot: u32, address: &str, only_v6: bool) -> Sharer {
         let address: SocketAddr = address.parse().unwrap();
         self.sharer_with(slot, Binding { only_v6, ..Binding::new(address.into()) }, Given::Listening)
     }
 
-    fn sharer_given(&self, slot: u32, given: Given) -> Sharer {
+    pub(super) fn sharer_given(&self, slot: u32, given: Given) -> Sharer {
         let address = SocketAddr::from(([0, 0, 0, 0], 3000));
         self.sharer_with(slot, Binding::new(address.into()), given)
     }
@@ -44,12 +44,12 @@ impl Stage {
         Sharer { id, link, listener }
     }
 
-    fn listen(&self, sharer: &Sharer) {
+    pub(super) fn listen(&self, sharer: &Sharer) {
         self.runtime.block_on(self.handle().listens(sharer.link)).unwrap();
     }
 
     /// Waits until so many servers listen.
-    fn until_listening(&mut self, count: usize) {
+    pub(super) fn until_listening(&mut self, count: usize) {
         let status = self.reports.status.wait_for(|status| status[0].listening == count);
         let reached = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, status).await.is_ok() });
         assert!(reached, "{count} do not listen in time");
