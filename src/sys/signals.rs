@@ -4,7 +4,9 @@
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
+use std::os::unix::thread::JoinHandleExt as _;
 use std::process::Command;
+use std::thread::JoinHandle;
 
 use rustix::process::Signal;
 
@@ -137,9 +139,56 @@ pub(crate) fn write_to_any_terminal() -> io::Result<()> {
     block(&[Signal::TTOU])
 }
 
+/// The first that is nobody's. With SIGURG, [`closer`](super::closer) interrupts what is to go on by itself.
+fn interruption() -> libc::c_int {
+    libc::SIGRTMIN()
+}
+
+/// Has [`interrupt`] work from now on, for the whole process.
+///
+/// # Errors
+/// Those of sigaction(2).
+pub(crate) fn allow_interrupts() -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: zeroes are a valid sigaction: no flags, so that what is interrupted is not begun again, and an empty mask. The
+    // handler does nothing, and a null pointer is no place for the old one.
+    let outcome = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        libc::sigaction(interruption(), &raw const action, std::ptr::null_mut())
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has a system call in which this thread waits return, once that is allowed ([`allow_interrupts`]): with what it has done until then or with EINTR. If the thread is about
+/// to make it, it is not known; and in one that waits for a disk nothing changes.
+pub(crate) fn interrupt<T>(thread: &JoinHandle<T>) {
+    // SAFETY: the handle is neither joined nor dropped, so the thread's name is valid, even if it has ended.
+    let _ = unsafe { libc::pthread_kill(thread.as_pthread_t(), interruption()) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_waits_is_interrupted() {
+        use std::io::Write as _;
+        allow_interrupts().unwrap();
+        let (_reader, mut writer) = io::pipe().unwrap();
+        let writing = std::thread::spawn(move || {
+            let first = writer.write(&vec![0; 1 << 20]);
+            (first.ok(), writer.write(&[0]).unwrap_err().kind())
+        });
+        while !writing.is_finished() {
+            interrupt(&writing);
+            std::thread::yield_now();
+        }
+        interrupt(&writing);
+        let (first, second) = writing.join().unwrap();
+        assert_eq!(second, io::ErrorKind::Interrupted);
+        assert!(first.is_none_or(|written| written < 1 << 20));
+    }
 
     #[test]
     fn what_is_ignored_is_seen() {
