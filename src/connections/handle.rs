@@ -123,8 +123,8 @@ impl Handle {
     }
 
     /// Has the room stand still, for the next image of clusterd. It has told of all ends and free connections that it knows of
-    /// then. What is noted from now on is not in the answer: whoever makes notes is to stand still next, and then
-    /// [`Notes::snapshot`] has the rest.
+    /// then, so that who counts by that is to stand still next. What is told to the room from now on is not in the answer: the
+    /// rest is in [`Handle::since`] and [`Notes::snapshot`] when nobody tells any more.
     ///
     /// # Errors
     /// Its thread has ended.
@@ -137,6 +137,25 @@ impl Handle {
                 Err(NotCarried("who has which connection: the thread that knows it has ended".to_owned()))
             }
         }
+    }
+
+    /// What it had when it stood still, with the workers that were launched since and without those that are gone.
+    pub(crate) fn since(&self, mut state: ConnectionsSnapshot) -> ConnectionsSnapshot {
+        for request in &*self.inbox.lock().unwrap_or_else(PoisonError::into_inner) {
+            match request {
+                Request::Began { worker, group } => state.began(*worker, *group),
+                Request::Gone(worker) => state.gone(*worker),
+                Request::NotNoted => state.notes_all = false,
+                // Who wants these asks again.
+                Request::Snapshot(_)
+                | Request::Drain { .. }
+                | Request::WatchEnds(_)
+                | Request::WatchFreed(..)
+                | Request::Hurry(_)
+                | Request::StandStill(_) => {}
+            }
+        }
+        state
     }
 
     fn send(&self, request: Request) {

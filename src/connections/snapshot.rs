@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::carry::Moment;
@@ -23,6 +24,17 @@ pub(crate) struct ConnectionsSnapshot {
     pub(super) notes_all: bool,
     /// Ports that are served no more, and may still have connections.
     pub(super) left_ports: Vec<u16>,
+}
+
+impl ConnectionsSnapshot {
+    pub(super) fn began(&mut self, worker: WorkerId, group: Pid) {
+        self.gone(worker);
+        self.groups.push(GroupSnapshot { worker, group: group.as_raw_pid() });
+    }
+
+    pub(super) fn gone(&mut self, worker: WorkerId) {
+        self.groups.retain(|known| known.worker != worker);
+    }
 }
 
 /// What is known of a connection.

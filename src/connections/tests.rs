@@ -356,7 +356,7 @@ fn a_connection_that_its_client_has_reset_is_its_workers_until_that_has_closed_i
 
 /// Another one that goes on with what this one has, as far as both serve the same port.
 fn next_image(room: &Room, still: &Still<ConnectionsSnapshot>) -> Room {
-    let (snapshot, _) = testing::carried(&still.state);
+    let (snapshot, _) = testing::carried(&room.handle.since(still.state.clone()));
     let (rest, _) = testing::carried(&room.notes.snapshot());
     let notes = Notes::new().unwrap();
     notes.serves(room.port());
@@ -411,8 +411,10 @@ fn the_next_image_looks_into_the_same_processes() {
     let worker = room.sleeper(server);
     room.until(|| room.counts() == BTreeMap::from([(worker.id, 1)]));
     let still = room.run(room.handle.stand_still()).unwrap();
+    let (_another_client, another) = room.connect();
+    let late = room.sleeper(another);
     let next = next_image(&room, &still);
-    next.until(|| next.counts() == BTreeMap::from([(worker.id, 1)]));
+    next.until(|| next.counts() == BTreeMap::from([(worker.id, 1), (late.id, 1)]));
     assert!(!next.drains(worker.id, A_WHILE));
     let id = worker.id;
     drop(still);

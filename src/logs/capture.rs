@@ -4,19 +4,44 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
 
-use super::last::{Feed, LastLines};
-use super::write::{Destination, Output, Route, Stream};
-use crate::ids::Slot;
+use super::last::{Feed, Kept, LastLines};
+use super::open_pipes::{OpenPipe, Reader};
+use super::queue::Queue;
+use super::write::{Output, Route, Stream};
+use crate::carry::{CarriedFd, StandStill};
+use crate::ids::WorkerId;
 
 /// How much is read at once, in bytes.
 const READ: usize = 16 * 1024;
 
 /// The same, and the size of the pipe, for a worker that writes so much to a file that each read finds that much.
 const READ_MUCH: usize = 256 * 1024;
+
+/// What has come of a pipe before it is read.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    /// The start of a line.
+    pub(super) partial: Vec<u8>,
+    /// The last lines.
+    pub(super) last: Kept,
+}
+
+/// What whoever reads a pipe has while it stands still.
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// The pipe; nothing if it is at its end.
+    pub(super) pipe: Option<CarriedFd>,
+    /// What has come of the line that is not complete yet.
+    pub(super) partial: Vec<u8>,
+    /// Whole lines that found no room in their queues yet.
+    pub(super) waiting: Vec<(Arc<Queue>, Vec<u8>)>,
+}
 
 impl Output {
     /// Passes what a worker writes into `pipe` on to where `stream` goes, line by line, until the pipe's last writer closes
@@ -30,59 +55,119 @@ impl Output {
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
-    pub fn capture(&self, slot: Slot, stream: Stream, pipe: OwnedFd) -> io::Result<LastLines> {
+    pub(crate) fn capture(&self, worker: WorkerId, stream: Stream, pipe: OwnedFd) -> io::Result<LastLines> {
+        self.read_on(worker, stream, (pipe, Begun::default()))
+    }
+
+    /// The same with a pipe of which some has come already.
+    pub(super) fn read_on(
+        &self,
+        worker: WorkerId,
+        stream: Stream,
+        (pipe, begun): (OwnedFd, Begun),
+    ) -> io::Result<LastLines> {
         let pipe = pipe::Receiver::from_owned_fd(pipe)?;
         let capturing = self.capturing();
-        let routes = self.routes(slot, stream).map_err(io::Error::other)?;
-        let (last, feed) = LastLines::new();
+        let routes = self.routes(worker.slot, stream, &begun.partial).map_err(io::Error::other)?;
+        let (last, feed) = LastLines::with(begun.last);
+        let bytes = Vec::with_capacity(READ);
+        let capture = Capture { pipe, routes, last: Some(feed), bytes, ended: None };
+        let (asks, asked) = mpsc::channel(1);
         let reading = tokio::spawn(async move {
-            if let Err(error) = pass_on(pipe, routes, feed).await {
-                tracing::warn!(worker = %slot, %error, "cannot read a worker's output any longer");
+            if let Err(error) = capture.run(asked).await {
+                tracing::warn!(%worker, %error, "cannot read a worker's output any longer");
             }
             drop(capturing);
         });
-        if self.pipes(stream).add(slot, reading.abort_handle()) {
-            tracing::warn!(worker = %slot, "dropped the output of an earlier process: nobody reads it");
+        let reader = Some(Reader { task: reading.abort_handle(), asks });
+        if self.pipes(stream).add(OpenPipe { worker, reader, last: last.watched() }) {
+            tracing::warn!(%worker, "dropped the output of an earlier process: nobody reads it");
         }
         Ok(last)
     }
 }
 
-async fn pass_on(mut pipe: pipe::Receiver, mut routes: Vec<Route>, last: Feed) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(READ);
-    let mut complete = Vec::new();
-    let result = loop {
-        bytes.clear();
-        match pipe.read_buf(&mut bytes).await {
-            Ok(0) => break Ok(()),
-            Ok(_) => last.push(&bytes),
-            Err(error) => break Err(error),
-        }
-        for Route { destination, lines } in &mut routes {
-            lines.push(&bytes, &mut complete);
-            pass(destination, &mut complete).await;
-        }
-        let is_full = bytes.len() == bytes.capacity();
-        if is_full && bytes.capacity() < READ_MUCH && routes.iter().any(|route| route.destination.may_drop())
-        {
-            bytes = Vec::with_capacity(READ_MUCH);
-            // The user may have no more memory for pipes; this one stays as it is, then.
-            let _ = rustix::pipe::fcntl_setpipe_size(&pipe, READ_MUCH);
-        }
-    };
-    // Whoever waits for the last words need not wait until they are written.
-    drop(last);
-    for Route { destination, lines } in &mut routes {
-        lines.end(&mut complete);
-        pass(destination, &mut complete).await;
-    }
-    result
+/// A pipe that is being read.
+struct Capture {
+    pipe: pipe::Receiver,
+    routes: Vec<Route>,
+    /// Until the pipe is at its end.
+    last: Option<Feed>,
+    bytes: Vec<u8>,
+    /// How reading it has ended; what has come may yet be passed on.
+    ended: Option<io::Result<()>>,
 }
 
-async fn pass(destination: &Destination, complete: &mut Vec<u8>) {
-    if !complete.is_empty() {
-        destination.pass(complete).await;
-        complete.clear();
+impl Capture {
+    async fn run(mut self, mut asked: mpsc::Receiver<StandStill<Standing>>) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                biased;
+                Some(asked) = asked.recv() => asked.with(self.standing()).await,
+                ended = self.step() => {
+                    if let Some(ended) = ended {
+                        return ended;
+                    }
+                }
+            }
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        let waiting = self.routes.iter().filter(|route| !route.complete.is_empty());
+        Standing {
+            pipe: self.ended.is_none().then(|| CarriedFd::of(&self.pipe)),
+            // It is the same in all of them: they have seen the same.
+            partial: self.routes.first().map_or_else(Vec::new, |route| route.lines.partial().to_owned()),
+            waiting: waiting
+                .map(|route| (Arc::clone(&route.destination.queue), route.complete.clone()))
+                .collect(),
+        }
+    }
+
+    /// Passes on what has come, and reads on; tells how reading has ended when all is passed on. It may be given up at any
+    /// point, and begun again: nothing is lost.
+    async fn step(&mut self) -> Option<io::Result<()>> {
+        for Route { destination, complete, .. } in &mut self.routes {
+            if !complete.is_empty() {
+                destination.pass(complete).await;
+                complete.clear();
+            }
+        }
+        if self.ended.is_some() {
+            return self.ended.take();
+        }
+        self.bytes.clear();
+        match self.pipe.read_buf(&mut self.bytes).await {
+            Ok(0) => self.end(Ok(())),
+            Ok(_) => self.cut(),
+            Err(error) => self.end(Err(error)),
+        }
+        None
+    }
+
+    /// Cuts what was read into lines.
+    fn cut(&mut self) {
+        if let Some(last) = &self.last {
+            last.push(&self.bytes);
+        }
+        for Route { lines, complete, .. } in &mut self.routes {
+            lines.push(&self.bytes, complete);
+        }
+        let (is_full, may_drop) =
+            (self.bytes.len() == self.bytes.capacity(), |route: &Route| route.destination.may_drop());
+        if is_full && self.bytes.capacity() < READ_MUCH && self.routes.iter().any(may_drop) {
+            self.bytes = Vec::with_capacity(READ_MUCH);
+            // The user may have no more memory for pipes; this one stays as it is, then.
+            let _ = rustix::pipe::fcntl_setpipe_size(&self.pipe, READ_MUCH);
+        }
+    }
+
+    fn end(&mut self, how: io::Result<()>) {
+        // Whoever waits for the last words need not wait until they are written.
+        self.last = None;
+        self.routes.iter_mut().for_each(|route| route.lines.end(&mut route.complete));
+        self.ended = Some(how);
     }
 }
 
@@ -95,6 +180,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::ids::Slot;
     use crate::logs::lines::LONGEST;
     use crate::logs::open_pipes::MOST;
     use crate::logs::write::Unwritten;
@@ -104,9 +190,13 @@ mod tests {
         (Output::start(out.into(), err.into()).unwrap(), stdout, stderr)
     }
 
+    fn id(slot: u32) -> WorkerId {
+        WorkerId { slot: Slot(slot), launch: 7 }
+    }
+
     fn worker(output: &Output, slot: u32, stream: Stream) -> PipeWriter {
         let (reader, writer) = pipe().unwrap();
-        output.capture(Slot(slot), stream, reader.into()).unwrap();
+        output.capture(id(slot), stream, reader.into()).unwrap();
         writer
     }
 
@@ -170,7 +260,7 @@ mod tests {
     async fn the_last_words_are_kept() {
         let (output, _stdout, _stderr) = output();
         let (reader, mut writer) = pipe().unwrap();
-        let last = output.capture(Slot(1), Stream::Stderr, reader.into()).unwrap();
+        let last = output.capture(id(1), Stream::Stderr, reader.into()).unwrap();
         writer.write_all(b"starting\nError: no such table").unwrap();
         drop(writer);
         tokio::time::timeout(Duration::from_secs(10), last.ended()).await.unwrap();
@@ -248,7 +338,7 @@ mod tests {
     async fn only_a_pipe_can_be_captured() {
         let (output, _stdout, _stderr) = output();
         let file = tempfile::tempfile().unwrap();
-        assert!(output.capture(Slot(1), Stream::Stdout, file.into()).is_err());
+        assert!(output.capture(id(1), Stream::Stdout, file.into()).is_err());
         assert_eq!(output.finish(Instant::now() + Duration::from_secs(10)).await, Ok(()));
     }
 }

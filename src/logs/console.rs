@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{FlockOperation, MemfdFlags, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::look::{Look, coloured};
@@ -52,6 +53,7 @@ impl Console {
 
 /// Whose a line is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Label {
     /// The app; `None` for the clusterd that has started them all.
     pub app: Option<String>,
@@ -120,11 +122,17 @@ impl Turn {
         self.0
     }
 
-    /// Waits until nobody else writes, has this done, and lets others write.
-    pub(super) fn during<T>(turn: Option<&Self>, write: impl FnOnce() -> T) -> T {
+    /// Waits until nobody else writes, has this done, and lets others write. `pause` is called whenever the waiting was
+    /// interrupted.
+    pub(super) fn during<T>(turn: Option<&Self>, pause: impl Fn(), write: impl FnOnce() -> T) -> T {
         let Some(Self(file)) = turn else { return write() };
         // Where there are no more locks, lines are better torn than lost.
-        let is_held = rustix::io::retry_on_intr(|| flock(file, FlockOperation::LockExclusive)).is_ok();
+        let is_held = loop {
+            match flock(file, FlockOperation::LockExclusive) {
+                Err(Errno::INTR) => pause(),
+                outcome => break outcome.is_ok(),
+            }
+        };
         let written = write();
         if is_held {
             let _ = flock(file, FlockOperation::Unlock);
@@ -165,8 +173,8 @@ mod tests {
             let _ = flock(&turn.0, FlockOperation::Unlock);
             taken
         };
-        Turn::during(Some(&first), || assert!(!is_free(&second)));
+        Turn::during(Some(&first), || (), || assert!(!is_free(&second)));
         assert!(is_free(&second));
-        assert_eq!(Turn::during(None, || 7), 7);
+        assert_eq!(Turn::during(None, || (), || 7), 7);
     }
 }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use prometheus::IntCounter;
 use tracing::warn;
 
+use super::snapshot::DropsSnapshot;
+
 /// How long a worker may have to wait for a file, at a time.
 pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -42,6 +44,26 @@ impl Drops {
         Self { file: file.to_owned(), counter, is_said, state: Mutex::default() }
     }
 
+    /// What the next image of clusterd has to know of it. The counter is among the metrics.
+    pub(super) fn snapshot(&self) -> DropsSnapshot {
+        let state = self.lock();
+        DropsSnapshot {
+            unsaid: state.unsaid,
+            why: state.why.clone(),
+            said: state.said.map(Into::into),
+            late_until: state.late_until.map(Into::into),
+        }
+    }
+
+    /// Goes on from there.
+    pub(super) fn restore(&self, snapshot: DropsSnapshot) {
+        let DropsSnapshot { unsaid, why, said, late_until } = snapshot;
+        // No longer than it could have been.
+        let latest = Instant::now() + IMPATIENCE;
+        let late_until = late_until.map(|until| Instant::from(until).min(latest));
+        *self.lock() = State { unsaid, why, said: said.map(Into::into), late_until };
+    }
+
     /// Whether there is patience left.
     pub(super) fn may_wait(&self) -> bool {
         let mut state = self.lock();
@@ -61,7 +83,7 @@ impl Drops {
     pub(super) fn count(&self, lines: u64, why: &dyn Display) {
         self.counter.inc_by(lines);
         let mut state = self.lock();
-        state.unsaid += lines;
+        state.unsaid = state.unsaid.saturating_add(lines);
         state.why = why.to_string();
         self.say(state);
     }

@@ -3,10 +3,10 @@
 //! It blocks as long as the file does: a writer thread of its own has it. Where the end of the file is, is asked and
 //! never remembered, so that others may truncate it.
 
-use std::fs::{DirBuilder, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,7 +17,7 @@ use super::compress::{Compressor, is_compressed};
 use super::drops::lines_in;
 use super::plan::Rotation;
 use super::rotation::{kept, prune, set_aside};
-use super::write::write_some;
+use super::write::{Pause, write_some};
 
 /// How long a file that cannot be set aside is left as it is.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -71,6 +71,7 @@ impl LogFile {
     /// Opens it, and looks after what an earlier process has left.
     pub(super) fn begin(&mut self) -> io::Result<()> {
         self.reopen()?;
+        self.is_torn = self.open.as_ref().is_some_and(|open| open.is_file) && ends_within_a_line(&self.path);
         self.look_after_kept();
         Ok(())
     }
@@ -92,19 +93,19 @@ impl LogFile {
         Ok(())
     }
 
-    /// Adds whole lines.
+    /// Adds whole lines. In the middle of it, `pause` may hold it up.
     ///
     /// # Errors
     /// How many of them are lost, and why.
-    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Lost> {
+    pub(super) fn write(&mut self, lines: &[u8], pause: Pause<'_>) -> Result<(), Lost> {
         let lost = |why| Lost { lines: lines_in(lines), why };
         self.make_ready(lines.len() as u64).map_err(lost)?;
         let Some(open) = &self.open else { return Err(lost(io::ErrorKind::NotFound.into())) };
         if self.is_torn {
-            write_some(&open.fd, b"\n").map_err(|(_, why)| lost(why))?;
+            write_some(&open.fd, b"\n", &|_| ()).map_err(|(_, why)| lost(why))?;
             self.is_torn = false;
         }
-        write_some(&open.fd, lines).map_err(|(written, why)| {
+        write_some(&open.fd, lines, pause).map_err(|(written, why)| {
             self.is_torn = written > 0 && lines[written - 1] != b'\n';
             Lost { lines: lines_in(&lines[written..]), why }
         })
@@ -159,6 +160,20 @@ impl LogFile {
     }
 }
 
+/// Whether somebody's last line has no end: the disk was full, or its writer was killed.
+fn ends_within_a_line(path: &Path) -> bool {
+    let last = || {
+        let file = File::open(path)?;
+        let mut last = [b'\n'];
+        if let Some(at) = file.metadata()?.len().checked_sub(1) {
+            file.read_exact_at(&mut last, at)?;
+        }
+        io::Result::Ok(last)
+    };
+    // What may not be read is taken to be whole.
+    last().is_ok_and(|last| last != [b'\n'])
+}
+
 fn which(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
@@ -195,7 +210,7 @@ fn open(path: &Path, is_private: bool) -> io::Result<(OwnedFd, Metadata)> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
 
     use super::*;
 
@@ -209,6 +224,10 @@ mod tests {
         log
     }
 
+    fn write(log: &mut LogFile, lines: &[u8]) -> Result<(), Lost> {
+        log.write(lines, &|_| ())
+    }
+
     fn read(path: &Path) -> String {
         fs::read_to_string(path).unwrap()
     }
@@ -219,7 +238,7 @@ mod tests {
         let path = folder.path().join("logs/out.log");
         let mut log = log(&path, rotation(10, 2));
         for number in 0..6 {
-            log.write(format!("line {number}\n").as_bytes()).unwrap();
+            write(&mut log, format!("line {number}\n").as_bytes()).unwrap();
         }
         assert_eq!(read(&path), "line 5\n");
         let kept: Vec<_> = kept(&path).iter().map(|file| read(file)).collect();
@@ -231,8 +250,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.log");
         let mut log = log(&path, Rotation { max_age: Some(Duration::ZERO), ..rotation(1000, 5) });
-        log.write(b"one\n").unwrap();
-        log.write(b"two\n").unwrap();
+        write(&mut log, b"one\n").unwrap();
+        write(&mut log, b"two\n").unwrap();
         assert_eq!((read(&path).as_str(), kept(&path).len()), ("two\n", 1));
     }
 
@@ -241,16 +260,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.log");
         let mut log = log(&path, rotation(100, 5));
-        log.write(b"one\n").unwrap();
+        write(&mut log, b"one\n").unwrap();
         fs::copy(&path, folder.path().join("copy")).unwrap();
         File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
-        log.write(b"two\n").unwrap();
+        write(&mut log, b"two\n").unwrap();
         assert_eq!(read(&path), "two\n", "there is no hole");
         fs::rename(&path, folder.path().join("moved")).unwrap();
-        log.write(b"three\n").unwrap();
+        write(&mut log, b"three\n").unwrap();
         assert_eq!((read(&path).as_str(), read(&folder.path().join("moved")).as_str()), ("three\n", "two\n"));
         fs::remove_dir_all(folder.path()).unwrap();
-        log.write(b"four\n").unwrap();
+        write(&mut log, b"four\n").unwrap();
         assert_eq!(read(&path), "four\n");
     }
 
@@ -262,21 +281,32 @@ mod tests {
         let mut log =
             LogFile::new(path.clone(), rotation(100, 5), Compressor::default(), FileTraits::default());
         assert!(log.begin().is_err());
-        let lost = log.write(b"one\ntwo\n").unwrap_err();
+        let lost = write(&mut log, b"one\ntwo\n").unwrap_err();
         assert_eq!(lost.lines, 2);
         fs::remove_file(folder.path().join("folder")).unwrap();
-        log.write(b"three\n").unwrap();
+        write(&mut log, b"three\n").unwrap();
         assert_eq!(read(&path), "three\n");
         log.is_torn = true;
-        log.write(b"four\n").unwrap();
+        write(&mut log, b"four\n").unwrap();
         assert_eq!(read(&path), "three\n\nfour\n");
+    }
+
+    #[test]
+    fn a_line_that_was_left_without_an_end_is_ended_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.log");
+        for (before, after) in [("half", "half\nnext\n"), ("whole\n", "whole\nnext\n"), ("", "next\n")] {
+            fs::write(&path, before).unwrap();
+            write(&mut log(&path, rotation(100, 5)), b"next\n").unwrap();
+            assert_eq!(read(&path), after);
+        }
     }
 
     #[test]
     fn a_full_device_and_a_pipe_that_nobody_reads_lose_lines() {
         let device = Path::new("/dev/full");
         let mut log = log(device, rotation(1, 5));
-        let lost = log.write(b"one\n").unwrap_err();
+        let lost = write(&mut log, b"one\n").unwrap_err();
         assert_eq!((lost.lines, lost.why.kind()), (1, io::ErrorKind::StorageFull));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipe");
@@ -290,9 +320,9 @@ mod tests {
         .unwrap();
         let mut log =
             LogFile::new(path.clone(), rotation(1, 5), Compressor::default(), FileTraits::default());
-        assert_eq!(log.write(b"one\n").unwrap_err().lines, 1);
+        assert_eq!(write(&mut log, b"one\n").unwrap_err().lines, 1);
         let mut reader = File::options().read(true).custom_flags(0o4000).open(&path).unwrap();
-        log.write(b"two\n").unwrap();
+        write(&mut log, b"two\n").unwrap();
         let mut read = [0; 4];
         io::Read::read_exact(&mut reader, &mut read).unwrap();
         assert_eq!(&read, b"two\n");

@@ -16,6 +16,11 @@ impl WorkerIds {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ids;
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<u32> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// That of this worker.
     pub(super) fn of(&self, slot: Slot) -> u32 {
         id_of(&self.0.lock().unwrap_or_else(PoisonError::into_inner), slot)

@@ -3,9 +3,13 @@
 //! It reads no pipe and decides nothing: it is fed what passes, and keeps a bounded end of it.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
+
+use super::snapshot::LastSnapshot;
+use crate::carry::Raw;
 
 /// How many lines are kept.
 const LINES: usize = 20;
@@ -22,11 +26,22 @@ pub struct LastLines {
 
 impl LastLines {
     /// Nothing yet, and the end that is fed.
+    #[cfg(test)]
     pub(super) fn new() -> (Self, Feed) {
+        Self::with(Kept::default())
+    }
+
+    /// These yet, and the end that is fed.
+    pub(super) fn with(kept: Kept) -> (Self, Feed) {
         let (feeding, ended) = watch::channel(());
-        let kept = Arc::default();
+        let kept = Arc::new(Mutex::new(kept));
         let feed = Feed { kept: Arc::downgrade(&kept), _feeding: feeding };
         (Self { kept, ended }, feed)
+    }
+
+    /// The same lines, for as long as somebody else keeps them.
+    pub(super) fn watched(&self) -> WatchedLines {
+        WatchedLines(Arc::downgrade(&self.kept))
     }
 
     /// The lines, the oldest first, without their newlines; what is not UTF-8 is replaced. A last line that is not
@@ -47,6 +62,28 @@ impl LastLines {
     }
 }
 
+/// Lines that are there while somebody keeps them.
+#[derive(Clone, Debug)]
+pub(super) struct WatchedLines(Weak<Mutex<Kept>>);
+
+impl WatchedLines {
+    /// Whether they are there.
+    pub(super) fn are_kept(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// What the next image of clusterd has to know of them, if they are there.
+    pub(super) fn snapshot(&self) -> Option<LastSnapshot> {
+        let kept = self.0.upgrade()?;
+        let kept = lock(&kept);
+        Some(LastSnapshot {
+            complete: kept.complete.iter().cloned().map(Raw).collect(),
+            partial: Raw(kept.partial.clone()),
+            is_open: kept.is_open,
+        })
+    }
+}
+
 /// Where the bytes of a pipe go by. Dropped at the pipe's end.
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -63,13 +100,27 @@ impl Feed {
     }
 }
 
+/// What is kept.
 #[derive(Debug, Default)]
-struct Kept {
+pub(super) struct Kept {
     complete: VecDeque<Vec<u8>>,
     /// The start of the line that is being written.
     partial: Vec<u8>,
     /// Whether such a line has begun.
     is_open: bool,
+}
+
+impl TryFrom<LastSnapshot> for Kept {
+    type Error = io::Error;
+
+    fn try_from(snapshot: LastSnapshot) -> io::Result<Self> {
+        let LastSnapshot { complete, partial: Raw(partial), is_open } = snapshot;
+        let complete: VecDeque<_> = complete.into_iter().map(|Raw(line)| line).collect();
+        if complete.len() > LINES || complete.iter().chain([&partial]).any(|line| line.len() > LENGTH) {
+            return Err(io::Error::other("more last lines of a worker than are kept, or longer ones"));
+        }
+        Ok(Self { complete, partial, is_open })
+    }
 }
 
 impl Kept {

@@ -136,6 +136,16 @@ impl LineSplitter {
         Self { look, partial: Vec::new() }
     }
 
+    /// In the middle of a stream: this has come of a line, and has not been passed on.
+    pub(super) fn within(look: LineLook, partial: Vec<u8>) -> Self {
+        Self { look, partial }
+    }
+
+    /// What has come of the line that is not complete yet.
+    pub(super) fn partial(&self) -> &[u8] {
+        &self.partial
+    }
+
     /// Takes the next bytes of the stream, and appends to `out` the lines that they complete. Each ends with a
     /// newline, a piece of an overlong one too, so that another worker's line can follow.
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {

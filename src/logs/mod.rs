@@ -28,28 +28,14 @@ pub(crate) mod plan;
 mod queue;
 pub(crate) mod read;
 pub(crate) mod rotation;
+mod snapshot;
 pub(crate) mod source_file;
+mod standstill;
 mod text;
 mod write;
 
 pub(crate) use ids::{WorkerIds, id_of};
 pub(crate) use last::LastLines;
+pub(crate) use snapshot::OutputSnapshot;
 pub use write::Output;
 pub(crate) use write::{OutputError, Stream};
-
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct OutputSnapshot {}
-impl Output {
-    pub(crate) async fn stand_still(
-        &self,
-    ) -> Result<crate::carry::Still<OutputSnapshot>, crate::carry::NotCarried> {
-        Ok(crate::carry::Still::new(OutputSnapshot {}, ()))
-    }
-    pub(crate) fn restore(
-        &self,
-        _: OutputSnapshot,
-        _: &crate::carry::CarriedFds,
-    ) -> std::io::Result<std::collections::HashMap<crate::ids::WorkerId, LastLines>> {
-        Ok(Default::default())
-    }
-}

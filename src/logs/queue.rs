@@ -1,8 +1,11 @@
 //! Bytes on their way to one destination: bounded, in order, with room of their own for clusterd's messages.
 //!
 //! It writes nothing. Workers' lines wait for room, so that a slow reader slows the workers down as if they wrote
-//! to it themselves. Messages never wait: one that finds no room is dropped and counted.
+//! to it themselves. Messages never wait: one that finds no room is dropped and counted. When clusterd becomes another image
+//! of itself, the queue is held, and what is left is passed on to that.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -45,6 +48,21 @@ struct Pending {
     /// A batch was taken and is not yet written.
     writing: bool,
     closed: bool,
+    /// Nothing is to be written, or taken, while this is so.
+    is_held: bool,
+    /// What is not written of the batch in the middle of which the queue is held.
+    rest: Option<Vec<u8>>,
+    /// Where messages are written, too, that come when it is known what is left.
+    last_words: Option<File>,
+}
+
+/// What a queue has that is held.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    /// What is not written; it may begin within a line.
+    pub(super) bytes: Vec<u8>,
+    /// How many messages were dropped, which was not said.
+    pub(super) dropped: u64,
 }
 
 /// What [`Queue::take`] took, beside the bytes.
@@ -118,15 +136,15 @@ impl Queue {
             pending.dropped += 1;
             return;
         }
-        pending.bytes.extend_from_slice(message);
         pending.of_messages += message.len();
+        pending.push(message);
         self.filled.notify_one();
     }
 
     /// Queues the message that tells how many were dropped, whether there is room or not: it is the only one that
     /// knows. Only who takes batches may push it, one a batch, so that it stays bounded.
     pub(super) fn push_report(&self, report: &[u8]) {
-        self.lock().bytes.extend_from_slice(report);
+        self.lock().push(report);
         self.filled.notify_one();
     }
 
@@ -136,9 +154,9 @@ impl Queue {
         bytes.clear();
         let mut pending = self.lock();
         pending.writing = false;
-        while pending.bytes.is_empty() && !pending.reopen {
+        while pending.is_held || (pending.bytes.is_empty() && !pending.reopen) {
             self.idle.notify_waiters();
-            if pending.closed {
+            if pending.closed && !pending.is_held {
                 return None;
             }
             pending = self.filled.wait(pending).unwrap_or_else(PoisonError::into_inner);
@@ -169,6 +187,59 @@ impl Queue {
         }
     }
 
+    /// Has nothing be taken any more, and nothing be written but what would wait for nobody.
+    pub(super) fn hold(&self) {
+        self.lock().is_held = true;
+    }
+
+    /// What is left now that the queue is held; `None` as long as a batch is being written. Messages that are pushed from now
+    /// on go to `last_words`, too.
+    pub(super) fn left(&self, last_words: Option<&File>) -> Option<Left> {
+        let mut pending = self.lock();
+        let mut bytes = match (&pending.rest, pending.writing) {
+            (None, true) => return None,
+            (None, false) => Vec::new(),
+            (Some(rest), _) => rest.clone(),
+        };
+        bytes.extend_from_slice(&pending.bytes);
+        // Without another descriptor nobody would know of them.
+        pending.last_words = last_words.and_then(|file| file.try_clone().ok());
+        Some(Left { bytes, dropped: pending.dropped })
+    }
+
+    /// Is called in the middle of a batch of which this is not written. Returns when it is to be gone on with.
+    pub(super) fn pause(&self, rest: &[u8]) {
+        let mut pending = self.lock();
+        while pending.is_held {
+            if pending.rest.is_none() {
+                pending.rest = Some(rest.to_owned());
+                self.idle.notify_waiters();
+            }
+            pending = self.filled.wait(pending).unwrap_or_else(PoisonError::into_inner);
+        }
+        pending.rest = None;
+    }
+
+    /// Is held no longer.
+    pub(super) fn go_on(&self) {
+        let mut pending = self.lock();
+        pending.is_held = false;
+        pending.last_words = None;
+        self.filled.notify_one();
+    }
+
+    /// Queues what is left of an image before, ahead of all that there is.
+    pub(super) fn put_back(&self, left: Left) {
+        let Left { bytes, dropped } = left;
+        // There may be more than there is room for. Lines wait until all of it is written, then.
+        let of_lines = self.room.forget_permits(bytes.len().min(self.whole_room));
+        let mut pending = self.lock();
+        pending.bytes.splice(0..0, bytes);
+        pending.of_lines += of_lines;
+        pending.dropped = pending.dropped.saturating_add(dropped);
+        self.filled.notify_one();
+    }
+
     /// Lets [`Queue::take`] return `None` after what is still there.
     pub(super) fn close(&self) {
         self.lock().closed = true;
@@ -183,6 +254,16 @@ impl Queue {
     /// No code that runs under the lock leaves the state half changed, so a poisoned one is sound.
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    fn push(&mut self, message: &[u8]) {
+        self.bytes.extend_from_slice(message);
+        if let Some(file) = &mut self.last_words {
+            // It is a file in memory: where there is none left, the message is lost with this image.
+            let _ = file.write_all(message);
+        }
     }
 }
 
@@ -287,6 +368,48 @@ mod tests {
         queue.take(&mut bytes);
         let flushed = tokio::time::timeout(Duration::from_secs(10), queue.flushed()).await;
         assert_eq!(flushed, Ok(()));
+    }
+
+    fn left(bytes: &[u8], dropped: u64) -> Option<Left> {
+        Some(Left { bytes: bytes.to_owned(), dropped })
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_a_held_queue_comes_first_in_the_next() {
+        let queue = Queue::new();
+        queue.push_lines(b"line\n").await;
+        let mut bytes = Vec::new();
+        let batch = queue.take(&mut bytes).unwrap();
+        queue.push_message(b"message\n");
+        queue.hold();
+        assert_eq!(queue.left(None), None, "a batch is being written");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                queue.pause(b"ne\n");
+                queue.written(&batch);
+                queue.take(&mut bytes)
+            });
+            while queue.left(None).is_none() {
+                std::thread::yield_now();
+            }
+            let words = tempfile::tempfile().unwrap();
+            assert_eq!(queue.left(Some(&words)), left(b"ne\nmessage\n", 0));
+            queue.push_message(b"last words\n");
+            assert_eq!(words.metadata().unwrap().len(), 11);
+            assert!(!writer.is_finished());
+            queue.go_on();
+            assert!(writer.join().unwrap().is_some());
+        });
+        assert_eq!(bytes, b"message\nlast words\n", "it goes on");
+
+        let next = Queue::new();
+        next.push_message(b"new\n");
+        next.put_back(Left { bytes: vec![b'x'; LINES_ROOM + 1], dropped: 3 });
+        assert!(!next.try_push_lines(b"line\n"));
+        let batch = next.take(&mut bytes).unwrap();
+        assert_eq!((bytes.len(), batch.dropped), (LINES_ROOM + 1 + 4, 3));
+        next.written(&batch);
+        assert!(next.try_push_lines(&[b'\n'; LINES_ROOM]) && !next.try_push_lines(b"\n"));
     }
 
     fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {

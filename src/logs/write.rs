@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use prometheus::{IntCounter, IntCounterVec};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -27,11 +29,12 @@ use super::messages;
 use super::open_pipes::OpenPipes;
 use super::plan::{LogPlan, Place};
 use super::queue::Queue;
+use super::snapshot::PlaceSnapshot;
 use crate::ids::Slot;
 use crate::sys::signals;
 
 /// One of the two standard streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stream {
     /// Descriptor 1.
     Stdout,
@@ -61,12 +64,16 @@ struct Shared {
     plan: LogPlan,
     /// Before each line on the standard streams, if others write to them, too.
     label: Option<Label>,
+    /// Turns at streams to which nobody writes here; the next image of clusterd is given them all the same.
+    _turns: [Option<Turn>; 2],
     stdout: Destination,
     stderr: Destination,
     /// Where clusterd's own messages go.
     own: Destination,
     /// The files that lines of workers have been written to.
-    files: Mutex<BTreeMap<PathBuf, Destination>>,
+    files: Mutex<Files>,
+    /// Nothing is to be written to files that are opened now, either.
+    is_held: AtomicBool,
     compressor: Compressor,
     /// What workers are called in lines that are objects.
     ids: WorkerIds,
@@ -78,13 +85,19 @@ struct Shared {
     captures: watch::Sender<usize>,
 }
 
+/// What the logs of workers are called where what they lose is counted.
+const OF_WORKERS: [&str; 3] = ["out", "error", "combined"];
+
+/// Files, with which of those each is.
+type Files = BTreeMap<PathBuf, (&'static str, Destination)>;
+
 impl Drop for Shared {
     fn drop(&mut self) {
         for destination in [&self.stdout, &self.stderr, &self.own] {
             destination.queue.close();
         }
         let files = self.files.get_mut().unwrap_or_else(PoisonError::into_inner);
-        files.values().for_each(|file| file.queue.close());
+        files.values().for_each(|(_, file)| file.queue.close());
     }
 }
 
@@ -94,7 +107,9 @@ pub(super) struct Destination {
     pub(super) queue: Arc<Queue>,
     pub(super) look: Look,
     /// Lines that find no room in time are dropped; without this, whoever writes them waits.
-    drops: Option<Arc<Drops>>,
+    pub(super) drops: Option<Arc<Drops>>,
+    /// Who writes them.
+    pub(super) writer: Arc<JoinHandle<()>>,
 }
 
 /// Where a writer thread writes to.
@@ -151,7 +166,7 @@ impl Output {
         Self::over((stdout, stderr), LogPlan::default(), None, crate::metrics::lines_dropped())
     }
 
-    fn over(
+    pub(super) fn over(
         (stdout, stderr): (OwnedFd, OwnedFd),
         plan: LogPlan,
         console: Option<Console>,
@@ -165,32 +180,35 @@ impl Output {
         let drops = [drops("stdout", "out"), drops("stderr", "error")];
         let (label, turns) = console.map_or((None, [None, None]), |all| (Some(all.label), all.turns));
         let compressor = Compressor::default();
-        let [stdout, stderr, own] = match &plan.own {
+        let (unused, [stdout, stderr, own]) = match &plan.own {
             // The standard streams are that file, and nothing else is written there.
             Place::File(path) => {
                 let traits = traits(&plan, path, true);
                 let file = LogFile::new(path.clone(), plan.rotation.clone(), compressor.clone(), traits);
                 let own = Destination::file(file, Drops::new(path, messages.clone(), false), messages)?;
-                [own.clone(), own.clone(), own]
+                (turns, [own.clone(), own.clone(), own])
             }
             Place::Standard | Place::Nowhere => {
                 let same = same_file(&stdout, &stderr).map_err(OutputError::Examine)?;
-                let ([out_turn, err_turn], [out_drops, err_drops]) = (turns, drops);
+                let ([out_turn, mut err_turn], [out_drops, err_drops]) = (turns, drops);
+                let unused = if same { err_turn.take() } else { None };
                 let stdout = Destination::standard((stdout, out_turn), out_drops, messages.clone())?;
                 let stderr = match same {
                     true => stdout.clone(),
                     false => Destination::standard((stderr, err_turn), err_drops, messages)?,
                 };
-                [stdout, stderr.clone(), stderr]
+                ([None, unused], [stdout, stderr.clone(), stderr])
             }
         };
         let shared = Shared {
             plan,
             label,
+            _turns: unused,
             stdout,
             stderr,
             own,
             files: Mutex::default(),
+            is_held: AtomicBool::new(false),
             compressor,
             ids: WorkerIds::default(),
             dropped,
@@ -215,7 +233,7 @@ impl Output {
     /// Opens every file again.
     pub(crate) fn reopen(&self) {
         self.shared.own.queue.reopen();
-        self.files().values().for_each(|file| file.queue.reopen());
+        self.files().values().for_each(|(_, file)| file.queue.reopen());
     }
 
     /// Whether anything goes to files.
@@ -239,7 +257,7 @@ impl Output {
         let mut captures = self.shared.captures.subscribe();
         let all = async {
             let _ = captures.wait_for(|open| *open == 0).await;
-            let files: Vec<_> = self.files().values().cloned().collect();
+            let files: Vec<_> = self.files().values().map(|(_, file)| file.clone()).collect();
             let shared = &self.shared;
             for destination in [&shared.stdout, &shared.stderr, &shared.own].into_iter().chain(&files) {
                 destination.queue.flushed().await;
@@ -269,19 +287,71 @@ impl Output {
         }
     }
 
-    /// Where the lines of a worker's stream go, and what they look like there.
+    /// Has nothing be written until [`Output::go_on`]: what an image of clusterd before has left comes first, and it may be
+    /// given back to that.
+    pub(crate) fn hold(&self) {
+        self.shared.is_held.store(true, Ordering::Relaxed);
+        self.destinations().iter().for_each(|(_, destination)| destination.queue.hold());
+    }
+
+    /// Has everything be written.
+    pub(crate) fn go_on(&self) {
+        self.shared.is_held.store(false, Ordering::Relaxed);
+        self.destinations().iter().for_each(|(_, destination)| destination.queue.go_on());
+    }
+
+    /// Everything that is written to, each once.
+    pub(super) fn destinations(&self) -> Vec<(PlaceSnapshot, Destination)> {
+        let Shared { stdout, stderr, own, .. } = &*self.shared;
+        let standard =
+            [(PlaceSnapshot::Stdout, stdout), (PlaceSnapshot::Stderr, stderr), (PlaceSnapshot::Own, own)];
+        let mut all: Vec<(PlaceSnapshot, Destination)> = Vec::new();
+        for (place, destination) in standard {
+            if !all.iter().any(|(_, known)| Arc::ptr_eq(&known.queue, &destination.queue)) {
+                all.push((place, destination.clone()));
+            }
+        }
+        for (path, (log, file)) in &*self.files() {
+            let (path, log) = (path.as_path().into(), (*log).to_owned());
+            all.push((PlaceSnapshot::File { path, log }, file.clone()));
+        }
+        all
+    }
+
+    /// The one that was there.
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub(super) fn routes(&self, slot: Slot, stream: Stream) -> Result<Vec<Route>, OutputError> {
+    pub(super) fn destination_at(&self, place: PlaceSnapshot) -> Result<Destination, OutputError> {
+        match place {
+            PlaceSnapshot::Stdout => Ok(self.shared.stdout.clone()),
+            PlaceSnapshot::Stderr => Ok(self.shared.stderr.clone()),
+            PlaceSnapshot::Own => Ok(self.shared.own.clone()),
+            PlaceSnapshot::File { path, log } => {
+                let known = OF_WORKERS.into_iter().find(|known| *known == log);
+                self.file(path.into(), known.unwrap_or(OF_WORKERS[0]))
+            }
+        }
+    }
+
+    /// Where the lines of a worker's stream go, and what they look like there, when this has come of a line already.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub(super) fn routes(
+        &self,
+        slot: Slot,
+        stream: Stream,
+        partial: &[u8],
+    ) -> Result<Vec<Route>, OutputError> {
         let plan = &self.shared.plan;
         let mut routes = Vec::new();
         for (index, place) in plan.places(slot, stream).into_iter().enumerate() {
-            let log = match (index, stream) {
-                (1.., _) => "combined",
-                (_, Stream::Stdout) => "out",
-                (_, Stream::Stderr) => "error",
-            };
+            let log = OF_WORKERS[match (index, stream) {
+                (1.., _) => 2,
+                (_, Stream::Stdout) => 0,
+                (_, Stream::Stderr) => 1,
+            }];
             let (destination, format, label) = match place {
                 Place::Nowhere => continue,
                 Place::Standard => (self.destination(stream).clone(), &plan.standard_format, self.label()),
@@ -290,14 +360,15 @@ impl Output {
             let look = destination.look;
             let prefix = label.map_or_else(|| look.prefix(slot), |label| label.prefix(look, Some(slot)));
             let look = LineLook::of(format, prefix, (stream, slot), &self.shared.ids);
-            routes.push(Route { destination, lines: LineSplitter::new(look) });
+            let lines = LineSplitter::within(look, partial.to_owned());
+            routes.push(Route { destination, lines, complete: Vec::new() });
         }
         Ok(routes)
     }
 
-    fn file(&self, path: PathBuf, log: &str) -> Result<Destination, OutputError> {
+    fn file(&self, path: PathBuf, log: &'static str) -> Result<Destination, OutputError> {
         let mut files = self.files();
-        if let Some(known) = files.get(&path) {
+        if let Some((_, known)) = files.get(&path) {
             return Ok(known.clone());
         }
         let rotation = self.shared.plan.rotation.clone();
@@ -309,11 +380,14 @@ impl Output {
         );
         let counter = self.shared.dropped.with_label_values(&[log]);
         let destination = Destination::file(file, Drops::new(&path, counter.clone(), true), counter)?;
-        files.insert(path, destination.clone());
+        if self.shared.is_held.load(Ordering::Relaxed) {
+            destination.queue.hold();
+        }
+        files.insert(path, (log, destination.clone()));
         Ok(destination)
     }
 
-    fn files(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Destination>> {
+    fn files(&self) -> MutexGuard<'_, Files> {
         self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -347,6 +421,8 @@ fn traits(plan: &LogPlan, path: &Path, is_standard: bool) -> FileTraits {
 pub(super) struct Route {
     pub(super) destination: Destination,
     pub(super) lines: LineSplitter,
+    /// Whole lines that are to be passed on.
+    pub(super) complete: Vec<u8>,
 }
 
 impl Destination {
@@ -370,18 +446,18 @@ impl Destination {
         (queue, look, drops): (Queue, Look, Option<Arc<Drops>>),
         messages: IntCounter,
     ) -> Result<Self, OutputError> {
-        let destination = Self { queue: Arc::new(queue), look, drops };
-        let queue = destination.queue.clone();
-        thread::Builder::new()
+        let queue = Arc::new(queue);
+        let taken = Arc::clone(&queue);
+        let writer = thread::Builder::new()
             .name("clusterd-log".to_owned())
             .spawn(move || {
                 // With a handler for SIGTTOU, which would otherwise stop the process, a write would be begun again
                 // and again.
                 let _ = signals::write_to_any_terminal();
-                write_until_closed(&queue, sink, &messages);
+                write_until_closed(&taken, sink, &messages);
             })
             .map_err(OutputError::Thread)?;
-        Ok(destination)
+        Ok(Self { queue, look, drops, writer: Arc::new(writer) })
     }
 
     /// Whether it is one that is not waited for as long as it takes.
@@ -416,12 +492,16 @@ impl Sink {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) {
+    /// In the middle of it, `pause` may hold it up.
+    fn write(&mut self, bytes: &[u8], pause: Pause<'_>) {
         match self {
             // What cannot be written is lost: there is nowhere to say so, and the workers must not stop for it. The
             // next batch is tried again, for a named pipe may get a new reader and a full disk room.
-            Sink::Standard(fd, turn) => drop(Turn::during(turn.as_ref(), || write_some(fd, bytes))),
-            Sink::File(file, drops) => match file.write(bytes) {
+            Sink::Standard(fd, turn) => {
+                let write = || write_some(fd, bytes, pause);
+                drop(Turn::during(turn.as_ref(), || pause(bytes), write));
+            }
+            Sink::File(file, drops) => match file.write(bytes, pause) {
                 Ok(()) => drops.settle(),
                 Err(lost) => drops.count(lost.lines, &lost.why),
             },
@@ -439,7 +519,7 @@ fn write_until_closed(queue: &Queue, mut sink: Sink, messages: &IntCounter) {
         if batch.reopen {
             sink.reopen();
         }
-        sink.write(&bytes);
+        sink.write(&bytes, &|rest| queue.pause(rest));
         queue.written(&batch);
         if bytes.len() < bytes.capacity() / 4 {
             bytes.clear();
@@ -456,21 +536,37 @@ fn write_until_closed(queue: &Queue, mut sink: Sink, messages: &IntCounter) {
     }
 }
 
+/// Is called with what is not written yet whenever writing does not go on by itself. It may take its time.
+pub(super) type Pause<'a> = &'a dyn Fn(&[u8]);
+
 /// Writes all of `bytes`, however long it takes, or as many of them as can be. SIGPIPE must be ignored, as the Rust
 /// runtime has it.
-pub(super) fn write_some(destination: &OwnedFd, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+pub(super) fn write_some(
+    destination: &OwnedFd,
+    bytes: &[u8],
+    pause: Pause<'_>,
+) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
     while written < bytes.len() {
         let failed = match rustix::io::write(destination, &bytes[written..]) {
             Ok(0) => io::ErrorKind::WriteZero.into(),
             Ok(count) => {
                 written += count;
+                if written < bytes.len() {
+                    pause(&bytes[written..]);
+                }
                 continue;
             }
-            Err(Errno::INTR) => continue,
+            Err(Errno::INTR) => {
+                pause(&bytes[written..]);
+                continue;
+            }
             // Another holder of the same open file, a worker's runtime for one, made it non-blocking.
             Err(Errno::AGAIN) => match wait_for_room(destination) {
-                Ok(()) => continue,
+                Ok(()) => {
+                    pause(&bytes[written..]);
+                    continue;
+                }
                 Err(error) => error,
             },
             Err(error) => error.into(),

@@ -113,14 +113,24 @@ pub(crate) fn run(
             plan.own = Place::Standard;
         }
         let output = Output::of(plan, console, metrics.lines_dropped.clone())?;
+        if restoring.is_some() {
+            output.hold();
+        }
         logs::messages::install(&output, config.log_format, config.log_level.into())?;
         let origin = (held, is_started_again, guardian, kept);
         let ended = match begin(&told, origin, restoring.as_deref(), (&output, &metrics)) {
-            Ok(begun) => serve(begun, restoring.map(|restoring| restoring.own()), (&output, metrics)).await,
-            Err(error) => Err(match restoring {
-                Some(restoring) => restoring.give_back(error),
-                None => error,
-            }),
+            Ok(begun) => {
+                output.go_on();
+                serve(begun, restoring.map(|restoring| restoring.own()), (&output, metrics)).await
+            }
+            Err(error) => {
+                let error = match restoring {
+                    Some(restoring) => restoring.give_back(error),
+                    None => error,
+                };
+                output.go_on();
+                Err(error)
+            }
         };
         if output.finish(tokio::time::Instant::now() + LAST_OUTPUT).await.is_err() {
             debug!("nobody reads the output; the rest of it is dropped");

@@ -20,7 +20,7 @@ use crate::attach::snapshot::CallsSnapshot;
 use crate::carry::{NotCarried, Still};
 use crate::connections;
 use crate::front;
-use crate::ids::{Slot, WorkerId};
+use crate::ids::WorkerId;
 use crate::logs::LastLines;
 use crate::logs::{Output, Stream};
 use crate::preload::DrainPageSnapshot;
@@ -86,7 +86,7 @@ impl WorkerHooks for PrimaryHooks {
         if let Some(socket) = notify {
             self.notices.listen(worker, group, socket);
         }
-        self.capture(worker.slot, stdout, stderr)
+        self.capture(worker, stdout, stderr)
     }
 
     fn app_stopped(&mut self, is_stopped: bool) -> BoxFuture<'static, ()> {
@@ -194,7 +194,7 @@ impl PrimaryHooks {
         self.on_demand.as_ref().map(OnDemand::ports).unwrap_or_default()
     }
 
-    fn capture(&self, worker: Slot, stdout: OwnedFd, stderr: OwnedFd) -> Option<LastLines> {
+    fn capture(&self, worker: WorkerId, stdout: OwnedFd, stderr: OwnedFd) -> Option<LastLines> {
         let captured = |stream, pipe| match self.output.capture(worker, stream, pipe) {
             Ok(last) => Some(last),
             Err(error) => {

@@ -60,12 +60,13 @@ impl Rooms {
         let hooks_state = serde_json::from_value(hooks.state.clone())
             .map_err(|error| NotCarried(format!("what is around the workers: {error}")))?;
         let output = soon("the output", self.output.stand_still()).await?;
+        // It tells the front which connections have ended. What it tells is counted there before that stands still, too.
+        let connections = soon("the connections", self.connections.stand_still()).await?;
         // Before the front is asked, so that nothing of what was accepted is left out.
         let stood_still = Instant::now();
         let front = soon("the front", self.front.stand_still()).await?;
         soon("what the front reports", async { Ok(self.flush.done().await) }).await?;
         let supervisor = soon("the supervisor", self.supervisor.stand_still(since)).await?;
-        let connections = soon("the connections", self.connections.stand_still()).await?;
         let statistics = self.statistics.as_ref().map(|statistics| statistics.stand_still());
         let opened = self.on_demand.as_ref().map(OnDemand::snapshot).transpose()?;
         let (format, clusterd) = Snapshot::written_here();
@@ -83,7 +84,7 @@ impl Rooms {
             opened,
             openings: self.openings.snapshot(),
             channels: self.permits.snapshot(),
-            connections: connections.state.clone(),
+            connections: self.connections.since(connections.state.clone()),
             notes: self.notes.snapshot(),
             statistics: statistics.as_ref().map(|statistics| statistics.state.clone()),
             output: output.state.clone(),
