@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::warn;
 
@@ -40,6 +40,7 @@ const COMPLAIN: Duration = Duration::from_secs(10);
 pub(crate) struct Hooks {
     end: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    under_way: watch::Receiver<usize>,
 }
 
 impl Hooks {
@@ -47,15 +48,22 @@ impl Hooks {
     /// thread's own runtime.
     pub(crate) fn start(shell: Shell, events: broadcast::Receiver<Event>, metrics: Metrics) -> Self {
         let (end, told) = oneshot::channel();
+        let (pending, under_way) = watch::channel(0);
         let following = Following {
             shell,
             events,
             metrics,
             queue: VecDeque::with_capacity(QUEUE),
             running: JoinSet::new(),
+            pending,
             complain_from: Instant::now(),
         };
-        Self { end, task: tokio::spawn(following.run(told)) }
+        Self { end, task: tokio::spawn(following.run(told)), under_way }
+    }
+
+    /// How many commands run or wait to be run.
+    pub(crate) fn under_way(&self) -> watch::Receiver<usize> {
+        self.under_way.clone()
     }
 
     /// Runs what is queued, for a second at most; what still runs then is killed.
@@ -71,6 +79,8 @@ struct Following {
     metrics: Metrics,
     queue: VecDeque<Hook>,
     running: JoinSet<Hooked>,
+    /// How many run or wait.
+    pending: watch::Sender<usize>,
     complain_from: Instant,
 }
 
@@ -78,6 +88,8 @@ impl Following {
     async fn run(mut self, mut end: oneshot::Receiver<()>) {
         loop {
             self.start_next();
+            let now = self.running.len() + self.queue.len() + self.events.len();
+            self.pending.send_if_modified(|pending| std::mem::replace(pending, now) != now);
             tokio::select! {
                 event = self.events.recv() => match event {
                     Ok(event) => self.take(&event),

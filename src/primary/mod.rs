@@ -360,6 +360,7 @@ async fn serve(
         output: output.clone(),
         metrics,
         flush,
+        on_event: hooks.as_ref().map(Hooks::under_way),
         primary: opened,
         settings,
     };

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::super::front_reports::Flush;
@@ -43,6 +44,8 @@ pub(in crate::primary) struct Rooms {
     pub metrics: Metrics,
     /// Passes on what the front and Node workers have said.
     pub flush: Flush,
+    /// How many commands of `--on-event` run or wait, if there are any.
+    pub on_event: Option<watch::Receiver<usize>>,
     /// What the primary has.
     pub primary: Opened,
     /// The settings of the start.
@@ -55,6 +58,7 @@ impl Rooms {
     /// # Errors
     /// Something is under way, or does not come to an end: all go on.
     pub(super) async fn stand_still(&self, by: &str) -> Result<Still<Snapshot>, NotCarried> {
+        self.no_hook_runs().await?;
         let attach = soon("the attach socket", self.attach.stand_still()).await?;
         let (since, hooks) = soon("a worker's channel", self.supervisor.hooks_stand_still()).await?;
         let hooks_state = serde_json::from_value(hooks.state.clone())
@@ -67,6 +71,7 @@ impl Rooms {
         let front = soon("the front", self.front.stand_still()).await?;
         soon("what the front reports", async { Ok(self.flush.done().await) }).await?;
         let supervisor = soon("the supervisor", self.supervisor.stand_still(since)).await?;
+        self.no_hook_runs().await?;
         let statistics = self.statistics.as_ref().map(|statistics| statistics.stand_still());
         let opened = self.on_demand.as_ref().map(OnDemand::snapshot).transpose()?;
         let (format, clusterd) = Snapshot::written_here();
@@ -91,6 +96,19 @@ impl Rooms {
             metrics: self.metrics.snapshot(),
         };
         Ok(Still::new(snapshot, (statistics, connections, supervisor, front, output, hooks, attach)))
+    }
+}
+
+impl Rooms {
+    /// A command that runs would write into pipes that nobody reads any more, and be waited for by nobody.
+    async fn no_hook_runs(&self) -> Result<(), NotCarried> {
+        let Some(under_way) = &self.on_event else { return Ok(()) };
+        // What was told by now is counted then.
+        tokio::task::yield_now().await;
+        match *under_way.borrow() {
+            0 => Ok(()),
+            _ => Err(NotCarried("a command of --on-event is under way".to_owned())),
+        }
     }
 }
 
