@@ -36,6 +36,7 @@ pub(crate) use self::foreign::ForeignFd;
 use self::here::{Here, Watched};
 use self::interrupt::INTERRUPT;
 use self::room::Room;
+use super::carried::CarriedFd;
 
 /// How many may wait to be closed before nothing that is sent is to be received.
 const ROOM_FOR_SENT: usize = 1024;
@@ -124,6 +125,36 @@ pub(crate) async fn elsewhere<T: Send + 'static>(
     // Who does not wait for it any more does not want to know.
     CLOSER.add([Task::Act(Box::new(move || drop(done.send(act()))))]);
     outcome.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+}
+
+/// Descriptors that wait to be closed, and go on waiting until this is dropped.
+pub(crate) struct Held(Vec<Task>);
+
+/// Has all of them wait. To be closed by execve(2), which lets nobody interrupt it, they would have to linger.
+pub(crate) fn hold() -> Held {
+    let mut state = CLOSER.lock();
+    let (acts, closes): (Vec<_>, Vec<_>) =
+        std::iter::from_fn(|| state.waiting.pop()).partition(|task| matches!(task, Task::Act(_)));
+    acts.into_iter().for_each(|act| state.waiting.push(act));
+    CLOSER.update_room(&state);
+    Held(closes)
+}
+
+impl Held {
+    /// Their numbers.
+    pub(crate) fn numbers(&self) -> Vec<CarriedFd> {
+        let fds = self.0.iter().filter_map(|task| match task {
+            Task::CloseHanded(fd) | Task::Close(fd) => Some(fd),
+            Task::Act(_) => None,
+        });
+        fds.map(CarriedFd::of).collect()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        CLOSER.add(self.0.drain(..));
+    }
 }
 
 enum Task {

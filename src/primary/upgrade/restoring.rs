@@ -19,6 +19,7 @@ use crate::logs::console::Console;
 use crate::settings::Config;
 use crate::settings::load::Told;
 use crate::supervisor::events::{EventKind, Time};
+use crate::sys::closer::ForeignFd;
 use crate::sys::mark::Family;
 
 /// What the image before has left.
@@ -163,6 +164,10 @@ impl Restoring {
             statistics: self.snapshot.statistics.clone(),
             control: control.ok().flatten(),
         };
+        for &closing in &self.snapshot.closing {
+            // Elsewhere, and not where the others are: this may be the last one.
+            self.fds.keep(closing).into_iter().for_each(|fd| drop(ForeignFd::from(fd)));
+        }
         let untaken = self.fds.untaken();
         debug!(?untaken, "took over from clusterd {}", self.snapshot.clusterd);
         taken_over

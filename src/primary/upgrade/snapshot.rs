@@ -50,6 +50,8 @@ pub(in crate::primary) struct Snapshot {
     /// How many channels were given numbers.
     pub channels: u64,
     pub connections: ConnectionsSnapshot,
+    /// What waits to be closed.
+    pub closing: Vec<CarriedFd>,
     pub notes: NotesSnapshot,
     pub statistics: Option<StatisticsSnapshot>,
     pub output: OutputSnapshot,

@@ -23,6 +23,7 @@ use crate::front::links::ChannelPermits;
 use crate::logs::Output;
 use crate::metrics::Metrics;
 use crate::supervisor::snapshot::SupervisorSnapshot;
+use crate::sys::closer;
 use crate::{connections, front, supervisor};
 
 /// How long one room may take.
@@ -72,6 +73,7 @@ impl Rooms {
         soon("what the front reports", async { Ok(self.flush.done().await) }).await?;
         let supervisor = soon("the supervisor", self.supervisor.stand_still(since)).await?;
         self.no_hook_runs().await?;
+        let closing = closer::hold();
         let statistics = self.statistics.as_ref().map(|statistics| statistics.stand_still());
         let opened = self.on_demand.as_ref().map(OnDemand::snapshot).transpose()?;
         let (format, clusterd) = Snapshot::written_here();
@@ -89,13 +91,18 @@ impl Rooms {
             opened,
             openings: self.openings.snapshot(),
             channels: self.permits.snapshot(),
+<<<<<<< HEAD
             connections: self.connections.since(connections.state.clone()),
+=======
+            connections: connections.state.clone(),
+            closing: closing.numbers(),
+>>>>>>> 3fac714 (sys: let what waits to be closed go along)
             notes: self.notes.snapshot(),
             statistics: statistics.as_ref().map(|statistics| statistics.state.clone()),
             output: output.state.clone(),
             metrics: self.metrics.snapshot(),
         };
-        Ok(Still::new(snapshot, (statistics, connections, supervisor, front, output, hooks, attach)))
+        Ok(Still::new(snapshot, (statistics, connections, closing, supervisor, front, output, hooks, attach)))
     }
 }
 
