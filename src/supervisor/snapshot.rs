@@ -202,7 +202,7 @@ impl SupervisorSnapshot {
     /// Each process that runs: its launch, and its process group.
     pub(crate) fn running(&self) -> impl Iterator<Item = (WorkerId, Pid)> {
         let running = self.table.instances.iter().filter_map(|instance| instance.state.process());
-        running.filter_map(|process| Some((process.id, Pid::from_raw(process.group)?)))
+        running.filter_map(|process| Some((process.id, pid(process.group).ok()?)))
     }
 
     /// How many launches there were.
@@ -237,10 +237,8 @@ pub(super) fn environment(variables: &Variables) -> Environment {
 /// There is none.
 pub(super) fn pid(number: i32) -> Result<Pid, Wrong> {
     // 1 is this process or none of its children, and kill(2) takes what is below for many.
-    match Pid::from_raw(number) {
-        Some(pid) if number > 1 => Ok(pid),
-        _ => Err(Wrong(format!("no child has the number {number}"))),
-    }
+    let child = Some(number).filter(|&number| number > 1).and_then(Pid::from_raw);
+    child.ok_or_else(|| Wrong(format!("no child has the number {number}")))
 }
 
 impl StateSnapshot {

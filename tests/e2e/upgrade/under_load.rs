@@ -6,8 +6,21 @@ use super::{in_a_row, upgrade};
 use crate::harness::Cluster;
 use crate::harness::build;
 use crate::harness::load::Load;
-use crate::harness::needs::needs;
+use crate::harness::needs::{needs, root};
+use crate::harness::ports::free_port;
 use crate::harness::setup::Setup;
+
+/// A namespace in which no folder for temporary files can be written.
+const READ_ONLY: [&str; 7] = [
+    "unshare",
+    "--mount",
+    "--propagation",
+    "private",
+    "sh",
+    "-c",
+    "mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp && mount -t tmpfs -o ro tmpfs /run && \
+     mount -t tmpfs -o ro tmpfs /dev/shm && exec \"$0\" \"$@\"",
+];
 
 /// Upgrades clusterd again and again under both kinds of load, and at last reloads and stops it.
 #[track_caller]
@@ -53,5 +66,50 @@ fn of_go_by_seccomp() {
 
 #[test]
 fn of_workers_that_accept() {
-    loses_nothing(Cluster::of_servers().workers(3).options("--accept workers"));
+    let port = free_port();
+    let setup = Cluster::of_servers().workers(3).options("--accept workers");
+    loses_nothing(setup.port(&port.to_string()).worker_port(port));
+}
+
+#[test]
+fn of_servers_that_inherit_their_sockets() {
+    needs!("gcc");
+    let port = free_port();
+    let program = build::program("activated", "activated.c", &["gcc"]);
+    let setup = Cluster::of(&program).workers(2).options("--attach listen-fds");
+    loses_nothing(setup.port(&port.to_string()).worker_port(port));
+}
+
+#[test]
+fn of_the_library() {
+    loses_nothing(Cluster::demo().workers(3));
+}
+
+#[test]
+fn of_workers_of_another_user() {
+    if root() {
+        loses_nothing(Cluster::of_servers().workers(3).options("--user 65534 --group 65534").owned_by_nobody());
+    }
+}
+
+#[test]
+fn as_the_first_process_of_a_container() {
+    needs!("unshare");
+    if root() {
+        let container = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+        loses_nothing(Cluster::of_servers().workers(3).under(&container));
+    }
+}
+
+#[test]
+fn where_nothing_can_be_written() {
+    needs!("unshare");
+    if root() {
+        loses_nothing(Cluster::of_servers().workers(3).env("TMPDIR", "/tmp").under(&READ_ONLY));
+    }
+}
+
+#[test]
+fn by_policies_that_count() {
+    loses_nothing(Cluster::of_servers().workers(3).options("--policy least-connections --concurrency 50"));
 }
