@@ -91,12 +91,8 @@ impl Rooms {
             opened,
             openings: self.openings.snapshot(),
             channels: self.permits.snapshot(),
-<<<<<<< HEAD
             connections: self.connections.since(connections.state.clone()),
-=======
-            connections: connections.state.clone(),
             closing: closing.numbers(),
->>>>>>> 3fac714 (sys: let what waits to be closed go along)
             notes: self.notes.snapshot(),
             statistics: statistics.as_ref().map(|statistics| statistics.state.clone()),
             output: output.state.clone(),

@@ -88,7 +88,9 @@ fn of_the_library() {
 #[test]
 fn of_workers_of_another_user() {
     if root() {
-        loses_nothing(Cluster::of_servers().workers(3).options("--user 65534 --group 65534").owned_by_nobody());
+        loses_nothing(
+            Cluster::of_servers().workers(3).options("--user 65534 --group 65534").owned_by_nobody(),
+        );
     }
 }
 
