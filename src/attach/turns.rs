@@ -34,7 +34,9 @@ struct Waits {
 
 /// Room for another.
 #[derive(Debug)]
-pub(super) struct Room(OwnedSemaphorePermit);
+pub(super) struct Room {
+    _permit: OwnedSemaphorePermit,
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -56,12 +58,12 @@ impl Turns {
 
     /// Waits until there is room for another.
     pub(super) async fn room(&self) -> Option<Room> {
-        Arc::clone(&self.free).acquire_owned().await.ok().map(Room)
+        Arc::clone(&self.free).acquire_owned().await.ok().map(|_permit| Room { _permit })
     }
 
     /// Room for another, if there is some.
     pub(super) fn room_now(&self) -> Option<Room> {
-        Arc::clone(&self.free).try_acquire_owned().ok().map(Room)
+        Arc::clone(&self.free).try_acquire_owned().ok().map(|_permit| Room { _permit })
     }
 
     /// There is another, which is waited for from now on.

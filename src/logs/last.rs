@@ -19,7 +19,7 @@ const LENGTH: usize = 500;
 /// The last 20 lines of one captured pipe, the first 500 bytes of each. They are kept for as long as a clone of this
 /// exists.
 #[derive(Clone, Debug)]
-pub struct LastLines {
+pub(crate) struct LastLines {
     kept: Arc<Mutex<Kept>>,
     ended: watch::Receiver<()>,
 }
@@ -46,7 +46,7 @@ impl LastLines {
 
     /// The lines, the oldest first, without their newlines; what is not UTF-8 is replaced. A last line that is not
     /// complete is among them.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let kept = lock(&self.kept);
         let partial = kept.is_open.then_some(&kept.partial);
         let lines: Vec<_> = kept.complete.iter().chain(partial).collect();
@@ -55,7 +55,7 @@ impl LastLines {
 
     /// Waits until the pipe was read to its end. A worker's end may be noticed before its last words are read; and a
     /// process that it leaves behind may hold the pipe open for ever, so that this is to be bounded.
-    pub async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         let mut ended = self.ended.clone();
         // Nothing is ever sent: an error says that the feed is gone.
         while ended.changed().await.is_ok() {}

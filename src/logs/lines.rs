@@ -131,12 +131,7 @@ impl LineStart<'_> {
 }
 
 impl LineSplitter {
-    /// At the start of a stream.
-    pub(super) fn new(look: LineLook) -> Self {
-        Self { look, partial: Vec::new() }
-    }
-
-    /// In the middle of a stream: this has come of a line, and has not been passed on.
+    /// This has come of a line, and has not been passed on: nothing at the start of a stream.
     pub(super) fn within(look: LineLook, partial: Vec<u8>) -> Self {
         Self { look, partial }
     }
@@ -214,8 +209,10 @@ mod tests {
 
     fn formatted(format: &LineFormat, chunks: &[&[u8]]) -> String {
         let ids = WorkerIds::default();
-        let mut lines =
-            LineSplitter::new(LineLook::of(format, String::new(), (Stream::Stderr, Slot(3)), &ids));
+        let mut lines = LineSplitter::within(
+            LineLook::of(format, String::new(), (Stream::Stderr, Slot(3)), &ids),
+            Vec::new(),
+        );
         ids.set(vec![4, 5, 17]);
         let mut out = Vec::new();
         chunks.iter().for_each(|chunk| lines.push(chunk, &mut out));
@@ -246,7 +243,7 @@ mod tests {
     }
 
     fn lines(prefix: &str, chunks: &[&[u8]]) -> Vec<u8> {
-        let mut lines = LineSplitter::new(text(prefix));
+        let mut lines = LineSplitter::within(text(prefix), Vec::new());
         let mut out = Vec::new();
         for chunk in chunks {
             lines.push(chunk, &mut out);
@@ -257,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_line_is_passed_on_when_it_is_complete() {
-        let mut lines = LineSplitter::new(text(""));
+        let mut lines = LineSplitter::within(text(""), Vec::new());
         let mut out = Vec::new();
         lines.push(b"GET", &mut out);
         assert!(out.is_empty());

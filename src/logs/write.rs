@@ -35,7 +35,7 @@ use crate::sys::signals;
 
 /// One of the two standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// Descriptor 1.
     Stdout,
     /// Descriptor 2.

@@ -28,10 +28,7 @@ impl Before {
     /// All that was counted in this series, of which `now` is what this image has counted.
     pub(super) fn with(&self, series: &SeriesName, now: &Histogram) -> Histogram {
         let before = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        before
-            .iter()
-            .filter(|before| before.series == *series)
-            .fold(now.clone(), |all, before| plus(all, before))
+        before.iter().filter(|before| before.series == *series).fold(now.clone(), plus)
     }
 }
 

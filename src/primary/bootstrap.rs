@@ -192,7 +192,7 @@ impl Bootstrap {
             node_channel: self.way.node_channel,
             listen_fds: self.way.inherits.then_some(listen_fds::VERB),
             filter: self.way.filter,
-            turn: Turn::restore(self.way.may_turn, self.turned),
+            turn: Turn::new(self.way.may_turn, self.turned),
         }
     }
 }

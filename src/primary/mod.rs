@@ -61,7 +61,6 @@ use crate::front::handle::Reports;
 use crate::front::{self, Accepts};
 use crate::home::{Given, Held, Starter};
 use crate::hooks::{Hooks, Shell};
-use crate::logs::console::Console;
 use crate::logs::plan::{LogPlan, Place};
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;

@@ -6,7 +6,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -18,12 +17,12 @@ use super::event_bus::EventBus;
 use super::events::{Asker, Event, EventKind, ReplaceReason, on_one_line};
 use super::lifecycle::{OnChannel, Signals};
 use super::plan::{DesiredState, Reread, Spec};
-use super::snapshot::SupervisorSnapshot;
+use super::snapshot::{AskedSupervisor, SupervisorSnapshot};
 use super::status::Overview;
 use super::task::{Ends, Supervisor};
-use super::worker_hooks::WorkerHooks;
+use super::worker_hooks::{HooksStanding, WorkerHooks};
 use super::workers::Deeds;
-use crate::carry::{self, NotCarried, StandStill, Still};
+use crate::carry::{self, NotCarried, Still};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
@@ -291,11 +290,11 @@ pub(super) enum Request {
     },
     Tell(EventKind),
     HooksStandStill {
-        reply: oneshot::Sender<(Deeds, BoxFuture<'static, Result<Still<Value>, NotCarried>>)>,
+        reply: oneshot::Sender<(Deeds, HooksStanding)>,
     },
     StandStill {
         since: Deeds,
-        asked: StandStill<Result<Box<SupervisorSnapshot>, NotCarried>>,
+        asked: AskedSupervisor,
     },
     Close {
         done: oneshot::Sender<()>,

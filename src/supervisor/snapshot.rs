@@ -17,7 +17,7 @@ use super::events::Event;
 use super::lifecycle::{Answer, Ending, Missing, OnChannel, Process, Signals, State};
 use super::restart::Run;
 use super::turn::Turned;
-use crate::carry::{CarriedFd, Moment, NotCarried, Raw};
+use crate::carry::{CarriedFd, Moment, NotCarried, Raw, StandStill};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::protocol::wire::Token;
 use crate::settings::carried::CarriedSettings;
@@ -45,6 +45,9 @@ pub(crate) struct SupervisorSnapshot {
     /// What has happened, the oldest first.
     pub(super) events: Vec<Event>,
 }
+
+/// The supervisor is asked to stand still; or what is under way.
+pub(super) type AskedSupervisor = StandStill<Result<Box<SupervisorSnapshot>, NotCarried>>;
 
 /// Variables, by their names.
 pub(super) type Variables = Vec<(Raw, Raw)>;
@@ -142,9 +145,9 @@ pub(super) enum CarriedEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum CarriedTurn {
-    ByShim,
-    BySeccomp,
-    BySeccompWithoutPrivileges,
+    Shim,
+    Seccomp,
+    SeccompWithoutPrivileges,
 }
 
 /// The children, beside the workers, and how many launches there were.
@@ -401,9 +404,9 @@ impl From<CarriedEnd> for End {
 impl From<Turned> for CarriedTurn {
     fn from(turned: Turned) -> Self {
         match turned {
-            Turned::ByShim => Self::ByShim,
-            Turned::BySeccomp(Privilege::Capability) => Self::BySeccomp,
-            Turned::BySeccomp(Privilege::NoNewPrivileges) => Self::BySeccompWithoutPrivileges,
+            Turned::ByShim => Self::Shim,
+            Turned::BySeccomp(Privilege::Capability) => Self::Seccomp,
+            Turned::BySeccomp(Privilege::NoNewPrivileges) => Self::SeccompWithoutPrivileges,
         }
     }
 }
@@ -411,9 +414,9 @@ impl From<Turned> for CarriedTurn {
 impl From<CarriedTurn> for Turned {
     fn from(turn: CarriedTurn) -> Self {
         match turn {
-            CarriedTurn::ByShim => Turned::ByShim,
-            CarriedTurn::BySeccomp => Turned::BySeccomp(Privilege::Capability),
-            CarriedTurn::BySeccompWithoutPrivileges => Turned::BySeccomp(Privilege::NoNewPrivileges),
+            CarriedTurn::Shim => Turned::ByShim,
+            CarriedTurn::Seccomp => Turned::BySeccomp(Privilege::Capability),
+            CarriedTurn::SeccompWithoutPrivileges => Turned::BySeccomp(Privilege::NoNewPrivileges),
         }
     }
 }

@@ -24,10 +24,10 @@ use super::publisher::Publisher;
 use super::replacement::{self, Replacements};
 use super::restart::Run;
 use super::signal_name::NamedSignal;
-use super::snapshot::{self, SupervisorSnapshot};
+use super::snapshot::{self, AskedSupervisor, SupervisorSnapshot};
 use super::workers::{Deeds, Workers, WorkersSnapshot};
 use super::{DesiredState, Overview, Spec, StartError, WorkerHooks};
-use crate::carry::{NotCarried, StandStill};
+use crate::carry::NotCarried;
 use crate::ids::Slot;
 use crate::metrics::Metrics;
 use crate::settings::carried::CarriedSettings;
@@ -120,7 +120,7 @@ struct Begins {
 struct Task {
     inbox: mpsc::Receiver<Request>,
     /// It was asked to stand still.
-    still: Option<(Deeds, StandStill<Result<Box<SupervisorSnapshot>, NotCarried>>)>,
+    still: Option<(Deeds, AskedSupervisor)>,
     mode: Mode,
     /// A command has stopped it. That clusterd itself ends changes nothing about it.
     is_stopped: bool,

@@ -26,13 +26,8 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Not yet.
-    pub(crate) fn new(is_permitted: bool) -> Self {
-        Self { is_permitted, turned: Arc::default() }
-    }
-
-    /// As it was taken in the image before, if it was.
-    pub(crate) fn restore(is_permitted: bool, turned: Option<Turned>) -> Self {
+    /// As it was taken in the image of clusterd before, if it was.
+    pub(crate) fn new(is_permitted: bool, turned: Option<Turned>) -> Self {
         Self { is_permitted, turned: Arc::new(Mutex::new(turned)) }
     }
 
@@ -75,7 +70,7 @@ mod tests {
 
     #[test]
     fn it_is_taken_once_for_each_way_and_only_where_it_helps() {
-        let turn = Turn::new(true);
+        let turn = Turn::new(true, None);
         assert_eq!(turn.take(Why::NotNamed), None);
         assert_eq!(turn.take(Why::Ring), Some(Turned::ByShim));
         assert_eq!(turn.take(Why::Ring), None);
@@ -89,7 +84,7 @@ mod tests {
 
     #[test]
     fn where_it_is_not_permitted_nothing_turns() {
-        let turn = Turn::new(false);
+        let turn = Turn::new(false, None);
         assert_eq!((turn.take(Why::Go), turn.take(Why::Ring), turn.taken()), (None, None, None));
     }
 }

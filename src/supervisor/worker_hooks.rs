@@ -13,6 +13,9 @@ use crate::logs::LastLines;
 use crate::protocol::wire::Token;
 use crate::sys::seccomp::notifications::Notifications;
 
+/// What is around the workers stands still, or what does not come to an end.
+pub(crate) type HooksStanding = BoxFuture<'static, Result<Still<Value>, NotCarried>>;
+
 /// What the rest of the program does as workers come and go. All of it is called on the supervisor's own task, and
 /// must not block; what is returned is waited for beside it.
 pub(crate) trait WorkerHooks: Send + 'static {
@@ -55,7 +58,7 @@ pub(crate) trait WorkerHooks: Send + 'static {
 
     /// Has all that is behind this stand still, and tells what it has, for the next image of clusterd. Standing still, it hears
     /// nothing and loses nothing.
-    fn stand_still(&mut self) -> BoxFuture<'static, Result<Still<Value>, NotCarried>>;
+    fn stand_still(&mut self) -> HooksStanding;
 
     /// A worker is gone: done when every connection that it has not taken is in the queue again. How many it has
     /// taken.

@@ -7,9 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
 use rustix::process::{Pid, Signal};
-use serde_json::Value;
 use tracing::warn;
 
 use super::background::Background;
@@ -26,9 +24,10 @@ use super::restart::Run;
 use super::rollout::InstanceId;
 use super::snapshot::{self, LaneSnapshot, ProcessesSnapshot, SupervisorSnapshot, TableSnapshot, Wrong};
 use super::turn::Turned;
+use super::worker_hooks::HooksStanding;
 use super::worker_table::WorkerTable;
 use super::{Overview, Plan, StartError, WorkerHooks};
-use crate::carry::{NotCarried, Still};
+use crate::carry::NotCarried;
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::logs::LastLines;
 use crate::sys::mark::Mark;
@@ -133,9 +132,7 @@ impl Workers {
     }
 
     /// Has what is around them stand still. It is true for as long as nothing more is done.
-    pub(super) fn hooks_stand_still(
-        &mut self,
-    ) -> (Deeds, BoxFuture<'static, Result<Still<Value>, NotCarried>>) {
+    pub(super) fn hooks_stand_still(&mut self) -> (Deeds, HooksStanding) {
         (self.deeds, self.hooks.stand_still())
     }
 

@@ -70,7 +70,11 @@ impl Rooms {
         // Before the front is asked, so that nothing of what was accepted is left out.
         let stood_still = Instant::now();
         let front = soon("the front", self.front.stand_still()).await?;
-        soon("what the front reports", async { Ok(self.flush.done().await) }).await?;
+        let flushed = async {
+            self.flush.done().await;
+            Ok(())
+        };
+        soon("what the front reports", flushed).await?;
         let supervisor = soon("the supervisor", self.supervisor.stand_still(since)).await?;
         self.no_hook_runs().await?;
         let closing = closer::hold();
