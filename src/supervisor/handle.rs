@@ -201,6 +201,14 @@ impl Handle {
     }
 
     /// The answer to a request; `None` if the supervisor is gone.
+    /// Whether nothing is under way.
+    ///
+    /// # Errors
+    /// What is.
+    pub(crate) async fn is_quiet(&self) -> Result<(), NotCarried> {
+        self.ask(|reply| Request::IsQuiet { reply }).await.ok_or_else(ended)?
+    }
+
     /// Has what is around the workers stand still, and tells what it has. The supervisor goes on meanwhile.
     ///
     /// # Errors
@@ -289,6 +297,9 @@ pub(super) enum Request {
         reason: ReplaceReason,
     },
     Tell(EventKind),
+    IsQuiet {
+        reply: oneshot::Sender<Result<(), NotCarried>>,
+    },
     HooksStandStill {
         reply: oneshot::Sender<(Deeds, HooksStanding)>,
     },

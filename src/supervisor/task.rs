@@ -285,6 +285,9 @@ impl Task {
                 }
             }
             Request::Tell(kind) => self.workers.tell(kind),
+            Request::IsQuiet { reply } => {
+                drop(reply.send(self.snapshot(self.workers.deeds()).map(drop)));
+            }
             Request::HooksStandStill { reply } => drop(reply.send(self.workers.hooks_stand_still())),
             Request::StandStill { since, asked } => self.still = Some((since, asked)),
             Request::Close { done } => {

@@ -16,8 +16,8 @@ use crate::control::client::Clusterd;
 use crate::supervisor::Command;
 use crate::sys::process;
 
-/// How long it may take until the new clusterd answers.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take until the new clusterd answers: something may have begun meanwhile, and be waited for.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How often it is asked.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -59,6 +59,8 @@ impl Rooms {
     /// # Errors
     /// Something is under way, or does not come to an end: all go on.
     pub(super) async fn stand_still(&self, by: &str) -> Result<Still<Snapshot>, NotCarried> {
+        // Nobody else is stopped for what may take long.
+        self.supervisor.is_quiet().await?;
         self.no_hook_runs().await?;
         let attach = soon("the attach socket", self.attach.stand_still()).await?;
         let (since, hooks) = soon("a worker's channel", self.supervisor.hooks_stand_still()).await?;
