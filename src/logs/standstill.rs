@@ -78,8 +78,6 @@ impl Output {
             |error: io::Error| NotCarried(format!("messages, for want of a file in memory: {error}"));
         let memory = rustix::fs::memfd_create(c"clusterd-last-words", MemfdFlags::CLOEXEC);
         let last_words: File = memory.map_err(|error| no_file(error.into()))?.into();
-        signals::allow_interrupts()
-            .map_err(|error| NotCarried(format!("lines that are being written: {error}")))?;
         let held: Vec<Held> = all.iter().map(|(_, destination)| Held::new(&destination.queue)).collect();
         let mut destinations = Vec::new();
         for (place, destination) in all {

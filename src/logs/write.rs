@@ -454,6 +454,8 @@ impl Destination {
                 // With a handler for SIGTTOU, which would otherwise stop the process, a write would be begun again
                 // and again.
                 let _ = signals::write_to_any_terminal();
+                // Without that, clusterd cannot become another image of itself while nobody reads.
+                let _ = signals::allow_interrupts();
                 write_until_closed(&taken, sink, &messages);
             })
             .map_err(OutputError::Thread)?;

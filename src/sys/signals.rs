@@ -144,10 +144,10 @@ fn interruption() -> libc::c_int {
     libc::SIGRTMIN()
 }
 
-/// Has [`interrupt`] work from now on, for the whole process.
+/// Has [`interrupt`] work for the calling thread from now on, whatever its mask was.
 ///
 /// # Errors
-/// Those of sigaction(2).
+/// Those of sigaction(2) and pthread_sigmask(3).
 pub(crate) fn allow_interrupts() -> io::Result<()> {
     extern "C" fn nothing(_: libc::c_int) {}
     // SAFETY: zeroes are a valid sigaction: no flags, so that what is interrupted is not begun again, and an empty mask. The
@@ -157,10 +157,21 @@ pub(crate) fn allow_interrupts() -> io::Result<()> {
         action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
         libc::sigaction(interruption(), &raw const action, std::ptr::null_mut())
     };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if outcome != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroes are a valid set, which sigemptyset(3) and sigaddset(3) fill; a null pointer is no place for the old mask.
+    // Only the calling thread's mask changes, and the signal has its handler.
+    let error = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, interruption());
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
-/// Has a system call in which this thread waits return, once that is allowed ([`allow_interrupts`]): with what it has done until then or with EINTR. If the thread is about
+/// Has a system call in which this thread waits return, if it allows that ([`allow_interrupts`]): with what it has done until then or with EINTR. If the thread is about
 /// to make it, it is not known; and in one that waits for a disk nothing changes.
 pub(crate) fn interrupt<T>(thread: &JoinHandle<T>) {
     // SAFETY: the handle is neither joined nor dropped, so the thread's name is valid, even if it has ended.
@@ -174,12 +185,22 @@ mod tests {
     #[test]
     fn a_thread_that_waits_is_interrupted() {
         use std::io::Write as _;
-        allow_interrupts().unwrap();
         let (_reader, mut writer) = io::pipe().unwrap();
+        let (ready, is_ready) = std::sync::mpsc::channel();
         let writing = std::thread::spawn(move || {
+            // The mask is inherited.
+            // SAFETY: the set is filled before it is read, and only the mask of this thread changes.
+            unsafe {
+                let mut all = std::mem::zeroed();
+                libc::sigfillset(&raw mut all);
+                libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+            }
+            allow_interrupts().unwrap();
+            ready.send(()).unwrap();
             let first = writer.write(&vec![0; 1 << 20]);
             (first.ok(), writer.write(&[0]).unwrap_err().kind())
         });
+        is_ready.recv().unwrap();
         while !writing.is_finished() {
             interrupt(&writing);
             std::thread::yield_now();

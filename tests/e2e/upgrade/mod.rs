@@ -4,6 +4,7 @@
 //! sees a few upgrades. `CLUSTERD_TEST_UPGRADES=20` gives it that many.
 
 mod binding;
+mod output;
 mod owners;
 mod under_load;
 
