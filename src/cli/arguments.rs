@@ -386,6 +386,7 @@ mod tests {
           scale           Set the number of workers, or add or remove some
           sendSignal      Send a signal to the process of each worker [aliases: signal, send-signal]
           reset           Count the restarts of workers from 0 again; metrics count on
+          upgrade         Replace the clusterd that runs an app, while it serves [alias: update]
           send            Send a line to the standard input of a worker, or of each worker of an app
           stop            Stop all workers; clusterd keeps its ports, which refuse clients
           start           Start an app in the background, or one that was stopped

@@ -207,12 +207,12 @@ fn in_the_background_of_a_terminal_that_stops_writers_it_writes_and_keeps_its_wo
 }
 
 #[test]
-fn usr1_and_usr2_say_what_is_not_done() {
+fn usr1_and_usr2_say_what_is_done() {
     let cluster = Cluster::demo().start();
     cluster.primary().signal(Signal::USR1);
     said(&cluster, "SIGUSR1: ");
     cluster.primary().signal(Signal::USR2);
-    said(&cluster, "SIGUSR2: ");
+    said(&cluster, "by SIGUSR2");
     cluster.get("/");
 }
 

@@ -90,12 +90,8 @@ impl Dialect {
             "restart" | "reload" => begin_anew(&verb, line).await,
             "id" | "pid" => numbers(&verb, &line).await,
             "ping" => ping().await,
-            "update" | "updatePM2" | "deepUpdate" => {
-                print::line(
-                    "there is no daemon to update; apps run on, and get the new clusterd when they are ended and started",
-                )?;
-                Ok(ExitCode::SUCCESS)
-            }
+            // Its daemon is what is renewed there. Each app has its own here.
+            "update" | "updatePM2" | "deepUpdate" => say("upgrade", vec!["--all".to_owned()]).await,
             "version" => {
                 print::line(env!("CARGO_PKG_VERSION"))?;
                 Ok(ExitCode::SUCCESS)

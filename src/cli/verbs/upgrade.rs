@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it is asked.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Replace the clusterd of an app by this one, while it serves: workers and connections stay [alias: update]
+/// Replace the clusterd that runs an app, while it serves [alias: update]
 #[derive(Debug, clap::Args)]
 #[command(alias = "update")]
 pub(super) struct Upgrade {

@@ -6,7 +6,7 @@ use super::names;
 
 /// What other tools (PM2, systemctl, supervisorctl, docker) call something, what comes nearest here, and whether no server
 /// has this name: a program that is not meant must not run.
-const OF_OTHERS: [(&str, &str, bool); 10] = [
+const OF_OTHERS: [(&str, &str, bool); 9] = [
     ("halt", "stop", true),
     ("shutdown", "stop", true),
     ("quit", "stop", true),
@@ -16,7 +16,6 @@ const OF_OTHERS: [(&str, &str, bool); 10] = [
     ("inspect", "describe", false),
     ("logtail", "logs", false),
     ("tail", "logs", false),
-    ("update", "reload", false),
 ];
 
 /// Whether this first argument is a word of another tool, and not a server's name.
