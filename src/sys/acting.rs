@@ -6,6 +6,7 @@ use std::io;
 
 use rustix::fs::{Gid, Uid};
 use rustix::process::{DumpableBehavior, Signal};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::process::Credentials;
 
@@ -18,13 +19,17 @@ use super::process::Credentials;
 /// # Panics
 /// The thread cannot take back what it has put aside, which the kernel grants.
 pub(crate) fn with_rights_of<T>(user: &Credentials, act: impl FnOnce() -> T) -> io::Result<T> {
-    let _own = Own::put_aside()?;
+    let own = Own::put_aside()?;
     if let Some(groups) = &user.groups {
         rustix::thread::set_thread_groups(groups)?;
     }
     rustix::thread::set_thread_res_gid(None, user.gid, None)?;
-    // Last, for it takes away the right to the others; the saved user is the way back.
+    // It takes away the right to the others; the saved user is the way back.
     rustix::thread::set_thread_res_uid(None, user.uid, None)?;
+    // Only from root's is it done by the kernel: the right to ports, say, would stay.
+    if user.uid != own.uid {
+        put_in_force(CapabilitySet::empty())?;
+    }
     Ok(act())
 }
 
@@ -47,6 +52,8 @@ struct Own {
     uid: Uid,
     gid: Gid,
     groups: Vec<Gid>,
+    /// Those in force.
+    capabilities: CapabilitySet,
     // Each change of credentials takes these two from the process (prctl(2)).
     dumpable: DumpableBehavior,
     parent_death: Option<Signal>,
@@ -58,23 +65,36 @@ impl Own {
             uid: rustix::process::geteuid(),
             gid: rustix::process::getegid(),
             groups: rustix::process::getgroups()?,
+            capabilities: rustix::thread::capabilities(None)?.effective,
             dumpable: rustix::process::dumpable_behavior()?,
             parent_death: rustix::process::parent_process_death_signal()?,
         })
     }
 
     fn take_back(&self) -> rustix::io::Result<()> {
+        put_in_force(self.capabilities)?;
         rustix::thread::set_thread_res_uid(None, self.uid, None)?;
         rustix::thread::set_thread_res_gid(None, self.gid, None)?;
         if rustix::process::getgroups()? != self.groups {
             rustix::thread::set_thread_groups(&self.groups)?;
         }
+        // With the user, root's come and go.
+        put_in_force(self.capabilities)?;
         rustix::process::set_parent_process_death_signal(self.parent_death)?;
         // Anything else cannot be set, and then is what it was.
         if self.dumpable == DumpableBehavior::Dumpable {
             rustix::process::set_dumpable_behavior(self.dumpable)?;
         }
         Ok(())
+    }
+}
+
+/// Of the capabilities that the thread may have, these count.
+fn put_in_force(capabilities: CapabilitySet) -> rustix::io::Result<()> {
+    let own = rustix::thread::capabilities(None)?;
+    match own.effective == capabilities {
+        true => Ok(()),
+        false => rustix::thread::set_capabilities(None, CapabilitySets { effective: capabilities, ..own }),
     }
 }
 
@@ -132,5 +152,29 @@ mod tests {
         std::fs::write(closed.join("file"), "").expect("root again");
         assert_eq!((capabilities(), rustix::process::getgroups().unwrap()), (before, groups));
         assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::Dumpable);
+    }
+
+    #[test]
+    fn who_is_not_root_lends_no_capability_either() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let seen = std::thread::spawn(|| {
+            let kept = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::NET_BIND_SERVICE;
+            let dumpable = rustix::process::dumpable_behavior().unwrap();
+            rustix::thread::set_keep_capabilities(true).unwrap();
+            let third = Uid::from_raw(23_456);
+            rustix::thread::set_thread_res_uid(third, third, third).unwrap();
+            let sets =
+                CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+            rustix::thread::set_capabilities(None, sets).unwrap();
+            let within = || (rustix::process::geteuid(), rustix::thread::capabilities(None).unwrap());
+            let (user, lent) = with_rights_of(&other(), within).unwrap();
+            let after = within();
+            rustix::process::set_dumpable_behavior(dumpable).unwrap();
+            (user, lent.effective, after.0 == third, after.1 == sets)
+        });
+        let seen = seen.join().unwrap();
+        assert_eq!(seen, (other().uid, CapabilitySet::empty(), true, true));
     }
 }

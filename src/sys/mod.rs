@@ -19,6 +19,7 @@ pub(crate) mod memory;
 #[cfg(test)]
 pub(crate) mod network;
 pub(crate) mod peer;
+pub(crate) mod privileges;
 pub(crate) mod proc_fd;
 pub(crate) mod process;
 pub(crate) mod processes;
