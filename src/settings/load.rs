@@ -32,6 +32,14 @@ pub(crate) struct CommandLine {
     pub is_only_file: bool,
 }
 
+impl CommandLine {
+    /// Where the file is, said here or by a variable.
+    pub(crate) fn config_file(&self) -> Option<PathBuf> {
+        let by_variable = || environment::read(&|variable| std::env::var_os(variable)).config;
+        self.config.clone().or_else(|| if self.is_only_file { None } else { by_variable() })
+    }
+}
+
 /// The configuration that clusterd runs with.
 #[derive(Debug)]
 pub(crate) struct Told {

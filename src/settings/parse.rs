@@ -17,7 +17,9 @@ pub(crate) use automatic::{AppName, MAX_WORKERS, NAMESPACE, Workers, is_name, is
 pub(crate) use cron::CRON;
 pub(crate) use header::{HEADER, ProbeHeader};
 pub(crate) use variables::{NODE_CHANNEL_VARIABLES, VARIABLE, Variables};
-pub(crate) use words::{ACCOUNT, FilePath, HTTP_PATH, PATTERN, PolicyWord, SHELL_LINE};
+pub(crate) use words::{
+    ACCOUNT, FilePath, HTTP_PATH, PATTERN, PolicyWord, SHELL_LINE, USER_AND_GROUP, split_user,
+};
 
 /// The standard library's numbers may have a sign as well.
 pub(super) fn is_digits(text: &str) -> bool {
@@ -60,6 +62,7 @@ mod tests {
             outcome(&FilePath, &text);
             outcome(&Variables, &text);
             outcome(&ACCOUNT, &text);
+            outcome(&USER_AND_GROUP, &text);
             outcome(&SignalName, &text);
             outcome(&PolicyWord, &text);
             let name = name_of(text.as_ref());

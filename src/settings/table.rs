@@ -18,7 +18,7 @@ use super::date_format::{DATE_FORMAT, DateFormat};
 use super::kind::{ListOrOff, Memory, OrAuto, OrOff, Truth, choice, duration, list, number};
 use super::parse::{
     ACCOUNT, AppName, BIND, CRON, FilePath, HEADER, HTTP_PATH, MAX_WORKERS, METRICS, NAMESPACE, PATTERN,
-    PORT, PolicyWord, ProbeHeader, SHELL_LINE, VARIABLE, Variables, Workers,
+    PORT, PolicyWord, ProbeHeader, SHELL_LINE, USER_AND_GROUP, VARIABLE, Variables, Workers,
 };
 use super::resolve::Reading;
 use super::schedule::Schedule;
@@ -301,8 +301,8 @@ settings! {
 
         /// Run workers as this user, by name or number.
         ///
-        /// clusterd itself, which opens the ports, stays the user that it was started as, usually root. Workers also
-        /// get the user's groups, and its `HOME`, `USER` and `LOGNAME`.
+        /// clusterd itself, which opens the ports, stays the user that it was started as, usually root, unless `primary-user`
+        /// names another. Workers also get the user's groups, and its `HOME`, `USER` and `LOGNAME`.
         user: Option<String> {
             values: OrOff(ACCOUNT),
             in_force: AtNextStart,
@@ -318,6 +318,20 @@ settings! {
             in_force: AtNextStart,
             default: "off",
             placeholder: "GROUP",
+        }
+
+        /// Run clusterd itself as this user, by name or number: it gives up root before it opens or starts anything.
+        ///
+        /// With `USER:GROUP` it gets that group instead of the user's own. Workers run as this user, too, unless `user` says
+        /// otherwise. Of root's capabilities clusterd keeps what it needs later: CAP_NET_BIND_SERVICE for ports below 1024,
+        /// CAP_SETUID, CAP_SETGID and CAP_KILL for workers of another user (CAP_SYS_PTRACE, too, if their calls are
+        /// intercepted), CAP_SYS_RESOURCE for `nofile` and `oom-score-adj` beyond its own. Workers and hooks get none of them. Files that
+        /// are written, and CLUSTERD_HOME, must be this user's. `docs/security.md` tells what it protects from.
+        primary_user: Option<String> {
+            values: OrOff(USER_AND_GROUP),
+            in_force: AtNextStart,
+            default: "off",
+            placeholder: "USER",
         }
 
         /// Number of files, connections among them, that each worker may have open (RLIMIT_NOFILE).

@@ -21,6 +21,14 @@ pub(crate) const ACCOUNT: Parsed<String> = Parsed {
     show: String::clone,
 };
 
+/// A user, and a group behind a colon where it is not the user's own.
+pub(crate) const USER_AND_GROUP: Parsed<String> = Parsed {
+    placeholder: "USER",
+    accepts: "a user, or USER:GROUP, each a name or a number, such as www-data or 1000:1000",
+    read: user_and_group,
+    show: String::clone,
+};
+
 /// A path, with a query or without, to be asked of a worker by GET.
 pub(crate) const HTTP_PATH: Parsed<Uri> = Parsed {
     placeholder: "PATH",
@@ -123,6 +131,20 @@ fn account(text: &str) -> Result<String, Reason> {
     is_account.then(|| text.to_owned()).ok_or_else(|| Reason::new("not one user or group"))
 }
 
+fn user_and_group(text: &str) -> Result<String, Reason> {
+    let (user, group) = split_user(text);
+    let is_account = |text: &str| account(text).is_ok();
+    match is_account(user) && group.is_none_or(is_account) {
+        true => Ok(text.to_owned()),
+        false => Err(Reason::new("not one user, or one and a group")),
+    }
+}
+
+/// The user, and the group if one is named.
+pub(crate) fn split_user(text: &str) -> (&str, Option<&str>) {
+    text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)))
+}
+
 fn http_path(text: &str) -> Result<Uri, Reason> {
     // Clients never send a fragment.
     let is_path = text.starts_with('/') && text.is_ascii() && !text.contains('#');
@@ -164,6 +186,19 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(outcome(&ACCOUNT, text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_user_and_a_group_behind_a_colon() {
+        const NOT: &str = "not one user, or one and a group";
+        for text in ["www-data", "1000", "1000:1000", "www-data:adm"] {
+            assert_eq!(outcome(&USER_AND_GROUP, text), text);
+        }
+        for text in ["", ":", "www-data:", ":adm", "a:b:c", "a b", "4294967295", "0:4294967295"] {
+            assert_eq!(outcome(&USER_AND_GROUP, text), NOT, "{text}");
+        }
+        assert_eq!(split_user("www-data:adm"), ("www-data", Some("adm")));
+        assert_eq!(split_user("www-data"), ("www-data", None));
     }
 
     #[test]
