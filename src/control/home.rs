@@ -88,6 +88,11 @@ impl Home {
         })
     }
 
+    /// No folder: sockets have abstract names.
+    pub(crate) fn without_folder() -> Self {
+        Self { folders: Vec::new(), is_named: false, lasting: None }
+    }
+
     /// This folder, and no other.
     #[cfg(test)]
     pub(crate) fn named(folder: &Path) -> Self {
@@ -151,7 +156,8 @@ impl Home {
     }
 }
 
-fn named_folder() -> Option<PathBuf> {
+/// The folder that the user has named.
+pub(crate) fn named_folder() -> Option<PathBuf> {
     env::var_os(HOME_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 

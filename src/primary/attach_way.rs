@@ -112,6 +112,20 @@ impl Way {
         Ok(way)
     }
 
+    /// The same, where workers may only turn to another way if this is so: clusterd may have no right to look into them.
+    pub(super) fn turning_if(self, may_turn: bool) -> Self {
+        Self { may_turn: self.may_turn && may_turn, ..self }
+    }
+
+    /// Whether calls of the workers are to be intercepted, as far as the command tells. It reads the program's file.
+    pub(super) fn intercepts(config: &Config) -> bool {
+        match config.attach {
+            Attach::Seccomp => true,
+            Attach::Auto => config.accept != Accept::Primary && only_by_seccomp(config).is_some(),
+            Attach::Preload | Attach::Node | Attach::ListenFds => false,
+        }
+    }
+
     /// As it is written down, where somebody may have begun to accept since.
     pub(super) fn snapshot(self, accepts: Accepts) -> WaySnapshot {
         let Self { accepts: _, shim, node_channel, inherits, filter, may_turn } = self;
@@ -146,22 +160,27 @@ impl Way {
 
 /// What it takes to serve the command, if nothing can be preloaded into it.
 fn by_program(config: &Config) -> Result<Option<Privilege>, WayError> {
-    // That it is not there is told when it is started.
-    let (workplace, path) = (config.workplace(), std::env::var_os("PATH"));
-    let Ok(Some(found)) = workplace.find(&config.command, path.clone()) else { return Ok(None) };
-    let file_of = |word: &OsStr| workplace.file_of(word, path.clone());
-    let server = program::server_of(&found, &config.command, file_of);
-    let what = match server.kind {
-        Kind::Go => "a Go program",
-        Kind::Static => "a statically linked program",
-        Kind::Dynamic | Kind::Attaching | Kind::Unknown => return Ok(None),
-    };
-    let program = name_of(&server.file);
+    let Some((program, what)) = only_by_seccomp(config) else { return Ok(None) };
     if let Some(setting) = check::in_vain_if_workers_accept(config).into_iter().next() {
         return Err(WayError::InVain { program, what, setting });
     }
     let privilege = seccomp::supported().map_err(|source| WayError::OnlySo { program, what, source })?;
     Ok(Some(privilege))
+}
+
+/// The program of the command, and what it is, if nothing can be preloaded into it.
+fn only_by_seccomp(config: &Config) -> Option<(String, &'static str)> {
+    // That it is not there is told when it is started.
+    let (workplace, path) = (config.workplace(), std::env::var_os("PATH"));
+    let found = workplace.find(&config.command, path.clone()).ok()??;
+    let file_of = |word: &OsStr| workplace.file_of(word, path.clone());
+    let server = program::server_of(&found, &config.command, file_of);
+    let what = match server.kind {
+        Kind::Go => "a Go program",
+        Kind::Static => "a statically linked program",
+        Kind::Dynamic | Kind::Attaching | Kind::Unknown => return None,
+    };
+    Some((name_of(&server.file), what))
 }
 
 fn name_of(file: &Path) -> String {

@@ -74,8 +74,10 @@ impl Bootstrap {
         sys::signals::unblock().map_err(PrimaryError::Signals)?;
         let limits = descriptor_limits::prepare().map_err(PrimaryError::Descriptors)?;
         sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
-        let way = Way::of(config)?;
         let context = worker_plan::exec_context(config, limits.workers)?;
+        let is_for_others = context.identity.as_ref().is_some_and(|workers| workers.is_other_user);
+        let may_intercept_later = !(context.primary.is_some() && is_for_others);
+        let way = Way::of(config)?.turning_if(may_intercept_later);
         let changes = triggers::changes(config)?;
         if config.tcp_migrate {
             sys::reuseport::migrate().map_err(PrimaryError::TcpMigrate)?;

@@ -4,6 +4,7 @@ use std::io;
 
 use super::attach_way::WayError;
 use super::owner::{self, Owner};
+use super::primary_user::PrimaryUserError;
 use super::public_sockets::ListenError;
 use crate::supervisor::StartError;
 use crate::supervisor::exec_context::ExecContextError;
@@ -54,6 +55,9 @@ pub(crate) enum PrimaryError {
     /// Two metrics of one name.
     #[error("cannot register the metrics: {0}")]
     Metrics(prometheus::Error),
+    /// clusterd cannot run as the user that it should.
+    #[error(transparent)]
+    PrimaryUser(PrimaryUserError),
     /// The kernel's setting could not be set.
     #[error(
         "cannot set net.ipv4.tcp_migrate_req to 1: {0}: --tcp-migrate needs root and a writable /proc/sys; or set it from \
@@ -95,6 +99,15 @@ pub(crate) enum PrimaryError {
     /// The workers cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
+}
+
+impl From<PrimaryUserError> for PrimaryError {
+    fn from(error: PrimaryUserError) -> Self {
+        match error {
+            PrimaryUserError::TcpMigrate(source) => Self::TcpMigrate(source),
+            other => Self::PrimaryUser(other),
+        }
+    }
 }
 
 impl From<admin::BindError> for PrimaryError {

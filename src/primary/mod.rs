@@ -15,6 +15,7 @@ mod open_counts;
 mod owner;
 mod place;
 mod pm2_files;
+mod primary_user;
 mod probes;
 mod public_sockets;
 mod readiness;
@@ -42,8 +43,10 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use self::bootstrap::Bootstrap;
+use self::control::Claimed;
 pub(crate) use self::error::PrimaryError;
 use self::front_reports::{Flush, Recipients, ReportSources};
+use self::primary_user::GivenUp;
 use self::readiness::Listeners;
 use self::shutdown::Shutdown;
 use self::signal_actions::SignalActions;
@@ -94,7 +97,16 @@ pub(crate) fn run(
     restoring: Option<Box<Restoring>>,
 ) -> Result<u8, PrimaryError> {
     let Given { console, guardian, numbered, .. } = given;
-    let kept = Kept::of(held, console.as_ref(), numbered);
+    // While there is one thread.
+    let given_up = match &restoring {
+        None => primary_user::give_up(&told, held)?,
+        Some(_) => None,
+    };
+    let privileges = match &restoring {
+        None => given_up.as_ref().map(GivenUp::kept),
+        Some(restoring) => restoring.privileges(),
+    };
+    let kept = Kept::of(held, console.as_ref(), numbered, privileges);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PrimaryError::Runtime)?;
     let ended = runtime.block_on(async {
@@ -116,11 +128,14 @@ pub(crate) fn run(
             output.hold();
         }
         logs::messages::install(&output, config.log_format, config.log_level.into())?;
+        given_up.iter().for_each(GivenUp::tell);
         let origin = (held, is_started_again, guardian, kept);
         let ended = match begin(&told, origin, restoring.as_deref(), (&output, &metrics)) {
             Ok(begun) => {
                 output.go_on();
-                serve(begun, restoring.map(|restoring| restoring.own()), (&output, metrics)).await
+                let left = restoring.map(|restoring| restoring.own());
+                let claimed = given_up.and_then(|given_up| given_up.control);
+                serve(begun, (left, claimed), (&output, metrics)).await
             }
             Err(error) => {
                 let error = match restoring {
@@ -234,7 +249,7 @@ fn begin<'a>(
 
 async fn serve(
     begun: Begun<'_>,
-    taken_over: Option<TakenOver>,
+    (taken_over, claimed): (Option<TakenOver>, Option<Claimed>),
     (output, metrics): (&Output, Metrics),
 ) -> Result<u8, PrimaryError> {
     let Begun { config, held, kept, mut bootstrap, wiring, front, reports, connections, notes, .. } = begun;
@@ -307,7 +322,7 @@ async fn serve(
         let shell = Shell { command, nofile: bootstrap.limits.workers, folder };
         Hooks::start(shell, supervisor.events(), metrics.clone())
     });
-    let control = control::open(app, before.control);
+    let control = control::open(app, before.control.or(claimed));
     let keeper = held.and_then(|held| held.keeper(public_sockets::wanted(config)));
     tokio::spawn(place::keep(control.clone(), keeper, (supervisor.status(), readiness.subscribe()), mended));
     if config.start_folder.is_some() {

@@ -106,6 +106,7 @@ pub(super) fn exec_context(config: &Config, limits: Rlimit) -> Result<ExecContex
     let asked = exec_context::ContextSettings {
         user: config.user.as_deref(),
         group: config.group.as_deref(),
+        primary_user: config.primary_user.as_deref(),
         nofile: config.nofile,
         oom_score_adj: config.oom_score_adj,
         cpu_affinity: config.cpu_affinity,

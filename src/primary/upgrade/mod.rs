@@ -39,9 +39,10 @@ pub(crate) use self::restoring::resume_main;
 pub(super) use self::snapshot::SettingsSnapshot;
 use self::snapshot::Snapshot;
 pub(super) use self::standing::Rooms;
+use super::primary_user::may_choose_program;
 use crate::carry::{self, NotCarried, Still};
 use crate::control::api::Upgrade;
-use crate::supervisor::events::{EventKind, Time};
+use crate::supervisor::events::{Asker, EventKind, Time};
 use crate::supervisor::{Failed, UpgradeOrder};
 use crate::sys::process;
 
@@ -60,6 +61,12 @@ enum NotUpgraded {
     /// The program is not fit for it.
     #[error(transparent)]
     Unfit(#[from] Unfit),
+    /// Who asks could run anything with what clusterd has kept.
+    #[error(
+        "{0} may not choose the program: clusterd has kept capabilities of root's (--primary-user), which it would have, too\n\
+         hint: leave out --binary, or ask as root"
+    )]
+    NotByUser(String),
     /// Something has not come to an end.
     #[error("{0}\nhint: try again when it is over")]
     NotCarried(#[from] NotCarried),
@@ -83,9 +90,14 @@ pub(super) async fn carry_out(
     last: watch::Sender<Option<Upgrade>>,
 ) {
     while let Some(UpgradeOrder { program, by, reply }) = orders.recv().await {
+        let is_allowed = may_ask(&by, program.as_deref(), &rooms);
         let program = program.unwrap_or_else(process::path_of_program);
         let by = by.to_string();
-        let failed = match prepare(&program, &rooms, &by).await {
+        let prepared = match is_allowed {
+            true => prepare(&program, &rooms, &by).await,
+            false => Err(NotUpgraded::NotByUser(by.clone())),
+        };
+        let failed = match prepared {
             Ok((image, version)) => {
                 let _ = reply.send(Ok(format!("clusterd {version} takes over")));
                 sleep(READ).await;
@@ -111,9 +123,19 @@ pub(super) async fn carry_out(
     }
 }
 
+fn may_ask(by: &Asker, program: Option<&Path>, rooms: &Rooms) -> bool {
+    match (by, program) {
+        (Asker::Command { uid, .. }, Some(_)) => may_choose_program(rooms.primary.kept.privileges, *uid),
+        _ => true,
+    }
+}
+
 /// Finds out whether the program can take over: nothing has changed then.
 async fn prepare(program: &Path, rooms: &Rooms, by: &str) -> Result<(Image, String), NotUpgraded> {
     let image = Image::open(program)?;
+    if rooms.primary.kept.privileges.is_some_and(|privileges| !privileges.is_empty()) {
+        image.check_privileges()?;
+    }
     let standing = quiet(rooms, by).await?;
     let written = serde_json::to_vec(&standing.state)?;
     drop(standing);
@@ -127,11 +149,12 @@ async fn execute(image: &Image, rooms: &Rooms, by: &str) -> NotUpgraded {
         Ok(standing) => standing,
         Err(error) => return error.into(),
     };
+    let privileges = rooms.primary.kept.privileges;
     let taken_over = || -> Result<std::io::Error, NotUpgraded> {
         let before = Image::of_this_process()?;
         let value = serde_json::to_value(&standing.state)?;
         let sealed = Sealed::new(&serde_json::to_vec(&value)?).map_err(Unfit::from)?;
-        Ok(image.execute(&sealed, &carry::descriptors(&value), Some(&before)))
+        Ok(image.execute(&sealed, &carry::descriptors(&value), (Some(&before), privileges)))
     };
     match taken_over() {
         Ok(source) => NotUpgraded::NotExecuted { path: image.path().to_owned(), source },

@@ -17,7 +17,9 @@ use rustix::process::{Pid, Resource, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
+use tracing::warn;
 
+use super::super::primary_user::KeptPrivileges;
 use crate::carry::{CarriedFd, CarriedFds};
 use crate::sys::exec::{self, Program};
 use crate::sys::process::{self, ChildSetup};
@@ -70,6 +72,12 @@ pub(super) enum Unfit {
     /// It did not answer in time.
     #[error("{} did not answer within {PATIENCE:?}", .0.display())]
     Silent(PathBuf),
+    /// The kernel would take away what clusterd has kept.
+    #[error(
+        "{} cannot take over: it has capabilities or a set-user-ID bit of its own, and would lose those that clusterd has kept \
+         (--primary-user)\nhint: take them from the file (`setcap -r`, `chmod u-s`)", .0.display()
+    )]
+    Privileged(PathBuf),
     /// It cannot go on with what there is.
     #[error("{said}")]
     Refuses {
@@ -162,6 +170,18 @@ impl Image {
         }
     }
 
+    /// Whether execve(2) gives it privileges of its own, and none of those that are ambient (capabilities(7)).
+    pub(super) fn check_privileges(&self) -> Result<(), Unfit> {
+        let mode = rustix::fs::fstat(&self.file).map_err(io::Error::from)?.st_mode;
+        let mut space = [0_u8; 64];
+        let has_capabilities =
+            rustix::fs::getxattr(self.reachable(), "security.capability", &mut space).is_ok();
+        match has_capabilities || mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
+            true => Err(Unfit::Privileged(self.path.clone())),
+            false => Ok(()),
+        }
+    }
+
     /// The name by which this very file is executed: its own, while it has that.
     fn reachable(&self) -> PathBuf {
         match self.has_its_name() {
@@ -186,19 +206,25 @@ impl Image {
         &self,
         snapshot: &Sealed,
         carried: &[CarriedFd],
-        before: Option<&Image>,
+        (before, privileges): (Option<&Image>, Option<KeptPrivileges>),
     ) -> io::Error {
         let given = Given {
             snapshot: CarriedFd::of(&snapshot.0),
             before: before.map(|before| CarriedFd::of(&before.file)),
             failed: None,
         };
-        execute(self, &given, carried)
+        execute(self, &given, carried, privileges)
     }
 }
 
 /// Between the first descriptor that survives execve(2) and that call nothing is forked: this is one step of the main thread.
-fn execute(image: &Image, given: &Given, carried: &[CarriedFd]) -> io::Error {
+/// What was kept of root's capabilities is ambient in it, for the next image alone.
+fn execute(
+    image: &Image,
+    given: &Given,
+    carried: &[CarriedFd],
+    privileges: Option<KeptPrivileges>,
+) -> io::Error {
     let Ok(value) = serde_json::to_string(given) else { return io::ErrorKind::InvalidData.into() };
     let variables = std::env::vars_os().chain([(OsString::from(VARIABLE), value.into())]).collect::<Vec<_>>();
     let words: Vec<_> = std::env::args_os().collect();
@@ -207,13 +233,18 @@ fn execute(image: &Image, given: &Given, carried: &[CarriedFd]) -> io::Error {
         Err(error) => return error,
     };
     let all = || carried.iter().chain([&given.snapshot]).chain(&given.before);
-    let error = match all().try_for_each(|fd| fd.survives_exec(true)) {
+    let ready = all().try_for_each(|fd| fd.survives_exec(true));
+    let ready = ready.and_then(|()| privileges.map_or(Ok(()), KeptPrivileges::hand_on));
+    let error = match ready {
         // By its name it keeps that name for those who look at processes.
         Ok(()) if image.has_its_name() => exec::execute(Program::Path(&image.path), &words, &variables),
         Ok(()) => exec::execute(Program::File(image.file.as_fd()), &words, &variables),
         Err(error) => error,
     };
     all().for_each(|fd| drop(fd.survives_exec(false)));
+    if let Some(Err(error)) = privileges.map(KeptPrivileges::keep) {
+        warn!(%error, "cannot take back what was to be handed on to the next image");
+    }
     drop(blocked);
     error
 }
@@ -288,7 +319,12 @@ impl Handed {
 
     /// Gives everything back to the program that ran before: it goes on as if nothing had been, and tells why. It returns only if
     /// there is none, or that cannot be.
-    pub(super) fn give_back(&self, carried: &[CarriedFd], fds: &CarriedFds, why: &str) -> io::Error {
+    pub(super) fn give_back(
+        &self,
+        carried: &[CarriedFd],
+        fds: &CarriedFds,
+        (why, privileges): (&str, Option<KeptPrivileges>),
+    ) -> io::Error {
         let Some(before) = self.before else {
             return io::Error::other("there is no clusterd before this one");
         };
@@ -298,6 +334,6 @@ impl Handed {
         };
         let image = Image { file, path: PathBuf::new() };
         let given = Given { snapshot: self.snapshot, before: None, failed: Some(why.to_owned()) };
-        execute(&image, &given, carried)
+        execute(&image, &given, carried, privileges)
     }
 }

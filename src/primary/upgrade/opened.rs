@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::super::attach_way::Way;
 use super::super::control::ControlSocket;
+use super::super::primary_user::KeptPrivileges;
 use super::snapshot::PrimarySnapshot;
 use crate::admin::Readiness;
 use crate::carry::CarriedFd;
@@ -25,16 +26,19 @@ pub(in crate::primary) struct Kept {
     held: Option<HeldSnapshot>,
     console: Option<ConsoleSnapshot>,
     numbered: Vec<CarriedFd>,
+    pub(super) privileges: Option<KeptPrivileges>,
 }
 
 impl Kept {
-    /// The folder, the console, and descriptors that are found by their numbers. All of them stay as long as this process.
+    /// The folder, the console, and descriptors that are found by their numbers: all of them stay as long as this process. And
+    /// what it has kept of root's capabilities, if it has become another user.
     pub(in crate::primary) fn of(
         held: Option<&Held>,
         console: Option<&Console>,
         numbered: Vec<CarriedFd>,
+        privileges: Option<KeptPrivileges>,
     ) -> Self {
-        Self { held: held.map(Held::snapshot), console: console.map(Console::snapshot), numbered }
+        Self { held: held.map(Held::snapshot), console: console.map(Console::snapshot), numbered, privileges }
     }
 }
 
@@ -62,11 +66,12 @@ pub(in crate::primary) struct Opened {
 impl Opened {
     /// As it is written down.
     pub(super) fn snapshot(&self) -> PrimarySnapshot {
-        let Kept { held, console, numbered } = self.kept.clone();
+        let Kept { held, console, numbered, privileges } = self.kept.clone();
         PrimarySnapshot {
             held,
             console,
             numbered,
+            privileges: privileges.map(KeptPrivileges::number),
             family: self.family.number(),
             started: self.started,
             way: self.way.snapshot(Accepts::of(&self.front)),

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::super::control::{self, Claimed};
 use super::super::error::PrimaryError;
+use super::super::primary_user::KeptPrivileges;
 use super::next_image::Handed;
 use super::snapshot::{NotRead, PrimarySnapshot, Snapshot};
 use tracing::{debug, warn};
@@ -60,13 +61,14 @@ pub(crate) fn resume_main(handed: Handed, serve: impl FnOnce(Told, Given, Box<Re
             return ExitCode::FAILURE;
         }
     };
-    match begin(&written, &fds) {
+    match begin(&written, &fds).and_then(lower) {
         Ok((told, given, snapshot, in_force)) => {
             let restoring = Restoring { snapshot, fds, in_force, handed, carried };
             serve(told, given, Box::new(restoring)).into()
         }
         Err(why) => {
-            let error = handed.give_back(&carried, &fds, &why.to_string());
+            // What was handed on to this image is handed on from it.
+            let error = handed.give_back(&carried, &fds, (&why.to_string(), None));
             crate::cli::complain(&format!("{why}; cannot go back to the clusterd before: {error}"));
             ExitCode::FAILURE
         }
@@ -82,7 +84,18 @@ fn take_over(handed: &Handed) -> std::io::Result<Left> {
     Ok((written, CarriedFds::adopt(&all)?, carried))
 }
 
-fn begin(written: &[u8], fds: &CarriedFds) -> Result<(Told, Given, Snapshot, Config), NotRead> {
+type Begun = (Told, Given, Snapshot, Config);
+
+/// From now on what was kept of root's capabilities goes to nobody else: there is one thread yet.
+fn lower(begun: Begun) -> Result<Begun, NotRead> {
+    let privileges = begun.2.primary.privileges.map(KeptPrivileges::of_number);
+    privileges.map_or(Ok(()), KeptPrivileges::keep).map_err(|error| {
+        NotRead::because(format!("what was kept of root's capabilities is lost (--primary-user): {error}"))
+    })?;
+    Ok(begun)
+}
+
+fn begin(written: &[u8], fds: &CarriedFds) -> Result<Begun, NotRead> {
     let snapshot = Snapshot::read(written)?;
     let settings = &snapshot.settings;
     let last = snapshot.supervisor.settings();
@@ -105,6 +118,11 @@ impl Restoring {
     /// When clusterd was started.
     pub(in crate::primary) fn started(&self) -> SystemTime {
         self.snapshot.primary.started
+    }
+
+    /// What was kept of root's capabilities, if clusterd has become another user.
+    pub(in crate::primary) fn privileges(&self) -> Option<KeptPrivileges> {
+        self.snapshot.primary.privileges.map(KeptPrivileges::of_number)
     }
 
     /// What all that descends from workers is known by.
@@ -175,7 +193,7 @@ impl Restoring {
 
     /// Gives everything back to the image before, for this reason. It returns only if that cannot be.
     pub(in crate::primary) fn give_back(self, why: PrimaryError) -> PrimaryError {
-        let failed = self.handed.give_back(&self.carried, &self.fds, &why.to_string());
+        let failed = self.handed.give_back(&self.carried, &self.fds, (&why.to_string(), self.privileges()));
         PrimaryError::NotGivenBack { why: Box::new(why), failed }
     }
 }

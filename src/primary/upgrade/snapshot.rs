@@ -86,6 +86,9 @@ pub(in crate::primary) struct PrimarySnapshot {
     pub console: Option<ConsoleSnapshot>,
     /// Descriptors that are found by their numbers.
     pub numbered: Vec<CarriedFd>,
+    /// The capabilities that were kept when clusterd became another user (`--primary-user`), as a number of bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privileges: Option<u64>,
     /// What all that descends from workers is known by.
     pub family: u64,
     pub started: SystemTime,

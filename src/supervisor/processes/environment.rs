@@ -12,7 +12,6 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use super::identity::Identity;
 use super::inspector;
 use super::spawn::{CommandSpec, Launch, NODE_CHANNEL_FD};
 use crate::protocol::{drain_page, wire};
@@ -99,7 +98,7 @@ pub(super) fn of(spec: &CommandSpec, launch: &Launch) -> Result<BTreeMap<OsStrin
     for name in &spec.workplace.filtered {
         all.remove(OsStr::new(name));
     }
-    for (name, value) in spec.context.identity.iter().flat_map(Identity::environment) {
+    for (name, value) in spec.context.user().iter().flat_map(|user| user.environment()) {
         match value {
             Some(value) => drop(all.insert(name.into(), value)),
             None => drop(all.remove(OsStr::new(name))),

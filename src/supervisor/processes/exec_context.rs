@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::identity::{Identity, IdentityError, Users};
 use crate::ids::Slot;
+use crate::settings::parse::split_user;
 use crate::sys::process::{self, ChildSetup};
 
 /// The terms, for every worker.
@@ -18,6 +19,8 @@ use crate::sys::process::{self, ChildSetup};
 pub(crate) struct ExecContext {
     /// Whom they run as; `None` for whom clusterd does.
     pub identity: Option<Identity>,
+    /// Whom clusterd has become, and they run as who have no identity of their own; `None` for whom it was started as.
+    pub primary: Option<Identity>,
     /// Their limits of open descriptors.
     pub nofile: Rlimit,
     /// Their `oom_score_adj`; `None` for clusterd's own.
@@ -35,6 +38,8 @@ pub(crate) struct ContextSettings<'a> {
     pub user: Option<&'a str>,
     /// `--group`.
     pub group: Option<&'a str>,
+    /// `--primary-user`, once clusterd has become that user.
+    pub primary_user: Option<&'a str>,
     /// `--nofile`: the soft limit and the hard one.
     pub nofile: Option<u64>,
     /// `--oom-score-adj`.
@@ -82,7 +87,7 @@ impl ExecContext {
     /// The terms that nobody has changed, with these limits of open descriptors.
     #[cfg(test)]
     pub(crate) fn inherited(nofile: Rlimit) -> Self {
-        Self { identity: None, nofile, oom_score_adj: None, one_cpu_each: false, batch: false }
+        Self { identity: None, primary: None, nofile, oom_score_adj: None, one_cpu_each: false, batch: false }
     }
 
     /// What is wanted, if it can be had; `inherited` are the limits that clusterd was started with.
@@ -91,6 +96,8 @@ impl ExecContext {
     /// [`ExecContextError`].
     pub(crate) fn check(wanted: ContextSettings<'_>, inherited: Rlimit) -> Result<Self, ExecContextError> {
         let identity = Identity::look_up(wanted.user, wanted.group)?;
+        let primary = wanted.primary_user.map(split_user);
+        let primary = primary.map(|(user, group)| Identity::of_primary(user, group)).transpose()?;
         let both = |limit| Rlimit { current: Some(limit), maximum: Some(limit) };
         let nofile = wanted.nofile.map_or(inherited, both);
         if let Some(wanted) = wanted.nofile {
@@ -110,11 +117,18 @@ impl ExecContext {
         let ContextSettings { oom_score_adj, cpu_affinity, batch, .. } = wanted;
         Ok(Self {
             identity,
+            primary,
             nofile,
             oom_score_adj,
             one_cpu_each: cpu_affinity,
             batch: batch && may_be_batch(),
         })
+    }
+
+    /// Whose variables they are given: none if they run as whom clusterd was started as.
+    pub(crate) fn user(&self) -> Option<&Identity> {
+        let is_other_user = |identity: &&Identity| identity.is_other_user;
+        self.identity.as_ref().filter(is_other_user).or(self.primary.as_ref())
     }
 
     /// The users whose processes may speak for a worker.

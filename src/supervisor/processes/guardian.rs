@@ -20,12 +20,13 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
+use rustix::thread::CapabilitySet;
 
 use crate::carry::{CarriedFd, CarriedFds};
 use crate::supervisor::snapshot::{self, GuardianSnapshot};
 use crate::sys::mark::Family;
 use crate::sys::process::{self, own_program, unread_output};
-use crate::sys::{self, processes};
+use crate::sys::{self, privileges, processes};
 
 /// The hidden verb with which clusterd runs itself as its guardian.
 pub(crate) const VERB: &str = "guardian";
@@ -193,6 +194,8 @@ impl Guardian {
         command.arg0("clusterd").arg(VERB);
         command.env_clear().current_dir("/").process_group(0);
         command.stdin(read).stdout(unread_output()?).stderr(unread_output()?);
+        // Workers may have another user than this process has given itself.
+        privileges::share(&mut command, CapabilitySet::KILL);
         let child = command.spawn()?;
         Ok(Self { pid: Pid::from_child(&child), since: Instant::now(), pipe: write })
     }

@@ -30,12 +30,28 @@ pub(crate) struct Identity {
     pub is_other_user: bool,
 }
 
+/// A user and a group, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// The user.
+    pub uid: Uid,
+    /// The group.
+    pub gid: Gid,
+}
+
+impl Account {
+    /// What this process runs as.
+    pub(crate) fn of_this_process() -> Self {
+        Self { uid: rustix::process::geteuid(), gid: rustix::process::getegid() }
+    }
+}
+
 /// Workers cannot run as they should.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IdentityError {
     /// There is no such user.
     #[error(
-        "there is no user {0}\nhint: --user takes a name from /etc/passwd (`getent passwd` lists all), or a number"
+        "there is no user {0}\nhint: --user and --primary-user take a name from /etc/passwd (`getent passwd` lists all), or a number"
     )]
     NoUser(String),
     /// There is no such group.
@@ -44,7 +60,9 @@ pub(crate) enum IdentityError {
     )]
     NoGroup(String),
     /// A number without an entry belongs to no group.
-    #[error("user {0} is not in the user database, so its group is unknown\nhint: add --group")]
+    #[error(
+        "user {0} is not in the user database, so its group is unknown\nhint: add --group, or name it behind a colon in --primary-user"
+    )]
     GroupUnknown(u32),
     /// The database does not answer.
     #[error("cannot look up {what}: {source}")]
@@ -76,30 +94,54 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`].
     pub(crate) fn look_up(user: Option<&str>, group: Option<&str>) -> Result<Option<Self>, IdentityError> {
+        let identity = Self::beside(Account::of_this_process(), user, group)?;
+        identity.iter().try_for_each(Self::check_privilege)?;
+        Ok(identity)
+    }
+
+    /// The same where clusterd runs as this account, or will. Whether it may start workers so is not looked at.
+    ///
+    /// # Errors
+    /// [`IdentityError`], but for the last.
+    pub(crate) fn beside(
+        own: Account,
+        user: Option<&str>,
+        group: Option<&str>,
+    ) -> Result<Option<Self>, IdentityError> {
         if user.is_some() || group.is_some() {
             users::keep_to_files();
         }
         let gid = group.map(look_up_group).transpose()?;
         let identity = match (user, gid) {
             (None, None) => return Ok(None),
-            (None, Some(gid)) => Self::of_own_user(gid),
-            (Some(user), gid) => Self::of_user(user, gid)?,
+            (None, Some(gid)) => Self::of_own_user(own, gid),
+            (Some(user), gid) => Self::of_user(own, user, gid)?,
         };
-        let Credentials { uid, gid, .. } = identity.credentials;
-        if (uid, gid) == (rustix::process::geteuid(), rustix::process::getegid()) {
-            return Ok(None);
-        }
-        identity.check_privilege()?;
-        Ok(Some(identity))
+        Ok((identity.account() != own).then_some(identity))
     }
 
-    fn of_own_user(gid: Gid) -> Self {
-        let uid = rustix::process::geteuid();
-        let credentials = Credentials { uid, gid, groups: None };
+    /// Another account that clusterd itself is to have, as its own. What it has now does not matter.
+    ///
+    /// # Errors
+    /// [`IdentityError`], but for the last.
+    pub(crate) fn of_primary(user: &str, group: Option<&str>) -> Result<Self, IdentityError> {
+        users::keep_to_files();
+        let gid = group.map(look_up_group).transpose()?;
+        let identity = Self::of_user(Account::of_this_process(), user, gid)?;
+        Ok(Self { is_other_user: true, ..identity })
+    }
+
+    /// Its user and its group.
+    pub(crate) fn account(&self) -> Account {
+        Account { uid: self.credentials.uid, gid: self.credentials.gid }
+    }
+
+    fn of_own_user(own: Account, gid: Gid) -> Self {
+        let credentials = Credentials { uid: own.uid, gid, groups: None };
         Self { credentials, name: None, home: "/".into(), is_other_user: false }
     }
 
-    fn of_user(user: &str, gid: Option<Gid>) -> Result<Self, IdentityError> {
+    fn of_user(own: Account, user: &str, gid: Option<Gid>) -> Result<Self, IdentityError> {
         let (uid, entry) = look_up_user(user)?;
         let own_gid = entry.as_ref().map(|entry| Gid::from_raw(entry.gid.as_raw()));
         let gid = gid.or(own_gid).ok_or(IdentityError::GroupUnknown(uid.as_raw()))?;
@@ -112,7 +154,7 @@ impl Identity {
             credentials: Credentials { uid, gid, groups: Some(groups) },
             name: entry.map(|entry| entry.name),
             home,
-            is_other_user: uid != rustix::process::geteuid(),
+            is_other_user: uid != own.uid,
         })
     }
 
