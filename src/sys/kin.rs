@@ -283,7 +283,7 @@ fn look(pid: i32, each: &mut impl FnMut(u64) -> ControlFlow<()>) -> io::Result<S
 }
 
 /// The user that a process is in every respect; `None` if it is several, or gone.
-fn user_of(pid: i32) -> io::Result<Option<Credentials>> {
+pub(super) fn user_of(pid: i32) -> io::Result<Option<Credentials>> {
     let Some(status) = unless_gone(fs::read(format!("/proc/{pid}/status")))? else { return Ok(None) };
     let status = String::from_utf8_lossy(&status);
     let one = |key: &str| -> Option<u32> {

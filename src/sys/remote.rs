@@ -20,6 +20,8 @@ use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags};
 use rustix::thread::UnshareFlags;
 use socket2::{Domain, SockRef, Type};
 
+use super::acting::with_rights_of;
+use super::kin;
 use super::proc_fd::Registration;
 use super::process::has_proc;
 
@@ -121,7 +123,7 @@ impl Remote {
     /// What /proc tells of a socket.
     fn likeness(&self, number: i32) -> io::Result<Option<RemoteSocket>> {
         let path = self.path(&format!("fd/{number}"));
-        let link = std::fs::read_link(&path)?;
+        let link = self.look(|| std::fs::read_link(&path))?;
         let inode =
             link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
         let Some(inode) = inode else { return Ok(None) };
@@ -193,6 +195,10 @@ impl Remote {
     }
 
     fn numbers_with(&self, link: &str) -> io::Result<Vec<i32>> {
+        self.look(|| self.numbers_seen(link))
+    }
+
+    fn numbers_seen(&self, link: &str) -> io::Result<Vec<i32>> {
         let is_it =
             |entry: &DirEntry| std::fs::read_link(entry.path()).is_ok_and(|seen| seen.as_os_str() == link);
         let entries = std::fs::read_dir(self.path("fd"))?.filter_map(Result::ok).filter(is_it);
@@ -206,8 +212,22 @@ impl Remote {
     }
 
     fn lines(&self, descriptor: i32) -> io::Result<impl Iterator<Item = String>> {
-        let file = File::open(self.path(&format!("fdinfo/{descriptor}")))?;
+        let path = self.path(&format!("fdinfo/{descriptor}"));
+        let file = self.look(|| File::open(&path))?;
         Ok(BufReader::new(file).lines().map_while(Result::ok))
+    }
+
+    /// Looks at what /proc has of it. CAP_SYS_PTRACE is not enough for folders that are its user's alone: where they are closed,
+    /// that user's own rights open them, if this process may have those.
+    fn look<T>(&self, look: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let error = match look() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
+            seen => return seen,
+        };
+        match kin::user_of(self.thread.as_raw_pid())? {
+            Some(user) => with_rights_of(&user, look).unwrap_or(Err(error)),
+            None => Err(error),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {

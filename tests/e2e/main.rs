@@ -43,6 +43,7 @@ mod node;
 mod notify;
 mod on_demand;
 mod policies;
+mod primary_user;
 mod private;
 mod queue;
 mod ready;

@@ -63,10 +63,15 @@ enum NotUpgraded {
     Unfit(#[from] Unfit),
     /// Who asks could run anything with what clusterd has kept.
     #[error(
-        "{0} may not choose the program: clusterd has kept capabilities of root's (--primary-user), which it would have, too\n\
-         hint: leave out --binary, or ask as root"
+        "{by} may not choose the program: clusterd has kept capabilities of root's (--primary-user), which it would have, too\n\
+         hint: ask as root, or for the one that runs, once that is replaced: {}", .own.display()
     )]
-    NotByUser(String),
+    NotByUser {
+        /// Who asks.
+        by: String,
+        /// The only one that this user may ask for.
+        own: PathBuf,
+    },
     /// Something has not come to an end.
     #[error("{0}\nhint: try again when it is over")]
     NotCarried(#[from] NotCarried),
@@ -95,7 +100,7 @@ pub(super) async fn carry_out(
         let by = by.to_string();
         let prepared = match is_allowed {
             true => prepare(&program, &rooms, &by).await,
-            false => Err(NotUpgraded::NotByUser(by.clone())),
+            false => Err(NotUpgraded::NotByUser { by: by.clone(), own: process::path_of_program() }),
         };
         let failed = match prepared {
             Ok((image, version)) => {
@@ -125,7 +130,10 @@ pub(super) async fn carry_out(
 
 fn may_ask(by: &Asker, program: Option<&Path>, rooms: &Rooms) -> bool {
     match (by, program) {
-        (Asker::Command { uid, .. }, Some(_)) => may_choose_program(rooms.primary.kept.privileges, *uid),
+        (Asker::Command { uid, .. }, Some(program)) => {
+            let is_own = program == process::path_of_program();
+            is_own || may_choose_program(rooms.primary.kept.privileges, *uid)
+        }
         _ => true,
     }
 }
