@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::owner::by_owner;
 use crate::control::app_name::{decoded, encoded};
 use crate::control::home::Home;
 
@@ -152,7 +153,7 @@ impl AppFolder {
     /// # Errors
     /// Those of mkdir(2).
     pub(crate) fn create(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(self.path())
+        by_owner(&self.home, || DirBuilder::new().recursive(true).mode(0o700).create(self.path()))
     }
 
     /// Opens a log of this name to write at its end, and makes it if there is none.
@@ -160,8 +161,10 @@ impl AppFolder {
     /// # Errors
     /// Those of mkdir(2) and open(2).
     pub(crate) fn log(&self, name: &str) -> io::Result<File> {
-        DirBuilder::new().recursive(true).mode(0o700).create(self.logs())?;
-        OpenOptions::new().append(true).create(true).mode(0o600).open(self.logs().join(name))
+        by_owner(&self.home, || {
+            DirBuilder::new().recursive(true).mode(0o700).create(self.logs())?;
+            OpenOptions::new().append(true).create(true).mode(0o600).open(self.logs().join(name))
+        })
     }
 
     /// Removes what makes it an app. Its logs stay, unless `logs` says otherwise.
@@ -169,6 +172,10 @@ impl AppFolder {
     /// # Errors
     /// Those of unlink(2) and rmdir(2).
     pub(crate) fn remove(&self, logs: bool) -> io::Result<()> {
+        by_owner(&self.home, || self.remove_here(logs))
+    }
+
+    fn remove_here(&self, logs: bool) -> io::Result<()> {
         for file in [self.definition(), self.environment(), self.record(), self.lock()] {
             gone(fs::remove_file(file))?;
         }

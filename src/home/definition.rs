@@ -11,6 +11,7 @@ use std::path::Path;
 use toml::{Table, Value as TomlValue};
 
 use super::apps::{self, AppFolder};
+use super::owner::by_owner;
 use super::record::Record;
 use crate::settings::WorkerCommand;
 use crate::settings::error::Invalid;
@@ -76,7 +77,7 @@ pub(crate) fn write(
         let (environment, definition, state) = (app.environment(), app.definition(), app.record());
         let mut files: Vec<(&Path, &[u8])> = vec![(&environment, &variables), (&definition, text.as_bytes())];
         files.extend(record.iter().map(|record| (state.as_path(), record.as_slice())));
-        apps::replace_all(&files)
+        by_owner(app.home(), || apps::replace_all(&files))
     };
     write().map_err(|source| NotWritten::at(&app.path(), source))?;
     Ok(changes(&old, &new))
@@ -141,7 +142,7 @@ pub(crate) fn namespace(app: &AppFolder) -> String {
 pub(crate) fn set_environment(app: &AppFolder, new: &Environment) -> io::Result<()> {
     let folder = environment(app)?.get("PWD").cloned();
     let new = folder.map_or_else(|| new.clone(), |folder| new.with("PWD", &folder));
-    apps::replace(&app.environment(), &joined(&new.passed_on()))
+    by_owner(app.home(), || apps::replace(&app.environment(), &joined(&new.passed_on())))
 }
 
 /// The settings that somebody has named, as a file has them.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::apps;
+use super::owner::by_owner;
 
 /// The numbers that are given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +94,10 @@ fn file(home: &Path) -> PathBuf {
 
 /// One at a time reads, changes and writes them.
 fn change<T>(home: &Path, change: impl FnOnce(&mut Ids) -> T) -> io::Result<T> {
+    by_owner(home, || change_here(home, change))
+}
+
+fn change_here<T>(home: &Path, change: impl FnOnce(&mut Ids) -> T) -> io::Result<T> {
     let lock: File = OpenOptions::new()
         .write(true)
         .create(true)

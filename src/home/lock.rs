@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use serde::{Deserialize, Serialize};
 
 use super::apps::AppFolder;
+use super::owner::by_owner;
 use crate::carry::CarriedFd;
 
 /// How often a lock is tried to be had whose file is removed meanwhile.
@@ -154,7 +155,9 @@ fn is_at(file: &File, app: &AppFolder) -> bool {
 }
 
 fn open(app: &AppFolder) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(app.lock())
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    by_owner(app.home(), || options.open(app.lock()))
 }
 
 fn read(file: &mut File) -> Option<Holder> {

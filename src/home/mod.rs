@@ -15,7 +15,8 @@
 //! In reading order: [`apps`] (where all that is), [`lock`], [`definition`] (`app.toml` and `environment`), [`record`]
 //! (`state.json`), [`at_rest`] (those that do not run), [`logs`] (where its logs are), [`app_log`] (what is in them), [`saved`] (what `clusterd save` keeps of all), [`ids`] (the numbers of workers),
 //! [`launch`] (a primary is started, detached from whoever starts it, or as a service), [`startup`] (systemd does it at boot),
-//! [`whole`] (the folder of a primary that runs is made again where it was removed).
+//! [`whole`] (the folder of a primary that runs is made again where it was removed), [`owner`] (with whose rights all that is
+//! changed).
 //! [`Given`] is what a primary has of all that.
 
 pub(crate) mod app_log;
@@ -26,6 +27,7 @@ pub(crate) mod ids;
 pub(crate) mod launch;
 pub(crate) mod lock;
 pub(crate) mod logs;
+mod owner;
 pub(crate) mod pm2_names;
 pub(crate) mod record;
 pub(crate) mod saved;

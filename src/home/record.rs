@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::apps::{self, AppFolder};
+use super::owner::by_owner;
 use crate::supervisor::events::Time;
 
 /// How many crashes of a primary its guardian mends within [`CRASHES_WITHIN`].
@@ -74,7 +75,8 @@ impl Record {
     /// # Errors
     /// Those of writing a file.
     pub(crate) fn write(&self, app: &AppFolder) -> io::Result<()> {
-        apps::replace(&app.record(), &self.text()?)
+        let text = self.text()?;
+        by_owner(app.home(), || apps::replace(&app.record(), &text))
     }
 
     /// The file.

@@ -8,6 +8,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::apps::{self, AppFolder, Apps};
+use super::owner::by_owner;
 use super::record::{Record, Wanted};
 
 /// An app, as it was saved.
@@ -28,7 +29,8 @@ pub(crate) struct SavedApp {
 /// Those of writing a file.
 pub(crate) fn save(apps: &Apps) -> io::Result<Vec<SavedApp>> {
     let saved = now(apps);
-    apps::replace(&apps.saved(), &serde_json::to_vec_pretty(&saved)?)?;
+    let text = serde_json::to_vec_pretty(&saved)?;
+    by_owner(apps.home(), || apps::replace(&apps.saved(), &text))?;
     Ok(saved)
 }
 
@@ -57,7 +59,7 @@ fn now(apps: &Apps) -> Vec<SavedApp> {
 /// # Errors
 /// Those of unlink(2).
 pub(crate) fn clear(apps: &Apps) -> io::Result<()> {
-    apps::gone(fs::remove_file(apps.saved()))
+    by_owner(apps.home(), || apps::gone(fs::remove_file(apps.saved())))
 }
 
 #[cfg(test)]
