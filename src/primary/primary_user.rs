@@ -23,7 +23,7 @@ use crate::settings::load::Told;
 use crate::settings::parse::split_user;
 use crate::settings::workplace::WorkplaceError;
 use crate::supervisor::identity::{Account, Identity, IdentityError};
-use crate::sys::{privileges, process, reuseport};
+use crate::sys::{privileges, reuseport};
 
 /// Why clusterd cannot become that user, or not go on as that user.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,15 @@ pub(crate) enum PrimaryUserError {
         who: String,
         /// What the system said.
         source: io::Error,
+    },
+    /// Root would start it from what is that user's to change.
+    #[error(
+        "cannot become {who} (--primary-user) for an app that clusterd keeps: root would start it again from files that this user \
+         can change\nhint: have that user start it (`sudo -u USER clusterd start`), or run clusterd in the foreground"
+    )]
+    KeptApp {
+        /// Whom.
+        who: String,
     },
     /// A kernel setting is root's.
     #[error(transparent)]
@@ -159,6 +168,9 @@ pub(super) fn give_up(told: &Told, held: Option<&Held>) -> Result<Option<GivenUp
         return Ok(None);
     }
     let who = primary.to_string();
+    if held.is_some_and(|held| held.starter.keeps_app()) {
+        return Err(PrimaryUserError::KeptApp { who });
+    }
     let kept = kept(needs(config, &primary)?);
     check_privilege(&primary, kept)?;
     if config.tcp_migrate {
@@ -259,7 +271,7 @@ fn look_around(told: &Told, held: Option<&Held>, who: &str) -> Result<(), Primar
     let config = &told.config;
     let found = config.workplace().find(&config.command, std::env::var_os("PATH"));
     found.map_err(|source| PrimaryUserError::Program { who: who.to_owned(), source })?;
-    let needed = files(config, held).into_iter().chain(settings_file(told)).chain(home_folder(held));
+    let needed = files(config).into_iter().chain(settings_file(told)).chain(home_folder(held));
     for Needed { what, path, advice } in needed {
         let outcome = match what {
             READ => may(&path, Access::READ_OK),
@@ -298,9 +310,8 @@ fn home_folder(held: Option<&Held>) -> Option<Needed> {
     Some(Needed { what: "write in", path, advice })
 }
 
-fn files(config: &Config, held: Option<&Held>) -> Vec<Needed> {
-    let background = held.filter(|held| held.starter.keeps_app()).map(|held| held.folder.logs());
-    let mut logs = LogPlan::of(config, background.as_deref()).files();
+fn files(config: &Config) -> Vec<Needed> {
+    let mut logs = LogPlan::of(config, None).files();
     let is_set_aside = config.log_max_size.is_some() || config.log_max_age.is_some();
     let folders: Vec<_> = logs.iter().filter_map(|log| log.parent()).map(Path::to_owned).collect();
     logs.extend(config.pid_file.iter().map(|file| config.in_start_folder(file)));

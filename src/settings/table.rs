@@ -322,11 +322,12 @@ settings! {
 
         /// Run clusterd itself as this user, by name or number: it gives up root before it opens or starts anything.
         ///
-        /// With `USER:GROUP` it gets that group instead of the user's own. Workers run as this user, too, unless `user` says
-        /// otherwise. Of root's capabilities clusterd keeps what it needs later: CAP_NET_BIND_SERVICE for ports below 1024,
-        /// CAP_SETUID, CAP_SETGID and CAP_KILL for workers of another user (CAP_SYS_PTRACE, too, if their calls are
-        /// intercepted), CAP_SYS_RESOURCE for `nofile` and `oom-score-adj` beyond its own. Workers and hooks get none of them. Files that
-        /// are written, and CLUSTERD_HOME, must be this user's. `docs/security.md` tells what it protects from.
+        /// With `USER:GROUP` it gets that group instead of the user's own. Workers run as this user, too, with its `HOME`,
+        /// `USER` and `LOGNAME`, unless `user` names another. Of root's capabilities clusterd keeps what it needs later:
+        /// CAP_NET_BIND_SERVICE for ports below 1024; CAP_SETUID, CAP_SETGID and CAP_KILL for workers of another user, and
+        /// CAP_SYS_PTRACE if their calls are intercepted; CAP_SYS_RESOURCE for `nofile` and `oom-score-adj` beyond its own.
+        /// Workers and hooks get none of them. Logs and CLUSTERD_HOME must be this user's. It is not for apps of
+        /// `clusterd start`. `docs/security.md` tells what it protects from.
         primary_user: Option<String> {
             values: OrOff(USER_AND_GROUP),
             in_force: AtNextStart,

@@ -410,3 +410,54 @@ fn who_is_that_user_already_has_nothing_to_give_up() {
     }
     Cluster::demo().options(PRIMARY).owned_by_nobody().start().get("/");
 }
+
+#[test]
+fn an_app_with_a_name_has_its_folder_among_that_users() {
+    if !needs::root() {
+        return;
+    }
+    let mut cluster = given_up(Cluster::demo()).options("--name web").workers(2).start();
+    let home = cluster.home();
+    for file in ["apps/web", "apps/web/lock", "ids.json", "pids/web-0.pid"] {
+        let found = until("the file is there", || std::fs::symlink_metadata(home.join(file)).ok());
+        assert_eq!(found.uid(), 65534, "{file}");
+    }
+    let apps = cluster.say("list --output json").json().to_string();
+    assert!(apps.contains("web"), "{apps}");
+    cluster.say("scale web 3").done();
+    cluster.wait_for(3, "online");
+    cluster.primary().signal(Signal::TERM);
+    cluster.wait_success();
+    assert!(!home.join("apps/web").exists(), "{}", cluster.stderr.text());
+}
+
+#[test]
+fn an_app_that_root_would_start_from_that_users_files_is_refused() {
+    if !needs::root() {
+        return;
+    }
+    let setup = given_up(Cluster::demo());
+    let said = Said::of(
+        &setup.folder.home(),
+        &[],
+        &format!("start --name web --port 0:8080 {PRIMARY} -- sleep 1000"),
+    );
+    assert_ne!(said.code, 0, "{said:?}");
+    assert!(said.stderr.contains("for an app that clusterd keeps"), "{said:?}");
+}
+
+#[test]
+fn that_users_processes_cannot_look_into_a_clusterd_that_has_kept_capabilities() {
+    needs!("setpriv");
+    if !needs::root() {
+        return;
+    }
+    // The other way round: it is found and looked into as any process of that user.
+    for (options, can) in [("--attach preload", true), (WORKERS, false)] {
+        let cluster = given_up(Cluster::demo()).options(options).start();
+        let environment = format!("/proc/{}/environ", cluster.primary().pid());
+        let mut look = Command::new(NOBODY[0]);
+        let looked = look.args(&NOBODY[1..]).args(["cat", &environment]).output().expect("setpriv runs");
+        assert_eq!(looked.status.success(), can, "{options}");
+    }
+}
