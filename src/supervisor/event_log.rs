@@ -54,7 +54,7 @@ pub(super) fn log(kind: &EventKind) {
         }
         EventKind::Upgraded { from, to, by } => info!("upgraded from clusterd {from} to {to} by {by}"),
         EventKind::UpgradeFailed { reason, by } => {
-            error!("clusterd is not upgraded, which was asked for by {by}: {reason}");
+            error!("not upgraded, which was asked for by {by}: {reason}");
         }
         // What workers say is logged by the session that hears it, also what is too long for an event.
         EventKind::WorkerSays { .. } | EventKind::Stopping { .. } | EventKind::Missed { .. } => {}
