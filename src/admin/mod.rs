@@ -15,4 +15,4 @@ mod routes;
 mod serve;
 
 pub(crate) use readiness::Readiness;
-pub(crate) use serve::{Admin, AdminState, BindError, hint as bind_hint};
+pub(crate) use serve::{Admin, AdminState, BindError, Served, hint as bind_hint};

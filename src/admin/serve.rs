@@ -104,31 +104,47 @@ impl Admin {
         Ok(Self { listener, address, limits: LIMITS, drain: DRAIN })
     }
 
-    /// The listener, as it is written down for the next image: it is kept as long as this is served.
-    pub(crate) fn carried(&self) -> CarriedFd {
-        CarriedFd::of(&self.listener)
-    }
-
     /// Where it listens; the port is the real one.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until `shutdown` completes, then gives open connections one second.
+    /// The same, watched by the current runtime.
     ///
     /// # Errors
     /// The socket cannot be watched (epoll_ctl(2)).
-    pub(crate) async fn serve(self, state: AdminState, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let listener = TcpListener::from_std(self.listener)?;
-        let router = routes::router(state, self.address);
-        let mut connections = Newest::new(self.limits.connections);
+    pub(crate) fn watched(self) -> io::Result<Served> {
+        let Self { listener, address, limits, drain } = self;
+        Ok(Served { listener: TcpListener::from_std(listener)?, address, limits, drain })
+    }
+}
+
+/// Metrics and probes that clients find.
+#[derive(Debug)]
+pub(crate) struct Served {
+    listener: TcpListener,
+    address: SocketAddr,
+    limits: ConnectionLimits,
+    drain: Duration,
+}
+
+impl Served {
+    /// The listener, as it is written down for the next image: it is kept as long as this is served.
+    pub(crate) fn carried(&self) -> CarriedFd {
+        CarriedFd::of(&self.listener)
+    }
+
+    /// Answers until `shutdown` completes, then gives open connections one second.
+    pub(crate) async fn serve(self, state: AdminState, shutdown: impl Future<Output = ()>) {
+        let Self { listener, address, limits, drain } = self;
+        let router = routes::router(state, address);
+        let mut connections = Newest::new(limits.connections);
         tokio::select! {
             () = shutdown => {}
-            () = tcp::serve(&listener, &router, self.limits, Followers::new(PAGES), &mut connections) => {}
+            () = tcp::serve(&listener, &router, limits, Followers::new(PAGES), &mut connections) => {}
         }
         drop(listener);
-        let _ = time::timeout(self.drain, connections.drain()).await;
-        Ok(())
+        let _ = time::timeout(drain, connections.drain()).await;
     }
 }
 

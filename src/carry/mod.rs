@@ -18,7 +18,7 @@ use serde_json::Value;
 pub(crate) use self::moment::Moment;
 pub(crate) use self::raw::Raw;
 pub(crate) use self::standstill::{Frozen, StandStill, stand_still};
-pub(crate) use self::steps::{Step, Steps};
+pub(crate) use self::steps::{NoSteps, Step, Steps};
 pub(crate) use self::still::{NotCarried, Still};
 pub(crate) use crate::sys::carried::{CarriedFd, CarriedFds};
 

@@ -2,8 +2,6 @@
 //!
 //! What is answered is decided in `routes` and `handlers`.
 
-use std::io;
-use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,33 +48,29 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server of these apps at this socket, which is non-blocking.
-    ///
-    /// # Errors
-    /// The socket cannot be watched (epoll_ctl(2)).
+    /// A server of these apps at this socket.
     pub(crate) fn new(
-        listener: StdListener,
+        listener: UnixListener,
         address: SocketAddress,
         apps: Vec<Arc<dyn AppBackend>>,
-    ) -> io::Result<Self> {
-        Self::with(LIMITS, listener, address, apps)
+    ) -> Self {
+        Self::with(LIMITS, (listener, address), apps)
     }
 
     fn with(
         limits: ConnectionLimits,
-        listener: StdListener,
-        address: SocketAddress,
+        (listener, address): (UnixListener, SocketAddress),
         apps: Vec<Arc<dyn AppBackend>>,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            listener: UnixListener::from_std(listener)?,
+    ) -> Self {
+        Self {
+            listener,
             address,
             router: routes::router(ControlState::new(apps)),
             limits,
             connections: Arc::new(Semaphore::new(limits.connections)),
             followers: Followers::new(limits.connections - limits.connections / 4),
             refusals: Newest::new(REFUSALS),
-        })
+        }
     }
 
     /// Answers for ever.

@@ -71,7 +71,6 @@ impl Bootstrap {
         let inherited = sys::signals::reset_ignored();
         let terminal = Terminal::at_start(inherited.ignores_hup);
         let signals = Signals::new().map_err(PrimaryError::Signals)?;
-        sys::signals::unblock().map_err(PrimaryError::Signals)?;
         let limits = descriptor_limits::prepare().map_err(PrimaryError::Descriptors)?;
         sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
         let context = worker_plan::exec_context(config, limits.workers)?;
@@ -122,9 +121,7 @@ impl Bootstrap {
         let written = snapshot.primary.clone();
         sys::signals::reset_ignored();
         let terminal = Terminal::at_start(written.outlives_terminal);
-        // What was blocked until now arrives.
         let signals = Signals::new().map_err(PrimaryError::Signals)?;
-        sys::signals::unblock().map_err(PrimaryError::Signals)?;
         let limits = descriptor_limits::restore(written.open_files);
         sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
         let context = worker_plan::exec_context(&restoring.in_force, limits.workers)?;

@@ -3,11 +3,12 @@
 //! What is said over it is the control room's.
 
 use std::io;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixListener as StdListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
@@ -62,38 +63,49 @@ enum CarriedAddress {
 }
 
 impl Listening {
-    fn begin(app: Arc<SupervisedApp>, (listener, guard): (UnixListener, SocketGuard)) -> io::Result<Self> {
+    fn begin(app: Arc<SupervisedApp>, (listener, guard): (UnixListener, SocketGuard)) -> Self {
         let number = CarriedFd::of(&listener);
-        let server = Server::new(listener, guard.address().clone(), vec![app.clone()])?;
+        let server = Server::new(listener, guard.address().clone(), vec![app.clone()]);
         debug!(socket = %guard.address(), "control socket");
         let server = tokio::spawn(server.serve()).abort_handle();
-        Ok(Self { app, guard, listener: number, server })
+        Self { app, guard, listener: number, server }
     }
 }
 
 /// Where the image of clusterd before has listened.
 ///
 /// # Errors
-/// Its descriptor is gone.
-pub(super) fn restore(written: ControlSnapshot, fds: &CarriedFds) -> io::Result<Claimed> {
+/// Its descriptor is gone, or cannot be watched.
+pub(super) fn restore(written: ControlSnapshot, fds: &CarriedFds) -> io::Result<Watched> {
     let address = match written.address {
         CarriedAddress::File(path) => SocketAddress::File(path.into()),
         CarriedAddress::Abstract(name) => SocketAddress::Abstract(name),
     };
-    Ok((fds.take(written.listener)?.into(), address))
+    watched((fds.take(written.listener)?.into(), address))
 }
 
 /// A listener, and where it is.
-pub(super) type Claimed = (UnixListener, SocketAddress);
+pub(super) type Claimed = (StdListener, SocketAddress);
+
+/// The same, watched by the current runtime.
+pub(super) type Watched = (UnixListener, SocketAddress);
+
+/// Has it watched.
+///
+/// # Errors
+/// Those of epoll_ctl(2).
+pub(super) fn watched<Place>((listener, place): (StdListener, Place)) -> io::Result<(UnixListener, Place)> {
+    Ok((UnixListener::from_std(listener)?, place))
+}
 
 /// Listens from now on, with the listener that there is already or another. If that fails, clusterd serves all the same.
-pub(super) fn open(app: Arc<SupervisedApp>, claimed: Option<Claimed>) -> ControlSocket {
+pub(super) fn open(app: Arc<SupervisedApp>, claimed: Option<Watched>) -> ControlSocket {
     let claimed = match claimed {
         Some((listener, address)) => Ok((listener, SocketGuard::new(address))),
-        None => Home::of_this_process().listen(app.name()),
+        None => Home::of_this_process().listen(app.name()).and_then(watched),
     };
-    let begun = claimed.and_then(|claimed| Listening::begin(app, claimed));
-    let listening = begun
+    let listening = claimed
+        .map(|claimed| Listening::begin(app, claimed))
         .inspect_err(|error| warn!("no control socket; commands cannot reach this clusterd: {error}"))
         .ok();
     ControlSocket(Arc::new(Mutex::new(listening)))
@@ -122,7 +134,8 @@ impl ControlSocket {
     pub(super) fn make_whole(&self) -> io::Result<bool> {
         let mut listening = self.listening();
         let Some(before) = listening.as_ref().filter(|now| !now.guard.is_there()) else { return Ok(false) };
-        let after = Listening::begin(before.app.clone(), home::listen_again(before.guard.address())?)?;
+        let after =
+            Listening::begin(before.app.clone(), watched(home::listen_again(before.guard.address())?)?);
         before.server.abort();
         *listening = Some(after);
         Ok(true)

@@ -78,6 +78,9 @@ pub(crate) enum PrimaryError {
         /// Who has it.
         owner: Option<Owner>,
     },
+    /// It cannot be watched.
+    #[error("cannot serve metrics and probes: {0}")]
+    Unwatched(io::Error),
     /// No attach socket.
     #[error("cannot open the attach socket that workers connect to: {0}")]
     AttachSocket(io::Error),

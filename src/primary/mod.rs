@@ -39,8 +39,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use self::bootstrap::Bootstrap;
 use self::control::Claimed;
@@ -57,13 +58,14 @@ use self::upgrade::{Kept, Opened, Rooms, SettingsSnapshot, TakenOver};
 use self::wiring::{CarriedWiring, Dependencies, Wiring};
 use crate::admin::listen_queues::{ListenQueues, PublicAddresses};
 use crate::admin::open_connections::OpenConnections;
-use crate::admin::{self, Admin, AdminState, Readiness};
+use crate::admin::{self, Admin, AdminState, Readiness, Served};
 use crate::connections::{self, notes::Notes};
 use crate::control::backend::{AppSources, Profile, SupervisedApp};
 use crate::front::handle::Reports;
 use crate::front::{self, Accepts};
 use crate::home::{Given, Held, Starter};
 use crate::hooks::{Hooks, Shell};
+use crate::logs::console::Console;
 use crate::logs::plan::{LogPlan, Place};
 use crate::logs::{self, Output};
 use crate::metrics::Metrics;
@@ -107,27 +109,20 @@ pub(crate) fn run(
         Some(restoring) => restoring.privileges(),
     };
     let kept = Kept::of(held, console.as_ref(), numbered, privileges);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PrimaryError::Runtime)?;
+    let runtime = match open_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return Err(not_begun(error, restoring)),
+    };
     let ended = runtime.block_on(async {
         let metrics = Metrics::new();
-        let starter = held.map(|held| held.starter).filter(|starter| starter.keeps_app());
-        let background = held.filter(|_| starter.is_some()).map(|held| held.folder.logs());
-        let config = &told.config;
-        let mut plan = LogPlan::of(config, background.as_deref());
-        // `up` does so for its apps, the guardian for those in the background, and a service manager for its own.
-        let is_started_again = console.is_some() || starter.is_some();
-        if console.is_some() {
-            plan = plan.beside_others(config);
-        }
-        if starter == Some(Starter::Service) {
-            plan.own = Place::Standard;
-        }
-        let output = Output::of(plan, console, metrics.lines_dropped.clone())?;
+        let opened = open_output(&told.config, held, console, &metrics);
+        let (output, is_started_again) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Err(not_begun(error, restoring)),
+        };
         if restoring.is_some() {
             output.hold();
         }
-        logs::messages::install(&output, config.log_format, config.log_level.into())?;
         given_up.iter().for_each(GivenUp::tell);
         let origin = (held, is_started_again, guardian, kept);
         let ended = match begin(&told, origin, restoring.as_deref(), (&output, &metrics)) {
@@ -138,10 +133,7 @@ pub(crate) fn run(
                 serve(begun, (left, claimed), (&output, metrics)).await
             }
             Err(error) => {
-                let error = match restoring {
-                    Some(restoring) => restoring.give_back(error),
-                    None => error,
-                };
+                let error = not_begun(error, restoring);
                 output.go_on();
                 Err(error)
             }
@@ -156,6 +148,43 @@ pub(crate) fn run(
     ended
 }
 
+/// Gives back what another image of clusterd has left, if one has: this is only seen where that cannot be. Nothing may be awaited
+/// before: what was begun would go on with what is given back.
+fn not_begun(error: PrimaryError, restoring: Option<Box<Restoring>>) -> PrimaryError {
+    match restoring {
+        Some(restoring) => restoring.give_back(error),
+        None => error,
+    }
+}
+
+fn open_runtime() -> Result<Runtime, PrimaryError> {
+    signals::keep_waiting().map_err(PrimaryError::Signals)?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PrimaryError::Runtime)
+}
+
+/// Opens where everything is written to. Whether the app's primary is started again if it crashes.
+fn open_output(
+    config: &Config,
+    held: Option<&Held>,
+    console: Option<Console>,
+    metrics: &Metrics,
+) -> Result<(Output, bool), PrimaryError> {
+    let starter = held.map(|held| held.starter).filter(|starter| starter.keeps_app());
+    let background = held.filter(|_| starter.is_some()).map(|held| held.folder.logs());
+    let mut plan = LogPlan::of(config, background.as_deref());
+    // `up` does so for its apps, the guardian for those in the background, and a service manager for its own.
+    let is_started_again = console.is_some() || starter.is_some();
+    if console.is_some() {
+        plan = plan.beside_others(config);
+    }
+    if starter == Some(Starter::Service) {
+        plan.own = Place::Standard;
+    }
+    let output = Output::of(plan, console, metrics.lines_dropped.clone())?;
+    logs::messages::install(&output, config.log_format, config.log_level.into())?;
+    Ok((output, is_started_again))
+}
+
 /// What stands before anything runs, but for the data path, which runs already.
 struct Begun<'a> {
     config: &'a Config,
@@ -163,6 +192,9 @@ struct Begun<'a> {
     kept: Kept,
     bootstrap: Bootstrap,
     wiring: Wiring,
+    admin: Option<Served>,
+    /// The control socket of the image before.
+    control: Option<control::Watched>,
     front: front::handle::Handle,
     reports: Reports,
     connections: connections::Handle,
@@ -225,8 +257,10 @@ fn begin<'a>(
         is_started_again,
         carried,
     };
-    let wiring = Wiring::new(config, (command_line.clone(), settings.clone()), dependencies)
-        .map_err(PrimaryError::Carried)?;
+    let wiring = Wiring::new(config, (command_line.clone(), settings.clone()), dependencies)?;
+    let admin = bootstrap.admin.take().map(Admin::watched).transpose().map_err(PrimaryError::Unwatched)?;
+    let control = restoring.map(Restoring::control).transpose().map_err(PrimaryError::Carried)?.flatten();
+    // The last, for its thread does not end by itself.
     data_path::start(setup, front_ends)?;
     let settings = SettingsSnapshot::of(settings, command_line);
     Ok(Begun {
@@ -235,6 +269,8 @@ fn begin<'a>(
         kept,
         bootstrap,
         wiring,
+        admin,
+        control,
         front,
         reports,
         connections,
@@ -253,13 +289,15 @@ async fn serve(
     (output, metrics): (&Output, Metrics),
 ) -> Result<u8, PrimaryError> {
     let Begun { config, held, kept, mut bootstrap, wiring, front, reports, connections, notes, .. } = begun;
-    let Begun { app, family, addresses, listeners, settings, .. } = begun;
+    let Begun { app, family, addresses, listeners, settings, admin, control: left_control, .. } = begun;
+    bootstrap.own();
+    // From now on they go with whom they belong to.
+    wiring.listeners.lock().await.leave_paths(false);
     let Wiring { supervisor, task, upgrades, attach_context, bound: channels, words, .. } = wiring;
     let Wiring { openings, on_demand, permits, ready, probes, taken, .. } = wiring;
     let (workers_accept, inherits) = (bootstrap.way.accepts == Accepts::Workers, bootstrap.way.inherits);
     let (is_new, started) = (taken_over.is_none(), app.started);
     let before = taken_over.unwrap_or_default();
-    bootstrap.own();
     tokio::spawn(taken_ports::tell(taken));
 
     let (mended, again) = watch::channel(());
@@ -304,8 +342,8 @@ async fn serve(
     let queues = sources.queues.clone();
     let app = Arc::new(SupervisedApp::new(app, sources));
     let admin_sources = (scraper, open, queues, app.clone());
-    let admin = bootstrap.admin.as_ref().map(Admin::carried);
-    start_admin(bootstrap.admin.take(), &metrics, admin_sources, &supervisor, watched.clone())?;
+    let carried_admin = admin.as_ref().map(Served::carried);
+    start_admin(admin, &metrics, admin_sources, &supervisor, watched.clone())?;
     tokio::spawn(settle::settle(watched.clone()));
     let patience = systemd::Patience {
         start: config.ready_timeout + LONGER,
@@ -322,7 +360,7 @@ async fn serve(
         let shell = Shell { command, nofile: bootstrap.limits.workers, folder };
         Hooks::start(shell, supervisor.events(), metrics.clone())
     });
-    let control = control::open(app, before.control.or(claimed));
+    let control = control::open(app, left_control.or_else(|| control::watched(claimed?).ok()));
     let keeper = held.and_then(|held| held.keeper(public_sockets::wanted(config)));
     tokio::spawn(place::keep(control.clone(), keeper, (supervisor.status(), readiness.subscribe()), mended));
     if config.start_folder.is_some() {
@@ -342,7 +380,7 @@ async fn serve(
         outlives_terminal: bootstrap.terminal.is_outlived(),
         folder: bootstrap.folder().map(ToOwned::to_owned),
         shim: bootstrap.shim.as_ref().map(Exposed::snapshot),
-        admin,
+        admin: carried_admin,
         front: front.clone(),
         control: control.clone(),
         readiness: watched,
@@ -413,7 +451,7 @@ fn leave_folder() {
 
 /// Serves metrics and probes, if they are wanted, for as long as the program runs.
 fn start_admin(
-    admin: Option<Admin>,
+    admin: Option<Served>,
     metrics: &Metrics,
     (scraper, open_connections, queues, app): (
         Option<Scraper>,
@@ -434,10 +472,6 @@ fn start_admin(
         .map_err(PrimaryError::Metrics)?;
     open_connections.register(&metrics.registry).map_err(PrimaryError::Metrics)?;
     let state = AdminState { registry: metrics.registry.clone(), scraper, open_connections, readiness, app };
-    tokio::spawn(async move {
-        if let Err(error) = admin.serve(state, std::future::pending()).await {
-            warn!(%error, "metrics and probes are not served any more");
-        }
-    });
+    tokio::spawn(admin.serve(state, std::future::pending()));
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::fs::File;
 use tracing::{debug, error, info, warn};
 
 use super::signals::{SignalAction, Signals};
+use crate::carry::Step;
 use crate::logs::Output;
 use crate::supervisor::events::Asker;
 use crate::supervisor::{Command, Handle, Refused};
@@ -26,8 +27,8 @@ pub(super) struct SignalActions {
     systemd: Systemd,
     /// Its files are opened again.
     output: Output,
-    /// The stop was wished for: nothing else is obeyed any more.
-    is_stopping: bool,
+    /// The stop was wished for: nothing else is obeyed any more, and no other image of clusterd takes over.
+    stopping: Option<Step>,
 }
 
 impl SignalActions {
@@ -38,40 +39,46 @@ impl SignalActions {
         systemd: Systemd,
         output: Output,
     ) -> Self {
-        Self { signals, terminal, supervisor, systemd, output, is_stopping: false }
+        Self { signals, terminal, supervisor, systemd, output, stopping: None }
     }
 
     /// The next action to stop, and the name of the signal. Whatever else is wished meanwhile is obeyed.
     pub(super) async fn stop(&mut self) -> (SignalAction, &'static str) {
         loop {
-            match self.next().await {
-                stop @ (SignalAction::Graceful | SignalAction::Fast, _) => {
-                    self.is_stopping = true;
-                    return stop;
+            self.signals.come().await;
+            let step = match self.stopping {
+                None => Some(self.supervisor.order_step().await),
+                Some(_) => None,
+            };
+            let Some((action, name)) = self.take().await else { continue };
+            match (action, step) {
+                (SignalAction::Graceful | SignalAction::Fast, step) => {
+                    self.stopping = self.stopping.take().or(step);
+                    return (action, name);
                 }
-                (_, name) if self.is_stopping => info!("{name}: {}", Refused::Stopping),
-                (action, name) => self.obey(action, name).await,
+                (_, None) => info!("{name}: {}", Refused::Stopping),
+                (action, Some(step)) => self.obey(action, name, step).await,
             }
         }
     }
 
-    /// The next action. A terminal that is closed ends what was started in it, as Ctrl-C does.
-    async fn next(&mut self) -> (SignalAction, &'static str) {
-        match self.signals.next().await {
+    /// The next action, if one has come. A terminal that is closed ends what was started in it, as Ctrl-C does.
+    async fn take(&self) -> Option<(SignalAction, &'static str)> {
+        match self.signals.take().await? {
             (SignalAction::Reload, name) if self.terminal.is_closed() => {
                 info!("{name}: the terminal was closed");
-                (SignalAction::Fast, name)
+                Some((SignalAction::Fast, name))
             }
-            other => other,
+            other => Some(other),
         }
     }
 
-    async fn obey(&self, action: SignalAction, name: &'static str) {
+    async fn obey(&self, action: SignalAction, name: &'static str, step: Step) {
         match action {
-            SignalAction::Reload => self.reload(name).await,
-            SignalAction::Scale(scale) => self.give(Command::Scale(scale), name).await,
+            SignalAction::Reload => self.reload(name, &step).await,
+            SignalAction::Scale(scale) => self.give(Command::Scale(scale), name, &step).await,
             SignalAction::Drain if has_terminal() => debug!("{name}: the terminal has another size"),
-            SignalAction::Drain => self.give(Command::Stop(None), name).await,
+            SignalAction::Drain => self.give(Command::Stop(None), name, &step).await,
             SignalAction::Reopen if self.output.has_files() => {
                 self.output.reopen();
                 info!("{name}: log files reopened");
@@ -81,7 +88,8 @@ impl SignalActions {
             }
             // What became of it is an event, which is said.
             SignalAction::Upgrade => {
-                let begun = self.supervisor.begin(Command::Upgrade(None), Asker::Signal(name)).await;
+                let begun =
+                    self.supervisor.begin_in(&step, Command::Upgrade(None), Asker::Signal(name)).await;
                 begun.err().iter().for_each(|refused| warn!("{name}: {refused}"));
             }
             SignalAction::Graceful | SignalAction::Fast => {}
@@ -89,10 +97,10 @@ impl SignalActions {
     }
 
     /// It is also the way back from WINCH: what is stopped has nothing to reload, and is started.
-    async fn reload(&self, name: &'static str) {
-        match self.supervisor.begin(Command::Reload, Asker::Signal(name)).await {
+    async fn reload(&self, name: &'static str, step: &Step) {
+        match self.supervisor.begin_in(step, Command::Reload, Asker::Signal(name)).await {
             Err(Refused::Stopped) => {
-                self.give(Command::Start(None), name).await;
+                self.give(Command::Start(None), name, step).await;
                 self.systemd.no_reload();
             }
             // The supervisor has logged it.
@@ -106,8 +114,8 @@ impl SignalActions {
         }
     }
 
-    async fn give(&self, command: Command, name: &'static str) {
-        match self.supervisor.begin(command, Asker::Signal(name)).await {
+    async fn give(&self, command: Command, name: &'static str, step: &Step) {
+        match self.supervisor.begin_in(step, command, Asker::Signal(name)).await {
             Err(refused) => warn!("{name}: {refused}"),
             // What a worker that fails writes last is in the log already, as everything that workers write.
             Ok(underway) => drop(tokio::spawn(async move {

@@ -1,14 +1,15 @@
 //! The signals that tell clusterd what to do.
 //!
-//! Only their meaning; what follows is in `orders` and `shutdown`.
+//! Only their meaning; what follows is in `signal_actions` and `shutdown`. Until one is taken it is the kernel's, so that an image
+//! of clusterd leaves those that it has not obeyed to the next.
 
-use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::io::Interest;
 
 use crate::supervisor::Scale;
+use crate::sys::signals;
+use crate::sys::watched::Watched;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,29 +43,50 @@ const MEANINGS: [(i32, &str, SignalAction); 9] = [
     (libc::SIGUSR2, "SIGUSR2", SignalAction::Upgrade),
 ];
 
+/// Their numbers.
+fn numbers() -> [i32; MEANINGS.len()] {
+    MEANINGS.map(|(number, ..)| number)
+}
+
+/// Has them wait for whoever will listen: none ends the program by itself from now on. To be called before there is another
+/// thread.
+///
+/// # Errors
+/// Those of pthread_sigmask(3).
+pub(super) fn keep_waiting() -> io::Result<()> {
+    signals::keep_waiting(&numbers())
+}
+
 /// The signals, from the moment of creation.
 #[derive(Debug)]
-pub(super) struct Signals(Vec<(Signal, &'static str, SignalAction)>);
+pub(super) struct Signals(Watched);
 
 impl Signals {
-    /// Starts to listen; from now on none of them ends the program by itself.
+    /// Starts to listen.
     ///
     /// # Errors
-    /// Those of sigaction(2).
+    /// Those of signalfd(2) and epoll_ctl(2).
     pub(super) fn new() -> io::Result<Self> {
-        let listen = |(number, name, action)| Ok((signal(SignalKind::from_raw(number))?, name, action));
-        MEANINGS.into_iter().map(listen).collect::<io::Result<_>>().map(Self)
+        Watched::new(signals::wait_for(&numbers())?, Interest::READABLE).map(Self)
     }
 
-    /// The next action, and the name of the signal that carried it. Signals of one kind that come together count once
+    /// Waits until one has come.
+    pub(super) async fn come(&self) {
+        if self.0.readable().await.is_err() {
+            // The runtime ends, and the program with it.
+            std::future::pending().await
+        }
+    }
+
+    /// Takes the next action, and the name of the signal that carried it. Signals of one kind that come together count once
     /// (signal(7)).
-    pub(super) async fn next(&mut self) -> (SignalAction, &'static str) {
-        poll_fn(|cx| {
-            let next = self.0.iter_mut().find_map(|(signal, name, action)| {
-                matches!(signal.poll_recv(cx), Poll::Ready(Some(()))).then_some((*action, *name))
-            });
-            next.map_or(Poll::Pending, Poll::Ready)
-        })
-        .await
+    pub(super) async fn take(&self) -> Option<(SignalAction, &'static str)> {
+        let found = MEANINGS.into_iter().find(|(number, ..)| signals::take(*number));
+        if found.is_none()
+            && let Ok(mut ready) = self.0.readable().await
+        {
+            ready.clear_ready();
+        }
+        found.map(|(_, name, action)| (action, name))
     }
 }

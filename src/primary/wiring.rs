@@ -144,6 +144,8 @@ pub(super) struct Wiring {
     pub openings: Openings,
     /// The addresses that are opened for workers, if any is.
     pub on_demand: Option<OnDemand>,
+    /// What Node workers listen on.
+    pub listeners: Arc<Mutex<Listeners>>,
     /// Numbers for channels.
     pub permits: ChannelPermits,
     /// Who says to be ready.
@@ -158,12 +160,12 @@ impl Wiring {
     /// Puts it together.
     ///
     /// # Errors
-    /// What another image of clusterd has left cannot be taken over.
+    /// What another image of clusterd has left cannot be taken over, or the ends of workers would not be noticed.
     pub(super) fn new(
         config: &Config,
         (command_line, settings): (CommandLine, CarriedSettings),
         dependencies: Dependencies<'_>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, PrimaryError> {
         let Dependencies { bootstrap, ports, public, inherited, family, mut carried, .. } = dependencies;
         let Dependencies { connections, front, output, metrics, held, is_started_again, .. } = dependencies;
         let restoring = carried.as_ref().map(|carried| carried.restoring);
@@ -191,7 +193,11 @@ impl Wiring {
             waiting_guardian: dependencies.guardian,
             family,
             treekill: config.treekill,
-            carried: carried.as_mut().map(CarriedWiring::supervisor).transpose()?,
+            carried: carried
+                .as_mut()
+                .map(CarriedWiring::supervisor)
+                .transpose()
+                .map_err(PrimaryError::Carried)?,
         };
         let permits = match &carried {
             None => permits(0),
@@ -212,7 +218,7 @@ impl Wiring {
         };
         let opened = restoring.and_then(|restoring| restoring.snapshot.opened.clone());
         let on_demand = match opened {
-            Some(opened) => Some(OnDemand::restore(terms, opened)?),
+            Some(opened) => Some(OnDemand::restore(terms, opened).map_err(PrimaryError::Carried)?),
             None => ports.is_empty().then(|| OnDemand::new(terms)),
         };
         let served = ServedPorts {
@@ -222,24 +228,28 @@ impl Wiring {
             bound: bound.clone(),
             on_demand: on_demand.clone(),
         };
+        let listeners = Arc::new(Mutex::new(Listeners::new(user, openings.clone())));
         let nodes = node::NodeContext {
             served: served.clone(),
             shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
             handoff_timeout: config.handoff_timeout,
-            listeners: Arc::new(Mutex::new(Listeners::new(user, openings.clone()))),
+            listeners: Arc::clone(&listeners),
             messages: MessageExchange::new(config.relay_messages, metrics),
         };
         let (nodes, words) = match restoring {
             None => NodeSessions::new(nodes),
             Some(Restoring { snapshot, fds, .. }) => {
-                NodeSessions::restore(nodes, snapshot.hooks.nodes.clone(), fds)?
+                NodeSessions::restore(nodes, snapshot.hooks.nodes.clone(), fds)
+                    .map_err(PrimaryError::Carried)?
             }
         };
         let (mut notices, ready) = WorkerNotifications::new(users);
         let mut calls = InterceptedCalls::new(served.clone());
         if let Some(Restoring { snapshot, fds, .. }) = restoring {
-            snapshot.hooks.notices.iter().try_for_each(|one| notices.restore(one.clone(), fds))?;
-            snapshot.hooks.calls.iter().try_for_each(|one| calls.restore(one.clone(), fds))?;
+            let hooks = &snapshot.hooks;
+            let heard = hooks.notices.iter().try_for_each(|one| notices.restore(one.clone(), fds));
+            let mut called = || hooks.calls.iter().try_for_each(|one| calls.restore(one.clone(), fds));
+            heard.and_then(|()| called()).map_err(PrimaryError::Carried)?;
         }
         let neighbours = PrimaryHooks {
             folder: bootstrap.folder_keeper(),
@@ -256,7 +266,7 @@ impl Wiring {
             calls,
         };
         let reread = base.reread(config.clone(), command_line);
-        let (supervisor, task, upgrades) = supervisor::new(spec, reread, neighbours, metrics.clone());
+        let (supervisor, task, upgrades) = supervisor::new(spec, reread, neighbours, metrics.clone())?;
         let attach_context =
             AttachContext { supervisor: supervisor.clone(), served, inherited: inherited.into() };
         Ok(Self {
@@ -268,6 +278,7 @@ impl Wiring {
             words,
             openings,
             on_demand,
+            listeners,
             permits,
             ready,
             probes,

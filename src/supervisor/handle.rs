@@ -5,11 +5,11 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::Environment;
 use super::accept::Order;
 use super::command::{Command, Refused, Stop, Underway, UpgradeOrder};
 use super::diagnose;
@@ -22,7 +22,8 @@ use super::status::Overview;
 use super::task::{Ends, Supervisor};
 use super::worker_hooks::{HooksStanding, WorkerHooks};
 use super::workers::Deeds;
-use crate::carry::{self, NotCarried, Still};
+use super::{Environment, StartError};
+use crate::carry::{self, NoSteps, NotCarried, Step, Steps, Still};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
@@ -36,6 +37,8 @@ pub(crate) struct Handle {
     reread: Reread,
     /// Where orders to replace clusterd go.
     upgrades: mpsc::Sender<UpgradeOrder>,
+    /// Between what is asked for and its beginning, nobody stands still.
+    orders: Steps,
 }
 
 impl fmt::Debug for Handle {
@@ -45,19 +48,22 @@ impl fmt::Debug for Handle {
 }
 
 /// A supervisor that has started nothing yet, and the handle to it.
+///
+/// # Errors
+/// What another image of clusterd has left cannot be gone on with, or the ends of children would not be noticed.
 pub(crate) fn new(
     spec: Spec,
     reread: Reread,
     hooks: impl WorkerHooks,
     metrics: Metrics,
-) -> (Handle, Supervisor, mpsc::Receiver<UpgradeOrder>) {
+) -> Result<(Handle, Supervisor, mpsc::Receiver<UpgradeOrder>), StartError> {
     let (requests, inbox) = mpsc::channel(64);
     let (overview, status) = watch::channel(Arc::default());
     let events = EventBus::new();
     let ends = Ends { inbox, overview, events: events.clone() };
     let (upgrades, ordered) = mpsc::channel(1);
-    let handle = Handle { requests, status, events, reread, upgrades };
-    (handle, Supervisor::new(spec, Box::new(hooks), metrics, ends), ordered)
+    let handle = Handle { requests, status, events, reread, upgrades, orders: Steps::default() };
+    Ok((handle, Supervisor::new(spec, Box::new(hooks), metrics, ends)?, ordered))
 }
 
 impl Handle {
@@ -121,6 +127,15 @@ impl Handle {
     /// # Errors
     /// Why it is not carried out.
     pub(crate) async fn begin(&self, command: Command, by: Asker) -> Result<Underway, Refused> {
+        let step = self.order_step().await;
+        self.begin_in(&step, command, by).await
+    }
+
+    /// The same for whoever has taken the order in this step.
+    ///
+    /// # Errors
+    /// Why it is not carried out.
+    pub(crate) async fn begin_in(&self, _: &Step, command: Command, by: Asker) -> Result<Underway, Refused> {
         let order = match command {
             Command::Reload => Order::Reload(self.read_for_reload(None).await?),
             Command::ReloadWith(environment) => Order::Reload(self.read_for_reload(Some(environment)).await?),
@@ -141,6 +156,21 @@ impl Handle {
             }
         };
         self.ask(|reply| Request::Do { order, by, reply }).await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// Begins to take an order: until this is dropped, clusterd is not replaced.
+    pub(crate) async fn order_step(&self) -> Step {
+        self.orders.step().await
+    }
+
+    /// Has no order taken until this is dropped, and those that were taken begin before; `None` if one takes longer than this.
+    pub(crate) async fn no_orders(&self, within: Duration) -> Option<NoSteps> {
+        self.orders.stop(within).await
+    }
+
+    /// Whether nobody has told it anything that it has not heard.
+    pub(crate) fn has_heard_all(&self) -> bool {
+        self.requests.capacity() == self.requests.max_capacity()
     }
 
     /// While one is carried out, one waits.
@@ -332,6 +362,6 @@ pub(crate) mod testing {
             }
         });
         let (upgrades, _) = mpsc::channel(1);
-        Handle { requests, status, events: EventBus::new(), reread, upgrades }
+        Handle { requests, status, events: EventBus::new(), reread, upgrades, orders: Steps::default() }
     }
 }

@@ -20,6 +20,7 @@ use super::jobs::{self, Goal, Jobs};
 use super::lifecycle::Input;
 use super::plan::Carried;
 use super::processes::Processes;
+use super::processes::guardian::{Guardian, Waiting};
 use super::publisher::Publisher;
 use super::replacement::{self, Replacements};
 use super::restart::Run;
@@ -34,10 +35,10 @@ use crate::settings::carried::CarriedSettings;
 
 /// A supervisor that has started nothing yet. See [`super::new`].
 pub(crate) struct Supervisor {
-    spec: Spec,
-    hooks: Box<dyn WorkerHooks>,
-    metrics: Metrics,
-    ends: Ends,
+    task: Task,
+    waiting_guardian: Option<Waiting>,
+    /// What another image of this process has left, with its guardian.
+    left: Option<(Box<SupervisorSnapshot>, Option<Guardian>)>,
 }
 
 /// The supervisor's ends of the ways to the rest of the program.
@@ -54,8 +55,43 @@ impl fmt::Debug for Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(spec: Spec, hooks: Box<dyn WorkerHooks>, metrics: Metrics, ends: Ends) -> Self {
-        Self { spec, hooks, metrics, ends }
+    /// # Errors
+    /// What another image has left cannot be gone on with, or the ends of children would not be noticed.
+    pub(super) fn new(
+        spec: Spec,
+        hooks: Box<dyn WorkerHooks>,
+        metrics: Metrics,
+        ends: Ends,
+    ) -> Result<Self, StartError> {
+        let Spec { wanted, starts, holds, scope, app, guardian, waiting_guardian, family, treekill, carried } =
+            spec;
+        let processes = Processes::new(scope, guardian, (family, treekill))?;
+        let publisher = Publisher::new(app, ends.events, ends.overview, metrics);
+        let (workers, runs, (is_stopped, is_held), left) = match carried {
+            None => {
+                let workers = Workers::new(wanted.workers.get(), processes, hooks, publisher);
+                (workers, starts, (!starts, holds), None)
+            }
+            Some(Carried { snapshot, output, guardian }) => {
+                let SupervisorSnapshot { runs, is_stopped, is_held, .. } = snapshot;
+                publisher.restore(snapshot.events.clone());
+                let around = (processes, hooks, publisher);
+                let workers = Workers::restore(snapshot.clone(), &wanted.plan, output, around)?;
+                (workers, runs, (is_stopped, is_held), Some((Box::new(snapshot), guardian)))
+            }
+        };
+        let task = Task {
+            inbox: ends.inbox,
+            still: None,
+            mode: if runs { Mode::Running } else { Mode::Stopped },
+            is_stopped,
+            is_held,
+            wanted,
+            workers,
+            replacements: Replacements::default(),
+            jobs: Jobs::default(),
+        };
+        Ok(Self { task, waiting_guardian, left })
     }
 
     /// Starts the workers and keeps them running. Returns when they were stopped and all are gone, or when each of
@@ -66,54 +102,14 @@ impl Supervisor {
     /// # Errors
     /// The first worker cannot be started; nothing runs then. A start that fails later is tried again.
     pub(crate) async fn run(self) -> Result<u8, StartError> {
-        let Self {
-            spec:
-                Spec { wanted, starts, holds, scope, app, guardian, waiting_guardian, family, treekill, carried },
-            hooks,
-            metrics,
-            ends,
-        } = self;
-        let mut processes = Processes::new(scope, (guardian, waiting_guardian), (family, treekill))?;
-        let publisher = Publisher::new(app, ends.events, ends.overview, metrics);
-        let (replacements, jobs) = (Replacements::default(), Jobs::default());
-        let (workers, begins) = match carried {
-            None => {
-                let mode = if starts { Mode::Running } else { Mode::Stopped };
-                let begins = Begins { mode, is_stopped: !starts, is_held: holds, is_new: true };
-                (Workers::new(wanted.workers.get(), processes, hooks, publisher), begins)
-            }
-            Some(Carried { snapshot, output, guardian }) => {
-                let SupervisorSnapshot { runs, is_stopped, is_held, events, .. } = &snapshot;
-                publisher.restore(events.clone());
-                let mode = if *runs { Mode::Running } else { Mode::Stopped };
-                let begins = Begins { mode, is_stopped: *is_stopped, is_held: *is_held, is_new: false };
-                processes.restore(&snapshot, guardian);
-                (Workers::restore(snapshot, &wanted.plan, output, (processes, hooks, publisher))?, begins)
-            }
-        };
-        let Begins { mode, is_stopped, is_held, is_new } = begins;
-        let task = Task {
-            inbox: ends.inbox,
-            still: None,
-            mode,
-            is_stopped,
-            is_held,
-            wanted,
-            workers,
-            replacements,
-            jobs,
-        };
+        let Self { mut task, waiting_guardian, left } = self;
+        task.workers.guard(waiting_guardian);
+        let is_new = left.is_none();
+        if let Some((snapshot, guardian)) = left {
+            task.workers.take_over(&snapshot, guardian);
+        }
         task.run(is_new).await
     }
-}
-
-/// How it begins.
-struct Begins {
-    mode: Mode,
-    is_stopped: bool,
-    is_held: bool,
-    /// Nothing runs yet.
-    is_new: bool,
 }
 
 /// The running supervisor.

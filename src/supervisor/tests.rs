@@ -158,7 +158,7 @@ fn begin(
         carried,
     };
     let (handle, supervisor, _) =
-        new(spec, Arc::new(move |_| Ok(wanted.clone())), Watcher(give), metrics.clone());
+        new(spec, Arc::new(move |_| Ok(wanted.clone())), Watcher(give), metrics.clone()).expect("it begins");
     Running { handle, metrics, ended: tokio::spawn(supervisor.run()), launches }
 }
 

@@ -18,6 +18,7 @@ use super::instance::{Instance, Transition};
 use super::lanes::{Lane, Lanes};
 use super::leftovers::Leftovers;
 use super::lifecycle::{Action, Answer, Chance, Input, Phase, Process, State, advise_after};
+use super::processes::guardian::{Guardian, Waiting};
 use super::processes::{self, Died, Processes};
 use super::publisher::Publisher;
 use super::restart::Run;
@@ -96,8 +97,9 @@ impl Workers {
         snapshot: SupervisorSnapshot,
         plan: &Arc<Plan>,
         output: HashMap<WorkerId, LastLines>,
-        (processes, hooks, publisher): (Processes, Box<dyn WorkerHooks>, Publisher),
+        (mut processes, hooks, publisher): (Processes, Box<dyn WorkerHooks>, Publisher),
     ) -> Result<Self, Wrong> {
+        processes.go_on(snapshot.launches());
         let mut lanes = Lanes::default();
         for LaneSnapshot { lane, group, launch } in snapshot.lanes {
             lanes.give(Lane(lane), (snapshot::pid(group)?, processes.mark(launch)));
@@ -105,6 +107,16 @@ impl Workers {
         let table = WorkerTable::restore(snapshot.table, plan, output)?;
         let workers = Self::new(table.wanted(), processes, hooks, publisher);
         Ok(Self { table, lanes, ..workers })
+    }
+
+    /// Starts the guardian, or gives its orders to the one that waits for them.
+    pub(super) fn guard(&mut self, waiting: Option<Waiting>) {
+        self.processes.guard(waiting);
+    }
+
+    /// Takes over from the image that has left these, and from its guardian.
+    pub(super) fn take_over(&mut self, snapshot: &SupervisorSnapshot, guardian: Option<Guardian>) {
+        self.processes.take_over(snapshot, guardian);
     }
 
     /// As they are written down.

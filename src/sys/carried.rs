@@ -2,7 +2,7 @@
 //!
 //! Whose they are and what they are for is written down by those who have them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -50,6 +50,27 @@ impl CarriedFd {
         self.with(|fd| Ok(rustix::io::fcntl_setfd(fd, flags)?))
     }
 
+    /// Everything that is in this file, from its beginning, without another descriptor.
+    ///
+    /// # Errors
+    /// It is longer than this, in bytes, or not open, or no file.
+    pub(crate) fn read(self, longest: u64) -> io::Result<Vec<u8>> {
+        let stat = self.with(|fd| Ok(rustix::fs::fstat(fd)?))?;
+        let len = usize::try_from(stat.st_size).map_err(io::Error::other)?;
+        if len as u64 > longest {
+            return Err(io::Error::other(format!("it is {len} bytes long")));
+        }
+        let mut bytes = vec![0; len];
+        let mut at = 0;
+        while at < len {
+            match self.with(|fd| Ok(rustix::io::pread(fd, &mut bytes[at..], at as u64)?))? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => at += read,
+            }
+        }
+        Ok(bytes)
+    }
+
     fn with<T>(self, act: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
         if self.descriptor < 0 {
             return Err(rustix::io::Errno::BADF.into());
@@ -78,20 +99,24 @@ impl CarriedFds {
         if IS_DONE.swap(true, Ordering::Relaxed) {
             return Err(io::Error::other("descriptors were taken over before"));
         }
-        let mut all = BTreeMap::new();
+        let mut distinct = BTreeSet::new();
+        // None is owned, and so closed, before all are there: they may have to be given back.
         for number in numbers {
             let descriptor = number.descriptor;
-            if descriptor < FIRST || all.contains_key(&descriptor) {
+            if descriptor < FIRST || !distinct.insert(descriptor) {
                 return Err(io::Error::other(format!("descriptor {descriptor} is not one of its own")));
             }
             number
                 .survives_exec(false)
                 .map_err(|error| io::Error::new(error.kind(), format!("descriptor {descriptor}: {error}")))?;
+        }
+        let own = |descriptor| {
             // SAFETY: it is open, as was just seen, and the image before has left it to this one, in which nobody
             // else knows of it: this is done once, and each number is taken once.
             let original = unsafe { OwnedFd::from_raw_fd(descriptor) };
-            all.insert(descriptor, Kept { original, is_taken: false });
-        }
+            (descriptor, Kept { original, is_taken: false })
+        };
+        let all = distinct.into_iter().map(own).collect();
         Ok(Self(Mutex::new(all)))
     }
 

@@ -4,18 +4,19 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
+
+use super::carried::CarriedFd;
 
 /// The program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Program<'a> {
     /// What has this name now.
     Path(&'a Path),
-    /// This file, whatever its name, with which /proc is not needed.
-    File(BorrowedFd<'a>),
+    /// The file of this descriptor, whatever its name, with which /proc is not needed.
+    File(CarriedFd),
 }
 
 /// Begins it in this process, with these words, the first of which is what it is called, and these variables. Every other
@@ -43,11 +44,12 @@ pub(crate) fn execute(
             unsafe { libc::execve(path.as_ptr(), words_ptr.as_ptr(), variables_ptr.as_ptr()) };
         }
         Program::File(file) => {
-            // SAFETY: as above; with AT_EMPTY_PATH the empty string stands for the descriptor itself, which is borrowed.
+            // SAFETY: as above; with AT_EMPTY_PATH the empty string stands for the descriptor itself, and a number that is not
+            // open makes the call fail with EBADF and nothing else.
             unsafe {
                 libc::syscall(
                     libc::SYS_execveat,
-                    file.as_raw_fd(),
+                    file.number(),
                     c"".as_ptr(),
                     words_ptr.as_ptr(),
                     variables_ptr.as_ptr(),
@@ -84,7 +86,7 @@ mod tests {
         let gone = execute(Program::Path(Path::new("/nowhere/at/all")), &words, &[]);
         assert_eq!(gone.raw_os_error(), Some(libc::ENOENT));
         let folder = std::fs::File::open("/").unwrap();
-        let folder = execute(Program::File(std::os::fd::AsFd::as_fd(&folder)), &words, &[]);
+        let folder = execute(Program::File(CarriedFd::of(&folder)), &words, &[]);
         assert_eq!(folder.raw_os_error(), Some(libc::EACCES));
         let zero = execute(Program::Path(Path::new("a\0b")), &words, &[]);
         assert_eq!(zero.kind(), io::ErrorKind::InvalidInput);

@@ -21,6 +21,7 @@ use rustix::thread::CpuSet;
 
 use super::mark::Mark;
 use super::seccomp::Filter;
+use super::signals;
 
 /// What holds for a child from before its program starts.
 #[derive(Clone, Debug)]
@@ -136,7 +137,7 @@ impl ChildSetup {
         }
     }
 
-    /// Makes `command` apply this in the child, in a process group of its own.
+    /// Makes `command` apply this in the child, in a process group of its own, with no signal blocked.
     ///
     /// The spawn fails with ESRCH if the parent dies before the child is tied to it; [`Step::failed`] tells of other
     /// failures.
@@ -144,6 +145,7 @@ impl ChildSetup {
         let parent = rustix::process::getpid();
         let oom_score_adj = self.oom_score_adj.map(|score| score.to_string());
         command.process_group(0);
+        signals::block_none_in(command);
         // SAFETY: between fork and exec only async-signal-safe calls are allowed. `in_child` makes plain system
         // calls on what was captured here, and neither allocates nor locks.
         unsafe { command.pre_exec(move || self.in_child(parent, oom_score_adj.as_deref())) };
@@ -381,6 +383,12 @@ pub(crate) fn own_program() -> PathBuf {
     }
 }
 
+/// Whether there is no process of this number any more, of any user.
+pub(crate) fn has_ended(number: u32) -> bool {
+    let process = i32::try_from(number).ok().and_then(Pid::from_raw);
+    process.is_some_and(|process| rustix::process::test_kill_process(process) == Err(Errno::SRCH))
+}
+
 /// The name of that file, without links; of one that was replaced, the name that it had.
 pub(crate) fn path_of_program() -> PathBuf {
     match fs::read_link(OWN_PROGRAM) {
@@ -469,6 +477,12 @@ pub(crate) fn path_of(fd: &OwnedFd) -> PathBuf {
 /// The same for the descriptor that has this number.
 pub(crate) fn path_of_number(number: u32) -> PathBuf {
     format!("/proc/self/fd/{number}").into()
+}
+
+/// The name of a file that this process has open, as a child can execute it, also after it has closed what is not its own; without
+/// /proc there is none.
+pub(crate) fn path_for_children(fd: &OwnedFd) -> PathBuf {
+    format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()).into()
 }
 
 /// A standard input that says nothing and never ends: a pipe opened for both directions, whose reader is its own writer.

@@ -3,6 +3,7 @@
 //! Which signals it listens for, and what they mean, is not known here.
 
 use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::os::unix::thread::JoinHandleExt as _;
 use std::process::Command;
@@ -53,14 +54,47 @@ fn has_ignored(number: i32) -> bool {
 /// # Errors
 /// Those of pthread_sigmask(3).
 pub(crate) fn unblock() -> io::Result<()> {
-    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset(3) fills the whole set, which pthread_sigmask(3) then only reads; a null pointer is no place
-    // for the old mask. Only the calling thread's mask changes.
-    let error = unsafe {
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
-    };
-    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+    change_mask(libc::SIG_SETMASK, &set_of(&[]))
+}
+
+/// Has these signals wait in the kernel from now on until they are taken one by one, also for another program that this process
+/// executes: none is ever in the hands of a handler, with which it would be lost. So do those that arrive at threads that the
+/// calling one starts later; of others, what was pending arrives. What is returned is readable while one waits (signalfd(2)).
+///
+/// # Errors
+/// Those of signalfd(2) and pthread_sigmask(3).
+pub(crate) fn wait_for(numbers: &[i32]) -> io::Result<OwnedFd> {
+    let set = set_of(numbers);
+    // SAFETY: the set was filled, and is only read. It returns a new descriptor, or -1.
+    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is new, and nobody else has it.
+    let readable = unsafe { OwnedFd::from_raw_fd(fd) };
+    change_mask(libc::SIG_SETMASK, &set).map(|()| readable)
+}
+
+/// Takes the one of this number, if it waits.
+pub(crate) fn take(number: i32) -> bool {
+    let (set, now) = (set_of(&[number]), libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: the set and the time were filled, and are only read; a null pointer is no place for what is known of the signal.
+    unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const now) == number }
+}
+
+/// The same before anything listens for them.
+///
+/// # Errors
+/// Those of pthread_sigmask(3).
+pub(crate) fn keep_waiting(numbers: &[i32]) -> io::Result<()> {
+    change_mask(libc::SIG_SETMASK, &set_of(numbers))
+}
+
+/// Has the child of this command start with no signal blocked: it would inherit those that wait here.
+pub(crate) fn block_none_in(command: &mut Command) {
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. `unblock` makes no others, and neither
+    // allocates nor locks.
+    unsafe { command.pre_exec(unblock) };
 }
 
 /// Has the child of this command start with these signals blocked, until it is ready to take them: none ends it before.
@@ -72,17 +106,34 @@ pub(crate) fn hold_back(command: &mut Command, signals: &'static [Signal]) {
 
 /// Blocks these signals, beside those that are, for the calling thread.
 fn block(signals: &[Signal]) -> io::Result<()> {
+    let mut set = set_of(&[]);
+    for signal in signals {
+        // SAFETY: the set was filled.
+        unsafe { libc::sigaddset(&raw mut set, signal.as_raw()) };
+    }
+    change_mask(libc::SIG_BLOCK, &set)
+}
+
+/// The set of the signals with these numbers.
+fn set_of(numbers: &[i32]) -> libc::sigset_t {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset(3) fills the whole set, which the others then read and change; a null pointer is no place for
-    // the old mask. Only the calling thread's mask changes.
-    let error = unsafe {
+    // SAFETY: sigemptyset(3) fills the whole set, and cannot fail; sigaddset(3) then changes it.
+    unsafe {
         libc::sigemptyset(set.as_mut_ptr());
-        for signal in signals {
-            libc::sigaddset(set.as_mut_ptr(), signal.as_raw());
+        for &number in numbers {
+            libc::sigaddset(set.as_mut_ptr(), number);
         }
-        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut())
-    };
-    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+        set.assume_init()
+    }
+}
+
+/// Changes the mask of the calling thread. It neither allocates nor locks.
+fn change_mask(how: i32, set: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: the set is only read; a null pointer is no place for the old mask.
+    match unsafe { libc::pthread_sigmask(how, set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }
 
 /// All signals, blocked for the calling thread until this is dropped. Those that come meanwhile wait, also for another program
@@ -218,5 +269,20 @@ mod tests {
         assert!(is_ignored(Signal::POWER));
         assert!(!is_ignored(Signal::SEGV));
         assert!(!has_ignored(0) && !has_ignored(1 << 20), "no signal at all");
+    }
+    #[test]
+    fn signals_wait_until_they_are_taken_and_one_by_one() {
+        let tried = std::thread::spawn(|| {
+            let [first, second] = [libc::SIGRTMIN() + 5, libc::SIGRTMIN() + 6];
+            let readable = wait_for(&[first, second]).unwrap();
+            assert!(!take(first));
+            // SAFETY: it is sent to this thread alone, which has blocked it.
+            unsafe { libc::pthread_kill(libc::pthread_self(), second) };
+            let mut polled = [rustix::event::PollFd::new(&readable, rustix::event::PollFlags::IN)];
+            assert_eq!(rustix::event::poll(&mut polled, None).unwrap(), 1);
+            assert!(!take(first) && take(second) && !take(second));
+            unblock()
+        });
+        tried.join().unwrap().unwrap();
     }
 }

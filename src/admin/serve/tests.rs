@@ -52,7 +52,7 @@ impl Server {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let shutdown = async { stopped.await.unwrap() };
-            runtime.block_on(admin.serve(state, shutdown)).unwrap();
+            runtime.block_on(async { admin.watched().unwrap().serve(state, shutdown).await });
         });
         Self { address, registry, readiness, stop: Some(stop), thread: Some(thread) }
     }

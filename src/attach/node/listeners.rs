@@ -218,7 +218,7 @@ impl Listeners {
     }
 
     /// Whether paths stay when their sockets are dropped: another image of clusterd may go on with them.
-    pub(super) fn leave_paths(&mut self, stay: bool) {
+    pub(crate) fn leave_paths(&mut self, stay: bool) {
         for entry in self.entries.values_mut() {
             if let Source::Shared(Shared { path: Some(path), .. }) = &mut entry.source {
                 path.stays = stay;

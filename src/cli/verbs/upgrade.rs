@@ -63,6 +63,7 @@ pub(super) async fn outcome(clusterd: &Clusterd, before: &App) -> Outcome {
         // Between the two it is not answered.
         match clusterd.app(&before.name).await.map(|app| app.upgrade) {
             Ok(Some(upgrade)) if Some(&upgrade) != before.upgrade.as_ref() => return told(&upgrade),
+            Err(_) if process::has_ended(before.pid) => return ended(before),
             Ok(_) | Err(_) => sleep(PAUSE).await,
         }
     }
@@ -70,6 +71,14 @@ pub(super) async fn outcome(clusterd: &Clusterd, before: &App) -> Outcome {
     Outcome::Error(
         Problem::new(Code::Failed, message)
             .help(format!("see its log, and `clusterd describe {}`", before.name)),
+    )
+}
+
+/// Neither clusterd goes on; the guardian starts an app in the background afresh.
+fn ended(App { name, pid, .. }: &App) -> Outcome {
+    let message = format!("the clusterd of process {pid} has ended, which was to be replaced by another");
+    Outcome::Error(
+        Problem::new(Code::Failed, message).help(format!("see its log, and `clusterd describe {name}`")),
     )
 }
 

@@ -41,7 +41,11 @@ impl Served {
         let (address, apps) = (guard.address().clone(), vec![Arc::clone(&app) as Arc<dyn AppBackend>]);
         std::thread::spawn(move || {
             runtime().block_on(async {
-                let server = Server::with(limits, listener, address, apps).unwrap();
+                let server = Server::with(
+                    limits,
+                    (tokio::net::UnixListener::from_std(listener).unwrap(), address),
+                    apps,
+                );
                 tokio::select! {
                     () = server.serve() => {}
                     _ = stopped => {}

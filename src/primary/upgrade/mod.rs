@@ -145,9 +145,9 @@ async fn prepare(program: &Path, rooms: &Rooms, by: &str) -> Result<(Image, Stri
         image.check_privileges()?;
     }
     let standing = quiet(rooms, by).await?;
-    let written = serde_json::to_vec(&standing.state)?;
+    let (written, word) = (serde_json::to_vec(&standing.state)?, standing.state.word);
     drop(standing);
-    let version = image.check(&Sealed::new(&written).map_err(Unfit::from)?).await?;
+    let version = image.check(&Sealed::new(&written, word).map_err(Unfit::from)?).await?;
     Ok((image, version))
 }
 
@@ -161,11 +161,13 @@ async fn execute(image: &Image, rooms: &Rooms, by: &str) -> NotUpgraded {
     let taken_over = || -> Result<std::io::Error, NotUpgraded> {
         let before = Image::of_this_process()?;
         let value = serde_json::to_value(&standing.state)?;
-        let sealed = Sealed::new(&serde_json::to_vec(&value)?).map_err(Unfit::from)?;
+        let sealed = Sealed::new(&serde_json::to_vec(&value)?, standing.state.word).map_err(Unfit::from)?;
         Ok(image.execute(&sealed, &carry::descriptors(&value), (Some(&before), privileges)))
     };
     match taken_over() {
-        Ok(source) => NotUpgraded::NotExecuted { path: image.path().to_owned(), source },
+        Ok(source) => {
+            NotUpgraded::NotExecuted { path: image.path().to_owned(), source: image.explained(source) }
+        }
         Err(error) => error,
     }
 }
@@ -186,11 +188,11 @@ async fn quiet(rooms: &Rooms, by: &str) -> Result<Still<Snapshot>, NotCarried> {
 
 /// Looks whether this image could go on with the snapshot on its standard input, and says so.
 pub(crate) fn check_main() -> ExitCode {
-    let read = process::duplicate(0).and_then(next_image::read);
+    let read = next_image::read_input();
     let read = read.map_err(snapshot::NotRead::because).and_then(|written| restoring::check(&written));
     match read {
-        Ok(()) => {
-            println!("{}", next_image::can_restore());
+        Ok(word) => {
+            println!("{}", next_image::can_restore(word));
             ExitCode::SUCCESS
         }
         Err(error) => {

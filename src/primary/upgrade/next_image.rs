@@ -4,9 +4,9 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,7 +20,7 @@ use tokio::net::unix::pipe;
 use tracing::warn;
 
 use super::super::primary_user::KeptPrivileges;
-use crate::carry::{CarriedFd, CarriedFds};
+use crate::carry::CarriedFd;
 use crate::sys::exec::{self, Program};
 use crate::sys::process::{self, ChildSetup};
 use crate::sys::signals::Blocked;
@@ -42,6 +42,9 @@ const VARIABLE: &str = "CLUSTERD_CARRIED";
 
 /// The longest snapshot that is read, in bytes.
 const LONGEST: u64 = 256 * 1024 * 1024;
+
+/// How long the beginning of a program is that tells its word size, byte order and processor, in bytes (elf(5)).
+const ELF_HEADER: usize = 20;
 
 /// A program file, kept open: what is checked is what is executed, whatever gets its name meanwhile.
 #[derive(Debug)]
@@ -146,27 +149,29 @@ impl Image {
     /// # Errors
     /// Why it could not.
     pub(super) async fn check(&self, snapshot: &Sealed) -> Result<String, Unfit> {
-        let mut command = Command::new(self.reachable());
+        if self.is_for_another_machine() {
+            let source = self.explained(io::Error::from_raw_os_error(libc::ENOEXEC));
+            return Err(Unfit::NoProgram { path: self.path.clone(), source });
+        }
+        let mut command = Command::new(process::path_for_children(&self.file));
         command.arg0("clusterd").arg(CHECK_VERB);
-        command.stdin(snapshot.0.try_clone()?).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(snapshot.file.try_clone()?).stdout(Stdio::piped()).stderr(Stdio::piped());
         ChildSetup::new(Signal::KILL, rustix::process::getrlimit(Resource::Nofile)).apply_to(&mut command);
-        let failed = |source| Unfit::NoProgram { path: self.path.clone(), source };
+        let failed = |source| Unfit::NoProgram { path: self.path.clone(), source: self.explained(source) };
         let mut child = command.spawn().map_err(failed)?;
         let group = Pid::from_child(&child);
         let (out, err) = (child.stdout.take(), child.stderr.take());
         // The reaper waits for it, as for any child that is no worker.
         drop(child);
-        let answered =
-            tokio::time::timeout(PATIENCE, async { tokio::try_join!(words(out), words(err)) }).await;
-        let Ok(answered) = answered else {
-            let _ = rustix::process::kill_process_group(group, Signal::KILL);
-            return Err(Unfit::Silent(self.path.clone()));
-        };
-        let (out, err) = answered?;
-        match (out.strip_prefix(CAN), out.is_empty() && !err.is_empty()) {
-            (Some(version), _) => Ok(version.to_owned()),
-            (None, true) if err.starts_with("clusterd ") => Err(Unfit::Refuses { said: err }),
-            (None, _) => Err(Unfit::Mute { path: self.path.clone(), said: format!("{out}{err}") }),
+        let said = async { tokio::try_join!(words(out), words(err)) };
+        let answered = tokio::time::timeout(PATIENCE, said).await;
+        // Whoever has answered has ended, or is of no use any more.
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        let (out, err) = answered.map_err(|_| Unfit::Silent(self.path.clone()))??;
+        match version(&out, snapshot.word) {
+            Some(version) => Ok(version.to_owned()),
+            None if out.is_empty() && err.starts_with("clusterd ") => Err(Unfit::Refuses { said: err }),
+            None => Err(Unfit::Mute { path: self.path.clone(), said: [out, err].concat() }),
         }
     }
 
@@ -175,18 +180,36 @@ impl Image {
         let mode = rustix::fs::fstat(&self.file).map_err(io::Error::from)?.st_mode;
         let mut space = [0_u8; 64];
         let has_capabilities =
-            rustix::fs::getxattr(self.reachable(), "security.capability", &mut space).is_ok();
+            rustix::fs::getxattr(process::path_of(&self.file), "security.capability", &mut space).is_ok();
         match has_capabilities || mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
             true => Err(Unfit::Privileged(self.path.clone())),
             false => Ok(()),
         }
     }
 
-    /// The name by which this very file is executed: its own, while it has that.
-    fn reachable(&self) -> PathBuf {
-        match self.has_its_name() {
-            true => self.path.clone(),
-            false => process::path_of(&self.file),
+    /// Whether it is a program as this one is, but not for this processor: a shell would try to read it (execvp(3)).
+    fn is_for_another_machine(&self) -> bool {
+        let begins = |path: PathBuf| {
+            let mut header = [0; ELF_HEADER];
+            File::open(path).and_then(|mut file| file.read_exact(&mut header)).map(|()| header)
+        };
+        match (begins(process::path_of(&self.file)), begins(process::own_program())) {
+            (Ok(its), Ok(own)) => {
+                its[..4] == own[..4] && (&its[4..6], &its[18..]) != (&own[4..6], &own[18..])
+            }
+            _ => false,
+        }
+    }
+
+    /// What the system has said of a file that is there: it also says so of what that needs (execve(2)).
+    pub(super) fn explained(&self, error: io::Error) -> io::Error {
+        match error.raw_os_error() {
+            Some(libc::ENOENT) => io::Error::other(
+                "the program that runs it is not there: its interpreter if it is a script, otherwise its dynamic loader",
+            ),
+            Some(libc::ENOEXEC) => io::Error::other("it is no program for this machine"),
+            Some(libc::ETXTBSY) => io::Error::other("it is being written (Text file busy)"),
+            _ => error,
         }
     }
 
@@ -209,18 +232,22 @@ impl Image {
         (before, privileges): (Option<&Image>, Option<KeptPrivileges>),
     ) -> io::Error {
         let given = Given {
-            snapshot: CarriedFd::of(&snapshot.0),
+            snapshot: CarriedFd::of(&snapshot.file),
             before: before.map(|before| CarriedFd::of(&before.file)),
             failed: None,
         };
-        execute(self, &given, carried, privileges)
+        let mut programs = vec![Program::File(CarriedFd::of(&self.file))];
+        if self.has_its_name() {
+            programs.push(Program::Path(&self.path));
+        }
+        execute(&programs, &given, carried, privileges)
     }
 }
 
-/// Between the first descriptor that survives execve(2) and that call nothing is forked: this is one step of the main thread.
-/// What was kept of root's capabilities is ambient in it, for the next image alone.
+/// Executes the first of these programs that can be. Between the first descriptor that survives execve(2) and that call nothing
+/// is forked: this is one step of the main thread. What was kept of root's capabilities is ambient in it, for the next image alone.
 fn execute(
-    image: &Image,
+    programs: &[Program<'_>],
     given: &Given,
     carried: &[CarriedFd],
     privileges: Option<KeptPrivileges>,
@@ -233,12 +260,15 @@ fn execute(
         Err(error) => return error,
     };
     let all = || carried.iter().chain([&given.snapshot]).chain(&given.before);
-    let ready = all().try_for_each(|fd| fd.survives_exec(true));
+    let survives = |fd: &CarriedFd| {
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("descriptor {}: {error}", fd.number()));
+        fd.survives_exec(true).map_err(named)
+    };
+    let ready = all().try_for_each(survives);
     let ready = ready.and_then(|()| privileges.map_or(Ok(()), KeptPrivileges::hand_on));
     let error = match ready {
-        // By its name it keeps that name for those who look at processes.
-        Ok(()) if image.has_its_name() => exec::execute(Program::Path(&image.path), &words, &variables),
-        Ok(()) => exec::execute(Program::File(image.file.as_fd()), &words, &variables),
+        Ok(()) => execute_first(programs, &words, &variables),
         Err(error) => error,
     };
     all().for_each(|fd| drop(fd.survives_exec(false)));
@@ -246,6 +276,23 @@ fn execute(
         warn!(%error, "cannot take back what was to be handed on to the next image");
     }
     drop(blocked);
+    error
+}
+
+fn execute_first(
+    programs: &[Program<'_>],
+    words: &[OsString],
+    variables: &[(OsString, OsString)],
+) -> io::Error {
+    let mut error = io::ErrorKind::NotFound.into();
+    for program in programs {
+        error = exec::execute(*program, words, variables);
+        // The interpreter of a script cannot open it by a descriptor that is closed for it; and there are systems without
+        // execveat(2).
+        if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOSYS)) {
+            return error;
+        }
+    }
     error
 }
 
@@ -258,41 +305,46 @@ async fn words(pipe: Option<impl Into<OwnedFd>>) -> io::Result<String> {
 
 /// A snapshot in memory, which nobody can change any more.
 #[derive(Debug)]
-pub(super) struct Sealed(OwnedFd);
+pub(super) struct Sealed {
+    file: OwnedFd,
+    /// Whoever has read it knows this.
+    word: u64,
+}
 
 impl Sealed {
-    /// This one.
+    /// This one, in which this word is written.
     ///
     /// # Errors
     /// Those of memfd_create(2), write(2) and fcntl(2).
-    pub(super) fn new(snapshot: &[u8]) -> io::Result<Self> {
+    pub(super) fn new(snapshot: &[u8], word: u64) -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let mut file = File::from(rustix::fs::memfd_create(c"clusterd-snapshot", flags)?);
         file.write_all(snapshot)?;
+        // For whoever reads it as any other input.
+        file.rewind()?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&file, seals)?;
-        Ok(Self(file.into()))
+        Ok(Self { file: file.into(), word })
     }
 }
 
-/// What is in a snapshot, from its beginning.
+/// What is in the snapshot on this process's standard input, from its beginning.
 ///
 /// # Errors
 /// It is longer than any can be, or cannot be read.
-pub(super) fn read(snapshot: OwnedFd) -> io::Result<Vec<u8>> {
-    let file = File::from(snapshot);
-    let len = file.metadata()?.len();
-    if len > LONGEST {
-        return Err(io::Error::other(format!("a snapshot of {len} bytes")));
-    }
-    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
+pub(super) fn read_input() -> io::Result<Vec<u8>> {
+    CarriedFd::numbered(0).read(LONGEST)
 }
 
-/// Says to whoever has asked that this version could go on.
-pub(super) fn can_restore() -> String {
-    format!("{CAN}{}", env!("CARGO_PKG_VERSION"))
+/// Says to whoever has asked that this version could go on. The word is from the snapshot: who has not read it does not know it.
+pub(super) fn can_restore(word: u64) -> String {
+    format!("{CAN}{} {word}", env!("CARGO_PKG_VERSION"))
+}
+
+/// The version that has said so, if it knows the word.
+fn version(said: &str, word: u64) -> Option<&str> {
+    let (version, known) = said.strip_prefix(CAN)?.split_once(' ')?;
+    (known.parse() == Ok(word)).then_some(version)
 }
 
 impl Handed {
@@ -308,8 +360,7 @@ impl Handed {
     /// # Errors
     /// It cannot be read.
     pub(super) fn read(&self) -> io::Result<Vec<u8>> {
-        let snapshot = process::duplicate(self.snapshot.number().cast_unsigned())?;
-        read(snapshot)
+        self.snapshot.read(LONGEST)
     }
 
     /// The descriptors of the snapshot and of the program before, beside those that are written down.
@@ -318,22 +369,16 @@ impl Handed {
     }
 
     /// Gives everything back to the program that ran before: it goes on as if nothing had been, and tells why. It returns only if
-    /// there is none, or that cannot be.
+    /// there is none, or that cannot be. It takes no further descriptor, of which there may be none.
     pub(super) fn give_back(
         &self,
         carried: &[CarriedFd],
-        fds: &CarriedFds,
         (why, privileges): (&str, Option<KeptPrivileges>),
     ) -> io::Error {
         let Some(before) = self.before else {
             return io::Error::other("there is no clusterd before this one");
         };
-        let file = match fds.take(before) {
-            Ok(file) => file,
-            Err(error) => return error,
-        };
-        let image = Image { file, path: PathBuf::new() };
         let given = Given { snapshot: self.snapshot, before: None, failed: Some(why.to_owned()) };
-        execute(&image, &given, carried, privileges)
+        execute(&[Program::File(before)], &given, carried, privileges)
     }
 }

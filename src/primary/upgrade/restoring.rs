@@ -4,12 +4,12 @@
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
-use super::super::control::{self, Claimed};
+use super::super::control;
 use super::super::error::PrimaryError;
 use super::super::primary_user::KeptPrivileges;
 use super::next_image::Handed;
 use super::snapshot::{NotRead, PrimarySnapshot, Snapshot};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::carry::{self, CarriedFd, CarriedFds};
 use crate::connections::notes::Notes;
@@ -37,51 +37,50 @@ pub(crate) struct Restoring {
     carried: Vec<CarriedFd>,
 }
 
-/// Whether this image could go on with this.
+/// Whether this image could go on with this, and the word in it.
 ///
 /// # Errors
 /// Why not.
-pub(super) fn check(written: &[u8]) -> Result<(), NotRead> {
+pub(super) fn check(written: &[u8]) -> Result<u64, NotRead> {
     let snapshot = Snapshot::read(written)?;
     let settings = &snapshot.settings;
     settings.first.in_force_after(snapshot.supervisor.settings()).map_err(NotRead::because)?;
     settings.command_line.clone().read().map_err(NotRead::because)?;
-    Ok(())
+    Ok(snapshot.word)
 }
 
 /// Goes on as clusterd where the image before has left off; `serve` does the main job.
 pub(crate) fn resume_main(handed: Handed, serve: impl FnOnce(Told, Given, Box<Restoring>) -> u8) -> ExitCode {
     // It was begun by a path that may be a number.
     let _ = rustix::thread::set_name(c"clusterd");
-    let (written, fds, carried) = match take_over(&handed) {
-        Ok(taken) => taken,
-        // Nothing of it is known: whoever started clusterd starts it again.
-        Err(error) => {
-            crate::cli::complain(&format!("cannot take over from the clusterd before: {error}"));
-            return ExitCode::FAILURE;
-        }
+    let mut carried = Vec::new();
+    let why = match take_over(&handed, &mut carried) {
+        Ok((written, fds)) => match begin(&written, &fds).and_then(lower) {
+            Ok((told, given, snapshot, in_force)) => {
+                let restoring = Restoring { snapshot, fds, in_force, handed, carried };
+                return serve(told, given, Box::new(restoring)).into();
+            }
+            Err(why) => not_given_back(&handed, &carried, &why),
+        },
+        Err(error) => not_given_back(&handed, &carried, &NotRead::because(error)),
     };
-    match begin(&written, &fds).and_then(lower) {
-        Ok((told, given, snapshot, in_force)) => {
-            let restoring = Restoring { snapshot, fds, in_force, handed, carried };
-            serve(told, given, Box::new(restoring)).into()
-        }
-        Err(why) => {
-            // What was handed on to this image is handed on from it.
-            let error = handed.give_back(&carried, &fds, (&why.to_string(), None));
-            crate::cli::complain(&format!("{why}; cannot go back to the clusterd before: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    crate::cli::complain(&why);
+    ExitCode::FAILURE
 }
 
-type Left = (Vec<u8>, CarriedFds, Vec<CarriedFd>);
+/// Gives everything back to the image before. If that cannot be, whoever started clusterd starts it again; this is what it says.
+fn not_given_back(handed: &Handed, carried: &[CarriedFd], why: &NotRead) -> String {
+    // What was handed on to this image is handed on from it.
+    let error = handed.give_back(carried, (&why.to_string(), None));
+    format!("{why}; cannot go back to the clusterd before: {error}")
+}
 
-fn take_over(handed: &Handed) -> std::io::Result<Left> {
+/// What was written down, and the descriptors. Those that it names are noted before any is touched.
+fn take_over(handed: &Handed, carried: &mut Vec<CarriedFd>) -> std::io::Result<(Vec<u8>, CarriedFds)> {
     let written = handed.read()?;
-    let carried = carry::descriptors(&serde_json::from_slice(&written)?);
+    *carried = carry::descriptors(&serde_json::from_slice(&written)?);
     let all: Vec<_> = carried.iter().copied().chain(handed.own()).collect();
-    Ok((written, CarriedFds::adopt(&all)?, carried))
+    Ok((written, CarriedFds::adopt(&all)?))
 }
 
 type Begun = (Told, Given, Snapshot, Config);
@@ -136,6 +135,15 @@ impl Restoring {
         self.snapshot.connections.clone()
     }
 
+    /// The control socket, if there was one.
+    ///
+    /// # Errors
+    /// It was not carried.
+    pub(in crate::primary) fn control(&self) -> std::io::Result<Option<control::Watched>> {
+        let written = self.snapshot.primary.control.clone();
+        written.map(|control| control::restore(control, &self.fds)).transpose()
+    }
+
     /// How the upgrade went, once all is in its place.
     fn outcome(&self) -> Upgrade {
         let (paused, from) =
@@ -170,17 +178,13 @@ impl Restoring {
 
     /// All is in its place: there is no way back to the image before.
     pub(in crate::primary) fn own(self) -> TakenOver {
-        let PrimarySnapshot { is_ready, greeted, control, .. } = &self.snapshot.primary;
-        let control = control.clone().map(|control| control::restore(control, &self.fds)).transpose();
-        let control =
-            control.inspect_err(|error| warn!("lost the control socket of the clusterd before: {error}"));
+        let PrimarySnapshot { is_ready, greeted, .. } = &self.snapshot.primary;
         let taken_over = TakenOver {
             outcome: Some(self.outcome()),
             event: Some(self.event()),
             was_ready: *is_ready,
             has_greeted: *greeted,
             statistics: self.snapshot.statistics.clone(),
-            control: control.ok().flatten(),
         };
         for &closing in &self.snapshot.closing {
             // Elsewhere, and not where the others are: this may be the last one.
@@ -193,7 +197,7 @@ impl Restoring {
 
     /// Gives everything back to the image before, for this reason. It returns only if that cannot be.
     pub(in crate::primary) fn give_back(self, why: PrimaryError) -> PrimaryError {
-        let failed = self.handed.give_back(&self.carried, &self.fds, (&why.to_string(), self.privileges()));
+        let failed = self.handed.give_back(&self.carried, (&why.to_string(), self.privileges()));
         PrimaryError::NotGivenBack { why: Box::new(why), failed }
     }
 }
@@ -211,6 +215,4 @@ pub(in crate::primary) struct TakenOver {
     pub has_greeted: bool,
     /// What was counted of connections that are open.
     pub statistics: Option<StatisticsSnapshot>,
-    /// The control socket.
-    pub control: Option<Claimed>,
 }

@@ -36,6 +36,8 @@ pub(in crate::primary) struct Snapshot {
     pub(super) format: u32,
     /// The version of clusterd that has written it.
     pub clusterd: String,
+    /// A number by chance: who says it has read this.
+    pub(super) word: u64,
     pub order: OrderSnapshot,
     pub settings: SettingsSnapshot,
     pub primary: PrimarySnapshot,
@@ -134,9 +136,9 @@ impl SettingsSnapshot {
 }
 
 impl Snapshot {
-    /// The format and the version of this image.
-    pub(super) fn written_here() -> (u32, String) {
-        (FORMAT, env!("CARGO_PKG_VERSION").to_owned())
+    /// The format and the version of this image, and a word.
+    pub(super) fn written_here() -> (u32, String, u64) {
+        (FORMAT, env!("CARGO_PKG_VERSION").to_owned(), fastrand::u64(..))
     }
 
     /// What is written here.

@@ -29,6 +29,9 @@ use crate::{connections, front, supervisor};
 /// How long one room may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long it may take until what was asked for begins. Whoever asks for more waits as long.
+const ORDER: Duration = Duration::from_millis(500);
+
 /// Everybody who stands still.
 pub(in crate::primary) struct Rooms {
     pub supervisor: supervisor::Handle,
@@ -61,6 +64,9 @@ impl Rooms {
     pub(super) async fn stand_still(&self, by: &str) -> Result<Still<Snapshot>, NotCarried> {
         // Nobody else is stopped for what may take long.
         self.supervisor.is_quiet().await?;
+        let orders = self.supervisor.no_orders(ORDER).await;
+        let orders =
+            orders.ok_or_else(|| NotCarried("what was asked of clusterd is under way".to_owned()))?;
         self.no_hook_runs().await?;
         let attach = soon("the attach socket", self.attach.stand_still()).await?;
         let (since, hooks) = soon("a worker's channel", self.supervisor.hooks_stand_still()).await?;
@@ -82,10 +88,11 @@ impl Rooms {
         let closing = closer::hold();
         let statistics = self.statistics.as_ref().map(|statistics| statistics.stand_still());
         let opened = self.on_demand.as_ref().map(OnDemand::snapshot).transpose()?;
-        let (format, clusterd) = Snapshot::written_here();
+        let (format, clusterd, word) = Snapshot::written_here();
         let snapshot = Snapshot {
             format,
             clusterd,
+            word,
             order: OrderSnapshot { by: by.to_owned(), stood_still: stood_still.into() },
             settings: self.settings.clone(),
             primary: self.primary.snapshot(),
@@ -104,7 +111,12 @@ impl Rooms {
             output: output.state.clone(),
             metrics: self.metrics.snapshot(),
         };
-        Ok(Still::new(snapshot, (statistics, connections, closing, supervisor, front, output, hooks, attach)))
+        // Whoever has spoken to it since is not heard before the next image, which does not hear it.
+        if !self.supervisor.has_heard_all() {
+            return Err(NotCarried("the supervisor is told something".to_owned()));
+        }
+        let around = (output, hooks, attach, orders);
+        Ok(Still::new(snapshot, (statistics, connections, closing, supervisor, front, around)))
     }
 }
 

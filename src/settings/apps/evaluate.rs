@@ -48,7 +48,9 @@ pub(super) fn evaluate(file: &Path, named: &Path, limit: Duration) -> Result<Tre
     let problem = |reason: Reason| Problem::at(named.display(), reason);
     let mark = format!("clusterd-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let folder = file.parent().unwrap_or(Path::new("/"));
-    let mut child = Command::new("node")
+    let mut command = Command::new("node");
+    crate::sys::signals::block_none_in(&mut command);
+    let mut child = command
         .args([OsStr::new("-e"), EVALUATOR.as_ref(), file.as_os_str(), mark.as_ref()])
         .current_dir(folder)
         .stdin(Stdio::null())

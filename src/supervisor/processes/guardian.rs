@@ -196,6 +196,7 @@ impl Guardian {
         command.stdin(read).stdout(unread_output()?).stderr(unread_output()?);
         // Workers may have another user than this process has given itself.
         privileges::share(&mut command, CapabilitySet::KILL);
+        sys::signals::block_none_in(&mut command);
         let child = command.spawn()?;
         Ok(Self { pid: Pid::from_child(&child), since: Instant::now(), pipe: write })
     }

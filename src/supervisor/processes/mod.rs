@@ -68,21 +68,28 @@ pub(super) enum Died {
 }
 
 impl Processes {
-    /// Starts to wait for children, and the guardian if one is wanted.
+    /// Starts to wait for children. A guardian that is wanted is started by [`Processes::guard`].
     ///
     /// # Errors
     /// The ends of children would not be noticed.
     pub(super) fn new(
         scope: Scope,
-        (guardian_orders, waiting): (Option<Orders>, Option<Waiting>),
+        guardian_orders: Option<Orders>,
         (family, treekill): (Family, bool),
     ) -> Result<Self, StartError> {
         let reaper = Reaper::new(scope).map_err(StartError::Signals)?;
         let kills = Kills::from_now();
-        let mut processes =
-            Self { reaper, guardian_orders, guardian: None, kills, launches: 0, family, treekill };
-        processes.start_guardian(waiting, &[]);
-        Ok(processes)
+        Ok(Self { reaper, guardian_orders, guardian: None, kills, launches: 0, family, treekill })
+    }
+
+    /// Starts the guardian, if one is wanted, or gives its orders to the one that waits for them.
+    pub(super) fn guard(&mut self, waiting: Option<Waiting>) {
+        self.start_guardian(waiting, &[]);
+    }
+
+    /// Goes on with this many launches.
+    pub(super) fn go_on(&mut self, launches: u64) {
+        self.launches = launches;
     }
 
     /// As they are written down.
@@ -93,10 +100,9 @@ impl Processes {
         }
     }
 
-    /// Goes on with what was written down. This image's guardian takes over from the one before, which is let go: after
-    /// a crash it would start the program again that it runs itself.
-    pub(super) fn restore(&mut self, snapshot: &SupervisorSnapshot, before: Option<Guardian>) {
-        self.launches = snapshot.launches();
+    /// This image's guardian takes over from the one before, which is let go: after a crash it would start the program again
+    /// that it runs itself.
+    pub(super) fn take_over(&mut self, snapshot: &SupervisorSnapshot, before: Option<Guardian>) {
         if let Some(guardian) = &self.guardian {
             snapshot.running().for_each(|(_, group)| guardian.watch(group));
         }
