@@ -3,9 +3,15 @@
 //! The program that takes over is the tested one itself; where another version matters, a test says so. By default each server
 //! sees a few upgrades. `CLUSTERD_TEST_UPGRADES=20` gives it that many.
 
+mod back;
 mod binding;
+mod kept;
+mod kills;
+mod meanwhile;
+mod next;
 mod output;
 mod owners;
+mod refused;
 mod under_load;
 
 use std::collections::BTreeSet;
