@@ -36,7 +36,7 @@ pub mod private {
 /// See `crate::properties`.
 pub mod properties {
     pub use crate::properties::{
-        api_body, attach_wire, env_file, home_state, import, listen_fds, settings_file,
+        api_body, attach_wire, env_file, home_state, import, listen_fds, settings_file, snapshot,
     };
 }
 

@@ -10,7 +10,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::handshake::Hello;
-use crate::carry::{CarriedFd, Moment};
+use crate::carry::{CarriedFd, LAST_COUNT, Moment};
 use crate::ids::{LinkId, ServiceId, Slot, WorkerId, WorkerPort};
 use crate::protocol::wire::{Binding, Endpoint};
 use crate::settings::Bind;
@@ -146,6 +146,13 @@ impl From<BindSnapshot> for Bind {
 pub(crate) struct OpeningsSnapshot {
     /// The next one.
     pub(super) next: u64,
+}
+
+impl OpeningsSnapshot {
+    /// Whether there are further ones.
+    pub(crate) fn goes_on(self) -> bool {
+        self.next < LAST_COUNT
+    }
 }
 
 /// The calls of one launch, and of whatever it has left behind.

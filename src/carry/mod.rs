@@ -22,6 +22,9 @@ pub(crate) use self::steps::{NoSteps, Step, Steps};
 pub(crate) use self::still::{NotCarried, Still};
 pub(crate) use crate::sys::carried::{CarriedFd, CarriedFds};
 
+/// No count gets further than this: what JSON can hold exactly for every reader.
+pub(crate) const LAST_COUNT: u64 = 1 << 53;
+
 /// Every descriptor that is written down in this, in order, as often as it is.
 pub(crate) fn descriptors(snapshot: &Value) -> Vec<CarriedFd> {
     let mut found = Vec::new();
@@ -47,8 +50,19 @@ fn collect(value: &Value, found: &mut Vec<CarriedFd>) {
 pub(crate) mod testing {
     use serde::Serialize;
     use serde::de::DeserializeOwned;
+    use serde_json::Value;
 
     use super::{CarriedFds, descriptors};
+
+    /// This part of a snapshot with one of everything that there can be in it, where these `places` hold something else.
+    pub(crate) fn everything<T: DeserializeOwned>(part: &str, places: &[(&str, Value)]) -> T {
+        let whole = include_str!("../../tests/golden/upgrade-1.json");
+        let mut whole: Value = serde_json::from_str(whole).expect("it is JSON");
+        for (place, value) in places {
+            *whole[part].pointer_mut(place).expect("there is such a place") = value.clone();
+        }
+        serde_json::from_value(whole[part].take()).expect("it can be read")
+    }
 
     /// What the next image would read, with copies of the descriptors, so that whoever has them can be dropped.
     pub(crate) fn carried<T: Serialize + DeserializeOwned>(snapshot: &T) -> (T, CarriedFds) {

@@ -29,6 +29,8 @@ use std::time::Duration;
 pub(crate) use self::handle::{Handle, Telling};
 pub(crate) use self::snapshot::{ConnectionsSnapshot, NotesSnapshot, StatisticsSnapshot};
 pub(crate) use self::task::start;
+#[cfg(feature = "internal")]
+pub(crate) use self::task::trial;
 use crate::ids::WorkerId;
 
 /// A client's connection that a process has.

@@ -114,7 +114,7 @@ impl Notes {
         let mut page = self.page();
         // Of those that come back there are no more than were given, and may lie in channels.
         if page.notes.len() >= MOST && note.worker.is_some() {
-            page.dropped += 1;
+            page.dropped = page.dropped.saturating_add(1);
             return;
         }
         page.notes.push(note);
@@ -302,6 +302,14 @@ mod tests {
         let mut left = BTreeSet::new();
         next.read_ports(&mut left);
         assert_eq!(left, BTreeSet::from([80]));
+    }
+
+    #[test]
+    fn however_many_were_dropped_before_more_can_be() {
+        let notes = Notes::new().unwrap();
+        notes.restore(NotesSnapshot { notes: Vec::new(), dropped: u64::MAX, left_ports: Vec::new() });
+        (0..=MOST as u64).for_each(|cookie| notes.add(note(cookie)));
+        assert_eq!(notes.take(Vec::new()).1, u64::MAX);
     }
 
     #[test]

@@ -51,6 +51,21 @@ pub(crate) fn start(
     Ok(handle)
 }
 
+/// Begins with what was restored, without a thread, and looks once: all of it has ended.
+///
+/// # Errors
+/// There can be nothing like it.
+#[cfg(feature = "internal")]
+pub(crate) fn trial(notes: Notes, restored: ConnectionsSnapshot) -> io::Result<()> {
+    let mut task = Task::new(Inbox::default(), notes, Family::of_number(1), false);
+    task.restore(restored)?;
+    let (noted, now) = (task.snapshot().noted.len(), Instant::now());
+    let ended = [task.table.listed(&[], Ends::Lost, now), task.table.listed(&[], Ends::Lost, now)];
+    assert!(ended.iter().map(|outcome| outcome.ended.len()).sum::<usize>() <= noted);
+    assert_eq!(task.snapshot().noted.len(), 0);
+    Ok(())
+}
+
 struct Task {
     inbox: Inbox,
     notes: Notes,

@@ -199,7 +199,7 @@ impl LaunchTable {
         let stuck_timeout = self.recycle.stuck_timeout;
         let is_first = self.change(worker, |launch| {
             if let Some(stall) = &mut launch.stall {
-                stall.listeners += 1;
+                stall.listeners = stall.listeners.saturating_add(1);
                 return false;
             }
             let stuck_at = stuck_timeout.filter(|_| !launch.is_retired).map(|timeout| now + timeout);

@@ -3,7 +3,7 @@
 //! Each part of the front writes down what is its own and takes it over, in its own file; here is the form. Counters are
 //! carried by whoever has all metrics.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +22,7 @@ use super::links::{ChannelPermit, ChannelPermits};
 use super::public_socket::PublicSocket;
 use super::setup::{Accepts, PublicSockets};
 use super::steering::snapshot::SteeringSnapshot;
-use crate::carry::{CarriedFd, CarriedFds, Moment};
+use crate::carry::{CarriedFd, CarriedFds, LAST_COUNT, Moment};
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::protocol::wire::{Endpoint, SocketOption};
 
@@ -212,6 +212,28 @@ pub(super) struct Legacy {
 }
 
 impl FrontSnapshot {
+    /// That it can have been so, where so many channels were given numbers.
+    ///
+    /// # Errors
+    /// What cannot have been.
+    pub(crate) fn check(&self, channels: u64) -> io::Result<()> {
+        let mut known = BTreeSet::new();
+        let mut services = self.services.iter().map(|service| service.id).chain(self.steering.services());
+        if !services.all(|service| known.insert(service)) {
+            return Err(wrong("a service is there twice"));
+        }
+        let mut known = BTreeSet::new();
+        let groups = self.services.iter().flat_map(|service| &service.groups);
+        let links = groups.flat_map(|group| group.links.iter().chain(&group.gone)).map(LinkSnapshot::id);
+        if !links.chain(self.steering.links()).all(|link| link.0 < channels && known.insert(link)) {
+            return Err(wrong("a channel is there twice, or was never given a number"));
+        }
+        match channels.max(self.steering.count()) < LAST_COUNT {
+            true => Ok(()),
+            false => Err(wrong("a number after which there is none")),
+        }
+    }
+
     /// The public sockets as they are before they are watched: each service with its sockets, in their states.
     ///
     /// Both are for [`Setup`](super::Setup). Where workers accept, a socket that listens for all of them is a copy, to be
@@ -342,4 +364,33 @@ impl Legacy {
 /// What was written down cannot be.
 pub(super) fn wrong(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::carry::testing::everything;
+
+    #[test]
+    fn what_cannot_have_been_is_refused() {
+        let check = |changes: &[(&str, Value)], channels| {
+            everything::<FrontSnapshot>("front", changes).check(channels).map_err(|error| error.to_string())
+        };
+        let (twice, endless) = ("a channel is there twice, or was never given a number", 1 << 53);
+        assert_eq!(check(&[], 23), Ok(()));
+        let cases = [
+            ("/services/1/id", json!({ "Port": 3000 }), 23, "a service is there twice"),
+            ("/steering/ports/0/id", json!({ "Opened": 0 }), 23, "a service is there twice"),
+            ("/services/0/groups/0/links/1/id", json!(0), 23, twice),
+            ("/services/0/groups/0/gone/0/id", json!(23), 23, twice),
+            ("/steering/ports/0/groups/0/bound/0/servers/0/link", json!(9), 23, twice),
+            ("/steering/members", json!(u64::MAX), 23, "a number after which there is none"),
+            ("/services/0/turn", json!(0), endless, "a number after which there is none"),
+        ];
+        for (place, value, channels, wrong) in cases {
+            assert_eq!(check(&[(place, value)], channels), Err(wrong.to_owned()), "{place}");
+        }
+    }
 }

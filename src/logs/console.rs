@@ -51,6 +51,9 @@ impl Console {
     }
 }
 
+/// No label is wider, in characters.
+const WIDEST: usize = 1024;
+
 /// Whose a line is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,7 +76,8 @@ impl Label {
     pub(crate) fn prefix(&self, look: Look, worker: Option<Slot>) -> String {
         let name = self.app.as_deref().unwrap_or(env!("CARGO_PKG_NAME"));
         let worker = worker.map(|slot| format!(" {slot}")).unwrap_or_default();
-        let label = format!("{:width$} |", format!("{name}{worker}"), width = self.width);
+        let width = self.width.min(WIDEST);
+        let label = format!("{:width$} |", format!("{name}{worker}"));
         match (look, &self.app) {
             (Look::Terminal { colour: true }, Some(_)) => format!("{} ", coloured(&label, self.number)),
             _ => format!("{label} "),
@@ -160,6 +164,8 @@ mod tests {
         for (app, look, worker, expected) in table {
             assert_eq!(label(app).prefix(look, worker), expected);
         }
+        let wide = Label { width: usize::MAX, ..label(Some("web")) };
+        assert_eq!(wide.prefix(plain, None).len(), WIDEST + 3);
         let widths = [1, 9, 10, 100].map(|workers| Label::width_of("web", workers));
         assert_eq!(widths, [5, 5, 6, 7]);
     }

@@ -102,6 +102,20 @@ impl fmt::Display for PlaceSnapshot {
 }
 
 impl OutputSnapshot {
+    /// Looks at all of it, without an output that it could be of.
+    ///
+    /// # Errors
+    /// It cannot have been so, or a descriptor was not carried over.
+    #[cfg(feature = "internal")]
+    pub(crate) fn trial(&self, fds: &CarriedFds) -> io::Result<()> {
+        self.last_words(fds)?;
+        for pipe in self.pipes.iter().filter_map(|pipe| pipe.pipe) {
+            fds.take(pipe)?;
+        }
+        let last = self.pipes.iter().filter_map(|pipe| pipe.last.clone());
+        last.map(super::last::Kept::try_from).try_for_each(|kept| kept.map(drop))
+    }
+
     /// What clusterd has said last, in whole lines.
     pub(super) fn last_words(&self, fds: &CarriedFds) -> io::Result<Vec<u8>> {
         let mut file = File::from(fds.take(self.last_words)?);

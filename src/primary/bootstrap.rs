@@ -2,6 +2,7 @@
 //!
 //! What the system refuses it refuses here, so that a start that fails leaves nothing behind.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -20,6 +21,8 @@ use super::{triggers, worker_plan};
 use crate::admin::Admin;
 use crate::attach::listen_fds;
 use crate::attach::socket::AttachSocket;
+use crate::carry::CarriedFds;
+use crate::front::snapshot::FrontSnapshot;
 use crate::ids::{ServiceId, WorkerPort};
 use crate::preload::{ExposeError, Exposed};
 use crate::settings::Config;
@@ -126,14 +129,7 @@ impl Bootstrap {
         sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
         let context = worker_plan::exec_context(&restoring.in_force, limits.workers)?;
         let changes = triggers::changes(config)?;
-        let (services, restored) = snapshot.front.clone().into_parts(fds).map_err(carried)?;
-        let (mut bound, mut opened) = (Ports::new(), Vec::new());
-        for (service, sockets) in services {
-            match service {
-                ServiceId::Port(port) => bound.push((port, sockets)),
-                ServiceId::Opened(_) => opened.push((service, sockets)),
-            }
-        }
+        let (bound, front) = public_sockets(snapshot.front.clone(), fds).map_err(carried)?;
         let admin = written.admin.map(|fd| fds.take(fd).and_then(Admin::restore));
         let shim = written.shim.map(|shim| Exposed::restore(shim, fds)).transpose().map_err(carried)?;
         let leaving = snapshot.hooks.leaving.clone().map(|page| LeavingNotes::restore(Some(page), fds));
@@ -152,7 +148,7 @@ impl Bootstrap {
             leaving: leaving.transpose().map_err(carried)?,
             turned: snapshot.supervisor.turned(),
         };
-        Ok((bootstrap, (opened, restored)))
+        Ok((bootstrap, front))
     }
 
     /// Another image of clusterd has left this, and does not go on with it.
@@ -194,6 +190,22 @@ impl Bootstrap {
             turn: Turn::new(self.way.may_turn, self.turned),
         }
     }
+}
+
+/// The public sockets that another image of clusterd has left, and what its front goes on with.
+///
+/// # Errors
+/// It cannot be taken over.
+pub(super) fn public_sockets(front: FrontSnapshot, fds: &CarriedFds) -> io::Result<(Ports, CarriedFront)> {
+    let (services, restored) = front.into_parts(fds)?;
+    let (mut bound, mut opened) = (Ports::new(), Vec::new());
+    for (service, sockets) in services {
+        match service {
+            ServiceId::Port(port) => bound.push((port, sockets)),
+            ServiceId::Opened(_) => opened.push((service, sockets)),
+        }
+    }
+    Ok((bound, (opened, restored)))
 }
 
 /// Without a shim for this processor there are still workers that use the library.

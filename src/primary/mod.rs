@@ -53,6 +53,8 @@ use self::shutdown::Shutdown;
 use self::signal_actions::SignalActions;
 use self::stalls::Stalls;
 pub(crate) use self::upgrade::Restoring;
+#[cfg(feature = "internal")]
+pub(crate) use self::upgrade::trial;
 pub(crate) use self::upgrade::{CHECK_VERB, Handed, check_main, resume_main};
 use self::upgrade::{Kept, Opened, Rooms, SettingsSnapshot, TakenOver};
 use self::wiring::{CarriedWiring, Dependencies, Wiring};

@@ -9,6 +9,7 @@ pub mod home_state;
 pub mod import;
 pub mod listen_fds;
 pub mod settings_file;
+pub mod snapshot;
 mod told;
 
 #[cfg(test)]

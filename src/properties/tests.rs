@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 type Check = fn(&[u8]);
 
 /// The seeds of a target, in the order of their names.
-fn seeds(target: &str) -> Vec<Vec<u8>> {
+pub(super) fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let entries = fs::read_dir(folder).expect("a folder of seeds");
     let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
@@ -85,4 +85,9 @@ fn listen_fds_holds() {
 #[test]
 fn home_state_holds() {
     holds("home_state", super::home_state::check);
+}
+
+#[test]
+fn snapshot_holds() {
+    holds("snapshot", super::snapshot::check);
 }

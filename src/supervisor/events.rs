@@ -74,13 +74,18 @@ pub(crate) enum EventKind {
     Missed { events: u64 },
 }
 
+/// The last second of a year with four digits, since 1970.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
 /// A time as RFC 3339 has it, in UTC and to the millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Time(pub SystemTime);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_rfc3339_millis(self.0).fmt(f)
+        // It has no words for a clock that is further off.
+        let last = SystemTime::UNIX_EPOCH + LAST;
+        humantime::format_rfc3339_millis(self.0.clamp(SystemTime::UNIX_EPOCH, last)).fmt(f)
     }
 }
 
@@ -185,5 +190,20 @@ impl fmt::Display for ReplaceReason {
                 write!(f, "it has taken no connection for {}", humantime::format_duration(*time))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_clock_says_is_told_as_a_time() {
+        let after = |seconds| Time(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
+        assert_eq!(after(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(after(253_402_300_799), "9999-12-31T23:59:59.000Z");
+        assert_eq!(after(1 << 40), "9999-12-31T23:59:59.000Z");
+        let before = Time(SystemTime::UNIX_EPOCH - Duration::from_secs(1));
+        assert_eq!(before.to_string(), "1970-01-01T00:00:00.000Z");
     }
 }

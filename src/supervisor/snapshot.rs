@@ -3,7 +3,7 @@
 //! It is written down when nothing is under way: no reload, no other command, no worker on its way up or out. Of such states
 //! there is nothing here: they pass, and an upgrade waits for that.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::time::SystemTime;
@@ -11,13 +11,15 @@ use std::time::SystemTime;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::Environment;
 use super::ends::{End, Ended, Reason};
 use super::events::Event;
 use super::lifecycle::{Answer, Ending, Missing, OnChannel, Process, Signals, State};
 use super::restart::Run;
 use super::turn::Turned;
-use crate::carry::{CarriedFd, Moment, NotCarried, Raw, StandStill};
+#[cfg(feature = "internal")]
+use super::worker_table::WorkerTable;
+use super::{Environment, MOST_WORKERS};
+use crate::carry::{CarriedFd, LAST_COUNT, Moment, NotCarried, Raw, StandStill};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::protocol::wire::Token;
 use crate::settings::carried::CarriedSettings;
@@ -197,9 +199,35 @@ impl SupervisorSnapshot {
     /// What is wrong.
     pub(crate) fn check(&self) -> Result<(), Wrong> {
         self.table.check()?;
-        self.table.instances.iter().try_for_each(|instance| instance.state.clone().read().map(drop))?;
+        let launches = counted("launches", self.processes.launches)?;
+        for instance in &self.table.instances {
+            instance.state.clone().read()?;
+            let launch = instance.state.process().map(|process| process.id);
+            if let Some(id) = launch.filter(|id| id.slot != instance.slot || id.launch > launches) {
+                return Err(Wrong(format!(
+                    "launch {} of worker {} in slot {}",
+                    id.launch, id, instance.slot
+                )));
+            }
+        }
         self.lanes.iter().try_for_each(|lane| pid(lane.group).map(drop))?;
         self.processes.guardian.iter().try_for_each(|guardian| pid(guardian.pid).map(drop))
+    }
+
+    /// Begins with the workers as they stand, and nothing else: they are told of, and each slot gets one more.
+    ///
+    /// # Errors
+    /// They cannot stand so.
+    #[cfg(feature = "internal")]
+    pub(crate) fn trial(&self, plan: &std::sync::Arc<super::Plan>) -> Result<Vec<super::Status>, Wrong> {
+        let mut table = WorkerTable::restore(self.table.clone(), plan, std::collections::HashMap::new())?;
+        let statuses = table.statuses();
+        let _ = (table.verdict(), table.deadline(), table.groups(), table.standings(), table.served());
+        for slot in table.slots() {
+            table.count_restart(slot);
+            table.enter(slot, std::sync::Arc::clone(plan));
+        }
+        Ok(statuses)
     }
 
     /// Each process that runs: its launch, and its process group.
@@ -421,22 +449,70 @@ impl From<CarriedTurn> for Turned {
     }
 }
 
+/// A count that can go on.
+fn counted(what: &str, count: u64) -> Result<u64, Wrong> {
+    Some(count).filter(|&count| count < LAST_COUNT).ok_or_else(|| Wrong(format!("{count} {what}")))
+}
+
 impl TableSnapshot {
     /// That no two fill one slot, nor have one number, and that each slot is one that there can be.
     ///
     /// # Errors
     /// What is wrong.
     pub(super) fn check(&self) -> Result<(), Wrong> {
-        let mut seen = BTreeMap::new();
-        for instance in &self.instances {
-            let slot = instance.slot;
-            if slot.0 == 0 || instance.id == 0 || instance.id > self.begun {
-                return Err(Wrong(format!("instance {} in slot {slot}", instance.id)));
+        counted("instances", self.begun)?;
+        self.restarts.iter().try_for_each(|&(_, count)| counted("restarts", count).map(drop))?;
+        let known = self.kept_empty.iter().chain(self.restarts.iter().map(|(slot, _)| slot));
+        let known = known.copied().chain([Slot(self.wanted.get())]);
+        if let Some(slot) = known.into_iter().find(|slot| !(1..=MOST_WORKERS).contains(&slot.0)) {
+            return Err(Wrong(format!("there is no slot {slot}")));
+        }
+        let (mut slots, mut ids) = (BTreeSet::new(), BTreeSet::new());
+        for &InstanceSnapshot { id, slot, .. } in &self.instances {
+            if !(1..=MOST_WORKERS).contains(&slot.0) || id == 0 || id > self.begun {
+                return Err(Wrong(format!("instance {id} in slot {slot}")));
             }
-            if seen.insert(slot, instance.id).is_some() {
-                return Err(Wrong(format!("two instances in slot {slot}")));
+            if !slots.insert(slot) || !ids.insert(id) {
+                return Err(Wrong(format!("two instances in slot {slot}, or of number {id}")));
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::carry::testing::everything;
+
+    #[test]
+    fn what_cannot_have_been_is_refused() {
+        let check = |changes: &[(&str, Value)]| {
+            let checked = everything::<SupervisorSnapshot>("supervisor", changes).check();
+            checked.map_err(|Wrong(wrong)| wrong)
+        };
+        assert_eq!(check(&[]), Ok(()));
+        let launch = "/table/instances/0/state/online/process/id";
+        let cases = [
+            ("/table/wanted", json!(1025), "there is no slot 1025"),
+            ("/table/kept_empty", json!([0]), "there is no slot 0"),
+            ("/table/restarts/0/0", json!(2000), "there is no slot 2000"),
+            ("/table/restarts/0/1", json!(u64::MAX), "18446744073709551615 restarts"),
+            ("/table/begun", json!(u64::MAX), "18446744073709551615 instances"),
+            ("/table/instances/0/slot", json!(2), "two instances in slot 2, or of number 2"),
+            ("/table/instances/1/id", json!(1), "two instances in slot 2, or of number 1"),
+            ("/table/instances/2/id", json!(7), "instance 7 in slot 3"),
+            ("/table/instances/2/slot", json!(1025), "instance 3 in slot 1025"),
+            ("/processes/launches", json!(1u64 << 53), "9007199254740992 launches"),
+            ("/lanes/0/group", json!(-1), "no child has the number -1"),
+            ("/processes/guardian/pid", json!(1), "no child has the number 1"),
+            (launch, json!({ "slot": 2, "launch": 1 }), "launch 1 of worker 2 in slot 1"),
+            (launch, json!({ "slot": 1, "launch": 10 }), "launch 10 of worker 1 in slot 1"),
+        ];
+        for (place, value, wrong) in cases {
+            assert_eq!(check(&[(place, value)]), Err(wrong.to_owned()), "{place}");
+        }
     }
 }

@@ -99,13 +99,10 @@ impl CarriedFds {
         if IS_DONE.swap(true, Ordering::Relaxed) {
             return Err(io::Error::other("descriptors were taken over before"));
         }
-        let mut distinct = BTreeSet::new();
+        Self::check(numbers)?;
         // None is owned, and so closed, before all are there: they may have to be given back.
         for number in numbers {
             let descriptor = number.descriptor;
-            if descriptor < FIRST || !distinct.insert(descriptor) {
-                return Err(io::Error::other(format!("descriptor {descriptor} is not one of its own")));
-            }
             number
                 .survives_exec(false)
                 .map_err(|error| io::Error::new(error.kind(), format!("descriptor {descriptor}: {error}")))?;
@@ -116,16 +113,36 @@ impl CarriedFds {
             let original = unsafe { OwnedFd::from_raw_fd(descriptor) };
             (descriptor, Kept { original, is_taken: false })
         };
-        let all = distinct.into_iter().map(own).collect();
+        let all = numbers.iter().map(|number| own(number.descriptor)).collect();
         Ok(Self(Mutex::new(all)))
+    }
+
+    /// That they can be taken over, as far as their numbers tell.
+    ///
+    /// # Errors
+    /// One is a standard stream, or is named twice.
+    pub(crate) fn check(numbers: &[CarriedFd]) -> io::Result<()> {
+        let mut seen = BTreeSet::new();
+        match numbers.iter().find(|number| number.descriptor < FIRST || !seen.insert(**number)) {
+            Some(CarriedFd { descriptor }) => {
+                Err(io::Error::other(format!("descriptor {descriptor} is not one of its own")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Copies of descriptors of this process, by their numbers: for tests, in which one process is both images.
     #[cfg(test)]
     pub(crate) fn copies(numbers: &[CarriedFd]) -> Self {
-        let copy = |number: &CarriedFd| number.with(|fd| fd.try_clone_to_owned()).expect("it is open");
-        let kept = |number| Kept { original: copy(number), is_taken: false };
-        Self(Mutex::new(numbers.iter().map(|number| (number.descriptor, kept(number))).collect()))
+        let copy = |number: CarriedFd| number.with(|fd| fd.try_clone_to_owned()).expect("it is open");
+        Self::of(numbers.iter().map(|&number| (number, copy(number))))
+    }
+
+    /// These, by the numbers that are written down of them.
+    #[cfg(any(test, feature = "internal"))]
+    pub(crate) fn of(all: impl Iterator<Item = (CarriedFd, OwnedFd)>) -> Self {
+        let kept = |original| Kept { original, is_taken: false };
+        Self(Mutex::new(all.map(|(number, fd)| (number.descriptor, kept(fd))).collect()))
     }
 
     /// A descriptor of the same file, for whoever it was written down by.
@@ -196,6 +213,18 @@ mod tests {
         let mut all = Vec::new();
         reader.read_to_end(&mut all).unwrap();
         assert_eq!(all, b"x");
+    }
+
+    #[test]
+    fn a_number_is_of_one_descriptor_that_is_no_standard_stream() {
+        let check = |numbers: &[i32]| {
+            let numbers: Vec<_> = numbers.iter().map(|&number| CarriedFd::numbered(number)).collect();
+            CarriedFds::check(&numbers).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&[3, 5, 4]), Ok(()));
+        for (numbers, wrong) in [([3, 4, 3], 3), ([3, 2, 4], 2), ([-1, 3, 4], -1)] {
+            assert_eq!(check(&numbers), Err(format!("descriptor {wrong} is not one of its own")));
+        }
     }
 
     #[test]

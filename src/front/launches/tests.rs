@@ -52,6 +52,17 @@ fn a_launch_is_worn_at_its_limit_and_again_after_as_many() {
 }
 
 #[test]
+fn however_many_listeners_were_stalled_before_more_can_be() {
+    let mut launches = LaunchTable::new(false, RecycleLimits::default(), Occupancy::new(false, None));
+    launches.attaches(WORKER);
+    launches.stalls(WORKER, Instant::now());
+    launches.change(WORKER, |launch| launch.stall.as_mut().unwrap().listeners = usize::MAX);
+    launches.stalls(WORKER, Instant::now());
+    launches.moves(WORKER);
+    assert_eq!(told(&mut launches), [Notice::Stalled { worker: WORKER }]);
+}
+
+#[test]
 fn a_worker_that_takes_nothing_for_too_long_is_stuck() {
     let start = Instant::now();
     let at = |seconds| start + SECOND * seconds;

@@ -78,6 +78,11 @@ pub(super) struct GivenSnapshot {
 }
 
 impl LinkSnapshot {
+    /// Its name.
+    pub(in crate::front) fn id(&self) -> LinkId {
+        self.id
+    }
+
     /// Its descriptors.
     pub(in crate::front) fn descriptors(&self) -> [CarriedFd; 2] {
         [self.channel, self.worker_end]

@@ -125,8 +125,27 @@ impl SteeringSnapshot {
 
     /// The descriptors of its sockets.
     pub(in crate::front) fn descriptors(&self) -> impl Iterator<Item = CarriedFd> {
+        self.all().map(|member| member.socket.socket)
+    }
+
+    /// What the ports are for.
+    pub(in crate::front) fn services(&self) -> impl Iterator<Item = ServiceId> {
+        self.ports.iter().map(|port| port.id)
+    }
+
+    /// The name of each server.
+    pub(in crate::front) fn links(&self) -> impl Iterator<Item = LinkId> {
+        self.all().flat_map(|member| &member.servers).map(|server| server.link)
+    }
+
+    /// How many sockets there were.
+    pub(in crate::front) fn count(&self) -> u64 {
+        self.members
+    }
+
+    fn all(&self) -> impl Iterator<Item = &MemberSnapshot> {
         let groups = self.ports.iter().flat_map(|port| &port.groups);
-        groups.flat_map(|group| group.members.iter().chain(&group.bound)).map(|member| member.socket.socket)
+        groups.flat_map(|group| group.members.iter().chain(&group.bound))
     }
 }
 

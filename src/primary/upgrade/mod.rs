@@ -14,13 +14,15 @@
 //! - [`snapshot`]: all that they have, and which versions of that are read.
 //! - [`next_image`]: the program that takes over: asked, and executed.
 //! - [`opened`]: what the primary itself has.
-//! - [`restoring`]: how the next image begins.
+//! - [`restoring`]: how the next image begins; `trial`: the same for whatever a snapshot may hold, in tests.
 
 mod next_image;
 mod opened;
 mod restoring;
 mod snapshot;
 mod standing;
+#[cfg(feature = "internal")]
+pub(crate) mod trial;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

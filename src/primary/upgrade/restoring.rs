@@ -18,7 +18,7 @@ use crate::control::api::Upgrade;
 use crate::home::{Given, Held};
 use crate::logs::console::Console;
 use crate::settings::Config;
-use crate::settings::load::Told;
+use crate::settings::load::{CommandLine, Told};
 use crate::supervisor::events::{EventKind, Time};
 use crate::sys::closer::ForeignFd;
 use crate::sys::mark::Family;
@@ -43,10 +43,29 @@ pub(crate) struct Restoring {
 /// Why not.
 pub(super) fn check(written: &[u8]) -> Result<u64, NotRead> {
     let snapshot = Snapshot::read(written)?;
-    let settings = &snapshot.settings;
-    settings.first.in_force_after(snapshot.supervisor.settings()).map_err(NotRead::because)?;
-    settings.command_line.clone().read().map_err(NotRead::because)?;
+    let carried = descriptors(written).map_err(NotRead::because)?;
+    CarriedFds::check(&carried).map_err(NotRead::because)?;
+    settings(&snapshot)?;
     Ok(snapshot.word)
+}
+
+/// Every descriptor that is written down in this.
+///
+/// # Errors
+/// It is no JSON.
+pub(super) fn descriptors(written: &[u8]) -> serde_json::Result<Vec<CarriedFd>> {
+    Ok(carry::descriptors(&serde_json::from_slice(written)?))
+}
+
+/// The configurations of the start and in force, and by what they are read again.
+///
+/// # Errors
+/// This version has other settings.
+pub(super) fn settings(snapshot: &Snapshot) -> Result<(Config, Config, CommandLine), NotRead> {
+    let (settings, last) = (&snapshot.settings, snapshot.supervisor.settings());
+    let (config, in_force) = settings.first.in_force_after(last).map_err(NotRead::because)?;
+    let command_line = settings.command_line.clone().read().map_err(NotRead::because)?;
+    Ok((config, in_force, command_line))
 }
 
 /// Goes on as clusterd where the image before has left off; `serve` does the main job.
@@ -78,7 +97,7 @@ fn not_given_back(handed: &Handed, carried: &[CarriedFd], why: &NotRead) -> Stri
 /// What was written down, and the descriptors. Those that it names are noted before any is touched.
 fn take_over(handed: &Handed, carried: &mut Vec<CarriedFd>) -> std::io::Result<(Vec<u8>, CarriedFds)> {
     let written = handed.read()?;
-    *carried = carry::descriptors(&serde_json::from_slice(&written)?);
+    *carried = descriptors(&written)?;
     let all: Vec<_> = carried.iter().copied().chain(handed.own()).collect();
     Ok((written, CarriedFds::adopt(&all)?))
 }
@@ -96,11 +115,8 @@ fn lower(begun: Begun) -> Result<Begun, NotRead> {
 
 fn begin(written: &[u8], fds: &CarriedFds) -> Result<Begun, NotRead> {
     let snapshot = Snapshot::read(written)?;
-    let settings = &snapshot.settings;
-    let last = snapshot.supervisor.settings();
-    let (config, in_force) = settings.first.in_force_after(last).map_err(NotRead::because)?;
-    let command_line = settings.command_line.clone().read().map_err(NotRead::because)?;
-    let told = Told { config, settings: settings.first.clone(), command_line };
+    let (config, in_force, command_line) = settings(&snapshot)?;
+    let told = Told { config, settings: snapshot.settings.first.clone(), command_line };
     let primary = snapshot.primary.clone();
     let held = primary.held.map(|held| Held::restore(held, fds)).transpose().map_err(NotRead::because)?;
     let console = primary.console.map(|console| Console::restore(console, fds)).transpose();

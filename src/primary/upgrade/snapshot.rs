@@ -157,6 +157,74 @@ impl Snapshot {
             NotRead::because(format!("the state of clusterd {clusterd} cannot be read: {error}"))
         })?;
         snapshot.supervisor.check().map_err(NotRead::because)?;
-        Ok(snapshot)
+        snapshot.front.check(snapshot.channels).map_err(NotRead::because)?;
+        match snapshot.openings.goes_on() {
+            true => Ok(snapshot),
+            false => Err(NotRead::because("there are no further numbers for what is opened")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// A snapshot of this format with one of everything that there can be in it.
+    fn golden(format: u32) -> Vec<u8> {
+        let name = format!("tests/golden/upgrade-{format}.json");
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("each format has a file")
+    }
+
+    #[test]
+    fn the_formats_that_are_read_are_the_last_two_that_there_were() {
+        let last_two: Vec<_> = (FORMAT.saturating_sub(1).max(1)..=FORMAT).collect();
+        assert_eq!(READ.to_vec(), last_two);
+        for format in READ {
+            let snapshot = Snapshot::read(&golden(format)).unwrap();
+            assert_eq!(snapshot.format, format);
+        }
+    }
+
+    #[test]
+    fn the_format_does_not_change_without_another_number() {
+        let written = golden(FORMAT);
+        let again = Snapshot::read(&written).map(|read| serde_json::to_value(read).unwrap());
+        let written: Value = serde_json::from_slice(&written).unwrap();
+        let differs = match again {
+            Ok(again) if again == written => return,
+            Ok(again) => difference(&written, &again, String::new()),
+            Err(error) => error.to_string(),
+        };
+        panic!(
+            "a clusterd of before and this one write down their state differently, with one number of the format: {differs}\n\
+             Once a version with format {FORMAT} is released: raise FORMAT, read the last two formats (READ), add \
+             tests/golden/upgrade-{}.json, and leave the file of format {FORMAT} as it is. Before that, change that file.",
+            FORMAT + 1
+        );
+    }
+
+    /// Where they differ first.
+    fn difference(written: &Value, again: &Value, at: String) -> String {
+        let inner = |key: String, (one, other): (Option<&Value>, Option<&Value>)| match (one, other) {
+            (Some(one), Some(other)) if one == other => None,
+            (Some(one), Some(other)) => Some(difference(one, other, format!("{at}/{key}"))),
+            (one, _) => Some(format!("{at}/{key} is {}", if one.is_some() { "gone" } else { "new" })),
+        };
+        let found = match (written, again) {
+            (Value::Object(one), Value::Object(other)) => {
+                let mut keys = one.keys().chain(other.keys());
+                keys.find_map(|key| inner(key.clone(), (one.get(key), other.get(key))))
+            }
+            (Value::Array(one), Value::Array(other)) => {
+                let mut places = 0..one.len().max(other.len());
+                places.find_map(|place| inner(place.to_string(), (one.get(place), other.get(place))))
+            }
+            _ => None,
+        };
+        found.unwrap_or_else(|| format!("{at} was {written} and is {again}"))
     }
 }
