@@ -81,10 +81,14 @@ impl Demo {
     }
 
     /// The numbers of the signals for which it has a handler (proc_pid_status(5)).
+    /// Those that are caught, and those that wait until they are read from a descriptor (signalfd(2)).
     fn handled_signals(&self) -> BTreeSet<i32> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
-        let mask = u64::from_str_radix(mask.trim(), 16).expect("a number");
+        let mask = |name| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(name)).expect("a mask");
+            u64::from_str_radix(mask.trim(), 16).expect("a number")
+        };
+        let mask = mask("SigCgt:") | mask("SigBlk:");
         (1..=31).filter(|number| mask & (1 << (number - 1)) != 0).collect()
     }
 }
