@@ -3,7 +3,7 @@
 //! Each server gets a listening socket of its own, made here, of which the primary keeps a copy. The sockets for workers that
 //! take the same are a [`group`], for which a [`program`] chooses, as it was last [told](steered); who leaves connections waiting is left out ([`waits`]). A
 //! worker that ends leaves its socket, with all that waits in it, to the next that comes. Nothing is accepted here, so that
-//! there is nothing to queue, to hand over or to take back. As long as nothing happens nothing is looked at ([`wakeups`]).
+//! there is nothing to queue, to hand over or to take back. As long as nothing happens nothing is looked at ([`mod@wakeups`]).
 
 mod group;
 mod member;
