@@ -47,6 +47,22 @@ pub(crate) struct Server {
     refusals: Newest,
 }
 
+/// The clients that have asked something and have no answer yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Answering {
+    connections: Arc<Semaphore>,
+    most: usize,
+    followers: Followers,
+}
+
+impl Answering {
+    /// How many there are. Who follows something as long as it likes is none of them.
+    pub(crate) fn count(&self) -> usize {
+        let connected = self.most.saturating_sub(self.connections.available_permits());
+        connected.saturating_sub(self.followers.count())
+    }
+}
+
 impl Server {
     /// A server of these apps at this socket.
     pub(crate) fn new(
@@ -71,6 +87,12 @@ impl Server {
             followers: Followers::new(limits.connections - limits.connections / 4),
             refusals: Newest::new(REFUSALS),
         }
+    }
+
+    /// Who is being answered.
+    pub(crate) fn answering(&self) -> Answering {
+        let (connections, followers) = (Arc::clone(&self.connections), self.followers.clone());
+        Answering { connections, most: self.limits.connections, followers }
     }
 
     /// Answers for ever.

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::apps::{AppFolder, Apps, NoHome};
 use super::lock::{Lock, LockError};
@@ -36,6 +36,12 @@ pub(crate) const VERB: &str = "primary";
 
 /// What stands behind the folder of a service.
 const SERVICE: &str = "service";
+
+/// How long a process that was killed may take to close what it had.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Starts the primary. The lock goes with it.
 ///
@@ -169,9 +175,21 @@ pub(crate) fn start_again(folder: &Path) {
     let Some(app) = AppFolder::at(folder) else { return };
     let mut is_mended = false;
     let noted = Record::change(&app, |record| is_mended = record.crashed(SystemTime::now()));
-    // Whoever has the lock by now has started it, or does.
-    if let (Ok(()), true, Ok(lock)) = (noted, is_mended, Lock::take(&app)) {
+    if let (Ok(()), true, Some(lock)) = (noted, is_mended, lock_of_dead(&app)) {
         let _ = spawn(&app, lock);
+    }
+}
+
+/// The lock that a process had which is dead: the kernel closes what it had one by one, and some of it is told of before. Whoever
+/// has the lock by then has started the app, or does.
+fn lock_of_dead(app: &AppFolder) -> Option<Lock> {
+    let until = Instant::now() + CLOSING;
+    loop {
+        match Lock::take(app) {
+            Ok(lock) => return Some(lock),
+            Err(LockError::Held { .. }) if Instant::now() < until => std::thread::sleep(LOOK),
+            Err(_) => return None,
+        }
     }
 }
 

@@ -45,6 +45,11 @@ impl Followers {
         Self { places: Arc::new(Semaphore::new(most)), most }
     }
 
+    /// How many follow something as long as they like.
+    pub(crate) fn count(&self) -> usize {
+        self.most.saturating_sub(self.places.available_permits())
+    }
+
     /// A client has come.
     pub(crate) fn client(&self) -> Stay {
         Stay { followers: self.clone(), leave: Arc::new(watch::Sender::new(Leave::InTime)) }

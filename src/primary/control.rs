@@ -18,7 +18,7 @@ use crate::control::address::{SocketAddress, SocketGuard};
 use crate::control::api::Address;
 use crate::control::backend::{AppBackend as _, Profile, SupervisedApp};
 use crate::control::home::{self, Home};
-use crate::control::server::Server;
+use crate::control::server::{Answering, Server};
 use crate::settings::Config;
 
 /// What runs here, and where clients connect to.
@@ -45,6 +45,7 @@ struct Listening {
     /// The server has it.
     listener: CarriedFd,
     server: AbortHandle,
+    answering: Answering,
 }
 
 /// The socket as it is written down for the next image of clusterd.
@@ -67,8 +68,9 @@ impl Listening {
         let number = CarriedFd::of(&listener);
         let server = Server::new(listener, guard.address().clone(), vec![app.clone()]);
         debug!(socket = %guard.address(), "control socket");
+        let answering = server.answering();
         let server = tokio::spawn(server.serve()).abort_handle();
-        Self { app, guard, listener: number, server }
+        Self { app, guard, listener: number, server, answering }
     }
 }
 
@@ -139,6 +141,11 @@ impl ControlSocket {
         before.server.abort();
         *listening = Some(after);
         Ok(true)
+    }
+
+    /// How many clients wait for an answer.
+    pub(super) fn answering(&self) -> usize {
+        self.listening().as_ref().map_or(0, |listening| listening.answering.count())
     }
 
     /// Nobody finds it any more.

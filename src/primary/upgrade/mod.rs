@@ -107,9 +107,13 @@ pub(super) async fn carry_out(
         let failed = match prepared {
             Ok((image, version)) => {
                 let _ = reply.send(Ok(format!("clusterd {version} takes over")));
+                while let Ok(other) = orders.try_recv() {
+                    let reason = format!("clusterd {version} takes over, by {by}");
+                    let _ = other.reply.send(Err(Failed { reason, last_lines: Vec::new() }));
+                }
                 sleep(READ).await;
                 // It comes back only if it has failed.
-                (execute(&image, &rooms, &by).await, Some(version))
+                (execute(&image, &rooms, (&by, &orders)).await, Some(version))
             }
             Err(error) => {
                 let reason = error.to_string();
@@ -146,7 +150,7 @@ async fn prepare(program: &Path, rooms: &Rooms, by: &str) -> Result<(Image, Stri
     if rooms.primary.kept.privileges.is_some_and(|privileges| !privileges.is_empty()) {
         image.check_privileges()?;
     }
-    let standing = quiet(rooms, by).await?;
+    let standing = quiet(rooms, by, || Ok(())).await?;
     let (written, word) = (serde_json::to_vec(&standing.state)?, standing.state.word);
     drop(standing);
     let version = image.check(&Sealed::new(&written, word).map_err(Unfit::from)?).await?;
@@ -154,8 +158,17 @@ async fn prepare(program: &Path, rooms: &Rooms, by: &str) -> Result<(Image, Stri
 }
 
 /// Has it take over. It returns only if that has failed, and all goes on then.
-async fn execute(image: &Image, rooms: &Rooms, by: &str) -> NotUpgraded {
-    let standing = match quiet(rooms, by).await {
+async fn execute(
+    image: &Image,
+    rooms: &Rooms,
+    (by, orders): (&str, &mpsc::Receiver<UpgradeOrder>),
+) -> NotUpgraded {
+    // Their connections would end without an answer. Who has ordered an upgrade meanwhile would wait for this one.
+    let is_answered = || match rooms.primary.control.answering() > orders.len() {
+        true => Err(NotCarried("a command is answered".to_owned())),
+        false => Ok(()),
+    };
+    let standing = match quiet(rooms, by, is_answered).await {
         Ok(standing) => standing,
         Err(error) => return error.into(),
     };
@@ -174,11 +187,20 @@ async fn execute(image: &Image, rooms: &Rooms, by: &str) -> NotUpgraded {
     }
 }
 
-/// What there is once nothing is under way. All stand still.
-async fn quiet(rooms: &Rooms, by: &str) -> Result<Still<Snapshot>, NotCarried> {
+/// What there is once nothing is under way, nor anything that `may` tells. All stand still.
+async fn quiet(
+    rooms: &Rooms,
+    by: &str,
+    may: impl Fn() -> Result<(), NotCarried>,
+) -> Result<Still<Snapshot>, NotCarried> {
     let until = Instant::now() + QUIET;
     loop {
-        match rooms.stand_still(by).await {
+        // Before, so that nobody stands still in vain, and once more when nobody is asked anything any more.
+        let stood = match may() {
+            Ok(()) => rooms.stand_still(by).await.and_then(|standing| may().map(|()| standing)),
+            Err(why) => Err(why),
+        };
+        match stood {
             Err(NotCarried(why)) if Instant::now() < until => {
                 debug!("the upgrade waits: {why}");
                 sleep(LOOK).await;

@@ -11,7 +11,7 @@ use super::next::CLUSTERD;
 use crate::harness::home::Home;
 use crate::harness::needs::needs;
 use crate::harness::ports::free_port;
-use crate::harness::process::Process;
+use crate::harness::process::{Process, with_environment};
 use crate::harness::said::Said;
 use crate::harness::{Cluster, Signal, until};
 
@@ -69,51 +69,59 @@ fn nobody_is_left_and_the_port_is_free() {
     }
 }
 
+/// How many crashes a guardian mends within a minute.
+const MENDED: usize = 5;
+
 /// The guardian of one image or the other, and never both, starts it again.
 #[test]
 fn an_app_in_the_background_serves_again() {
     needs!("python3");
-    let home = Home::new();
-    let port = free_port();
-    home.say(&format!("start {{fixtures}}/server.py --name web --port {port} -w 2")).done();
-    until("it serves", || home.get(port));
-    for _ in 0..kills() {
-        let primary = home.primary("web");
-        let family = primary.descendants();
-        let workers: Vec<_> = family
-            .into_iter()
-            .filter(|process| process.environment("CLUSTERD_WORKER_ID").is_some())
-            .collect();
-        let folder = home.home();
-        let upgrade = thread::spawn(move || Said::of(&folder, &[], "upgrade web"));
-        at_a_random_moment(Instant::now());
-        primary.signal(Signal::KILL);
-        let since = Instant::now();
-        let next = until("another primary serves", || {
-            let lock: serde_json::Value = serde_json::from_str(&home.file("web", "lock")).ok()?;
-            let next = Process::find(i32::try_from(lock["pid"].as_i64()?).ok()?)?;
-            (next.pid() != primary.pid()).then_some(())?;
-            home.get(port).map(|_| next)
-        });
-        assert!(since.elapsed() < within(), "{:?}", since.elapsed());
-        all_end(&workers);
-        let _ = upgrade.join().unwrap();
-        until("both workers are online, of one primary", || {
-            let app = home.app("web")?;
-            let workers = app["workers"].as_array()?;
-            (app["pid"] == next.pid() && workers.iter().all(|worker| worker["state"] == "online"))
-                .then_some(())
-        });
-        let primaries = || {
-            let all =
-                crate::harness::process::with_environment("CLUSTERD_HOME", home.home().to_str().unwrap());
-            let is_primary = |process: &Process| {
-                process.program().is_some_and(|program| program.to_str() == Some(CLUSTERD))
-                    && process.name() == "clusterd"
-                    && process.environment("CLUSTERD_WORKER_ID").is_none()
-            };
-            all.into_iter().filter(is_primary).count()
-        };
-        until("there is one primary", || (primaries() == 1).then_some(()));
+    let mut left = kills();
+    while left > 0 {
+        let count = left.min(MENDED);
+        left -= count;
+        let home = Home::new();
+        let port = free_port();
+        home.say(&format!("start {{fixtures}}/server.py --name web --port {port} -w 2")).done();
+        until("it serves", || home.get(port));
+        (0..count).for_each(|_| is_killed_and_serves_again(&home, port));
     }
+}
+
+fn is_killed_and_serves_again(home: &Home, port: u16) {
+    let primary = home.primary("web");
+    let family = primary.descendants().into_iter();
+    let workers: Vec<_> =
+        family.filter(|process| process.environment("CLUSTERD_WORKER_ID").is_some()).collect();
+    let folder = home.home();
+    let upgrade = thread::spawn(move || Said::of(&folder, &[], "upgrade web"));
+    at_a_random_moment(Instant::now());
+    primary.signal(Signal::KILL);
+    let since = Instant::now();
+    let next = until("another primary serves", || {
+        let lock: serde_json::Value = serde_json::from_str(&home.file("web", "lock")).ok()?;
+        let next = Process::find(i32::try_from(lock["pid"].as_i64()?).ok()?)?;
+        (next.pid() != primary.pid()).then_some(())?;
+        home.get(port).map(|_| next)
+    });
+    assert!(since.elapsed() < within(), "{:?}", since.elapsed());
+    all_end(&workers);
+    let _ = upgrade.join().unwrap();
+    until("both workers are online, of one primary", || {
+        let app = home.app("web")?;
+        let workers = app["workers"].as_array()?;
+        let are_online = workers.iter().all(|worker| worker["state"] == "online");
+        (app["pid"] == next.pid() && are_online).then_some(())
+    });
+    until("there is one primary", || (primaries(home) == 1).then_some(()));
+}
+
+fn primaries(home: &Home) -> usize {
+    let all = with_environment("CLUSTERD_HOME", home.home().to_str().expect("a path in UTF-8"));
+    let is_primary = |process: &Process| {
+        process.program().is_some_and(|program| program.to_str() == Some(CLUSTERD))
+            && process.name() == "clusterd"
+            && process.environment("CLUSTERD_WORKER_ID").is_none()
+    };
+    all.into_iter().filter(is_primary).count()
 }
