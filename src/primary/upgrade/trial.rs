@@ -44,18 +44,8 @@ use crate::systemd::worker_notify::WorkerNotifications;
 use crate::{connections, front};
 
 /// What workers are started with, as far as the system has a say in it.
-static CONTEXT: LazyLock<ExecContext> = LazyLock::new(|| {
-    let settings = ContextSettings {
-        primary_user: None,
-        user: None,
-        group: None,
-        nofile: None,
-        oom_score_adj: None,
-        cpu_affinity: false,
-        batch: false,
-    };
-    ExecContext::check(settings, LIMIT).expect("nothing is asked for")
-});
+static CONTEXT: LazyLock<ExecContext> =
+    LazyLock::new(|| ExecContext::check(ContextSettings::default(), LIMIT).expect("nothing is asked for"));
 
 const LIMIT: Rlimit = Rlimit { current: Some(1024), maximum: Some(1024) };
 
