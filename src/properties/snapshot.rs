@@ -52,7 +52,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// The whole one with a change for each line of `data`: the number of a place, and what becomes of it.
+/// The whole one with a change for each line of `data`: a place, by its number or its path, and what becomes of it.
 fn changed(data: &[u8]) -> Vec<u8> {
     let mut value = WHOLE.clone();
     for line in data.split(|&byte| byte == b'\n').take(CHANGES) {
@@ -63,24 +63,26 @@ fn changed(data: &[u8]) -> Vec<u8> {
 
 /// `7={}` is what it is then, `7<8` has it be the same as another, `7+8` adds another to a list, and `7-` takes its last away.
 fn change(value: &mut Value, line: &str) -> Option<()> {
-    let end = line.find(|character: char| !character.is_ascii_digit())?;
-    let (number, (does, with)) = (&line[..end], line[end..].split_at_checked(1)?);
+    let end = line.find(['=', '<', '+', '-'])?;
+    let (at, (does, with)) = (place(&line[..end])?, line[end..].split_at(1));
     let other = |value: &Value| value.pointer(place(with)?).cloned();
     match does {
-        "=" => *value.pointer_mut(place(number)?)? = serde_json::from_str(with).ok()?,
-        "<" => *value.pointer_mut(place(number)?)? = other(value)?,
+        "=" => *value.pointer_mut(at)? = serde_json::from_str(with).ok()?,
+        "<" => *value.pointer_mut(at)? = other(value)?,
         "+" => {
             let other = other(value)?;
-            value.pointer_mut(place(number)?)?.as_array_mut()?.push(other);
+            value.pointer_mut(at)?.as_array_mut()?.push(other);
         }
-        "-" => drop(value.pointer_mut(place(number)?)?.as_array_mut()?.pop()),
-        _ => return None,
+        _ => drop(value.pointer_mut(at)?.as_array_mut()?.pop()),
     }
     Some(())
 }
 
-fn place(number: &str) -> Option<&'static str> {
-    PLACES.get(number.parse::<usize>().ok()?).map(String::as_str)
+fn place(name: &str) -> Option<&str> {
+    if name.starts_with('/') {
+        return Some(name);
+    }
+    PLACES.get(name.parse::<usize>().ok()?).map(String::as_str)
 }
 
 fn find(value: &Value, at: &mut String, places: &mut Vec<String>) {
@@ -144,7 +146,7 @@ mod tests {
     #[test]
     fn a_change_is_made_where_it_is_meant() {
         let at = |path: &str| PLACES.iter().position(|place| place == path).unwrap();
-        let (format, ports, port) = (at("/format"), at("/front/ports"), at("/front/ports/3"));
+        let (format, ports, port) = ("/format", at("/front/ports"), at("/front/ports/3"));
         let told =
             format!("{format}=7\n{ports}-\n{ports}-\n{ports}+{port}\n{ports}+{format}\nno change\n99999=1");
         let changed: Value = serde_json::from_slice(&changed(told.as_bytes())).unwrap();
