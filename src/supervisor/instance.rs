@@ -35,8 +35,8 @@ pub(super) struct Instance {
     left: bool,
     /// What it writes to standard error.
     output: Option<LastLines>,
-    /// What its last process was given.
-    environment: Environment,
+    /// The variables that its last process was given.
+    environment: Option<Environment>,
 }
 
 /// What has come of an input.
@@ -63,15 +63,15 @@ impl Instance {
             last_end: None,
             left: false,
             output: None,
-            environment: Environment::default(),
+            environment: None,
         }
     }
 
-    /// As it is written down.
+    /// As it is written down, beside the variables that are `common` to all.
     ///
     /// # Errors
     /// It is in a state that passes.
-    pub(super) fn snapshot(&self) -> Result<InstanceSnapshot, NotCarried> {
+    pub(super) fn snapshot(&self, common: &Environment) -> Result<InstanceSnapshot, NotCarried> {
         Ok(InstanceSnapshot {
             id: self.id.0,
             slot: self.slot,
@@ -80,17 +80,17 @@ impl Instance {
             started: self.started.map(|(instant, time)| (instant.into(), time)),
             last_end: self.last_end.clone(),
             left: self.left,
-            environment: snapshot::variables(&self.environment),
+            environment: self.environment.as_ref().map(|own| snapshot::variables(&own.beside(common))),
         })
     }
 
-    /// As it was written down, by this plan. What its launch wrote last is taken out of `output`.
+    /// As it was written down, by this plan, beside the variables that are `common` to all. What its launch wrote last is taken out of `output`.
     ///
     /// # Errors
     /// It cannot have been so.
     pub(super) fn restore(
         written: InstanceSnapshot,
-        plan: Arc<Plan>,
+        (plan, common): (Arc<Plan>, &Environment),
         output: &mut HashMap<WorkerId, LastLines>,
     ) -> Result<Self, Wrong> {
         let state = written.state.read()?;
@@ -105,8 +105,13 @@ impl Instance {
             last_end: written.last_end,
             left: written.left,
             output,
-            environment: snapshot::environment(&written.environment),
+            environment: written.environment.map(|own| common.and(&snapshot::environment(&own))),
         })
+    }
+
+    /// The variables of its last launch.
+    pub(super) fn environment(&self) -> Option<&Environment> {
+        self.environment.as_ref()
     }
 
     pub(super) fn id(&self) -> InstanceId {
@@ -166,7 +171,7 @@ impl Instance {
     /// Notes what its new process writes, and was given.
     pub(super) fn launched(&mut self, output: Option<LastLines>, environment: Environment) {
         self.output = output;
-        self.environment = environment;
+        self.environment = Some(environment);
     }
 
     /// Notes that its process could not be started.
@@ -195,7 +200,7 @@ impl Instance {
             restarts,
             last_end: self.last_end.as_ref().map(|(words, _)| words.clone()),
             last_lines: if process.is_none() { self.last_lines() } else { Vec::new() },
-            environment: process.map(|_| self.environment.clone()),
+            environment: process.and_then(|_| self.environment.clone()),
         }
     }
 

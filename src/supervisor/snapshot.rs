@@ -62,6 +62,8 @@ pub(super) struct TableSnapshot {
     pub(super) kept_empty: Vec<Slot>,
     pub(super) begun: u64,
     pub(super) restarts: Vec<(Slot, u64)>,
+    /// The variables that all that were launched have: most of those that each has.
+    pub(super) environment: Variables,
     pub(super) instances: Vec<InstanceSnapshot>,
 }
 
@@ -76,7 +78,8 @@ pub(super) struct InstanceSnapshot {
     pub(super) started: Option<(Moment, SystemTime)>,
     pub(super) last_end: Option<(String, u8)>,
     pub(super) left: bool,
-    pub(super) environment: Variables,
+    /// Its variables, beside those that all have; `None` if it was not launched yet.
+    pub(super) environment: Option<Variables>,
 }
 
 /// The states in which a worker can be when nothing is under way.

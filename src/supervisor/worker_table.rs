@@ -13,7 +13,7 @@ use super::ends::Ended;
 use super::instance::{Instance, Transition};
 use super::lifecycle::{Input, State};
 use super::rollout::{InstanceId, Standing};
-use super::snapshot::{TableSnapshot, Wrong};
+use super::snapshot::{self, TableSnapshot, Wrong};
 use super::{Environment, Plan, StartError, Status};
 use crate::carry::NotCarried;
 use crate::ids::{Slot, WorkerId, WorkerPort};
@@ -51,12 +51,15 @@ impl WorkerTable {
     pub(super) fn snapshot(&self) -> Result<TableSnapshot, NotCarried> {
         let wanted =
             NonZeroU32::new(self.wanted).ok_or_else(|| NotCarried("no worker is wanted".to_owned()))?;
+        let common = Environment::common(self.instances.iter().filter_map(Instance::environment));
+        let instances = self.instances.iter().map(|instance| instance.snapshot(&common));
         Ok(TableSnapshot {
             wanted,
             kept_empty: self.kept_empty.iter().copied().collect(),
             begun: self.begun,
             restarts: self.restarts.iter().map(|(&slot, &count)| (slot, count)).collect(),
-            instances: self.instances.iter().map(Instance::snapshot).collect::<Result<_, _>>()?,
+            instances: instances.collect::<Result<_, _>>()?,
+            environment: snapshot::variables(&common),
         })
     }
 
@@ -70,9 +73,10 @@ impl WorkerTable {
         mut output: HashMap<WorkerId, LastLines>,
     ) -> Result<Self, Wrong> {
         snapshot.check()?;
-        let TableSnapshot { wanted, kept_empty, begun, restarts, instances } = snapshot;
-        let instances =
-            instances.into_iter().map(|one| Instance::restore(one, Arc::clone(plan), &mut output));
+        let TableSnapshot { wanted, kept_empty, begun, restarts, environment, instances } = snapshot;
+        let common = snapshot::environment(&environment);
+        let restore = |one| Instance::restore(one, (Arc::clone(plan), &common), &mut output);
+        let instances = instances.into_iter().map(restore);
         let mut instances = instances.collect::<Result<Vec<_>, _>>()?;
         instances.sort_by_key(Instance::slot);
         Ok(Self {

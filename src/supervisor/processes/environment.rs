@@ -35,8 +35,7 @@ impl Environment {
 
     /// Those that were not said to this very process, but to whatever it runs.
     pub(crate) fn passed_on(&self) -> Self {
-        let passed_on = self.iter().filter(|(name, _)| !is_kept_back(name));
-        passed_on.map(|(name, value)| (name.clone(), value.clone())).collect()
+        self.only(|name, _| !is_kept_back(name))
     }
 
     /// The same, with another value of this variable.
@@ -48,6 +47,32 @@ impl Environment {
     /// The value of a variable.
     pub(crate) fn get(&self, name: &str) -> Option<&OsString> {
         self.0.get(OsStr::new(name))
+    }
+
+    /// The variables that all of these have, with one value.
+    pub(crate) fn common<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut all = all.into_iter();
+        let Some(first) = all.next() else { return Self::default() };
+        all.fold(first.clone(), |common, other| match Arc::ptr_eq(&common.0, &other.0) {
+            true => common,
+            false => common.only(|name, value| other.0.get(name) == Some(value)),
+        })
+    }
+
+    /// Those that `other` does not have, or with another value.
+    pub(crate) fn beside(&self, other: &Self) -> Self {
+        self.only(|name, value| other.0.get(name) != Some(value))
+    }
+
+    fn only(&self, keeps: impl Fn(&OsString, &OsString) -> bool) -> Self {
+        let kept = self.iter().filter(|(name, value)| keeps(name, value));
+        kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// These, and those of `other`, which win.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let all = self.iter().chain(other.iter());
+        all.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// Every variable, sorted by name.
