@@ -107,6 +107,7 @@ impl CarriedFds {
                 .survives_exec(false)
                 .map_err(|error| io::Error::new(error.kind(), format!("descriptor {descriptor}: {error}")))?;
         }
+        make_room(numbers);
         let own = |descriptor| {
             // SAFETY: it is open, as was just seen, and the image before has left it to this one, in which nobody
             // else knows of it: this is done once, and each number is taken once.
@@ -182,6 +183,16 @@ impl CarriedFds {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().filter(|(_, kept)| !kept.is_taken).map(|(&number, _)| number).collect()
     }
+}
+
+/// Has the table of descriptors grow now for a copy of each. With several threads, the kernel would wait until none reads the old
+/// table (expand_fdtable() in fs/file.c), which takes up to tens of milliseconds; there is one thread yet.
+fn make_room(numbers: &[CarriedFd]) {
+    let Some(highest) = numbers.iter().max() else { return };
+    let copies = RawFd::try_from(numbers.len()).unwrap_or(RawFd::MAX);
+    let last = highest.descriptor.saturating_add(copies);
+    // It is closed at once; where the limit of open files is lower, there is no such descriptor.
+    let _ = highest.with(|fd| Ok(rustix::io::fcntl_dupfd_cloexec(fd, last)?));
 }
 
 impl fmt::Debug for CarriedFds {
