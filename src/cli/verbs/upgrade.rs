@@ -60,11 +60,12 @@ fn absolute(path: &Path) -> Result<PathBuf, VerbError> {
 pub(super) async fn outcome(clusterd: &Clusterd, before: &App) -> Outcome {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
-        // Between the two it is not answered.
+        // The clusterd before would only be held up; between the two nobody answers.
+        sleep(PAUSE).await;
         match clusterd.app(&before.name).await.map(|app| app.upgrade) {
             Ok(Some(upgrade)) if Some(&upgrade) != before.upgrade.as_ref() => return told(&upgrade),
             Err(_) if process::has_ended(before.pid) => return ended(before),
-            Ok(_) | Err(_) => sleep(PAUSE).await,
+            Ok(_) | Err(_) => {}
         }
     }
     let message = format!("the new clusterd did not answer within {PATIENCE:?}");
