@@ -7,14 +7,14 @@
 //! A snapshot is JSON. What others have sent and may be of any form, such as a message of a worker, is written down as a string:
 //! descriptors are found by their shape ([`descriptors`]).
 
+mod descriptors;
 mod moment;
 mod raw;
 mod standstill;
 mod steps;
 mod still;
 
-use serde_json::Value;
-
+pub(crate) use self::descriptors::descriptors;
 pub(crate) use self::moment::Moment;
 pub(crate) use self::raw::Raw;
 pub(crate) use self::standstill::{Frozen, StandStill, stand_still};
@@ -24,27 +24,6 @@ pub(crate) use crate::sys::carried::{CarriedFd, CarriedFds};
 
 /// No count gets further than this: what JSON can hold exactly for every reader.
 pub(crate) const LAST_COUNT: u64 = 1 << 53;
-
-/// Every descriptor that is written down in this, in order, as often as it is.
-pub(crate) fn descriptors(snapshot: &Value) -> Vec<CarriedFd> {
-    let mut found = Vec::new();
-    collect(snapshot, &mut found);
-    found
-}
-
-fn collect(value: &Value, found: &mut Vec<CarriedFd>) {
-    match value {
-        Value::Object(fields) => match fields.get(CarriedFd::KEY) {
-            Some(Value::Number(number)) if fields.len() == 1 => {
-                let number = number.as_i64().and_then(|number| i32::try_from(number).ok());
-                found.extend(number.map(CarriedFd::numbered));
-            }
-            _ => fields.values().for_each(|value| collect(value, found)),
-        },
-        Value::Array(values) => values.iter().for_each(|value| collect(value, found)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
 
 #[cfg(test)]
 pub(crate) mod testing {
@@ -66,27 +45,8 @@ pub(crate) mod testing {
 
     /// What the next image would read, with copies of the descriptors, so that whoever has them can be dropped.
     pub(crate) fn carried<T: Serialize + DeserializeOwned>(snapshot: &T) -> (T, CarriedFds) {
-        let written = serde_json::to_value(snapshot).expect("it can be written down");
-        let fds = CarriedFds::copies(&descriptors(&written));
-        (serde_json::from_value(written).expect("it can be read"), fds)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn descriptors_are_found_wherever_they_are_and_not_in_what_others_have_said() {
-        let (reader, writer) = std::io::pipe().unwrap();
-        let [reader, writer] = [CarriedFd::of(&reader), CarriedFd::of(&writer)];
-        let snapshot = json!({
-            "links": [{ "channel": writer, "untaken": [] }, { "ends": [reader, null] }],
-            "said": "{\"descriptor\":1}",
-            "named": { "descriptor": "web" },
-        });
-        assert_eq!(descriptors(&snapshot), [reader, writer].into_iter().rev().collect::<Vec<_>>());
+        let written = serde_json::to_vec(snapshot).expect("it can be written down");
+        let fds = CarriedFds::copies(&descriptors(&written).expect("it is JSON"));
+        (serde_json::from_slice(&written).expect("it can be read"), fds)
     }
 }

@@ -583,7 +583,7 @@ fn try_to_begin(written: Value, known: &[CarriedFd], limits: Limits) -> bool {
 fn try_changes(stage: &Stage) {
     let still = stage.stand_still().unwrap();
     let written = serde_json::to_value(&still.state).unwrap();
-    let known = descriptors(&written);
+    let known = descriptors(written.to_string().as_bytes()).unwrap();
     assert!(try_to_begin(written.clone(), &known, stage.limits));
     let mut places = Vec::new();
     leaves(&written, "", &mut places);

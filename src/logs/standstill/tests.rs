@@ -410,7 +410,7 @@ fn what_was_not_written_down_by_an_output_is_refused() {
         with("/last_words/descriptor", (-1).into()),
     ] {
         let snapshot: OutputSnapshot = serde_json::from_value(wrong.clone()).unwrap();
-        let fds = CarriedFds::copies(&crate::carry::descriptors(&written));
+        let fds = CarriedFds::copies(&crate::carry::descriptors(written.to_string().as_bytes()).unwrap());
         let (next, _stdout, _stderr) = Image::on_pipes(LogPlan::default());
         let _inside = next.main.handle.enter();
         assert!(next.output.restore(snapshot, &fds).is_err(), "{wrong}");

@@ -175,9 +175,9 @@ async fn execute(
     let privileges = rooms.primary.kept.privileges;
     let taken_over = || -> Result<std::io::Error, NotUpgraded> {
         let before = Image::of_this_process()?;
-        let value = serde_json::to_value(&standing.state)?;
-        let sealed = Sealed::new(&serde_json::to_vec(&value)?, standing.state.word).map_err(Unfit::from)?;
-        Ok(image.execute(&sealed, &carry::descriptors(&value), (Some(&before), privileges)))
+        let written = serde_json::to_vec(&standing.state)?;
+        let sealed = Sealed::new(&written, standing.state.word).map_err(Unfit::from)?;
+        Ok(image.execute(&sealed, &carry::descriptors(&written)?, (Some(&before), privileges)))
     };
     match taken_over() {
         Ok(source) => {

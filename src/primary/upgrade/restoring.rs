@@ -43,18 +43,10 @@ pub(crate) struct Restoring {
 /// Why not.
 pub(super) fn check(written: &[u8]) -> Result<u64, NotRead> {
     let snapshot = Snapshot::read(written)?;
-    let carried = descriptors(written).map_err(NotRead::because)?;
+    let carried = carry::descriptors(written).map_err(NotRead::because)?;
     CarriedFds::check(&carried).map_err(NotRead::because)?;
     settings(&snapshot)?;
     Ok(snapshot.word)
-}
-
-/// Every descriptor that is written down in this.
-///
-/// # Errors
-/// It is no JSON.
-pub(super) fn descriptors(written: &[u8]) -> serde_json::Result<Vec<CarriedFd>> {
-    Ok(carry::descriptors(&serde_json::from_slice(written)?))
 }
 
 /// The configurations of the start and in force, and by what they are read again.
@@ -97,7 +89,7 @@ fn not_given_back(handed: &Handed, carried: &[CarriedFd], why: &NotRead) -> Stri
 /// What was written down, and the descriptors. Those that it names are noted before any is touched.
 fn take_over(handed: &Handed, carried: &mut Vec<CarriedFd>) -> std::io::Result<(Vec<u8>, CarriedFds)> {
     let written = handed.read()?;
-    *carried = descriptors(&written)?;
+    *carried = carry::descriptors(&written)?;
     let all: Vec<_> = carried.iter().copied().chain(handed.own()).collect();
     Ok((written, CarriedFds::adopt(&all)?))
 }

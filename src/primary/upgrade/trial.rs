@@ -25,7 +25,7 @@ use crate::attach::on_demand::{OnDemand, Openings, Terms};
 use crate::attach::seccomp::InterceptedCalls;
 use crate::attach::served::ServedPorts;
 use crate::attach::socket::AttachSocket;
-use crate::carry::{CarriedFd, CarriedFds};
+use crate::carry::{self, CarriedFd, CarriedFds};
 use crate::connections::notes::Notes;
 use crate::connections::statistics::Statistics;
 use crate::front::{Accepts, Front};
@@ -57,7 +57,7 @@ pub(crate) fn begin(written: &[u8], make: impl Fn(CarriedFd) -> OwnedFd) -> Resu
     let again = serde_json::to_vec(&snapshot).expect("what is read can be written");
     let same = Snapshot::read(&again).expect("what is written can be read");
     assert_eq!(serde_json::to_vec(&same).expect("it was written before"), again);
-    let carried = restoring::descriptors(&again).expect("JSON");
+    let carried = carry::descriptors(&again).expect("JSON");
     CarriedFds::check(&carried).map_err(said)?;
     let fds = CarriedFds::of(carried.iter().map(|&number| (number, make(number))));
     let (_, in_force, _) = restoring::settings(&snapshot).expect("they were read before");
