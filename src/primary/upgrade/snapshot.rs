@@ -128,6 +128,25 @@ impl NotRead {
     }
 }
 
+impl Beginning {
+    /// Why this is not read, which for the whole of it is this `error`.
+    fn refused(written: &[u8], error: Option<serde_json::Error>) -> NotRead {
+        let because = match serde_json::from_slice(written) {
+            Err(error) => format!("what it was given is no snapshot: {error}"),
+            Ok(Self { format, clusterd }) if !READ.contains(&format) => {
+                format!(
+                    "clusterd {clusterd} writes down its state in format {format}, and this version reads {READ:?}"
+                )
+            }
+            Ok(Self { clusterd, .. }) => {
+                let error = error.map(|error| error.to_string()).unwrap_or_default();
+                format!("the state of clusterd {clusterd} cannot be read: {error}")
+            }
+        };
+        NotRead::because(because)
+    }
+}
+
 impl SettingsSnapshot {
     /// Of the start.
     pub(in crate::primary) fn of(settings: &CarriedSettings, command_line: &CommandLine) -> Self {
@@ -146,16 +165,11 @@ impl Snapshot {
     /// # Errors
     /// This version does not know the format, or something that is in it; or it cannot have been so.
     pub(super) fn read(written: &[u8]) -> Result<Self, NotRead> {
-        let Beginning { format, clusterd } = serde_json::from_slice(written)
-            .map_err(|error| NotRead::because(format!("what it was given is no snapshot: {error}")))?;
-        if !READ.contains(&format) {
-            return Err(NotRead::because(format!(
-                "clusterd {clusterd} writes down its state in format {format}, and this version reads {READ:?}"
-            )));
-        }
-        let snapshot: Self = serde_json::from_slice(written).map_err(|error| {
-            NotRead::because(format!("the state of clusterd {clusterd} cannot be read: {error}"))
-        })?;
+        let snapshot = match serde_json::from_slice::<Self>(written) {
+            Ok(snapshot) if READ.contains(&snapshot.format) => snapshot,
+            // Most need not be read twice while clients wait.
+            read => return Err(Beginning::refused(written, read.err())),
+        };
         snapshot.supervisor.check().map_err(NotRead::because)?;
         snapshot.front.check(snapshot.channels).map_err(NotRead::because)?;
         match snapshot.openings.goes_on() {
