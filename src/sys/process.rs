@@ -14,10 +14,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Access, Gid, Mode, OFlags, Uid};
 use rustix::io::{Errno, FdFlags};
-use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open};
 use rustix::thread::CpuSet;
+use rustix::time::Timespec;
 
 use super::mark::Mark;
 use super::seccomp::Filter;
@@ -383,10 +385,20 @@ pub(crate) fn own_program() -> PathBuf {
     }
 }
 
-/// Whether there is no process of this number any more, of any user.
+/// Whether the process of this number has ended, of any user. Nobody needs to have waited for it.
 pub(crate) fn has_ended(number: u32) -> bool {
     let process = i32::try_from(number).ok().and_then(Pid::from_raw);
-    process.is_some_and(|process| rustix::process::test_kill_process(process) == Err(Errno::SRCH))
+    match process.map(|process| pidfd_open(process, PidfdFlags::empty())) {
+        Some(Ok(process)) => is_over(&process),
+        Some(Err(error)) => error == Errno::SRCH,
+        None => false,
+    }
+}
+
+/// Whether all threads of the process have ended (pidfd_open(2)).
+pub(crate) fn is_over(process: &OwnedFd) -> bool {
+    let mut exited = [PollFd::new(process, PollFlags::IN)];
+    !matches!(poll(&mut exited, Some(&Timespec::default())), Ok(0))
 }
 
 /// The name of that file, without links; of one that was replaced, the name that it had.
@@ -523,6 +535,20 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+
+    #[test]
+    fn a_process_has_ended_before_anybody_has_waited_for_it() {
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        assert!(!has_ended(child.id()) && !has_ended(1) && !has_ended(0));
+        child.kill().unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !has_ended(child.id()) && std::time::Instant::now() < until {
+            std::thread::yield_now();
+        }
+        assert!(has_ended(child.id()));
+        child.wait().unwrap();
+        assert!(has_ended(child.id()));
+    }
 
     /// What a child reads from the descriptor of this number, which it is given.
     fn read_by_child(number: impl FnOnce(BorrowedFd<'_>) -> i32) -> String {

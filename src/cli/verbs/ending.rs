@@ -2,15 +2,13 @@
 //!
 //! They end as on SIGTERM: clients are served to the end.
 
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use rustix::time::Timespec;
 
 use super::{VerbError, interrupt};
 use crate::control::api::App;
+use crate::sys::process::is_over;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(20);
@@ -30,7 +28,7 @@ pub(super) async fn end(app: &App) -> Result<(), VerbError> {
     interrupt::listen();
     pidfd_send_signal(&process, Signal::TERM).map_err(|error| not_ended(error.to_string()))?;
     let deadline = Instant::now() + PATIENCE;
-    while !has_ended(&process) {
+    while !is_over(&process) {
         if Instant::now() > deadline {
             return Err(not_ended(format!("it still runs after {}", humantime::format_duration(PATIENCE))));
         }
@@ -42,10 +40,4 @@ pub(super) async fn end(app: &App) -> Result<(), VerbError> {
         }
     }
     Ok(())
-}
-
-/// Whether all threads of the process have ended (pidfd_open(2)).
-fn has_ended(process: &OwnedFd) -> bool {
-    let mut exited = [PollFd::new(process, PollFlags::IN)];
-    !matches!(poll(&mut exited, Some(&Timespec::default())), Ok(0))
 }

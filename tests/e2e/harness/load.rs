@@ -102,11 +102,17 @@ impl Load {
     /// Waits until some more requests were answered.
     #[track_caller]
     pub(crate) fn goes_on(&self) {
+        self.goes_on_for(SOME);
+    }
+
+    /// Waits until so many more requests were answered.
+    #[track_caller]
+    pub(crate) fn goes_on_for(&self, requests: u64) {
         let before = self.tally.answered.load(Ordering::Relaxed);
         until("the cluster serves on", || {
             let failures = self.tally.failures();
             assert!(failures.len() < ENOUGH, "requests fail: {failures:#?}");
-            (self.tally.answered.load(Ordering::Relaxed) >= before + SOME).then_some(())
+            (self.tally.answered.load(Ordering::Relaxed) >= before + requests).then_some(())
         });
     }
 

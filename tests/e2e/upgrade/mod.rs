@@ -1,7 +1,8 @@
 //! clusterd is replaced by another clusterd in the same process, while it serves: no client and no worker notices.
 //!
 //! The program that takes over is the tested one itself; where another version matters, a test says so. By default each server
-//! sees a few upgrades. `CLUSTERD_TEST_UPGRADES=20` gives it that many.
+//! sees a few upgrades, and a few requests between them. `CLUSTERD_TEST_UPGRADES=20` gives it that many, 550,000 requests in all,
+//! and 200 upgrades to whoever looks for what is left over.
 
 mod back;
 mod binding;
@@ -17,12 +18,26 @@ mod under_load;
 use std::collections::BTreeSet;
 
 use crate::harness::Cluster;
+use crate::harness::load::Load;
 use crate::harness::said::Said;
+
+/// By how much the memory of a process differs from one moment to another, in bytes; a page for each upgrade would be as much.
+const ROOM: u64 = 800 * 1024;
 
 /// How many upgrades there are in a row.
 fn in_a_row() -> usize {
     let asked = std::env::var("CLUSTERD_TEST_UPGRADES").ok();
     asked.map_or(3, |asked| asked.parse().expect("a number of upgrades"))
+}
+
+fn is_thorough() -> bool {
+    in_a_row() > 3
+}
+
+/// The clients ask on for a while.
+#[track_caller]
+fn go_on(load: &Load) {
+    if is_thorough() { load.goes_on_for(1_200) } else { load.goes_on() }
 }
 
 /// Has clusterd replaced, and says what was said of it.
@@ -67,12 +82,15 @@ fn counters_go_on_and_the_app_stays_as_old_as_it_is() {
 #[test]
 fn nothing_is_left_open_by_many_upgrades() {
     let cluster = Cluster::demo().workers(3).start();
-    let rounds = if in_a_row() > 3 { 200 } else { 5 };
+    let rounds = if is_thorough() { 200 } else { 5 };
     upgrade(&cluster);
     let kinds = || cluster.primary().descriptors();
-    let before = kinds();
+    let resident = || cluster.primary().resident_bytes();
+    let before = (kinds(), resident());
     (0..rounds).for_each(|_| drop(upgrade(&cluster)));
-    crate::harness::until("as many descriptors are open as before", || (kinds() == before).then_some(()));
+    crate::harness::until("as many descriptors are open as before", || (kinds() == before.0).then_some(()));
+    let (before, now) = (before.1, resident());
+    assert!(now < before + ROOM, "{rounds} upgrades have made {before} bytes of memory {now}");
 }
 
 #[test]

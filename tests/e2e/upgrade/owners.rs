@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 
 use rustix::process::Signal;
 
-use super::{in_a_row, upgrade};
+use super::{go_on, in_a_row, upgrade};
 use crate::harness::home::Home;
 use crate::harness::http;
 use crate::harness::load::Load;
@@ -45,9 +45,13 @@ fn a_service_manager_sees_the_process_that_it_has_started() {
         });
     };
     hears("READY=1");
+    let load = Load::of_requests(&cluster);
     for _ in 0..in_a_row() {
+        go_on(&load);
         upgrade(&cluster);
     }
+    go_on(&load);
+    load.lost_nothing();
     cluster.primary().signal(Signal::TERM);
     hears("STOPPING=1");
     cluster.wait_success();
@@ -86,10 +90,10 @@ fn an_app_in_the_background_keeps_a_guardian_that_starts_it_again() {
     };
     let first = guardians();
     for _ in 0..in_a_row() {
-        load.goes_on();
+        go_on(&load);
         home.say("upgrade web").done();
     }
-    load.goes_on();
+    go_on(&load);
     load.lost_nothing();
     assert_eq!((home.primary("web").pid(), workers(&home)), (primary.pid(), before));
     let now = until("one guardian is there", || Some(guardians()).filter(|now| now.len() == 1));

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::{in_a_row, upgrade};
+use super::{go_on, in_a_row, upgrade};
 use crate::harness::Cluster;
 use crate::harness::build;
 use crate::harness::load::Load;
@@ -29,12 +29,12 @@ fn loses_nothing(setup: Setup) {
     cluster.wait_online();
     let (requests, kept) = (Load::of_requests(&cluster), Load::of_kept_connections(&cluster));
     for _ in 0..in_a_row() {
-        requests.goes_on();
-        kept.goes_on();
+        go_on(&requests);
+        go_on(&kept);
         upgrade(&cluster);
     }
-    requests.goes_on();
-    kept.goes_on();
+    go_on(&requests);
+    go_on(&kept);
     kept.lost_nothing();
     requests.loses_nothing_by_a_reload(&cluster);
     cluster.primary().signal(Signal::TERM);
