@@ -5,11 +5,14 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::harness::needs::{self, needs};
 use crate::harness::process::Process;
 use crate::harness::said::Said;
 use crate::harness::setup::Setup;
 use crate::harness::{Cluster, NOBODY, Signal, network, until};
+use crate::upgrade::back::each_call_fails;
 
 /// Whom clusterd becomes, and workers of another user. Neither needs an entry in a database.
 const PRIMARY: &str = "--primary-user 65534:65534";
@@ -21,6 +24,7 @@ const NET_BIND_SERVICE: &str = "0000000000000400";
 const SETGID: &str = "0000000000000040";
 const KILL: &str = "0000000000000020";
 const KILL_SETGID_SETUID: &str = "00000000000000e0";
+const SYS_RESOURCE: &str = "0000000001000000";
 const AND_SYS_PTRACE: &str = "00000000000800e0";
 
 /// Servers whose file any user may read, and a clusterd that gives its commands a folder of that user's.
@@ -266,6 +270,61 @@ fn what_was_kept_goes_through_upgrades_and_to_nobody_else() {
     let hooks = until("hooks have told what they have", || std::fs::read_to_string(told.join("hooks")).ok());
     let sets: BTreeSet<_> = hooks.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
     assert_eq!(sets, BTreeSet::from([NONE]));
+}
+
+/// The next image has it when it fails, and hands it back.
+#[test]
+fn what_was_kept_comes_back_from_an_upgrade_that_fails() {
+    needs!("python3", "gcc");
+    if !needs::root() {
+        return;
+    }
+    let cluster = of_servers().workers(2).options(WORKERS).start();
+    let pids = cluster.pids();
+    for function in ["epoll_create1", "pthread_create", "signalfd"] {
+        assert!(each_call_fails(&cluster, function) > 0, "{function} is called");
+        has_given_up(&cluster.primary(), KILL_SETGID_SETUID);
+    }
+    assert_eq!(cluster.pids(), pids);
+    cluster.reload().expect("workers are replaced");
+    cluster.workers().iter().for_each(|worker| has_no_capabilities(worker, "65533"));
+    every_worker_answers(&cluster, 2);
+    cluster.say("upgrade").done();
+    has_given_up(&cluster.primary(), KILL_SETGID_SETUID);
+}
+
+/// More open files than clusterd may have itself.
+#[test]
+fn workers_get_more_than_clusterd_has_after_root_is_given_up() {
+    needs!("python3");
+    if !needs::root() {
+        return;
+    }
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").expect("/proc");
+    let (own, most) = (getrlimit(Resource::Nofile).maximum, most.trim().parse::<u64>().expect("a number"));
+    let Some(files) = own.map(|own| own + 1000).filter(|&files| files <= most) else {
+        return println!("skipped: nobody can have more files than these tests");
+    };
+    let options = format!("--attach preload --nofile {files}");
+    let has_it = line(&std::fs::read_to_string("/proc/self/status").expect("/proc"), "CapEff");
+    if u64::from_str_radix(&has_it, 16).expect("a number") & 1 << 24 == 0 {
+        return is_refused(of_servers().options(&options), "clusterd lacks CAP_SYS_RESOURCE");
+    }
+    let cluster = of_servers().workers(2).options(&options).start();
+    let has_more = |cluster: &Cluster| {
+        has_given_up(&cluster.primary(), SYS_RESOURCE);
+        for worker in cluster.workers() {
+            let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.pid())).expect("it lives");
+            let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+            assert_eq!(line.split_whitespace().nth(3), Some(files.to_string().as_str()), "{line}");
+            has_no_capabilities(&worker, "65534");
+        }
+        every_worker_answers(cluster, 2);
+    };
+    has_more(&cluster);
+    cluster.say("upgrade").done();
+    cluster.reload().expect("workers are replaced");
+    has_more(&cluster);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! A next image that reads what there is, and fails to begin with it: the one before goes on, and tells why.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::next::{Same, script};
+use super::next::{CLUSTERD, Same, script};
 use super::upgrade;
 use crate::harness::home::Home;
 use crate::harness::needs::needs;
@@ -11,17 +12,20 @@ use crate::harness::{Cluster, Load, Signal, build, until};
 
 /// A clusterd in which a call fails once it has taken over: that of the function and the number in the file `fails_at`.
 fn failing(folder: &Path) -> PathBuf {
-    let library = build::library("upgrade-fails", "upgrade/fails_at.c");
-    let text = format!(
-        "#!/bin/bash\n[ \"$1\" = restore-check ] || export LD_PRELOAD={library} FAILS_AT=$(cat {{folder}}/fails_at)\n\
-         exec -a clusterd {{clusterd}} \"$@\"\n"
-    );
-    script(folder, "failing", &text)
+    let program = folder.join("failing");
+    if !program.exists() {
+        std::fs::copy(build::program("upgrade-failing", "upgrade/failing.c", &["gcc"]), &program)
+            .expect("a copy");
+        symlink(CLUSTERD, folder.join("clusterd")).expect("a link");
+        symlink(build::library("upgrade-fails", "upgrade/fails_at.c"), folder.join("fails_at.so"))
+            .expect("a link");
+    }
+    program
 }
 
 /// Has each call of this function fail in turn until there are no more before the next image has taken over. How many there were.
 #[track_caller]
-fn each_call_fails(cluster: &Cluster, function: &str) -> u32 {
+pub(crate) fn each_call_fails(cluster: &Cluster, function: &str) -> u32 {
     let program = failing(cluster.folder());
     // Calls come later, too, and fail then; nobody notices the first of them.
     for number in 1..200 {

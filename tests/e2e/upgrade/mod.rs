@@ -4,7 +4,7 @@
 //! sees a few upgrades, and a few requests between them. `CLUSTERD_TEST_UPGRADES=20` gives it that many, 550,000 requests in all,
 //! and 200 upgrades to whoever looks for what is left over.
 
-mod back;
+pub(crate) mod back;
 mod binding;
 mod kept;
 mod kills;
