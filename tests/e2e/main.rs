@@ -5,6 +5,7 @@
 //!
 //! A test whose program is not installed says so and passes; with `CLUSTERD_TEST_REQUIRE_ALL=1` it fails.
 
+mod booted;
 mod harness;
 
 mod accepting;

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 use rustix::process::Signal;
 
+use crate::harness::folder::Folder;
 use crate::harness::load::Load;
 use crate::harness::process::Process;
 use crate::harness::setup::Setup;
@@ -105,6 +107,23 @@ fn the_demo_needs_nothing_at_all() {
     let cluster = in_scratch(&clusterd, "true").of_demo().start();
     assert!(cluster.get("/").starts_with("hello from worker "));
     stops(cluster);
+}
+
+/// Its C library would look for them with what systemd has for its `DynamicUser=`, for which a static program has no room.
+#[test]
+fn whoever_has_no_entry_and_no_home_uses_it() {
+    let Some(clusterd) = static_clusterd() else { return };
+    if !needs::program("setpriv") {
+        return;
+    }
+    let folder = Folder::new();
+    let program = folder.copy_program(&clusterd);
+    for words in [&["list"][..], &["--check"], &["--workers", "1", "--check"]] {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=61234", "--regid=61234", "--clear-groups"]).arg(&program).args(words);
+        let output = command.env_clear().output().expect("setpriv can be started");
+        assert!(output.status.code().is_some_and(|code| code < 2), "{words:?}: {output:?}");
+    }
 }
 
 #[test]

@@ -17,7 +17,6 @@ use crate::home::apps::{AppFolder, Apps};
 use crate::home::record::Wanted;
 use crate::home::saved;
 use crate::settings::parse::is_plain_name;
-use crate::sys::users::keep_to_files;
 
 /// Where the system's administrator has units.
 const SYSTEM: &str = "/etc/systemd/system";
@@ -44,7 +43,6 @@ impl Account {
     /// # Errors
     /// There is no such user, or none with a home.
     pub(crate) fn of(name: Option<&str>) -> Result<Self, StartupError> {
-        keep_to_files();
         let own = Uid::effective();
         let found = match name {
             Some(name) => User::from_name(name),

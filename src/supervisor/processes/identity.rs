@@ -15,7 +15,6 @@ use rustix::fs::{Gid, Uid};
 use rustix::thread::CapabilitySet;
 
 use crate::sys::process::Credentials;
-use crate::sys::users;
 
 /// Another user or group than clusterd's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,9 +107,6 @@ impl Identity {
         user: Option<&str>,
         group: Option<&str>,
     ) -> Result<Option<Self>, IdentityError> {
-        if user.is_some() || group.is_some() {
-            users::keep_to_files();
-        }
         let gid = group.map(look_up_group).transpose()?;
         let identity = match (user, gid) {
             (None, None) => return Ok(None),
@@ -125,7 +121,6 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`], but for the last.
     pub(crate) fn of_primary(user: &str, group: Option<&str>) -> Result<Self, IdentityError> {
-        users::keep_to_files();
         let gid = group.map(look_up_group).transpose()?;
         let identity = Self::of_user(Account::of_this_process(), user, gid)?;
         Ok(Self { is_other_user: true, ..identity })
