@@ -49,6 +49,26 @@ pub(crate) fn go_with(name: &str, source: &str, c: bool) -> String {
     })
 }
 
+/// The clusterd of a commit of the project, built as `cargo build` does; `None` where there is no such commit.
+pub(crate) fn clusterd_of(commit: &str) -> Option<PathBuf> {
+    let folder = target("commits").join(commit);
+    std::fs::create_dir_all(&folder).expect("a folder in the target folder");
+    let mut archive = Command::new("git");
+    archive.args(["-C", env!("CARGO_MANIFEST_DIR"), "archive", "--format=tar", "--output"]);
+    let file = folder.join("commit.tar");
+    let is_there = archive.arg(&file).arg(commit).output().is_ok_and(|output| output.status.success());
+    is_there.then(|| {
+        let mut unpack = Command::new("tar");
+        unpack.arg("-xf").arg(&file).arg("-C").arg(&folder);
+        succeeds(unpack);
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--locked", "--bin", "clusterd", "--target-dir"]).arg(target("commits/target"));
+        cargo.current_dir(&folder);
+        succeeds(cargo);
+        target("commits/target/debug/clusterd")
+    })
+}
+
 /// Runs a compiler: these words.
 pub(crate) fn run(words: &[String]) {
     let mut command = Command::new(&words[0]);

@@ -6,6 +6,7 @@
 
 pub(crate) mod back;
 mod binding;
+mod formats;
 mod kept;
 mod kills;
 mod meanwhile;
