@@ -5,7 +5,7 @@
 //! upgrade consists of is `primary::upgrade`'s.
 //!
 //! A snapshot is JSON. What others have sent and may be of any form, such as a message of a worker, is written down as a string:
-//! descriptors are found by their shape ([`descriptors`]).
+//! descriptors are found by their shape ([`descriptors()`]).
 
 mod descriptors;
 mod moment;
