@@ -404,16 +404,17 @@ mod tests {
     use super::*;
 
     /// Sooner than lingering ends, and later than a machine that is busy needs.
-    const SOON: Duration = Duration::from_secs(10);
+    /// Far less than anything lingers, and enough for a machine that has other things to do.
+    const SOON: Duration = Duration::from_secs(60);
 
-    /// A connection whose close(2) takes half a minute, and its other end, which reads nothing.
+    /// A connection whose close(2) takes ten minutes, and its other end, which reads nothing.
     fn lingering() -> (ForeignFd, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         server.set_nonblocking(true).unwrap();
         while server.write(&[0; 65536]).is_ok() {}
-        SockRef::from(&server).set_linger(Some(Duration::from_secs(30))).unwrap();
+        SockRef::from(&server).set_linger(Some(Duration::from_secs(600))).unwrap();
         (OwnedFd::from(server).into(), client)
     }
 
@@ -501,7 +502,7 @@ mod tests {
         let (again, number) = (fd.try_clone().unwrap(), Number::of(&fd));
         drop(fd);
         number.until_closed();
-        assert_eq!(SockRef::from(&again).linger().unwrap(), Some(Duration::from_secs(30)));
+        assert_eq!(SockRef::from(&again).linger().unwrap(), Some(Duration::from_secs(600)));
     }
 
     #[tokio::test]

@@ -48,6 +48,7 @@ fn pages(map: &MemoryMap) -> Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::scarcity::run_alone;
 
     /// How much of files this process has in memory, in kilobytes.
     fn resident() -> usize {
@@ -58,7 +59,12 @@ mod tests {
 
     #[test]
     fn code_is_given_back_and_runs_again() {
-        // This program's, which is large with all of its tests: what other tests need meanwhile is little of it.
+        run_alone("sys::memory::tests::alone_with_all_of_its_code");
+    }
+
+    #[test]
+    #[ignore = "other tests would need code meanwhile; run by code_is_given_back_and_runs_again"]
+    fn alone_with_all_of_its_code() {
         let code = unchanged().into_iter().max_by_key(Range::len).expect("code");
         for page in code.clone().step_by(rustix::param::page_size()) {
             // SAFETY: it is mapped, and readable as code is.
