@@ -133,7 +133,7 @@ pub(super) fn workers<'a>(
 ) -> String {
     let rows = apps.flat_map(|(label, app)| {
         let id = |worker: &Worker| id(ids, &app.name, worker.worker);
-        let of = |worker: &Worker| row(id(worker), &label, worker, app.accept);
+        let of = |worker: &Worker| row(id(worker), &label, worker, app);
         match app.workers.is_empty() {
             true => vec![resting(&label, idle(app))],
             false => app.workers.iter().map(of).collect(),
@@ -153,8 +153,8 @@ pub(super) fn workers<'a>(
 }
 
 /// The columns of the workers.
-const HEAD: [&str; 10] =
-    ["id", "name", "worker", "state", "pid", "uptime", "restarts", "cpu", "memory", "taken"];
+const HEAD: [&str; 11] =
+    ["id", "name", "worker", "state", "pid", "uptime", "restarts", "cpu", "memory", "taken", "clusterd"];
 
 /// Those that are aligned to the right.
 const NUMBERS: [usize; 7] = [0, 2, 4, 6, 7, 8, 9];
@@ -164,7 +164,7 @@ const NAME: usize = 1;
 const STATE: usize = 3;
 
 /// Those that a narrow terminal does without, the least important first.
-const DISPENSABLE: [usize; 7] = [9, 4, 2, 5, 7, 6, 8];
+const DISPENSABLE: [usize; 8] = [10, 9, 4, 2, 5, 7, 6, 8];
 
 /// How many characters of a name there always are.
 const SHORT: usize = 20;
@@ -235,8 +235,8 @@ fn idle(app: &App) -> &'static str {
 }
 
 /// What workers accept by themselves nobody counts.
-fn row(id: Option<u32>, label: &str, worker: &Worker, accept: Accept) -> Vec<String> {
-    let taken = (accept == Accept::Primary).then_some(worker.connections_taken);
+fn row(id: Option<u32>, label: &str, worker: &Worker, app: &App) -> Vec<String> {
+    let taken = (app.accept == Accept::Primary).then_some(worker.connections_taken);
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
         or_none(id.map(|id| id.to_string())),
@@ -249,7 +249,14 @@ fn row(id: Option<u32>, label: &str, worker: &Worker, accept: Accept) -> Vec<Str
         or_none(worker.cpu_percent.map(|percent| format!("{percent:.1}%"))),
         or_none(worker.memory_bytes.map(|bytes| ByteSize(bytes).display().iec_short().to_string())),
         or_none(taken.map(|taken| taken.to_string())),
+        version(app),
     ]
+}
+
+/// Of the clusterd that runs it, and whether a start of it would run another one.
+fn version(App { version, outdated, .. }: &App) -> String {
+    let note = if *outdated { " (replaced)" } else { "" };
+    format!("{}{note}", controls::blanked(version))
 }
 
 /// The app for programs, with the numbers of its workers.
@@ -360,8 +367,8 @@ mod tests {
             namespace: "default".to_owned(),
             command: Vec::new(),
             pid: 1,
-            version: String::new(),
-            outdated: false,
+            version: "0.1.0".to_owned(),
+            outdated: stopped,
             upgrade: None,
             started: crate::supervisor::events::Time(std::time::SystemTime::UNIX_EPOCH),
             uptime_ms: 0,
@@ -385,23 +392,23 @@ mod tests {
         let drawn = |view| workers(running.clone(), at_rest.clone(), &ids, view);
         let table = drawn(View::default());
         insta::assert_snapshot!(table, @"
-        id  name  worker  state             pid  uptime  restarts    cpu  memory  taken
-         7  web        1  online           4711  1m 1s          3  12.2%   45.0M      9
-         -  web        2  waiting restart     -  -              3      -       -      9
+        id  name  worker  state             pid  uptime  restarts    cpu  memory  taken  clusterd
+         7  web        1  online           4711  1m 1s          3  12.2%   45.0M      9  0.1.0
+         -  web        2  waiting restart     -  -              3      -       -      9  0.1.0
          -  idle       -  stopped
          -  api        -  errored
         ");
         let watched = |width| View { is_watched: true, width: Some(width), has_colours: false };
         insta::assert_snapshot!(drawn(watched(200)), @"
-        ┌────┬──────┬────────┬─────────────────┬──────┬────────┬──────────┬───────┬────────┬───────┐
-        │ id ┆ name ┆ worker ┆ state           ┆  pid ┆ uptime ┆ restarts ┆   cpu ┆ memory ┆ taken │
-        ╞════╪══════╪════════╪═════════════════╪══════╪════════╪══════════╪═══════╪════════╪═══════╡
-        │  7 ┆ web  ┆      1 ┆ online          ┆ 4711 ┆ 1m 1s  ┆        3 ┆ 12.2% ┆  45.0M ┆     9 │
-        │  - ┆ web  ┆      2 ┆ waiting restart ┆    - ┆ -      ┆        3 ┆     - ┆      - ┆     9 │
-        │  - ┆ idle ┆      - ┆ stopped         ┆      ┆        ┆          ┆       ┆        ┆       │
-        │  - ┆ api  ┆      - ┆ errored         ┆      ┆        ┆          ┆       ┆        ┆       │
-        └────┴──────┴────────┴─────────────────┴──────┴────────┴──────────┴───────┴────────┴───────┘
-        ");
+        ┌────┬──────┬────────┬─────────────────┬──────┬────────┬──────────┬───────┬────────┬───────┬──────────┐
+        │ id ┆ name ┆ worker ┆ state           ┆  pid ┆ uptime ┆ restarts ┆   cpu ┆ memory ┆ taken ┆ clusterd │
+        ╞════╪══════╪════════╪═════════════════╪══════╪════════╪══════════╪═══════╪════════╪═══════╪══════════╡
+        │  7 ┆ web  ┆      1 ┆ online          ┆ 4711 ┆ 1m 1s  ┆        3 ┆ 12.2% ┆  45.0M ┆     9 ┆ 0.1.0    │
+        │  - ┆ web  ┆      2 ┆ waiting restart ┆    - ┆ -      ┆        3 ┆     - ┆      - ┆     9 ┆ 0.1.0    │
+        │  - ┆ idle ┆      - ┆ stopped         ┆      ┆        ┆          ┆       ┆        ┆       ┆          │
+        │  - ┆ api  ┆      - ┆ errored         ┆      ┆        ┆          ┆       ┆        ┆       ┆          │
+        └────┴──────┴────────┴─────────────────┴──────┴────────┴──────────┴───────┴────────┴───────┴──────────┘
+");
         for width in [80, 60, 40] {
             let narrow = drawn(watched(width));
             assert!(narrow.lines().all(|line| line.chars().count() <= width), "{width}: {narrow}");
