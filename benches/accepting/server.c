@@ -1,5 +1,5 @@
-// Answers each request with its pid, over kept connections or not, with one thread and epoll. With REUSEPORT set, it
-// listens with SO_REUSEPORT.
+// Answers each request with its pid, over kept connections or not, with one thread and epoll; /compute after 200 ms of
+// work. With REUSEPORT set, it listens with SO_REUSEPORT.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 static void check(int result, const char *what)
@@ -16,6 +17,20 @@ static void check(int result, const char *what)
 		perror(what);
 		exit(1);
 	}
+}
+
+static double seconds(void)
+{
+	struct timespec time;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+static void compute(void)
+{
+	double until = seconds() + 0.2;
+	while (seconds() < until)
+		;
 }
 
 int main(void)
@@ -52,6 +67,8 @@ int main(void)
 				continue;
 			}
 			request[got] = 0;
+			if (!strncmp(request, "GET /compute ", 13))
+				compute();
 			int last = strstr(request, "Connection: close") != NULL;
 			const char *answer = last ? closed : kept;
 			if (send(fd, answer, strlen(answer), MSG_NOSIGNAL) < 0 || last)

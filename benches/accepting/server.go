@@ -1,4 +1,5 @@
-// Answers each request with its pid, over kept connections or not. With REUSEPORT set, it listens with SO_REUSEPORT.
+// Answers each request with its pid, over kept connections or not; /compute after 200 ms of work. With REUSEPORT set, it
+// listens with SO_REUSEPORT.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"syscall"
+	"time"
 )
 
 // Not among the constants of syscall.
@@ -33,7 +35,11 @@ func main() {
 		log.Fatal(err)
 	}
 	answer := []byte(fmt.Sprintf("%d\n", os.Getpid()))
-	log.Fatal(http.Serve(listener, http.HandlerFunc(func(to http.ResponseWriter, _ *http.Request) {
+	log.Fatal(http.Serve(listener, http.HandlerFunc(func(to http.ResponseWriter, request *http.Request) {
+		if request.URL.Path == "/compute" {
+			for until := time.Now().Add(200 * time.Millisecond); time.Now().Before(until); {
+			}
+		}
 		to.Write(answer)
 	})))
 }

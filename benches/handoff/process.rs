@@ -36,7 +36,8 @@ pub(crate) fn cpu_time_of_all(pid: Pid) -> anyhow::Result<Duration> {
     Ok(total)
 }
 
-fn with_descendants(pid: Pid) -> anyhow::Result<Vec<Pid>> {
+/// A process, its children, theirs, and so on.
+pub(crate) fn with_descendants(pid: Pid) -> anyhow::Result<Vec<Pid>> {
     let mut children = BTreeMap::<i32, Vec<Pid>>::new();
     for stat in procfs::process::all_processes()?.filter_map(|process| process.ok()?.stat().ok()) {
         children.entry(stat.ppid).or_default().extend(Pid::from_raw(stat.pid));

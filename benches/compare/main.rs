@@ -1,0 +1,170 @@
+//! clusterd beside what else spreads connections over processes: one command, in turn, the same applications and clients.
+//!
+//! Each contender is started, measured and ended in every round; then comes the next one. [`contender`] lists who is compared,
+//! [`measure`] what is measured, [`plan`] says when and for how long, and [`load`] has the clients. It decides nothing: numbers
+//! depend on the machine, so it prints them, as Markdown or JSON, and what could not be measured and why. `--help` names the
+//! options. With `--test` or `--smoke`, and under `cargo test`, it only shows that everything runs.
+//!
+//! CPU time is that of all living threads, to the nanosecond (`schedstat`); that of `stat` comes in ticks of 10 ms. What the kernel
+//! does for nobody in particular, as in its soft interrupts, counts for whom it interrupts: loopback traffic mostly for the sender.
+
+mod answer;
+mod application;
+mod contender;
+mod histogram;
+mod load;
+mod measure;
+mod numbers;
+mod options;
+mod place;
+mod plan;
+#[path = "../handoff/process.rs"]
+#[allow(dead_code, reason = "the other benchmarks also measure whole trees of processes, and bursts")]
+mod process;
+mod report;
+mod running;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use contender::Contender;
+use measure::{Measure, Stage};
+use options::Options;
+use place::Place;
+use plan::Plan;
+use report::Report;
+use running::Running;
+
+fn main() -> anyhow::Result<()> {
+    if std::env::args().nth(1).as_deref() == Some(measure::NEIGHBOUR) {
+        return measure::run_neighbour();
+    }
+    let options = Options::parse(std::env::args().skip(1))?;
+    if options.helps {
+        println!("{}", options::HELP);
+        return Ok(());
+    }
+    let contenders = chosen(contender::ALL, options.only.as_deref(), |contender| contender.name, |_| true)?;
+    let is_wanted = |measure: &Measure| measure.is_default || options.is_full;
+    let measures = chosen(measure::ALL, options.measures.as_deref(), |measure| measure.name, is_wanted)?;
+    if options.lists {
+        list(&contenders, &measures);
+        return Ok(());
+    }
+    compare(&options, &contenders, &measures)
+}
+
+/// Those that are named, in the order of the list; without names, those that are wanted by default.
+fn chosen<'a, T>(
+    all: &'a [T],
+    names: Option<&[String]>,
+    name: impl Fn(&T) -> &str,
+    is_wanted: impl Fn(&T) -> bool,
+) -> anyhow::Result<Vec<&'a T>> {
+    let Some(names) = names else { return Ok(all.iter().filter(|one| is_wanted(one)).collect()) };
+    for wanted in names {
+        let known = || all.iter().map(&name).collect::<Vec<_>>().join(", ");
+        anyhow::ensure!(all.iter().any(|one| name(one) == wanted), "no {wanted:?}: choose from {}", known());
+    }
+    Ok(all.iter().filter(|one| names.iter().any(|wanted| wanted == name(one))).collect())
+}
+
+fn list(contenders: &[&Contender], measures: &[&Measure]) {
+    for contender in contenders {
+        println!("{:<18} {:<20} {}", contender.name, contender.application, contender.says);
+    }
+    for measure in measures {
+        println!("{:<18} {}", measure.name, measure.says);
+    }
+}
+
+fn compare(options: &Options, contenders: &[&Contender], measures: &[&Measure]) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    raise_descriptors()?;
+    let mut applications: Vec<_> = contenders.iter().map(|contender| contender.application).collect();
+    applications.sort_unstable();
+    applications.dedup();
+    let patience = Duration::from_secs(if options.is_short { 4 } else { 120 });
+    let place = Place::new(&applications, patience)?;
+    let missing = |contender: &Contender| contender.needs().into_iter().find(|program| !place.has(program));
+    let present: Vec<_> =
+        contenders.iter().copied().filter(|contender| missing(contender).is_none()).collect();
+    let slices = measures.iter().map(|measure| measure.slices).sum();
+    let plan = Plan::new(options, present.len(), slices);
+    let mut report = Report::new(plan, present.iter().copied().copied().collect());
+    for contender in contenders {
+        if let Some(program) = missing(contender) {
+            report.note(format!("{}: {program} is not installed", contender.name));
+        }
+    }
+    println!(
+        "{} contenders, {} rounds, parts of {:?}: about {:.0} s",
+        present.len(),
+        plan.rounds,
+        plan.slice,
+        plan.expected(slices).as_secs_f64()
+    );
+    for (round, index) in plan.turns() {
+        if !plan.may_begin(begin.elapsed()) {
+            report.note(format!("{}: no time is left for round {}", present[index].name, round + 1));
+            continue;
+        }
+        let began = begin.elapsed();
+        turn(&mut report, &place, plan, round, present[index], measures);
+        let took = (begin.elapsed() - began).as_secs_f64();
+        println!("round {}: {}, {took:.1} s", round + 1, present[index].name);
+    }
+    report.took(begin.elapsed());
+    publish(options, &report, measures)
+}
+
+/// One contender in one round: what goes wrong with it is a line of the report, and the others go on.
+fn turn(
+    report: &mut Report,
+    place: &Place,
+    plan: Plan,
+    round: usize,
+    contender: &Contender,
+    measures: &[&Measure],
+) {
+    let running = match Running::start(contender, place, plan.workers) {
+        Ok(running) => running,
+        Err(error) => return report.note(format!("{}: {error:#}", contender.name)),
+    };
+    let workers = contender.workers(plan.workers);
+    if running.answering.len() < workers {
+        let answering = running.answering.len();
+        report.note(format!("{}: only {answering} of {workers} workers answered at the start", contender.name));
+    }
+    let Plan { slice, clients, .. } = plan;
+    let mut stage = Stage { running: &running, round, slice, clients, saturated: None };
+    for measure in measures {
+        match (measure.run)(&mut stage) {
+            Ok(values) => report.add(round, contender, measure, values),
+            Err(error) => report.note(format!("{}, {}: {error:#}", contender.name, measure.name)),
+        }
+    }
+}
+
+fn publish(options: &Options, report: &Report, measures: &[&Measure]) -> anyhow::Result<()> {
+    let tables = report.markdown(measures);
+    println!("\n{tables}");
+    if let Some(path) = &options.markdown {
+        report::write_markdown(path, &tables)?;
+    }
+    if let Some(path) = &options.json {
+        let text = format!("{:#}\n", report.json());
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Each client needs a descriptor, and so does each server for it.
+fn raise_descriptors() -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(65_536).min(65_536);
+    let current = limit.current.map_or(wanted, |current| current.max(wanted));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit }).context("cannot open more files")
+}

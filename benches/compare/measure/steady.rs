@@ -1,0 +1,17 @@
+//! New connections at a rate that is the same for every contender; those that cannot keep up show it in what clients wait.
+
+use super::{STEADY, Stage, costs, failures, latencies, with_cpu};
+use crate::load::Pace;
+use crate::report::Value;
+
+pub(super) fn run(stage: &mut Stage<'_>) -> anyhow::Result<Vec<Value>> {
+    at(stage, STEADY)
+}
+
+pub(super) fn at(stage: &Stage<'_>, rate: f64) -> anyhow::Result<Vec<Value>> {
+    let (seen, cpu) = with_cpu(stage.running, stage.load(Pace::Open(rate), false, 1.0))?;
+    let mut values = latencies(&seen);
+    values.extend(costs(&seen, cpu));
+    values.push(failures(&seen));
+    Ok(values)
+}
