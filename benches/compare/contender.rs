@@ -35,12 +35,7 @@ pub(crate) struct Contender {
     pub(crate) says: &'static str,
 }
 
-const fn contender(
-    name: &'static str,
-    application: Application,
-    way: Way,
-    says: &'static str,
-) -> Contender {
+const fn contender(name: &'static str, application: Application, way: Way, says: &'static str) -> Contender {
     Contender { name, application, way, says }
 }
 
@@ -129,7 +124,8 @@ impl Contender {
             Way::Clusterd(flags) => starts(self.clusterd(place, port, workers, flags)?),
             Way::Alone => servers(vec![self.server(place, port)?]),
             Way::ReusePort => {
-                let mut all = (0..workers).map(|_| self.server(place, port)).collect::<anyhow::Result<Vec<_>>>()?;
+                let mut all =
+                    (0..workers).map(|_| self.server(place, port)).collect::<anyhow::Result<Vec<_>>>()?;
                 for server in &mut all {
                     server.env("REUSEPORT", "1");
                 }
@@ -137,7 +133,8 @@ impl Contender {
             }
             Way::NodeCluster(policy) => {
                 let [cluster, server] = ["cluster.js", "server.js"].map(|name| self.application.source(name));
-                let mut command = command(place, &["node".to_owned(), cluster, workers.to_string(), server], port);
+                let mut command =
+                    command(place, &["node".to_owned(), cluster, workers.to_string(), server], port);
                 command.env("NODE_CLUSTER_SCHED_POLICY", policy);
                 starts(command)
             }
@@ -151,13 +148,7 @@ impl Contender {
         Ok(command(place, &self.application.command(place, port)?, port))
     }
 
-    fn clusterd(
-        &self,
-        place: &Place,
-        port: u16,
-        workers: usize,
-        flags: &[&str],
-    ) -> anyhow::Result<Command> {
+    fn clusterd(&self, place: &Place, port: u16, workers: usize, flags: &[&str]) -> anyhow::Result<Command> {
         let mut words = vec![env!("CARGO_BIN_EXE_clusterd").to_owned()];
         words.extend(["--bind".to_owned(), format!("127.0.0.1:{port}"), "--workers".to_owned()]);
         words.extend([workers.to_string(), "--log-level".to_owned(), "error".to_owned()]);
@@ -170,7 +161,8 @@ impl Contender {
     }
 
     fn pm2(&self, place: &Place, port: u16, workers: usize) -> Command {
-        let words = ["pm2-runtime", "start", &self.application.source("server.js"), "-i", &workers.to_string()];
+        let words =
+            ["pm2-runtime", "start", &self.application.source("server.js"), "-i", &workers.to_string()];
         let mut command = command(place, &words.map(str::to_owned), port);
         command.env("PM2_HOME", place.pm2_home(port));
         command

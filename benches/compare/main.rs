@@ -128,17 +128,17 @@ fn turn(
     contender: &Contender,
     measures: &[&Measure],
 ) {
-    let running = match Running::start(contender, place, plan.workers) {
+    let running = match Running::start(contender, place, plan.workers, plan.patience) {
         Ok(running) => running,
         Err(error) => return report.note(format!("{}: {error:#}", contender.name)),
     };
     let workers = contender.workers(plan.workers);
     if running.answering.len() < workers {
         let answering = running.answering.len();
-        report.note(format!("{}: only {answering} of {workers} workers answered at the start", contender.name));
+        report
+            .note(format!("{}: only {answering} of {workers} workers answered at the start", contender.name));
     }
-    let Plan { slice, clients, .. } = plan;
-    let mut stage = Stage { running: &running, round, slice, clients, saturated: None };
+    let mut stage = Stage { running: &running, plan, round, saturated: None };
     for measure in measures {
         match (measure.run)(&mut stage) {
             Ok(values) => report.add(round, contender, measure, values),

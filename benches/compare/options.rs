@@ -37,9 +37,8 @@ impl Options {
         let mut is_test = false;
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
-            let mut value = || {
-                arguments.next().ok_or_else(|| anyhow::anyhow!("{argument} needs a value\n\n{HELP}"))
-            };
+            let mut value =
+                || arguments.next().ok_or_else(|| anyhow::anyhow!("{argument} needs a value\n\n{HELP}"));
             match argument.as_str() {
                 "--bench" => options.is_short = false,
                 "--test" | "--smoke" => is_test = true,

@@ -13,8 +13,7 @@ use anyhow::Context;
 use crate::application::{Application, Builds};
 
 /// Where Debian and others have nginx's module for TCP, if it is one.
-const NGINX_MODULES: [&str; 3] =
-    ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules"];
+const NGINX_MODULES: [&str; 3] = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules"];
 
 pub(crate) struct Place {
     folder: tempfile::TempDir,

@@ -7,12 +7,12 @@ use crate::options::Options;
 /// How long the default run may take.
 pub const BUDGET: Duration = Duration::from_secs(600);
 /// How long the run may take that only shows that everything works.
-pub const SHORT_BUDGET: Duration = Duration::from_secs(16);
+pub const SHORT_BUDGET: Duration = Duration::from_secs(13);
 /// What is reckoned for starting a contender and ending it.
 const START: Duration = Duration::from_secs(2);
 /// A slice that is shorter says little, one that is longer says hardly more.
 const SLICE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
-const SHORT_SLICE: Duration = Duration::from_millis(60);
+const SHORT_SLICE: Duration = Duration::from_millis(40);
 
 /// Which rounds there are, and how long each part of them takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Plan {
     pub slice: Duration,
     /// After this, no contender is started any more.
     pub budget: Option<Duration>,
+    /// How long a contender may take to serve its first connection, and for a reload.
+    pub patience: Duration,
     /// Workers of each contender.
     pub workers: usize,
     /// Connections at a time, where clients come again as soon as they are answered.
@@ -47,8 +49,9 @@ impl Plan {
                 Duration::from_secs_f64((left / slices.max(1.0)).max(0.0)).clamp(SLICE.0, SLICE.1)
             }
         };
-        let (workers, clients) = if options.is_short { (2, 8) } else { (4, 64) };
-        Self { rounds, contenders, slice, budget, workers, clients }
+        let (patience, workers, clients) = if options.is_short { (5, 2, 8) } else { (20, 4, 64) };
+        let patience = Duration::from_secs(patience);
+        Self { rounds, contenders, slice, budget, patience, workers, clients }
     }
 
     /// Every turn as its round and contender. Whoever comes first in a round may find the machine in another state, so

@@ -97,7 +97,14 @@ impl Report {
             let index = self.series.iter().position(is_it).unwrap_or_else(|| {
                 let (contender, application) = (contender.name, contender.application);
                 let rounds = vec![None; self.plan.rounds];
-                self.series.push(Series { contender, application, measure: measure.name, name, unit, rounds });
+                self.series.push(Series {
+                    contender,
+                    application,
+                    measure: measure.name,
+                    name,
+                    unit,
+                    rounds,
+                });
                 self.series.len() - 1
             });
             // What cannot be divided, as by no answer at all, is no number.
@@ -172,7 +179,10 @@ impl Report {
             let _ = write!(text, "| {row} |");
             for (name, _) in &columns {
                 let find = |contender: &str| {
-                    series.iter().copied().find(|series| series.contender == contender && series.name == *name)
+                    series
+                        .iter()
+                        .copied()
+                        .find(|series| series.contender == contender && series.name == *name)
                 };
                 let cell = find(row).map(|series| series.cell(find(rows[0])));
                 let _ = write!(text, " {} |", cell.unwrap_or_default());

@@ -16,8 +16,6 @@ use crate::load::{self, Load, Pace};
 use crate::place::{self, Place};
 use crate::process;
 
-/// How long a contender may take to serve its first connection.
-const START: Duration = Duration::from_secs(20);
 /// How long all its workers may take to answer; some that serve well never have them all do so.
 const ALL: Duration = Duration::from_secs(5);
 /// How long a contender may take to end.
@@ -46,8 +44,13 @@ pub(crate) struct Cpu {
 }
 
 impl<'a> Running<'a> {
-    /// Starts a contender with so many workers, and waits until all of them answer.
-    pub(crate) fn start(contender: &'a Contender, place: &'a Place, workers: usize) -> anyhow::Result<Self> {
+    /// Starts a contender with so many workers, and waits until all of them answer; the first one has to within this time.
+    pub(crate) fn start(
+        contender: &'a Contender,
+        place: &'a Place,
+        workers: usize,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
         let port = place::free_port()?;
         let Commands { front, is_proxy, servers } = contender.commands(place, port, workers)?;
         let said = place.said()?;
@@ -71,21 +74,24 @@ impl<'a> Running<'a> {
             running.servers.push(spawn(server)?);
         }
         running.front = front.map(spawn).transpose()?;
-        running.await_service(begin)?;
+        running.await_service(begin, patience)?;
         running.await_workers(contender.workers(workers))?;
         Ok(running)
     }
 
-    fn await_service(&mut self, begin: Instant) -> anyhow::Result<()> {
+    fn await_service(&mut self, begin: Instant, patience: Duration) -> anyhow::Result<()> {
         while self.ask("/").is_none() {
             for child in self.front.iter_mut().chain(&mut self.servers) {
                 if let Some(status) = child.try_wait()? {
-                    anyhow::bail!("it ended before it served anything ({status}): {}", self.place.last_words());
+                    anyhow::bail!(
+                        "it ended before it served anything ({status}): {}",
+                        self.place.last_words()
+                    );
                 }
             }
             anyhow::ensure!(
-                begin.elapsed() < START,
-                "it serves nothing within {START:?}: {}",
+                begin.elapsed() < patience,
+                "it serves nothing within {patience:?}: {}",
                 self.place.last_words()
             );
             thread::sleep(GLANCE);
@@ -168,7 +174,8 @@ impl<'a> Running<'a> {
                 let mut command = Command::new(words[0]);
                 command.args(&words[1..]).env("PATH", self.place.path());
                 command.env("PM2_HOME", self.place.pm2_home(self.address.port()));
-                let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+                let status =
+                    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
                 anyhow::ensure!(status.success(), "{} ended with {status}", words[0]);
             }
             _ => return Ok(false),

@@ -24,7 +24,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> anyhow::Result<Vec<Value>> {
     let most = if matches!(contender.application, Application::C) { 256 } else { RUNTIME_WORKERS };
     let mut values = Vec::new();
     for (count, names) in COUNTS.into_iter().filter(|(count, _)| *count <= most) {
-        let running = Running::start(contender, stage.running.place, count)?;
+        let running = Running::start(contender, stage.running.place, count, stage.plan.patience)?;
         let load = Load { address: running.address, ..stage.load(Pace::Closed, false, 1.0) };
         let (seen, cpu) = with_cpu(&running, load)?;
         let costs = costs(&seen, cpu);

@@ -17,6 +17,7 @@ mod stopped;
 use std::time::Duration;
 
 use crate::load::{self, Load, Pace, Seen};
+use crate::plan::Plan;
 use crate::report::{Unit, Value};
 use crate::running::{Cpu, Running};
 
@@ -32,9 +33,8 @@ const LATE: Duration = Duration::from_millis(100);
 /// What a measure is given.
 pub(crate) struct Stage<'a> {
     pub(crate) running: &'a Running<'a>,
+    pub(crate) plan: Plan,
     pub(crate) round: usize,
-    pub(crate) slice: Duration,
-    pub(crate) clients: usize,
     /// New connections a second at saturation, once they are known.
     pub(crate) saturated: Option<f64>,
 }
@@ -156,9 +156,9 @@ impl Stage<'_> {
     fn load(&self, pace: Pace, is_kept: bool, slices: f64) -> Load {
         let clients = match pace {
             Pace::Open(_) if !is_kept => load::CROWD,
-            _ => self.clients,
+            _ => self.plan.clients,
         };
-        let (address, lasts) = (self.running.address, self.slice.mul_f64(slices));
+        let (address, lasts) = (self.running.address, self.plan.slice.mul_f64(slices));
         Load { address, pace, clients, is_kept, lasts }
     }
 }

@@ -12,9 +12,9 @@ pub(super) fn run(stage: &mut Stage<'_>) -> anyhow::Result<Vec<Value>> {
     let worker = stage.running.worker(stage.round)?;
     let seen = thread::scope(|scope| {
         let clients = scope.spawn(|| load::run(load));
-        thread::sleep(stage.slice);
+        thread::sleep(stage.plan.slice);
         let stopped = process::stop(worker);
-        thread::sleep(stage.slice);
+        thread::sleep(stage.plan.slice);
         let resumed = process::resume(worker);
         let seen = clients.join().expect("no client panics");
         stopped.and(resumed).and(seen)
