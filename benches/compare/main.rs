@@ -24,6 +24,7 @@ mod process;
 mod report;
 mod running;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -82,41 +83,55 @@ fn list(contenders: &[&Contender], measures: &[&Measure]) {
 fn compare(options: &Options, contenders: &[&Contender], measures: &[&Measure]) -> anyhow::Result<()> {
     let begin = Instant::now();
     raise_descriptors()?;
-    let mut applications: Vec<_> = contenders.iter().map(|contender| contender.application).collect();
-    applications.sort_unstable();
-    applications.dedup();
-    let patience = Duration::from_secs(if options.is_short { 4 } else { 120 });
-    let place = Place::new(&applications, patience)?;
+    let place = place(options, contenders)?;
     let missing = |contender: &Contender| contender.needs().into_iter().find(|program| !place.has(program));
-    let present: Vec<_> =
-        contenders.iter().copied().filter(|contender| missing(contender).is_none()).collect();
+    let (present, absent): (Vec<&Contender>, Vec<_>) =
+        contenders.iter().partition(|contender| missing(contender).is_none());
     let slices = measures.iter().map(|measure| measure.slices).sum();
     let plan = Plan::new(options, present.len(), slices);
     let mut report = Report::new(plan, present.iter().copied().copied().collect());
-    for contender in contenders {
-        if let Some(program) = missing(contender) {
-            report.note(format!("{}: {program} is not installed", contender.name));
-        }
+    for contender in absent {
+        let program = missing(contender).unwrap_or_default();
+        report.note(format!("{}: {program} is not installed", contender.name));
     }
-    println!(
-        "{} contenders, {} rounds, parts of {:?}: about {:.0} s",
-        present.len(),
-        plan.rounds,
-        plan.slice,
-        plan.expected(slices).as_secs_f64()
-    );
-    for (round, index) in plan.turns() {
-        if !plan.may_begin(begin.elapsed()) {
-            report.note(format!("{}: no time is left for round {}", present[index].name, round + 1));
-            continue;
-        }
-        let began = begin.elapsed();
-        turn(&mut report, &place, plan, round, present[index], measures);
-        let took = (begin.elapsed() - began).as_secs_f64();
-        println!("round {}: {}, {took:.1} s", round + 1, present[index].name);
-    }
+    let expected = plan.expected(slices).as_secs_f64();
+    let Plan { rounds, slice, .. } = plan;
+    println!("{} contenders, {rounds} rounds, parts of {slice:?}: about {expected:.0} s", present.len());
+    run(&mut report, &place, plan, &present, measures, begin);
     report.took(begin.elapsed());
     publish(options, &report, measures)
+}
+
+fn place(options: &Options, contenders: &[&Contender]) -> anyhow::Result<Place> {
+    let mut applications: Vec<_> = contenders.iter().map(|contender| contender.application).collect();
+    applications.sort_unstable();
+    applications.dedup();
+    Place::new(&applications, Duration::from_secs(if options.is_short { 4 } else { 120 }))
+}
+
+/// All rounds, as far as there is time.
+fn run(
+    report: &mut Report,
+    place: &Place,
+    plan: Plan,
+    present: &[&Contender],
+    measures: &[&Measure],
+    begin: Instant,
+) {
+    let mut left_out: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+    for (round, index) in plan.turns() {
+        let (contender, began) = (present[index], begin.elapsed());
+        if !plan.may_begin(began) {
+            left_out.entry(round).or_default().push(contender.name);
+            continue;
+        }
+        turn(report, place, plan, round, contender, measures);
+        let took = (begin.elapsed() - began).as_secs_f64();
+        println!("round {}: {}, {took:.1} s", round + 1, contender.name);
+    }
+    for (round, names) in left_out {
+        report.note(format!("round {}: no time is left for {}", round + 1, names.join(", ")));
+    }
 }
 
 /// One contender in one round: what goes wrong with it is a line of the report, and the others go on.

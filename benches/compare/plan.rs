@@ -7,11 +7,11 @@ use crate::options::Options;
 /// How long the default run may take.
 pub const BUDGET: Duration = Duration::from_secs(600);
 /// How long the run may take that only shows that everything works.
-pub const SHORT_BUDGET: Duration = Duration::from_secs(13);
+pub const SHORT_BUDGET: Duration = Duration::from_secs(15);
 /// What is reckoned for starting a contender and ending it.
-const START: Duration = Duration::from_secs(2);
+const START: Duration = Duration::from_millis(1_500);
 /// A slice that is shorter says little, one that is longer says hardly more.
-const SLICE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+const SLICE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 const SHORT_SLICE: Duration = Duration::from_millis(40);
 
 /// Which rounds there are, and how long each part of them takes.

@@ -79,7 +79,7 @@ pub(crate) struct Report {
     took: Duration,
     contenders: Vec<Contender>,
     series: Vec<Series>,
-    /// What could not be measured, and why.
+    /// What could not be measured, or was not as it should be, and why.
     notes: Vec<String>,
 }
 
@@ -149,7 +149,7 @@ impl Report {
         }
         if !self.notes.is_empty() {
             let notes: String = self.notes.iter().map(|note| format!("- {note}\n")).collect();
-            let _ = write!(text, "\n### Not measured\n\n{notes}");
+            let _ = write!(text, "\n### What was left out, or not as it should be\n\n{notes}");
         }
         text
     }
@@ -215,7 +215,7 @@ impl Report {
             "workers": self.plan.workers,
             "clients": self.plan.clients,
             "contenders": contenders.collect::<Vec<_>>(),
-            "not_measured": self.notes,
+            "notes": self.notes,
             "results": series.collect::<Vec<_>>(),
         })
     }

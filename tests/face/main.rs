@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pages that people read.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -26,6 +26,7 @@ const PAGES: [&str; 16] = [
     "docs/compatibility.md",
     "docs/guide.md",
     "docs/out-of-scope.md",
+    "docs/performance.md",
     "docs/protocol.md",
     "docs/reference.md",
     "docs/runbook.md",

@@ -82,6 +82,8 @@ fn old(stage: &Stage<'_>) -> anyhow::Result<BTreeSet<i32>> {
     // After a reload, the last ones may take a while.
     while old.len() < stage.running.answering.len() && Instant::now() < deadline {
         old.extend(load::run(load)?.by_worker.into_keys());
+        let workers = stage.running.workers()?;
+        old.retain(|pid| Pid::from_raw(*pid).is_some_and(|pid| workers.contains(&pid)));
     }
     anyhow::ensure!(!old.is_empty(), "no worker answers");
     let workers = stage.running.workers()?;
