@@ -62,6 +62,8 @@ pub(crate) struct Seen {
     /// Refused, cut, or not answered in time.
     pub(crate) failed: u64,
     pub(crate) took: Histogram,
+    /// How long after its time in the timetable each request began: this much of what it took is the clients' own.
+    pub(crate) begun_late: Histogram,
     /// Answers of each worker, by its process.
     pub(crate) by_worker: BTreeMap<i32, u64>,
     /// From the first beginning until the time was over.
@@ -190,6 +192,9 @@ impl Clients {
             }
             let Some(index) = self.idle.pop_front() else { break };
             self.due.pop();
+            if matches!(self.load.pace, Pace::Open(_)) {
+                self.seen.begun_late.add(since.elapsed());
+            }
             self.begin(index, since)?;
         }
         Ok(())
