@@ -147,6 +147,16 @@ proptest! {
 }
 
 #[test]
+fn a_kept_connection_has_one_answer_after_the_other() {
+    let mut answer = Answer::default();
+    for worker in [1, 22] {
+        answer.clear();
+        let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{worker:2}");
+        assert_eq!(answer.add(text.as_bytes()), Answered::By { worker, closes: false });
+    }
+}
+
+#[test]
 fn only_what_an_application_says_is_an_answer() {
     for (text, answered) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n7", Answered::By { worker: 7, closes: false }),
