@@ -238,7 +238,8 @@ impl Clients {
     /// Waits until a client has something to hear, or a request is to begin.
     fn wait(&mut self, now: Instant) -> anyhow::Result<()> {
         let due = self.due.peek().map(|due| due.0).filter(|due| *due > now);
-        let next = self.next().into_iter().chain(due).min();
+        let over = Some(self.over).filter(|over| *over > now);
+        let next = self.next().into_iter().chain(due).chain(over).min();
         let wait = next.map_or(GLANCE, |next| next - now).min(GLANCE).max(Duration::from_nanos(1));
         let spec = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(wait) };
         rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec)?;

@@ -87,7 +87,7 @@ fn compare(options: &Options, contenders: &[&Contender], measures: &[&Measure]) 
     let missing = |contender: &Contender| contender.needs().into_iter().find(|program| !place.has(program));
     let (present, absent): (Vec<&Contender>, Vec<_>) =
         contenders.iter().partition(|contender| missing(contender).is_none());
-    let slices = measures.iter().map(|measure| measure.slices).sum();
+    let slices = measure::WARM_UP + measures.iter().map(|measure| measure.slices).sum::<f64>();
     let plan = Plan::new(options, present.len(), slices);
     let mut report = Report::new(plan, present.iter().copied().copied().collect());
     for contender in absent {
@@ -154,6 +154,9 @@ fn turn(
             .note(format!("{}: only {answering} of {workers} workers answered at the start", contender.name));
     }
     let mut stage = Stage { running: &running, plan, round, saturated: None };
+    if let Err(error) = stage.warm_up() {
+        return report.note(format!("{}: {error:#}", contender.name));
+    }
     for measure in measures {
         match (measure.run)(&mut stage) {
             Ok(values) => report.add(round, contender, measure, values),

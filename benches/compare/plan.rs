@@ -49,7 +49,7 @@ impl Plan {
                 Duration::from_secs_f64((left / slices.max(1.0)).max(0.0)).clamp(SLICE.0, SLICE.1)
             }
         };
-        let (patience, workers, clients) = if options.is_short { (5, 2, 8) } else { (20, 4, 64) };
+        let (patience, workers, clients) = if options.is_short { (4, 2, 8) } else { (20, 4, 64) };
         let patience = Duration::from_secs(patience);
         Self { rounds, contenders, slice, budget, patience, workers, clients }
     }

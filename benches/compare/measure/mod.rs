@@ -27,6 +27,8 @@ pub(crate) use neighbours::{ROLE as NEIGHBOUR, run as run_neighbour};
 const LIGHT: f64 = 500.0;
 /// The same for everybody.
 const STEADY: f64 = 2_000.0;
+/// For so many slices, clients come before anything is measured: runtimes compile what runs often.
+pub(crate) const WARM_UP: f64 = 1.0;
 /// An answer that takes longer is late.
 const LATE: Duration = Duration::from_millis(100);
 
@@ -153,6 +155,10 @@ pub(crate) const ALL: &[Measure] = &[
 ];
 
 impl Stage<'_> {
+    pub(crate) fn warm_up(&self) -> anyhow::Result<()> {
+        load::run(self.load(Pace::Closed, false, WARM_UP)).map(drop)
+    }
+
     fn load(&self, pace: Pace, is_kept: bool, slices: f64) -> Load {
         let clients = match pace {
             Pace::Open(_) if !is_kept => load::CROWD,
