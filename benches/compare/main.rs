@@ -92,7 +92,7 @@ fn compare(options: &Options, contenders: &[&Contender], measures: &[&Measure]) 
     let mut report = Report::new(plan, present.iter().copied().copied().collect());
     for contender in absent {
         let program = missing(contender).unwrap_or_default();
-        report.note(format!("{}: {program} is not installed", contender.name));
+        report.note(contender.name, format_args!("{program} is not installed"));
     }
     let expected = plan.expected(slices).as_secs_f64();
     let Plan { rounds, slice, .. } = plan;
@@ -130,7 +130,8 @@ fn run(
         println!("round {}: {}, {took:.1} s", round + 1, contender.name);
     }
     for (round, names) in left_out {
-        report.note(format!("round {}: no time is left for {}", round + 1, names.join(", ")));
+        let names = names.join(", ");
+        report.note(&format!("round {}", round + 1), format_args!("no time is left for {names}"));
     }
 }
 
@@ -145,22 +146,24 @@ fn turn(
 ) {
     let running = match Running::start(contender, place, plan.workers, plan.patience) {
         Ok(running) => running,
-        Err(error) => return report.note(format!("{}: {error:#}", contender.name)),
+        Err(error) => return report.note(contender.name, format_args!("{error:#}")),
     };
     let workers = contender.workers(plan.workers);
     if running.answering.len() < workers {
         let answering = running.answering.len();
-        report
-            .note(format!("{}: only {answering} of {workers} workers answered at the start", contender.name));
+        let note = format_args!("only {answering} of {workers} workers answered at the start");
+        report.note(contender.name, note);
     }
     let mut stage = Stage { running: &running, plan, round, saturated: None };
     if let Err(error) = stage.warm_up() {
-        return report.note(format!("{}: {error:#}", contender.name));
+        return report.note(contender.name, format_args!("{error:#}"));
     }
     for measure in measures {
         match (measure.run)(&mut stage) {
             Ok(values) => report.add(round, contender, measure, values),
-            Err(error) => report.note(format!("{}, {}: {error:#}", contender.name, measure.name)),
+            Err(error) => {
+                report.note(&format!("{}, {}", contender.name, measure.name), format_args!("{error:#}"))
+            }
         }
     }
 }

@@ -70,7 +70,8 @@ impl Place {
         let said = fs::read(self.folder().join("said")).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        last.trim().chars().take(200).collect()
+        let folder = self.folder().display().to_string();
+        last.trim().replace(&folder, ".").chars().take(200).collect()
     }
 
     /// nginx's module for TCP: `None` if it is built in or missing, which nginx itself will say.

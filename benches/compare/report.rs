@@ -1,6 +1,6 @@
 //! What was measured, every round of it, and how it is shown: as Markdown and as JSON. It measures nothing.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -112,9 +112,13 @@ impl Report {
         }
     }
 
-    pub(crate) fn note(&mut self, note: String) {
+    /// What is wrong with somebody is written down once: the next round may only tell it with another number.
+    pub(crate) fn note(&mut self, subject: &str, note: impl Display) {
+        let note = format!("{subject}: {note}");
         println!("{note}");
-        if !self.notes.contains(&note) {
+        let is_known =
+            |known: &String| known.strip_prefix(subject).is_some_and(|rest| rest.starts_with(": "));
+        if !self.notes.iter().any(is_known) {
             self.notes.push(note);
         }
     }
