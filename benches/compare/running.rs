@@ -20,6 +20,8 @@ use crate::process;
 const ALL: Duration = Duration::from_secs(5);
 /// How long a contender may take to end.
 const END: Duration = Duration::from_secs(4);
+/// How long a command may take that has a contender reload.
+const RELOAD: Duration = Duration::from_secs(20);
 /// Between two looks at a contender that starts.
 const GLANCE: Duration = Duration::from_millis(1);
 
@@ -174,14 +176,28 @@ impl<'a> Running<'a> {
                 let mut command = Command::new(words[0]);
                 command.args(&words[1..]).env("PATH", self.place.path());
                 command.env("PM2_HOME", self.place.pm2_home(self.address.port()));
-                let status =
-                    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-                anyhow::ensure!(status.success(), "{} ended with {status}", words[0]);
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                let ended = ends_well(command.spawn()?, RELOAD)?;
+                anyhow::ensure!(ended, "{} takes longer than {RELOAD:?}, or fails", words[0]);
             }
             _ => return Ok(false),
         }
         Ok(true)
     }
+}
+
+/// Whether a command ends well within this time; otherwise it is killed.
+fn ends_well(mut child: Child, patience: Duration) -> anyhow::Result<bool> {
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        thread::sleep(GLANCE);
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(false)
 }
 
 impl Drop for Running<'_> {
