@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use answer::{Answer, Answered};
 use histogram::Histogram;
-use numbers::{median, ratio, written};
+use numbers::{median, ratio, times, written};
 use options::Options;
 use plan::{BUDGET, Plan, SHORT_BUDGET};
 use proptest::prelude::*;
@@ -92,6 +92,7 @@ fn medians_and_ratios_leave_out_what_there_is_not() {
     // The machine was twice as slow in the second round, for both.
     assert_eq!(ratio(&[Some(2.0), Some(4.0), None], &[Some(1.0), Some(2.0), Some(9.0)]), Some(2.0));
     assert_eq!(ratio(&[Some(2.0)], &[Some(0.0)]), None);
+    assert_eq!(ratio(&[Some(0.0)], &[Some(2.0)]), None);
     assert_eq!(ratio(&[Some(f64::INFINITY)], &[Some(1.0)]), None);
 }
 
@@ -111,6 +112,7 @@ fn numbers_are_written_with_the_digits_that_count() {
     for (number, text) in cases {
         assert_eq!(written(number), text);
     }
+    assert_eq!([0.5, 99.0, 6_110.05].map(times), ["0.50", "99.00", "6,110"]);
 }
 
 proptest! {

@@ -15,11 +15,11 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 /// The median of the ratios round by round, of those rounds that both have: what slows the machine down for a while slows both
-/// down.
+/// down. Nothing is no multiple of anything.
 pub fn ratio(values: &[Option<f64>], base: &[Option<f64>]) -> Option<f64> {
     let both = values.iter().zip(base).filter_map(|(value, base)| Some(((*value)?, (*base)?)));
     let ratios: Vec<_> = both
-        .filter(|(value, base)| value.is_finite() && base.is_finite() && *base > 0.0)
+        .filter(|(value, base)| value.is_finite() && base.is_finite() && *value > 0.0 && *base > 0.0)
         .map(|(value, base)| value / base)
         .collect();
     median(&ratios)
@@ -36,6 +36,11 @@ pub fn written(value: f64) -> String {
         size if size >= 1.0 => format!("{value:.2}"),
         _ => format!("{value:.3}"),
     }
+}
+
+/// Two digits after the point, as long as they count.
+pub fn times(ratio: f64) -> String {
+    if ratio >= 100.0 { written(ratio) } else { format!("{ratio:.2}") }
 }
 
 fn thousands(value: f64) -> String {

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::application::Application;
 use crate::contender::Contender;
 use crate::measure::Measure;
-use crate::numbers::{median, ratio, written};
+use crate::numbers::{median, ratio, times, written};
 use crate::plan::Plan;
 
 /// A page may have these around what a run writes into it.
@@ -239,7 +239,7 @@ impl Series {
         let median = written(self.median().unwrap_or(f64::NAN));
         let base = base.filter(|base| self.unit.has_ratio() && base.contender != self.contender);
         match base.and_then(|base| ratio(&self.rounds, &base.rounds)) {
-            Some(ratio) => format!("{median} ({ratio:.2})"),
+            Some(ratio) => format!("{median} ({})", times(ratio)),
             None => median,
         }
     }
