@@ -22,7 +22,8 @@ fn asked_for(microseconds: Option<&str>, pid: Option<&str>, own: u32) -> Option<
     is_ours.then_some(Duration::from_micros(microseconds))
 }
 
-/// Gives a sign of life after each half of `timeout`, as long as both answer within a quarter.
+/// Gives a sign of life at once and after each half of `timeout`, as long as both answer within a quarter. At once, since the image
+/// of before may have given its last one half of the time ago, or be replaced again before the next.
 pub(super) async fn feed<F: Future, S: Future>(
     socket: ManagerSocket,
     timeout: Duration,
@@ -30,7 +31,6 @@ pub(super) async fn feed<F: Future, S: Future>(
     supervisor: impl Fn() -> S,
 ) {
     loop {
-        tokio::time::sleep(timeout / 2).await;
         let front = tokio::time::timeout(timeout / 4, front());
         let supervisor = tokio::time::timeout(timeout / 4, supervisor());
         match tokio::join!(front, supervisor) {
@@ -38,6 +38,7 @@ pub(super) async fn feed<F: Future, S: Future>(
             (Err(_), _) => warn!("the data path does not answer: not notifying the watchdog"),
             (_, Err(_)) => warn!("the supervisor does not answer: not notifying the watchdog"),
         }
+        tokio::time::sleep(timeout / 2).await;
     }
 }
 
