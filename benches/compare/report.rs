@@ -264,6 +264,8 @@ fn machine() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    // What follows the numbers is whoever has built it.
+    let kernel = kernel.split('-').next().unwrap_or_default();
     let model = model.map_or("unknown", |(_, model)| model);
     format!("{cpus} CPUs ({model}), Linux {}, clusterd {}", kernel.trim(), env!("CARGO_PKG_VERSION"))
 }
