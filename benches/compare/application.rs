@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::place::Place;
+use crate::process;
 
 const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/compare/apps");
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/accepting");
-/// Between two looks at a compiler.
-const GLANCE: Duration = Duration::from_millis(10);
 
 /// Contenders are compared with those that serve the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,17 +134,10 @@ fn begin(application: Application, folder: &Path, path: &str) -> Option<(PathBuf
 }
 
 fn finish(mut child: Child, deadline: Instant) -> Result<(), String> {
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(format!("its compiler ended with {status}")),
-            Err(error) => return Err(error.to_string()),
-            Ok(None) if Instant::now() < deadline => thread::sleep(GLANCE),
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err("its compiler took too long".to_owned());
-            }
-        }
+    match process::ended_by(&mut child, deadline) {
+        Ok(Some(status)) if status.success() => Ok(()),
+        Ok(Some(status)) => Err(format!("its compiler ended with {status}")),
+        Ok(None) => Err("its compiler took too long".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }

@@ -7,6 +7,8 @@ use rustix::process::Signal;
 use crate::application::{self, Application};
 use crate::place::{self, Place};
 
+const NODE_CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/reload/cluster.js");
+
 /// How connections reach the workers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Way {
@@ -132,9 +134,9 @@ impl Contender {
                 servers(all)
             }
             Way::NodeCluster(policy) => {
-                let [cluster, server] = ["cluster.js", "server.js"].map(|name| self.application.source(name));
-                let mut command =
-                    command(place, &["node".to_owned(), cluster, workers.to_string(), server], port);
+                let server = self.application.source("server.js");
+                let words = ["node".to_owned(), NODE_CLUSTER.to_owned(), workers.to_string(), server];
+                let mut command = command(place, &words, port);
                 command.env("NODE_CLUSTER_SCHED_POLICY", policy);
                 starts(command)
             }

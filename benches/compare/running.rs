@@ -177,27 +177,14 @@ impl<'a> Running<'a> {
                 command.args(&words[1..]).env("PATH", self.place.path());
                 command.env("PM2_HOME", self.place.pm2_home(self.address.port()));
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-                let ended = ends_well(command.spawn()?, RELOAD)?;
-                anyhow::ensure!(ended, "{} takes longer than {RELOAD:?}, or fails", words[0]);
+                let ended = process::ended_by(&mut command.spawn()?, Instant::now() + RELOAD)?;
+                let is_done = ended.is_some_and(|status| status.success());
+                anyhow::ensure!(is_done, "{} takes longer than {RELOAD:?}, or fails", words[0]);
             }
             _ => return Ok(false),
         }
         Ok(true)
     }
-}
-
-/// Whether a command ends well within this time; otherwise it is killed.
-fn ends_well(mut child: Child, patience: Duration) -> anyhow::Result<bool> {
-    let deadline = Instant::now() + patience;
-    while Instant::now() < deadline {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status.success());
-        }
-        thread::sleep(GLANCE);
-    }
-    child.kill()?;
-    child.wait()?;
-    Ok(false)
 }
 
 impl Drop for Running<'_> {

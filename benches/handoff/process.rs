@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,14 +95,21 @@ pub(crate) fn end(child: &mut Child, patience: Duration) {
     let pid = Pid::from_child(child);
     let _ = kill_process(pid, Signal::TERM);
     let _ = kill_process(pid, Signal::CONT);
-    let deadline = Instant::now() + patience;
-    while let Ok(None) = child.try_wait() {
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            let _ = child.wait();
-            return;
+    let _ = ended_by(child, Instant::now() + patience);
+}
+
+/// How a process has ended; `None` if it has not by then, and was killed.
+pub(crate) fn ended_by(child: &mut Child, deadline: Instant) -> std::io::Result<Option<ExitStatus>> {
+    loop {
+        if let ended @ Some(_) = child.try_wait()? {
+            return Ok(ended);
         }
-        thread::sleep(Duration::from_millis(10));
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
