@@ -84,7 +84,8 @@ impl Instance {
         })
     }
 
-    /// As it was written down, by this plan, beside the variables that are `common` to all. What its launch wrote last is taken out of `output`.
+    /// As it was written down, by this plan, beside the variables that are `common` to all. What its launch wrote last is taken
+    /// out of `output`.
     ///
     /// # Errors
     /// It cannot have been so.

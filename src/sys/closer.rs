@@ -403,7 +403,6 @@ mod tests {
 
     use super::*;
 
-    /// Sooner than lingering ends, and later than a machine that is busy needs.
     /// Far less than anything lingers, and enough for a machine that has other things to do.
     const SOON: Duration = Duration::from_secs(60);
 

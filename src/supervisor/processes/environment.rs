@@ -40,8 +40,7 @@ impl Environment {
 
     /// The same, with another value of this variable.
     pub(crate) fn with(&self, name: &str, value: &OsStr) -> Self {
-        let changed = [(OsString::from(name), value.to_owned())];
-        Self::from_iter(self.0.iter().map(|(name, value)| (name.clone(), value.clone())).chain(changed))
+        self.and(&Self::from_iter([(OsString::from(name), value.to_owned())]))
     }
 
     /// The value of a variable.
