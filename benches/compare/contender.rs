@@ -46,6 +46,8 @@ pub(crate) const ALL: &[Contender] = &{
     use Application::{C, Go, Gunicorn, Node, Puma, Uvicorn};
     use Way::{Alone, Clusterd, Haproxy, NginxHttp, NginxStream, NodeCluster, Own, Pm2, ReusePort};
     const PRELOAD: &[&str] = &["--attach", "preload", "--accept", "primary"];
+    const BATCH: &[&str] = &["--attach", "preload", "--accept", "primary", "--cpu-scheduling", "batch"];
+    const NODE_BATCH: &[&str] = &["--cpu-scheduling", "batch"];
     const SHARED: &[&str] = &["--accept", "workers"];
     const SECCOMP: &[&str] = &["--attach", "seccomp"];
     [
@@ -56,11 +58,14 @@ pub(crate) const ALL: &[Contender] = &{
         contender("nginx-stream", C, NginxStream, "nginx passes TCP on to the same processes"),
         contender("clusterd-shared", C, Clusterd(SHARED), "clusterd; workers accept"),
         contender("clusterd-seccomp", C, Clusterd(SECCOMP), "clusterd; workers accept, by seccomp"),
+        contender("clusterd-batch", C, Clusterd(BATCH), "clusterd accepts; workers have SCHED_BATCH"),
         contender("single", C, Alone, "one process alone"),
         contender("nginx-http", C, NginxHttp, "nginx passes requests on to the same processes"),
         contender("haproxy", C, Haproxy, "HAProxy passes requests on to the same processes"),
         contender("clusterd-node-ipc", Node, Clusterd(&["--attach", "node"]), "clusterd, by Node's channel"),
         contender("node-none", Node, NodeCluster("none"), "Node's cluster, SCHED_NONE"),
+        contender("clusterd-node-batch", Node, Clusterd(NODE_BATCH), "clusterd; workers have SCHED_BATCH"),
+        contender("nginx-node", Node, NginxStream, "nginx passes TCP on to the same processes"),
         contender("pm2", Node, Pm2, "PM2's cluster mode, without its daemon (pm2-runtime)"),
         contender("single-node", Node, Alone, "one process alone"),
         contender("clusterd-go", Go, Clusterd(&[]), "clusterd; workers accept, as Go always does"),
@@ -90,6 +95,9 @@ pub(crate) struct Commands {
     /// Whether all that `front` starts belongs to the front.
     pub(crate) is_proxy: bool,
     pub(crate) servers: Vec<Command>,
+    /// Where the servers listen that are to be waited for before the front is started: a proxy turns to others for a while
+    /// when one refuses it.
+    pub(crate) listen_first: Vec<u16>,
 }
 
 impl Contender {
@@ -120,8 +128,8 @@ impl Contender {
     }
 
     pub(crate) fn commands(&self, place: &Place, port: u16, workers: usize) -> anyhow::Result<Commands> {
-        let servers = |servers| Commands { front: None, is_proxy: false, servers };
-        let starts = |front| Commands { front: Some(front), is_proxy: false, servers: Vec::new() };
+        let servers = |servers| Commands { front: None, is_proxy: false, servers, listen_first: Vec::new() };
+        let starts = |front| Commands { front: Some(front), ..servers(Vec::new()) };
         Ok(match self.way {
             Way::Clusterd(flags) => starts(self.clusterd(place, port, workers, flags)?),
             Way::Alone => servers(vec![self.server(place, port)?]),
@@ -189,7 +197,8 @@ impl Contender {
         let file = place.write(&format!("{}-{port}.conf", self.name), &text)?;
         let mut words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
         words.push(file.display().to_string());
-        Ok(Commands { front: Some(command(place, &words, port)), is_proxy: true, servers })
+        let front = Some(command(place, &words, port));
+        Ok(Commands { front, is_proxy: true, servers, listen_first: ports })
     }
 }
 

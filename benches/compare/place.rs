@@ -5,7 +5,10 @@
 use std::env;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -82,8 +85,20 @@ impl Place {
     }
 }
 
+/// A port that nobody listens on, another one each time. It is none of those that the system gives to clients
+/// (`ip_local_port_range`), one of whom could have it before the server does.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const PORTS: Range<u16> = 20_000..32_000;
+    let first = u16::try_from(process::id() % u32::from(PORTS.end - PORTS.start))?;
+    for _ in PORTS {
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(first) % (PORTS.end - PORTS.start);
+        let port = PORTS.start + turn;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no port from {} to {} is free", PORTS.start, PORTS.end)
 }
 
 fn tools() -> PathBuf {

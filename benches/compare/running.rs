@@ -54,7 +54,7 @@ impl<'a> Running<'a> {
         patience: Duration,
     ) -> anyhow::Result<Self> {
         let port = place::free_port()?;
-        let Commands { front, is_proxy, servers } = contender.commands(place, port, workers)?;
+        let Commands { front, is_proxy, servers, listen_first } = contender.commands(place, port, workers)?;
         let said = place.said()?;
         let begin = Instant::now();
         let spawn = |mut command: Command| {
@@ -74,6 +74,16 @@ impl<'a> Running<'a> {
         };
         for server in servers {
             running.servers.push(spawn(server)?);
+        }
+        for port in listen_first {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            while TcpStream::connect(address).is_err() {
+                anyhow::ensure!(
+                    begin.elapsed() < patience,
+                    "no server listens on {port} within {patience:?}"
+                );
+                thread::sleep(GLANCE);
+            }
         }
         running.front = front.map(spawn).transpose()?;
         running.await_service(begin, patience)?;

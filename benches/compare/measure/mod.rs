@@ -1,5 +1,6 @@
 //! What is measured: the list, and what each measure is given and returns. One measure a file.
 
+mod alone;
 mod computing;
 mod crowd;
 mod fraction;
@@ -88,6 +89,13 @@ pub(crate) const ALL: &[Measure] = &[
         slices: 1.0,
         is_default: true,
         run: steady::run,
+    },
+    Measure {
+        name: "alone",
+        says: "A connection for each request, from one client, who comes again once it is answered.",
+        slices: 0.5,
+        is_default: true,
+        run: alone::run,
     },
     Measure {
         name: "kept",
