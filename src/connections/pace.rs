@@ -20,8 +20,9 @@ const HURRY: Duration = Duration::from_millis(5);
 /// The same where the kernel tells of no ends, or some were lost.
 const HEALING: Duration = Duration::from_millis(500);
 
-/// How often it is looked at most what of the table is over.
-const PURGE: Duration = Duration::from_secs(1);
+/// The time between two looks at what of the table is over: at least, and where looks take long.
+const PURGE: Duration = Duration::from_millis(250);
+const LONGEST_PURGE: Duration = Duration::from_secs(1);
 
 /// A pause is so many times as long as the look before it, but for that no longer than the longest one: a machine with very
 /// many sockets is not to be kept busy with counting them.
@@ -135,7 +136,7 @@ impl Pace {
             }),
             waiting.place.then(|| self.paced(HURRY)),
             waiting.lost.then(|| self.paced(HEALING)),
-            waiting.stale.then(|| self.paced(PURGE)),
+            waiting.stale.then(|| (self.cost * PAUSES_A_LOOK).clamp(PURGE, LONGEST_PURGE)),
         ];
         let due = pauses.into_iter().flatten().map(|pause| self.looked + pause);
         let overdue = waiting.overdue.map(|at| at.max(self.looked + self.paced(HEALING)));
@@ -180,7 +181,7 @@ mod tests {
             (DRAIN, Some([62, 62, 500])),
             (Waiting { place: true, ..NOBODY }, Some([5, 18, 500])),
             (Waiting { lost: true, ..NOBODY }, Some([500, 500, 500])),
-            (Waiting { stale: true, ..NOBODY }, Some([1000, 1000, 1000])),
+            (Waiting { stale: true, ..NOBODY }, Some([250, 250, 1000])),
             (Waiting { stale: true, place: true, ..DRAIN }, Some([5, 18, 500])),
         ];
         for (waiting, expected) in cases {

@@ -14,7 +14,7 @@ use crate::ids::WorkerId;
 use crate::sys::sock_diag::{TcpFigures, TcpSocket};
 
 /// So many may have ended without that having been seen, beside as many as are open.
-const STALE: usize = 8 * 1024;
+const STALE: usize = 4 * 1024;
 
 /// So long the end of a connection is waited for that is in no list. Until it is told, a process may have it: the kernel lists
 /// none that the client has reset, and tells of its end when the process closes it.
@@ -135,6 +135,9 @@ impl Table {
                     (Ends::Lost, Some(_)) => true,
                     (Ends::Told, Some(since)) => now.saturating_duration_since(since) >= PATIENCE,
                 };
+                if is_over && ends == Ends::Unwatched {
+                    return false;
+                }
                 if is_over {
                     end(cookie, noted, figures.remove(&cookie), now, &mut outcome);
                     return false;

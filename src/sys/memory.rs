@@ -26,6 +26,19 @@ pub(crate) fn give_back() {
     }
 }
 
+/// Has large blocks go back to the kernel as soon as they are free. By default, glibc takes the size of those that were freed as
+/// a hint that others will follow, and keeps up to 32 MiB of each (mallopt(3), M_MMAP_THRESHOLD): lists that are long under load
+/// alone would stay. To be called before there is a second thread.
+pub(crate) fn keep_little() {
+    #[cfg(target_env = "gnu")]
+    const LARGE: libc::c_int = 128 * 1024;
+    // SAFETY: it changes how much is kept, and nothing that is in use.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}
+
 /// The read-only mappings that are as in their files: the loader has relocated nothing there, and neither a debugger nor the
 /// kernel, for a tracer, has put a breakpoint there, which would be lost.
 fn unchanged() -> Vec<Range<usize>> {
