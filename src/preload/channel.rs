@@ -4,6 +4,7 @@
 //! bound to, which stays with the descriptor through dup, fork, exec and passing it to another process.
 
 use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi;
 use crate::numbers::Numbers;
@@ -20,6 +21,9 @@ const END_PAUSE_MILLISECONDS: i64 = 50;
 
 /// How long an accept of Node takes that has no free descriptor.
 const FULL_PAUSE_MILLISECONDS: i64 = 10;
+
+/// Whether the last accept on a channel brought a connection. It only tells what to try first.
+static TOOK: AtomicBool = AtomicBool::new(false);
 
 /// The numbers that a channel has had in this process, as far as it was noticed.
 static SEEN: Numbers = Numbers::none();
@@ -77,11 +81,16 @@ pub(crate) fn accept(fd: Fd, name: &ChannelName, flags: i32) -> Result<(Fd, Endp
     if flags & !(abi::SOCK_CLOEXEC | abi::SOCK_NONBLOCK) != 0 {
         return Err(Errno(abi::EINVAL));
     }
+    // After a connection there is seldom another one: to see that takes one call, and to try to receive it four.
+    if TOOK.swap(false, Ordering::Relaxed) {
+        wait(fd)?;
+    }
     loop {
         if let Err(errno) = room_for_a_descriptor(fd) {
             return Err(if name.given { wait_for_room() } else { errno });
         }
         if let ControlFlow::Break((connection, client)) = take(fd, flags)? {
+            TOOK.store(true, Ordering::Relaxed);
             return Ok((connection, client));
         }
     }
