@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{SockFilter, SockRef};
 
 use super::bpf::{self, Instruction, JUMP_IF_SET, LOAD_BYTE, RETURN};
@@ -40,6 +41,12 @@ pub(crate) fn option(socket: impl AsFd, level: i32, name: i32, value: &mut [u8])
 /// Those of getsockopt(2).
 pub(crate) fn backlog_len(listener: impl AsFd) -> io::Result<usize> {
     Ok(tcp_info(listener)?.tcpi_unacked as usize)
+}
+
+/// Whether there is something to read, or to accept (poll(2)). If that cannot be found out, there may be.
+pub(crate) fn is_readable(socket: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(&socket, PollFlags::IN)];
+    !matches!(rustix::event::poll(&mut polled, Some(&Timespec::default())), Ok(0))
 }
 
 /// How many of them may wait there (`tcpi_sacked` of tcp(7)).
