@@ -142,6 +142,18 @@ impl Dispatch {
         if let chosen @ Some(_) = self.chosen(client, parts.links) {
             return chosen;
         }
+        if self.may_ask && !parts.links.hears_at_once() {
+            // Nobody has said what became of what was given. Most often, who was given one longest ago has taken it.
+            let first = parts.links.longest_busy();
+            first.into_iter().for_each(|key| parts.ask(key));
+            if let chosen @ Some(_) = self.chosen(client, parts.links) {
+                return chosen;
+            }
+            parts.ask_all();
+            if let chosen @ Some(_) = self.chosen(client, parts.links) {
+                return chosen;
+            }
+        }
         if self.may_ask {
             for key in self.passed_over(client, parts.links).into_iter().flatten() {
                 parts.ask(key);

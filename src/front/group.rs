@@ -3,6 +3,7 @@
 //! Which connections those are is decided in `routes`.
 
 use std::io;
+use std::task::Context;
 use std::time::Instant;
 
 use prometheus::Histogram;
@@ -62,18 +63,32 @@ pub(super) struct Around<'a> {
 
 impl Group {
     /// Nobody yet.
-    pub(super) fn new(bindings: Bindings, limits: &ServiceLimits, metrics: &Metrics, notes: &Notes) -> Self {
+    ///
+    /// # Errors
+    /// Those of epoll_create1(2).
+    pub(super) fn new(
+        bindings: Bindings,
+        limits: &ServiceLimits,
+        metrics: &Metrics,
+        notes: &Notes,
+    ) -> io::Result<Self> {
         let window = Window::new(limits.window, limits.timeouts.slow);
         // Who has the fewest connections has just begun, often, and shall get those that come at once, though it is slow.
         let window = if limits.choice.counts() { window.opened() } else { window };
-        Self {
+        Ok(Self {
             bindings,
             queue: Queue::new(limits.queue_timeout),
-            links: Links::new(limits.choice, window, limits.timeouts),
+            links: Links::new(limits.choice, window, limits.timeouts)?,
             dispatch: Dispatch::new(limits, metrics, notes),
             reclaim: Reclaim::new(metrics.redispatched.clone(), notes.clone()),
             is_served: false,
-        }
+        })
+    }
+
+    /// Hears of workers that have received something; whether some link is to be looked at.
+    pub(super) fn hear_edges(&mut self, cx: &mut Context<'_>) -> bool {
+        let waits = !self.queue.is_empty() || !self.reclaim.is_done();
+        self.links.hear_edges(waits, cx)
     }
 
     /// As it is written down.

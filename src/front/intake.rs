@@ -107,6 +107,11 @@ impl Intake {
         }
     }
 
+    /// Whether nobody may come any more.
+    pub(super) fn is_closing(&self) -> bool {
+        !matches!(self.state, State::Open(_))
+    }
+
     /// Whether there is one address: one socket that listens from the start, or one for each way to arrive.
     pub(super) fn has_one_address(&self) -> bool {
         let mut known = Arrivals::default();

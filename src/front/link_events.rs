@@ -55,6 +55,20 @@ impl Parts<'_> {
         self.give_private(key);
     }
 
+    /// Asks the kernel which workers have taken something that nobody has heard of.
+    pub(super) fn ask_all(&mut self) {
+        self.links.ask_edges();
+        for key in self.links.heard() {
+            if self.links.get(key).is_some_and(|member| !member.link.is_relayed()) {
+                self.ask(key);
+            }
+            // Whoever looks at it knows the rest.
+            if self.links.get(key).is_some_and(|member| member.link.awaits_taking()) {
+                self.links.wake(key);
+            }
+        }
+    }
+
     /// Hands over a connection of clusterd's own if one waits and the worker has a turn for it; whether it did. For
     /// clients this is as if the worker had been given one of theirs.
     fn give_private(&mut self, key: LinkKey) -> bool {
@@ -83,7 +97,7 @@ impl Parts<'_> {
         let Some(member) = self.links.get(key) else { return };
         let worker = member.link.worker();
         match event {
-            LinkEvent::Taken { since } => self.on_taken(key, worker, since),
+            LinkEvent::Taken { since, was_slow } => self.on_taken(key, worker, (since, was_slow)),
             LinkEvent::Listening => {
                 if !self.intake.is_for(self.bindings.takes) {
                     let (service, address) = (self.service, self.bindings.address);
@@ -114,10 +128,13 @@ impl Parts<'_> {
         }
     }
 
-    fn on_taken(&mut self, key: LinkKey, worker: WorkerId, since: Instant) {
+    /// Of one that was asked about in its turn it is only known that it was not slow.
+    fn on_taken(&mut self, key: LinkKey, worker: WorkerId, (since, was_slow): (Instant, bool)) {
         let now = Instant::now();
         let after = now.saturating_duration_since(since);
+        let is_exact = was_slow || self.links.is_exact(since);
         let taken = self.links.change(key, |member| {
+            member.is_sample = false;
             if member.link.is_retired() && !member.link.is_busy() {
                 member.link.drain();
             }
@@ -125,11 +142,14 @@ impl Parts<'_> {
             if is_clients {
                 member.handed.inc();
             }
-            (is_clients, member.window.taken(after))
+            let known = if is_exact { after } else { after.min(member.window.in_time()) };
+            (is_clients, member.window.taken(known))
         });
         let Some((is_clients, in_time)) = taken else { return };
         if is_clients {
-            self.handoff.observe(after.as_secs_f64());
+            if is_exact {
+                self.handoff.observe(after.as_secs_f64());
+            }
             self.launches.took(worker, now);
         }
         if !in_time {

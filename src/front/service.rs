@@ -110,7 +110,7 @@ impl Service {
         self.intake.resume(intake, self.openness.open())?;
         for snapshot in groups {
             let bindings = Bindings { address: snapshot.address, takes: snapshot.takes };
-            let mut group = Group::new(bindings, &self.limits, &self.metrics, &self.notes);
+            let mut group = Group::new(bindings, &self.limits, &self.metrics, &self.notes)?;
             group.resume(snapshot, (id, occupancy), &self.metrics, legacy)?;
             self.groups.push(group);
         }
@@ -180,10 +180,17 @@ impl Service {
             self.intake.set_option(worker, bindings.takes, option);
         }
         let known = self.groups.iter().position(|group| group.bindings == bindings);
-        let group = known.unwrap_or_else(|| {
-            self.groups.push(Group::new(bindings, &self.limits, &self.metrics, &self.notes));
-            self.groups.len() - 1
-        });
+        let group = match known {
+            Some(group) => group,
+            None => {
+                let mut group = Group::new(bindings, &self.limits, &self.metrics, &self.notes)?;
+                if self.intake.is_closing() {
+                    group.links.be_eager();
+                }
+                self.groups.push(group);
+                self.groups.len() - 1
+            }
+        };
         let links = &mut self.groups[group].links;
         links.attach(attachment, gate, &self.metrics)?;
         links.occupied(worker, occupancy.of(worker));
@@ -306,6 +313,7 @@ impl Service {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, launches: &mut LaunchTable) -> Progress {
         let mut progress = Progress::Waiting;
         for group in 0..self.groups.len() {
+            self.groups[group].hear_edges(cx);
             let (mut parts, dispatch) = self.split(group, launches);
             if parts.poll_links(cx.waker()) == Progress::More {
                 progress = Progress::More;
@@ -315,6 +323,12 @@ impl Service {
         self.settle();
         let moved = self.distribute(cx, launches);
         self.groups.iter_mut().for_each(|group| group.links.close_handed());
+        // By what is given and waits now.
+        for group in &mut self.groups {
+            if group.hear_edges(cx) {
+                progress = Progress::More;
+            }
+        }
         if moved == BURST || self.is_unsettled() {
             return Progress::More;
         }
@@ -488,6 +502,8 @@ impl Service {
     /// Lets no new connection begin. Those that clients have already established are still accepted; at an inherited
     /// socket they wait for whoever listens with it next.
     pub(super) fn stop(&mut self, now: Instant) {
+        // Who stops waits for what is on its way.
+        self.groups.iter_mut().for_each(|group| group.links.be_eager());
         self.intake.stop(now);
     }
 

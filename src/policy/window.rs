@@ -39,6 +39,11 @@ impl Window {
         self.stays_open
     }
 
+    /// Within which time a connection is taken in time.
+    pub(crate) fn in_time(&self) -> Duration {
+        self.in_time
+    }
+
     /// How many may be on their way: at least one.
     pub(crate) fn size(&self) -> usize {
         self.size

@@ -21,6 +21,8 @@ pub(super) struct Channel {
     ours: Watched<ForeignFd>,
     worker_end: ForeignFd,
     wake: Waker,
+    /// Something was received at the other end since that was last asked about.
+    has_moved: bool,
 }
 
 /// Why a link is broken.
@@ -61,8 +63,8 @@ impl Channel {
     /// # Errors
     /// Those of epoll_ctl(2).
     pub(super) fn new(ours: ForeignFd, worker_end: ForeignFd, wake: Waker) -> io::Result<Self> {
-        let ours = Watched::new(ours, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { ours, worker_end, wake })
+        let ours = Watched::new(ours, Interest::READABLE)?;
+        Ok(Self { ours, worker_end, wake, has_moved: false })
     }
 
     /// The primary's end and the duplicate of the worker's, as they are written down.
@@ -94,35 +96,28 @@ impl Channel {
         Ok(record.len())
     }
 
-    /// From now on the waker is used when the worker receives a record: to be called before one is sent into an empty
-    /// channel.
-    ///
-    /// The kernel signals EPOLLOUT each time a record is received, so what was signalled before is cleared. Had that been
-    /// left until after the sending, it could only be cleared together with a question what lies in the channel.
-    pub(super) fn expect_taking(&self) {
-        let mut cx = Context::from_waker(&self.wake);
-        // A signal may come in between; and a channel that has failed is ready for good.
-        for _ in 0..2 {
-            match self.ours.poll_write_ready(&mut cx) {
-                Poll::Ready(Ok(mut guard)) => guard.clear_ready(),
-                Poll::Ready(Err(_)) | Poll::Pending => return,
-            }
-        }
-        self.wake.wake_by_ref();
+    /// Where the kernel signals EPOLLOUT each time that the worker has received a record.
+    pub(super) fn signals(&self) -> BorrowedFd<'_> {
+        self.ours.as_fd()
     }
 
-    /// Ready when the worker has received something that `is_news` tells of, given how many bytes lie in the channel.
-    ///
-    /// The readiness is cleared before the question is asked, so that an answer which changes in between brings another
-    /// signal.
-    pub(super) fn poll_taking(&self, mut is_news: impl FnMut(usize) -> bool) -> Poll<io::Result<()>> {
-        let mut cx = Context::from_waker(&self.wake);
-        loop {
-            ready!(self.ours.poll_write_ready(&mut cx))?.clear_ready();
-            if is_news(self.untaken_bytes()?) {
-                return Poll::Ready(Ok(()));
-            }
+    /// That was signalled.
+    pub(super) fn moved(&mut self) {
+        self.has_moved = true;
+    }
+
+    /// What was signalled before this is of no interest: to be called before a record is sent into an empty channel.
+    pub(super) fn expect_taking(&mut self) {
+        self.has_moved = false;
+    }
+
+    /// Ready when the worker has received something that `is_news` tells of, given how many bytes lie in the channel. It is
+    /// asked once for each signal.
+    pub(super) fn poll_taking(&mut self, is_news: impl FnOnce(usize) -> bool) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.has_moved) && is_news(self.untaken_bytes()?) {
+            return Poll::Ready(Ok(()));
         }
+        Poll::Pending
     }
 
     /// How many bytes of records the worker has not received.

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::ops::Deref;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -54,6 +55,8 @@ pub(crate) enum LinkEvent {
     Taken {
         /// When the connection was given.
         since: Instant,
+        /// Whether that took so long that it was heard of at once at last.
+        was_slow: bool,
     },
     /// The worker that was stalled moves again, and the link is idle.
     Moving,
@@ -252,12 +255,29 @@ impl Link {
     /// [`Link::poll`] knows whether it was not declined.
     pub(crate) fn next_taken(&mut self) -> Option<LinkEvent> {
         let since = self.in_flight.tell()?.since;
+        let was_slow = self.state.is_slow();
         if self.in_flight.is_empty() {
             self.state.done(true);
         } else if self.is_busy() {
             self.state.wait_from(Instant::now());
         }
-        Some(LinkEvent::Taken { since })
+        Some(LinkEvent::Taken { since, was_slow })
+    }
+
+    /// Whether the worker has taken one that was not told, and [`Link::poll`] would tell it: not while there is something that
+    /// cannot be read.
+    pub(super) fn can_tell(&self) -> bool {
+        self.in_flight.has_taken() && self.reads_paused_until.is_none()
+    }
+
+    /// Where the kernel signals that the worker has received something.
+    pub(super) fn signals(&self) -> BorrowedFd<'_> {
+        self.channel.signals()
+    }
+
+    /// That was signalled: [`Link::poll`] may have something to tell.
+    pub(super) fn moved(&mut self) {
+        self.channel.moved();
     }
 
     /// Asks the kernel whether the worker has taken what it was given, before that is heard of: [`Link::next_taken`]

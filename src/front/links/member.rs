@@ -25,6 +25,8 @@ pub(crate) struct Member {
     pub(in crate::front) late: IntCounter,
     pub(in crate::front) stalled: IntGauge,
     pub(super) seat: Seat,
+    /// How long it takes the connection that it was given is measured.
+    pub(in crate::front) is_sample: bool,
     /// Its worker has as many open connections as it may have.
     pub(super) is_worker_full: bool,
     pub(super) mark: Arc<Mark>,
@@ -42,12 +44,28 @@ impl Member {
             serves: link.is_listening() && !link.is_stalled(),
             is_up: link.is_up(),
             is_busy: link.is_busy(),
+            is_urgent: self.is_urgent(),
             untaken: link.untaken(),
             ahead: self.ahead(),
             late: self.late(),
             last_handed: link.last_handed(),
             deadline: link.deadline().into_iter().chain(self.private.deadline()).min(),
         }
+    }
+
+    /// Whether the worker has taken something by now. Whoever looks at it next tells that.
+    pub(super) fn has_taken(&mut self) -> bool {
+        self.link.ask();
+        self.link.can_tell()
+    }
+
+    /// Whether it waits for the worker to move, for more than to be given another one in its turn.
+    fn is_urgent(&self) -> bool {
+        let link = &self.link;
+        let has_others = link.untaken() > 1 || !self.private.is_empty() || self.private.is_under_way();
+        let is_noticed = has_others || self.is_sample || link.is_slow();
+        let is_plain = link.is_busy() && link.is_available_when_idle() && !is_noticed;
+        link.awaits_taking() && !is_plain
     }
 
     /// As it is written down.

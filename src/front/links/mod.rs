@@ -19,8 +19,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Wake, Waker};
-use std::time::Instant;
+use std::task::{Context, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
 
 pub(crate) use self::attachment::{Attachment, ChannelPermit, ChannelPermits, Holder};
 pub(crate) use self::link::{LinkEvent, NotGiven};
@@ -41,6 +43,10 @@ use crate::metrics::Metrics;
 use crate::policy::window::Window;
 use crate::policy::{Balancer, Choice, Seat};
 use crate::sys::closer::Batch;
+use crate::sys::edges::Edges;
+
+/// How often the time of a hand-off is measured where nobody waits: to hear of its end at once takes as long as the rest of it.
+const SAMPLES: Duration = Duration::from_millis(50);
 
 /// Where a link is kept, as long as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,17 +63,31 @@ pub(crate) struct Links {
     ready: Arc<ReadySet>,
     /// Room for the keys of those that were woken.
     woken: Vec<LinkKey>,
+    /// The keys of those whose workers have received something.
+    heard: Vec<LinkKey>,
     /// The window of a new link.
     window: Window,
     timeouts: Timeouts,
     /// The primary's copies of connections that were handed over.
     handed: Batch,
+    edges: Edges,
+    /// Whether everything that a worker does is to be heard of at once.
+    is_eager: bool,
+    /// Since when it is.
+    heard_since: Option<Instant>,
+    /// When it was last decided whether it is.
+    looked: Instant,
+    /// When a hand-off was last measured.
+    sampled: Option<Instant>,
 }
 
 impl Links {
     /// None yet.
-    pub(crate) fn new(choice: Choice, window: Window, timeouts: Timeouts) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// Those of epoll_create1(2).
+    pub(crate) fn new(choice: Choice, window: Window, timeouts: Timeouts) -> io::Result<Self> {
+        Ok(Self {
             members: Slab::new(),
             seats: Slab::new(),
             workers: BTreeMap::new(),
@@ -75,10 +95,16 @@ impl Links {
             changes: Changes::default(),
             ready: Arc::default(),
             woken: Vec::new(),
+            heard: Vec::new(),
             window,
             timeouts,
             handed: Batch::default(),
-        }
+            edges: Edges::new()?,
+            is_eager: !choice.knows_idle_only(),
+            heard_since: None,
+            looked: Instant::now(),
+            sampled: None,
+        })
     }
 
     /// Adds a channel. It is available once its server listens.
@@ -89,6 +115,7 @@ impl Links {
         let key = LinkKey(self.members.next_key());
         let mark = self.ready.mark(key);
         let link = Link::new(attachment, self.timeouts, gate, Waker::from(Arc::clone(&mark)))?;
+        self.edges.add(link.signals(), key.0 as u64)?;
         if link.is_retired() {
             link.drain();
         }
@@ -109,6 +136,7 @@ impl Links {
             private: Private::default(),
             link,
             seat,
+            is_sample: false,
             is_worker_full: false,
             mark,
             settled: Standing::default(),
@@ -166,6 +194,7 @@ impl Links {
     /// Takes a link out, with all that is in it.
     pub(crate) fn remove(&mut self, key: LinkKey) -> Option<Member> {
         let member = self.members.remove(key.0)?;
+        self.edges.remove(member.link.signals());
         let seat = member.seat;
         self.account(seat, key, &member.settled, &Standing::default());
         let links = self.seats.get_mut(seat.0)?;
@@ -237,7 +266,13 @@ impl Links {
         let Some(member) = self.members.get_mut(key.0) else {
             return Err(NotGiven { connection, error: io::ErrorKind::NotConnected.into() });
         };
+        let was_busy = member.link.is_busy();
         let handed = member.link.hand_off(connection, now, &mut self.handed);
+        let is_due = self.sampled.is_none_or(|last| now.saturating_duration_since(last) >= SAMPLES);
+        if handed.is_ok() && !was_busy && is_due {
+            member.is_sample = true;
+            self.sampled = Some(now);
+        }
         self.settle(key);
         handed
     }
@@ -247,10 +282,54 @@ impl Links {
         self.handed.close();
     }
 
+    /// Has everything that a worker does heard of at once from now on.
+    pub(crate) fn be_eager(&mut self) {
+        self.is_eager = true;
+    }
+
+    /// Hears of workers that have received something, if that is to be heard of at once: because somebody `waits` for it, or
+    /// for what is on its way. Else it is asked for when a connection is to be given, and nobody is woken. Returns whether some
+    /// link is to be looked at.
+    pub(crate) fn hear_edges(&mut self, waits: bool, cx: &mut Context<'_>) -> bool {
+        // What was signalled since then is told at once.
+        let looked = std::mem::replace(&mut self.looked, Instant::now());
+        let watch = waits || self.tally.is_any_urgent() || (self.is_eager && self.tally.is_any_busy());
+        if watch != self.edges.are_watched() {
+            self.heard_since = watch.then_some(looked);
+            if let Err(error) = self.edges.watch(watch) {
+                warn!(%error, "cannot watch whether workers take their connections; asking now and then");
+            }
+        }
+        let (members, woken) = (&mut self.members, &mut self.heard);
+        self.edges.poll(cx, |key| hear(members, woken, key)).is_ready()
+    }
+
+    /// Those whose workers were heard to have received something, and that were not looked at since.
+    pub(crate) fn heard(&mut self) -> Vec<LinkKey> {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// Whether it is heard of at once what workers do.
+    pub(crate) fn hears_at_once(&self) -> bool {
+        self.edges.are_watched()
+    }
+
+    /// Asks which workers have received something since that was last heard of.
+    pub(crate) fn ask_edges(&mut self) {
+        let (members, woken) = (&mut self.members, &mut self.heard);
+        self.edges.ask(|key| hear(members, woken, key));
+    }
+
+    /// Whether it was heard of at once what became of what was given then.
+    pub(crate) fn is_exact(&self, given: Instant) -> bool {
+        self.heard_since.is_some_and(|since| since <= given)
+    }
+
     /// Those that were woken since this was last asked, in that order; `task` is woken when there are more. To be given
     /// back with [`Links::looked_at_all`].
     pub(crate) fn woken(&mut self, task: &Waker) -> Vec<LinkKey> {
         let mut keys = std::mem::take(&mut self.woken);
+        keys.append(&mut self.heard);
         self.ready.drain(&mut keys, task);
         keys
     }
@@ -310,6 +389,11 @@ impl Links {
         self.tally.next_ahead()
     }
 
+    /// The busy link that is first to be asked whether it still is.
+    pub(crate) fn longest_busy(&self) -> Option<LinkKey> {
+        self.tally.longest_busy()
+    }
+
     /// The busy links that are passed over if that is done, in turn.
     pub(crate) fn passed_over(&self) -> impl Iterator<Item = LinkKey> {
         self.tally.passed_over()
@@ -364,11 +448,23 @@ impl Links {
         }
         self.tally.forget_due();
         let keys: Vec<_> = self.members.keys().map(LinkKey).collect();
+        let hears_at_once = self.hears_at_once();
         for key in keys {
             let is_due = |member: &Member| member.standing().deadline.is_some_and(|deadline| deadline <= now);
-            if self.get(key).is_some_and(is_due) {
+            let is_due = self.get(key).is_some_and(is_due);
+            // It may have been taken long ago, which nobody has heard of. All are asked together: where many workers are
+            // given one now and then, the time of each is soon over.
+            let is_asked =
+                is_due || (!hears_at_once && self.get(key).is_some_and(|member| member.link.is_busy()));
+            let has_taken = is_asked && self.change(key, Member::has_taken) == Some(true);
+            if is_due || has_taken {
                 self.wake(key);
                 self.change(key, |member| member.private.expire(now));
+            }
+            if has_taken {
+                continue;
+            }
+            if is_due {
                 let due = self.change(key, |member| member.link.due(now)).flatten();
                 found.extend(due.map(|due| (key, due)));
             }
@@ -377,5 +473,13 @@ impl Links {
             self.tally.due_by(deadline.filter(|&deadline| deadline > now));
         }
         found
+    }
+}
+
+fn hear(members: &mut Slab<Member>, heard: &mut Vec<LinkKey>, key: u64) {
+    let key = LinkKey(usize::try_from(key).unwrap_or(usize::MAX));
+    if let Some(member) = members.get_mut(key.0) {
+        member.link.moved();
+        heard.push(key);
     }
 }

@@ -129,6 +129,11 @@ impl LinkState {
         self.phase == Phase::Idle && self.gate == Gate::Open
     }
 
+    /// Whether it could be given a client's connection if it were idle, and says by taking it that it is.
+    pub(super) fn is_available_when_idle(&self) -> bool {
+        self.gate == Gate::Open && !self.relayed
+    }
+
     /// Whether it can be given another client's connection while it is busy. One at a time goes to a relay, which may
     /// decline it.
     pub(crate) fn may_be_given_ahead(&self) -> bool {
@@ -170,6 +175,11 @@ impl LinkState {
         matches!(self.phase, Phase::Busy { .. })
     }
 
+    /// Whether a connection waits for longer than a hand-off takes when all is well.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self.phase, Phase::Busy { due: Due::Late | Due::TimedOut, .. })
+    }
+
     /// Whether what it was given may go to another worker: it was not taken for long.
     pub(crate) fn is_late(&self) -> bool {
         let Timeouts { late, timeout, .. } = self.timeouts;
@@ -188,7 +198,7 @@ impl LinkState {
     }
 
     /// Whether it is told of when the worker receives what lies in the channel.
-    pub(super) fn awaits_taking(&self) -> bool {
+    pub(crate) fn awaits_taking(&self) -> bool {
         matches!(self.phase, Phase::Busy { .. } | Phase::Bypassed { .. } | Phase::Stalled)
     }
 

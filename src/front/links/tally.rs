@@ -23,6 +23,8 @@ pub(super) struct Standing {
     pub(super) is_up: bool,
     /// Something was given to it and not told to be taken.
     pub(super) is_busy: bool,
+    /// It is not enough to ask when somebody else is to be given a connection: what the worker does is heard of at once.
+    pub(super) is_urgent: bool,
     /// How many connections lie in it.
     pub(super) untaken: usize,
     /// Whether it can be given connections ahead.
@@ -60,6 +62,7 @@ pub(super) struct Tally {
     listening: usize,
     up: usize,
     busy: usize,
+    urgent: usize,
     ahead: usize,
     room: BTreeSet<Turn>,
     full: BTreeSet<Turn>,
@@ -97,6 +100,7 @@ impl Tally {
             listening: 0,
             up: 0,
             busy: 0,
+            urgent: 0,
             ahead: 0,
             room: BTreeSet::new(),
             full: BTreeSet::new(),
@@ -117,6 +121,7 @@ impl Tally {
         self.listening = moved(self.listening, before.is_listening.into(), after.is_listening.into());
         self.up = moved(self.up, before.is_up.into(), after.is_up.into());
         self.busy = moved(self.busy, before.is_busy.into(), after.is_busy.into());
+        self.urgent = moved(self.urgent, before.is_urgent.into(), after.is_urgent.into());
         self.ahead = moved(self.ahead, before.untaken.saturating_sub(1), after.untaken.saturating_sub(1));
         self.turn(key, before, after);
         if before.late != after.late {
@@ -175,6 +180,11 @@ impl Tally {
         self.busy > 0
     }
 
+    /// Whether what some link's worker does is to be heard of at once.
+    pub(super) fn is_any_urgent(&self) -> bool {
+        self.urgent > 0
+    }
+
     /// Whether this worker has a busy link.
     pub(super) fn is_busy(&self, seat: Seat) -> bool {
         self.seats.get(seat.0).is_some_and(|sums| sums.busy > 0)
@@ -200,6 +210,12 @@ impl Tally {
         let next = self.room.first();
         let passed = self.full.iter().take_while(move |turn| next.is_none_or(|next| *turn < next));
         passed.map(|&(.., key)| key)
+    }
+
+    /// The busy link to whom the fewest are on their way, and that was given one longest ago.
+    pub(super) fn longest_busy(&self) -> Option<LinkKey> {
+        let turns = self.room.first().into_iter().chain(self.full.first());
+        turns.min().map(|&(.., key)| key)
     }
 
     /// Nothing is due before this.

@@ -46,6 +46,7 @@ impl Model {
             is_listening: self.state.is_listening(),
             serves: self.state.is_listening() && !self.state.is_stalled(),
             is_up: self.state.is_up(),
+            is_urgent: false,
             is_busy: self.state.is_busy(),
             untaken: self.untaken,
             ahead,
