@@ -131,7 +131,15 @@ impl Dispatch {
     /// Who gets this client's connection: the worker that the balancer chooses, or else one that is given it ahead.
     fn next(&mut self, client: Endpoint, parts: &mut Parts<'_>) -> Option<LinkKey> {
         let chosen = self.chosen_asked(client, parts);
-        if self.choice.knows_idle_only() { chosen.or_else(|| parts.links.next_ahead()) } else { chosen }
+        if !self.choice.knows_idle_only() {
+            return chosen;
+        }
+        match chosen {
+            // Of many who come at once, each worker gets its share, though others are faster. Clients who keep their
+            // connections would else all be with the first worker that had a CPU.
+            Some(idle) => parts.links.in_turn_before(idle, Instant::now()).or(chosen),
+            None => parts.links.next_ahead(),
+        }
     }
 
     /// The link of the worker that the balancer chooses.

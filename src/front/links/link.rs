@@ -21,6 +21,9 @@ use crate::ids::{LinkId, WorkerId};
 use crate::protocol::wire::{Endpoint, FromWorker, Linger, SocketOption, ToWorker};
 use crate::sys::closer::{Batch, ForeignFd};
 
+/// For so long, a worker that has not taken its connection is only about to: it may wait for a CPU.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// How long a worker's messages are left unread when no descriptor is free.
 const READ_PAUSE: Duration = Duration::from_millis(50);
 
@@ -172,6 +175,11 @@ impl Link {
     /// When the first of them was accepted, and whose it is.
     pub(crate) fn oldest_untaken(&self) -> Option<(Instant, Endpoint)> {
         self.in_flight.next().map(|given| (given.accepted, given.peer))
+    }
+
+    /// Whether the first of them was only just given.
+    pub(super) fn is_about_to_take(&self, now: Instant) -> bool {
+        self.in_flight.next().is_some_and(|given| now.saturating_duration_since(given.since) < MOMENT)
     }
 
     /// Whether the worker says by its listening that it is ready: who uses the library does, for it listens then.
@@ -496,6 +504,18 @@ mod tests {
         if receives {
             seqpacket::receive(workers, &mut buffer).unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn who_was_only_just_given_something_is_about_to_take_it() {
+        let (mut link, workers) = busy_link();
+        let given = link.last_handed().unwrap();
+        for (after, is_about_to) in [(Duration::ZERO, true), (MOMENT / 2, true), (MOMENT, false)] {
+            assert_eq!(link.is_about_to_take(given + after), is_about_to, "{after:?}");
+        }
+        drop(seqpacket::receive(&workers, &mut [0; MAX_MESSAGE]).unwrap());
+        link.ask();
+        assert!(!link.is_about_to_take(given), "it has");
     }
 
     #[tokio::test]

@@ -389,6 +389,14 @@ impl Links {
         self.tally.next_ahead()
     }
 
+    /// The busy link that is next to be given a connection ahead, if it is its turn before that of this idle one, and it is
+    /// about to take what it was given.
+    pub(crate) fn in_turn_before(&self, idle: LinkKey, now: Instant) -> Option<LinkKey> {
+        let next = self.tally.next_ahead()?;
+        let (busy, idle) = (&self.get(next)?.link, &self.get(idle)?.link);
+        (busy.last_handed() < idle.last_handed() && busy.is_about_to_take(now)).then_some(next)
+    }
+
     /// The busy link that is first to be asked whether it still is.
     pub(crate) fn longest_busy(&self) -> Option<LinkKey> {
         self.tally.longest_busy()
