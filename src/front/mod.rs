@@ -10,6 +10,7 @@
 //! each launch of a worker is noted in the [`launches`]. If workers accept, connections do not come this way at all:
 //! [`steering`] only gives them their sockets, and sees to whom the kernel steers clients.
 
+mod crowd;
 mod dispatch;
 mod freed;
 mod group;
@@ -55,6 +56,7 @@ use tokio_util::sync::PollSender;
 use tracing::warn;
 
 use self::bound::Bound;
+pub(crate) use self::crowd::about_to_sleep;
 use self::freed::Freed;
 use self::handle::{Command, Notice, PortStatus};
 use self::launches::LaunchTable;

@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::arrival::{Arrival, Arrivals};
 use super::bound::Bound;
 use super::connection::Connection;
+use super::crowd;
 use super::dispatch::Dispatch;
 use super::group::{Around, Group, Parts};
 use super::handle::Notice;
@@ -322,6 +323,9 @@ impl Service {
         }
         self.settle();
         let moved = self.distribute(cx, launches);
+        if moved > 0 {
+            crowd::came(moved, Instant::now());
+        }
         self.groups.iter_mut().for_each(|group| group.links.close_handed());
         // By what is given and waits now.
         for group in &mut self.groups {

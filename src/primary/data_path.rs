@@ -22,6 +22,7 @@ use crate::ids::ServiceId;
 use crate::metrics::Metrics;
 use crate::policy::Choice;
 use crate::settings::{Config, Policy};
+use crate::sys::process;
 
 /// The sockets of addresses that were opened for workers, and what else another image of clusterd has left.
 pub(super) type CarriedFront = (Vec<(ServiceId, Vec<Bound>)>, Restored);
@@ -93,10 +94,11 @@ pub(super) fn choice(policy: Policy) -> Choice {
 }
 
 fn run_front(setup: Setup, ends: FrontEnds, started: &mpsc::SyncSender<io::Result<()>>) {
-    // Before it sleeps, the front lets others run: under load workers have then taken several connections by the time
-    // that it looks again, and it sleeps and wakes half as often. On an idle machine it costs a system call.
+    // Who wakes the front has more to do: a client on this machine, or a worker. If it is not interrupted, its request is there
+    // when the worker looks for it, and the front is woken once. A sandbox may not permit it, which only costs CPU time.
+    let _ = process::be_batch();
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = match builder.enable_all().on_thread_park(std::thread::yield_now).build() {
+    let runtime = match builder.enable_all().on_thread_park(front::about_to_sleep).build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(started.send(Err(error))),
     };

@@ -371,7 +371,7 @@ settings! {
         cpu_scheduling: CpuScheduling {
             values: choice::<CpuScheduling>(),
             in_force: AtReload,
-            default: "batch",
+            default: "inherit",
         }
     }
 

@@ -235,9 +235,12 @@ pub(crate) fn may_be_batch() -> io::Result<()> {
     Ok(tried.unwrap_or(Err(Errno::IO))?)
 }
 
-/// Schedules this thread by SCHED_BATCH, if it is by SCHED_OTHER. As system calls: musl's functions of these names do
-/// nothing.
-fn be_batch() -> rustix::io::Result<()> {
+/// Schedules this thread by SCHED_BATCH, if it is by SCHED_OTHER: when it wakes up, it does not interrupt what runs. As system
+/// calls: musl's functions of these names do nothing.
+///
+/// # Errors
+/// Those of sched_setscheduler(2).
+pub(crate) fn be_batch() -> rustix::io::Result<()> {
     // SAFETY: no pointers.
     let policy = done(unsafe { libc::syscall(libc::SYS_sched_getscheduler, THIS_THREAD) })?;
     if policy == libc::c_long::from(libc::SCHED_OTHER) { be_scheduled_by(libc::SCHED_BATCH) } else { Ok(()) }

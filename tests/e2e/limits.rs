@@ -272,15 +272,15 @@ fn policy(process: &Process) -> String {
 }
 
 #[test]
-fn workers_do_not_interrupt_each_other_unless_they_are_to_be_scheduled_as_clusterd() {
+fn workers_are_scheduled_as_clusterd_unless_they_are_not_to_interrupt() {
     needs!("python3");
-    for (options, expected) in [("", "3"), ("--cpu-scheduling inherit", "0")] {
+    for (options, expected) in [("", "0"), ("--cpu-scheduling batch", "3")] {
         let cluster = Cluster::demo().options(options).start();
         assert_eq!(policy(&cluster.worker(1)), expected, "{options}");
         assert_eq!(policy(&cluster.primary()), "0");
     }
-    let accepts =
-        Cluster::of("python3 -m http.server 8080").options("--attach preload --accept workers").start();
+    let accepts = Cluster::of("python3 -m http.server 8080");
+    let accepts = accepts.options("--attach preload --accept workers --cpu-scheduling batch").start();
     assert_eq!(policy(&accepts.worker(1)), "3");
 }
 
