@@ -186,7 +186,10 @@ serve(both[0])
     assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
     let lost = ("clusterd_connections_rejected_total", [("reason", "backlog")]);
     assert!(failed > 0);
-    assert_eq!(cluster.metrics().count(lost.0, &lost.1), failed as u64);
+    // The client may hear of it first.
+    until("all of them are counted", || {
+        (cluster.metrics().count(lost.0, &lost.1) == failed as u64).then_some(())
+    });
     assert_eq!(cluster.metrics().count(stalled.0, &stalled.1), 0);
     assert_eq!(cluster.get("/"), "worker 1");
 }
