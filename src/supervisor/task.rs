@@ -33,6 +33,9 @@ use crate::ids::Slot;
 use crate::metrics::Metrics;
 use crate::settings::carried::CarriedSettings;
 
+/// How often everybody else has a turn between two starts: a process is admitted in several steps.
+const TURNS: usize = 4;
+
 /// A supervisor that has started nothing yet. See [`super::new`].
 pub(crate) struct Supervisor {
     task: Task,
@@ -138,6 +141,9 @@ impl Task {
             self.workers.finish().await;
             return Err(error);
         }
+        if is_new {
+            self.start_others().await;
+        }
         let code = loop {
             self.reconcile();
             self.publish();
@@ -161,6 +167,25 @@ impl Task {
         }
         self.workers.finish().await;
         Ok(code)
+    }
+
+    /// Starts those that are missing after the first. Each start takes a millisecond or two, in which who was started before
+    /// may have begun to listen: it is let in before the next is started.
+    async fn start_others(&mut self) {
+        for slot in self.workers.table().vacant() {
+            // A command may have come meanwhile.
+            if !self.mode.fills_slots() || !self.workers.table().vacant().contains(&slot) {
+                return;
+            }
+            self.workers.start(slot, Run::FRESH, Arc::clone(&self.wanted.plan));
+            self.publish();
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
+                while let Ok(request) = self.inbox.try_recv() {
+                    self.answer(request);
+                }
+            }
+        }
     }
 
     /// If it was asked to, tells what there is and changes nothing until it may go on.
