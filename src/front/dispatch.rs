@@ -72,7 +72,9 @@ impl Dispatch {
 
     fn next_waiting(&mut self, parts: &mut Parts<'_>) -> Option<(LinkKey, Connection)> {
         let client = parts.queue.next_client()?;
-        let key = self.next(client, parts)?;
+        // Who has waited gets the first who is idle, whose turn it may be.
+        let chosen = self.chosen_asked(client, parts);
+        let key = chosen.or_else(|| self.ahead(parts))?;
         Some((key, parts.queue.pop()?))
     }
 
@@ -130,16 +132,20 @@ impl Dispatch {
 
     /// Who gets this client's connection: the worker that the balancer chooses, or else one that is given it ahead.
     fn next(&mut self, client: Endpoint, parts: &mut Parts<'_>) -> Option<LinkKey> {
-        let chosen = self.chosen_asked(client, parts);
-        if !self.choice.knows_idle_only() {
-            return chosen;
-        }
-        match chosen {
+        match self.chosen_asked(client, parts) {
             // Of many who come at once, each worker gets its share, though others are faster. Clients who keep their
             // connections would else all be with the first worker that had a CPU.
-            Some(idle) => parts.links.in_turn_before(idle, Instant::now()).or(chosen),
-            None => parts.links.next_ahead(),
+            Some(idle) if self.choice.knows_idle_only() => {
+                parts.links.in_turn_before(idle, Instant::now()).or(Some(idle))
+            }
+            None => self.ahead(parts),
+            chosen => chosen,
         }
+    }
+
+    /// Who is given one ahead, if nobody is idle. A policy that knows more than that has chosen among those, too.
+    fn ahead(&self, parts: &Parts<'_>) -> Option<LinkKey> {
+        if self.choice.knows_idle_only() { parts.links.next_ahead() } else { None }
     }
 
     /// The link of the worker that the balancer chooses.

@@ -26,7 +26,7 @@ pub(crate) struct Edges(State);
 enum State {
     Unwatched(OwnedFd),
     Watched(Watched<OwnedFd>),
-    /// Between the two, or neither could be.
+    /// Between the two.
     Neither,
 }
 
@@ -70,10 +70,16 @@ impl Edges {
     /// Has signals wake, or nobody. Must be called on the runtime that is to watch.
     ///
     /// # Errors
-    /// Those of epoll_ctl(2).
+    /// Those of epoll_ctl(2): it is as it was.
     pub(crate) fn watch(&mut self, watch: bool) -> io::Result<()> {
         self.0 = match (std::mem::replace(&mut self.0, State::Neither), watch) {
-            (State::Unwatched(epoll), true) => State::Watched(Watched::new(epoll, Interest::READABLE)?),
+            (State::Unwatched(epoll), true) => match Watched::try_new(epoll, Interest::READABLE) {
+                Ok(epoll) => State::Watched(epoll),
+                Err((epoll, error)) => {
+                    self.0 = State::Unwatched(epoll);
+                    return Err(error);
+                }
+            },
             (State::Watched(epoll), false) => State::Unwatched(epoll.into_fd()),
             (as_it_is, _) => as_it_is,
         };

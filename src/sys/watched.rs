@@ -38,10 +38,21 @@ impl<F: Single> Watched<F> {
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub(crate) fn new(fd: F, interest: Interest) -> io::Result<Self> {
+        Self::try_new(fd, interest).map_err(|(_, error)| error)
+    }
+
+    /// The same, which gives the descriptor back if it cannot be.
+    ///
+    /// # Errors
+    /// As [`Watched::new`], with the descriptor.
+    pub(crate) fn try_new(fd: F, interest: Interest) -> Result<Self, (F, io::Error)> {
         // SAFETY: tokio asks that the descriptor stays open, and the same, for as long as it is registered.
         // `Owned` owns it, which is `Single`, gives out only borrows, and is dropped by `AsyncFd` after the deregistration.
         let registered = unsafe { AsyncFd::register_with_interest(Owned(fd), interest) };
-        registered.map(Self).map_err(|error| error.into_parts().1)
+        registered.map(Self).map_err(|error| {
+            let (Owned(fd), error) = error.into_parts();
+            (fd, error)
+        })
     }
 
     /// What owns the descriptor.

@@ -177,6 +177,12 @@ impl Link {
         self.in_flight.next().map(|given| (given.accepted, given.peer))
     }
 
+    /// Whether the first of them was given before it had its turn.
+    pub(super) fn was_given_ahead(&self) -> bool {
+        let turn = self.state.waits_since();
+        self.in_flight.next().zip(turn).is_some_and(|(given, turn)| given.since < turn)
+    }
+
     /// Whether the first of them was only just given.
     pub(super) fn is_about_to_take(&self, now: Instant) -> bool {
         self.in_flight.next().is_some_and(|given| now.saturating_duration_since(given.since) < MOMENT)
@@ -504,6 +510,20 @@ mod tests {
         if receives {
             seqpacket::receive(workers, &mut buffer).unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_given_ahead_is_told_from_what_had_its_turn_at_once() {
+        let (mut link, workers) = busy_link();
+        assert!(!link.was_given_ahead());
+        let socket = seqpacket::pair().unwrap().0.into();
+        let now = Instant::now();
+        let second = Connection { socket, peer: PEER, arrival: Arrival::V4, accepted: now };
+        link.hand_off(second, now, &mut Batch::default()).unwrap();
+        drop(seqpacket::receive(&workers, &mut [0; MAX_MESSAGE]).unwrap());
+        link.ask();
+        assert!(matches!(link.next_taken(), Some(LinkEvent::Taken { .. })));
+        assert!(link.was_given_ahead());
     }
 
     #[tokio::test]

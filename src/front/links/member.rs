@@ -63,7 +63,7 @@ impl Member {
     fn is_urgent(&self) -> bool {
         let link = &self.link;
         let has_others = link.untaken() > 1 || !self.private.is_empty() || self.private.is_under_way();
-        let is_noticed = has_others || self.is_sample || link.is_slow();
+        let is_noticed = has_others || self.is_sample || link.is_slow() || link.was_given_ahead();
         let is_plain = link.is_busy() && link.is_available_when_idle() && !is_noticed;
         link.awaits_taking() && !is_plain
     }

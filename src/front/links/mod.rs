@@ -48,6 +48,9 @@ use crate::sys::edges::Edges;
 /// How often the time of a hand-off is measured where nobody waits: to hear of its end at once takes as long as the rest of it.
 const SAMPLES: Duration = Duration::from_millis(50);
 
+/// How long until it is tried again to watch the edges.
+const WATCH_AGAIN: Duration = Duration::from_millis(50);
+
 /// Where a link is kept, as long as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LinkKey(usize);
@@ -77,6 +80,8 @@ pub(crate) struct Links {
     heard_since: Option<Instant>,
     /// When it was last decided whether it is.
     looked: Instant,
+    /// When it is tried again to watch the edges.
+    watch_again: Option<Instant>,
     /// When a hand-off was last measured.
     sampled: Option<Instant>,
 }
@@ -103,6 +108,7 @@ impl Links {
             is_eager: !choice.knows_idle_only(),
             heard_since: None,
             looked: Instant::now(),
+            watch_again: None,
             sampled: None,
         })
     }
@@ -293,15 +299,27 @@ impl Links {
     pub(crate) fn hear_edges(&mut self, waits: bool, cx: &mut Context<'_>) -> bool {
         // What was signalled since then is told at once.
         let looked = std::mem::replace(&mut self.looked, Instant::now());
-        let watch = waits || self.tally.is_any_urgent() || (self.is_eager && self.tally.is_any_busy());
+        let watch = waits || self.is_eager || self.tally.is_any_urgent();
         if watch != self.edges.are_watched() {
-            self.heard_since = watch.then_some(looked);
-            if let Err(error) = self.edges.watch(watch) {
-                warn!(%error, "cannot watch whether workers take their connections; asking now and then");
-            }
+            self.watch_edges(watch);
+            self.heard_since = self.edges.are_watched().then_some(looked);
+            // What was signalled before wakes nobody any more if it is told now.
+            self.ask_edges();
         }
-        let (members, woken) = (&mut self.members, &mut self.heard);
-        self.edges.poll(cx, |key| hear(members, woken, key)).is_ready()
+        let (members, heard) = (&mut self.members, &mut self.heard);
+        let told = self.edges.poll(cx, |key| hear(members, heard, key)).is_ready();
+        told || (watch && !self.heard.is_empty())
+    }
+
+    /// Where that cannot be, for want of memory or by a limit of epoll(7), all are asked every 50 ms until it can.
+    fn watch_edges(&mut self, watch: bool) {
+        let was_refused = self.watch_again.take();
+        if let Err(error) = self.edges.watch(watch) {
+            if was_refused.is_none() {
+                warn!(%error, "cannot watch whether workers take their connections; asking them now and then");
+            }
+            self.watch_again = Some(Instant::now() + WATCH_AGAIN);
+        }
     }
 
     /// Those whose workers were heard to have received something, and that were not looked at since.
@@ -444,7 +462,7 @@ impl Links {
 
     /// Nothing is due before this.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.tally.due()
+        self.tally.due().into_iter().chain(self.watch_again).min()
     }
 
     /// What is due at `now`; nothing before [`Links::deadline`]. All links are looked at, and those that have something
@@ -454,17 +472,10 @@ impl Links {
         if self.tally.due().is_none_or(|due| due > now) {
             return found;
         }
-        self.tally.forget_due();
         let keys: Vec<_> = self.members.keys().map(LinkKey).collect();
-        let hears_at_once = self.hears_at_once();
-        for key in keys {
-            let is_due = |member: &Member| member.standing().deadline.is_some_and(|deadline| deadline <= now);
-            let is_due = self.get(key).is_some_and(is_due);
-            // It may have been taken long ago, which nobody has heard of. All are asked together: where many workers are
-            // given one now and then, the time of each is soon over.
-            let is_asked =
-                is_due || (!hears_at_once && self.get(key).is_some_and(|member| member.link.is_busy()));
-            let has_taken = is_asked && self.change(key, Member::has_taken) == Some(true);
+        let asked = self.ask_busy(&keys, now);
+        self.tally.forget_due();
+        for (key, (is_due, has_taken)) in keys.into_iter().zip(asked) {
             if is_due || has_taken {
                 self.wake(key);
                 self.change(key, |member| member.private.expire(now));
@@ -481,6 +492,20 @@ impl Links {
             self.tally.due_by(deadline.filter(|&deadline| deadline > now));
         }
         found
+    }
+
+    /// Whether something of each of these is due, and whether it was found to have taken what it was given, which nobody may
+    /// have heard of. All that are busy are asked together: where many workers are given one now and then, the time of each
+    /// is soon over.
+    fn ask_busy(&mut self, keys: &[LinkKey], now: Instant) -> Vec<(bool, bool)> {
+        let hears_at_once = self.hears_at_once();
+        let mut ask = |&key: &LinkKey| {
+            let Some(member) = self.get(key) else { return (false, false) };
+            let is_due = member.standing().deadline.is_some_and(|deadline| deadline <= now);
+            let is_asked = member.link.is_busy() && (is_due || !hears_at_once);
+            (is_due, is_asked && self.change(key, Member::has_taken) == Some(true))
+        };
+        keys.iter().map(&mut ask).collect()
     }
 }
 
