@@ -135,11 +135,11 @@ impl Table {
                     (Ends::Lost, Some(_)) => true,
                     (Ends::Told, Some(since)) => now.saturating_duration_since(since) >= PATIENCE,
                 };
-                if is_over && ends == Ends::Unwatched {
-                    return false;
-                }
                 if is_over {
-                    end(cookie, noted, figures.remove(&cookie), now, &mut outcome);
+                    // Else nobody wants to know.
+                    if ends != Ends::Unwatched {
+                        end(cookie, noted, figures.remove(&cookie), now, &mut outcome);
+                    }
                     return false;
                 }
                 let since = *noted.missing_since.get_or_insert(now);
