@@ -80,8 +80,10 @@ pub(crate) struct Links {
     heard_since: Option<Instant>,
     /// When it was last decided whether it is.
     looked: Instant,
-    /// When it is tried again to watch the edges.
+    /// When it is tried again to watch the edges, if they are still to be.
     watch_again: Option<Instant>,
+    /// They could not be watched when that was last tried.
+    is_refused: bool,
     /// When a hand-off was last measured.
     sampled: Option<Instant>,
 }
@@ -109,6 +111,7 @@ impl Links {
             heard_since: None,
             looked: Instant::now(),
             watch_again: None,
+            is_refused: false,
             sampled: None,
         })
     }
@@ -305,6 +308,8 @@ impl Links {
             self.heard_since = self.edges.are_watched().then_some(looked);
             // What was signalled before wakes nobody any more if it is told now.
             self.ask_edges();
+        } else {
+            self.watch_again = None;
         }
         let (members, heard) = (&mut self.members, &mut self.heard);
         let told = self.edges.poll(cx, |key| hear(members, heard, key)).is_ready();
@@ -313,13 +318,14 @@ impl Links {
 
     /// Where that cannot be, for want of memory or by a limit of epoll(7), all are asked every 50 ms until it can.
     fn watch_edges(&mut self, watch: bool) {
-        let was_refused = self.watch_again.take();
-        if let Err(error) = self.edges.watch(watch) {
-            if was_refused.is_none() {
-                warn!(%error, "cannot watch whether workers take their connections; asking them now and then");
-            }
-            self.watch_again = Some(Instant::now() + WATCH_AGAIN);
+        let refused = self.edges.watch(watch).err();
+        if let Some(error) = &refused
+            && !self.is_refused
+        {
+            warn!(%error, "cannot watch whether workers take their connections; asking them now and then");
         }
+        self.is_refused = refused.is_some();
+        self.watch_again = self.is_refused.then(|| Instant::now() + WATCH_AGAIN);
     }
 
     /// Those whose workers were heard to have received something, and that were not looked at since.
