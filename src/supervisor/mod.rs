@@ -9,7 +9,7 @@
 //! - [`events`]: what is told of all this; `publisher`, with `event_log`: how.
 //! - [`lifecycle`]: the states of a worker, and what follows from what; [`ends`]: how a process can end.
 //! - [`restart`]: whether and when a worker that has ended is started again.
-//! - [`rollout`]: how all of them are replaced, so that there are always enough.
+//! - `pace`: how fast empty slots are filled; [`rollout`]: how all are replaced, so that there are always enough.
 //! - `accept`: whether a command is carried out; [`signal_name`]: the signals that can be sent.
 //! - `task` owns the rest, and brings one thing after the other: `workers`, which carries out what the lifecycle decides,
 //!   `replacement` for reloads and the like, and `jobs` for the other commands under way.
@@ -35,6 +35,7 @@ mod jobs;
 mod lanes;
 mod leftovers;
 pub(crate) mod lifecycle;
+mod pace;
 mod plan;
 pub(crate) mod process_table;
 pub(crate) mod processes;

@@ -18,6 +18,7 @@ use super::events::{Asker, EventKind};
 use super::handle::Request;
 use super::jobs::{self, Goal, Jobs};
 use super::lifecycle::Input;
+use super::pace::Pace;
 use super::plan::Carried;
 use super::processes::Processes;
 use super::processes::guardian::{Guardian, Waiting};
@@ -32,6 +33,7 @@ use crate::carry::NotCarried;
 use crate::ids::Slot;
 use crate::metrics::Metrics;
 use crate::settings::carried::CarriedSettings;
+use crate::settings::load::cpus;
 
 /// How often everybody else has a turn between two starts: a process is admitted in several steps.
 const TURNS: usize = 4;
@@ -91,6 +93,8 @@ impl Supervisor {
             is_held,
             wanted,
             workers,
+            pace: Pace::new(cpus().get()),
+            next_start: None,
             replacements: Replacements::default(),
             jobs: Jobs::default(),
         };
@@ -106,12 +110,19 @@ impl Supervisor {
     /// The first worker cannot be started; nothing runs then. A start that fails later is tried again.
     pub(crate) async fn run(self) -> Result<u8, StartError> {
         let Self { mut task, waiting_guardian, left } = self;
-        task.workers.guard(waiting_guardian);
         let is_new = left.is_none();
+        if is_new && task.mode == Mode::Running {
+            // Before the guardian, whose start takes a millisecond: meanwhile the worker's process comes up.
+            if let Err(error) = task.start_first() {
+                task.workers.finish().await;
+                return Err(error);
+            }
+        }
+        task.workers.guard(waiting_guardian);
         if let Some((snapshot, guardian)) = left {
             task.workers.take_over(&snapshot, guardian);
         }
-        task.run(is_new).await
+        task.run().await
     }
 }
 
@@ -128,22 +139,21 @@ struct Task {
     /// What is in force.
     wanted: DesiredState,
     workers: Workers,
+    pace: Pace,
+    /// When the next start may be, while a slot is empty.
+    next_start: Option<Instant>,
     replacements: Replacements,
     jobs: Jobs,
 }
 
 impl Task {
-    async fn run(mut self, is_new: bool) -> Result<u8, StartError> {
-        if is_new
-            && self.mode == Mode::Running
-            && let Err(error) = self.workers.start_first(Arc::clone(&self.wanted.plan))
-        {
-            self.workers.finish().await;
-            return Err(error);
-        }
-        if is_new {
-            self.start_others().await;
-        }
+    fn start_first(&mut self) -> Result<(), StartError> {
+        self.workers.start_first(Arc::clone(&self.wanted.plan))?;
+        self.pace.started(Instant::now());
+        Ok(())
+    }
+
+    async fn run(mut self) -> Result<u8, StartError> {
         let code = loop {
             self.reconcile();
             self.publish();
@@ -167,25 +177,6 @@ impl Task {
         }
         self.workers.finish().await;
         Ok(code)
-    }
-
-    /// Starts those that are missing after the first. Each start takes a millisecond or two, in which who was started before
-    /// may have begun to listen: it is let in before the next is started.
-    async fn start_others(&mut self) {
-        for slot in self.workers.table().vacant() {
-            // A command may have come meanwhile.
-            if !self.mode.fills_slots() || !self.workers.table().vacant().contains(&slot) {
-                return;
-            }
-            self.workers.start(slot, Run::FRESH, Arc::clone(&self.wanted.plan));
-            self.publish();
-            for _ in 0..TURNS {
-                tokio::task::yield_now().await;
-                while let Ok(request) = self.inbox.try_recv() {
-                    self.answer(request);
-                }
-            }
-        }
     }
 
     /// If it was asked to, tells what there is and changes nothing until it may go on.
@@ -237,11 +228,24 @@ impl Task {
 
     /// Waits for the next thing that happens.
     async fn next(&mut self) {
-        let goes_on = self.replacements.deadline(&self.workers);
+        if self.next_start.is_some_and(|due| due <= Instant::now()) {
+            return self.give_turns().await;
+        }
+        let goes_on = self.replacements.deadline(&self.workers).into_iter().chain(self.next_start).min();
         tokio::select! {
             () = self.workers.next() => {}
             Some(request) = self.inbox.recv() => self.answer(request),
             () = tokio::time::sleep_until(goes_on.unwrap_or_else(Instant::now).into()), if goes_on.is_some() => {}
+        }
+    }
+
+    /// Has everybody else go on before the next start.
+    async fn give_turns(&mut self) {
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+            while let Ok(request) = self.inbox.try_recv() {
+                self.answer(request);
+            }
         }
     }
 
@@ -253,6 +257,7 @@ impl Task {
         match self.mode {
             Mode::Stopped | Mode::Closing => None,
             Mode::Ending => self.workers.table().ids().is_empty().then_some(0),
+            Mode::Running if self.next_start.is_some() => None,
             Mode::Running => self.workers.table().verdict(),
         }
     }
@@ -261,12 +266,24 @@ impl Task {
     fn reconcile(&mut self) {
         self.replacements.advance(&mut self.workers, &mut self.wanted);
         self.workers.drop_stopped();
-        if self.mode.fills_slots() {
-            for slot in self.workers.table().vacant() {
-                self.workers.start(slot, Run::FRESH, Arc::clone(&self.wanted.plan));
-            }
-        }
+        self.fill_next();
         self.jobs.finish(self.workers.table());
+    }
+
+    /// Starts who is missing, if it is their turn. One at a time: a start takes a millisecond or two, in which others may have
+    /// come up who wait to be let in.
+    fn fill_next(&mut self) {
+        self.next_start = None;
+        let vacant = if self.mode.fills_slots() { self.workers.table().vacant() } else { Vec::new() };
+        let Some(&slot) = vacant.first() else { return };
+        let table = self.workers.table();
+        let now = Instant::now();
+        let due = self.pace.next(table.launching(), table.wanted()).unwrap_or(now);
+        if due <= now {
+            self.workers.start(slot, Run::FRESH, Arc::clone(&self.wanted.plan));
+            self.pace.started(now);
+        }
+        self.next_start = (due > now || vacant.len() > 1).then_some(due);
     }
 
     fn publish(&self) {

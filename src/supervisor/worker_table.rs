@@ -127,6 +127,12 @@ impl WorkerTable {
         self.slots().into_iter().filter(is_vacant).collect()
     }
 
+    /// How many have a process that is not ready yet.
+    pub(super) fn launching(&self) -> usize {
+        let is_launching = |instance: &&Instance| matches!(instance.state(), State::Launching { .. });
+        self.instances.iter().filter(is_launching).count()
+    }
+
     /// Puts a new instance into a slot.
     pub(super) fn enter(&mut self, slot: Slot, plan: Arc<Plan>) -> InstanceId {
         self.begun += 1;
