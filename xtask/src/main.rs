@@ -2,12 +2,15 @@
 //!
 //! `cargo xtask generate` writes config/clusterd.toml, docs/settings.md, docs/clusterd.schema.json and docs/openapi.json; a unit test fails where they are stale.
 //! `cargo xtask man DIR` writes clusterd.1, and a page for each verb, for packages.
+//! `cargo xtask dist` builds what users install into target/dist ([`dist`]).
+
+mod dist;
 
 use std::fs;
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clusterd::internal::cli;
 use clusterd::internal::control::openapi;
 use clusterd::internal::settings::{reference, schema};
@@ -18,31 +21,40 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["generate"] => generate(),
         ["man", folder] => man(Path::new(folder)),
+        ["dist", packages @ ..] => dist::dist(&root(), packages),
         _ => {
-            eprintln!("usage: cargo xtask generate\n       cargo xtask man DIR");
+            eprintln!(
+                "usage: cargo xtask generate\n       cargo xtask man DIR\n       cargo xtask dist [PACKAGE...]"
+            );
             return ExitCode::from(2);
         }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("xtask: cannot write the files: {error}");
+            eprintln!("xtask: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn generate() -> io::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_owned()
+}
+
+fn generate() -> Result<()> {
+    let root = root();
     fs::write(root.join("config/clusterd.toml"), reference::toml())?;
     fs::write(root.join("docs/settings.md"), reference::markdown())?;
     fs::write(root.join("docs/clusterd.schema.json"), schema::json())?;
-    fs::write(root.join("docs/openapi.json"), openapi::json())
+    fs::write(root.join("docs/openapi.json"), openapi::json())?;
+    Ok(())
 }
 
-fn man(folder: &Path) -> io::Result<()> {
+fn man(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(cli::everything(), folder)
+    Ok(clap_mangen::generate_to(cli::everything(), folder)?)
 }
 
 #[cfg(test)]

@@ -1,0 +1,90 @@
+//! What every package holds and says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// The only target that is built: nobody has tested another one.
+pub(super) const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Names a static binary that was built before.
+const BUILT: &str = "CLUSTERD_DIST_BINARY";
+
+/// One version of clusterd.
+#[derive(Debug)]
+pub(super) struct Release {
+    /// The tree that it is built from.
+    pub root: PathBuf,
+    /// As in Cargo.toml.
+    pub version: String,
+    /// The static binary, without symbols.
+    pub binary: PathBuf,
+    /// Seconds since 1970, which every file of every package has as its time (SOURCE_DATE_EPOCH of reproducible-builds.org).
+    pub epoch: u64,
+}
+
+impl Release {
+    /// Builds the binary of this tree, and puts it into `out` as `clusterd`.
+    ///
+    /// # Errors
+    /// It does not build, or cannot be copied.
+    pub(super) fn build(root: &Path, out: &Path) -> Result<Self> {
+        let built = match std::env::var_os(BUILT) {
+            Some(built) => built.into(),
+            None => build_binary(root)?,
+        };
+        let binary = out.join("clusterd");
+        fs::copy(&built, &binary).with_context(|| format!("cannot copy {}", built.display()))?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(Self { root: root.to_owned(), version, binary, epoch: epoch(root)? })
+    }
+}
+
+fn build_binary(root: &Path) -> Result<PathBuf> {
+    let target = root.join("target/static");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root).env("RUSTFLAGS", rustflags(root)?).env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    cargo.args(["build", "--release", "--locked", "--bin", "clusterd", "--target", TARGET, "--target-dir"]);
+    run(cargo.arg(&target))?;
+    Ok(target.join(TARGET).join("release/clusterd"))
+}
+
+/// The target is named on the command line: without that, they would be for proc-macros, too, which cannot be static.
+fn rustflags(root: &Path) -> Result<String> {
+    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"));
+    let home = home.context("neither CARGO_HOME nor HOME is set")?;
+    // Folders of this machine are in messages of panics.
+    Ok(format!(
+        "-C target-feature=+crt-static --remap-path-prefix={home}=/cargo --remap-path-prefix={}=/clusterd",
+        root.display()
+    ))
+}
+
+/// When what is built was committed; SOURCE_DATE_EPOCH says so where there is no history.
+fn epoch(root: &Path) -> Result<u64> {
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+        return epoch
+            .parse()
+            .with_context(|| format!("SOURCE_DATE_EPOCH is no number of seconds: {epoch:?}"));
+    }
+    let mut git = Command::new("git");
+    let output =
+        git.current_dir(root).args(["log", "-1", "--format=%ct"]).output().context("cannot run git")?;
+    let time = String::from_utf8_lossy(&output.stdout);
+    time.trim().parse().context("git does not tell the time of the last commit; set SOURCE_DATE_EPOCH")
+}
+
+/// Runs a tool, which writes to this terminal.
+///
+/// # Errors
+/// It is not there, or fails.
+pub(super) fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("cannot run {program}"))?;
+    if !status.success() {
+        bail!("{program} failed: {status}");
+    }
+    Ok(())
+}
