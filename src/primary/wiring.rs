@@ -35,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::protocol::wire::Binding;
 use crate::settings::Config;
 use crate::settings::carried::CarriedSettings;
-use crate::settings::load::CommandLine;
+use crate::settings::load::{CommandLine, cpus};
 use crate::supervisor::guardian::{Guardian, Waiting};
 use crate::supervisor::{
     self, Environment, Handle, MOST_WORKERS, Scope, Spec, Supervisor, UpgradeOrder, guardian,
@@ -186,6 +186,7 @@ impl Wiring {
                     base.wanted(in_force, bootstrap.context.clone(), (inherited, settings))
                 }
             },
+            cpus: cpus(),
             scope: Scope::Everyone,
             starts: held.is_none_or(Held::wants_workers),
             holds: held.is_some_and(Held::has_clients_wait),

@@ -4,6 +4,7 @@
 //! the way of those that serve, and the first of them serves later. But who starts may also wait for something else, so
 //! nobody is kept back for long.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 /// The longest time between two starts.
@@ -21,8 +22,8 @@ pub(super) struct Pace {
 
 impl Pace {
     /// On so many CPUs. Nobody was started yet.
-    pub(super) fn new(cpus: u32) -> Self {
-        Self { at_once: cpus.try_into().unwrap_or(usize::MAX), last: None }
+    pub(super) fn new(cpus: NonZeroU32) -> Self {
+        Self { at_once: cpus.get().try_into().unwrap_or(usize::MAX), last: None }
     }
 
     /// Somebody was started.
@@ -45,7 +46,7 @@ mod tests {
     fn as_many_as_there_are_cpus_start_at_once() {
         let now = Instant::now();
         let after = |cpus, launching, wanted| {
-            let mut pace = Pace::new(cpus);
+            let mut pace = Pace::new(NonZeroU32::new(cpus).expect("not zero"));
             pace.started(now);
             pace.next(launching, wanted).map(|next| next.duration_since(now))
         };
@@ -69,6 +70,6 @@ mod tests {
 
     #[test]
     fn the_first_is_started_at_once() {
-        assert_eq!(Pace::new(1).next(1, 4), None);
+        assert_eq!(Pace::new(NonZeroU32::MIN).next(1, 4), None);
     }
 }

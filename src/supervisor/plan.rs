@@ -62,6 +62,8 @@ pub(crate) type Reread = Arc<dyn Fn(Environment) -> Result<DesiredState, String>
 pub(crate) struct Spec {
     /// The workers.
     pub wanted: DesiredState,
+    /// How many CPUs there are for them: so many are started at a time.
+    pub cpus: NonZeroU32,
     /// Whether they are started; if not, the app is stopped until it is started.
     pub starts: bool,
     /// Whether clients wait meanwhile.

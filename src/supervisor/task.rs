@@ -33,7 +33,6 @@ use crate::carry::NotCarried;
 use crate::ids::Slot;
 use crate::metrics::Metrics;
 use crate::settings::carried::CarriedSettings;
-use crate::settings::load::cpus;
 
 /// How often everybody else has a turn between two starts: a process is admitted in several steps.
 const TURNS: usize = 4;
@@ -68,8 +67,19 @@ impl Supervisor {
         metrics: Metrics,
         ends: Ends,
     ) -> Result<Self, StartError> {
-        let Spec { wanted, starts, holds, scope, app, guardian, waiting_guardian, family, treekill, carried } =
-            spec;
+        let Spec {
+            wanted,
+            cpus,
+            starts,
+            holds,
+            scope,
+            app,
+            guardian,
+            waiting_guardian,
+            family,
+            treekill,
+            carried,
+        } = spec;
         let processes = Processes::new(scope, guardian, (family, treekill))?;
         let publisher = Publisher::new(app, ends.events, ends.overview, metrics);
         let (workers, runs, (is_stopped, is_held), left) = match carried {
@@ -93,7 +103,7 @@ impl Supervisor {
             is_held,
             wanted,
             workers,
-            pace: Pace::new(cpus().get()),
+            pace: Pace::new(cpus),
             next_start: None,
             replacements: Replacements::default(),
             jobs: Jobs::default(),

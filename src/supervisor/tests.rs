@@ -147,6 +147,8 @@ fn begin(
     };
     let spec = Spec {
         wanted: wanted.clone(),
+        // So that each is waited for before the next is started.
+        cpus: NonZeroU32::MIN,
         scope: Scope::Groups,
         app: "test".to_owned(),
         starts: true,
@@ -630,6 +632,24 @@ async fn when_every_worker_has_failed_too_often_it_ends_with_their_code() {
     assert_eq!(running.gone().await.ok(), Some(3));
     let meant = |plan: &mut Plan| plan.rules.restart.stop_exit_codes = vec![0];
     assert_eq!(start_under(spec("true", &[], 2), meant).gone().await.ok(), Some(0));
+}
+
+#[tokio::test]
+async fn it_does_not_end_before_everybody_was_started() {
+    let once = |plan: &mut Plan| plan.rules.restart.autorestart = false;
+    let mut running = start_under(spec("true", &[], 3), once);
+    for slot in 1..=3 {
+        assert_eq!(running.launched().await.worker.slot, Slot(slot));
+    }
+    assert_eq!(running.gone().await.ok(), Some(0));
+}
+
+#[tokio::test]
+async fn who_does_not_come_up_keeps_nobody_from_being_started() {
+    let running = start(spec("sleep", &["60"], 3));
+    let status = running.until(all_run).await;
+    assert!(status.iter().all(|worker| worker.phase == Phase::Launching), "{status:?}");
+    running.end().await;
 }
 
 #[tokio::test]
