@@ -43,6 +43,7 @@ mod never_listens;
 mod node;
 mod notify;
 mod on_demand;
+mod packages;
 mod policies;
 mod primary_user;
 mod private;
