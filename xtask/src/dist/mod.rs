@@ -3,7 +3,11 @@
 //! Everything is made from one static binary of this tree, and from nothing that the clock, the folder or the user decides: two
 //! builds of one commit have the same bytes. Each kind of package is a file here; [`release`] is what they have in common.
 
+mod archive;
+mod crates;
 mod release;
+mod sbom;
+mod sums;
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +20,7 @@ use self::release::Release;
 type Package = (&'static str, fn(&Release, &Path) -> Result<()>);
 
 /// In the order in which they are built.
-const PACKAGES: &[Package] = &[];
+const PACKAGES: &[Package] = &[("archive", archive::build), ("crates", crates::build), ("sbom", sbom::build)];
 
 /// Builds these packages, or all of them if none is named.
 ///
@@ -36,5 +40,5 @@ pub(crate) fn dist(root: &Path, names: &[&str]) -> Result<()> {
             build(&release, &out).with_context(|| format!("cannot build {name}"))?;
         }
     }
-    Ok(())
+    sums::write(&out)
 }

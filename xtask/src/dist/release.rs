@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// The only target that is built: nobody has tested another one.
 pub(super) const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -39,6 +39,19 @@ impl Release {
         fs::copy(&built, &binary).with_context(|| format!("cannot copy {}", built.display()))?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Ok(Self { root: root.to_owned(), version, binary, epoch: epoch(root)? })
+    }
+}
+
+impl Release {
+    /// What completes clusterd's words in this shell.
+    ///
+    /// # Errors
+    /// The binary does not run here.
+    pub(super) fn completions(&self, shell: &str) -> Result<Vec<u8>> {
+        let output = Command::new(&self.binary).args(["completions", shell]).output();
+        let output = output.with_context(|| format!("cannot run {}", self.binary.display()))?;
+        ensure!(output.status.success(), "clusterd completions {shell}: {}", output.status);
+        Ok(output.stdout)
     }
 }
 
