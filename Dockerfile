@@ -1,15 +1,15 @@
-# clusterd alone, with its built-in demo:
+# clusterd with its built-in demo:
 #
 #   docker build -t clusterd .
 #   docker run --rm -p 3000:3000 clusterd --workers 4
 #
-# In the image of your own server, copy the binary:
+# The binary is static, so it runs in the image of your own server, whatever C library that has:
 #
 #   COPY --from=clusterd /usr/local/bin/clusterd /usr/local/bin/
 #   ENTRYPOINT ["clusterd", "--"]
 #   CMD ["node", "app.js"]
-
-# For a server that needs no library either, such as one in Go, use the static one; the image needs nothing else:
+#
+# A server that needs no library either, such as one in Go, needs nothing else in its image:
 #
 #   docker build -t clusterd:static --target static .
 #
@@ -21,8 +21,6 @@
 #   COPY --from=server /server /server
 #   CMD ["--", "/server"]
 
-# The first and the last stage use the same Debian release: the binary needs libgcc_s and a glibc that is not older than the one it was
-# built with. So does an image into which you copy it; an image with another C library needs a build of its own.
 FROM rust:1-slim-bookworm AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
@@ -31,25 +29,22 @@ COPY src src
 COPY crates crates
 COPY xtask xtask
 COPY benches benches
-RUN cargo build --release --locked --bin clusterd
-
 # The target is named so that build scripts stay dynamic.
-FROM build AS build-static
 RUN target=$(uname -m)-unknown-linux-gnu && \
-    RUSTFLAGS="-C target-feature=+crt-static" \
-    cargo build --release --locked --target "$target" --target-dir target/static --bin clusterd && \
-    cp "target/static/$target/release/clusterd" /clusterd
+    RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=symbols \
+    cargo build --release --locked --bin clusterd --target "$target" && \
+    cp "target/$target/release/clusterd" /clusterd
 
 FROM scratch AS static
-COPY --from=build-static /clusterd /clusterd
+COPY --from=build /clusterd /clusterd
+# A number, so that Kubernetes can verify that it is not root.
 USER 10001:10001
 EXPOSE 3000
 ENTRYPOINT ["/clusterd"]
 
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --user-group --no-create-home clusterd
-COPY --from=build /build/target/release/clusterd /usr/local/bin/clusterd
-# A number, so that Kubernetes can verify that it is not root.
-USER 10001
+COPY --from=build /clusterd /usr/local/bin/clusterd
+USER 10001:10001
 EXPOSE 3000
 ENTRYPOINT ["clusterd"]

@@ -2,6 +2,10 @@
 //!
 //! `CLUSTERD_TEST_DIST` names the folder that it was built into; `.ci/run` builds it.
 
+mod container;
+mod crates;
+mod sums;
+
 use std::env;
 use std::path::PathBuf;
 
