@@ -5,9 +5,11 @@
 
 mod archive;
 mod crates;
+mod deb;
 mod release;
 mod sbom;
 mod sums;
+mod tree;
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +22,8 @@ use self::release::Release;
 type Package = (&'static str, fn(&Release, &Path) -> Result<()>);
 
 /// In the order in which they are built.
-const PACKAGES: &[Package] = &[("archive", archive::build), ("crates", crates::build), ("sbom", sbom::build)];
+const PACKAGES: &[Package] =
+    &[("archive", archive::build), ("crates", crates::build), ("sbom", sbom::build), ("deb", deb::build)];
 
 /// Builds these packages, or all of them if none is named.
 ///
