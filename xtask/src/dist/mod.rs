@@ -10,6 +10,7 @@ mod release;
 mod sbom;
 mod sums;
 mod tree;
+mod wheel;
 
 use std::fs;
 use std::path::Path;
@@ -22,8 +23,13 @@ use self::release::Release;
 type Package = (&'static str, fn(&Release, &Path) -> Result<()>);
 
 /// In the order in which they are built.
-const PACKAGES: &[Package] =
-    &[("archive", archive::build), ("crates", crates::build), ("sbom", sbom::build), ("deb", deb::build)];
+const PACKAGES: &[Package] = &[
+    ("archive", archive::build),
+    ("crates", crates::build),
+    ("sbom", sbom::build),
+    ("deb", deb::build),
+    ("wheel", wheel::build),
+];
 
 /// Builds these packages, or all of them if none is named.
 ///
