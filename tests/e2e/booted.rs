@@ -189,7 +189,7 @@ impl Drop for Booted {
 }
 
 /// Where control groups of version 2 are, which systemd takes.
-fn control_groups() -> Option<PathBuf> {
+pub(crate) fn control_groups() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/mounts").expect("/proc");
     let found = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     found.into_iter().find(|fields| fields.get(2) == Some(&"cgroup2")).map(|fields| fields[1].into())

@@ -40,6 +40,13 @@ pub(crate) fn node_modules() -> PathBuf {
     folder().join("node/node_modules")
 }
 
+/// A root folder with a minimal Debian, which has systemd and is never written to.
+pub(crate) fn debian() -> Option<PathBuf> {
+    let root = folder().join("debian-root");
+    let is_there = needs::is_executable(&root.join("usr/bin/dpkg"));
+    needs::met(is_there, "there is no minimal Debian").then_some(root)
+}
+
 /// Where programs are: what a user of these servers has in PATH.
 pub(crate) fn path() -> OsString {
     let of_tools =

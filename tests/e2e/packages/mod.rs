@@ -4,7 +4,10 @@
 
 mod container;
 mod crates;
+mod deb;
+mod debian;
 mod sums;
+mod wheel;
 
 use std::env;
 use std::path::PathBuf;
@@ -18,4 +21,16 @@ fn dist() -> Option<PathBuf> {
     folder.filter(|_| {
         needs::met(is_built, "CLUSTERD_TEST_DIST names no folder that cargo xtask dist has written")
     })
+}
+
+/// The file in that folder whose name begins and ends so.
+fn package(begin: &str, end: &str) -> Option<PathBuf> {
+    let is_meant = |name: &str| name.starts_with(begin) && name.ends_with(end);
+    let files =
+        dist()?.read_dir().expect("the folder can be read").map(|entry| entry.expect("an entry").path());
+    let mut found: Vec<_> =
+        files.filter(|file| file.file_name().is_some_and(|name| is_meant(&name.to_string_lossy()))).collect();
+    assert!(found.len() < 2, "{found:?}: an older one is in the folder");
+    let is_there = needs::met(!found.is_empty(), &format!("cargo xtask dist has written no {begin}*{end}"));
+    found.pop().filter(|_| is_there)
 }
