@@ -7,6 +7,7 @@
 pub(crate) mod acting;
 pub(crate) mod bpf;
 pub(crate) mod carried;
+pub(crate) mod cgroups;
 pub(crate) mod closer;
 pub(crate) mod counter;
 pub(crate) mod datagram;

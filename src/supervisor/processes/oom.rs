@@ -3,10 +3,9 @@
 //! The kernel does not say which one: it counts, for each control group. It decides nothing, and limits nothing.
 
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
-use procfs::process::{MountInfo, MountInfos, Process};
-use procfs::{ProcessCGroup, ProcessCGroups};
+use crate::sys::cgroups;
 
 /// The count of kills in this process's own control group.
 ///
@@ -22,7 +21,7 @@ pub(crate) struct Kills {
 impl Kills {
     /// From now on. `None` where nothing is counted.
     pub(crate) fn from_now() -> Option<Self> {
-        let own = own_files().into_iter();
+        let own = cgroups::own_files("memory.events", ("memory", "memory.oom_control")).into_iter();
         own.chain([PathBuf::from("/proc/vmstat")]).find_map(|file| {
             let seen = counted(&fs::read_to_string(&file).ok()?)?;
             Some(Self { file, seen })
@@ -46,41 +45,6 @@ fn counted(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
-/// The files of this process's control groups, that of v2 first: a machine may have both, with the memory in one.
-fn own_files() -> Vec<PathBuf> {
-    let Ok(me) = Process::myself() else { return Vec::new() };
-    let (Ok(ProcessCGroups(groups)), Ok(MountInfos(mounts))) = (me.cgroups(), me.mountinfo()) else {
-        return Vec::new();
-    };
-    // The one group of v2 names no controller.
-    let v2 = groups.iter().filter(|group| group.controllers.concat().is_empty());
-    let v1 = groups.iter().filter(|group| group.controllers.iter().any(|name| name == "memory"));
-    let is_v1 = |mount: &MountInfo| mount.fs_type == "cgroup" && mount.super_options.contains_key("memory");
-    let v2 = v2.flat_map(|group| places(group, &mounts, |mount| mount.fs_type == "cgroup2", "memory.events"));
-    let v1 = v1.flat_map(|group| places(group, &mounts, is_v1, "memory.oom_control"));
-    v2.chain(v1).collect()
-}
-
-fn places(
-    group: &ProcessCGroup,
-    mounts: &[MountInfo],
-    is_wanted: impl Fn(&MountInfo) -> bool,
-    file: &str,
-) -> Vec<PathBuf> {
-    let place = |mount: &MountInfo| {
-        let below = below(Path::new(&group.pathname), Path::new(&mount.root))?;
-        Some(mount.mount_point.join(below).join(file))
-    };
-    mounts.iter().filter(|mount| is_wanted(mount)).filter_map(place).collect()
-}
-
-/// The path of a group relative to what is mounted. In a container that sees the names of the machine, the mount begins
-/// at the container's own group; one with a namespace for groups may be in a group outside of what it sees (`/..`).
-fn below<'a>(group: &'a Path, mounted: &Path) -> Option<&'a Path> {
-    let below = group.strip_prefix(mounted).ok()?;
-    below.components().all(|part| matches!(part, Component::Normal(_))).then_some(below)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,21 +60,6 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(counted(text), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_groups_place_is_told_by_what_is_mounted() {
-        let table = [
-            ("/", "/", Some("")),
-            ("/user.slice/a", "/", Some("user.slice/a")),
-            ("/docker/1", "/docker/1", Some("")),
-            ("/docker/1/a", "/docker/1", Some("a")),
-            ("/a", "/docker/1", None),
-            ("/../other", "/", None),
-        ];
-        for (group, mounted, expected) in table {
-            assert_eq!(below(Path::new(group), Path::new(mounted)), expected.map(Path::new), "{group}");
         }
     }
 
