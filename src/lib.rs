@@ -24,6 +24,7 @@
 //! - [`logs`]: carries what workers and clusterd itself write.
 //! - [`metrics`]: what is counted; [`admin`]: where it is shown, with the probes.
 //! - [`monit`]: the apps of this user on one screen; [`web`]: on one page.
+//! - [`doctor`]: what this machine allows, in words.
 //! - [`preload`]: the shim that makes unmodified programs workers.
 //! - [`demo`], [`files`]: the built-in servers; [`http_worker`]: their connections; `worker`: the listener of
 //!   `clusterd-worker`, compiled in for them.
@@ -42,6 +43,7 @@ pub(crate) mod connections;
 pub(crate) mod control;
 pub(crate) mod controls;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod files;
 pub(crate) mod front;
 pub(crate) mod home;
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
         Some(settings::file_server::VERB) => files::files_main(std::env::args_os().skip(2)),
         Some(listen_fds::VERB) => listen_fds::step_main(std::env::args_os().skip(2)),
         Some(primary::CHECK_VERB) => primary::check_main(),
+        Some(doctor::child::VERB) => doctor::child::child_main(std::env::args_os().skip(2)),
         Some(guardian::VERB) => guardian::guardian_main(launch::start_again),
         Some(launch::VERB) => launch::primary_main(std::env::args_os().skip(2), |command_line, given| {
             cli::run_app(command_line, given, serve)

@@ -412,6 +412,7 @@ mod tests {
           init            Write a clusterd.toml to begin with, unless there is one [alias: ecosystem]
           import          Print the apps of a PM2 file as clusterd.toml
           completions     Print a completion script for a shell
+          doctor          Tell what this machine allows, and what follows; fails if no server can run here
 
         Examples:
           clusterd                                           the built-in demo on port 3000

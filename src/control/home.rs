@@ -145,6 +145,15 @@ impl Home {
         listen_abstract(name)
     }
 
+    /// Whether a socket can be in one of the folders, as it is or once it is made. Nothing is made.
+    pub(crate) fn has_room(&self) -> bool {
+        let nearest = |folder: &PathBuf| {
+            let folder = std::path::absolute(folder).ok()?;
+            folder.ancestors().find(|place| place.exists()).map(is_usable)
+        };
+        self.folders.iter().any(|folder| nearest(folder) == Some(true))
+    }
+
     /// Every address where a clusterd may listen. Abstract names are left out if the user has named a folder that
     /// clusterd could use.
     pub(crate) fn sockets(&self) -> Vec<SocketAddress> {
@@ -297,6 +306,17 @@ mod tests {
         assert!(guard.address().folder_owner().is_some());
         drop(guard);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn there_is_room_where_a_folder_can_be_made() {
+        let parent = tempfile::tempdir().unwrap();
+        let file = parent.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(Home::named(&parent.path().join("a/b")).has_room());
+        assert!(!Home::named(&file.join("a")).has_room());
+        assert!(!Home::without_folder().has_room());
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing was made");
     }
 
     #[test]

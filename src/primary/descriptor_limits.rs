@@ -14,6 +14,9 @@ const OWN: u64 = 192;
 /// each.
 const WORKER: u64 = 12;
 
+/// What the primary has open by the time that it starts its first worker.
+const AT_START: u64 = 28;
+
 /// RLIMIT_NOFILE, as getrlimit(2) tells it; `None` is no limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DescriptorLimits {
@@ -42,7 +45,7 @@ pub(super) fn restore((current, maximum): (Option<u64>, Option<u64>)) -> Descrip
 }
 
 /// The longest queue of each port, up to the wanted one, that the limit has room for.
-pub(super) fn affordable_queue(
+pub(crate) fn affordable_queue(
     wanted: NonZeroUsize,
     limit: Option<u64>,
     workers: u32,
@@ -53,6 +56,11 @@ pub(super) fn affordable_queue(
     let each = left / u64::try_from(ports.max(1)).unwrap_or(u64::MAX);
     let each = usize::try_from(each).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
     wanted.min(each)
+}
+
+/// With how few descriptors the primary can start so many workers, and take no connection ahead.
+pub(crate) fn least_to_start(workers: u32) -> u64 {
+    AT_START + WORKER * u64::from(workers)
 }
 
 #[cfg(test)]

@@ -45,10 +45,12 @@ use tracing::debug;
 
 use self::bootstrap::Bootstrap;
 use self::control::Claimed;
+pub(crate) use self::descriptor_limits::{affordable_queue, least_to_start};
 pub(crate) use self::error::PrimaryError;
 use self::front_reports::{Flush, Recipients, ReportSources};
 use self::primary_user::GivenUp;
 use self::readiness::Listeners;
+pub(crate) use self::runtime_folder::RuntimeFolder;
 use self::shutdown::Shutdown;
 use self::signal_actions::SignalActions;
 use self::stalls::Stalls;

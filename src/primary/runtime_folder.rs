@@ -21,7 +21,7 @@ const LONGEST: usize = 90;
 
 /// A folder that others may pass through but not list (0711), removed on drop.
 #[derive(Debug)]
-pub(super) struct RuntimeFolder {
+pub(crate) struct RuntimeFolder {
     path: PathBuf,
     /// Another image of clusterd may still go on with it.
     stays: bool,
@@ -30,7 +30,7 @@ pub(super) struct RuntimeFolder {
 impl RuntimeFolder {
     /// Makes the folder in the first place that lets us, and these workers in: `/run` (as root), the folder for
     /// temporary files, `/dev/shm`. `None` on a system where none can be written.
-    pub(super) fn create(workers: Option<&Identity>) -> Option<Self> {
+    pub(crate) fn create(workers: Option<&Identity>) -> Option<Self> {
         let temporary = std::env::temp_dir();
         let parents = [Path::new("/run"), &temporary, Path::new("/tmp"), Path::new("/dev/shm")];
         let is_open = |parent: &&Path| workers.is_none_or(|workers| workers.may_pass(parent));
@@ -63,7 +63,7 @@ impl RuntimeFolder {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }

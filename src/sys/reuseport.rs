@@ -79,6 +79,14 @@ pub(crate) fn migrate() -> io::Result<()> {
     if migrates() { Ok(()) } else { std::fs::write(MIGRATES, "1") }
 }
 
+/// Whether [`migrate`] would be permitted. Nothing is written.
+///
+/// # Errors
+/// Those of opening the setting: `NotFound` where the kernel has none.
+pub(crate) fn may_migrate() -> io::Result<()> {
+    std::fs::OpenOptions::new().write(true).open(MIGRATES).map(drop)
+}
+
 /// The setting that these read and write.
 const MIGRATES: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
 

@@ -12,6 +12,7 @@ mod curl;
 mod delete;
 mod describe;
 mod dialect;
+mod doctor;
 mod ending;
 mod env;
 mod events;
@@ -127,6 +128,7 @@ enum Verb {
     Init(init::Init),
     Import(import::Import),
     Completions(completions::Completions),
+    Doctor(doctor::Doctor),
     /// PM2's words, which are read elsewhere.
     #[command(skip)]
     Dialect(dialect::Dialect),
@@ -335,6 +337,10 @@ pub(super) fn of_pm2(arguments: &[OsString]) -> Asked {
 /// # Errors
 /// Why not.
 pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
+    // What an event loop needs may be what is missing.
+    if let Verb::Doctor(doctor) = verb {
+        return doctor.run();
+    }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(VerbError::Runtime)?;
     let done = runtime.block_on(carry_out(verb));
@@ -385,6 +391,7 @@ async fn carry_out(verb: Verb) -> Result<ExitCode, VerbError> {
         Verb::Init(init) => init.run(),
         Verb::Import(import) => import.run(),
         Verb::Completions(completions) => completions.run(),
+        Verb::Doctor(doctor) => doctor.run(),
         Verb::Dialect(dialect) => Box::pin(dialect.run()).await,
     }
 }

@@ -31,6 +31,7 @@ use self::member::Server;
 pub(crate) use self::program::By;
 use self::retiring::{Retiring, Verdict};
 use self::snapshot::{PortSnapshot, SteeringSnapshot};
+pub(crate) use self::steered::{Steers, tried};
 use self::wakeups::Wakeups;
 use super::arrival::Arrivals;
 use super::bound::{Bound, BoundAddress};

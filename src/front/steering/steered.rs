@@ -93,6 +93,32 @@ fn turns() -> Option<Counter> {
     Counter::new().inspect_err(|error| debug!(%error, "connections are steered by chance, not in turn")).ok()
 }
 
+/// How the kernel of this machine lets connections be steered.
+#[derive(Debug)]
+pub(crate) enum Steers {
+    /// In turn: it counts.
+    InTurn,
+    /// By chance, for this reason.
+    ByChance(io::Error),
+    /// Not at all, for this reason: workers share one socket.
+    NotAtAll(io::Error),
+}
+
+/// Tries it on this socket, which is one of a group (SO_REUSEPORT), bound or not.
+pub(crate) fn tried(socket: impl AsFd) -> Steers {
+    let Some(by_chance) = program(&[0, 1], &[], By::Chance) else {
+        return Steers::NotAtAll(io::ErrorKind::Unsupported.into());
+    };
+    if let Err(error) = reuseport::attach_program(&socket, &by_chance) {
+        return Steers::NotAtAll(error);
+    }
+    let in_turn = in_turn(&[0, 1]).ok_or_else(|| io::ErrorKind::Unsupported.into());
+    match in_turn.and_then(|program| Counter::new()?.attach(&socket, &program)) {
+        Ok(()) => Steers::InTurn,
+        Err(error) => Steers::ByChance(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
