@@ -18,6 +18,7 @@ mod control;
 mod daemons;
 mod dashboard;
 mod dialect;
+mod doctor;
 mod drain_http;
 mod draining;
 mod environment;
