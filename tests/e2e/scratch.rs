@@ -17,7 +17,7 @@ use crate::harness::setup::Setup;
 use crate::harness::{Cluster, build, needs, until};
 
 /// How large clusterd may be, in bytes.
-const LARGEST: u64 = 16 * 1024 * 1024;
+const LARGEST: u64 = 11 * 1024 * 1024;
 
 /// Makes `$1` the root and runs the clusterd in it in the place of `$2`, without any variable that a shell would set. `$PREPARE`
 /// is run before.

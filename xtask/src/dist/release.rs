@@ -68,9 +68,10 @@ fn build_binary(root: &Path) -> Result<PathBuf> {
 fn rustflags(root: &Path) -> Result<String> {
     let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"));
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
-    // Folders of this machine are in messages of panics.
+    // The linker's way to pack half a megabyte of relocations into some kilobytes; glibc has it since 2.36. And folders of
+    // this machine are in messages of panics.
     Ok(format!(
-        "-C target-feature=+crt-static --remap-path-prefix={home}=/cargo --remap-path-prefix={}=/clusterd",
+        "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --remap-path-prefix={home}=/cargo --remap-path-prefix={}=/clusterd",
         root.display()
     ))
 }
