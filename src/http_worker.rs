@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::protocol::wire;
+use crate::sys::event_loop;
 use crate::worker::Listener;
 
 /// How many connections are open at most; further ones stay with the primary.
@@ -54,7 +55,7 @@ pub(crate) trait Answer: Clone + 'static {
 ///
 /// It listens on the first port in `CLUSTERD_ATTACH_PORTS`, else on `PORT`, else on 3000.
 pub(crate) fn run<A: Answer>(name: &str, answer: impl FnOnce() -> Result<A, Failure>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = event_loop::on_this_thread().and_then(|mut event_loop| event_loop.build());
     let served = match runtime {
         Ok(runtime) => {
             answer().and_then(|answer| tokio::task::LocalSet::new().block_on(&runtime, serve(answer)))

@@ -26,8 +26,8 @@ pub(crate) enum ExposeError {
     Unsupported,
     /// Neither a file nor a memfd could be made.
     #[error(
-        "cannot expose the shim to workers: as a file: {file}; as a memfd: {memfd}\n\
-         hint: mount the first writable one of /run, TMPDIR, /tmp and /dev/shm without noexec"
+        "cannot expose the shim to workers: as a file: {file}; as a memfd: {memfd}\nhint: {}",
+        advice(memfd)
     )]
     Nowhere {
         /// Why it is not there.
@@ -45,6 +45,13 @@ pub(crate) enum ExposeError {
         /// Why it is not a file.
         file: io::Error,
     },
+}
+
+fn advice(memfd: &io::Error) -> &'static str {
+    match memfd.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files (ulimit -n)",
+        _ => "mount the first writable one of /run, TMPDIR, /tmp and /dev/shm without noexec",
+    }
 }
 
 /// The shim where programs can load it, for as long as this lives and the folder exists.

@@ -80,6 +80,7 @@ use crate::settings::Config;
 use crate::settings::load::Told;
 use crate::supervisor;
 use crate::supervisor::guardian::Waiting;
+use crate::sys::event_loop;
 use crate::sys::mark::Family;
 use crate::systemd::{self, worker_notify};
 
@@ -163,7 +164,7 @@ fn not_begun(error: PrimaryError, restoring: Option<Box<Restoring>>) -> PrimaryE
 
 fn open_runtime() -> Result<Runtime, PrimaryError> {
     signals::keep_waiting().map_err(PrimaryError::Signals)?;
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PrimaryError::Runtime)
+    event_loop::on_this_thread().and_then(|mut event_loop| event_loop.build()).map_err(PrimaryError::Runtime)
 }
 
 /// Opens where everything is written to. Whether the app's primary is started again if it crashes.

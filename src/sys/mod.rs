@@ -12,6 +12,7 @@ pub(crate) mod closer;
 pub(crate) mod counter;
 pub(crate) mod datagram;
 pub(crate) mod edges;
+pub(crate) mod event_loop;
 pub(crate) mod exec;
 pub(crate) mod guarded;
 pub(crate) mod idle;

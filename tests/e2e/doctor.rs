@@ -156,7 +156,7 @@ fn what_it_says_is_missing_clusterd_refuses_to_start_without() {
             "cannot become the parent of orphaned processes",
         ),
         (no_family, "tcp", "fails", 1, "", "cannot listen on"),
-        (without("unix-pairs", 97), "hand-over", "fails", 1, "", ""),
+        (without("unix-pairs", 97), "hand-over", "fails", 1, "", "cannot create a pair of Unix sockets"),
         (words("prlimit --nofile=24"), "open-files", "fails", 1, "", "Too many open files"),
         (nobody, "processes", "fails", 1, "", "Resource temporarily unavailable"),
         (in_pids, "preload", "fails", 1, "", "cannot expose the shim to workers"),

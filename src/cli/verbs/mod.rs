@@ -74,6 +74,7 @@ use crate::home::startup::StartupError;
 use crate::settings;
 use crate::settings::error::{Invalid, Problem};
 use crate::settings::workplace::WorkplaceError;
+use crate::sys::event_loop;
 use crate::up::UpError;
 
 #[derive(Debug, Parser)]
@@ -341,8 +342,9 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
     if let Verb::Doctor(doctor) = verb {
         return doctor.run();
     }
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(VerbError::Runtime)?;
+    let runtime = event_loop::on_this_thread()
+        .and_then(|mut event_loop| event_loop.build())
+        .map_err(VerbError::Runtime)?;
     let done = runtime.block_on(carry_out(verb));
     // What a verb needs it has waited for. What is still read for somebody who has left may never end: from a file system that
     // does not answer.

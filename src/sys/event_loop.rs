@@ -1,0 +1,45 @@
+//! tokio's event loop where the kernel grants little.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+
+use tokio::runtime::Builder;
+
+/// What builds an event loop on the calling thread, with timers, descriptors and signals.
+///
+/// # Errors
+/// There is none where no pair of Unix sockets can be made, by which signals are told of: tokio 1.54 panics then. So it is
+/// with systemd's `RestrictAddressFamilies=` without AF_UNIX.
+pub(crate) fn on_this_thread() -> io::Result<Builder> {
+    UnixStream::pair().map_err(|error| io::Error::new(error.kind(), no_pair(&error)))?;
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all();
+    Ok(builder)
+}
+
+fn no_pair(error: &io::Error) -> String {
+    let hint = match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files (ulimit -n)",
+        _ => "RestrictAddressFamilies= of systemd, or another sandbox, has to permit AF_UNIX",
+    };
+    format!("cannot create a pair of Unix sockets: {error}\nhint: {hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_what_would_help() {
+        for (error, hint) in
+            [(libc::EMFILE, "ulimit"), (libc::EAFNOSUPPORT, "AF_UNIX"), (libc::EPERM, "AF_UNIX")]
+        {
+            let said = no_pair(&io::Error::from_raw_os_error(error));
+            assert!(said.starts_with("cannot create a pair of Unix sockets: "), "{said}");
+            assert!(
+                said.lines().last().is_some_and(|last| last.starts_with("hint: ") && last.contains(hint)),
+                "{said}"
+            );
+        }
+    }
+}
