@@ -63,7 +63,7 @@ impl SignalActions {
     }
 
     /// The next action, if one has come. A terminal that is closed ends what was started in it, as Ctrl-C does.
-    async fn take(&self) -> Option<(SignalAction, &'static str)> {
+    async fn take(&mut self) -> Option<(SignalAction, &'static str)> {
         match self.signals.take().await? {
             (SignalAction::Reload, name) if self.terminal.is_closed() => {
                 info!("{name}: the terminal was closed");

@@ -75,11 +75,33 @@ pub(crate) fn wait_for(numbers: &[i32]) -> io::Result<OwnedFd> {
     change_mask(libc::SIG_SETMASK, &set).map(|()| readable)
 }
 
-/// Takes the one of this number, if it waits.
-pub(crate) fn take(number: i32) -> bool {
+/// Who has sent a signal, as far as this process can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// The process that has started this one, or has adopted it.
+    Parent,
+    /// Another process, one that cannot be seen from here, or the kernel, as for a key of the terminal.
+    Other,
+}
+
+/// Takes the one of this number, if it waits, and tells who has sent it: of several, the first (signal(7)).
+pub(crate) fn take(number: i32) -> Option<Sender> {
     let (set, now) = (set_of(&[number]), libc::timespec { tv_sec: 0, tv_nsec: 0 });
-    // SAFETY: the set and the time were filled, and are only read; a null pointer is no place for what is known of the signal.
-    unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const now) == number }
+    let mut known = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the set and the time were filled, and are only read; `known` has room for what is known of the signal, and a
+    // siginfo_t may be all zeros if nothing is written.
+    let (taken, known) = unsafe {
+        let taken = libc::sigtimedwait(&raw const set, known.as_mut_ptr(), &raw const now);
+        (taken, known.assume_init())
+    };
+    (taken == number).then(|| {
+        // Those of processes have a code that is not positive, and with it a sender (sigaction(2)). A parent in another
+        // namespace has the number 0, as has everybody else there.
+        // SAFETY: it was filled for a signal of a process.
+        let sender = (known.si_code <= 0).then(|| unsafe { known.si_pid() });
+        let parent = rustix::process::getppid().map(rustix::process::Pid::as_raw_pid);
+        if sender.is_some() && sender == parent { Sender::Parent } else { Sender::Other }
+    })
 }
 
 /// The same before anything listens for them.
@@ -275,12 +297,12 @@ mod tests {
         let tried = std::thread::spawn(|| {
             let [first, second] = [libc::SIGRTMIN() + 5, libc::SIGRTMIN() + 6];
             let readable = wait_for(&[first, second]).unwrap();
-            assert!(!take(first));
+            assert_eq!(take(first), None);
             // SAFETY: it is sent to this thread alone, which has blocked it.
             unsafe { libc::pthread_kill(libc::pthread_self(), second) };
             let mut polled = [rustix::event::PollFd::new(&readable, rustix::event::PollFlags::IN)];
             assert_eq!(rustix::event::poll(&mut polled, None).unwrap(), 1);
-            assert!(!take(first) && take(second) && !take(second));
+            assert_eq!([first, second, second].map(take), [None, Some(Sender::Other), None]);
             unblock()
         });
         tried.join().unwrap().unwrap();

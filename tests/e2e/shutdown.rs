@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -75,6 +76,27 @@ fn term_under_load_loses_nothing_of_servers_that_term_kills() {
     for _ in 0..3 {
         term_under_load_loses_nothing(Cluster::of_servers(), |_| {});
     }
+}
+
+#[test]
+fn a_term_to_the_group_that_the_parent_passes_on_counts_once() {
+    let mut cluster =
+        Cluster::demo().options("--stop-delay 10m --drain-timeout 20m --log-level debug").start();
+    let says = |text: &str| {
+        until(&format!("it says {text:?}"), || cluster.stderr.text().contains(text).then_some(()));
+    };
+    // Or else there would be no delay.
+    until("it is ready", || (cluster.probe("/readyz").status == 200).then_some(()));
+    let of_another = Command::new("kill").arg(cluster.primary().pid().to_string()).status();
+    assert!(of_another.expect("kill can be started").success());
+    says("SIGTERM: stopping in");
+    // The test is the parent.
+    cluster.primary().signal(Signal::TERM);
+    says("SIGTERM: the parent has passed on what has come here, too; it counts once");
+    assert!(!cluster.stderr.text().contains("stopping at once"));
+    cluster.primary().signal(Signal::TERM);
+    says("stopping at once");
+    cluster.wait_success();
 }
 
 /// Asks for the end while a request is open, and lets that finish; returns the processes that there were.
