@@ -6,6 +6,7 @@
 mod archive;
 mod crates;
 mod deb;
+mod npm;
 mod release;
 mod sbom;
 mod sums;
@@ -29,6 +30,7 @@ const PACKAGES: &[Package] = &[
     ("sbom", sbom::build),
     ("deb", deb::build),
     ("wheel", wheel::build),
+    ("npm", npm::build),
 ];
 
 /// Builds these packages, or all of them if none is named.
