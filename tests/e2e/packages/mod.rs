@@ -6,6 +6,7 @@ mod container;
 mod crates;
 mod deb;
 mod debian;
+mod npm;
 mod sums;
 mod wheel;
 
