@@ -7,6 +7,7 @@ mod crates;
 mod deb;
 mod debian;
 mod npm;
+mod readme;
 mod sums;
 mod wheel;
 

@@ -22,13 +22,11 @@ struct Entry {
     source: PathBuf,
 }
 
-/// Writes the packages into `npm` below this folder.
+/// Writes the packages.
 ///
 /// # Errors
 /// A file cannot be read or written.
 pub(super) fn build(release: &Release, out: &Path) -> Result<()> {
-    let out = out.join("npm");
-    fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let templates = release.root.join("xtask/dist/npm");
     let launcher = templates.join("clusterd/bin/clusterd");
     for (name, program) in [("clusterd", &launcher), ("linux-x64", &release.binary)] {
@@ -88,7 +86,7 @@ mod tests {
     use super::*;
 
     fn packed(folder: &Path, name: &str) -> Vec<u8> {
-        fs::read(folder.join("npm").join(name)).expect("it was built")
+        fs::read(folder.join(name)).expect("it was built")
     }
 
     #[test]
