@@ -32,7 +32,7 @@ COPY benches benches
 # The target is named so that build scripts stay dynamic.
 RUN target=$(uname -m)-unknown-linux-gnu && \
     RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=symbols \
-    cargo build --release --locked --bin clusterd --target "$target" && \
+    cargo build --release --locked --target "$target" --bin clusterd && \
     cp "target/$target/release/clusterd" /clusterd
 
 FROM scratch AS static

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub(super) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Names a static binary that was built before.
-const BUILT: &str = "CLUSTERD_DIST_BINARY";
+const BUILT: &str = "XTASK_DIST_BINARY";
 
 /// One version of clusterd.
 #[derive(Debug)]
