@@ -63,7 +63,7 @@ fn stages() -> Vec<Stage> {
         match (instruction, &words[..]) {
             ("COPY", ["--from=build", "/clusterd", to]) => stage.copied_to.push((*to).to_owned()),
             ("RUN", _) => stage.run.push(rest.to_owned()),
-            ("USER", [user]) => user.clone_into(&mut stage.user),
+            ("USER", [user]) => stage.user = (*user).to_owned(),
             ("ENTRYPOINT", _) => stage.entrypoint = serde_json::from_str(rest).expect("a list of words"),
             ("COPY" | "WORKDIR", _) if stage.name == "build" => {}
             ("EXPOSE", _) => {}

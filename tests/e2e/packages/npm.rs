@@ -79,8 +79,8 @@ impl Registry {
             http::request(address, "GET", "/-/ping").is_ok_and(|answer| answer.status == 200).then_some(())
         });
         let publisher = Place::new(&registry);
-        for package in fs::read_dir(packages).expect("it was built") {
-            let package = package.expect("a file").path();
+        let files = fs::read_dir(packages).expect("it was built").map(|entry| entry.expect("a file").path());
+        for package in files.filter(|file| file.extension().is_some_and(|extension| extension == "tgz")) {
             publisher.npm(&["publish", "--access", "public", &package.to_string_lossy()]);
         }
         registry

@@ -12,8 +12,8 @@ use crate::harness::needs;
 #[test]
 fn every_file_has_its_sum() {
     let Some(dist) = dist().filter(|_| needs::program("sha256sum")) else { return };
-    let check =
-        Command::new("sha256sum").args(["--check", "--strict", "--quiet", "SHA256SUMS"]).current_dir(&dist);
+    let mut check = Command::new("sha256sum");
+    check.args(["--check", "--strict", "--quiet", "SHA256SUMS"]).current_dir(&dist);
     let output = check.output().expect("sha256sum can be started");
     assert!(output.status.success(), "{output:?}");
     let sums = fs::read_to_string(dist.join("SHA256SUMS")).expect("the sums");
