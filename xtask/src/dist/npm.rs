@@ -97,7 +97,10 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the tree").to_owned();
         let release = Release { root, version: "1.2.3".to_owned(), binary, epoch: 1_700_000_000 };
         let outs = ["first", "second"].map(|out| folder.path().join(out));
-        outs.iter().for_each(|out| build(&release, out).expect("it builds"));
+        for out in &outs {
+            fs::create_dir(out).expect("a folder");
+            build(&release, out).expect("it builds");
+        }
         for name in ["clusterd-1.2.3.tgz", "clusterd-linux-x64-1.2.3.tgz"] {
             assert_eq!(packed(&outs[0], name), packed(&outs[1], name), "{name}");
         }
