@@ -21,6 +21,7 @@ mod dialect;
 mod doctor;
 mod drain_http;
 mod draining;
+mod entrypoints;
 mod environment;
 mod exposition;
 mod families;
