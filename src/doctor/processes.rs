@@ -70,7 +70,7 @@ fn judge_orphans(is_first: bool, adopts: io::Result<()>, first: Option<&str>) ->
         Ok(()) => match first.filter(|first| INITS.contains(first)) {
             Some(init) => Found::limited(
                 format!("{init} is PID 1 here"),
-                "TTIN and TTOU that are sent to the container do not reach clusterd, which is needed no init: leave it out, or \
+                "TTIN and TTOU that are sent to the container do not reach clusterd, which needs no init: leave it out, or \
                  use clusterd scale",
             ),
             None => Found::works("clusterd adopts the orphans of its workers"),

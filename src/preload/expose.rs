@@ -49,7 +49,8 @@ pub(crate) enum ExposeError {
 
 fn advice(memfd: &io::Error) -> &'static str {
     match memfd.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files (ulimit -n)",
+        Some(libc::EMFILE) => "raise the limit of open files (ulimit -n)",
+        Some(libc::ENFILE) => "raise the system's limit of open files (sysctl fs.file-max)",
         _ => "mount the first writable one of /run, TMPDIR, /tmp and /dev/shm without noexec",
     }
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
-use tracing::debug;
+use tracing::info;
 
 use crate::supervisor::Scale;
 use crate::sys::signals::{self, Sender};
@@ -122,7 +122,7 @@ impl Signals {
             return None;
         };
         if action.stops() && self.is_echo(Heard { number, sender, at: Instant::now() }) {
-            debug!("{name}: the parent has passed on what has come here, too; it counts once");
+            info!("{name}: the parent has passed on what has come here, too; it counts once");
             return None;
         }
         Some((action, name))

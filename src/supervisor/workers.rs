@@ -109,9 +109,9 @@ impl Workers {
         Ok(Self { table, lanes, ..workers })
     }
 
-    /// Starts the guardian, or gives its orders to the one that waits for them.
+    /// Starts the guardian of all that were started, or gives its orders to the one that waits for them.
     pub(super) fn guard(&mut self, waiting: Option<Waiting>) {
-        self.processes.guard(waiting);
+        self.processes.guard(waiting, &self.table.groups());
     }
 
     /// Takes over from the image that has left these, and from its guardian.

@@ -19,7 +19,8 @@ pub(crate) fn on_this_thread() -> io::Result<Builder> {
 
 fn no_pair(error: &io::Error) -> String {
     let hint = match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files (ulimit -n)",
+        Some(libc::EMFILE) => "raise the limit of open files (ulimit -n)",
+        Some(libc::ENFILE) => "raise the system's limit of open files (sysctl fs.file-max)",
         _ => "RestrictAddressFamilies= of systemd, or another sandbox, has to permit AF_UNIX",
     };
     format!("cannot create a pair of Unix sockets: {error}\nhint: {hint}")

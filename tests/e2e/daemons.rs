@@ -166,6 +166,20 @@ fn without_treekill_what_has_detached_itself_stays() {
     nothing_is_left(&cluster, &companions);
 }
 
+/// The first worker is there before the guardian, who is told of it later.
+#[test]
+fn without_treekill_groups_end_with_a_clusterd_that_is_killed() {
+    needs!("python3");
+    let command = Cluster::of("sh -c").arg("sleep 1000 & exec python3 {fixtures}/server.py");
+    let mut cluster = command.workers(2).options("--no-treekill --drain-timeout 500ms").start();
+    let processes = cluster.processes();
+    let sleepers = processes.iter().filter(|process| process.name() == "sleep").count();
+    assert_eq!(sleepers, 2);
+    cluster.primary().signal(Signal::KILL);
+    cluster.wait_exit();
+    nothing_is_left(&cluster, &processes);
+}
+
 /// What whoever has started clusterd had started before is none of clusterd's, though it adopts it.
 #[test]
 fn what_was_there_before_is_left_alone() {

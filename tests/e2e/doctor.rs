@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::harness::folder::Folder;
-use crate::harness::needs::{needs, root};
+use crate::harness::needs::{self, needs, root};
 use crate::harness::{Cluster, Said, build, until};
 
 /// What it said, with its exit code.
@@ -330,10 +330,8 @@ impl Group {
         let group = Self(Path::new("/sys/fs/cgroup").join(controller).join(name));
         let is_made = fs::create_dir(&group.0).is_ok()
             && files.iter().all(|(file, limit)| fs::write(group.0.join(file), limit).is_ok());
-        if !is_made {
-            println!("skipped: no control group can be made here for {controller} (version 1)");
-        }
-        is_made.then_some(group)
+        let lack = format!("no control group can be made here for {controller} (version 1)");
+        needs::met(is_made, &lack).then_some(group)
     }
 
     fn report(&self) -> Report {
@@ -373,9 +371,9 @@ fn limits_of_control_groups_are_told() {
 
 #[test]
 fn a_static_clusterd_alone_in_its_root_folder_can_run_servers() {
-    let Some(clusterd) = std::env::var_os("CLUSTERD_TEST_STATIC").filter(|_| may_test()) else {
-        return println!("skipped: CLUSTERD_TEST_STATIC names no static clusterd");
-    };
+    let clusterd = std::env::var_os("CLUSTERD_TEST_STATIC");
+    needs::met(clusterd.is_some(), "CLUSTERD_TEST_STATIC names no static clusterd");
+    let Some(clusterd) = clusterd.filter(|_| may_test()) else { return };
     let folder = Folder::new();
     folder.copy_program_as(Path::new(&clusterd), Path::new("static"));
     let mut command = Command::new("chroot");

@@ -277,7 +277,7 @@ pub(crate) fn guardian_main(start_again: impl FnOnce(&Path)) -> ExitCode {
     // The name is for people who look at a list of processes.
     let _ = rustix::thread::set_name(c"clusterd-guard");
     let mut pipe = io::stdin().lock();
-    // A primary that does not come so far has started nobody.
+    // A primary that does not come so far has started one worker at most, moments ago, which the kernel ends with it.
     if let Some(orders) = Orders::read(&mut pipe) {
         // It has nothing more to do for as long as the primary lives.
         sys::memory::give_back();

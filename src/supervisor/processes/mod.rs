@@ -82,9 +82,9 @@ impl Processes {
         Ok(Self { reaper, guardian_orders, guardian: None, kills, launches: 0, family, treekill })
     }
 
-    /// Starts the guardian, if one is wanted, or gives its orders to the one that waits for them.
-    pub(super) fn guard(&mut self, waiting: Option<Waiting>) {
-        self.start_guardian(waiting, &[]);
+    /// Starts the guardian of these groups, if one is wanted, or gives its orders to the one that waits for them.
+    pub(super) fn guard(&mut self, waiting: Option<Waiting>, groups: &[Pid]) {
+        self.start_guardian(waiting, groups);
     }
 
     /// Goes on with this many launches.

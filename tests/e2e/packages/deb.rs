@@ -83,6 +83,7 @@ fn the_service_is_upgraded_while_it_serves_and_ends_with_the_package() {
 
     debian.does(NEXT);
     let (process, workers) = (property(&debian, "MainPID"), workers(&debian));
+    assert!(!workers.is_empty());
     // Accepted before the upgrade, and asks after it.
     let early = http::connect(address(port)).expect("it is accepted");
     let asked = while_asked(port, || {

@@ -45,6 +45,9 @@ pub(crate) fn dist(root: &Path, names: &[&str]) -> Result<()> {
     let out = root.join("target/dist");
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let release = Release::build(root, &out)?;
+    if names.is_empty() {
+        remove_others(&out, &release.binary)?;
+    }
     for (name, build) in PACKAGES {
         if names.is_empty() || names.contains(name) {
             println!("building {name}");
@@ -52,4 +55,16 @@ pub(crate) fn dist(root: &Path, names: &[&str]) -> Result<()> {
         }
     }
     sums::write(&out)
+}
+
+/// Removes what an earlier build has left, perhaps of another version: what is in the folder is what is published.
+fn remove_others(out: &Path, binary: &Path) -> Result<()> {
+    for entry in fs::read_dir(out)? {
+        let path = entry?.path();
+        if path != binary {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }

@@ -36,9 +36,18 @@ impl Release {
             None => build_binary(root)?,
         };
         let binary = out.join("clusterd");
-        fs::copy(&built, &binary).with_context(|| format!("cannot copy {}", built.display()))?;
+        // A copy of a file to itself would be empty.
+        if fs::canonicalize(&built).ok() != fs::canonicalize(&binary).ok() {
+            fs::copy(&built, &binary).with_context(|| format!("cannot copy {}", built.display()))?;
+        }
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Ok(Self { root: root.to_owned(), version, binary, epoch: epoch(root)? })
+        let release = Self { root: root.to_owned(), version, binary, epoch: epoch(root)? };
+        let said = String::from_utf8(release.says(&["--version"])?)?;
+        ensure!(
+            said.trim() == format!("clusterd {}", release.version),
+            "the binary is of another version: {said}"
+        );
+        Ok(release)
     }
 }
 
@@ -48,9 +57,13 @@ impl Release {
     /// # Errors
     /// The binary does not run here.
     pub(super) fn completions(&self, shell: &str) -> Result<Vec<u8>> {
-        let output = Command::new(&self.binary).args(["completions", shell]).output();
+        self.says(&["completions", shell])
+    }
+
+    fn says(&self, words: &[&str]) -> Result<Vec<u8>> {
+        let output = Command::new(&self.binary).args(words).output();
         let output = output.with_context(|| format!("cannot run {}", self.binary.display()))?;
-        ensure!(output.status.success(), "clusterd completions {shell}: {}", output.status);
+        ensure!(output.status.success(), "clusterd {}: {}", words.join(" "), output.status);
         Ok(output.stdout)
     }
 }
@@ -58,22 +71,29 @@ impl Release {
 fn build_binary(root: &Path) -> Result<PathBuf> {
     let target = root.join("target/static");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root).env("RUSTFLAGS", rustflags(root)?).env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    cargo
+        .current_dir(root)
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(root)?)
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
     cargo.args(["build", "--release", "--locked", "--bin", "clusterd", "--target", TARGET, "--target-dir"]);
     run(cargo.arg(&target))?;
     Ok(target.join(TARGET).join("release/clusterd"))
 }
 
-/// The target is named on the command line: without that, they would be for proc-macros, too, which cannot be static.
+/// As CARGO_ENCODED_RUSTFLAGS has them, which goes before all else that may set some. The target is named on the command line:
+/// without that, they would be for proc-macros, too, which cannot be static.
 fn rustflags(root: &Path) -> Result<String> {
     let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"));
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
-    // The linker's way to pack half a megabyte of relocations into some kilobytes; glibc has it since 2.36. And folders of
-    // this machine are in messages of panics.
-    Ok(format!(
-        "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --remap-path-prefix={home}=/cargo --remap-path-prefix={}=/clusterd",
-        root.display()
-    ))
+    let flags = [
+        "-Ctarget-feature=+crt-static".to_owned(),
+        // The linker's way to pack half a megabyte of relocations into some kilobytes; glibc has it since 2.36.
+        "-Clink-arg=-Wl,-z,pack-relative-relocs".to_owned(),
+        // Folders of this machine are in messages of panics.
+        format!("--remap-path-prefix={home}=/cargo"),
+        format!("--remap-path-prefix={}=/clusterd", root.display()),
+    ];
+    Ok(flags.join("\x1f"))
 }
 
 /// When what is built was committed; SOURCE_DATE_EPOCH says so where there is no history.

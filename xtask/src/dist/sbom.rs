@@ -6,14 +6,16 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::crates;
 use super::release::{Release, TARGET, run};
 
 /// It is made from the packed crate: within the workspace, features that only tests turn on would count, and what they need
-/// would be listed as a part of the binary. To be called after the crates are packed.
+/// would be listed as a part of the binary.
 ///
 /// # Errors
-/// There is no cargo-cyclonedx or no packed crate, or it fails.
+/// There is no cargo-cyclonedx, or it fails; or the crate cannot be packed.
 pub(super) fn build(release: &Release, out: &Path) -> Result<()> {
+    crates::build(release, out)?;
     let name = format!("clusterd-{}", release.version);
     let folder = release.root.join("target/sbom");
     let unpacked = folder.join(&name);
