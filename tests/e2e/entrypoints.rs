@@ -1,10 +1,8 @@
 //! Scripts such as container images have for their entrypoint, before workers and before clusterd.
 
-use std::collections::BTreeSet;
-
 use crate::harness::load::Load;
 use crate::harness::setup::Setup;
-use crate::harness::{Cluster, needs, until};
+use crate::harness::{Cluster, needs};
 
 /// As of an interpreter's image (node, php): what is no command is a script for it.
 const OF_AN_INTERPRETER: &str = r#"set -e
@@ -26,11 +24,7 @@ const PERL: &str = include_str!("fixtures/server.pl");
 
 fn serves(setup: Setup) -> Cluster {
     let cluster = setup.workers(3).start();
-    let mut seen = BTreeSet::new();
-    until("every worker has answered", || {
-        seen.insert(cluster.get("/"));
-        (seen.len() == 3).then_some(())
-    });
+    cluster.all_answer(3, str::to_owned);
     Load::of_requests(&cluster).loses_nothing_by_a_reload(&cluster);
     cluster
 }

@@ -3,7 +3,6 @@
 //!
 //! `CLUSTERD_TEST_STATIC` names the static clusterd, which `.ci/run` builds.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -53,12 +52,7 @@ fn root_of(folder: &Path) -> PathBuf {
 }
 
 fn all_answer(cluster: &Cluster) {
-    let mut seen = BTreeSet::new();
-    until("every worker has answered", || {
-        let answer = cluster.get("/");
-        seen.insert(answer.split_whitespace().next().expect("a word").to_owned());
-        (seen.len() == 3).then_some(())
-    });
+    cluster.all_answer(3, |answer| answer.split_whitespace().next().expect("a word").to_owned());
 }
 
 /// It ends with success, and all of its processes with it.

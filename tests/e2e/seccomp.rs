@@ -1,6 +1,5 @@
 //! Programs into which nothing can be preloaded: their bind and listen are intercepted, and they accept by themselves.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -20,17 +19,8 @@ fn of_pages() -> Setup {
     Cluster::of(&pages()).workers(3)
 }
 
-/// The first word of an answer.
-fn answering_worker(cluster: &Cluster) -> String {
-    cluster.get("/").split_whitespace().next().expect("a word").to_owned()
-}
-
 fn all_answer(cluster: &Cluster, workers: usize) {
-    let mut seen = BTreeSet::new();
-    until("every worker has answered", || {
-        seen.insert(answering_worker(cluster));
-        (seen.len() == workers).then_some(())
-    });
+    cluster.all_answer(workers, |answer| answer.split_whitespace().next().expect("a word").to_owned());
 }
 
 #[test]

@@ -184,6 +184,15 @@ impl Cluster {
         response.text()
     }
 
+    /// Waits until so many workers have answered; `who` tells by the answer which it was.
+    pub(crate) fn all_answer(&self, workers: usize, who: fn(&str) -> String) {
+        let mut seen = BTreeSet::new();
+        until("every worker has answered", || {
+            seen.insert(who(&self.get("/")));
+            (seen.len() == workers).then_some(())
+        });
+    }
+
     /// Sends a request whose answer may take long.
     #[track_caller]
     pub(crate) fn send(&self, path: &str) -> Pending {

@@ -2,7 +2,6 @@
 //! static binary that is built already, and are run as a strict runtime would: as PID 1 of a namespace of its own, as the image's
 //! user, with no capability, on a read-only root.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +12,7 @@ use super::dist;
 use crate::harness::folder::fixtures;
 use crate::harness::load::Load;
 use crate::harness::setup::Setup;
-use crate::harness::{Cluster, build, needs, until};
+use crate::harness::{Cluster, build, needs};
 
 const DOCKERFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Dockerfile");
 
@@ -112,11 +111,7 @@ fn in_image(setup: Setup, stage: &Stage, clusterd: &Path, programs: &[(&str, &st
 }
 
 fn all_answer(cluster: &Cluster) {
-    let mut seen = BTreeSet::new();
-    until("every worker has answered", || {
-        seen.insert(cluster.get("/").split_whitespace().take(4).collect::<Vec<_>>().join(" "));
-        (seen.len() == 3).then_some(())
-    });
+    cluster.all_answer(3, |answer| answer.split_whitespace().take(4).collect::<Vec<_>>().join(" "));
 }
 
 fn serves(cluster: Cluster, user: u32) {
