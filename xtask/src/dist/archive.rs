@@ -1,22 +1,23 @@
 //! The binary with its man pages, completions, units and documents, for everybody whose package manager is not among the others.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use super::release::{Release, run};
+use super::tree::Tree;
 
-/// What of the tree is in it, beside the binary, and where.
-const FILES: &[(&str, &str)] = &[
-    ("README.md", "README.md"),
-    ("CHANGELOG.md", "CHANGELOG.md"),
-    ("LICENSE-APACHE", "LICENSE-APACHE"),
-    ("LICENSE-MIT", "LICENSE-MIT"),
-    ("config/clusterd.service", "config/clusterd.service"),
-    ("config/clusterd.socket", "config/clusterd.socket"),
-    ("config/clusterd.toml", "config/clusterd.toml"),
+/// What of the tree is in it, beside the binary.
+const FILES: [&str; 7] = [
+    "README.md",
+    "CHANGELOG.md",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "config/clusterd.service",
+    "config/clusterd.socket",
+    "config/clusterd.toml",
 ];
 
 const SHELLS: [&str; 3] = ["bash", "fish", "zsh"];
@@ -26,25 +27,16 @@ const SHELLS: [&str; 3] = ["bash", "fish", "zsh"];
 pub(super) fn build(release: &Release, out: &Path) -> Result<()> {
     let name = format!("clusterd-{}-x86_64-linux", release.version);
     let parent = release.root.join("target/archive");
-    let folder = parent.join(&name);
-    let _ = fs::remove_dir_all(&folder);
-    copy(&release.binary, &folder.join("clusterd"))?;
-    for (from, to) in FILES {
-        copy(&release.root.join(from), &folder.join(to))?;
+    let tree = Tree::new(parent.join(&name))?;
+    tree.write_program("clusterd", fs::read(&release.binary)?)?;
+    for name in FILES {
+        tree.write(name, fs::read(release.root.join(name)).with_context(|| format!("cannot read {name}"))?)?;
     }
-    crate::man(&folder.join("man"))?;
-    let completions = folder.join("completions");
-    fs::create_dir_all(&completions)?;
+    crate::man(&tree.path().join("man"))?;
     for shell in SHELLS {
-        fs::write(completions.join(format!("clusterd.{shell}")), release.completions(shell)?)?;
+        tree.write(&format!("completions/clusterd.{shell}"), release.completions(shell)?)?;
     }
     pack(release, (&parent, &name), &out.join(format!("{name}.tar.gz")))
-}
-
-fn copy(from: &Path, to: &PathBuf) -> Result<()> {
-    fs::create_dir_all(to.parent().unwrap_or(to))?;
-    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
-    Ok(())
 }
 
 /// The same bytes for the same files, whoever packs them and when.

@@ -7,9 +7,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::release::{Release, run};
+use super::release::{Release, output, run};
 use super::tree::Tree;
 
 /// Completions, by shell, and where Debian's shells look for them.
@@ -71,7 +71,7 @@ fn version(version: &str) -> String {
 fn hold_program(tree: &Tree, release: &Release) -> Result<()> {
     tree.write_program("usr/bin/clusterd", fs::read(&release.binary)?)?;
     for (shell, name) in COMPLETIONS {
-        tree.write(name, output(Command::new(&release.binary).args(["completions", shell]))?)?;
+        tree.write(name, release.completions(shell)?)?;
     }
     Ok(())
 }
@@ -119,16 +119,6 @@ fn hold_control(tree: &Tree, release: &Release, size: u64) -> Result<()> {
 fn paragraph(text: &str) -> String {
     let lines = text.trim_end().lines().map(|line| if line.is_empty() { "." } else { line });
     lines.map(|line| format!(" {line}")).collect::<Vec<_>>().join("\n")
-}
-
-/// What a tool writes to its standard output.
-fn output(command: &mut Command) -> Result<Vec<u8>> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("cannot run {program}"))?;
-    if !output.status.success() {
-        bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim_end());
-    }
-    Ok(output.stdout)
 }
 
 #[cfg(test)]

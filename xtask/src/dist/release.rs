@@ -61,10 +61,7 @@ impl Release {
     }
 
     fn says(&self, words: &[&str]) -> Result<Vec<u8>> {
-        let output = Command::new(&self.binary).args(words).output();
-        let output = output.with_context(|| format!("cannot run {}", self.binary.display()))?;
-        ensure!(output.status.success(), "clusterd {}: {}", words.join(" "), output.status);
-        Ok(output.stdout)
+        output(Command::new(&self.binary).args(words))
     }
 }
 
@@ -121,4 +118,17 @@ pub(super) fn run(command: &mut Command) -> Result<()> {
         bail!("{program} failed: {status}");
     }
     Ok(())
+}
+
+/// What a tool writes to its standard output.
+///
+/// # Errors
+/// It is not there, or fails.
+pub(super) fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    Ok(output.stdout)
 }

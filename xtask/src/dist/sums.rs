@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+
+use super::release::output;
 
 const FILE: &str = "SHA256SUMS";
 
@@ -21,8 +23,6 @@ pub(super) fn write(out: &Path) -> Result<()> {
         }
     }
     names.sort();
-    let output = Command::new("sha256sum").current_dir(out).arg("--").args(&names).output();
-    let output = output.context("cannot run sha256sum")?;
-    ensure!(output.status.success(), "sha256sum: {}", String::from_utf8_lossy(&output.stderr));
-    fs::write(out.join(FILE), output.stdout).context("cannot write SHA256SUMS")
+    let sums = output(Command::new("sha256sum").current_dir(out).arg("--").args(&names))?;
+    fs::write(out.join(FILE), sums).context("cannot write SHA256SUMS")
 }
