@@ -24,7 +24,7 @@ use crate::policy::Choice;
 use crate::protocol::wire::{Binding, Endpoint, FromWorker, MAX_MESSAGE, SocketOption, ToWorker};
 use crate::settings::Bind;
 use crate::sys::mark::Family;
-use crate::sys::scarcity::{no_descriptor_left, run_alone};
+use crate::sys::scarcity::{self, run_alone};
 use crate::sys::seqpacket;
 use tokio::sync::oneshot;
 
@@ -243,6 +243,18 @@ impl Stage {
 
     fn forget(&self, worker: &Worker) -> u64 {
         self.runtime.block_on(self.handle().forget(worker.id))
+    }
+
+    /// Waits until the front has heard of all that was done, and has done all that followed.
+    fn at_rest(&self) {
+        self.runtime.block_on(self.handle().ping());
+    }
+
+    /// Takes every descriptor that this process may still have, until it is dropped. The front is at rest first: a worker can
+    /// see its connection before the front has closed its own copy, which would leave room for one.
+    fn no_descriptor_left(&self) -> Vec<OwnedFd> {
+        self.at_rest();
+        scarcity::no_descriptor_left()
     }
 
     /// Gives a worker a connection of clusterd's own.

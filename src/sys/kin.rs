@@ -476,7 +476,7 @@ mod tests {
         let sleeper = Process::start(Command::new("sleep").arg("60").stdin(server.try_clone().unwrap()));
         until(|| inodes(sleeper.pid()).1.contains(&inode));
         let mut spare = SpareDescriptors::keep();
-        let taken = scarcity::no_descriptor_left(&server);
+        let taken = scarcity::no_descriptor_left();
         assert!(each_socket(sleeper.pid(), |_| ControlFlow::Continue(())).is_err(), "not taken for none");
         assert!(Kinship::Asked.children(sleeper.pid()).is_err(), "not taken for none");
         for _ in 0..2 {

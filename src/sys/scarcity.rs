@@ -3,7 +3,7 @@
 //! The limit is the whole process's, so that other tests must not run beside such a one: it is ignored, and run alone
 //! by another.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::Command;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -16,10 +16,10 @@ pub(crate) fn run_alone(test: &str) {
     assert!(text.contains("1 passed"), "{text}");
 }
 
-/// Takes every descriptor that this process may still have, until it is dropped. `any` is a descriptor to duplicate.
-pub(crate) fn no_descriptor_left(any: impl AsFd) -> Vec<OwnedFd> {
+/// Takes every descriptor that this process may still have, until it is dropped.
+pub(crate) fn no_descriptor_left() -> Vec<OwnedFd> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = Some(64);
     setrlimit(Resource::Nofile, limit).unwrap();
-    std::iter::from_fn(|| rustix::io::fcntl_dupfd_cloexec(&any, 0).ok()).collect()
+    std::iter::from_fn(|| rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 0).ok()).collect()
 }

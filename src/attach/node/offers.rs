@@ -267,7 +267,7 @@ mod tests {
         send(&ours, ToNode::NewConn { seq: Seq(2), key: "a", fd: a_descriptor() });
         let (handle, ack, data) = (HandleType::Net, Seq(7), None);
         send(&ours, ToNode::Shared { seq: Seq(4), ack, key: "c", data, handle, fd: a_descriptor() });
-        let filling = no_descriptor_left(&ours);
+        let filling = no_descriptor_left();
         let mut taking = tokio::spawn(async move { Unread::take(&workers, &mut [0; 4096]).await });
         tokio::time::timeout(Duration::from_millis(200), &mut taking).await.expect_err("it has no room");
         drop(filling);

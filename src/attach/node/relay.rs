@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(heard(&front).await.0, FromWorker::Listening);
 
         let connection = seqpacket::pair().unwrap().0;
-        let filling = no_descriptor_left(&connection);
+        let filling = no_descriptor_left();
         let record = ToWorker::Connection { peer: PEER, linger: None };
         seqpacket::send(&front, record.encode(&mut [0; MAX_MESSAGE]), Some(connection.as_fd())).unwrap();
         let early = tokio::time::timeout(Duration::from_millis(200), offered.recv()).await;
@@ -301,7 +301,7 @@ mod tests {
         let offer = tokio::time::timeout(DEADLINE, offered.recv()).await.unwrap().unwrap();
         assert_ne!(seqpacket::waiting_bytes(&worker_end).unwrap(), 0, "it is only looked at");
 
-        let filling = no_descriptor_left(&connection);
+        let filling = no_descriptor_left();
         offer.answer.send(Answer::Refused).unwrap();
         let mut buffer = [0; MAX_MESSAGE];
         let declined = front.when_readable(|front| seqpacket::receive(front, &mut buffer));

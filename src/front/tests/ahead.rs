@@ -173,7 +173,7 @@ fn alone_with_a_dead_worker() {
     let doomed = eager_worker(&mut stage, 1, 3);
     let other = stage.bound_worker(2);
     let clients = given(&stage, &doomed, 2);
-    let filling = no_descriptor_left(&doomed.channel);
+    let filling = stage.no_descriptor_left();
     assert_eq!(stage.forget(&doomed), 2);
     let begin = Instant::now();
     until(|| (begin.elapsed() > Duration::from_millis(200)).then_some(()));

@@ -88,6 +88,7 @@ fn a_connection_that_came_back_is_not_counted() {
         let client = stage.connect();
         three.serve();
         assert_eq!(answer(client), "3");
+        stage.at_rest();
     }
 }
 
@@ -172,7 +173,7 @@ fn where_connections_are_counted_none_is_given_that_is_not_noted() {
         });
     }
     let client = stage.connect();
-    stage.runtime.block_on(stage.handle().ping());
+    stage.at_rest();
     assert!(worker.accept_now().is_none());
     connections::start(unread, Family::random(), false, None).unwrap();
     worker.serve();

@@ -199,7 +199,7 @@ fn alone_with_a_late_worker() {
     let [late_one, idle] = [stage.worker(1), stage.worker(2)];
     let (begin, used) = (Instant::now(), cpu_milliseconds());
     let client = client_of(&stage, &late_one);
-    let filling = no_descriptor_left(&late_one.channel);
+    let filling = stage.no_descriptor_left();
     // Nothing of this process runs meanwhile that would count as the front's.
     std::thread::sleep((late + Duration::from_millis(300)).saturating_sub(begin.elapsed()));
     assert_eq!((stage.metrics.redispatched.get(), stage.rejected("queue_timeout")), (0, 0));

@@ -35,7 +35,7 @@ impl Stage {
         let mut next = Stage::begin(self.limits, accepts, (self.address, services), Some(restored));
         (next.wants_drain, next.relayed, next.places) = (self.wants_drain, self.relayed, places);
         *self = next;
-        self.runtime.block_on(self.handle().ping());
+        self.at_rest();
     }
 
     /// The worker is told to listen once more, which does no harm.
@@ -363,7 +363,7 @@ fn alone_without_room_to_take_back() {
     let mut stage = Stage::new(PATIENT);
     let worker = stage.worker(1);
     let client = client_of(&stage, &worker);
-    let filling = no_descriptor_left(&worker.channel);
+    let filling = stage.no_descriptor_left();
     assert_eq!(stage.forget(&worker), 0);
     let still = stage.stand_still().unwrap();
     let written = serde_json::to_value(&still.state).unwrap();
