@@ -15,7 +15,7 @@ use super::error::PrimaryError;
 use super::leaving::LeavingNotes;
 use super::public_sockets::{self, Ports};
 use super::runtime_folder::{FolderKeeper, RuntimeFolder};
-use super::signals::Signals;
+use super::signals::{self, SignalAction};
 use super::upgrade::Restoring;
 use super::{triggers, worker_plan};
 use crate::admin::Admin;
@@ -31,6 +31,7 @@ use crate::supervisor::exec_context::ExecContext;
 use crate::supervisor::triggers::watch::Changes;
 use crate::supervisor::turn::{Turn, Turned};
 use crate::sys;
+use crate::sys::signal_queue::SignalQueue;
 use crate::sys::terminal::Terminal;
 
 /// All of it.
@@ -39,7 +40,7 @@ pub(super) struct Bootstrap {
     /// Where clusterd was started.
     pub terminal: Terminal,
     /// The signals, from the first moment.
-    pub signals: Signals,
+    pub signals: SignalQueue<SignalAction>,
     /// How many descriptors there may be.
     pub limits: DescriptorLimits,
     /// What workers run as and with.
@@ -73,7 +74,7 @@ impl Bootstrap {
         // A signal that is blocked or ignored would never arrive, neither here nor in a worker that waits for it.
         let inherited = sys::signals::reset_ignored();
         let terminal = Terminal::at_start(inherited.ignores_hup);
-        let signals = Signals::new().map_err(PrimaryError::Signals)?;
+        let signals = signals::listen().map_err(PrimaryError::Signals)?;
         let limits = descriptor_limits::prepare().map_err(PrimaryError::Descriptors)?;
         sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
         let context = worker_plan::exec_context(config, limits.workers)?;
@@ -124,7 +125,7 @@ impl Bootstrap {
         let written = snapshot.primary.clone();
         sys::signals::reset_ignored();
         let terminal = Terminal::at_start(written.outlives_terminal);
-        let signals = Signals::new().map_err(PrimaryError::Signals)?;
+        let signals = signals::listen().map_err(PrimaryError::Signals)?;
         let limits = descriptor_limits::restore(written.open_files);
         sys::process::become_subreaper().map_err(PrimaryError::Subreaper)?;
         let context = worker_plan::exec_context(&restoring.in_force, limits.workers)?;

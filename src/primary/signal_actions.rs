@@ -6,11 +6,12 @@ use std::fs::File;
 
 use tracing::{debug, error, info, warn};
 
-use super::signals::{SignalAction, Signals};
+use super::signals::SignalAction;
 use crate::carry::Step;
 use crate::logs::Output;
 use crate::supervisor::events::Asker;
 use crate::supervisor::{Command, Handle, Refused};
+use crate::sys::signal_queue::{SignalQueue, Taken};
 use crate::sys::terminal::Terminal;
 use crate::systemd::Systemd;
 
@@ -18,7 +19,7 @@ use crate::systemd::Systemd;
 #[derive(Debug)]
 pub(super) struct SignalActions {
     /// Where wishes come from.
-    signals: Signals,
+    signals: SignalQueue<SignalAction>,
     /// Its end is a wish as well.
     terminal: Terminal,
     /// Who fulfils most of them.
@@ -34,7 +35,7 @@ pub(super) struct SignalActions {
 impl SignalActions {
     /// Of these signals, in a process that was started there.
     pub(super) fn new(
-        (signals, terminal): (Signals, Terminal),
+        (signals, terminal): (SignalQueue<SignalAction>, Terminal),
         supervisor: Handle,
         systemd: Systemd,
         output: Output,
@@ -64,12 +65,17 @@ impl SignalActions {
 
     /// The next action, if one has come. A terminal that is closed ends what was started in it, as Ctrl-C does.
     async fn take(&mut self) -> Option<(SignalAction, &'static str)> {
-        match self.signals.take().await? {
-            (SignalAction::Reload, name) if self.terminal.is_closed() => {
+        match self.signals.take().await {
+            Taken::Nothing => None,
+            Taken::Echo(name) => {
+                info!("{name}: the parent has passed on what has come here, too; it counts once");
+                None
+            }
+            Taken::Asked(SignalAction::Reload, name) if self.terminal.is_closed() => {
                 info!("{name}: the terminal was closed");
                 Some((SignalAction::Fast, name))
             }
-            other => Some(other),
+            Taken::Asked(action, name) => Some((action, name)),
         }
     }
 

@@ -32,6 +32,7 @@ pub(crate) mod reuseport;
 pub(crate) mod scarcity;
 pub(crate) mod seccomp;
 pub mod seqpacket;
+pub(crate) mod signal_queue;
 pub(crate) mod signals;
 pub(crate) mod sock_diag;
 pub(crate) mod socket;

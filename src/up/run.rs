@@ -17,7 +17,7 @@ use super::group::{Action, Event, Group, News};
 use super::home::{self, Place};
 use super::reader::Reader;
 use super::readiness::{Seen, Watched};
-use super::signals::{Arrived, Meaning, Signals};
+use super::signals::{self, Deed};
 use crate::home::lock::LockError;
 use crate::logs::console::{Console, Label, TurnFile};
 use crate::logs::plan::LogPlan;
@@ -28,6 +28,7 @@ use crate::supervisor::Scope;
 use crate::supervisor::ends::Ended;
 use crate::supervisor::processes::reaper::Reaper;
 use crate::sys;
+use crate::sys::signal_queue::{SignalQueue, Taken};
 use crate::sys::terminal::Terminal;
 use crate::systemd::ManagerOfAll;
 
@@ -80,8 +81,7 @@ pub(crate) async fn run(apps: Vec<App>, ends_on_failure: bool, reread: Reread) -
     let places = home::take(apps.iter().map(|app| app.name.as_str()))?;
     let inherited = sys::signals::reset_ignored();
     let terminal = Terminal::at_start(inherited.ignores_hup);
-    let signals = Signals::new()?;
-    sys::signals::unblock()?;
+    let signals = signals::listen()?;
     sys::process::close_on_exec_above(3)?;
     let turns = [TurnFile::new()?, TurnFile::new()?];
     let output = output(&apps, &turns)?;
@@ -145,7 +145,7 @@ impl Up {
     async fn run(
         mut self,
         mut reaper: Reaper,
-        mut signals: Signals,
+        mut signals: SignalQueue<Deed>,
         (terminal, reader): (&Terminal, &Reader),
     ) -> u8 {
         let mut event = Some(Event::Time);
@@ -160,7 +160,14 @@ impl Up {
             let due = self.group.wakes_at().unwrap_or_else(|| Instant::now() + IDLE);
             event = tokio::select! {
                 (pid, how) = reaper.next(&[]) => self.ended(pid, how),
-                arrived = signals.next() => self.arrived(arrived, terminal).await,
+                () = signals.come() => match signals.take().await {
+                    Taken::Asked(deed, name) => self.told(deed, name, terminal).await,
+                    Taken::Echo(name) => {
+                        info!("{name}: the parent has passed on what has come here, too; it counts once");
+                        None
+                    }
+                    Taken::Nothing => None,
+                },
                 seen = self.watched.next() => self.seen(seen),
                 () = reader.is_gone(), if !self.group.is_stopping() => {
                     warn!("nobody reads the output any more; stopping all apps");
@@ -227,14 +234,19 @@ impl Up {
         is_current.then_some(event)
     }
 
-    async fn arrived(&mut self, arrived: Arrived, terminal: &Terminal) -> Option<Event> {
-        let Arrived { signal, name, meaning } = arrived;
-        // A terminal that is closed ends what was started in it, as Ctrl-C does.
-        let is_hung_up = signal == Signal::HUP && terminal.is_closed();
-        if is_hung_up || meaning == Meaning::Stop {
-            info!("{name}: stopping all apps");
-            return Some(Event::Stop(if is_hung_up { Signal::INT } else { signal }));
-        }
+    async fn told(&mut self, deed: Deed, name: &str, terminal: &Terminal) -> Option<Event> {
+        let signal = match deed {
+            Deed::Stop(signal) => {
+                info!("{name}: stopping all apps");
+                return Some(Event::Stop(signal));
+            }
+            // A terminal that is closed ends what was started in it, as Ctrl-C does.
+            Deed::PassOn(Signal::HUP) if terminal.is_closed() => {
+                info!("{name}: stopping all apps");
+                return Some(Event::Stop(Signal::INT));
+            }
+            Deed::PassOn(signal) => signal,
+        };
         if signal != Signal::HUP || self.read_again(name).await {
             debug!("{name}: passed on to all apps");
             (0..self.apps.len()).for_each(|app| self.signal(app, signal));

@@ -228,8 +228,14 @@ fn a_second_signal_ends_all_at_once() {
         home_of(&(stubborn.to_owned() + &job("other", "echo up; sleep 1000", "depends-on = ['stubborn']")));
     let mut up = Up::start(&home, "");
     up.writes("other 1    | up");
+    let of_another = Command::new("kill").arg(up.child.id().to_string()).status();
+    assert!(of_another.expect("kill can be started").success());
+    up.says(&["SIGTERM: stopping all apps"]);
+    // The test is the parent.
     up.signal(Signal::TERM);
+    up.says(&["SIGTERM: the parent has passed on what has come here, too; it counts once"]);
     up.says(&["stubborn ", "SIGTERM: stopping"]);
+    assert_eq!(up.stderr.text().matches("SIGTERM: stopping all apps").count(), 1, "{}", up.stderr.text());
     up.signal(Signal::TERM);
     assert_eq!(up.code(), 0, "{}", up.stderr.text());
     up.leaves_no_process();
