@@ -104,8 +104,8 @@ fn judge(seen: &Seen) -> Found {
         ),
         Seen::NotExposed(why) => Found::fails(
             format!("the shim can be put nowhere: {why}"),
-            "clusterd does not start, except with --attach node; mount the first writable one of /run, TMPDIR, /tmp and /dev/shm \
-             without noexec (docker run --tmpfs /run:exec)",
+            "clusterd does not start, except with --attach node; mount one of /run, TMPDIR, /tmp and /dev/shm without noexec, and \
+             writable (docker run --tmpfs /run:exec)",
         ),
         Seen::NotTried => Found::not_applicable(
             "this clusterd is static, and there is no program here into which anything could be preloaded",

@@ -51,7 +51,7 @@ fn advice(memfd: &io::Error) -> &'static str {
     match memfd.raw_os_error() {
         Some(libc::EMFILE) => "raise the limit of open files (ulimit -n)",
         Some(libc::ENFILE) => "raise the system's limit of open files (sysctl fs.file-max)",
-        _ => "mount the first writable one of /run, TMPDIR, /tmp and /dev/shm without noexec",
+        _ => "mount one of /run, TMPDIR, /tmp and /dev/shm without noexec, and writable",
     }
 }
 
@@ -131,14 +131,24 @@ impl Exposed {
     }
 }
 
-fn write_file(folder: &Path, shim: &[u8]) -> io::Result<PathBuf> {
-    let path = std::path::absolute(folder)?.join(FILE_NAME);
+/// Whether programs could load the shim from a file in `folder`.
+///
+/// # Errors
+/// Why they could not, and those of statvfs(3).
+pub(crate) fn lets_load(folder: &Path) -> io::Result<()> {
+    let path = std::path::absolute(folder)?;
     if path.as_os_str().as_bytes().iter().any(|byte| byte.is_ascii_whitespace() || *byte == b':') {
         return Err(io::Error::other("LD_PRELOAD cannot name a path with a space or a colon"));
     }
     if rustix::fs::statvfs(folder)?.f_flag.contains(StatVfsMountFlags::NOEXEC) {
         return Err(io::Error::other("the file system is mounted with noexec"));
     }
+    Ok(())
+}
+
+fn write_file(folder: &Path, shim: &[u8]) -> io::Result<PathBuf> {
+    lets_load(folder)?;
+    let path = std::path::absolute(folder)?.join(FILE_NAME);
     // A process that starts at this moment finds the whole file, of this version or of the one before.
     let unfinished = path.with_extension(format!("so.{}", std::process::id()));
     let written = write_unfinished(&unfinished, shim).and_then(|()| fs::rename(&unfinished, &path));

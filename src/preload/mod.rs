@@ -6,7 +6,7 @@
 mod expose;
 mod page;
 
-pub(crate) use expose::{ExposeError, Exposed, ExposedSnapshot};
+pub(crate) use expose::{ExposeError, Exposed, ExposedSnapshot, lets_load};
 pub(crate) use page::{DrainPage, DrainPageSnapshot};
 
 /// The shim, an ELF shared object; `None` on processors for which there is none.

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::leaving::LeavingNotes;
 use crate::attach::socket::Rebind;
-use crate::preload::Exposed;
+use crate::preload::{self, Exposed};
 use crate::supervisor::identity::Identity;
 
 /// Longest path of the folder, in bytes, so that the socket in it fits into `sun_path` (unix(7)).
@@ -29,12 +29,18 @@ pub(crate) struct RuntimeFolder {
 
 impl RuntimeFolder {
     /// Makes the folder in the first place that lets us, and these workers in: `/run` (as root), the folder for
-    /// temporary files, `/dev/shm`. `None` on a system where none can be written.
+    /// temporary files, `/dev/shm`. Those from which programs cannot load the shim come last: on Debian and Ubuntu, for one,
+    /// `/run` is mounted with noexec. `None` on a system where none can be written.
     pub(crate) fn create(workers: Option<&Identity>) -> Option<Self> {
         let temporary = std::env::temp_dir();
         let parents = [Path::new("/run"), &temporary, Path::new("/tmp"), Path::new("/dev/shm")];
         let is_open = |parent: &&Path| workers.is_none_or(|workers| workers.may_pass(parent));
-        parents.into_iter().filter(is_open).find_map(|parent| match Self::create_in(parent) {
+        Self::create_in_one_of(parents.into_iter().filter(is_open))
+    }
+
+    fn create_in_one_of<'a>(parents: impl Iterator<Item = &'a Path>) -> Option<Self> {
+        let (best, others): (Vec<_>, Vec<_>) = parents.partition(|parent| preload::lets_load(parent).is_ok());
+        best.into_iter().chain(others).find_map(|parent| match Self::create_in(parent) {
             Ok(folder) => Some(folder),
             Err(error) => {
                 debug!(folder = %parent.display(), %error, "no place for the runtime folder");
@@ -180,6 +186,22 @@ mod tests {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o711);
         drop(folder);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn it_is_where_programs_can_load_the_shim_if_there_is_such_a_place() {
+        let root = tempfile::tempdir().unwrap();
+        let [spaced, plain] = ["with space", "plain"].map(|name| root.path().join(name));
+        for folder in [&spaced, &plain] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let parent_in = |parents: &[&PathBuf]| {
+            let folder = RuntimeFolder::create_in_one_of(parents.iter().map(|parent| parent.as_path()))?;
+            folder.path().parent().map(Path::to_owned)
+        };
+        assert_eq!(parent_in(&[&spaced, &plain]), Some(plain.clone()));
+        assert_eq!(parent_in(&[&spaced, &root.path().join("none")]), Some(spaced.clone()));
+        assert_eq!(parent_in(&[&root.path().join("none")]), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::harness::needs::{self, needs};
 use crate::harness::ports::free_port;
 use crate::harness::process::Process;
 use crate::harness::setup::Setup;
-use crate::harness::{Cluster, NOBODY, until};
+use crate::harness::{Cluster, NOBODY, RUNTIME_PLACES, noexec, until};
 
 /// What a worker's process was given to attach with.
 struct Invitation {
@@ -337,11 +337,10 @@ fn the_shim_is_loaded_where_no_program_may_run_from_the_runtime_folder() {
     if !needs::root() {
         return;
     }
-    let noexec = "mount -t tmpfs -o noexec tmpfs /run && exec \"$@\"";
-    let cluster = Cluster::of("perl {fixtures}/server.pl")
-        .under(&["unshare", "--mount", "--propagation", "private", "sh", "-c", noexec, "sh"])
-        .workers(2)
-        .start();
-    assert!(cluster.worker(1).environment("LD_PRELOAD").is_some_and(|shim| shim.starts_with("/proc/")));
-    assert!(cluster.get("/").starts_with("worker "));
+    for (places, shim_is_below) in [("/run", "/tmp/"), (RUNTIME_PLACES, "/proc/")] {
+        let cluster = Cluster::of("perl {fixtures}/server.pl").under(&noexec(places)).workers(2).start();
+        let shim = cluster.worker(1).environment("LD_PRELOAD").expect("it is preloaded");
+        assert!(shim.starts_with(shim_is_below), "{places}: {shim}");
+        assert!(cluster.get("/").starts_with("worker "));
+    }
 }

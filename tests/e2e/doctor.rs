@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::folder::Folder;
 use crate::harness::needs::{self, needs, root};
-use crate::harness::{Cluster, Said, build, until};
+use crate::harness::{Cluster, RUNTIME_PLACES, Said, build, noexec, until};
 
 /// What it said, with its exit code.
 #[derive(Debug)]
@@ -139,8 +139,9 @@ fn what_it_says_is_missing_clusterd_refuses_to_start_without() {
     if !may_test() {
         return;
     }
-    let no_memory = after("echo 2 >/proc/sys/vm/memfd_noexec && mount -t tmpfs -o noexec tmpfs /run");
-    let in_pids = [words("unshare --mount --pid --fork --mount-proc"), no_memory].concat();
+    let no_memory = after("echo 2 >/proc/sys/vm/memfd_noexec");
+    let no_place = noexec(RUNTIME_PLACES).map(str::to_owned).to_vec();
+    let in_pids = [words("unshare --mount --pid --fork --mount-proc"), no_memory, no_place].concat();
     let nobody = words("setpriv --reuid=65534 --regid=65534 --clear-groups prlimit --nproc=1");
     let no_port = words("setpriv --bounding-set=-net_bind_service unshare --net");
     let read_only = after("mount --bind -o ro /proc/sys /proc/sys");
@@ -226,15 +227,14 @@ fn where_the_shim_is_in_memory_it_says_so() {
     if !may_test() {
         return;
     }
-    for prepare in ["mount -t tmpfs -o noexec tmpfs /run", "umount -l /proc"] {
-        let under = after(prepare);
-        let report = Report::under(&borrowed(&under));
-        let is_noexec = prepare.contains("noexec");
+    let no_proc = after("umount -l /proc");
+    for (under, is_noexec) in [(noexec(RUNTIME_PLACES).to_vec(), true), (borrowed(&no_proc), false)] {
+        let report = Report::under(&under);
         assert_eq!(report.verdict("runtime-folder"), if is_noexec { "limited" } else { "works" });
         assert_eq!(report.verdict("memfd"), if is_noexec { "works" } else { "fails" }, "{report:#?}");
         assert_eq!(report.verdict("preload"), "works");
         assert_eq!(report.what("preload").ends_with("from memory"), is_noexec);
-        let cluster = Cluster::of(PERL).workers(1).under(&borrowed(&under)).start();
+        let cluster = Cluster::of(PERL).workers(1).under(&under).start();
         let shim = cluster.worker(1).environment("LD_PRELOAD").expect("it is preloaded");
         assert_eq!(shim.starts_with("/proc/"), is_noexec, "{shim}");
     }

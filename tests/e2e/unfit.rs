@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::harness::needs::{needs, root};
 use crate::harness::ports::free_port;
 use crate::harness::setup::Setup;
-use crate::harness::{Cluster, build, until};
+use crate::harness::{Cluster, RUNTIME_PLACES, build, noexec, until};
 
 /// The first warning with these words.
 fn warning(cluster: &Cluster, words: &str) -> String {
@@ -138,12 +138,11 @@ fn a_worker_that_cannot_load_the_shim_from_memory_is_told_what_to_mount() {
     if !root() {
         return;
     }
-    let noexec = "mount -t tmpfs -o noexec tmpfs /run && exec \"$@\"";
     let worker = "setpriv --reuid=65534 --regid=65534 --clear-groups sleep 1000";
     let cluster = Cluster::of(worker)
         .worker_port(free_port())
         .options("--ready-timeout 6s")
-        .under(&["unshare", "--mount", "--propagation", "private", "sh", "-c", noexec, "sh"])
+        .under(&noexec(RUNTIME_PLACES))
         .launch();
     let warning = warning(&cluster, "could not load clusterd's shim");
     assert!(warning.contains("mount a tmpfs without noexec at /run"), "{warning}");

@@ -38,3 +38,12 @@ pub(crate) use witness::Witness;
 
 /// What makes a command run as a user without any privilege.
 pub(crate) const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// Where clusterd may have its runtime folder if TMPDIR names no other.
+pub(crate) const RUNTIME_PLACES: &str = "/run /tmp /dev/shm";
+
+/// What makes clusterd run where these places are mounted with noexec. It needs `unshare`, and root.
+pub(crate) fn noexec(places: &str) -> [&str; 7] {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/fixtures/noexec.sh");
+    ["unshare", "--mount", "--propagation", "private", "sh", script, places]
+}
