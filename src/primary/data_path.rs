@@ -22,7 +22,7 @@ use crate::ids::ServiceId;
 use crate::metrics::Metrics;
 use crate::policy::Choice;
 use crate::settings::{Config, Policy};
-use crate::sys::{event_loop, process};
+use crate::sys::event_loop;
 
 /// The sockets of addresses that were opened for workers, and what else another image of clusterd has left.
 pub(super) type CarriedFront = (Vec<(ServiceId, Vec<Bound>)>, Restored);
@@ -94,9 +94,6 @@ pub(super) fn choice(policy: Policy) -> Choice {
 }
 
 fn run_front(setup: Setup, ends: FrontEnds, started: &mpsc::SyncSender<io::Result<()>>) {
-    // Who wakes the front has more to do: a client on this machine, or a worker. If it is not interrupted, its request is there
-    // when the worker looks for it, and the front is woken once. A sandbox may not permit it, which only costs CPU time.
-    let _ = process::be_batch();
     let event_loop = event_loop::on_this_thread();
     let runtime = match event_loop.and_then(|mut built| built.on_thread_park(front::about_to_sleep).build()) {
         Ok(runtime) => runtime,

@@ -240,7 +240,7 @@ pub(crate) fn may_be_batch() -> io::Result<()> {
 ///
 /// # Errors
 /// Those of sched_setscheduler(2).
-pub(crate) fn be_batch() -> rustix::io::Result<()> {
+fn be_batch() -> rustix::io::Result<()> {
     // SAFETY: no pointers.
     let policy = done(unsafe { libc::syscall(libc::SYS_sched_getscheduler, THIS_THREAD) })?;
     if policy == libc::c_long::from(libc::SCHED_OTHER) { be_scheduled_by(libc::SCHED_BATCH) } else { Ok(()) }
