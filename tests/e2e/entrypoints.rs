@@ -20,6 +20,15 @@ fi
 exec "$@"
 "#;
 
+/// As of a Rails application: another library is preloaded, unless there is one.
+const THAT_PRELOADS: &str = r#"set -e
+if [ -z "${LD_PRELOAD+x}" ]; then
+    LD_PRELOAD=$(find /lib/ /usr/lib/ -name libm.so.6 | head -n 1)
+    export LD_PRELOAD
+fi
+exec "$@"
+"#;
+
 const PERL: &str = include_str!("fixtures/server.pl");
 
 fn serves(setup: Setup) -> Cluster {
@@ -46,6 +55,18 @@ fn clusterd_is_started_by_one_that_knows_nothing_of_it() {
     let setup = Cluster::of("node {fixtures}/server.js").under(&["sh", "{folder}/entrypoint.sh"]);
     let cluster = serves(setup.file("entrypoint.sh", OF_AN_INTERPRETER));
     assert_eq!(cluster.primary().name(), "clusterd");
+}
+
+#[test]
+fn what_it_preloads_is_preloaded_before_the_shim() {
+    if !needs::program("perl") {
+        return;
+    }
+    let setup = Cluster::of("perl {fixtures}/server.pl").under(&["sh", "{folder}/entrypoint.sh"]);
+    let cluster = serves(setup.file("entrypoint.sh", THAT_PRELOADS));
+    let preloaded = cluster.worker(1).environment("LD_PRELOAD").expect("it is set");
+    let (first, shim) = preloaded.split_once([':', ' ']).expect("two libraries");
+    assert!(first.ends_with("libm.so.6") && shim.contains("clusterd"), "{preloaded}");
 }
 
 #[test]

@@ -85,6 +85,20 @@ fn dovecot_serves_if_it_passes_on_what_clusterd_sets() {
     }
 }
 
+#[test]
+fn a_server_whose_preloaded_library_was_replaced_is_served_as_it_is_told_to_be() {
+    needs!("perl");
+    let replaces = "LD_PRELOAD=libm.so.6 exec perl {fixtures}/server.pl";
+    let cluster = || Cluster::of("sh {folder}/replaces.sh").filled_file("replaces.sh", replaces).workers(2);
+    let told = cluster().launch();
+    let warning = warning(&told, "before it listened on");
+    assert!(warning.contains("replaces LD_PRELOAD"), "{warning}");
+    assert!(warning.contains("use --attach seccomp"), "{warning}");
+    if root() {
+        cluster().options("--attach seccomp").start().all_answer(2, str::to_owned);
+    }
+}
+
 /// A server that accepts by io_uring; `None` where there is none.
 pub(crate) fn ring() -> Option<String> {
     let program = build::program("ring-server", "ring.c", &["gcc"]);

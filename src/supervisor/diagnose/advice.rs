@@ -73,7 +73,8 @@ pub(super) fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
         ),
         Why::NotNamed => format!(
             "the environment of {program} lacks clusterd's LD_PRELOAD: something between clusterd and it clears \
-             the environment (env -i, sudo, su); let LD_PRELOAD and CLUSTERD_* through"
+             the environment (env -i, sudo, su), or replaces LD_PRELOAD (jemalloc.sh); let LD_PRELOAD and CLUSTERD_* \
+             through, or use --attach seccomp"
         ),
         Why::NoShim => format!(
             "with --attach node, and on processors without a shim, nothing is preloaded into {program}, and only Node \
@@ -118,6 +119,12 @@ fn about_end(how: Ended, seen: &Findings) -> String {
         }
         Ended::Code(127) => {
             "127 is a shell's code for a command that was not found; see the worker's output".to_owned()
+        }
+        Ended::Code(_) if seen.needs_shim => {
+            "see its output; if that says that the address is in use, the server calls the kernel past clusterd's shim, or \
+             something replaces LD_PRELOAD before it starts: use --attach seccomp; if there is none, run the command \
+             without clusterd"
+                .to_owned()
         }
         Ended::Code(_) | Ended::Signal { .. } => {
             "see its output; if there is none, run the command without clusterd".to_owned()
@@ -213,6 +220,7 @@ mod tests {
             ended: None,
             opened: BTreeSet::new(),
             obstacle: None,
+            needs_shim: true,
             left: false,
             awaited: Awaited::Nothing,
             after: Duration::from_secs(10),
@@ -267,6 +275,11 @@ mod tests {
             (ended(Ended::Code(0)), "--stdin open"),
             (ended(Ended::Code(127)), "a command that was not found"),
             (ended(Ended::Code(1)), "exited with code 1 before it listened on port 3000: see its output"),
+            (ended(Ended::Code(1)), "says that the address is in use, the server calls the kernel past"),
+            (
+                Findings { needs_shim: false, ..ended(Ended::Code(1)) },
+                "see its output; if there is none, run the command without clusterd",
+            ),
             (ended(Ended::Signal { signal: libc::SIGSEGV, core: false }), "was killed by SIGSEGV before"),
         ];
         for (seen, part) in cases {

@@ -43,6 +43,8 @@ pub(crate) struct Findings {
     pub opened: BTreeSet<u16>,
     /// What keeps the shim from serving it.
     pub obstacle: Option<Obstacle>,
+    /// Whether the shim alone is to serve it: a program that calls the kernel past it finds its port in use.
+    pub needs_shim: bool,
     /// A process of the worker that ended runs on, out of its group.
     pub left: bool,
     /// What it is waited for beside its ports.
@@ -103,6 +105,7 @@ pub(crate) fn running(
         ended: None,
         opened: processes::listening_ports(group),
         obstacle: leaves(group).iter().find_map(|process| obstacle_to(process, attach)),
+        needs_shim: needs_shim(attach),
         left: false,
         awaited,
         after,
@@ -130,10 +133,15 @@ pub(crate) fn ended(
         ended: Some(how),
         opened,
         obstacle,
+        needs_shim: needs_shim(attach),
         left,
         awaited: Awaited::Nothing,
         after: Duration::ZERO,
     }
+}
+
+fn needs_shim(attach: &AttachEnv) -> bool {
+    attach.shim.is_some() && attach.filter.is_none()
 }
 
 /// The members of a group that have no child in it: what starts the server is of no interest, the server is.
