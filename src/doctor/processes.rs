@@ -81,6 +81,9 @@ fn judge_orphans(is_first: bool, adopts: io::Result<()>, first: Option<&str>) ->
 /// How many threads clusterd starts, about.
 const THREADS: usize = 10;
 
+/// How many of them have the stack that std gives a thread, 2 MiB: the front, and those that may block.
+const WITH_STACK: usize = 3;
+
 /// How many processes and threads a worker has, at the least that is usual: Node has eleven.
 const OF_A_WORKER: u64 = 11;
 
@@ -106,7 +109,9 @@ fn start_some() -> Result<(), (usize, io::Error)> {
     for count in 0..THREADS {
         let (sender, receiver) = mpsc::channel::<()>();
         let waits = move || receiver.recv().is_err();
-        match thread::Builder::new().stack_size(64 * 1024).spawn(waits) {
+        let thread = thread::Builder::new();
+        let thread = if count < WITH_STACK { thread } else { thread.stack_size(64 * 1024) };
+        match thread.spawn(waits) {
             Ok(thread) => held.push((sender, thread)),
             Err(error) => return Err((count, error)),
         }
@@ -126,7 +131,8 @@ fn judge_room(
     limit: Option<u64>,
     workers: u64,
 ) -> Found {
-    const HELP: &str = "raise the limit (ulimit -u, TasksMax=, docker run --pids-limit)";
+    const HELP: &str =
+        "raise the limit (ulimit -u, TasksMax=, docker run --pids-limit), or that of memory (ulimit -v)";
     let wanted = THREADS as u64 + workers * OF_A_WORKER;
     let workers = count(workers, "worker");
     match (started, left) {

@@ -93,7 +93,7 @@ fn show_cursor_at_panic() {
 /// The terminal cannot be used.
 pub(crate) async fn run(mut news: mpsc::Receiver<News>, mut act: impl FnMut(Effect)) -> io::Result<Ended> {
     let mut screen = Screen::open()?;
-    let (mut model, mut keys) = (Model::default(), read_keys());
+    let (mut model, mut keys) = (Model::default(), read_keys()?);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -133,16 +133,19 @@ pub(crate) async fn run(mut news: mpsc::Receiver<News>, mut act: impl FnMut(Effe
 
 /// What comes from the terminal, read by a thread of its own: the end of a terminal that is gone is read again and again there,
 /// and nothing else would be heard.
-fn read_keys() -> mpsc::Receiver<Event> {
+///
+/// # Errors
+/// No thread can be started.
+fn read_keys() -> io::Result<mpsc::Receiver<Event>> {
     let (keys, read) = mpsc::channel(KEYS);
-    thread::spawn(move || {
+    thread::Builder::new().spawn(move || {
         while let Ok(event) = event::read() {
             if keys.blocking_send(event).is_err() {
                 return;
             }
         }
-    });
-    read
+    })?;
+    Ok(read)
 }
 
 /// How many keys wait to be understood.

@@ -1,11 +1,13 @@
 //! What a worker's process is held to by the kernel: its user, its files, its place among victims, its CPU.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+use std::time::Duration;
 
 use crate::harness::needs::{self, needs};
 use crate::harness::process::Process;
 use crate::harness::setup::Setup;
-use crate::harness::{Cluster, Signal, until};
+use crate::harness::{Cluster, NOBODY, Signal, until};
 
 /// A user and group without any privilege, which need no entry in a database.
 const OTHER: &str = "--user 65534 --group 65534";
@@ -294,4 +296,23 @@ fn each_worker_has_a_cpu_of_its_own() {
         let slot = u32::try_from(worker).expect("small");
         assert_eq!(status(&cluster.worker(slot), "Cpus_allowed_list").join(","), *expected);
     }
+}
+
+#[test]
+fn whoever_looks_at_a_clusterd_that_can_start_no_thread_does_no_harm() {
+    needs!("setpriv", "prlimit");
+    if !needs::root() {
+        return;
+    }
+    let cluster = Cluster::demo().owned_by_nobody().start();
+    // Threads of tokio's that have nothing to do end after ten seconds, if nobody says otherwise.
+    std::thread::sleep(Duration::from_secs(11));
+    let pid = cluster.primary().pid().to_string();
+    let mut lower = Command::new(NOBODY[0]);
+    let lower = lower.args(&NOBODY[1..]).args(["prlimit", "--nproc=1", "--pid", &pid]).status();
+    assert!(lower.expect("it can be started").success());
+    for words in ["list", "jlist", "connections"] {
+        cluster.say(words).done();
+    }
+    cluster.get("/");
 }

@@ -342,9 +342,12 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
     if let Verb::Doctor(doctor) = verb {
         return doctor.run();
     }
-    let runtime = event_loop::on_this_thread()
-        .and_then(|mut event_loop| event_loop.build())
-        .map_err(VerbError::Runtime)?;
+    let runtime = match verb {
+        // They go on for long, or read what may not answer.
+        Verb::Up(_) | Verb::Web(_) | Verb::Logs(_) | Verb::Monit(_) => event_loop::that_may_block(),
+        _ => event_loop::on_this_thread().and_then(|mut event_loop| event_loop.build()),
+    }
+    .map_err(VerbError::Runtime)?;
     let done = runtime.block_on(carry_out(verb));
     // What a verb needs it has waited for. What is still read for somebody who has left may never end: from a file system that
     // does not answer.

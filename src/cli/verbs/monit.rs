@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::io::{self, IsTerminal as _};
 use std::process::{Command, ExitCode, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local};
@@ -157,7 +156,7 @@ fn written(line: Line) -> Written {
 
 /// Has the verb do it, as if somebody had typed it. It goes on if the screen is left meanwhile.
 fn carry_out(order: Order, news: mpsc::Sender<News>) {
-    thread::spawn(move || {
+    tokio::task::spawn_blocking(move || {
         let done = Command::new(THIS).args(order.arguments()).stdin(Stdio::null()).output();
         let said = match done {
             Ok(output) => last_line(if output.status.success() { &output.stdout } else { &output.stderr }),

@@ -60,8 +60,9 @@ pub(super) fn evaluate(file: &Path, named: &Path, limit: Duration) -> Result<Tre
         .spawn()
         .map_err(|error| problem(cannot_start(&error)))?;
     let printed = printed(child.stdout.take(), mark.clone());
-    let line = printed.recv_timeout(limit);
+    let line = printed.as_ref().map(|printed| printed.recv_timeout(limit));
     end(&mut child);
+    let line = line.map_err(|error| problem(Reason::new(format!("cannot start a thread: {error}"))))?;
     let line = match line {
         Ok(line) => line,
         Err(mpsc::RecvTimeoutError::Timeout) => {
@@ -95,9 +96,12 @@ fn cannot_start(error: &io::Error) -> Reason {
 }
 
 /// The line behind the mark, once it is there; nothing if there is none.
-fn printed(stdout: Option<ChildStdout>, mark: String) -> mpsc::Receiver<String> {
+///
+/// # Errors
+/// No thread can be started that would read it.
+fn printed(stdout: Option<ChildStdout>, mark: String) -> io::Result<mpsc::Receiver<String>> {
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
+    let reads = move || {
         let mut lines = BufReader::new(stdout?.take(MAX_LEN));
         let mut line = Vec::new();
         loop {
@@ -109,8 +113,9 @@ fn printed(stdout: Option<ChildStdout>, mark: String) -> mpsc::Receiver<String> 
                 return sender.send(String::from_utf8_lossy(json).into_owned()).ok();
             }
         }
-    });
-    receiver
+    };
+    thread::Builder::new().spawn(reads)?;
+    Ok(receiver)
 }
 
 /// Ends it, with what it has started.
