@@ -4,7 +4,8 @@
 //! A clusterd listens ([`Home::listen`]) until it drops the guard; a client looks at every address where one may
 //! listen ([`Home::sockets`]).
 //!
-//! The folder is `CLUSTERD_HOME`; without it `~/.clusterd`, and `/run/clusterd` for root as PID 1 or without a home.
+//! The folder is `CLUSTERD_HOME`; without it `~/.clusterd`, and `/run/clusterd` for root as PID 1 or without a home, whose apps in
+//! the background have theirs in `/var/lib/clusterd`.
 //! Where no folder can be written, as on a read-only root, the socket has an abstract name (unix(7)). Every process in
 //! the network namespace sees such a name and can take it, as every user can create a socket in a shared folder: both
 //! sides check the credentials of the other ([`peer`](super::peer)).
@@ -119,6 +120,8 @@ impl Home {
         if is_init {
             folders.reverse();
         }
+        // There are the sockets of apps in the background.
+        folders.extend(lasting.clone().filter(|lasting| !folders.contains(lasting)));
         Self { folders, is_named: false, lasting }
     }
 
@@ -269,14 +272,15 @@ mod tests {
         let init = |environment| Environment { is_init: true, ..environment };
         let named = |variable: &str, rest| Environment { variable: Some(variable.into()), ..rest };
         // Where sockets are, and where apps are.
-        let table: [(_, &[&str], &str); 9] = [
+        let table: [(_, &[&str], &str); 10] = [
             (home("/home/ann"), &["/home/ann/.clusterd"], "/home/ann/.clusterd"),
             (home("/"), &[], ""),
             (home(""), &[], ""),
             (init(plain.clone()), &[], ""),
             (root(home("/root")), &["/root/.clusterd", "/run/clusterd"], "/root/.clusterd"),
             (init(root(home("/root"))), &["/run/clusterd", "/root/.clusterd"], "/root/.clusterd"),
-            (root(plain.clone()), &["/run/clusterd"], "/var/lib/clusterd"),
+            (root(plain.clone()), &["/run/clusterd", "/var/lib/clusterd"], "/var/lib/clusterd"),
+            (init(root(plain.clone())), &["/run/clusterd", "/var/lib/clusterd"], "/var/lib/clusterd"),
             (named("/srv/x", init(root(home("/root")))), &["/srv/x"], "/srv/x"),
             (named("x", plain), &["x"], "x"),
         ];

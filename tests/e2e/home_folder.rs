@@ -75,6 +75,33 @@ impl Drop for Disk {
     }
 }
 
+/// As `sudo -E` leaves it.
+#[test]
+fn root_in_anothers_home_finds_its_apps_again() {
+    needs!("python3", "unshare", "mount");
+    if !needs::root() {
+        return;
+    }
+    let home = Home::new();
+    home.write("web.py", SERVER);
+    std::os::unix::fs::chown(home.folder(), Some(65534), None).expect("root may give it away");
+    let script = "set -e
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /var/lib
+trap 'CLUSTERD_HOME=/var/lib/clusterd \"$0\" kill' EXIT
+\"$0\" start web.py --port \"$1\" -w 1
+\"$0\" pid web
+\"$0\" delete web
+! \"$0\" pid web
+echo gone";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script]);
+    command.args([env!("CARGO_BIN_EXE_clusterd"), &free_port().to_string()]).current_dir(home.folder());
+    command.env("HOME", home.folder()).env("PWD", home.folder()).env_remove("CLUSTERD_HOME");
+    let said: Said = command.stdin(Stdio::null()).output().expect("it can be started").into();
+    assert!(said.code == 0 && said.stdout.contains("gone"), "{said:?}");
+}
+
 #[test]
 fn on_a_full_disk_nothing_is_half_written_and_apps_go_on() {
     needs!("python3", "unshare", "nsenter", "mount");
