@@ -73,7 +73,7 @@ pub(super) fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
         ),
         Why::NotNamed => format!(
             "the environment of {program} lacks clusterd's LD_PRELOAD: something between clusterd and it clears \
-             the environment (env -i, sudo, su), or replaces LD_PRELOAD (jemalloc.sh); let LD_PRELOAD and CLUSTERD_* \
+             the environment (env -i, sudo, su), or replaces LD_PRELOAD; let LD_PRELOAD and CLUSTERD_* \
              through, or use --attach seccomp"
         ),
         Why::NoShim => format!(
@@ -100,6 +100,10 @@ pub(super) fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
 fn about_end(how: Ended, seen: &Findings) -> String {
     match how {
         Ended::Code(code) if code != 0 && !seen.opened.is_empty() => {
+            let own = opened_as_wanted(seen);
+            if !own.is_empty() {
+                return format!("another worker {}", about_own(own));
+            }
             let opened = list(seen.opened.iter().copied());
             let help = if seen.is_served_elsewhere() { share_port(seen) } else { agree_on_port(seen) };
             format!("another worker opened {opened} itself, and only one can; {help}")
@@ -132,16 +136,25 @@ fn about_end(how: Ended, seen: &Findings) -> String {
     }
 }
 
-fn about_ports(seen: &Findings, missing: &str) -> String {
+/// The ports on which it is expected, and which were opened past clusterd.
+fn opened_as_wanted(seen: &Findings) -> Vec<u16> {
     let is_missing = |port: &u16| seen.missing.iter().any(|missing| missing.0 == *port);
-    let own: Vec<u16> = seen.opened.iter().copied().filter(is_missing).collect();
-    let other: Vec<u16> = seen.opened.iter().copied().filter(|port| !is_missing(port)).collect();
+    seen.opened.iter().copied().filter(is_missing).collect()
+}
+
+fn about_own(ports: Vec<u16>) -> String {
+    format!(
+        "opened {} without the C library (direct system calls, or io_uring), so clusterd's shim cannot serve it; use \
+         --attach seccomp, or turn io_uring off",
+        list(ports.into_iter())
+    )
+}
+
+fn about_ports(seen: &Findings, missing: &str) -> String {
+    let own = opened_as_wanted(seen);
+    let other: Vec<u16> = seen.opened.iter().copied().filter(|port| !own.contains(port)).collect();
     if !own.is_empty() {
-        return format!(
-            "it opened {} without the C library (io_uring, or direct system calls), so clusterd cannot give it \
-             connections; run it without clusterd, or turn that off",
-            list(own.into_iter())
-        );
+        return format!("it {}", about_own(own));
     }
     if !other.is_empty() {
         let other = list(other.into_iter());
@@ -246,6 +259,11 @@ mod tests {
             (opened(&[8080, 9000]), "it listens on ports 8080 and 9000 instead; "),
             (opened(&[8080]), "--port 3000:8080"),
             (opened(&[3000]), "it opened port 3000 without the C library"),
+            (opened(&[3000]), "use --attach seccomp"),
+            (
+                Findings { ended: Some(Ended::Code(217)), ..opened(&[3000]) },
+                "port 3000: another worker opened port 3000 without the C library",
+            ),
             (one_of_two, "it listens only on port 3001"),
             (
                 collided.clone(),
