@@ -330,7 +330,7 @@ async fn alone_without_a_free_descriptor() {
     let primary = Primary::new();
     let (mut listener, link) = attached(&primary).await;
     let client = link.hand_over();
-    let filling = no_descriptor_left(&client);
+    let filling = no_descriptor_left();
     for _ in 0..3 {
         let error = accept(&mut listener).await.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()));
