@@ -116,7 +116,10 @@ fn the_app(
     let [app] = apps.as_slice() else {
         let reason =
             Reason::new(format!("has {} apps, {}, and one clusterd runs one", names.len(), names.join(", ")));
-        let hint = "give each app a file of its own, without [app.NAME]";
+        let hint = format!(
+            "run them all with `clusterd up {}`, or give each a file of its own, without [app.NAME]",
+            path.display()
+        );
         return Err(Invalid::new(vec![Problem::at(path.display(), reason.hint(hint))]));
     };
     let path_variable = std::env::var_os("PATH");

@@ -87,12 +87,18 @@ pub(super) fn take_port(app: &mut App) {
     if !number.parse::<u16>().is_ok_and(|port| port > 0) {
         return;
     }
+    // An address has its port by itself: what is no other stays as it is, and whatever is another one is refused later.
+    let binds = app.settings.of(&keys::bind.key);
+    if binds.iter().any(|bind| bind.text.rsplit(':').next() != Some(&*number)) {
+        return;
+    }
+    let is_bound = !binds.is_empty();
     app.settings.retain(keys::env.key.name, |value| variable(value) != PORT);
     // A port that clients use, with another one for workers, stays what it is for clients.
     let public = app.settings.of(&keys::port.key).last().map(|value| value.text.clone());
     let text = match public.as_deref().and_then(|text| text.split_once(':')) {
         Some((public, _)) => format!("{public}:{number}"),
-        None if !app.settings.of(&keys::bind.key).is_empty() => return,
+        None if is_bound => return,
         None => number,
     };
     app.settings.retain(keys::port.key.name, |_| false);
@@ -168,6 +174,9 @@ mod tests {
             ("port = 3000\nenv = { PORT = 80 }", "a 80 "),
             ("port = '443:3000'\nenv = { PORT = 80 }", "a 443:80 "),
             ("bind = '127.0.0.1:80'\nenv = { PORT = 80 }", "a  "),
+            ("bind = '127.0.0.1:8080:80'\nenv = { PORT = 80 }", "a  "),
+            ("bind = '127.0.0.1:80'\nenv = { PORT = 8080 }", "a  PORT=8080"),
+            ("port = 3000\nbind = '127.0.0.1:80:3000'\nenv = { PORT = 8080 }", "a 3000 PORT=8080"),
             ("env = { PORT = '/run/a.sock' }", "a  PORT=/run/a.sock"),
             ("increment-var = 'PORT'\nenv = { PORT = 80 }", "a  PORT=80"),
         ];
