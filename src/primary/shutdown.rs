@@ -43,21 +43,27 @@ impl Shutdown {
         let until = Instant::now() + self.drain_timeout;
         let was_ready = self.readiness.send_replace(Readiness::Stopping).is_ready();
         let is_graceful = action == SignalAction::Graceful && self.delay(name, was_ready, orders).await;
-        self.supervisor.close().await;
-        self.supervisor.tell(EventKind::Stopping { by: name.to_owned() }).await;
+        // Where there are no workers, the supervisor ends as soon as it hears of it, and the program with it.
         if is_graceful {
             let left = until.saturating_duration_since(Instant::now()).as_millis().div_ceil(100) * 100;
             let left = Duration::from_millis(left.try_into().unwrap_or(u64::MAX));
             info!("{name}: stopping; serving accepted connections for at most {left:?}");
+        } else {
+            info!("{name}: stopping at once");
+        }
+        self.supervisor.close().await;
+        self.supervisor.tell(EventKind::Stopping { by: name.to_owned() }).await;
+        if is_graceful {
             tokio::select! {
                 () = self.graceful(until) => {}
                 _ = orders.stop() => {}
             }
+            info!("stopping at once");
         }
         loop {
-            info!("stopping at once");
             self.supervisor.stop(Stop::Fast).await;
             orders.stop().await;
+            info!("stopping at once");
         }
     }
 
