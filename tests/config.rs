@@ -187,6 +187,40 @@ fn a_command_that_cannot_run_exits_as_in_a_shell() {
 }
 
 #[test]
+fn check_finds_what_the_start_would_not() {
+    let folder = with_file("");
+    let cases = [
+        (["--user", "no-such-user"], "there is no user no-such-user"),
+        (["--group", "no-such-group"], "there is no group no-such-group"),
+        (["--primary-user", "no-such-user:0"], "there is no user no-such-user"),
+        (["--watch", "no-such-folder"], "no-such-folder: No such file or directory"),
+    ];
+    for (flags, what) in cases {
+        let output = clusterd(folder.path(), &[&flags[..], &["--check", "--", "sleep", "1"]].concat());
+        let said = stderr(&{ output }.assert().code(1).stdout(""));
+        assert!(said.contains(what) && said.contains("hint: "), "{flags:?}: {said}");
+    }
+}
+
+#[test]
+fn a_negative_value_is_told_with_its_flag() {
+    let folder = with_file("");
+    let cases = [
+        (["--queue-timeout", "-5s"], 2),
+        (["--max-memory", "-1M"], 2),
+        (["--cron", "-1 * * * *"], 2),
+        (["--workers", "-1"], 2),
+    ];
+    for (flags, code) in cases {
+        let output = clusterd(folder.path(), &[&flags[..], &["--check", "--", "sleep", "-1"]].concat());
+        let said = stderr(&{ output }.assert().code(code).stdout(""));
+        assert!(said.starts_with(&format!("clusterd: {} ", flags[0])) && said.contains(flags[1]), "{said}");
+    }
+    // What is the worker's stays so.
+    clusterd(folder.path(), &["--check", "--", "sleep", "--queue-timeout", "-5s"]).assert().success();
+}
+
+#[test]
 fn show_config_tells_every_value_and_its_origin() {
     let folder = with_file("workers = 5\nkill-timeout = \"2s\"\n");
     let output = clusterd(folder.path(), &["--show-config", "--config", "clusterd.toml", "--queue", "7"])

@@ -2,7 +2,7 @@
 //!
 //! Values stay the strings that they are: every source's values are read in [`crate::settings`].
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, ValueParser};
@@ -52,7 +52,7 @@ impl Arguments {
     pub(crate) fn parse(
         arguments: impl Iterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let mut matches = command().try_get_matches_from(arguments)?;
+        let mut matches = command().try_get_matches_from(joined(arguments.map(Into::into)))?;
         Ok(Self {
             check: matches.get_flag("check"),
             show_config: matches.get_flag("show-config"),
@@ -62,6 +62,37 @@ impl Arguments {
             },
         })
     }
+}
+
+/// The arguments, with `--flag -5s` as `--flag=-5s`: what is wrong with a value is for its parser to say, and clap takes what begins
+/// with a dash for another flag, unless it is a bare number.
+fn joined(mut arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    for argument in arguments.by_ref() {
+        let is_negative = matches!(argument.as_encoded_bytes(), [b'-', b'0'..=b'9', ..]);
+        match joined.last_mut().filter(|flag| is_negative && takes_a_value(flag)) {
+            Some(flag) => {
+                flag.push("=");
+                flag.push(argument);
+            }
+            None => joined.push(argument),
+        }
+        if joined.last().is_some_and(|last| last == "--") {
+            break;
+        }
+    }
+    joined.extend(arguments);
+    joined
+}
+
+fn takes_a_value(flag: &OsStr) -> bool {
+    let name = flag.to_str().and_then(|flag| flag.strip_prefix("--"));
+    let mut keys = table::SECTIONS.iter().flat_map(|section| section.keys);
+    name.is_some_and(|name| {
+        keys.any(|key| {
+            (key.name == name || key.alias == Some(name)) && !matches!(key.values.arity(), Arity::Switch)
+        })
+    })
 }
 
 /// The flags of all settings, and the one that names a file of them.
@@ -168,7 +199,7 @@ fn others() -> [Arg; 4] {
         Arg::new("check")
             .long("check")
             .action(ArgAction::SetTrue)
-            .help("Check flags, environment, file and command for errors, and exit"),
+            .help("Check flags, environment and file, and whether command, users and watched files are there, and exit"),
         Arg::new("show-config")
             .long("show-config")
             .action(ArgAction::SetTrue)

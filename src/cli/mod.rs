@@ -8,6 +8,7 @@ mod pm2;
 mod verbs;
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -21,10 +22,13 @@ use crate::settings::command::{self, CommandError};
 use crate::settings::error::Invalid;
 use crate::settings::load::{CommandLine, Told};
 use crate::settings::origin::Origin;
+use crate::settings::parse::split_user;
 use crate::settings::resolve::Resolved;
 use crate::settings::table::keys;
 use crate::settings::workplace::WorkplaceError;
 use crate::settings::{Config, load, show, start_folder};
+use crate::supervisor::identity::{Account, Identity, IdentityError};
+use crate::supervisor::triggers::watch::WatchError;
 use arguments::Arguments;
 
 /// What the arguments ask for.
@@ -77,6 +81,12 @@ enum CliError {
         /// What is wrong.
         what: &'static str,
     },
+    /// Nobody here is whom workers, or clusterd, are to run as.
+    #[error(transparent)]
+    Users(#[from] IdentityError),
+    /// What is to be watched is not there.
+    #[error(transparent)]
+    Watched(#[from] WatchError),
     /// The app runs already.
     #[error("{0}\nhint: another name makes it another app: --name NAME")]
     Held(#[from] LockError),
@@ -213,6 +223,8 @@ fn act(action: Action, serve: impl FnOnce(Told, Given) -> u8) -> Result<ExitCode
         }
         Action::Check(config) => {
             find_program(&config)?;
+            find_users(&config)?;
+            find_watched(&config)?;
             Ok(ExitCode::SUCCESS)
         }
         Action::ShowConfig(resolved) => {
@@ -250,6 +262,20 @@ fn find_program(config: &Config) -> Result<(), WorkplaceError> {
     config.workplace().find(&config.command, std::env::var_os("PATH")).map(drop)
 }
 
+/// Whether clusterd may start workers as these is for the start to say: who checks may be somebody else.
+fn find_users(config: &Config) -> Result<(), IdentityError> {
+    Identity::beside(Account::of_this_process(), config.user.as_deref(), config.group.as_deref())?;
+    let primary = config.primary_user.as_deref().map(split_user);
+    primary.map(|(user, group)| Identity::of_primary(user, group)).transpose()?;
+    Ok(())
+}
+
+fn find_watched(config: &Config) -> Result<(), WatchError> {
+    config.watch.iter().map(|path| config.in_start_folder(path)).try_for_each(|path| {
+        fs::metadata(&path).map(drop).map_err(|source| WatchError::Path { path, source })
+    })
+}
+
 /// Prints what is wrong, each problem as `clusterd: ...`, and says what to exit with.
 fn report(failure: &CliError, complain: &dyn Fn(&str)) -> u8 {
     match failure {
@@ -284,7 +310,9 @@ fn report(failure: &CliError, complain: &dyn Fn(&str)) -> u8 {
             failure.complaints().iter().for_each(|complaint| complain(complaint));
             failure.exit_code()
         }
-        CliError::Held(_) | CliError::Output(_) => {
+        // Whoever read it has read enough: `clusterd --help | head`.
+        CliError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        CliError::Held(_) | CliError::Users(_) | CliError::Watched(_) | CliError::Output(_) => {
             complain(&failure.to_string());
             1
         }
