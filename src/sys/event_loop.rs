@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
+use super::signals::Blocked;
+
 /// How long a thread that waits for something to do stays.
 const FOR_GOOD: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -29,7 +31,10 @@ pub(crate) fn on_this_thread() -> io::Result<Builder> {
 /// # Errors
 /// Those of [`on_this_thread`], and that no thread can be started.
 pub(crate) fn that_may_block() -> io::Result<Runtime> {
-    let runtime = on_this_thread()?.thread_keep_alive(FOR_GOOD).build()?;
+    let mut builder = on_this_thread()?;
+    // No signal ends the program by this thread that another one is about to wait for.
+    builder.on_thread_start(|| drop(Blocked::all().map(std::mem::forget)));
+    let runtime = builder.thread_keep_alive(FOR_GOOD).build()?;
     // tokio would not say that it cannot.
     start_and_end_one().map_err(|error| io::Error::new(error.kind(), no_thread(&error)))?;
     drop(runtime.spawn_blocking(|| ()));
