@@ -199,7 +199,7 @@ fn others() -> [Arg; 4] {
         Arg::new("check")
             .long("check")
             .action(ArgAction::SetTrue)
-            .help("Check flags, environment and file, and whether command, users and watched files are there, and exit"),
+            .help("Check flags, environment, file, command, users and watched files, and exit"),
         Arg::new("show-config")
             .long("show-config")
             .action(ArgAction::SetTrue)
@@ -370,7 +370,7 @@ mod tests {
                   Read settings from this TOML file; its keys have the names of the flags
                   [env: CLUSTERD_CONFIG]
               --check
-                  Check flags, environment, file and command for errors, and exit
+                  Check flags, environment, file, command, users and watched files, and exit
               --show-config
                   Print every setting and where its value comes from, and exit
           -h, --help
