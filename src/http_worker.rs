@@ -55,7 +55,7 @@ pub(crate) trait Answer: Clone + 'static {
 ///
 /// It listens on the first port in `CLUSTERD_ATTACH_PORTS`, else on `PORT`, else on 3000.
 pub(crate) fn run<A: Answer>(name: &str, answer: impl FnOnce() -> Result<A, Failure>) -> ExitCode {
-    let served = match event_loop::that_may_block() {
+    let served = match event_loop::that_may_block().inspect(event_loop::begin_to_block) {
         Ok(runtime) => {
             answer().and_then(|answer| tokio::task::LocalSet::new().block_on(&runtime, serve(answer)))
         }

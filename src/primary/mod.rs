@@ -118,6 +118,9 @@ pub(crate) fn run(
         Ok(runtime) => runtime,
         Err(error) => return Err(not_begun(error, restoring)),
     };
+    if restoring.is_none() {
+        event_loop::begin_to_block(&runtime);
+    }
     let ended = runtime.block_on(async {
         let metrics = Metrics::new();
         let opened = open_output(&told.config, held, console, &metrics);

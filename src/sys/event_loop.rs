@@ -25,20 +25,25 @@ pub(crate) fn on_this_thread() -> io::Result<Builder> {
     Ok(builder)
 }
 
-/// The same, and beside it a thread for what may block: `tokio::task::spawn_blocking`. It stays. Where there is none, and none can
-/// be started any more, tokio 1.54 panics; where there is one, it does what others would have done.
+/// The same, with threads for what may block (`tokio::task::spawn_blocking`), which stay. Where there is none, and none can be
+/// started any more, tokio 1.54 panics; where there is one, it does what others would have done: [`begin_to_block`].
 ///
 /// # Errors
 /// Those of [`on_this_thread`], and that no thread can be started.
 pub(crate) fn that_may_block() -> io::Result<Runtime> {
     let mut builder = on_this_thread()?;
-    // No signal ends the program by this thread that another one is about to wait for.
+    // No signal ends the program by such a thread that another one is about to wait for.
     builder.on_thread_start(|| drop(Blocked::all().map(std::mem::forget)));
     let runtime = builder.thread_keep_alive(FOR_GOOD).build()?;
     // tokio would not say that it cannot.
     start_and_end_one().map_err(|error| io::Error::new(error.kind(), no_thread(&error)))?;
-    drop(runtime.spawn_blocking(|| ()));
     Ok(runtime)
+}
+
+/// Has the first of these threads start. Should there be no room for it, though there has just been, the program ends: not where
+/// it has something to give back.
+pub(crate) fn begin_to_block(runtime: &Runtime) {
+    drop(runtime.spawn_blocking(|| ()));
 }
 
 /// Starts a thread, and waits until the kernel does not count it any more.

@@ -344,7 +344,9 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
     }
     let runtime = match verb {
         // They go on for long, or read what may not answer.
-        Verb::Up(_) | Verb::Web(_) | Verb::Logs(_) | Verb::Monit(_) => event_loop::that_may_block(),
+        Verb::Up(_) | Verb::Web(_) | Verb::Logs(_) | Verb::Monit(_) => {
+            event_loop::that_may_block().inspect(event_loop::begin_to_block)
+        }
         _ => event_loop::on_this_thread().and_then(|mut event_loop| event_loop.build()),
     }
     .map_err(VerbError::Runtime)?;
