@@ -22,7 +22,6 @@ use crate::settings::command::{self, CommandError};
 use crate::settings::error::Invalid;
 use crate::settings::load::{CommandLine, Told};
 use crate::settings::origin::Origin;
-use crate::settings::parse::split_user;
 use crate::settings::resolve::Resolved;
 use crate::settings::table::keys;
 use crate::settings::workplace::WorkplaceError;
@@ -265,8 +264,7 @@ fn find_program(config: &Config) -> Result<(), WorkplaceError> {
 /// Whether clusterd may start workers as these is for the start to say: who checks may be somebody else.
 fn find_users(config: &Config) -> Result<(), IdentityError> {
     Identity::beside(Account::of_this_process(), config.user.as_deref(), config.group.as_deref())?;
-    let primary = config.primary_user.as_deref().map(split_user);
-    primary.map(|(user, group)| Identity::of_primary(user, group)).transpose()?;
+    config.primary_user.as_deref().map(Identity::of_primary).transpose()?;
     Ok(())
 }
 

@@ -20,7 +20,6 @@ use crate::home::Held;
 use crate::logs::plan::LogPlan;
 use crate::settings::Config;
 use crate::settings::load::Told;
-use crate::settings::parse::split_user;
 use crate::settings::workplace::WorkplaceError;
 use crate::supervisor::identity::{Account, Identity, IdentityError};
 use crate::sys::{privileges, reuseport};
@@ -162,8 +161,8 @@ impl GivenUp {
 /// [`PrimaryUserError`]. Nothing was opened or started, and the process must end.
 pub(super) fn give_up(told: &Told, held: Option<&Held>) -> Result<Option<GivenUp>, PrimaryUserError> {
     let config = &told.config;
-    let Some((user, group)) = config.primary_user.as_deref().map(split_user) else { return Ok(None) };
-    let primary = Identity::of_primary(user, group)?;
+    let Some(text) = config.primary_user.as_deref() else { return Ok(None) };
+    let primary = Identity::of_primary(text)?;
     if primary.account() == Account::of_this_process() {
         return Ok(None);
     }

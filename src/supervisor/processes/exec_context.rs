@@ -11,7 +11,6 @@ use tracing::warn;
 
 use super::identity::{Identity, IdentityError, Users};
 use crate::ids::Slot;
-use crate::settings::parse::split_user;
 use crate::sys::process::{self, ChildSetup};
 
 /// The terms, for every worker.
@@ -96,8 +95,7 @@ impl ExecContext {
     /// [`ExecContextError`].
     pub(crate) fn check(wanted: ContextSettings<'_>, inherited: Rlimit) -> Result<Self, ExecContextError> {
         let identity = Identity::look_up(wanted.user, wanted.group)?;
-        let primary = wanted.primary_user.map(split_user);
-        let primary = primary.map(|(user, group)| Identity::of_primary(user, group)).transpose()?;
+        let primary = wanted.primary_user.map(Identity::of_primary).transpose()?;
         let both = |limit| Rlimit { current: Some(limit), maximum: Some(limit) };
         let nofile = wanted.nofile.map_or(inherited, both);
         if let Some(wanted) = wanted.nofile {

@@ -14,6 +14,7 @@ use nix::unistd;
 use rustix::fs::{Gid, Uid};
 use rustix::thread::CapabilitySet;
 
+use crate::settings::parse::split_user;
 use crate::sys::process::Credentials;
 
 /// Another user or group than clusterd's own.
@@ -116,11 +117,12 @@ impl Identity {
         Ok((identity.account() != own).then_some(identity))
     }
 
-    /// Another account that clusterd itself is to have, as its own. What it has now does not matter.
+    /// Another account that clusterd itself is to have, as its own: `USER` or `USER:GROUP`. What it has now does not matter.
     ///
     /// # Errors
     /// [`IdentityError`], but for the last.
-    pub(crate) fn of_primary(user: &str, group: Option<&str>) -> Result<Self, IdentityError> {
+    pub(crate) fn of_primary(text: &str) -> Result<Self, IdentityError> {
+        let (user, group) = split_user(text);
         let gid = group.map(look_up_group).transpose()?;
         let identity = Self::of_user(Account::of_this_process(), user, gid)?;
         Ok(Self { is_other_user: true, ..identity })
