@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::protocol::wire;
-use crate::sys::event_loop;
+use crate::sys::{blocking, event_loop};
 use crate::worker::Listener;
 
 /// How many connections are open at most; further ones stay with the primary.
@@ -55,7 +55,8 @@ pub(crate) trait Answer: Clone + 'static {
 ///
 /// It listens on the first port in `CLUSTERD_ATTACH_PORTS`, else on `PORT`, else on 3000.
 pub(crate) fn run<A: Answer>(name: &str, answer: impl FnOnce() -> Result<A, Failure>) -> ExitCode {
-    let served = match event_loop::that_may_block().inspect(event_loop::begin_to_block) {
+    let event_loop = event_loop::on_this_thread().and_then(|mut event_loop| event_loop.build());
+    let served = match blocking::begin().and(event_loop) {
         Ok(runtime) => {
             answer().and_then(|answer| tokio::task::LocalSet::new().block_on(&runtime, serve(answer)))
         }

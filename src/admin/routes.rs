@@ -21,6 +21,7 @@ use super::serve::AdminState;
 use crate::http::{self, Bounded};
 use crate::private::exposition::Exposition;
 use crate::private::scrape::Scraper;
+use crate::sys::blocking;
 use crate::web::own::{self, OwnPage};
 
 /// How many scrapes may run at once; further ones are refused.
@@ -82,7 +83,7 @@ async fn scrape(
         }
     };
     let (pages, ()) = tokio::join!(pages, open_connections.refresh());
-    let encoded = tokio::task::spawn_blocking(move || {
+    let encoded = blocking::run(move || {
         let mut of_workers = Exposition::default();
         for page in pages {
             let left_out = of_workers.add(page.worker, &page.text, page.format);
@@ -95,7 +96,7 @@ async fn scrape(
         text.extend_from_slice(of_workers.into_text().as_bytes());
         Ok::<_, prometheus::Error>(text)
     });
-    Ok(encoded.await??)
+    Ok(encoded.await?)
 }
 
 fn refusal(error: &BoxError) -> (StatusCode, String) {

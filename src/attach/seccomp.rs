@@ -30,6 +30,7 @@ use crate::carry::{CarriedFd, CarriedFds, NotCarried, Step, Steps, Still};
 use crate::front::steering::Given;
 use crate::ids::{WorkerId, WorkerPort};
 use crate::protocol::wire::{Binding, Endpoint};
+use crate::sys::blocking;
 use crate::sys::remote::{self, Remote, RemoteSocket};
 use crate::sys::seccomp::notifications::{Asks, Call, Notifications};
 use crate::sys::socket;
@@ -255,7 +256,7 @@ impl Launch {
         &mut self,
         look: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        self.between_steps(apart(look)).await
+        self.between_steps(blocking::run(look)).await
     }
 
     async fn between_steps<T>(&mut self, waits: impl Future<Output = T>) -> T {
@@ -379,7 +380,7 @@ impl Launch {
     async fn place(&self, call: &Call, asked: Asked, listener: OwnedFd) -> io::Result<()> {
         copy_mode(&asked.socket.socket, &listener)?;
         let asked_for = (asked.process, asked.number, asked.socket.inode);
-        let (numbers, watches) = apart(move || look_around(asked_for)).await?;
+        let (numbers, watches) = blocking::run(move || look_around(asked_for)).await?;
         for (number, closes_on_exec) in numbers {
             let put = self.calls.notifications.owner().put(call, listener.as_fd(), number, closes_on_exec);
             if put.as_ref().is_err_and(is_above_limit) {
@@ -393,7 +394,7 @@ impl Launch {
         }
         // Without it the old registrations would stay.
         drop(asked.socket);
-        if let Err(error) = apart(move || remote::watch_again(&watches?, listener.as_fd())).await {
+        if let Err(error) = blocking::run(move || remote::watch_again(&watches?, listener.as_fd())).await {
             warn!(worker = %self.worker, %error, "cannot register the worker's listening socket with its epoll instance");
         }
         Ok(())
@@ -457,11 +458,6 @@ impl Launch {
             }
         }
     }
-}
-
-/// Does what may take as long as a process of a worker likes where that holds up nobody.
-async fn apart<T: Send + 'static>(look: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// What bind(2) asks, if it is to bind a TCP socket to one of these ports.

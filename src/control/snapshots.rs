@@ -10,6 +10,7 @@ use tower::{BoxError, ServiceExt};
 use super::api::{App, Code, Problem};
 use super::backend::{AppBackend, Detail};
 use crate::http::{self, Bounded};
+use crate::sys::blocking;
 
 /// How many snapshots may be under way at once; further ones are refused.
 const SNAPSHOTS: usize = 16;
@@ -29,9 +30,8 @@ pub(crate) struct Snapshots(Bounded<Look, App>);
 
 impl Snapshots {
     pub(crate) fn new() -> Self {
-        let snapshot = |Look { app, detail }| async move {
-            Ok(tokio::task::spawn_blocking(move || app.snapshot(detail)).await?)
-        };
+        let snapshot =
+            |Look { app, detail }| async move { Ok(blocking::run(move || app.snapshot(detail)).await) };
         Self(http::bounded(SNAPSHOTS, SNAPSHOT_TIMEOUT, snapshot))
     }
 

@@ -6,20 +6,25 @@
 use std::fs::{self, Metadata};
 use std::io::{self, SeekFrom};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_util::future::BoxFuture;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
-use tokio::task::spawn_blocking;
 use tower_http::services::fs::{Backend, File};
+
+use crate::sys::blocking;
 
 /// What stands for a folder.
 const INDEX: &str = "index.html";
+
+/// How much of a file is read at once, in bytes.
+const PIECE: usize = 64 << 10;
 
 /// The folder. Clones are the same.
 #[derive(Clone, Debug)]
@@ -64,7 +69,7 @@ impl Beneath {
     fn read(&self, path: &Path) -> io::Result<Opened> {
         let (held, metadata) = self.hold(path)?;
         regular(metadata)?;
-        Ok(Opened(fs::File::open(link_to(&held))?.into()))
+        Ok(Opened { file: Arc::new(fs::File::open(link_to(&held))?), at: 0, reading: None })
     }
 }
 
@@ -98,25 +103,31 @@ impl Backend for Beneath {
 
     fn open(&self, path: PathBuf) -> Self::OpenFuture {
         let beneath = self.clone();
-        Box::pin(async move { spawn_blocking(move || beneath.read(&path)).await? })
+        Box::pin(blocking::run(move || beneath.read(&path)))
     }
 
     fn metadata(&self, path: PathBuf) -> Self::MetadataFuture {
         let beneath = self.clone();
-        Box::pin(async move { spawn_blocking(move || beneath.look(&path)).await? })
+        Box::pin(blocking::run(move || beneath.look(&path)))
     }
 }
 
-/// A file that is shown.
-#[derive(Debug)]
-pub(super) struct Opened(tokio::fs::File);
+type Reading = Pin<Box<dyn Future<Output = io::Result<Vec<u8>>> + Send + Sync>>;
+
+/// A file that is shown, and where in it is read next.
+pub(super) struct Opened {
+    file: Arc<fs::File>,
+    at: u64,
+    reading: Option<Reading>,
+}
 
 impl File for Opened {
     type Metadata = Metadata;
     type MetadataFuture<'a> = BoxFuture<'a, io::Result<Metadata>>;
 
     fn metadata(&self) -> Self::MetadataFuture<'_> {
-        Box::pin(self.0.metadata())
+        let file = Arc::clone(&self.file);
+        Box::pin(blocking::run(move || file.metadata()))
     }
 }
 
@@ -126,23 +137,46 @@ impl AsyncRead for Opened {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let Self { file, at, reading } = &mut *self;
+        let begin = || -> Reading {
+            let (file, at, room) = (Arc::clone(file), *at, buf.remaining().min(PIECE));
+            Box::pin(blocking::run(move || {
+                let mut piece = vec![0; room];
+                let read = file.read_at(&mut piece, at)?;
+                piece.truncate(read);
+                Ok(piece)
+            }))
+        };
+        let piece = ready!(reading.get_or_insert_with(begin).as_mut().poll(cx));
+        *reading = None;
+        let mut piece = piece?;
+        // What there is no room for now is read again.
+        piece.truncate(buf.remaining());
+        buf.put_slice(&piece);
+        *at += piece.len() as u64;
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncSeek for Opened {
     fn start_seek(mut self: Pin<&mut Self>, position: SeekFrom) -> io::Result<()> {
-        Pin::new(&mut self.0).start_seek(position)
+        let (from, by) = match position {
+            SeekFrom::Start(at) => (at, 0),
+            SeekFrom::Current(by) => (self.at, by),
+            SeekFrom::End(by) => (self.file.metadata()?.len(), by),
+        };
+        self.at = from.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?;
+        self.reading = None;
+        Ok(())
     }
 
-    fn poll_complete(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
-        Pin::new(&mut self.0).poll_complete(cx)
+    fn poll_complete(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        Poll::Ready(Ok(self.at))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
     use std::os::unix::fs::symlink;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
@@ -170,9 +204,8 @@ mod tests {
     }
 
     fn text(beneath: &Beneath, path: &str) -> io::Result<String> {
-        let Opened(file) = beneath.read(&beneath.root.join(path))?;
-        let mut text = String::new();
-        file.try_into_std().unwrap().read_to_string(&mut text).map(|_| text)
+        let opened = beneath.read(&beneath.root.join(path))?;
+        io::read_to_string(&*opened.file)
     }
 
     #[test]
@@ -212,7 +245,7 @@ mod tests {
         let pipe = beneath.root.join("pipe");
         rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         assert_eq!(beneath.look(&pipe).unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert_eq!(beneath.read(&pipe).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(beneath.read(&pipe).err().unwrap().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

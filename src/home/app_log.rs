@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::apps::{AppFolder, Apps};
 use super::logs::plan;
 use crate::logs::follow::{Change, Folders};
 use crate::logs::source_file::{Ending, Line, SourceFile, in_order};
+use crate::sys::blocking;
 
 /// How many lines are told at first, and at most each time. Nobody reads more.
 const LINES: usize = 500;
@@ -78,13 +78,12 @@ async fn follow(mut files: Files, told: mpsc::Sender<Batch>) {
     let mut read: fn(&mut Files) -> Option<Batch> = Files::history;
     loop {
         let Ok(room) = told.reserve().await else { return };
-        let reading = spawn_blocking(move || {
+        let reading = move || {
             let batch = read(&mut files);
             (files, batch)
-        });
-        // The runtime shuts down.
-        let Ok((again, batch)) = reading.await else { return };
-        files = again;
+        };
+        let batch;
+        (files, batch) = blocking::run(reading).await;
         match batch {
             Some(batch) => room.send(batch),
             None => drop(room),

@@ -80,8 +80,8 @@ use crate::settings::Config;
 use crate::settings::load::Told;
 use crate::supervisor;
 use crate::supervisor::guardian::Waiting;
-use crate::sys::event_loop;
 use crate::sys::mark::Family;
+use crate::sys::{blocking, event_loop};
 use crate::systemd::{self, worker_notify};
 
 /// How long the last output may take to be written.
@@ -118,9 +118,6 @@ pub(crate) fn run(
         Ok(runtime) => runtime,
         Err(error) => return Err(not_begun(error, restoring)),
     };
-    if restoring.is_none() {
-        event_loop::begin_to_block(&runtime);
-    }
     let ended = runtime.block_on(async {
         let metrics = Metrics::new();
         let opened = open_output(&told.config, held, console, &metrics);
@@ -167,7 +164,8 @@ fn not_begun(error: PrimaryError, restoring: Option<Box<Restoring>>) -> PrimaryE
 
 fn open_runtime() -> Result<Runtime, PrimaryError> {
     signals::keep_waiting().map_err(PrimaryError::Signals)?;
-    event_loop::that_may_block().map_err(PrimaryError::Runtime)
+    blocking::begin().map_err(PrimaryError::Runtime)?;
+    event_loop::on_this_thread().and_then(|mut event_loop| event_loop.build()).map_err(PrimaryError::Runtime)
 }
 
 /// Opens where everything is written to. Whether the app's primary is started again if it crashes.

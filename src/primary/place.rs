@@ -13,6 +13,7 @@ use super::control::ControlSocket;
 use crate::admin::Readiness;
 use crate::home::whole::{Keeper, Seen};
 use crate::supervisor::Overview;
+use crate::sys::blocking;
 
 /// How often. Nobody removes these files but people.
 const LOOK: Duration = Duration::from_secs(15);
@@ -34,8 +35,8 @@ pub(super) async fn keep(
             let is_mended = place.look();
             (place, is_mended)
         };
-        let Ok((same, is_mended)) = tokio::task::spawn_blocking(look).await else { return };
-        place = same;
+        let is_mended;
+        (place, is_mended) = blocking::run(look).await;
         if is_mended {
             again.send_replace(());
         }

@@ -22,6 +22,7 @@ use crate::ids::Slot;
 use crate::logs::plan::LogPlan;
 use crate::settings::Config;
 use crate::supervisor::Overview;
+use crate::sys::blocking;
 
 /// How often it is looked whether workers have been given their numbers.
 const LOOK: Duration = Duration::from_millis(100);
@@ -83,7 +84,7 @@ async fn follow(
         let now = Arc::clone(&status.borrow_and_update());
         let (places, written) = (Arc::clone(&places), Arc::clone(&written));
         let write = move || places.write(&now, &written);
-        let is_numbered = tokio::task::spawn_blocking(write).await.unwrap_or(true);
+        let is_numbered = blocking::run(write).await;
         let changed = async {
             tokio::select! {
                 changed = status.changed() => changed,

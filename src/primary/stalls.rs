@@ -18,6 +18,7 @@ use crate::supervisor;
 use crate::supervisor::diagnose::{
     Obstacle, ServerBelow, advice_on_holder, advice_on_server_below, server_below, unfit_holder,
 };
+use crate::sys::blocking;
 
 /// How many channels are remembered: one that stalls was slow moments before.
 const CHANNELS: usize = 64;
@@ -80,17 +81,17 @@ impl Stalls {
                     false => unfit_holder(group, &channels, shim.as_ref().map(|path| path.as_path()))
                         .map(Seen::Unfit),
                 };
-                match tokio::task::spawn_blocking(look).await {
-                    Ok(Some(Seen::Below(server))) => {
+                match blocking::run(look).await {
+                    Some(Seen::Below(server)) => {
                         return warn!(%worker, "{}", advice_on_server_below(&server));
                     }
-                    Ok(Some(Seen::Unfit(unfit))) => {
+                    Some(Seen::Unfit(unfit)) => {
                         if !supervisor.turns(worker.slot, unfit.clone()).await {
                             warn!(%worker, "{}", advice_on_holder(&unfit));
                         }
                         return;
                     }
-                    Ok(None) | Err(_) => {}
+                    None => {}
                 }
                 sleep(PAUSE).await;
             }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::owner::{self, Owner};
+use crate::sys::blocking;
 
 /// How long the same is not said again: workers that fail are started again and again.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -40,8 +41,7 @@ pub(super) async fn tell(mut taken: mpsc::Receiver<SocketAddr>) {
 async fn owner_of(port: u16) -> Owner {
     let until = Instant::now() + PATIENCE;
     loop {
-        let found = tokio::task::spawn_blocking(move || owner::of_port(port)).await;
-        match found.unwrap_or(Owner::Unknown) {
+        match blocking::run(move || owner::of_port(port)).await {
             Owner::Unknown if Instant::now() < until => tokio::time::sleep(LOOK).await,
             found => return found,
         }

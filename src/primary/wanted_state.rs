@@ -18,6 +18,7 @@ use crate::home::{Starter, not_kept, note};
 use crate::ids::WorkerPort;
 use crate::logs::WorkerIds;
 use crate::supervisor::{Environment, Overview};
+use crate::sys::blocking;
 
 /// Writes it down whenever it changes, or when the folder was made `again`, and has a number for each worker. A primary in the
 /// foreground keeps nothing else.
@@ -67,10 +68,9 @@ pub(super) async fn keep(
 pub(super) async fn number(folder: &AppFolder, workers: u32, ids: &WorkerIds) {
     let folder = folder.clone();
     let give = move || Ids::give(folder.home(), folder.name(), workers);
-    match tokio::task::spawn_blocking(give).await {
-        Ok(Ok(given)) => ids.set(given),
-        Ok(Err(error)) => debug!(%error, "workers get no numbers"),
-        Err(_) => {}
+    match blocking::run(give).await {
+        Ok(given) => ids.set(given),
+        Err(error) => debug!(%error, "workers get no numbers"),
     }
 }
 
@@ -90,7 +90,7 @@ async fn write(
             record.workers = if is_scaled { Some(workers) } else { record.workers };
         });
     };
-    let _ = tokio::task::spawn_blocking(write).await;
+    blocking::run(write).await;
 }
 
 /// Whoever starts the app again gives it what workers were told to inherit last.
@@ -100,7 +100,7 @@ async fn set_environment(folder: &AppFolder, new: Option<Environment>) {
         let set = definition::set_environment(&folder, &new);
         let _ = set.inspect_err(|error| not_kept(&folder.environment(), error));
     };
-    let _ = tokio::task::spawn_blocking(set).await;
+    blocking::run(set).await;
 }
 
 fn inherited(overview: &Overview) -> Option<Environment> {

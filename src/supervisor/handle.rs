@@ -27,6 +27,7 @@ use crate::carry::{self, NoSteps, NotCarried, Step, Steps, Still};
 use crate::ids::{Slot, WorkerId, WorkerPort};
 use crate::metrics::Metrics;
 use crate::protocol::wire::Token;
+use crate::sys::blocking;
 
 /// The supervisor as the rest of the program sees it. Clones speak to the same supervisor.
 #[derive(Clone)]
@@ -189,9 +190,8 @@ impl Handle {
         let before = || self.status.borrow().plan.as_ref().map(|plan| plan.spec.inherited.clone());
         let inherited = inherited.or_else(before).unwrap_or_else(Environment::of_this_process);
         let reread = Arc::clone(&self.reread);
-        let read = tokio::task::spawn_blocking(move || reread(inherited)).await;
-        read.unwrap_or_else(|error| Err(error.to_string()))
-            .map_err(|error| Refused::Configuration(on_one_line(&error)))
+        let read = blocking::run(move || reread(inherited)).await;
+        read.map_err(|error| Refused::Configuration(on_one_line(&error)))
     }
 
     /// The same for a reload. That the configuration is wrong now is told as its end: whoever watches over reloads wants to

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use crate::front::links::Holder;
+use crate::sys::blocking;
 use crate::sys::idle;
 use crate::sys::processes as table;
 pub(crate) use crate::sys::processes::{Named, listener_of};
@@ -15,10 +16,8 @@ use crate::sys::usage;
 
 /// Of these ends of channels of one worker, which does any process of it hold?
 pub(crate) async fn held(holders: Vec<Holder>) -> Vec<bool> {
-    // Not to have looked must not cost a worker its channel.
-    let unseen = vec![true; holders.len()];
     if holders.is_empty() {
-        return unseen;
+        return Vec::new();
     }
     let look = move || {
         let sockets = holders.iter().map(|holder| holder.inode).collect();
@@ -27,13 +26,13 @@ pub(crate) async fn held(holders: Vec<Holder>) -> Vec<bool> {
         let held = table::held(&sockets, &hints.unwrap_or_default());
         holders.iter().map(|holder| held.contains(&holder.inode)).collect()
     };
-    tokio::task::spawn_blocking(look).await.unwrap_or(unseen)
+    blocking::run(look).await
 }
 
 /// The same, but that it may also be on its way to a process of the worker.
 pub(crate) async fn may_be_held(holder: Holder) -> bool {
     let look = move || table::may_be_held(holder.inode, Pid::from_raw(holder.pid));
-    tokio::task::spawn_blocking(look).await.unwrap_or(true)
+    blocking::run(look).await
 }
 
 /// Whether this child of ours has ended. Nobody needs to have waited for it.
@@ -46,7 +45,7 @@ pub(crate) fn has_ended(child: Pid) -> bool {
 /// looked whether the process has come to close it.
 pub(crate) async fn is_passed_on(holder: Holder) -> bool {
     let look = move || table::is_passed_on(holder.inode, Pid::from_raw(holder.pid));
-    tokio::task::spawn_blocking(look).await.unwrap_or(true)
+    blocking::run(look).await
 }
 
 /// Is this process Node itself, with the shim loaded? Others speak the protocol of Node's cluster too, but Deno, for
@@ -57,30 +56,29 @@ pub(crate) async fn is_node_with(process: Pid, shim: PathBuf) -> bool {
         let is_node = table::program_name(process).is_some_and(|name| name.as_bytes().starts_with(b"node"));
         is_node && table::has_mapped(process, &shim).unwrap_or(false)
     };
-    tokio::task::spawn_blocking(look).await.unwrap_or(false)
+    blocking::run(look).await
 }
 
 /// Is this process Deno, by the name of its program? It says that it listens on a socket that it is sent, and makes
 /// nothing of it.
 pub(crate) async fn is_deno(process: Pid) -> bool {
     let look = move || table::program_name(process).is_some_and(|name| name == "deno");
-    tokio::task::spawn_blocking(look).await.unwrap_or(false)
+    blocking::run(look).await
 }
 
 /// Whether this process, of an event loop of libuv, would end if it were not for the socket with this inode.
 pub(crate) async fn only_socket_keeps(process: Pid, inode: u64) -> bool {
-    tokio::task::spawn_blocking(move || idle::only_socket_keeps(process, inode)).await.unwrap_or(false)
+    blocking::run(move || idle::only_socket_keeps(process, inode)).await
 }
 
 /// Is this process one of a worker's, whose group this is?
 pub(crate) async fn belongs_to(process: Pid, group: Pid) -> bool {
-    tokio::task::spawn_blocking(move || table::belongs_to(process, group)).await.unwrap_or(false)
+    blocking::run(move || table::belongs_to(process, group)).await
 }
 
 /// The memory of each of these groups, in their order and in bytes. Only of a group that may have more than `limit` is
 /// it told apart what its processes share, which costs more; unless one of them lets nobody look into it.
 pub(crate) async fn memory_if_above(limit: u64, groups: Vec<Pid>) -> Vec<u64> {
-    let none = vec![0; groups.len()];
     let look = move || {
         let usages = usage::group_usages(&groups);
         let memory = |group: &Pid| {
@@ -90,5 +88,5 @@ pub(crate) async fn memory_if_above(limit: u64, groups: Vec<Pid>) -> Vec<u64> {
         };
         groups.iter().map(memory).collect()
     };
-    tokio::task::spawn_blocking(look).await.unwrap_or(none)
+    blocking::run(look).await
 }

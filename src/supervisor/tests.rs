@@ -29,6 +29,7 @@ use crate::protocol::wire::{self, Token};
 use crate::settings::WorkerCommand;
 use crate::settings::carried::CarriedSettings;
 use crate::settings::resolve::{Sources, resolve};
+use crate::sys::blocking;
 use crate::sys::mark::Family;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -218,18 +219,17 @@ fn exists(group: Pid) -> bool {
 }
 
 async fn read(pipe: OwnedFd) -> String {
-    tokio::task::spawn_blocking(move || {
+    blocking::run(move || {
         let mut text = String::new();
         std::fs::File::from(pipe).read_to_string(&mut text).expect("text");
         text
     })
     .await
-    .expect("no panic")
 }
 
 /// What is written up to and with the line `last`.
 async fn read_until(pipe: OwnedFd, last: &'static str) -> String {
-    tokio::task::spawn_blocking(move || {
+    blocking::run(move || {
         let lines =
             std::io::BufReader::new(std::fs::File::from(pipe)).lines().map(|line| line.expect("text"));
         let mut text = String::new();
@@ -243,7 +243,6 @@ async fn read_until(pipe: OwnedFd, last: &'static str) -> String {
         text
     })
     .await
-    .expect("no panic")
 }
 
 fn all_run(workers: &[Status]) -> bool {
@@ -309,8 +308,8 @@ async fn a_worker_that_ignores_the_request_is_killed_at_the_deadline() {
     let workers = running.until(all_run).await;
     let mut stdout = std::fs::File::from(running.launched().await.pipes.stdout);
     let mut first = [0; 3];
-    let up = tokio::task::spawn_blocking(move || stdout.read_exact(&mut first));
-    up.await.expect("no panic").expect("the trap is set");
+    let up = blocking::run(move || stdout.read_exact(&mut first));
+    up.await.expect("the trap is set");
     let kill_at = Instant::now() + KILL_TIMEOUT;
     running.handle.stop(Stop::Graceful { until: Instant::now() }).await;
     running.gone().await.expect("it ran");
@@ -325,8 +324,8 @@ async fn others_of_the_group_may_take_until_the_deadline_when_the_leader_is_gone
     let workers = running.until(all_run).await;
     let mut stdout = std::fs::File::from(running.launched().await.pipes.stdout);
     let mut first = [0; 3];
-    let up = tokio::task::spawn_blocking(move || stdout.read_exact(&mut first));
-    up.await.expect("no panic").expect("the trap is set");
+    let up = blocking::run(move || stdout.read_exact(&mut first));
+    up.await.expect("the trap is set");
     let kill_at = Instant::now() + KILL_TIMEOUT;
     running.handle.stop(Stop::Graceful { until: Instant::now() }).await;
     running.until(|workers| workers[0].running.is_none()).await;

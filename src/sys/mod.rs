@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod acting;
+pub(crate) mod blocking;
 pub(crate) mod bpf;
 pub(crate) mod carried;
 pub(crate) mod cgroups;

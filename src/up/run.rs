@@ -28,6 +28,7 @@ use crate::supervisor::Scope;
 use crate::supervisor::ends::Ended;
 use crate::supervisor::processes::reaper::Reaper;
 use crate::sys;
+use crate::sys::blocking;
 use crate::sys::signal_queue::{SignalQueue, Taken};
 use crate::sys::terminal::Terminal;
 use crate::systemd::ManagerOfAll;
@@ -261,10 +262,8 @@ impl Up {
     /// be a program, which others wait for.
     async fn read_again(&mut self, name: &str) -> bool {
         let reread = Arc::clone(&self.reread);
-        let read = tokio::task::spawn_blocking(move || reread()).await;
-        let written = read
-            .unwrap_or_else(|error| Err(error.to_string()))
-            .and_then(|new| self.put_in_place(new, name).map_err(|error| error.to_string()));
+        let read = blocking::run(move || reread()).await;
+        let written = read.and_then(|new| self.put_in_place(new, name).map_err(|error| error.to_string()));
         if let Err(why) = &written {
             warn!("{name}: the apps are not reloaded: {why}");
         }

@@ -17,6 +17,7 @@ use super::home_state::{HomeState, Told};
 use crate::control::client::{self, Clusterd, Error};
 use crate::control::home::Home;
 use crate::home::at_rest;
+use crate::sys::blocking;
 
 /// How often it is looked whether apps have come.
 const LOOK: Duration = Duration::from_secs(1);
@@ -152,10 +153,8 @@ impl Task {
             self.followed.entry(clusterd.clone()).or_insert_with(follow);
         }
         let names = self.state.names();
-        let states = tokio::task::spawn_blocking(move || at_rest::states(|name| names.contains(name)));
-        if let Ok(states) = states.await {
-            self.hear(Told::AtRest(states));
-        }
+        let states = blocking::run(move || at_rest::states(|name| names.contains(name))).await;
+        self.hear(Told::AtRest(states));
     }
 
     /// Nobody watches.

@@ -74,7 +74,7 @@ use crate::home::startup::StartupError;
 use crate::settings;
 use crate::settings::error::{Invalid, Problem};
 use crate::settings::workplace::WorkplaceError;
-use crate::sys::event_loop;
+use crate::sys::{blocking, event_loop};
 use crate::up::UpError;
 
 #[derive(Debug, Parser)]
@@ -342,14 +342,12 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
     if let Verb::Doctor(doctor) = verb {
         return doctor.run();
     }
-    let runtime = match verb {
-        // They go on for long, or read what may not answer.
-        Verb::Up(_) | Verb::Web(_) | Verb::Logs(_) | Verb::Monit(_) => {
-            event_loop::that_may_block().inspect(event_loop::begin_to_block)
-        }
-        _ => event_loop::on_this_thread().and_then(|mut event_loop| event_loop.build()),
+    // They go on for long, or read what may not answer.
+    if let Verb::Up(_) | Verb::Web(_) | Verb::Logs(_) | Verb::Monit(_) = verb {
+        blocking::begin().map_err(VerbError::Runtime)?;
     }
-    .map_err(VerbError::Runtime)?;
+    let event_loop = event_loop::on_this_thread().and_then(|mut event_loop| event_loop.build());
+    let runtime = event_loop.map_err(VerbError::Runtime)?;
     let done = runtime.block_on(carry_out(verb));
     // What a verb needs it has waited for. What is still read for somebody who has left may never end: from a file system that
     // does not answer.

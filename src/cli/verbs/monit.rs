@@ -23,6 +23,7 @@ use crate::home::at_rest;
 use crate::home::ids::Ids;
 use crate::logs::source_file::Line;
 use crate::monit::{self, Effect, Ended, Happened, Look, News, Order, Running, Written};
+use crate::sys::blocking;
 use crate::sys::signals;
 
 /// How often all apps are looked at.
@@ -157,17 +158,16 @@ fn written(line: Line) -> Written {
 
 /// Has the verb do it, as if somebody had typed it. It goes on if the screen is left meanwhile.
 fn carry_out(order: Order, news: mpsc::Sender<News>) {
-    tokio::task::spawn_blocking(move || {
+    let done = blocking::run(move || {
         let mut command = Command::new(THIS);
         signals::block_none_in(&mut command);
-        let done = command.args(order.arguments()).stdin(Stdio::null()).output();
-        let said = match done {
+        match command.args(order.arguments()).stdin(Stdio::null()).output() {
             Ok(output) => last_line(if output.status.success() { &output.stdout } else { &output.stderr }),
             Err(error) => format!("cannot run clusterd: {error}"),
-        };
-        // Nobody hears it if the screen was left.
-        let _ = news.blocking_send(News::Did(said));
+        }
     });
+    // Nobody hears it if the screen was left.
+    tokio::spawn(async move { news.send(News::Did(done.await)).await });
 }
 
 /// A hint is no answer.

@@ -12,6 +12,7 @@ use super::{Awaited, Findings, Obstacle};
 use crate::ids::{Slot, WorkerPort};
 use crate::supervisor::ends::Ended;
 use crate::supervisor::{AttachEnv, Plan};
+use crate::sys::blocking;
 
 /// What was said so long ago stands right above.
 const JUST_NOW: Duration = Duration::from_secs(1);
@@ -56,7 +57,7 @@ impl Advisor {
         served: Vec<WorkerPort>,
     ) {
         let look = move || super::running(group, (&attach, awaited, after), missing, served);
-        self.looking.spawn_blocking(move || (worker, look()));
+        self.looking.spawn(blocking::run(move || (worker, look())));
     }
 
     /// Looks for why a worker ended, while the `others` run.
@@ -68,7 +69,7 @@ impl Advisor {
         (attach, others): (AttachEnv, Vec<Pid>),
     ) {
         let look = move || super::ended(&plan.spec, (how, left), (missing, served), (&attach, &others));
-        self.looking.spawn_blocking(move || (worker, look()));
+        self.looking.spawn(blocking::run(move || (worker, look())));
     }
 
     /// What the next look has seen; `None` if none is under way. A future that is dropped loses nothing.
