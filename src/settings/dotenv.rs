@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use regex::{Captures, Regex};
+use regex_lite::{Captures, Regex};
 
 /// A variable, and the line on which it begins, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,13 +42,12 @@ pub(crate) fn parse(text: &str) -> Parsed {
     let mut parsed = Parsed::default();
     let mut lines = Lines { text: &text, at: 0, line: 1 };
     for captures in LINE.captures_iter(&text) {
-        let (whole, name) = (captures.get_match(), &captures[1]);
+        let (Some(whole), Some(name)) = (captures.get(0), captures.get(1)) else { continue };
         lines.skip_to(whole.start(), &mut parsed.unread);
-        let before_name = captures.get(1).map_or(whole.start(), |name| name.start());
-        lines.pass_to(before_name);
+        lines.pass_to(name.start());
         parsed.assignments.push(Assignment {
             line: lines.line,
-            name: name.to_owned(),
+            name: name.as_str().to_owned(),
             value: value(&captures),
         });
         lines.pass_to(whole.end());

@@ -3,7 +3,7 @@
 //!
 //! It asks nobody, it only chooses among what was found.
 
-use regex::Regex;
+use regex_lite::Regex;
 
 use crate::control::api::App;
 use crate::control::client::{Clusterd, Found};
@@ -120,7 +120,7 @@ impl Word {
         if let Some(pattern) = between.filter(|pattern| !pattern.is_empty()) {
             return Regex::new(pattern)
                 .map(Word::Pattern)
-                .map_err(|error| NotChosen::Pattern { wanted: text.to_owned(), why: why_not(&error) });
+                .map_err(|error| NotChosen::Pattern { wanted: text.to_owned(), why: error.to_string() });
         }
         Ok(match text.parse() {
             Ok(number) => Word::Number(number),
@@ -159,13 +159,6 @@ impl Word {
         let place = ids.iter().position(|id| id == number)?;
         u32::try_from(place).ok().map(|place| Slot(place + 1))
     }
-}
-
-/// The last of several lines, which draw where it is.
-fn why_not(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default().trim();
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 /// The apps that are meant by this word, or by none. `ids` are the numbers of workers.
@@ -334,13 +327,20 @@ mod tests {
             let names: Vec<_> = chosen.iter().map(|(_, app)| app.name.as_str()).collect();
             Ok(names.join(" "))
         };
-        let cases =
-            [("/^w/", "web www"), ("/b$/", "web"), ("0", "api"), ("3", "web"), ("5", "www"), ("102", "www")];
+        let cases = [
+            ("/^w/", "web www"),
+            ("/b$/", "web"),
+            (r"/(?i)^W\w+\b/", "web www"),
+            ("0", "api"),
+            ("3", "web"),
+            ("5", "www"),
+            ("102", "www"),
+        ];
         for (wanted, expected) in cases {
             assert_eq!(meant(wanted), Ok(expected.to_owned()), "{wanted}");
         }
         let refused: Result<_, String> = meant("/(/");
-        assert!(refused.unwrap_err().starts_with("/(/ is not a pattern: unclosed group\nhint: "));
+        assert!(refused.unwrap_err().starts_with("/(/ is not a pattern: found open group without closing ')'\nhint: "));
         assert!(meant("/x/").unwrap_err().starts_with("no app /x/ is running"));
         let worker = |word: &str, app: usize| Word::read(word).unwrap().worker_of(&numbers[app]);
         assert_eq!((worker("3", 1), worker("3", 0), worker("web", 1)), (Some(Slot(2)), None, None));

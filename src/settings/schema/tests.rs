@@ -47,7 +47,7 @@ fn wrong(root: &Value, schema: &Value, value: &Value) -> Option<String> {
             "minimum" => value.as_f64() < says.as_f64(),
             "maximum" => value.as_f64() > says.as_f64(),
             "pattern" => {
-                let pattern = regex::Regex::new(says.as_str().expect("a text")).expect("a pattern");
+                let pattern = regex_lite::Regex::new(says.as_str().expect("a text")).expect("a pattern");
                 value.as_str().is_some_and(|text| !pattern.is_match(text))
             }
             "minItems" => {

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use self::feedback::{Feedback, Recurrence, Round};
-use self::ignore::Ignored;
+use self::ignore::{Ignored, Unmatchable};
 use self::tree::Tree;
 use super::reload;
 use crate::supervisor::events::Asker;
@@ -58,7 +58,7 @@ pub(crate) enum WatchError {
     },
     /// The patterns cannot be matched together.
     #[error("cannot match the patterns of --ignore: {0}")]
-    Ignore(#[from] globset::Error),
+    Ignore(#[from] Unmatchable),
     /// There is no thread for it.
     #[error("cannot start a thread that watches files: {0}")]
     Thread(#[source] io::Error),
