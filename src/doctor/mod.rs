@@ -8,7 +8,7 @@
 //! It neither mends anything nor looks at a clusterd that runs.
 //!
 //! - [`finding`]: a verdict and its words.
-//! - `kernel`, `places`, `preload`, `intercept`, `sockets`, `limits`, `processes`: the checks, by what they look at.
+//! - `kernel`, `places`, `preload`, `intercept`, `sockets`, `limits`, `processes`, `waiting`: the checks, by what they look at.
 //! - [`child`]: the process that some of them start, and what it does.
 
 pub(crate) mod child;
@@ -20,6 +20,7 @@ mod places;
 mod preload;
 mod processes;
 mod sockets;
+mod waiting;
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -50,13 +51,15 @@ const fn useful(name: &'static str, look: fn() -> Found) -> Check {
 }
 
 /// All checks, in the order in which they are printed: what serves first, then what limits.
-const CHECKS: [Check; 24] = [
+const CHECKS: [Check; 26] = [
     useful("kernel", kernel::look),
     useful("proc", places::proc),
     useful("runtime-folder", places::runtime_folder),
     useful("control-socket", places::control_socket),
     needed("preload", preload::preload),
     useful("memfd", preload::memory),
+    needed("event-loop", waiting::look),
+    needed("random", processes::random),
     needed("tcp", sockets::tcp),
     needed("hand-over", sockets::hand_over),
     useful("passrights", sockets::pass_rights),

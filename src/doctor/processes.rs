@@ -6,6 +6,7 @@ use std::thread;
 use std::{fs, io};
 
 use rustix::process::{Resource, getrlimit};
+use rustix::rand::GetRandomFlags;
 use rustix::thread::CapabilitySet;
 
 use super::child::{self, Different};
@@ -75,6 +76,21 @@ fn judge_orphans(is_first: bool, adopts: io::Result<()>, first: Option<&str>) ->
             ),
             None => Found::works("clusterd adopts the orphans of its workers"),
         },
+    }
+}
+
+pub(super) fn random() -> Found {
+    let mut bytes = [0; 16];
+    judge_random(rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()).map(drop).map_err(Into::into))
+}
+
+fn judge_random(got: io::Result<()>) -> Found {
+    match got {
+        Ok(()) => Found::works("the kernel has random numbers, by which workers are told apart"),
+        Err(error) => Found::fails(
+            format!("the kernel has no random numbers: {error}"),
+            "No worker starts, since none could be told from a stranger; let the filter of system calls permit getrandom",
+        ),
     }
 }
 

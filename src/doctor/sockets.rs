@@ -1,11 +1,11 @@
-//! What the kernel, or a filter of system calls, lets clusterd do with sockets. None of them listens, and those that are bound
-//! are closed at once.
+//! What the kernel, or a filter of system calls, lets clusterd do with sockets. None of them listens but for one of Unix, and those
+//! that are bound are closed at once.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::finding::Found;
 use super::limits::defaults;
@@ -24,10 +24,30 @@ fn any_stream() -> io::Result<OwnedFd> {
 }
 
 pub(super) fn tcp() -> Found {
-    judge_tcp(stream(AddressFamily::INET).map(drop), stream(AddressFamily::INET6).map(drop))
+    let families = (stream(AddressFamily::INET).map(drop), stream(AddressFamily::INET6).map(drop));
+    judge_tcp(families, accept_one())
 }
 
-fn judge_tcp(v4: io::Result<()>, v6: io::Result<()>) -> Found {
+/// A filter of system calls does not know a socket of Unix from others, and with one no port is opened. Where there is none, that
+/// is for others to say.
+fn accept_one() -> io::Result<()> {
+    let Ok(listener) = stream(AddressFamily::UNIX) else { return Ok(()) };
+    // The kernel names it (unix(7), autobind).
+    rustix::net::bind(&listener, &SocketAddrUnix::new_unnamed())?;
+    rustix::net::listen(&listener, 1)?;
+    let client = stream(AddressFamily::UNIX)?;
+    rustix::net::connect(&client, &rustix::net::getsockname(&listener)?)?;
+    rustix::net::accept_with(&listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    Ok(())
+}
+
+fn judge_tcp((v4, v6): (io::Result<()>, io::Result<()>), accepted: io::Result<()>) -> Found {
+    if let Err(error) = accepted {
+        return Found::fails(
+            format!("sockets cannot listen and accept: {error}"),
+            "clusterd can serve no port; let the filter of system calls permit listen and accept4",
+        );
+    }
     match (v4, v6) {
         (Ok(()), Ok(())) => Found::works("there are sockets of IPv4 and IPv6"),
         (Ok(()), Err(error)) => Found::limited(
@@ -276,10 +296,11 @@ mod tests {
     #[test]
     fn families_that_are_missing_are_named() {
         let none = || Err(refused(libc::EAFNOSUPPORT));
-        is(&judge_tcp(Ok(()), Ok(())), Works, "IPv4 and IPv6");
-        is(&judge_tcp(Ok(()), none()), Limited, "over IPv4 alone");
-        is(&judge_tcp(none(), Ok(())), Limited, "--bind [::]:3000");
-        is(&judge_tcp(none(), none()), Fails, "listen nowhere");
+        is(&judge_tcp((Ok(()), Ok(())), Ok(())), Works, "IPv4 and IPv6");
+        is(&judge_tcp((Ok(()), none()), Ok(())), Limited, "over IPv4 alone");
+        is(&judge_tcp((none(), Ok(())), Ok(())), Limited, "--bind [::]:3000");
+        is(&judge_tcp((none(), none()), Ok(())), Fails, "listen nowhere");
+        is(&judge_tcp((Ok(()), Ok(())), Err(refused(1))), Fails, "permit listen and accept4");
     }
 
     #[test]

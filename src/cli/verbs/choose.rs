@@ -340,7 +340,11 @@ mod tests {
             assert_eq!(meant(wanted), Ok(expected.to_owned()), "{wanted}");
         }
         let refused: Result<_, String> = meant("/(/");
-        assert!(refused.unwrap_err().starts_with("/(/ is not a pattern: found open group without closing ')'\nhint: "));
+        assert!(
+            refused
+                .unwrap_err()
+                .starts_with("/(/ is not a pattern: found open group without closing ')'\nhint: ")
+        );
         assert!(meant("/x/").unwrap_err().starts_with("no app /x/ is running"));
         let worker = |word: &str, app: usize| Word::read(word).unwrap().worker_of(&numbers[app]);
         assert_eq!((worker("3", 1), worker("3", 0), worker("web", 1)), (Some(Slot(2)), None, None));
