@@ -41,7 +41,7 @@ pub(super) fn router(state: AdminState, listener: SocketAddr) -> Router {
     let scrapes = http::bounded(SCRAPES, SCRAPE_TIMEOUT, work);
     Router::new()
         .route("/livez", get("ok\n"))
-        .route("/readyz", get(ready).with_state(readiness))
+        .route("/readyz", get(ready).options(ready_by_options).with_state(readiness))
         .route("/metrics", get(metrics).with_state(scrapes))
         .merge(own::router(OwnPage::new(app, listener)))
         .method_not_allowed_fallback(other_method)
@@ -52,6 +52,15 @@ async fn ready(State(readiness): State<watch::Receiver<Readiness>>) -> (StatusCo
     let readiness = readiness.borrow();
     let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, format!("{}\n", *readiness))
+}
+
+/// HAProxy's `option httpchk /readyz` asks by this method, and looks at the status.
+async fn ready_by_options(readiness: State<watch::Receiver<Readiness>>) -> Response {
+    let allow = [(ALLOW, METHODS)];
+    match ready(readiness).await {
+        (StatusCode::OK, _) => (StatusCode::NO_CONTENT, allow).into_response(),
+        (not_ready, text) => (not_ready, allow, text).into_response(),
+    }
 }
 
 async fn metrics(State(scrapes): State<Bounded<(), Vec<u8>>>) -> Response {

@@ -2,8 +2,11 @@
 //! that, and has answered its probe if `--ready-http` wants that; and not before, whoever says what in which order.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
+use crate::harness::folder::Folder;
 use crate::harness::needs::needs;
+use crate::harness::output::Output;
 use crate::harness::setup::{Setup, WORKER_PORT};
 use crate::harness::{Cluster, Signal, until};
 
@@ -114,4 +117,43 @@ fn a_word_given_before_the_last_port_is_listened_on_opens_none() {
         cluster.wait_online();
         assert_eq!(client.response().expect("it has waited").text(), format!("port {first}"));
     }
+}
+
+/// HAProxy asks by OPTIONS where its configuration names no method.
+#[test]
+fn haproxy_sees_by_either_method_whether_it_is_ready() {
+    needs!("python3", "haproxy");
+    let cluster = python().launch();
+    cluster.wait_listening();
+    let folder = Folder::new();
+    let backend = |name: &str, check: &str| {
+        let (address, admin) = (cluster.address(), cluster.admin().port());
+        format!(
+            "backend {name}\n option httpchk {check}\n \
+             server app {address} check port {admin} inter 100ms fastinter 100ms downinter 100ms fall 1 rise 1\n"
+        )
+    };
+    let socket = folder.path().join("clients.sock");
+    let config = format!(
+        "global\n log stdout format raw local0\ndefaults\n mode http\n log global\n \
+         timeout connect 5s\n timeout client 5s\n timeout server 5s\n\
+         frontend clients\n bind unix@{}\n default_backend options\n{}{}",
+        socket.display(),
+        backend("options", "/readyz"),
+        backend("get", "GET /readyz"),
+    );
+    let file = folder.write("haproxy.cfg", &config);
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f").arg(file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut haproxy = command.spawn().expect("haproxy can be started");
+    let said = Output::read(haproxy.stdout.take().expect("stdout is a pipe"));
+    let both = |state: &str| {
+        let says = |name: &str| said.line_with(&[&format!("{name}/app is {state}")]).is_some();
+        until(&format!("HAProxy says {state}"), || (says("options") && says("get")).then_some(()));
+    };
+    both("DOWN");
+    cluster.open_gate("healthy");
+    both("UP");
+    haproxy.kill().expect("it is ours");
+    haproxy.wait().expect("it is ours");
 }
