@@ -221,9 +221,7 @@ fn act(action: Action, serve: impl FnOnce(Told, Given) -> u8) -> Result<ExitCode
             Ok(ExitCode::SUCCESS)
         }
         Action::Check(config) => {
-            find_program(&config)?;
-            find_users(&config)?;
-            find_watched(&config)?;
+            look_for_errors(&config)?;
             Ok(ExitCode::SUCCESS)
         }
         Action::ShowConfig(resolved) => {
@@ -254,6 +252,14 @@ fn hold(resolved: &Resolved) -> Result<Option<Held>, LockError> {
         Err(LockError::Unusable { .. }) => Ok(None),
         Err(held) => Err(held),
     }
+}
+
+/// What `--check` looks for beside what is read.
+fn look_for_errors(config: &Config) -> Result<(), CliError> {
+    find_program(config)?;
+    find_users(config)?;
+    find_watched(config)?;
+    Ok(())
 }
 
 /// What can be looked for is looked for before anything is started.

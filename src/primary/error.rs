@@ -1,5 +1,6 @@
 //! Why clusterd could not start, and with which code it exits for it.
 
+use std::error::Error;
 use std::io;
 
 use super::attach_way::WayError;
@@ -9,6 +10,7 @@ use super::public_sockets::ListenError;
 use crate::supervisor::StartError;
 use crate::supervisor::exec_context::ExecContextError;
 use crate::supervisor::triggers::watch::WatchError;
+use crate::sys::exhausted::more_descriptors;
 use crate::{admin, logs, preload};
 
 /// EX_CONFIG of sysexits(3).
@@ -19,7 +21,7 @@ const CONFIGURATION: u8 = 78;
 pub(crate) enum PrimaryError {
     /// What another image of clusterd has left cannot be taken over.
     #[error("cannot go on with what the clusterd before has left: {0}")]
-    Carried(io::Error),
+    Carried(#[source] io::Error),
     /// And it cannot be given back either.
     #[error("{why}; cannot go back to the clusterd before: {failed}")]
     NotGivenBack {
@@ -30,7 +32,7 @@ pub(crate) enum PrimaryError {
     },
     /// No event loop.
     #[error("cannot start the event loop: {0}")]
-    Runtime(io::Error),
+    Runtime(#[source] io::Error),
     /// No writer for standard output and error.
     #[error(transparent)]
     Output(#[from] logs::OutputError),
@@ -39,10 +41,10 @@ pub(crate) enum PrimaryError {
     Messages(#[from] logs::messages::AlreadyInstalled),
     /// No signal handlers.
     #[error("cannot listen for signals: {0}")]
-    Signals(io::Error),
+    Signals(#[source] io::Error),
     /// The limits could not be set.
     #[error("cannot set the limit of open files: {0}")]
-    Descriptors(io::Error),
+    Descriptors(#[source] io::Error),
     /// Workers cannot run as they should.
     #[error(transparent)]
     ExecContext(#[from] ExecContextError),
@@ -51,7 +53,7 @@ pub(crate) enum PrimaryError {
     Watch(#[from] WatchError),
     /// Orphans could not be adopted.
     #[error("cannot become the parent of orphaned processes: {0}")]
-    Subreaper(io::Error),
+    Subreaper(#[source] io::Error),
     /// Two metrics of one name.
     #[error("cannot register the metrics: {0}")]
     Metrics(prometheus::Error),
@@ -63,7 +65,7 @@ pub(crate) enum PrimaryError {
         "cannot set net.ipv4.tcp_migrate_req to 1: {0}: --tcp-migrate needs root and a writable /proc/sys; or set it from \
          outside, as with docker run --sysctl net.ipv4.tcp_migrate_req=1"
     )]
-    TcpMigrate(io::Error),
+    TcpMigrate(#[source] io::Error),
     /// Workers cannot get connections.
     #[error(transparent)]
     Way(#[from] WayError),
@@ -80,25 +82,25 @@ pub(crate) enum PrimaryError {
     },
     /// It cannot be watched.
     #[error("cannot serve metrics and probes: {0}")]
-    Unwatched(io::Error),
+    Unwatched(#[source] io::Error),
     /// No attach socket.
     #[error("cannot open the attach socket that workers connect to: {0}")]
-    AttachSocket(io::Error),
+    AttachSocket(#[source] io::Error),
     /// No shim.
     #[error(transparent)]
     Shim(#[from] preload::ExposeError),
     /// No data path.
     #[error("cannot start the data path: {0}")]
-    Front(io::Error),
+    Front(#[source] io::Error),
     /// Connections cannot be followed.
     #[error("cannot start to follow connections: {0}")]
-    Connections(io::Error),
+    Connections(#[source] io::Error),
     /// The policy or `--concurrency` needs what this system does not tell.
     #[error(
         "cannot count the connections of workers, for this kernel gives sockets no names (SO_COOKIE): {0}\n\
          hint: `--policy round-robin` and `source-ip` without `--concurrency` work without them"
     )]
-    Uncounted(io::Error),
+    Uncounted(#[source] io::Error),
     /// The workers cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -123,6 +125,17 @@ impl From<admin::BindError> for PrimaryError {
 }
 
 impl PrimaryError {
+    /// What to tell the user: why, and what would help where it lacks descriptors.
+    pub(crate) fn told(&self) -> String {
+        let text = self.to_string();
+        let all = std::iter::successors(Some(self as &dyn Error), |error| (*error).source());
+        let lacks = all.filter_map(|error| error.downcast_ref()).find_map(more_descriptors);
+        match lacks.filter(|_| !text.contains("\nhint: ")) {
+            Some(hint) => format!("{text}\nhint: {hint}"),
+            None => text,
+        }
+    }
+
     /// The exit code of clusterd: 127 and 126 for a command that cannot be found or run, 78 for inherited sockets that
     /// are not those of the configuration, otherwise 1.
     pub(crate) fn exit_code(&self) -> u8 {

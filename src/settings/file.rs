@@ -16,6 +16,7 @@ use super::error::{Problem, Reason};
 use super::kind::Arity;
 use super::lines::Lines;
 use super::origin::{Layer, Origin, Value};
+use super::parse::assignment;
 use super::setting::Key;
 use super::table;
 
@@ -98,7 +99,10 @@ impl<'a> Reading<'a> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
             let line = self.line(&error.span().unwrap_or(0..0));
-            let what = format!("not valid TOML: {}", error.message().replace('\n', ", "));
+            let named =
+                self.text.get(error.span().unwrap_or(0..0)).filter(|_| error.message() == "duplicate key");
+            let named = named.map(|name| format!(": {}", super::origin::legible(name))).unwrap_or_default();
+            let what = format!("not valid TOML: {}{named}", error.message().replace('\n', ", "));
             self.problem(line, Reason::new(what));
         }
         errors.is_empty().then_some(table)
@@ -106,7 +110,7 @@ impl<'a> Reading<'a> {
 
     fn entry(&mut self, name: &Name<'_>, value: &Spanned<DeValue<'_>>) {
         if !self.known(name.get_ref(), value) {
-            self.unknown(name, &[]);
+            self.unknown(name, &["app"]);
         }
     }
 
@@ -197,9 +201,10 @@ impl<'a> Reading<'a> {
             let reason = Reason::new("a setting of clusterd, and no variable").hint(hint);
             return self.contents.problems.push(Problem::with(&told, reason));
         }
-        match self.text_of(value) {
-            Some(text) => self.contents.layer.add(Value { text: format!("{name}={text}"), ..told }),
-            None => self.contents.problems.push(Problem::with(&told, otherwise)),
+        let named = self.text_of(value).ok_or(otherwise).and_then(|text| assignment(name, &text));
+        match named {
+            Ok(text) => self.contents.layer.add(Value { text, ..told }),
+            Err(reason) => self.contents.problems.push(Problem::with(&told, reason)),
         }
     }
 
@@ -421,9 +426,19 @@ mod tests {
         clusterd.toml:2: not valid TOML: extra `=`, expected nothing
         clusterd.toml:2: not valid TOML: unexpected key or value, expected newline, `#`
         clusterd.toml:3: not valid TOML: invalid basic string, expected `"`
-        clusterd.toml:4: not valid TOML: duplicate key
+        clusterd.toml:4: not valid TOML: duplicate key: workers
         "#);
-        assert_snapshot!(problems("workers = 4\nworkers = 5\n"), @"clusterd.toml:2: not valid TOML: duplicate key");
+        assert_snapshot!(problems("workers = 4\nworkers = 5\n"), @"clusterd.toml:2: not valid TOML: duplicate key: workers");
+        let twice = "port = 1\n[env]\nA = \"1\"\n[env]\nB = \"1\"\n";
+        assert_snapshot!(problems(twice), @"clusterd.toml:4: not valid TOML: duplicate key: env");
+        assert_snapshot!(problems("[env]\n\"A=B\" = \"1\"\n"), @r#"
+        clusterd.toml:2: env = { A=B = "1" }: not the name of a variable
+        hint: use letters, digits, _, . and -, and no digit at the beginning
+        "#);
+        assert_snapshot!(problems("[apps.a]\nport = 1\n"), @r"
+        clusterd.toml:1: apps: no such key
+        hint: did you mean app?
+        ");
     }
 
     #[test]

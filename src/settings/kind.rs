@@ -150,6 +150,22 @@ pub(crate) const fn duration(min: &'static str, max: &'static str) -> Span {
     Span { min, max }
 }
 
+impl Span {
+    fn with_unit(&self, text: &str) -> Result<Duration, Reason> {
+        let outside = || Reason::new("out of range");
+        // humantime panics where the sum of several parts overflows; no accepted duration needs that many digits.
+        if text.bytes().filter(u8::is_ascii_digit).count() > 18 {
+            return Err(outside());
+        }
+        let read = |text| humantime::parse_duration(text).map_err(|_| Reason::new("not a duration"));
+        match humantime::parse_duration(text) {
+            Ok(duration) if (read(self.min)?..=read(self.max)?).contains(&duration) => Ok(duration),
+            Ok(_) | Err(humantime::DurationError::NumberOverflow) => Err(outside()),
+            Err(_) => Err(Reason::new("not a duration")),
+        }
+    }
+}
+
 impl Values for Span {
     fn placeholder(&self) -> String {
         "DURATION".to_owned()
@@ -170,21 +186,17 @@ impl Values for Span {
 
 impl Kind<Duration> for Span {
     fn read(&self, text: &str, _: &Automatic) -> Result<Duration, Reason> {
-        if is_digits(text) {
-            let hint = format!("use {text}s for seconds, {text}ms for milliseconds");
-            return Err(Reason::new("a duration needs a unit").hint(hint));
+        if !is_digits(text) {
+            return self.with_unit(text);
         }
-        let outside = || Reason::new("out of range");
-        // humantime panics where the sum of several parts overflows; no accepted duration needs that many digits.
-        if text.bytes().filter(u8::is_ascii_digit).count() > 18 {
-            return Err(outside());
-        }
-        let read = |text| humantime::parse_duration(text).map_err(|_| Reason::new("not a duration"));
-        match humantime::parse_duration(text) {
-            Ok(duration) if (read(self.min)?..=read(self.max)?).contains(&duration) => Ok(duration),
-            Ok(_) | Err(humantime::DurationError::NumberOverflow) => Err(outside()),
-            Err(_) => Err(Reason::new("not a duration")),
-        }
+        let units =
+            [("s", "seconds"), ("ms", "milliseconds")].map(|(unit, name)| (format!("{text}{unit}"), name));
+        let fits = units.into_iter().filter(|(duration, _)| self.with_unit(duration).is_ok());
+        let right: Vec<_> = fits.map(|(duration, name)| format!("{duration} for {name}")).collect();
+        Err(match right.is_empty() {
+            true => Reason::new("out of range"),
+            false => Reason::new("a duration needs a unit").hint(format!("use {}", right.join(", "))),
+        })
     }
 
     fn show(&self, value: &Duration) -> String {

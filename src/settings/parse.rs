@@ -16,7 +16,7 @@ pub(crate) use addresses::{bind, port};
 pub(crate) use automatic::{AppName, MAX_WORKERS, NAMESPACE, Workers, is_name, is_plain_name, name_of};
 pub(crate) use cron::CRON;
 pub(crate) use header::{HEADER, ProbeHeader};
-pub(crate) use variables::{NODE_CHANNEL_VARIABLES, VARIABLE, Variables};
+pub(crate) use variables::{NODE_CHANNEL_VARIABLES, VARIABLE, Variables, assignment};
 pub(crate) use words::{
     ACCOUNT, FilePath, HTTP_PATH, PATTERN, PolicyWord, SHELL_LINE, USER_AND_GROUP, split_user,
 };

@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 
 use tokio::runtime::Builder;
 
+use super::exhausted::more_descriptors;
+
 /// What builds an event loop on the calling thread, with timers, descriptors and signals.
 ///
 /// # Errors
@@ -18,11 +20,8 @@ pub(crate) fn on_this_thread() -> io::Result<Builder> {
 }
 
 fn no_pair(error: &io::Error) -> String {
-    let hint = match error.raw_os_error() {
-        Some(libc::EMFILE) => "raise the limit of open files (ulimit -n)",
-        Some(libc::ENFILE) => "raise the system's limit of open files (sysctl fs.file-max)",
-        _ => "RestrictAddressFamilies= of systemd, or another sandbox, has to permit AF_UNIX",
-    };
+    let permit = "RestrictAddressFamilies= of systemd, or another sandbox, has to permit AF_UNIX";
+    let hint = more_descriptors(error).unwrap_or(permit);
     format!("cannot create a pair of Unix sockets: {error}\nhint: {hint}")
 }
 

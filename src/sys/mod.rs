@@ -15,6 +15,7 @@ pub(crate) mod datagram;
 pub(crate) mod edges;
 pub(crate) mod event_loop;
 pub(crate) mod exec;
+pub(crate) mod exhausted;
 pub(crate) mod guarded;
 pub(crate) mod idle;
 pub(crate) mod kin;

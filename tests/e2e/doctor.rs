@@ -163,7 +163,14 @@ fn what_it_says_is_missing_clusterd_refuses_to_start_without() {
         (without("epoll", 1), "event-loop", "fails", 1, "", "Operation not permitted"),
         (without("eventfd", 1), "event-loop", "fails", 1, "", "Operation not permitted"),
         (without("signalfd", 1), "event-loop", "fails", 1, "", "Operation not permitted"),
-        (words("prlimit --nofile=24"), "open-files", "fails", 1, "", "Too many open files"),
+        (
+            words("prlimit --nofile=24"),
+            "open-files",
+            "fails",
+            1,
+            "",
+            "Too many open files (os error 24)\nhint: raise the limit",
+        ),
         (nobody, "processes", "fails", 1, "", "Resource temporarily unavailable"),
         (in_pids, "preload", "fails", 1, "", "cannot expose the shim to workers"),
         (

@@ -550,3 +550,22 @@ fn a_stuck_output_never_keeps_an_app_from_serving() {
     let status = until("it has ended", || up.child.try_wait().expect("the child is ours"));
     assert_eq!(status.code(), Some(0), "{}", up.stderr.text());
 }
+
+#[test]
+fn check_looks_for_errors_in_every_app_and_runs_none() {
+    let fine = job("fine", "echo ran", "");
+    let wrong = "[app.gone]\ncommand = ['no-such-program']\n[app.stranger]\ncommand = ['sh']\nuser = 'no-such-user'\n";
+    let check = |toml: &str| {
+        let home = home_of(toml);
+        let mut up = Up::start(&home, "--check");
+        (up.code(), up.stderr.lines(), up.stdout.lines())
+    };
+    assert_eq!(check(&fine), (0, Vec::new(), Vec::new()));
+    let (code, said, ran) = check(&format!("{fine}{wrong}autostart = false\n"));
+    assert_eq!((code, ran), (127, Vec::new()), "{said:#?}");
+    assert_eq!(said.iter().filter(|line| line.starts_with("clusterd: ")).count(), 2, "{said:#?}");
+    assert!(said[0].starts_with("clusterd: gone: cannot start no-such-program: not found"), "{said:#?}");
+    assert!(
+        said.iter().any(|line| line.starts_with("clusterd: stranger: ") && line.contains("no-such-user"))
+    );
+}

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::app::NameFlag;
 use super::choose::{Many, choose, labels};
 use super::print::{self, Output, Shape};
-use super::{VerbError, rest};
+use super::{VerbError, rest, whole};
 use crate::cli::complain;
 use crate::control::api::{App, Connection};
 use crate::control::client::{self, Clusterd};
@@ -33,7 +33,7 @@ pub(super) struct Connections {
     flag: NameFlag,
 
     /// Only those of this worker
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short, value_name = "N", value_parser = whole::number::<u32>, allow_negative_numbers = true)]
     worker: Option<u32>,
 
     /// Sort by this column: amounts and times from the largest, all else from the first; default: by app and worker, and

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::app::one_app;
 use super::choose::{Many, choose};
 use super::print::{self, Output, Shape};
-use super::{VerbError, rest};
+use super::{VerbError, rest, whole};
 use crate::control::api::{PORT_HEADER, WORKER_HEADER};
 use crate::control::client;
 use crate::control::home::Home;
@@ -35,11 +35,11 @@ pub(super) struct Curl {
     name: Option<String>,
 
     /// Number of the worker
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short, value_name = "N", value_parser = whole::number::<u32>, allow_negative_numbers = true)]
     worker: u32,
 
     /// Worker port, if workers listen on several; default: the first
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", value_parser = whole::number::<u16>, allow_negative_numbers = true)]
     port: Option<u16>,
 
     /// Request method; default: GET, or POST with a body

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::kept_apps::kept;
 use super::log_lines::{Form, LogLine, Origin};
 use super::print::{self, Output, Shape};
-use super::{VerbError, rest};
+use super::{VerbError, rest, whole};
 use crate::cli::complain;
 use crate::home::app_log;
 use crate::home::apps::{AppFolder, Apps};
@@ -43,7 +43,7 @@ pub(super) struct Logs {
     apps: Vec<String>,
 
     /// Begin with so many lines of each file
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 15)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 15, value_parser = whole::count, allow_negative_numbers = true)]
     lines: usize,
 
     /// Only what workers write to stdout

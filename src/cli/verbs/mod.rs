@@ -52,6 +52,7 @@ mod stop;
 mod up;
 mod upgrade;
 mod web;
+mod whole;
 pub(super) mod words;
 
 use std::ffi::OsStr;
@@ -204,6 +205,14 @@ pub(super) enum VerbError {
     /// Its program cannot be run.
     #[error(transparent)]
     Workplace(#[from] WorkplaceError),
+    /// The same of one app of a file.
+    #[error("{app}: {source}")]
+    WorkplaceOf {
+        /// Its name.
+        app: String,
+        /// Why not.
+        source: WorkplaceError,
+    },
     /// It would be started nowhere.
     #[error("{}", no_folder())]
     NoFolder,
@@ -239,7 +248,7 @@ impl VerbError {
         match self {
             VerbError::Usage(_) | VerbError::NotChosen(NotChosen::Ambiguous { .. }) => 2,
             VerbError::Invalid(invalid) => invalid.exit_code(),
-            VerbError::Workplace(error) => error.exit_code(),
+            VerbError::Workplace(error) | VerbError::WorkplaceOf { source: error, .. } => error.exit_code(),
             VerbError::Interrupted(_) => interrupt::CODE,
             // As a program that SIGPIPE ends says nothing: nobody wants to read more.
             VerbError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,

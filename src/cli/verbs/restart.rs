@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::VerbError;
 use super::order::{Order, UpdateEnv};
+use super::{VerbError, whole};
 use crate::ids::Slot;
 use crate::supervisor::Command;
 
@@ -14,7 +14,7 @@ pub(super) struct Restart {
     order: Order,
 
     /// Only this worker
-    #[arg(long, short, value_name = "N", conflicts_with = "update_env", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short, value_name = "N", conflicts_with = "update_env", value_parser = whole::number::<u32>, allow_negative_numbers = true)]
     worker: Option<u32>,
 
     #[command(flatten)]

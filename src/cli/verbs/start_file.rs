@@ -67,7 +67,9 @@ pub(super) async fn start(path: &Path, format: Format, chosen: Chosen) -> Result
 /// Something is wrong with one of them; nothing is done then.
 pub(super) async fn start_all(apps: Apps, folder: &Path, chosen: Chosen) -> Result<ExitCode, VerbError> {
     let Chosen { line, only, environment, running, shape } = chosen;
-    let Loaded { apps, warnings } = ready(apps, folder, line, &only)?;
+    let loaded = ready(apps, folder, line, &only)?;
+    loaded.find_programs()?;
+    let Loaded { apps, warnings } = loaded;
     tell(&warnings);
     number(&apps)?;
     let name = |place: usize| apps[place].resolved.config.name.as_str();
@@ -120,6 +122,20 @@ pub(super) struct Loaded {
     pub apps: Vec<AppToRun>,
     /// What is to be looked at.
     pub warnings: Vec<Problem>,
+}
+
+impl Loaded {
+    /// Whether the programs of all are there, before any of them is started.
+    ///
+    /// # Errors
+    /// Of the first that cannot be run.
+    pub(super) fn find_programs(&self) -> Result<(), VerbError> {
+        let path = std::env::var_os("PATH");
+        self.apps.iter().map(|app| &app.resolved.config).try_for_each(|config| {
+            let found = config.workplace().find(&config.command, path.clone()).map(drop);
+            found.map_err(|source| VerbError::WorkplaceOf { app: config.name.clone(), source })
+        })
+    }
 }
 
 /// An app of a file, ready to be started.
@@ -210,7 +226,6 @@ fn resolved(app: &App, flags: &Layer, start: &Path) -> Result<Resolved, VerbErro
     };
     let mut resolved = resolve(sources, cpus())?;
     resolved.config.start_folder = Some(start.to_owned());
-    resolved.config.workplace().find(&resolved.config.command, path)?;
     Ok(resolved)
 }
 

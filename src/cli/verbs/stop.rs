@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::order::Order;
-use super::{VerbError, rest};
+use super::{VerbError, rest, whole};
 use crate::ids::Slot;
 use crate::supervisor::Command;
 
@@ -20,7 +20,7 @@ pub(super) struct Stop {
     hold: bool,
 
     /// Only this worker, until it is started again
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short, value_name = "N", value_parser = whole::number::<u32>, allow_negative_numbers = true)]
     worker: Option<u32>,
 }
 

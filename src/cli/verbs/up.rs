@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::VerbError;
 use super::start::Settings;
 use super::start_file::{self, AppToRun, Loaded};
-use crate::cli::complain;
+use crate::cli::{self, complain};
 use crate::home::definition;
 use crate::home::record::Wanted;
 use crate::settings::apps::file::{self, Format};
@@ -33,6 +33,10 @@ pub(super) struct Up {
     #[arg(long, value_name = "APP", value_delimiter = ',')]
     only: Vec<String>,
 
+    /// Only look for errors, also in apps that are not to run
+    #[arg(long, conflicts_with = "exit_on_failure")]
+    check: bool,
+
     /// End all apps when the first has failed
     #[arg(long)]
     exit_on_failure: bool,
@@ -43,7 +47,7 @@ pub(super) struct Up {
 
 impl Up {
     pub(super) async fn run(self) -> Result<ExitCode, VerbError> {
-        let Self { file, only, exit_on_failure, settings: Settings(mut line) } = self;
+        let Self { file, only, check, exit_on_failure, settings: Settings(mut line) } = self;
         let folder = super::start_folder()?;
         let file = match (file, line.config.take()) {
             (Some(_), Some(_)) => {
@@ -53,8 +57,13 @@ impl Up {
         };
         let format = format(&file)?;
         let asked = Asked { file, format, folder, line, only };
-        let Loaded { apps, warnings } = asked.load()?;
-        start_file::tell(&warnings);
+        let loaded = asked.load()?;
+        start_file::tell(&loaded.warnings);
+        if check {
+            return look_for_errors(loaded.apps);
+        }
+        loaded.find_programs()?;
+        let apps = loaded.apps;
         for name in apps.iter().filter(|app| !is_wanted(app)).map(|app| &app.resolved.config.name) {
             complain(&format!("{name} is left out: its autostart is off\nhint: --only {name} runs it"));
         }
@@ -62,6 +71,19 @@ impl Up {
         let code = up::run(apps_of(apps)?, exit_on_failure, Arc::new(reread)).await?;
         Ok(code.into())
     }
+}
+
+/// Looks for what is wrong with each, and tells all of it.
+fn look_for_errors(apps: Vec<AppToRun>) -> Result<ExitCode, VerbError> {
+    let codes = apps.iter().filter_map(|app| {
+        let config = &app.resolved.config;
+        let failure = cli::look_for_errors(config).err()?;
+        Some(cli::report(&failure, &|message| complain(&format!("{}: {message}", config.name))))
+    });
+    // All are looked at.
+    let first = codes.collect::<Vec<_>>().first().copied();
+    apps_of(apps)?;
+    Ok(first.map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
 /// What is read, now and again.
@@ -80,7 +102,9 @@ impl Asked {
     }
 
     fn read(&self) -> Result<Read, VerbError> {
-        let Loaded { apps, warnings } = self.load()?;
+        let loaded = self.load()?;
+        loaded.find_programs()?;
+        let Loaded { apps, warnings } = loaded;
         Ok(Read { apps: apps_of(apps)?, warnings: warnings.iter().map(ToString::to_string).collect() })
     }
 }

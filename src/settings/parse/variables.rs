@@ -69,6 +69,17 @@ impl Kind<BTreeMap<String, String>> for Variables {
     }
 }
 
+/// A variable as [`Variables`] reads it.
+///
+/// # Errors
+/// The name has a `=`, behind which the value would begin.
+pub(crate) fn assignment(name: &str, value: &str) -> Result<String, Reason> {
+    if name.contains('=') {
+        variable(name)?
+    }
+    Ok(format!("{name}={value}"))
+}
+
 /// Environments hold more, but shells do not, and neither do environment files.
 fn variable(name: &str) -> Result<(), Reason> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);

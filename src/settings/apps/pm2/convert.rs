@@ -9,7 +9,7 @@ use std::path::Path;
 use super::super::super::error::{Problem, Reason};
 use super::super::super::kind::{Automatic, Kind as _};
 use super::super::super::origin::{Layer, Origin, Value};
-use super::super::super::parse::{AppName, Variables, name_of};
+use super::super::super::parse::{AppName, Variables, assignment, name_of};
 use super::super::super::table::keys as settings;
 use super::super::own_keys;
 use super::super::tree::{Data, Tree};
@@ -345,9 +345,10 @@ impl<'a> Reading<'a> {
                 }
                 _ => value.json(),
             };
-            let text = format!("{name}={text}");
-            match Variables.read(&text, &automatic) {
-                Ok(_) => values.push(self.value(one, settings::env.key.name, text)),
+            let read =
+                assignment(name, &text).and_then(|text| Variables.read(&text, &automatic).map(|_| text));
+            match read {
+                Ok(text) => values.push(self.value(one, settings::env.key.name, text)),
                 // PM2 gives it all the same; the app cannot have been meant to depend on it.
                 Err(reason) => self.note(one, reason),
             }

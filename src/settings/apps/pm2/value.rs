@@ -42,6 +42,13 @@ pub(super) enum Shape {
     LogFile,
 }
 
+impl Shape {
+    /// Whether it takes numbers, if not every one.
+    fn is_amount(self) -> bool {
+        matches!(self, Self::Count | Self::Milliseconds | Self::Time | Self::Size | Self::Workers)
+    }
+}
+
 /// A value as the setting has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
@@ -75,8 +82,14 @@ impl Written {
 /// It is of another type; the reason says which is right.
 pub(super) fn write(value: &Tree, shape: Shape) -> Result<Written, Reason> {
     let wrong = |accepts: &str| {
-        Reason::new(format!("{} is not accepted", value.what())).hint(format!("use {accepts}"))
+        let what = match &value.data {
+            Data::Number(number) if shape.is_amount() && number.starts_with('-') => "a negative number",
+            Data::Number(_) if shape.is_amount() => "a fraction",
+            _ => value.what(),
+        };
+        Reason::new(format!("{what} is not accepted")).hint(format!("use {accepts}"))
     };
+    let amount = || whole(value).filter(|number| !number.starts_with('-'));
     match (shape, &value.data) {
         (Shape::Truth, Data::Truth(truth)) => Ok(Written::one(truth.to_string())),
         (Shape::Truth, Data::Text(text)) if matches!(text.as_str(), "true" | "false") => {
@@ -90,13 +103,13 @@ pub(super) fn write(value: &Tree, shape: Shape) -> Result<Written, Reason> {
             Some(texts) => Ok(Written { texts, ..Written::none() }),
             None => Err(wrong("a whole number or a list of them, such as [0, 3]")),
         },
-        (Shape::Milliseconds, _) => match whole(value) {
+        (Shape::Milliseconds, _) => match amount() {
             Some(zero) if zero == "0" => Ok(Written::none()),
             Some(number) => Ok(Written::one(duration(&number))),
             None => Err(wrong("a number of milliseconds, such as 3000")),
         },
         (Shape::Time, Data::Text(text)) if is_time(text) => Ok(Written::one(text)),
-        (Shape::Time, _) => match whole(value) {
+        (Shape::Time, _) => match amount() {
             Some(number) => Ok(Written::one(duration(&number))),
             None => Err(wrong("a number of milliseconds, such as 5000, or \"5s\", \"1m\", \"1h\"")),
         },
@@ -310,7 +323,6 @@ mod tests {
             (Shape::Milliseconds, "3000", "3s"),
             (Shape::Milliseconds, "\"500\"", "500ms"),
             (Shape::Milliseconds, "0", ""),
-            (Shape::Milliseconds, "-3000", "-3000ms"),
             (Shape::Time, "5000", "5s"),
             (Shape::Time, "\"5s\"", "5s"),
             (Shape::Time, "\"1h\"", "1h"),
@@ -358,7 +370,12 @@ mod tests {
             (
                 Shape::Milliseconds,
                 "1.5",
-                "a number is not accepted; hint: use a number of milliseconds, such as 3000",
+                "a fraction is not accepted; hint: use a number of milliseconds, such as 3000",
+            ),
+            (
+                Shape::Milliseconds,
+                "-5",
+                "a negative number is not accepted; hint: use a number of milliseconds, such as 3000",
             ),
             (Shape::Workers, "\"two\"", "a text is not accepted; hint: use a whole number or \"max\""),
             (Shape::Text, "5", "a number is not accepted; hint: use a text"),
