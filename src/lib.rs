@@ -29,7 +29,7 @@
 //! - [`demo`], [`files`]: the built-in servers; [`http_worker`]: their connections; `worker`: the listener of
 //!   `clusterd-worker`, compiled in for them.
 //! - `internal`: what benches, tests and fuzz targets reach; `properties`: what must hold whatever others send.
-//! - [`sys`]: system calls that no safe library wraps.
+//! - [`tasks`]: how tasks begin; [`sys`]: system calls that no safe library wraps.
 
 // What only benches, tests and fuzz targets use is `pub` within its room, and is judged with the feature alone.
 #![cfg_attr(feature = "internal", warn(unreachable_pub))]
@@ -68,6 +68,7 @@ pub(crate) mod settings;
 pub(crate) mod supervisor;
 pub(crate) mod sys;
 pub(crate) mod systemd;
+pub(crate) mod tasks;
 pub(crate) mod up;
 pub(crate) mod web;
 #[allow(unreachable_pub, reason = "these files are the library's, too")]

@@ -35,6 +35,7 @@ use crate::sys::remote::{self, Remote, RemoteSocket};
 use crate::sys::seccomp::notifications::{Asks, Call, Notifications};
 use crate::sys::socket;
 use crate::sys::watched::Watched;
+use crate::tasks;
 
 /// How long a call waits for a free descriptor, and how often it is looked for one.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -144,7 +145,7 @@ impl InterceptedCalls {
         self.launches.retain(|launch| launch.strong_count() > 0);
         self.launches.push(Arc::downgrade(&calls));
         let (served, steps) = (self.served.clone(), self.steps.clone());
-        tokio::spawn(Launch { worker, served, calls, steps, step: None }.answer_all());
+        tasks::spawn(Launch { worker, served, calls, steps, step: None }.answer_all());
         Ok(())
     }
 

@@ -29,6 +29,7 @@ use crate::sys::closer::{self, ForeignFd};
 use crate::sys::peer::Peer;
 use crate::sys::watched::Watched;
 use crate::sys::{guarded, seqpacket};
+use crate::tasks;
 
 /// What the socket is called in its folder.
 const FILE_NAME: &str = "attach";
@@ -170,11 +171,11 @@ impl AttachSocket {
     /// Answers for as long as the program runs.
     pub(crate) async fn serve(self, context: AttachContext) {
         let Self { state, carried } = self;
-        tokio::spawn(close_unused(state.turns.steps.clone(), context.served.clone()));
+        tasks::spawn(close_unused(state.turns.steps.clone(), context.served.clone()));
         let (mut waiting, complaints) = (Waiting::default(), Complaints::default());
         for (applicant, begun) in carried {
             let goes = waiting.joined(applicant.peer.uid);
-            tokio::spawn(answer(applicant, begun, goes, context.clone(), complaints.clone()));
+            tasks::spawn(answer(applicant, begun, goes, context.clone(), complaints.clone()));
         }
         let mut is_said = false;
         // Nobody closes the semaphore.
@@ -184,7 +185,7 @@ impl AttachSocket {
                 Ok(applicant) => {
                     is_said = false;
                     let goes = waiting.joined(applicant.peer.uid);
-                    tokio::spawn(answer(applicant, Begun::Not, goes, context.clone(), complaints.clone()));
+                    tasks::spawn(answer(applicant, Begun::Not, goes, context.clone(), complaints.clone()));
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut is_said, true) {

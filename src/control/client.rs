@@ -28,6 +28,7 @@ use super::home::Home;
 use super::peer::{self, Stranger};
 use crate::ids::Slot;
 use crate::supervisor::Command;
+use crate::tasks;
 
 /// How long a clusterd may take to list its apps.
 const LIST: Duration = Duration::from_secs(3);
@@ -398,7 +399,7 @@ impl Clusterd {
             let stream = self.connect().await?;
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
             // It ends with the answer's body.
-            tokio::spawn(connection);
+            tasks::spawn(connection);
             sender.send_request(request).await.map_err(broken)
         };
         timeout(time, exchange).await.unwrap_or_else(|_| Err(self.silent()))

@@ -22,6 +22,7 @@ use crate::http::newest::Newest;
 use crate::http::stay::{Followers, Stay};
 use crate::http::{self, ACCEPT_PAUSE, ConnectionLimits};
 use crate::supervisor::events::Asker;
+use crate::tasks;
 
 const LIMITS: ConnectionLimits = ConnectionLimits {
     connections: 64,
@@ -126,7 +127,7 @@ impl Server {
         };
         let by = Asker::Command { pid: client.pid, uid: client.uid };
         let stay = self.followers.client();
-        tokio::spawn(converse(stream, self.router.clone(), by, stay, self.limits, permit));
+        tasks::spawn(converse(stream, self.router.clone(), by, stay, self.limits, permit));
     }
 
     /// Answers any request with this problem.

@@ -15,6 +15,7 @@ use super::logs::plan;
 use crate::logs::follow::{Change, Folders};
 use crate::logs::source_file::{Ending, Line, SourceFile, in_order};
 use crate::sys::blocking;
+use crate::tasks;
 
 /// How many lines are told at first, and at most each time. Nobody reads more.
 const LINES: usize = 500;
@@ -59,7 +60,7 @@ impl AppLog {
         let files = Files::of(apps, name)?;
         // One, so that no more is read than is taken.
         let (told, batches) = mpsc::channel(1);
-        tokio::spawn(follow(files, told));
+        tasks::spawn(follow(files, told));
         Some(Self { batches })
     }
 

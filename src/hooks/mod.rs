@@ -22,6 +22,7 @@ use self::run::Hook;
 pub(crate) use self::run::Shell;
 use crate::metrics::{Hooked, Metrics};
 use crate::supervisor::events::Event;
+use crate::tasks;
 
 /// How many commands run at once.
 const AT_ONCE: usize = 4;
@@ -58,7 +59,7 @@ impl Hooks {
             pending,
             complain_from: Instant::now(),
         };
-        Self { end, task: tokio::spawn(following.run(told)), under_way }
+        Self { end, task: tasks::spawn(following.run(told)), under_way }
     }
 
     /// How many commands run or wait to be run.

@@ -24,6 +24,8 @@ use tokio::time;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
+use crate::tasks;
+
 /// The longest head of a request, in bytes; the least that hyper can be told.
 pub(crate) const LONGEST_HEAD: usize = 8 * 1024;
 
@@ -103,7 +105,7 @@ where
     let limited = ServiceBuilder::new().load_shed().concurrency_limit(most).service_fn(work);
     // In a task of its own, work whose client is gone keeps its place until its thread is free.
     let bounded = ServiceBuilder::new().timeout(time).service_fn(move |input| {
-        let running = tokio::spawn(limited.clone().oneshot(input));
+        let running = tasks::spawn(limited.clone().oneshot(input));
         async move { running.await? }
     });
     BoxCloneSyncService::new(bounded)

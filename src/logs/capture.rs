@@ -16,6 +16,7 @@ use super::queue::Queue;
 use super::write::{Output, Route, Stream};
 use crate::carry::{CarriedFd, StandStill};
 use crate::ids::WorkerId;
+use crate::tasks;
 
 /// How much is read at once, in bytes.
 const READ: usize = 16 * 1024;
@@ -73,7 +74,7 @@ impl Output {
         let bytes = Vec::with_capacity(READ);
         let capture = Capture { pipe, routes, last: Some(feed), bytes, ended: None };
         let (asks, asked) = mpsc::channel(1);
-        let reading = tokio::spawn(async move {
+        let reading = tasks::spawn(async move {
             if let Err(error) = capture.run(asked).await {
                 tracing::warn!(%worker, %error, "cannot read a worker's output any longer");
             }

@@ -20,6 +20,7 @@ use crate::control::backend::{AppBackend as _, Profile, SupervisedApp};
 use crate::control::home::{self, Home};
 use crate::control::server::{Answering, Server};
 use crate::settings::Config;
+use crate::tasks;
 
 /// What runs here, and where clients connect to.
 pub(super) fn profile(config: &Config, ports: &Ports, started: SystemTime) -> Profile {
@@ -69,7 +70,7 @@ impl Listening {
         let server = Server::new(listener, guard.address().clone(), vec![app.clone()]);
         debug!(socket = %guard.address(), "control socket");
         let answering = server.answering();
-        let server = tokio::spawn(server.serve()).abort_handle();
+        let server = tasks::spawn(server.serve()).abort_handle();
         Self { app, guard, listener: number, server, answering }
     }
 }

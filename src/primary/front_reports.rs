@@ -22,6 +22,7 @@ use crate::front::links::Holder;
 use crate::ids::{LinkId, ServiceId, WorkerId};
 use crate::supervisor::events::{EventKind, ReplaceReason};
 use crate::supervisor::{self, process_table};
+use crate::tasks;
 
 /// The longest message of a worker that is passed on to those who follow the events, in bytes of JSON: the last of them are
 /// kept for those who are slow.
@@ -87,7 +88,7 @@ pub(super) async fn follow(
     addresses: Vec<SocketAddr>,
 ) {
     let (suspects, suspected) = mpsc::channel(MOST_SUSPECTS);
-    tokio::spawn(detach_closed(suspected, recipients.front.clone()));
+    tasks::spawn(detach_closed(suspected, recipients.front.clone()));
     let mut look_at = None;
     loop {
         let look = tokio::time::sleep_until(look_at.unwrap_or_else(Instant::now));

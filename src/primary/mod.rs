@@ -83,6 +83,7 @@ use crate::supervisor::guardian::Waiting;
 use crate::sys::mark::Family;
 use crate::sys::{blocking, event_loop};
 use crate::systemd::{self, worker_notify};
+use crate::tasks;
 
 /// How long the last output may take to be written.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
@@ -304,7 +305,7 @@ async fn serve(
     let (workers_accept, inherits) = (bootstrap.way.accepts == Accepts::Workers, bootstrap.way.inherits);
     let (is_new, started) = (taken_over.is_none(), app.started);
     let before = taken_over.unwrap_or_default();
-    tokio::spawn(taken_ports::tell(taken));
+    tasks::spawn(taken_ports::tell(taken));
 
     let (mended, again) = watch::channel(());
     if let Some(held) = held {
@@ -319,7 +320,7 @@ async fn serve(
             wanted_state::hold_again(&held.folder, &front).await;
         }
         let (status, again) = (supervisor.status(), again.clone());
-        tokio::spawn(wanted_state::keep(app, status, again, ids.clone(), front.clone()));
+        tasks::spawn(wanted_state::keep(app, status, again, ids.clone(), front.clone()));
     }
     let _pid_files = pm2_files::keep(config, held, supervisor.status(), again);
     let at_start = match before.was_ready {
@@ -350,7 +351,7 @@ async fn serve(
     let admin_sources = (scraper, open, queues, app.clone());
     let carried_admin = admin.as_ref().map(Served::carried);
     start_admin(admin, &metrics, admin_sources, &supervisor, watched.clone())?;
-    tokio::spawn(settle::settle(watched.clone()));
+    tasks::spawn(settle::settle(watched.clone()));
     let patience = systemd::Patience {
         start: config.ready_timeout + LONGER,
         stop: config.drain_timeout + config.kill_timeout + LONGER,
@@ -368,14 +369,14 @@ async fn serve(
     });
     let control = control::open(app, left_control.or_else(|| control::watched(claimed?).ok()));
     let keeper = held.and_then(|held| held.keeper(public_sockets::wanted(config)));
-    tokio::spawn(place::keep(control.clone(), keeper, (supervisor.status(), readiness.subscribe()), mended));
+    tasks::spawn(place::keep(control.clone(), keeper, (supervisor.status(), readiness.subscribe()), mended));
     if config.start_folder.is_some() {
         // A release that is removed is not held by clusterd. Nothing relative is opened from here on.
         leave_folder();
     }
     probes.start_health(config, &supervisor, &metrics);
     triggers::attend(config, bootstrap.changes.take(), &supervisor);
-    tokio::spawn(worker_notify::pass_on(ready, supervisor.clone()));
+    tasks::spawn(worker_notify::pass_on(ready, supervisor.clone()));
     let greeted = Arc::new(AtomicBool::new(before.has_greeted));
     let opened = Opened {
         kept,
@@ -403,7 +404,7 @@ async fn serve(
         listeners: Listeners::default(),
         greeted,
     };
-    tokio::spawn(front_reports::follow(ReportSources { reports, words, flushes }, recipients, addresses));
+    tasks::spawn(front_reports::follow(ReportSources { reports, words, flushes }, recipients, addresses));
     let rooms = Rooms {
         supervisor: supervisor.clone(),
         front: front.clone(),
@@ -422,8 +423,8 @@ async fn serve(
         primary: opened,
         settings,
     };
-    tokio::spawn(bootstrap.attach.serve(attach_context));
-    tokio::spawn(upgrade::carry_out(upgrades, rooms, upgraded));
+    tasks::spawn(bootstrap.attach.serve(attach_context));
+    tasks::spawn(upgrade::carry_out(upgrades, rooms, upgraded));
     if let Some(event) = before.event {
         supervisor.tell(event).await;
     }
@@ -478,6 +479,6 @@ fn start_admin(
         .map_err(PrimaryError::Metrics)?;
     open_connections.register(&metrics.registry).map_err(PrimaryError::Metrics)?;
     let state = AdminState { registry: metrics.registry.clone(), scraper, open_connections, readiness, app };
-    tokio::spawn(admin.serve(state, std::future::pending()));
+    tasks::spawn(admin.serve(state, std::future::pending()));
     Ok(())
 }

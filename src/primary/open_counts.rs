@@ -9,6 +9,7 @@ use super::error::PrimaryError;
 use crate::connections::{self, Telling, notes};
 use crate::front::handle::Handle;
 use crate::settings::Config;
+use crate::tasks;
 
 /// Starts it, where the policy or `--concurrency` needs it. `waits_for_place` tells whether somebody waits for a worker that
 /// has as many connections as it may have.
@@ -30,7 +31,7 @@ pub(super) fn keep(
     let telling = if config.concurrency.is_some() { Telling::AtOnce } else { Telling::Gathered };
     connections.watch_freed(telling, move |workers| front.freed(workers));
     if config.concurrency.is_some() {
-        tokio::spawn(hurry(connections.clone(), waits_for_place));
+        tasks::spawn(hurry(connections.clone(), waits_for_place));
     }
     Ok(())
 }

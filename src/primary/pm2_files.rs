@@ -23,6 +23,7 @@ use crate::logs::plan::LogPlan;
 use crate::settings::Config;
 use crate::supervisor::Overview;
 use crate::sys::blocking;
+use crate::tasks;
 
 /// How often it is looked whether workers have been given their numbers.
 const LOOK: Duration = Duration::from_millis(100);
@@ -69,7 +70,7 @@ pub(super) fn keep(
         .map(|held| LogPlan::of(config, Some(&held.folder.logs())));
     let places = Arc::new(Places { app: config.name.clone(), folder, logs, named });
     let written: Written = Arc::new(Mutex::new(Some(BTreeMap::new())));
-    tokio::spawn(follow(places, Arc::clone(&written), status, again));
+    tasks::spawn(follow(places, Arc::clone(&written), status, again));
     Some(PidFiles(written))
 }
 

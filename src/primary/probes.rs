@@ -15,6 +15,7 @@ use crate::private::{WorkerDialer, probe};
 use crate::settings::Config;
 use crate::settings::parse::ProbeHeader;
 use crate::supervisor;
+use crate::tasks;
 
 /// Where workers are asked: on the port that was named first.
 #[derive(Clone, Debug)]
@@ -62,7 +63,7 @@ impl WorkerProbes {
             supervisor: supervisor.clone(),
             failures: metrics.health_failures.clone(),
         };
-        tokio::spawn(health.watch());
+        tasks::spawn(health.watch());
     }
 }
 

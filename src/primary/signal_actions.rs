@@ -14,6 +14,7 @@ use crate::supervisor::{Command, Handle, Refused};
 use crate::sys::signal_queue::{SignalQueue, Taken};
 use crate::sys::terminal::Terminal;
 use crate::systemd::Systemd;
+use crate::tasks;
 
 /// The signals, and whom they concern.
 #[derive(Debug)]
@@ -124,7 +125,7 @@ impl SignalActions {
         match self.supervisor.begin_in(step, command, Asker::Signal(name)).await {
             Err(refused) => warn!("{name}: {refused}"),
             // What a worker that fails writes last is in the log already, as everything that workers write.
-            Ok(underway) => drop(tokio::spawn(async move {
+            Ok(underway) => drop(tasks::spawn(async move {
                 match underway.done().await {
                     Ok(done) => info!("{name}: {done}"),
                     Err(failed) => error!("{name}: {failed}"),

@@ -19,6 +19,7 @@ use crate::supervisor::diagnose::{
     Obstacle, ServerBelow, advice_on_holder, advice_on_server_below, server_below, unfit_holder,
 };
 use crate::sys::blocking;
+use crate::tasks;
 
 /// How many channels are remembered: one that stalls was slow moments before.
 const CHANNELS: usize = 64;
@@ -73,7 +74,7 @@ impl Stalls {
         }
         let channels: Arc<[u64]> = self.slow.iter().copied().collect();
         let (shim, inherits, supervisor) = (self.shim.clone(), self.inherits, supervisor.clone());
-        tokio::spawn(async move {
+        tasks::spawn(async move {
             for _ in 0..LOOKS {
                 let (channels, shim) = (Arc::clone(&channels), shim.clone());
                 let look = move || match inherits {

@@ -7,6 +7,7 @@ use crate::supervisor::Handle;
 use crate::supervisor::triggers::cron;
 use crate::supervisor::triggers::limits::{self, Bounds};
 use crate::supervisor::triggers::watch::{Changes, WatchError};
+use crate::tasks;
 
 /// Watches what `--watch` names, if anything, from now on.
 ///
@@ -22,12 +23,12 @@ pub(super) fn changes(config: &Config) -> Result<Option<Changes>, WatchError> {
 pub(super) fn attend(config: &Config, changes: Option<Changes>, supervisor: &Handle) {
     let bounds = Bounds { memory: config.max_memory.map(|memory| memory.as_u64()), age: config.max_age };
     if !bounds.is_empty() {
-        tokio::spawn(limits::hold(supervisor.clone(), bounds));
+        tasks::spawn(limits::hold(supervisor.clone(), bounds));
     }
     if let Some(cron) = config.cron.clone() {
-        tokio::spawn(cron::follow(cron, supervisor.clone()));
+        tasks::spawn(cron::follow(cron, supervisor.clone()));
     }
     if let Some(changes) = changes {
-        tokio::spawn(changes.reload(supervisor.clone()));
+        tasks::spawn(changes.reload(supervisor.clone()));
     }
 }

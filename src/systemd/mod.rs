@@ -28,6 +28,7 @@ use crate::admin::Readiness;
 use crate::front;
 use crate::supervisor::events::{Event, EventKind};
 use crate::supervisor::{self, Overview};
+use crate::tasks;
 
 /// How long there is nothing new about the workers after something was said of them.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -74,7 +75,7 @@ pub(crate) fn start(sources: Sources) -> Systemd {
                 let front = front.clone();
                 async move { front.ping().await }
             };
-            tokio::spawn(watchdog::feed(socket.clone(), timeout, ask_front, ask_supervisor));
+            tasks::spawn(watchdog::feed(socket.clone(), timeout, ask_front, ask_supervisor));
         }
         let follower = Follower {
             status: sources.supervisor.status(),
@@ -85,7 +86,7 @@ pub(crate) fn start(sources: Sources) -> Systemd {
             told: Told::new(sources.patience),
             pause_until: Instant::now(),
         };
-        tokio::spawn(follower.run());
+        tasks::spawn(follower.run());
     }
     Systemd { no_reload }
 }
@@ -103,7 +104,7 @@ impl ManagerOfAll {
         let socket = ManagerSocket::from_environment()?;
         if let Some(timeout) = watchdog::timeout() {
             // There is one task, and this is in its thread.
-            tokio::spawn(watchdog::feed(
+            tasks::spawn(watchdog::feed(
                 socket.clone(),
                 timeout,
                 || std::future::ready(()),

@@ -27,6 +27,7 @@ use crate::sys::closer::{self, ForeignFd};
 use crate::sys::datagram::{self, Sender};
 use crate::sys::guarded;
 use crate::sys::watched::Watched;
+use crate::tasks;
 
 /// How long nothing is heard of a worker after it has said something: one that says more is made to wait by the
 /// kernel, as by a service manager that is slow.
@@ -97,7 +98,7 @@ impl WorkerNotifications {
             ready: self.ready.clone(),
             steps: self.steps.clone(),
         };
-        let task = tokio::spawn(async move {
+        let task = tasks::spawn(async move {
             if let Err(error) = ear.listen().await {
                 warn!(%worker, %error, "cannot receive a worker's readiness any more");
             }

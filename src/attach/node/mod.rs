@@ -49,6 +49,7 @@ use crate::front::Accepts;
 use crate::ids::WorkerId;
 use crate::supervisor::NodeChannel;
 use crate::supervisor::lifecycle::OnChannel;
+use crate::tasks;
 
 /// How long the last words of a worker that is gone may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -183,7 +184,7 @@ impl NodeSessions {
     }
 
     fn begin(&mut self, worker: WorkerId, session: NodeSession, reach: Reach) {
-        let task = tokio::spawn(session.run());
+        let task = tasks::spawn(session.run());
         self.sessions.insert(worker, OpenSession { reach, task });
     }
 
@@ -248,7 +249,7 @@ impl NodeSessions {
             sessions.into_iter().map(|session| nodes.reopen(session, fds)).collect::<io::Result<_>>()?;
         nodes.context.messages.restore(messages)?;
         // Not before it is sure that the other image does not go on instead.
-        tokio::spawn(async move { shared.lock().await.leave_paths(false) });
+        tasks::spawn(async move { shared.lock().await.leave_paths(false) });
         for (worker, session, reach) in sessions {
             nodes.begin(worker, session, reach);
         }

@@ -19,6 +19,7 @@ use crate::protocol::wire::{Endpoint, FromWorker, MAX_MESSAGE, ToWorker};
 use crate::sys::closer::ForeignFd;
 use crate::sys::seqpacket::{self, Record};
 use crate::sys::watched::Watched;
+use crate::tasks;
 
 /// A connection to be passed on.
 #[derive(Debug)]
@@ -120,7 +121,7 @@ impl Relay {
                 debug!(%worker, key, %error, "no more connections are passed on");
             }
         };
-        Self { task: tokio::spawn(passing).abort_handle(), asks }
+        Self { task: tasks::spawn(passing).abort_handle(), asks }
     }
 
     /// It does nothing until what is returned is dropped; `None` if it has ended. What it was told before that, it knows.

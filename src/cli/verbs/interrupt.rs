@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::sys::signals;
+use crate::tasks;
 
 /// What a shell says of a command that SIGINT has ended.
 pub(super) const CODE: u8 = 130;
@@ -27,7 +28,7 @@ pub(super) fn listen() {
         }
         let mut arrivals = signal(SignalKind::interrupt()).ok()?;
         let (tell, heard) = watch::channel(false);
-        tokio::spawn(async move {
+        tasks::spawn(async move {
             arrivals.recv().await;
             let _ = tell.send(true);
             arrivals.recv().await;

@@ -25,6 +25,7 @@ use crate::logs::source_file::Line;
 use crate::monit::{self, Effect, Ended, Happened, Look, News, Order, Running, Written};
 use crate::sys::blocking;
 use crate::sys::signals;
+use crate::tasks;
 
 /// How often all apps are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -48,8 +49,8 @@ impl Monit {
         check_terminal()?;
         let (news, heard) = mpsc::channel(NEWS);
         let (chosen, follows) = watch::channel(None);
-        tokio::spawn(look_again_and_again(news.clone()));
-        tokio::spawn(follow_logs(follows, news.clone()));
+        tasks::spawn(look_again_and_again(news.clone()));
+        tasks::spawn(follow_logs(follows, news.clone()));
         let act = |effect| match effect {
             Effect::Follow(label) => drop(chosen.send_replace(Some(label))),
             Effect::Order(order) => carry_out(order, news.clone()),
@@ -84,7 +85,7 @@ async fn look_again_and_again(news: mpsc::Sender<News>) {
         let found = client::find_with_traffic(&Home::of_this_process()).await;
         followed.retain(|_, following| !following.is_finished());
         for (clusterd, app) in &found.apps {
-            let follow = || tokio::spawn(follow_events(clusterd.clone(), app.name.clone(), news.clone()));
+            let follow = || tasks::spawn(follow_events(clusterd.clone(), app.name.clone(), news.clone()));
             followed.entry(app.pid).or_insert_with(follow);
         }
         if news.send(News::Looked(look(found))).await.is_err() {
@@ -167,7 +168,7 @@ fn carry_out(order: Order, news: mpsc::Sender<News>) {
         }
     });
     // Nobody hears it if the screen was left.
-    tokio::spawn(async move { news.send(News::Did(done.await)).await });
+    tasks::spawn(async move { news.send(News::Did(done.await)).await });
 }
 
 /// A hint is no answer.
