@@ -1,11 +1,18 @@
-//! Builds the shim for the target and hands it to the crate, which embeds it.
+//! Builds the shim for the target, compresses the files of the page, and hands them to the crate, which embeds them.
 //!
 //! The shim needs no crate and no libc, so a bare compiler suffices. Where it is not supported, the cfg `shim` is
 //! not set, and the crate says so when it starts.
 
 use std::env;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+/// The files of the page.
+const PAGE: &str = "src/web/page";
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(shim)");
@@ -13,11 +20,31 @@ fn main() {
     println!("cargo::rerun-if-changed=src/protocol/drain_page.rs");
     println!("cargo::rerun-if-changed=src/protocol/wire.rs");
     println!("cargo::rerun-if-changed=src/sys/proc_fd.rs");
+    println!("cargo::rerun-if-changed={PAGE}");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
+    let output = variable("OUT_DIR");
+    compress_page(&Path::new(&output).join("page"));
     if is_supported() {
-        build(&Path::new(&variable("OUT_DIR")).join("shim.so"));
+        build(&Path::new(&output).join("shim.so"));
         println!("cargo::rustc-cfg=shim");
     }
+}
+
+/// Each file of the page under its own name, by gzip.
+fn compress_page(output: &Path) {
+    let compress = || {
+        fs::create_dir_all(output)?;
+        for entry in fs::read_dir(PAGE)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+                std::io::Write::write_all(&mut encoder, &fs::read(entry.path())?)?;
+                fs::write(output.join(entry.file_name()), encoder.finish()?)?;
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    compress().unwrap_or_else(|error| panic!("cannot compress the page: {error}"));
 }
 
 fn is_supported() -> bool {

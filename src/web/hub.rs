@@ -18,6 +18,7 @@ use crate::control::client::{self, Clusterd, Error};
 use crate::control::home::Home;
 use crate::home::at_rest;
 use crate::sys::blocking;
+use crate::tasks;
 
 /// How often it is looked whether apps have come.
 const LOOK: Duration = Duration::from_secs(1);
@@ -51,7 +52,7 @@ impl Hub {
     /// Of this home.
     pub(super) fn start(home: Home) -> Self {
         let (joins, joining) = mpsc::channel(16);
-        tokio::spawn(Task::new(home).run(joining));
+        tasks::spawn(Task::new(home).run(joining));
         Self(joins)
     }
 
@@ -149,7 +150,7 @@ impl Task {
             }
         }
         for clusterd in there {
-            let follow = || tokio::spawn(follow(clusterd.clone(), self.tell.clone()));
+            let follow = || tasks::spawn(follow(clusterd.clone(), self.tell.clone()));
             self.followed.entry(clusterd.clone()).or_insert_with(follow);
         }
         let names = self.state.names();

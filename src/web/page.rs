@@ -2,9 +2,13 @@
 //!
 //! There is nothing secret in them: what is shown comes later, to who may see it.
 
+use std::io;
+
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use flate2::read::GzDecoder;
+use hyper::StatusCode;
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -14,13 +18,32 @@ use hyper::header::{
 struct File {
     path: &'static str,
     content_type: &'static str,
-    text: &'static str,
+    /// By gzip.
+    compressed: &'static [u8],
+}
+
+impl File {
+    fn text(&self) -> io::Result<String> {
+        io::read_to_string(GzDecoder::new(self.compressed))
+    }
+
+    fn answer(&self) -> Response {
+        match self.text() {
+            Ok(text) => ([(CONTENT_TYPE, self.content_type)], text).into_response(),
+            // It is a part of this program.
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    }
 }
 
 /// The files of the folder `page`, each with its type.
 macro_rules! files {
     ($($path:literal $content_type:literal $file:literal,)*) => {
-        &[$(File { path: $path, content_type: $content_type, text: include_str!(concat!("page/", $file)) },)*]
+        &[$(File {
+            path: $path,
+            content_type: $content_type,
+            compressed: include_bytes!(concat!(env!("OUT_DIR"), "/page/", $file)),
+        },)*]
     };
 }
 
@@ -77,10 +100,9 @@ pub(super) fn guarded(mut answer: Response) -> Response {
 
 /// The files at their paths.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    FILES.iter().fold(Router::new(), |router, file| {
-        let answer = async || guarded(([(CONTENT_TYPE, file.content_type)], file.text).into_response());
-        router.route(file.path, get(answer))
-    })
+    FILES
+        .iter()
+        .fold(Router::new(), |router, file| router.route(file.path, get(async || guarded(file.answer()))))
 }
 
 #[cfg(test)]
@@ -111,17 +133,18 @@ mod tests {
 
     #[test]
     fn the_page_is_small_and_needs_nothing_from_elsewhere() {
-        let size: usize = FILES.iter().map(|file| file.text.len()).sum();
+        let size: usize = FILES.iter().map(|file| file.text().unwrap().len()).sum();
         assert!(size < LARGEST, "{size}");
         for file in FILES {
-            let addresses = file.text.match_indices("://").map(|(at, _)| &file.text[at.saturating_sub(5)..]);
+            let text = file.text().unwrap();
+            let addresses = text.match_indices("://").map(|(at, _)| &text[at.saturating_sub(5)..]);
             let foreign: Vec<_> = addresses
                 .map(|rest| rest.lines().next().unwrap_or_default())
                 .filter(|rest| !rest.contains("www.w3.org"))
                 .collect();
             assert!(foreign.is_empty(), "{}: {foreign:?}", file.path);
             for inline in ["<style", " style=", " onclick=", "innerHTML", "eval("] {
-                assert!(!file.text.contains(inline), "{}: {inline}", file.path);
+                assert!(!text.contains(inline), "{}: {inline}", file.path);
             }
         }
     }

@@ -65,6 +65,9 @@ impl Release {
     }
 }
 
+/// A script for the linker, in this workspace.
+const NO_UNWINDING: &str = "xtask/dist/no-unwinding.ld";
+
 fn build_binary(root: &Path) -> Result<PathBuf> {
     let target = root.join("target/static");
     let mut cargo = Command::new(env!("CARGO"));
@@ -86,6 +89,10 @@ fn rustflags(root: &Path) -> Result<String> {
         "-Ctarget-feature=+crt-static".to_owned(),
         // The linker's way to pack half a megabyte of relocations into some kilobytes; glibc has it since 2.36.
         "-Clink-arg=-Wl,-z,pack-relative-relocs".to_owned(),
+        // One copy of functions that are the same, by rustc's own linker, which is the default here.
+        "-Clink-arg=-Wl,--icf=all".to_owned(),
+        // Relative to the workspace: a path of this machine would change the symbols.
+        format!("-Clink-arg=-Wl,-T,{NO_UNWINDING}"),
         // Folders of this machine are in messages of panics.
         format!("--remap-path-prefix={home}=/cargo"),
         format!("--remap-path-prefix={}=/clusterd", root.display()),
