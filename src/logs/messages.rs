@@ -99,12 +99,24 @@ where
         mut line: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        if self.start.is_empty() {
-            return self.inner.format_event(context, line, event);
-        }
         let mut object = String::new();
         self.inner.format_event(context, Writer::new(&mut object), event)?;
+        NUMBERS.into_iter().for_each(|field| as_number(&mut object, field));
         write!(line, "{{{}{}", self.start, object.strip_prefix('{').unwrap_or(&object))
+    }
+}
+
+/// Fields that are told as they are displayed, and are numbers.
+const NUMBERS: [&str; 3] = ["worker", "worker_port", "port"];
+
+/// Takes the quotes from this field's value if it is a number. Within a text every quote is escaped: what is found is the field.
+fn as_number(object: &mut String, field: &str) {
+    let head = format!("\"{field}\":\"");
+    let Some(start) = object.find(&head).map(|at| at + head.len()) else { return };
+    let digits = object[start..].bytes().take_while(u8::is_ascii_digit).count();
+    if digits > 0 && object[start + digits..].starts_with('"') {
+        object.remove(start + digits);
+        object.remove(start - 1);
     }
 }
 
@@ -210,6 +222,7 @@ impl<'a> MakeWriter<'a> for Stderr {
 
 #[cfg(test)]
 mod tests {
+    use crate::ids::Slot;
     use std::io::{Read, pipe};
 
     use super::*;
@@ -259,6 +272,12 @@ mod tests {
         assert_eq!(object["message"], "worker exited");
         assert_eq!(object["worker"], 2);
         assert_eq!(object["reason"], "a \"quoted\"\nword");
+        let text = written(LogFormat::Json, LevelFilter::INFO, || {
+            tracing::info!(worker = %Slot(2), program = "1", "says \"worker\":\"3\"");
+        });
+        let object: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+        assert_eq!((&object["worker"], &object["program"]), (&2.into(), &"1".into()));
+        assert_eq!(object["message"], "says \"worker\":\"3\"");
         humantime::parse_rfc3339(object["timestamp"].as_str().unwrap()).unwrap();
     }
 

@@ -5,7 +5,7 @@ use crate::harness::{Cluster, Signal};
 
 fn starts(cluster: &Cluster, worker: u64) -> usize {
     let started = cluster.stderr.messages("worker started");
-    started.iter().filter(|message| message["worker"] == *worker.to_string()).count()
+    started.iter().filter(|message| message["worker"] == worker).count()
 }
 
 #[test]
@@ -14,7 +14,7 @@ fn when_every_worker_has_failed_too_often_clusterd_ends_with_its_code() {
     let ended = setup.options("--max-restarts 2").run();
     assert_eq!(ended.status.code(), Some(7), "{}", ended.stderr);
     for worker in [1, 2] {
-        let started = format!(r#""message":"worker started","worker":"{worker}""#);
+        let started = format!(r#""message":"worker started","worker":{worker}"#);
         assert_eq!(ended.stderr.matches(&started).count(), 3, "{}", ended.stderr);
     }
     assert_eq!(ended.stderr.matches("restarting in").count(), 2 * 2, "{}", ended.stderr);
