@@ -11,7 +11,9 @@ use std::thread;
 use crossterm::cursor::Show;
 use crossterm::event::{self, Event, KeyEventKind};
 use crossterm::execute;
-use ratatui::DefaultTerminal;
+use crossterm::terminal::EnterAlternateScreen;
+use ratatui::layout::Rect;
+use ratatui::{DefaultTerminal, TerminalOptions, Viewport};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -39,7 +41,7 @@ impl Screen {
     fn open() -> io::Result<Self> {
         show_cursor_at_panic();
         let has_colours = view::has_colours();
-        Ok(Self { terminal: ManuallyDrop::new(ratatui::try_init()?), has_colours })
+        Ok(Self { terminal: ManuallyDrop::new(take()?), has_colours })
     }
 
     /// Gives the terminal back to the shell until that continues this process.
@@ -52,7 +54,7 @@ impl Screen {
     /// Whoever has stopped this process, the shell has had the terminal meanwhile.
     fn take_again(&mut self) -> io::Result<()> {
         leave();
-        self.terminal = ManuallyDrop::new(ratatui::try_init()?);
+        self.terminal = ManuallyDrop::new(take()?);
         Ok(())
     }
 
@@ -66,6 +68,15 @@ impl Drop for Screen {
     fn drop(&mut self) {
         leave();
     }
+}
+
+/// A serial line does not know its size, nor does a terminal that was given none: it is taken for the usual one then.
+fn take() -> io::Result<DefaultTerminal> {
+    if crossterm::terminal::size().is_ok_and(|(columns, rows)| columns > 0 && rows > 0) {
+        return ratatui::try_init();
+    }
+    execute!(stdout(), EnterAlternateScreen)?;
+    ratatui::try_init_with_options(TerminalOptions { viewport: Viewport::Fixed(Rect::new(0, 0, 80, 24)) })
 }
 
 /// A terminal that is gone needs nothing.

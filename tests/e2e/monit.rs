@@ -68,6 +68,20 @@ fn the_screen_shows_apps_workers_the_log_and_events() {
 }
 
 #[test]
+fn a_terminal_that_knows_no_size_has_the_usual_one() {
+    needs!("node", "script");
+    let home = home();
+    let home_folder = home.home();
+    let variables = [("CLUSTERD_HOME", home_folder.to_str().expect("a path in UTF-8"))];
+    let command = format!("stty cols 0 rows 0 && {} monit; echo left", env!("CARGO_BIN_EXE_clusterd"));
+    let mut screen = Screen::run(home.folder(), (80, 24), &command, &variables);
+    screen.shows(&["api", "web", "workers of api: 1"]);
+    assert!(screen.is_taken());
+    screen.press("q");
+    screen.shows(&["left"]);
+}
+
+#[test]
 fn an_order_is_given_once_it_is_confirmed() {
     needs!("node", "script");
     let home = home();
