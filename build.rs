@@ -33,6 +33,8 @@ fn main() {
 /// Each file of the page under its own name, by gzip.
 fn compress_page(output: &Path) {
     let compress = || {
+        // What is no file of the page any more is not to stay.
+        fs::remove_dir_all(output).or_else(|error| if output.exists() { Err(error) } else { Ok(()) })?;
         fs::create_dir_all(output)?;
         for entry in fs::read_dir(PAGE)? {
             let entry = entry?;

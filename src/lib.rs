@@ -117,7 +117,7 @@ fn run(told: Told, mut given: Given, restoring: Option<Box<Restoring>>) -> u8 {
     let label = given.console.as_ref().map(|console| console.label.clone());
     let held = given.held.take();
     let code = primary::run(told, (held.as_ref(), given), restoring).unwrap_or_else(|failure| {
-        cli::complain_as(label.as_ref(), &failure.told());
+        cli::complain_as(label.as_ref(), &sys::exhausted::told(&failure));
         failure.exit_code()
     });
     // Before the lock is let go, by which others see that it has ended.

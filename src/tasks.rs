@@ -1,5 +1,5 @@
-//! Tasks of tokio's that run beside each other. All are boxed: what tokio needs for a task is there once, and not once for each future
-//! of this program, which was some 100 KiB.
+//! Tasks that run beside each other, but for those of a set that somebody waits for (`JoinSet`). They are boxed: what tokio needs for a
+//! task is there once, and not once for each future of this program, which was some 100 KiB.
 
 use std::pin::Pin;
 

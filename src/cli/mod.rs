@@ -27,7 +27,7 @@ use crate::settings::table::keys;
 use crate::settings::workplace::WorkplaceError;
 use crate::settings::{Config, load, show, start_folder};
 use crate::supervisor::identity::{Account, Identity, IdentityError};
-use crate::supervisor::triggers::watch::WatchError;
+use crate::supervisor::triggers::watch::{self, WatchError};
 use arguments::Arguments;
 
 /// What the arguments ask for.
@@ -221,8 +221,8 @@ fn act(action: Action, serve: impl FnOnce(Told, Given) -> u8) -> Result<ExitCode
             Ok(ExitCode::SUCCESS)
         }
         Action::Check(config) => {
-            look_for_errors(&config)?;
-            Ok(ExitCode::SUCCESS)
+            let first = look_for_errors(&config, &complain);
+            Ok(first.map_or(ExitCode::SUCCESS, ExitCode::from))
         }
         Action::ShowConfig(resolved) => {
             io::stdout().write_all(controls::blanked_lines(&show::table(&resolved)).as_bytes())?;
@@ -254,12 +254,16 @@ fn hold(resolved: &Resolved) -> Result<Option<Held>, LockError> {
     }
 }
 
-/// What `--check` looks for beside what is read.
-fn look_for_errors(config: &Config) -> Result<(), CliError> {
-    find_program(config)?;
-    find_users(config)?;
-    find_watched(config)?;
-    Ok(())
+/// Tells what `--check` finds beside what is read. What to exit with, if there is something.
+fn look_for_errors(config: &Config, complain: &dyn Fn(&str)) -> Option<u8> {
+    let looked = [
+        find_program(config).map_err(CliError::from),
+        find_users(config).map_err(CliError::from),
+        find_watched(config).map_err(CliError::from),
+    ];
+    let codes = looked.into_iter().filter_map(Result::err).map(|failure| report(&failure, complain));
+    // All is told.
+    codes.collect::<Vec<_>>().first().copied()
 }
 
 /// What can be looked for is looked for before anything is started.
@@ -275,6 +279,7 @@ fn find_users(config: &Config) -> Result<(), IdentityError> {
 }
 
 fn find_watched(config: &Config) -> Result<(), WatchError> {
+    watch::check_patterns(&config.ignore)?;
     config.watch.iter().map(|path| config.in_start_folder(path)).try_for_each(|path| {
         fs::metadata(&path).map(drop).map_err(|source| WatchError::Path { path, source })
     })

@@ -11,6 +11,7 @@ use super::finding::Found;
 use super::limits::defaults;
 use crate::connections::notes;
 use crate::front::steering::{self, Steers};
+use crate::sys::exhausted::more_descriptors;
 use crate::sys::sock_diag::SockDiag;
 use crate::sys::{guarded, reuseport, seqpacket, socket};
 
@@ -43,9 +44,11 @@ fn accept_one() -> io::Result<()> {
 
 fn judge_tcp((v4, v6): (io::Result<()>, io::Result<()>), accepted: io::Result<()>) -> Found {
     if let Err(error) = accepted {
+        let permit = "let the filter of system calls permit listen and accept4";
+        let hint = more_descriptors(&error).unwrap_or(permit);
         return Found::fails(
             format!("sockets cannot listen and accept: {error}"),
-            "clusterd can serve no port; let the filter of system calls permit listen and accept4",
+            format!("clusterd can serve no port; {hint}"),
         );
     }
     match (v4, v6) {

@@ -6,6 +6,7 @@ use tokio::io::Interest;
 
 use super::finding::Found;
 use crate::sys::event_loop;
+use crate::sys::exhausted::more_descriptors;
 use crate::sys::signals::{self, Blocked};
 use crate::sys::watched::Watched;
 
@@ -19,28 +20,25 @@ fn wait() -> io::Result<()> {
     let _before = Blocked::all()?;
     let runtime = event_loop::on_this_thread()?.build()?;
     runtime.block_on(async {
-        let signals = signals::wait_for(&[libc::SIGUSR1]).map_err(|error| of("signalfd", &error))?;
+        let signals = signals::wait_for(&[libc::SIGUSR1])?;
         Watched::new(signals, Interest::READABLE).map(drop)
     })
-}
-
-fn of(call: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{call}: {error}"))
 }
 
 fn judge(waited: io::Result<()>) -> Found {
     let Err(error) = waited else {
         return Found::works("an event loop can wait for descriptors and signals");
     };
-    let error = error.to_string();
     // Who made the event loop may have a hint of its own.
-    match error.split_once("\nhint: ") {
-        Some((what, hint)) => Found::fails(what, format!("clusterd does not start; {hint}")),
-        None => Found::fails(
-            format!("an event loop cannot wait for descriptors and signals: {error}"),
-            "clusterd does not start; let the filter of system calls permit epoll, eventfd2 and signalfd4",
-        ),
+    if let Some((what, hint)) = error.to_string().split_once("\nhint: ") {
+        return Found::fails(what, format!("clusterd does not start; {hint}"));
     }
+    let permit = "let the filter of system calls permit epoll, eventfd2 and signalfd4";
+    let hint = more_descriptors(&error).unwrap_or(permit);
+    Found::fails(
+        format!("an event loop cannot wait for descriptors and signals: {error}"),
+        format!("clusterd does not start; {hint}"),
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Why clusterd could not start, and with which code it exits for it.
 
-use std::error::Error;
 use std::io;
 
 use super::attach_way::WayError;
@@ -10,7 +9,6 @@ use super::public_sockets::ListenError;
 use crate::supervisor::StartError;
 use crate::supervisor::exec_context::ExecContextError;
 use crate::supervisor::triggers::watch::WatchError;
-use crate::sys::exhausted::more_descriptors;
 use crate::{admin, logs, preload};
 
 /// EX_CONFIG of sysexits(3).
@@ -125,17 +123,6 @@ impl From<admin::BindError> for PrimaryError {
 }
 
 impl PrimaryError {
-    /// What to tell the user: why, and what would help where it lacks descriptors.
-    pub(crate) fn told(&self) -> String {
-        let text = self.to_string();
-        let all = std::iter::successors(Some(self as &dyn Error), |error| (*error).source());
-        let lacks = all.filter_map(|error| error.downcast_ref()).find_map(more_descriptors);
-        match lacks.filter(|_| !text.contains("\nhint: ")) {
-            Some(hint) => format!("{text}\nhint: {hint}"),
-            None => text,
-        }
-    }
-
     /// The exit code of clusterd: 127 and 126 for a command that cannot be found or run, 78 for inherited sockets that
     /// are not those of the configuration, otherwise 1.
     pub(crate) fn exit_code(&self) -> u8 {

@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::signals::Blocked;
@@ -27,8 +28,9 @@ pub(crate) fn begin() -> io::Result<()> {
     if state.threads == 0 { THREADS.start_one(&mut state).map_err(refused) } else { Ok(()) }
 }
 
-/// Does this on a thread that may block; on the calling one, if there is none and none can be started. It is done also if nobody
-/// awaits it any more.
+/// Does this on a thread that may block (for which memory may end between its stack and the smaller one that std gives it for signals:
+/// std panics then); on the calling one, if there is none and none can be started. It is done also if nobody
+/// awaits it any more. What belongs to the calling thread's runtime, such as sockets, can be made there.
 ///
 /// # Panics
 /// If it panics.
@@ -36,7 +38,11 @@ pub(crate) fn run<T: Send + 'static>(
     job: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = T> + Send + Sync + 'static {
     let (tell, done) = oneshot::channel();
-    THREADS.take(Box::new(move || drop(tell.send(job()))));
+    let runtime = Handle::try_current().ok();
+    THREADS.take(Box::new(move || {
+        let _within = runtime.as_ref().map(Handle::enter);
+        drop(tell.send(job()));
+    }));
     async { done.await.expect("the thread has not panicked") }
 }
 
@@ -165,6 +171,15 @@ mod tests {
         let (tell, told) = oneshot::channel();
         drop(run(move || tell.send(()).unwrap()));
         told.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_belongs_to_the_runtime_can_be_made_there() {
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        one.set_nonblocking(true).unwrap();
+        let made = run(|| tokio::net::UnixStream::from_std(one)).await.unwrap();
+        drop(other);
+        made.readable().await.unwrap();
     }
 
     #[tokio::test]

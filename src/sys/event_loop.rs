@@ -7,13 +7,17 @@ use tokio::runtime::Builder;
 
 use super::exhausted::more_descriptors;
 
+/// With so many pairs of descriptors there are as many as tokio takes: an epoll instance twice, an eventfd, a pair and its copy.
+const PAIRS: usize = 4;
+
 /// What builds an event loop on the calling thread, with timers, descriptors and signals.
 ///
 /// # Errors
 /// There is none where no pair of Unix sockets can be made, by which signals are told of: tokio 1.54 panics then. So it is
-/// with systemd's `RestrictAddressFamilies=` without AF_UNIX.
+/// with systemd's `RestrictAddressFamilies=` without AF_UNIX, and where it would be the pair for which no descriptor is left.
 pub(crate) fn on_this_thread() -> io::Result<Builder> {
-    UnixStream::pair().map_err(|error| io::Error::new(error.kind(), no_pair(&error)))?;
+    let held: io::Result<Vec<_>> = (0..PAIRS).map(|_| UnixStream::pair()).collect();
+    held.map_err(|error| io::Error::new(error.kind(), no_pair(&error))).map(drop)?;
     let mut builder = Builder::new_current_thread();
     builder.enable_all();
     Ok(builder)

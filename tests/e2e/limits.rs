@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::harness::home::Home;
 use crate::harness::needs::{self, needs};
 use crate::harness::process::Process;
 use crate::harness::setup::Setup;
@@ -315,4 +316,20 @@ fn whoever_looks_at_a_clusterd_that_can_start_no_thread_does_no_harm() {
         cluster.say(words).done();
     }
     cluster.get("/");
+}
+
+#[test]
+fn with_hardly_a_descriptor_a_command_says_what_would_help() {
+    needs!("prlimit");
+    let home = Home::new();
+    let program = env!("CARGO_BIN_EXE_clusterd");
+    for files in 4..16 {
+        let mut list = Command::new("prlimit");
+        list.arg(format!("--nofile={files}")).args([program, "list"]).env("CLUSTERD_HOME", home.home());
+        let output = list.output().expect("prlimit can be started");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let is_told = said.contains("Too many open files (os error 24)\nhint: raise the limit of open files");
+        let is_listed = output.stdout.starts_with(b"no running clusterd found");
+        assert!(is_told != is_listed, "{files}: {said}");
+    }
 }

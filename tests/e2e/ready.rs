@@ -2,7 +2,7 @@
 //! that, and has answered its probe if `--ready-http` wants that; and not before, whoever says what in which order.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::harness::folder::Folder;
 use crate::harness::needs::needs;
@@ -144,9 +144,9 @@ fn haproxy_sees_by_either_method_whether_it_is_ready() {
     );
     let file = folder.write("haproxy.cfg", &config);
     let mut command = Command::new("haproxy");
-    command.arg("-db").arg("-f").arg(file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut haproxy = command.spawn().expect("haproxy can be started");
-    let said = Output::read(haproxy.stdout.take().expect("stdout is a pipe"));
+    command.arg("-db").arg("-f").arg(file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut haproxy = Ended(command.spawn().expect("haproxy can be started"));
+    let said = Output::read(haproxy.0.stdout.take().expect("stdout is a pipe"));
     let both = |state: &str| {
         let says = |name: &str| said.line_with(&[&format!("{name}/app is {state}")]).is_some();
         until(&format!("HAProxy says {state}"), || (says("options") && says("get")).then_some(()));
@@ -154,6 +154,14 @@ fn haproxy_sees_by_either_method_whether_it_is_ready() {
     both("DOWN");
     cluster.open_gate("healthy");
     both("UP");
-    haproxy.kill().expect("it is ours");
-    haproxy.wait().expect("it is ours");
+}
+
+/// A process that does not outlive the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

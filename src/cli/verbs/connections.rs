@@ -33,7 +33,7 @@ pub(super) struct Connections {
     flag: NameFlag,
 
     /// Only those of this worker
-    #[arg(long, short, value_name = "N", value_parser = whole::number::<u32>, allow_negative_numbers = true)]
+    #[arg(long, short, value_name = "N", value_parser = whole::worker, allow_negative_numbers = true)]
     worker: Option<u32>,
 
     /// Sort by this column: amounts and times from the largest, all else from the first; default: by app and worker, and

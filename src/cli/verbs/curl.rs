@@ -35,11 +35,11 @@ pub(super) struct Curl {
     name: Option<String>,
 
     /// Number of the worker
-    #[arg(long, short, value_name = "N", value_parser = whole::number::<u32>, allow_negative_numbers = true)]
+    #[arg(long, short, value_name = "N", value_parser = whole::worker, allow_negative_numbers = true)]
     worker: u32,
 
     /// Worker port, if workers listen on several; default: the first
-    #[arg(long, value_name = "PORT", value_parser = whole::number::<u16>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "PORT", value_parser = whole::port, allow_negative_numbers = true)]
     port: Option<u16>,
 
     /// Request method; default: GET, or POST with a body

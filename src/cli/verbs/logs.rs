@@ -43,7 +43,7 @@ pub(super) struct Logs {
     apps: Vec<String>,
 
     /// Begin with so many lines of each file
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 15, value_parser = whole::count, allow_negative_numbers = true)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 15, value_parser = whole::lines, allow_negative_numbers = true)]
     lines: usize,
 
     /// Only what workers write to stdout

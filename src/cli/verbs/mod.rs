@@ -75,7 +75,7 @@ use crate::home::startup::StartupError;
 use crate::settings;
 use crate::settings::error::{Invalid, Problem};
 use crate::settings::workplace::WorkplaceError;
-use crate::sys::{blocking, event_loop};
+use crate::sys::{blocking, event_loop, exhausted};
 use crate::up::UpError;
 
 #[derive(Debug, Parser)]
@@ -236,7 +236,7 @@ pub(super) enum VerbError {
     Broken(String),
     /// There is no way to clusterd.
     #[error("cannot start the event loop: {0}")]
-    Runtime(io::Error),
+    Runtime(#[source] io::Error),
     /// The terminal, pipe or file is gone or full.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
@@ -262,7 +262,7 @@ impl VerbError {
             VerbError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Vec::new(),
             VerbError::Client(client::Error::Refused(problem)) => vec![print::problem(problem)],
             VerbError::Invalid(invalid) => invalid.problems().iter().map(Problem::to_string).collect(),
-            _ => vec![self.to_string()],
+            _ => vec![exhausted::told(self)],
         }
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct Restart {
     order: Order,
 
     /// Only this worker
-    #[arg(long, short, value_name = "N", conflicts_with = "update_env", value_parser = whole::number::<u32>, allow_negative_numbers = true)]
+    #[arg(long, short, value_name = "N", conflicts_with = "update_env", value_parser = whole::worker, allow_negative_numbers = true)]
     worker: Option<u32>,
 
     #[command(flatten)]

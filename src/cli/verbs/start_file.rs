@@ -183,7 +183,7 @@ fn ready(mut apps: Apps, folder: &Path, mut line: CommandLine, only: &[String]) 
         let needs = app.depends_on.iter().map(|name| name.text.clone()).collect();
         Ok(AppToRun { resolved: resolved(app, &line.flags, folder)?, wanted, needs })
     };
-    let ready: Vec<AppToRun> = meant.iter().map(ready).collect::<Result<_, VerbError>>()?;
+    let ready = all_or_what_is_wrong(meant.iter().map(ready))?;
     let name = |app: &AppToRun| app.resolved.config.name.clone();
     if let Some(twice) = (1..ready.len()).map(|place| name(&ready[place])).find(|own| *own == name(&ready[0]))
     {
@@ -199,6 +199,20 @@ fn ready(mut apps: Apps, folder: &Path, mut line: CommandLine, only: &[String]) 
     Ok(Loaded { apps: ready, warnings })
 }
 
+/// Every app, or what is wrong with any of them.
+fn all_or_what_is_wrong(
+    apps: impl Iterator<Item = Result<AppToRun, Invalid>>,
+) -> Result<Vec<AppToRun>, Invalid> {
+    let (mut ready, mut problems) = (Vec::new(), Vec::new());
+    for app in apps {
+        match app {
+            Ok(app) => ready.push(app),
+            Err(invalid) => problems.extend(invalid.into_problems()),
+        }
+    }
+    if problems.is_empty() { Ok(ready) } else { Err(Invalid::new(problems)) }
+}
+
 fn one(problem: Problem) -> Invalid {
     Invalid::new(vec![problem])
 }
@@ -211,7 +225,7 @@ fn take_profile(flags: &mut Layer) -> Option<String> {
     Some(profile)
 }
 
-fn resolved(app: &App, flags: &Layer, start: &Path) -> Result<Resolved, VerbError> {
+fn resolved(app: &App, flags: &Layer, start: &Path) -> Result<Resolved, Invalid> {
     let path = std::env::var_os("PATH");
     let is_command = |name: &str| is_in(path.as_deref(), name);
     check_script(app, start, &is_command)?;

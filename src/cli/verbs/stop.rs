@@ -20,7 +20,7 @@ pub(super) struct Stop {
     hold: bool,
 
     /// Only this worker, until it is started again
-    #[arg(long, short, value_name = "N", value_parser = whole::number::<u32>, allow_negative_numbers = true)]
+    #[arg(long, short, value_name = "N", value_parser = whole::worker, allow_negative_numbers = true)]
     worker: Option<u32>,
 }
 

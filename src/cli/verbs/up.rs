@@ -73,12 +73,11 @@ impl Up {
     }
 }
 
-/// Looks for what is wrong with each, and tells all of it.
+/// Looks for what is wrong with each beside what is read, and tells all of it.
 fn look_for_errors(apps: Vec<AppToRun>) -> Result<ExitCode, VerbError> {
     let codes = apps.iter().filter_map(|app| {
         let config = &app.resolved.config;
-        let failure = cli::look_for_errors(config).err()?;
-        Some(cli::report(&failure, &|message| complain(&format!("{}: {message}", config.name))))
+        cli::look_for_errors(config, &|message| complain(&format!("{}: {message}", config.name)))
     });
     // All are looked at.
     let first = codes.collect::<Vec<_>>().first().copied();

@@ -2,21 +2,29 @@
 //! for a flag.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// How many, or none.
-pub(super) fn count(text: &str) -> Result<usize, String> {
-    from(0, text)
+use crate::settings::parse::MAX_WORKERS;
+
+/// How many lines, or none.
+pub(super) fn lines(text: &str) -> Result<usize, String> {
+    within(0..=1_000_000, text)
 }
 
-/// What is counted from 1: workers, ports.
-pub(super) fn number<T: FromStr + PartialOrd + Display + From<u8>>(text: &str) -> Result<T, String> {
-    from(T::from(1), text)
+/// The number of a worker.
+pub(super) fn worker(text: &str) -> Result<u32, String> {
+    within(1..=MAX_WORKERS, text)
 }
 
-fn from<T: FromStr + PartialOrd + Display>(least: T, text: &str) -> Result<T, String> {
-    let is_enough = |number: &T| *number >= least;
-    text.parse().ok().filter(is_enough).ok_or_else(|| format!("use a whole number from {least}"))
+/// A port.
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    within(1..=u16::MAX, text)
+}
+
+fn within<T: FromStr + PartialOrd + Display>(right: RangeInclusive<T>, text: &str) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| right.contains(number));
+    number.ok_or_else(|| format!("use a whole number from {} to {}", right.start(), right.end()))
 }
 
 #[cfg(test)]
@@ -25,13 +33,14 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_told_with_what_would_be_right() {
-        for (text, expected) in [("0", Ok(0)), ("15", Ok(15)), ("-5", Err(0)), ("x", Err(0)), ("1.5", Err(0))]
-        {
-            assert_eq!(count(text), expected.map_err(|least| format!("use a whole number from {least}")));
+        for (text, expected) in [("0", Some(0)), ("15", Some(15)), ("-5", None), ("x", None), ("1.5", None)] {
+            assert_eq!(lines(text).ok(), expected, "{text}");
         }
-        assert_eq!(number::<u32>("1"), Ok(1));
-        for text in ["0", "-1", "", "4294967296"] {
-            assert_eq!(number::<u32>(text), Err("use a whole number from 1".to_owned()), "{text}");
+        assert_eq!(port("65535"), Ok(65535));
+        for text in ["0", "-1", "", "65536", "4294967296"] {
+            assert_eq!(port(text), Err("use a whole number from 1 to 65535".to_owned()), "{text}");
         }
+        assert_eq!(worker("1"), Ok(1));
+        assert!(worker("0").is_err() && worker("5000000000").is_err());
     }
 }

@@ -126,7 +126,7 @@ fn about_end(how: Ended, seen: &Findings) -> String {
         }
         Ended::Code(_) if seen.needs_shim => {
             "see its output; if that says that the address is in use, the server calls the kernel past clusterd's shim, or \
-             something replaces LD_PRELOAD before it starts: use --attach seccomp; if there is none, run the command \
+             something clears or replaces LD_PRELOAD before it starts: use --attach seccomp; if there is none, run the command \
              without clusterd"
                 .to_owned()
         }

@@ -82,11 +82,7 @@ impl Written {
 /// It is of another type; the reason says which is right.
 pub(super) fn write(value: &Tree, shape: Shape) -> Result<Written, Reason> {
     let wrong = |accepts: &str| {
-        let what = match &value.data {
-            Data::Number(number) if shape.is_amount() && number.starts_with('-') => "a negative number",
-            Data::Number(_) if shape.is_amount() => "a fraction",
-            _ => value.what(),
-        };
+        let what = if shape.is_amount() { odd_number(value) } else { None }.unwrap_or_else(|| value.what());
         Reason::new(format!("{what} is not accepted")).hint(format!("use {accepts}"))
     };
     let amount = || whole(value).filter(|number| !number.starts_with('-'));
@@ -174,6 +170,16 @@ pub(super) fn whole(value: &Tree) -> Option<String> {
     let (Data::Number(text) | Data::Text(text)) = &value.data else { return None };
     let text = text.trim();
     text.parse::<i64>().ok().map(|number| number.to_string())
+}
+
+/// What is wrong with a number where not every one is accepted.
+fn odd_number(value: &Tree) -> Option<&'static str> {
+    if whole(value).is_some_and(|number| number.starts_with('-')) {
+        return Some("a negative number");
+    }
+    let Data::Number(text) = &value.data else { return None };
+    let is_whole = text.trim().trim_start_matches(['-', '+']).bytes().all(|byte| byte.is_ascii_digit());
+    Some(if is_whole { "so large a number" } else { "a number that is not whole" })
 }
 
 fn text(value: &Tree) -> Option<String> {
@@ -370,12 +376,22 @@ mod tests {
             (
                 Shape::Milliseconds,
                 "1.5",
-                "a fraction is not accepted; hint: use a number of milliseconds, such as 3000",
+                "a number that is not whole is not accepted; hint: use a number of milliseconds, such as 3000",
             ),
             (
                 Shape::Milliseconds,
-                "-5",
+                "\"-5\"",
                 "a negative number is not accepted; hint: use a number of milliseconds, such as 3000",
+            ),
+            (
+                Shape::Workers,
+                "-1.5",
+                "a number that is not whole is not accepted; hint: use a whole number or \"max\"",
+            ),
+            (
+                Shape::Count,
+                "99999999999999999999",
+                "so large a number is not accepted; hint: use a whole number, such as 10",
             ),
             (Shape::Workers, "\"two\"", "a text is not accepted; hint: use a whole number or \"max\""),
             (Shape::Text, "5", "a number is not accepted; hint: use a text"),

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobBuilder};
-use regex_lite::Regex;
+use regex_lite::{Regex, RegexBuilder};
 
 /// Names that are always ignored, at any depth.
 const ALWAYS: [&str; 23] = [
@@ -91,6 +91,9 @@ pub(crate) enum Unmatchable {
     Size(#[from] regex_lite::Error),
 }
 
+/// How deep braces may be in braces, as in globset's own matcher.
+const NESTING: u32 = 250;
+
 /// Several patterns, as one expression. globset's own matcher is an engine for the fastest search there is, which would be a
 /// twentieth of the program.
 #[derive(Debug)]
@@ -101,7 +104,8 @@ impl Patterns {
         // They are about bytes, which they say so, and take a byte for the character of its number.
         let each = patterns.iter().map(|pattern| pattern.regex().trim_start_matches("(?-u)").to_owned());
         let all = each.collect::<Vec<_>>().join("|");
-        Ok(Self((!patterns.is_empty()).then(|| Regex::new(&all)).transpose()?))
+        let any = || RegexBuilder::new(&all).dot_matches_new_line(true).nest_limit(NESTING).build();
+        Ok(Self((!patterns.is_empty()).then(any).transpose()?))
     }
 
     fn match_any(&self, path: &Path) -> bool {
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn patterns_are_about_names_or_paths() {
-        let table: [(&[&str], &str, bool); 24] = [
+        let table: [(&[&str], &str, bool); 27] = [
             (&[], "server.js", false),
             (&[], "src/server.js", false),
             (&[], "src/.server.js.swp", true),
@@ -138,6 +142,9 @@ mod tests {
             (&["{a,b}/*.js"], "b/c.js", true),
             (&["{a,b}/*.js"], "b/c/d.js", false),
             (&["cache-?"], "cache-1", true),
+            (&[], "two\nlines.log", true),
+            (&["two?lines"], "two\nlines", true),
+            (&["two?lines"], "two/lines", false),
             (&["caf\u{e9}/[!a-c]*"], "caf\u{e9}/d", true),
             (&["caf\u{e9}/[!a-c]*"], "caf\u{e9}/a", false),
             (&["a\\*"], "a*", true),

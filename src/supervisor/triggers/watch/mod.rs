@@ -64,6 +64,14 @@ pub(crate) enum WatchError {
     Thread(#[source] io::Error),
 }
 
+/// Whether these patterns can be matched.
+///
+/// # Errors
+/// [`WatchError::Ignore`].
+pub(crate) fn check_patterns(ignore: &[Glob]) -> Result<(), WatchError> {
+    Ok(Ignored::new(ignore).map(drop)?)
+}
+
 /// What has changed, as it changes.
 #[derive(Debug)]
 pub(crate) struct Changes(mpsc::Receiver<PathBuf>);
