@@ -23,7 +23,7 @@ use crate::ids::WorkerId;
 const MOST: usize = 32 * 1024;
 
 /// After so many notes whoever reads them is woken.
-const WAKE_AFTER: usize = 1024;
+const WAKE_AFTER: usize = 2048;
 
 /// Whether connections can be noted at all.
 ///

@@ -21,7 +21,7 @@ const HURRY: Duration = Duration::from_millis(5);
 const HEALING: Duration = Duration::from_millis(500);
 
 /// The time between two looks at what of the table is over: at least, and where looks take long.
-const PURGE: Duration = Duration::from_millis(50);
+const PURGE: Duration = Duration::from_millis(250);
 const LONGEST_PURGE: Duration = Duration::from_secs(1);
 
 /// A pause is so many times as long as the look before it, but for that no longer than the longest one: a machine with very
@@ -181,7 +181,7 @@ mod tests {
             (DRAIN, Some([62, 62, 500])),
             (Waiting { place: true, ..NOBODY }, Some([5, 18, 500])),
             (Waiting { lost: true, ..NOBODY }, Some([500, 500, 500])),
-            (Waiting { stale: true, ..NOBODY }, Some([50, 50, 1000])),
+            (Waiting { stale: true, ..NOBODY }, Some([250, 250, 1000])),
             (Waiting { stale: true, place: true, ..DRAIN }, Some([5, 18, 500])),
         ];
         for (waiting, expected) in cases {

@@ -13,8 +13,8 @@ use super::{Ended, Figures};
 use crate::ids::WorkerId;
 use crate::sys::sock_diag::{TcpFigures, TcpSocket};
 
-/// So many may have ended without that having been seen, beside as many as are open. Each takes 120 bytes.
-const STALE: usize = 1024;
+/// So many may have ended without that having been seen, beside as many as are open.
+const STALE: usize = 4 * 1024;
 
 /// So long the end of a connection is waited for that is in no list. Until it is told, a process may have it: the kernel lists
 /// none that the client has reset, and tells of its end when the process closes it.
