@@ -55,8 +55,7 @@ pub(crate) trait Answer: Clone + 'static {
 ///
 /// It listens on the first port in `CLUSTERD_ATTACH_PORTS`, else on `PORT`, else on 3000.
 pub(crate) fn run<A: Answer>(name: &str, answer: impl FnOnce() -> Result<A, Failure>) -> ExitCode {
-    let event_loop = event_loop::on_this_thread().and_then(|mut event_loop| event_loop.build());
-    let served = match blocking::begin().and(event_loop) {
+    let served = match blocking::begin().and_then(|()| event_loop::begin()) {
         Ok(runtime) => {
             answer().and_then(|answer| tokio::task::LocalSet::new().block_on(&runtime, serve(answer)))
         }

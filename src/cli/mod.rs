@@ -261,9 +261,9 @@ fn look_for_errors(config: &Config, complain: &dyn Fn(&str)) -> Option<u8> {
         find_users(config).map_err(CliError::from),
         find_watched(config).map_err(CliError::from),
     ];
+    // All of it is told.
     let codes = looked.into_iter().filter_map(Result::err).map(|failure| report(&failure, complain));
-    // All is told.
-    codes.collect::<Vec<_>>().first().copied()
+    codes.reduce(|first, _| first)
 }
 
 /// What can be looked for is looked for before anything is started.

@@ -6,12 +6,12 @@ use std::thread;
 use std::{fs, io};
 
 use rustix::process::{Resource, getrlimit};
-use rustix::rand::GetRandomFlags;
 use rustix::thread::CapabilitySet;
 
 use super::child::{self, Different};
 use super::finding::{Found, count};
 use crate::settings::load::cpus;
+use crate::supervisor::processes::spawn::fresh_token;
 use crate::sys::process::{become_subreaper, own_program};
 use crate::sys::{cgroups, privileges};
 
@@ -80,8 +80,7 @@ fn judge_orphans(is_first: bool, adopts: io::Result<()>, first: Option<&str>) ->
 }
 
 pub(super) fn random() -> Found {
-    let mut bytes = [0; 16];
-    judge_random(rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()).map(drop).map_err(Into::into))
+    judge_random(fresh_token().map(drop))
 }
 
 fn judge_random(got: io::Result<()>) -> Found {

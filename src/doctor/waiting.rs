@@ -18,7 +18,7 @@ pub(super) fn look() -> Found {
 fn wait() -> io::Result<()> {
     // Those of the thread that looks are as before afterwards.
     let _before = Blocked::all()?;
-    let runtime = event_loop::on_this_thread()?.build()?;
+    let runtime = event_loop::begin()?;
     runtime.block_on(async {
         let signals = signals::wait_for(&[libc::SIGUSR1])?;
         Watched::new(signals, Interest::READABLE).map(drop)

@@ -166,7 +166,7 @@ fn not_begun(error: PrimaryError, restoring: Option<Box<Restoring>>) -> PrimaryE
 fn open_runtime() -> Result<Runtime, PrimaryError> {
     signals::keep_waiting().map_err(PrimaryError::Signals)?;
     blocking::begin().map_err(PrimaryError::Runtime)?;
-    event_loop::on_this_thread().and_then(|mut event_loop| event_loop.build()).map_err(PrimaryError::Runtime)
+    event_loop::begin().map_err(PrimaryError::Runtime)
 }
 
 /// Opens where everything is written to. Whether the app's primary is started again if it crashes.

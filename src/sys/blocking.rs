@@ -28,8 +28,7 @@ pub(crate) fn begin() -> io::Result<()> {
     if state.threads == 0 { THREADS.start_one(&mut state).map_err(refused) } else { Ok(()) }
 }
 
-/// Does this on a thread that may block (for which memory may end between its stack and the smaller one that std gives it for signals:
-/// std panics then); on the calling one, if there is none and none can be started. It is done also if nobody
+/// Does this on a thread that may block; on the calling one, if there is none and none can be started. It is done also if nobody
 /// awaits it any more. What belongs to the calling thread's runtime, such as sockets, can be made there.
 ///
 /// # Panics
@@ -84,6 +83,7 @@ impl Threads {
     fn start_one(&'static self, state: &mut State) -> io::Result<()> {
         // No signal ends the program by such a thread that another one is about to wait for.
         let blocked = Blocked::all()?;
+        // Where memory ends between its stack and the smaller one for signals, std panics instead of refusing.
         thread::Builder::new().name("blocking".to_owned()).spawn(|| self.work())?;
         drop(blocked);
         state.threads += 1;
@@ -111,7 +111,8 @@ impl Threads {
     /// Waits until there may be something to do, or it has been long enough; the only thread wakes for nothing else.
     fn rest<'a>(&self, mut state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
         state.resting += 1;
-        let (mut state, is_over) = match state.threads {
+        let is_over;
+        (state, is_over) = match state.threads {
             1 => (self.more.wait(state).unwrap_or_else(PoisonError::into_inner), false),
             _ => {
                 let waited = self.more.wait_timeout(state, REST).unwrap_or_else(PoisonError::into_inner);

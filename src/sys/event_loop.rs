@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 use super::exhausted::more_descriptors;
 
@@ -21,6 +21,14 @@ pub(crate) fn on_this_thread() -> io::Result<Builder> {
     let mut builder = Builder::new_current_thread();
     builder.enable_all();
     Ok(builder)
+}
+
+/// An event loop on the calling thread.
+///
+/// # Errors
+/// Those of [`on_this_thread`], and of epoll_create1(2) and eventfd(2).
+pub(crate) fn begin() -> io::Result<Runtime> {
+    on_this_thread()?.build()
 }
 
 fn no_pair(error: &io::Error) -> String {

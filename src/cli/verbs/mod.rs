@@ -355,8 +355,7 @@ pub(super) fn run(Asked(verb): Asked) -> Result<ExitCode, VerbError> {
     if let Verb::Up(_) | Verb::Web(_) | Verb::Logs(_) | Verb::Monit(_) = verb {
         blocking::begin().map_err(VerbError::Runtime)?;
     }
-    let event_loop = event_loop::on_this_thread().and_then(|mut event_loop| event_loop.build());
-    let runtime = event_loop.map_err(VerbError::Runtime)?;
+    let runtime = event_loop::begin().map_err(VerbError::Runtime)?;
     let done = runtime.block_on(carry_out(verb));
     // What a verb needs it has waited for. What is still read for somebody who has left may never end: from a file system that
     // does not answer.

@@ -13,7 +13,7 @@ use super::order::{Order, UpdateEnv};
 use super::print::Shape;
 use super::start_file::IfItRuns;
 use super::{VerbError, rest, start_file};
-use crate::cli::{arguments, complain};
+use crate::cli::{arguments, complain, find_program};
 use crate::control::client;
 use crate::control::home::Home;
 use crate::home::apps::Apps;
@@ -226,7 +226,7 @@ pub(super) async fn start_new(
     let line = CommandLine { folder: Some(folder.clone()), fallback: no_port(), ..line };
     let resolved = load(line)?;
     resolved.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
-    resolved.config.workplace().find(&resolved.config.command, std::env::var_os("PATH"))?;
+    find_program(&resolved.config)?;
     let app = Apps::of_this_process()?.app(&resolved.config.name);
     rest::define(&app, (&resolved, Wanted::Running), &folder, environment)?;
     rest::start(&app, shape).await

@@ -10,7 +10,7 @@ use super::order::{Order, UpdateEnv};
 use super::print::{self, Shape};
 use super::side_by_side::{self, State};
 use super::{VerbError, interrupt, rest};
-use crate::cli::complain;
+use crate::cli::{self, complain};
 use crate::home::apps::{self, AppFolder};
 use crate::home::definition::{self, NotWritten, Written};
 use crate::home::ids::Ids;
@@ -130,9 +130,8 @@ impl Loaded {
     /// # Errors
     /// Of the first that cannot be run.
     pub(super) fn find_programs(&self) -> Result<(), VerbError> {
-        let path = std::env::var_os("PATH");
         self.apps.iter().map(|app| &app.resolved.config).try_for_each(|config| {
-            let found = config.workplace().find(&config.command, path.clone()).map(drop);
+            let found = cli::find_program(config);
             found.map_err(|source| VerbError::WorkplaceOf { app: config.name.clone(), source })
         })
     }

@@ -80,7 +80,7 @@ fn look_for_errors(apps: Vec<AppToRun>) -> Result<ExitCode, VerbError> {
         cli::look_for_errors(config, &|message| complain(&format!("{}: {message}", config.name)))
     });
     // All are looked at.
-    let first = codes.collect::<Vec<_>>().first().copied();
+    let first = codes.reduce(|first, _| first);
     apps_of(apps)?;
     Ok(first.map_or(ExitCode::SUCCESS, ExitCode::from))
 }

@@ -82,7 +82,8 @@ impl Written {
 /// It is of another type; the reason says which is right.
 pub(super) fn write(value: &Tree, shape: Shape) -> Result<Written, Reason> {
     let wrong = |accepts: &str| {
-        let what = if shape.is_amount() { odd_number(value) } else { None }.unwrap_or_else(|| value.what());
+        let odd = shape.is_amount().then(|| odd_number(value)).flatten();
+        let what = odd.unwrap_or_else(|| value.what());
         Reason::new(format!("{what} is not accepted")).hint(format!("use {accepts}"))
     };
     let amount = || whole(value).filter(|number| !number.starts_with('-'));
