@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 
 use procfs::ProcError;
 use procfs::net::{TcpNetEntry, TcpState};
 use tracing::warn;
 
+use super::notes::Client;
 use super::table::Table;
 use crate::sys::sock_diag::{SockDiag, TcpSocket, state};
 
@@ -94,7 +94,7 @@ pub(super) fn is_refusal(error: &io::Error) -> bool {
     )
 }
 
-fn from_files(ports: &[u16], cookies: &HashMap<SocketAddr, u64>) -> io::Result<Vec<TcpSocket>> {
+fn from_files(ports: &[u16], cookies: &HashMap<Client, u64>) -> io::Result<Vec<TcpSocket>> {
     let mut entries = procfs::net::tcp().map_err(into_io)?;
     match procfs::net::tcp6() {
         Ok(more) => entries.extend(more),
@@ -109,7 +109,7 @@ fn from_files(ports: &[u16], cookies: &HashMap<SocketAddr, u64>) -> io::Result<V
     Ok(sockets)
 }
 
-fn socket(entry: &TcpNetEntry, cookies: &HashMap<SocketAddr, u64>) -> Option<TcpSocket> {
+fn socket(entry: &TcpNetEntry, cookies: &HashMap<Client, u64>) -> Option<TcpSocket> {
     let state = match entry.state {
         TcpState::Established => state::ESTABLISHED,
         TcpState::CloseWait => state::CLOSE_WAIT,
@@ -120,7 +120,7 @@ fn socket(entry: &TcpNetEntry, cookies: &HashMap<SocketAddr, u64>) -> Option<Tcp
         _ => return None,
     };
     let remote = entry.remote_address;
-    let noted = cookies.get(&canonical(remote)).copied();
+    let noted = cookies.get(&remote.into()).copied();
     // One that was not noted needs a name of its own: no cookie has this bit.
     let cookie = noted.unwrap_or_else(|| 1 << 63 | u64::from(remote.port()) << 40 | entry.inode);
     Some(TcpSocket {
@@ -134,11 +134,6 @@ fn socket(entry: &TcpNetEntry, cookies: &HashMap<SocketAddr, u64>) -> Option<Tcp
         dropped: None,
         figures: None,
     })
-}
-
-/// A client's address, the same over IPv4 and over IPv6.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
-    (address.ip().to_canonical(), address.port()).into()
 }
 
 fn into_io(error: ProcError) -> io::Error {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -16,7 +16,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::sockopt::socket_cookie;
 use rustix::net::{AddressFamily, SocketType};
 
-use super::snapshot::{NoteSnapshot, NotesSnapshot};
+use serde::{Deserialize, Serialize};
+
+use super::snapshot::NotesSnapshot;
+use crate::carry::Moment;
 use crate::ids::WorkerId;
 
 /// How many notes may wait to be read.
@@ -24,6 +27,9 @@ const MOST: usize = 32 * 1024;
 
 /// After so many notes whoever reads them is woken.
 const WAKE_AFTER: usize = 2048;
+
+/// Room for so many is kept: for those, and for what is noted until they are read.
+pub(super) const ROOM: usize = 2 * WAKE_AFTER;
 
 /// Whether connections can be noted at all.
 ///
@@ -35,19 +41,70 @@ pub(crate) fn check() -> io::Result<()> {
     Ok(())
 }
 
-/// What is noted of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is noted of a connection. Under load there are some thousands of them, which are most of what the primary has in memory:
+/// what is here takes little room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Note {
     /// What the kernel calls it (SO_COOKIE).
-    pub cookie: u64,
+    pub(super) cookie: u64,
     /// Whom it is given to; `None` if it was taken back.
-    pub worker: Option<WorkerId>,
-    /// The client.
-    pub client: SocketAddr,
-    /// When it was accepted.
-    pub accepted: Instant,
-    /// How long it waited for a worker.
-    pub waited: Duration,
+    pub(super) worker: Option<WorkerId>,
+    pub(super) client: Client,
+    pub(super) accepted: Moment,
+    pub(super) waited: Micros,
+}
+
+impl Note {
+    /// Of the connection that the kernel calls so, of this client, which was accepted then and waited so long for the worker.
+    pub(crate) fn new(
+        cookie: u64,
+        worker: Option<WorkerId>,
+        client: SocketAddr,
+        accepted: Instant,
+        waited: Duration,
+    ) -> Self {
+        let (client, accepted, waited) = (client.into(), accepted.into(), waited.into());
+        Self { cookie, worker, client, accepted, waited }
+    }
+}
+
+/// A client's address, the same over IPv4 and over IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "SocketAddr", into = "SocketAddr")]
+pub(super) struct Client(Ipv6Addr, u16);
+
+impl From<SocketAddr> for Client {
+    fn from(address: SocketAddr) -> Self {
+        let ip = match address {
+            SocketAddr::V4(address) => address.ip().to_ipv6_mapped(),
+            SocketAddr::V6(address) => *address.ip(),
+        };
+        Self(ip, address.port())
+    }
+}
+
+impl From<Client> for SocketAddr {
+    fn from(Client(ip, port): Client) -> Self {
+        (ip.to_canonical(), port).into()
+    }
+}
+
+/// Microseconds, up to 71 minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Duration", into = "Duration")]
+pub(super) struct Micros(u32);
+
+impl From<Duration> for Micros {
+    fn from(duration: Duration) -> Self {
+        Self(duration.as_micros().try_into().unwrap_or(u32::MAX))
+    }
+}
+
+impl From<Micros> for Duration {
+    fn from(Micros(micros): Micros) -> Self {
+        Self::from_micros(micros.into())
+    }
 }
 
 /// Where notes are made.
@@ -95,7 +152,7 @@ impl Notes {
 
     /// A connection that was given, or was to be, is the front's again.
     pub(crate) fn taken_back(&self, socket: impl AsFd, client: SocketAddr, accepted: Instant) {
-        self.given(socket, |cookie| Note { cookie, worker: None, client, accepted, waited: Duration::ZERO });
+        self.given(socket, |cookie| Note::new(cookie, None, client, accepted, Duration::ZERO));
     }
 
     /// Whether a connection that is given next is surely noted. If not, `cx` is woken when there is room.
@@ -116,6 +173,10 @@ impl Notes {
         if page.notes.len() >= MOST && note.worker.is_some() {
             page.dropped = page.dropped.saturating_add(1);
             return;
+        }
+        if page.notes.capacity() == 0 {
+            // At once, and not in steps whose memory would stay in the heap.
+            page.notes.reserve_exact(ROOM);
         }
         page.notes.push(note);
         if page.notes.len() == WAKE_AFTER {
@@ -167,18 +228,14 @@ impl Notes {
     /// What was noted and not read. It is whole only when neither who makes notes nor who reads them goes on.
     pub(crate) fn snapshot(&self) -> NotesSnapshot {
         let page = self.page();
-        NotesSnapshot {
-            notes: page.notes.iter().map(NoteSnapshot::from).collect(),
-            dropped: page.dropped,
-            left_ports: page.left.clone(),
-        }
+        NotesSnapshot { notes: page.notes.clone(), dropped: page.dropped, left_ports: page.left.clone() }
     }
 
     /// That was noted before anything else.
     pub(crate) fn restore(&self, snapshot: NotesSnapshot) {
         let NotesSnapshot { notes, dropped, left_ports } = snapshot;
         let mut page = self.page();
-        page.notes.splice(0..0, notes.into_iter().map(Note::from));
+        page.notes.splice(0..0, notes);
         page.dropped = page.dropped.saturating_add(dropped);
         page.left.extend(left_ports);
         drop(page);
@@ -207,20 +264,6 @@ impl Notes {
     }
 }
 
-impl From<&Note> for NoteSnapshot {
-    fn from(note: &Note) -> Self {
-        let &Note { cookie, worker, client, accepted, waited } = note;
-        Self { cookie, worker, client, accepted: accepted.into(), waited }
-    }
-}
-
-impl From<NoteSnapshot> for Note {
-    fn from(note: NoteSnapshot) -> Self {
-        let NoteSnapshot { cookie, worker, client, accepted, waited } = note;
-        Self { cookie, worker, client, accepted: accepted.into(), waited }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
@@ -233,7 +276,7 @@ mod tests {
     fn note(cookie: u64) -> Note {
         let worker = Some(WorkerId { slot: Slot(1), launch: 1 });
         let client = ([127, 0, 0, 1], 1).into();
-        Note { cookie, worker, client, accepted: Instant::now(), waited: Duration::ZERO }
+        Note::new(cookie, worker, client, Instant::now(), Duration::ZERO)
     }
 
     #[test]
@@ -255,6 +298,34 @@ mod tests {
         let (read, dropped) = notes.take(Vec::new());
         assert_eq!((read.len(), dropped), (MOST, 7));
         assert_eq!(notes.take(Vec::new()), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn a_note_takes_little_room() {
+        assert_eq!(size_of::<Note>(), 64);
+    }
+
+    #[test]
+    fn a_client_is_the_same_over_ipv4_and_over_ipv6() {
+        let client = |address: &str| Client::from(address.parse::<SocketAddr>().unwrap());
+        assert_eq!(client("192.0.2.1:80"), client("[::ffff:192.0.2.1]:80"));
+        for other in ["192.0.2.1:81", "192.0.2.2:80", "[::c000:201]:80", "[2001:db8::1]:80"] {
+            assert_ne!(client("192.0.2.1:80"), client(other));
+            assert_eq!(SocketAddr::from(client(other)).to_string(), other);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_longer_than_can_be_noted_has_waited_for_as_long_as_can_be() {
+        for (waited, noted) in [
+            (Duration::ZERO, Duration::ZERO),
+            (Duration::from_nanos(7_999), Duration::from_micros(7)),
+            (Duration::from_secs(4_000), Duration::from_secs(4_000)),
+            (Duration::from_secs(5_000), Duration::from_micros(u32::MAX.into())),
+            (Duration::MAX, Duration::from_micros(u32::MAX.into())),
+        ] {
+            assert_eq!(Duration::from(Micros::from(waited)), noted);
+        }
     }
 
     #[derive(Default)]

@@ -3,12 +3,10 @@
 //! What is not in it is found again: who waits for an answer, for ends, or until a worker is drained, asks again; ends that
 //! nobody heard of meanwhile show in the lists, as those do whose events were lost; and with the lists come the figures.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::notes::{Client, Micros, Note};
 use crate::carry::Moment;
 use crate::ids::WorkerId;
 
@@ -43,9 +41,9 @@ impl ConnectionsSnapshot {
 pub(super) struct NotedSnapshot {
     pub(super) cookie: u64,
     pub(super) worker: Option<WorkerId>,
-    pub(super) client: SocketAddr,
+    pub(super) client: Client,
     pub(super) accepted: Moment,
-    pub(super) waited: Duration,
+    pub(super) waited: Micros,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_freed: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,22 +65,11 @@ pub(super) struct GroupSnapshot {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NotesSnapshot {
     /// In the order in which they were made.
-    pub(super) notes: Vec<NoteSnapshot>,
+    pub(super) notes: Vec<Note>,
     /// How many were not kept.
     pub(super) dropped: u64,
     /// The ports that were served until this was last read.
     pub(super) left_ports: Vec<u16>,
-}
-
-/// One note.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NoteSnapshot {
-    pub(super) cookie: u64,
-    pub(super) worker: Option<WorkerId>,
-    pub(super) client: SocketAddr,
-    pub(super) accepted: Moment,
-    pub(super) waited: Duration,
 }
 
 /// What `--connection-stats` has counted of connections that have not ended. The sums are metrics.

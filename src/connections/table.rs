@@ -3,13 +3,12 @@
 //! It does no I/O. A connection leaves it when its end is told, or when it is missing from a list.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::listing::canonical;
-use super::notes::Note;
+use super::notes::{Client, Micros, Note};
 use super::snapshot::NotedSnapshot;
 use super::{Ended, Figures};
+use crate::carry::Moment;
 use crate::ids::WorkerId;
 use crate::sys::sock_diag::{TcpFigures, TcpSocket};
 
@@ -28,24 +27,22 @@ pub(super) struct Table {
     open: usize,
     /// What was last seen of those that are open; nothing unless somebody waits for their ends.
     figures: HashMap<u64, Figures>,
-    /// Since when that one is missing that is missing longest, as far as was last seen.
+    /// Since when those are missing from lists whose ends may still be told.
+    missing: HashMap<u64, Instant>,
+    /// The earliest of them, as far as was last seen.
     missing_since: Option<Instant>,
 }
 
-/// What is known of a connection.
+/// What is known of a connection, in as little room as in a [`Note`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Noted {
     /// Whose it is; the front's if nobody's.
     pub(super) worker: Option<WorkerId>,
-    /// When it was accepted.
-    pub(super) accepted: Instant,
-    /// How long it waited for a worker.
-    pub(super) waited: Duration,
-    client: SocketAddr,
+    client: Client,
+    accepted: Moment,
+    waited: Micros,
     /// No process has it any more, which was told.
     is_freed: bool,
-    /// Since when it is missing from lists, while its end may still be told.
-    missing_since: Option<Instant>,
 }
 
 /// Whether it can be relied on that ends are told.
@@ -71,21 +68,23 @@ pub(super) struct Outcome {
 impl Table {
     /// What the next image of clusterd has to know of it.
     pub(super) fn snapshot(&self) -> Vec<NotedSnapshot> {
-        self.noted.iter().map(|(&cookie, noted)| noted.snapshot(cookie)).collect()
+        let missing_since = |cookie| self.missing.get(cookie).copied().map(Into::into);
+        self.noted.iter().map(|(cookie, noted)| noted.snapshot(*cookie, missing_since(cookie))).collect()
     }
 
     /// With what an image before has known. All of them are taken to be open.
     pub(super) fn restored(noted: Vec<NotedSnapshot>) -> Self {
+        let missing = |noted: &NotedSnapshot| Some((noted.cookie, noted.missing_since?.into()));
+        let missing: HashMap<_, _> = noted.iter().filter_map(missing).collect();
         let noted: HashMap<_, _> = noted.into_iter().map(|noted| (noted.cookie, noted.into())).collect();
-        let missing_since = noted.values().filter_map(|noted: &Noted| noted.missing_since).min();
-        Self { open: noted.len(), noted, figures: HashMap::new(), missing_since }
+        let missing_since = missing.values().min().copied();
+        Self { open: noted.len(), noted, figures: HashMap::new(), missing, missing_since }
     }
 
     /// Notes something.
     pub(super) fn note(&mut self, note: Note) {
         let Note { cookie, worker, client, accepted, waited } = note;
-        let noted = Noted { worker, accepted, waited, client, is_freed: false, missing_since: None };
-        self.noted.insert(cookie, noted);
+        self.noted.insert(cookie, Noted { worker, client, accepted, waited, is_freed: false });
     }
 
     /// What is known of a connection.
@@ -93,9 +92,9 @@ impl Table {
         self.noted.get(&cookie)
     }
 
-    /// Whose connections have which names, where the kernel tells none.
-    pub(super) fn by_client(&self) -> HashMap<SocketAddr, u64> {
-        self.noted.iter().map(|(&cookie, noted)| (canonical(noted.client), cookie)).collect()
+    /// Which clients' connections have which names, where the kernel tells none.
+    pub(super) fn by_client(&self) -> HashMap<Client, u64> {
+        self.noted.iter().map(|(&cookie, noted)| (noted.client, cookie)).collect()
     }
 
     /// Whether it is time to look which of them are still there.
@@ -111,6 +110,7 @@ impl Table {
         outcome: &mut Outcome,
     ) -> Option<WorkerId> {
         self.figures.remove(&socket.cookie);
+        self.missing.remove(&socket.cookie);
         let noted = self.noted.remove(&socket.cookie)?;
         end(socket.cookie, &noted, socket.figures.map(Into::into), now, outcome);
         noted.worker
@@ -126,10 +126,11 @@ impl Table {
             sockets.get(at)
         };
         let figures = &mut self.figures;
-        let mut missing_since = None;
+        let missing = std::mem::take(&mut self.missing);
         self.noted.retain(|&cookie, noted| {
             let Some(socket) = listed(cookie) else {
-                let is_over = match (ends, noted.missing_since) {
+                let missing_since = missing.get(&cookie).copied();
+                let is_over = match (ends, missing_since) {
                     (Ends::Unwatched, _) => true,
                     (_, None) => false,
                     (Ends::Lost, Some(_)) => true,
@@ -142,17 +143,15 @@ impl Table {
                     }
                     return false;
                 }
-                let since = *noted.missing_since.get_or_insert(now);
-                missing_since = Some(missing_since.map_or(since, |oldest: Instant| oldest.min(since)));
+                self.missing.insert(cookie, missing_since.unwrap_or(now));
                 return true;
             };
-            noted.missing_since = None;
             if socket.inode == 0 {
                 free(noted, &mut outcome);
             }
             true
         });
-        self.missing_since = missing_since;
+        self.missing_since = self.missing.values().min().copied();
         if ends != Ends::Unwatched {
             let noted = &self.noted;
             self.figures.retain(|cookie, _| noted.contains_key(cookie));
@@ -175,25 +174,33 @@ impl Table {
 }
 
 impl Noted {
-    fn snapshot(&self, cookie: u64) -> NotedSnapshot {
-        let &Self { worker, accepted, waited, client, is_freed, missing_since } = self;
-        let missing_since = missing_since.map(Into::into);
-        NotedSnapshot { cookie, worker, client, accepted: accepted.into(), waited, is_freed, missing_since }
+    /// When it was accepted.
+    pub(super) fn accepted(&self) -> Instant {
+        self.accepted.into()
+    }
+
+    /// How long it waited for a worker.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited.into()
+    }
+
+    fn snapshot(&self, cookie: u64, missing_since: Option<Moment>) -> NotedSnapshot {
+        let &Self { worker, client, accepted, waited, is_freed } = self;
+        NotedSnapshot { cookie, worker, client, accepted, waited, is_freed, missing_since }
     }
 }
 
 impl From<NotedSnapshot> for Noted {
     fn from(noted: NotedSnapshot) -> Self {
-        let NotedSnapshot { cookie: _, worker, client, accepted, waited, is_freed, missing_since } = noted;
-        let missing_since = missing_since.map(Into::into);
-        Self { worker, accepted: accepted.into(), waited, client, is_freed, missing_since }
+        let NotedSnapshot { cookie: _, worker, client, accepted, waited, is_freed, missing_since: _ } = noted;
+        Self { worker, client, accepted, waited, is_freed }
     }
 }
 
 fn end(cookie: u64, noted: &Noted, figures: Option<Figures>, now: Instant, outcome: &mut Outcome) {
     free(&mut noted.clone(), outcome);
     if let Some(worker) = noted.worker {
-        let lived = now.saturating_duration_since(noted.accepted);
+        let lived = now.saturating_duration_since(noted.accepted());
         outcome.ended.push(Ended { cookie, worker, lived, figures });
     }
 }
@@ -228,7 +235,7 @@ mod tests {
 
     fn note(cookie: u64, worker: Option<WorkerId>, accepted: Instant) -> Note {
         let client = ([127, 0, 0, 1], u16::try_from(cookie).unwrap()).into();
-        Note { cookie, worker, client, accepted, waited: Duration::from_millis(3) }
+        Note::new(cookie, worker, client, accepted, Duration::from_millis(3))
     }
 
     fn socket(cookie: u64, inode: u64, received: u64) -> TcpSocket {

@@ -17,9 +17,9 @@ use super::drains::{self, Drain, counts};
 use super::handle::{EndsSink, FreedSink, Inbox, Request, Telling};
 use super::holders::{Holders, Kin};
 use super::listing::{Listing, is_refusal};
-use super::notes::{Note, Notes};
+use super::notes::{Note, Notes, ROOM};
 use super::pace::{Pace, Waiting};
-use super::table::{Ends, Outcome, Table};
+use super::table::{Ends, Noted, Outcome, Table};
 use super::{ConnectionState, ConnectionsSnapshot, Handle, OpenConnection};
 use crate::carry::StandStill;
 use crate::ids::WorkerId;
@@ -294,7 +294,7 @@ impl Task {
             self.notes_all = false;
         }
         notes.drain(..).for_each(|note| self.table.note(note));
-        if notes.capacity() <= 4096 {
+        if notes.capacity() <= ROOM {
             self.room = notes;
         }
     }
@@ -385,8 +385,8 @@ impl Task {
                     local: socket.local,
                     client: socket.remote,
                     state: connection_state(socket)?,
-                    age: noted.map(|noted| now.saturating_duration_since(noted.accepted)),
-                    queued_for: noted.filter(|noted| noted.worker.is_some()).map(|noted| noted.waited),
+                    age: noted.map(|noted| now.saturating_duration_since(noted.accepted())),
+                    queued_for: noted.filter(|noted| noted.worker.is_some()).map(Noted::waited),
                     figures: socket.figures.map(Into::into),
                 })
             })

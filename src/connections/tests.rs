@@ -73,7 +73,7 @@ impl Room {
         let client = client.local_addr().unwrap();
         let (accepted, waited) = (Instant::now(), Duration::from_millis(7));
         let worker = Some(worker);
-        self.notes.given(socket, |cookie| Note { cookie, worker, client, accepted, waited });
+        self.notes.given(socket, |cookie| Note::new(cookie, worker, client, accepted, waited));
     }
 
     fn next_id(&mut self) -> WorkerId {

@@ -199,13 +199,9 @@ impl Dispatch {
 
     fn note(&self, key: LinkKey, connection: &Connection, waited: Duration, links: &Links) {
         let Some(member) = links.get(key) else { return };
-        self.notes.given(&connection.socket, |cookie| Note {
-            cookie,
-            worker: Some(member.link.worker()),
-            client: connection.peer.into(),
-            accepted: connection.accepted,
-            waited,
-        });
+        let worker = Some(member.link.worker());
+        let (client, accepted) = (connection.peer.into(), connection.accepted);
+        self.notes.given(&connection.socket, |cookie| Note::new(cookie, worker, client, accepted, waited));
     }
 
     /// Gives a connection to the one that is next, or keeps it if that cannot be.

@@ -164,12 +164,8 @@ fn where_connections_are_counted_none_is_given_that_is_not_noted() {
     let unread = stage.notes.clone();
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     while unread.poll_room(&Context::from_waker(Waker::noop())).is_ready() {
-        unread.given(&socket, |cookie| Note {
-            cookie,
-            worker: Some(worker.id),
-            client: stage.address,
-            accepted: Instant::now(),
-            waited: Duration::ZERO,
+        unread.given(&socket, |cookie| {
+            Note::new(cookie, Some(worker.id), stage.address, Instant::now(), Duration::ZERO)
         });
     }
     let client = stage.connect();
