@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use tracing::warn;
 
 use super::leaving::LeavingNotes;
@@ -155,7 +155,7 @@ impl WorkerHooks for PrimaryHooks {
         self.nodes.exit_of(worker).ask(Exit::Disconnect);
     }
 
-    fn stand_still(&mut self) -> BoxFuture<'static, Result<Still<Value>, NotCarried>> {
+    fn stand_still(&mut self) -> BoxFuture<'static, Result<Still<Box<RawValue>>, NotCarried>> {
         let (nodes, calls, notices) =
             (self.nodes.stand_still(), self.calls.stand_still(), self.notices.stand_still());
         let leaving = self.leaving.as_ref().and_then(LeavingNotes::snapshot);
@@ -167,7 +167,7 @@ impl WorkerHooks for PrimaryHooks {
                 notices: notices.state.clone(),
                 leaving,
             };
-            let written = serde_json::to_value(snapshot).map_err(|error| NotCarried(error.to_string()))?;
+            let written = to_raw_value(&snapshot).map_err(|error| NotCarried(error.to_string()))?;
             Ok(Still::new(written, (nodes, calls, notices)))
         })
     }

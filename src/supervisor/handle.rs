@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::accept::Order;
@@ -243,7 +243,7 @@ impl Handle {
     ///
     /// # Errors
     /// What cannot go to the next image.
-    pub(crate) async fn hooks_stand_still(&self) -> Result<(HooksStill, Still<Value>), NotCarried> {
+    pub(crate) async fn hooks_stand_still(&self) -> Result<(HooksStill, Still<Box<RawValue>>), NotCarried> {
         let asked = self.ask(|reply| Request::HooksStandStill { reply }).await;
         let (since, standing) = asked.ok_or_else(ended)?;
         Ok((HooksStill(since), standing.await?))

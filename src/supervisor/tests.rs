@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use rustix::net::SocketAddrUnix;
 use rustix::process::{Pid, Signal};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -63,8 +63,8 @@ impl WorkerHooks for Watcher {
         Box::pin(std::future::ready(()))
     }
 
-    fn stand_still(&mut self) -> BoxFuture<'static, Result<Still<Value>, NotCarried>> {
-        Box::pin(std::future::ready(Ok(Still::new(Value::Null, ()))))
+    fn stand_still(&mut self) -> BoxFuture<'static, Result<Still<Box<RawValue>>, NotCarried>> {
+        Box::pin(std::future::ready(Ok(Still::new(RawValue::NULL.to_owned(), ()))))
     }
 
     fn release(&mut self, _: WorkerId) -> BoxFuture<'static, ()> {

@@ -4,7 +4,7 @@
 
 use futures_util::future::BoxFuture;
 use rustix::process::Pid;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::processes::spawn::{NodeChannel, Pipes};
 use crate::carry::{NotCarried, Still};
@@ -14,7 +14,7 @@ use crate::protocol::wire::Token;
 use crate::sys::seccomp::notifications::Notifications;
 
 /// What is around the workers stands still, or what does not come to an end.
-pub(crate) type HooksStanding = BoxFuture<'static, Result<Still<Value>, NotCarried>>;
+pub(crate) type HooksStanding = BoxFuture<'static, Result<Still<Box<RawValue>>, NotCarried>>;
 
 /// What the rest of the program does as workers come and go. All of it is called on the supervisor's own task, and
 /// must not block; what is returned is waited for beside it.

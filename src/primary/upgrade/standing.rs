@@ -70,7 +70,7 @@ impl Rooms {
         self.no_hook_runs().await?;
         let attach = soon("the attach socket", self.attach.stand_still()).await?;
         let (since, hooks) = soon("a worker's channel", self.supervisor.hooks_stand_still()).await?;
-        let hooks_state = serde_json::from_value(hooks.state.clone())
+        let hooks_state = serde_json::from_slice(hooks.state.get().as_bytes())
             .map_err(|error| NotCarried(format!("what is around the workers: {error}")))?;
         let output = soon("the output", self.output.stand_still()).await?;
         // It tells the front which connections have ended. What it tells is counted there before that stands still, too.
