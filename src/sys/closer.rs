@@ -24,6 +24,7 @@ mod room;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::thread::{JoinHandleExt, RawPthread};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
@@ -241,7 +242,7 @@ impl Waiting {
 /// What one thread does.
 #[derive(Clone, Copy)]
 struct Hand {
-    thread: libc::pthread_t,
+    thread: RawPthread,
     is_busy: bool,
     /// It is still at what it was when this was last looked at.
     was_seen: bool,
@@ -299,7 +300,6 @@ impl Closer {
         let me = state.hands.iter().position(Option::is_none).unwrap_or(state.hands.len());
         let thread = thread::Builder::new().name("closer".to_owned()).stack_size(STACK);
         if let Ok(started) = thread.spawn(move || self.close_all(me)) {
-            use std::os::unix::thread::JoinHandleExt;
             let thread = started.as_pthread_t();
             let hand = Some(Hand { thread, is_busy: false, was_seen: false });
             match state.hands.get_mut(me) {
@@ -369,7 +369,7 @@ impl Closer {
             if hand.was_seen {
                 stuck += 1;
                 // SAFETY: a thread leaves its place, under the lock that is held here, before it ends.
-                unsafe { libc::pthread_kill(hand.thread, INTERRUPT) };
+                unsafe { libc::pthread_kill(hand.thread as libc::pthread_t, INTERRUPT) };
             }
             hand.was_seen = true;
         }

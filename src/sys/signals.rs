@@ -248,7 +248,7 @@ pub(crate) fn allow_interrupts() -> io::Result<()> {
 /// to make it, it is not known; and in one that waits for a disk nothing changes.
 pub(crate) fn interrupt<T>(thread: &JoinHandle<T>) {
     // SAFETY: the handle is neither joined nor dropped, so the thread's name is valid, even if it has ended.
-    let _ = unsafe { libc::pthread_kill(thread.as_pthread_t(), interruption()) };
+    let _ = unsafe { libc::pthread_kill(thread.as_pthread_t() as libc::pthread_t, interruption()) };
 }
 
 #[cfg(test)]
