@@ -86,7 +86,6 @@ use crate::supervisor::{guardian, spawn};
 /// worker, or the guardian.
 #[doc(hidden)]
 pub fn main() -> ExitCode {
-    sys::users::keep_to_files();
     sys::memory::keep_little();
     if let Some(handed) = primary::Handed::to_this_process() {
         return primary::resume_main(handed, |told, given, restoring| run(told, given, Some(restoring)));

@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 use super::address::{SocketAddress, SocketGuard};
 use super::app_name::encoded;
 use crate::sys::unix::{self, Name};
+use crate::sys::users;
 
 /// The variable that names the folder.
 pub(crate) const HOME_VARIABLE: &str = "CLUSTERD_HOME";
@@ -72,7 +73,7 @@ impl Home {
         let user = rustix::process::geteuid();
         Self::under(Environment {
             variable: named_folder(),
-            home: env::home_dir()
+            home: users::home()
                 .filter(|home| fs::metadata(home).is_ok_and(|home| home.uid() == user.as_raw())),
             is_root: user.is_root(),
             is_init: rustix::process::getpid().is_init(),

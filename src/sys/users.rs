@@ -1,31 +1,89 @@
-//! Where this process looks users and groups up.
+//! Who users and groups are, by name and by number.
 //!
-//! It looks nobody up.
+//! A static binary reads /etc/passwd and /etc/group by itself. Its C library would load a library for anything else that
+//! /etc/nsswitch.conf names, and with that the C library a second time, which may be another one (nss(5)): with systemd's, for
+//! users without an entry (`DynamicUser=`), the process would die of a segmentation fault. Other builds ask the C library.
 
-/// Keeps a statically linked program to /etc/passwd and /etc/group. For anything else that /etc/nsswitch.conf names, glibc would
-/// load a library, and that library the C library a second time, which may be another one (nss(5)): with systemd's, for users without
-/// an entry (`DynamicUser=`), the process dies of a segmentation fault. To be called at the start: the standard library looks up who
-/// has no `HOME`. Elsewhere nothing happens.
-pub(crate) fn keep_to_files() {
-    #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
-    static_glibc::keep_to_files();
+use std::env;
+use std::io;
+use std::path::PathBuf;
+
+use rustix::fs::{Gid, Uid};
+
+#[cfg(not(target_feature = "crt-static"))]
+mod c_library;
+#[cfg(any(test, target_feature = "crt-static"))]
+mod files;
+
+#[cfg(not(target_feature = "crt-static"))]
+use self::c_library as database;
+#[cfg(target_feature = "crt-static")]
+use self::files as database;
+
+/// A user of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) uid: Uid,
+    /// Its login group.
+    pub(crate) gid: Gid,
+    pub(crate) home: PathBuf,
 }
 
-#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
-mod static_glibc {
-    use std::ffi::{CStr, c_char, c_int};
+/// The user of this name (getpwnam(3)); `None` if there is none, or no database at all, as in an empty root folder.
+///
+/// # Errors
+/// The database does not answer.
+pub(crate) fn named(name: &str) -> io::Result<Option<User>> {
+    none_without_database(database::named(name))
+}
 
-    unsafe extern "C" {
-        /// Declared in nss.h.
-        fn __nss_configure_lookup(database: *const c_char, line: *const c_char) -> c_int;
+/// The user of this number (getpwuid(3)), of several the first; `None` as for [`named`].
+///
+/// # Errors
+/// The database does not answer.
+pub(crate) fn numbered(uid: Uid) -> io::Result<Option<User>> {
+    none_without_database(database::numbered(uid))
+}
+
+/// The group of this name (getgrnam(3)); `None` as for [`named`].
+///
+/// # Errors
+/// The database does not answer.
+pub(crate) fn group_named(name: &str) -> io::Result<Option<Gid>> {
+    none_without_database(database::group_named(name))
+}
+
+/// `gid`, and the groups that have this user as a member (getgrouplist(3)).
+///
+/// # Errors
+/// The database does not answer, or no user can have this name.
+pub(crate) fn groups_of(name: &str, gid: Gid) -> io::Result<Vec<Gid>> {
+    database::groups_of(name, gid)
+}
+
+/// The home of this process's user: `HOME`, or else the database's.
+pub(crate) fn home() -> Option<PathBuf> {
+    let named_here = env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    named_here.or_else(|| Some(numbered(rustix::process::geteuid()).ok()??.home))
+}
+
+fn none_without_database<T>(found: io::Result<Option<T>>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        found => found,
     }
+}
 
-    pub(super) fn keep_to_files() {
-        let databases: [&CStr; 3] = [c"passwd", c"group", c"initgroups"];
-        for database in databases {
-            // SAFETY: both are strings that end with a zero, of which glibc keeps no pointer. No other thread looks anybody up
-            // meanwhile: it is called at the start. A failure leaves everything as it was.
-            unsafe { __nss_configure_lookup(database.as_ptr(), c"files".as_ptr()) };
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_no_database_nobody_is_found() {
+        let found = |number| none_without_database::<u32>(Err(io::Error::from_raw_os_error(number)));
+        assert_eq!(found(libc::ENOENT).unwrap(), None);
+        assert_eq!(found(libc::EMFILE).unwrap_err().raw_os_error(), Some(libc::EMFILE));
+        assert_eq!(none_without_database(Ok(Some(1))).unwrap(), Some(1));
     }
 }

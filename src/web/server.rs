@@ -6,7 +6,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
-use nix::unistd::{Uid, User};
 use rustix::system::uname;
 use tokio::net::TcpListener;
 
@@ -17,6 +16,7 @@ use crate::control::home::Home;
 use crate::http::newest::Newest;
 use crate::http::stay::Followers;
 use crate::http::{ConnectionLimits, tcp};
+use crate::sys::users;
 
 const LIMITS: ConnectionLimits =
     ConnectionLimits { connections: 128, head: Duration::from_secs(5), total: Duration::from_secs(30) };
@@ -56,7 +56,7 @@ impl WebServer {
         let greeting = Greeting {
             version: env!("CARGO_PKG_VERSION"),
             host: Some(host_name()),
-            user: User::from_uid(Uid::effective()).ok().flatten().map(|user| user.name),
+            user: users::numbered(rustix::process::geteuid()).ok().flatten().map(|user| user.name),
             actions,
             logs: true,
             connections: true,

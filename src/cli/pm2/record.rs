@@ -15,6 +15,7 @@ use crate::home::pm2_names;
 use crate::home::record::Record;
 use crate::settings::Attach;
 use crate::settings::Config;
+use crate::sys::users;
 
 /// An app, and what is known of it beside what it says itself.
 #[derive(Clone, Copy, Debug)]
@@ -254,9 +255,9 @@ fn version(script: &Path) -> String {
 }
 
 fn user() -> String {
-    let uid = nix::unistd::geteuid();
-    let known = nix::unistd::User::from_uid(uid).ok().flatten();
-    known.map_or_else(|| uid.to_string(), |user| user.name)
+    let uid = rustix::process::geteuid();
+    let known = users::numbered(uid).ok().flatten();
+    known.map_or_else(|| uid.as_raw().to_string(), |user| user.name)
 }
 
 fn milliseconds(time: SystemTime) -> u64 {

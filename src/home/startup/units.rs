@@ -9,14 +9,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use nix::unistd::{Uid, User};
-
 use super::StartupError;
 use super::unit::{self, Manager};
 use crate::home::apps::{AppFolder, Apps};
 use crate::home::record::Wanted;
 use crate::home::saved;
 use crate::settings::parse::is_plain_name;
+use crate::sys::users;
 
 /// Where the system's administrator has units.
 const SYSTEM: &str = "/etc/systemd/system";
@@ -43,19 +42,19 @@ impl Account {
     /// # Errors
     /// There is no such user, or none with a home.
     pub(crate) fn of(name: Option<&str>) -> Result<Self, StartupError> {
-        let own = Uid::effective();
+        let own = rustix::process::geteuid();
         let found = match name {
-            Some(name) => User::from_name(name),
-            None => User::from_uid(own),
+            Some(name) => users::named(name),
+            None => users::numbered(own),
         };
-        let found = found.map_err(|error| StartupError::Users(error.into()))?;
+        let found = found.map_err(StartupError::Users)?;
         Ok(match (name, found) {
             (Some(_), Some(user)) if user.uid != own => {
-                Self { apps: Apps::of_user(&user.dir, user.uid.is_root())?, name: user.name }
+                Self { apps: Apps::of_user(&user.home, user.uid.is_root())?, name: user.name }
             }
             (_, Some(user)) => Self { name: user.name, apps: Apps::of_this_process()? },
             // A user without a name.
-            (None, None) => Self { name: own.to_string(), apps: Apps::of_this_process()? },
+            (None, None) => Self { name: own.as_raw().to_string(), apps: Apps::of_this_process()? },
             (Some(name), None) => return Err(StartupError::NoUser(name.to_owned())),
         })
     }
@@ -106,7 +105,7 @@ impl Units {
     /// Those that the user's own systemd runs; `None` for a user without a home.
     pub(crate) fn of_user() -> Option<Self> {
         let named = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-        let config = named.or_else(|| Some(std::env::home_dir()?.join(".config")))?;
+        let config = named.or_else(|| Some(users::home()?.join(".config")))?;
         Some(Self { manager: Manager::User, folder: config.join("systemd/user") })
     }
 

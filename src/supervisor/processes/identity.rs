@@ -3,19 +3,18 @@
 //! It changes nobody: that is done in the new process, before its program starts.
 
 use std::collections::BTreeSet;
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::unistd;
 use rustix::fs::{Gid, Uid};
 use rustix::thread::CapabilitySet;
 
 use crate::settings::parse::split_user;
 use crate::sys::process::Credentials;
+use crate::sys::users::{self, User};
 
 /// Another user or group than clusterd's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,13 +139,14 @@ impl Identity {
 
     fn of_user(own: Account, user: &str, gid: Option<Gid>) -> Result<Self, IdentityError> {
         let (uid, entry) = look_up_user(user)?;
-        let own_gid = entry.as_ref().map(|entry| Gid::from_raw(entry.gid.as_raw()));
+        let own_gid = entry.as_ref().map(|entry| entry.gid);
         let gid = gid.or(own_gid).ok_or(IdentityError::GroupUnknown(uid.as_raw()))?;
         let groups = match &entry {
-            Some(entry) => groups_of(&entry.name, gid)?,
+            Some(entry) => users::groups_of(&entry.name, gid)
+                .map_err(|error| database(format!("the groups of user {user}"), error))?,
             None => vec![gid],
         };
-        let home = entry.as_ref().map_or_else(|| "/".into(), |entry| entry.dir.clone());
+        let home = entry.as_ref().map_or_else(|| "/".into(), |entry| entry.home.clone());
         Ok(Self {
             credentials: Credentials { uid, gid, groups: Some(groups) },
             name: entry.map(|entry| entry.name),
@@ -242,40 +242,23 @@ impl fmt::Display for Users {
 }
 
 /// A name is tried first: there may be a user that is called by a number.
-fn look_up_user(user: &str) -> Result<(Uid, Option<unistd::User>), IdentityError> {
+fn look_up_user(user: &str) -> Result<(Uid, Option<User>), IdentityError> {
     let failed = |error| database(format!("user {user}"), error);
-    if let Some(entry) = entry(unistd::User::from_name(user)).map_err(failed)? {
-        return Ok((Uid::from_raw(entry.uid.as_raw()), Some(entry)));
+    if let Some(entry) = users::named(user).map_err(failed)? {
+        return Ok((entry.uid, Some(entry)));
     }
-    let number = number(user).ok_or_else(|| IdentityError::NoUser(user.to_owned()))?;
-    let entry = entry(unistd::User::from_uid(number.into())).map_err(failed)?;
-    Ok((Uid::from_raw(number), entry))
+    let uid = number(user).map(Uid::from_raw).ok_or_else(|| IdentityError::NoUser(user.to_owned()))?;
+    Ok((uid, users::numbered(uid).map_err(failed)?))
 }
 
 fn look_up_group(group: &str) -> Result<Gid, IdentityError> {
-    let entry =
-        entry(unistd::Group::from_name(group)).map_err(|error| database(format!("group {group}"), error))?;
-    let found = entry.map(|entry| entry.gid.as_raw()).or_else(|| number(group));
-    found.map(Gid::from_raw).ok_or_else(|| IdentityError::NoGroup(group.to_owned()))
+    let found = users::group_named(group).map_err(|error| database(format!("group {group}"), error))?;
+    let found = found.or_else(|| number(group).map(Gid::from_raw));
+    found.ok_or_else(|| IdentityError::NoGroup(group.to_owned()))
 }
 
-fn groups_of(user: &str, gid: Gid) -> Result<Vec<Gid>, IdentityError> {
-    let failed = |error| database(format!("the groups of user {user}"), error);
-    let name = CString::new(user).map_err(|_| IdentityError::NoUser(user.to_owned()))?;
-    let groups = unistd::getgrouplist(&name, gid.as_raw().into()).map_err(failed)?;
-    Ok(groups.into_iter().map(|group| Gid::from_raw(group.as_raw())).collect())
-}
-
-/// Where there is no database at all, as in an empty root folder, nobody is in it (getpwnam(3)).
-fn entry<T>(found: nix::Result<Option<T>>) -> nix::Result<Option<T>> {
-    match found {
-        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
-        other => other,
-    }
-}
-
-fn database(what: String, error: Errno) -> IdentityError {
-    IdentityError::Database { what, source: error.into() }
+fn database(what: String, source: io::Error) -> IdentityError {
+    IdentityError::Database { what, source }
 }
 
 /// A number of a user or group; the highest means none (chown(2)).
@@ -314,13 +297,6 @@ mod tests {
             assert_eq!(entry.unwrap().name, "root");
         }
         assert!(look_up_group("root").unwrap().is_root());
-    }
-
-    #[test]
-    fn where_there_is_no_database_nobody_is_found() {
-        assert_eq!(entry::<u32>(Err(Errno::ENOENT)), Ok(None));
-        assert_eq!(entry::<u32>(Err(Errno::EMFILE)), Err(Errno::EMFILE));
-        assert_eq!(entry(Ok(Some(1))), Ok(Some(1)));
     }
 
     #[test]
