@@ -38,6 +38,8 @@ pub(crate) mod signal_queue;
 pub(crate) mod signals;
 pub(crate) mod sock_diag;
 pub(crate) mod socket;
+#[cfg(any(test, all(target_env = "gnu", target_arch = "x86_64", target_feature = "crt-static")))]
+mod static_glibc;
 pub(crate) mod terminal;
 pub(crate) mod unix;
 pub(crate) mod usage;
