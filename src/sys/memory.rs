@@ -8,16 +8,21 @@ use std::ops::Range;
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 use rustix::mm::Advice;
 
-/// Gives back what is mapped of the program's and its libraries' code and constants, and free memory of the heap. The pages
-/// of files stay in the kernel's cache; those that are needed again are mapped again, for a minor fault each sixteen. It
-/// takes about a millisecond. Without /proc only the heap is looked at.
+/// Gives back what is mapped of the program's and its libraries' code and constants, free memory of the heap, and what the first
+/// thread, if it is that one that calls this, has had on its stack. The pages of files stay in the kernel's cache; those that
+/// are needed again are mapped again, for a minor fault each sixteen. It takes about a millisecond. Without /proc only the heap is
+/// looked at.
 pub(crate) fn give_back() {
-    for pages in unchanged() {
-        let start = pages.start as *mut c_void;
+    let maps = maps();
+    for pages in unchanged(&maps) {
         // SAFETY: a private mapping of a file that cannot be written to, and of which no page was: each is read from the
         // file again as it is (madvise(2), MADV_DONTNEED). Nobody unmaps the program or its libraries.
-        // What is locked is refused, and stays.
-        let _ = unsafe { rustix::mm::madvise(start, pages.len(), Advice::LinuxDontNeed) };
+        unsafe { drop_pages(pages) };
+    }
+    if let Some(pages) = free_stack(&maps) {
+        // SAFETY: a stack grows downwards, and nothing is kept below where this thread's has got to and its red zone (System V
+        // ABI for x86_64, 3.2.2; on aarch64 there is none): what is there again at the next call is written before it is read.
+        unsafe { drop_pages(pages) };
     }
     // SAFETY: it may be called at any time (malloc_trim(3)).
     #[cfg(target_env = "gnu")]
@@ -39,11 +44,37 @@ pub(crate) fn keep_little() {
     }
 }
 
+/// What is locked is refused, and stays.
+///
+/// # Safety
+/// These are pages of one mapping whose content nobody needs, or finds again in its file.
+unsafe fn drop_pages(pages: Range<usize>) {
+    // SAFETY: as the caller promises.
+    let _ = unsafe { rustix::mm::madvise(pages.start as *mut c_void, pages.len(), Advice::LinuxDontNeed) };
+}
+
+fn maps() -> Vec<MemoryMap> {
+    let maps = Process::myself().and_then(|process| process.smaps());
+    maps.map(|maps| maps.into_iter().collect()).unwrap_or_default()
+}
+
 /// The read-only mappings that are as in their files: the loader has relocated nothing there, and neither a debugger nor the
 /// kernel, for a tracer, has put a breakpoint there, which would be lost.
-fn unchanged() -> Vec<Range<usize>> {
-    let maps = Process::myself().and_then(|process| process.smaps());
-    maps.map(|maps| maps.iter().filter(|map| is_unchanged(map)).map(pages).collect()).unwrap_or_default()
+fn unchanged(maps: &[MemoryMap]) -> Vec<Range<usize>> {
+    maps.iter().filter(|map| is_unchanged(map)).map(pages).collect()
+}
+
+/// What is below this call on the first thread's stack, but for a few pages; `None` for another thread.
+fn free_stack(maps: &[MemoryMap]) -> Option<Range<usize>> {
+    let here = std::ptr::from_ref(&maps).addr();
+    below(maps.iter().find(|map| map.pathname == MMapPath::Stack).map(pages)?, here)
+}
+
+fn below(stack: Range<usize>, here: usize) -> Option<Range<usize>> {
+    const IN_USE: usize = 32 * 1024;
+    let page = rustix::param::page_size();
+    let free = stack.start..here.checked_sub(IN_USE)? / page * page;
+    (stack.contains(&here) && !free.is_empty()).then_some(free)
 }
 
 fn is_unchanged(map: &MemoryMap) -> bool {
@@ -78,7 +109,7 @@ mod tests {
     #[test]
     #[ignore = "other tests would need code meanwhile; run by code_is_given_back_and_runs_again"]
     fn alone_with_all_of_its_code() {
-        let code = unchanged().into_iter().max_by_key(Range::len).expect("code");
+        let code = unchanged(&maps()).into_iter().max_by_key(Range::len).expect("code");
         for page in code.clone().step_by(rustix::param::page_size()) {
             // SAFETY: it is mapped, and readable as code is.
             unsafe { (page as *const u8).read_volatile() };
@@ -91,6 +122,22 @@ mod tests {
     }
 
     #[test]
+    fn only_the_first_thread_has_its_stack_given_back() {
+        assert_eq!(free_stack(&maps()), None, "tests run in threads of their own");
+        let stack = 0x70_0000..0x80_0000;
+        for (here, free) in [
+            (0x7f_0123, Some(0x70_0000..0x7e_8000)),
+            (0x70_9000, Some(0x70_0000..0x70_1000)),
+            (0x70_8fff, None),
+            (0x70_0000, None),
+            (0x80_0000, None),
+            (0x10, None),
+        ] {
+            assert_eq!(below(stack.clone(), here), free, "{here:x}");
+        }
+    }
+
+    #[test]
     fn what_the_loader_has_written_stays() {
         // A table of pointers, which are relocated where programs are position-independent.
         static TABLE: &[fn() -> usize] = &[resident, || 1];
@@ -98,7 +145,7 @@ mod tests {
         let map = Process::myself().and_then(|process| process.smaps()).expect("maps").into_iter();
         let map = map.into_iter().find(|map| pages(map).contains(&at)).expect("the table's");
         let is_relocated = map.extension.map["Anonymous"] > 0;
-        assert_eq!(unchanged().iter().any(|pages| pages.contains(&at)), !is_relocated);
+        assert_eq!(unchanged(&maps()).iter().any(|pages| pages.contains(&at)), !is_relocated);
         give_back();
         assert_eq!(std::hint::black_box(TABLE)[1](), 1);
     }
