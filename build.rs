@@ -59,7 +59,16 @@ fn is_supported() -> bool {
 fn build(output: &Path) {
     let mut rustc = Command::new(variable("RUSTC"));
     rustc.args(["--crate-name", "clusterd_shim", "--crate-type", "cdylib", "--edition", "2024"]);
-    rustc.args(["--target", &variable("TARGET"), "-O", "-C", "panic=abort", "-C", "codegen-units=1"]);
+    rustc.args([
+        "--target",
+        &variable("TARGET"),
+        "-C",
+        "opt-level=s",
+        "-C",
+        "panic=abort",
+        "-C",
+        "codegen-units=1",
+    ]);
     // With link-time optimisation nothing of `core` is left that wants to unwind: its personality routine is not
     // there to be found.
     rustc.args(["-C", "strip=symbols", "-C", "force-unwind-tables=no", "-C", "lto=fat"]);
