@@ -159,7 +159,7 @@ impl Contender {
     }
 
     fn clusterd(&self, place: &Place, port: u16, workers: usize, flags: &[&str]) -> anyhow::Result<Command> {
-        let mut words = vec![env!("CARGO_BIN_EXE_clusterd").to_owned()];
+        let mut words = vec![place.clusterd().to_owned()];
         words.extend(["--bind".to_owned(), format!("127.0.0.1:{port}"), "--workers".to_owned()]);
         words.extend([workers.to_string(), "--log-level".to_owned(), "error".to_owned()]);
         words.extend(flags.iter().map(|&flag| flag.to_owned()));

@@ -106,7 +106,11 @@ fn place(options: &Options, contenders: &[&Contender]) -> anyhow::Result<Place> 
     let mut applications: Vec<_> = contenders.iter().map(|contender| contender.application).collect();
     applications.sort_unstable();
     applications.dedup();
-    Place::new(&applications, Duration::from_secs(if options.is_short { 4 } else { 120 }))
+    Place::new(
+        &applications,
+        options.program.as_deref(),
+        Duration::from_secs(if options.is_short { 4 } else { 120 }),
+    )
 }
 
 /// All rounds, as far as there is time.

@@ -9,6 +9,7 @@ cargo bench --bench compare -- [OPTIONS]
   --only NAME,...      these contenders
   --measures NAME,...  these measures
   --rounds N           rounds at most
+  --program FILE       this clusterd: the released one, or that of a commit before
   --json FILE          write everything, every round, as JSON
   --markdown FILE      write the tables; in a page that has the marks, between them
   --list               name contenders and measures, and start nothing
@@ -23,6 +24,7 @@ pub struct Options {
     pub only: Option<Vec<String>>,
     pub measures: Option<Vec<String>>,
     pub rounds: Option<usize>,
+    pub program: Option<PathBuf>,
     pub json: Option<PathBuf>,
     pub markdown: Option<PathBuf>,
     pub lists: bool,
@@ -46,6 +48,7 @@ impl Options {
                 "--only" => options.only = Some(list(&value()?)),
                 "--measures" => options.measures = Some(list(&value()?)),
                 "--rounds" => options.rounds = Some(number(&value()?)?),
+                "--program" => options.program = Some(value()?.into()),
                 "--json" => options.json = Some(value()?.into()),
                 "--markdown" => options.markdown = Some(value()?.into()),
                 "--list" => options.lists = true,

@@ -21,22 +21,37 @@ const NGINX_MODULES: [&str; 3] = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/mo
 pub(crate) struct Place {
     folder: tempfile::TempDir,
     path: String,
+    clusterd: String,
     builds: Builds,
 }
 
 impl Place {
-    /// Builds what these applications need, for so long at most.
-    pub(crate) fn new(applications: &[Application], patience: Duration) -> anyhow::Result<Self> {
+    /// Builds what these applications need, for so long at most. Without a `program`, clusterd is the one that cargo has built.
+    pub(crate) fn new(
+        applications: &[Application],
+        program: Option<&Path>,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
+        let program = program.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_clusterd")));
+        let clusterd =
+            program.canonicalize().with_context(|| format!("cannot find {}", program.display()))?;
+        let clusterd =
+            clusterd.into_os_string().into_string().ok().context("the program's path is no UTF-8")?;
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let path = search_path();
         let wanted: Vec<_> =
             applications.iter().copied().filter(|wanted| find(&path, wanted.program()).is_some()).collect();
         let builds = Builds::new(folder.path(), &path, &wanted, patience);
-        Ok(Self { folder, path, builds })
+        Ok(Self { folder, path, clusterd, builds })
     }
 
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The path of clusterd.
+    pub(crate) fn clusterd(&self) -> &str {
+        &self.clusterd
     }
 
     /// The `PATH` of contenders.
