@@ -1,4 +1,4 @@
-//! In little, what a static binary would have of glibc for a single line of glibc's own.
+//! In little, what a static binary would have of glibc for hardly a line of glibc's own.
 
 use std::ffi::{CStr, c_char, c_int};
 
@@ -31,6 +31,13 @@ unsafe extern "C" fn __isoc99_sscanf(
     2
 }
 
+/// dcgettext(3), by its name inside of glibc. Nothing is translated without setlocale(3), which nobody here calls; glibc's own brings along
+/// catalogues of messages and conversions between character sets.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+extern "C" fn __dcgettext(_domain: *const c_char, message: *const c_char, _category: c_int) -> *const c_char {
+    message
+}
+
 /// `7ffd775e3000-7ffd77613000 rw-p ...`
 fn range(line: &[u8]) -> Option<(usize, usize)> {
     let addresses = line.split(|&byte| byte == b' ').next()?;
@@ -60,6 +67,12 @@ mod tests {
         {
             assert_eq!(read(line, c"%lx-%lx"), (0, 7, 7), "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_message_is_its_own_translation() {
+        let message = c"out of memory".as_ptr();
+        assert_eq!(__dcgettext(std::ptr::null(), message, 5), message);
     }
 
     #[test]

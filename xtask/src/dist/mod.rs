@@ -7,6 +7,7 @@ mod archive;
 mod crates;
 mod deb;
 mod npm;
+mod order;
 mod release;
 mod sbom;
 mod sums;

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::order;
+
 /// The only target that is built: nobody has tested another one.
 pub(super) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -65,19 +67,34 @@ impl Release {
     }
 }
 
-/// A script for the linker, in this workspace.
+/// Scripts for the linker, in this workspace.
 const NO_UNWINDING: &str = "xtask/dist/no-unwinding.ld";
+const SERVING: &str = "xtask/dist/serving.ld";
+
+/// Where the linker writes down what it has put where.
+const MAP: &str = "target/static/clusterd.map";
 
 fn build_binary(root: &Path) -> Result<PathBuf> {
     let target = root.join("target/static");
     let mut cargo = Command::new(env!("CARGO"));
+    let built = target.join(TARGET);
+    let binary = built.join("release/clusterd");
+    let changed = |file: &Path| fs::metadata(file).and_then(|file| file.modified()).ok();
+    // cargo does not know that the binary is made from these, too.
+    if [NO_UNWINDING, SERVING].iter().any(|script| changed(&root.join(script)) > changed(&binary))
+        && built.exists()
+    {
+        fs::remove_dir_all(&built).with_context(|| format!("cannot remove {}", built.display()))?;
+    }
+    fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
     cargo
         .current_dir(root)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(root)?)
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
     cargo.args(["build", "--release", "--locked", "--bin", "clusterd", "--target", TARGET, "--target-dir"]);
     run(cargo.arg(&target))?;
-    Ok(target.join(TARGET).join("release/clusterd"))
+    order::check(&root.join(SERVING), &root.join(MAP))?;
+    Ok(binary)
 }
 
 /// As CARGO_ENCODED_RUSTFLAGS has them, which goes before all else that may set some. The target is named on the command line:
@@ -93,6 +110,10 @@ fn rustflags(root: &Path) -> Result<String> {
         "-Clink-arg=-Wl,--icf=all".to_owned(),
         // Relative to the workspace: a path of this machine would change the symbols.
         format!("-Clink-arg=-Wl,-T,{NO_UNWINDING}"),
+        format!("-Clink-arg=-Wl,-T,{SERVING}"),
+        format!("-Clink-arg=-Wl,-Map,{MAP}"),
+        // Names of functions that tell for which types they are, which the others do by a number: SERVING lists them.
+        "-Csymbol-mangling-version=v0".to_owned(),
         // Folders of this machine are in messages of panics.
         format!("--remap-path-prefix={home}=/cargo"),
         format!("--remap-path-prefix={}=/clusterd", root.display()),
