@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Which functions serve connections, as a linker script that puts them next to each other.
 
-    cargo xtask dist archive
+    CARGO_PROFILE_RELEASE_STRIP=none cargo xtask dist archive
     benches/serving.py target/dist/clusterd target/static/clusterd.map xtask/dist/serving.ld     (needs perf(1), and root for it)
 
 A page of code that is touched brings the fifteen around it into memory. Functions that serve are a thirtieth of the program; scattered
@@ -16,6 +16,7 @@ CLUSTERD_BENCH_SECONDS (40).
 """
 
 import bisect
+import collections
 import os
 import pathlib
 import re
@@ -40,18 +41,26 @@ class Map:
 
     LINE = re.compile(r"^ *([0-9a-f]+) +[0-9a-f]+ +([0-9a-f]+) +[0-9]+ +(.*):[(]([.]text[^)]*)[)]$", re.M)
 
-    def __init__(self, file):
+    def __init__(self, file, program):
         placed = self.LINE.findall(pathlib.Path(file).read_text())
-        known = ((int(begin, 16), int(size, 16), pattern(*where)) for begin, size, *where in placed)
+        known = [(int(begin, 16), int(size, 16), pattern(*where)) for begin, size, *where in placed]
         self.known = sorted(one for one in known if one[1])
+        # Of several that are the same the linker has kept one, and the next time it may keep another.
+        said = subprocess.run(["nm", "--defined-only", program], check=True, capture_output=True, text=True).stdout
+        self.names = collections.defaultdict(set)
+        for address, _, name in map(str.split, said.splitlines()):
+            if name.startswith("_R"):
+                self.names[int(address, 16)].add(pattern("", f".text.{name}"))
+        if not self.names:
+            sys.exit(f"{program} has no symbols")
 
     def at(self, address):
         place = bisect.bisect_right(self.known, (address + 1,)) - 1
         begin, size, section = self.known[max(place, 0)]
-        return {section} if begin <= address < begin + size else set()
+        return {section} | self.names[begin] if begin <= address < begin + size else set()
 
     def all(self):
-        return {section for _, _, section in self.known}
+        return set().union(*self.names.values(), (section for _, _, section in self.known))
 
 
 def pattern(file, section):
@@ -109,7 +118,7 @@ def observed(program, folder):
 
 
 def main():
-    program, placed, script = os.path.realpath(sys.argv[1]), Map(sys.argv[2]), pathlib.Path(sys.argv[3])
+    program, placed, script = os.path.realpath(sys.argv[1]), Map(*sys.argv[2:0:-1]), pathlib.Path(sys.argv[3])
     before = set(re.findall(r"^([*].*)$", script.read_text(), re.M)) if script.exists() else set()
     with tempfile.TemporaryDirectory() as folder:
         found = set().union(*map(placed.at, observed(program, folder)))

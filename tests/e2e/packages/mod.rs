@@ -36,3 +36,10 @@ fn package(begin: &str, end: &str) -> Option<PathBuf> {
     let is_there = needs::met(!found.is_empty(), &format!("cargo xtask dist has written no {begin}*{end}"));
     found.pop().filter(|_| is_there)
 }
+
+#[test]
+fn the_binary_has_less_than_seven_megabytes() {
+    let Some(dist) = dist() else { return };
+    let size = dist.join("clusterd").metadata().expect("a binary").len();
+    assert!(size < 7_000_000, "{size} bytes");
+}

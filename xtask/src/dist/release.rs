@@ -14,6 +14,9 @@ pub(super) const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Names a static binary that was built before.
 const BUILT: &str = "XTASK_DIST_BINARY";
 
+/// What cargo leaves out of the binary: its symbols, unless this says something else (`none`, for profilers).
+const STRIP: &str = "CARGO_PROFILE_RELEASE_STRIP";
+
 /// One version of clusterd.
 #[derive(Debug)]
 pub(super) struct Release {
@@ -87,10 +90,10 @@ fn build_binary(root: &Path) -> Result<PathBuf> {
         fs::remove_dir_all(&built).with_context(|| format!("cannot remove {}", built.display()))?;
     }
     fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
-    cargo
-        .current_dir(root)
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(root)?)
-        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    cargo.current_dir(root).env("CARGO_ENCODED_RUSTFLAGS", rustflags(root)?);
+    if std::env::var_os(STRIP).is_none() {
+        cargo.env(STRIP, "symbols");
+    }
     cargo.args(["build", "--release", "--locked", "--bin", "clusterd", "--target", TARGET, "--target-dir"]);
     run(cargo.arg(&target))?;
     order::check(&root.join(SERVING), &root.join(MAP))?;
