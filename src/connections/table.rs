@@ -85,6 +85,7 @@ impl Table {
     pub(super) fn note(&mut self, note: Note) {
         let Note { cookie, worker, client, accepted, waited } = note;
         self.noted.insert(cookie, Noted { worker, client, accepted, waited, is_freed: false });
+        self.missing.remove(&cookie);
     }
 
     /// What is known of a connection.
@@ -310,6 +311,17 @@ mod tests {
         assert_eq!(late, start + PATIENCE);
         assert_eq!(table.listed(&[], Ends::Told, late).freed, [OTHER], "its end was never told");
         assert_eq!(table.overdue_at(), None);
+    }
+
+    #[test]
+    fn one_that_is_given_again_while_it_is_missing_is_waited_for_anew() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.note(note(5, Some(WORKER), now));
+        assert_eq!(table.listed(&[], Ends::Lost, now), Outcome::default());
+        table.note(note(5, Some(OTHER), now));
+        assert_eq!(table.listed(&[], Ends::Lost, now), Outcome::default());
+        assert_eq!(table.listed(&[], Ends::Lost, now).freed, [OTHER]);
     }
 
     #[test]
