@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::sockopt::socket_cookie;
 use rustix::net::{AddressFamily, SocketType};
-
 use serde::{Deserialize, Serialize};
 
 use super::snapshot::NotesSnapshot;

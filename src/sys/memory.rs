@@ -54,8 +54,7 @@ unsafe fn drop_pages(pages: Range<usize>) {
 }
 
 fn maps() -> Vec<MemoryMap> {
-    let maps = Process::myself().and_then(|process| process.smaps());
-    maps.map(|maps| maps.into_iter().collect()).unwrap_or_default()
+    Process::myself().and_then(|process| process.smaps()).map(|maps| maps.0).unwrap_or_default()
 }
 
 /// The read-only mappings that are as in their files: the loader has relocated nothing there, and neither a debugger nor the
@@ -142,10 +141,10 @@ mod tests {
         // A table of pointers, which are relocated where programs are position-independent.
         static TABLE: &[fn() -> usize] = &[resident, || 1];
         let at = TABLE.as_ptr() as usize;
-        let map = Process::myself().and_then(|process| process.smaps()).expect("maps").into_iter();
-        let map = map.into_iter().find(|map| pages(map).contains(&at)).expect("the table's");
+        let maps = maps();
+        let map = maps.iter().find(|map| pages(map).contains(&at)).expect("the table's");
         let is_relocated = map.extension.map["Anonymous"] > 0;
-        assert_eq!(unchanged(&maps()).iter().any(|pages| pages.contains(&at)), !is_relocated);
+        assert_eq!(unchanged(&maps).iter().any(|pages| pages.contains(&at)), !is_relocated);
         give_back();
         assert_eq!(std::hint::black_box(TABLE)[1](), 1);
     }

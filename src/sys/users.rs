@@ -62,10 +62,15 @@ pub(crate) fn groups_of(name: &str, gid: Gid) -> io::Result<Vec<Gid>> {
     database::groups_of(name, gid)
 }
 
+/// The user that this process runs as; `None` also if the database does not answer.
+pub(crate) fn own() -> Option<User> {
+    numbered(rustix::process::geteuid()).ok().flatten()
+}
+
 /// The home of this process's user: `HOME`, or else the database's.
 pub(crate) fn home() -> Option<PathBuf> {
     let named_here = env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    named_here.or_else(|| Some(numbered(rustix::process::geteuid()).ok()??.home))
+    named_here.or_else(|| Some(own()?.home))
 }
 
 fn none_without_database<T>(found: io::Result<Option<T>>) -> io::Result<Option<T>> {

@@ -56,7 +56,7 @@ impl WebServer {
         let greeting = Greeting {
             version: env!("CARGO_PKG_VERSION"),
             host: Some(host_name()),
-            user: users::numbered(rustix::process::geteuid()).ok().flatten().map(|user| user.name),
+            user: users::own().map(|user| user.name),
             actions,
             logs: true,
             connections: true,

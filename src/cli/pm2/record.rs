@@ -255,9 +255,7 @@ fn version(script: &Path) -> String {
 }
 
 fn user() -> String {
-    let uid = rustix::process::geteuid();
-    let known = users::numbered(uid).ok().flatten();
-    known.map_or_else(|| uid.as_raw().to_string(), |user| user.name)
+    users::own().map_or_else(|| rustix::process::geteuid().as_raw().to_string(), |user| user.name)
 }
 
 fn milliseconds(time: SystemTime) -> u64 {

@@ -142,8 +142,10 @@ impl Identity {
         let own_gid = entry.as_ref().map(|entry| entry.gid);
         let gid = gid.or(own_gid).ok_or(IdentityError::GroupUnknown(uid.as_raw()))?;
         let groups = match &entry {
-            Some(entry) => users::groups_of(&entry.name, gid)
-                .map_err(|error| database(format!("the groups of user {user}"), error))?,
+            Some(entry) => users::groups_of(&entry.name, gid).map_err(|source| IdentityError::Database {
+                what: format!("the groups of user {user}"),
+                source,
+            })?,
             None => vec![gid],
         };
         let home = entry.as_ref().map_or_else(|| "/".into(), |entry| entry.home.clone());
@@ -243,7 +245,7 @@ impl fmt::Display for Users {
 
 /// A name is tried first: there may be a user that is called by a number.
 fn look_up_user(user: &str) -> Result<(Uid, Option<User>), IdentityError> {
-    let failed = |error| database(format!("user {user}"), error);
+    let failed = |source| IdentityError::Database { what: format!("user {user}"), source };
     if let Some(entry) = users::named(user).map_err(failed)? {
         return Ok((entry.uid, Some(entry)));
     }
@@ -252,13 +254,10 @@ fn look_up_user(user: &str) -> Result<(Uid, Option<User>), IdentityError> {
 }
 
 fn look_up_group(group: &str) -> Result<Gid, IdentityError> {
-    let found = users::group_named(group).map_err(|error| database(format!("group {group}"), error))?;
+    let failed = |source| IdentityError::Database { what: format!("group {group}"), source };
+    let found = users::group_named(group).map_err(failed)?;
     let found = found.or_else(|| number(group).map(Gid::from_raw));
     found.ok_or_else(|| IdentityError::NoGroup(group.to_owned()))
-}
-
-fn database(what: String, source: io::Error) -> IdentityError {
-    IdentityError::Database { what, source }
 }
 
 /// A number of a user or group; the highest means none (chown(2)).

@@ -1,6 +1,5 @@
 //! Whether the functions that are to stand next to each other are still there.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -46,7 +45,7 @@ fn is_copied(pattern: &str) -> bool {
 }
 
 /// What the linker has put where: `VMA LMA Size Align FILE:(.text.NAME)`.
-fn sections(map: &str) -> HashSet<&str> {
+fn sections(map: &str) -> Vec<&str> {
     map.lines().filter_map(|line| line.rsplit_once(":(")?.1.strip_suffix(')')).collect()
 }
 

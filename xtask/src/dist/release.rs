@@ -82,11 +82,8 @@ fn build_binary(root: &Path) -> Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     let built = target.join(TARGET);
     let binary = built.join("release/clusterd");
-    let changed = |file: &Path| fs::metadata(file).and_then(|file| file.modified()).ok();
     // cargo does not know that the binary is made from these, too.
-    if [NO_UNWINDING, SERVING].iter().any(|script| changed(&root.join(script)) > changed(&binary))
-        && built.exists()
-    {
+    if binary.exists() && [NO_UNWINDING, SERVING].iter().any(|script| is_newer(&root.join(script), &binary)) {
         fs::remove_dir_all(&built).with_context(|| format!("cannot remove {}", built.display()))?;
     }
     fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
@@ -98,6 +95,11 @@ fn build_binary(root: &Path) -> Result<PathBuf> {
     run(cargo.arg(&target))?;
     order::check(&root.join(SERVING), &root.join(MAP))?;
     Ok(binary)
+}
+
+fn is_newer(file: &Path, than: &Path) -> bool {
+    let [changed, than] = [file, than].map(|file| fs::metadata(file).and_then(|file| file.modified()).ok());
+    changed > than
 }
 
 /// As CARGO_ENCODED_RUSTFLAGS has them, which goes before all else that may set some. The target is named on the command line:
