@@ -84,10 +84,13 @@ fn without_a_clusterd_the_list_is_empty_and_a_command_fails() {
 #[test]
 fn an_app_is_described_with_how_its_worker_ended() {
     needs!("sh");
-    let cluster =
-        Cluster::of("sh -c").arg("echo first; echo second >&2; exit 7").options("--name web").launch();
+    let cluster = Cluster::of("sh -c")
+        .arg("echo first; echo second >&2; exit 7")
+        .options("--name web --restart-delay 1h");
+    let cluster = cluster.launch();
     let app = until("its end is known", || {
-        let app = cluster.say("describe web -o json").json();
+        // It may not be found yet.
+        let app = Some(cluster.say("describe web -o json")).filter(|said| said.code == 0)?.json();
         (!app["workers"][0]["last_end"].is_null()).then_some(app)
     });
     let worker = &app["workers"][0];
