@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use prometheus::{HistogramVec, IntCounterVec};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::api::{
     Accept, Address, App, Bucket, Code, Connection, Histogram, ListenQueue, Moved, Problem, Tick, Traffic,
@@ -27,6 +28,7 @@ use crate::admin::listen_queues::{ListenQueues, QueueLength};
 use crate::admin::open_connections::OpenConnections;
 use crate::connections::{self, ConnectionState, OpenConnection};
 use crate::ids::{Slot, WorkerId, WorkerPort};
+use crate::logs::WorkerIds;
 use crate::metrics::Metrics;
 use crate::preload;
 use crate::private::{WorkerDialer, exchange};
@@ -123,6 +125,8 @@ pub(crate) struct AppSources {
     pub readiness: watch::Receiver<Readiness>,
     /// How clusterd was replaced last, if it was.
     pub upgrade: watch::Receiver<Option<Upgrade>>,
+    /// The numbers of workers over all apps, if somebody gives them.
+    pub ids: Option<WorkerIds>,
 }
 
 /// The app that this clusterd runs.
@@ -137,16 +141,32 @@ pub(crate) struct SupervisedApp {
     queues: ListenQueues,
     readiness: watch::Receiver<Readiness>,
     upgrade: watch::Receiver<Option<Upgrade>>,
+    ids: Option<WorkerIds>,
     usage: Mutex<UsageSampler>,
 }
+
+/// How long a command that is done waits for the numbers of workers: a disk may hold them up.
+const NUMBERS: Duration = Duration::from_secs(10);
 
 impl SupervisedApp {
     /// The app that these sources tell of.
     pub(crate) fn new(profile: Profile, sources: AppSources) -> Self {
-        let AppSources { supervisor, metrics, dialer, connections, open, queues, readiness, upgrade } =
+        let AppSources { supervisor, metrics, dialer, connections, open, queues, readiness, upgrade, ids } =
             sources;
         let usage = Mutex::default();
-        Self { profile, supervisor, metrics, dialer, connections, open, queues, readiness, upgrade, usage }
+        Self {
+            profile,
+            supervisor,
+            metrics,
+            dialer,
+            connections,
+            open,
+            queues,
+            readiness,
+            upgrade,
+            ids,
+            usage,
+        }
     }
 
     /// What passes through it.
@@ -254,10 +274,19 @@ impl AppBackend for SupervisedApp {
     }
 
     fn begin(&self, command: Command, by: Asker) -> BoxFuture<'static, Result<CommandEnd, Refused>> {
-        let supervisor = self.supervisor.clone();
+        let (supervisor, ids) = (self.supervisor.clone(), self.ids.clone());
         Box::pin(async move {
             let underway = supervisor.begin(command, by).await?;
-            Ok(Box::pin(underway.done()) as CommandEnd)
+            let end = async move {
+                let done = underway.done().await?;
+                // Who has waited for the end may name a new worker by its number.
+                if let Some(ids) = ids {
+                    let workers = supervisor.status().borrow().wanted;
+                    let _ = timeout(NUMBERS, ids.are_given(workers)).await;
+                }
+                Ok(done)
+            };
+            Ok(Box::pin(end) as CommandEnd)
         })
     }
 

@@ -345,6 +345,7 @@ async fn serve(
         queues: ListenQueues::new(&listeners),
         readiness: watched.clone(),
         upgrade,
+        ids: held.is_some().then(|| output.worker_ids().clone()),
     };
     let queues = sources.queues.clone();
     let app = Arc::new(SupervisedApp::new(app, sources));

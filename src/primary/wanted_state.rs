@@ -70,7 +70,10 @@ pub(super) async fn number(folder: &AppFolder, workers: u32, ids: &WorkerIds) {
     let give = move || Ids::give(folder.home(), folder.name(), workers);
     match blocking::run(give).await {
         Ok(given) => ids.set(given),
-        Err(error) => debug!(%error, "workers get no numbers"),
+        Err(error) => {
+            debug!(%error, "workers get no numbers");
+            ids.count_alone(workers);
+        }
     }
 }
 

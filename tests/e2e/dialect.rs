@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -176,6 +177,29 @@ fn files_have_pm2s_names_and_go_with_their_processes() {
     until("the named one is there", || named.exists().then_some(()));
     home.say("delete api").done();
     assert!(!named.exists());
+}
+
+#[test]
+fn who_has_scaled_can_name_the_new_worker_by_its_number() {
+    let home = home();
+    said(&home, "start job.sh -n web").done();
+    let held = fs::File::open(shared(&home).join("ids.lock")).expect("numbers were given");
+    held.lock().expect("nobody holds it for long");
+    let scaling = thread::spawn({
+        let home = shared(&home);
+        move || Said::of(&home, &[], "scale web 2")
+    });
+    // Another clusterd may take its time for its own numbers.
+    until("the worker is there", || {
+        let workers = home.say("describe web -o json").json()["workers"].as_array()?.len();
+        (workers == 2).then_some(())
+    });
+    held.unlock().expect("it was held");
+    scaling.join().expect("it has run").done();
+    assert_eq!(said(&home, "pid web").done().lines().count(), 2);
+    said(&home, "stop 1").done();
+    let states = jlist(&home).iter().map(|one| one["pm2_env"]["status"].clone()).collect::<Vec<_>>();
+    assert_eq!(states, ["online", "stopped"]);
 }
 
 #[test]
