@@ -16,12 +16,14 @@ use super::leaving::LeavingNotes;
 use super::public_sockets::{self, Ports};
 use super::runtime_folder::{FolderKeeper, RuntimeFolder};
 use super::signals::{self, SignalAction};
+use super::stalls::Stalls;
 use super::upgrade::Restoring;
 use super::{triggers, worker_plan};
 use crate::admin::Admin;
 use crate::attach::listen_fds;
 use crate::attach::socket::AttachSocket;
 use crate::carry::CarriedFds;
+use crate::front::Accepts;
 use crate::front::snapshot::FrontSnapshot;
 use crate::ids::{ServiceId, WorkerPort};
 use crate::preload::{ExposeError, Exposed};
@@ -177,6 +179,13 @@ impl Bootstrap {
         let folder = self.folder()?;
         let shim = self.shim.as_ref().filter(|shim| shim.path().starts_with(folder));
         Some(FolderKeeper::new(folder, self.attach.rebind(folder), shim.map(Exposed::path)))
+    }
+
+    /// Who looks at workers that leave connections untaken, where workers take them from the front.
+    pub(super) fn stalls(&self) -> Option<Stalls> {
+        let inherits = self.way.inherits;
+        let is_wanted = self.way.accepts != Accepts::Workers || inherits;
+        is_wanted.then(|| Stalls::new(self.shim.as_ref().map(|shim| shim.path().to_owned()), inherits))
     }
 
     /// How workers get their connections.

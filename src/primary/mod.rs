@@ -44,16 +44,16 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use self::bootstrap::Bootstrap;
-use self::control::Claimed;
+use self::control::{Claimed, ControlSocket};
 pub(crate) use self::descriptor_limits::{affordable_queue, least_to_start};
 pub(crate) use self::error::PrimaryError;
 use self::front_reports::{Flush, Recipients, ReportSources};
+use self::pm2_files::PidFiles;
 use self::primary_user::GivenUp;
 use self::readiness::Listeners;
 pub(crate) use self::runtime_folder::RuntimeFolder;
 use self::shutdown::Shutdown;
 use self::signal_actions::SignalActions;
-use self::stalls::Stalls;
 pub(crate) use self::upgrade::Restoring;
 #[cfg(feature = "internal")]
 pub(crate) use self::upgrade::trial;
@@ -63,7 +63,11 @@ use self::wiring::{CarriedWiring, Dependencies, Wiring};
 use crate::admin::listen_queues::{ListenQueues, PublicAddresses};
 use crate::admin::open_connections::OpenConnections;
 use crate::admin::{self, Admin, AdminState, Readiness, Served};
-use crate::connections::{self, notes::Notes};
+use crate::carry::CarriedFd;
+use crate::connections;
+use crate::connections::notes::Notes;
+use crate::connections::statistics::Statistics;
+use crate::control::api::Upgrade;
 use crate::control::backend::{AppSources, Profile, SupervisedApp};
 use crate::front::handle::Reports;
 use crate::front::{self, Accepts};
@@ -78,11 +82,11 @@ use crate::private::WorkerDialer;
 use crate::private::scrape::Scraper;
 use crate::settings::Config;
 use crate::settings::load::Told;
-use crate::supervisor;
 use crate::supervisor::guardian::Waiting;
+use crate::supervisor::{self, Supervisor};
 use crate::sys::mark::Family;
 use crate::sys::{blocking, event_loop};
-use crate::systemd::{self, worker_notify};
+use crate::systemd::{self, Systemd, worker_notify};
 use crate::tasks;
 
 /// How long the last output may take to be written.
@@ -291,156 +295,30 @@ fn begin<'a>(
 }
 
 async fn serve(
-    begun: Begun<'_>,
+    mut begun: Begun<'_>,
     (taken_over, claimed): (Option<TakenOver>, Option<Claimed>),
     (output, metrics): (&Output, Metrics),
 ) -> Result<u8, PrimaryError> {
-    let Begun { config, held, kept, mut bootstrap, wiring, front, reports, connections, notes, .. } = begun;
-    let Begun { app, family, addresses, listeners, settings, admin, control: left_control, .. } = begun;
-    bootstrap.own();
+    begun.bootstrap.own();
     // From now on they go with whom they belong to.
-    wiring.listeners.lock().await.leave_paths(false);
-    let Wiring { supervisor, task, upgrades, attach_context, bound: channels, words, .. } = wiring;
-    let Wiring { openings, on_demand, permits, ready, probes, taken, .. } = wiring;
-    let (workers_accept, inherits) = (bootstrap.way.accepts == Accepts::Workers, bootstrap.way.inherits);
-    let (is_new, started) = (taken_over.is_none(), app.started);
-    let before = taken_over.unwrap_or_default();
-    tasks::spawn(taken_ports::tell(taken));
-
+    begun.wiring.listeners.lock().await.leave_paths(false);
+    let is_new = taken_over.is_none();
+    let mut before = taken_over.unwrap_or_default();
     let (mended, again) = watch::channel(());
-    if let Some(held) = held {
-        let ids = output.worker_ids();
-        // Before there is a worker that writes. Another process may hold the numbers up; it is tried again below, then.
-        if is_new {
-            let numbered = wanted_state::number(&held.folder, config.workers.get(), ids);
-            let _ = tokio::time::timeout(NUMBERS, numbered).await;
-        }
-        let app = (held.folder.clone(), held.starter);
-        if is_new && held.has_clients_wait() && !workers_accept {
-            wanted_state::hold_again(&held.folder, &front).await;
-        }
-        let (status, again) = (supervisor.status(), again.clone());
-        tasks::spawn(wanted_state::keep(app, status, again, ids.clone(), front.clone()));
-    }
-    let _pid_files = pm2_files::keep(config, held, supervisor.status(), again);
-    let at_start = match before.was_ready {
-        true => Readiness::Ready,
-        false => readiness::at_start(&reports.status.borrow()),
-    };
-    let (upgraded, upgrade) = watch::channel(before.outcome);
-    let (readiness, watched) = watch::channel(at_start);
-    let scraper = probes.scraper(config, &supervisor, &metrics);
-    let statistics = connection_metrics::start_statistics(config.connection_stats, &connections, &metrics);
-    if let (Some(statistics), Some(left)) = (&statistics, before.statistics) {
-        statistics.restore(left);
-    }
-    let open =
-        OpenConnections::new(connection_metrics::ask(connections.clone(), &supervisor, statistics.clone()));
-    let sources = AppSources {
-        supervisor: supervisor.clone(),
-        metrics: metrics.clone(),
-        dialer: WorkerDialer::new(front.clone()),
-        connections: connections.clone(),
-        open: open.clone(),
-        queues: ListenQueues::new(&listeners),
-        readiness: watched.clone(),
-        upgrade,
-        ids: held.is_some().then(|| output.worker_ids().clone()),
-    };
-    let queues = sources.queues.clone();
-    let app = Arc::new(SupervisedApp::new(app, sources));
-    let admin_sources = (scraper, open, queues, app.clone());
-    let carried_admin = admin.as_ref().map(Served::carried);
-    start_admin(admin, &metrics, admin_sources, &supervisor, watched.clone())?;
-    tasks::spawn(settle::settle(watched.clone()));
-    let patience = systemd::Patience {
-        start: config.ready_timeout + LONGER,
-        stop: config.drain_timeout + config.kill_timeout + LONGER,
-    };
-    let systemd = systemd::start(systemd::Sources {
-        readiness: watched.clone(),
-        patience,
-        supervisor: supervisor.clone(),
-        front: front.clone(),
-    });
-    let hooks = config.on_event.clone().map(|command| {
-        let folder = config.start_folder.clone();
-        let shell = Shell { command, nofile: bootstrap.limits.workers, folder };
-        Hooks::start(shell, supervisor.events(), metrics.clone())
-    });
-    let control = control::open(app, left_control.or_else(|| control::watched(claimed?).ok()));
-    let keeper = held.and_then(|held| held.keeper(public_sockets::wanted(config)));
-    tasks::spawn(place::keep(control.clone(), keeper, (supervisor.status(), readiness.subscribe()), mended));
-    if config.start_folder.is_some() {
-        // A release that is removed is not held by clusterd. Nothing relative is opened from here on.
-        leave_folder();
-    }
-    probes.start_health(config, &supervisor, &metrics);
-    triggers::attend(config, bootstrap.changes.take(), &supervisor);
-    tasks::spawn(worker_notify::pass_on(ready, supervisor.clone()));
-    let greeted = Arc::new(AtomicBool::new(before.has_greeted));
-    let opened = Opened {
-        kept,
-        family,
-        started,
-        way: bootstrap.way,
-        open_files: bootstrap.limits.workers,
-        outlives_terminal: bootstrap.terminal.is_outlived(),
-        folder: bootstrap.folder().map(ToOwned::to_owned),
-        shim: bootstrap.shim.as_ref().map(Exposed::snapshot),
-        admin: carried_admin,
-        front: front.clone(),
-        control: control.clone(),
-        readiness: watched,
-        greeted: Arc::clone(&greeted),
-    };
-    let (flush, flushes) = Flush::new();
-    let recipients = Recipients {
-        supervisor: supervisor.clone(),
-        front: front.clone(),
-        bound: channels.clone(),
-        stalls: (!workers_accept || inherits)
-            .then(|| Stalls::new(bootstrap.shim.as_ref().map(|shim| shim.path().to_owned()), inherits)),
-        readiness: readiness.clone(),
-        listeners: Listeners::default(),
-        greeted,
-    };
-    tasks::spawn(front_reports::follow(ReportSources { reports, words, flushes }, recipients, addresses));
-    let rooms = Rooms {
-        supervisor: supervisor.clone(),
-        front: front.clone(),
-        connections,
-        notes,
-        statistics,
-        attach: bootstrap.attach.handle(),
-        bound: channels,
-        on_demand,
-        openings,
-        permits,
-        output: output.clone(),
-        metrics,
-        flush,
-        on_event: hooks.as_ref().map(Hooks::under_way),
-        primary: opened,
-        settings,
-    };
-    tasks::spawn(bootstrap.attach.serve(attach_context));
-    tasks::spawn(upgrade::carry_out(upgrades, rooms, upgraded));
+    let _pid_files = begun.keep_files(is_new, output, again).await;
+    let observed = begun.observe(&mut before, &metrics, output)?;
+    let control = begun.listen_for_commands(&observed, claimed, mended);
+    let (systemd, hooks) = begun.attend(&observed, &metrics);
+    let asked = (control.clone(), hooks.as_ref().map(Hooks::under_way));
+    let LetIn { supervisor, shutdown, origin, _places } =
+        let_in(begun, observed, asked, before.has_greeted, (output, metrics));
     if let Some(event) = before.event {
-        supervisor.tell(event).await;
+        shutdown.supervisor.tell(event).await;
     }
 
-    let origin = (bootstrap.signals, bootstrap.terminal);
-    let mut orders = SignalActions::new(origin, supervisor.clone(), systemd, output.clone());
-    let shutdown = Shutdown {
-        front,
-        supervisor,
-        readiness,
-        stop_delay: config.stop_delay,
-        drain_timeout: config.drain_timeout,
-    };
+    let mut orders = SignalActions::new(origin, shutdown.supervisor.clone(), systemd, output.clone());
     let ended = tokio::select! {
-        ended = task.run() => ended,
+        ended = supervisor.run() => ended,
         never = shutdown.when_told(&mut orders) => match never {},
     };
     if let Some(hooks) = hooks {
@@ -448,6 +326,206 @@ async fn serve(
     }
     control.close();
     Ok(ended?)
+}
+
+/// What is left once workers are let in: to run, to listen to signals, and to shut down.
+struct LetIn {
+    supervisor: Supervisor,
+    shutdown: Shutdown,
+    origin: signal_actions::Origin,
+    /// Dropping these removes where workers attach, and what they load.
+    _places: (Option<RuntimeFolder>, Option<Exposed>),
+}
+
+/// Workers are let in from now on, what they and the front report is passed on, and another image of clusterd may take over.
+fn let_in(
+    begun: Begun<'_>,
+    observed: Observed,
+    (control, on_event): (ControlSocket, Option<watch::Receiver<usize>>),
+    has_greeted: bool,
+    (output, metrics): (&Output, Metrics),
+) -> LetIn {
+    let Begun { config, kept, bootstrap, wiring, front, reports, connections, notes, .. } = begun;
+    let Begun { family, addresses, settings, app, .. } = begun;
+    let Wiring { supervisor, task, upgrades, attach_context, bound, words, .. } = wiring;
+    let Wiring { openings, on_demand, permits, ready, taken, .. } = wiring;
+    let Observed { statistics, readiness, upgraded, admin, .. } = observed;
+    tasks::spawn(taken_ports::tell(taken));
+    tasks::spawn(worker_notify::pass_on(ready, supervisor.clone()));
+    let greeted = Arc::new(AtomicBool::new(has_greeted));
+    let (flush, flushes) = Flush::new();
+    let recipients = Recipients {
+        supervisor: supervisor.clone(),
+        front: front.clone(),
+        bound: bound.clone(),
+        stalls: bootstrap.stalls(),
+        readiness: readiness.clone(),
+        listeners: Listeners::default(),
+        greeted: Arc::clone(&greeted),
+    };
+    tasks::spawn(front_reports::follow(ReportSources { reports, words, flushes }, recipients, addresses));
+    let primary = Opened {
+        kept,
+        family,
+        started: app.started,
+        way: bootstrap.way,
+        open_files: bootstrap.limits.workers,
+        outlives_terminal: bootstrap.terminal.is_outlived(),
+        folder: bootstrap.folder().map(ToOwned::to_owned),
+        shim: bootstrap.shim.as_ref().map(Exposed::snapshot),
+        admin,
+        front: front.clone(),
+        control,
+        readiness: readiness.subscribe(),
+        greeted,
+    };
+    let rooms = Rooms {
+        supervisor: supervisor.clone(),
+        front: front.clone(),
+        connections,
+        notes,
+        statistics,
+        attach: bootstrap.attach.handle(),
+        bound,
+        on_demand,
+        openings,
+        permits,
+        output: output.clone(),
+        metrics,
+        flush,
+        on_event,
+        primary,
+        settings,
+    };
+    tasks::spawn(bootstrap.attach.serve(attach_context));
+    tasks::spawn(upgrade::carry_out(upgrades, rooms, upgraded));
+    let (stop_delay, drain_timeout) = (config.stop_delay, config.drain_timeout);
+    let shutdown = Shutdown { front, supervisor, readiness, stop_delay, drain_timeout };
+    LetIn {
+        supervisor: task,
+        shutdown,
+        origin: (bootstrap.signals, bootstrap.terminal),
+        _places: (bootstrap.folder, bootstrap.shim),
+    }
+}
+
+/// Who looks at the app, and what they see.
+struct Observed {
+    app: Arc<SupervisedApp>,
+    statistics: Option<Arc<Statistics>>,
+    readiness: watch::Sender<Readiness>,
+    /// How clusterd was replaced last.
+    upgraded: watch::Sender<Option<Upgrade>>,
+    /// The listener of `--metrics`.
+    admin: Option<CarriedFd>,
+}
+
+impl Begun<'_> {
+    /// Gives workers their numbers, and has files follow the app until what is returned is dropped; anew when `again` is told.
+    async fn keep_files(
+        &self,
+        is_new: bool,
+        output: &Output,
+        again: watch::Receiver<()>,
+    ) -> Option<PidFiles> {
+        let (supervisor, front) = (&self.wiring.supervisor, &self.front);
+        if let Some(held) = self.held {
+            let ids = output.worker_ids();
+            // Before there is a worker that writes. Another process may hold the numbers up; it is tried again below, then.
+            if is_new {
+                let numbered = wanted_state::number(&held.folder, self.config.workers.get(), ids);
+                let _ = tokio::time::timeout(NUMBERS, numbered).await;
+            }
+            if is_new && held.has_clients_wait() && self.bootstrap.way.accepts != Accepts::Workers {
+                wanted_state::hold_again(&held.folder, front).await;
+            }
+            let (app, status) = ((held.folder.clone(), held.starter), supervisor.status());
+            tasks::spawn(wanted_state::keep(app, status, again.clone(), ids.clone(), front.clone()));
+        }
+        pm2_files::keep(self.config, self.held, supervisor.status(), again)
+    }
+
+    /// Counts, asks and tells how the app is; serves metrics and probes, if they are wanted.
+    fn observe(
+        &mut self,
+        before: &mut TakenOver,
+        metrics: &Metrics,
+        output: &Output,
+    ) -> Result<Observed, PrimaryError> {
+        let (config, supervisor, connections) = (self.config, &self.wiring.supervisor, &self.connections);
+        let at_start = match before.was_ready {
+            true => Readiness::Ready,
+            false => readiness::at_start(&self.reports.status.borrow()),
+        };
+        let (readiness, watched) = watch::channel(at_start);
+        let (upgraded, upgrade) = watch::channel(before.outcome.take());
+        let statistics = connection_metrics::start_statistics(config.connection_stats, connections, metrics);
+        if let (Some(statistics), Some(left)) = (&statistics, before.statistics.take()) {
+            statistics.restore(left);
+        }
+        let counts = connection_metrics::ask(connections.clone(), supervisor, statistics.clone());
+        let (open, queues) = (OpenConnections::new(counts), ListenQueues::new(&self.listeners));
+        let sources = AppSources {
+            supervisor: supervisor.clone(),
+            metrics: metrics.clone(),
+            dialer: WorkerDialer::new(self.front.clone()),
+            connections: connections.clone(),
+            open: open.clone(),
+            queues: queues.clone(),
+            readiness: watched.clone(),
+            upgrade,
+            ids: self.held.map(|_| output.worker_ids().clone()),
+        };
+        let app = Arc::new(SupervisedApp::new(self.app.clone(), sources));
+        let scraper = self.wiring.probes.scraper(config, supervisor, metrics);
+        let admin = self.admin.take();
+        let carried = admin.as_ref().map(Served::carried);
+        let sources = (scraper, open, queues, app.clone());
+        start_admin(admin, metrics, sources, supervisor, watched.clone())?;
+        tasks::spawn(settle::settle(watched));
+        Ok(Observed { app, statistics, readiness, upgraded, admin: carried })
+    }
+
+    /// Commands reach the app from now on. Where its folder or socket was removed, it is made again, and `mended` is told.
+    fn listen_for_commands(
+        &mut self,
+        observed: &Observed,
+        claimed: Option<Claimed>,
+        mended: watch::Sender<()>,
+    ) -> ControlSocket {
+        let claimed = self.control.take().or_else(|| control::watched(claimed?).ok());
+        let control = control::open(observed.app.clone(), claimed);
+        let keeper = self.held.and_then(|held| held.keeper(public_sockets::wanted(self.config)));
+        let states = (self.wiring.supervisor.status(), observed.readiness.subscribe());
+        tasks::spawn(place::keep(control.clone(), keeper, states, mended));
+        control
+    }
+
+    /// What besides commands has workers replaced, and who is told what happens: the service manager, and `--on-event`.
+    fn attend(&mut self, observed: &Observed, metrics: &Metrics) -> (Systemd, Option<Hooks>) {
+        let (config, supervisor) = (self.config, &self.wiring.supervisor);
+        let systemd = systemd::start(systemd::Sources {
+            readiness: observed.readiness.subscribe(),
+            patience: systemd::Patience {
+                start: config.ready_timeout + LONGER,
+                stop: config.drain_timeout + config.kill_timeout + LONGER,
+            },
+            supervisor: supervisor.clone(),
+            front: self.front.clone(),
+        });
+        let hooks = config.on_event.clone().map(|command| {
+            let folder = config.start_folder.clone();
+            let shell = Shell { command, nofile: self.bootstrap.limits.workers, folder };
+            Hooks::start(shell, supervisor.events(), metrics.clone())
+        });
+        if config.start_folder.is_some() {
+            // A release that is removed is not held by clusterd. Nothing relative is opened from here on.
+            leave_folder();
+        }
+        self.wiring.probes.start_health(config, supervisor, metrics);
+        triggers::attend(config, self.bootstrap.changes.take(), supervisor);
+        (systemd, hooks)
+    }
 }
 
 /// Goes where daemon(3) goes: workers and hooks are started in folders with names.

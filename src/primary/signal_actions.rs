@@ -16,6 +16,9 @@ use crate::sys::terminal::Terminal;
 use crate::systemd::Systemd;
 use crate::tasks;
 
+/// Where wishes come from: the signals, and the terminal in which clusterd was started.
+pub(super) type Origin = (SignalQueue<SignalAction>, Terminal);
+
 /// The signals, and whom they concern.
 #[derive(Debug)]
 pub(super) struct SignalActions {
@@ -36,7 +39,7 @@ pub(super) struct SignalActions {
 impl SignalActions {
     /// Of these signals, in a process that was started there.
     pub(super) fn new(
-        (signals, terminal): (SignalQueue<SignalAction>, Terminal),
+        (signals, terminal): Origin,
         supervisor: Handle,
         systemd: Systemd,
         output: Output,

@@ -41,6 +41,7 @@ use crate::supervisor::{
     self, Environment, Handle, MOST_WORKERS, Scope, Spec, Supervisor, UpgradeOrder, guardian,
 };
 use crate::sys::mark::Family;
+use crate::sys::process::Credentials;
 use crate::systemd::worker_notify::{Ready, WorkerNotifications};
 
 /// How many channels to listeners there may be for each worker that there may be.
@@ -164,94 +165,16 @@ impl Wiring {
     pub(super) fn new(
         config: &Config,
         (command_line, settings): (CommandLine, CarriedSettings),
-        dependencies: Dependencies<'_>,
+        mut dependencies: Dependencies<'_>,
     ) -> Result<Self, PrimaryError> {
-        let Dependencies { bootstrap, ports, public, inherited, family, mut carried, .. } = dependencies;
-        let Dependencies { connections, front, output, metrics, held, is_started_again, .. } = dependencies;
-        let restoring = carried.as_ref().map(|carried| carried.restoring);
-        let users = bootstrap.context.users();
-        let attach = bootstrap.attach_env();
-        let colours = output.has_colours();
-        let base = Base { ports: ports.clone(), attach, colours, limits: bootstrap.limits.workers };
-        let spec = Spec {
-            app: config.name.clone(),
-            wanted: match restoring {
-                None => {
-                    let inherited = Environment::of_this_process();
-                    base.wanted(config, bootstrap.context.clone(), (inherited, Arc::new(settings)))
-                }
-                Some(Restoring { snapshot, in_force, .. }) => {
-                    let settings = Arc::new(snapshot.supervisor.settings().clone());
-                    let inherited = snapshot.supervisor.inherited();
-                    base.wanted(in_force, bootstrap.context.clone(), (inherited, settings))
-                }
-            },
-            cpus: cpus(),
-            scope: Scope::Everyone,
-            starts: held.is_none_or(Held::wants_workers),
-            holds: held.is_some_and(Held::has_clients_wait),
-            guardian: guardian(config, family, bootstrap.folder(), (held, is_started_again)),
-            waiting_guardian: dependencies.guardian,
-            family,
-            treekill: config.treekill,
-            carried: carried
-                .as_mut()
-                .map(CarriedWiring::supervisor)
-                .transpose()
-                .map_err(PrimaryError::Carried)?,
-        };
-        let permits = match &carried {
-            None => permits(0),
-            Some(carried) => carried.permits.clone(),
-        };
+        let base = dependencies.base();
+        let spec = dependencies.spec(config, &base, settings).map_err(PrimaryError::Carried)?;
+        let around = Around::new(config, &dependencies).map_err(PrimaryError::Carried)?;
+        let Dependencies { bootstrap, ports, public, inherited, connections, front, output, metrics, .. } =
+            dependencies;
+        let Around { served, openings, taken, listeners, nodes, words, notices, ready, calls } = around;
+        let ServedPorts { permits, bound, on_demand, .. } = served.clone();
         let probes = WorkerProbes::new(front.clone(), ports.first().copied());
-        let ports: Arc<[WorkerPort]> = ports.into();
-        let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
-        let bound = carried.as_ref().map_or_else(BoundChannels::new, |carried| carried.bound.clone());
-        let (openings, taken) = match restoring {
-            None => Openings::new(),
-            Some(restoring) => Openings::restore(restoring.snapshot.openings),
-        };
-        let terms = on_demand::Terms {
-            user: user.clone(),
-            backlog: config.backlog.get(),
-            openings: openings.clone(),
-        };
-        let opened = restoring.and_then(|restoring| restoring.snapshot.opened.clone());
-        let on_demand = match opened {
-            Some(opened) => Some(OnDemand::restore(terms, opened).map_err(PrimaryError::Carried)?),
-            None => ports.is_empty().then(|| OnDemand::new(terms)),
-        };
-        let served = ServedPorts {
-            front: front.clone(),
-            permits: permits.clone(),
-            ports,
-            bound: bound.clone(),
-            on_demand: on_demand.clone(),
-        };
-        let listeners = Arc::new(Mutex::new(Listeners::new(user, openings.clone())));
-        let nodes = node::NodeContext {
-            served: served.clone(),
-            shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
-            handoff_timeout: config.handoff_timeout,
-            listeners: Arc::clone(&listeners),
-            messages: MessageExchange::new(config.relay_messages, metrics),
-        };
-        let (nodes, words) = match restoring {
-            None => NodeSessions::new(nodes),
-            Some(Restoring { snapshot, fds, .. }) => {
-                NodeSessions::restore(nodes, snapshot.hooks.nodes.clone(), fds)
-                    .map_err(PrimaryError::Carried)?
-            }
-        };
-        let (mut notices, ready) = WorkerNotifications::new(users);
-        let mut calls = InterceptedCalls::new(served.clone());
-        if let Some(Restoring { snapshot, fds, .. }) = restoring {
-            let hooks = &snapshot.hooks;
-            let heard = hooks.notices.iter().try_for_each(|one| notices.restore(one.clone(), fds));
-            let mut called = || hooks.calls.iter().try_for_each(|one| calls.restore(one.clone(), fds));
-            heard.and_then(|()| called()).map_err(PrimaryError::Carried)?;
-        }
         let neighbours = PrimaryHooks {
             folder: bootstrap.folder_keeper(),
             leaving: bootstrap.leaving.take(),
@@ -286,6 +209,113 @@ impl Wiring {
             taken,
         })
     }
+}
+
+impl Dependencies<'_> {
+    fn restoring(&self) -> Option<&Restoring> {
+        self.carried.as_ref().map(|carried| carried.restoring)
+    }
+
+    /// What each launch is given.
+    fn base(&self) -> Base {
+        Base {
+            ports: self.ports.clone(),
+            attach: self.bootstrap.attach_env(),
+            colours: self.output.has_colours(),
+            limits: self.bootstrap.limits.workers,
+        }
+    }
+
+    /// What the supervisor is to run.
+    fn spec(&mut self, config: &Config, base: &Base, settings: CarriedSettings) -> io::Result<Spec> {
+        let context = self.bootstrap.context.clone();
+        let wanted = match self.restoring() {
+            None => base.wanted(config, context, (Environment::of_this_process(), Arc::new(settings))),
+            Some(Restoring { snapshot, in_force, .. }) => {
+                let settings = Arc::new(snapshot.supervisor.settings().clone());
+                base.wanted(in_force, context, (snapshot.supervisor.inherited(), settings))
+            }
+        };
+        let (held, family) = (self.held, self.family);
+        Ok(Spec {
+            app: config.name.clone(),
+            wanted,
+            cpus: cpus(),
+            scope: Scope::Everyone,
+            starts: held.is_none_or(Held::wants_workers),
+            holds: held.is_some_and(Held::has_clients_wait),
+            guardian: guardian(config, family, self.bootstrap.folder(), (held, self.is_started_again)),
+            waiting_guardian: self.guardian.take(),
+            family,
+            treekill: config.treekill,
+            carried: self.carried.as_mut().map(CarriedWiring::supervisor).transpose()?,
+        })
+    }
+}
+
+/// Those whom workers speak to.
+struct Around {
+    served: ServedPorts,
+    openings: Openings,
+    taken: mpsc::Receiver<SocketAddr>,
+    listeners: Arc<Mutex<Listeners>>,
+    nodes: NodeSessions,
+    words: mpsc::Receiver<Word>,
+    notices: WorkerNotifications,
+    ready: mpsc::Receiver<Ready>,
+    calls: InterceptedCalls,
+}
+
+impl Around {
+    fn new(config: &Config, dependencies: &Dependencies<'_>) -> io::Result<Self> {
+        let (bootstrap, restoring) = (&dependencies.bootstrap, dependencies.restoring());
+        let (openings, taken) = match restoring {
+            None => Openings::new(),
+            Some(restoring) => Openings::restore(restoring.snapshot.openings),
+        };
+        let user = bootstrap.context.identity.as_ref().map(|identity| identity.credentials.clone());
+        let served = served(config, dependencies, (user.clone(), openings.clone()))?;
+        let listeners = Arc::new(Mutex::new(Listeners::new(user, openings.clone())));
+        let context = node::NodeContext {
+            served: served.clone(),
+            shim: bootstrap.shim.as_ref().map(|shim| shim.path().into()),
+            handoff_timeout: config.handoff_timeout,
+            listeners: Arc::clone(&listeners),
+            messages: MessageExchange::new(config.relay_messages, dependencies.metrics),
+        };
+        let (mut notices, ready) = WorkerNotifications::new(bootstrap.context.users());
+        let mut calls = InterceptedCalls::new(served.clone());
+        let (nodes, words) = match restoring {
+            None => NodeSessions::new(context),
+            Some(Restoring { snapshot, fds, .. }) => {
+                let hooks = &snapshot.hooks;
+                hooks.notices.iter().try_for_each(|one| notices.restore(one.clone(), fds))?;
+                hooks.calls.iter().try_for_each(|one| calls.restore(one.clone(), fds))?;
+                NodeSessions::restore(context, hooks.nodes.clone(), fds)?
+            }
+        };
+        Ok(Self { served, openings, taken, listeners, nodes, words, notices, ready, calls })
+    }
+}
+
+/// The ports that workers ask for; without any, those that they turn out to listen on are opened by `openings`, as this user.
+fn served(
+    config: &Config,
+    dependencies: &Dependencies<'_>,
+    (user, openings): (Option<Credentials>, Openings),
+) -> io::Result<ServedPorts> {
+    let Dependencies { ports, front, carried, .. } = dependencies;
+    let terms = on_demand::Terms { user, backlog: config.backlog.get(), openings };
+    let opened = dependencies.restoring().and_then(|restoring| restoring.snapshot.opened.clone());
+    let on_demand = match opened {
+        Some(opened) => Some(OnDemand::restore(terms, opened)?),
+        None => ports.is_empty().then(|| OnDemand::new(terms)),
+    };
+    let (permits, bound) = match carried {
+        None => (permits(0), BoundChannels::new()),
+        Some(carried) => (carried.permits.clone(), carried.bound.clone()),
+    };
+    Ok(ServedPorts { front: (*front).clone(), permits, ports: ports.as_slice().into(), bound, on_demand })
 }
 
 /// For as many channels as there may be; so many numbers were given before.
