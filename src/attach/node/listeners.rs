@@ -23,6 +23,7 @@ use crate::ids::{ServiceId, WorkerId, WorkerPort};
 use crate::protocol::node::{AddressType, Errno, HandleType, Query};
 use crate::settings::Bind;
 use crate::sys::acting::with_rights_of_workers;
+use crate::sys::closer::ForeignFd;
 use crate::sys::process::Credentials;
 
 /// Node's own default for listen(2).
@@ -63,7 +64,8 @@ enum Source {
 /// A socket that all workers share.
 #[derive(Debug)]
 struct Shared {
-    socket: OwnedFd,
+    /// What clients have sent to one of a path lies in it unread.
+    socket: ForeignFd,
     handle: HandleType,
     path: Option<OwnPath>,
 }
@@ -91,7 +93,18 @@ pub(crate) enum Joined {
         open: Option<Bound>,
     },
     /// A copy of a socket.
-    Shared(OwnedFd, HandleType),
+    Shared(ForeignFd, HandleType),
+}
+
+/// What becomes of an address that a worker has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// It is still listened on, or always served.
+    Open,
+    /// It is closed here.
+    Closed,
+    /// The front is to close it.
+    Unwanted(ServiceId),
 }
 
 impl Listeners {
@@ -175,17 +188,17 @@ impl Listeners {
         ports.collect()
     }
 
-    /// The worker does not listen there any more. What nobody wants is gone; if it was opened here, the front is to
-    /// close the service that is returned.
-    pub(crate) fn leave(&mut self, worker: WorkerId, key: &str) -> Option<ServiceId> {
-        let entry = self.entries.get_mut(key)?;
+    /// The worker does not listen there any more. What nobody wants is gone.
+    pub(crate) fn leave(&mut self, worker: WorkerId, key: &str) -> Left {
+        let Some(entry) = self.entries.get_mut(key) else { return Left::Open };
         entry.wanted_by.remove(&worker);
         if !entry.wanted_by.is_empty() {
-            return None;
+            return Left::Open;
         }
-        match self.entries.remove(key)?.source {
-            Source::Service { id: id @ ServiceId::Opened(_), .. } => Some(id),
-            Source::Service { .. } | Source::Shared(_) => None,
+        match self.entries.remove(key).map(|entry| entry.source) {
+            Some(Source::Service { id: id @ ServiceId::Opened(_), .. }) => Left::Unwanted(id),
+            Some(Source::Shared(_)) => Left::Closed,
+            Some(Source::Service { .. }) | None => Left::Open,
         }
     }
 }
@@ -246,7 +259,7 @@ impl Source {
             SourceSnapshot::Shared { socket, handle, path, user } => {
                 let user = user.map(Credentials::try_from).transpose()?;
                 let path = path.map(|path| OwnPath { path: path.into(), user, stays: true });
-                Ok(Source::Shared(Shared { socket: fds.take(socket)?, handle: handle.into(), path }))
+                Ok(Source::Shared(Shared { socket: fds.take(socket)?.into(), handle: handle.into(), path }))
             }
         }
     }
@@ -265,12 +278,12 @@ impl Drop for OwnPath {
 fn shared(query: &Query, user: Option<Credentials>) -> io::Result<Shared> {
     match query.address_type {
         AddressType::Udp4 | AddressType::Udp6 => {
-            Ok(Shared { socket: open_udp(query)?, handle: HandleType::Dgram, path: None })
+            Ok(Shared { socket: open_udp(query)?.into(), handle: HandleType::Dgram, path: None })
         }
         AddressType::Pipe => {
             let (socket, path) = open_path(query)?;
             let path = path.map(|path| OwnPath { path, user, stays: false });
-            Ok(Shared { socket, handle: HandleType::Net, path })
+            Ok(Shared { socket: socket.into(), handle: HandleType::Net, path })
         }
         // A descriptor of the primary's, and none of those is a listener that a worker could mean.
         AddressType::V4 | AddressType::V6 | AddressType::Descriptor => {

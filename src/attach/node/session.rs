@@ -17,7 +17,7 @@ use super::channel::Ends;
 use super::closed::{self, ClosedServers};
 use super::exchange::Mailbox;
 use super::idle::Idle;
-use super::listeners::Joined;
+use super::listeners::{Joined, Left};
 use super::offers::Offers;
 use super::relay::{Answer, Offer, Recipient, Relay};
 use super::servers::{Begin, Passing, Relaying, Server, ServerTable, Supply};
@@ -424,7 +424,7 @@ impl NodeSession {
         let (service, address, open) = match joined {
             Err(errno) => return self.refuse(&query, errno),
             Ok(Joined::Shared(socket, handle)) => {
-                return self.share(query, data.as_deref(), handle, socket.into(), Supply::Other);
+                return self.share(query, data.as_deref(), handle, socket, Supply::Other);
             }
             Ok(Joined::Service { id, address, open }) => (id, address, open),
         };
@@ -676,9 +676,13 @@ impl NodeSession {
 
     async fn leave(&self, key: &str) {
         let mut listeners = self.context.listeners.lock().await;
-        if let Some(unwanted) = listeners.leave(self.worker, key) {
-            self.context.served.front.close(unwanted).await;
+        match listeners.leave(self.worker, key) {
+            Left::Open => return,
+            Left::Closed => {}
+            Left::Unwanted(service) => self.context.served.front.close(service).await,
         }
+        // The copies that workers were sent, too: until then the address is not free, and whoever opens it next waits here.
+        closer::catch_up().await;
     }
 }
 
