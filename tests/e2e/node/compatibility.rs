@@ -18,6 +18,7 @@ both_ways!(
     an_exclusive_port_stays_with_its_worker,
     a_served_port_can_be_closed_and_listened_on_again,
     a_port_opened_on_demand_can_be_closed_and_listened_on_again,
+    shared_sockets_can_be_closed_and_listened_on_again,
     several_served_ports_in_a_worker,
     several_ports_opened_on_demand_in_a_worker,
     one_address_is_served_there_and_nowhere_else,
@@ -94,6 +95,10 @@ fn a_served_port_can_be_closed_and_listened_on_again(attach: Attach) {
 
 fn a_port_opened_on_demand_can_be_closed_and_listened_on_again(attach: Attach) {
     Case::of("close_and_listen.js").serving(&[9]).assert_same(attach);
+}
+
+fn shared_sockets_can_be_closed_and_listened_on_again(attach: Attach) {
+    Case::of("again.js").workers(1).assert_same(attach);
 }
 
 fn several_served_ports_in_a_worker(attach: Attach) {
