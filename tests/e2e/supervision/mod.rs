@@ -38,13 +38,13 @@ impl App {
 
     /// A cluster of it that reloads swiftly: the first new worker need not prove itself for a second.
     fn setup(self) -> Setup {
-        self.under(self.command())
+        self.under(self.command()).options("--min-uptime 100ms")
     }
 
     /// A cluster of this command, which comes to run it.
     fn under(self, command: &str) -> Setup {
         let attach = if self == App::Newconn { "--attach node" } else { "--attach auto" };
-        Cluster::of(command).options("--min-uptime 100ms").options(attach)
+        Cluster::of(command).options(attach)
     }
 }
 

@@ -65,7 +65,7 @@ fn good(app: App) -> String {
 }
 
 fn a_version_that_ends_at_its_start_changes_nothing(app: App) {
-    let deployment = Deployment::start(app, "");
+    let deployment = Deployment::start(app, "--min-uptime 100ms");
     deployment.write_version("echo no database >&2; echo giving up >&2; exit 3");
     let last_lines = "the new worker's last lines: no database | giving up";
     deployment.refuses(&["the new worker 1 exited with code 3", "the old workers keep serving", last_lines]);
@@ -76,15 +76,16 @@ fn a_version_that_ends_at_its_start_changes_nothing(app: App) {
 
 fn a_version_that_never_listens_changes_nothing(app: App) {
     // Long enough for the version that works, on a machine that is busy.
-    let deployment = Deployment::start(app, "--ready-timeout 3s");
+    let deployment = Deployment::start(app, "--ready-timeout 3s --min-uptime 100ms");
     deployment.write_version("echo waiting for the database >&2; exec sleep 1000");
     deployment.refuses(&["the new worker 1 was not ready within 3s", "last lines: waiting for the database"]);
     deployment.takes_a_version_that_works();
 }
 
-/// It has listened, so clients may have been sent to it: what it has not accepted goes to the old workers.
+/// It has listened, so clients may have been sent to it: what it has not accepted goes to the old workers. On a machine that
+/// is busy it may take a while to end.
 fn a_version_that_ends_as_soon_as_it_listens_changes_nothing(app: App) {
-    let deployment = Deployment::start(app, "");
+    let deployment = Deployment::start(app, "--min-uptime 5s");
     let variable = if app == App::Python { "SERVER_CRASH" } else { "CRASH" };
     deployment.write_version(&format!("export {variable}=1; {}", good(app)));
     deployment.refuses(&["the new worker 1 exited with code 4", "last lines: there is no database"]);
@@ -92,7 +93,7 @@ fn a_version_that_ends_as_soon_as_it_listens_changes_nothing(app: App) {
 }
 
 fn a_version_whose_program_is_gone_changes_nothing(app: App) {
-    let deployment = Deployment::start(app, "");
+    let deployment = Deployment::start(app, "--min-uptime 100ms");
     let program = deployment.cluster.folder().join("shell");
     fs::remove_file(&program).expect("the link is there");
     deployment.refuses(&[&program.to_string_lossy(), "No such file"]);
