@@ -25,7 +25,7 @@ struct Deployment {
 impl Deployment {
     fn start(app: App, options: &str) -> Self {
         let setup = app.under("{folder}/shell version").workers(2).options(options);
-        let setup = setup.file("version", &good(app));
+        let setup = setup.file("version", &good(app)).file("clusterd.toml", "");
         symlink(shell(), setup.folder.path().join("shell")).expect("a link in the temporary folder");
         let cluster = setup.start();
         Self { app, load: Load::of_requests(&cluster), cluster }
@@ -33,6 +33,10 @@ impl Deployment {
 
     fn write_version(&self, script: &str) {
         fs::write(self.cluster.folder().join("version"), script).expect("a file in the temporary folder");
+    }
+
+    fn set_ready_timeout(&self, timeout: &str) {
+        self.cluster.write("clusterd.toml", &format!("ready-timeout = '{timeout}'\n"));
     }
 
     /// A reload fails, which is said in these words, and the same workers serve on.
@@ -75,10 +79,12 @@ fn a_version_that_ends_at_its_start_changes_nothing(app: App) {
 }
 
 fn a_version_that_never_listens_changes_nothing(app: App) {
-    // Long enough for the version that works, on a machine that is busy.
-    let deployment = Deployment::start(app, "--ready-timeout 3s --min-uptime 100ms");
+    let deployment = Deployment::start(app, "--config clusterd.toml --min-uptime 100ms");
+    deployment.set_ready_timeout("1s");
     deployment.write_version("echo waiting for the database >&2; exec sleep 1000");
-    deployment.refuses(&["the new worker 1 was not ready within 3s", "last lines: waiting for the database"]);
+    deployment.refuses(&["the new worker 1 was not ready within 1s", "last lines: waiting for the database"]);
+    // A version that works has more time, on a machine that is busy.
+    deployment.set_ready_timeout("60s");
     deployment.takes_a_version_that_works();
 }
 
