@@ -9,7 +9,7 @@ use crate::harness::{Cluster, Signal, http, until};
 #[test]
 fn a_hundred_connections_are_a_hundred_accepted_and_a_hundred_handed_over() {
     needs!("python3");
-    let cluster = Cluster::of_servers().workers(3).start();
+    let cluster = Cluster::of_servers().taking_turns().start();
     for _ in 0..100 {
         cluster.get("/");
     }

@@ -33,7 +33,9 @@ fn a_killed_workers_untaken_connection_goes_to_another(attach: Attach) {
 }
 
 fn a_stopped_workers_connection_is_served_by_another_and_it_gets_no_more_until_it_moves(attach: Attach) {
-    let cluster = app(attach).workers(3).options("--handoff-timeout 300ms").start();
+    // Nobody else is that late, on a machine that is busy.
+    let options = "--handoff-timeout 1s --redispatch-after 1s";
+    let cluster = app(attach).workers(3).options(options).start();
     let stopped = cluster.worker(2);
     stop(&stopped);
     let begin = Instant::now();

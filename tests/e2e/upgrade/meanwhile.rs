@@ -179,14 +179,20 @@ fn a_worker_that_ends_meanwhile_is_started_again() {
 fn commands_that_come_meanwhile_are_carried_out() {
     needs!("python3");
     let cluster = Cluster::of_servers().workers(2).start();
-    let said = begun(&cluster);
+    let asked = cluster.folder().join("asked");
+    // Each in an upgrade of its own: the next image is waited for no longer than ten seconds.
     for (command, workers) in
         [("scale 3", 3), ("reload", 3), ("restart", 3), ("stop", 0), ("start", 3), ("scale 1", 1)]
     {
+        let said = begun(&cluster);
         let done = cluster.say(command);
         assert_eq!(done.code, 0, "{command}: {done:?}");
+        let_on(&cluster);
+        assert_eq!(said.join().unwrap().code, 0, "{command}");
+        std::fs::remove_file(&asked).unwrap();
         cluster.wait_for(workers, "online");
     }
+    let said = begun(&cluster);
     let reload = in_the_background(&cluster, "reload");
     let_on(&cluster);
     assert_eq!(said.join().unwrap().code, 0);
