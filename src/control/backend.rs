@@ -145,8 +145,8 @@ pub(crate) struct SupervisedApp {
     usage: Mutex<UsageSampler>,
 }
 
-/// How long a command that is done waits for the numbers of workers: a disk may hold them up.
-const NUMBERS: Duration = Duration::from_secs(10);
+/// How long a command that has added workers waits for their numbers: a disk may hold them up.
+const NUMBERS: Duration = Duration::from_secs(5);
 
 impl SupervisedApp {
     /// The app that these sources tell of.
@@ -276,13 +276,15 @@ impl AppBackend for SupervisedApp {
     fn begin(&self, command: Command, by: Asker) -> BoxFuture<'static, Result<CommandEnd, Refused>> {
         let (supervisor, ids) = (self.supervisor.clone(), self.ids.clone());
         Box::pin(async move {
+            let mut status = supervisor.status();
+            let before = status.borrow().wanted;
             let underway = supervisor.begin(command, by).await?;
             let end = async move {
                 let done = underway.done().await?;
-                // Who has waited for the end may name a new worker by its number.
-                if let Some(ids) = ids {
-                    let workers = supervisor.status().borrow().wanted;
-                    let _ = timeout(NUMBERS, ids.are_given(workers)).await;
+                let has_more = status.borrow().wanted > before;
+                if let Some(ids) = ids.filter(|_| has_more) {
+                    // Who has waited for the end may name a new worker by its number.
+                    let _ = timeout(NUMBERS, all_have_numbers(&ids, &mut status)).await;
                 }
                 Ok(done)
             };
@@ -358,6 +360,18 @@ impl AppBackend for SupervisedApp {
 }
 
 /// The process of a worker; the one that serves, while it is replaced.
+/// Returns when all workers have their numbers that are wanted by then.
+async fn all_have_numbers(ids: &WorkerIds, status: &mut watch::Receiver<Arc<Overview>>) {
+    loop {
+        let workers = status.borrow_and_update().wanted;
+        tokio::select! {
+            () = ids.are_given(workers) => return,
+            Ok(()) = status.changed() => {}
+            else => return,
+        }
+    }
+}
+
 fn find(overview: &Overview, slot: Slot) -> Result<WorkerId, Problem> {
     let launches = || overview.workers.iter().filter(|worker| worker.slot == slot);
     if launches().next().is_none() {

@@ -230,7 +230,6 @@ impl Handle {
         self.events.follow_with_past()
     }
 
-    /// The answer to a request; `None` if the supervisor is gone.
     /// Whether nothing is under way.
     ///
     /// # Errors
@@ -263,6 +262,7 @@ impl Handle {
         Ok(Still::new(*snapshot, frozen))
     }
 
+    /// The answer to a request; `None` if the supervisor is gone.
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.send(request(reply)).await;

@@ -6,6 +6,7 @@
 use tokio::sync::oneshot;
 
 use super::lifecycle::{Phase, State};
+use super::rollout::InstanceId;
 use super::worker_table::WorkerTable;
 use super::{Failed, Underway};
 use crate::ids::Slot;
@@ -17,8 +18,8 @@ pub(super) type Reply = oneshot::Sender<Result<String, Failed>>;
 pub(super) enum Goal {
     /// The workers in these slots are online.
     Online(Vec<Slot>),
-    /// Nobody is in these slots any more.
-    Empty(Vec<Slot>),
+    /// These are gone. Others may be in their slots by then.
+    Gone(Vec<InstanceId>),
 }
 
 /// A command that was begun.
@@ -71,8 +72,19 @@ impl Goal {
     /// `None` while it is neither reached nor out of reach.
     fn outcome(&self, table: &WorkerTable) -> Option<Result<(), Failed>> {
         match self {
-            Goal::Empty(slots) => table.ids_in(slots).is_empty().then_some(Ok(())),
+            Goal::Gone(instances) => {
+                // One that had no process and was started again meanwhile is the same.
+                let goes_on = |phase| matches!(phase, Phase::Launching | Phase::Online);
+                let is_gone =
+                    |id: &InstanceId| table.get(*id).is_none_or(|instance| goes_on(instance.state().phase()));
+                instances.iter().all(is_gone).then_some(Ok(()))
+            }
             Goal::Online(slots) => {
+                if let Some(slot) = slots.iter().find(|slot| !table.slots().contains(slot)) {
+                    let reason =
+                        format!("worker {slot} is not wanted any more: another command came meanwhile");
+                    return Some(Err(Failed { reason, last_lines: Vec::new() }));
+                }
                 let there = || table.iter().filter(|instance| slots.contains(&instance.slot()));
                 if let Some(instance) = there().find(|instance| has_failed(instance.state())) {
                     let reason = format!("worker {} {}", instance.slot(), instance.reason());

@@ -405,9 +405,10 @@ impl Task {
         let goal = if wanted >= before {
             Goal::Online(self.workers.table().slots())
         } else {
-            let slots: Vec<Slot> = (wanted + 1..=before).map(Slot).collect();
-            self.workers.retire(self.workers.table().ids_in(&slots));
-            Goal::Empty(slots)
+            let surplus: Vec<Slot> = (wanted + 1..=before).map(Slot).collect();
+            let leaving = self.workers.table().ids_in(&surplus);
+            self.workers.retire(leaving.clone());
+            Goal::Gone(leaving)
         };
         self.jobs.begin(goal, format!("scaled to {} (was {before})", jobs::workers(wanted)))
     }
@@ -419,15 +420,15 @@ impl Task {
         self.is_held = clients == Clients::Wait;
         self.overtake(&format!("stopped by {by}"));
         self.workers.app_stopped(clients == Clients::Refused);
-        self.workers.retire(self.workers.table().ids());
-        let goal = Goal::Empty(self.workers.table().slots());
+        let leaving = self.workers.table().ids();
+        self.workers.retire(leaving.clone());
         let done = match clients {
             // What is opened on demand may be open or not.
             _ if self.wanted.plan.spec.ports.is_empty() => "stopped",
             Clients::Refused => "stopped; the ports are kept, and refuse clients",
             Clients::Wait => "stopped; the ports are kept, and clients wait",
         };
-        self.jobs.begin(goal, done.to_owned())
+        self.jobs.begin(Goal::Gone(leaving), done.to_owned())
     }
 
     /// Its slot stays empty over reloads and restarts, until it is started. The last one takes the app with it.
@@ -436,8 +437,9 @@ impl Task {
             return self.stop(Clients::Refused, by);
         }
         self.workers.keep_empty(slot);
-        self.workers.retire(self.workers.table().ids_in(&[slot]));
-        self.jobs.begin(Goal::Empty(vec![slot]), format!("worker {slot} stopped"))
+        let leaving = self.workers.table().ids_in(&[slot]);
+        self.workers.retire(leaving.clone());
+        self.jobs.begin(Goal::Gone(leaving), format!("worker {slot} stopped"))
     }
 
     fn start_one(&mut self, slot: Slot) -> Underway {

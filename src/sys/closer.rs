@@ -428,9 +428,9 @@ impl State {
         }
     }
 
-    /// The number of the task that was added first and is not done.
+    /// The number of the task that was added first and is not done. One that takes long is not waited for.
     fn oldest(&self) -> Option<u64> {
-        let doing = self.hands.iter().flatten().filter_map(|hand| hand.doing);
+        let doing = self.hands.iter().flatten().filter(|hand| !hand.was_seen).filter_map(|hand| hand.doing);
         doing.chain(self.waiting.oldest()).min()
     }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{Gid, Uid};
 
-#[cfg(not(target_feature = "crt-static"))]
+#[cfg(any(test, not(target_feature = "crt-static")))]
 mod c_library;
 #[cfg(any(test, target_feature = "crt-static"))]
 mod files;

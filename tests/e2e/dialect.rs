@@ -191,9 +191,10 @@ fn who_has_scaled_can_name_the_new_worker_by_its_number() {
     });
     // Another clusterd may take its time for its own numbers.
     until("the worker is there", || {
-        let workers = home.say("describe web -o json").json()["workers"].as_array()?.len();
-        (workers == 2).then_some(())
+        let workers = home.say("describe web -o json").json()["workers"].as_array()?.clone();
+        (workers.len() == 2 && workers.iter().all(|worker| worker["state"] == "online")).then_some(())
     });
+    assert!(!scaling.is_finished(), "its number is waited for");
     held.unlock().expect("it was held");
     scaling.join().expect("it has run").done();
     assert_eq!(said(&home, "pid web").done().lines().count(), 2);

@@ -1,7 +1,8 @@
 //! The database of files: /etc/passwd (passwd(5)) and /etc/group (group(5)).
 //!
-//! As glibc reads them: spaces before a line and lines that begin with `#` do not count, and a line that is none of an entry is
-//! passed over, as are those that begin with `+` or `-`, which mean another database.
+//! As glibc reads them: spaces before a line, a member or a number and lines that begin with `#` do not count, a user may have no
+//! more than its numbers, and a line that is none of an entry is passed over, as are those that begin with `+` or `-`, which
+//! mean another database.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -56,15 +57,15 @@ struct Group<'a> {
 
 impl Group<'_> {
     fn has(&self, member: &str) -> bool {
-        self.members.split(|&byte| byte == b',').any(|one| one.trim_ascii() == member.as_bytes())
+        self.members.split(|&byte| byte == b',').any(|one| one.trim_ascii_start() == member.as_bytes())
     }
 }
 
 fn users(file: &[u8]) -> impl Iterator<Item = User> {
-    entries(file).filter_map(|mut fields| {
+    entries(file, 7).filter_map(|mut fields| {
         let (name, _password) = (fields.next()?, fields.next()?);
         let (uid, gid) = (number(fields.next()?)?, number(fields.next()?)?);
-        let (_full_name, home) = (fields.next()?, fields.next()?);
+        let (_full_name, home) = (fields.next(), fields.next().unwrap_or_default());
         let name = String::from_utf8_lossy(name).into_owned();
         Some(User {
             name,
@@ -76,24 +77,25 @@ fn users(file: &[u8]) -> impl Iterator<Item = User> {
 }
 
 fn groups(file: &[u8]) -> impl Iterator<Item = Group<'_>> {
-    entries(file).filter_map(|mut fields| {
+    // Whatever comes after the third colon are members.
+    entries(file, 4).filter_map(|mut fields| {
         let (name, _password, gid) = (fields.next()?, fields.next()?, number(fields.next()?)?);
         Some(Group { name, gid: Gid::from_raw(gid), members: fields.next().unwrap_or_default() })
     })
 }
 
-/// The fields of each line that may be an entry.
-fn entries(file: &[u8]) -> impl Iterator<Item = impl Iterator<Item = &[u8]>> {
+/// So many fields of each line that may be an entry.
+fn entries(file: &[u8], most: usize) -> impl Iterator<Item = impl Iterator<Item = &[u8]>> {
     let lines = file.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_start);
     lines
         .filter(|line| !matches!(line.first(), None | Some(b'#' | b'+' | b'-' | b':')))
-        .map(|line| line.split(|&byte| byte == b':'))
+        .map(move |line| line.splitn(most, |&byte| byte == b':'))
 }
 
 /// The highest means none (chown(2)).
 fn number(field: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(field).ok()?;
-    text.parse().ok().filter(|&number| text.as_bytes()[0].is_ascii_digit() && number != u32::MAX)
+    let text = std::str::from_utf8(field.trim_ascii_start()).ok()?;
+    text.parse().ok().filter(|&number| number != u32::MAX)
 }
 
 #[cfg(test)]
@@ -104,21 +106,28 @@ mod tests {
     #[test]
     fn an_entry_is_read_and_what_is_none_is_passed_over() {
         let file = b"# root:x:7:7::/:\n\nroot:x:0:0:root:/root:/bin/sh\n  web:x:33:34::/var/www:\n\
-            +nis:x:5:5::/:\n-no:x:6:6::/:\n:x:8:8::/:\nshort:x:9:9\nword:x:nine:9::/:/\nsigned:x:+9:9::/:/\n\
+            +nis:x:5:5::/:\n-no:x:6:6::/:\n:x:8:8::/:\nshort:x:9:9\nword:x:nine:9::/:/\nsigned:x: +9:9::/s:/\n\
             none:x:4294967295:9::/:/\nfar:x:4294967294:9::/h:\xff";
         let read: Vec<_> = users(file)
             .map(|user| {
                 (user.name, user.uid.as_raw(), user.gid.as_raw(), user.home.to_str().unwrap().to_owned())
             })
             .collect();
-        let expected = [("root", 0, 0, "/root"), ("web", 33, 34, "/var/www"), ("far", u32::MAX - 1, 9, "/h")];
+        let expected = [
+            ("root", 0, 0, "/root"),
+            ("web", 33, 34, "/var/www"),
+            ("short", 9, 9, ""),
+            ("signed", 9, 9, "/s"),
+            ("far", u32::MAX - 1, 9, "/h"),
+        ];
         let expected = expected.map(|(name, uid, gid, home)| (name.to_owned(), uid, gid, home.to_owned()));
         assert_eq!(read, expected);
     }
 
     #[test]
     fn a_user_has_its_own_group_and_once_each_that_it_is_a_member_of() {
-        let file = b"web:x:33:\nlogs:x:40:root, web\nlog:x:41:webmaster\nagain:x:40:web\nshort:x\nlast:x:42:a,web,b\nbare:x:43";
+        let file = b"web:x:33:\nlogs:x:40:root, web\nlog:x:41:webmaster\nagain:x:40:web\nshort:x\nlast:x:42:a,web,b\nbare:x:43\n\
+            space:x:44:web ,b\ncolon:x:45:a:web";
         let groups = |name: &str, gid| {
             let groups = groups_with(file, name, Gid::from_raw(gid));
             groups.into_iter().map(Gid::as_raw).collect::<Vec<_>>()

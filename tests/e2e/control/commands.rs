@@ -49,6 +49,36 @@ fn a_version_that_crashes_fails_the_reload_and_is_quoted() {
     cluster.get("/");
 }
 
+/// What waits for a worker that a later command takes away is told so, and does not wait for ever.
+#[test]
+fn a_command_that_another_one_has_undone_ends() {
+    needs!("python3");
+    let cluster = Cluster::of_servers().env("SERVER_GATE", "gate").file("gate", "").workers(2).start();
+    fs::remove_file(cluster.folder().join("gate")).expect("the gate is there");
+    let workers = || cluster.say("describe -o json").json()["workers"].as_array().map(Vec::len);
+    let more = Saying::start(&cluster.home(), "scale 4");
+    until("they are started", || (workers() == Some(4)).then_some(()));
+    assert_eq!(cluster.say("scale 3").code, 0);
+    let more = more.ended();
+    assert_eq!(more.code, 1, "{more:?}");
+    assert!(
+        more.stderr.contains("worker 4 is not wanted any more: another command came meanwhile"),
+        "{more:?}"
+    );
+    let restart = Saying::start(&cluster.home(), "restart");
+    until("they are restarted", || (cluster.stderr.messages("worker started").len() >= 7).then_some(()));
+    assert_eq!(cluster.say("stop --worker 3").code, 0);
+    let restart = restart.ended();
+    assert!(restart.code == 1 && restart.stderr.contains("worker 3 is not wanted any more"), "{restart:?}");
+    // One that takes workers away is done when these are gone, though others are in their place.
+    cluster.open_gate("gate");
+    cluster.wait_for(2, "online");
+    let fewer = Saying::start(&cluster.home(), "scale 1");
+    assert_eq!(cluster.say("scale 3").code, 0);
+    assert_eq!(fewer.ended().code, 0);
+    cluster.wait_for(3, "online");
+}
+
 #[test]
 fn while_a_reload_is_under_way_another_one_is_refused() {
     needs!("python3");

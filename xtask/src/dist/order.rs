@@ -18,6 +18,7 @@ pub(super) fn check(script: &Path, map: &Path) -> Result<()> {
     let (script, map) = (script?, map?);
     let names = sections(&map);
     let patterns: Vec<_> = patterns(&script).collect();
+    ensure!(!patterns.is_empty(), "xtask/dist/serving.ld names no function as `*(.text.NAME)`");
     let missing: Vec<_> =
         patterns.iter().filter(|pattern| !names.iter().any(|name| fits(pattern, name))).collect();
     ensure!(
