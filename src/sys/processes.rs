@@ -169,11 +169,12 @@ pub(crate) fn program_name(process: Pid) -> Option<OsString> {
 }
 
 /// Has this process mapped the file, as it has a library that it loaded? `None` if it cannot be told: the process is
-/// gone or lets nobody look into it, or there is no such file.
+/// gone, ends at this moment or lets nobody look into it, or there is no such file.
 pub(crate) fn has_mapped(process: Pid, file: &Path) -> Option<bool> {
     let inode = std::fs::metadata(file).ok()?.ino();
     let maps = Process::new(process.as_raw_pid()).ok()?.maps().ok()?;
-    Some(maps.0.iter().any(|map| map.inode == inode))
+    // One that ends has no memory any more while it still has its descriptors.
+    (!maps.0.is_empty()).then(|| maps.0.iter().any(|map| map.inode == inode))
 }
 
 /// The members of this group that have mapped no file of this name, as they have a library that they loaded. Who lets nobody
@@ -379,6 +380,21 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+
+    #[test]
+    fn of_one_that_ends_it_is_not_known_what_it_has_mapped() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        assert_eq!(has_mapped(pid, Path::new("/proc/self/exe")), Some(false));
+        child.kill().unwrap();
+        let start = Instant::now();
+        // Nobody has waited for it yet: it is there, without memory.
+        while has_mapped(pid, Path::new("/proc/self/exe")).is_some() {
+            assert!(start.elapsed() < Duration::from_secs(60), "it has ended");
+        }
+        assert!(Process::new(pid.as_raw_pid()).is_ok());
+        child.wait().unwrap();
+    }
 
     fn is_held(inode: u64, hint: Option<Pid>) -> bool {
         !held(&BTreeSet::from([inode]), hint.as_slice()).is_empty()

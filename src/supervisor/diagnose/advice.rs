@@ -90,24 +90,20 @@ pub(super) fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
              cannot give it connections: use --accept workers, or have it accept without io_uring"
         ),
         Why::NotLoaded => format!(
-            "clusterd's shim was not loaded into {program}: a program that is setuid or has file capabilities \
-             ignores LD_PRELOAD, and one that changed its user or root folder may not find the shim; start it \
-             as the user that it is to run as"
+            "clusterd's shim was not loaded into {program}: a program that is setuid, has file capabilities, or is \
+             started with another effective user than its real one ignores LD_PRELOAD, and one that changed its user \
+             or root folder may not find the shim; use --attach seccomp, or start it as the user that it is to run as"
         ),
     }
 }
 
 fn about_end(how: Ended, seen: &Findings) -> String {
+    if !matches!(how, Ended::Code(0) | Ended::Signal { .. })
+        && let Some(text) = about_collision(seen)
+    {
+        return text;
+    }
     match how {
-        Ended::Code(code) if code != 0 && !seen.opened.is_empty() => {
-            let own = opened_as_wanted(seen);
-            if !own.is_empty() {
-                return format!("another worker {}", about_own(own));
-            }
-            let opened = list(seen.opened.iter().copied());
-            let help = if seen.is_served_elsewhere() { share_port(seen) } else { agree_on_port(seen) };
-            format!("another worker opened {opened} itself, and only one can; {help}")
-        }
         Ended::Code(0) if !seen.left => {
             "it left no process behind, so it is no daemon; if it ends when its standard input ends, which is /dev/null, \
              set --stdin open; otherwise see its output"
@@ -115,7 +111,7 @@ fn about_end(how: Ended, seen: &Findings) -> String {
         }
         Ended::Code(0) => {
             "a server has to stay in the foreground; turn its daemon mode off (nginx: -g 'daemon off;', \
-                           redis-server: --daemonize no)"
+             redis-server: --daemonize no); what all workers share, as Erlang's epmd, is to be started before clusterd"
                 .to_owned()
         }
         Ended::Code(126) => {
@@ -126,14 +122,30 @@ fn about_end(how: Ended, seen: &Findings) -> String {
         }
         Ended::Code(_) if seen.needs_shim => {
             "see its output; if that says that the address is in use, the server calls the kernel past clusterd's shim, or \
-             something clears or replaces LD_PRELOAD before it starts: use --attach seccomp; if there is none, run the command \
-             without clusterd"
+             something clears or replaces LD_PRELOAD before it starts: use --attach seccomp; a UDP port beside it each worker \
+             binds itself: have it set SO_REUSEPORT; if there is no output, run the command without clusterd"
                 .to_owned()
         }
         Ended::Code(_) | Ended::Signal { .. } => {
             "see its output; if there is none, run the command without clusterd".to_owned()
         }
     }
+}
+
+/// What another worker has opened that this one would have, if anything. Without the shim, workers listen on their ports
+/// themselves.
+fn about_collision(seen: &Findings) -> Option<String> {
+    let own = opened_as_wanted(seen);
+    if !own.is_empty() && seen.needs_shim {
+        return Some(format!("another worker {}", about_own(own)));
+    }
+    let others: Vec<u16> = seen.opened.iter().copied().filter(|port| !own.contains(port)).collect();
+    if others.is_empty() {
+        return None;
+    }
+    let help = if seen.is_served_elsewhere() { share_port(seen) } else { agree_on_port(seen) };
+    let opened = list(others.into_iter());
+    Some(format!("another worker opened {opened} itself, and only one can; {help}"))
 }
 
 /// The ports on which it is expected, and which were opened past clusterd.
@@ -298,6 +310,12 @@ mod tests {
                 Findings { needs_shim: false, ..ended(Ended::Code(1)) },
                 "see its output; if there is none, run the command without clusterd",
             ),
+            (
+                Findings { needs_shim: false, ended: Some(Ended::Code(1)), ..opened(&[3000]) },
+                "see its output; if there is none, run the command without clusterd",
+            ),
+            (ended(Ended::Code(1)), "a UDP port"),
+            (with(Why::NotLoaded), "use --attach seccomp"),
             (ended(Ended::Signal { signal: libc::SIGSEGV, core: false }), "was killed by SIGSEGV before"),
         ];
         for (seen, part) in cases {
