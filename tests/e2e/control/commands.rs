@@ -74,6 +74,8 @@ fn a_command_that_another_one_has_undone_ends() {
     cluster.open_gate("gate");
     cluster.wait_for(2, "online");
     let fewer = Saying::start(&cluster.home(), "scale 1");
+    let scaled = || cluster.stderr.text().matches("scaled by a command").count();
+    until("it is scaled for the third time", || (scaled() == 3).then_some(()));
     assert_eq!(cluster.say("scale 3").code, 0);
     assert_eq!(fewer.ended().code, 0);
     cluster.wait_for(3, "online");
