@@ -12,6 +12,7 @@ use crate::harness::needs::{self, needs};
 use crate::harness::output::Output;
 use crate::harness::ports::free_port;
 use crate::harness::process::Process;
+use crate::harness::said::Said;
 use crate::harness::up::{MARK, Up};
 use crate::harness::{Signal, until};
 
@@ -481,7 +482,7 @@ fn on_a_read_only_root_it_works_without_locks() {
     assert!(!home.path("web").exists());
     // By abstract names, of which there may be others.
     let pids: Vec<_> = up.process().children().iter().map(|child| Value::from(child.pid())).collect();
-    let listed = home.say("list -o json").json();
+    let listed = Said::of(&home.home(), &under, "list -o json").json();
     let mut names: Vec<_> =
         listed.as_array().expect("a list").iter().filter(|app| pids.contains(&app["pid"])).collect();
     names.sort_by_key(|app| app["name"].to_string());
