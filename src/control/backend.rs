@@ -359,7 +359,6 @@ impl AppBackend for SupervisedApp {
     }
 }
 
-/// The process of a worker; the one that serves, while it is replaced.
 /// Returns when all workers have their numbers that are wanted by then.
 async fn all_have_numbers(ids: &WorkerIds, status: &mut watch::Receiver<Arc<Overview>>) {
     loop {
@@ -372,6 +371,7 @@ async fn all_have_numbers(ids: &WorkerIds, status: &mut watch::Receiver<Arc<Over
     }
 }
 
+/// The process of a worker; the one that serves, while it is replaced.
 fn find(overview: &Overview, slot: Slot) -> Result<WorkerId, Problem> {
     let launches = || overview.workers.iter().filter(|worker| worker.slot == slot);
     if launches().next().is_none() {

@@ -80,7 +80,8 @@ impl Goal {
                 instances.iter().all(is_gone).then_some(Ok(()))
             }
             Goal::Online(slots) => {
-                if let Some(slot) = slots.iter().find(|slot| !table.slots().contains(slot)) {
+                let wanted = table.slots();
+                if let Some(slot) = slots.iter().find(|slot| !wanted.contains(slot)) {
                     let reason =
                         format!("worker {slot} is not wanted any more: another command came meanwhile");
                     return Some(Err(Failed { reason, last_lines: Vec::new() }));

@@ -25,6 +25,7 @@ use super::processes::guardian::{Guardian, Waiting};
 use super::publisher::Publisher;
 use super::replacement::{self, Replacements};
 use super::restart::Run;
+use super::rollout::InstanceId;
 use super::signal_name::NamedSignal;
 use super::snapshot::{self, AskedSupervisor, SupervisorSnapshot};
 use super::workers::{Deeds, Workers, WorkersSnapshot};
@@ -406,9 +407,7 @@ impl Task {
             Goal::Online(self.workers.table().slots())
         } else {
             let surplus: Vec<Slot> = (wanted + 1..=before).map(Slot).collect();
-            let leaving = self.workers.table().ids_in(&surplus);
-            self.workers.retire(leaving.clone());
-            Goal::Gone(leaving)
+            self.retire(self.workers.table().ids_in(&surplus))
         };
         self.jobs.begin(goal, format!("scaled to {} (was {before})", jobs::workers(wanted)))
     }
@@ -420,15 +419,14 @@ impl Task {
         self.is_held = clients == Clients::Wait;
         self.overtake(&format!("stopped by {by}"));
         self.workers.app_stopped(clients == Clients::Refused);
-        let leaving = self.workers.table().ids();
-        self.workers.retire(leaving.clone());
+        let goal = self.retire(self.workers.table().ids());
         let done = match clients {
             // What is opened on demand may be open or not.
             _ if self.wanted.plan.spec.ports.is_empty() => "stopped",
             Clients::Refused => "stopped; the ports are kept, and refuse clients",
             Clients::Wait => "stopped; the ports are kept, and clients wait",
         };
-        self.jobs.begin(Goal::Gone(leaving), done.to_owned())
+        self.jobs.begin(goal, done.to_owned())
     }
 
     /// Its slot stays empty over reloads and restarts, until it is started. The last one takes the app with it.
@@ -437,9 +435,14 @@ impl Task {
             return self.stop(Clients::Refused, by);
         }
         self.workers.keep_empty(slot);
-        let leaving = self.workers.table().ids_in(&[slot]);
+        let goal = self.retire(self.workers.table().ids_in(&[slot]));
+        self.jobs.begin(goal, format!("worker {slot} stopped"))
+    }
+
+    /// Has these leave; the goal is that they are gone.
+    fn retire(&mut self, leaving: Vec<InstanceId>) -> Goal {
         self.workers.retire(leaving.clone());
-        self.jobs.begin(Goal::Gone(leaving), format!("worker {slot} stopped"))
+        Goal::Gone(leaving)
     }
 
     fn start_one(&mut self, slot: Slot) -> Underway {

@@ -172,9 +172,13 @@ pub(crate) fn program_name(process: Pid) -> Option<OsString> {
 /// gone, ends at this moment or lets nobody look into it, or there is no such file.
 pub(crate) fn has_mapped(process: Pid, file: &Path) -> Option<bool> {
     let inode = std::fs::metadata(file).ok()?.ino();
-    let maps = Process::new(process.as_raw_pid()).ok()?.maps().ok()?;
-    // One that ends has no memory any more while it still has its descriptors.
-    (!maps.0.is_empty()).then(|| maps.0.iter().any(|map| map.inode == inode))
+    let maps = maps_of(&Process::new(process.as_raw_pid()).ok()?)?;
+    Some(maps.iter().any(|map| map.inode == inode))
+}
+
+/// What a process has mapped, if that can be told: one that ends has nothing any more while it still has its descriptors.
+fn maps_of(process: &Process) -> Option<Vec<MemoryMap>> {
+    process.maps().ok().map(|maps| maps.0).filter(|maps| !maps.is_empty())
 }
 
 /// The members of this group that have mapped no file of this name, as they have a library that they loaded. Who lets nobody
@@ -182,9 +186,8 @@ pub(crate) fn has_mapped(process: Pid, file: &Path) -> Option<bool> {
 pub(crate) fn members_without(group: Pid, name: &str) -> Vec<Named> {
     let is_it = |map: &MemoryMap| matches!(&map.pathname, MMapPath::Path(path) if path.to_string_lossy().contains(name));
     let processes = group_processes(group);
-    let without = processes
-        .iter()
-        .filter(|process| process.maps().is_ok_and(|maps| !maps.0.is_empty() && !maps.0.iter().any(is_it)));
+    let without =
+        processes.iter().filter(|process| maps_of(process).is_some_and(|maps| !maps.iter().any(is_it)));
     without.filter_map(|process| Some(Named { pid: process.pid, name: process.stat().ok()?.comm })).collect()
 }
 

@@ -98,7 +98,7 @@ pub(super) fn about_obstacle(Obstacle { program, why }: &Obstacle) -> String {
 }
 
 fn about_end(how: Ended, seen: &Findings) -> String {
-    if !matches!(how, Ended::Code(0) | Ended::Signal { .. })
+    if matches!(how, Ended::Code(code) if code != 0)
         && let Some(text) = about_collision(seen)
     {
         return text;
@@ -135,11 +135,10 @@ fn about_end(how: Ended, seen: &Findings) -> String {
 /// What another worker has opened that this one would have, if anything. Without the shim, workers listen on their ports
 /// themselves.
 fn about_collision(seen: &Findings) -> Option<String> {
-    let own = opened_as_wanted(seen);
+    let (own, others) = opened(seen);
     if !own.is_empty() && seen.needs_shim {
         return Some(format!("another worker {}", about_own(own)));
     }
-    let others: Vec<u16> = seen.opened.iter().copied().filter(|port| !own.contains(port)).collect();
     if others.is_empty() {
         return None;
     }
@@ -148,10 +147,10 @@ fn about_collision(seen: &Findings) -> Option<String> {
     Some(format!("another worker opened {opened} itself, and only one can; {help}"))
 }
 
-/// The ports on which it is expected, and which were opened past clusterd.
-fn opened_as_wanted(seen: &Findings) -> Vec<u16> {
+/// The ports that were opened past clusterd: those on which it is expected, and others.
+fn opened(seen: &Findings) -> (Vec<u16>, Vec<u16>) {
     let is_missing = |port: &u16| seen.missing.iter().any(|missing| missing.0 == *port);
-    seen.opened.iter().copied().filter(is_missing).collect()
+    seen.opened.iter().copied().partition(is_missing)
 }
 
 fn about_own(ports: Vec<u16>) -> String {
@@ -163,8 +162,7 @@ fn about_own(ports: Vec<u16>) -> String {
 }
 
 fn about_ports(seen: &Findings, missing: &str) -> String {
-    let own = opened_as_wanted(seen);
-    let other: Vec<u16> = seen.opened.iter().copied().filter(|port| !own.contains(port)).collect();
+    let (own, other) = opened(seen);
     if !own.is_empty() {
         return format!("it {}", about_own(own));
     }

@@ -86,8 +86,8 @@ fn an_app_is_described_with_how_its_worker_ended() {
     needs!("sh");
     let cluster = Cluster::of("sh -c")
         .arg("echo first; echo second >&2; exit 7")
-        .options("--name web --restart-delay 1h");
-    let cluster = cluster.launch();
+        .options("--name web --restart-delay 1h")
+        .launch();
     let app = until("its end is known", || {
         // It may not be found yet.
         let app = Some(cluster.say("describe web -o json")).filter(|said| said.code == 0)?.json();
